@@ -1,0 +1,69 @@
+"""What a user writes: a class with ``output_schema``, ``load`` and ``predict``. The rest has defaults.
+
+A model class need not inherit from anything here: what it lacks, :class:`Model` supplies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Reject(Exception):
+    """This record, and no other, cannot be enriched: it becomes a dead letter with this reason.
+
+    Raise it from ``decode`` or ``cost``; put it in the list that ``predict`` returns, at the record's place.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class LoadContext:
+    """What a replica knows when it loads: its place on the machine and the options of ``[model.options]``."""
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    threads: int = 1
+    replica: int = 0
+    device: str = "cpu"
+    version: str = ""
+
+
+class Model:
+    """The model contract, with its defaults.
+
+    ``output_schema`` names and types the columns that ``predict`` returns. ``pads`` says that a batch costs its
+    longest item times its size, as with models that pad.
+    """
+
+    output_schema: pa.Schema
+    pads: bool = False
+
+    def load(self, context: LoadContext) -> None:
+        """Once per replica: weights, device, threads. Raise ``ModelError`` for what the user must mend."""
+
+    def decode(self, data: bytes) -> Any:
+        """One record's payload to an item. The default reads a JSON object; raise :class:`Reject` to refuse."""
+        import orjson
+
+        try:
+            item = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise Reject(f"payload is not JSON: {error}") from None
+        if not isinstance(item, dict):
+            raise Reject(f"payload is JSON of type {type(item).__name__}, not an object")
+        return item
+
+    def cost(self, item: Any) -> int:
+        """What one item costs, in the unit of ``[batch] max_cost``: tokens, pixels, bytes. At least 1."""
+        return 1
+
+    def predict(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Reject]:
+        """As many results as items, in their order; each has the columns of ``output_schema``."""
+        raise TypeError(f"{type(self).__name__} has no predict(items)")
