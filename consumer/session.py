@@ -1,0 +1,266 @@
+"""One shard, from ``initialize`` to its end: KCL's protocol on one side, the stage on the other.
+
+KCL speaks first and waits: after ``processRecords``, ``shardEnded`` and ``shutdownRequested`` it takes checkpoints
+until it gets a ``status``. So ``status`` means "go on", checkpoints ride in front of it, and withholding it is the
+only back-pressure there is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from consumer.checkpoint import CheckpointTracker
+from consumer.protocol import (
+    CheckpointAnswer,
+    Initialize,
+    LeaseLost,
+    Message,
+    ProcessRecords,
+    ShardEnded,
+    ShutdownRequested,
+    decode,
+    encode_checkpoint,
+    encode_status,
+)
+from pipeline.errors import Fatal
+from pipeline.lane import Milestones
+from pipeline.metrics import Metrics
+from pipeline.record import Position, Shard
+from pipeline.stage import Lane, Stage
+
+log = logging.getLogger("session")
+
+CHECKPOINT_TRIES = 8
+"""Of the last checkpoint of a shard or a session, before the task ends for it."""
+
+FIRST_RETRY_S = 0.25
+
+
+class State(enum.Enum):
+    NEW = "new"
+    READING = "reading"
+    ENDED = "ended"
+    DRAINED = "drained"
+    LOST = "lost"
+
+
+class Step(enum.Enum):
+    OPEN = "open"
+    ADMIT = "admit"
+    END = "end"
+    DRAIN = "drain"
+    DROP = "drop"
+
+
+TRANSITIONS: dict[tuple[State, type[Message]], tuple[Step, State]] = {
+    (State.NEW, Initialize): (Step.OPEN, State.READING),
+    (State.READING, ProcessRecords): (Step.ADMIT, State.READING),
+    (State.READING, ShardEnded): (Step.END, State.ENDED),
+    (State.READING, ShutdownRequested): (Step.DRAIN, State.DRAINED),
+    (State.READING, LeaseLost): (Step.DROP, State.LOST),
+    (State.DRAINED, ShardEnded): (Step.END, State.ENDED),
+    (State.DRAINED, LeaseLost): (Step.DROP, State.LOST),
+    (State.LOST, LeaseLost): (Step.DROP, State.LOST),
+    (State.LOST, ProcessRecords): (Step.DROP, State.LOST),
+    (State.LOST, ShutdownRequested): (Step.DROP, State.LOST),
+}
+"""A shard's life. A pair that is not here is a bug of ours or of KCL's: it ends the task."""
+
+OVER = {State.ENDED, State.DRAINED, State.LOST}
+
+RESPONSE_FOR: dict[type[Message], str] = {
+    Initialize: "initialize",
+    ProcessRecords: "processRecords",
+    ShardEnded: "shardEnded",
+    ShutdownRequested: "shutdownRequested",
+    LeaseLost: "leaseLost",
+}
+
+
+class Gone(Exception):
+    """The bridge is gone: the JVM ended, or it closed this child."""
+
+
+class Wire(Protocol):
+    """A bridge, seen from the host: lines in, lines out."""
+
+    async def read(self) -> bytes:
+        """The next line. Raises :class:`Gone` at the end."""
+        ...
+
+    async def write(self, line: bytes) -> None: ...
+
+
+class ShardSession:
+    """Drives one bridge. ``leaving`` is set once for the task: from then on no status is withheld."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        stage: Stage,
+        shard: Callable[[str], Shard],
+        leaving: asyncio.Event,
+        metrics: Metrics,
+        decoder: Callable[[Callable[[], Message]], Awaitable[Message]],
+    ) -> None:
+        self.state = State.NEW
+        self.shard_id = ""
+        self._wire = wire
+        self._stage = stage
+        self._shard = shard
+        self._leaving = leaving
+        self._metrics = metrics
+        self._decoder = decoder
+        self._lane: Lane | None = None
+        self._tracker = CheckpointTracker(None)
+        self._delivered = Milestones()
+
+    @property
+    def over(self) -> bool:
+        """Nothing more will come of this session: its shard is drained, ended or lost."""
+        return self.state in OVER
+
+    async def run(self) -> None:
+        """Until the bridge goes. Whatever was not durable then is another session's to read again."""
+        try:
+            while True:
+                await self._step(await self._next())
+        except Gone:
+            log.debug("bridge of %s closed in state %s", self.shard_id or "a new shard", self.state.value)
+        finally:
+            if self._lane is not None:
+                self._stage.abandon(self._lane)
+
+    async def _next(self) -> Message:
+        line = await self._wire.read()
+        return await self._decoder(lambda: decode(line, self.shard_id))
+
+    async def _step(self, message: Message) -> None:
+        try:
+            step, state = TRANSITIONS[self.state, type(message)]
+        except KeyError:
+            name = type(message).__name__
+            raise Fatal(f"{self.shard_id or 'a new shard'}: {name} makes no sense in state {self.state.value}") from None
+        match message:
+            case Initialize():
+                self._open(message)
+            case ProcessRecords() if step is Step.ADMIT:
+                await self._admit(message)
+            case ShardEnded():
+                await self._end()
+            case ShutdownRequested() if step is Step.DRAIN:
+                await self._drain()
+            case _:
+                self._drop("lease lost")
+        if self.state is not State.LOST:
+            self.state = state
+        await self._wire.write(encode_status(RESPONSE_FOR[type(message)]))
+
+    # -- steps
+
+    def _open(self, message: Initialize) -> None:
+        self.shard_id = message.shard_id
+        self._tracker = CheckpointTracker(message.checkpoint)
+        self._lane = self._stage.open(self._shard(message.shard_id), message.checkpoint)
+        log.info("%s starts after %s", self.shard_id, message.checkpoint or message.sentinel)
+
+    async def _admit(self, message: ProcessRecords) -> None:
+        lane = self._open_lane()
+        if message.millis_behind is not None:
+            self._metrics.lag(self.shard_id, message.millis_behind)
+        if message.records:
+            self._stage.admit(lane, message.records)
+            self._tracker.delivered = message.records[-1].position
+            self._delivered.add(self._tracker.delivered, len(message.records))
+        await self._checkpoint_if_due()
+        while self.state is State.READING and not self._stage.has_room(lane) and not self._leaving.is_set():
+            await self._progress(lane)
+            await self._checkpoint_if_due()
+
+    async def _end(self) -> None:
+        """Everything durable, then the end of the shard is checkpointed with nulls: nothing else writes SHARD_END."""
+        lane = self._open_lane()
+        await self._stage.drain(lane)
+        if not self._tracker.covers_all(lane.durable):
+            raise Fatal(f"{self.shard_id}: drained to {lane.durable}, though {self._tracker.delivered} was delivered")
+        await self._checkpoint_surely(None)
+        if self.state is not State.LOST:
+            log.info("%s ended", self.shard_id)
+            self._close()
+
+    async def _drain(self) -> None:
+        lane = self._open_lane()
+        await self._stage.drain(lane)
+        if position := self._tracker.due(lane.durable):
+            await self._checkpoint_surely(position)
+        log.info("%s drained to %s", self.shard_id, lane.durable)
+
+    def _drop(self, reason: str) -> None:
+        if self.state is not State.LOST and self._lane is not None:
+            log.info("%s dropped: %s", self.shard_id, reason)
+        self._close()
+        self.state = State.LOST
+
+    def _close(self) -> None:
+        if self._lane is not None:
+            self._stage.abandon(self._lane)
+            self._lane = None
+
+    def _open_lane(self) -> Lane:
+        if self._lane is None:
+            raise Fatal(f"{self.shard_id}: no open lane in state {self.state.value}")
+        return self._lane
+
+    async def _progress(self, lane: Lane) -> None:
+        """Return when the lane changed or the task is leaving."""
+        lane.changed.clear()
+        waits = {asyncio.ensure_future(lane.changed.wait()), asyncio.ensure_future(self._leaving.wait())}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    # -- checkpoints
+
+    async def _checkpoint_if_due(self) -> None:
+        lane = self._open_lane()
+        if position := self._tracker.due(lane.durable):
+            await self._checkpoint(position)
+
+    async def _checkpoint_surely(self, position: Position | None) -> None:
+        """The last one: retried here, since no later beat will carry it."""
+        delay_s = FIRST_RETRY_S
+        for _ in range(CHECKPOINT_TRIES):
+            if await self._checkpoint(position) or self.state is State.LOST:
+                return
+            await asyncio.sleep(delay_s)
+            delay_s *= 2
+        raise Fatal(f"{self.shard_id}: the last checkpoint was refused {CHECKPOINT_TRIES} times")
+
+    async def _checkpoint(self, position: Position | None) -> bool:
+        """Send one and take its answer; true if it was accepted. A shutdown in the answer is a lost lease."""
+        await self._wire.write(encode_checkpoint(position))
+        answer = await self._next()
+        if not isinstance(answer, CheckpointAnswer):
+            raise Fatal(f"{self.shard_id}: {type(answer).__name__} came where a checkpoint's answer was due")
+        if answer.error is None:
+            self._accepted(position)
+            return True
+        self._metrics.checkpoint_failed(self.shard_id)
+        log.warning("%s: checkpoint at %s refused: %s", self.shard_id, position or "the end", answer.error)
+        if answer.error == "ShutdownException":
+            self._drop("its checkpoint was refused, another worker has the lease")
+        elif answer.error == "InvalidStateException":
+            raise Fatal(f"{self.shard_id}: KCL cannot checkpoint (InvalidStateException): is the lease table there?")
+        return False
+
+    def _accepted(self, position: Position | None) -> None:
+        position = position or self._tracker.delivered
+        if position is not None:
+            self._tracker.accepted = position
+            self._metrics.checkpointed(self.shard_id, self._delivered.passed(position))

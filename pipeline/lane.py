@@ -1,0 +1,110 @@
+"""One shard session's way through the stage: its window, its writers, and how far it is durable.
+
+Pure bookkeeping: no I/O, no clock, no waiting.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import islice
+
+from pipeline.record import Position, Record, Run, Shard
+
+
+class Window:
+    """What a shard session has admitted and not yet released, in sequence order.
+
+    Records settle in any order; :meth:`release` hands out the longest settled prefix, once.
+    """
+
+    def __init__(self, shard: Shard) -> None:
+        self.shard = shard
+        self.bytes = 0
+        self._records: deque[Record] = deque()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def extend(self, records: Sequence[Record]) -> None:
+        """Admit records, which must follow the last ones in sequence order."""
+        self._records.extend(records)
+        self.bytes += sum(len(record.data) for record in records)
+
+    def release(self) -> Run | None:
+        """The longest settled prefix, or None if the head is still open."""
+        settled = 0
+        for record in self._records:
+            if record.outcome is None:
+                break
+            settled += 1
+        if not settled:
+            return None
+        records = list(islice(self._records, settled))
+        for record in records:
+            self._records.popleft()
+            self.bytes -= len(record.data)
+            record.data = b""
+        return Run(self.shard, records)
+
+    def clear(self) -> None:
+        self._records.clear()
+        self.bytes = 0
+
+
+class Durability:
+    """How far a shard is durable: the least of what its sinks report.
+
+    Positions only rise. A sink that has not reported yet holds everything back.
+    """
+
+    def __init__(self, sinks: Sequence[str]) -> None:
+        self._reached: dict[str, Position | None] = dict.fromkeys(sinks)
+        self.position: Position | None = None
+
+    def reached(self, sink: str, position: Position) -> bool:
+        """Note a sink's report; true if the shard as a whole got further by it."""
+        before = self._reached[sink]
+        if before is not None and position <= before:
+            return False
+        self._reached[sink] = position
+        least = self._least()
+        if least is None or (self.position is not None and least <= self.position):
+            return False
+        self.position = least
+        return True
+
+    def _least(self) -> Position | None:
+        positions = [position for position in self._reached.values() if position is not None]
+        return min(positions) if len(positions) == len(self._reached) else None
+
+
+def after(held: Position | None, records: Sequence[Record]) -> Sequence[Record]:
+    """The records beyond ``held``; they are in sequence order, so a bisection finds the place."""
+    if held is None or not records or records[0].position > held:
+        return records
+    low, high = 0, len(records)
+    while low < high:
+        middle = (low + high) // 2
+        if records[middle].position <= held:
+            low = middle + 1
+        else:
+            high = middle
+    return records[low:]
+
+
+class Milestones:
+    """How many records lie behind a moving position: what was passed counts once."""
+
+    def __init__(self) -> None:
+        self._ahead: deque[tuple[Position, int]] = deque()
+
+    def add(self, end: Position, records: int) -> None:
+        self._ahead.append((end, records))
+
+    def passed(self, position: Position) -> int:
+        """Records of the stretches that end at or below ``position`` and were not counted before."""
+        count = 0
+        while self._ahead and self._ahead[0][0] <= position:
+            count += self._ahead.popleft()[1]
+        return count

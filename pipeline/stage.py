@@ -1,0 +1,280 @@
+"""Records in, durable rows out. The whole way of a record is in this file:
+
+    admit ─▶ take in (skip what is held, measure) ─▶ batch ─▶ judge ─▶ release in order ─▶ write ─▶ durable
+
+One :class:`Lane` per shard session, one :class:`Stage` per task. Batches span shards; rows come out per shard, in
+sequence order; how far a shard is durable is for the session to checkpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from pipeline.batcher import Batcher
+from pipeline.errors import Fatal, PenstockError
+from pipeline.lane import Durability, Milestones, Window, after
+from pipeline.metrics import Metrics
+from pipeline.record import Dead, Position, Record, Run, Shard
+from pipeline.sinks import ShardWriter, Sink
+
+log = logging.getLogger("stage")
+
+RELIEVE_AT = 0.75
+"""Share of the memory bound from which the fullest sink writer is flushed before its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """``records``: admitted and not yet settled, per shard. ``bytes``: that and the sinks' backlog, whole task.
+
+    A shard that is below its bounds may admit one more message, so the true maximum is one message per shard more.
+    """
+
+    records: int
+    bytes: int
+
+
+class Judge(Protocol):
+    """What the stage asks of a model host; see :class:`pipeline.host.ModelHost`."""
+
+    @property
+    def slots(self) -> int: ...
+
+    @property
+    def measures(self) -> bool: ...
+
+    async def measure(self, records: Sequence[Record]) -> None: ...
+
+    async def judge(self, records: Sequence[Record]) -> None: ...
+
+
+class Lane:
+    """One shard session's way through the stage. Its session reads it; only the stage changes it."""
+
+    def __init__(self, shard: Shard, checkpoint: Position | None, sinks: Sequence[str]) -> None:
+        self.shard = shard
+        self.checkpoint = checkpoint
+        self.window = Window(shard)
+        self.durability = Durability(sinks)
+        self.writers: list[ShardWriter] = []
+        self.changed = asyncio.Event()
+        self.draining = False
+        self.waiting: asyncio.Queue[Sequence[Record]] = asyncio.Queue()
+        self.waiting_records = 0
+        self.waiting_bytes = 0
+        self.released = Milestones()
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def durable(self) -> Position | None:
+        """Everything up to here is durable in every sink, or in the dead letters."""
+        return self.durability.position
+
+    @property
+    def unsettled(self) -> int:
+        return self.waiting_records + len(self.window)
+
+    @property
+    def bytes(self) -> int:
+        return self.waiting_bytes + self.window.bytes + sum(writer.backlog_bytes for writer in self.writers)
+
+
+class Stage:
+    """All shards of a task, one batcher, one model host, every sink."""
+
+    def __init__(
+        self,
+        judge: Judge,
+        batcher: Batcher,
+        sinks: Sequence[Sink],
+        bounds: Bounds,
+        metrics: Metrics,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._judge = judge
+        self._batcher = batcher
+        self._sinks = sinks
+        self._bounds = bounds
+        self._metrics = metrics
+        self._clock = clock
+        self._lanes: dict[str, Lane] = {}
+        self._wake = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._relief: asyncio.Task[None] | None = None
+        self._failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        """Work until cancelled; raises what makes going on pointless."""
+        workers = [asyncio.create_task(self._guard(self._work())) for _ in range(self._judge.slots)]
+        try:
+            raise await self._failure
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    # -- what a session calls
+
+    def open(self, shard: Shard, checkpoint: Position | None) -> Lane:
+        """Begin a shard session. One that is still open for the same shard is abandoned: its lease is gone."""
+        if stale := self._lanes.get(shard.shard_id):
+            self.abandon(stale)
+        lane = Lane(shard, checkpoint, [sink.name for sink in self._sinks])
+        for sink in self._sinks:
+            lane.writers.append(sink.open(shard, partial(self._durable, lane, sink.name), self.fail))
+        lane.task = asyncio.create_task(self._guard(self._take_in(lane)))
+        self._lanes[shard.shard_id] = lane
+        return lane
+
+    def admit(self, lane: Lane, records: Sequence[Record]) -> None:
+        """Take a message's records, in sequence order. Never blocks: ask :meth:`has_room` before the next."""
+        if not records:
+            return
+        lane.waiting_records += len(records)
+        lane.waiting_bytes += sum(len(record.data) for record in records)
+        lane.waiting.put_nowait(records)
+        self._metrics.received(lane.shard.shard_id, len(records))
+
+    def has_room(self, lane: Lane) -> bool:
+        return lane.unsettled < self._bounds.records and self.bytes < self._bounds.bytes
+
+    @property
+    def bytes(self) -> int:
+        """What the whole task holds: waiting, in the windows, and taken by sinks but not durable."""
+        return sum(lane.bytes for lane in self._lanes.values())
+
+    async def drain(self, lane: Lane) -> None:
+        """Return once everything admitted is settled and durable. Cancel it to give up."""
+        lane.draining = True
+        self._wake.set()
+        while lane.unsettled:
+            lane.changed.clear()
+            await lane.changed.wait()
+        await asyncio.gather(*(writer.flush() for writer in lane.writers))
+
+    def abandon(self, lane: Lane) -> None:
+        """The lease is lost, or the session over: nothing more is written for it."""
+        if lane.task is not None:
+            lane.task.cancel()
+        for writer in lane.writers:
+            writer.abandon()
+        self._batcher.drop(lane)
+        lane.window.clear()
+        lane.waiting_records = lane.waiting_bytes = 0
+        if self._lanes.get(lane.shard.shard_id) is lane:
+            del self._lanes[lane.shard.shard_id]
+            self._metrics.forget(lane.shard.shard_id)
+        lane.changed.set()
+
+    def fail(self, error: BaseException) -> None:
+        """End :meth:`run` with this error."""
+        if not self._failure.done():
+            self._failure.set_result(error)
+
+    # -- the way of a record
+
+    async def _take_in(self, lane: Lane) -> None:
+        records = await lane.waiting.get()
+        held = await self._resume(lane, records[0])
+        while True:
+            fresh = after(held, records)
+            lane.window.extend(fresh)
+            lane.waiting_records -= len(records)
+            lane.waiting_bytes -= sum(len(record.data) for record in records)
+            if fresh and self._judge.measures:
+                await self._judge.measure(fresh)
+                self._release((lane,))
+            self._batcher.add(lane, [record for record in fresh if record.outcome is None], self._clock())
+            self._wake.set()
+            lane.changed.set()
+            records = await lane.waiting.get()
+
+    async def _resume(self, lane: Lane, first: Record) -> Position | None:
+        """What every sink already holds of this shard; to be skipped before it costs a prediction."""
+        positions = await asyncio.gather(*(writer.resume(first, lane.checkpoint) for writer in lane.writers))
+        for sink, position in zip(self._sinks, positions, strict=True):
+            if position is not None:
+                self._durable(lane, sink.name, position)
+        known = [position for position in positions if position is not None]
+        return min(known) if len(known) == len(positions) else None
+
+    async def _work(self) -> None:
+        while True:
+            batch = await self._next_batch()
+            started = self._clock()
+            await self._judge.judge(batch)
+            self._metrics.batch(len(batch), self._clock() - started)
+            self._release(self._lanes_of(batch))
+
+    async def _next_batch(self) -> Sequence[Record]:
+        async with self._turn:
+            while True:
+                self._wake.clear()
+                now = self._clock()
+                draining = any(lane.draining for lane in self._lanes.values())
+                if batch := self._batcher.take(now, draining=draining):
+                    self._metrics.queued(len(self._batcher))
+                    return batch
+                due = self._batcher.due_at()
+                await self._woken(None if due is None else max(0.0, due - now))
+
+    async def _woken(self, timeout_s: float | None) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    def _lanes_of(self, batch: Sequence[Record]) -> Iterable[Lane]:
+        shard_ids = {record.shard_id for record in batch}
+        return [self._lanes[shard_id] for shard_id in shard_ids if shard_id in self._lanes]
+
+    def _release(self, lanes: Iterable[Lane]) -> None:
+        for lane in lanes:
+            if run := lane.window.release():
+                self._write(lane, run)
+        self._relieve()
+        self._announce()
+
+    def _write(self, lane: Lane, run: Run) -> None:
+        dead = sum(isinstance(record.outcome, Dead) for record in run.records)
+        self._metrics.settled(lane.shard.shard_id, len(run.records) - dead, dead)
+        lane.released.add(run.end, len(run.records))
+        for writer in lane.writers:
+            writer.write(run)
+
+    def _durable(self, lane: Lane, sink: str, position: Position) -> None:
+        if lane.durability.reached(sink, position):
+            self._metrics.durable(lane.shard.shard_id, lane.released.passed(position))
+            self._announce()
+
+    # -- bounds
+
+    def _relieve(self) -> None:
+        """Flush the fullest writer before its time when the sinks' backlog nears the bound of the task."""
+        if self.bytes < RELIEVE_AT * self._bounds.bytes or (self._relief and not self._relief.done()):
+            return
+        writers = [writer for lane in self._lanes.values() for writer in lane.writers]
+        fullest = max(writers, key=lambda writer: writer.backlog_bytes)
+        self._relief = asyncio.create_task(self._guard(fullest.flush()))
+
+    def _announce(self) -> None:
+        """Room or durability may have changed for anyone: bounds are the task's."""
+        for lane in self._lanes.values():
+            lane.changed.set()
+
+    async def _guard(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except PenstockError as error:
+            self.fail(error)
+        except Exception as error:
+            log.exception("the stage failed")
+            self.fail(Fatal(f"the stage failed: {error!r}"))
