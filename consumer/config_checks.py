@@ -1,0 +1,88 @@
+"""What no key is wrong about alone: arithmetic and clashes between sections.
+
+Each check looks only at what is valid by itself, so that it can run beside other mistakes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from consumer.config import BatchSettings, DeadLetterSettings, DrainSettings, KclSettings, StreamSettings
+
+
+def across(sections: Mapping[str, Any]) -> list[ConfigError]:
+    """All mistakes between sections; a section that is wrong by itself is None."""
+    sinks = list(enumerate(sections["sink"]))
+    return [
+        *_drain(sections["batch"], sections["kcl"], sections["drain"]),
+        *_loops(sections["stream"], sinks),
+        *_nested(sinks, sections["dead_letter"]),
+        *_leases(sections["kcl"]),
+    ]
+
+
+def _drain(batch: BatchSettings | None, kcl: KclSettings | None, drain: DrainSettings | None) -> Iterator[ConfigError]:
+    """linger + grace < budget: else SIGKILL comes while a shard still drains."""
+    if batch is None or kcl is None or drain is None:
+        return
+    linger_s, grace_s = batch.linger_ms / 1000, kcl.shutdown_grace_s
+    if linger_s + grace_s >= drain.budget_s:
+        yield ConfigError(
+            "drain.budget_s",
+            f"batch.linger_ms {linger_s:g} s + kcl.shutdown_grace_s {grace_s:g} s = {linger_s + grace_s:g} s "
+            f"do not fit into {drain.budget_s:g} s",
+            "Lower kcl.shutdown_grace_s, or raise drain.budget_s (at most 120)",
+        )
+    if linger_s >= grace_s:
+        yield ConfigError(
+            "batch.linger_ms",
+            f"a record may linger {linger_s:g} s, and kcl.shutdown_grace_s is {grace_s:g} s",
+            "Linger for less",
+        )
+
+
+def _loops(stream: StreamSettings | None, sinks: list[tuple[int, Any]]) -> Iterator[ConfigError]:
+    seen: dict[str, int] = {}
+    for place, sink in sinks:
+        if sink is None or sink.type != "kinesis":
+            continue
+        if stream is not None and sink.stream == stream.name:
+            problem = f'"{sink.stream}" is the stream that is read: it would feed itself for ever'
+            yield ConfigError(f"sink.{place}.stream", problem, "Name another stream")
+        if (other := seen.setdefault(sink.stream, place)) != place:
+            problem = f'"{sink.stream}" is the stream of sink.{other} already'
+            yield ConfigError(f"sink.{place}.stream", problem, "Remove one of them")
+
+
+def _nested(sinks: list[tuple[int, Any]], dead_letter: DeadLetterSettings | None) -> Iterator[ConfigError]:
+    """A reader of a prefix reads all below it, so none may hold another."""
+    places = [(f"sink.{place}.url", sink.url) for place, sink in sinks if sink is not None and sink.type == "parquet"]
+    if dead_letter is not None:
+        places.append(("dead_letter.url", dead_letter.url))
+    for (one, url), (other, other_url) in combinations(places, 2):
+        if _holds(url, other_url) or _holds(other_url, url):
+            problem = f'"{other_url}" and {one} "{url}" lie one inside the other'
+            yield ConfigError(other, problem, "Give each a prefix of its own, side by side")
+
+
+def _holds(outer: str, inner: str) -> bool:
+    if outer.startswith("s3://") != inner.startswith("s3://"):
+        return False
+    if outer.startswith("s3://"):
+        return (inner.rstrip("/") + "/").startswith(outer.rstrip("/") + "/")
+    return Path(inner).absolute().is_relative_to(Path(outer).absolute())
+
+
+def _leases(kcl: KclSettings | None) -> Iterator[ConfigError]:
+    if kcl is not None and kcl.idle_between_reads_ms * 2 >= kcl.failover_ms:
+        yield ConfigError(
+            "kcl.failover_ms",
+            f"{kcl.failover_ms} ms is less than two reads of {kcl.idle_between_reads_ms} ms",
+            "Leases would be lost for want of a beat: raise it",
+        )

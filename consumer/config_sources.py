@@ -1,0 +1,108 @@
+"""Where a setting comes from: the file, the environment, or a default.
+
+``PENSTOCK_<SECTION>__<KEY>`` overrides a key, ``PENSTOCK_SINK__<N>__<KEY>`` one of the N-th sink (from 0), and
+``PENSTOCK_MODEL__OPTIONS__<NAME>`` one entry of a table.
+"""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+from pydantic import BaseModel
+
+PREFIX = "PENSTOCK_"
+Source = str
+"""``file``, or the name of the variable."""
+
+
+def override(
+    raw: Mapping[str, Any], env: Mapping[str, str], tree: type[BaseModel], sinks: Mapping[str, type[BaseModel]]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """``raw`` with the variables of ``env`` set in it, and which variable set which key."""
+    given: dict[str, Any] = copy.deepcopy(dict(raw))
+    from_env: dict[str, str] = {}
+    for variable in sorted(env):
+        if not variable.startswith(PREFIX) or "__" not in variable:
+            continue
+        path = _path(variable, given)
+        is_text = _is_text(path, given, tree, sinks)
+        if _set(given, path, env[variable] if is_text else _value(env[variable])):
+            from_env[".".join(path)] = variable
+    return given, from_env
+
+
+def sources_of(given: Mapping[str, Any], from_env: Mapping[str, str]) -> dict[str, Source]:
+    """For every key that is set, by whom."""
+    return {key: from_env.get(key, "file") for key, _ in leaves(given)} | dict(from_env)
+
+
+def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """``(key, value)`` of all that is neither table nor list of tables; an empty table is a value."""
+    items: Iterator[tuple[Any, Any]] | None = None
+    if isinstance(value, Mapping) and (value or not prefix):
+        items = iter(value.items())
+    elif isinstance(value, list | tuple) and any(isinstance(entry, Mapping) for entry in value):
+        items = iter(enumerate(value))
+    if items is None:
+        yield prefix, value
+        return
+    for key, entry in items:
+        yield from leaves(entry, f"{prefix}.{key}" if prefix else str(key))
+
+
+def _path(variable: str, given: Mapping[str, Any]) -> list[str]:
+    """The key a variable names. Variables have no case; keys of the file that differ by case only are found."""
+    path: list[str] = []
+    here: Any = given
+    for part in variable.removeprefix(PREFIX).split("__"):
+        names = [str(name) for name in here] if isinstance(here, Mapping) else []
+        name = next((name for name in names if name.upper() == part), part.lower())
+        here = here.get(name) if isinstance(here, Mapping) else _entry(here, name)
+        path.append(name)
+    return path
+
+
+def _entry(tables: Any, place: str) -> Any:
+    return tables[int(place)] if isinstance(tables, list) and place.isdecimal() and int(place) < len(tables) else None
+
+
+def _is_text(
+    path: list[str], given: Mapping[str, Any], tree: type[BaseModel], sinks: Mapping[str, type[BaseModel]]
+) -> bool:
+    """Whether the key is a string, so that ``123`` means ``"123"``."""
+    if path[0] == "sink" and len(path) == 3:
+        return path[2] in ("type", "url", "stream")
+    section = tree.model_fields.get(path[0])
+    fields = getattr(section.annotation, "model_fields", {}) if section else {}
+    field = fields.get(path[1]) if len(path) == 2 else None
+    return field is not None and field.annotation is str
+
+
+def _value(text: str) -> Any:
+    """As it would read in the file; what is no TOML is a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        return text
+
+
+def _set(given: dict[str, Any], path: list[str], value: Any) -> bool:
+    """Set the value at the path; a sink may be appended. False if something on the way is no table."""
+    here: Any = given
+    for part, following in pairwise(path):
+        if isinstance(here, list):
+            if not part.isdecimal() or int(part) > len(here):
+                return False
+            if int(part) == len(here):
+                here.append({})
+            here = here[int(part)]
+        elif isinstance(here, dict):
+            here = here.setdefault(part, [] if part == "sink" and following.isdecimal() else {})
+    if not isinstance(here, dict):
+        return False
+    here[path[-1]] = value
+    return True

@@ -1,0 +1,109 @@
+"""Mistakes in a configuration, told so that the reader can mend them: key, value, fix, all at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from pipeline.errors import ConfigError, UserError
+
+LIMITS = {
+    "greater_than": ("gt", "is too small", "more than"),
+    "greater_than_equal": ("ge", "is too small", "at least"),
+    "less_than": ("lt", "is too large", "less than"),
+    "less_than_equal": ("le", "is too large", "at most"),
+}
+KINDS = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a number",
+    "bool_type": "true or false",
+    "string_type": "a string in quotes",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+}
+
+
+class ConfigErrors(UserError):
+    """Every mistake of a configuration: its text has a line for each, in the order of the settings tree."""
+
+    def __init__(self, where: str, errors: Sequence[ConfigError], from_env: Mapping[str, str]) -> None:
+        lines = [f"{error}{_origin(error.key, from_env)}" for error in errors]
+        count = "one mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
+        super().__init__("\n".join([f"{where}: {count}", *(f"  {line}" for line in lines)]))
+        self.where = where
+        self.errors = tuple(errors)
+
+
+def _origin(key: str, from_env: Mapping[str, str]) -> str:
+    variable = from_env.get(key)
+    return f" (set by {variable})" if variable else ""
+
+
+def unknown(key: str, known: Sequence[str], variable: str | None = None) -> ConfigError:
+    """A key that does not exist, with what was probably meant."""
+    section, _, name = key.rpartition(".")
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
+    meant = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(known)}"
+    what = "unknown key" if section else "unknown section"
+    return ConfigError(key, what, meant)
+
+
+def of_section(name: str, kind: Any, value: Any) -> tuple[Any, list[ConfigError]]:
+    """``value`` as a ``kind`` (a pydantic model), or None and its mistakes."""
+    model: type[BaseModel] = kind
+    try:
+        return model.model_validate(value), []
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+    mistakes: dict[str, ConfigError] = {}
+    for details in found:
+        mistake = _mistake(name, model, details)
+        mistakes.setdefault(mistake.key, mistake)
+    return None, list(mistakes.values())
+
+
+def _mistake(section: str, model: type[BaseModel], details: ErrorDetails) -> ConfigError:
+    path = [str(part) for part in details["loc"]]
+    field = model.model_fields.get(path[0]) if path else None
+    shown = _shown(details["input"])
+    kind = details["type"]
+    context = details.get("ctx", {})
+    if kind == "extra_forbidden":
+        return unknown(f"{section}.{path[0]}", list(model.model_fields))
+    key = ".".join([section, *path[:2]])
+    if kind == "missing":
+        return ConfigError(key, "missing", _example(path[0], field))
+    if kind == "wrong":
+        return ConfigError(key, str(context["problem"]), str(context["fix"]))
+    if kind in LIMITS:
+        name, problem, bound = LIMITS[kind]
+        return ConfigError(key, f"{shown} {problem}", f"Write {bound} {context[name]:g}")
+    if kind == "literal_error":
+        return ConfigError(key, f"{shown} is not known", f"Write {context['expected']}".replace("'", '"'))
+    if kind == "string_too_short":
+        return ConfigError(key, "is empty", _example(path[0], field))
+    if len(path) > 1:
+        return ConfigError(key, f"{shown} cannot stand here", "Write a string, a whole number, true or false")
+    wanted = KINDS.get(kind, "a value of another kind")
+    return ConfigError(key, f"{shown} is not {wanted}", _example(path[0], field) if path else f"Write [{section}]")
+
+
+def _example(key: str, field: FieldInfo | None) -> str:
+    if field is None:
+        return "Remove it"
+    example = field.examples[0] if field.examples else field.get_default(call_default_factory=True, validated_data={})
+    return f"Write for example {key} = {_shown(example)}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)
