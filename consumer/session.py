@@ -105,7 +105,7 @@ class ShardSession:
         shard: Callable[[str], Shard],
         leaving: asyncio.Event,
         metrics: Metrics,
-        decoder: Callable[[Callable[[], Message]], Awaitable[Message]],
+        decoder: Callable[[bytes, Callable[[], Message]], Awaitable[Message]],
     ) -> None:
         self.state = State.NEW
         self.shard_id = ""
@@ -137,7 +137,7 @@ class ShardSession:
 
     async def _next(self) -> Message:
         line = await self._wire.read()
-        return await self._decoder(lambda: decode(line, self.shard_id))
+        return await self._decoder(line, lambda: decode(line, self.shard_id))
 
     async def _step(self, message: Message) -> None:
         try:

@@ -1,0 +1,94 @@
+"""What the demo shows: a line that moves while it works, and a table at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from consumer.demo import DemoResult
+
+PREVIEW_ROWS = 8
+
+
+class Show(Protocol):
+    """Say what happens now, with the totals so far by name (see ``/stats``)."""
+
+    def __call__(self, what: str, /, **totals: float) -> None: ...
+
+
+@contextlib.contextmanager
+def progress(console: Console, records: int) -> Iterator[Show]:
+    """A live line on a terminal; elsewhere one line per new activity."""
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+    task = bar.add_task("", total=records, figures="")
+    said = ""
+    began: list[float] = []
+
+    def show(what: str, /, **totals: float) -> None:
+        nonlocal said
+        if what != said and not console.is_terminal:
+            console.print(f"{what} …")
+        said = what
+        if totals.get("enriched") and not began:
+            began.append(time.monotonic())
+        bar.update(task, description=what, completed=totals.get("checkpointed", 0), figures=_figures(totals, began))
+
+    with bar:
+        yield show
+
+
+def _figures(totals: dict[str, float], began: list[float]) -> str:
+    if "enriched" not in totals:
+        return f"{totals['records_in']:.0f} in" if totals else ""
+    batches = totals["batches"]
+    rate = totals["settled"] / max(time.monotonic() - began[0], 0.5) if began else 0.0
+    return (
+        f"{totals['records_in']:.0f} in · {totals['enriched']:.0f} enriched · {totals['settled']:.0f} settled · "
+        f"{totals['checkpointed']:.0f} checkpointed · batch {totals['settled'] / batches if batches else 0:.1f} · "
+        f"{rate:.0f}/s"
+    )
+
+
+def report(console: Console, result: DemoResult, table: Path) -> None:
+    """The preview, the figures, and the line of Python that reads the table."""
+    import pandas as pd
+
+    rows = pd.read_parquet(table)
+    preview = Table(title=f"{PREVIEW_ROWS} of {result.rows:,} rows", title_justify="left")
+    for name in ("module", "name", "text", "embedding"):
+        preview.add_column(name, no_wrap=True, overflow="ellipsis", max_width=36)
+    for row in rows.sample(min(PREVIEW_ROWS, len(rows)), random_state=0).itertuples():
+        vector = ", ".join(f"{value:+.3f}" for value in row.embedding[:3])
+        preview.add_row(row.module, row.name, " ".join(row.text.split()), f"[{vector}, … {len(row.embedding)}]", style="")
+    console.print(preview)
+    console.print(_figures_table(result))
+    console.print("\nRead it:\n", style="bold")
+    console.print(f'  import pandas as pd; print(pd.read_parquet("{table}"))\n', soft_wrap=True, markup=False)
+
+
+def _figures_table(result: DemoResult) -> Table:
+    figures = Table(show_header=False, box=None)
+    figures.add_row("records", f"{result.records:,} on {result.shards} shards")
+    figures.add_row("rows", f"{result.rows:,}, {result.distinct_record_ids:,} distinct; {result.dead_letters} dead letters")
+    figures.add_row("batches", f"{result.batches:,} of {result.mean_batch:g} records on average")
+    figures.add_row("time", f"{result.seconds:g} s in all, first record after {result.first_record_s:g} s")
+    figures.add_row("rate", f"{result.records_per_s:g} records/s")
+    figures.add_row("where", f"{result.out}")
+    return figures

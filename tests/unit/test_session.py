@@ -1,0 +1,234 @@
+"""A shard session against a fake KCL: what it answers, when it checkpoints, what it never does."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import pytest
+
+from consumer.bridges import Decoder
+from consumer.session import TRANSITIONS, ShardSession, State
+from consumer.testing import FakeKcl, row
+from pipeline.batcher import Batcher
+from pipeline.errors import Fatal
+from pipeline.metrics import Metrics
+from pipeline.record import Position, Shard
+from pipeline.stage import Bounds, Stage
+from pipeline.testing import FakeJudge, FakeSink
+
+DEADLINE_S = 5
+SHARD_ID = "shardId-000000000000"
+
+
+@dataclass
+class Rig:
+    kcl: FakeKcl
+    judge: FakeJudge
+    sink: FakeSink
+    session: ShardSession
+    leaving: asyncio.Event
+    running: asyncio.Task[None]
+
+    async def beat_until(self, condition: Callable[[], bool]) -> None:
+        """Empty processRecords, as KCL sends them, until ``condition``."""
+        while not condition():
+            await self.kcl.process([])
+            await asyncio.sleep(0)
+
+
+def shard(shard_id: str) -> Shard:
+    return Shard("events", 1, shard_id)
+
+
+def rigged(body: Callable[[Rig], Awaitable[None]], window: int = 100) -> None:
+    async def main() -> None:
+        judge, sink, metrics, leaving = FakeJudge(), FakeSink(), Metrics(), asyncio.Event()
+        batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001, pads=False)
+        stage = Stage(judge, batcher, [sink], Bounds(window, 10**9), metrics)
+        kcl, decoder = FakeKcl(), Decoder()
+        session = ShardSession(kcl, stage, shard, leaving, metrics, decoder)
+        staging, running = asyncio.create_task(stage.run()), asyncio.create_task(session.run())
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                await body(Rig(kcl, judge, sink, session, leaving, running))
+        finally:
+            for task in (staging, running):
+                task.cancel()
+            await asyncio.gather(staging, running, return_exceptions=True)
+            decoder.close()
+
+    asyncio.run(main())
+
+
+def test_status_comes_before_the_model_has_answered() -> None:
+    async def body(rig: Rig) -> None:
+        rig.judge.pause()
+        await rig.kcl.initialize(SHARD_ID)
+        await rig.kcl.process([row(1), row(2)])
+        assert rig.kcl.answered == ["initialize", "processRecords"]
+        assert rig.kcl.checkpoints == []
+
+    rigged(body)
+
+
+def test_checkpoints_ride_on_the_beat_once_records_are_durable() -> None:
+    async def body(rig: Rig) -> None:
+        await rig.kcl.initialize(SHARD_ID)
+        await rig.kcl.process([row(1), row(2), row(3, sub=0), row(3, sub=1)])
+        await rig.beat_until(lambda: rig.kcl.checkpoints == [Position(3, 1)])
+
+    rigged(body)
+
+
+def test_nothing_is_checkpointed_while_the_sink_stalls() -> None:
+    async def body(rig: Rig) -> None:
+        rig.sink.stall()
+        await rig.kcl.initialize(SHARD_ID)
+        await rig.kcl.process([row(1), row(2)])
+        await rig.beat_until(lambda: rig.judge.batches != [])
+        for _ in range(20):
+            await rig.kcl.process([])
+        assert rig.kcl.checkpoints == []
+        rig.sink.recover()
+        await rig.beat_until(lambda: rig.kcl.checkpoints == [Position(2, 0)])
+
+    rigged(body)
+
+
+def test_a_full_window_withholds_status_until_there_is_room() -> None:
+    async def body(rig: Rig) -> None:
+        rig.judge.pause()
+        await rig.kcl.initialize(SHARD_ID)
+        rig.kcl.begin("processRecords", records=[row(i) for i in range(1, 6)], millisBehindLatest=0)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await rig.kcl.answer()
+        rig.judge.resume()
+        await rig.kcl.answer()
+        assert rig.kcl.answered[-1] == "processRecords"
+
+    rigged(body, window=5)
+
+
+def test_a_leaving_task_withholds_no_status() -> None:
+    async def body(rig: Rig) -> None:
+        rig.judge.pause()
+        await rig.kcl.initialize(SHARD_ID)
+        rig.kcl.begin("processRecords", records=[row(i) for i in range(1, 6)], millisBehindLatest=0)
+        rig.leaving.set()
+        await rig.kcl.answer()
+        assert rig.kcl.answered[-1] == "processRecords"
+
+    rigged(body, window=5)
+
+
+def test_shard_end_is_checkpointed_with_nulls_after_all_is_durable() -> None:
+    async def body(rig: Rig) -> None:
+        await rig.kcl.initialize(SHARD_ID)
+        await rig.kcl.process([row(i) for i in range(1, 30)])
+        rig.kcl.refusals = ["ThrottlingException"]
+        await rig.kcl.say("shardEnded")
+        assert rig.kcl.checkpoints[-1] is None
+        assert len(rig.sink.rows[SHARD_ID]) == 29
+        assert rig.session.over
+
+    rigged(body)
+
+
+def test_an_empty_shard_may_end() -> None:
+    async def body(rig: Rig) -> None:
+        await rig.kcl.initialize(SHARD_ID)
+        await rig.kcl.say("shardEnded")
+        assert rig.kcl.checkpoints == [None]
+
+    rigged(body)
+
+
+def test_shutdown_drains_and_checkpoints_everything_admitted() -> None:
+    async def body(rig: Rig) -> None:
+        await rig.kcl.initialize(SHARD_ID)
+        await rig.kcl.process([row(i) for i in range(1, 40)])
+        await rig.kcl.say("shutdownRequested")
+        assert rig.kcl.checkpoints[-1] == Position(39, 0)
+        assert rig.session.over
+        await rig.kcl.say("leaseLost")
+
+    rigged(body)
+
+
+def test_lost_lease_never_checkpoints() -> None:
+    async def body(rig: Rig) -> None:
+        rig.judge.pause()
+        await rig.kcl.initialize(SHARD_ID)
+        await rig.kcl.process([row(1)])
+        await rig.kcl.say("leaseLost")
+        rig.judge.resume()
+        rig.kcl.close()
+        await rig.running
+        assert rig.kcl.checkpoints == []
+        assert rig.sink.rows == {}
+        assert rig.sink.writers[0].abandoned
+
+    rigged(body)
+
+
+def test_a_checkpoint_refused_for_shutdown_is_a_lost_lease() -> None:
+    async def body(rig: Rig) -> None:
+        rig.kcl.refusals = ["ShutdownException"]
+        await rig.kcl.initialize(SHARD_ID)
+        await rig.kcl.process([row(1)])
+        await rig.beat_until(lambda: rig.session.state is State.LOST)
+        assert rig.sink.writers[0].abandoned
+        await rig.kcl.say("leaseLost")
+        assert rig.kcl.checkpoints == []
+
+    rigged(body)
+
+
+def test_a_throttled_checkpoint_is_sent_again_on_the_next_beat() -> None:
+    async def body(rig: Rig) -> None:
+        rig.kcl.refusals = ["ThrottlingException"]
+        await rig.kcl.initialize(SHARD_ID)
+        await rig.kcl.process([row(1)])
+        await rig.beat_until(lambda: rig.kcl.checkpoints == [Position(1, 0)])
+
+    rigged(body)
+
+
+def test_a_checkpoint_never_passes_what_was_delivered() -> None:
+    async def body(rig: Rig) -> None:
+        rig.sink.held[SHARD_ID] = Position(5, 0)
+        await rig.kcl.initialize(SHARD_ID)
+        await rig.kcl.process([row(1), row(2)])
+        for _ in range(20):
+            await rig.kcl.process([])
+        assert rig.kcl.checkpoints == []
+        await rig.kcl.process([row(i) for i in range(3, 8)])
+        await rig.beat_until(lambda: rig.kcl.checkpoints[-1:] == [Position(7, 0)])
+        assert [record.sequence for record in rig.sink.rows[SHARD_ID]] == ["6", "7"]
+
+    rigged(body)
+
+
+def test_a_message_out_of_turn_ends_the_task() -> None:
+    async def body(rig: Rig) -> None:
+        rig.kcl.begin("processRecords", records=[], millisBehindLatest=0)
+        with pytest.raises(Fatal, match="ProcessRecords makes no sense in state new"):
+            await rig.running
+
+    rigged(body)
+
+
+def test_the_transition_table_has_no_way_back_to_reading() -> None:
+    back = [pair for pair, (_, state) in TRANSITIONS.items() if state is State.READING and pair[0] is not State.READING]
+    assert [state for state, _ in back] == [State.NEW]
+
+
+def test_a_large_message_is_decoded_off_the_loop() -> None:
+    async def body(rig: Rig) -> None:
+        await rig.kcl.initialize(SHARD_ID)
+        await rig.kcl.process([row(i, data=b"x" * 900) for i in range(1, 2000)])
+        await rig.beat_until(lambda: rig.kcl.checkpoints[-1:] == [Position(1999, 0)])
+        assert len(rig.sink.rows[SHARD_ID]) == 1999
+
+    rigged(body, window=10_000)

@@ -1,0 +1,198 @@
+"""The stage on fakes: order, back-pressure, drains, lost leases."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from pipeline.batcher import Batcher
+from pipeline.errors import Fatal
+from pipeline.metrics import Metrics
+from pipeline.record import Position, Record, Shard
+from pipeline.stage import Bounds, Lane, Stage
+from pipeline.testing import FakeJudge, FakeSink, dead
+
+DEADLINE_S = 5
+BOUNDS = Bounds(records=100, bytes=1_000_000)
+
+Body = Callable[[Stage, FakeJudge, list[FakeSink]], Awaitable[None]]
+
+
+def shard(number: int = 0) -> Shard:
+    return Shard("events", 1, f"shardId-{number:012}")
+
+
+def records(count: int, first: int = 100, number: int = 0) -> list[Record]:
+    return [Record(shard(number).shard_id, b"data", "key", str(first + i), 0, 1) for i in range(count)]
+
+
+def staged(
+    body: Body,
+    *,
+    judge: Callable[[], FakeJudge] = FakeJudge,
+    sinks: tuple[str, ...] = ("a",),
+    bounds: Bounds = BOUNDS,
+    bytes_per_record: int = 0,
+) -> None:
+    """Run ``body`` beside a running stage, within a deadline."""
+
+    async def main() -> None:
+        made = judge()
+        fakes = [FakeSink(name, bytes_per_record=bytes_per_record) for name in sinks]
+        batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001, pads=False)
+        stage = Stage(made, batcher, fakes, bounds, Metrics())
+        running = asyncio.create_task(stage.run())
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                await body(stage, made, fakes)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(main())
+
+
+async def until(lane: Lane, condition: Callable[[], bool]) -> None:
+    while not condition():
+        lane.changed.clear()
+        await lane.changed.wait()
+
+
+def test_every_record_reaches_every_sink_once_and_in_order() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        lanes = [stage.open(shard(number), None) for number in range(3)]
+        for number, lane in enumerate(lanes):
+            stage.admit(lane, records(50, number=number))
+        for number, lane in enumerate(lanes):
+            await stage.drain(lane)
+            assert lane.durable == Position(149, 0)
+            for sink in sinks:
+                sequences = [record.sequence for record in sink.rows[shard(number).shard_id]]
+                assert sequences == [str(100 + i) for i in range(50)]
+
+    staged(body, judge=lambda: FakeJudge(slots=3), sinks=("a", "b"))
+
+
+def test_dead_records_advance_what_is_durable() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        lane = stage.open(shard(), None)
+        stage.admit(lane, records(10))
+        await stage.drain(lane)
+        assert lane.durable == Position(109, 0)
+
+    staged(body, judge=lambda: FakeJudge(dead))
+
+
+def test_batches_span_shards() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        lanes = [stage.open(shard(number), None) for number in range(8)]
+        for number, lane in enumerate(lanes):
+            stage.admit(lane, records(1, number=number))
+        for lane in lanes:
+            await stage.drain(lane)
+        assert judge.batches[0] > 1
+
+    staged(body)
+
+
+def test_a_full_window_has_no_room_until_its_records_settle() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        judge.pause()
+        lane = stage.open(shard(), None)
+        stage.admit(lane, records(100))
+        assert not stage.has_room(lane)
+        judge.resume()
+        await until(lane, lambda: stage.has_room(lane))
+
+    staged(body)
+
+
+def test_a_stalled_sink_takes_the_room_of_the_whole_task_and_gives_it_back() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        sinks[0].stall()
+        lane, other = stage.open(shard(0), None), stage.open(shard(1), None)
+        stage.admit(lane, records(50))
+        await until(lane, lambda: not lane.unsettled)
+        assert not stage.has_room(other)
+        assert lane.durable is None
+        sinks[0].recover()
+        assert stage.has_room(other)
+        assert lane.durable == Position(149, 0)
+
+    staged(body, bounds=Bounds(records=1000, bytes=50 * 1000), bytes_per_record=1000)
+
+
+def test_records_that_every_sink_holds_are_never_predicted_again() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        for sink, held in zip(sinks, (105, 103), strict=True):
+            sink.held[shard().shard_id] = Position(held, 0)
+        lane = stage.open(shard(), None)
+        stage.admit(lane, records(10))
+        await stage.drain(lane)
+        assert sum(judge.batches) == 6
+        assert lane.durable == Position(109, 0)
+
+    staged(body, sinks=("a", "b"))
+
+
+def test_what_is_held_counts_as_durable_before_anything_new_settles() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        sinks[0].held[shard().shard_id] = Position(500, 0)
+        lane = stage.open(shard(), None)
+        stage.admit(lane, records(10))
+        await stage.drain(lane)
+        assert lane.durable == Position(500, 0)
+        assert judge.batches == []
+
+    staged(body)
+
+
+def test_a_lost_lease_writes_nothing_more() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        judge.pause()
+        lost, kept = stage.open(shard(0), None), stage.open(shard(1), None)
+        stage.admit(lost, records(20, number=0))
+        stage.admit(kept, records(20, number=1))
+        stage.abandon(lost)
+        judge.resume()
+        await stage.drain(kept)
+        assert shard(0).shard_id not in sinks[0].rows
+        assert len(sinks[0].rows[shard(1).shard_id]) == 20
+
+    staged(body)
+
+
+def test_a_shard_that_comes_back_leaves_its_old_session_behind() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        judge.pause()
+        old = stage.open(shard(), None)
+        stage.admit(old, records(20))
+        new = stage.open(shard(), None)
+        stage.admit(new, records(20))
+        judge.resume()
+        await stage.drain(new)
+        assert [record.sequence for record in sinks[0].rows[shard().shard_id]] == [str(100 + i) for i in range(20)]
+
+    staged(body)
+
+
+def test_measured_costs_reach_the_batcher() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        lane = stage.open(shard(), None)
+        admitted = records(5)
+        stage.admit(lane, admitted)
+        await stage.drain(lane)
+        assert [record.cost for record in admitted] == [7] * 5
+
+    staged(body, judge=lambda: FakeJudge(cost=7))
+
+
+def test_a_failure_ends_the_run_with_its_reason() -> None:
+    async def main() -> None:
+        stage = Stage(FakeJudge(), Batcher(max_records=8, max_cost=0, linger_s=0, pads=False), [], BOUNDS, Metrics())
+        running = asyncio.create_task(stage.run())
+        stage.fail(Fatal("the weights are gone"))
+        await running
+
+    with pytest.raises(Fatal, match="the weights are gone"):
+        asyncio.run(main())
