@@ -1,0 +1,76 @@
+"""Logs: JSON lines on stderr, readable ones on a terminal. stdout belongs to what a command answers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any, Literal, TextIO
+
+import orjson
+
+Format = Literal["auto", "json", "text"]
+
+OURS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+"""What every log record has; the rest came with ``extra=``."""
+QUIET = ("botocore", "boto3", "s3transfer", "urllib3", "asyncio", "hypercorn", "werkzeug", "h2", "hpack")
+"""Libraries whose INFO and DEBUG tell about themselves and not about records."""
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object per record: ``ts`` (UTC), ``level``, ``logger``, ``msg``, then ``extra=``'s fields, ``exc``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "msg": record.getMessage(),
+        }
+        line.update((key, value) for key, value in vars(record).items() if key not in OURS and key not in line)
+        if record.exc_info:
+            line["exc"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            line["stack"] = record.stack_info
+        return _json(line)
+
+
+def _json(line: dict[str, Any]) -> str:
+    """As JSON, whatever a producer or a model put into a message: no line is lost over a lone surrogate."""
+    try:
+        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except (orjson.JSONEncodeError, RecursionError):
+        return json.dumps({key: str(value) for key, value in line.items()})
+
+
+def configure(level: str = "INFO", format: Format = "auto", stream: TextIO | None = None) -> None:
+    """Send every log record of this process to ``stream`` (stderr), and Python's warnings with them.
+
+    ``auto`` means text where ``stream`` is a terminal. May be called again; the last call counts.
+    """
+    stream = stream or sys.stderr
+    handler = _readable(stream) if _is_text(format, stream) else logging.StreamHandler(stream)
+    if not _is_text(format, stream):
+        handler.setFormatter(JsonLines())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    logging.captureWarnings(capture=True)
+
+
+def _is_text(wanted: Format, stream: TextIO) -> bool:
+    return wanted == "text" or (wanted == "auto" and stream.isatty())
+
+
+def _readable(stream: TextIO) -> logging.Handler:
+    if not stream.isatty():
+        plain = logging.StreamHandler(stream)
+        plain.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s", "%H:%M:%S"))
+        return plain
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    return RichHandler(console=Console(file=stream), show_path=False, log_time_format="%H:%M:%S", markup=False)

@@ -1,0 +1,206 @@
+"""What a task counts. Methods are named as the events they note; all are called per message or batch, not per record.
+
+Labels are shards, sinks, and a small closed set of reasons; text from records never becomes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+BATCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+REASONS = frozenset({"decode", "rejected", "exception", "contract", "not_finite", "timeout", "died"})
+"""Why records become dead letters. Another reason is counted as ``other``, so that labels stay few."""
+
+InFlight = Callable[[], Mapping[str, tuple[int, int]]]
+"""Per shard: records admitted and not yet settled, and the bytes held for it until they are durable."""
+
+
+@dataclass(slots=True)
+class _Totals:
+    """Since the start, over all shards, also those whose lease went elsewhere."""
+
+    records_in: int = 0
+    enriched: int = 0
+    dead_letters: int = 0
+    durable: int = 0
+    checkpointed: int = 0
+    batches: int = 0
+    batched: int = 0
+    queue: int = 0
+    retries: int = 0
+    replica_restarts: int = 0
+    lag_ms: dict[str, int] = field(default_factory=dict)
+
+
+class Metrics:
+    """One task's counters, as Prometheus reads them (:meth:`exposition`) and as one dict (:meth:`snapshot`).
+
+    Not thread-safe beyond what ``prometheus_client`` is: note events from the event loop.
+    """
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._totals = _Totals()
+        self._in_flight: InFlight = dict
+        self._received = self._counter("records_received", "Records that KCL handed over", "shard")
+        self._enriched = self._counter("records_enriched", "Records settled with a row", "shard")
+        self._dead = self._counter("records_dead", "Records settled as dead letters", "shard")
+        self._durable = self._counter("records_durable", "Records durable in every sink", "shard")
+        self._checkpointed = self._counter("records_checkpointed", "Durable records a checkpoint has passed", "shard")
+        self._checkpoints = self._counter("checkpoints", "Checkpoints that KCL accepted", "shard")
+        self._checkpoint_failures = self._counter("checkpoint_failures", "Checkpoints KCL refused", "shard")
+        self._dead_letters = self._counter("dead_letters", "Dead letters by kind of reason", "reason")
+        self._retries = self._counter("predict_retries", "Predict calls beyond each batch's first")
+        self._restarts = self._counter("replica_restarts", "Replicas replaced")
+        self._puts = self._counter("sink_puts", "Writes a sink made", "sink")
+        self._put_bytes = self._counter("sink_bytes", "Bytes a sink wrote", "sink")
+        self._put_retries = self._counter("sink_retries", "Writes a sink had to repeat", "sink")
+        self._lag = Gauge("penstock_lag_ms", "MillisBehindLatest, per shard", ["shard"], registry=self.registry)
+        self._queue = Gauge("penstock_queue_records", "Records waiting for a batch", registry=self.registry)
+        self._batch_records = Histogram(
+            "penstock_batch_records", "Records per micro-batch", buckets=BATCH_SIZES, registry=self.registry
+        )
+        self._batch_seconds = Histogram(
+            "penstock_batch_seconds", "Time in the model per micro-batch", buckets=BATCH_SECONDS, registry=self.registry
+        )
+        self._by_shard = (
+            self._received,
+            self._enriched,
+            self._dead,
+            self._durable,
+            self._checkpointed,
+            self._checkpoints,
+            self._checkpoint_failures,
+            self._lag,
+        )
+        self.registry.register(_InFlightGauges(lambda: self._in_flight()))
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"penstock_{name}", text, labels, registry=self.registry)
+
+    # -- events
+
+    def received(self, shard: str, records: int) -> None:
+        """KCL handed over a message's records."""
+        self._totals.records_in += records
+        self._received.labels(shard).inc(records)
+
+    def lag(self, shard: str, lag_ms: int) -> None:
+        """``millisBehindLatest`` of a shard's newest message."""
+        self._totals.lag_ms[shard] = lag_ms
+        self._lag.labels(shard).set(lag_ms)
+
+    def queued(self, records: int) -> None:
+        """So many records wait in the batcher now."""
+        self._totals.queue = records
+        self._queue.set(records)
+
+    def batch(self, records: int, seconds: float) -> None:
+        """A micro-batch came back from the model."""
+        self._totals.batches += 1
+        self._totals.batched += records
+        self._batch_records.observe(records)
+        self._batch_seconds.observe(seconds)
+
+    def settled(self, shard: str, enriched: int, dead: int) -> None:
+        """A run was released to the sinks."""
+        self._totals.enriched += enriched
+        self._totals.dead_letters += dead
+        self._enriched.labels(shard).inc(enriched)
+        self._dead.labels(shard).inc(dead)
+
+    def dead_letter(self, reason: str, records: int = 1) -> None:
+        """Records became dead letters for one of :data:`REASONS`."""
+        self._dead_letters.labels(reason if reason in REASONS else "other").inc(records)
+
+    def durable(self, shard: str, records: int) -> None:
+        """So many more records are durable in every sink."""
+        self._totals.durable += records
+        self._durable.labels(shard).inc(records)
+
+    def checkpointed(self, shard: str, records: int) -> None:
+        """KCL accepted a checkpoint, which passed so many more records."""
+        self._totals.checkpointed += records
+        self._checkpoints.labels(shard).inc()
+        self._checkpointed.labels(shard).inc(records)
+
+    def checkpoint_failed(self, shard: str) -> None:
+        self._checkpoint_failures.labels(shard).inc()
+
+    def retried(self, calls: int = 1) -> None:
+        """Predict was called again: a bisection, or a record tried alone."""
+        self._totals.retries += calls
+        self._retries.inc(calls)
+
+    def replica_restarted(self) -> None:
+        self._totals.replica_restarts += 1
+        self._restarts.inc()
+
+    def sink_put(self, sink: str, size_bytes: int) -> None:
+        """A sink wrote an object, or a request's records."""
+        self._puts.labels(sink).inc()
+        self._put_bytes.labels(sink).inc(size_bytes)
+
+    def sink_retried(self, sink: str) -> None:
+        self._put_retries.labels(sink).inc()
+
+    def watch(self, in_flight: InFlight) -> None:
+        """Ask this, whenever somebody looks, for what is in flight."""
+        self._in_flight = in_flight
+
+    def forget(self, shard: str) -> None:
+        """The shard is another task's: its labels go, the totals stay."""
+        self._totals.lag_ms.pop(shard, None)
+        for metric in self._by_shard:
+            metric.remove(shard)
+
+    # -- looking
+
+    def exposition(self) -> bytes:
+        """For Prometheus, in its text format."""
+        return generate_latest(self.registry)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Totals since the start and what is so now; JSON as it is."""
+        totals, loads = self._totals, self._in_flight()
+        return {
+            "records_in": totals.records_in,
+            "enriched": totals.enriched,
+            "dead_letters": totals.dead_letters,
+            "settled": totals.enriched + totals.dead_letters,
+            "durable": totals.durable,
+            "checkpointed": totals.checkpointed,
+            "batches": totals.batches,
+            "mean_batch": round(totals.batched / totals.batches, 2) if totals.batches else 0.0,
+            "queue": totals.queue,
+            "in_flight": sum(records for records, _ in loads.values()),
+            "in_flight_bytes": sum(size for _, size in loads.values()),
+            "shards": sorted(totals.lag_ms.keys() | loads.keys()),
+            "lag_ms": max(totals.lag_ms.values(), default=0),
+            "retries": totals.retries,
+            "replica_restarts": totals.replica_restarts,
+        }
+
+
+class _InFlightGauges:
+    """Made when somebody looks, so that nobody has to keep them up to date."""
+
+    def __init__(self, source: InFlight) -> None:
+        self._source = source
+
+    def collect(self) -> Iterable[Metric]:
+        records = GaugeMetricFamily("penstock_in_flight_records", "Admitted, not yet settled", labels=["shard"])
+        size = GaugeMetricFamily("penstock_in_flight_bytes", "Held until durable", labels=["shard"])
+        for shard, (count, held) in self._source().items():
+            records.add_metric([shard], count)
+            size.add_metric([shard], held)
+        return records, size
