@@ -1,0 +1,148 @@
+"""KCL's messages as KCL writes them, and ours as KCL reads them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from consumer.protocol import (
+    CheckpointAnswer,
+    Initialize,
+    LeaseLost,
+    ProcessRecords,
+    ProtocolError,
+    ShardEnded,
+    ShutdownRequested,
+    decode,
+    encode_checkpoint,
+    encode_status,
+)
+from pipeline.record import Position
+
+SEQUENCE = "49668899999999999999999999999999999999999999999999999998"
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    whole = {
+        "action": "record",
+        "data": base64.b64encode(b"{}").decode(),
+        "partitionKey": "schlüssel",
+        "sequenceNumber": SEQUENCE,
+        "approximateArrivalTimestamp": 1_700_000_000_123,
+        "subSequenceNumber": 0,
+    }
+    return whole | changes
+
+
+def line(action: str, **fields: Any) -> bytes:
+    return json.dumps({"action": action, **fields}).encode() + b"\n"
+
+
+def test_initialize_at_a_checkpoint_carries_its_position() -> None:
+    message = decode(line("initialize", shardId="shardId-000000000001", sequenceNumber=SEQUENCE, subSequenceNumber=7))
+    assert message == Initialize("shardId-000000000001", Position(int(SEQUENCE), 7))
+
+
+@pytest.mark.parametrize("sentinel", ["TRIM_HORIZON", "LATEST", "AT_TIMESTAMP", "SHARD_END"])
+def test_initialize_at_a_sentinel_has_no_checkpoint_but_names_it(sentinel: str) -> None:
+    message = decode(line("initialize", shardId="s", sequenceNumber=sentinel, subSequenceNumber=0))
+    assert message == Initialize("s", None, sentinel)
+
+
+def test_process_records_become_records_of_the_shard_with_their_bytes() -> None:
+    payload = b"\x00\xff not text"
+    data = base64.b64encode(payload).decode()
+    message = decode(line("processRecords", records=[row(data=data)], millisBehindLatest=12), "shard")
+    assert isinstance(message, ProcessRecords)
+    (record,) = message.records
+    assert message.millis_behind == 12
+    assert (record.shard_id, record.data, record.partition_key) == ("shard", payload, "schlüssel")
+    assert (record.position, record.arrived_ms) == (Position(int(SEQUENCE), 0), 1_700_000_000_123)
+
+
+def test_an_empty_call_is_a_beat_without_records() -> None:
+    message = decode(line("processRecords", records=[], millisBehindLatest=None))
+    assert message == ProcessRecords([], None)
+
+
+def test_only_the_last_record_of_an_aggregate_is_whole() -> None:
+    sequences = [("10", 0), ("11", 0), ("11", 1), ("11", 2), ("12", 0), ("13", 0), ("13", 1)]
+    rows = [row(sequenceNumber=sequence, subSequenceNumber=sub) for sequence, sub in sequences]
+    message = decode(line("processRecords", records=rows, millisBehindLatest=0), "shard")
+    assert isinstance(message, ProcessRecords)
+    assert [record.whole for record in message.records] == [True, False, False, True, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [("leaseLost", LeaseLost()), ("shardEnded", ShardEnded()), ("shutdownRequested", ShutdownRequested())],
+)
+def test_messages_without_fields(action: str, message: object) -> None:
+    assert decode(line(action)) == message
+
+
+def test_a_checkpoint_is_answered_with_its_position_and_no_error() -> None:
+    message = decode(line("checkpoint", sequenceNumber=SEQUENCE, subSequenceNumber=3, error=None))
+    assert message == CheckpointAnswer(Position(int(SEQUENCE), 3), None)
+
+
+def test_a_refused_checkpoint_names_the_java_exception() -> None:
+    message = decode(line("checkpoint", sequenceNumber=None, subSequenceNumber=None, error="ShutdownException"))
+    assert message == CheckpointAnswer(None, "ShutdownException")
+
+
+def test_any_kind_of_buffer_is_read() -> None:
+    assert decode(bytearray(line("leaseLost"))) == decode(memoryview(line("leaseLost"))) == LeaseLost()
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (b"", "a line of 0 bytes is not JSON"),
+        (b'{"action":', "is not JSON"),
+        (b'["initialize"]', "a message must be an object, not a list"),
+        (b"{}", "no message has the action None"),
+        (line("status", responseFor="x"), "no message has the action 'status'"),
+        (b'{"action":["initialize"]}', "no message has the action ['initialize']"),
+        (line("initialize", sequenceNumber="1", subSequenceNumber=0), "initialize: shardId is missing, not a string"),
+        (line("initialize", shardId="s", sequenceNumber="", subSequenceNumber=0), "initialize: sequenceNumber ''"),
+        (line("initialize", shardId="s", sequenceNumber="1"), "initialize: subSequenceNumber is missing"),
+        (line("processRecords", millisBehindLatest=1), "processRecords: records is missing, not a list"),
+        (line("processRecords", records=[], millisBehindLatest="1"), "millisBehindLatest is a string"),
+        (line("processRecords", records=[row(), None]), "processRecords: record 1 is missing, not an object"),
+        (line("processRecords", records=[row(data=None)]), "record 0: data is missing, not a string"),
+        (line("processRecords", records=[row(data="a")]), "record 0: data is not base64"),
+        (line("processRecords", records=[row(data="ä===")]), "record 0: data is not base64"),
+        (line("processRecords", records=[row(partitionKey=1)]), "record 0: partitionKey is a whole number"),
+        (line("processRecords", records=[row(sequenceNumber="-1")]), "record 0: sequenceNumber '-1' is no decimal"),
+        (line("processRecords", records=[row(sequenceNumber="٣")]), "record 0: sequenceNumber"),
+        (line("processRecords", records=[row(sequenceNumber="1" * 57)]), "is no decimal of at most 56 digits"),
+        (line("processRecords", records=[row(subSequenceNumber=True)]), "subSequenceNumber is true or false"),
+        (line("processRecords", records=[row(approximateArrivalTimestamp=1.5)]), "Timestamp is a fraction"),
+        (line("checkpoint", error=1), "checkpoint: error is a whole number, not a string"),
+        (line("checkpoint", sequenceNumber=5), "checkpoint: sequenceNumber is a whole number, not a string"),
+    ],
+)
+def test_what_is_no_message_says_what_is_wrong(text: bytes, complaint: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        decode(text, "shard")
+    assert complaint in str(caught.value)
+
+
+def test_status_is_one_line_that_names_the_action() -> None:
+    encoded = encode_status("processRecords")
+    assert encoded.count(b"\n") == 1 and encoded.endswith(b"\n")
+    assert json.loads(encoded) == {"action": "status", "responseFor": "processRecords"}
+
+
+def test_a_checkpoint_always_sends_the_sub_sequence_number() -> None:
+    encoded = encode_checkpoint(Position(int(SEQUENCE), 0))
+    assert json.loads(encoded) == {"action": "checkpoint", "sequenceNumber": SEQUENCE, "subSequenceNumber": 0}
+
+
+def test_the_end_is_checkpointed_with_nulls() -> None:
+    encoded = encode_checkpoint(None)
+    assert json.loads(encoded) == {"action": "checkpoint", "sequenceNumber": None, "subSequenceNumber": None}
