@@ -109,6 +109,7 @@ class Stage:
         self._turn = asyncio.Lock()
         self._relief: asyncio.Task[None] | None = None
         self._failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        metrics.watch(self.in_flight)
 
     async def run(self) -> None:
         """Work until cancelled; raises what makes going on pointless."""
@@ -149,6 +150,10 @@ class Stage:
     def bytes(self) -> int:
         """What the whole task holds: waiting, in the windows, and taken by sinks but not durable."""
         return sum(lane.bytes for lane in self._lanes.values())
+
+    def in_flight(self) -> dict[str, tuple[int, int]]:
+        """Per shard: records admitted and not settled, and the bytes held until they are durable."""
+        return {shard_id: (lane.unsettled, lane.bytes) for shard_id, lane in self._lanes.items()}
 
     async def drain(self, lane: Lane) -> None:
         """Return once everything admitted is settled and durable. Cancel it to give up."""
