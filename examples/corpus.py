@@ -1,0 +1,111 @@
+"""The docstrings of Python's standard library: real text that every machine with Python already has.
+
+Source files are parsed, never imported, so nothing is run and nothing but text is read.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import random
+import sysconfig
+import warnings
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline.errors import UserError
+
+NOT_THE_LIBRARY = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"})
+
+PARTITION_KEY_CHARS = 256
+"""The most that Kinesis takes (API model: PartitionKey, 1 to 256 characters)."""
+
+_DOCUMENTED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+class Docstring(NamedTuple):
+    """``name`` is the qualified name within ``module``, or empty for the module's own docstring."""
+
+    module: str
+    name: str
+    text: str
+
+
+def docstrings(root: Path | None = None) -> Iterator[Docstring]:
+    """Every docstring below ``root`` (default: the standard library), by path, then by place in the file."""
+    root = root or library()
+    for path in sources(root):
+        yield from _docstrings_of(path, root)
+
+
+def records(n: int, seed: int = 0, root: Path | None = None) -> list[tuple[bytes, str]]:
+    """``n`` records as (JSON object of module, name and text; partition key), the same for the same seed.
+
+    Only as many files are parsed as are needed, in an order that the seed decides. Where the library has fewer
+    than ``n`` docstrings they come again, their names ending in ``#2``, ``#3`` …, so no two records are equal.
+    Raises ``UserError`` if there are none.
+    """
+    drawn = random.Random(seed)
+    root = root or library()
+    paths = sources(root)
+    drawn.shuffle(paths)
+    found = list(islice((each for path in paths for each in _docstrings_of(path, root)), n))
+    if n and not found:
+        raise UserError(f"{root}: no docstrings; the sources of Python's standard library are not installed here")
+    drawn.shuffle(found)
+    return [_record(found[i % len(found)], i // len(found) + 1) for i in range(n)]
+
+
+def library() -> Path:
+    """The folder of the running Python's standard library."""
+    return Path(sysconfig.get_path("stdlib"))
+
+
+def sources(root: Path) -> list[Path]:
+    """The library's own source files below ``root``, sorted; its tests and what was installed into it are left out."""
+    return sorted(path for path in root.rglob("*.py") if NOT_THE_LIBRARY.isdisjoint(path.relative_to(root).parts))
+
+
+def _docstrings_of(path: Path, root: Path) -> Iterator[Docstring]:
+    """Nothing for a file that does not parse: the library ships some that are wrong on purpose."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError, OSError):
+        return
+    parts = path.relative_to(root).with_suffix("").parts
+    module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    seen: set[str] = set()
+    for name, text in _walk(tree, ""):
+        # Setters and overloads share their name with the first definition, which has the better docstring.
+        if name not in seen and _is_unicode(text):
+            seen.add(name)
+            yield Docstring(module, name, text)
+
+
+def _walk(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> Iterator[tuple[str, str]]:
+    text = ast.get_docstring(node)
+    if text and text.strip():
+        yield name, text
+    for child in node.body:
+        if isinstance(child, _DOCUMENTED):
+            yield from _walk(child, f"{name}.{child.name}" if name else child.name)
+
+
+def _is_unicode(text: str) -> bool:
+    """False for lone surrogates, which JSON in UTF-8 cannot carry."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _record(docstring: Docstring, turn: int) -> tuple[bytes, str]:
+    name = docstring.name if turn == 1 else f"{docstring.name}#{turn}"
+    body = {"module": docstring.module, "name": name, "text": docstring.text}
+    key = f"{docstring.module}:{name}"[:PARTITION_KEY_CHARS]
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(), key

