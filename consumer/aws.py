@@ -1,0 +1,62 @@
+"""AWS, as the consumer needs it: clients from the standard chain, and errors that name the fix."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    import boto3
+
+
+class Aws:
+    """boto3 clients, each made once. Credentials, region and endpoint come from the standard AWS chain."""
+
+    def __init__(self) -> None:
+        import boto3
+
+        self._session: boto3.Session = boto3.Session()
+        self.client = cache(self._client)
+
+    def _client(self, service: str) -> Any:
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+
+        config = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "max_attempts": 4})
+        try:
+            return self._session.client(service, config=config)  # type: ignore[call-overload]
+        except (BotoCoreError, ValueError) as error:
+            raise UserError(f"AWS is not set up: {error}. Set AWS_REGION, or see `aws configure`.") from None
+
+    def stream_created_s(self, stream: str) -> int:
+        """When the stream was made, in epoch seconds: tells it from an earlier one of the same name.
+
+        :raises UserError: there is no such stream, no access to it, or no AWS at the endpoint.
+        """
+        summary = self.ask(
+            f"stream {stream}", lambda: self.client("kinesis").describe_stream_summary(StreamName=stream)
+        )
+        return int(summary["StreamDescriptionSummary"]["StreamCreationTimestamp"].timestamp())
+
+    def ask(self, what: str, call: Any) -> Any:
+        """Make one call whose failure is the user's to mend, and say so in one line."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return call()
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            raise UserError(f"{what}: {_FIXES.get(code, error.response['Error'].get('Message', code))}") from None
+        except BotoCoreError as error:
+            raise UserError(f"{what}: {error}. Check the credentials, AWS_REGION and AWS_ENDPOINT_URL.") from None
+
+
+_FIXES = {
+    "ResourceNotFoundException": "there is no such stream in this account and region. "
+    "Check [stream] name, AWS_REGION and AWS_ENDPOINT_URL",
+    "AccessDeniedException": "access denied. The task's role needs kinesis:DescribeStreamSummary on it",
+    "UnrecognizedClientException": "the credentials are not valid in this account",
+    "ExpiredTokenException": "the credentials have expired",
+}
