@@ -7,7 +7,6 @@ none of its messages raises :class:`ProtocolError` and nothing else.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
@@ -88,14 +87,10 @@ def decode(line: bytes | bytearray | memoryview, shard_id: str = "") -> Message:
         raise ProtocolError(f"a line of {len(line)} bytes is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise ProtocolError(f"a message must be an object, not {_kind(fields)}")
-    action = fields.get("action")
-    reader = _READERS.get(action) if isinstance(action, str) else None
-    if reader is None:
-        raise ProtocolError(f"no message has the action {action!r:.80}")
     try:
-        return reader(fields, shard_id)
-    except _Wrong as wrong:
-        raise ProtocolError(f"{action}: {wrong}") from None
+        return _message(fields, shard_id)
+    except _WrongFieldError as wrong:
+        raise ProtocolError(f"{fields['action']}: {wrong}") from None
 
 
 def encode_status(response_for: str) -> bytes:
@@ -113,7 +108,7 @@ def encode_checkpoint(position: Position | None) -> bytes:
     return b'{"action":"checkpoint","sequenceNumber":"%d","subSequenceNumber":%d}\n' % position
 
 
-class _Wrong(Exception):
+class _WrongFieldError(Exception):
     """What is wrong with a message, without its action."""
 
 
@@ -121,7 +116,25 @@ _SEQUENCE = re.compile(rf"[0-9]{{1,{SEQUENCE_DIGITS}}}", re.ASCII)
 _ROW = itemgetter("data", "partitionKey", "sequenceNumber", "subSequenceNumber", "approximateArrivalTimestamp")
 
 
-def _initialize(fields: dict[str, Any], shard_id: str) -> Message:
+def _message(fields: dict[str, Any], shard_id: str) -> Message:
+    match fields.get("action"):
+        case "processRecords":
+            return _process_records(fields, shard_id)
+        case "checkpoint":
+            return _checkpoint(fields)
+        case "initialize":
+            return _initialize(fields)
+        case "leaseLost":
+            return LeaseLost()
+        case "shardEnded":
+            return ShardEnded()
+        case "shutdownRequested":
+            return ShutdownRequested()
+        case other:
+            raise ProtocolError(f"no message has the action {other!r:.80}")
+
+
+def _initialize(fields: dict[str, Any]) -> Message:
     shard_id = _of(fields, "shardId", str)
     sequence = _of(fields, "sequenceNumber", str)
     if sequence in SENTINELS:
@@ -133,7 +146,7 @@ def _process_records(fields: dict[str, Any], shard_id: str) -> Message:
     rows = _of(fields, "records", list)
     behind = fields.get("millisBehindLatest")
     if behind is not None and type(behind) is not int:
-        raise _Wrong(f"millisBehindLatest is {_kind(behind)}, not a number")
+        raise _WrongFieldError(f"millisBehindLatest is {_kind(behind)}, not a number")
     return ProcessRecords(_records(rows, shard_id), behind)
 
 
@@ -147,15 +160,15 @@ def _records(rows: list[Any], shard_id: str) -> list[Record]:
         for row in rows:
             data, key, sequence, sub, arrived = _ROW(row)
             if type(key) is not str or type(sub) is not int or type(arrived) is not int:
-                raise _Wrong(_why(row, len(records)))
+                raise _WrongFieldError(_why(row, len(records)))
             if last is not None and last.sequence == sequence:
                 last.whole = False
             elif not (sequence.isdigit() and sequence.isascii() and len(sequence) <= SEQUENCE_DIGITS):
-                raise _Wrong(_why(row, len(records)))
+                raise _WrongFieldError(_why(row, len(records)))
             last = Record(shard_id, b64decode(data, None, True), key, sequence, sub, arrived)
             append(last)
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise _Wrong(_why(row, len(records))) from None
+        raise _WrongFieldError(_why(row, len(records))) from None
     return records
 
 
@@ -177,10 +190,10 @@ def _bad_sequence(sequence: str) -> str:
     return f"sequenceNumber {sequence!r:.80} is no decimal of at most {SEQUENCE_DIGITS} digits"
 
 
-def _checkpoint(fields: dict[str, Any], shard_id: str) -> Message:
+def _checkpoint(fields: dict[str, Any]) -> Message:
     error = fields.get("error")
     if error is not None and not isinstance(error, str):
-        raise _Wrong(f"error is {_kind(error)}, not a string")
+        raise _WrongFieldError(f"error is {_kind(error)}, not a string")
     sequence = fields.get("sequenceNumber")
     if sequence is None:
         return CheckpointAnswer(None, error)
@@ -189,14 +202,14 @@ def _checkpoint(fields: dict[str, Any], shard_id: str) -> Message:
 
 def _position(fields: dict[str, Any], sequence: str) -> Position:
     if wrong := _bad_sequence(sequence):
-        raise _Wrong(wrong)
+        raise _WrongFieldError(wrong)
     return Position(int(sequence), _of(fields, "subSequenceNumber", int))
 
 
 def _of(fields: dict[str, Any], name: str, kind: type) -> Any:
     value = fields.get(name)
     if type(value) is not kind:
-        raise _Wrong(f"{name} is {_kind(value)}, not {_NAMES[kind]}")
+        raise _WrongFieldError(f"{name} is {_kind(value)}, not {_NAMES[kind]}")
     return value
 
 
@@ -219,13 +232,4 @@ _ROW_FIELDS: dict[str, type] = {
     "sequenceNumber": str,
     "subSequenceNumber": int,
     "approximateArrivalTimestamp": int,
-}
-
-_READERS: dict[str, Callable[[dict[str, Any], str], Message]] = {
-    "initialize": _initialize,
-    "processRecords": _process_records,
-    "leaseLost": lambda fields, shard_id: LeaseLost(),
-    "shardEnded": lambda fields, shard_id: ShardEnded(),
-    "shutdownRequested": lambda fields, shard_id: ShutdownRequested(),
-    "checkpoint": _checkpoint,
 }

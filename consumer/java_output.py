@@ -1,0 +1,81 @@
+"""The JVM's output, turned into our log: one record of KCL's, stack trace and all, is one record of ours."""
+
+from __future__ import annotations
+
+import logging
+
+MARK = "KCL|"
+"""Begins every record; what does not begin with it continues the record before."""
+
+QUIET = (
+    "software.amazon.kinesis.multilang.MessageWriter",
+    "software.amazon.kinesis.multilang.LineReaderTask",
+    "software.amazon.kinesis.multilang.MultiLangProtocol",
+)
+"""These say four things at INFO for each call of each shard, four times a second."""
+
+LEVELS = {
+    "ERROR": logging.ERROR,
+    "WARN": logging.WARNING,
+    "INFO": logging.INFO,
+    "DEBUG": logging.DEBUG,
+    "TRACE": logging.DEBUG,
+}
+
+
+def logback(level: str) -> str:
+    """The configuration that makes KCL write what :class:`KclLog` reads. ``level`` is a name of Python's."""
+    java = {"WARNING": "WARN", "CRITICAL": "ERROR"}.get(level, level)
+    loud = "DEBUG" if java == "DEBUG" else "WARN"
+    quiet = "".join(f'  <logger name="{name}" level="{loud}"/>\n' for name in QUIET)
+    sdk = "".join(f'  <logger name="{name}" level="WARN"/>\n' for name in ("software.amazon.awssdk", "io.netty"))
+    return f"""<configuration>
+  <appender name="OUT" class="ch.qos.logback.core.ConsoleAppender">
+    <encoder><charset>UTF-8</charset><pattern>{MARK}%level|%logger{{0}}|%msg%n%ex</pattern></encoder>
+  </appender>
+{quiet}{sdk}  <root level="{java}"><appender-ref ref="OUT"/></root>
+</configuration>
+"""
+
+
+class KclLog:
+    """Feed it lines; it logs a record once the next one begins, or at :meth:`flush`.
+
+    Loggers are named ``kcl.<class>`` and keep KCL's level. What the JVM says on its own is a warning of ``kcl``.
+    """
+
+    MAX_LINES = 200
+    """Of one record; the rest of a longer one is dropped, and the record says so."""
+
+    def __init__(self) -> None:
+        self._logger = "kcl"
+        self._level = logging.WARNING
+        self._lines: list[str] = []
+        self._dropped = 0
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._lines)
+
+    def feed(self, line: str) -> None:
+        line = line.rstrip()
+        if line.startswith(MARK):
+            self.flush()
+            level, _, rest = line.removeprefix(MARK).partition("|")
+            name, _, message = rest.partition("|")
+            self._level = LEVELS.get(level, logging.WARNING)
+            self._logger = f"kcl.{name}" if name else "kcl"
+            self._lines = [message]
+        elif len(self._lines) >= self.MAX_LINES:
+            self._dropped += 1
+        elif line or self._lines:
+            self._lines.append(line)
+
+    def flush(self) -> None:
+        """Log what was fed and is not logged yet."""
+        if not self._lines:
+            return
+        if self._dropped:
+            self._lines.append(f"... and {self._dropped} more lines")
+        logging.getLogger(self._logger).log(self._level, "%s", "\n".join(self._lines))
+        self._logger, self._level, self._lines, self._dropped = "kcl", logging.WARNING, [], 0
