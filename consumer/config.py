@@ -283,7 +283,7 @@ def parse(raw: Mapping[str, Any], env: Mapping[str, str] | None = None, *, path:
     """The settings in a mapping laid out as the file is. Raises ``ConfigErrors``."""
     from consumer.config_checks import across
 
-    given, from_env = override(raw, env or {}, Settings, SINKS)
+    given, from_env = override(raw, env or {}, Settings)
     mistakes: list[ConfigError] = [
         unknown(key, list(Settings.model_fields), from_env.get(key))
         for key in given

@@ -10,6 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from consumer.properties import check
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def across(sections: Mapping[str, Any]) -> list[ConfigError]:
         *_loops(sections["stream"], sinks),
         *_nested(sinks, sections["dead_letter"]),
         *_leases(sections["kcl"]),
+        *_properties(sections["kcl"]),
     ]
 
 
@@ -86,3 +88,12 @@ def _leases(kcl: KclSettings | None) -> Iterator[ConfigError]:
             f"{kcl.failover_ms} ms is less than two reads of {kcl.idle_between_reads_ms} ms",
             "Leases would be lost for want of a beat: raise it",
         )
+
+
+def _properties(kcl: KclSettings | None) -> Iterator[ConfigError]:
+    """KCL ignores a misspelt property in silence; we do not."""
+    for name, value in kcl.properties.items() if kcl is not None else ():
+        try:
+            check({name: value})
+        except ConfigError as error:
+            yield ConfigError(f"kcl.properties.{name}", error.problem, error.fix.removesuffix("."))

@@ -20,7 +20,7 @@ Source = str
 
 
 def override(
-    raw: Mapping[str, Any], env: Mapping[str, str], tree: type[BaseModel], sinks: Mapping[str, type[BaseModel]]
+    raw: Mapping[str, Any], env: Mapping[str, str], tree: type[BaseModel]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """``raw`` with the variables of ``env`` set in it, and which variable set which key."""
     given: dict[str, Any] = copy.deepcopy(dict(raw))
@@ -29,7 +29,7 @@ def override(
         if not variable.startswith(PREFIX) or "__" not in variable:
             continue
         path = _path(variable, given)
-        is_text = _is_text(path, given, tree, sinks)
+        is_text = _is_text(path, tree)
         if _set(given, path, env[variable] if is_text else _value(env[variable])):
             from_env[".".join(path)] = variable
     return given, from_env
@@ -70,9 +70,7 @@ def _entry(tables: Any, place: str) -> Any:
     return tables[int(place)] if isinstance(tables, list) and place.isdecimal() and int(place) < len(tables) else None
 
 
-def _is_text(
-    path: list[str], given: Mapping[str, Any], tree: type[BaseModel], sinks: Mapping[str, type[BaseModel]]
-) -> bool:
+def _is_text(path: list[str], tree: type[BaseModel]) -> bool:
     """Whether the key is a string, so that ``123`` means ``"123"``."""
     if path[0] == "sink" and len(path) == 3:
         return path[2] in ("type", "url", "stream")

@@ -61,6 +61,11 @@ def configure(level: str = "INFO", format: Format = "auto", stream: TextIO | Non
     logging.captureWarnings(capture=True)
 
 
+def are_json() -> bool:
+    """Whether :func:`configure` chose JSON lines."""
+    return any(isinstance(handler.formatter, JsonLines) for handler in logging.getLogger().handlers)
+
+
 def _is_text(wanted: Format, stream: TextIO) -> bool:
     return wanted == "text" or (wanted == "auto" and stream.isatty())
 

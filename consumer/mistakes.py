@@ -47,7 +47,7 @@ def _origin(key: str, from_env: Mapping[str, str]) -> str:
     return f" (set by {variable})" if variable else ""
 
 
-def unknown(key: str, known: Sequence[str], variable: str | None = None) -> ConfigError:
+def unknown(key: str, known: Sequence[str]) -> ConfigError:
     """A key that does not exist, with what was probably meant."""
     section, _, name = key.rpartition(".")
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)

@@ -50,7 +50,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._totals = _Totals()
-        self._in_flight: InFlight = dict
+        self.in_flight: InFlight = dict
         self._received = self._counter("records_received", "Records that KCL handed over", "shard")
         self._enriched = self._counter("records_enriched", "Records settled with a row", "shard")
         self._dead = self._counter("records_dead", "Records settled as dead letters", "shard")
@@ -82,7 +82,7 @@ class Metrics:
             self._checkpoint_failures,
             self._lag,
         )
-        self.registry.register(_InFlightGauges(lambda: self._in_flight()))
+        self.registry.register(_InFlightGauges(self))
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"penstock_{name}", text, labels, registry=self.registry)
@@ -155,7 +155,7 @@ class Metrics:
 
     def watch(self, in_flight: InFlight) -> None:
         """Ask this, whenever somebody looks, for what is in flight."""
-        self._in_flight = in_flight
+        self.in_flight = in_flight
 
     def forget(self, shard: str) -> None:
         """The shard is another task's: its labels go, the totals stay."""
@@ -171,7 +171,7 @@ class Metrics:
 
     def snapshot(self) -> dict[str, Any]:
         """Totals since the start and what is so now; JSON as it is."""
-        totals, loads = self._totals, self._in_flight()
+        totals, loads = self._totals, self.in_flight()
         return {
             "records_in": totals.records_in,
             "enriched": totals.enriched,
@@ -194,13 +194,13 @@ class Metrics:
 class _InFlightGauges:
     """Made when somebody looks, so that nobody has to keep them up to date."""
 
-    def __init__(self, source: InFlight) -> None:
-        self._source = source
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
 
     def collect(self) -> Iterable[Metric]:
         records = GaugeMetricFamily("penstock_in_flight_records", "Admitted, not yet settled", labels=["shard"])
         size = GaugeMetricFamily("penstock_in_flight_bytes", "Held until durable", labels=["shard"])
-        for shard, (count, held) in self._source().items():
+        for shard, (count, held) in self._metrics.in_flight().items():
             records.add_metric([shard], count)
             size.add_metric([shard], held)
         return records, size

@@ -1,0 +1,78 @@
+# `make demo` and `make test` are the two commands for a new user; everything they need comes with pip.
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(VENV)/.run-is-ready
+DEV := $(VENV)/.dev-is-ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+KINESIS_LOCAL := tests/contract/kinesis_local
+PYTEST := $(BIN)/python -m pytest
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-fast check format lock clean kinesis-local
+
+help:  ## What there is to make
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+install: $(RUN)  ## Set up .venv with all that Penstock needs to run
+
+demo: $(RUN)  ## Enrich 2,000 docstrings with a real model, on this machine alone (options: ARGS="--records 500")
+	@$(BIN)/penstock demo $(ARGS)
+
+test: $(DEV) kinesis-local  ## Every test, those with the real KCL and the real model included
+	$(PYTEST) -n $(WORKERS) --ignore tests/e2e
+	$(PYTEST) tests/e2e
+
+test-fast: $(DEV)  ## The tests that need neither a JVM nor a model nor a server
+	$(PYTEST) -n $(WORKERS) tests/unit tests/property tests/cli tests/docs
+
+check: $(DEV)  ## Lint, formatting, types, and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(DEV)  ## Format, and mend what ruff can mend by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(DEV)  ## Write the locks anew from setup.cfg
+	.ci/lock
+
+clean:  ## Remove all that was made here, .venv included
+	rm -rf $(VENV) build dist out penstock-demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(KINESIS_LOCAL)/node_modules
+	find consumer pipeline examples tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch first and by itself: a build that is there already satisfies whatever asks for torch later.
+# The locks are complete, so nothing is resolved; that is quicker, and every machine gets the same.
+$(RUN): requirements-torch.lock requirements.lock setup.cfg pyproject.toml | $(BIN)/python
+	@echo "Setting up $(VENV): a few minutes, once."
+	@$(PIP) -r requirements-torch.lock
+	@$(PIP) --no-deps -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): requirements-dev.lock $(RUN)
+	@$(PIP) --no-deps -r requirements-dev.lock
+	@touch $@
+
+# Ask every Python there may be for what is needed, and take the first that has it.
+$(BIN)/python:
+	@for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
+	    if $$python -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        exec $$python -m venv $(VENV); \
+	    fi; \
+	done; \
+	echo "Penstock needs Python 3.11 or newer with its venv module; found: $$(python3 --version 2>&1)." >&2; \
+	echo "Install it (Debian, Ubuntu: python3.11 python3.11-venv), or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; \
+	exit 2
+
+# The second opinion on Kinesis, for the contract tests; where there is no npm they do without.
+kinesis-local:
+	@if command -v npm >/dev/null && [ -f $(KINESIS_LOCAL)/package-lock.json ] \
+	    && ! [ $(KINESIS_LOCAL)/node_modules/.package-lock.json -nt $(KINESIS_LOCAL)/package-lock.json ]; then \
+	    npm ci --silent --no-audit --no-fund --prefix $(KINESIS_LOCAL) >/dev/null 2>&1 \
+	    || echo "kinesis-local could not be installed; its contract tests are left out."; \
+	fi

@@ -1,0 +1,61 @@
+"""The command line: parse, call, print. Commands import what they need when they run, so that help is instant."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from consumer.cli.config import config
+from consumer.cli.demo import demo
+from consumer.cli.local import local
+from consumer.cli.run import run
+from pipeline.errors import PenstockError
+
+INTERRUPTED = 130
+"""What shells expect of a program that Ctrl-C ended."""
+
+
+class Commands(click.Group):
+    """The one place where an error becomes a line on stderr and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PenstockError as error:
+            if ctx.params["debug"]:
+                traceback.print_exc()
+            _tell(str(error))
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            if ctx.params["debug"]:
+                traceback.print_exc()
+            ctx.exit(INTERRUPTED)
+
+
+def _tell(text: str) -> None:
+    """As plain text, or as a log line where the logs are JSON lines."""
+    logs = sys.modules.get("consumer.logs")
+    if logs is not None and logs.are_json():
+        import logging
+
+        logging.getLogger("penstock").error(text)
+    else:
+        click.echo(f"penstock: {text}", err=True)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="penstock")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Feed a heavy model from a Kinesis stream: one model per task, every record exactly one row.
+
+    AWS credentials, region and endpoint come from the standard AWS chain. Exit codes: 0 done, 1 failed, 2 something
+    that you can mend, 130 interrupted.
+    """
+
+
+for command in (run, demo, local, config):
+    main.add_command(command)

@@ -1,0 +1,34 @@
+"""``penstock demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--records", type=click.IntRange(1), default=2000, show_default=True, help="Docstrings to enrich.")
+@click.option("--shards", type=click.IntRange(1, 64), default=2, show_default=True, help="Shards of the stream.")
+@click.option("--workers", type=click.IntRange(1, 16), default=1, show_default=True, help="Consumers to start.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where the Parquet goes: a new or empty folder.  [default: a new one in penstock-demo]",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Which docstrings, and in which order.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead of the tables.")
+@click.pass_context
+def demo(
+    ctx: click.Context, records: int, shards: int, workers: int, out: Path | None, seed: int, as_json: bool
+) -> None:
+    """Enrich Python's own docstrings with a real model, on this machine alone.
+
+    Starts a local AWS, puts the docstrings on a stream, runs the consumer against it, and shows the table that
+    comes out.
+    """
+    from consumer.demo import DemoOptions
+    from consumer.demo import demo as run_demo
+
+    ctx.exit(run_demo(DemoOptions(records=records, shards=shards, workers=workers, out=out, seed=seed, json=as_json)))

@@ -1,0 +1,36 @@
+"""``penstock local``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import click
+
+
+@click.group()
+def local() -> None:
+    """An AWS on this machine: Kinesis, DynamoDB, S3, CloudWatch and more."""
+
+
+@local.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0: a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--limits",
+    type=click.Choice(["on", "off"]),
+    default="on",
+    show_default=True,
+    help="Whether shards have AWS's limits of records and bytes a second.",
+)
+@click.option(
+    "--allow-remote", is_flag=True, help="Permit a --host that other machines can reach. It asks nobody who they are."
+)
+@click.pass_context
+def up(ctx: click.Context, port: int, host: str, limits: Literal["on", "off"], allow_remote: bool) -> None:
+    """Serve until SIGTERM. Prints one line of JSON with the endpoint when ready.
+
+    boto3, the AWS CLI and the KCL reach it through AWS_ENDPOINT_URL.
+    """
+    from consumer.local import server
+
+    ctx.exit(server.up(host, port, limits == "on", allow_remote))
