@@ -109,6 +109,7 @@ class ShardSession:
     ) -> None:
         self.state = State.NEW
         self.shard_id = ""
+        self.finished = asyncio.Event()
         self._wire = wire
         self._stage = stage
         self._shard = shard
@@ -132,6 +133,7 @@ class ShardSession:
         except Gone:
             log.debug("bridge of %s closed in state %s", self.shard_id or "a new shard", self.state.value)
         finally:
+            self.finished.set()
             if self._lane is not None:
                 self._stage.abandon(self._lane)
 
@@ -159,6 +161,8 @@ class ShardSession:
         if self.state is not State.LOST:
             self.state = state
         await self._wire.write(encode_status(RESPONSE_FOR[type(message)]))
+        if self.over:
+            self.finished.set()
 
     # -- steps
 

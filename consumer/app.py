@@ -1,0 +1,233 @@
+"""One ECS task, from start to end. The composition root: every part is made and joined here.
+
+    check what can be checked ─▶ warm the model up ─▶ start the JVM ─▶ consume ─▶ drain ─▶ leave the leases free
+
+The parts: KCL's JVM (:mod:`consumer.daemon`) starts a bridge per shard (:mod:`consumer.bridge`); each bridge gets a
+session (:mod:`consumer.session`) that admits records to the one stage (:mod:`pipeline.stage`) of the task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import uuid
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
+
+from consumer import leases, outputs
+from consumer.aws import Aws
+from consumer.bridges import Bridges, Decoder
+from consumer.config import Settings, StreamSettings
+from consumer.daemon import Daemon
+from consumer.health import Health
+from consumer.session import ShardSession, Wire
+from pipeline.batcher import Batcher
+from pipeline.errors import Fatal
+from pipeline.host import HostSettings, ModelHost, ModelSpec, resolve
+from pipeline.metrics import Metrics
+from pipeline.record import Shard
+from pipeline.sinks import Sink
+from pipeline.stage import Bounds, Stage
+
+log = logging.getLogger("penstock")
+
+T = TypeVar("T")
+
+MIB = 1024 * 1024
+
+
+class Leaving(Exception):
+    """SIGTERM or SIGINT came before there was anything to drain."""
+
+
+def run(settings: Settings) -> int:
+    """Consume until SIGTERM or SIGINT, then drain. Returns the exit code; raises ``PenstockError`` with the reason."""
+    return asyncio.run(Task(settings).run())
+
+
+class Task:
+    """One worker: a model host, a stage, a JVM."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.worker_id = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
+        self.metrics = Metrics()
+        self.leaving = asyncio.Event()
+        self.aws = Aws()
+        self.warm = False
+
+    async def run(self) -> int:
+        self._listen_to_signals()
+        async with AsyncExitStack() as stack:
+            try:
+                return await self._run(stack)
+            except Leaving:
+                log.info("asked to leave before the first lease was taken")
+                return 0
+
+    async def _run(self, stack: AsyncExitStack) -> int:
+        """Everything in order; what is made is unmade in reverse, whatever happens."""
+        settings = self.settings
+        health = await stack.enter_async_context(Health(settings.health, self.metrics, self._alive, self._ready))
+        created_s = await self._unless_leaving(asyncio.to_thread(self.aws.stream_created_s, settings.stream.name))
+        stream = await self._unless_leaving(asyncio.to_thread(outputs.fix_start, settings, self.aws))
+        daemon = Daemon(settings.kcl, stream, self.worker_id)
+        stack.push_async_callback(daemon.close)
+        host = ModelHost(model_settings(settings), on_event=self.metrics.model_event)
+        stack.push_async_callback(host.stop)
+        spec = await self._unless_leaving(host.start())
+        sinks = outputs.open_sinks(settings, self.aws, spec, self.metrics)
+        for sink in sinks:
+            stack.push_async_callback(sink.close)
+            await self._unless_leaving(sink.check())
+        stage = self._stage(host, spec, sinks)
+        bridges = Bridges(self._session_maker(stage, created_s, stack))
+        await bridges.listen(daemon.socket_path)
+        stack.push_async_callback(bridges.close)
+        await self._unless_leaving(asyncio.to_thread(self._seed, stream))
+        await daemon.start()
+        self.warm = True
+        log.info("worker %s consumes %s", self.worker_id, stream.name, extra={"health": health.url})
+        return await self._consume(stage, bridges, daemon)
+
+    # -- parts
+
+    def _stage(self, host: ModelHost, spec: ModelSpec, sinks: Sequence[Sink]) -> Stage:
+        batch, window = self.settings.batch, self.settings.window
+        batcher = Batcher(
+            max_records=batch.max_records,
+            max_cost=batch.max_cost,
+            linger_s=batch.linger_ms / 1000,
+            pads=spec.pads,
+        )
+        return Stage(host, batcher, sinks, Bounds(window.records, window.mib * MIB), self.metrics)
+
+    def _session_maker(self, stage: Stage, created_s: int, stack: AsyncExitStack) -> Callable[[Wire], ShardSession]:
+        decoder = Decoder()
+        stack.callback(decoder.close)
+        name = self.settings.stream.name
+
+        def session(wire: Wire) -> ShardSession:
+            return ShardSession(
+                wire, stage, lambda shard_id: Shard(name, created_s, shard_id), self.leaving, self.metrics, decoder
+            )
+
+        return session
+
+    def _seed(self, stream: StreamSettings) -> None:
+        """A new application's leases, so that KCL does not wait on an empty table."""
+        dynamodb, kinesis = self.aws.client("dynamodb"), self.aws.client("kinesis")
+        self.aws.ask(
+            f"lease table {stream.application}",
+            lambda: leases.seed(dynamodb, kinesis, stream.application, stream.name, stream.start),
+        )
+
+    def _alive(self) -> str | None:
+        """The event loop turns, or nobody would answer; what ends the task ends the answer too."""
+        return None
+
+    def _ready(self) -> str | None:
+        if self.leaving.is_set():
+            return "leaving"
+        if not self.warm:
+            return "the model is not warm yet"
+        return None if self.metrics.snapshot()["shards"] else "no lease yet"
+
+    # -- life
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.leaving.set)
+
+    async def _unless_leaving(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await ``work``, or give it up when asked to leave: before the first lease there is nothing to drain."""
+        task = asyncio.ensure_future(work)
+        leaving = asyncio.ensure_future(self.leaving.wait())
+        try:
+            await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return await task
+            raise Leaving
+        finally:
+            leaving.cancel()
+            task.cancel()
+
+    async def _consume(self, stage: Stage, bridges: Bridges, daemon: Daemon) -> int:
+        """Until asked to leave, or something ends that must not."""
+        failures = [
+            asyncio.ensure_future(stage.run()),
+            asyncio.ensure_future(_raise(bridges.failure)),
+            asyncio.ensure_future(_jvm_ended(daemon)),
+        ]
+        leaving = asyncio.ensure_future(self.leaving.wait())
+        try:
+            await asyncio.wait([*failures, leaving], return_when=asyncio.FIRST_COMPLETED)
+            await _raise_first(failures)
+            await self._leave(bridges, daemon, failures[:2])
+            return 0
+        finally:
+            for task in (*failures, leaving):
+                task.cancel()
+            await asyncio.gather(*failures, leaving, return_exceptions=True)
+            log.info("totals", extra={"totals": self.metrics.snapshot()})
+
+    async def _leave(self, bridges: Bridges, daemon: Daemon, failures: Sequence[asyncio.Future[None]]) -> None:
+        """Drain every shard, end the JVM, free the leases. What is not drained in time will be read again."""
+        budget_s = self.settings.drain.budget_s
+        log.info("leaving: draining %d shards within %g s", len(bridges.sessions), budget_s)
+        daemon.terminate()
+        drained = asyncio.ensure_future(bridges.drained())
+        ended = asyncio.ensure_future(daemon.wait())
+        try:
+            await asyncio.wait([drained, ended, *failures], timeout=budget_s, return_when=asyncio.FIRST_COMPLETED)
+            await _raise_first(failures)
+            late = [session.shard_id for session in bridges.sessions if not session.over]
+        finally:
+            drained.cancel()
+            daemon.kill()
+            await ended
+        await asyncio.to_thread(self._release)
+        if late:
+            raise Fatal(f"left without draining {', '.join(late)}: not done within {budget_s:g} s")
+        log.info("left: every shard drained, leases free")
+
+    def _release(self) -> None:
+        """Only after the JVM is dead: what it held is provably ours to give up."""
+        leases.release(self.aws.client("dynamodb"), self.settings.stream.application, self.worker_id)
+
+
+async def _raise(failure: asyncio.Future[BaseException]) -> None:
+    raise await failure
+
+
+async def _jvm_ended(daemon: Daemon) -> None:
+    status = await daemon.wait()
+    raise Fatal(f"the JVM ended by itself (exit status {status}); its last words are in the log above")
+
+
+async def _raise_first(failures: Sequence[asyncio.Future[None]]) -> None:
+    for failure in failures:
+        if failure.done():
+            await failure
+
+
+def model_settings(settings: Settings) -> HostSettings:
+    """What the model host is told: ``auto`` resolved to this machine, the configuration's folder to import from."""
+    model = settings.model
+    replicas, threads = resolve(model.replicas, model.threads)
+    return HostSettings(
+        factory=model.factory,
+        version=model.version,
+        replicas=replicas,
+        threads=threads,
+        timeout_s=model.timeout_s,
+        retries=model.retries,
+        start_timeout_s=model.start_timeout_s,
+        carry=model.carry,
+        options=model.options,
+        search_path=(str(settings.folder),),
+    )
