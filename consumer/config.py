@@ -285,9 +285,7 @@ def parse(raw: Mapping[str, Any], env: Mapping[str, str] | None = None, *, path:
 
     given, from_env = override(raw, env or {}, Settings)
     mistakes: list[ConfigError] = [
-        unknown(key, list(Settings.model_fields), from_env.get(key))
-        for key in given
-        if key not in Settings.model_fields
+        unknown(key, list(Settings.model_fields)) for key in given if key not in Settings.model_fields
     ]
     sections: dict[str, Any] = {}
     for name, field in Settings.model_fields.items():
