@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +61,12 @@ class Encoder:
         device = self._words.device
         ids = torch.tensor(list(chain.from_iterable(rows)), device=device)
         places = torch.cat([self._places[:length] for length in lengths])
-        hidden = self._normalised(F.embedding(ids, self._words) + places + self._kind, self._norm)
+        hidden = self._normalised(functional.embedding(ids, self._words) + places + self._kind, self._norm)
         for layer in self._layers:
-            joined = F.linear(self._attended(hidden, lengths, layer), *layer.join)
+            joined = functional.linear(self._attended(hidden, lengths, layer), *layer.join)
             hidden = self._normalised(hidden + joined, layer.join_norm)
-            wide = F.gelu(F.linear(hidden, *layer.widen))
-            hidden = self._normalised(hidden + F.linear(wide, *layer.narrow), layer.narrow_norm)
+            wide = functional.gelu(functional.linear(hidden, *layer.widen))
+            hidden = self._normalised(hidden + functional.linear(wide, *layer.narrow), layer.narrow_norm)
         return torch.split(hidden, lengths)
 
     def _attended(self, hidden: Tensor, lengths: list[int], layer: _Layer) -> Tensor:
@@ -74,14 +74,16 @@ class Encoder:
         heads = self._geometry.heads
 
         def rows_of(projection: _Pair) -> tuple[Tensor, ...]:
-            projected = F.linear(hidden, *projection).view(1, tokens, heads, width // heads)
+            projected = functional.linear(hidden, *projection).view(1, tokens, heads, width // heads)
             return torch.split(projected.transpose(1, 2), lengths, dim=2)
 
-        mixed = map(F.scaled_dot_product_attention, rows_of(layer.query), rows_of(layer.key), rows_of(layer.value))
+        mixed = map(
+            functional.scaled_dot_product_attention, rows_of(layer.query), rows_of(layer.key), rows_of(layer.value)
+        )
         return torch.cat(list(mixed), dim=2).transpose(1, 2).reshape(tokens, width)
 
     def _normalised(self, hidden: Tensor, norm: _Pair) -> Tensor:
-        return F.layer_norm(hidden, (self._geometry.width,), *norm, eps=self._geometry.eps)
+        return functional.layer_norm(hidden, (self._geometry.width,), *norm, eps=self._geometry.eps)
 
     def _layer(self, prefix: str) -> _Layer:
         return _Layer(
