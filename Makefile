@@ -4,13 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.run-is-ready
 DEV := $(VENV)/.dev-is-ready
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 KINESIS_LOCAL := tests/contract/kinesis_local
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast check format lock clean kinesis-local
+.PHONY: help install demo test test-fast check format docs lock clean kinesis-local
 
 help:  ## What there is to make
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -36,6 +36,9 @@ check: $(DEV)  ## Lint, formatting, types, and who may import whom
 format: $(DEV)  ## Format, and mend what ruff can mend by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(DEV)  ## Render what the documents take from the code: help texts, settings, metrics
+	$(BIN)/python -m tests.docs.rendered
 
 lock: $(DEV)  ## Write the locks anew from setup.cfg
 	.ci/lock

@@ -1,0 +1,107 @@
+"""The parts of the documents that are rendered from the code. ``python -m tests.docs.rendered`` writes them anew."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from consumer.cli import main
+from consumer.config import SINKS, Settings
+from pipeline.metrics import Metrics
+
+DOCS = Path(__file__).parents[2] / "docs"
+WIDTH = 80
+
+
+def helps() -> str:
+    """What ``--help`` says, command by command."""
+    return "\n".join(_help(context) for context in contexts())
+
+
+def contexts(command: click.Command = main, parent: click.Context | None = None) -> Iterator[click.Context]:
+    """The command and all below it, as they are called."""
+    name = command.name if parent else "penstock"
+    context = click.Context(command, parent, info_name=name, terminal_width=WIDTH, help_option_names=["-h", "--help"])
+    yield context
+    if isinstance(command, click.Group):
+        for _, below in sorted(command.commands.items()):
+            yield from contexts(below, context)
+
+
+def _help(context: click.Context) -> str:
+    text = "\n".join(line.rstrip() for line in context.get_help().splitlines())
+    return f"## {context.command_path}\n\n```text\n{text}\n```\n"
+
+
+def settings() -> str:
+    """A table per section, a row per key."""
+    parts = []
+    for section, field in Settings.model_fields.items():
+        if section == "sink":
+            parts += [_table(f'[[sink]]` with `type = "{kind}"', f"sink.{kind}", SINKS[kind]) for kind in SINKS]
+        else:
+            model = field.annotation
+            assert isinstance(model, type)
+            assert issubclass(model, BaseModel)
+            parts.append(_table(f"[{section}]", section, model))
+    return "\n".join(parts)
+
+
+def _table(title: str, section: str, model: type[BaseModel]) -> str:
+    rows = [
+        f"| `{section}.{name}` | {_default(field)} | {field.description} |"
+        for name, field in model.model_fields.items()
+        if name != "type"
+    ]
+    return "\n".join([f"### `{title}`", "", "| key | default | what it is |", "|---|---|---|", *rows, ""])
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return f"required, such as `{_toml(field.examples[0])}`" if field.examples else "required"
+    return f"`{_toml(field.get_default(call_default_factory=True, validated_data={}))}`"
+
+
+def _toml(value: Any) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def metrics() -> str:
+    """A row per metric of ``/metrics``."""
+    rows = [
+        f"| `{family.name}{'_total' * (family.type == 'counter')}` | {family.type} | {family.documentation} |"
+        for family in sorted(Metrics().registry.collect(), key=lambda family: family.name)
+    ]
+    return "\n".join(["| metric | type | what it counts |", "|---|---|---|", *rows, ""])
+
+
+RENDERED: dict[tuple[str, str], Callable[[], str]] = {
+    ("cli.md", "commands"): helps,
+    ("configuration.md", "settings"): settings,
+    ("metrics.md", "metrics"): metrics,
+}
+"""By file and marker."""
+
+
+def between(text: str, marker: str) -> re.Match[str] | None:
+    """The part of a document between ``<!-- begin marker -->`` and ``<!-- end marker -->``."""
+    return re.search(rf"(?<=<!-- begin {marker} -->\n).*?(?=<!-- end {marker} -->)", text, flags=re.DOTALL)
+
+
+def write() -> None:
+    for (name, marker), render in RENDERED.items():
+        path = DOCS / name
+        text = path.read_text()
+        part = between(text, marker)
+        assert part is not None, f"{name} has no marker {marker}"
+        path.write_text(text[: part.start()] + render() + text[part.end() :])
+
+
+if __name__ == "__main__":
+    write()
