@@ -1,0 +1,25 @@
+"""One local AWS per test process; one stream, application and folder per test."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from consumer.local.process import LocalAWS
+from tests.e2e.rig import Rig
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[LocalAWS]:
+    with LocalAWS() as local:
+        yield local
+
+
+@pytest.fixture
+def rig(aws: LocalAWS, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
+    made = Rig(aws, f"e2e-{zlib.crc32(request.node.name.encode())}", tmp_path)
+    yield made
+    made.clean()

@@ -1,0 +1,273 @@
+"""Real workers on the real KCL, a real JVM and the local AWS: what the end-to-end tests drive."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+
+from consumer import leases
+from consumer.local.process import LocalAWS
+from pipeline.record import Position
+
+ROOT = Path(__file__).resolve().parents[2]
+POLL_S = 0.1
+UP_S = 60
+LEAVE_S = 60
+
+
+def wait_until(condition: Callable[[], Any], deadline_s: float, what: str) -> Any:
+    """The condition's first true value; an assertion that says ``what`` never came."""
+    end = time.monotonic() + deadline_s
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(POLL_S)  # between two looks at a condition
+    raise AssertionError(f"not within {deadline_s} s: {what}")
+
+
+class Worker:
+    """One ``penstock run``, in a process group of its own."""
+
+    def __init__(self, config: Path, log: Path, env: Mapping[str, str]) -> None:
+        self.log = log
+        self.started = time.monotonic()
+        with log.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "consumer.cli", "run", "--config", str(config)],
+                cwd=ROOT,
+                env={**os.environ, **env},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        self._health = ""
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Its log, line by line; a line that is no JSON object fails the test that asks."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def stats(self) -> dict[str, Any]:
+        if self.process.poll() is not None:
+            raise AssertionError(f"the worker ended with {self.process.returncode}:\n{self.log.read_text()[-4000:]}")
+        if not self._health:
+            self._health = next((entry["health"] for entry in self.entries() if "health" in entry), "")
+        if not self._health:
+            return defaultdict(int)
+        try:
+            return defaultdict(int, json.loads(self.get("/stats")[1]))
+        except OSError:
+            return defaultdict(int)
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        try:
+            with urllib.request.urlopen(f"{self._health}{path}", timeout=5) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def tree(self) -> dict[str, list[psutil.Process]]:
+        """Its children by kind: ``jvm``, ``replica``, ``bridge``."""
+        found: dict[str, list[psutil.Process]] = {"jvm": [], "replica": [], "bridge": []}
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.setdefault(kind_of(child.cmdline()), []).append(child)
+        return found
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def leave(self, deadline_s: float = LEAVE_S) -> int:
+        """SIGTERM, and the exit code."""
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+        return self.process.wait(deadline_s)
+
+    def kill(self) -> None:
+        """SIGKILL the host alone; what it started must go by itself."""
+        left = [child for kind in self.tree().values() for child in kind]
+        self.process.kill()
+        self.process.wait()
+        _, alive = psutil.wait_procs(left, timeout=15)
+        assert not alive, f"outlived the host: {alive}"
+
+    def clean(self) -> None:
+        if self.process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.leave(20)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def kind_of(command: Sequence[str]) -> str:
+    line = " ".join(command)
+    for kind, mark in {"jvm": "MultiLangDaemon", "replica": "pipeline.replica", "bridge": "bridge.py"}.items():
+        if mark in line:
+            return kind
+    return "other"
+
+
+class Rig:
+    """A stream, an application and a folder of their own on a local AWS."""
+
+    def __init__(self, aws: LocalAWS, name: str, folder: Path) -> None:
+        self.aws = aws
+        self.name = name
+        self.folder = folder
+        self.workers: list[Worker] = []
+        self.ends: dict[str, Position] = {}
+        self.put_ids: set[str] = set()
+        self.kinesis = aws.client("kinesis")
+        self.dynamodb = aws.client("dynamodb")
+        self.table = folder / "enriched"
+
+    # -- the stream
+
+    def create(self, shards: int) -> None:
+        self.kinesis.create_stream(StreamName=self.name, ShardCount=shards)
+        self.active()
+
+    def active(self) -> None:
+        summary = self.kinesis.describe_stream_summary
+        wait_until(
+            lambda: summary(StreamName=self.name)["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE",
+            15,
+            "the stream is active",
+        )
+
+    def put(self, records: Iterable[tuple[bytes, str]]) -> list[str]:
+        """Put records one call per 100, again what is refused; the record ids, where nothing is aggregated."""
+        waiting = [{"Data": data, "PartitionKey": key} for data, key in records]
+        ids = []
+        while waiting:
+            batch, waiting = waiting[:100], waiting[100:]
+            answers = self.kinesis.put_records(StreamName=self.name, Records=batch)["Records"]
+            for record, answer in zip(batch, answers, strict=True):
+                if "ErrorCode" in answer:
+                    waiting.append(record)
+                    continue
+                shard, sequence = answer["ShardId"], answer["SequenceNumber"]
+                ids.append(f"{self.name}/{shard}/{sequence}/0")
+                self.ends[shard] = max(Position(int(sequence), 0), self.ends.get(shard, Position(0, 0)))
+        self.put_ids.update(ids)
+        return ids
+
+    def shards(self) -> list[dict[str, Any]]:
+        return list(self.kinesis.list_shards(StreamName=self.name)["Shards"])
+
+    def reshard(self, count: int) -> None:
+        self.kinesis.update_shard_count(StreamName=self.name, TargetShardCount=count, ScalingType="UNIFORM_SCALING")
+        self.active()
+
+    # -- the workers
+
+    def config(self, **sections: str) -> Path:
+        """A configuration with MiniLM and Parquet; ``sections`` adds TOML to a section, or a new one."""
+        texts = {
+            "stream": f'name = "{self.name}"\napplication = "{self.name}"',
+            "model": 'factory = "examples.minilm:MiniLM"\nversion = "test-1"\nthreads = 1\n'
+            'carry = { module = "string", name = "string" }',
+            "batch": "max_records = 16",
+            "health": "port = 0",
+            "dead_letter": f'url = "{self.folder / "dead-letter"}"',
+            "log": 'format = "json"',
+        }
+        sinks = sections.pop("sinks", f'[[sink]]\ntype = "parquet"\nurl = "{self.table}"\nflush_interval_s = 2')
+        for name, text in sections.items():
+            texts[name] = f"{texts.get(name, '')}\n{text}"
+        path = self.folder / f"penstock-{len(list(self.folder.glob('*.toml')))}.toml"
+        path.write_text("\n\n".join([*(f"[{name}]\n{text}" for name, text in texts.items()), sinks]))
+        return path
+
+    def start(self, config: Path | None = None, **env: str) -> Worker:
+        log = self.folder / f"worker-{len(self.workers)}.jsonl"
+        worker = Worker(config or self.config(), log, {**self.aws.env, **env})
+        self.workers.append(worker)
+        return worker
+
+    def total(self, name: str) -> int:
+        return sum(int(worker.stats()[name]) for worker in self.workers if worker.process.poll() is None)
+
+    def enriched(self, count: int, deadline_s: float = UP_S) -> None:
+        """Return once the running workers have enriched this many records."""
+        wait_until(lambda: self.total("enriched") >= count, deadline_s, f"{count} records enriched")
+
+    # -- what became of the records
+
+    def leases(self) -> dict[str, leases.Lease]:
+        with contextlib.suppress(self.dynamodb.exceptions.ResourceNotFoundException):
+            return {lease.shard_id: lease for lease in leases.read(self.dynamodb, self.name)}
+        return {}
+
+    def owners(self) -> dict[str, str]:
+        """Per open shard, the worker that has it."""
+        closed = {shard["ShardId"] for shard in self.shards() if "EndingSequenceNumber" in shard["SequenceNumberRange"]}
+        return {
+            shard_id: lease.owner
+            for shard_id, lease in self.leases().items()
+            if lease.owner and shard_id not in closed
+        }
+
+    def all_durable(self) -> bool:
+        """Whether every shard's checkpoint has come to its last record, or to its end."""
+        found = self.leases()
+        return all(
+            shard in found and (found[shard].ended or (at := found[shard].checkpoint) is not None and at >= end)
+            for shard, end in self.ends.items()
+        )
+
+    def settle(self, deadline_s: float = 120) -> None:
+        """Return once everything put is checkpointed."""
+
+        def look() -> bool:
+            for worker in self.workers[-1:]:
+                worker.stats()
+            return self.all_durable()
+
+        wait_until(look, deadline_s, "every shard checkpointed to its last record")
+
+    def rows(self) -> pd.DataFrame:
+        return pd.read_parquet(self.table)
+
+    def dead_letters(self) -> list[dict[str, Any]]:
+        files = sorted((self.folder / "dead-letter").rglob("*.jsonl"))
+        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+    def expect_each_once(self) -> pd.DataFrame:
+        """Every record put is exactly one row; rows of a shard lie in sequence order. The rows."""
+        rows = self.rows()
+        assert sorted(rows["record_id"]) == sorted(self.put_ids)
+        for file in sorted(self.table.rglob("*.parquet")):
+            sequences = [int(value) for value in pd.read_parquet(file)["sequence_number"]]
+            assert sequences == sorted(sequences), f"{file.name} is out of order"
+        return rows
+
+    def forget_leader(self) -> None:
+        """Step over the 120 s for which a killed leader's lock lasts; only where the holder is known to be dead."""
+        table = f"{self.name}-CoordinatorState"
+        item = self.dynamodb.get_item(TableName=table, Key={"key": {"S": "Leader"}}).get("Item")
+        if item is not None:
+            self.dynamodb.delete_item(
+                TableName=table,
+                Key={"key": {"S": "Leader"}},
+                ConditionExpression="ownerName = :owner",
+                ExpressionAttributeValues={":owner": item["ownerName"]},
+            )
+
+    def clean(self) -> None:
+        for worker in self.workers:
+            worker.clean()

@@ -1,0 +1,76 @@
+"""Workers that leave and workers that are killed, in mid-flow: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from examples.corpus import records
+from tests.e2e.rig import Rig, Worker, wait_until
+
+FIRST_RECORD_S = 20
+HALF = 300
+
+
+def test_a_worker_that_leaves_frees_its_leases_for_the_next(rig: Rig) -> None:
+    rig.create(shards=2)
+    first = rig.start()
+    parts = records(2 * HALF, seed=3)
+    rig.put(parts[:HALF])
+    rig.enriched(HALF // 4)
+    assert first.leave() == 0
+    assert all(lease.owner is None for lease in rig.leases().values())
+    rig.put(parts[HALF:])
+    second = rig.start()
+    rig.enriched(1, deadline_s=FIRST_RECORD_S)
+    rig.settle()
+    assert second.leave() == 0
+    rig.expect_each_once()
+
+
+def kill_replica(worker: Worker) -> None:
+    for replica in worker.tree()["replica"]:
+        replica.kill()
+
+
+def kill_jvm(worker: Worker) -> None:
+    worker.tree()["jvm"][0].kill()
+    assert worker.process.wait(30) == 1
+    assert "JVM" in worker.log.read_text()
+
+
+def kill_host(worker: Worker) -> None:
+    worker.kill()
+
+
+@pytest.mark.parametrize("kill", [kill_replica, kill_jvm, kill_host])
+def test_a_kill_in_mid_flow_loses_and_doubles_nothing(rig: Rig, kill) -> None:  # type: ignore[no-untyped-def]
+    rig.create(shards=2)
+    worker = rig.start()
+    parts = records(2 * HALF, seed=4)
+    rig.put(parts[:HALF])
+    rig.enriched(HALF // 4)
+    kill(worker)
+    rig.put(parts[HALF:])
+    if worker.process.poll() is not None:
+        rig.forget_leader()
+        worker = rig.start()
+    rig.settle()
+    assert worker.leave() == 0
+    rig.expect_each_once()
+
+
+def test_nothing_is_left_running_after_a_worker_leaves(rig: Rig) -> None:
+    rig.create(shards=1)
+    worker = rig.start()
+    rig.put(records(20, seed=5))
+    rig.enriched(20)
+    left = [child for kind in worker.tree().values() for child in kind]
+    assert len(left) >= 3
+    os.kill(worker.process.pid, signal.SIGINT)
+    assert worker.process.wait(60) == 0
+    wait_until(lambda: not any(child.is_running() for child in left), 10, "every child gone")
+    rig.settle(deadline_s=1)
+    assert len(rig.rows()) == 20
