@@ -113,7 +113,7 @@ class Stage:
 
     async def run(self) -> None:
         """Work until cancelled; raises what makes going on pointless."""
-        workers = [asyncio.create_task(self._guard(self._work())) for _ in range(self._judge.slots)]
+        workers = [asyncio.create_task(self._guard(self._work)) for _ in range(self._judge.slots)]
         try:
             raise await self._failure
         finally:
@@ -130,7 +130,7 @@ class Stage:
         lane = Lane(shard, checkpoint, [sink.name for sink in self._sinks])
         for sink in self._sinks:
             lane.writers.append(sink.open(shard, partial(self._durable, lane, sink.name), self.fail))
-        lane.task = asyncio.create_task(self._guard(self._take_in(lane)))
+        lane.task = asyncio.create_task(self._guard(partial(self._take_in, lane)))
         self._lanes[shard.shard_id] = lane
         return lane
 
@@ -268,16 +268,16 @@ class Stage:
             return
         writers = [writer for lane in self._lanes.values() for writer in lane.writers]
         fullest = max(writers, key=lambda writer: writer.backlog_bytes)
-        self._relief = asyncio.create_task(self._guard(fullest.flush()))
+        self._relief = asyncio.create_task(self._guard(fullest.flush))
 
     def _announce(self) -> None:
         """Room or durability may have changed for anyone: bounds are the task's."""
         for lane in self._lanes.values():
             lane.changed.set()
 
-    async def _guard(self, work: Awaitable[None]) -> None:
+    async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await work
+            await work()
         except PenstockError as error:
             self.fail(error)
         except Exception as error:
