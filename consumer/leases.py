@@ -1,0 +1,282 @@
+"""KCL's tables in DynamoDB: made ready before a first start, left tidy after a last one, and read for ``status``.
+
+The tables are KCL 3's: ``<application>`` (leases), ``<application>-CoordinatorState`` (the leader's lock) and
+``<application>-WorkerMetricStats`` (who is alive). What is written here KCL writes alike, by conditions that let
+any number of workers race. All calls block; failures of AWS come as botocore's errors.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from consumer.properties import start_time_s
+from pipeline.errors import Fatal
+from pipeline.record import Position
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_kinesis import KinesisClient
+
+OWNER_INDEX = "LeaseOwnerToLeaseKeyIndex"
+GENESIS_KEY = "PenstockGenesis"
+"""An item beside the leader's lock: says which lease table was seeded, and keeps a second worker from doing it."""
+
+SEEDED_AT_MOST = 99
+"""Leases and the genesis item fit into one transaction (AWS allows 100 items); more are left to KCL."""
+
+TABLE_READY_S = 120.0
+FIRST_POLL_S, LAST_POLL_S = 0.05, 1.0
+
+Item = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One shard's lease. ``checkpoint`` is None where ``sentinel`` says why: TRIM_HORIZON, LATEST, SHARD_END …"""
+
+    shard_id: str
+    owner: str
+    counter: int
+    checkpoint: Position | None
+    sentinel: str
+    parents: tuple[str, ...]
+    children: tuple[str, ...]
+    draining_owner: str
+    """Who still drains the shard before ``owner`` may begin; empty when nobody."""
+
+    @property
+    def ended(self) -> bool:
+        """All of the shard is read and checkpointed."""
+        return self.sentinel == "SHARD_END"
+
+
+def read(dynamodb: DynamoDBClient, application: str) -> list[Lease]:
+    """Every lease, by shard; empty if there is no table yet."""
+    return sorted(map(_lease, _lease_items(dynamodb, application)), key=lambda lease: lease.shard_id)
+
+
+def seed(dynamodb: DynamoDBClient, kinesis: KinesisClient, application: str, stream: str, start: str) -> int:
+    """Make a new application's tables and leases, so that its first worker need not wait for KCL to do it.
+
+    KCL sleeps a random 1 to 30 seconds over an empty lease table, and polls every 10 seconds for tables and the
+    index that it has made one after the other. The leases are those that KCL would make
+    (``HierarchicalShardSyncer``): shards that are open at ``start``, each at its sentinel; children are KCL's to find.
+
+    A table with leases in it is left alone. Any number of workers may call this at once: all leases are written in
+    one transaction, once in a table's life. Returns how many leases this call wrote.
+    """
+    _make_tables(dynamodb, application)
+    if next(_lease_items(dynamodb, application), None) is not None:
+        return 0
+    shards = _open_shards(kinesis, stream, start)
+    if not shards or len(shards) > SEEDED_AT_MOST:
+        return 0
+    sentinel = start if start in {"TRIM_HORIZON", "LATEST"} else "AT_TIMESTAMP"
+    leases = [_put_new(application, _new_lease(shard, sentinel)) for shard in shards]
+    try:
+        dynamodb.transact_write_items(TransactItems=[_genesis(dynamodb, application), *leases])
+    except dynamodb.exceptions.TransactionCanceledException:
+        return 0  # another worker was first
+    return len(leases)
+
+
+def release(dynamodb: DynamoDBClient, application: str, worker_id: str) -> list[str]:
+    """Give back what a worker held, once its JVM is dead. Returns the shards whose leases are now free to take.
+
+    Without this a lease is not taken for ``failover_ms``, the leader's lock not for 120 seconds, and the leader keeps
+    assigning leases to the dead worker while its last sign of life is young. Every write is conditional on still
+    being the worker's, so this is safe at any time and may be repeated.
+    """
+    _delete(dynamodb, f"{application}-WorkerMetricStats", {"wid": {"S": worker_id}}, None)
+    held = _lease_items(dynamodb, application, of=worker_id)
+    freed = [item["leaseKey"]["S"] for item in held if _free(dynamodb, application, item, worker_id)]
+    _delete(dynamodb, f"{application}-CoordinatorState", {"key": {"S": "Leader"}}, worker_id)
+    return sorted(freed)
+
+
+# -- tables
+
+
+def _make_tables(dynamodb: DynamoDBClient, application: str) -> None:
+    """All three at once, the index with its table; KCL adds it later and waits for it, on AWS for minutes."""
+    index = {
+        "IndexName": OWNER_INDEX,
+        "KeySchema": _key("leaseOwner", "leaseKey"),
+        "Projection": {"ProjectionType": "KEYS_ONLY"},
+    }
+    tables: list[Item] = [
+        {
+            "TableName": application,
+            "KeySchema": _key("leaseKey"),
+            "AttributeDefinitions": _strings("leaseKey", "leaseOwner"),
+            "GlobalSecondaryIndexes": [index],
+        },
+        {
+            "TableName": f"{application}-CoordinatorState",
+            "KeySchema": _key("key"),
+            "AttributeDefinitions": _strings("key"),
+        },
+        {
+            "TableName": f"{application}-WorkerMetricStats",
+            "KeySchema": _key("wid"),
+            "AttributeDefinitions": _strings("wid"),
+        },
+    ]
+    with ThreadPoolExecutor(len(tables)) as threads:
+        list(threads.map(lambda table: _make_table(dynamodb, table), tables))
+
+
+def _make_table(dynamodb: DynamoDBClient, table: Item) -> None:
+    """Return when it is active, whoever made it."""
+    deadline, delay_s = time.monotonic() + TABLE_READY_S, FIRST_POLL_S
+    while (status := _table_status(dynamodb, table["TableName"])) != "ACTIVE":
+        if time.monotonic() > deadline:
+            raise Fatal(f"table {table['TableName']} is {status} after {TABLE_READY_S:.0f} s")
+        if status == "ABSENT":
+            _create(dynamodb, table)
+            continue
+        time.sleep(delay_s)
+        delay_s = min(2 * delay_s, LAST_POLL_S)
+
+
+def _create(dynamodb: DynamoDBClient, table: Item) -> None:
+    try:
+        dynamodb.create_table(**table, BillingMode="PAY_PER_REQUEST")
+    except dynamodb.exceptions.ResourceInUseException:
+        return  # another worker was first
+
+
+def _table_status(dynamodb: DynamoDBClient, name: str) -> str:
+    """ACTIVE only with all of its indexes; an index still to be added is KCL's affair."""
+    try:
+        table = dynamodb.describe_table(TableName=name)["Table"]
+    except dynamodb.exceptions.ResourceNotFoundException:
+        return "ABSENT"
+    statuses = {index["IndexStatus"] for index in table.get("GlobalSecondaryIndexes", [])} | {table["TableStatus"]}
+    return "ACTIVE" if statuses == {"ACTIVE"} else ", ".join(sorted(statuses - {"ACTIVE"}))
+
+
+def _key(partition: str, sort: str = "") -> list[dict[str, str]]:
+    names = [(partition, "HASH")] + ([(sort, "RANGE")] if sort else [])
+    return [{"AttributeName": name, "KeyType": kind} for name, kind in names]
+
+
+def _strings(*names: str) -> list[dict[str, str]]:
+    return [{"AttributeName": name, "AttributeType": "S"} for name in names]
+
+
+# -- leases
+
+
+def _open_shards(kinesis: KinesisClient, stream: str, start: str) -> list[Any]:
+    """Those that KCL's ``EmptyLeaseTableSynchronizer`` begins with."""
+    shard_filter: Item = {"Type": {"TRIM_HORIZON": "AT_TRIM_HORIZON", "LATEST": "AT_LATEST"}.get(start, "AT_TIMESTAMP")}
+    if (seconds := start_time_s(start)) is not None:
+        shard_filter["Timestamp"] = seconds
+    answer = kinesis.list_shards(StreamName=stream, ShardFilter=shard_filter)  # type: ignore[arg-type]
+    shards = list(answer["Shards"])
+    while token := answer.get("NextToken"):
+        answer = kinesis.list_shards(NextToken=token)
+        shards += answer["Shards"]
+    return shards
+
+
+def _new_lease(shard: Any, sentinel: str) -> Item:
+    """As ``DynamoDBLeaseSerializer`` writes a lease that nobody has held."""
+    parents = [shard[name] for name in ("ParentShardId", "AdjacentParentShardId") if shard.get(name)]
+    lease: Item = {
+        "leaseKey": {"S": shard["ShardId"]},
+        "leaseCounter": {"N": "0"},
+        "ownerSwitchesSinceCheckpoint": {"N": "0"},
+        "checkpoint": {"S": sentinel},
+        "checkpointSubSequenceNumber": {"N": "0"},
+        "startingHashKey": {"S": shard["HashKeyRange"]["StartingHashKey"]},
+        "endingHashKey": {"S": shard["HashKeyRange"]["EndingHashKey"]},
+    }
+    return lease | ({"parentShardId": {"SS": parents}} if parents else {})
+
+
+def _put_new(table: str, item: Item) -> Any:
+    return {"Put": {"TableName": table, "Item": item, "ConditionExpression": "attribute_not_exists(leaseKey)"}}
+
+
+def _genesis(dynamodb: DynamoDBClient, application: str) -> Any:
+    """Refused if this very lease table has been seeded; a table made anew is another table."""
+    created = dynamodb.describe_table(TableName=application)["Table"]["CreationDateTime"]
+    table_id = f"{created.timestamp():.6f}"
+    put = {
+        "TableName": f"{application}-CoordinatorState",
+        "Item": {"key": {"S": GENESIS_KEY}, "leaseTable": {"S": table_id}},
+        "ConditionExpression": "attribute_not_exists(#key) OR leaseTable <> :table",
+        "ExpressionAttributeNames": {"#key": "key"},
+        "ExpressionAttributeValues": {":table": {"S": table_id}},
+    }
+    return {"Put": put}
+
+
+def _lease_items(dynamodb: DynamoDBClient, application: str, of: str = "") -> Iterator[Item]:
+    """Items of the lease table that are leases: newer KCLs keep other things there, told apart by ``entityType``.
+
+    None where there is no table.
+    """
+    request: Item = {"TableName": application, "ConsistentRead": True}
+    if of:
+        request["FilterExpression"] = "leaseOwner = :worker OR checkpointOwner = :worker"
+        request["ExpressionAttributeValues"] = {":worker": {"S": of}}
+    try:
+        for page in dynamodb.get_paginator("scan").paginate(**request):
+            for item in page["Items"]:
+                if "checkpoint" in item and item.get("entityType", {"S": "LEASE"}) == {"S": "LEASE"}:
+                    yield dict(item)
+    except dynamodb.exceptions.ResourceNotFoundException:
+        return
+
+
+def _free(dynamodb: DynamoDBClient, application: str, item: Item, worker_id: str) -> bool:
+    """As KCL evicts its own: a lease that is being handed over loses its draining owner, any other its owner.
+
+    The counter moves on either way, so that a write of the dead worker's that is still under way fails.
+    """
+    handoff = "checkpointOwner" in item
+    owner = "checkpointOwner" if handoff else "leaseOwner"
+    still_so = f"{owner} = :worker" + ("" if handoff else " AND attribute_not_exists(checkpointOwner)")
+    try:
+        dynamodb.update_item(
+            TableName=application,
+            Key={"leaseKey": item["leaseKey"]},
+            UpdateExpression=f"REMOVE {owner} ADD leaseCounter :one",
+            ConditionExpression=still_so,
+            ExpressionAttributeValues={":worker": {"S": worker_id}, ":one": {"N": "1"}},
+        )
+    except dynamodb.exceptions.ConditionalCheckFailedException:
+        return False  # another worker has it, or will have it
+    return True
+
+
+def _delete(dynamodb: DynamoDBClient, table: str, key: Item, owner: str | None) -> None:
+    condition: Item = {}
+    if owner is not None:
+        condition = {"ConditionExpression": "ownerName = :me", "ExpressionAttributeValues": {":me": {"S": owner}}}
+    try:
+        dynamodb.delete_item(TableName=table, Key=key, **condition)
+    except (dynamodb.exceptions.ConditionalCheckFailedException, dynamodb.exceptions.ResourceNotFoundException):
+        return  # another worker's, or nobody's
+
+
+def _lease(item: Item) -> Lease:
+    text = item["checkpoint"]["S"]
+    position = Position(int(text), int(item["checkpointSubSequenceNumber"]["N"])) if text.isdigit() else None
+    return Lease(
+        shard_id=item["leaseKey"]["S"],
+        owner=item.get("leaseOwner", {}).get("S", ""),
+        counter=int(item["leaseCounter"]["N"]),
+        checkpoint=position,
+        sentinel="" if position else text,
+        parents=tuple(sorted(item.get("parentShardId", {}).get("SS", ()))),
+        children=tuple(sorted(item.get("childShardIds", {}).get("SS", ()))),
+        draining_owner=item.get("checkpointOwner", {}).get("S", ""),
+    )
