@@ -114,7 +114,7 @@ Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(
 class _Section(BaseModel):
     """Strict: ``"64"`` is no number and ``true`` no count. A whole number may stand where a float is wanted."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class StreamSettings(_Section):
@@ -283,10 +283,9 @@ def parse(raw: Mapping[str, Any], env: Mapping[str, str] | None = None, *, path:
     """The settings in a mapping laid out as the file is. Raises ``ConfigErrors``."""
     from consumer.config_checks import across
 
-    given, from_env = override(raw, env or {}, Settings)
-    mistakes: list[ConfigError] = [
-        unknown(key, list(Settings.model_fields)) for key in given if key not in Settings.model_fields
-    ]
+    given, from_env, mistakes = override(raw, env or {}, Settings)
+    known = list(Settings.model_fields)
+    mistakes += [unknown(key, known) for key in given if key not in known]
     sections: dict[str, Any] = {}
     for name, field in Settings.model_fields.items():
         section, wrong = _sinks(given) if name == "sink" else of_section(name, field.annotation, given.get(name, {}))

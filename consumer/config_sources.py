@@ -14,6 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from pipeline.errors import ConfigError
+
 PREFIX = "PENSTOCK_"
 Source = str
 """``file``, or the name of the variable."""
@@ -21,18 +23,20 @@ Source = str
 
 def override(
     raw: Mapping[str, Any], env: Mapping[str, str], tree: type[BaseModel]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """``raw`` with the variables of ``env`` set in it, and which variable set which key."""
+) -> tuple[dict[str, Any], dict[str, str], list[ConfigError]]:
+    """``raw`` with the variables of ``env`` set in it, which variable set which key, and those that found no place."""
     given: dict[str, Any] = copy.deepcopy(dict(raw))
     from_env: dict[str, str] = {}
+    lost: list[ConfigError] = []
     for variable in sorted(env):
-        if not variable.startswith(PREFIX) or "__" not in variable:
+        parts = variable.removeprefix(PREFIX).split("__")
+        if not variable.startswith(PREFIX) or len(parts) == 1 or not all(parts):
             continue
-        path = _path(variable, given)
-        is_text = _is_text(path, tree)
-        if _set(given, path, env[variable] if is_text else _value(env[variable])):
-            from_env[".".join(path)] = variable
-    return given, from_env
+        path = _path(parts, given)
+        from_env[key := ".".join(path)] = variable
+        if not _set(given, path, env[variable] if _is_text(path, tree) else _value(env[variable])):
+            lost.append(ConfigError(key, "no such place in the configuration", f"Unset {variable}, or rename it"))
+    return given, from_env, lost
 
 
 def sources_of(given: Mapping[str, Any], from_env: Mapping[str, str]) -> dict[str, Source]:
@@ -54,11 +58,11 @@ def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield from leaves(entry, f"{prefix}.{key}" if prefix else str(key))
 
 
-def _path(variable: str, given: Mapping[str, Any]) -> list[str]:
-    """The key a variable names. Variables have no case; keys of the file that differ by case only are found."""
+def _path(parts: list[str], given: Mapping[str, Any]) -> list[str]:
+    """The key that a variable's parts name. Variables have no case: keys of the file are found whatever theirs."""
     path: list[str] = []
     here: Any = given
-    for part in variable.removeprefix(PREFIX).split("__"):
+    for part in parts:
         names = [str(name) for name in here] if isinstance(here, Mapping) else []
         name = next((name for name in names if name.upper() == part), part.lower())
         here = here.get(name) if isinstance(here, Mapping) else _entry(here, name)

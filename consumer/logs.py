@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any, Literal, TextIO
 
 import orjson
@@ -59,6 +60,12 @@ def configure(level: str = "INFO", format: Format = "auto", stream: TextIO | Non
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     logging.captureWarnings(capture=True)
+    sys.excepthook = sys.__excepthook__ if _is_text(format, stream) else _log_the_end
+
+
+def _log_the_end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What ends the program unforeseen is a log line like any other."""
+    logging.getLogger("penstock").critical("%s: %s", kind.__name__, error, exc_info=(kind, error, trace))
 
 
 def are_json() -> bool:
@@ -76,6 +83,8 @@ def _readable(stream: TextIO) -> logging.Handler:
         plain.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s", "%H:%M:%S"))
         return plain
     from rich.console import Console
+    from rich.highlighter import NullHighlighter
     from rich.logging import RichHandler
 
-    return RichHandler(console=Console(file=stream), show_path=False, log_time_format="%H:%M:%S", markup=False)
+    console = Console(file=stream)
+    return RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S", highlighter=NullHighlighter())

@@ -1,0 +1,287 @@
+"""The command line: exit codes, where output goes, and that help is instant."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from consumer.cli import Commands, main
+from pipeline.errors import Fatal, PenstockError, UserError
+
+GOOD = """
+[stream]
+name = "events"
+application = "penstock-events"
+[model]
+factory = "examples.minilm:MiniLM"
+version = "1"
+[[sink]]
+type = "parquet"
+url = "out"
+[dead_letter]
+url = "dead"
+"""
+HEAVY = (
+    "torch",
+    "pyarrow",
+    "pandas",
+    "moto",
+    "pydantic",
+    "rich",
+    "boto3",
+    "botocore",
+    "hypercorn",
+    "prometheus_client",
+)
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    path = tmp_path / "penstock.toml"
+    path.write_text(GOOD)
+    return path
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    path = tmp_path / "penstock.toml"
+    path.write_text(GOOD.replace("[stream]", "[batch]\nmax_recrods = 1\nlinger_ms = -1\n[stream]"))
+    return path
+
+
+def penstock(*words: str | Path, env: dict[str, str] | None = None) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words], prog_name="penstock", env=env)
+
+
+# -- help
+
+
+def test_help_imports_nothing_heavy_and_is_instant() -> None:
+    script = (
+        "import sys\n"
+        "from consumer.cli import main\n"
+        "main(['--help'], prog_name='penstock', standalone_mode=False)\n"
+        f"heavy = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "print('heavy:', heavy, file=sys.stderr)\n"
+    )
+    quickest_s = float("inf")
+    for _ in range(3):
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        quickest_s = min(quickest_s, time.perf_counter() - started)
+    assert done.stderr == "heavy: []\n"
+    assert "Commands:" in done.stdout
+    assert quickest_s < 0.3
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["run", "-h"], ["demo", "-h"], ["local", "up", "-h"], ["config", "show", "-h"]]
+)
+def test_help_is_on_stdout(words: list[str]) -> None:
+    result = penstock(*words)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Usage: penstock")
+    assert result.stderr == ""
+
+
+def test_version_is_that_of_the_package() -> None:
+    result = penstock("--version")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("penstock, version 0.")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["rnu"], ["run"], ["demo", "--records", "0"], ["demo", "--records", "x"], ["local", "up", "--limits", "maybe"]],
+)
+def test_wrong_usage_exits_with_2_and_says_what_is_wrong(words: list[str]) -> None:
+    result = penstock(*words)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Error: " in result.stderr
+
+
+# -- errors
+
+
+def failing(error: BaseException, *words: str) -> Result:
+    @click.group(cls=Commands)
+    @click.option("--debug", is_flag=True)
+    def group(debug: bool) -> None:
+        """A group whose one command fails."""
+
+    @group.command()
+    def fail() -> None:
+        raise error
+
+    return CliRunner().invoke(group, [*words, "fail"])
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UserError("stream events: does not exist"), 2, "penstock: stream events: does not exist\n"),
+        (Fatal("the chain was forked"), 1, "penstock: the chain was forked\n"),
+        (PenstockError("no"), 1, "penstock: no\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_an_error_is_one_line_and_an_exit_code(error: BaseException, code: int, line: str) -> None:
+    result = failing(error)
+    assert (result.exit_code, result.stdout, result.stderr) == (code, "", line)
+
+
+def test_debug_shows_the_traceback_too() -> None:
+    result = failing(UserError("no such stream"), "--debug")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Traceback")
+    assert result.stderr.endswith("penstock: no such stream\n")
+
+
+def test_a_bug_is_not_dressed_up_as_an_error() -> None:
+    result = failing(ZeroDivisionError())
+    assert isinstance(result.exception, ZeroDivisionError)
+
+
+# -- config
+
+
+def test_check_of_a_good_configuration(good: Path) -> None:
+    result = penstock("config", "check", good)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{good}: no mistakes\n", "")
+
+
+def test_check_tells_every_mistake_on_stderr(bad: Path) -> None:
+    result = penstock("config", "check", bad)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [
+        f"penstock: {bad}: 2 mistakes",
+        "  batch.linger_ms: -1 is too small. Write at least 0",
+        "  batch.max_recrods: unknown key. Did you mean max_records?",
+    ]
+
+
+def test_check_as_json_is_one_object_and_keeps_the_exit_code(good: Path, bad: Path) -> None:
+    result = penstock("config", "check", bad, "--json")
+    assert result.exit_code == 2
+    assert result.stderr == ""
+    found = json.loads(result.stdout)
+    assert found["ok"] is False
+    assert [mistake["key"] for mistake in found["mistakes"]] == ["batch.linger_ms", "batch.max_recrods"]
+    good.write_text(GOOD)
+    assert json.loads(penstock("config", "check", good, "--json").stdout) == {"ok": True, "mistakes": []}
+
+
+@pytest.mark.parametrize("words", [["config", "check"], ["config", "show"], ["run", "--config"]])
+def test_a_missing_file_is_one_line(words: list[str]) -> None:
+    result = penstock(*words, "nothing.toml")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "penstock: nothing.toml: cannot be read (No such file or directory). Name a configuration file that exists\n"
+    )
+
+
+def test_show_says_where_each_setting_comes_from(good: Path) -> None:
+    result = penstock("config", "show", good, env={"PENSTOCK_BATCH__MAX_RECORDS": "8"})
+    assert result.exit_code == 0
+    lines = {line.split(" = ")[0]: line for line in result.stdout.splitlines()}
+    assert lines["stream.name"].split() == ["stream.name", "=", '"events"', "#", "file"]
+    assert lines["batch.max_records"].split() == ["batch.max_records", "=", "8", "#", "PENSTOCK_BATCH__MAX_RECORDS"]
+    assert lines["health.port"].endswith("# default")
+    assert "sink.0.url" in lines
+    assert "\x1b" not in result.stdout
+
+
+def test_show_as_json_has_every_key_once(good: Path) -> None:
+    shown = json.loads(penstock("config", "show", good, "--json").stdout)
+    assert shown["stream.name"] == {"value": "events", "source": "file"}
+    assert shown["kcl.shutdown_grace_s"] == {"value": 20, "source": "default"}
+    assert shown["model.carry"] == {"value": {}, "source": "default"}
+
+
+# -- the commands hand on what they were told
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, module: str, **names: object) -> None:
+    """Stand in for what a command imports when it runs."""
+    parent, _, name = module.rpartition(".")
+    fake = SimpleNamespace(**names)
+    monkeypatch.setitem(sys.modules, module, fake)
+    monkeypatch.setattr(f"{parent}.{name}", fake, raising=False)
+
+
+class Calls:
+    """Remembers what it was called with, and answers with an exit code."""
+
+    def __init__(self, code: int = 0) -> None:
+        self.code = code
+        self.seen: list[tuple[Any, ...]] = []
+
+    def __call__(self, *given: Any) -> int:
+        self.seen.append(given)
+        return self.code
+
+
+@pytest.fixture
+def _logs_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consumer.logs.configure", Calls())
+
+
+@pytest.mark.usefixtures("_logs_untouched")
+def test_run_hands_the_settings_on_and_exits_with_the_answer(monkeypatch: pytest.MonkeyPatch, good: Path) -> None:
+    run = Calls(code=1)
+    pretend(monkeypatch, "consumer.app", run=run)
+    assert penstock("run", "--config", good).exit_code == 1
+    assert [settings.stream.name for (settings,) in run.seen] == ["events"]
+
+
+def test_run_with_mistakes_never_gets_to_the_consumer(monkeypatch: pytest.MonkeyPatch, bad: Path) -> None:
+    run = Calls()
+    pretend(monkeypatch, "consumer.app", run=run)
+    result = penstock("run", "--config", bad)
+    assert result.exit_code == 2
+    assert "2 mistakes" in result.stderr
+    assert run.seen == []
+
+
+def test_local_up_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    up = Calls()
+    pretend(monkeypatch, "consumer.local.server", up=up)
+    assert penstock("local", "up", "--port", "0", "--limits", "off").exit_code == 0
+    assert up.seen == [("127.0.0.1", 0, False, False)]
+
+
+# -- where logs are JSON lines, so is what ends the program
+
+
+SCRIPT = """
+import sys, types
+from pipeline.errors import Fatal
+def run(settings):
+    raise {error}
+sys.modules["consumer.app"] = types.SimpleNamespace(run=run)
+import consumer; consumer.app = sys.modules["consumer.app"]
+from consumer.cli import main
+main(["run", "--config", sys.argv[1]], prog_name="penstock")
+"""
+
+
+@pytest.mark.parametrize("error", ['Fatal("the chain was forked")', 'ZeroDivisionError("the chain was forked")'])
+def test_run_ends_with_a_json_line_that_says_why(good: Path, error: str) -> None:
+    script = SCRIPT.format(error=error)
+    done = subprocess.run([sys.executable, "-c", script, str(good)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    last = [json.loads(line) for line in done.stderr.splitlines()][-1]
+    assert last["level"] in {"ERROR", "CRITICAL"}
+    assert "the chain was forked" in last["msg"]

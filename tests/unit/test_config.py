@@ -1,0 +1,272 @@
+"""Every kind of mistake a configuration can have, and what is said about it."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consumer.config import KinesisSinkSettings, ParquetSettings, Settings, load, parse
+from consumer.mistakes import ConfigErrors
+from pipeline.errors import UserError
+
+LEAST = """
+[stream]
+name = "events"
+application = "penstock-events"
+[model]
+factory = "examples.minilm:MiniLM"
+version = "1"
+[[sink]]
+type = "parquet"
+url = "s3://bucket/enriched"
+[dead_letter]
+url = "s3://bucket/dead-letter"
+"""
+
+
+def told(changes: str = "", env: Mapping[str, str] | None = None, *, least: str = LEAST) -> list[str]:
+    """What is said about the least configuration with sections added or, under the same name, replaced."""
+    raw: dict[str, Any] = tomllib.loads(least)
+    for section, value in tomllib.loads(changes).items():
+        is_table = isinstance(value, dict) and isinstance(raw.get(section), dict)
+        raw[section] = raw[section] | value if is_table else value
+    try:
+        parse(raw, env or {})
+    except ConfigErrors as errors:
+        return [str(error) for error in errors.errors]
+    return []
+
+
+def test_the_least_configuration_is_valid_and_the_rest_has_defaults() -> None:
+    settings = parse(tomllib.loads(LEAST))
+    assert settings.stream.start == "TRIM_HORIZON"
+    assert settings.model.replicas == "auto"
+    assert (settings.batch.max_records, settings.batch.linger_ms) == (64, 20)
+    assert (settings.kcl.shutdown_grace_s, settings.drain.budget_s) == (20, 100)
+    assert settings.sink == (ParquetSettings(type="parquet", url="s3://bucket/enriched"),)
+
+
+def test_each_sink_is_read_by_its_type() -> None:
+    settings = parse(tomllib.loads(LEAST + '[[sink]]\ntype = "kinesis"\nstream = "enriched"\n'))
+    assert settings.sink[1] == KinesisSinkSettings(type="kinesis", stream="enriched")
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = parse(tomllib.loads(LEAST))
+    with pytest.raises(ValueError, match="frozen"):
+        settings.batch.max_records = 1
+
+
+MISTAKES = {
+    "[batch]\nmax_recrods = 1": "batch.max_recrods: unknown key. Did you mean max_records?",
+    "[batch]\nzzz = 1": "batch.zzz: unknown key. Known here: max_records, max_cost, linger_ms",
+    "[bach]\nmax_records = 1": "bach: unknown section. Did you mean batch?",
+    "[batch]\nmax_records = 0": "batch.max_records: 0 is too small. Write at least 1",
+    "[batch]\nmax_records = 10001": "batch.max_records: 10001 is too large. Write at most 10000",
+    '[batch]\nmax_records = "64"': 'batch.max_records: "64" is not a whole number. Write for example max_records = 64',
+    "[batch]\nmax_records = true": "batch.max_records: true is not a whole number. Write for example max_records = 64",
+    "[batch]\nmax_records = 1.5": "batch.max_records: 1.5 is not a whole number. Write for example max_records = 64",
+    '[batch]\nlinger_ms = "x"': 'batch.linger_ms: "x" is not a number. Write for example linger_ms = 20',
+    "[batch]\nlinger_ms = nan": "batch.linger_ms: nan is not a number. Write for example linger_ms = 20",
+    "batch = 3": "batch: 3 is not a table. Write [batch]",
+    "[model]\nversion = 3": "model.version: 3 is not a string in quotes. "
+    'Write for example version = "all-MiniLM-L6-v2@1110a24"',
+    '[model]\nversion = ""': 'model.version: is empty. Write for example version = "all-MiniLM-L6-v2@1110a24"',
+    '[model]\nfactory = "examples.minilm"': 'model.factory: "examples.minilm" is not of the form module:attribute. '
+    'Write for example "examples.minilm:MiniLM"',
+    "[model]\nreplicas = 0": 'model.replicas: 0 is no count. Write "auto" or a whole number of at least 1',
+    '[model]\nthreads = "all"': 'model.threads: "all" is no count. Write "auto" or a whole number of at least 1',
+    "[model]\ntimeout_s = 0": "model.timeout_s: 0 is too small. Write more than 0",
+    '[model.carry]\ntext = "str"': 'model.carry: text = "str" is no type. '
+    "Write one of string, int64, float64, bool, timestamp",
+    '[model.carry]\n_text = "string"': 'model.carry: "_text" cannot be a column. '
+    "Readers of Parquet skip what starts with _; rename it",
+    '[stream]\nname = "my stream"': 'stream.name: "my stream" is no name of a stream. '
+    "Write 1 to 128 letters, digits, '.', '_' or '-'",
+    '[stream]\napplication = "a b"': 'stream.application: "a b" cannot name a DynamoDB table. '
+    "Write 3 to 238 letters, digits, '.', '_' or '-'; no spaces",
+    '[stream]\nstart = "NEWEST"': 'stream.start: "NEWEST" is no place in a stream. '
+    'Write "TRIM_HORIZON", "LATEST" or a time such as "2026-11-23T08:00:00Z"',
+    "[stream]\nstart = 2026-11-23T08:00:00": 'stream.start: "2026-11-23 08:00:00" has no time zone. '
+    'Write "TRIM_HORIZON", "LATEST" or a time such as "2026-11-23T08:00:00Z"',
+    '[dead_letter]\nurl = "gs://bucket/x"': 'dead_letter.url: "gs://bucket/x" is neither on S3 nor a folder. '
+    "Write s3://bucket/prefix, or the path of a folder",
+    '[dead_letter]\nurl = "s3://B/x"': 'dead_letter.url: "s3://B/x" names no bucket. Write s3://bucket/prefix',
+    '[dead_letter]\nurl = ""': 'dead_letter.url: "" is neither on S3 nor a folder. '
+    "Write s3://bucket/prefix, or the path of a folder",
+    "sink = []": 'sink: has no table. Write [[sink]] with type = "parquet" and url = "s3://bucket/enriched"',
+    '[sink]\ntype = "parquet"': 'sink: must be a list of tables. Write [[sink]] with type = "parquet" and '
+    'url = "s3://bucket/enriched"',
+    '[[sink]]\ntype = "parquett"': 'sink.0.type: "parquett" is no type of sink. Write "parquet" or "kinesis"',
+    '[[sink]]\nurl = "out"': 'sink.0.type: missing. Write "parquet" or "kinesis"',
+    '[[sink]]\ntype = "parquet"': 'sink.0.url: missing. Write for example url = "s3://bucket/enriched"',
+    '[[sink]]\ntype = "kinesis"\nurl = "x"\nstream = "y"': "sink.0.url: unknown key. Known here: type, stream",
+    '[log]\nlevel = "LOUD"': 'log.level: "LOUD" is not known. Write "DEBUG", "INFO", "WARNING" or "ERROR"',
+    "[health]\nport = 70000": "health.port: 70000 is too large. Write at most 65535",
+    "[kcl.properties]\nmaxRecords = [1]": "kcl.properties.maxRecords: [1] cannot stand here. "
+    "Write a string, a whole number, true or false",
+    "[kcl.properties]\nmaxRecrods = 1": "kcl.properties.maxRecrods: KCL knows no such property. "
+    "Did you mean maxRecords?",
+    "[kcl.properties]\nstreamName = 'x'": "kcl.properties.streamName: there is a setting for it. "
+    "Set [stream] name instead",
+    "[drain]\nbudget_s = 121": "drain.budget_s: 121 is too large. Write at most 120",
+}
+
+
+@pytest.mark.parametrize("changes", MISTAKES)
+def test_each_mistake_names_key_value_and_fix(changes: str) -> None:
+    assert told(changes) == [MISTAKES[changes]]
+
+
+ACROSS = {
+    "[kcl]\nshutdown_grace_s = 100": "drain.budget_s: batch.linger_ms 0.02 s + kcl.shutdown_grace_s 100 s = 100.02 s "
+    "do not fit into 100 s. Lower kcl.shutdown_grace_s, or raise drain.budget_s (at most 120)",
+    "[batch]\nlinger_ms = 30000": "batch.linger_ms: a record may linger 30 s, and kcl.shutdown_grace_s is 20 s. "
+    "Linger for less",
+    "[kcl]\nfailover_ms = 1000\nidle_between_reads_ms = 500": "kcl.failover_ms: 1000 ms is less than two reads of "
+    "500 ms. Leases would be lost for want of a beat: raise it",
+    '[dead_letter]\nurl = "s3://bucket/enriched/dead"': 'dead_letter.url: "s3://bucket/enriched/dead" and sink.0.url '
+    '"s3://bucket/enriched" lie one inside the other. Give each a prefix of its own, side by side',
+    '[dead_letter]\nurl = "s3://bucket/"': 'dead_letter.url: "s3://bucket/" and sink.0.url '
+    '"s3://bucket/enriched" lie one inside the other. Give each a prefix of its own, side by side',
+    '[[sink]]\ntype = "kinesis"\nstream = "events"': 'sink.0.stream: "events" is the stream that is read: it would '
+    "feed itself for ever. Name another stream",
+    '[[sink]]\ntype = "kinesis"\nstream = "a"\n[[sink]]\ntype = "kinesis"\nstream = "a"': 'sink.1.stream: "a" is the '
+    "stream of sink.0 already. Remove one of them",
+    '[[sink]]\ntype = "parquet"\nurl = "out"\n[[sink]]\ntype = "parquet"\nurl = "./out/x"': 'sink.1.url: "./out/x" and '
+    'sink.0.url "out" lie one inside the other. Give each a prefix of its own, side by side',
+}
+
+
+@pytest.mark.parametrize("changes", ACROSS)
+def test_mistakes_between_sections_show_their_sum_or_their_clash(changes: str) -> None:
+    assert told(changes) == [ACROSS[changes]]
+
+
+def test_prefixes_side_by_side_are_fine_even_if_one_name_begins_the_other() -> None:
+    assert told('[dead_letter]\nurl = "s3://bucket/enriched-dead"') == []
+
+
+def test_everything_missing_is_told_at_once() -> None:
+    keys = [line.partition(":")[0] for line in told(least="")]
+    expected = ["stream.name", "stream.application", "model.factory", "model.version", "sink", "dead_letter.url"]
+    assert keys == expected
+
+
+def test_mistakes_within_and_between_sections_are_told_together() -> None:
+    changes = '[log]\nlevel = "LOUD"\n[kcl]\nshutdown_grace_s = 110\n[bach]\n'
+    assert [line.partition(":")[0] for line in told(changes)] == ["bach", "log.level", "drain.budget_s"]
+
+
+def test_a_time_becomes_an_instant_with_its_zone() -> None:
+    raw = tomllib.loads(LEAST.replace("[model]", "start = 2026-11-23T08:00:00Z\n[model]"))
+    assert parse(raw).stream.start == "2026-11-23T08:00:00+00:00"
+
+
+# -- the environment
+
+
+def settings_with(env: Mapping[str, str]) -> Settings:
+    return parse(tomllib.loads(LEAST), env)
+
+
+def test_the_environment_overrides_numbers_strings_tables_and_sinks() -> None:
+    settings = settings_with(
+        {
+            "PENSTOCK_BATCH__MAX_RECORDS": "8",
+            "PENSTOCK_STREAM__NAME": "123",
+            "PENSTOCK_MODEL__REPLICAS": "auto",
+            "PENSTOCK_MODEL__CARRY": '{text = "string"}',
+            "PENSTOCK_MODEL__OPTIONS__DEVICE": "cpu",
+            "PENSTOCK_MODEL__OPTIONS__DEPTH": "3",
+            "PENSTOCK_SINK__0__URL": "s3://bucket/elsewhere",
+            "PENSTOCK_SINK__1__TYPE": "kinesis",
+            "PENSTOCK_SINK__1__STREAM": "42",
+        }
+    )
+    assert settings.batch.max_records == 8
+    assert settings.stream.name == "123"
+    assert settings.model.carry == {"text": "string"}
+    assert settings.model.options == {"device": "cpu", "depth": 3}
+    assert [sink.type for sink in settings.sink] == ["parquet", "kinesis"]
+    assert settings.sink[0] == ParquetSettings(type="parquet", url="s3://bucket/elsewhere")
+    assert settings.sink[1] == KinesisSinkSettings(type="kinesis", stream="42")
+
+
+def test_keys_of_the_file_are_found_whatever_their_case() -> None:
+    raw = tomllib.loads(LEAST + "[kcl.properties]\nmaxRecords = 5\n")
+    settings = parse(raw, {"PENSTOCK_KCL__PROPERTIES__MAXRECORDS": "7"})
+    assert settings.kcl.properties == {"maxRecords": 7}
+
+
+def test_a_mistake_in_the_environment_names_the_variable() -> None:
+    with pytest.raises(ConfigErrors) as raised:
+        settings_with({"PENSTOCK_BATCH__MAX_RECORDS": "many"})
+    assert '"many" is not a whole number' in str(raised.value)
+    assert str(raised.value).endswith("(set by PENSTOCK_BATCH__MAX_RECORDS)")
+
+
+@pytest.mark.parametrize(
+    ("variable", "key"),
+    [
+        ("PENSTOCK_BACH__X", "bach"),
+        ("PENSTOCK_BATCH__MAXRECORDS", "batch.maxrecords"),
+        ("PENSTOCK_SINK__7__URL", "sink.7.url"),
+    ],
+)
+def test_a_variable_that_means_nothing_is_a_mistake(variable: str, key: str) -> None:
+    with pytest.raises(ConfigErrors) as raised:
+        settings_with({variable: "1"})
+    assert [error.key for error in raised.value.errors] == [key]
+
+
+def test_other_variables_are_none_of_ours() -> None:
+    assert settings_with({"PENSTOCK_HOME": "x", "AWS_REGION": "eu-west-1"}).sources.get("home") is None
+
+
+def test_what_was_parsed_is_left_as_it_was() -> None:
+    raw = tomllib.loads(LEAST)
+    parse(raw, {"PENSTOCK_SINK__0__URL": "s3://bucket/elsewhere"})
+    assert raw == tomllib.loads(LEAST)
+
+
+def test_each_setting_knows_where_it_comes_from() -> None:
+    sources = settings_with({"PENSTOCK_SINK__0__URL": "out", "PENSTOCK_LOG__LEVEL": "debug"}).sources
+    assert sources["stream.name"] == "file"
+    assert sources["sink.0.type"] == "file"
+    assert sources["sink.0.url"] == "PENSTOCK_SINK__0__URL"
+    assert sources["log.level"] == "PENSTOCK_LOG__LEVEL"
+    assert "batch.max_records" not in sources
+
+
+# -- the file
+
+
+def test_a_file_remembers_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "penstock.toml"
+    path.write_text(LEAST)
+    assert load(path, {}).folder == tmp_path
+
+
+def test_a_file_that_is_no_toml_names_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "penstock.toml"
+    path.write_text("[stream]\nname = events\n")
+    with pytest.raises(UserError, match=r"penstock\.toml: not TOML: .*line 2"):
+        load(path, {})
+
+
+def test_a_file_that_is_not_utf_8_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "penstock.toml"
+    path.write_bytes(b'name = "\xff"')
+    with pytest.raises(UserError, match="not UTF-8"):
+        load(path, {})
+
+
+@pytest.mark.parametrize("name", ["nothing.toml", "."])
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        load(tmp_path / name, {})

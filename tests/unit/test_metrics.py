@@ -1,0 +1,117 @@
+"""Metrics: what is counted, and that labels stay few."""
+
+from __future__ import annotations
+
+import json
+
+from pipeline.metrics import Metrics
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(f"penstock_{name}", labels)
+
+
+def busy() -> Metrics:
+    metrics = Metrics()
+    for shard in ("a", "b"):
+        metrics.received(shard, 10)
+        metrics.lag(shard, 500 if shard == "a" else 20)
+    metrics.queued(7)
+    metrics.batch(4, 0.2)
+    metrics.batch(8, 0.4)
+    metrics.settled("a", enriched=9, dead=1)
+    metrics.settled("b", enriched=2, dead=0)
+    metrics.durable("a", 10)
+    metrics.checkpointed("a", 8)
+    metrics.checkpoint_failed("b")
+    metrics.retried(3)
+    metrics.replica_restarted()
+    metrics.watch(lambda: {"b": (8, 800), "c": (1, 100)})
+    return metrics
+
+
+def test_a_snapshot_says_what_happened_and_what_is_so() -> None:
+    assert busy().snapshot() == {
+        "records_in": 20,
+        "enriched": 11,
+        "dead_letters": 1,
+        "settled": 12,
+        "durable": 10,
+        "checkpointed": 8,
+        "batches": 2,
+        "mean_batch": 6.0,
+        "queue": 7,
+        "in_flight": 9,
+        "in_flight_bytes": 900,
+        "shards": ["a", "b", "c"],
+        "lag_ms": 500,
+        "retries": 3,
+        "replica_restarts": 1,
+    }
+
+
+def test_a_fresh_snapshot_is_all_zero_and_json() -> None:
+    snapshot = Metrics().snapshot()
+    assert json.loads(json.dumps(snapshot)) == snapshot
+    assert not any(snapshot.values())
+
+
+def test_prometheus_sees_the_same() -> None:
+    metrics = busy()
+    assert value(metrics, "records_received_total", shard="a") == 10
+    assert value(metrics, "records_enriched_total", shard="b") == 2
+    assert value(metrics, "records_dead_total", shard="a") == 1
+    assert value(metrics, "records_checkpointed_total", shard="a") == 8
+    assert value(metrics, "checkpoints_total", shard="a") == 1
+    assert value(metrics, "checkpoint_failures_total", shard="b") == 1
+    assert value(metrics, "lag_ms", shard="a") == 500
+    assert value(metrics, "queue_records") == 7
+    assert value(metrics, "in_flight_records", shard="b") == 8
+    assert value(metrics, "in_flight_bytes", shard="c") == 100
+    assert value(metrics, "batch_records_sum") == 12
+    assert value(metrics, "batch_seconds_count") == 2
+    assert b"penstock_replica_restarts_total 1.0" in metrics.exposition()
+
+
+def test_a_lost_shard_takes_its_labels_along_and_leaves_the_totals() -> None:
+    metrics = busy()
+    before = metrics.snapshot()
+    metrics.forget("a")
+    metrics.forget("never seen")
+    assert b'shard="a"' not in metrics.exposition()
+    after = metrics.snapshot()
+    assert after["shards"] == ["b", "c"]
+    assert after["lag_ms"] == 20
+    assert {**after, "shards": before["shards"], "lag_ms": 500} == before
+
+
+def test_a_shard_that_comes_back_counts_on() -> None:
+    metrics = busy()
+    metrics.forget("a")
+    metrics.received("a", 1)
+    assert value(metrics, "records_received_total", shard="a") == 1
+    assert metrics.snapshot()["records_in"] == 21
+
+
+def test_reasons_of_dead_letters_are_a_closed_set() -> None:
+    metrics = Metrics()
+    metrics.dead_letter("timeout", 2)
+    metrics.dead_letter("ValueError: the payload said 'secret'")
+    assert value(metrics, "dead_letters_total", reason="timeout") == 2
+    assert value(metrics, "dead_letters_total", reason="other") == 1
+    assert b"secret" not in metrics.exposition()
+
+
+def test_sinks_count_their_writes() -> None:
+    metrics = Metrics()
+    metrics.sink_put("parquet", 1_000)
+    metrics.sink_put("parquet", 24)
+    metrics.sink_retried("kinesis")
+    assert value(metrics, "sink_puts_total", sink="parquet") == 2
+    assert value(metrics, "sink_bytes_total", sink="parquet") == 1_024
+    assert value(metrics, "sink_retries_total", sink="kinesis") == 1
+
+
+def test_two_tasks_in_one_process_do_not_share_counters() -> None:
+    busy()
+    assert Metrics().snapshot()["records_in"] == 0
