@@ -40,8 +40,16 @@ def override(
 
 
 def sources_of(given: Mapping[str, Any], from_env: Mapping[str, str]) -> dict[str, Source]:
-    """For every key that is set, by whom."""
-    return {key: from_env.get(key, "file") for key, _ in leaves(given)} | dict(from_env)
+    """For every key that is set, by whom; a variable that sets a table sets all in it."""
+    return {key: _setter(key, from_env) for key, _ in leaves(given)}
+
+
+def _setter(key: str, from_env: Mapping[str, str]) -> Source:
+    while key:
+        if key in from_env:
+            return from_env[key]
+        key = key.rpartition(".")[0]
+    return "file"
 
 
 def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -235,11 +235,13 @@ def test_what_was_parsed_is_left_as_it_was() -> None:
 
 
 def test_each_setting_knows_where_it_comes_from() -> None:
-    sources = settings_with({"PENSTOCK_SINK__0__URL": "out", "PENSTOCK_LOG__LEVEL": "debug"}).sources
+    tables = {"PENSTOCK_MODEL__CARRY": '{text = "string"}'}
+    sources = settings_with({"PENSTOCK_SINK__0__URL": "out", "PENSTOCK_LOG__LEVEL": "debug", **tables}).sources
     assert sources["stream.name"] == "file"
     assert sources["sink.0.type"] == "file"
     assert sources["sink.0.url"] == "PENSTOCK_SINK__0__URL"
     assert sources["log.level"] == "PENSTOCK_LOG__LEVEL"
+    assert sources["model.carry.text"] == "PENSTOCK_MODEL__CARRY"
     assert "batch.max_records" not in sources
 
 
