@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, PrivateAttr
 from pydantic_core import PydanticCustomError
 
+from consumer.config_checks import across
 from consumer.config_sources import Source, override, sources_of
 from consumer.mistakes import ConfigErrors, of_section, unknown
 from pipeline.errors import ConfigError, UserError
@@ -281,8 +282,6 @@ def load(path: str | Path, env: Mapping[str, str] = os.environ) -> Settings:
 
 def parse(raw: Mapping[str, Any], env: Mapping[str, str] | None = None, *, path: Path | None = None) -> Settings:
     """The settings in a mapping laid out as the file is. Raises ``ConfigErrors``."""
-    from consumer.config_checks import across
-
     given, from_env, mistakes = override(raw, env or {}, Settings)
     known = list(Settings.model_fields)
     mistakes += [unknown(key, known) for key in given if key not in known]
