@@ -31,6 +31,6 @@ def up(ctx: click.Context, port: int, host: str, limits: Literal["on", "off"], a
 
     boto3, the AWS CLI and the KCL reach it through AWS_ENDPOINT_URL.
     """
-    from consumer.local import server
+    from consumer.local.server import up as serve
 
-    ctx.exit(server.up(host, port, limits == "on", allow_remote))
+    ctx.exit(serve(host, port, limits == "on", allow_remote))

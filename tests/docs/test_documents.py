@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import configparser
+import itertools
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -69,3 +71,32 @@ def test_locks_satisfy_what_is_required() -> None:
         required = Requirement(line)
         name = re.sub(r"[-_.]+", "-", required.name).lower()
         assert required.specifier.contains(pins[name]), f"{name} {pins[name]}: run make lock"
+
+
+def shown_commands() -> list[tuple[str, str]]:
+    """Every line of a document's code block that a user would type: ``(document, line)``."""
+    return [
+        (path.name, line)
+        for path in [ROOT / "README.md", *DOCS.glob("*.md")]
+        for block in re.findall(r"```(?:sh|bash|console)\n(.*?)```", path.read_text(), flags=re.DOTALL)
+        for line in re.findall(r"(?m)^(?:\$ )?((?:make|penstock) [^#&|>\n]*)", block)
+    ]
+
+
+def test_every_command_in_the_documents_exists_with_its_options() -> None:
+    targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text()))
+    known = {context.command_path: context for context in contexts()}
+    shown = shown_commands()
+    assert {"make demo", "make test"} <= {line.strip() for _, line in shown}
+    for document, line in shown:
+        words = shlex.split(line)
+        if words[0] == "make":
+            assert words[1] in targets, (document, line)
+            continue
+        path = list(itertools.takewhile(lambda word: re.fullmatch("[a-z]+", word), words))
+        while " ".join(path) not in known:
+            path.pop()
+        context = known[" ".join(path)]
+        options = {name for parameter in context.command.get_params(context) for name in parameter.opts}
+        assert {word for word in words if word.startswith("-")} <= options, (document, line)
+        assert not isinstance(context.command, click.Group), (document, line)
