@@ -7,12 +7,19 @@ import logging
 MARK = "KCL|"
 """Begins every record; what does not begin with it continues the record before."""
 
+KINESIS = "software.amazon.kinesis"
 QUIET = (
-    "software.amazon.kinesis.multilang.MessageWriter",
-    "software.amazon.kinesis.multilang.LineReaderTask",
-    "software.amazon.kinesis.multilang.MultiLangProtocol",
+    "multilang.MessageWriter",
+    "multilang.LineReaderTask",
+    "multilang.MultiLangProtocol",
+    "multilang.config",
+    "coordinator.assignment",
+    "coordinator.DiagnosticEventLogger",
+    "leader",
+    "leases.dynamodb.DynamoDBLeaseDiscoverer",
+    "leases.dynamodb.DynamoDBLeaseRefresher",
 )
-"""These say four things at INFO for each call of each shard, four times a second."""
+"""These say several things at INFO for each call of each shard, or every second or two: only with DEBUG."""
 
 LEVELS = {
     "ERROR": logging.ERROR,
@@ -26,14 +33,14 @@ LEVELS = {
 def logback(level: str) -> str:
     """The configuration that makes KCL write what :class:`KclLog` reads. ``level`` is a name of Python's."""
     java = {"WARNING": "WARN", "CRITICAL": "ERROR"}.get(level, level)
-    loud = "DEBUG" if java == "DEBUG" else "WARN"
-    quiet = "".join(f'  <logger name="{name}" level="{loud}"/>\n' for name in QUIET)
-    sdk = "".join(f'  <logger name="{name}" level="WARN"/>\n' for name in ("software.amazon.awssdk", "io.netty"))
+    quiet = {f"{KINESIS}.{name}": "INFO" if java == "DEBUG" else "WARN" for name in QUIET}
+    levels = quiet | dict.fromkeys(("software.amazon.awssdk", "io.netty"), "WARN")
+    loggers = "".join(f'  <logger name="{name}" level="{level}"/>\n' for name, level in levels.items())
     return f"""<configuration>
   <appender name="OUT" class="ch.qos.logback.core.ConsoleAppender">
     <encoder><charset>UTF-8</charset><pattern>{MARK}%level|%logger{{0}}|%msg%n%ex</pattern></encoder>
   </appender>
-{quiet}{sdk}  <root level="{java}"><appender-ref ref="OUT"/></root>
+{loggers}  <root level="{java}"><appender-ref ref="OUT"/></root>
 </configuration>
 """
 

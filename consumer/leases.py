@@ -7,13 +7,15 @@ any number of workers race. All calls block; failures of AWS come as botocore's 
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from consumer.properties import start_time_s
+from consumer.properties import REPORT_MS, start_time_s
 from pipeline.errors import Fatal
 from pipeline.record import Position
 
@@ -25,8 +27,18 @@ OWNER_INDEX = "LeaseOwnerToLeaseKeyIndex"
 GENESIS_KEY = "PenstockGenesis"
 """An item beside the leader's lock: says which lease table was seeded, and keeps a second worker from doing it."""
 
+TABLE_SHAPE = re.compile(
+    "leaseTableDeletionProtectionEnabled"
+    "|(workerMetrics|coordinatorState)"
+    "(BillingMode|ReadCapacity|WriteCapacity|PointInTimeRecoveryEnabled|DeletionProtectionEnabled|Tags)"
+)
+"""Properties that KCL heeds only where it makes a table itself."""
+
 SEEDED_AT_MOST = 99
 """Leases and the genesis item fit into one transaction (AWS allows 100 items); more are left to KCL."""
+
+ALIVE_S = 2 * REPORT_MS / 1000
+"""KCL's own measure: a worker that has missed two reports is given no leases."""
 
 TABLE_READY_S = 120.0
 FIRST_POLL_S, LAST_POLL_S = 0.05, 1.0
@@ -59,7 +71,14 @@ def read(dynamodb: DynamoDBClient, application: str) -> list[Lease]:
     return sorted(map(_lease, _lease_items(dynamodb, application)), key=lambda lease: lease.shard_id)
 
 
-def seed(dynamodb: DynamoDBClient, kinesis: KinesisClient, application: str, stream: str, start: str) -> int:
+def seed(
+    dynamodb: DynamoDBClient,
+    kinesis: KinesisClient,
+    application: str,
+    stream: str,
+    start: str,
+    extra: Collection[str] = (),
+) -> int:
     """Make a new application's tables and leases, so that its first worker need not wait for KCL to do it.
 
     KCL sleeps a random 1 to 30 seconds over an empty lease table, and polls every 10 seconds for tables and the
@@ -68,7 +87,11 @@ def seed(dynamodb: DynamoDBClient, kinesis: KinesisClient, application: str, str
 
     A table with leases in it is left alone. Any number of workers may call this at once: all leases are written in
     one transaction, once in a table's life. Returns how many leases this call wrote.
+
+    ``extra`` are the names in ``[kcl.properties]``: where one of them shapes a table, KCL is left to make them.
     """
+    if any(TABLE_SHAPE.fullmatch(name) for name in extra):
+        return 0
     _make_tables(dynamodb, application)
     if next(_lease_items(dynamodb, application), None) is not None:
         return 0
@@ -84,18 +107,29 @@ def seed(dynamodb: DynamoDBClient, kinesis: KinesisClient, application: str, str
     return len(leases)
 
 
-def release(dynamodb: DynamoDBClient, application: str, worker_id: str) -> list[str]:
-    """Give back what a worker held, once its JVM is dead. Returns the shards whose leases are now free to take.
+def release(dynamodb: DynamoDBClient, application: str, worker_id: str, max_leases: int = 0) -> dict[str, str]:
+    """Pass on what a worker held, once its JVM is dead. Returns its shards with their new owners, "" for none.
 
-    Without this a lease is not taken for ``failover_ms``, the leader's lock not for 120 seconds, and the leader keeps
-    assigning leases to the dead worker while its last sign of life is young. Every write is conditional on still
-    being the worker's, so this is safe at any time and may be repeated.
+    Leases go to the workers that are alive, those with fewest first and none beyond ``max_leases`` (0: no cap);
+    where nobody is, they are left free for the next leader. Without this a lease is not taken for ``failover_ms``,
+    the leader's lock not for 120 seconds, a living worker does not look for the lock for 30, and the leader keeps
+    assigning to a dead worker while its last sign of life is young. Every write is conditional on still being the
+    worker's, so this is safe at any time and may be repeated.
     """
     _delete(dynamodb, f"{application}-WorkerMetricStats", {"wid": {"S": worker_id}}, None)
-    held = _lease_items(dynamodb, application, of=worker_id)
-    freed = [item["leaseKey"]["S"] for item in held if _free(dynamodb, application, item, worker_id)]
+    items = list(_lease_items(dynamodb, application))
+    held = [item for item in items if worker_id in (_text(item, "leaseOwner"), _text(item, "checkpointOwner"))]
+    alive = _alive(dynamodb, application, time.time()) - {worker_id} if held else set()
+    load = Counter(dict.fromkeys(alive, 0))
+    load.update(owner for item in items if (owner := _text(item, "leaseOwner")) in alive)
+    passed = {}
+    for item in sorted(held, key=lambda item: _text(item, "leaseKey")):
+        heir = _heir(load, max_leases)
+        if _pass_on(dynamodb, application, item, worker_id, heir):
+            passed[_text(item, "leaseKey")] = heir
+            load[heir] += 1
     _delete(dynamodb, f"{application}-CoordinatorState", {"key": {"S": "Leader"}}, worker_id)
-    return sorted(freed)
+    return passed
 
 
 # -- tables
@@ -218,17 +252,13 @@ def _genesis(dynamodb: DynamoDBClient, application: str) -> Any:
     return {"Put": put}
 
 
-def _lease_items(dynamodb: DynamoDBClient, application: str, of: str = "") -> Iterator[Item]:
+def _lease_items(dynamodb: DynamoDBClient, application: str) -> Iterator[Item]:
     """Items of the lease table that are leases: newer KCLs keep other things there, told apart by ``entityType``.
 
     None where there is no table.
     """
-    request: Item = {"TableName": application, "ConsistentRead": True}
-    if of:
-        request["FilterExpression"] = "leaseOwner = :worker OR checkpointOwner = :worker"
-        request["ExpressionAttributeValues"] = {":worker": {"S": of}}
     try:
-        for page in dynamodb.get_paginator("scan").paginate(**request):
+        for page in dynamodb.get_paginator("scan").paginate(TableName=application, ConsistentRead=True):
             for item in page["Items"]:
                 if "checkpoint" in item and item.get("entityType", {"S": "LEASE"}) == {"S": "LEASE"}:
                     yield dict(item)
@@ -236,24 +266,43 @@ def _lease_items(dynamodb: DynamoDBClient, application: str, of: str = "") -> It
         return
 
 
-def _free(dynamodb: DynamoDBClient, application: str, item: Item, worker_id: str) -> bool:
-    """As KCL evicts its own: a lease that is being handed over loses its draining owner, any other its owner.
+def _alive(dynamodb: DynamoDBClient, application: str, now_s: float) -> set[str]:
+    """Workers that have given a sign of life of late."""
+    pages = dynamodb.get_paginator("scan").paginate(TableName=f"{application}-WorkerMetricStats")
+    items = [item for page in pages for item in page["Items"]]
+    return {_text(item, "wid") for item in items if float(item["lut"]["N"]) >= now_s - ALIVE_S}
 
-    The counter moves on either way, so that a write of the dead worker's that is still under way fails.
+
+def _heir(load: Counter[str], max_leases: int) -> str:
+    """The worker with the fewest leases that may have one more; "" if there is none."""
+    able = [worker for worker in load if worker and (not max_leases or load[worker] < max_leases)]
+    return min(able, key=lambda worker: (load[worker], worker), default="")
+
+
+def _pass_on(dynamodb: DynamoDBClient, application: str, item: Item, worker_id: str, heir: str) -> bool:
+    """One write, as KCL's own assign and evict; false if the lease is not the worker's any more.
+
+    A lease that the worker was draining for another loses its draining owner, and the other begins. The counter
+    moves on in any case, so that a write of the dead worker's that is still under way fails.
     """
-    handoff = "checkpointOwner" in item
-    owner = "checkpointOwner" if handoff else "leaseOwner"
-    still_so = f"{owner} = :worker" + ("" if handoff else " AND attribute_not_exists(checkpointOwner)")
+    values: Item = {":worker": {"S": worker_id}, ":one": {"N": "1"}}
+    if _text(item, "checkpointOwner"):
+        update, still_so = "REMOVE checkpointOwner", "checkpointOwner = :worker"
+    elif heir:
+        update, still_so = "SET leaseOwner = :heir", "leaseOwner = :worker AND attribute_not_exists(checkpointOwner)"
+        values[":heir"] = {"S": heir}
+    else:
+        update, still_so = "REMOVE leaseOwner", "leaseOwner = :worker AND attribute_not_exists(checkpointOwner)"
     try:
         dynamodb.update_item(
             TableName=application,
             Key={"leaseKey": item["leaseKey"]},
-            UpdateExpression=f"REMOVE {owner} ADD leaseCounter :one",
+            UpdateExpression=f"{update} ADD leaseCounter :one, ownerSwitchesSinceCheckpoint :one",
             ConditionExpression=still_so,
-            ExpressionAttributeValues={":worker": {"S": worker_id}, ":one": {"N": "1"}},
+            ExpressionAttributeValues=values,
         )
     except dynamodb.exceptions.ConditionalCheckFailedException:
-        return False  # another worker has it, or will have it
+        return False
     return True
 
 
@@ -267,16 +316,22 @@ def _delete(dynamodb: DynamoDBClient, table: str, key: Item, owner: str | None) 
         return  # another worker's, or nobody's
 
 
+def _text(item: Item, name: str) -> str:
+    return str(item.get(name, {}).get("S", ""))
+
+
 def _lease(item: Item) -> Lease:
-    text = item["checkpoint"]["S"]
-    position = Position(int(text), int(item["checkpointSubSequenceNumber"]["N"])) if text.isdigit() else None
+    checkpoint = _text(item, "checkpoint")
+    position = None
+    if checkpoint.isdigit():
+        position = Position(int(checkpoint), int(item["checkpointSubSequenceNumber"]["N"]))
     return Lease(
-        shard_id=item["leaseKey"]["S"],
-        owner=item.get("leaseOwner", {}).get("S", ""),
+        shard_id=_text(item, "leaseKey"),
+        owner=_text(item, "leaseOwner"),
         counter=int(item["leaseCounter"]["N"]),
         checkpoint=position,
-        sentinel="" if position else text,
+        sentinel="" if position else checkpoint,
         parents=tuple(sorted(item.get("parentShardId", {}).get("SS", ()))),
         children=tuple(sorted(item.get("childShardIds", {}).get("SS", ()))),
-        draining_owner=item.get("checkpointOwner", {}).get("S", ""),
+        draining_owner=_text(item, "checkpointOwner"),
     )

@@ -45,6 +45,7 @@ OURS: dict[str, str] = {
     "workerIdentifier": "it is made anew at every start",
     "tableName": "leases are found by [stream] application",
     "coordinatorStateTableName": "leases are found by [stream] application",
+    "workerMetricsTableName": "leases are found by [stream] application",
     "clientVersionConfig": "leaving cleanly relies on KCL 3's own coordination",
     "retrievalMode": "records are polled for",
     "callProcessRecordsEvenForEmptyRecordList": "checkpoints ride on the empty calls",
@@ -56,6 +57,9 @@ OURS: dict[str, str] = {
 
 AWS_CHAIN = "credentials, region and endpoints come from the standard AWS chain"
 FANOUT = "fanoutConfig."
+
+REPORT_MS = 5_000
+"""How often a worker says that it is alive: twice this long after its death it is given no more leases."""
 
 PRIMITIVES = frozenset({"boolean", "int", "long", "double"})
 WHOLE = frozenset({"int", "long", "Integer", "Long"})
@@ -96,7 +100,7 @@ def properties(
     """
     if kcl.properties:
         check(kcl.properties)
-    return _ours(kcl, stream, worker_id, command) | _position(stream.start) | _aws(place) | _tuned() | kcl.properties
+    return _ours(kcl, stream, worker_id, command) | _position(stream.start) | _aws(place) | _tuned(kcl) | kcl.properties
 
 
 def render(values: Mapping[str, Value]) -> str:
@@ -167,9 +171,21 @@ def _aws(place: Place) -> dict[str, Value]:
     return {name: value for name, value in values.items() if value}
 
 
-def _tuned() -> dict[str, Value]:
-    """Ours unless ``[kcl.properties]`` says otherwise."""
-    return {}
+def _tuned(kcl: KclSettings) -> dict[str, Value]:
+    """Ours unless ``[kcl.properties]`` says otherwise. Times are in milliseconds.
+
+    KCL's defaults cost a fresh start 20 seconds for the second look at the leases (the first comes before the
+    worker's own sign of life), and a child shard 10 after its parent's end.
+    """
+    return {
+        "leaseAssignmentIntervalMillis": 2_000,
+        "varianceBalancingFrequency": 5,
+        "disableWorkerMetrics": True,
+        "inMemoryWorkerMetricsCaptureFrequencyMillis": 500,
+        "workerMetricsReporterFreqInMillis": REPORT_MS,
+        "parentShardPollIntervalMillis": 1_000,
+        "gracefulLeaseHandoffTimeoutMillis": max(30_000, int(kcl.shutdown_grace_s * 1000) + 10_000),
+    }
 
 
 def _check_name(name: str) -> None:
