@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import itertools
 import re
 import shlex
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import click
@@ -69,7 +72,7 @@ def test_locks_satisfy_what_is_required() -> None:
         pins.update(re.findall(r"(?m)^([a-z0-9._-]+)==(\S+)", lock.read_text()))
     for line in (setup["options"]["install_requires"] + setup["options.extras_require"]["dev"]).strip().splitlines():
         required = Requirement(line)
-        name = re.sub(r"[-_.]+", "-", required.name).lower()
+        name = canonical(required.name)
         assert required.specifier.contains(pins[name]), f"{name} {pins[name]}: run make lock"
 
 
@@ -100,3 +103,36 @@ def test_every_command_in_the_documents_exists_with_its_options() -> None:
         options = {name for parameter in context.command.get_params(context) for name in parameter.opts}
         assert {word for word in words if word.startswith("-")} <= options, (document, line)
         assert not isinstance(context.command, click.Group), (document, line)
+
+
+PART_OF = {"botocore": "boto3", "werkzeug": "moto", "flask": "moto"}
+"""Packages that come with another and share its interface."""
+TYPES_ONLY = {"mypy_boto3_dynamodb", "mypy_boto3_kinesis", "mypy_boto3_s3"}
+"""Imported where only the type checker looks."""
+
+
+def imported(folder: Path) -> set[str]:
+    """The top-level names that a folder's modules import, wherever in them."""
+    names: set[str] = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.partition(".")[0])
+    return names - sys.stdlib_module_names - {"consumer", "examples", "pipeline", "tests"} - TYPES_ONLY
+
+
+def test_what_is_imported_is_required() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    required = {canonical(Requirement(line).name) for line in setup["options"]["install_requires"].strip().splitlines()}
+    providers = packages_distributions()
+    for room in ("consumer", "pipeline", "examples"):
+        for name in imported(ROOT / room):
+            provided_by = {PART_OF.get(name) or canonical(package) for package in providers.get(name, [name])}
+            assert provided_by & required, f"{room} imports {name}, which setup.cfg does not require"
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
