@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pipeline.record import Position
+from pipeline.sinks.outbox import Outbox, Row
+
+
+def put(outbox: Outbox, *rows: tuple[str, bytes] | None) -> None:
+    start = len(outbox)
+    for number, row in enumerate(rows, start):
+        outbox.put(Position(number, 0), row)
+
+
+def data(request: list[Row]) -> list[bytes]:
+    return [row.data for row in request]
+
+
+def test_one_call_holds_one_row_per_key_in_order() -> None:
+    outbox = Outbox()
+    put(outbox, ("a", b"1"), ("b", b"2"), ("a", b"3"), ("c", b"4"))
+    assert data(outbox.take()) == [b"1", b"2", b"4"]
+    assert outbox.take() == []
+
+
+def test_a_refused_row_holds_back_its_key_and_no_other() -> None:
+    outbox = Outbox()
+    put(outbox, ("a", b"1"), ("b", b"2"), ("a", b"3"), ("b", b"4"))
+    outbox.settle(outbox.take(), [False, True])
+    assert data(outbox.take()) == [b"1", b"4"]
+
+
+def test_refused_rows_go_first_and_keep_their_order() -> None:
+    outbox = Outbox(request_rows=2)
+    put(outbox, ("a", b"1"), ("b", b"2"), ("c", b"3"))
+    outbox.settle(outbox.take(), [False, False])
+    assert data(outbox.take()) == [b"1", b"2"]
+
+
+def test_a_call_is_bounded_by_rows_and_by_bytes_but_a_large_row_goes_alone() -> None:
+    outbox = Outbox(request_rows=3, request_bytes=10)
+    put(outbox, ("a", b"x" * 50), ("b", b"x" * 4), ("c", b"x" * 4), ("d", b"x"), ("e", b"x"))
+    sizes = []
+    while request := outbox.take():
+        sizes.append([row.size_bytes for row in request])
+        outbox.settle(request, [True] * len(request))
+    assert sizes == [[51], [5, 5], [2, 2]]
+
+
+def test_keys_count_in_utf8() -> None:
+    assert Row(0, "é", b"12").size_bytes == 4
+
+
+def test_dead_records_alone_are_durable_at_once() -> None:
+    outbox = Outbox()
+    put(outbox, None, None)
+    assert outbox.durable == Position(1, 0)
+    assert len(outbox) == outbox.bytes == 0
+
+
+def test_durable_waits_for_the_oldest_row() -> None:
+    outbox = Outbox()
+    put(outbox, None, ("a", b"1"), None, ("b", b"2"), None)
+    outbox.settle(outbox.take(), [False, True])
+    assert outbox.durable == Position(0, 0)
+    outbox.settle(outbox.take(), [True])
+    assert outbox.durable == Position(4, 0)
+
+
+def test_durable_never_stops_inside_an_aggregate() -> None:
+    outbox = Outbox()
+    outbox.put(Position(1, 0), ("a", b"1"), whole=True)
+    outbox.put(Position(2, 0), ("b", b"2"), whole=False)
+    outbox.put(Position(2, 1), ("c", b"3"), whole=True)
+    outbox.settle(outbox.take(), [True, True, False])
+    assert outbox.durable == Position(1, 0)
+    outbox.settle(outbox.take(), [True])
+    assert outbox.durable == Position(2, 1)
