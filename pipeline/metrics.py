@@ -145,6 +145,16 @@ class Metrics:
         self._totals.replica_restarts += 1
         self._restarts.inc()
 
+    def model_event(self, event: str, count: int = 1) -> None:
+        """What a model host tells: ``retried``, ``replica_restarted``, or the reason of a dead letter."""
+        if event == "retried":
+            self.retried(count)
+        elif event == "replica_restarted":
+            for _ in range(count):
+                self.replica_restarted()
+        else:
+            self.dead_letter(event, count)
+
     def sink_put(self, sink: str, size_bytes: int) -> None:
         """A sink wrote an object, or a request's records."""
         self._puts.labels(sink).inc()

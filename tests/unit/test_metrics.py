@@ -102,6 +102,16 @@ def test_reasons_of_dead_letters_are_a_closed_set() -> None:
     assert b"secret" not in metrics.exposition()
 
 
+def test_a_model_host_tells_of_retries_restarts_and_dead_letters() -> None:
+    metrics = Metrics()
+    for event in ("retried", "retried", "replica_restarted", "died", "secret"):
+        metrics.model_event(event)
+    assert metrics.snapshot()["retries"] == 2
+    assert metrics.snapshot()["replica_restarts"] == 1
+    assert value(metrics, "dead_letters_total", reason="died") == 1
+    assert value(metrics, "dead_letters_total", reason="other") == 1
+
+
 def test_sinks_count_their_writes() -> None:
     metrics = Metrics()
     metrics.sink_put("parquet", 1_000)
