@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, assert_never
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
+from pipeline.events import Condemned, ModelEvent, OutOfMemory, Predicted, ReplicaReplaced, Retried
+
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-BATCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 REASONS = frozenset({"decode", "rejected", "exception", "contract", "not_finite", "timeout", "died"})
 """Why records become dead letters. Another reason is counted as ``other``, so that labels stay few."""
 
@@ -61,6 +63,7 @@ class Metrics:
         self._dead_letters = self._counter("dead_letters", "Dead letters by kind of reason", "reason")
         self._retries = self._counter("predict_retries", "Predict calls beyond each batch's first")
         self._restarts = self._counter("replica_restarts", "Replicas replaced")
+        self._out_of_memory = self._counter("out_of_memory", "Batches that did not fit into memory and were halved")
         self._puts = self._counter("sink_puts", "Writes a sink made", "sink")
         self._put_bytes = self._counter("sink_bytes", "Bytes a sink wrote", "sink")
         self._put_retries = self._counter("sink_retries", "Writes a sink had to repeat", "sink")
@@ -70,7 +73,13 @@ class Metrics:
             "penstock_batch_records", "Records per micro-batch", buckets=BATCH_SIZES, registry=self.registry
         )
         self._batch_seconds = Histogram(
-            "penstock_batch_seconds", "Time in the model per micro-batch", buckets=BATCH_SECONDS, registry=self.registry
+            "penstock_batch_seconds",
+            "From a micro-batch's forming to its last outcome",
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._predict_seconds = Histogram(
+            "penstock_predict_seconds", "Time in the replica per predict call", buckets=SECONDS, registry=self.registry
         )
         self._by_shard = (
             self._received,
@@ -136,24 +145,30 @@ class Metrics:
     def checkpoint_failed(self, shard: str) -> None:
         self._checkpoint_failures.labels(shard).inc()
 
-    def retried(self, calls: int = 1) -> None:
+    def retried(self) -> None:
         """Predict was called again: a bisection, or a record tried alone."""
-        self._totals.retries += calls
-        self._retries.inc(calls)
+        self._totals.retries += 1
+        self._retries.inc()
 
     def replica_restarted(self) -> None:
         self._totals.replica_restarts += 1
         self._restarts.inc()
 
-    def model_event(self, event: str, count: int = 1) -> None:
-        """What a model host tells: ``retried``, ``replica_restarted``, or the reason of a dead letter."""
-        if event == "retried":
-            self.retried(count)
-        elif event == "replica_restarted":
-            for _ in range(count):
+    def model_event(self, event: ModelEvent) -> None:
+        """What a model host tells of its work."""
+        match event:
+            case Predicted(seconds=seconds):
+                self._predict_seconds.observe(seconds)
+            case Retried():
+                self.retried()
+            case Condemned(kind=kind, records=records):
+                self.dead_letter(kind, records)
+            case OutOfMemory():
+                self._out_of_memory.inc()
+            case ReplicaReplaced():
                 self.replica_restarted()
-        else:
-            self.dead_letter(event, count)
+            case _:
+                assert_never(event)
 
     def sink_put(self, sink: str, size_bytes: int) -> None:
         """A sink wrote an object, or a request's records."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from pipeline.events import Condemned, OutOfMemory, Predicted, ReplicaReplaced, Retried
 from pipeline.metrics import Metrics
 
 
@@ -24,7 +25,8 @@ def busy() -> Metrics:
     metrics.durable("a", 10)
     metrics.checkpointed("a", 8)
     metrics.checkpoint_failed("b")
-    metrics.retried(3)
+    for _ in range(3):
+        metrics.retried()
     metrics.replica_restarted()
     metrics.watch(lambda: {"b": (8, 800), "c": (1, 100)})
     return metrics
@@ -102,14 +104,16 @@ def test_reasons_of_dead_letters_are_a_closed_set() -> None:
     assert b"secret" not in metrics.exposition()
 
 
-def test_a_model_host_tells_of_retries_restarts_and_dead_letters() -> None:
+def test_a_model_host_tells_of_its_work() -> None:
     metrics = Metrics()
-    for event in ("retried", "retried", "replica_restarted", "died", "secret"):
+    told = (Retried(), Retried(), ReplicaReplaced("killed by signal 9"), Condemned("died", 2), OutOfMemory(64))
+    for event in (*told, Predicted(records=8, seconds=0.5)):
         metrics.model_event(event)
     assert metrics.snapshot()["retries"] == 2
     assert metrics.snapshot()["replica_restarts"] == 1
-    assert value(metrics, "dead_letters_total", reason="died") == 1
-    assert value(metrics, "dead_letters_total", reason="other") == 1
+    assert value(metrics, "dead_letters_total", reason="died") == 2
+    assert value(metrics, "out_of_memory_total") == 1
+    assert value(metrics, "predict_seconds_sum") == 0.5
 
 
 def test_sinks_count_their_writes() -> None:
