@@ -1,0 +1,106 @@
+"""The sink against a Kinesis that checks what it is given: moto's, through boto3's own validation and encoding."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import orjson
+import pyarrow as pa
+import pytest
+from moto import mock_aws
+
+from pipeline.errors import UserError
+from pipeline.metrics import Metrics
+from pipeline.record import Enriched, Position, Record, Run, Shard
+from pipeline.sinks.kinesis import KinesisSink
+
+SHARD = Shard("source", 1, "shardId-000000000000")
+ROWS = 1200
+KEYS = 700
+
+
+@pytest.fixture
+def kinesis(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        client = boto3.client("kinesis", region_name="us-east-1")
+        client.create_stream(StreamName="enriched", ShardCount=2)
+        yield client
+
+
+def table(run: Run) -> pa.Table:
+    batches = [record.outcome.table for record in run.records if isinstance(record.outcome, Enriched)]
+    return pa.Table.from_batches(batches[:1])
+
+
+def run_of_rows() -> Run:
+    batch = pa.RecordBatch.from_pydict(
+        {
+            "record_id": [f"source/{SHARD.shard_id}/{n}/0" for n in range(ROWS)],
+            "embedding": pa.array([[n, 0.1] for n in range(ROWS)], pa.list_(pa.float32(), 2)),
+            "raw": [b"\x00"] * ROWS,
+        }
+    )
+    records = []
+    for n in range(ROWS):
+        record = Record(SHARD.shard_id, b"", f"key-{n % KEYS}", str(n), 0, 0)
+        record.outcome = Enriched(batch, n)
+        records.append(record)
+    return Run(SHARD, records)
+
+
+def everything_on(client: Any, stream: str) -> list[tuple[str, dict[str, Any]]]:
+    """Key and row of each record, per shard in the order a consumer reads."""
+    found = []
+    for shard in client.list_shards(StreamName=stream)["Shards"]:
+        iterator = client.get_shard_iterator(
+            StreamName=stream, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+        )["ShardIterator"]
+        while True:
+            answer = client.get_records(ShardIterator=iterator)
+            found += [(record["PartitionKey"], orjson.loads(record["Data"])) for record in answer["Records"]]
+            iterator = answer["NextShardIterator"]
+            if not answer["Records"]:
+                break
+    return found
+
+
+def test_rows_are_read_back_once_each_and_in_order_per_key(kinesis: Any) -> None:
+    durable: list[Position] = []
+
+    async def deliver() -> None:
+        sink = KinesisSink(lambda: kinesis, "enriched", table, Metrics())
+        await sink.check()
+        writer = sink.open(SHARD, durable.append, lambda error: pytest.fail(str(error)))
+        writer.write(run_of_rows())
+        await asyncio.wait_for(writer.flush(), 60)
+        writer.abandon()
+        await sink.close()
+
+    asyncio.run(deliver())
+    found = everything_on(kinesis, "enriched")
+    assert sorted(int(row["embedding"][0]) for _, row in found) == list(range(ROWS))
+    for n in range(ROWS - KEYS):
+        assert [row["embedding"][0] for key, row in found if key == f"key-{n}"] == [n, n + KEYS]
+    assert found[0][1]["record_id"].startswith("source/shardId-000000000000/")
+    assert found[0][1]["raw"] == "AA=="
+    assert durable[-1] == Position(ROWS - 1, 0)
+
+
+def test_check_tells_a_stream_that_is_there_from_one_that_is_not(kinesis: Any) -> None:
+    async def check(stream: str) -> None:
+        sink = KinesisSink(lambda: kinesis, stream, table, Metrics())
+        try:
+            await sink.check()
+        finally:
+            await sink.close()
+
+    asyncio.run(check("enriched"))
+    with pytest.raises(UserError, match="no such stream") as error:
+        asyncio.run(check("another"))
+    assert "\n" not in str(error.value)

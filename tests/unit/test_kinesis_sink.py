@@ -1,0 +1,318 @@
+"""The sink against a Kinesis that refuses, fails and stalls by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from pipeline.errors import Fatal, UserError
+from pipeline.metrics import Metrics
+from pipeline.record import Dead, Enriched, Position, Record, Run, Shard
+from pipeline.sinks.kinesis import FIRST_DELAY_S, LAST_DELAY_S, KinesisSink, KinesisWriter, delay_s
+
+SHARD = Shard("source", 1, "shardId-000000000000")
+DEADLINE_S = 20
+
+
+class FakeKinesis:
+    """Takes rows; ``answers`` says what becomes of each call: an error to raise, or what to accept. Default: all."""
+
+    def __init__(self, *answers: BaseException | Callable[[int], bool]) -> None:
+        self.answers = list(answers)
+        self.calls: list[list[dict[str, Any]]] = []
+        self.rows: list[dict[str, Any]] = []
+        self.open = threading.Event()
+        self.open.set()
+        self.entered = threading.Event()
+        self.summary: dict[str, Any] = {"StreamStatus": "ACTIVE"}
+        self.missing = False
+
+    def put_records(self, *, StreamName: str, Records: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - boto3's
+        self.entered.set()
+        assert self.open.wait(DEADLINE_S)
+        self.calls.append(Records)
+        answer = self.answers.pop(0) if self.answers else bool
+        if isinstance(answer, BaseException):
+            raise answer
+        results: list[dict[str, Any]] = []
+        for number, record in enumerate(Records, 1):
+            if answer(number):
+                self.rows.append(record)
+                results.append({"SequenceNumber": str(len(self.rows)), "ShardId": "shardId-000000000000"})
+            else:
+                results.append({"ErrorCode": "ProvisionedThroughputExceededException", "ErrorMessage": "slow down"})
+        return {"FailedRecordCount": 0, "Records": results}
+
+    def describe_stream_summary(self, *, StreamName: str) -> dict[str, Any]:  # noqa: N803 - boto3's
+        if self.missing:
+            raise refusal("ResourceNotFoundException")
+        return {"StreamDescriptionSummary": self.summary}
+
+
+class Bench:
+    """A sink on a fake, one writer, and all that the writer told."""
+
+    def __init__(self, kinesis: FakeKinesis) -> None:
+        self.kinesis = kinesis
+        self.durable: list[Position] = []
+        self.waits: list[float] = []
+        self.fatal: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self.sink = KinesisSink(lambda: kinesis, "enriched", table, Metrics(), sleep=self.wait)
+        self.writer: KinesisWriter = self.sink.open(SHARD, self.durable.append, self.fatal.set_result)
+
+    async def wait(self, wait_s: float) -> None:
+        self.waits.append(wait_s)
+        await asyncio.sleep(0)
+
+    def payloads(self) -> list[Any]:
+        return [orjson.loads(row["Data"]) for row in self.kinesis.rows]
+
+
+def bench(kinesis: FakeKinesis, play: Callable[[Bench], Awaitable[None]]) -> Bench:
+    async def played() -> Bench:
+        made = Bench(kinesis)
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                await play(made)
+        finally:
+            kinesis.open.set()
+            await made.sink.close()
+        return made
+
+    return asyncio.run(played())
+
+
+def table(run: Run) -> pa.Table:
+    slices = [
+        record.outcome.table.slice(record.outcome.row, 1).add_column(
+            0, "record_id", pa.array([record.record_id("source")])
+        )
+        for record in run.records
+        if isinstance(record.outcome, Enriched)
+    ]
+    return pa.Table.from_batches(slices)
+
+
+def run_of(keys: Sequence[str | None], start: int = 0, value: str = "v") -> Run:
+    """A run of one record per key; None is a dead one."""
+    batch = pa.RecordBatch.from_pydict({"n": list(range(start, start + len(keys))), "value": [value] * len(keys)})
+    records = []
+    for row, key in enumerate(keys):
+        record = Record(SHARD.shard_id, b"", key or "dead", str(start + row), 0, 0)
+        record.outcome = Dead(b"", "bad", "", 1) if key is None else Enriched(batch, row)
+        records.append(record)
+    return Run(SHARD, records)
+
+
+def refusal(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "told by the fake"}}, "PutRecords")
+
+
+def write_and_flush(*runs: Run) -> Callable[[Bench], Awaitable[None]]:
+    async def play(made: Bench) -> None:
+        for run in runs:
+            made.writer.write(run)
+        await made.writer.flush()
+        assert made.writer.backlog_bytes == 0
+
+    return play
+
+
+def test_every_enriched_record_is_one_row_under_its_own_key() -> None:
+    made = bench(FakeKinesis(), write_and_flush(run_of(["a", None, "b"]), run_of(["c"], start=3)))
+    assert made.payloads() == [{"record_id": f"source/{SHARD.shard_id}/{n}/0", "n": n, "value": "v"} for n in (0, 2, 3)]
+    assert [row["PartitionKey"] for row in made.kinesis.rows] == ["a", "b", "c"]
+    assert made.durable[-1] == Position(3, 0)
+    assert made.waits == []
+
+
+def test_dead_letters_alone_are_durable_without_a_call() -> None:
+    made = bench(FakeKinesis(), write_and_flush(run_of([None, None])))
+    assert made.durable == [Position(1, 0)]
+    assert made.kinesis.calls == []
+
+
+def test_calls_are_bounded_by_what_put_records_takes() -> None:
+    keys = [f"k{n}" for n in range(1100)]
+    made = bench(FakeKinesis(), write_and_flush(run_of(keys)))
+    assert [len(call) for call in made.kinesis.calls] == [500, 500, 100]
+    large = [run_of([f"k{n}"], n, "x" * 900_000) for n in range(12)]
+    made = bench(FakeKinesis(), write_and_flush(*large))
+    sizes = [sum(len(row["Data"]) + len(row["PartitionKey"]) for row in call) for call in made.kinesis.calls]
+    assert max(sizes) <= 5 * 1024 * 1024
+    assert len(made.kinesis.rows) == 12
+
+
+def test_only_refused_rows_are_sent_again_and_later_ones_of_their_key_wait() -> None:
+    kinesis = FakeKinesis(lambda number: number != 1)
+    made = bench(kinesis, write_and_flush(run_of(["a", "b", "a", "c"])))
+    assert [[row["PartitionKey"] for row in call] for call in kinesis.calls] == [["a", "b", "c"], ["a"], ["a"]]
+    assert [row["n"] for row in made.payloads()] == [1, 3, 0, 2]
+    assert made.durable[-1] == Position(3, 0)
+    assert len(made.waits) == 1
+
+
+def test_nothing_is_durable_that_was_not_accepted() -> None:
+    kinesis = FakeKinesis(lambda number: number != 2, lambda number: False)
+    made = bench(kinesis, write_and_flush(run_of(["a", "b", "c"])))
+    assert made.durable == [Position(0, 0), Position(2, 0)]
+    assert len(kinesis.calls) == 3
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        refusal("ProvisionedThroughputExceededException"),
+        refusal("InternalFailure"),
+        refusal("ServiceUnavailable"),
+        refusal("ExpiredTokenException"),
+        EndpointConnectionError(endpoint_url="http://localhost:1"),
+        lambda number: False,
+    ],
+)
+def test_trouble_is_outlasted_with_growing_waits(trouble: Any, caplog: pytest.LogCaptureFixture) -> None:
+    made = bench(FakeKinesis(*[trouble] * 12), write_and_flush(run_of(["a", "b", "a"])))
+    assert [row["n"] for row in made.payloads()] == [0, 1, 2]
+    assert len(made.waits) == 12
+    assert made.waits[0] < 3 * FIRST_DELAY_S and made.waits[-1] >= LAST_DELAY_S / 2
+    assert "again in" in caplog.text
+
+
+def test_waits_grow_to_a_bound_and_are_spread() -> None:
+    assert delay_s(0, 0.0) == FIRST_DELAY_S / 2
+    assert delay_s(3, 0.999) > delay_s(2, 0.999) > delay_s(2, 0.0)
+    assert delay_s(10**9, 0.999) <= LAST_DELAY_S
+
+
+@pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceNotFoundException", "ValidationException"])
+def test_what_repeating_cannot_mend_ends_the_task_with_its_reason(code: str) -> None:
+    async def play(made: Bench) -> None:
+        made.writer.write(run_of(["a"]))
+        error = await made.fatal
+        assert isinstance(error, Fatal) and code in str(error) and "enriched" in str(error)
+
+    made = bench(FakeKinesis(refusal(code)), play)
+    assert made.durable == []
+
+
+def test_a_row_too_large_for_the_stream_is_told_by_its_record_id() -> None:
+    async def play(made: Bench) -> None:
+        made.writer.write(run_of(["a"], 7, "x" * 1024 * 1024))
+        error = await made.fatal
+        assert isinstance(error, UserError)
+        assert f"source/{SHARD.shard_id}/7/0" in str(error) and "\n" not in str(error)
+
+    made = bench(FakeKinesis(), play)
+    assert made.kinesis.calls == []
+    assert made.durable == []
+
+
+def test_a_stream_that_takes_larger_records_is_given_them() -> None:
+    async def play(made: Bench) -> None:
+        made.kinesis.summary["MaxRecordSizeInKiB"] = 10 * 1024
+        await made.sink.check()
+        made.writer.write(run_of(["a"], 7, "x" * 8 * 1024 * 1024))
+        await made.writer.flush()
+
+    assert len(bench(FakeKinesis(), play).kinesis.rows) == 1
+
+
+def test_rows_that_do_not_match_their_records_end_the_task() -> None:
+    async def play(made: Bench) -> None:
+        made.sink.table = lambda run: table(run).slice(1)
+        made.writer.write(run_of(["a", "b"]))
+        assert "2 enriched records made 1 rows" in str(await made.fatal)
+
+    assert bench(FakeKinesis(), play).kinesis.calls == []
+
+
+def test_a_defect_ends_the_task_instead_of_hanging_it() -> None:
+    async def play(made: Bench) -> None:
+        made.sink.table = lambda run: pa.table({}).column("missing")
+        made.writer.write(run_of(["a"]))
+        assert isinstance(await made.fatal, Fatal)
+
+    assert bench(FakeKinesis(), play).durable == []
+
+
+def test_a_stalled_stream_holds_the_backlog_and_all_of_it_drains_when_it_recovers() -> None:
+    async def play(made: Bench) -> None:
+        made.kinesis.open.clear()
+        runs = [run_of([f"k{n}" for n in range(100)], 100 * number) for number in range(5)]
+        for run in runs:
+            made.writer.write(run)
+        flushed = asyncio.ensure_future(made.writer.flush())
+        assert await asyncio.to_thread(made.kinesis.entered.wait, DEADLINE_S)
+        assert made.writer.backlog_bytes > 0 and made.durable == [] and not flushed.done()
+        made.kinesis.open.set()
+        await flushed
+
+    made = bench(FakeKinesis(), play)
+    assert sorted(row["n"] for row in made.payloads()) == list(range(500))
+    assert made.durable == sorted(made.durable) and made.durable[-1] == Position(499, 0)
+
+
+def test_an_abandoned_writer_sends_nothing_more_and_reports_nothing() -> None:
+    async def play(made: Bench) -> None:
+        made.kinesis.open.clear()
+        made.writer.write(run_of(["a", "b", "a"]))
+        assert await asyncio.to_thread(made.kinesis.entered.wait, DEADLINE_S)
+        made.writer.abandon()
+        assert made.writer.backlog_bytes == 0
+        made.kinesis.open.set()
+        await made.sink.call(lambda: None)
+        other = made.sink.open(SHARD, made.durable.append, made.fatal.set_result)
+        other.write(run_of(["z"], 9))
+        await other.flush()
+
+    made = bench(FakeKinesis(), play)
+    assert [[row["PartitionKey"] for row in call] for call in made.kinesis.calls] == [["a", "b"], ["z"]]
+    assert made.durable == [Position(9, 0)]
+
+
+def test_a_writer_cannot_say_what_the_stream_holds() -> None:
+    async def play(made: Bench) -> None:
+        assert await made.writer.resume(run_of(["a"]).records[0], Position(3, 0)) is None
+
+    bench(FakeKinesis(), play)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_however_rows_are_refused_each_arrives_once_in_order_of_its_key(seed: int) -> None:
+    drawn = random.Random(seed)
+    answers = [lambda number: drawn.random() < 0.6 for _ in range(60)]
+    troubles = [refusal("InternalFailure") if drawn.random() < 0.2 else answer for answer in answers]
+    keys = [drawn.choice(["a", "b", "c", "d", None]) for _ in range(60)]
+    runs = [run_of(keys[start : start + 7], start) for start in range(0, 60, 7)]
+    made = bench(FakeKinesis(*troubles), write_and_flush(*runs))
+    for key in "abcd":
+        found = [orjson.loads(row["Data"])["n"] for row in made.kinesis.rows if row["PartitionKey"] == key]
+        assert found == [n for n, each in enumerate(keys) if each == key]
+    assert made.durable == sorted(made.durable) and made.durable[-1] == Position(59, 0)
+
+
+def test_check_passes_on_a_stream_that_is_there() -> None:
+    async def play(made: Bench) -> None:
+        await made.sink.check()
+
+    assert bench(FakeKinesis(), play).sink.row_bytes == 1024 * 1024
+
+
+def test_check_names_a_stream_that_is_missing_or_not_ready() -> None:
+    async def play(made: Bench) -> None:
+        made.kinesis.summary["StreamStatus"] = "CREATING"
+        with pytest.raises(UserError, match="CREATING"):
+            await made.sink.check()
+        made.kinesis.missing = True
+        with pytest.raises(UserError, match=r"enriched: there is no such stream"):
+            await made.sink.check()
+
+    bench(FakeKinesis(), play)
