@@ -48,6 +48,10 @@ class Model:
     def load(self, context: LoadContext) -> None:
         """Once per replica: weights, device, threads. Raise ``ModelError`` for what the user must mend."""
 
+    def example(self) -> Any:
+        """One item to warm up with: each replica predicts it once before the first lease is taken. None: no warm-up."""
+        return None
+
     def decode(self, data: bytes) -> Any:
         """One record's payload to an item. The default reads a JSON object; raise :class:`Reject` to refuse."""
         import orjson

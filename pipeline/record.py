@@ -74,12 +74,16 @@ class Enriched:
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """This record will never be a row. ``payload`` is what the producer wrote, byte for byte."""
+    """This record will never be a row. ``payload`` is what the producer wrote, byte for byte.
+
+    ``kind`` is one of ``pipeline.metrics.REASONS``.
+    """
 
     payload: bytes
     reason: str
     traceback: str
     attempts: int
+    kind: str = "exception"
 
 
 Outcome = Enriched | Dead

@@ -21,7 +21,7 @@ def test_a_worker_that_leaves_frees_its_leases_for_the_next(rig: Rig) -> None:
     rig.put(parts[:HALF])
     rig.enriched(HALF // 4)
     assert first.leave() == 0
-    assert all(lease.owner is None for lease in rig.leases().values())
+    assert all(not lease.owner for lease in rig.leases().values())
     rig.put(parts[HALF:])
     second = rig.start()
     rig.enriched(1, deadline_s=FIRST_RECORD_S)
