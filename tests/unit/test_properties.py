@@ -1,0 +1,174 @@
+"""KCL's properties: what we set, what a user may add, and the text of the file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from consumer.config import KclSettings, StreamSettings
+from consumer.known_properties import KNOWN_PROPERTIES
+from consumer.properties import Place, check, properties, render, start_time_s
+from pipeline.errors import ConfigError
+
+COMMAND = "/usr/bin/python -I -S /bridge.py /run/host.sock"
+STREAM = StreamSettings(name="events", application="app")
+
+
+def ours(place: Place | None = None, start: str = "TRIM_HORIZON", **kcl: Any) -> dict[str, Any]:
+    stream = STREAM.model_copy(update={"start": start})
+    return properties(KclSettings(**kcl), stream, "worker-1", COMMAND, place or Place())
+
+
+def complaint(name: str, value: str | int | bool = 1) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        check({name: value})
+    assert caught.value.key == f"[kcl.properties] {name}"
+    return caught.value
+
+
+def test_everything_we_set_is_known_to_kcl() -> None:
+    place = Place("eu-west-1", "http://k", "http://d", "http://c")
+    assert set(ours(place, max_leases=4)) <= set(KNOWN_PROPERTIES)
+    assert set(ours(place, "2026-01-31T08:00:00Z")) <= set(KNOWN_PROPERTIES)
+
+
+def test_settings_become_properties() -> None:
+    values = ours(failover_ms=7_000, idle_between_reads_ms=300, max_leases=4, shutdown_grace_s=12.5)
+    assert values["failoverTimeMillis"] == 7_000
+    assert values["idleTimeBetweenReadsInMillis"] == 300
+    assert values["maxLeasesForWorker"] == 4
+    assert values["shutdownGraceMillis"] == 12_500
+    assert (values["streamName"], values["applicationName"]) == ("events", "app")
+    assert (values["workerId"], values["executableName"]) == ("worker-1", COMMAND)
+
+
+def test_records_are_polled_for_and_empty_calls_carry_checkpoints() -> None:
+    values = ours()
+    assert values["retrievalMode"] == "POLLING"
+    assert values["callProcessRecordsEvenForEmptyRecordList"] is True
+
+
+def test_without_a_cap_kcl_is_told_of_none() -> None:
+    assert "maxLeasesForWorker" not in ours(max_leases=0)
+
+
+def test_a_handoff_outlasts_the_drain_of_a_shard() -> None:
+    assert ours(shutdown_grace_s=60)["gracefulLeaseHandoffTimeoutMillis"] > 60_000
+    assert ours(shutdown_grace_s=1)["gracefulLeaseHandoffTimeoutMillis"] == 30_000
+
+
+def test_a_users_property_wins_over_what_we_only_tuned() -> None:
+    assert ours(properties={"leaseAssignmentIntervalMillis": 9_000})["leaseAssignmentIntervalMillis"] == 9_000
+
+
+@pytest.mark.parametrize("start", ["TRIM_HORIZON", "LATEST"])
+def test_a_start_by_name_is_passed_by_name(start: str) -> None:
+    values = ours(start=start)
+    assert values["initialPositionInStream"] == start
+    assert "initialPositionInStreamExtended" not in values
+
+
+def test_a_start_by_time_is_in_epoch_seconds_rounded_down() -> None:
+    values = ours(start="2026-01-31T09:00:00.900+01:00")
+    assert values["initialPositionInStreamExtended"] == 1_769_846_400
+    assert "initialPositionInStream" not in values
+
+
+@pytest.mark.parametrize("start", ["yesterday", "2026-01-31T08:00:00", ""])
+def test_a_start_that_is_no_instant_is_a_mistake(start: str) -> None:
+    with pytest.raises(ConfigError, match="TRIM_HORIZON nor LATEST"):
+        start_time_s(start)
+
+
+def test_without_a_place_kcl_looks_for_aws_itself() -> None:
+    values = ours()
+    assert not {"regionName", "kinesisEndpoint", "dynamoDBEndpoint", "cloudWatchClient.endpointOverride"} & set(values)
+    assert values["metricsLevel"] == "SUMMARY"
+
+
+def test_endpoints_and_region_come_from_the_environment() -> None:
+    place = Place.from_environment(
+        {
+            "AWS_DEFAULT_REGION": "eu-west-1",
+            "AWS_ENDPOINT_URL": "http://127.0.0.1:4566",
+            "AWS_ENDPOINT_URL_DYNAMODB": "http://elsewhere",
+        }
+    )
+    assert place == Place("eu-west-1", "http://127.0.0.1:4566", "http://elsewhere", "http://127.0.0.1:4566")
+    assert ours(place)["metricsLevel"] == "NONE"
+
+
+def test_aws_region_goes_before_the_default_region() -> None:
+    assert Place.from_environment({"AWS_REGION": "a", "AWS_DEFAULT_REGION": "b"}).region == "a"
+
+
+def test_configured_endpoints_can_be_ignored_as_the_sdks_do() -> None:
+    environment = {"AWS_ENDPOINT_URL": "http://x", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}
+    assert Place.from_environment(environment) == Place()
+
+
+def test_a_misspelt_property_gets_a_suggestion() -> None:
+    assert complaint("maxRecord").fix == "Did you mean maxRecords?"
+
+
+def test_an_unknown_property_without_a_likeness_says_where_the_names_are() -> None:
+    assert "MultiLangDaemonConfiguration" in complaint("zzz").fix
+
+
+def test_a_suggestion_is_never_one_that_would_be_refused() -> None:
+    assert "workerId" not in complaint("workerID").fix
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"), [("failoverTimeMillis", "[kcl] failover_ms"), ("streamArn", "[stream] name")]
+)
+def test_a_property_that_has_a_setting_points_to_it(name: str, setting: str) -> None:
+    assert setting in complaint(name).fix
+
+
+@pytest.mark.parametrize("name", ["executableName", "workerId", "retrievalMode", "timeoutInSeconds", "tableName"])
+def test_a_property_of_ours_cannot_be_taken(name: str) -> None:
+    assert "it is fixed" in complaint(name).problem
+
+
+@pytest.mark.parametrize(
+    "name", ["AwsCredentialsProvider", "regionName", "kinesisEndpoint", "dynamoDbClient.endpointOverride"]
+)
+def test_where_aws_is_comes_from_the_standard_chain(name: str) -> None:
+    assert "standard AWS chain" in complaint(name, "x").problem
+
+
+def test_fan_out_is_not_offered() -> None:
+    assert "polled" in complaint("fanoutConfig.consumerName", "x").problem
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("maxRecords", "many"),
+        ("maxRecords", True),
+        ("isGracefulLeaseHandoffEnabled", 1),
+        ("listShardsBackoffTimeInMillis", "9"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_a_mistake(name: str, value: str | int | bool) -> None:
+    assert "is not" in complaint(name, value).problem
+
+
+@pytest.mark.parametrize(("name", "value"), [("cleanupLeasesUponShardCompletion", False), ("taskBackoffTimeMillis", 0)])
+def test_a_value_that_kcl_would_ignore_is_a_mistake(name: str, value: int | bool) -> None:
+    assert "KCL ignores" in complaint(name, value).problem
+
+
+def test_a_false_that_kcl_holds_as_an_object_is_fine() -> None:
+    check({"isGracefulLeaseHandoffEnabled": False, "maxRecords": 500, "metricsLevel": "DETAILED"})
+
+
+def test_the_file_escapes_what_java_would_take_for_syntax() -> None:
+    text = render({"executableName": "C:\\py #1 !=ü \U0001f600", "a": " led", "b": True})
+    assert text.splitlines() == [
+        "a = \\ led",
+        "b = true",
+        r"executableName = C\:\\py \#1 \!\=\u00fc \ud83d\ude00",
+    ]
