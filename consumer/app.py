@@ -73,13 +73,13 @@ class Task:
         settings = self.settings
         health = await stack.enter_async_context(Health(settings.health, self.metrics, self._alive, self._ready))
         created_s = await self._unless_leaving(asyncio.to_thread(self.aws.stream_created_s, settings.stream.name))
-        stream = await self._unless_leaving(asyncio.to_thread(outputs.fix_start, settings, self.aws))
+        stream = await self._unless_leaving(asyncio.to_thread(outputs.fixed_start, settings, self.aws))
         daemon = Daemon(settings.kcl, stream, self.worker_id)
         stack.push_async_callback(daemon.close)
         host = ModelHost(model_settings(settings), on_event=self.metrics.model_event)
         stack.push_async_callback(host.stop)
         spec = await self._unless_leaving(host.start())
-        sinks = outputs.open_sinks(settings, self.aws, spec, self.metrics)
+        sinks = outputs.open_sinks(settings, self.aws, spec.row_schema, self.metrics)
         for sink in sinks:
             stack.push_async_callback(sink.close)
             await self._unless_leaving(sink.check())

@@ -72,8 +72,8 @@ class Bridges:
         self.failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
     async def listen(self, socket_path: Path) -> None:
+        """Accept at ``socket_path``, which lies in a folder that only this user may enter."""
         self._server = await asyncio.start_unix_server(self._connected, socket_path, limit=MESSAGE_LIMIT_BYTES)
-        socket_path.chmod(0o600)
 
     @property
     def sessions(self) -> list[ShardSession]:

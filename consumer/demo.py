@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import click
 from rich.console import Console
 
 from consumer import demo_report, leases
@@ -84,7 +85,7 @@ def demo(options: DemoOptions) -> int:
         _leave(workers)
     result = _result(options, out, stats, seconds)
     if options.json:
-        print(json.dumps(asdict(result)))
+        click.echo(json.dumps(asdict(result)))
     else:
         demo_report.report(console, result, out / "enriched")
     return 0 if result.rows + result.dead_letters == options.records else 1
@@ -97,7 +98,7 @@ def _fresh_folder(options: DemoOptions) -> Path:
     try:
         (out / "logs").mkdir(parents=True)
     except OSError as error:
-        raise UserError(f"--out {out}: cannot be written: {error.strerror}. Name a folder that you may write.") from None
+        raise UserError(f"--out {out}: {error.strerror}. Name a folder that you may write.") from None
     return out
 
 
@@ -171,7 +172,7 @@ class Worker:
         if not self.health:
             return {}
         try:
-            with urllib.request.urlopen(f"{self.health}/stats", timeout=2) as answer:  # our own, on loopback
+            with urllib.request.urlopen(f"{self.health}/stats", timeout=2) as answer:  # noqa: S310  # our own, loopback
                 totals: dict[str, Any] = json.load(answer)
                 return totals
         except OSError:

@@ -76,7 +76,8 @@ def report(console: Console, result: DemoResult, table: Path) -> None:
         preview.add_column(name, no_wrap=True, overflow="ellipsis", max_width=36)
     for row in rows.sample(min(PREVIEW_ROWS, len(rows)), random_state=0).itertuples():
         vector = ", ".join(f"{value:+.3f}" for value in row.embedding[:3])
-        preview.add_row(row.module, row.name, " ".join(row.text.split()), f"[{vector}, … {len(row.embedding)}]", style="")
+        text = " ".join(row.text.split())
+        preview.add_row(row.module, row.name, text, f"{vector}, … ({len(row.embedding)})")
     console.print(preview)
     console.print(_figures_table(result))
     console.print("\nRead it:\n", style="bold")
@@ -86,7 +87,8 @@ def report(console: Console, result: DemoResult, table: Path) -> None:
 def _figures_table(result: DemoResult) -> Table:
     figures = Table(show_header=False, box=None)
     figures.add_row("records", f"{result.records:,} on {result.shards} shards")
-    figures.add_row("rows", f"{result.rows:,}, {result.distinct_record_ids:,} distinct; {result.dead_letters} dead letters")
+    rows = f"{result.rows:,}, {result.distinct_record_ids:,} distinct; {result.dead_letters} dead letters"
+    figures.add_row("rows", rows)
     figures.add_row("batches", f"{result.batches:,} of {result.mean_batch:g} records on average")
     figures.add_row("time", f"{result.seconds:g} s in all, first record after {result.first_record_s:g} s")
     figures.add_row("rate", f"{result.records_per_s:g} records/s")

@@ -145,8 +145,8 @@ class ShardSession:
         try:
             step, state = TRANSITIONS[self.state, type(message)]
         except KeyError:
-            name = type(message).__name__
-            raise Fatal(f"{self.shard_id or 'a new shard'}: {name} makes no sense in state {self.state.value}") from None
+            what, where = type(message).__name__, self.shard_id or "a new shard"
+            raise Fatal(f"{where}: {what} makes no sense in state {self.state.value}") from None
         match message:
             case Initialize():
                 self._open(message)

@@ -188,7 +188,7 @@ class Rig:
         }
         sinks = sections.pop("sinks", f'[[sink]]\ntype = "parquet"\nurl = "{self.table}"\nflush_interval_s = 2')
         for name, text in sections.items():
-            texts[name] = f"{texts.get(name, '')}\n{text}"
+            texts[name] = text if "factory" in text else f"{texts.get(name, '')}\n{text}"
         path = self.folder / f"penstock-{len(list(self.folder.glob('*.toml')))}.toml"
         path.write_text("\n\n".join([*(f"[{name}]\n{text}" for name, text in texts.items()), sinks]))
         return path
@@ -217,16 +217,14 @@ class Rig:
         """Per open shard, the worker that has it."""
         closed = {shard["ShardId"] for shard in self.shards() if "EndingSequenceNumber" in shard["SequenceNumberRange"]}
         return {
-            shard_id: lease.owner
-            for shard_id, lease in self.leases().items()
-            if lease.owner and shard_id not in closed
+            shard_id: lease.owner for shard_id, lease in self.leases().items() if lease.owner and shard_id not in closed
         }
 
     def all_durable(self) -> bool:
         """Whether every shard's checkpoint has come to its last record, or to its end."""
         found = self.leases()
         return all(
-            shard in found and (found[shard].ended or (at := found[shard].checkpoint) is not None and at >= end)
+            (lease := found.get(shard)) and (lease.ended or (lease.checkpoint is not None and lease.checkpoint >= end))
             for shard, end in self.ends.items()
         )
 

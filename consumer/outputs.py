@@ -1,0 +1,86 @@
+"""The sinks that the settings ask for, joined to AWS and to the model's schema."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from consumer.config import KinesisSinkSettings, ParquetSettings, Settings, StreamSettings
+from pipeline.record import Run
+from pipeline.sinks import Sink
+from pipeline.sinks.dead_letter import DeadLetterSink
+from pipeline.sinks.genesis import fix_start
+from pipeline.sinks.kinesis import KinesisSink
+from pipeline.sinks.parquet import ParquetSink
+from pipeline.sinks.schema import TableSchema
+from pipeline.sinks.store import ObjectStore, open_store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from consumer.aws import Aws
+    from pipeline.metrics import Metrics
+
+GENESIS = ".genesis"
+"""Put behind a table's URL: beside the prefix that readers read, never below it."""
+
+
+def fixed_start(settings: Settings, aws: Aws) -> StreamSettings:
+    """The stream's settings with LATEST turned into one time, the same for every worker and every restart.
+
+    Two workers that both begin "now" would begin at different records, and their files could overlap.
+    """
+    stream = settings.stream
+    tables = [sink for sink in settings.sink if isinstance(sink, ParquetSettings)]
+    if stream.start != "LATEST" or not tables:
+        return stream
+    store = _store(f"{tables[0].url.rstrip('/')}{GENESIS}", aws)
+    return stream.model_copy(update={"start": fix_start(store, stream.application, datetime.now(UTC))})
+
+
+def open_sinks(settings: Settings, aws: Aws, rows: pa.Schema, metrics: Metrics) -> list[Sink]:
+    """One sink for each of ``[[sink]]``, in their order.
+
+    The first Parquet sink is the ledger of the dead letters; without one they get a sink of their own.
+    """
+    schema = TableSchema(rows, settings.stream.name, settings.model.version)
+    dead_letters = _store(settings.dead_letter.url, aws)
+    sinks: list[Sink] = []
+    ledger: ObjectStore | None = dead_letters
+    for entry in settings.sink:
+        if isinstance(entry, KinesisSinkSettings):
+            sinks.append(_kinesis(entry, aws, schema, metrics))
+        else:
+            sinks.append(_parquet(entry, aws, schema, ledger, metrics))
+            ledger = None
+    if ledger is not None:
+        sinks.append(DeadLetterSink(dead_letters, schema))
+    return sinks
+
+
+def _parquet(
+    entry: ParquetSettings, aws: Aws, schema: TableSchema, ledger: ObjectStore | None, metrics: Metrics
+) -> ParquetSink:
+    name = f"parquet:{entry.url}"
+    return ParquetSink(
+        name=name,
+        store=_store(entry.url, aws),
+        generation=entry.generation,
+        flush_interval_s=entry.flush_interval_s,
+        flush_mib=entry.flush_mib,
+        schema=schema,
+        dead_letters=ledger,
+        on_put=lambda size_bytes: metrics.sink_put(name, size_bytes),
+        on_retry=lambda: metrics.sink_retried(name),
+    )
+
+
+def _kinesis(entry: KinesisSinkSettings, aws: Aws, schema: TableSchema, metrics: Metrics) -> KinesisSink:
+    def table(run: Run) -> pa.Table:
+        return schema.table(run.records)
+
+    return KinesisSink(lambda: aws.client("kinesis"), entry.stream, table, metrics)
+
+
+def _store(url: str, aws: Aws) -> ObjectStore:
+    return open_store(url, lambda: aws.client("s3"))

@@ -1,0 +1,17 @@
+"""Models that need no weights."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.model import Model, Reject
+
+
+class Echo(Model):
+    """The payload's text and its length."""
+
+    output_schema = pa.schema([("said", pa.string()), ("chars", pa.int64())])
+
+    def predict(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Reject]:
+        return [{"said": item["text"], "chars": len(item["text"])} for item in items]
