@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.errors import UserError
-
-if TYPE_CHECKING:
-    import boto3
 
 
 class Aws:
@@ -17,7 +14,7 @@ class Aws:
     def __init__(self) -> None:
         import boto3
 
-        self._session: boto3.Session = boto3.Session()
+        self._session: Any = boto3.Session()
         self.client = cache(self._client)
 
     def _client(self, service: str) -> Any:
@@ -26,7 +23,7 @@ class Aws:
 
         config = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "max_attempts": 4})
         try:
-            return self._session.client(service, config=config)  # type: ignore[call-overload]
+            return self._session.client(service, config=config)
         except (BotoCoreError, ValueError) as error:
             raise UserError(f"AWS is not set up: {error}. Set AWS_REGION, or see `aws configure`.") from None
 

@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import click
 from rich.console import Console
 
@@ -74,12 +73,11 @@ def demo(options: DemoOptions) -> int:
         show = stack.enter_context(demo_report.progress(console, options.records))
         show("starting a local AWS")
         aws = stack.enter_context(LocalAWS())
-        client = _clients(aws.env)
         show(f"making a stream of {options.shards} shards")
-        _create_stream(client("kinesis"), options.shards)
+        _create_stream(aws.client("kinesis"), options.shards)
         workers = stack.enter_context(_workers(options, out, aws.env))
-        ends = _put(client("kinesis"), options, show)
-        stats = _watch(workers, lambda: _reached(client("dynamodb"), ends), show, started)
+        ends = _put(aws.client("kinesis"), options, show)
+        stats = _watch(workers, lambda: _reached(aws.client("dynamodb"), ends), show, started)
         seconds = time.monotonic() - started
         show("draining")
         _leave(workers)
@@ -100,15 +98,6 @@ def _fresh_folder(options: DemoOptions) -> Path:
     except OSError as error:
         raise UserError(f"--out {out}: {error.strerror}. Name a folder that you may write.") from None
     return out
-
-
-def _clients(env: Mapping[str, str]) -> Callable[[str], Any]:
-    session = boto3.Session(
-        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-        region_name=env["AWS_REGION"],
-    )
-    return lambda service: session.client(service, endpoint_url=env["AWS_ENDPOINT_URL"])
 
 
 def _create_stream(kinesis: Any, shards: int) -> None:

@@ -74,10 +74,10 @@ def report(console: Console, result: DemoResult, table: Path) -> None:
     preview = Table(title=f"{PREVIEW_ROWS} of {result.rows:,} rows", title_justify="left")
     for name in ("module", "name", "text", "embedding"):
         preview.add_column(name, no_wrap=True, overflow="ellipsis", max_width=36)
-    for row in rows.sample(min(PREVIEW_ROWS, len(rows)), random_state=0).itertuples():
-        vector = ", ".join(f"{value:+.3f}" for value in row.embedding[:3])
-        text = " ".join(row.text.split())
-        preview.add_row(row.module, row.name, text, f"{vector}, … ({len(row.embedding)})")
+    for row in rows.sample(min(PREVIEW_ROWS, len(rows)), random_state=0).to_dict("records"):
+        vector = ", ".join(f"{value:+.3f}" for value in row["embedding"][:3])
+        text = " ".join(row["text"].split())
+        preview.add_row(row["module"], row["name"], text, f"{vector}, … ({len(row['embedding'])})")
     console.print(preview)
     console.print(_figures_table(result))
     console.print("\nRead it:\n", style="bold")

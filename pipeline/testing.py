@@ -11,7 +11,7 @@ from pipeline.sinks import OnDurable
 
 def enriched(record: Record) -> Outcome:
     """An outcome that needs no model: no columns, so no table either."""
-    return Enriched(table=None, row=0)  # type: ignore[arg-type]
+    return Enriched(table=None, row=0)
 
 
 def dead(record: Record) -> Outcome:
