@@ -18,6 +18,7 @@ class Sentiment:
     """Options: ``good`` and ``bad``, lists of words to use instead of ours."""
 
     output_schema = pa.schema([("label", pa.string()), ("score", pa.float32())])
+    example = b'{"text": "thanks"}'  # predicted once before the first record comes
 
     def load(self, context: LoadContext) -> None:  # once per process: weights, threads, device
         self.weight = dict.fromkeys(context.options.get("good", GOOD), 1)

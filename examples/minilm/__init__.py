@@ -39,6 +39,7 @@ class MiniLM(Model):
     """
 
     output_schema = pa.schema([("embedding", pa.list_(pa.float32(), WIDTH)), ("tokens", pa.int32())])
+    example = b'{"text": "a replica predicts this once before the first record comes"}'
 
     def load(self, context: LoadContext) -> None:
         options = Options(context.options)

@@ -40,6 +40,7 @@ class Reference(Model):
     """
 
     output_schema = pa.schema([("scores", pa.list_(pa.float32(), SCORES))])
+    example = b'{"text": "a replica predicts this once before the first record comes"}'
 
     def load(self, context: LoadContext) -> None:
         """Maps the weights; the first load on a machine writes them (about 10 s)."""

@@ -78,6 +78,10 @@ def test_threads_may_predict_at_once(model: MiniLM) -> None:
     assert all(np.abs(each - expected).max() < 1e-6 for each in found)
 
 
+def test_the_example_predicts(model: MiniLM) -> None:
+    assert model.predict([model.decode(MiniLM.example)])[0]["tokens"] > 5
+
+
 def test_a_payload_keeps_its_other_fields_for_carrying() -> None:
     assert MiniLM().decode(b'{"text": "t", "name": "n"}') == {"text": "t", "name": "n"}
 
