@@ -18,11 +18,13 @@ class Sentiment:
     """Options: ``good`` and ``bad``, lists of words to use instead of ours."""
 
     output_schema = pa.schema([("label", pa.string()), ("score", pa.float32())])
-    example = b'{"text": "thanks"}'  # predicted once before the first record comes
 
     def load(self, context: LoadContext) -> None:  # once per process: weights, threads, device
         self.weight = dict.fromkeys(context.options.get("good", GOOD), 1)
         self.weight |= dict.fromkeys(context.options.get("bad", BAD), -1)
+
+    def example(self) -> bytes:  # predicted once before the first record comes
+        return b'{"text": "thanks"}'
 
     def predict(self, items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any] | Reject]:
         return [self.judge(item.get("text")) for item in items]  # a micro-batch in, as many results out

@@ -39,7 +39,6 @@ class MiniLM(Model):
     """
 
     output_schema = pa.schema([("embedding", pa.list_(pa.float32(), WIDTH)), ("tokens", pa.int32())])
-    example = b'{"text": "a replica predicts this once before the first record comes"}'
 
     def load(self, context: LoadContext) -> None:
         options = Options(context.options)
@@ -58,6 +57,9 @@ class MiniLM(Model):
         self._tokenizer.enable_truncation(options.max_tokens)
         self._tokenizer.no_padding()
         self._normalize = options.normalize
+
+    def example(self) -> bytes:
+        return b'{"text": "a replica predicts this once before the first record comes"}'
 
     def decode(self, data: bytes) -> dict[str, Any]:
         item: dict[str, Any] = super().decode(data)

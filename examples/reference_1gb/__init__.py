@@ -40,7 +40,6 @@ class Reference(Model):
     """
 
     output_schema = pa.schema([("scores", pa.list_(pa.float32(), SCORES))])
-    example = b'{"text": "a replica predicts this once before the first record comes"}'
 
     def load(self, context: LoadContext) -> None:
         """Maps the weights; the first load on a machine writes them (about 10 s)."""
@@ -59,6 +58,9 @@ class Reference(Model):
         self._encoder: Encoder = Encoder(tensors, options.geometry())
         self._head = tensors["head.weight"]
         self._length = options.length
+
+    def example(self) -> bytes:
+        return b'{"text": "a replica predicts this once before the first record comes"}'
 
     def decode(self, data: bytes) -> dict[str, Any]:
         """Words are split at white space and hashed with CRC-32, so ids are the same everywhere and for ever."""
