@@ -1,0 +1,30 @@
+"""Ctrl-C on the demo drains and leaves nothing running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from tests.e2e.rig import ROOT, wait_until
+
+
+def test_ctrl_c_drains_and_leaves_nothing_running(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    command = [sys.executable, "-m", "consumer.cli", "demo", "--records", "5000", "--out", str(out)]
+    demo = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
+    wait_until(lambda: list((out / "enriched").rglob("*.parquet")), 90, "the first rows")
+    started = psutil.Process(demo.pid).children(recursive=True)
+    os.killpg(demo.pid, signal.SIGINT)
+    assert demo.wait(60) == 130
+    assert len(started) >= 4
+    _, alive = psutil.wait_procs(started, timeout=15)
+    assert alive == []
+    log = (out / "logs" / "worker-0.jsonl").read_text()
+    assert "every shard drained, leases free" in log
