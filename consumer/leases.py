@@ -267,9 +267,12 @@ def _lease_items(dynamodb: DynamoDBClient, application: str) -> Iterator[Item]:
 
 
 def _alive(dynamodb: DynamoDBClient, application: str, now_s: float) -> set[str]:
-    """Workers that have given a sign of life of late."""
+    """Workers that have given a sign of life of late; none where KCL keeps no table of them."""
     pages = dynamodb.get_paginator("scan").paginate(TableName=f"{application}-WorkerMetricStats")
-    items = [item for page in pages for item in page["Items"]]
+    try:
+        items = [item for page in pages for item in page["Items"]]
+    except dynamodb.exceptions.ResourceNotFoundException:
+        return set()
     return {_text(item, "wid") for item in items if float(item["lut"]["N"]) >= now_s - ALIVE_S}
 
 

@@ -83,6 +83,11 @@ def write_all(stream: IO[bytes], data: bytes) -> None:
     stream.flush()
 
 
+def say_and_go(host: socket.socket, words: bytes) -> None:
+    host.sendall(words)
+    host.close()
+
+
 def rss_mb(pid: int) -> float:
     fields = Path(f"/proc/{pid}/status").read_text().split()
     return int(fields[fields.index("VmRSS:") + 1]) / 1024
@@ -137,7 +142,7 @@ def test_the_end_of_stdin_reaches_the_host_and_its_last_words_the_jvm(tmp_path: 
         ends.stdin.close()
         assert receive(ends.host, 100) == b"last\n"
         words = os.urandom(MESSAGE_BYTES)
-        sender = in_thread(lambda: (ends.host.sendall(words), ends.host.close()))
+        sender = in_thread(say_and_go, ends.host, words)
         assert ends.stdout.read() == words
         sender.join(DEADLINE_S)
         assert ends.exit_status() == 0
