@@ -23,8 +23,8 @@ class Sentiment:
         self.weight = dict.fromkeys(context.options.get("good", GOOD), 1)
         self.weight |= dict.fromkeys(context.options.get("bad", BAD), -1)
 
-    def example(self) -> bytes:  # predicted once before the first record comes
-        return b'{"text": "thanks"}'
+    def example(self) -> Mapping[str, Any]:  # predicted once before the first record comes
+        return {"text": "thanks"}
 
     def predict(self, items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any] | Reject]:
         return [self.judge(item.get("text")) for item in items]  # a micro-batch in, as many results out

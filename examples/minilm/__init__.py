@@ -58,8 +58,8 @@ class MiniLM(Model):
         self._tokenizer.no_padding()
         self._normalize = options.normalize
 
-    def example(self) -> bytes:
-        return b'{"text": "a replica predicts this once before the first record comes"}'
+    def example(self) -> dict[str, Any]:
+        return {"text": "a replica predicts this once before the first record comes"}
 
     def decode(self, data: bytes) -> dict[str, Any]:
         item: dict[str, Any] = super().decode(data)

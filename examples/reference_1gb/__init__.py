@@ -59,8 +59,8 @@ class Reference(Model):
         self._head = tensors["head.weight"]
         self._length = options.length
 
-    def example(self) -> bytes:
-        return b'{"text": "a replica predicts this once before the first record comes"}'
+    def example(self) -> dict[str, Any]:
+        return {"text": "a replica predicts this once before the first record comes"}
 
     def decode(self, data: bytes) -> dict[str, Any]:
         """Words are split at white space and hashed with CRC-32, so ids are the same everywhere and for ever."""

@@ -29,6 +29,11 @@ def test_friendly_words_and_unfriendly_ones_are_told_apart() -> None:
     assert table.column("score").to_pylist() == pytest.approx([1, -1, 0, 0, 1 / 3])
 
 
+def test_the_example_predicts() -> None:
+    model = loaded()
+    assert model.predict([model.example()]) == [{"label": "good", "score": 1.0}]
+
+
 def test_words_can_be_given_as_options() -> None:
     [row] = loaded(good=["yes"], bad=["no"]).predict([{"text": "no no yes great"}])
     assert not isinstance(row, Reject) and row["label"] == "bad"

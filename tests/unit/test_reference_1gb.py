@@ -180,3 +180,8 @@ def test_the_command_writes_the_weights_and_checks_them_the_next_time(tmp_path: 
     path.write_bytes(b"")
     third = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert third.returncode == 2 and "Delete the file" in third.stderr and third.stdout == ""
+
+
+def test_the_example_predicts(path: Path) -> None:
+    model = loaded(path)
+    assert np.isfinite(scores(model, model.example())).all()
