@@ -1,0 +1,102 @@
+"""Which records of a failed batch are to blame, found with few tries. Pure: the caller does the trying.
+
+A failed batch holds a bad record. A binary search finds one; what it clears on its way is done, and what it has not
+looked at is tried again as a whole. So k bad records in n cost about k·(log2(n) + 1) tries more than none, besides the
+retries of each bad record. Where a search would cost more than trying one by one, that is done.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+SPARE_TRIES = 8
+"""Beyond one per record: small batches may be searched to the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a try failed. ``kind`` is one of :data:`pipeline.metrics.REASONS`."""
+
+    kind: str
+    reason: str
+    traceback: str = ""
+
+
+class Bisection(Generic[T]):
+    """Call :meth:`next`, try what it gives, say how it went; until it gives nothing.
+
+    Every item is given until it passes, or fails ``retries + 1`` times by itself; no item is blamed otherwise.
+    """
+
+    def __init__(self, items: Sequence[T], retries: int) -> None:
+        self._retries = retries
+        self._limit = len(items)
+        self._tries_left = len(items) + SPARE_TRIES
+        self._unknown = list(items)
+        self._guilty: list[T] = []  # holds a bad one: a try of these and others failed, and the others passed
+        self._alone: deque[T] = deque()  # to be tried one by one
+        self._tried: list[T] = []
+        self._rest: list[T] = []  # what was left of the guilty ones when `_tried` was taken from them
+        self.attempts = 1
+        """Which try by itself the next or the present one is, for an item that is tried alone."""
+
+    def next(self) -> list[T]:
+        """What to try now, in the order of the batch; empty when everything is decided."""
+        if self._tries_left <= 0 and not self._alone:
+            self._alone.extend(self._guilty + self._unknown)
+            self._guilty, self._unknown = [], []
+        self._rest = []
+        if self._alone:
+            self._tried = [self._alone.popleft()]
+        elif self._guilty:
+            half = (len(self._guilty) + 1) // 2
+            self._tried, self._rest = self._guilty[:half], self._guilty[half:]
+            self._guilty = []
+        else:
+            self._tried, self._unknown = self._unknown[: self._limit], self._unknown[self._limit :]
+        self._tries_left -= self.attempts == 1
+        return self._tried
+
+    def passed(self) -> None:
+        """The items are done. If they were half of a guilty lot, the other half is guilty."""
+        self._guilty = self._rest
+        self.attempts = 1
+
+    def failed(self) -> int | None:
+        """The batch failed as a whole. For one item by itself: its number of attempts if that is its end."""
+        if len(self._tried) == 1:
+            return self._failed_alone()
+        self._unknown = self._rest + self._unknown
+        self._guilty = self._tried
+        return None
+
+    def died(self) -> int | None:
+        """It took the replica along: each is a suspect, and tried by itself. Returns as :meth:`failed`."""
+        if len(self._tried) == 1:
+            return self._failed_alone()
+        self._unknown = self._rest + self._unknown
+        self._alone.extend(self._tried)
+        return None
+
+    def too_large(self) -> int | None:
+        """Out of memory: nobody's fault; from now on at most half as many at a time. Returns as :meth:`failed`."""
+        if len(self._tried) == 1:
+            return self._failed_alone()
+        self._limit = max(1, len(self._tried) // 2)
+        self._unknown = self._tried + self._rest + self._unknown
+        return None
+
+    def _failed_alone(self) -> int | None:
+        self._unknown = self._rest + self._unknown
+        attempts = self.attempts
+        if attempts > self._retries:
+            self.attempts = 1
+            return attempts
+        self.attempts += 1
+        self._alone.appendleft(self._tried[0])
+        return None

@@ -1,0 +1,43 @@
+"""What a model host tells about its work, for whoever counts it. At most a few per predict call, none per record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """A predict call came back with results. ``seconds``: inside the replica, from bytes to rows."""
+
+    records: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """Predict was called once more than batches would need: a bisection, or a record tried alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condemned:
+    """Records became dead letters. ``kind`` is one of :data:`pipeline.metrics.REASONS`."""
+
+    kind: str
+    records: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfMemory:
+    """A batch of so many records did not fit into memory; it is halved."""
+
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaReplaced:
+    """A replica ended (``reason``), and another one serves in its place."""
+
+    reason: str
+
+
+ModelEvent = Predicted | Retried | Condemned | OutOfMemory | ReplicaReplaced

@@ -1,0 +1,112 @@
+"""A user's model, found by the name in ``[model] factory``, checked, and completed with the contract's defaults."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import MethodType
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.errors import ModelError, PenstockError
+from pipeline.model import LoadContext, Model
+
+
+class UserModel:
+    """What the replica calls: every method of :class:`~pipeline.model.Model`, whichever the user left out.
+
+    ``measures``: the class has a ``cost`` of its own. ``reads_json``: its items are the payload's JSON objects.
+    """
+
+    def __init__(self, name: str, model: Any) -> None:
+        """Raises ``ModelError`` if ``model`` does not keep the contract."""
+        self.name = name
+        self._model = model
+        self.load: Callable[[LoadContext], object] = self._method("load")
+        self.decode: Callable[[bytes], Any] = self._method("decode")
+        self.example: Callable[[], Any] = self._method("example")
+        self.cost: Callable[[Any], int] = self._method("cost")
+        self.predict: Callable[[Sequence[Any]], Sequence[Any]] = self._method("predict")
+        self.measures = not self._is_default("cost")
+        self.reads_json = self._is_default("decode")
+        if self._is_default("predict"):
+            raise ModelError(f"model.factory {name}: it has no predict(items)")
+        self.output_schema = _schema(name, model)
+
+    @property
+    def pads(self) -> bool:
+        return bool(getattr(self._model, "pads", Model.pads))
+
+    def _method(self, name: str) -> Any:
+        method = getattr(self._model, name, None)
+        if method is None:
+            return MethodType(getattr(Model, name), self._model)
+        if not callable(method):
+            raise ModelError(f"model.factory {self.name}: its {name} is a {type(method).__name__}, not a method")
+        return method
+
+    def _is_default(self, name: str) -> bool:
+        method = getattr(self._model, name, None)
+        return method is None or getattr(method, "__func__", None) is getattr(Model, name)
+
+
+def find(name: str, search_path: Sequence[str], carry: Mapping[str, Any]) -> UserModel:
+    """Import ``module:attribute``, looking into ``search_path`` first, and make the model. Loads no weights.
+
+    Raises ``ModelError`` with one line that says what to mend.
+    """
+    sys.path[:0] = [folder for folder in search_path if folder not in sys.path]
+    importlib.invalidate_caches()
+    model = UserModel(name, _make(name, _attribute(name)))
+    if clash := sorted(set(carry) & set(model.output_schema.names)):
+        raise ModelError(f"model.carry.{clash[0]}: the model's output has a column of that name; carry it no more")
+    return model
+
+
+def _attribute(name: str) -> Any:
+    module_name, _, path = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name or module_name
+        hint = "" if not f"{module_name}.".startswith(f"{missing}.") else "; it is looked for beside the configuration"
+        raise ModelError(f"model.factory {name}: there is no module {missing}{hint}") from error
+    except PenstockError as error:
+        raise ModelError(f"model.factory {name}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise ModelError(f"model.factory {name}: importing it failed: {described(error)}") from error
+    for part in path.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise ModelError(f"model.factory {name}: module {module_name} has no {path}") from None
+    return found
+
+
+def _make(name: str, maker: Any) -> Any:
+    if not callable(maker):
+        raise ModelError(f"model.factory {name}: it is a {type(maker).__name__}, not a class")
+    try:
+        return maker()
+    except PenstockError as error:
+        raise ModelError(f"model.factory {name}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise ModelError(f"model.factory {name}: {maker.__name__}() failed: {described(error)}") from error
+
+
+def _schema(name: str, model: Any) -> pa.Schema:
+    schema = getattr(model, "output_schema", None)
+    if not isinstance(schema, pa.Schema) or not len(schema):
+        raise ModelError(f"model.factory {name}: it needs an output_schema, a pyarrow.schema with a column or more")
+    twice = {column for column in schema.names if schema.names.count(column) > 1}
+    if twice:
+        raise ModelError(f"model.factory {name}: its output_schema has the column {min(twice)} twice")
+    return schema
+
+
+def described(error: BaseException) -> str:
+    """An exception as one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,214 @@
+"""The model host: records in, an outcome on each. The only module that starts replicas.
+
+Whatever a record does to the model (an exception, a NaN, a hang, a segfault) costs that record, and its neighbours
+nothing but time. :mod:`pipeline.bisect` decides what to try, :mod:`pipeline.pool` has it tried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import wire
+from pipeline.bisect import Bisection, Fault
+from pipeline.cores import resolve
+from pipeline.errors import ReplicaDied
+from pipeline.events import Condemned, ModelEvent, OutOfMemory, Predicted, Retried
+from pipeline.link import TimedOut
+from pipeline.pool import Pool
+from pipeline.record import Dead, Enriched, Record
+from pipeline.work import Assignment
+
+__all__ = ["HostSettings", "ModelHost", "ModelSpec", "resolve"]
+
+MEASURE_RECORDS = 512
+MEASURE_BYTES = 4 * 1024 * 1024
+"""What is measured in one request: small enough that no shard waits long for another's."""
+
+Apply = Callable[[wire.Frame, Sequence[Record], dict[int, Fault]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """``[model]`` with every ``auto`` resolved. ``search_path``: folders to import the factory from."""
+
+    factory: str
+    version: str
+    replicas: int
+    threads: int
+    timeout_s: float = 120.0
+    retries: int = 1
+    start_timeout_s: float = 120.0
+    carry: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    search_path: tuple[str, ...] = ()
+    allow_nan: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What the model turned out to be. ``row_schema``: the carried payload fields, then the output columns."""
+
+    row_schema: pa.Schema
+    measures: bool
+    pads: bool
+
+
+class ModelHost:
+    """``failed`` resolves with the reason when the host cannot go on; :meth:`judge` and :meth:`measure` raise it."""
+
+    def __init__(self, settings: HostSettings, *, on_event: Callable[[ModelEvent], None] | None = None) -> None:
+        self._settings = settings
+        self._on_event = on_event or _ignore
+        self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self._predictors = self._pool("predict", settings.replicas)
+        self._measurer = self._pool("measure", 1)
+        self._spec: ModelSpec | None = None
+
+    async def start(self) -> ModelSpec:
+        """Every replica has loaded the model, and predicted its example if it has one, when this returns.
+
+        ``ModelError`` with one line if the model cannot be used, ``Fatal`` if a replica dies over it.
+        """
+        frame = await self._predictors.start()
+        measures = bool(frame.head["measures"])
+        if measures:
+            await self._measurer.start()
+        schema = pa.ipc.read_schema(pa.py_buffer(frame.body))
+        self._spec = ModelSpec(schema, measures, bool(frame.head["pads"]))
+        return self._spec
+
+    async def stop(self) -> None:
+        """Every replica is gone when this returns, within about a second. May be called at any time."""
+        await asyncio.gather(self._predictors.stop(), self._measurer.stop())
+
+    @property
+    def slots(self) -> int:
+        """How many calls of :meth:`judge` may usefully run at once."""
+        return self._predictors.slots
+
+    @property
+    def measures(self) -> bool:
+        """Whether the model has a cost of its own, so that :meth:`measure` is worth its time."""
+        return self._spec is not None and self._spec.measures
+
+    @property
+    def pids(self) -> list[int]:
+        """The replicas that serve; the one that measures comes last."""
+        return self._predictors.pids + self._measurer.pids
+
+    @property
+    def replicas_alive(self) -> int:
+        return len(self._predictors.pids)
+
+    async def measure(self, records: Sequence[Record]) -> None:
+        """Set ``cost`` of every record; one that cannot be decoded or measured gets its outcome, ``Dead``, instead."""
+        if not self.measures:
+            return
+        for chunk in _chunks(records):
+            await self._settle(self._measurer, "measure", chunk, _set_costs)
+
+    async def judge(self, records: Sequence[Record]) -> None:
+        """Set ``outcome`` of every record: ``Enriched``, or ``Dead`` after the configured retries.
+
+        Records of finished parts of the batch have theirs before this returns. ``Fatal`` if the host cannot go on.
+        """
+        await self._settle(self._predictors, "predict", records, self._enrich)
+
+    # -- trying
+
+    async def _settle(self, pool: Pool, op: str, records: Sequence[Record], apply: Apply) -> None:
+        bisection = Bisection(records, self._settings.retries)
+        calls = 0
+        while tried := bisection.next():
+            if calls:
+                self._on_event(Retried())
+            calls += 1
+            try:
+                frame = await pool.call(op, [record.data for record in tried])
+            except ReplicaDied as error:
+                fault = Fault("timeout" if isinstance(error, TimedOut) else "died", str(error))
+                self._condemn(tried, fault, bisection.died())
+                continue
+            if frame.op == "memory":
+                self._on_event(OutOfMemory(len(tried)))
+                self._condemn(tried, Fault(**frame.head), bisection.too_large())
+            elif frame.op == "failed":
+                self._condemn(tried, Fault(**frame.head), bisection.failed())
+            else:
+                faults = {fault.pop("index"): Fault(**fault) for fault in frame.head["faults"]}
+                self._bury(tried, faults, bisection.attempts)
+                apply(frame, tried, faults)
+                bisection.passed()
+
+    def _condemn(self, tried: Sequence[Record], fault: Fault, attempts: int | None) -> None:
+        """``attempts``: not None if the one record that was tried has had them all."""
+        if attempts is not None:
+            self._bury(tried, {0: fault}, attempts)
+
+    def _bury(self, tried: Sequence[Record], faults: Mapping[int, Fault], attempts: int) -> None:
+        for index, fault in faults.items():
+            record = tried[index]
+            record.outcome = Dead(record.data, fault.reason, fault.traceback, attempts, fault.kind)
+            self._on_event(Condemned(fault.kind))
+
+    def _enrich(self, frame: wire.Frame, tried: Sequence[Record], faults: Mapping[int, Fault]) -> None:
+        table = pa.ipc.open_stream(pa.py_buffer(frame.body)).read_next_batch()
+        good = [record for index, record in enumerate(tried) if index not in faults] if faults else tried
+        for row, record in zip(range(len(table)), good, strict=True):
+            record.outcome = Enriched(table, row)
+        self._on_event(Predicted(len(tried), frame.head["seconds"]))
+
+    # -- replicas
+
+    def _pool(self, role: str, count: int) -> Pool:
+        settings = self._settings
+        assignments = [
+            Assignment(
+                role=role,
+                factory=settings.factory,
+                version=settings.version,
+                number=number,
+                threads=settings.threads if role == "predict" else 1,
+                search_path=settings.search_path,
+                carry=dict(settings.carry),
+                options=dict(settings.options),
+                allow_nan=settings.allow_nan,
+            )
+            for number in range(count)
+        ]
+        return Pool(
+            assignments,
+            timeout_s=settings.timeout_s,
+            start_timeout_s=settings.start_timeout_s,
+            failed=self.failed,
+            on_event=self._on_event,
+        )
+
+
+def _set_costs(frame: wire.Frame, tried: Sequence[Record], faults: Mapping[int, Fault]) -> None:
+    costs = array("q", bytes(frame.body))
+    for record, cost in zip(tried, costs, strict=True):
+        record.cost = max(1, cost)
+
+
+def _chunks(records: Sequence[Record]) -> Iterator[list[Record]]:
+    chunk: list[Record] = []
+    size = 0
+    for record in records:
+        if chunk and (len(chunk) == MEASURE_RECORDS or size + len(record.data) > MEASURE_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(record)
+        size += len(record.data)
+    if chunk:
+        yield chunk
+
+
+def _ignore(event: ModelEvent) -> None:
+    return

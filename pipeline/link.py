@@ -1,0 +1,287 @@
+"""The host's end of one replica: its process, its socket, its log, and the clock that runs while it works."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline import wire
+from pipeline.errors import Fatal, ModelError, ReplicaDied
+from pipeline.work import Assignment
+
+log = logging.getLogger("replica")
+
+DEPTH = 2
+"""Requests per replica: one that it works on, and the next, so that it never waits for us."""
+
+PROGRAM = "import sys; sys.path.append(sys.argv[1]); from pipeline.replica import main; main()"
+"""Finds our packages after everything else, installed or not; with -P the current folder is not looked into."""
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+)
+"""Read by the libraries when they load, so they must be set before the interpreter starts."""
+
+LAST_WORDS_S = 1.0
+"""How long the streams may outlive the process: what it answered and printed before its end is still read."""
+
+LEVELS = {b"<2>": logging.CRITICAL, b"<3>": logging.ERROR, b"<4>": logging.WARNING, b"<7>": logging.DEBUG}
+LINE_LIMIT_BYTES = 16 * 1024
+
+
+class TimedOut(ReplicaDied):
+    """We killed it, because its request took too long."""
+
+
+class Unbegun(Exception):
+    """The replica ended before it came to this request: nothing is known about it; send it elsewhere."""
+
+
+class _Request:
+    __slots__ = ("answer", "timeout_s")
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self.answer: asyncio.Future[wire.Frame] = asyncio.get_running_loop().create_future()
+
+
+class Link:
+    """One replica, from its start to its end. Used from the event loop's thread, which must outlive it.
+
+    ``ended`` resolves, once the process is reaped and every request is answered, with the reason: ``killed by signal
+    11``, ``exited with code 3``, ``timed out after 120 s``.
+    """
+
+    def __init__(self, assignment: Assignment) -> None:
+        self.number = assignment.number
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.was_idle = False
+        """Whether it ended by itself, with nothing to do."""
+        self.assignment = assignment
+        self._requests: deque[_Request] = deque()
+        self._clock: asyncio.TimerHandle | None = None
+        self._verdict: ReplicaDied | None = None
+        self._innocent = False
+        self._open_streams = 2
+        self._streams_ended = asyncio.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._log: asyncio.BaseTransport | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
+    def load(self) -> int:
+        """Requests that are sent and not answered."""
+        return len(self._requests)
+
+    @property
+    def can_take(self) -> bool:
+        return not self.ended.done() and self._verdict is None and len(self._requests) < DEPTH
+
+    async def start(self, timeout_s: float) -> wire.Frame:
+        """Begin the process, load the model, warm it up. ``ModelError``, or ``ReplicaDied``, if that fails."""
+        await self._spawn()
+        settings = pickle.dumps(self.assignment)
+        frame = await self._send(wire.pack("start", body=[settings]), timeout_s)
+        if frame.op == "unusable":
+            raise ModelError(frame.head["reason"])
+        return frame
+
+    async def ask(self, op: str, payloads: Sequence[bytes], timeout_s: float) -> wire.Frame:
+        """Send a request and wait for its answer. The time-out counts from when the replica can begin with it.
+
+        Raises ``ReplicaDied`` if it ended over this request, :class:`Unbegun` if over an earlier one.
+        """
+        return await self._send(wire.pack_payloads(op, payloads), timeout_s)
+
+    def kill(self, verdict: ReplicaDied | None = None) -> None:
+        """End it, and all it started, at once. ``verdict``: why, if not for what its exit status will say."""
+        self._verdict = self._verdict or verdict
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def discard(self, reason: str) -> None:
+        """End it for what it told of itself; no request that is still out is to blame."""
+        self._innocent = True
+        self.kill(ReplicaDied(reason))
+
+    async def close(self) -> None:
+        """End it, and wait for its end. It has nothing to save, so it is not asked."""
+        if self._process is not None:
+            self.discard("stopped")
+            await asyncio.shield(self.ended)
+
+    # -- its process
+
+    async def _spawn(self) -> None:
+        """Nothing waits between the start of the process and its watch: a cancelled start is closed as any other."""
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        read_end, write_end = os.pipe()
+        try:
+            lines = os.fdopen(read_end, "rb", buffering=0)
+            self._log, _ = await loop.connect_read_pipe(lambda: _LogLines(self.number, self._stream_over), lines)
+            ours.setblocking(False)
+            protocol = wire.FrameProtocol(self._answered, self._garbage, self._stream_over)
+            self._transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
+            self._process = subprocess.Popen(  # noqa: ASYNC220  # a vfork: what takes long happens in the child
+                self._command(theirs.fileno()),
+                stdin=subprocess.DEVNULL,
+                stdout=write_end,
+                stderr=write_end,
+                env=_environment(self.assignment.threads),
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise Fatal(f"a replica cannot be started: {error}") from error
+        finally:
+            theirs.close()
+            os.close(write_end)
+            if self._process is None:
+                self._close_streams()
+        threading.Thread(target=_watch, args=(self._process, loop, self._exited), daemon=True).start()
+
+    def _command(self, descriptor: int) -> list[str]:
+        root = Path(__file__).resolve().parent.parent
+        return [sys.executable, "-P", "-X", "faulthandler", "-c", PROGRAM, str(root), str(descriptor), str(os.getpid())]
+
+    def _exited(self, status: int) -> None:
+        self._verdict = self._verdict or ReplicaDied(_reason(status))
+        ending = asyncio.ensure_future(self._end(self._verdict))
+        ending.add_done_callback(_raise)
+
+    async def _end(self, verdict: ReplicaDied) -> None:
+        """What it answered before its end still counts; then nobody waits for it any more."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                await self._streams_ended.wait()
+        self._stop_clock()
+        self.was_idle = not self._requests
+        for place, request in enumerate(self._requests):
+            if not request.answer.done():
+                request.answer.set_exception(Unbegun() if place or self._innocent else verdict)
+        self._requests.clear()
+        self._close_streams()
+        self.ended.set_result(verdict.reason)
+
+    def _close_streams(self) -> None:
+        for transport in (self._transport, self._log):
+            if transport is not None:
+                transport.close()
+
+    # -- its requests
+
+    async def _send(self, chunks: list[Any], timeout_s: float) -> wire.Frame:
+        assert self._transport is not None
+        if self.ended.done():
+            raise Unbegun
+        request = _Request(timeout_s)
+        self._requests.append(request)
+        if len(self._requests) == 1:
+            self._start_clock()
+        self._transport.writelines(chunks)
+        return await request.answer
+
+    def _answered(self, frame: wire.Frame) -> None:
+        if not self._requests:
+            self.kill(ReplicaDied("answered what nobody asked"))
+            return
+        request = self._requests.popleft()
+        self._start_clock()
+        if not request.answer.done():
+            request.answer.set_result(frame)
+
+    def _garbage(self, error: wire.Garbage) -> None:
+        self.kill(ReplicaDied(f"sent {error}"))
+
+    def _stream_over(self) -> None:
+        """It has no use without its streams, should it have closed them itself."""
+        self._open_streams -= 1
+        if not self._open_streams:
+            self._streams_ended.set()
+            self.kill()
+
+    def _start_clock(self) -> None:
+        """The time of the request at the head begins."""
+        self._stop_clock()
+        if self._requests:
+            timeout_s = self._requests[0].timeout_s
+            verdict = TimedOut(f"timed out after {timeout_s:g} s")
+            self._clock = asyncio.get_running_loop().call_later(timeout_s, self.kill, verdict)
+
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+
+class _LogLines(asyncio.Protocol):
+    """What a replica prints, line by line, in the host's log."""
+
+    def __init__(self, number: int, on_end: Callable[[], None]) -> None:
+        self._extra = {"replica": number}
+        self._on_end = on_end
+        self._line = b""
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._line = (self._line + data).split(b"\n")
+        if len(self._line) > LINE_LIMIT_BYTES:
+            lines.append(self._line)
+            self._line = b""
+        for line in lines:
+            self._write(line)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._line:
+            self._write(self._line)
+        self._on_end()
+
+    def _write(self, line: bytes) -> None:
+        level = LEVELS.get(line[:3], logging.INFO)
+        text = line[3:] if line[:1] == b"<" and line[2:3] == b">" else line
+        log.log(level, "%s", text[:LINE_LIMIT_BYTES].decode("utf-8", "backslashreplace"), extra=self._extra)
+
+
+def _environment(threads: int) -> dict[str, str]:
+    return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), "PYTHONUNBUFFERED": "1"}
+
+
+def _watch(process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop, exited: Callable[[int], None]) -> None:
+    """In a thread: wait for the end, and end whatever the replica started, while its process group is surely its."""
+    if hasattr(os, "waitid"):
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    status = process.wait()
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+        loop.call_soon_threadsafe(exited, status)
+
+
+def _reason(status: int) -> str:
+    return f"killed by signal {-status}" if status < 0 else f"exited with code {status}"
+
+
+def _raise(ending: asyncio.Future[None]) -> None:
+    ending.result()

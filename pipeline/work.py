@@ -1,0 +1,260 @@
+"""What a replica does with a frame: decode, predict, convert; or decode and measure.
+
+One record's trouble stays its own, wherever that can be told.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import traceback
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from pipeline import wire
+from pipeline.bisect import Fault
+from pipeline.errors import BatchFailed, Fatal, ModelError, UserError
+from pipeline.factory import UserModel, described, find
+from pipeline.model import LoadContext, Reject
+from pipeline.rows import Inconvertible, Row, RowMaker
+
+log = logging.getLogger("model")
+
+Chunks = list[Any]
+
+REASON_LIMIT = 1_000
+TRACEBACK_LIMIT = 16_000
+"""Characters that a dead letter keeps: a model may put whole payloads into its exceptions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a replica is told when it starts; ``role`` is ``predict`` or ``measure``."""
+
+    role: str
+    factory: str
+    version: str
+    number: int
+    threads: int
+    search_path: Sequence[str]
+    carry: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    allow_nan: bool = False
+
+
+class Work(Protocol):
+    """``usable``: whether another frame may be answered."""
+
+    usable: bool
+
+    def answer(self, frame: wire.Frame) -> Chunks: ...
+
+
+def start(assignment: Assignment) -> tuple[Chunks, Work | None]:
+    """Find the model, load it, warm it up. Never raises: the first frame of the answer says how it went."""
+    began = time.monotonic()
+    try:
+        model = find(assignment.factory, assignment.search_path, assignment.carry)
+        rows = RowMaker(model.output_schema, assignment.carry, allow_nan=assignment.allow_nan)
+        work: Work = Measuring(model) if assignment.role == "measure" else Predicting(model, rows)
+        if isinstance(work, Predicting):
+            _load(model, assignment)
+            _warm_up(model, work)
+    except Exception as error:
+        if not isinstance(error, ModelError):
+            log.exception("the model cannot be used")
+        return wire.pack("unusable", {"reason": wire.plain(str(error), REASON_LIMIT)}), None
+    seconds = time.monotonic() - began
+    head = {"measures": model.measures, "pads": model.pads, "seconds": seconds}
+    return wire.pack("ready", head, [rows.schema.serialize().to_pybytes()]), work
+
+
+def _load(model: UserModel, assignment: Assignment) -> None:
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(assignment.threads)
+    context = LoadContext(
+        options=assignment.options,
+        threads=assignment.threads,
+        replica=assignment.number,
+        version=assignment.version,
+    )
+    try:
+        model.load(context)
+    except ModelError:
+        raise
+    except (Exception, SystemExit) as error:
+        log.exception("the model did not load")
+        raise ModelError(f"model.factory {model.name}: load failed: {described(error)}") from error
+
+
+def _warm_up(model: UserModel, work: Predicting) -> None:
+    """Predict the model's own example once, if it has one: the first batch is then as quick as the others."""
+    if (item := model.example()) is None:
+        return
+    answer = work.predict_items([item], [work.nothing_carried])
+    fault = answer.fault if isinstance(answer, Failed) else answer.faults.get(0)
+    if fault is not None:
+        log.error("%s", fault.traceback or fault.reason)
+        raise ModelError(f"model.factory {model.name}: its own example failed: {fault.reason}")
+
+
+@dataclass(slots=True)
+class Predicted:
+    """``batch`` has the good records' rows in order; ``faults`` says by index which have none, and why."""
+
+    batch: pa.RecordBatch
+    faults: dict[int, Fault]
+
+
+@dataclass(slots=True)
+class Failed:
+    """The batch as a whole. ``op``: ``failed``, ``memory``, ``broken`` (this replica must go), ``fatal``."""
+
+    op: str
+    fault: Fault
+
+
+class Predicting:
+    """Payloads in; rows, and a fault for each record that has none, out."""
+
+    def __init__(self, model: UserModel, rows: RowMaker) -> None:
+        self.usable = True
+        self._model = model
+        self._rows = rows
+        self.nothing_carried: Row = rows.nothing_carried
+
+    def answer(self, frame: wire.Frame) -> Chunks:
+        began = time.monotonic()
+        outcome = self.predict(wire.payloads(frame))
+        if isinstance(outcome, Failed):
+            self.usable = outcome.op != "broken"
+            return wire.pack(outcome.op, _portable(outcome.fault))
+        faults = [{"index": index, **_portable(fault)} for index, fault in outcome.faults.items()]
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self._rows.schema) as stream:
+            stream.write_batch(outcome.batch)
+        head = {"faults": faults, "seconds": time.monotonic() - began}
+        return wire.pack("rows", head, [memoryview(sink.getvalue())])
+
+    def predict(self, payloads: Sequence[bytes]) -> Predicted | Failed:
+        """Records that do not decode are left out of the batch that the model sees."""
+        faults: dict[int, Fault] = {}
+        indices: list[int] = []
+        items: list[Any] = []
+        carried: list[Row] = []
+        for index, payload in enumerate(payloads):
+            try:
+                item = self._model.decode(payload)
+                carried.append(self._rows.carried(item, payload, reads_json=self._model.reads_json))
+            except Exception as error:  # noqa: BLE001  # the user's code: whatever it raises is about this record
+                faults[index] = fault_of(error, "decode")
+                continue
+            items.append(item)
+            indices.append(index)
+        made = self.predict_items(items, carried)
+        if isinstance(made, Failed):
+            return made
+        faults.update((indices[position], fault) for position, fault in made.faults.items())
+        return Predicted(made.batch, faults)
+
+    def predict_items(self, items: list[Any], carried: list[Row]) -> Predicted | Failed:
+        """As :meth:`predict`, from where the payloads are decoded."""
+        try:
+            made = self._rows.make(carried, self._results(items) if items else [])
+        except BaseException as error:  # noqa: BLE001  # the user's code: even sys.exit() in it is about this batch
+            return _failure(error)
+        return Predicted(made.batch, made.faults)
+
+    def _results(self, items: list[Any]) -> list[Any]:
+        try:
+            results: Any = self._model.predict(items)
+        except Reject as refusal:
+            if len(items) > 1:
+                raise
+            results = [refusal]
+        if not isinstance(results, Iterable):
+            raise BatchFailed(f"predict returned a {type(results).__name__}, not a list of results", "")
+        answers = list(results)
+        if len(answers) != len(items):
+            raise BatchFailed(f"predict returned {len(answers)} results for {len(items)} records", "")
+        return answers
+
+
+class Measuring:
+    """Payloads in; costs, and a fault for each record that has none, out."""
+
+    def __init__(self, model: UserModel) -> None:
+        self.usable = True
+        self._model = model
+
+    def answer(self, frame: wire.Frame) -> Chunks:
+        costs = array("q")
+        faults = []
+        for index, payload in enumerate(wire.payloads(frame)):
+            try:
+                costs.append(self._cost(payload))
+            except Exception as error:  # noqa: BLE001  # the user's code: whatever it raises is about this record
+                costs.append(0)
+                faults.append({"index": index, **_portable(fault_of(error, "decode"))})
+        return wire.pack("costs", {"faults": faults}, [costs.tobytes()])
+
+    def _cost(self, payload: bytes) -> int:
+        cost = self._model.cost(self._model.decode(payload))
+        try:
+            return min(max(1, int(cost)), 2**62)
+        except (TypeError, ValueError, OverflowError):
+            raise TypeError(f"cost returned {cost!r}, not a whole number") from None
+
+
+def fault_of(error: BaseException, kind: str) -> Fault:
+    """A refusal is its reason; anything else is an accident, and its traceback is kept."""
+    if isinstance(error, Reject):
+        return Fault("rejected" if kind == "exception" else kind, error.reason)
+    text = "".join(traceback.format_exception(error))
+    return Fault(kind, described(error), text)
+
+
+def _failure(error: BaseException) -> Failed:
+    if isinstance(error, Fatal | UserError):
+        return Failed("fatal", Fault("exception", str(error)))
+    if isinstance(error, BatchFailed):
+        return Failed("failed", Fault("contract", error.reason, error.traceback))
+    if isinstance(error, Inconvertible):
+        return Failed("failed", Fault("contract", f"the rows do not fit one batch: {error}"))
+    fault = fault_of(error, "exception")
+    if _is_out_of_memory(error):
+        _give_back_memory()
+        return Failed("memory", fault)
+    return Failed("broken" if _lost_its_device(error) else "failed", fault)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Python's, torch's (its CPU allocator raises a plain RuntimeError) or CUDA's."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
+
+
+def _lost_its_device(error: BaseException) -> bool:
+    """After an assertion or a fault on the device, every later call of the process fails too, whatever the record."""
+    return isinstance(error, RuntimeError) and "CUDA error" in str(error)
+
+
+def _give_back_memory() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _portable(fault: Fault) -> dict[str, str]:
+    return {
+        "kind": fault.kind,
+        "reason": wire.plain(fault.reason, REASON_LIMIT),
+        "traceback": wire.plain(fault.traceback, TRACEBACK_LIMIT),
+    }
