@@ -91,7 +91,7 @@ class Task:
         await daemon.start()
         self.warm = True
         log.info("worker %s consumes %s", self.worker_id, stream.name, extra={"health": health.url})
-        return await self._consume(stage, bridges, daemon)
+        return await self._consume(stage, host, bridges, daemon)
 
     # -- parts
 
@@ -156,18 +156,19 @@ class Task:
             leaving.cancel()
             task.cancel()
 
-    async def _consume(self, stage: Stage, bridges: Bridges, daemon: Daemon) -> int:
+    async def _consume(self, stage: Stage, host: ModelHost, bridges: Bridges, daemon: Daemon) -> int:
         """Until asked to leave, or something ends that must not."""
         failures = [
-            asyncio.ensure_future(stage.run()),
-            asyncio.ensure_future(_raise(bridges.failure)),
-            asyncio.ensure_future(_jvm_ended(daemon)),
+            asyncio.create_task(stage.run()),
+            asyncio.create_task(_raise(host.failed)),
+            asyncio.create_task(_raise(bridges.failure)),
+            asyncio.create_task(_jvm_ended(daemon)),
         ]
-        leaving = asyncio.ensure_future(self.leaving.wait())
+        leaving = asyncio.create_task(self.leaving.wait())
         try:
-            await asyncio.wait([*failures, leaving], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(_any(leaving, *failures), return_when=asyncio.FIRST_COMPLETED)
             await _raise_first(failures)
-            await self._leave(bridges, daemon, failures[:2])
+            await self._leave(bridges, daemon, failures[:-1])
             return 0
         finally:
             for task in (*failures, leaving):
@@ -175,15 +176,15 @@ class Task:
             await asyncio.gather(*failures, leaving, return_exceptions=True)
             log.info("totals", extra={"totals": self.metrics.snapshot()})
 
-    async def _leave(self, bridges: Bridges, daemon: Daemon, failures: Sequence[asyncio.Future[None]]) -> None:
+    async def _leave(self, bridges: Bridges, daemon: Daemon, failures: Sequence[asyncio.Task[None]]) -> None:
         """Drain every shard, end the JVM, free the leases. What is not drained in time will be read again."""
         budget_s = self.settings.drain.budget_s
         log.info("leaving: draining %d shards within %g s", len(bridges.sessions), budget_s)
         daemon.terminate()
-        drained = asyncio.ensure_future(bridges.drained())
-        ended = asyncio.ensure_future(daemon.wait())
+        drained = asyncio.create_task(bridges.drained())
+        ended = asyncio.create_task(daemon.wait())
         try:
-            await asyncio.wait([drained, ended, *failures], timeout=budget_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(_any(drained, ended, *failures), timeout=budget_s, return_when=asyncio.FIRST_COMPLETED)
             await _raise_first(failures)
             late = [session.shard_id for session in bridges.sessions if not session.over]
         finally:
@@ -200,6 +201,10 @@ class Task:
         leases.release(self.aws.client("dynamodb"), self.settings.stream.application, self.worker_id)
 
 
+def _any(*tasks: asyncio.Task[Any]) -> set[asyncio.Task[Any]]:
+    return set(tasks)
+
+
 async def _raise(failure: asyncio.Future[BaseException]) -> None:
     raise await failure
 
@@ -209,7 +214,7 @@ async def _jvm_ended(daemon: Daemon) -> None:
     raise Fatal(f"the JVM ended by itself (exit status {status}); its last words are in the log above")
 
 
-async def _raise_first(failures: Sequence[asyncio.Future[None]]) -> None:
+async def _raise_first(failures: Sequence[asyncio.Task[None]]) -> None:
     for failure in failures:
         if failure.done():
             await failure
