@@ -176,6 +176,12 @@ def test_it_goes_when_the_host_goes_while_the_jvm_does_not_read(tmp_path: Path) 
         assert ends.exit_status() == 1
 
 
+def test_it_goes_when_the_host_says_that_it_will_say_no_more(tmp_path: Path) -> None:
+    with connected(tmp_path) as ends:
+        ends.host.shutdown(socket.SHUT_WR)
+        assert ends.exit_status() == 1
+
+
 def test_it_goes_when_the_jvm_is_gone(tmp_path: Path) -> None:
     with connected(tmp_path) as ends:
         ends.stdout.close()
