@@ -1,0 +1,106 @@
+"""The table's columns: who a record is, what it carried, what the model said. One schema per generation, frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import ConfigError
+from pipeline.record import Enriched, Record
+
+TIME = pa.timestamp("ms", "UTC")
+
+IDENTITY = pa.schema(
+    [
+        ("record_id", pa.string()),
+        ("shard_id", pa.string()),
+        ("sequence_number", pa.string()),
+        ("sub_sequence_number", pa.int64()),
+        ("partition_key", pa.string()),
+        ("arrived_at", TIME),
+        ("processed_at", TIME),
+        ("model_version", pa.string()),
+    ]
+)
+"""Penstock's own columns; they come first."""
+
+RISING = ("record_id", "sequence_number")
+"""Every value differs from the last in its tail: delta-coded, never dictionary-coded."""
+
+
+class TableSchema:
+    """Makes tables of settled records. ``rows``: the schema of :class:`pipeline.record.Enriched`'s tables.
+
+    :raises ConfigError: a column of the model's or of the payload has one of our names, or begins with ``_``.
+    """
+
+    def __init__(self, rows: pa.Schema, stream: str, model_version: str) -> None:
+        _check_names(rows)
+        self.stream = stream
+        self.model_version = model_version
+        self._rows = pa.schema([field.with_nullable(True) for field in rows])
+        self.schema = pa.schema([*IDENTITY, *self._rows])
+
+    def table(self, records: Sequence[Record], processed_at: datetime | None = None) -> pa.Table:
+        """The enriched ones of a run's records, in their order; the dead have no row."""
+        good = [record for record in records if isinstance(record.outcome, Enriched)]
+        identity = self._identity(good, processed_at or datetime.now(UTC))
+        rows = self._payload(good)
+        columns = [*identity, *(rows.column(name) for name in self._rows.names)]
+        return pa.Table.from_arrays(columns, schema=self.schema)
+
+    def _identity(self, records: Sequence[Record], processed_at: datetime) -> list[pa.Array]:
+        count = len(records)
+        return [
+            pa.array([record.record_id(self.stream) for record in records], pa.string()),
+            pa.array([record.shard_id for record in records], pa.string()),
+            pa.array([record.sequence for record in records], pa.string()),
+            pa.array([record.sub for record in records], pa.int64()),
+            pa.array([record.partition_key for record in records], pa.string()),
+            pa.array([record.arrived_ms for record in records], pa.int64()).cast(TIME),
+            pa.repeat(pa.scalar(processed_at, TIME), count),
+            pa.repeat(pa.scalar(self.model_version, pa.string()), count),
+        ]
+
+    def _payload(self, records: Sequence[Record]) -> pa.Table:
+        """Neighbours that came back in one batch are taken out of it together."""
+        outcomes = [record.outcome for record in records if isinstance(record.outcome, Enriched)]
+        parts = []
+        for _, group in groupby(outcomes, key=lambda outcome: id(outcome.table)):
+            same = list(group)
+            parts.append(same[0].table.take(pa.array([outcome.row for outcome in same], pa.int64())))
+        return pa.Table.from_batches([part.cast(self._rows) for part in parts], schema=self._rows)
+
+
+def encode(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
+    """The table as one Parquet file, with ``metadata`` in its footer."""
+    sink = pa.BufferOutputStream()
+    plain = [name for name in table.column_names if name not in RISING]
+    keyed = {name.encode(): value.encode() for name, value in metadata.items()}
+    with pq.ParquetWriter(
+        sink,
+        table.schema.with_metadata(keyed),
+        compression="zstd",
+        use_dictionary=plain,
+        column_encoding=dict.fromkeys(RISING, "DELTA_BYTE_ARRAY"),
+        write_statistics=True,
+    ) as writer:
+        writer.write_table(table.replace_schema_metadata(keyed))
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]  # pyarrow ships no types
+
+
+def read_schema(file: bytes) -> pa.Schema:
+    """A written file's columns, without its metadata."""
+    return pq.read_schema(pa.BufferReader(file)).remove_metadata()
+
+
+def _check_names(rows: pa.Schema) -> None:
+    for name in rows.names:
+        if name in IDENTITY.names:
+            raise ConfigError("model.carry", f"column {name} is Penstock's own", "Rename it in the model or payload.")
+        if name.startswith("_"):
+            raise ConfigError("model", f"column {name} begins with _, which readers of Parquet skip", "Rename it.")
