@@ -123,7 +123,7 @@ def _first_count(stream: Stream, shard: Shard, kind: str, p: Params, now_s: floa
             f"StartingSequenceNumber {text} used in GetShardIterator on shard {shard.shard_id} in stream "
             f"{stream.name} under account {ACCOUNT} is invalid because it did not come from this stream."
         )
-    return parts.count + (kind == "AFTER_SEQUENCE_NUMBER")
+    return parts.nth + (kind == "AFTER_SEQUENCE_NUMBER")
 
 
 def _opened(account: Account, text: str, now_s: float) -> tuple[Stream, Shard, int]:

@@ -47,7 +47,7 @@ def _filter(chosen: Params) -> Answer:
 
 
 def _filtered(stream: Stream, chosen: Answer, now_s: float) -> list[Shard]:
-    """The shards that a filter leaves. The horizon of a young stream is its creation: its first shards were open then."""
+    """The shards that a filter leaves. A young stream's horizon is its creation, when its first shards were open."""
     shards = list(stream.shards.values())
     horizon_ms = stream.horizon_ms(now_s)
     kind = chosen.get("Type")

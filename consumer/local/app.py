@@ -9,11 +9,12 @@ from xml.sax.saxutils import escape
 
 import orjson
 
+from consumer.local.encoding import JSON
 from consumer.local.errors import AwsError
 from consumer.local.faults import Faults, Rule
 from consumer.local.http import MAX_BODY_BYTES, Request, Response, TooLarge
-from consumer.local.protocol import JSON, Kinesis, refuse, respond
 from consumer.local.others import Others
+from consumer.local.protocol import Kinesis, refuse, respond
 
 ADMIN = "/_penstock/faults"
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from consumer.local.streams import ACCOUNT
+
 NAMESPACE = "AWS/Kinesis"
 
 
@@ -81,7 +83,6 @@ class Metrics:
 
     def _publish(self, data: list[dict[str, Any]], region: str) -> None:
         from moto.backends import get_backend
-        from moto.core import DEFAULT_ACCOUNT_ID
 
         with self._lock:
-            get_backend("cloudwatch")[DEFAULT_ACCOUNT_ID][region].put_metric_data(NAMESPACE, data)
+            get_backend("cloudwatch")[ACCOUNT][region].put_metric_data(NAMESPACE, data)

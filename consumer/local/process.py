@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from pipeline.errors import PenstockError
 
@@ -98,7 +98,7 @@ class LocalAWS:
             if pipe is not None:
                 pipe.close()
 
-    def __enter__(self) -> LocalAWS:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -18,7 +18,8 @@ _OPENED_MASK = (1 << 47) - 1
 
 class Parts(NamedTuple):
     opened_ms: int
-    count: int
+    nth: int
+    """The record's count."""
     shard_index: int
 
 

@@ -23,8 +23,8 @@ from consumer.local.app import App
 from consumer.local.cloudwatch import Metrics
 from consumer.local.engine import Engine
 from consumer.local.faults import Faults
-from consumer.local.protocol import Kinesis
 from consumer.local.others import Others
+from consumer.local.protocol import Kinesis
 from pipeline.errors import UserError
 
 REGION = "us-east-1"
@@ -56,7 +56,8 @@ class Connections:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = tuple(writer.get_extra_info("peername")[:2])
         task = asyncio.current_task()
-        assert task is not None and self.app is not None
+        assert task is not None
+        assert self.app is not None
         self._open[client] = writer
         self._tasks.add(task)
         try:

@@ -178,9 +178,7 @@ class Shard:
             "HashKeyRange": self.hash_range(),
             "SequenceNumberRange": numbers,
         }
-        for name, parent in zip(("ParentShardId", "AdjacentParentShardId"), self.parents, strict=False):
-            described[name] = parent
-        return described
+        return described | dict(zip(("ParentShardId", "AdjacentParentShardId"), self.parents, strict=False))
 
     def describe_child(self) -> dict[str, Any]:
         return {"ShardId": self.shard_id, "ParentShards": list(self.parents), "HashKeyRange": self.hash_range()}

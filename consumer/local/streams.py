@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from consumer.local.errors import invalid, limit_exceeded, not_found
@@ -67,7 +68,7 @@ class Stream:
     def create(cls, name: str, region: str, shard_count: int, now_s: float) -> Stream:
         stream = cls(name, region, now_s, settled_s=now_s + TRANSITION_S)
         bounds = [*even_bounds(shard_count), HASH_KEYS]
-        for start, after in zip(bounds, bounds[1:], strict=False):
+        for start, after in pairwise(bounds):
             stream._add(start, after - 1, int(now_s * 1000), (), now_s)
         stream._index()
         return stream
@@ -177,7 +178,7 @@ class Stream:
             shard = self.shard_of(bound)
             if shard.start != bound:
                 self._replace([shard], [(shard.start, bound - 1), (bound, shard.end)], now_s)
-        for bound, after in zip(bounds, [*bounds[1:], HASH_KEYS], strict=True):
+        for bound, after in pairwise([*bounds, HASH_KEYS]):
             while (left := self.shard_of(bound)).end + 1 < after:
                 right = self.shard_of(left.end + 1)
                 self._replace([left, right], [(left.start, right.end)], now_s)
