@@ -1,0 +1,490 @@
+"""The local Kinesis's engine: no clock but the test's, no network."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumer.local import sequence
+from consumer.local.engine import Engine
+from consumer.local.errors import AwsError
+from consumer.local.shards import HASH_KEYS
+
+START_S = 1_700_000_000.0
+MIB = 1 << 20
+
+
+class Kinesis:
+    """An engine, and a clock that only moves when told to."""
+
+    def __init__(self, shards: int = 1, limits: bool = False) -> None:
+        self.engine = Engine(limits)
+        self.now_s = START_S
+        self("CreateStream", ShardCount=shards)
+        self.now_s += 1
+
+    def __call__(self, operation: str, **body: Any) -> dict[str, Any]:
+        if not {"ShardIterator", "NextToken", "StreamARN", "ResourceARN", "ConsumerARN"} & body.keys():
+            body.setdefault("StreamName", "s")
+        return self.engine.call(operation, body, self.now_s)
+
+    def refused(self, operation: str, **body: Any) -> str:
+        with pytest.raises(AwsError) as refused:
+            self(operation, **body)
+        return refused.value.code
+
+    def change(self, operation: str, **body: Any) -> None:
+        """A change of the stream, and the time that it takes."""
+        self(operation, **body)
+        self.now_s += 1
+
+    def put(self, data: bytes = b"x", key: str = "k", **more: Any) -> dict[str, Any]:
+        return self("PutRecord", Data=data, PartitionKey=key, **more)
+
+    def shards(self, **filter: Any) -> list[dict[str, Any]]:
+        return list(self("ListShards", **({"ShardFilter": filter} if filter else {}))["Shards"])
+
+    def ids(self, **filter: Any) -> list[int]:
+        return [int(shard["ShardId"][-3:]) for shard in self.shards(**filter)]
+
+    def open(self) -> list[dict[str, Any]]:
+        found = self.shards(Type="AT_LATEST")
+        return sorted(found, key=lambda shard: int(shard["HashKeyRange"]["StartingHashKey"]))
+
+    def iterator(self, shard: int = 0, kind: str = "TRIM_HORIZON", **more: Any) -> str:
+        body = {"ShardId": f"shardId-{shard:012d}", "ShardIteratorType": kind, **more}
+        return str(self("GetShardIterator", **body)["ShardIterator"])
+
+    def read(self, iterator: str, **more: Any) -> dict[str, Any]:
+        return self("GetRecords", ShardIterator=iterator, **more)
+
+    def data(self, shard: int = 0, kind: str = "TRIM_HORIZON", **more: Any) -> list[bytes]:
+        return [record["Data"] for record in self.read(self.iterator(shard, kind, **more))["Records"]]
+
+    def all_of(self, shard_id: str, limit: int = 3) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """A shard from its beginning to where it ends for now, and its children."""
+        iterator = self.iterator(int(shard_id[-12:]))
+        records = []
+        while True:
+            answer = self.read(iterator, Limit=limit)
+            records += answer["Records"]
+            if "NextShardIterator" not in answer:
+                return records, answer["ChildShards"]
+            if not answer["Records"]:
+                return records, []
+            iterator = answer["NextShardIterator"]
+
+
+def numbers(shard: dict[str, Any]) -> tuple[int, int]:
+    return int(shard["HashKeyRange"]["StartingHashKey"]), int(shard["HashKeyRange"]["EndingHashKey"])
+
+
+# -- properties
+
+
+@given(st.integers(1, 6), st.integers(0, 2**32), st.integers(1, 12))
+def test_open_shards_always_partition_the_hash_keys(shards: int, seed: int, steps: int) -> None:
+    kinesis, dice = Kinesis(shards), random.Random(seed)
+    for _ in range(steps):
+        reshard(kinesis, dice)
+        ranges = [numbers(shard) for shard in kinesis.open()]
+        assert ranges[0][0] == 0
+        assert ranges[-1][1] == HASH_KEYS - 1
+        assert all(left[1] + 1 == right[0] for left, right in zip(ranges, ranges[1:], strict=False))
+
+
+def reshard(kinesis: Kinesis, dice: random.Random) -> None:
+    """Some change of the shards that AWS would permit."""
+    found = kinesis.open()
+    how = dice.choice(["split", "merge", "scale"])
+    if how == "merge" and len(found) > 1:
+        at = dice.randrange(len(found) - 1)
+        kinesis.change("MergeShards", ShardToMerge=found[at]["ShardId"], AdjacentShardToMerge=found[at + 1]["ShardId"])
+    elif how == "scale":
+        kinesis.change("UpdateShardCount", TargetShardCount=dice.randint(1, 7), ScalingType="UNIFORM_SCALING")
+    else:
+        shard = dice.choice(found)
+        start, end = numbers(shard)
+        middle = dice.randint(start + 2, end - 1)
+        kinesis.change("SplitShard", ShardToSplit=shard["ShardId"], NewStartingHashKey=str(middle))
+
+
+@given(st.integers(1, 4), st.integers(0, 2**32), st.integers(1, 8))
+def test_following_shards_to_their_children_reads_every_record_once_and_in_order(
+    shards: int, seed: int, steps: int
+) -> None:
+    kinesis, dice = Kinesis(shards), random.Random(seed)
+    put: dict[str, list[int]] = {}
+    for step in range(steps * 10):
+        if step % 10 == 9:
+            reshard(kinesis, dice)
+        key = f"key-{dice.randrange(20)}"
+        number = kinesis.put(str(step).encode(), key)["SequenceNumber"]
+        put.setdefault(key, []).append(step)
+        assert len(number) == 56
+    read: dict[str, list[int]] = {}
+    seen: dict[str, int] = {}
+    waiting = [shard["ShardId"] for shard in kinesis.shards(Type="AT_TRIM_HORIZON")]
+    done: set[str] = set()
+    while waiting:
+        shard_id = waiting.pop(0)
+        records, children = kinesis.all_of(shard_id)
+        done.add(shard_id)
+        for record in records:
+            read.setdefault(record["PartitionKey"], []).append(int(record["Data"]))
+            assert int(record["SequenceNumber"]) > seen.get(record["PartitionKey"], 0)
+            seen[record["PartitionKey"]] = int(record["SequenceNumber"])
+        waiting += [
+            child["ShardId"]
+            for child in children
+            if done >= set(child["ParentShards"]) and child["ShardId"] not in waiting
+        ]
+    assert read == put
+
+
+@given(st.integers(1, 2**47 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2**44 - 1), st.integers(0, 2**30 - 1))
+def test_a_sequence_number_has_56_digits_and_tells_its_parts(opened: int, count: int, arrival: int, shard: int) -> None:
+    text = sequence.make(opened, count, arrival, shard)
+    assert len(text) == 56
+    assert sequence.parse(text) == (opened, count, shard)
+
+
+# -- where records go
+
+
+def test_a_partition_key_goes_where_its_md5_says() -> None:
+    kinesis = Kinesis(4)
+    for at in range(50):
+        key = int.from_bytes(hashlib.md5(f"k{at}".encode()).digest(), "big")
+        shard = int(kinesis.put(key=f"k{at}")["ShardId"][-12:])
+        start, end = numbers(kinesis.open()[shard])
+        assert start <= key <= end
+
+
+def test_an_explicit_hash_key_overrides_the_partition_key() -> None:
+    kinesis = Kinesis(2)
+    assert kinesis.put(ExplicitHashKey="0")["ShardId"].endswith("0")
+    assert kinesis.put(ExplicitHashKey=str(HASH_KEYS - 1))["ShardId"].endswith("1")
+    assert kinesis.refused("PutRecord", Data=b"", PartitionKey="k", ExplicitHashKey=str(HASH_KEYS)) == (
+        "ValidationException"
+    )
+
+
+# -- iterators and reads
+
+
+def test_each_kind_of_iterator_begins_where_it_says() -> None:
+    kinesis = Kinesis()
+    marks = []
+    for at in range(5):
+        kinesis.now_s += 1
+        marks.append((kinesis.now_s, kinesis.put(str(at).encode())["SequenceNumber"]))
+    kinesis.now_s += 1
+    latest = kinesis.iterator(kind="LATEST")
+    kinesis.put(b"5")
+    time_s, number = marks[2]
+    assert kinesis.data() == [b"0", b"1", b"2", b"3", b"4", b"5"]
+    assert kinesis.data(kind="AT_SEQUENCE_NUMBER", StartingSequenceNumber=number) == [b"2", b"3", b"4", b"5"]
+    assert kinesis.data(kind="AFTER_SEQUENCE_NUMBER", StartingSequenceNumber=number) == [b"3", b"4", b"5"]
+    assert kinesis.data(kind="AT_TIMESTAMP", Timestamp=time_s) == [b"2", b"3", b"4", b"5"]
+    assert kinesis.data(kind="AT_TIMESTAMP", Timestamp=time_s + 0.5) == [b"3", b"4", b"5"]
+    assert [record["Data"] for record in kinesis.read(latest)["Records"]] == [b"5"]
+    first = kinesis.shards()[0]["SequenceNumberRange"]["StartingSequenceNumber"]
+    assert len(kinesis.data(kind="AT_SEQUENCE_NUMBER", StartingSequenceNumber=first)) == 6
+
+
+def test_a_sequence_number_of_another_shard_or_of_nobody_is_refused() -> None:
+    kinesis = Kinesis(2)
+    other = kinesis.put(ExplicitHashKey=str(HASH_KEYS - 1))["SequenceNumber"]
+    for number in (other, "0", "12", "x", "9" * 60):
+        code = kinesis.refused(
+            "GetShardIterator",
+            ShardId="shardId-000000000000",
+            ShardIteratorType="AT_SEQUENCE_NUMBER",
+            StartingSequenceNumber=number,
+        )
+        assert code == "InvalidArgumentException"
+
+
+def test_an_iterator_is_good_for_300_seconds() -> None:
+    kinesis = Kinesis()
+    iterator = kinesis.iterator()
+    kinesis.now_s += 300
+    assert kinesis.read(iterator)["Records"] == []
+    kinesis.now_s += 1
+    assert kinesis.refused("GetRecords", ShardIterator=iterator) == "ExpiredIteratorException"
+    assert kinesis.refused("GetRecords", ShardIterator="nonsense") == "InvalidArgumentException"
+
+
+def test_millis_behind_latest_is_the_age_of_the_next_record() -> None:
+    kinesis = Kinesis()
+    for _ in range(3):
+        kinesis.put()
+        kinesis.now_s += 10
+    first = kinesis.read(kinesis.iterator(), Limit=1)
+    assert first["MillisBehindLatest"] == 20_000
+    rest = kinesis.read(first["NextShardIterator"])
+    assert len(rest["Records"]) == 2
+    assert rest["MillisBehindLatest"] == 0
+
+
+def test_a_read_ends_before_it_exceeds_10_mib_but_is_never_empty_for_that() -> None:
+    kinesis = Kinesis()
+    kinesis.change("UpdateMaxRecordSize", StreamARN="arn:aws:kinesis:us-east-1:1:stream/s", MaxRecordSizeInKiB=10_240)
+    for size in (9 * MIB, 9 * MIB, MIB // 2):
+        kinesis.put(b"x" * size)
+    first = kinesis.read(kinesis.iterator())
+    assert len(first["Records"]) == 1
+    assert len(kinesis.read(first["NextShardIterator"])["Records"]) == 2
+
+
+def test_what_is_older_than_the_retention_is_gone() -> None:
+    kinesis = Kinesis()
+    kinesis.put(b"old")
+    old = kinesis.iterator()
+    kinesis.now_s += 20 * 3600
+    kinesis.put(b"new")
+    kinesis.now_s += 5 * 3600
+    assert kinesis.data() == [b"new"]
+    assert kinesis.refused("GetRecords", ShardIterator=old) == "ExpiredIteratorException"
+
+
+# -- the end of a shard
+
+
+def test_a_closed_shard_keeps_its_records_and_ends_with_its_children() -> None:
+    kinesis = Kinesis()
+    last = kinesis.put(b"a")["SequenceNumber"]
+    kinesis.change("SplitShard", ShardToSplit="shardId-000000000000", NewStartingHashKey=str(HASH_KEYS // 2))
+    after = [kinesis.put(key=str(at)) for at in range(20)]
+    end = kinesis.read(kinesis.iterator())
+    assert [record["Data"] for record in end["Records"]] == [b"a"]
+    assert "NextShardIterator" not in end
+    assert [child["ShardId"][-1] for child in end["ChildShards"]] == ["1", "2"]
+    assert all(child["ParentShards"] == ["shardId-000000000000"] for child in end["ChildShards"])
+    ending = int(kinesis.shards()[0]["SequenceNumberRange"]["EndingSequenceNumber"])
+    assert int(last) < ending < min(int(answer["SequenceNumber"]) for answer in after)
+    assert {answer["ShardId"][-1] for answer in after} == {"1", "2"}
+
+
+def test_a_merged_child_names_both_parents() -> None:
+    kinesis = Kinesis(2)
+    kinesis.change("MergeShards", ShardToMerge="shardId-000000000000", AdjacentShardToMerge="shardId-000000000001")
+    child = kinesis.open()[0]
+    assert child["ParentShardId"] == "shardId-000000000000"
+    assert child["AdjacentParentShardId"] == "shardId-000000000001"
+    end = kinesis.read(kinesis.iterator(1))
+    assert end["ChildShards"][0]["ParentShards"] == ["shardId-000000000000", "shardId-000000000001"]
+
+
+def test_shards_that_are_not_neighbours_or_are_closed_do_not_merge() -> None:
+    kinesis = Kinesis(3)
+    first, second, third = (f"shardId-{at:012d}" for at in range(3))
+    code = kinesis.refused("MergeShards", ShardToMerge=first, AdjacentShardToMerge=third)
+    assert code == "InvalidArgumentException"
+    kinesis.change("MergeShards", ShardToMerge=second, AdjacentShardToMerge=first)
+    code = kinesis.refused("MergeShards", ShardToMerge=second, AdjacentShardToMerge=third)
+    assert code == "InvalidArgumentException"
+
+
+# -- listing shards
+
+
+def test_each_shard_filter_leaves_the_shards_it_says() -> None:
+    kinesis = Kinesis(2)
+    kinesis.now_s += 10
+    before_s = kinesis.now_s
+    kinesis.now_s += 10
+    kinesis.change("UpdateShardCount", TargetShardCount=4, ScalingType="UNIFORM_SCALING")
+    kinesis.now_s += 10
+    assert kinesis.ids() == [0, 1, 2, 3, 4, 5]
+    assert kinesis.ids(Type="AT_TRIM_HORIZON") == [0, 1]
+    assert kinesis.ids(Type="FROM_TRIM_HORIZON") == [0, 1, 2, 3, 4, 5]
+    assert kinesis.ids(Type="AT_LATEST") == [2, 3, 4, 5]
+    assert kinesis.ids(Type="AT_TIMESTAMP", Timestamp=before_s) == [0, 1]
+    assert kinesis.ids(Type="AT_TIMESTAMP", Timestamp=kinesis.now_s) == [2, 3, 4, 5]
+    assert kinesis.ids(Type="FROM_TIMESTAMP", Timestamp=before_s) == [0, 1, 2, 3, 4, 5]
+    assert kinesis.ids(Type="FROM_TIMESTAMP", Timestamp=kinesis.now_s) == [2, 3, 4, 5]
+    assert kinesis.ids(Type="AFTER_SHARD_ID", ShardId="shardId-000000000003") == [4, 5]
+    kinesis.now_s += 25 * 3600
+    assert kinesis.ids() == [2, 3, 4, 5]
+    assert kinesis.ids(Type="AT_TRIM_HORIZON") == [2, 3, 4, 5]
+
+
+def test_a_listing_of_shards_comes_in_pages() -> None:
+    kinesis = Kinesis(5)
+    page = kinesis("ListShards", MaxResults=2, ShardFilter={"Type": "AT_LATEST"})
+    token = page["NextToken"]
+    found = page["Shards"]
+    while "NextToken" in page:
+        page = kinesis("ListShards", MaxResults=2, NextToken=page["NextToken"])
+        found += page["Shards"]
+    assert [shard["ShardId"] for shard in found] == [f"shardId-{at:012d}" for at in range(5)]
+    assert kinesis.refused("ListShards", NextToken=token, StreamName="s") == "InvalidArgumentException"
+    kinesis.now_s += 301
+    assert kinesis.refused("ListShards", NextToken=token) == "ExpiredNextTokenException"
+
+
+# -- limits
+
+
+def entries(count: int, size: int, key: str = "k") -> list[dict[str, Any]]:
+    return [{"Data": b"x" * size, "PartitionKey": key} for _ in range(count)]
+
+
+def test_a_shard_takes_1000_records_a_second_and_names_those_it_refuses() -> None:
+    kinesis = Kinesis(limits=True)
+    assert kinesis("PutRecords", Records=entries(500, 1))["FailedRecordCount"] == 0
+    assert kinesis("PutRecords", Records=entries(500, 1))["FailedRecordCount"] == 0
+    answer = kinesis("PutRecords", Records=entries(10, 1))
+    assert answer["FailedRecordCount"] == 10
+    assert answer["Records"][0]["ErrorCode"] == "ProvisionedThroughputExceededException"
+    assert "SequenceNumber" not in answer["Records"][0]
+    assert kinesis.refused("PutRecord", Data=b"", PartitionKey="k") == "ProvisionedThroughputExceededException"
+    kinesis.now_s += 0.005
+    assert kinesis("PutRecords", Records=entries(10, 1))["FailedRecordCount"] == 5
+
+
+def test_a_shard_takes_1_mib_a_second() -> None:
+    kinesis = Kinesis(limits=True)
+    assert kinesis("PutRecords", Records=entries(8, MIB // 4 - 1))["FailedRecordCount"] == 4
+    kinesis.now_s += 0.5
+    assert kinesis("PutRecords", Records=entries(4, MIB // 4 - 1))["FailedRecordCount"] == 2
+
+
+def test_a_shard_gives_5_reads_and_2_mib_a_second() -> None:
+    kinesis = Kinesis(limits=True)
+    iterator = kinesis.iterator()
+    for _ in range(5):
+        kinesis.read(iterator)
+    assert kinesis.refused("GetRecords", ShardIterator=iterator) == "ProvisionedThroughputExceededException"
+    for _ in range(8):
+        kinesis.now_s += 1
+        kinesis.put(b"x" * (MIB - 1))
+    assert len(kinesis.read(kinesis.iterator())["Records"]) == 8
+    kinesis.now_s += 2
+    assert kinesis.refused("GetRecords", ShardIterator=kinesis.iterator()) == "ProvisionedThroughputExceededException"
+    kinesis.now_s += 1.01
+    assert kinesis.read(kinesis.iterator())["Records"]
+
+
+def test_without_limits_nothing_is_too_fast() -> None:
+    kinesis = Kinesis()
+    for _ in range(20):
+        assert kinesis("PutRecords", Records=entries(500, 1))["FailedRecordCount"] == 0
+        kinesis.read(kinesis.iterator())
+
+
+def test_sizes_are_bounded_as_on_aws() -> None:
+    kinesis = Kinesis()
+    assert kinesis.put(b"x" * (MIB - 1), "k")["ShardId"]
+    assert kinesis.refused("PutRecord", Data=b"x" * MIB, PartitionKey="k") == "ValidationException"
+    assert kinesis.refused("PutRecord", Data=b"x", PartitionKey="") == "ValidationException"
+    assert kinesis.put(key="ü" * 256)["ShardId"]
+    assert kinesis.refused("PutRecord", Data=b"x", PartitionKey="k" * 257) == "ValidationException"
+    assert kinesis.refused("PutRecords", Records=entries(501, 1)) == "ValidationException"
+    assert kinesis.refused("PutRecords", Records=[]) == "ValidationException"
+    assert kinesis.refused("PutRecords", Records=entries(11, MIB - 10)) == "InvalidArgumentException"
+    assert len(kinesis.data()) == 2
+
+
+def test_a_shard_count_at_most_doubles_at_least_halves_and_changes_10_times_a_day() -> None:
+    kinesis = Kinesis(4, limits=True)
+    for target in (9, 1):
+        code = kinesis.refused("UpdateShardCount", TargetShardCount=target, ScalingType="UNIFORM_SCALING")
+        assert code == "LimitExceededException"
+    for at in range(10):
+        kinesis.change("UpdateShardCount", TargetShardCount=4 + at % 2, ScalingType="UNIFORM_SCALING")
+    code = kinesis.refused("UpdateShardCount", TargetShardCount=4, ScalingType="UNIFORM_SCALING")
+    assert code == "LimitExceededException"
+    kinesis.now_s += 86_400
+    kinesis.change("UpdateShardCount", TargetShardCount=4, ScalingType="UNIFORM_SCALING")
+    assert len(kinesis.open()) == 4
+
+
+# -- the stream
+
+
+def status(kinesis: Kinesis) -> str:
+    return str(kinesis("DescribeStreamSummary")["StreamDescriptionSummary"]["StreamStatus"])
+
+
+def test_changes_take_their_time_and_exclude_each_other() -> None:
+    kinesis = Kinesis()
+    kinesis("UpdateShardCount", TargetShardCount=2, ScalingType="UNIFORM_SCALING")
+    assert status(kinesis) == "UPDATING"
+    code = kinesis.refused("UpdateShardCount", TargetShardCount=4, ScalingType="UNIFORM_SCALING")
+    assert code == "ResourceInUseException"
+    assert kinesis.put()["ShardId"]
+    kinesis.now_s += 0.3
+    assert status(kinesis) == "ACTIVE"
+    kinesis("DeleteStream")
+    assert status(kinesis) == "DELETING"
+    assert kinesis.refused("PutRecord", Data=b"", PartitionKey="k") == "ResourceNotFoundException"
+    assert kinesis.refused("CreateStream", ShardCount=1) == "ResourceInUseException"
+    kinesis.now_s += 0.3
+    assert kinesis.refused("DescribeStream") == "ResourceNotFoundException"
+    kinesis("CreateStream", ShardCount=1)
+    assert status(kinesis) == "CREATING"
+    assert kinesis.shards() == []
+
+
+def test_an_iterator_of_a_deleted_stream_is_no_iterator_of_its_successor() -> None:
+    kinesis = Kinesis()
+    iterator = kinesis.iterator()
+    kinesis.change("DeleteStream")
+    kinesis.change("CreateStream", ShardCount=1)
+    assert kinesis.refused("GetRecords", ShardIterator=iterator) == "InvalidArgumentException"
+
+
+def test_a_stream_may_be_named_by_its_arn() -> None:
+    kinesis = Kinesis()
+    arn = kinesis("DescribeStreamSummary")["StreamDescriptionSummary"]["StreamARN"]
+    assert kinesis("DescribeStream", StreamARN=arn)["StreamDescription"]["StreamName"] == "s"
+    assert kinesis.refused("DescribeStream", StreamARN="arn:aws:s3:::s") == "ValidationException"
+    assert kinesis.refused("DescribeStream", StreamARN=arn, StreamName="t") == "InvalidArgumentException"
+
+
+def test_retention_only_goes_the_way_its_operation_says() -> None:
+    kinesis = Kinesis()
+    kinesis.change("IncreaseStreamRetentionPeriod", RetentionPeriodHours=48)
+    assert kinesis("DescribeStream")["StreamDescription"]["RetentionPeriodHours"] == 48
+    code = kinesis.refused("IncreaseStreamRetentionPeriod", RetentionPeriodHours=36)
+    assert code == "InvalidArgumentException"
+    kinesis.change("DecreaseStreamRetentionPeriod", RetentionPeriodHours=24)
+    assert kinesis.refused("DecreaseStreamRetentionPeriod", RetentionPeriodHours=23) == "InvalidArgumentException"
+
+
+def test_regions_do_not_see_each_other() -> None:
+    kinesis = Kinesis()
+    assert kinesis("ListStreams")["StreamNames"] == ["s"]
+    assert kinesis.engine.call("ListStreams", {}, kinesis.now_s, "eu-west-1")["StreamNames"] == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "body"),
+    [
+        ("DescribeStream", {"StreamName": "s p a c e"}),
+        ("DescribeStream", {"Limit": 0}),
+        ("CreateStream", {"StreamName": "t", "ShardCount": 0}),
+        ("CreateStream", {"StreamName": "t"}),
+        ("GetShardIterator", {"ShardId": "shardId-000000000000", "ShardIteratorType": "SOMEWHERE"}),
+        ("GetShardIterator", {"ShardIteratorType": "LATEST"}),
+        ("GetRecords", {"ShardIterator": "x", "Limit": 10_001}),
+        ("ListShards", {"ShardFilter": {"Type": "NEAR"}}),
+    ],
+)
+def test_what_the_api_model_forbids_is_a_validation_error(operation: str, body: dict[str, Any]) -> None:
+    assert Kinesis().refused(operation, **body) == "ValidationException"
+
+
+def test_a_value_of_another_type_cannot_be_read() -> None:
+    kinesis = Kinesis()
+    assert kinesis.refused("DescribeStream", StreamName=1) == "SerializationException"
+    assert kinesis.refused("GetRecords", ShardIterator="x", Limit=True) == "SerializationException"
+    assert kinesis.refused("SubscribeToShard") == "UnknownOperationException"
