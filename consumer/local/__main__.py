@@ -1,26 +1,28 @@
-"""``python -m consumer.local``: as ``penstock local up``, on a leash: it stops when its stdin ends."""
+"""``python -m consumer.local``: what ``penstock local up`` does, for those that start it as a child."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
+from consumer.local.server import up
 from pipeline.errors import UserError
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m consumer.local", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m consumer.local", description="Serve a local AWS.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--limits", choices=("on", "off"), default="on")
-    asked = parser.parse_args()
-    from consumer.local.server import up
-
+    parser.add_argument("--allow-remote", action="store_true")
+    parser.add_argument("--until-stdin-closes", action="store_true")
+    given = parser.parse_args()
     try:
-        return up(asked.host, asked.port, asked.limits == "on", leash=True)
+        up(given.host, given.port, given.limits == "on", given.allow_remote, given.until_stdin_closes)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,137 +1,136 @@
-"""The ASGI app: reads a request, meets it with a fault where a rule says so, and has it answered."""
+"""The ASGI application: one port for all services, faults on demand, and Kinesis's metrics to CloudWatch."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+import time
 from typing import Any
-from xml.sax.saxutils import escape
+from uuid import uuid4
 
 import orjson
 
-from consumer.local.encoding import JSON
-from consumer.local.errors import AwsError
-from consumer.local.faults import Faults, Rule
-from consumer.local.http import MAX_BODY_BYTES, Request, Response, TooLarge
-from consumer.local.others import Others
-from consumer.local.protocol import Kinesis, refuse, respond
+from consumer.local.elsewhere import Moto
+from consumer.local.failures import failure
+from consumer.local.faults import Fault, Faults
+from consumer.local.kinesis.engine import Engine
+from consumer.local.kinesis.errors import KinesisError
+from consumer.local.kinesis.operations import perform
+from consumer.local.request import Receive, Request, Response, Send, read
+from consumer.local.wire import codec_for
 
-ADMIN = "/_penstock/faults"
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
-
-class Gone(Exception):
-    """The client went away in the middle of its request."""
+FAULTS_PATH = "/_penstock/faults"
+METRICS_EVERY_S = 60.0
 
 
-class App:
-    """``reset(client)`` breaks the connection of the client with that address."""
+class LocalAws:
+    """Kinesis by our engines, one per region; all else by moto."""
 
-    def __init__(
-        self, kinesis: Kinesis, others: Others, faults: Faults, reset: Callable[[tuple[str, int]], None]
-    ) -> None:
-        self.kinesis = kinesis
-        self.others = others
-        self.faults = faults
-        self._reset = reset
+    def __init__(self, *, limits: bool = True) -> None:
+        self.limits = limits
+        self.faults = Faults()
+        self.moto = Moto()
+        self.engines: dict[str, Engine] = {}
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        try:
-            request = await read(scope, receive)
-        except Gone:
+        request = await read(scope, receive)
+        if request is None:
             return
-        except TooLarge:
-            await write(send, Response(413, [(b"content-length", b"0"), (b"connection", b"close")], b""))
+        if request.path.startswith(FAULTS_PATH):
+            await self._control(request).send(send)
             return
-        if request.path.startswith(ADMIN):
-            await write(send, self.admin(request))
-            return
-        host, port = scope["server"] or ("127.0.0.1", 0)
-        rule = self.faults.meeting(request.service(), request.operation()) if self.faults.rules else None
-        if rule is None:
-            await write(send, await self._answer(request, host, port))
-        elif rule.kind == "reset":
-            self._reset(tuple(scope["client"]))
+        response = await self._faulty(request, receive) if self.faults else await self.answer(request)
+        if response is None:
+            request.transport.abort()
         else:
-            await write(send, await self._faulty(rule, request, host, port))
+            await response.send(send)
 
-    async def _answer(self, request: Request, host: str, port: int) -> Response:
-        if request.service() == "kinesis":
-            return self.kinesis.answer(request)
-        return await self.others.answer(request, host, port)
+    async def answer(self, request: Request) -> Response:
+        """What a healthy AWS answers."""
+        service = request.service
+        if service == "kinesis":
+            return self._kinesis(request)
+        if service == "monitoring":
+            await self.flush_metrics()
+        return await self.moto.answer(request)
 
-    async def _faulty(self, rule: Rule, request: Request, host: str, port: int) -> Response:
-        if rule.delay_s:
-            await asyncio.sleep(rule.delay_s)
-        if rule.kind in ("delay", "lost"):
-            response = await self._answer(request, host, port)
-            if rule.kind == "delay":
-                return response
-        return refusal(request, rule.error(request.service()))
+    # -- Kinesis
 
-    def admin(self, request: Request) -> Response:
-        """``POST`` a rule, ``DELETE`` one by its id, ``GET`` all."""
-        rule_id = request.path.removeprefix(ADMIN).strip("/")
-        if request.method == "POST" and not rule_id:
-            try:
-                made = self.faults.add(dict(orjson.loads(request.body)))
-            except (ValueError, TypeError) as error:
-                return respond("application/json", 400, orjson.dumps({"error": str(error)}))
-            return respond("application/json", 200, orjson.dumps({"id": made}))
-        if request.method == "DELETE" and rule_id:
-            return respond("application/json", 200 if self.faults.remove(rule_id) else 404, b"{}")
-        if request.method == "GET" and not rule_id:
-            rules = {key: rule.describe() for key, rule in self.faults.rules.items()}
-            return respond("application/json", 200, orjson.dumps(rules))
-        return respond("application/json", 404, b"{}")
+    def engine(self, region: str) -> Engine:
+        if region not in self.engines:
+            self.engines[region] = Engine(region, limits=self.limits)
+        return self.engines[region]
+
+    def _kinesis(self, request: Request, refuse: Fault | None = None) -> Response:
+        codec = codec_for(request.headers.get("content-type", "").encode())
+        status, operation = 200, request.operation
+        try:
+            content = codec.decode(operation, request.body)
+            engine = self.engine(request.region)
+            answer = perform(engine, operation, content, time.time_ns() // 1_000_000)
+        except KinesisError as error:
+            status, answer = error.status, {"__type": error.code, "message": error.message}
+        headers = [(b"content-type", codec.content_type), (b"x-amzn-requestid", str(uuid4()).encode())]
+        return Response(status, headers, codec.encode(answer) if answer else b"")
+
+    async def flush_metrics(self) -> None:
+        """Tell CloudWatch what Kinesis counted so far."""
+        for region, engine in self.engines.items():
+            drained = engine.metrics.drain()
+            if drained:
+                await self.moto.put_metrics(region, drained)
+
+    async def flush_metrics_forever(self) -> None:
+        while True:
+            await asyncio.sleep(METRICS_EVERY_S)
+            await self.flush_metrics()
+
+    # -- faults
+
+    async def _faulty(self, request: Request, receive: Receive) -> Response | None:
+        """As :meth:`answer`, after whatever the faults ask for; None: reset the connection."""
+        service, operation = request.service, request.operation
+        fault = self.faults.pick(service, operation, request.raw_path + request.query + request.body)
+        if fault is None:
+            return await self.answer(request)
+        if fault.performed:
+            answer = await self.answer(request)
+        if fault.kind == "delay":
+            await asyncio.sleep(fault.delay_s)
+        elif fault.kind == "stall" and not await _outlasts(fault, receive):
+            return None
+        elif fault.kind == "reset":
+            return None
+        elif fault.kind not in ("stall", "partial"):
+            return failure(fault, request)
+        return answer if fault.performed else await self.answer(request)
+
+    def _control(self, request: Request) -> Response:
+        """GET lists the faults, POST adds one, DELETE ends one (``…/faults/<id>``) or all."""
+        try:
+            shown = self._controlled(request)
+        except ValueError as error:
+            return _json(400, {"message": str(error)})
+        return _json(200, shown)
+
+    def _controlled(self, request: Request) -> Any:
+        if request.method == "POST":
+            return self.faults.add(Fault.parse(orjson.loads(request.body))).to_dict()
+        if request.method == "DELETE":
+            number = request.path.removeprefix(FAULTS_PATH).strip("/")
+            return [fault.to_dict() for fault in self.faults.remove(int(number) if number else None)]
+        return [fault.to_dict() for fault in self.faults.all()]
 
 
-def refusal(request: Request, error: AwsError) -> Response:
-    """An error in the form of the request's service: S3 and the query protocol answer XML, the others JSON or CBOR."""
-    if request.target or request.service() == "kinesis":
-        return refuse(request, error)
-    text = f"<Code>{escape(error.code)}</Code><Message>{escape(error.message)}</Message>"
-    if request.service() == "s3":
-        body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{text}</Error>'
-        return respond("application/xml", error.status, b"" if request.method == "HEAD" else body.encode())
-    if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-        body = f"<ErrorResponse><Error>{text}</Error></ErrorResponse>"
-        return respond("text/xml", error.status, body.encode())
-    return respond(JSON, error.status, orjson.dumps({"__type": error.code, "message": error.message}))
+async def _outlasts(fault: Fault, receive: Receive) -> bool:
+    """Wait for the end of a stall; whether the client is still there then."""
+    over, left = asyncio.ensure_future(fault.over.wait()), asyncio.ensure_future(receive())
+    done, pending = await asyncio.wait((over, left), return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    return left not in done
 
 
-async def read(scope: Message, receive: Receive) -> Request:
-    """The request with its whole body. :raises TooLarge: see ``MAX_BODY_BYTES``. :raises Gone: the client left."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Gone
-        body += message.get("body", b"")
-        if len(body) > MAX_BODY_BYTES:
-            raise TooLarge
-        if not message.get("more_body"):
-            break
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in scope["headers"]:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]},{value}" if name in headers else value
-    return Request(
-        scope["method"],
-        scope["raw_path"],
-        scope["path"],
-        scope["query_string"],
-        headers,
-        bytes(body),
-        scope["http_version"],
-    )
-
-
-async def write(send: Send, response: Response) -> None:
-    await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
-    await send({"type": "http.response.body", "body": response.body, "more_body": False})
+def _json(status: int, content: Any) -> Response:
+    return Response(status, [(b"content-type", b"application/json")], orjson.dumps(content))

@@ -1,107 +1,104 @@
-"""Faults on purpose, for tests: which request fails, and how. Pure but for the dice, which are seeded."""
+"""Failures on demand, for tests: which requests are to fail, and how. Rules only; the application carries them out."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from consumer.local.errors import AwsError
-
-Kind = Literal["delay", "throttle", "error", "reset", "expired", "lost"]
-
-THROTTLES = {
-    "kinesis": ("ProvisionedThroughputExceededException", 400),
-    "dynamodb": ("ProvisionedThroughputExceededException", 400),
-    "s3": ("SlowDown", 503),
-}
+Kind = Literal["error", "throttle", "delay", "stall", "reset", "expired_iterator", "partial"]
+KINDS: tuple[str, ...] = get_args(Kind)
 
 
 @dataclass(slots=True)
-class Rule:
-    """What happens to the requests that a rule meets.
+class Fault:
+    """One rule. Empty ``service``, ``operation`` and ``match`` match everything.
 
-    ``delay``: they wait ``delay_s`` first. ``throttle``: they are refused as AWS refuses what comes too fast.
-    ``error``: they are refused with ``status`` and ``code``. ``reset``: their connection is reset, unanswered.
-    ``expired``: they are refused as an expired iterator. ``lost``: they are performed, and answered as ``error``.
-    ``count``: how many it meets before it is spent, ``None`` for all; ``probability``: of meeting each.
+    - ``error``: answer ``status`` and ``code``. ``throttle``: what the service answers when it is asked too often.
+    - ``delay``: answer after ``delay_s``. ``stall``: not before the rule is removed.
+    - ``reset``: the connection is reset. ``expired_iterator``: what GetRecords answers to an old iterator.
+    - ``partial``: PutRecords refuses this ``share`` of its records.
+
+    ``performed``: the request is performed all the same, and its true answer is lost. ``count`` ends the rule after so
+    many requests, None never does; ``probability`` and ``seed`` choose requests by chance, the same ones each time.
+    ``match`` must be contained in the path of the request, or in its body where the path says nothing.
     """
 
-    service: str = "*"
-    operation: str = "*"
-    kind: Kind = "error"
+    kind: Kind
+    service: str = ""
+    operation: str = ""
+    match: str = ""
     status: int = 500
-    code: str = "InternalFailure"
-    delay_s: float = 0.0
+    code: str = ""
+    delay_s: float = 1.0
+    performed: bool = False
     count: int | None = None
     probability: float = 1.0
+    share: float = 0.5
     seed: int = 0
-    met: int = 0
-    _dice: random.Random = field(default_factory=random.Random, repr=False)
+    hits: int = 0
+    id: int = 0
+    over: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    dice: random.Random = field(default_factory=random.Random, repr=False)
 
     @classmethod
-    def of(cls, values: dict[str, Any]) -> Rule:
-        """A rule as written. :raises ValueError: a name or kind that there is not, or a value of another type."""
-        kinds: dict[str, type | tuple[type, ...]] = {
-            "service": str,
-            "operation": str,
-            "kind": str,
-            "status": int,
-            "code": str,
-            "delay_s": (int, float),
-            "count": (int, type(None)),
-            "probability": (int, float),
-            "seed": int,
-        }
-        for key, value in values.items():
-            if key not in kinds or not isinstance(value, kinds[key]):
-                raise ValueError(f"{key} = {value!r} is no part of a fault rule")
-        if values.get("kind", "error") not in get_args(Kind):
-            raise ValueError(f"kind is one of {', '.join(get_args(Kind))}")
-        rule = cls(**values)
-        rule._dice.seed(rule.seed)
-        return rule
+    def parse(cls, spec: Any) -> Fault:
+        """Read a rule as JSON gives it; ``ValueError`` names what is wrong."""
+        settable = {one.name: one for one in fields(cls) if one.name not in ("hits", "id", "over", "dice")}
+        if not isinstance(spec, dict):
+            raise ValueError("a fault is an object")  # noqa: TRY004  # one kind of error for whatever JSON brings
+        if unknown := sorted(spec.keys() - settable.keys()):
+            raise ValueError(f"unknown: {', '.join(unknown)}; there are {', '.join(settable)}")
+        if spec.get("kind") not in KINDS:
+            raise ValueError(f"kind: {spec.get('kind')!r} is none of {', '.join(KINDS)}")
+        fault = cls(**spec)
+        fault.dice.seed(fault.seed)
+        return fault
 
-    def meets(self, service: str, operation: str) -> bool:
-        """Whether this request is one of its own; counts it if so."""
-        if self.service not in ("*", service) or self.operation not in ("*", operation):
-            return False
-        if self.count is not None and self.met >= self.count:
-            return False
-        if self.probability < 1 and self._dice.random() >= self.probability:
-            return False
-        self.met += 1
-        return True
+    def concerns(self, service: str, operation: str, text: bytes) -> bool:
+        return (
+            self.service in ("", service)
+            and self.operation in ("", operation)
+            and (not self.match or self.match.encode() in text)
+            and (self.count is None or self.hits < self.count)
+        )
 
-    def error(self, service: str) -> AwsError:
-        """What the request is answered instead."""
-        if self.kind == "expired":
-            return AwsError("ExpiredIteratorException", "Iterator expired: a fault on purpose.")
-        if self.kind == "throttle":
-            code, status = THROTTLES.get(service, ("ThrottlingException", 400))
-            return AwsError(code, "Rate exceeded: a fault on purpose.", status)
-        return AwsError(self.code, "A fault on purpose.", self.status)
-
-    def describe(self) -> dict[str, Any]:
-        names = ("service", "operation", "kind", "status", "code", "delay_s", "count", "probability", "seed", "met")
-        return {name: getattr(self, name) for name in names}
+    def to_dict(self) -> dict[str, Any]:
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("over", "dice")}
 
 
 class Faults:
-    """The rules in force, in the order in which they were set. The first that meets a request decides."""
+    """The rules in force, in the order they came; the first that concerns a request, and falls, is used."""
 
     def __init__(self) -> None:
-        self.rules: dict[str, Rule] = {}
+        self._rules: dict[int, Fault] = {}
         self._ids = itertools.count(1)
 
-    def add(self, values: dict[str, Any]) -> str:
-        rule_id = str(next(self._ids))
-        self.rules[rule_id] = Rule.of(values)
-        return rule_id
+    def __bool__(self) -> bool:
+        return bool(self._rules)
 
-    def remove(self, rule_id: str) -> bool:
-        return self.rules.pop(rule_id, None) is not None
+    def add(self, fault: Fault) -> Fault:
+        fault.id = next(self._ids)
+        self._rules[fault.id] = fault
+        return fault
 
-    def meeting(self, service: str, operation: str) -> Rule | None:
-        return next((rule for rule in self.rules.values() if rule.meets(service, operation)), None)
+    def remove(self, fault_id: int | None = None) -> list[Fault]:
+        """End one rule, or all, and whatever they hold up; the rules as they were."""
+        chosen = list(self._rules) if fault_id is None else [fault_id]
+        removed = [self._rules.pop(number) for number in chosen if number in self._rules]
+        for fault in removed:
+            fault.over.set()
+        return removed
+
+    def all(self) -> list[Fault]:
+        return list(self._rules.values())
+
+    def pick(self, service: str, operation: str, text: bytes) -> Fault | None:
+        """The rule for this request, which counts as a hit."""
+        for fault in self._rules.values():
+            if fault.concerns(service, operation, text) and fault.dice.random() < fault.probability:
+                fault.hits += 1
+                return fault
+        return None

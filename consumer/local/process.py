@@ -1,4 +1,4 @@
-"""The local AWS as a process of its own, for the demo and the tests."""
+"""A local AWS as a child process, for the demo and for tests."""
 
 from __future__ import annotations
 
@@ -9,99 +9,138 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from pipeline.errors import PenstockError
 
-_ROOT = Path(__file__).resolve().parents[2]
-READY_S = 30
+READY_S = 30.0
+LEAVE_S = 5.0
+REGION = "us-east-1"
+ROOT = Path(__file__).parents[2]
 
 
 class LocalAWS:
-    """A local AWS that lives as long as the ``with`` block, and never longer than this process.
+    """A context manager: a local AWS on a free port of the loopback, gone on exit, and gone if this process dies.
 
-    ``limits``: whether its shards have AWS's limits of records and bytes a second.
-
-    :raises PenstockError: it did not start; the text holds what it said.
+    It has a process group of its own, so Ctrl-C in a terminal does not reach it; it ends when its standard input does.
     """
 
-    def __init__(self, limits: bool = True) -> None:
-        path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+    def __init__(self, *, limits: bool = True, port: int = 0) -> None:
+        self._arguments = ["--port", str(port), "--limits", "on" if limits else "off", "--until-stdin-closes"]
+        self._process: subprocess.Popen[bytes] | None = None
+        self.endpoint = ""
+
+    def __enter__(self) -> LocalAWS:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "consumer.local", "--limits", "on" if limits else "off"],
+            [sys.executable, "-m", "consumer.local", *self._arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
             start_new_session=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
         )
+        try:
+            self.endpoint = self._ready_line()["endpoint"]
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _ready_line(self) -> dict[str, Any]:
+        """The line that the server prints when it answers. Its end of output is the end of waiting."""
+        assert self._process is not None
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise PenstockError(f"the local AWS did not start: exit code {self._process.wait()}")
-        said = json.loads(line)
-        self.endpoint: str = said["endpoint"]
-        self.region: str = said["region"]
-        self.pid: int = said["pid"]
-        self.client = cache(self._client)
+            raise PenstockError(f"The local AWS did not start: exit code {self._process.wait(READY_S)}.")
+        made: dict[str, Any] = json.loads(line)
+        return made
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def stop(self) -> None:
+        """End it and wait for it. Nothing of it is left."""
+        process = self._process
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(LEAVE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
+
+    # -- for its clients
 
     @property
     def env(self) -> dict[str, str]:
-        """What a process needs in its environment for every AWS call to come here."""
+        """What a process must have in its environment for its AWS clients to come here."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": "local",
             "AWS_SECRET_ACCESS_KEY": "local",
-            "AWS_REGION": self.region,
-            "AWS_DEFAULT_REGION": self.region,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
-    def _client(self, service: str) -> Any:
-        """A boto3 client of this AWS, whatever the environment says; made once per service."""
+    def client(self, service: str, **options: Any) -> Any:
+        """A boto3 client that comes here, whatever this process's own environment says."""
         import boto3
 
-        return boto3.client(  # type: ignore[call-overload]
-            service,
+        return boto3.client(
+            service,  # type: ignore[call-overload]  # any service at all
             endpoint_url=self.endpoint,
-            region_name=self.region,
+            region_name=REGION,
             aws_access_key_id="local",
-            aws_secret_access_key="local",  # noqa: S106  # nobody checks it
+            aws_secret_access_key="local",  # noqa: S106  # it opens nothing
+            **options,
         )
 
+    # -- faults
+
     @contextlib.contextmanager
-    def faults(self, **rule: Any) -> Iterator[str]:
-        """Have requests fail as ``rule`` says (see :class:`consumer.local.faults.Rule`) within the ``with`` block."""
-        rule_id = self._admin("POST", "", rule)["id"]
+    def faults(self, **rule: Any) -> Iterator[dict[str, Any]]:
+        """A fault while the block runs; see :class:`consumer.local.faults.Fault` for what a rule may say.
+
+        Yields the rule; on exit it is updated with ``hits``, and what it stalled goes on.
+        """
+        fault = self.add_fault(**rule)
         try:
-            yield rule_id
+            yield fault
         finally:
-            self._admin("DELETE", f"/{rule_id}")
+            for ended in self._faults("DELETE", f"/{fault['id']}"):
+                fault.update(ended)
 
-    def _admin(self, method: str, path: str, body: Any = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.endpoint}/_penstock/faults{path}", data, method=method)  # noqa: S310
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  # our own endpoint
-            return json.load(answer)
+    def add_fault(self, **rule: Any) -> dict[str, Any]:
+        made: dict[str, Any] = self._faults("POST", "", rule)
+        return made
 
-    def close(self) -> None:
-        """End it, which takes well under a second. Safe to call again."""
-        self._process.terminate()
+    def list_faults(self) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = self._faults("GET", "")
+        return listed
+
+    def clear_faults(self) -> None:
+        self._faults("DELETE", "")
+
+    def _faults(self, method: str, path: str, rule: dict[str, Any] | None = None) -> Any:
+        request = urllib.request.Request(  # noqa: S310  # our own endpoint
+            f"{self.endpoint}/_penstock/faults{path}", method=method, data=json.dumps(rule).encode() if rule else None
+        )
         try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+            with urllib.request.urlopen(request, timeout=READY_S) as answer:  # noqa: S310
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise ValueError(json.load(error)["message"]) from None

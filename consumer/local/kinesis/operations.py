@@ -1,0 +1,56 @@
+"""The one way in: :func:`perform`, and which operation is performed by what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from consumer.local.kinesis import consumers, reads, reshards, shapes, streams, tags, writes
+from consumer.local.kinesis.engine import Engine
+from consumer.local.kinesis.errors import KinesisError
+
+Handler = Callable[[Engine, dict[str, Any], int], dict[str, Any] | None]
+
+HANDLERS: dict[str, Handler] = {
+    "AddTagsToStream": tags.add_tags_to_stream,
+    "CreateStream": streams.create_stream,
+    "DecreaseStreamRetentionPeriod": streams.decrease_retention,
+    "DeleteStream": streams.delete_stream,
+    "DeregisterStreamConsumer": consumers.deregister,
+    "DescribeLimits": streams.describe_limits,
+    "DescribeStream": streams.describe_stream,
+    "DescribeStreamConsumer": consumers.describe,
+    "DescribeStreamSummary": streams.describe_stream_summary,
+    "DisableEnhancedMonitoring": streams.disable_monitoring,
+    "EnableEnhancedMonitoring": streams.enable_monitoring,
+    "GetRecords": reads.get_records,
+    "GetShardIterator": reads.get_shard_iterator,
+    "IncreaseStreamRetentionPeriod": streams.increase_retention,
+    "ListShards": reads.list_shards,
+    "ListStreamConsumers": consumers.list_all,
+    "ListStreams": streams.list_streams,
+    "ListTagsForResource": tags.list_tags_for_resource,
+    "ListTagsForStream": tags.list_tags_for_stream,
+    "MergeShards": reshards.merge_shards,
+    "PutRecord": writes.put_record,
+    "PutRecords": writes.put_records,
+    "RegisterStreamConsumer": consumers.register,
+    "RemoveTagsFromStream": tags.remove_tags_from_stream,
+    "SplitShard": reshards.split_shard,
+    "TagResource": tags.tag_resource,
+    "UntagResource": tags.untag_resource,
+    "UpdateMaxRecordSize": streams.update_max_record_size,
+    "UpdateShardCount": reshards.update_shard_count,
+    "UpdateStreamMode": streams.update_stream_mode,
+}
+
+
+def perform(engine: Engine, operation: str, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
+    """Perform one operation at ``now_ms``; its answer. Every error that AWS would answer is a :class:`KinesisError`."""
+    handler = HANDLERS.get(operation)
+    if handler is None:
+        raise KinesisError("UnknownOperationException", f"The local Kinesis has no operation {operation}.")
+    shapes.check(operation, request)
+    for stream in list(engine.streams.values()):
+        stream.settle(now_ms)
+    return handler(engine, request, now_ms) or {}

@@ -1,0 +1,181 @@
+"""One stream: its shards, its status, and what changes it."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from consumer.local.kinesis.errors import in_use, not_found
+from consumer.local.kinesis.hash_ranges import HashRange, Merge, Split, uniform
+from consumer.local.kinesis.shard import Shard
+
+HOUR_MS = 3_600_000
+ON_DEMAND_SHARDS = 4
+"""With how many shards AWS starts an on-demand stream."""
+
+
+class Timestamp:
+    """A time in an answer. How it is written depends on the encoding, so that is left to the wire."""
+
+    __slots__ = ("ms",)
+
+    def __init__(self, ms: int) -> None:
+        self.ms = ms
+
+
+@dataclass(slots=True)
+class Consumer:
+    """A registered consumer: CREATING until ``ready_ms``, DELETING from ``leaving_ms`` until ``gone_ms``."""
+
+    name: str
+    arn: str
+    created_ms: int
+    ready_ms: int
+    gone_ms: int | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def status(self, now_ms: int) -> str:
+        if self.gone_ms is not None:
+            return "DELETING"
+        return "ACTIVE" if now_ms >= self.ready_ms else "CREATING"
+
+    def to_dict(self, now_ms: int) -> dict[str, Any]:
+        return {
+            "ConsumerName": self.name,
+            "ConsumerARN": self.arn,
+            "ConsumerStatus": self.status(now_ms),
+            "ConsumerCreationTimestamp": Timestamp(self.created_ms),
+        }
+
+
+class Change(NamedTuple):
+    """What is under way: the status meanwhile, and what happens when it is done."""
+
+    status: str
+    due_ms: int
+    apply: Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose stream it is; for ARNs and for texts."""
+
+    account: str
+    region: str
+
+
+class Stream:
+    """Shards by id in the order they were made. ``settle`` must be called with the time before anything else is."""
+
+    def __init__(self, owner: Owner, name: str, shard_count: int, now_ms: int) -> None:
+        self.owner = owner
+        self.name = name
+        self.arn = f"arn:aws:kinesis:{owner.region}:{owner.account}:stream/{name}"
+        self.created_ms = now_ms
+        self.mode = "PROVISIONED"
+        self.retention_hours = 24
+        self.max_record_kib = 1024
+        self.tags: dict[str, str] = {}
+        self.monitoring: set[str] = set()
+        self.consumers: dict[str, Consumer] = {}
+        self.shards: dict[str, Shard] = {}
+        self.recounts_ms: list[int] = []
+        self._change: Change | None = None
+        self._made = 0
+        self._open: list[Shard] = []
+        self._starts: list[int] = []
+        for keys in uniform(shard_count):
+            self._add(keys, now_ms, ())
+        self._index()
+
+    # -- status
+
+    @property
+    def status(self) -> str:
+        return self._change.status if self._change else "ACTIVE"
+
+    @property
+    def place(self) -> str:
+        """How error texts name it."""
+        return f"stream {self.name} under account {self.owner.account}"
+
+    def begin(self, change: Change) -> None:
+        self._change = change
+
+    def settle(self, now_ms: int) -> None:
+        """Apply what was due by now, at the time it was due, and forget what retention or deletion took."""
+        if self._change and self._change.due_ms <= now_ms:
+            change, self._change = self._change, None
+            change.apply(change.due_ms)
+        gone = [name for name, one in self.consumers.items() if one.gone_ms is not None and one.gone_ms <= now_ms]
+        for name in gone:
+            del self.consumers[name]
+
+    def require_active(self) -> None:
+        if self.status != "ACTIVE":
+            raise in_use(f"Stream {self.name} under account {self.owner.account} not ACTIVE, instead in state "
+                         f"{self.status}")
+
+    def require_made(self) -> None:
+        """For what works on any stream whose shards exist."""
+        if self.status == "CREATING":
+            raise not_found(f"Stream {self.name} under account {self.owner.account} not found.")
+
+    # -- retention
+
+    def horizon_ms(self, now_ms: int) -> int:
+        """The trim horizon: nothing older can be read."""
+        return max(now_ms - self.retention_hours * HOUR_MS, self.created_ms)
+
+    def trim(self, now_ms: int) -> None:
+        """Drop records older than the horizon, and shards that were closed before it."""
+        horizon_ms = self.horizon_ms(now_ms)
+        for shard in list(self.shards.values()):
+            shard.trim(horizon_ms)
+            if shard.closed_ms is not None and shard.closed_ms < horizon_ms:
+                del self.shards[shard.shard_id]
+
+    # -- shards
+
+    def open_shards(self) -> list[Shard]:
+        """Sorted by hash range; together they are the whole space, always."""
+        return self._open
+
+    def route(self, hash_key: int) -> Shard:
+        return self._open[bisect_right(self._starts, hash_key) - 1]
+
+    def take_steps(self, steps: Sequence[Split | Merge], now_ms: int) -> None:
+        """Split and merge open shards, which the steps name by their ranges."""
+        by_keys = {shard.keys: shard for shard in self._open}
+        for step in steps:
+            if isinstance(step, Split):
+                made = self._split(by_keys.pop(step.shard), step.at, now_ms)
+            else:
+                made = [self._merge(by_keys.pop(step.lower), by_keys.pop(step.upper), now_ms)]
+            by_keys.update((shard.keys, shard) for shard in made)
+        self._index()
+
+    def _split(self, shard: Shard, at: int, now_ms: int) -> list[Shard]:
+        shard.close(now_ms)
+        shard.children = [self._add(keys, now_ms, (shard,)) for keys in shard.keys.split(at)]
+        return shard.children
+
+    def _merge(self, lower: Shard, upper: Shard, now_ms: int) -> Shard:
+        child = self._add(lower.keys.merge(upper.keys), now_ms, (lower, upper))
+        for parent in (lower, upper):
+            parent.close(now_ms)
+            parent.children = [child]
+        return child
+
+    def _add(self, keys: HashRange, now_ms: int, parents: tuple[Shard, ...]) -> Shard:
+        epoch_s = max([now_ms // 1000, *(parent.epoch_s + 1 for parent in parents)])
+        shard = Shard(self._made, keys, epoch_s, now_ms, tuple(parent.shard_id for parent in parents))
+        self._made += 1
+        self.shards[shard.shard_id] = shard
+        return shard
+
+    def _index(self) -> None:
+        self._open = sorted((shard for shard in self.shards.values() if shard.is_open), key=lambda shard: shard.keys)
+        self._starts = [shard.keys.start for shard in self._open]

@@ -1,0 +1,50 @@
+"""Tags of streams and of consumers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from consumer.local.kinesis.consumers import find_consumer
+from consumer.local.kinesis.engine import Engine
+from consumer.local.kinesis.limits import TAGS_PER_STREAM
+from consumer.local.kinesis.tag_rules import require_tags
+
+
+def add_tags_to_stream(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
+    stream = engine.find(request)
+    stream.tags = require_tags(stream.tags, request["Tags"], stream.place)
+
+
+def remove_tags_from_stream(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
+    tags = engine.find(request).tags
+    for key in request["TagKeys"]:
+        tags.pop(key, None)
+
+
+def list_tags_for_stream(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
+    tags = engine.find(request).tags
+    page = request.get("Limit", TAGS_PER_STREAM)
+    keys = sorted(key for key in tags if key > request.get("ExclusiveStartTagKey", ""))
+    return {"Tags": [{"Key": key, "Value": tags[key]} for key in keys[:page]], "HasMoreTags": len(keys) > page}
+
+
+def tag_resource(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
+    tags = _tags(engine, request["ResourceARN"])
+    tags.update(require_tags(tags, request["Tags"], request["ResourceARN"]))
+
+
+def untag_resource(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
+    tags = _tags(engine, request["ResourceARN"])
+    for key in request["TagKeys"]:
+        tags.pop(key, None)
+
+
+def list_tags_for_resource(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
+    tags = _tags(engine, request["ResourceARN"])
+    return {"Tags": [{"Key": key, "Value": tags[key]} for key in sorted(tags)]}
+
+
+def _tags(engine: Engine, arn: str) -> dict[str, str]:
+    if "/consumer/" in arn:
+        return find_consumer(engine, {"ConsumerARN": arn})[1].tags
+    return engine.find({"StreamARN": arn}).tags

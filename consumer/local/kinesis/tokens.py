@@ -1,0 +1,80 @@
+"""Shard iterators and next tokens: opaque to clients, and everything the engine needs to go on."""
+
+from __future__ import annotations
+
+import binascii
+import zlib
+from base64 import b64decode, b64encode
+from typing import Any, NamedTuple
+
+import orjson
+
+from consumer.local.kinesis.errors import KinesisError, invalid
+
+LIFETIME_MS = 300_000
+"""Iterators and next tokens live five minutes (API reference of GetShardIterator and ListShards)."""
+
+
+def seal(content: list[Any]) -> str:
+    raw = orjson.dumps(content)
+    return b64encode(zlib.crc32(raw).to_bytes(4) + raw).decode()
+
+
+def unseal(token: str) -> list[Any]:
+    """What :func:`seal` was given; ``ValueError`` for anything that it did not make."""
+    try:
+        sealed = b64decode(token, validate=True)
+    except binascii.Error as error:
+        raise ValueError(str(error)) from None
+    if int.from_bytes(sealed[:4]) != zlib.crc32(sealed[4:]):
+        raise ValueError("altered token")
+    content: list[Any] = orjson.loads(sealed[4:])
+    return content
+
+
+class Iterator(NamedTuple):
+    """A place in a shard of one life of a stream."""
+
+    stream: str
+    stream_created_ms: int
+    shard_id: str
+    position: int
+    issued_ms: int
+
+    def __str__(self) -> str:
+        return seal(["iterator", *self])
+
+    @classmethod
+    def parse(cls, text: str, now_ms: int) -> Iterator:
+        """Read an iterator, if it is one and has not expired."""
+        try:
+            kind, *fields = unseal(text)
+            iterator = cls(*fields)
+        except (ValueError, TypeError):
+            raise invalid("Invalid ShardIterator.") from None
+        if kind != "iterator":
+            raise invalid("Invalid ShardIterator.")
+        if now_ms - iterator.issued_ms > LIFETIME_MS:
+            raise KinesisError(
+                "ExpiredIteratorException",
+                f"Iterator expired. The iterator was created at time {iterator.issued_ms} while right now it is "
+                f"{now_ms}, which is further in the future than the tolerated delay of {LIFETIME_MS} milliseconds.",
+            )
+        return iterator
+
+
+def next_token(kind: str, now_ms: int, *content: Any) -> str:
+    return seal([kind, now_ms, *content])
+
+
+def parse_next_token(kind: str, text: str, now_ms: int) -> list[Any]:
+    """The content of a next token of this kind, if it has not expired."""
+    try:
+        found, issued_ms, *content = unseal(text)
+    except (ValueError, TypeError):
+        raise invalid("NextToken is invalid.") from None
+    if found != kind:
+        raise invalid("NextToken is invalid.")
+    if now_ms - issued_ms > LIFETIME_MS:
+        raise KinesisError("ExpiredNextTokenException", "NextToken has expired.")
+    return content

@@ -1,0 +1,131 @@
+"""An HTTP request as the local AWS sees it: whole, and sorted by service and operation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+KINESIS_TARGET = "Kinesis_20131202."
+DEFAULT_REGION = "us-east-1"
+_SCOPE = re.compile(r"Credential=[^/]*/\d*/([^/]*)/([^/]*)/aws4_request")
+_S3_OBJECT = {
+    "PUT": "PutObject",
+    "GET": "GetObject",
+    "HEAD": "HeadObject",
+    "DELETE": "DeleteObject",
+    "POST": "PostObject",
+}
+_S3_BUCKET = {
+    "PUT": "CreateBucket",
+    "GET": "ListObjects",
+    "HEAD": "HeadBucket",
+    "DELETE": "DeleteBucket",
+    "POST": "DeleteObjects",
+}
+
+
+@dataclass(slots=True)
+class Request:
+    """``headers`` have lower-case names; ``writer`` is the connection's transport, so that it can be reset."""
+
+    method: str
+    path: str
+    raw_path: bytes
+    query: bytes
+    headers: dict[str, str]
+    header_list: list[tuple[bytes, bytes]]
+    body: bytes
+    http_version: str
+    transport: Any
+
+    @property
+    def region(self) -> str:
+        return self._scope()[0]
+
+    @property
+    def service(self) -> str:
+        """As credentials name it: ``kinesis``, ``dynamodb``, ``monitoring`` … Unsigned requests are S3's."""
+        if self.headers.get("x-amz-target", "").startswith(KINESIS_TARGET):
+            return "kinesis"
+        return self._scope()[1]
+
+    def _scope(self) -> tuple[str, str]:
+        found = _SCOPE.search(self.headers.get("authorization", "")) or _SCOPE.search(self._presigned())
+        return (found[1], found[2]) if found else (DEFAULT_REGION, "s3")
+
+    def _presigned(self) -> str:
+        credential = parse_qs(self.query.decode("latin-1")).get("X-Amz-Credential", [""])[0]
+        return f"Credential={credential}"
+
+    @property
+    def operation(self) -> str:
+        target = self.headers.get("x-amz-target")
+        if target:
+            return target.rpartition(".")[2]
+        if self.service == "s3":
+            return self._s3_operation()
+        if "/operation/" in self.path:
+            return self.path.rpartition("/")[2]
+        form = self.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+        return parse_qs(self.body.decode("utf-8", "replace")).get("Action", [""])[0] if form else ""
+
+    def _s3_operation(self) -> str:
+        bucket, _, key = self.path.strip("/").partition("/")
+        options = parse_qs(self.query.decode("latin-1"), keep_blank_values=True)
+        if not bucket:
+            return "ListBuckets"
+        if not key:
+            return "ListObjectsV2" if options.get("list-type") == ["2"] else _S3_BUCKET.get(self.method, "")
+        if "uploads" in options:
+            return "CreateMultipartUpload"
+        if "uploadId" in options:
+            return {"PUT": "UploadPart", "POST": "CompleteMultipartUpload", "DELETE": "AbortMultipartUpload"}.get(
+                self.method, "ListParts"
+            )
+        if self.method == "PUT" and "x-amz-copy-source" in self.headers:
+            return "CopyObject"
+        return _S3_OBJECT.get(self.method, "")
+
+
+@dataclass(slots=True)
+class Response:
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+    async def send(self, send: Send) -> None:
+        headers = [pair for pair in self.headers if pair[0].lower() not in (b"transfer-encoding", b"connection")]
+        if not any(name.lower() == b"content-length" for name, _ in headers):
+            headers.append((b"content-length", b"%d" % len(self.body)))
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+async def read(scope: Any, receive: Receive) -> Request | None:
+    """The whole request; None if the client left before it had sent it."""
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            break
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    return Request(
+        method=scope["method"],
+        path=scope["path"],
+        raw_path=scope["raw_path"],
+        query=scope["query_string"],
+        headers=headers,
+        header_list=list(scope["headers"]),
+        body=b"".join(parts),
+        http_version=scope["http_version"],
+        transport=scope["state"]["transport"],
+    )

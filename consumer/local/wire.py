@@ -1,0 +1,118 @@
+"""How Kinesis's requests and answers are written: JSON (boto3, the AWS CLI) and CBOR (the Java SDK, so KCL)."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import cbor2
+import orjson
+import pybase64
+
+from consumer.local.kinesis.errors import malformed
+from consumer.local.kinesis.stream import Timestamp
+
+TIMES = ("StreamCreationTimestamp", "Timestamp")
+EPOCH_TAG = 1
+MILLIS_FROM = 10_000_000_000
+"""A CBOR time above this is in milliseconds: as seconds it would be past the year 2286."""
+
+
+class Codec(Protocol):
+    """One encoding: bytes to requests with blobs as ``bytes`` and times in epoch ms, and answers to bytes."""
+
+    content_type: bytes
+
+    def decode(self, operation: str, body: bytes) -> dict[str, Any]: ...
+
+    def encode(self, answer: dict[str, Any]) -> bytes: ...
+
+
+class Json:
+    """``application/x-amz-json-1.1``: blobs are base64, times are seconds with a fraction."""
+
+    content_type = b"application/x-amz-json-1.1"
+
+    def decode(self, operation: str, body: bytes) -> dict[str, Any]:
+        try:
+            request = orjson.loads(body or b"{}")
+        except orjson.JSONDecodeError as error:
+            raise malformed(f"The body is not JSON: {error}") from None
+        request = _of_times(request, lambda seconds: round(seconds * 1000))
+        if operation == "PutRecord":
+            _unpack(request)
+        elif operation == "PutRecords" and isinstance(request.get("Records"), list):
+            for record in request["Records"]:
+                _unpack(record)
+        return request
+
+    def encode(self, answer: dict[str, Any]) -> bytes:
+        return orjson.dumps(answer, default=_plain)
+
+
+class Cbor:
+    """``application/x-amz-cbor-1.1``: blobs are bytes, times are tag 1 with *milliseconds*, as AWS's own SDKs have it."""
+
+    content_type = b"application/x-amz-cbor-1.1"
+
+    def decode(self, operation: str, body: bytes) -> dict[str, Any]:
+        try:
+            request = cbor2.loads(body or b"\xa0", semantic_decoders={EPOCH_TAG: _untagged})
+        except (cbor2.CBORDecodeError, ValueError) as error:
+            raise malformed(f"The body is not CBOR: {error}") from None
+        return _of_times(request, lambda time: round(time if time > MILLIS_FROM else time * 1000))
+
+    def encode(self, answer: dict[str, Any]) -> bytes:
+        return cbor2.dumps(answer, default=_tagged)
+
+
+JSON = Json()
+CBOR = Cbor()
+
+
+def codec_for(content_type: bytes) -> Codec:
+    return CBOR if b"cbor" in content_type else JSON
+
+
+def _of_times(request: Any, to_ms: Any) -> dict[str, Any]:
+    if not isinstance(request, dict):
+        raise malformed("The body must be a structure.")
+    for holder in (request, request.get("ShardFilter")):
+        if isinstance(holder, dict):
+            for name in TIMES:
+                time = holder.get(name)
+                if isinstance(time, int | float):
+                    holder[name] = to_ms(time)
+                elif time is not None:
+                    raise malformed(f"{name} must be a number.")
+    return request
+
+
+def _unpack(record: Any) -> None:
+    if not isinstance(record, dict):
+        raise malformed("A record must be a structure.")
+    data = record.get("Data")
+    if data is None:
+        return
+    try:
+        record["Data"] = pybase64.b64decode(data, validate=True)
+    except (ValueError, TypeError):
+        raise malformed("Data must be a string in base64.") from None
+
+
+def _untagged(time: Any, immutable: bool) -> Any:
+    """cbor2 would make a datetime of it, for which milliseconds are too many."""
+    return time
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return pybase64.b64encode_as_string(value)
+    if isinstance(value, Timestamp):
+        return value.ms / 1000
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def _tagged(encoder: Any, value: Any) -> None:
+    if not isinstance(value, Timestamp):
+        raise TypeError(f"{type(value).__name__} cannot be written as CBOR")
+    encoder.encode_semantic(EPOCH_TAG, value.ms)
