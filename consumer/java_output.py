@@ -8,18 +8,25 @@ MARK = "KCL|"
 """Begins every record; what does not begin with it continues the record before."""
 
 KINESIS = "software.amazon.kinesis"
-QUIET = (
-    "multilang.MessageWriter",
-    "multilang.LineReaderTask",
-    "multilang.MultiLangProtocol",
-    "multilang.config",
-    "coordinator.assignment",
-    "coordinator.DiagnosticEventLogger",
-    "leader",
-    "leases.dynamodb.DynamoDBLeaseDiscoverer",
-    "leases.dynamodb.DynamoDBLeaseRefresher",
-)
-"""These say several things at INFO for each call of each shard, or every second or two: only with DEBUG."""
+QUIET = {
+    "multilang.MessageWriter": "WARN",
+    "multilang.LineReaderTask": "WARN",
+    "multilang.MultiLangProtocol": "WARN",
+    "multilang.config": "WARN",
+    "coordinator.assignment": "WARN",
+    "coordinator.migration": "WARN",
+    "coordinator.DynamicMigrationComponentsInitializer": "WARN",
+    "coordinator.MigrationAdaptiveLeaseAssignmentModeProvider": "WARN",
+    "coordinator.DiagnosticEventLogger": "WARN",
+    "leader": "WARN",
+    "leases.dynamodb.DynamoDBLeaseDiscoverer": "WARN",
+    "leases.dynamodb.DynamoDBLeaseRefresher": "WARN",
+    "lifecycle.ProcessTask": "ERROR",
+}
+"""What these say below that, they say at each call of each shard, or every second or two: only with DEBUG.
+
+``ProcessTask`` warns at every call of a shard younger than KCL's cache of shards, up to 30 seconds after a reshard.
+"""
 
 LEVELS = {
     "ERROR": logging.ERROR,
@@ -33,7 +40,7 @@ LEVELS = {
 def logback(level: str) -> str:
     """The configuration that makes KCL write what :class:`KclLog` reads. ``level`` is a name of Python's."""
     java = {"WARNING": "WARN", "CRITICAL": "ERROR"}.get(level, level)
-    quiet = {f"{KINESIS}.{name}": "INFO" if java == "DEBUG" else "WARN" for name in QUIET}
+    quiet = {f"{KINESIS}.{name}": "INFO" if java == "DEBUG" else floor for name, floor in QUIET.items()}
     levels = quiet | dict.fromkeys(("software.amazon.awssdk", "io.netty"), "WARN")
     loggers = "".join(f'  <logger name="{name}" level="{level}"/>\n' for name, level in levels.items())
     return f"""<configuration>

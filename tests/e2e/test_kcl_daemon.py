@@ -1,0 +1,146 @@
+"""KCL, its JVM and the bridges without a model: a start, a clean leave, and a second start that goes on from there."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from consumer import leases
+from consumer.config import KclSettings, StreamSettings
+from consumer.daemon import Daemon
+from consumer.local.process import LocalAWS
+from consumer.properties import Place
+from consumer.protocol import (
+    CheckpointAnswer,
+    Initialize,
+    ProcessRecords,
+    ShutdownRequested,
+    decode,
+    encode_checkpoint,
+    encode_status,
+)
+from pipeline.record import Position
+
+STREAM = StreamSettings(name="kcl-daemon", application="kcl-daemon")
+SHARDS, RECORDS, DEADLINE_S = 2, 40, 60.0
+
+
+@dataclasses.dataclass
+class Host:
+    """Answers every message at once and checkpoints whatever it got."""
+
+    began: dict[str, Position | None] = dataclasses.field(default_factory=dict)
+    data: list[bytes] = dataclasses.field(default_factory=list)
+    checkpoints: list[CheckpointAnswer] = dataclasses.field(default_factory=list)
+    drained: set[str] = dataclasses.field(default_factory=set)
+    changed: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+
+    async def session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        shard_id = ""
+        try:
+            while line := await reader.readline():
+                message = decode(line, shard_id)
+                match message:
+                    case Initialize():
+                        shard_id = message.shard_id
+                        self.began[shard_id] = message.checkpoint
+                    case ProcessRecords() if message.records:
+                        last = message.records[-1].position
+                        writer.write(encode_checkpoint(last))
+                        self.checkpoints.append(decode(await reader.readline(), shard_id))  # type: ignore[arg-type]
+                        self.data += [record.data for record in message.records]
+                    case ShutdownRequested():
+                        self.drained.add(shard_id)
+                name = type(message).__name__
+                writer.write(encode_status(name[0].lower() + name[1:]))
+                self.changed.set()
+        except ConnectionError:
+            return  # killed: the JVM closes nothing
+        finally:
+            writer.close()
+
+    async def everything(self, daemon: Daemon) -> None:
+        """Return when all records that were put are here."""
+        async with asyncio.timeout(DEADLINE_S):
+            while len(self.data) < RECORDS:
+                assert daemon.running
+                self.changed.clear()
+                await self.changed.wait()
+
+    async def leave(self, daemon: Daemon) -> None:
+        """Drain every shard, then end the JVM."""
+        daemon.terminate()
+        async with asyncio.timeout(DEADLINE_S):
+            while self.drained != set(self.began):
+                self.changed.clear()
+                await self.changed.wait()
+        daemon.kill()
+        await daemon.wait()
+
+
+@asynccontextmanager
+async def worker(aws: LocalAWS, worker_id: str) -> AsyncIterator[tuple[Daemon, Host]]:
+    host = Host()
+    place = Place(aws.region, *[aws.endpoint] * 3)
+    daemon = Daemon(KclSettings(), STREAM, worker_id, place)
+    server = await asyncio.start_unix_server(host.session, daemon.socket_path, limit=64 << 20)
+    try:
+        await daemon.start()
+        yield daemon, host
+    finally:
+        await daemon.close()
+        server.close()
+        await server.wait_closed()
+
+
+def put(aws: LocalAWS, start: int) -> set[bytes]:
+    data = {f"record {number}".encode() for number in range(start, start + RECORDS)}
+    entries = [{"Data": item, "PartitionKey": item.decode()} for item in data]
+    aws.client("kinesis").put_records(StreamName=STREAM.name, Records=entries)
+    return data
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAWS]:
+    with LocalAWS() as local:
+        for name, value in local.env.items():
+            monkeypatch.setenv(name, value)
+        kinesis = local.client("kinesis")
+        kinesis.create_stream(StreamName=STREAM.name, ShardCount=SHARDS)
+        kinesis.get_waiter("stream_exists").wait(StreamName=STREAM.name, WaiterConfig={"Delay": 1})
+        yield local
+
+
+async def life(aws: LocalAWS, worker_id: str) -> tuple[Host, float]:
+    """Read everything, leave, free the leases; the seconds that it took to have everything."""
+    began = time.monotonic()
+    async with worker(aws, worker_id) as (daemon, host):
+        await host.everything(daemon)
+        seconds = time.monotonic() - began
+        await host.leave(daemon)
+    await asyncio.to_thread(leases.release, aws.client("dynamodb"), STREAM.application, worker_id)
+    return host, seconds
+
+
+def test_a_worker_starts_leaves_and_another_goes_on_where_it_stopped(aws: LocalAWS) -> None:
+    dynamodb, kinesis = aws.client("dynamodb"), aws.client("kinesis")
+    assert leases.seed(dynamodb, kinesis, STREAM.application, STREAM.name, STREAM.start) == SHARDS
+    before = put(aws, 0)
+    host, seconds = asyncio.run(life(aws, "first"))
+    assert (set(host.data), len(host.data)) == (before, RECORDS)
+    assert set(host.began.values()) == {None}
+    assert [answer.error for answer in host.checkpoints] == [None] * len(host.checkpoints)
+    assert seconds < 20
+
+    left = leases.read(dynamodb, STREAM.application)
+    assert {lease.owner for lease in left} == {""}
+    after = put(aws, RECORDS)
+    host, seconds = asyncio.run(life(aws, "second"))
+    assert (set(host.data), len(host.data)) == (after, RECORDS)
+    assert host.began == {lease.shard_id: lease.checkpoint for lease in left}
+    assert seconds < 20
