@@ -126,6 +126,7 @@ class Driver:
         if self._abandoned:
             return
         self._chain.written(end)
+        log.info("%s: %d records, the list reaches %s", file.key, len(file.records), end)
         self._on_durable(end)
         self._progress.set()
 
