@@ -1,0 +1,198 @@
+"""How replicas start and end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline import pool
+from pipeline.errors import Fatal, ModelError
+from pipeline.host import HostSettings, ModelHost, ModelSpec
+from tests.hosting import DEADLINE_S, ROOT, batch, expect_all_but, hosted, judged, record, settings, value
+
+
+def started(given: HostSettings) -> ModelSpec:
+    async def main() -> ModelSpec:
+        host = ModelHost(given)
+        try:
+            return await host.start()
+        finally:
+            await host.stop()
+
+    return asyncio.run(main())
+
+
+def gone(pid: int) -> bool:
+    """Ended; perhaps not yet reaped by whoever has to."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def wait_until_gone(pids: list[int], deadline_s: float = 10) -> None:
+    end = time.monotonic() + deadline_s
+    while not all(gone(pid) for pid in pids):
+        assert time.monotonic() < end, f"still there: {pids}"
+        time.sleep(0.01)
+
+
+def test_the_specification_tells_what_the_model_is() -> None:
+    spec = started(settings("Measured", carry={"user": "string"}))
+    assert spec.row_schema.names == ["user", "n", "x"]
+    assert (spec.measures, spec.pads) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        ("Missing", "module tests.models has no Missing"),
+        ("Toy.missing", "module tests.models has no Toy.missing"),
+        ("ANSWERS", "it is a dict, not a class"),
+        ("NoPredict", "it has no predict(items)"),
+        ("NoSchema", "it needs an output_schema"),
+        ("NoWeights", "weights.safetensors: cannot be read"),
+        ("FailsToLoad", "load failed: RuntimeError: no such device"),
+        ("FailsItsExample", "its own example failed: not to my taste"),
+    ],
+)
+def test_a_model_that_cannot_be_used_is_told_in_one_line(model: str, text: str) -> None:
+    with pytest.raises(ModelError, match=re.escape(text)) as raised:
+        started(settings(model))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("factory", "text"),
+    [
+        ("tests.nowhere:Toy", "there is no module tests.nowhere; it is looked for beside the configuration"),
+        ("broken:Model", "importing it failed: ZeroDivisionError: division by zero"),
+        ("lacking:Model", "there is no module nowhere_at_all"),
+        ("leaving:Model", "importing it failed: SystemExit: 4"),
+    ],
+)
+def test_a_factory_that_does_not_import_is_told_in_one_line(factory: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    (tmp_path / "lacking.py").write_text("import nowhere_at_all\n")
+    (tmp_path / "leaving.py").write_text("import sys\nsys.exit(4)\n")
+    with pytest.raises(ModelError, match=re.escape(text) + "$"):
+        started(HostSettings(factory=factory, version="1", replicas=1, threads=1, search_path=(str(tmp_path),)))
+
+
+def test_a_carried_field_may_not_clash_with_an_output_column() -> None:
+    with pytest.raises(ModelError, match=r"model.carry.x: "):
+        started(settings(carry={"x": "string"}))
+
+
+def test_a_replica_that_dies_while_it_loads_is_fatal() -> None:
+    with pytest.raises(Fatal, match="replica exited with code 9 while it loaded"):
+        started(settings("DiesLoading"))
+
+
+def test_loading_has_a_deadline() -> None:
+    with pytest.raises(ModelError, match=re.escape("within 0.5 s (model.start_timeout_s)")):
+        started(settings("HangsLoading", start_timeout_s=0.5))
+
+
+def test_a_model_that_loads_no_more_ends_the_host_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "RESTART_DELAYS_S", (0.0, 0.01))
+    records = batch(2, {0: "exit"})
+    with pytest.raises(Fatal, match="replica exited with code 3, and no other starts: the weights are gone"):
+        judged(records, "LoadsOnce", options={"mark": str(tmp_path / "mark")})
+
+
+def test_threads_and_session_are_the_replicas_own() -> None:
+    records = batch(1)
+    judged(records, "Environment", threads=3)
+    assert (value(records[0], "omp"), value(records[0], "threads")) == ("3", 3)
+    assert value(records[0], "session") != os.getsid(0)
+
+
+def test_a_replica_stays_when_the_whole_task_is_told_to_drain() -> None:
+    records = batch(4, {0: "slow"})
+
+    async def body(host: ModelHost) -> None:
+        before = host.pids
+        os.kill(before[0], signal.SIGTERM)
+        os.kill(before[0], signal.SIGINT)
+        await host.judge(records)
+        assert host.pids == before
+
+    hosted(body)
+    expect_all_but(records, set())
+
+
+@pytest.mark.parametrize("action", ["hang", "stop python"])
+def test_stopping_takes_no_second_whatever_the_model_does(action: str) -> None:
+    async def body(host: ModelHost) -> None:
+        judging = asyncio.create_task(host.judge(batch(1, {0: action})))
+        await asyncio.sleep(0)
+        pids, began = host.pids, time.monotonic()
+        await host.stop()
+        assert time.monotonic() - began < 1
+        assert all(gone(pid) for pid in pids)
+        judging.cancel()
+        await asyncio.gather(judging, return_exceptions=True)
+
+    hosted(body)
+
+
+def test_a_start_that_is_given_up_leaves_nothing_behind() -> None:
+    async def main() -> None:
+        host = ModelHost(settings("HangsLoading", replicas=2))
+        starting = asyncio.create_task(host.start())
+        while len(children := psutil.Process().children()) < 2:
+            await asyncio.sleep(0.01)
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await host.stop()
+        assert all(gone(child.pid) for child in children)
+
+    asyncio.run(asyncio.wait_for(main(), DEADLINE_S))
+
+
+def test_what_a_model_started_goes_with_it(tmp_path: Path) -> None:
+    mark = tmp_path / "child"
+    judged([record(0)], "StartsChildren", options={"child": str(mark)})
+    wait_until_gone([int(mark.read_text())])
+
+
+HOST = """
+import asyncio, sys
+from tests.hosting import batch, settings
+from pipeline.host import ModelHost
+
+async def main():
+    host = ModelHost(settings(replicas=2))
+    await host.start()
+    judging = asyncio.ensure_future(host.judge(batch(1, {0: sys.argv[1]})))
+    await asyncio.sleep(0)
+    print(*host.pids, flush=True)
+    await judging
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("action", ["hang", "stop python"])
+def test_replicas_go_when_the_host_is_killed(action: str) -> None:
+    host = subprocess.Popen([sys.executable, "-c", HOST, action], stdout=subprocess.PIPE, cwd=ROOT)
+    with host, contextlib.ExitStack() as stack:
+        stack.callback(host.kill)
+        assert host.stdout is not None
+        pids = [int(pid) for pid in host.stdout.readline().split()]
+        assert len(pids) == 2
+        host.kill()
+        wait_until_gone(pids)

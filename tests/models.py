@@ -1,0 +1,205 @@
+"""Small models for tests of the model host. What they do to a record stands in the record: ``{"do": "segfault"}``."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.errors import Fatal, ModelError
+from pipeline.model import LoadContext, Model, Reject
+
+
+class Toy:
+    """Inherits from nothing. Options: ``calls``, a file that gets a line with the batch's size per predict."""
+
+    output_schema = pa.schema([("n", pa.int64()), ("x", pa.float64())])
+
+    def load(self, context: LoadContext) -> None:
+        self.calls = context.options.get("calls")
+
+    def predict(self, items: Sequence[Mapping[str, Any]]) -> list[Any]:
+        if self.calls:
+            with Path(self.calls).open("a") as file:
+                file.write(f"{len(items)}\n")
+        results = [self.one(item, len(items)) for item in items]
+        return [result for result in results if result is not None]
+
+    def one(self, item: Mapping[str, Any], beside: int) -> Any:
+        action = item.get("do", "well")
+        if action in ANSWERS:
+            return ANSWERS[action]
+        if action in DEEDS:
+            DEEDS[action]()
+        if action == "memory" and beside > item["fits"]:
+            raise MemoryError
+        if action == "once" and not Path(item["mark"]).exists():
+            Path(item["mark"]).touch()
+            raise RuntimeError("only once")
+        return {"n": item.get("n", 0), "x": 0.5, "more": "is left out"}
+
+
+def fail() -> None:
+    raise ValueError("no such \ud800 luck")
+
+
+def give_up() -> None:
+    raise Fatal("the weights are gone")
+
+
+def lose_device() -> None:
+    raise RuntimeError("CUDA error: device-side assert triggered")
+
+
+def say() -> None:
+    print("said on stdout")
+    print("said on stderr", file=sys.stderr)
+
+
+def stop_python() -> None:
+    """Never lets Python run again: only the kernel ends this."""
+    ctypes.PyDLL(None).pause()
+
+
+def leave_child() -> None:
+    """A child that holds every descriptor of the replica open, and outlives it if nobody ends it."""
+    if os.fork() == 0:
+        time.sleep(600)
+    os._exit(3)
+
+
+ANSWERS: dict[str, Any] = {
+    "nan": {"n": 1, "x": float("nan")},
+    "inf": {"n": 1, "x": float("inf")},
+    "no column": {"n": 1},
+    "text": {"n": "one", "x": 1.0},
+    "no mapping": "what?",
+    "reject": Reject("not to my taste"),
+    "leave out": None,
+}
+
+DEEDS = {
+    "raise": fail,
+    "leave": sys.exit,
+    "fatal": give_up,
+    "lose device": lose_device,
+    "say": say,
+    "exit": lambda: os._exit(3),
+    "segfault": lambda: ctypes.string_at(0),
+    "hang": lambda: time.sleep(600),
+    "stop python": stop_python,
+    "leave child": leave_child,
+    "slow": lambda: time.sleep(0.2),
+}
+
+
+class Measured(Toy, Model):  # type: ignore[misc]  # Toy's load takes its context by the same name
+    """With a cost of its own, and a batch that pads."""
+
+    pads = True
+
+    def cost(self, item: Mapping[str, Any]) -> int:
+        if item.get("measure") == "exit":
+            os._exit(4)
+        if item.get("measure") == "reject":
+            raise Reject("too long")
+        if item.get("measure") == "text":
+            return "long"  # type: ignore[return-value]
+        return int(item.get("n", 0))
+
+
+class Identity:
+    """Does nothing, for measuring what everything around it costs."""
+
+    output_schema = pa.schema([("size", pa.int64())])
+
+    def decode(self, data: bytes) -> bytes:
+        return data
+
+    def predict(self, items: Sequence[bytes]) -> list[dict[str, int]]:
+        return [{"size": len(item)} for item in items]
+
+
+class Environment:
+    """Tells what its process is like."""
+
+    output_schema = pa.schema([("omp", pa.string()), ("threads", pa.int64()), ("session", pa.int64())])
+
+    def load(self, context: LoadContext) -> None:
+        self.threads = context.threads
+
+    def example(self) -> dict[str, Any]:
+        return {}
+
+    def predict(self, items: Sequence[Any]) -> list[dict[str, Any]]:
+        row = {"omp": os.environ["OMP_NUM_THREADS"], "threads": self.threads, "session": os.getsid(0)}
+        return [row for _ in items]
+
+
+class Embedding:
+    output_schema = pa.schema([("vector", pa.list_(pa.float32(), 4))])
+
+    def predict(self, items: Sequence[Any]) -> list[dict[str, Any]]:
+        return [{"vector": np.full(4, item["fill"], np.float32)} for item in items]
+
+
+class NoPredict:
+    output_schema = Toy.output_schema
+
+
+class NoSchema:
+    def predict(self, items: Sequence[Any]) -> list[Any]:
+        return list(items)
+
+
+class NoWeights(Toy):
+    def load(self, context: LoadContext) -> None:
+        raise ModelError("weights.safetensors: cannot be read")
+
+
+class FailsToLoad(Toy):
+    def load(self, context: LoadContext) -> None:
+        raise RuntimeError("no such\ndevice")
+
+
+class DiesLoading(Toy):
+    def load(self, context: LoadContext) -> None:
+        os._exit(9)
+
+
+class HangsLoading(Toy):
+    def load(self, context: LoadContext) -> None:
+        time.sleep(600)
+
+
+class LoadsOnce(Toy):
+    """Its weights disappear once they have been loaded."""
+
+    def load(self, context: LoadContext) -> None:
+        super().load(context)
+        mark = Path(context.options["mark"])
+        if mark.exists():
+            raise ModelError("the weights are gone")
+        mark.touch()
+
+
+class FailsItsExample(Toy):
+    def example(self) -> dict[str, str]:
+        return {"do": "reject"}
+
+
+class StartsChildren(Toy):
+    """Holds a child process, whose id it writes to ``options.child``."""
+
+    def load(self, context: LoadContext) -> None:
+        super().load(context)
+        child = subprocess.Popen(["sleep", "600"])
+        Path(context.options["child"]).write_text(str(child.pid))
