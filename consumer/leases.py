@@ -34,6 +34,11 @@ TABLE_SHAPE = re.compile(
 )
 """Properties that KCL heeds only where it makes a table itself."""
 
+TURN_KEY = "PenstockTurn"
+"""An item beside the leader's lock: who may reach for it, and until when."""
+
+TURN_S, TURN_POLL_S = 6.0, 0.25
+
 SEEDED_AT_MOST = 99
 """Leases and the genesis item fit into one transaction (AWS allows 100 items); more are left to KCL."""
 
@@ -107,6 +112,26 @@ def seed(
     return len(leases)
 
 
+def take_turn(dynamodb: DynamoDBClient, application: str, worker_id: str) -> bool:
+    """Return when a JVM may start: at once where there is a leader, else one worker after the other.
+
+    Two workers of KCL 3.1.3 that find the leader's lock free at the same moment both reach for it, and the one that
+    misses sleeps for 30 seconds within ``DynamoDBLockBasedLeaderDecider.isLeader``, which its whole scheduler waits
+    for. So a worker that finds no leader takes a turn of ``TURN_S``, and the others wait for a leader or for theirs.
+    Returns whether this worker took a turn; nothing depends on it but how soon shards are read.
+    """
+    deadline = time.monotonic() + 2 * TURN_S
+    table = f"{application}-CoordinatorState"
+    try:
+        while time.monotonic() < deadline and not _has_leader(dynamodb, table):
+            if _took_turn(dynamodb, table, worker_id, time.time()):
+                return True
+            time.sleep(TURN_POLL_S)
+    except dynamodb.exceptions.ResourceNotFoundException:
+        return False  # KCL will make the table
+    return False
+
+
 def release(dynamodb: DynamoDBClient, application: str, worker_id: str, max_leases: int = 0) -> dict[str, str]:
     """Pass on what a worker held, once its JVM is dead. Returns its shards with their new owners, "" for none.
 
@@ -116,7 +141,7 @@ def release(dynamodb: DynamoDBClient, application: str, worker_id: str, max_leas
     assigning to a dead worker while its last sign of life is young. Every write is conditional on still being the
     worker's, so this is safe at any time and may be repeated.
     """
-    _delete(dynamodb, f"{application}-WorkerMetricStats", {"wid": {"S": worker_id}}, None)
+    _delete(dynamodb, f"{application}-WorkerMetricStats", {"wid": {"S": worker_id}}, "wid = :worker", worker_id)
     items = list(_lease_items(dynamodb, application))
     held = [item for item in items if worker_id in (_text(item, "leaseOwner"), _text(item, "checkpointOwner"))]
     alive = _alive(dynamodb, application, time.time()) - {worker_id} if held else set()
@@ -128,7 +153,9 @@ def release(dynamodb: DynamoDBClient, application: str, worker_id: str, max_leas
         if _pass_on(dynamodb, application, item, worker_id, heir):
             passed[_text(item, "leaseKey")] = heir
             load[heir] += 1
-    _delete(dynamodb, f"{application}-CoordinatorState", {"key": {"S": "Leader"}}, worker_id)
+    state = f"{application}-CoordinatorState"
+    _delete(dynamodb, state, {"key": {"S": "Leader"}}, "ownerName = :worker", worker_id)
+    _delete(dynamodb, state, {"key": {"S": TURN_KEY}}, "worker = :worker", worker_id)
     return passed
 
 
@@ -252,6 +279,26 @@ def _genesis(dynamodb: DynamoDBClient, application: str) -> Any:
     return {"Put": put}
 
 
+def _has_leader(dynamodb: DynamoDBClient, table: str) -> bool:
+    found = dynamodb.get_item(TableName=table, Key={"key": {"S": "Leader"}}, ConsistentRead=True)
+    return "Item" in found and "isReleased" not in found["Item"]
+
+
+def _took_turn(dynamodb: DynamoDBClient, table: str, worker_id: str, now_s: float) -> bool:
+    item: Item = {"key": {"S": TURN_KEY}, "worker": {"S": worker_id}, "endsAt": {"N": f"{now_s + TURN_S:.3f}"}}
+    try:
+        dynamodb.put_item(
+            TableName=table,
+            Item=item,
+            ConditionExpression="attribute_not_exists(#key) OR endsAt < :now OR worker = :worker",
+            ExpressionAttributeNames={"#key": "key"},
+            ExpressionAttributeValues={":now": {"N": f"{now_s:.3f}"}, ":worker": {"S": worker_id}},
+        )
+    except dynamodb.exceptions.ConditionalCheckFailedException:
+        return False
+    return True
+
+
 def _lease_items(dynamodb: DynamoDBClient, application: str) -> Iterator[Item]:
     """Items of the lease table that are leases: newer KCLs keep other things there, told apart by ``entityType``.
 
@@ -309,12 +356,10 @@ def _pass_on(dynamodb: DynamoDBClient, application: str, item: Item, worker_id: 
     return True
 
 
-def _delete(dynamodb: DynamoDBClient, table: str, key: Item, owner: str | None) -> None:
-    condition: Item = {}
-    if owner is not None:
-        condition = {"ConditionExpression": "ownerName = :me", "ExpressionAttributeValues": {":me": {"S": owner}}}
+def _delete(dynamodb: DynamoDBClient, table: str, key: Item, condition: str, worker_id: str) -> None:
+    values: Item = {":worker": {"S": worker_id}}
     try:
-        dynamodb.delete_item(TableName=table, Key=key, **condition)
+        dynamodb.delete_item(TableName=table, Key=key, ConditionExpression=condition, ExpressionAttributeValues=values)
     except (dynamodb.exceptions.ConditionalCheckFailedException, dynamodb.exceptions.ResourceNotFoundException):
         return  # another worker's, or nobody's
 

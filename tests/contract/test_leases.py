@@ -180,6 +180,42 @@ def test_a_table_that_never_gets_ready_ends_the_task(
         leases.seed(dynamodb, kinesis, APP, STREAM, "TRIM_HORIZON")
 
 
+def test_where_there_is_a_leader_nobody_waits_for_a_turn(tables: DynamoDBClient) -> None:
+    lead(tables, "other")
+    assert not leases.take_turn(tables, APP, "me")
+
+
+def test_without_a_leader_one_takes_a_turn_and_the_other_waits_for_the_leader(
+    tables: DynamoDBClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert leases.take_turn(tables, APP, "first")
+    monkeypatch.setattr("time.sleep", lambda seconds: lead(tables, "first"))
+    assert not leases.take_turn(tables, APP, "second")
+
+
+def test_a_turn_that_came_to_nothing_ends(tables: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "TURN_S", -1.0)
+    assert leases._took_turn(tables, f"{APP}-CoordinatorState", "first", time.time())
+    monkeypatch.undo()
+    assert leases.take_turn(tables, APP, "second")
+
+
+def test_a_turn_ends_with_the_worker_that_had_it(tables: DynamoDBClient) -> None:
+    leases.take_turn(tables, APP, "first")
+    leases.release(tables, APP, "first")
+    assert leases.take_turn(tables, APP, "second")
+
+
+def test_nobody_waits_for_a_turn_for_ever(tables: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    leases.take_turn(tables, APP, "first")
+    monkeypatch.setattr(leases, "TURN_S", 0.0)
+    assert not leases.take_turn(tables, APP, "second")
+
+
+def test_without_tables_there_are_no_turns(dynamodb: DynamoDBClient) -> None:
+    assert not leases.take_turn(dynamodb, APP, "me")
+
+
 def test_releasing_frees_what_is_the_workers_and_nothing_else(tables: DynamoDBClient) -> None:
     for shard, owner in zip(SHARDS, ("me", "other", "me"), strict=True):
         put(tables, shard, leaseOwner=owner)
