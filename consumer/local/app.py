@@ -10,7 +10,7 @@ from uuid import uuid4
 import orjson
 
 from consumer.local.elsewhere import Moto
-from consumer.local.failures import failure
+from consumer.local.failures import failure, put_some
 from consumer.local.faults import Fault, Faults
 from consumer.local.kinesis.engine import Engine
 from consumer.local.kinesis.errors import KinesisError
@@ -62,13 +62,16 @@ class LocalAws:
             self.engines[region] = Engine(region, limits=self.limits)
         return self.engines[region]
 
-    def _kinesis(self, request: Request, refuse: Fault | None = None) -> Response:
+    def _kinesis(self, request: Request, partial: Fault | None = None) -> Response:
         codec = codec_for(request.headers.get("content-type", "").encode())
-        status, operation = 200, request.operation
+        status, operation, now_ms = 200, request.operation, time.time_ns() // 1_000_000
         try:
             content = codec.decode(operation, request.body)
             engine = self.engine(request.region)
-            answer = perform(engine, operation, content, time.time_ns() // 1_000_000)
+            if partial and operation == "PutRecords":
+                answer = put_some(engine, content, partial, now_ms)
+            else:
+                answer = perform(engine, operation, content, now_ms)
         except KinesisError as error:
             status, answer = error.status, {"__type": error.code, "message": error.message}
         headers = [(b"content-type", codec.content_type), (b"x-amzn-requestid", str(uuid4()).encode())]
@@ -94,17 +97,16 @@ class LocalAws:
         fault = self.faults.pick(service, operation, request.raw_path + request.query + request.body)
         if fault is None:
             return await self.answer(request)
-        if fault.performed:
-            answer = await self.answer(request)
+        early = await self.answer(request) if fault.performed else None
+        if fault.kind == "reset" or (fault.kind == "stall" and not await _outlasts(fault, receive)):
+            return None
+        if fault.kind in ("error", "throttle", "expired_iterator"):
+            return failure(fault, request)
         if fault.kind == "delay":
             await asyncio.sleep(fault.delay_s)
-        elif fault.kind == "stall" and not await _outlasts(fault, receive):
-            return None
-        elif fault.kind == "reset":
-            return None
-        elif fault.kind not in ("stall", "partial"):
-            return failure(fault, request)
-        return answer if fault.performed else await self.answer(request)
+        if fault.kind == "partial":
+            return self._kinesis(request, fault)
+        return early or await self.answer(request)
 
     def _control(self, request: Request) -> Response:
         """GET lists the faults, POST adds one, DELETE ends one (``…/faults/<id>``) or all."""

@@ -10,14 +10,15 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
+from consumer.local.failures import failed
 from consumer.local.kinesis.engine import ACCOUNT
 from consumer.local.kinesis.metrics import Key, Statistics
 from consumer.local.request import Request, Response
 
 THREADS = 8
-NEEDED_FIRST = ("dynamodb", "s3", "cloudwatch")
+NEEDED_FIRST: tuple[Literal["dynamodb", "s3", "cloudwatch"], ...] = ("dynamodb", "s3", "cloudwatch")
 PRESERVED_NAMES = "moto.preserved_header_names"
 """moto's own server puts S3 metadata names that have an underscore there; see moto.core.request."""
 
@@ -76,11 +77,10 @@ class Moto:
 
         application = self._application()
         with self._locks[_lock_name(request.service)]:
-            chunks: Iterable[bytes] = application(environ(request), start_response)
             try:
-                body = b"".join(chunks)
-            finally:
-                getattr(chunks, "close", lambda: None)()
+                body = _whole(application(environ(request), start_response))
+            except Exception as error:  # noqa: BLE001  # whatever moto cannot do is a failure of the service
+                return failed(request, 500, f"moto: {type(error).__name__}: {error}")
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in status[1]]
         return Response(status[0], headers, body)
 
@@ -93,6 +93,13 @@ class Moto:
             )
 
 
+def _whole(chunks: Iterable[bytes]) -> bytes:
+    try:
+        return b"".join(chunks)
+    finally:
+        getattr(chunks, "close", lambda: None)()
+
+
 def _lock_name(service: str) -> str:
     return "monitoring" if service == "cloudwatch" else service
 
@@ -102,7 +109,8 @@ def _datum(key: Key, statistics: Statistics) -> dict[str, Any]:
     return {
         "MetricName": key.name,
         "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()],
-        "Timestamp": datetime.fromtimestamp(key.minute_ms / 1000, UTC),
+        # Without a zone, as moto reads the times it is asked for.
+        "Timestamp": datetime.fromtimestamp(key.minute_ms / 1000, UTC).replace(tzinfo=None),
         "StatisticValues": {
             "SampleCount": statistics.count,
             "Sum": statistics.total,

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+from xml.sax.saxutils import escape
+
 from consumer.local.faults import Fault
+from consumer.local.kinesis.engine import Engine
+from consumer.local.kinesis.operations import perform
 from consumer.local.request import Request, Response
 from consumer.local.wire import codec_for
 
@@ -20,13 +25,30 @@ def failure(fault: Fault, request: Request) -> Response:
         code = code or THROTTLED.get(request.service, "SlowDown" if request.service == "s3" else "ThrottlingException")
     elif fault.kind == "expired_iterator":
         status, code = 400, "ExpiredIteratorException"
+    return failed(request, status, MESSAGE, code)
+
+
+def put_some(engine: Engine, request: dict[str, Any], fault: Fault, now_ms: int) -> dict[str, Any]:
+    """PutRecords that refuses ``fault.share`` of its records, chosen by its dice, and performs the others."""
+    records = request.get("Records", [])
+    refused = [fault.dice.random() < fault.share for _ in records]
+    kept = [record for record, refuse in zip(records, refused, strict=True) if not refuse]
+    answers = iter(perform(engine, "PutRecords", {**request, "Records": kept}, now_ms)["Records"] if kept else [])
+    refusal = {"ErrorCode": fault.code or THROTTLED["kinesis"], "ErrorMessage": MESSAGE}
+    shown = [refusal if refuse else next(answers) for refuse in refused]
+    return {"FailedRecordCount": sum("ErrorCode" in answer for answer in shown), "Records": shown}
+
+
+def failed(request: Request, status: int, message: str, code: str = "") -> Response:
+    """An answer of no success, in the words of the service that the request is for."""
     if request.service == "s3":
-        return _xml(status, code or S3_CODES.get(status, "InternalError"), request)
+        return _xml(status, code or S3_CODES.get(status, "InternalError"), message, request)
     codec = codec_for(request.headers.get("content-type", "").encode())
-    content = {"__type": code or CODES.get(status, "InternalFailure"), "message": MESSAGE}
+    content = {"__type": code or CODES.get(status, "InternalFailure"), "message": message}
     return Response(status, [(b"content-type", codec.content_type)], codec.encode(content))
 
 
-def _xml(status: int, code: str, request: Request) -> Response:
-    text = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{MESSAGE}</Message></Error>'
-    return Response(status, [(b"content-type", b"application/xml")], b"" if request.method == "HEAD" else text.encode())
+def _xml(status: int, code: str, message: str, request: Request) -> Response:
+    error = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
+    body = b"" if request.method == "HEAD" else f'<?xml version="1.0" encoding="UTF-8"?>\n{error}'.encode()
+    return Response(status, [(b"content-type", b"application/xml")], body)

@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from pipeline.errors import PenstockError
 
@@ -32,7 +32,7 @@ class LocalAWS:
         self._process: subprocess.Popen[bytes] | None = None
         self.endpoint = ""
 
-    def __enter__(self) -> LocalAWS:
+    def __enter__(self) -> Self:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "consumer.local", *self._arguments],
             stdin=subprocess.PIPE,

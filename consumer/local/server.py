@@ -24,9 +24,7 @@ KEEP_ALIVE_S = 3600.0
 BACKLOG = 1024
 
 
-async def serve(
-    host: str, port: int, *, limits: bool, ready: Callable[[str], None], stop: asyncio.Event
-) -> None:
+async def serve(host: str, port: int, *, limits: bool, ready: Callable[[str], None], stop: asyncio.Event) -> None:
     """Serve until ``stop`` is set. ``ready`` is called with the endpoint once requests are answered.
 
     Port 0 is a free one. Raises :class:`UserError` if the address cannot be had.

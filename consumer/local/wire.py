@@ -50,7 +50,7 @@ class Json:
 
 
 class Cbor:
-    """``application/x-amz-cbor-1.1``: blobs are bytes, times are tag 1 with *milliseconds*, as AWS's own SDKs have it."""
+    """``application/x-amz-cbor-1.1``: blobs are bytes, times are tag 1 with *milliseconds*, as AWS has it."""
 
     content_type = b"application/x-amz-cbor-1.1"
 

@@ -21,9 +21,7 @@ class Engine:
     is bounded all the same.
     """
 
-    def __init__(
-        self, region: str, *, limits: bool = True, change_ms: int = CHANGE_MS, account: str = ACCOUNT
-    ) -> None:
+    def __init__(self, region: str, *, limits: bool = True, change_ms: int = CHANGE_MS, account: str = ACCOUNT) -> None:
         self.owner = Owner(account, region)
         self.limits = limits
         self.change_ms = change_ms

@@ -37,7 +37,7 @@ class Bucket:
         self.level = self.per_s
 
     def holds(self, amount: float, now_ms: int) -> bool:
-        """Whether ``amount`` may be taken now. More than the bucket holds may be taken from a full one: it then owes."""
+        """Whether ``amount`` may be taken now. A full bucket gives more than it holds, and then owes."""
         if now_ms > self.at_ms:
             self.level = min(self.per_s, self.level + (now_ms - self.at_ms) / 1000 * self.per_s)
             self.at_ms = now_ms

@@ -95,9 +95,7 @@ def _shown(record: Stored) -> dict[str, Any]:
     }
 
 
-def _count_read(
-    engine: Engine, stream: Stream, shard: Shard, found: list[Stored], behind_ms: int, now_ms: int
-) -> None:
+def _count_read(engine: Engine, stream: Stream, shard: Shard, found: list[Stored], behind_ms: int, now_ms: int) -> None:
     size = sum(len(record.data) for record in found)
     shard.limits.was_read(size)
     age_ms = max(now_ms - found[-1].arrived_ms, 0) if found else behind_ms

@@ -106,5 +106,3 @@ def _require_open(stream: Stream, shard: Shard) -> None:
 
 def _change(engine: Engine, stream: Stream, steps: Sequence[Split | Merge], now_ms: int) -> None:
     stream.begin(Change("UPDATING", now_ms + engine.change_ms, lambda at_ms: stream.take_steps(steps, at_ms)))
-
-

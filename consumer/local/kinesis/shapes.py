@@ -220,9 +220,7 @@ OPERATIONS: dict[str, Struct] = {
     "ListStreams": Struct((), {"Limit": PAGE, "ExclusiveStartStreamName": NAME, "NextToken": TOKEN}),
     "ListTagsForResource": Struct(("ResourceARN",), {"ResourceARN": RESOURCE_ARN}),
     "ListTagsForStream": _on_stream(ExclusiveStartTagKey=TAG_KEY, Limit=Number(1, 50)),
-    "MergeShards": _on_stream(
-        "ShardToMerge", "AdjacentShardToMerge", ShardToMerge=NAME, AdjacentShardToMerge=NAME
-    ),
+    "MergeShards": _on_stream("ShardToMerge", "AdjacentShardToMerge", ShardToMerge=NAME, AdjacentShardToMerge=NAME),
     "PutRecord": _on_stream(
         "Data",
         "PartitionKey",

@@ -115,8 +115,9 @@ class Stream:
 
     def require_active(self) -> None:
         if self.status != "ACTIVE":
-            raise in_use(f"Stream {self.name} under account {self.owner.account} not ACTIVE, instead in state "
-                         f"{self.status}")
+            raise in_use(
+                f"Stream {self.name} under account {self.owner.account} not ACTIVE, instead in state {self.status}"
+            )
 
     def require_made(self) -> None:
         """For what works on any stream whose shards exist."""

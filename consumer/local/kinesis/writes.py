@@ -107,9 +107,7 @@ def _rate_exceeded(stream: Stream, shard: Shard) -> str:
     return f"Rate exceeded for shard {shard.shard_id} in {stream.place}."
 
 
-def _count_written(
-    engine: Engine, stream: Stream, sizes: Counter[Shard], records: Counter[Shard], now_ms: int
-) -> None:
+def _count_written(engine: Engine, stream: Stream, sizes: Counter[Shard], records: Counter[Shard], now_ms: int) -> None:
     for shard, count in records.items():
         shard_id = shard.shard_id
         engine.count(stream, shard_id, "IncomingRecords", count, now_ms, "IncomingRecords")
