@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 
 from pipeline.record import Dead, Enriched, Position, Record, Shard
 
@@ -22,12 +22,12 @@ END, PREVIOUS_END, WRITER, ROWS, DEAD = (
 )
 """Metadata of a file, in its footer and on its object. S3 lowers the case of names."""
 
-DEAD_LETTERS = "penstock-dead-letters"
+DEAD_LETTERS = "penstock.dead_letters"
 """In the footer alone: the dead letters of the file's range, as JSON lines."""
 
 SEQUENCE_DIGITS = 56
 DEAD_BYTES = 1024 * 1024
-"""A file is cut once the payloads of its dead letters pass this, so that footers stay small."""
+"""A file is cut once its dead letters pass this, so that footers stay small."""
 
 DAY_MS = 24 * 60 * 60 * 1000
 
@@ -44,11 +44,23 @@ class Names:
 
     def day(self, arrived_ms: int) -> str:
         """The prefix of the shard's files of one day (UTC)."""
-        day = datetime.fromtimestamp(arrived_ms / 1000, UTC).date().isoformat()
-        return f"v={self.generation}/dt={day}/{self.shard.stream_created_s}-{self.shard.shard_id}-"
+        return self._of(datetime.fromtimestamp(arrived_ms / 1000, UTC).date())
 
     def key(self, first: Record) -> str:
         return f"{self.day(first.arrived_ms)}{first.sequence.zfill(SEQUENCE_DIGITS)}.parquet"
+
+    def day_after(self, key: str) -> str:
+        """The prefix of the shard's files of the day after this file's."""
+        day = key.removeprefix(f"v={self.generation}/dt=").partition("/")[0]
+        return self._of(date.fromisoformat(day) + timedelta(days=1))
+
+    def _of(self, day: date) -> str:
+        return f"v={self.generation}/dt={day.isoformat()}/{self.shard.stream_created_s}-{self.shard.shard_id}-"
+
+
+def day_of(key: str) -> str:
+    """The prefix that the shard's files of this file's day share."""
+    return f"{key.rpartition('-')[0]}-"
 
 
 def first_of(key: str) -> int:
@@ -70,6 +82,11 @@ class File:
     previous_end: Position | None
     end: Position
 
+    def before(self, sequence: int) -> File:
+        """The same file, ended before the record of that number, which must not be its first."""
+        records = [record for record in self.records if record.position.sequence < sequence]
+        return replace(self, records=records, end=records[-1].position)
+
     def metadata(self, writer: str) -> dict[str, str]:
         rows = sum(isinstance(record.outcome, Enriched) for record in self.records)
         return {
@@ -85,10 +102,23 @@ def end_of(metadata: Mapping[str, str]) -> Position:
     return Position.parse(metadata[END])
 
 
+@dataclass(slots=True)
+class _Piece:
+    """The records of one file to come: of one day, in whole aggregates. ``sealed``: it grows no more."""
+
+    day: int
+    opened_s: float
+    records: list[Record] = field(default_factory=list)
+    bytes: int = 0
+    dead_bytes: int = 0
+    sealed: bool = False
+
+
 class Chain:
     """One shard session's buffer, and its end of the list.
 
     ``end`` is the last file's end that this session knows of: its own, one it adopted, or the checkpoint it began at.
+    ``bytes`` is what the buffer holds, about. A file stays in it until :meth:`written` has passed it.
     """
 
     def __init__(self, names: Names, *, flush_interval_s: float, flush_bytes: int, end: Position | None = None) -> None:
@@ -97,85 +127,99 @@ class Chain:
         self._names = names
         self._flush_interval_s = flush_interval_s
         self._flush_bytes = flush_bytes
-        self._records: deque[Record] = deque()
-        self._sizes: deque[int] = deque()
-        self._times: deque[float] = deque()
-        self._dead = 0
-        self._cut = False
+        self._pieces: deque[_Piece] = deque()
+        self._aggregate: list[Record] = []
 
     def __len__(self) -> int:
-        return len(self._records)
+        return sum(len(piece.records) for piece in self._pieces) + len(self._aggregate)
 
     def add(self, records: Sequence[Record], now: float) -> None:
         """Take settled records, which follow those before; what the list already holds is passed over."""
         for record in records:
             if self.end is not None and record.position <= self.end:
                 continue
-            size = size_of(record)
-            self._note(record)
-            self._records.append(record)
-            self._sizes.append(size)
-            self._times.append(now)
-            self.bytes += size
+            self._aggregate.append(record)
+            if record.whole:
+                self._place(self._aggregate, now)
+                self._aggregate = []
+        self._weigh()
 
     def due_at(self) -> float | None:
-        """When the oldest record wants to be written; None if nothing waits."""
-        return self._times[0] + self._flush_interval_s if self._times else None
+        """When :meth:`next` will have a file; None if nothing waits that could be one."""
+        if not self._pieces:
+            return None
+        piece = self._pieces[0]
+        return piece.opened_s + (0.0 if piece.sealed else self._flush_interval_s)
 
-    def next(self, now: float, *, flush: bool = False) -> File | None:
-        """The file to write now, if any. Asked again without a verdict it gives the same or a longer one."""
-        if not self._records:
+    def next(self, now: float) -> File | None:
+        """The file to write now, if any; the same one until :meth:`written` is told."""
+        due_at = self.due_at()
+        if due_at is None or now < due_at:
             return None
-        old = now >= self._times[0] + self._flush_interval_s
-        if not (flush or old or self._cut or self.bytes >= self._flush_bytes):
-            return None
-        count = self._range()
-        if not count:
-            return None
-        records = [self._records[index] for index in range(count)]
-        return File(self._names.key(records[0]), records, self.end, records[-1].position)
+        piece = self._pieces[0]
+        piece.sealed = True
+        return File(self._names.key(piece.records[0]), piece.records, self.end, piece.records[-1].position)
+
+    def seal(self) -> Position | None:
+        """Everything taken is to be written now, but for an aggregate that is not whole. Returns up to where."""
+        if not self._pieces:
+            return self.end
+        self._pieces[-1].sealed = True
+        return self._pieces[-1].records[-1].position
 
     def written(self, end: Position) -> None:
-        """The list now reaches ``end``: by our own file, or by another writer's that we adopt."""
-        if self.end is not None and end <= self.end:
-            return
-        self.end = end
-        while self._records and self._records[0].position <= end:
-            self._records.popleft()
-            self._times.popleft()
-            self.bytes -= self._sizes.popleft()
-        self._dead, self._cut = 0, False
-        waiting, self._records = self._records, deque()
-        for record in waiting:
-            self._note(record)
-            self._records.append(record)
+        """The list now reaches ``end``: by our own file, or by other writers' that we adopt. What it holds is dropped;
+        the rest of a file that was due is due again, at its new place."""
+        self.end = end if self.end is None else max(self.end, end)
+        while self._pieces and self._pieces[0].records[-1].position <= end:
+            self._pieces.popleft()
+        if self._pieces:
+            piece = self._pieces[0]
+            piece.records = [record for record in piece.records if record.position > end]
+            piece.bytes = size_of(piece.records)
+        self._aggregate = [record for record in self._aggregate if record.position > end]
+        self._weigh()
 
-    def _note(self, record: Record) -> None:
-        """Whether the next file can grow no more, seen as records come: the day changes, or the dead are many."""
-        self._dead += len(record.outcome.payload) if isinstance(record.outcome, Dead) else 0
-        last = self._records[-1] if self._records else record
-        if self._dead >= DEAD_BYTES or record.arrived_ms // DAY_MS != last.arrived_ms // DAY_MS:
-            self._cut = True
+    def clear(self) -> None:
+        """Drop the buffer: the lease is lost."""
+        self._pieces.clear()
+        self._aggregate = []
+        self._weigh()
 
-    def _range(self) -> int:
-        """How many records the next file holds: up to another day, or a bound, and never half an aggregate."""
-        count = size = dead = 0
-        day = self._records[0].arrived_ms // DAY_MS
-        for index, record in enumerate(self._records):
-            if record.arrived_ms // DAY_MS != day and count == index:
-                return count
-            size += self._sizes[index]
-            dead += len(record.outcome.payload) if isinstance(record.outcome, Dead) else 0
-            if record.whole:
-                count = index + 1
-                if size >= self._flush_bytes or dead >= DEAD_BYTES:
-                    return count
-        return count
+    def _place(self, unit: Sequence[Record], now: float) -> None:
+        """Into the last file to come, or a new one: of another day, or because the last is full."""
+        day = unit[0].arrived_ms // DAY_MS
+        last = self._pieces[-1] if self._pieces else None
+        if last is None or last.sealed or last.day != day:
+            if last is not None:
+                last.sealed = True
+            last = _Piece(day, now)
+            self._pieces.append(last)
+        last.records.extend(unit)
+        last.bytes += size_of(unit)
+        last.dead_bytes += dead_size_of(unit)
+        last.sealed = last.bytes >= self._flush_bytes or last.dead_bytes >= DEAD_BYTES
+
+    def _weigh(self) -> None:
+        self.bytes = sum(piece.bytes for piece in self._pieces) + size_of(self._aggregate)
 
 
-def size_of(record: Record) -> int:
-    """What a settled record holds in memory, roughly: its share of its batch's rows, or its payload."""
-    outcome = record.outcome
-    if isinstance(outcome, Enriched):
-        return RECORD_BYTES + int(outcome.table.nbytes) // max(1, outcome.table.num_rows)
-    return RECORD_BYTES + (len(outcome.payload) + len(outcome.traceback) if isinstance(outcome, Dead) else 0)
+def size_of(records: Sequence[Record]) -> int:
+    """What settled records hold in memory, about: each its share of its batch's rows, or its payload."""
+    shares: dict[int, int] = {}
+    size_bytes = 0
+    for record in records:
+        size_bytes += RECORD_BYTES
+        outcome = record.outcome
+        if isinstance(outcome, Enriched) and outcome.table is not None:
+            table = outcome.table
+            if id(table) not in shares:
+                shares[id(table)] = int(table.nbytes) // max(1, table.num_rows)
+            size_bytes += shares[id(table)]
+    return size_bytes + dead_size_of(records)
+
+
+def dead_size_of(records: Sequence[Record]) -> int:
+    """Of the dead among them: what a dead letter carries."""
+    dead = [record.outcome for record in records if isinstance(record.outcome, Dead)]
+    return sum(len(each.payload) + len(each.reason) + len(each.traceback) for each in dead)

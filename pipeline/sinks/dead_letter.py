@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable, Iterable
+import time
+import weakref
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
+from functools import partial
 
 import orjson
 
+from pipeline.errors import Fatal
 from pipeline.record import Dead, Position, Record, Shard
 from pipeline.sinks import OnDurable
-from pipeline.sinks.chain import Chain, File, Names, letters_key
-from pipeline.sinks.driver import Committer, Driver
+from pipeline.sinks.chain import SEQUENCE_DIGITS, Chain, File, Names, day_of
+from pipeline.sinks.driver import Committer, Driver, Threads
 from pipeline.sinks.schema import TableSchema
-from pipeline.sinks.store import ObjectStore
+from pipeline.sinks.store import ObjectStore, check_usable
 
 FLUSH_INTERVAL_S = 5.0
 FLUSH_BYTES = 8 * 1024 * 1024
@@ -54,44 +58,95 @@ def _printable(text: str) -> str:
 
 
 class DeadLetterSink:
-    """The dead letters of a task that has no Parquet sink to keep them by: at least once, one object per stretch.
+    """The dead letters of a task that has no Parquet sink to keep them by: one object per stretch that has any.
 
-    An object is named after its first record, and a name is taken once; the stretches of two workers may overlap.
+    An object is named after its first letter, and a name is taken once. A letter that an object holds, whoever wrote
+    it, is not written again.
     """
 
     name = "dead-letter"
 
-    def __init__(self, store: ObjectStore, schema: TableSchema) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        schema: TableSchema,
+        *,
+        flush_interval_s: float = FLUSH_INTERVAL_S,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
         self._store = store
         self._schema = schema
+        self._flush_interval_s = flush_interval_s
+        self._clock = clock
+        self._sleep = sleep
+        self._threads = Threads("sink-dead-letter")
+        self._writers: weakref.WeakSet[Driver] = weakref.WeakSet()
 
     async def check(self) -> None:
-        await asyncio.to_thread(self._store.check)
+        await self._threads(partial(check_usable, self._store))
 
     def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> Driver:
-        chain = Chain(Names(shard, 0), flush_interval_s=FLUSH_INTERVAL_S, flush_bytes=FLUSH_BYTES)
-        return Driver(chain, Letters(self._store, self._schema), on_durable, on_fatal)
+        names = Names(shard, 0)
+        chain = Chain(names, flush_interval_s=self._flush_interval_s, flush_bytes=FLUSH_BYTES)
+        letters = Letters(self._store, names, self._schema)
+        writer = Driver(chain, letters, on_durable, on_fatal, call=self._threads, clock=self._clock, sleep=self._sleep)
+        self._writers.add(writer)
+        return writer
 
     async def close(self) -> None:
-        return
+        """Give up what is not written. A call under way ends in its own time, and nobody hears of it."""
+        for writer in list(self._writers):
+            writer.abandon()
+        self._threads.close()
 
 
 class Letters(Committer):
     """Writes a stretch's dead letters, and nothing where there are none."""
 
-    def __init__(self, store: ObjectStore, schema: TableSchema) -> None:
+    def __init__(self, store: ObjectStore, names: Names, schema: TableSchema) -> None:
         self._store = store
+        self._names = names
         self._schema = schema
 
     def prepare(self, file: File, writer: str) -> Callable[[], Position]:
-        body = lines(file.records, self._schema, datetime.now(UTC))
+        now = datetime.now(UTC)
+        letters = {
+            self._key(record): _line(record, record.outcome, self._schema, now)
+            for record in file.records
+            if isinstance(record.outcome, Dead)
+        }
 
         def put() -> Position:
-            if body:
-                self._store.put_new(letters_key(file.key), body, {})
+            if letters:
+                self._put(letters)
             return file.end
 
         return put
 
     def held(self, first: Record, checkpoint: Position | None) -> Position | None:
         return None
+
+    def _put(self, letters: dict[str, bytes]) -> None:
+        """What no object has yet. ``letters`` are in sequence order, by the key that an object beginning there has."""
+        first = next(iter(letters))
+        before = [key for key in self._store.list(day_of(day_of(first)[:-1])) if key <= first]
+        missing = self._without(letters, before[-1]) if before else letters
+        while missing:
+            first = next(iter(missing))
+            if self._store.put_new(first, b"".join(missing.values()), {}):
+                return
+            missing = self._without(missing, first)
+
+    def _without(self, letters: dict[str, bytes], key: str) -> dict[str, bytes]:
+        """The letters that this object does not hold."""
+        body = self._store.get(key)
+        if body is None:
+            raise Fatal(f"{key} was there and cannot be found: is something deleting dead letters?")
+        held = {orjson.loads(line)["record_id"] for line in body.splitlines()}
+        return {each: line for each, line in letters.items() if orjson.loads(line)["record_id"] not in held}
+
+    def _key(self, record: Record) -> str:
+        """By sequence and sub-sequence: of an aggregate's letters any may be the first."""
+        day = self._names.day(record.arrived_ms).partition("/")[2]
+        return f"{day}{record.sequence.zfill(SEQUENCE_DIGITS)}-{record.sub:06d}.jsonl"

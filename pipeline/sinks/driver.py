@@ -8,9 +8,11 @@ import random
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
-from pipeline.errors import PenstockError
+from pipeline.errors import Fatal, PenstockError
 from pipeline.record import Position, Record, Run
 from pipeline.sinks import OnDurable
 from pipeline.sinks.chain import Chain, File
@@ -20,9 +22,27 @@ log = logging.getLogger("sink.chain")
 
 T = TypeVar("T")
 
+CALLS_AT_ONCE = 8
 FIRST_DELAY_S, LAST_DELAY_S = 0.2, 10.0
 DENIED_DEADLINE_S = 60.0
 """How long a refusal may last that somebody must mend: credentials and policies change under a running task."""
+
+Call = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Makes a blocking call without blocking the event loop."""
+
+
+class Threads:
+    """Threads of a sink's own: a stalled store takes none from anyone else."""
+
+    def __init__(self, name: str, *, count: int = CALLS_AT_ONCE) -> None:
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
+
+    async def __call__(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def close(self) -> None:
+        """Calls under way end in their own time."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Committer(Protocol):
@@ -30,7 +50,8 @@ class Committer(Protocol):
 
     def prepare(self, file: File, writer: str) -> Callable[[], Position]:
         """Encode the file; what is returned writes it under its key, may be repeated, and tells where the list
-        reaches then: the file's end, or that of another writer who was first."""
+        reaches then: to the file's end, beyond it where another writer was first, or short of it where a file of
+        the list lies ahead."""
         ...
 
     def held(self, first: Record, checkpoint: Position | None) -> Position | None:
@@ -39,7 +60,7 @@ class Committer(Protocol):
 
 
 class Driver:
-    """A :class:`pipeline.sinks.ShardWriter` over a chain and a committer."""
+    """A :class:`pipeline.sinks.ShardWriter` over a chain and a committer. ``call`` makes a blocking call elsewhere."""
 
     def __init__(
         self,
@@ -48,6 +69,7 @@ class Driver:
         on_durable: OnDurable,
         on_fatal: Callable[[BaseException], None],
         *,
+        call: Call,
         on_retry: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -56,11 +78,11 @@ class Driver:
         self._committer = committer
         self._on_durable = on_durable
         self._on_fatal = on_fatal
+        self._call = call
         self._on_retry = on_retry
         self._clock = clock
         self._sleep = sleep
         self._abandoned = False
-        self._flushing = 0
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -83,50 +105,59 @@ class Driver:
         return self._chain.bytes
 
     async def flush(self) -> None:
-        self._flushing += 1
+        """All but an aggregate whose rest is still to come: a file may not end within it."""
+        target = self._chain.seal()
         self._wake.set()
-        try:
-            while len(self._chain) and not self._abandoned:
-                self._progress.clear()
-                await self._progress.wait()
-        finally:
-            self._flushing -= 1
+        while target is not None and not self._abandoned and not self._reaches(target):
+            self._progress.clear()
+            await self._progress.wait()
 
     def abandon(self) -> None:
+        """A call under way may still arrive; then its file is good, and the next owner adopts it."""
         self._abandoned = True
         if self._task is not None:
             self._task.cancel()
+        self._chain.clear()
         self._progress.set()
+
+    def _reaches(self, target: Position) -> bool:
+        return self._chain.end is not None and self._chain.end >= target
 
     async def _drive(self) -> None:
         try:
             while True:
-                if file := self._chain.next(self._clock(), flush=self._flushing > 0):
+                if file := self._chain.next(self._clock()):
                     await self._commit(file)
                 else:
                     await self._due()
         except PenstockError as error:
             self._on_fatal(error)
+        except Exception as error:
+            log.exception("a file could not be written")
+            self._on_fatal(Fatal(f"a file could not be written: {error!r}"))
 
     async def _due(self) -> None:
         """Return when there may be something to write."""
         self._wake.clear()
         due_at = self._chain.due_at()
-        timeout_s = None if due_at is None else max(0.01, due_at - self._clock())
+        waits: list[asyncio.Future[object]] = [asyncio.ensure_future(self._wake.wait())]
+        if due_at is not None:
+            waits.append(asyncio.ensure_future(self._sleep(max(0.0, due_at - self._clock()))))
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._wake.wait()
-        except TimeoutError:
-            return
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def _commit(self, file: File) -> None:
         """One intent to write: one writer id, the same key and bytes however often it is tried."""
-        put = await asyncio.to_thread(self._committer.prepare, file, uuid.uuid4().hex)
+        put = await self._surely(partial(self._committer.prepare, file, uuid.uuid4().hex))
         end = await self._surely(put)
         if self._abandoned:
             return
+        before = len(self._chain)
         self._chain.written(end)
-        log.info("%s: %d records, the list reaches %s", file.key, len(file.records), end)
+        log.info("%s: %d records, the list reaches %s", file.key, before - len(self._chain), end)
         self._on_durable(end)
         self._progress.set()
 
@@ -135,14 +166,17 @@ class Driver:
         delay_s, denied_since = FIRST_DELAY_S, None
         while True:
             try:
-                return await asyncio.to_thread(call)
+                result: T = await self._call(call)
             except Retryable as error:
+                denied_since = None
                 log.warning("%s; again in about %.1f s", error, delay_s)
             except Denied as error:
                 denied_since = denied_since if denied_since is not None else self._clock()
                 if self._clock() - denied_since > DENIED_DEADLINE_S:
                     raise
                 log.error("%s; again in about %.1f s", error, delay_s)
+            else:
+                return result
             self._on_retry()
             await self._sleep(delay_s * random.uniform(0.5, 1.0))
             delay_s = min(2 * delay_s, LAST_DELAY_S)

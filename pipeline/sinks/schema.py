@@ -32,8 +32,14 @@ RISING = ("record_id", "sequence_number")
 """Every value differs from the last in its tail: delta-coded, never dictionary-coded."""
 
 
+FOLDERS = ("v", "dt")
+"""Readers make columns of the folders' names."""
+
+
 class TableSchema:
     """Makes tables of settled records. ``rows``: the schema of :class:`pipeline.record.Enriched`'s tables.
+
+    ``schema`` is the tables', ``written`` the same as Parquet gives it back: it has its own names for values of lists.
 
     :raises ConfigError: a column of the model's or of the payload has one of our names, or begins with ``_``.
     """
@@ -44,6 +50,10 @@ class TableSchema:
         self.model_version = model_version
         self._rows = pa.schema([field.with_nullable(True) for field in rows])
         self.schema = pa.schema([*IDENTITY, *self._rows])
+        try:
+            self.written = read_schema(encode(self.schema.empty_table(), {}))
+        except pa.ArrowException as error:
+            raise ConfigError("model", f"Parquet cannot hold its output: {error}", "Change output_schema.") from None
 
     def table(self, records: Sequence[Record], processed_at: datetime | None = None) -> pa.Table:
         """The enriched ones of a run's records, in their order; the dead have no row."""
@@ -68,6 +78,8 @@ class TableSchema:
 
     def _payload(self, records: Sequence[Record]) -> pa.Table:
         """Neighbours that came back in one batch are taken out of it together."""
+        if not len(self._rows):
+            return self._rows.empty_table()
         outcomes = [record.outcome for record in records if isinstance(record.outcome, Enriched)]
         parts = []
         for _, group in groupby(outcomes, key=lambda outcome: id(outcome.table)):
@@ -102,5 +114,9 @@ def _check_names(rows: pa.Schema) -> None:
     for name in rows.names:
         if name in IDENTITY.names:
             raise ConfigError("model.carry", f"column {name} is Penstock's own", "Rename it in the model or payload.")
+        if name in FOLDERS:
+            raise ConfigError("model.carry", f"column {name} is one of the table's folders", "Rename it.")
         if name.startswith("_"):
             raise ConfigError("model", f"column {name} begins with _, which readers of Parquet skip", "Rename it.")
+        if rows.names.count(name) > 1:
+            raise ConfigError("model.carry", f"there are two columns {name}", "Rename one in the model or payload.")

@@ -1,0 +1,72 @@
+"""Settled records of a made-up shard, for tests of sinks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.record import Dead, Enriched, Position, Record, Run, Shard
+from pipeline.sinks.schema import TableSchema
+
+ROWS = pa.schema([("text", pa.string()), ("score", pa.float32()), ("vector", pa.list_(pa.float32()))])
+SHARD = Shard("events", 1_700_000_000, "shardId-000000000000")
+SCHEMA = TableSchema(ROWS, "events", "model@1")
+DAY_MS = 24 * 60 * 60 * 1000
+MORNING_MS = 1_795_000_000_000 // DAY_MS * DAY_MS
+
+
+def record(
+    sequence: int, *, sub: int = 0, ms: int = MORNING_MS, whole: bool = True, dead: bool = False, shard: Shard = SHARD
+) -> Record:
+    """Settled: its row says its number, or it is dead."""
+    made = Record(shard.shard_id, b"", f"key-{sequence}", str(sequence), sub, ms, whole)
+    if dead:
+        made.outcome = Dead(f"payload {sequence}/{sub}".encode(), "refused", "Traceback", 2)
+    else:
+        made.outcome = Enriched(rows([sequence]), 0)
+    return made
+
+
+def rows(numbers: Sequence[int]) -> pa.RecordBatch:
+    columns = [
+        [str(number) for number in numbers],
+        [number / 2 for number in numbers],
+        [[number] for number in numbers],
+    ]
+    return pa.RecordBatch.from_arrays(
+        [pa.array(column, field.type) for column, field in zip(columns, ROWS, strict=True)], schema=ROWS
+    )
+
+
+def run(*records: Record, shard: Shard = SHARD) -> Run:
+    return Run(shard, list(records))
+
+
+def runs(start: int, stop: int, **given: Any) -> Run:
+    return run(*(record(sequence, **given) for sequence in range(start, stop)))
+
+
+class Inline:
+    """Threads that are none: calls are made at once."""
+
+    async def __call__(self, work: Callable[[], Any]) -> Any:
+        await asyncio.sleep(0)
+        return work()
+
+    def close(self) -> None:
+        return
+
+
+class Told:
+    """What a writer reports."""
+
+    def __init__(self) -> None:
+        self.durable: list[Position] = []
+        self.fatal: list[BaseException] = []
+
+    @property
+    def end(self) -> int | None:
+        return self.durable[-1].sequence if self.durable else None
