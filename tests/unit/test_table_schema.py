@@ -1,0 +1,90 @@
+"""The table's columns, and the files that hold them."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.record import Dead, Enriched, Record
+from pipeline.sinks.schema import IDENTITY, TableSchema, encode, read_schema
+from tests.settled import MORNING_MS, ROWS, SCHEMA, record, rows
+
+AT = datetime(2026, 11, 18, 8, tzinfo=UTC)
+
+
+def test_rows_come_in_order_whatever_batches_they_were_in() -> None:
+    one, two = rows([10, 11, 12]), rows([20, 21])
+    records = [record(sequence) for sequence in range(1, 7)]
+    where = [(one, 2), (one, 0), (two, 1), None, (one, 1), (two, 0)]
+    for each, place in zip(records, where, strict=True):
+        each.outcome = Enriched(*place) if place else Dead(b"", "no", "", 1)
+    table = SCHEMA.table(records, AT)
+    assert table.column_names == [*IDENTITY.names, *ROWS.names]
+    assert table["text"].to_pylist() == ["12", "10", "21", "11", "20"]
+    assert table["sequence_number"].to_pylist() == ["1", "2", "3", "5", "6"]
+    first = table.slice(0, 1).to_pylist()[0]
+    assert first["record_id"] == "events/shardId-000000000000/1/0"
+    assert first["arrived_at"] == datetime.fromtimestamp(MORNING_MS / 1000, UTC)
+    assert first["processed_at"] == AT
+    assert (first["model_version"], first["partition_key"], first["sub_sequence_number"]) == ("model@1", "key-1", 0)
+
+
+def test_a_table_of_the_dead_has_columns_and_no_rows() -> None:
+    table = SCHEMA.table([record(1, dead=True)], AT)
+    assert table.num_rows == 0 and table.schema == SCHEMA.schema
+    assert len(pd.read_parquet(io.BytesIO(encode(table, {})))) == 0
+
+
+def test_a_model_without_columns_still_has_rows() -> None:
+    bare = Record("shard", b"", "key", "1", 0, MORNING_MS)
+    bare.outcome = Enriched(None, 0)
+    assert TableSchema(pa.schema([]), "events", "1").table([bare], AT).num_rows == 1
+
+
+def test_columns_may_be_null_in_a_file_even_if_the_model_forbids_it() -> None:
+    strict = TableSchema(pa.schema([pa.field("label", pa.string(), nullable=False)]), "events", "1")
+    assert all(field.nullable for field in strict.schema)
+    each = record(1)
+    batch = pa.RecordBatch.from_arrays([pa.array(["x"])], schema=pa.schema([pa.field("label", pa.string(), False)]))
+    each.outcome = Enriched(batch, 0)
+    assert strict.table([each], AT)["label"].to_pylist() == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("names", "word"),
+    [(["record_id"], "Penstock's own"), (["_x"], "begins with _"), (["dt"], "folders"), (["a", "a"], "two columns")],
+)
+def test_columns_that_clash_are_mistakes_of_the_configuration(names: list[str], word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        TableSchema(pa.schema([(name, pa.string()) for name in names]), "events", "1")
+
+
+def test_a_type_that_parquet_lacks_is_a_mistake_of_the_configuration() -> None:
+    with pytest.raises(ConfigError, match="Parquet"):
+        TableSchema(pa.schema([("x", pa.sparse_union([pa.field("a", pa.int8())]))]), "events", "1")
+
+
+def test_files_are_small_and_carry_their_metadata() -> None:
+    records = [record(10**55 + 7 * number) for number in range(2000)]
+    body = encode(SCHEMA.table(records, AT), {"penstock-end": "1/0", "penstock.dead_letters": "ü\n"})
+    file = pq.ParquetFile(io.BytesIO(body))
+    assert file.metadata.metadata[b"penstock-end"] == b"1/0"
+    assert file.metadata.metadata[b"penstock.dead_letters"].decode() == "ü\n"
+    group = file.metadata.row_group(0)
+    columns = {group.column(index).path_in_schema: group.column(index) for index in range(group.num_columns)}
+    assert all(column.compression == "ZSTD" for column in columns.values())
+    for name in ("record_id", "sequence_number"):
+        assert "DELTA_BYTE_ARRAY" in columns[name].encodings and columns[name].statistics.has_min_max
+        assert columns[name].total_compressed_size < 15 * len(records)
+
+
+def test_what_parquet_gives_back_is_what_was_announced() -> None:
+    assert read_schema(encode(SCHEMA.table([record(1)], AT), {"penstock-end": "1/0"})) == SCHEMA.written
+    seconds = TableSchema(pa.schema([("at", pa.timestamp("s")), ("tags", pa.list_(pa.string()))]), "events", "1")
+    assert read_schema(encode(seconds.table([], AT), {})) == seconds.written != seconds.schema
