@@ -104,9 +104,12 @@ class Assembler:
 def _frame(text: memoryview, body: memoryview) -> Frame:
     try:
         head = orjson.loads(text)
-        return Frame(head.pop("op"), head, body)
-    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
-        raise Garbage(f"a head that is none: {error}") from None
+    except orjson.JSONDecodeError:
+        head = None
+    op = head.pop("op", None) if isinstance(head, dict) else None
+    if not isinstance(op, str):
+        raise Garbage(f"a head that is none: {bytes(text[:40])!r}")
+    return Frame(op, head, body)
 
 
 def receive(connection: socket.socket, assembler: Assembler) -> Frame | None:

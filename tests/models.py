@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ ANSWERS: dict[str, Any] = {
     "leave out": None,
 }
 
-DEEDS = {
+DEEDS: dict[str, Callable[[], object]] = {
     "raise": fail,
     "leave": sys.exit,
     "fatal": give_up,
@@ -101,7 +101,7 @@ DEEDS = {
 }
 
 
-class Measured(Toy, Model):  # type: ignore[misc]  # Toy's load takes its context by the same name
+class Measured(Toy, Model):
     """With a cost of its own, and a batch that pads."""
 
     pads = True

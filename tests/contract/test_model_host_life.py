@@ -35,7 +35,7 @@ def started(given: HostSettings) -> ModelSpec:
 def gone(pid: int) -> bool:
     """Ended; perhaps not yet reaped by whoever has to."""
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 
@@ -149,12 +149,20 @@ def test_stopping_takes_no_second_whatever_the_model_does(action: str) -> None:
     hosted(body)
 
 
+async def two_children() -> list[psutil.Process]:
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            children: list[psutil.Process] = psutil.Process().children()
+            if len(children) >= 2:
+                return children
+            await asyncio.sleep(0.01)
+
+
 def test_a_start_that_is_given_up_leaves_nothing_behind() -> None:
     async def main() -> None:
         host = ModelHost(settings("HangsLoading", replicas=2))
         starting = asyncio.create_task(host.start())
-        while len(children := psutil.Process().children()) < 2:
-            await asyncio.sleep(0.01)
+        children = await two_children()
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
         await host.stop()

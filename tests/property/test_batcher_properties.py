@@ -1,0 +1,155 @@
+"""The batcher's promises, under any traffic: lanes, arrivals, costs and takes in any order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.batcher import Batcher
+from pipeline.record import Record
+
+LINGER_S = 0.5
+
+budgets = st.fixed_dictionaries(
+    {"max_records": st.integers(1, 12), "max_cost": st.sampled_from([0, 7, 20]), "pads": st.booleans()}
+)
+Step = tuple[str, int, list[int]]
+
+add = st.tuples(st.just("add"), st.integers(0, 4), st.lists(st.integers(1, 12), min_size=1, max_size=15))
+step: st.SearchStrategy[Step] = st.one_of(
+    add,
+    add,
+    st.tuples(st.just("take"), st.just(0), st.just([])),
+    st.tuples(st.just("pass"), st.integers(1, 8), st.just([])),
+    st.tuples(st.just("drop"), st.integers(0, 4), st.just([])),
+)
+
+
+@dataclass
+class Traffic:
+    """A batcher beside a plain account of what it was given."""
+
+    budget: dict[str, int]
+    now: float = 0.0
+    given: int = 0
+    taken: list[list[Record]] = field(default_factory=list)
+    waiting: dict[int, list[tuple[float, Record]]] = field(default_factory=dict)
+    served: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.batcher = Batcher(linger_s=LINGER_S, **self.budget)  # type: ignore[arg-type]
+
+    def run(self, steps: list[Step]) -> None:
+        for name, number, costs in steps:
+            if name == "add":
+                self.add(number, costs)
+            elif name == "take":
+                self.take()
+            elif name == "pass":
+                self.now += number * LINGER_S / 4
+            else:
+                self.batcher.drop(number)
+                self.waiting.pop(number, None)
+            assert len(self.batcher) == sum(len(records) for records in self.waiting.values())
+
+    def add(self, lane: int, costs: list[int]) -> None:
+        records = [Record(str(lane), b"", "key", str(self.given + i), 0, 0, cost=c) for i, c in enumerate(costs)]
+        self.given += len(records)
+        self.batcher.add(lane, records, self.now)
+        self.waiting.setdefault(lane, []).extend((self.now, record) for record in records)
+
+    def take(self, *, draining: bool = False) -> list[Record]:
+        due_at = self.batcher.due_at()
+        batch = self.batcher.take(self.now, draining=draining)
+        if not draining:
+            assert bool(batch) == (due_at is not None and due_at <= self.now)
+        for record in batch:
+            _, expected = self.waiting[int(record.shard_id)].pop(0)
+            assert record is expected
+        self.waiting = {lane: records for lane, records in self.waiting.items() if records}
+        if batch:
+            self.taken.append(batch)
+        return batch
+
+
+def cost_of(batch: list[Record], *, pads: bool) -> int:
+    costs = [record.cost for record in batch]
+    return max(costs) * len(costs) if pads else sum(costs)
+
+
+@given(budgets, st.lists(step, max_size=40))
+def test_each_record_leaves_once_and_in_its_lanes_order(budget: dict[str, int], steps: list[Step]) -> None:
+    traffic = Traffic(budget)
+    traffic.run(steps)
+    while traffic.take(draining=True):
+        pass
+    assert not traffic.waiting
+    assert traffic.batcher.due_at() is None
+
+
+@given(budgets, st.lists(step, max_size=40))
+def test_budgets_are_kept(budget: dict[str, int], steps: list[Step]) -> None:
+    traffic = Traffic(budget)
+    traffic.run(steps)
+    for batch in traffic.taken:
+        assert len(batch) <= budget["max_records"]
+        if budget["max_cost"] and len(batch) > 1:
+            assert cost_of(batch, pads=bool(budget["pads"])) <= budget["max_cost"]
+
+
+@given(budgets, st.lists(step, max_size=40))
+def test_nobody_lingers_beyond_the_bound_while_somebody_takes(budget: dict[str, int], steps: list[Step]) -> None:
+    traffic = Traffic(budget)
+    traffic.run(steps)
+    while traffic.take():
+        pass
+    for records in traffic.waiting.values():
+        assert records[0][0] + LINGER_S > traffic.now
+    assert len(traffic.batcher) < budget["max_records"]
+
+
+@given(budgets, st.lists(step, max_size=40))
+def test_a_batch_that_leaves_early_is_full(budget: dict[str, int], steps: list[Step]) -> None:
+    """It has no room for what it left behind: work is conserved, but batches are not wasted."""
+    traffic = Traffic(budget)
+    traffic.run(steps)
+    lingered = [
+        since for records in traffic.waiting.values() for since, _ in records if since + LINGER_S <= traffic.now
+    ]
+    before = len(traffic.batcher)
+    batch = traffic.take()
+    if not batch or lingered:
+        return
+    if len(batch) < budget["max_records"]:
+        cost = cost_of(batch, pads=bool(budget["pads"]))
+        heads = [records[0][1].cost for records in traffic.waiting.values()]
+        fits = [
+            cost_of([*batch, Record("", b"", "", "0", 0, 0, cost=head)], pads=bool(budget["pads"])) for head in heads
+        ]
+        assert all(total > budget["max_cost"] for total in fits)
+        assert len(batch) < before or cost >= budget["max_cost"]
+
+
+@given(budgets, st.lists(step, max_size=40))
+def test_every_lane_is_served_in_as_many_batches_as_there_are_lanes(budget: dict[str, int], steps: list[Step]) -> None:
+    traffic = Traffic(budget)
+    traffic.run(steps)
+    lanes = set(traffic.waiting)
+    served: set[str] = set()
+    for _ in lanes:
+        traffic.add(9, [1] * 30)  # a hot one
+        served |= {record.shard_id for record in traffic.take(draining=True)}
+    assert {str(lane) for lane in lanes} <= served
+
+
+@given(st.integers(1, 12), st.lists(st.integers(1, 40), min_size=1, max_size=6))
+def test_deep_lanes_share_a_batch_evenly(max_records: int, sizes: list[int]) -> None:
+    traffic = Traffic({"max_records": max_records, "max_cost": 0, "pads": 0})
+    for lane, size in enumerate(sizes):
+        traffic.add(lane, [1] * size)
+    batch = traffic.take(draining=True)
+    shares = {lane: sum(record.shard_id == str(lane) for record in batch) for lane in range(len(sizes))}
+    deep = [shares[lane] for lane in traffic.waiting]
+    assert not deep or max(shares.values()) - min(deep) <= 1

@@ -1,0 +1,126 @@
+"""When batches are due, and what goes into them."""
+
+from __future__ import annotations
+
+from pipeline.batcher import Batcher
+from pipeline.record import Record
+
+
+def batcher(max_records: int = 8, max_cost: int = 0, linger_s: float = 0.02, *, pads: bool = False) -> Batcher:
+    return Batcher(max_records=max_records, max_cost=max_cost, linger_s=linger_s, pads=pads)
+
+
+def records(*costs: int, first: int = 0) -> list[Record]:
+    return [Record("s", b"", "key", str(first + i), 0, 0, cost=cost) for i, cost in enumerate(costs)]
+
+
+def costs(batch: list[Record]) -> list[int]:
+    return [record.cost for record in batch]
+
+
+def test_nothing_waits_at_first() -> None:
+    empty = batcher()
+    assert (len(empty), empty.due_at(), empty.take(0.0), empty.take(0.0, draining=True)) == (0, None, [], [])
+
+
+def test_a_few_records_linger_and_no_longer() -> None:
+    waiting = batcher()
+    waiting.add("a", records(1, 1), now=10.0)
+    waiting.add("a", records(1), now=10.01)
+    assert waiting.due_at() == 10.02
+    assert waiting.take(10.019) == []
+    assert len(waiting.take(10.02)) == 3
+    assert waiting.due_at() is None
+
+
+def test_what_is_left_over_lingers_from_when_it_came() -> None:
+    waiting = batcher(max_records=4)
+    waiting.add("a", records(1, 1, 1), now=10.0)
+    waiting.add("a", records(1, 1), now=10.01)
+    assert len(waiting.take(10.01)) == 4
+    assert waiting.due_at() == 10.01 + 0.02
+
+
+def test_a_full_batch_is_due_at_once() -> None:
+    waiting = batcher()
+    waiting.add("a", records(*[1] * 8), now=10.0)
+    due_at = waiting.due_at()
+    assert due_at is not None and due_at <= 10.0
+    assert len(waiting.take(10.0)) == 8
+
+
+def test_a_deep_backlog_never_lingers() -> None:
+    waiting = batcher()
+    waiting.add("a", records(*[1] * 80), now=10.0)
+    assert [len(waiting.take(10.0)) for _ in range(11)] == [8] * 10 + [0]
+
+
+def test_draining_lingers_for_nobody() -> None:
+    waiting = batcher()
+    waiting.add("a", records(1), now=10.0)
+    assert len(waiting.take(10.0, draining=True)) == 1
+
+
+def test_costs_fill_a_batch_too() -> None:
+    waiting = batcher(max_cost=10)
+    waiting.add("a", records(4, 4), now=0.0)
+    assert waiting.take(0.0) == []
+    waiting.add("a", records(4), now=0.0)
+    assert costs(waiting.take(0.0)) == [4, 4]
+
+
+def test_padded_costs_count_the_dearest_for_all() -> None:
+    waiting = batcher(max_cost=10, pads=True)
+    waiting.add("a", records(1, 1, 4), now=0.0)
+    assert costs(waiting.take(0.0)) == [1, 1]
+    assert costs(waiting.take(1.0)) == [4]
+
+
+def test_padding_is_forgotten_with_the_record_that_caused_it() -> None:
+    waiting = batcher(max_cost=10, pads=True)
+    waiting.add("a", records(9, 1, 1), now=0.0)
+    assert costs(waiting.take(0.0)) == [9]
+    assert waiting.take(0.0) == []
+    waiting.drop("a")
+    waiting.add("b", records(3), now=0.0)
+    assert waiting.take(0.0) == []
+
+
+def test_a_record_over_the_budget_goes_alone() -> None:
+    waiting = batcher(max_cost=10)
+    waiting.add("a", records(3, 99, 3), now=0.0)
+    assert [costs(waiting.take(1.0)) for _ in range(3)] == [[3], [99], [3]]
+
+
+def test_a_lane_whose_next_record_does_not_fit_leaves_room_for_others() -> None:
+    waiting = batcher(max_cost=10)
+    waiting.add("a", records(6, 6), now=0.0)
+    waiting.add("b", records(2, 2), now=0.0)
+    assert costs(waiting.take(0.0)) == [6, 2, 2]
+    assert costs(waiting.take(1.0)) == [6]
+
+
+def test_a_hot_lane_leaves_the_others_their_share() -> None:
+    waiting = batcher(max_records=9)
+    waiting.add("hot", records(*[1] * 100), now=0.0)
+    waiting.add("mild", records(*[2] * 5), now=0.0)
+    waiting.add("cool", records(3), now=0.0)
+    assert sorted(costs(waiting.take(0.0))) == [1, 1, 1, 1, 2, 2, 2, 2, 3]
+
+
+def test_more_lanes_than_a_batch_holds_take_turns() -> None:
+    waiting = batcher(max_records=2)
+    for lane in range(4):
+        waiting.add(lane, records(lane, lane), now=0.0)
+    assert [costs(waiting.take(0.0)) for _ in range(4)] == [[0, 1], [2, 3], [0, 1], [2, 3]]
+
+
+def test_a_dropped_lane_is_forgotten() -> None:
+    waiting = batcher(max_cost=100)
+    waiting.add("lost", records(60, 60), now=0.0)
+    waiting.add("kept", records(5), now=0.0)
+    waiting.drop("lost")
+    waiting.drop("never there")
+    assert len(waiting) == 1
+    assert waiting.take(0.0) == []
+    assert costs(waiting.take(1.0)) == [5]
