@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import re
 import time
+import uuid
 from collections import Counter
 from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from consumer.lease_tables import Item, make_tables
 from consumer.properties import REPORT_MS, start_time_s
-from pipeline.errors import Fatal
 from pipeline.record import Position
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_kinesis import KinesisClient
 
-OWNER_INDEX = "LeaseOwnerToLeaseKeyIndex"
 GENESIS_KEY = "PenstockGenesis"
 """An item beside the leader's lock: says which lease table was seeded, and keeps a second worker from doing it."""
 
@@ -44,11 +43,6 @@ SEEDED_AT_MOST = 99
 
 ALIVE_S = 2 * REPORT_MS / 1000
 """KCL's own measure: a worker that has missed two reports is given no leases."""
-
-TABLE_READY_S = 120.0
-FIRST_POLL_S, LAST_POLL_S = 0.05, 1.0
-
-Item = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,28 +85,20 @@ def seed(
     (``HierarchicalShardSyncer``): shards that are open at ``start``, each at its sentinel; children are KCL's to find.
 
     A table with leases in it is left alone. Any number of workers may call this at once: all leases are written in
-    one transaction, once in a table's life. Returns how many leases this call wrote.
+    one transaction, once in a table's life. Where there is no leader yet it returns when it is this worker's turn to
+    start, see :func:`take_turn`. Returns how many leases this call wrote.
 
     ``extra`` are the names in ``[kcl.properties]``: where one of them shapes a table, KCL is left to make them.
     """
     if any(TABLE_SHAPE.fullmatch(name) for name in extra):
         return 0
-    _make_tables(dynamodb, application)
-    if next(_lease_items(dynamodb, application), None) is not None:
-        return 0
-    shards = _open_shards(kinesis, stream, start)
-    if not shards or len(shards) > SEEDED_AT_MOST:
-        return 0
-    sentinel = start if start in {"TRIM_HORIZON", "LATEST"} else "AT_TIMESTAMP"
-    leases = [_put_new(application, _new_lease(shard, sentinel)) for shard in shards]
-    try:
-        dynamodb.transact_write_items(TransactItems=[_genesis(dynamodb, application), *leases])
-    except dynamodb.exceptions.TransactionCanceledException:
-        return 0  # another worker was first
-    return len(leases)
+    make_tables(dynamodb, application)
+    seeded = 0 if any(_lease_items(dynamodb, application)) else _seed(dynamodb, kinesis, application, stream, start)
+    take_turn(dynamodb, application, uuid.uuid4().hex)
+    return seeded
 
 
-def take_turn(dynamodb: DynamoDBClient, application: str, worker_id: str) -> bool:
+def take_turn(dynamodb: DynamoDBClient, application: str, token: str) -> bool:
     """Return when a JVM may start: at once where there is a leader, else one worker after the other.
 
     Two workers of KCL 3.1.3 that find the leader's lock free at the same moment both reach for it, and the one that
@@ -124,7 +110,7 @@ def take_turn(dynamodb: DynamoDBClient, application: str, worker_id: str) -> boo
     table = f"{application}-CoordinatorState"
     try:
         while time.monotonic() < deadline and not _has_leader(dynamodb, table):
-            if _took_turn(dynamodb, table, worker_id, time.time()):
+            if _took_turn(dynamodb, table, token, time.time()):
                 return True
             time.sleep(TURN_POLL_S)
     except dynamodb.exceptions.ResourceNotFoundException:
@@ -153,84 +139,22 @@ def release(dynamodb: DynamoDBClient, application: str, worker_id: str, max_leas
         if _pass_on(dynamodb, application, item, worker_id, heir):
             passed[_text(item, "leaseKey")] = heir
             load[heir] += 1
-    state = f"{application}-CoordinatorState"
-    _delete(dynamodb, state, {"key": {"S": "Leader"}}, "ownerName = :worker", worker_id)
-    _delete(dynamodb, state, {"key": {"S": TURN_KEY}}, "worker = :worker", worker_id)
+    leader = {"key": {"S": "Leader"}}
+    _delete(dynamodb, f"{application}-CoordinatorState", leader, "ownerName = :worker", worker_id)
     return passed
 
 
-# -- tables
-
-
-def _make_tables(dynamodb: DynamoDBClient, application: str) -> None:
-    """All three at once, the index with its table; KCL adds it later and waits for it, on AWS for minutes."""
-    index = {
-        "IndexName": OWNER_INDEX,
-        "KeySchema": _key("leaseOwner", "leaseKey"),
-        "Projection": {"ProjectionType": "KEYS_ONLY"},
-    }
-    tables: list[Item] = [
-        {
-            "TableName": application,
-            "KeySchema": _key("leaseKey"),
-            "AttributeDefinitions": _strings("leaseKey", "leaseOwner"),
-            "GlobalSecondaryIndexes": [index],
-        },
-        {
-            "TableName": f"{application}-CoordinatorState",
-            "KeySchema": _key("key"),
-            "AttributeDefinitions": _strings("key"),
-        },
-        {
-            "TableName": f"{application}-WorkerMetricStats",
-            "KeySchema": _key("wid"),
-            "AttributeDefinitions": _strings("wid"),
-        },
-    ]
-    with ThreadPoolExecutor(len(tables)) as threads:
-        list(threads.map(lambda table: _make_table(dynamodb, table), tables))
-
-
-def _make_table(dynamodb: DynamoDBClient, table: Item) -> None:
-    """Return when it is active, whoever made it."""
-    deadline, delay_s = time.monotonic() + TABLE_READY_S, FIRST_POLL_S
-    while (status := _table_status(dynamodb, table["TableName"])) != "ACTIVE":
-        if time.monotonic() > deadline:
-            raise Fatal(f"table {table['TableName']} is {status} after {TABLE_READY_S:.0f} s")
-        if status == "ABSENT":
-            _create(dynamodb, table)
-            continue
-        time.sleep(delay_s)
-        delay_s = min(2 * delay_s, LAST_POLL_S)
-
-
-def _create(dynamodb: DynamoDBClient, table: Item) -> None:
+def _seed(dynamodb: DynamoDBClient, kinesis: KinesisClient, application: str, stream: str, start: str) -> int:
+    shards = _open_shards(kinesis, stream, start)
+    if not shards or len(shards) > SEEDED_AT_MOST:
+        return 0
+    sentinel = start if start in {"TRIM_HORIZON", "LATEST"} else "AT_TIMESTAMP"
+    leases = [_put_new(application, _new_lease(shard, sentinel)) for shard in shards]
     try:
-        dynamodb.create_table(**table, BillingMode="PAY_PER_REQUEST")
-    except dynamodb.exceptions.ResourceInUseException:
-        return  # another worker was first
-
-
-def _table_status(dynamodb: DynamoDBClient, name: str) -> str:
-    """ACTIVE only with all of its indexes; an index still to be added is KCL's affair."""
-    try:
-        table = dynamodb.describe_table(TableName=name)["Table"]
-    except dynamodb.exceptions.ResourceNotFoundException:
-        return "ABSENT"
-    statuses = {index["IndexStatus"] for index in table.get("GlobalSecondaryIndexes", [])} | {table["TableStatus"]}
-    return "ACTIVE" if statuses == {"ACTIVE"} else ", ".join(sorted(statuses - {"ACTIVE"}))
-
-
-def _key(partition: str, sort: str = "") -> list[dict[str, str]]:
-    names = [(partition, "HASH")] + ([(sort, "RANGE")] if sort else [])
-    return [{"AttributeName": name, "KeyType": kind} for name, kind in names]
-
-
-def _strings(*names: str) -> list[dict[str, str]]:
-    return [{"AttributeName": name, "AttributeType": "S"} for name in names]
-
-
-# -- leases
+        dynamodb.transact_write_items(TransactItems=[_genesis(dynamodb, application), *leases])
+    except dynamodb.exceptions.TransactionCanceledException:
+        return 0  # another worker was first
+    return len(leases)
 
 
 def _open_shards(kinesis: KinesisClient, stream: str, start: str) -> list[Any]:
@@ -284,15 +208,15 @@ def _has_leader(dynamodb: DynamoDBClient, table: str) -> bool:
     return "Item" in found and "isReleased" not in found["Item"]
 
 
-def _took_turn(dynamodb: DynamoDBClient, table: str, worker_id: str, now_s: float) -> bool:
-    item: Item = {"key": {"S": TURN_KEY}, "worker": {"S": worker_id}, "endsAt": {"N": f"{now_s + TURN_S:.3f}"}}
+def _took_turn(dynamodb: DynamoDBClient, table: str, token: str, now_s: float) -> bool:
+    item: Item = {"key": {"S": TURN_KEY}, "token": {"S": token}, "endsAt": {"N": f"{now_s + TURN_S:.3f}"}}
     try:
         dynamodb.put_item(
             TableName=table,
             Item=item,
-            ConditionExpression="attribute_not_exists(#key) OR endsAt < :now OR worker = :worker",
-            ExpressionAttributeNames={"#key": "key"},
-            ExpressionAttributeValues={":now": {"N": f"{now_s:.3f}"}, ":worker": {"S": worker_id}},
+            ConditionExpression="attribute_not_exists(#key) OR endsAt < :now OR #token = :token",
+            ExpressionAttributeNames={"#key": "key", "#token": "token"},
+            ExpressionAttributeValues={":now": {"N": f"{now_s:.3f}"}, ":token": {"S": token}},
         )
     except dynamodb.exceptions.ConditionalCheckFailedException:
         return False

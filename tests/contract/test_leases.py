@@ -11,7 +11,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from consumer import leases
+from consumer import lease_tables, leases
 from consumer.leases import Lease
 from pipeline.errors import Fatal
 from pipeline.record import Position
@@ -24,31 +24,40 @@ APP, STREAM = "app", "events"
 SHARDS = ["shardId-000000000000", "shardId-000000000001", "shardId-000000000002"]
 
 
+@pytest.fixture(scope="module")
+def clients() -> Iterator[tuple[DynamoDBClient, KinesisClient]]:
+    with pytest.MonkeyPatch.context() as environment, mock_aws():
+        environment.delenv("AWS_ENDPOINT_URL", raising=False)
+        yield boto3.client("dynamodb", region_name="us-east-1"), boto3.client("kinesis", region_name="us-east-1")
+
+
+@pytest.fixture
+def dynamodb(clients: tuple[DynamoDBClient, KinesisClient]) -> Iterator[DynamoDBClient]:
+    """Without any table."""
+    yield clients[0]
+    for name in clients[0].list_tables()["TableNames"]:
+        clients[0].delete_table(TableName=name)
+
+
+@pytest.fixture
+def kinesis(clients: tuple[DynamoDBClient, KinesisClient]) -> Iterator[KinesisClient]:
+    """With one stream, of three shards."""
+    clients[1].create_stream(StreamName=STREAM, ShardCount=3)
+    yield clients[1]
+    clients[1].delete_stream(StreamName=STREAM)
+
+
 @pytest.fixture(autouse=True)
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"):
-        monkeypatch.setenv(f"AWS_{name}", "test")
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    with mock_aws():
-        yield
-
-
-@pytest.fixture
-def dynamodb(aws: None) -> DynamoDBClient:
-    return boto3.client("dynamodb", region_name="us-east-1")
-
-
-@pytest.fixture
-def kinesis(aws: None) -> KinesisClient:
-    client = boto3.client("kinesis", region_name="us-east-1")
-    client.create_stream(StreamName=STREAM, ShardCount=3)
-    return client
+def turns_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeding ends with a turn; here no JVM starts in it."""
+    monkeypatch.setattr(leases, "TURN_S", 0.01)
+    monkeypatch.setattr(leases, "TURN_POLL_S", 0.001)
 
 
 @pytest.fixture
 def tables(dynamodb: DynamoDBClient) -> DynamoDBClient:
     """An application's tables without leases."""
-    leases._make_tables(dynamodb, APP)
+    lease_tables.make_tables(dynamodb, APP)
     return dynamodb
 
 
@@ -84,6 +93,12 @@ def owners(dynamodb: DynamoDBClient) -> dict[str, str]:
 
 def test_an_application_that_never_ran_has_no_leases(dynamodb: DynamoDBClient) -> None:
     assert leases.read(dynamodb, APP) == []
+
+
+def test_seeding_ends_with_a_turn(dynamodb: DynamoDBClient, kinesis: KinesisClient) -> None:
+    leases.seed(dynamodb, kinesis, APP, STREAM, "TRIM_HORIZON")
+    states = dynamodb.scan(TableName=f"{APP}-CoordinatorState")["Items"]
+    assert {state["key"]["S"] for state in states} == {"PenstockGenesis", "PenstockTurn"}
 
 
 def test_seeding_makes_a_lease_per_open_shard_as_kcl_would(dynamodb: DynamoDBClient, kinesis: KinesisClient) -> None:
@@ -174,8 +189,8 @@ def test_tables_that_a_property_shapes_are_left_to_kcl(
 def test_a_table_that_never_gets_ready_ends_the_task(
     dynamodb: DynamoDBClient, kinesis: KinesisClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "_table_status", lambda *arguments: "CREATING")
-    monkeypatch.setattr(leases, "TABLE_READY_S", 0.0)
+    monkeypatch.setattr(lease_tables, "_table_status", lambda *arguments: "CREATING")
+    monkeypatch.setattr(lease_tables, "TABLE_READY_S", 0.0)
     with pytest.raises(Fatal, match="CREATING after 0 s"):
         leases.seed(dynamodb, kinesis, APP, STREAM, "TRIM_HORIZON")
 
@@ -188,27 +203,19 @@ def test_where_there_is_a_leader_nobody_waits_for_a_turn(tables: DynamoDBClient)
 def test_without_a_leader_one_takes_a_turn_and_the_other_waits_for_the_leader(
     tables: DynamoDBClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(leases, "TURN_S", 60.0)
     assert leases.take_turn(tables, APP, "first")
     monkeypatch.setattr("time.sleep", lambda seconds: lead(tables, "first"))
     assert not leases.take_turn(tables, APP, "second")
 
 
-def test_a_turn_that_came_to_nothing_ends(tables: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "TURN_S", -1.0)
-    assert leases._took_turn(tables, f"{APP}-CoordinatorState", "first", time.time())
-    monkeypatch.undo()
-    assert leases.take_turn(tables, APP, "second")
-
-
-def test_a_turn_ends_with_the_worker_that_had_it(tables: DynamoDBClient) -> None:
-    leases.take_turn(tables, APP, "first")
-    leases.release(tables, APP, "first")
+def test_a_turn_that_came_to_nothing_ends(tables: DynamoDBClient) -> None:
+    assert leases._took_turn(tables, f"{APP}-CoordinatorState", "first", time.time() - 60)
     assert leases.take_turn(tables, APP, "second")
 
 
 def test_nobody_waits_for_a_turn_for_ever(tables: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    leases.take_turn(tables, APP, "first")
-    monkeypatch.setattr(leases, "TURN_S", 0.0)
+    assert leases._took_turn(tables, f"{APP}-CoordinatorState", "first", time.time() + 60)
     assert not leases.take_turn(tables, APP, "second")
 
 
@@ -294,7 +301,7 @@ def test_the_released_worker_no_longer_counts_as_alive(tables: DynamoDBClient) -
 
 def test_releasing_twice_or_before_there_is_a_table_is_fine(dynamodb: DynamoDBClient) -> None:
     assert leases.release(dynamodb, APP, "me") == {}
-    leases._make_tables(dynamodb, APP)
+    lease_tables.make_tables(dynamodb, APP)
     put(dynamodb, SHARDS[0], leaseOwner="me")
     assert leases.release(dynamodb, APP, "me") == {SHARDS[0]: ""}
     assert leases.release(dynamodb, APP, "me") == {}

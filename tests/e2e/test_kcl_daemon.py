@@ -86,8 +86,7 @@ class Host:
 @asynccontextmanager
 async def worker(aws: LocalAWS, worker_id: str) -> AsyncIterator[tuple[Daemon, Host]]:
     host = Host()
-    place = Place(aws.region, *[aws.endpoint] * 3)
-    daemon = Daemon(KclSettings(), STREAM, worker_id, place)
+    daemon = Daemon(KclSettings(), STREAM, worker_id, Place.from_environment(aws.env))
     server = await asyncio.start_unix_server(host.session, daemon.socket_path, limit=64 << 20)
     try:
         await daemon.start()

@@ -1,0 +1,86 @@
+"""The tables that KCL keeps in DynamoDB, made as KCL makes them and waited for."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import Fatal
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+OWNER_INDEX = "LeaseOwnerToLeaseKeyIndex"
+TABLE_READY_S = 120.0
+FIRST_POLL_S, LAST_POLL_S = 0.05, 1.0
+
+Item = dict[str, Any]
+
+
+def make_tables(dynamodb: DynamoDBClient, application: str) -> None:
+    """All three at once, the index with its table; KCL adds it later and waits for it, on AWS for minutes."""
+    index = {
+        "IndexName": OWNER_INDEX,
+        "KeySchema": _key("leaseOwner", "leaseKey"),
+        "Projection": {"ProjectionType": "KEYS_ONLY"},
+    }
+    tables: list[Item] = [
+        {
+            "TableName": application,
+            "KeySchema": _key("leaseKey"),
+            "AttributeDefinitions": _strings("leaseKey", "leaseOwner"),
+            "GlobalSecondaryIndexes": [index],
+        },
+        {
+            "TableName": f"{application}-CoordinatorState",
+            "KeySchema": _key("key"),
+            "AttributeDefinitions": _strings("key"),
+        },
+        {
+            "TableName": f"{application}-WorkerMetricStats",
+            "KeySchema": _key("wid"),
+            "AttributeDefinitions": _strings("wid"),
+        },
+    ]
+    with ThreadPoolExecutor(len(tables)) as threads:
+        list(threads.map(lambda table: _make_table(dynamodb, table), tables))
+
+
+def _make_table(dynamodb: DynamoDBClient, table: Item) -> None:
+    """Return when it is active, whoever made it."""
+    deadline, delay_s = time.monotonic() + TABLE_READY_S, FIRST_POLL_S
+    while (status := _table_status(dynamodb, table["TableName"])) != "ACTIVE":
+        if time.monotonic() > deadline:
+            raise Fatal(f"table {table['TableName']} is {status} after {TABLE_READY_S:.0f} s")
+        if status == "ABSENT":
+            _create(dynamodb, table)
+            continue
+        time.sleep(delay_s)
+        delay_s = min(2 * delay_s, LAST_POLL_S)
+
+
+def _create(dynamodb: DynamoDBClient, table: Item) -> None:
+    try:
+        dynamodb.create_table(**table, BillingMode="PAY_PER_REQUEST")
+    except dynamodb.exceptions.ResourceInUseException:
+        return  # another worker was first
+
+
+def _table_status(dynamodb: DynamoDBClient, name: str) -> str:
+    """ACTIVE only with all of its indexes; an index still to be added is KCL's affair."""
+    try:
+        table = dynamodb.describe_table(TableName=name)["Table"]
+    except dynamodb.exceptions.ResourceNotFoundException:
+        return "ABSENT"
+    statuses = {index["IndexStatus"] for index in table.get("GlobalSecondaryIndexes", [])} | {table["TableStatus"]}
+    return "ACTIVE" if statuses == {"ACTIVE"} else ", ".join(sorted(statuses - {"ACTIVE"}))
+
+
+def _key(partition: str, sort: str = "") -> list[dict[str, str]]:
+    names = [(partition, "HASH")] + ([(sort, "RANGE")] if sort else [])
+    return [{"AttributeName": name, "KeyType": kind} for name, kind in names]
+
+
+def _strings(*names: str) -> list[dict[str, str]]:
+    return [{"AttributeName": name, "AttributeType": "S"} for name in names]
