@@ -33,8 +33,8 @@ def record(
 def rows(numbers: Sequence[int]) -> pa.RecordBatch:
     columns = [
         [str(number) for number in numbers],
-        [number / 2 for number in numbers],
-        [[number] for number in numbers],
+        [number % 97 / 2 for number in numbers],
+        [[number % 97] for number in numbers],
     ]
     return pa.RecordBatch.from_arrays(
         [pa.array(column, field.type) for column, field in zip(columns, ROWS, strict=True)], schema=ROWS
@@ -70,3 +70,39 @@ class Told:
     @property
     def end(self) -> int | None:
         return self.durable[-1].sequence if self.durable else None
+
+
+class Clock:
+    """Time that a test moves. Sleepers wake when it has passed them, in order."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        woken = asyncio.get_running_loop().create_future()
+        self._sleepers.append((self.now + seconds, woken))
+        await woken
+
+    async def pass_(self, seconds: float) -> None:
+        """Move on, and let everyone who is due act."""
+        end = self.now + seconds
+        await settle()
+        while due := [sleeper for sleeper in self._sleepers if sleeper[0] <= end and not sleeper[1].done()]:
+            first = min(due, key=lambda sleeper: sleeper[0])
+            self.now = max(self.now, first[0])
+            self._sleepers.remove(first)
+            first[1].set_result(None)
+            await settle()
+        self.now = end
+
+
+async def settle() -> None:
+    """Until everything that can go on without time has."""
+    for _ in range(50):
+        await asyncio.sleep(0)
