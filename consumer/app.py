@@ -186,14 +186,17 @@ class Task:
         try:
             await asyncio.wait(_any(drained, ended, *failures), timeout=budget_s, return_when=asyncio.FIRST_COMPLETED)
             await _raise_first(failures)
-            late = [session.shard_id for session in bridges.sessions if not session.over]
+            late = [session.shard_id for session in bridges.sessions if session.shard_id and not session.over]
         finally:
             drained.cancel()
             daemon.kill()
             await ended
         await asyncio.to_thread(self._release)
         if late:
-            raise Fatal(f"left without draining {', '.join(late)}: not done within {budget_s:g} s")
+            raise Fatal(
+                f"left without draining {', '.join(late)}: it took longer than kcl.shutdown_grace_s "
+                f"({self.settings.kcl.shutdown_grace_s:g} s); what was not checkpointed will be read again"
+            )
         log.info("left: every shard drained, leases free")
 
     def _release(self) -> None:

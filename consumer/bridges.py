@@ -79,11 +79,13 @@ class Bridges:
     def sessions(self) -> list[ShardSession]:
         return list(self._running.values())
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         session = self._session(StreamWire(reader, writer))
-        task = asyncio.current_task()
-        assert task is not None, "a connection is accepted in a task"
+        task = asyncio.create_task(self._run(session, writer))
         self._running[task] = session
+        task.add_done_callback(self._running.pop)
+
+    async def _run(self, session: ShardSession, writer: asyncio.StreamWriter) -> None:
         try:
             await session.run()
         except PenstockError as error:
@@ -92,7 +94,6 @@ class Bridges:
             log.exception("session of %s failed", session.shard_id)
             self._fail(Fatal(f"session of {session.shard_id or 'a new shard'} failed: {error!r}"))
         finally:
-            del self._running[task]
             writer.close()
 
     def _fail(self, error: BaseException) -> None:

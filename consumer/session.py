@@ -119,6 +119,7 @@ class ShardSession:
         self._lane: Lane | None = None
         self._tracker = CheckpointTracker(None)
         self._delivered = Milestones()
+        self._refused = False
 
     @property
     def over(self) -> bool:
@@ -176,7 +177,9 @@ class ShardSession:
         lane = self._open_lane()
         if message.millis_behind is not None:
             self._metrics.lag(self.shard_id, message.millis_behind)
-        if message.records:
+        if self._leaving.is_set():
+            self._refused = self._refused or bool(message.records)
+        elif message.records:
             self._stage.admit(lane, message.records)
             self._tracker.delivered = message.records[-1].position
             self._delivered.add(self._tracker.delivered, len(message.records))
@@ -188,6 +191,9 @@ class ShardSession:
     async def _end(self) -> None:
         """Everything durable, then the end of the shard is checkpointed with nulls: nothing else writes SHARD_END."""
         lane = self._open_lane()
+        if self._refused:
+            await self._drain()
+            return
         await self._stage.drain(lane)
         if not self._tracker.covers_all(lane.durable):
             raise Fatal(f"{self.shard_id}: drained to {lane.durable}, though {self._tracker.delivered} was delivered")
@@ -197,8 +203,9 @@ class ShardSession:
             self._close()
 
     async def _drain(self) -> None:
+        """What the model has begun is finished and checkpointed; the rest was not read, as far as KCL knows."""
         lane = self._open_lane()
-        await self._stage.drain(lane)
+        await self._stage.finish(lane)
         if position := self._tracker.due(lane.durable):
             await self._checkpoint_surely(position)
         log.info("%s drained to %s", self.shard_id, lane.durable)

@@ -65,6 +65,7 @@ class Lane:
         self.writers: list[ShardWriter] = []
         self.changed = asyncio.Event()
         self.draining = False
+        self.judging = 0
         self.waiting: asyncio.Queue[Sequence[Record]] = asyncio.Queue()
         self.waiting_records = 0
         self.waiting_bytes = 0
@@ -156,10 +157,24 @@ class Stage:
         return {shard_id: (lane.unsettled, lane.bytes) for shard_id, lane in self._lanes.items()}
 
     async def drain(self, lane: Lane) -> None:
-        """Return once everything admitted is settled and durable. Cancel it to give up."""
+        """Return once everything admitted is settled and durable: the end of a shard. Cancel it to give up."""
         lane.draining = True
         self._wake.set()
         while lane.unsettled:
+            lane.changed.clear()
+            await lane.changed.wait()
+        await asyncio.gather(*(writer.flush() for writer in lane.writers))
+
+    async def finish(self, lane: Lane) -> None:
+        """Return once what the model has begun is durable; what it has not begun is another worker's to read again.
+
+        A window may hold minutes of work, and a leaving task has seconds. Batches take a lane's records in order, so
+        what was begun has no gaps. Cancel it to give up.
+        """
+        if lane.task is not None:
+            lane.task.cancel()
+        self._batcher.drop(lane)
+        while lane.judging:
             lane.changed.clear()
             await lane.changed.wait()
         await asyncio.gather(*(writer.flush() for writer in lane.writers))
@@ -212,13 +227,15 @@ class Stage:
 
     async def _work(self) -> None:
         while True:
-            batch = await self._next_batch()
+            batch, lanes = await self._next_batch()
             started = self._clock()
             await self._judge.judge(batch)
             self._metrics.batch(len(batch), self._clock() - started)
-            self._release(self._lanes_of(batch))
+            for lane in lanes:
+                lane.judging -= 1
+            self._release(lanes)
 
-    async def _next_batch(self) -> Sequence[Record]:
+    async def _next_batch(self) -> tuple[Sequence[Record], Sequence[Lane]]:
         async with self._turn:
             while True:
                 self._wake.clear()
@@ -226,7 +243,7 @@ class Stage:
                 draining = any(lane.draining for lane in self._lanes.values())
                 if batch := self._batcher.take(now, draining=draining):
                     self._metrics.queued(len(self._batcher))
-                    return batch
+                    return batch, self._begin(batch)
                 due = self._batcher.due_at()
                 await self._woken(None if due is None else max(0.0, due - now))
 
@@ -237,9 +254,12 @@ class Stage:
         except TimeoutError:
             return
 
-    def _lanes_of(self, batch: Sequence[Record]) -> Iterable[Lane]:
-        shard_ids = {record.shard_id for record in batch}
-        return [self._lanes[shard_id] for shard_id in shard_ids if shard_id in self._lanes]
+    def _begin(self, batch: Sequence[Record]) -> Sequence[Lane]:
+        """The lanes that a batch is of; what is in the batcher is of lanes that are open."""
+        lanes = [self._lanes[shard_id] for shard_id in {record.shard_id for record in batch}]
+        for lane in lanes:
+            lane.judging += 1
+        return lanes
 
     def _release(self, lanes: Iterable[Lane]) -> None:
         for lane in lanes:

@@ -28,6 +28,7 @@ class FakeJudge:
         self._cost = cost
         self._open = asyncio.Event()
         self._open.set()
+        self._begun = asyncio.Event()
 
     @property
     def measures(self) -> bool:
@@ -39,11 +40,16 @@ class FakeJudge:
     def resume(self) -> None:
         self._open.set()
 
+    async def begun(self) -> None:
+        """Return once a batch is under way."""
+        await self._begun.wait()
+
     async def measure(self, records: Sequence[Record]) -> None:
         for record in records:
             record.cost = self._cost
 
     async def judge(self, records: Sequence[Record]) -> None:
+        self._begun.set()
         await self._open.wait()
         self.batches.append(len(records))
         await asyncio.sleep(0)

@@ -54,6 +54,6 @@ def put_aggregate(rig: Rig) -> list[str]:
     aggregator = aws_kinesis_agg.aggregator.RecordAggregator()
     for data, key in records(AGGREGATED, seed=8):
         assert aggregator.add_user_record(key, data) is None
-    key, explicit, data = aggregator.clear_and_get().get_contents()
-    answer = rig.kinesis.put_record(StreamName=rig.name, Data=data, PartitionKey=key, ExplicitHashKey=explicit)
+    key, _, data = aggregator.clear_and_get().get_contents()
+    answer = rig.kinesis.put_record(StreamName=rig.name, Data=data, PartitionKey=key)
     return [f"{rig.name}/{answer['ShardId']}/{answer['SequenceNumber']}/{sub}" for sub in range(AGGREGATED)]

@@ -72,5 +72,5 @@ def test_nothing_is_left_running_after_a_worker_leaves(rig: Rig) -> None:
     os.kill(worker.process.pid, signal.SIGINT)
     assert worker.process.wait(60) == 0
     wait_until(lambda: not any(child.is_running() for child in left), 10, "every child gone")
-    rig.settle(deadline_s=1)
+    assert rig.all_durable()
     assert len(rig.rows()) == 20

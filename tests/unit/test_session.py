@@ -144,14 +144,41 @@ def test_an_empty_shard_may_end() -> None:
     rigged(body)
 
 
-def test_shutdown_drains_and_checkpoints_everything_admitted() -> None:
+def test_shutdown_finishes_and_checkpoints_what_the_model_has_begun_and_nothing_else() -> None:
     async def body(rig: Rig) -> None:
+        rig.judge.pause()
         await rig.kcl.initialize(SHARD_ID)
         await rig.kcl.process([row(i) for i in range(1, 40)])
-        await rig.kcl.say("shutdownRequested")
-        assert rig.kcl.checkpoints[-1] == Position(39, 0)
+        await rig.judge.begun()
+        rig.kcl.begin("shutdownRequested")
+        rig.judge.resume()
+        await rig.kcl.answer()
+        assert rig.kcl.checkpoints == [Position(8, 0)]
+        assert [record.sequence for record in rig.sink.rows[SHARD_ID]] == [str(i) for i in range(1, 9)]
         assert rig.session.over
         await rig.kcl.say("leaseLost")
+
+    rigged(body)
+
+
+def test_a_leaving_task_admits_nothing_more() -> None:
+    async def body(rig: Rig) -> None:
+        await rig.kcl.initialize(SHARD_ID)
+        rig.leaving.set()
+        await rig.kcl.process([row(1), row(2)])
+        await rig.kcl.say("shutdownRequested")
+        assert rig.sink.rows == {} and rig.kcl.checkpoints == []
+
+    rigged(body)
+
+
+def test_a_shard_whose_last_records_were_refused_is_not_checkpointed_as_ended() -> None:
+    async def body(rig: Rig) -> None:
+        await rig.kcl.initialize(SHARD_ID)
+        rig.leaving.set()
+        await rig.kcl.process([row(1), row(2)])
+        await rig.kcl.say("shardEnded")
+        assert rig.kcl.checkpoints == []
 
     rigged(body)
 
