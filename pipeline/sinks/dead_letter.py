@@ -6,6 +6,7 @@ import asyncio
 import base64
 import time
 import weakref
+from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
@@ -129,9 +130,11 @@ class Letters(Committer):
 
     def _put(self, letters: dict[str, bytes]) -> None:
         """What no object has yet. ``letters`` are in sequence order, by the key that an object beginning there has."""
-        first = next(iter(letters))
-        before = [key for key in self._store.list(day_of(day_of(first)[:-1])) if key <= first]
-        missing = self._without(letters, before[-1]) if before else letters
+        first, last = min(letters), max(letters)
+        keys = self._store.list(day_of(day_of(first)[:-1]))
+        missing = letters
+        for key in keys[max(0, bisect_right(keys, first) - 1) : bisect_right(keys, last)]:
+            missing = self._without(missing, key)
         while missing:
             first = next(iter(missing))
             if self._store.put_new(first, b"".join(missing.values()), {}):
