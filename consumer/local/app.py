@@ -94,7 +94,7 @@ class LocalAws:
     async def _faulty(self, request: Request, receive: Receive) -> Response | None:
         """As :meth:`answer`, after whatever the faults ask for; None: reset the connection."""
         service, operation = request.service, request.operation
-        fault = self.faults.pick(service, operation, request.raw_path + request.query + request.body)
+        fault = self.faults.pick(service, operation, request.raw_path, request.body)
         if fault is None:
             return await self.answer(request)
         early = await self.answer(request) if fault.performed else None

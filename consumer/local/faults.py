@@ -12,6 +12,15 @@ Kind = Literal["error", "throttle", "delay", "stall", "reset", "expired_iterator
 KINDS: tuple[str, ...] = get_args(Kind)
 
 
+_TYPES: dict[str, Any] = {
+    **dict.fromkeys(("kind", "service", "operation", "match", "code"), str),
+    **dict.fromkeys(("status", "seed"), int),
+    **dict.fromkeys(("delay_s", "probability", "share"), int | float),
+    "performed": bool,
+    "count": int | None,
+}
+
+
 @dataclass(slots=True)
 class Fault:
     """One rule. Empty ``service``, ``operation`` and ``match`` match everything.
@@ -23,7 +32,7 @@ class Fault:
 
     ``performed``: the request is performed all the same, and its true answer is lost. ``count`` ends the rule after so
     many requests, None never does; ``probability`` and ``seed`` choose requests by chance, the same ones each time.
-    ``match`` must be contained in the path of the request, or in its body where the path says nothing.
+    ``match`` must be contained in the path of the request as it is written there, or in its body.
     """
 
     kind: Kind
@@ -46,22 +55,24 @@ class Fault:
     @classmethod
     def parse(cls, spec: Any) -> Fault:
         """Read a rule as JSON gives it; ``ValueError`` names what is wrong."""
-        settable = {one.name: one for one in fields(cls) if one.name not in ("hits", "id", "over", "dice")}
         if not isinstance(spec, dict):
             raise ValueError("a fault is an object")  # noqa: TRY004  # one kind of error for whatever JSON brings
-        if unknown := sorted(spec.keys() - settable.keys()):
-            raise ValueError(f"unknown: {', '.join(unknown)}; there are {', '.join(settable)}")
+        if unknown := sorted(spec.keys() - _TYPES.keys()):
+            raise ValueError(f"unknown: {', '.join(unknown)}; there are {', '.join(_TYPES)}")
         if spec.get("kind") not in KINDS:
             raise ValueError(f"kind: {spec.get('kind')!r} is none of {', '.join(KINDS)}")
+        for name, value in spec.items():
+            if not isinstance(value, _TYPES[name]) or isinstance(value, bool) != (_TYPES[name] is bool):
+                raise ValueError(f"{name}: {value!r} is of the wrong type")
         fault = cls(**spec)
         fault.dice.seed(fault.seed)
         return fault
 
-    def concerns(self, service: str, operation: str, text: bytes) -> bool:
+    def concerns(self, service: str, operation: str, *texts: bytes) -> bool:
         return (
             self.service in ("", service)
             and self.operation in ("", operation)
-            and (not self.match or self.match.encode() in text)
+            and (not self.match or any(self.match.encode() in text for text in texts))
             and (self.count is None or self.hits < self.count)
         )
 
@@ -95,10 +106,10 @@ class Faults:
     def all(self) -> list[Fault]:
         return list(self._rules.values())
 
-    def pick(self, service: str, operation: str, text: bytes) -> Fault | None:
+    def pick(self, service: str, operation: str, *texts: bytes) -> Fault | None:
         """The rule for this request, which counts as a hit."""
         for fault in self._rules.values():
-            if fault.concerns(service, operation, text) and fault.dice.random() < fault.probability:
+            if fault.concerns(service, operation, *texts) and fault.dice.random() < fault.probability:
                 fault.hits += 1
                 return fault
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import subprocess
 import sys
 import urllib.request
@@ -34,11 +35,11 @@ class LocalAWS:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "consumer.local", *self._arguments],
+            [sys.executable, "-P", "-m", "consumer.local", *self._arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))},
         )
         try:
             self.endpoint = self._ready_line()["endpoint"]
@@ -53,9 +54,12 @@ class LocalAWS:
         self.stop()
 
     def _ready_line(self) -> dict[str, Any]:
-        """The line that the server prints when it answers. Its end of output is the end of waiting."""
+        """The line that the server prints when it answers; :class:`PenstockError` if it ends or says nothing."""
         assert self._process is not None
         assert self._process.stdout is not None
+        readable, _, _ = select.select([self._process.stdout], [], [], READY_S)
+        if not readable:
+            raise PenstockError(f"The local AWS did not start within {READY_S:.0f} s.")
         line = self._process.stdout.readline()
         if not line:
             raise PenstockError(f"The local AWS did not start: exit code {self._process.wait(READY_S)}.")
@@ -94,12 +98,16 @@ class LocalAWS:
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_EC2_METADATA_DISABLED": "true",
+            "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"])),
         }
 
     def client(self, service: str, **options: Any) -> Any:
         """A boto3 client that comes here, whatever this process's own environment says."""
         import boto3
+        from botocore.config import Config
 
+        direct = Config(proxies={})
+        options["config"] = direct.merge(options["config"]) if "config" in options else direct
         return boto3.client(
             service,  # type: ignore[call-overload]  # any service at all
             endpoint_url=self.endpoint,
@@ -140,7 +148,7 @@ class LocalAWS:
             f"{self.endpoint}/_penstock/faults{path}", method=method, data=json.dumps(rule).encode() if rule else None
         )
         try:
-            with urllib.request.urlopen(request, timeout=READY_S) as answer:  # noqa: S310
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=READY_S) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             raise ValueError(json.load(error)["message"]) from None

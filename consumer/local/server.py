@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 from consumer.local.app import LocalAws
 from consumer.local.request import DEFAULT_REGION
@@ -85,7 +85,8 @@ def _configured(config: Any) -> Any:
 def _bound(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        # The protocol by name: asyncio sends small answers at once only on sockets that say they are TCP.
+        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
         raise UserError(f"Cannot listen on {host}: {error.strerror}. Name an address of this machine.") from None
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -133,7 +134,10 @@ async def _up(host: str, port: int, limits: bool, until_stdin_closes: bool) -> N
         loop.add_signal_handler(number, stop.set)
     if until_stdin_closes:
         loop.add_reader(sys.stdin.fileno(), _read_out, stop)
-    await serve(host, port, limits=limits, ready=_print_ready, stop=stop)
+    answer = sys.stdout
+    # That one line is all there may be on standard output, whatever moto prints: nobody reads on.
+    with contextlib.redirect_stdout(sys.stderr):
+        await serve(host, port, limits=limits, ready=lambda endpoint: _say_ready(endpoint, answer), stop=stop)
 
 
 def _read_out(stop: asyncio.Event) -> None:
@@ -141,7 +145,7 @@ def _read_out(stop: asyncio.Event) -> None:
         stop.set()
 
 
-def _print_ready(endpoint: str) -> None:
+def _say_ready(endpoint: str, output: TextIO) -> None:
     line = {"endpoint": endpoint, "region": os.environ.get("AWS_REGION", DEFAULT_REGION), "pid": os.getpid()}
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
+    output.write(json.dumps(line) + "\n")
+    output.flush()

@@ -18,8 +18,7 @@ LIST_SHARDS_PAGE = 1000
 def get_shard_iterator(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
     stream = engine.find(request)
     stream.require_made()
-    stream.trim(now_ms)
-    shard = stream.shards.get(request["ShardId"])
+    shard = stream.trimmed(request["ShardId"], now_ms)
     if shard is None:
         raise not_found(f"Shard {request['ShardId']} in {stream.place} does not exist")
     position = _start(stream, shard, request, now_ms)
@@ -65,8 +64,7 @@ def get_records(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[st
     """The end of a closed shard has no NextShardIterator, and ChildShards instead."""
     iterator = Iterator.parse(request["ShardIterator"], now_ms)
     stream = engine.named(iterator.stream)
-    stream.trim(now_ms)
-    shard = stream.shards.get(iterator.shard_id)
+    shard = stream.trimmed(iterator.shard_id, now_ms)
     if shard is None or stream.created_ms != iterator.stream_created_ms:
         raise not_found(f"Shard {iterator.shard_id} in {stream.place} does not exist")
     dry_run(request)

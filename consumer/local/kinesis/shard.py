@@ -84,6 +84,10 @@ class Shard:
             del self._records[:count]
             self.first += count
 
+    def expired(self, horizon_ms: int) -> bool:
+        """Whether the shard itself is to be forgotten: it was closed before ``horizon_ms``."""
+        return self.closed_ms is not None and self.closed_ms < horizon_ms
+
     def close(self, now_ms: int) -> None:
         self.closed_ms = now_ms
 

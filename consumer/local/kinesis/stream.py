@@ -135,8 +135,16 @@ class Stream:
         horizon_ms = self.horizon_ms(now_ms)
         for shard in list(self.shards.values()):
             shard.trim(horizon_ms)
-            if shard.closed_ms is not None and shard.closed_ms < horizon_ms:
+            if shard.expired(horizon_ms):
                 del self.shards[shard.shard_id]
+
+    def trimmed(self, shard_id: str, now_ms: int) -> Shard | None:
+        """The shard without what it no longer has; None if there is none, or none any more."""
+        shard, horizon_ms = self.shards.get(shard_id), self.horizon_ms(now_ms)
+        if shard is None or shard.expired(horizon_ms):
+            return None
+        shard.trim(horizon_ms)
+        return shard
 
     # -- shards
 

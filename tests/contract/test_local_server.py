@@ -1,0 +1,123 @@
+"""The server around the local AWS: quick answers, real resets, a clean end, and one line on standard output."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from botocore.config import Config
+from botocore.exceptions import HTTPClientError
+
+from consumer.local.process import LocalAWS
+
+ROOT = Path(__file__).parents[2]
+NO_RETRIES = Config(retries={"total_max_attempts": 1})
+DELAYED_ACK_S = 0.04
+"""What an answer costs at least if its parts wait for each other's acknowledgement (Linux's TCP_DELACK_MIN)."""
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[LocalAWS]:
+    with LocalAWS() as local:
+        yield local
+
+
+def until(holds: Callable[[], bool], what: str, deadline_s: float = 10) -> None:
+    end = time.monotonic() + deadline_s
+    while not holds():
+        assert time.monotonic() < end, f"not within {deadline_s} s: {what}"
+
+
+def test_an_answer_does_not_wait_for_an_acknowledgement(aws: LocalAWS) -> None:
+    kinesis = aws.client("kinesis")
+    times = []
+    for _ in range(20):
+        started = time.perf_counter()
+        kinesis.list_streams()
+        times.append(time.perf_counter() - started)
+    assert min(times) < DELAYED_ACK_S / 2, times
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_a_reset_ends_the_connection_without_an_answer(aws: LocalAWS, http2: bool) -> None:
+    headers = {"x-amz-target": "Kinesis_20131202.ListStreams", "content-type": "application/x-amz-json-1.1"}
+    with (
+        httpx.Client(http1=not http2, http2=http2) as client,
+        aws.faults(service="kinesis", operation="ListStreams", kind="reset", count=1) as fault,
+    ):
+        with pytest.raises(httpx.TransportError):
+            client.post(aws.endpoint, headers=headers, content=b"{}")
+        assert client.post(aws.endpoint, headers=headers, content=b"{}").status_code == 200
+    assert fault["hits"] == 1
+
+
+def test_a_lost_answer_leaves_its_object_behind(aws: LocalAWS) -> None:
+    s3 = aws.client("s3", config=NO_RETRIES)
+    s3.create_bucket(Bucket="lost-answers")
+    with (
+        aws.faults(service="s3", operation="PutObject", kind="reset", performed=True),
+        pytest.raises(HTTPClientError),
+    ):
+        s3.put_object(Bucket="lost-answers", Key="kept", Body=b"whole")
+    assert s3.get_object(Bucket="lost-answers", Key="kept")["Body"].read() == b"whole"
+
+
+def test_what_a_client_gave_up_in_a_stall_is_not_performed(aws: LocalAWS) -> None:
+    s3 = aws.client("s3")
+    hasty = aws.client("s3", config=Config(retries={"total_max_attempts": 1}, read_timeout=0.2))
+    s3.create_bucket(Bucket="given-up")
+    with aws.faults(service="s3", operation="PutObject", kind="stall") as fault:
+        with pytest.raises(HTTPClientError):
+            hasty.put_object(Bucket="given-up", Key="never", Body=b"late")
+        hasty.close()
+        until(lambda: aws.list_faults()[0]["hits"] == 1, "the request was stalled")
+    assert fault["hits"] == 1
+    assert s3.list_objects_v2(Bucket="given-up")["KeyCount"] == 0
+
+
+def test_it_stops_at_once_and_quietly_while_a_request_is_stalled() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "consumer.local"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        endpoint = json.loads(process.stdout.readline())["endpoint"]
+        httpx.post(f"{endpoint}/_penstock/faults", json={"kind": "stall"})
+        held = threading.Thread(target=_ask, args=(endpoint,))
+        held.start()
+        until(lambda: httpx.get(f"{endpoint}/_penstock/faults").json()[0]["hits"] == 1, "a request is stalled")
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=5)
+        held.join(5)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, *said) == (0, b"", b"")
+    assert not held.is_alive()
+
+
+def _ask(endpoint: str) -> None:
+    try:
+        httpx.get(endpoint, timeout=10)
+    except httpx.TransportError:
+        return
+
+
+def test_what_moto_cannot_do_is_an_answer_and_the_server_lives_on(aws: LocalAWS) -> None:
+    headers = {"x-amz-target": "DynamoDB_20120810.NoSuchThing", "content-type": "application/x-amz-json-1.0"}
+    scope = "AWS4-HMAC-SHA256 Credential=local/20260101/us-east-1/dynamodb/aws4_request, SignedHeaders=, Signature=0"
+    answer = httpx.post(aws.endpoint, headers={**headers, "authorization": scope}, content=b"{}")
+    assert answer.status_code >= 400
+    assert "__type" in answer.json()
+    assert aws.client("dynamodb").list_tables()["TableNames"] == []
