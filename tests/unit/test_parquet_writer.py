@@ -161,12 +161,14 @@ def test_a_put_without_an_answer_is_made_again_with_the_same_bytes(lost: str) ->
         writer, told = world.worker()
         await resumed(writer, record(1))
         setattr(world.table, lost, failing(Retryable("no answer"), times=3))
+        reads: list[str] = []
+        world.dead.before = lambda operation, key: reads.append(operation)
         writer.write(runs(1, 4, dead=False))
         writer.write(runs(4, 5, dead=True))
         flushed = asyncio.create_task(writer.flush())
         await world.clock.pass_(5)
         await flushed
-        assert told.durable == [Position(4, 0)]
+        assert told.durable == [Position(4, 0)] and reads == ["put"]
         waits = [wait for wait in world.clock.slept if wait < 100]
         assert len(waits) == 3 and 0.1 <= waits[0] <= 0.2 and 0.4 <= waits[2] <= 0.8
 
@@ -327,6 +329,22 @@ def test_a_replay_from_before_the_list_meets_it_and_does_not_run_into_it() -> No
         assert told.durable == [Position(4, 0), Position(7, 0), Position(10, 0)]
 
     assert play(work).rows() == list(range(1, 11))
+
+
+def test_a_hole_in_the_list_is_not_jumped_over() -> None:
+    async def work(world: World) -> None:
+        for start in (7, 1):
+            writer, _ = world.worker()
+            await resumed(writer, record(start))
+            writer.write(runs(start, start + 3))
+            await writer.flush()
+        again, told = world.worker()
+        assert await resumed(again, record(1)) == 3
+        again.write(runs(1, 12))
+        await again.flush()
+        assert told.durable == [Position(6, 0), Position(9, 0), Position(11, 0)]
+
+    assert play(work).rows() == list(range(1, 12))
 
 
 def test_a_zombie_that_was_first_is_adopted_and_followed() -> None:
