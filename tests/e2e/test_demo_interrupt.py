@@ -17,7 +17,7 @@ def test_ctrl_c_drains_and_leaves_nothing_running(tmp_path: Path) -> None:
     out = tmp_path / "demo"
     command = [sys.executable, "-m", "consumer.cli", "demo", "--records", "5000", "--out", str(out)]
     demo = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     wait_until(lambda: list((out / "enriched").rglob("*.parquet")), 90, "the first rows")
     started = psutil.Process(demo.pid).children(recursive=True)
