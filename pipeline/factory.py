@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -76,7 +78,7 @@ def _attribute(name: str) -> Any:
     except PenstockError as error:
         raise ModelError(f"model.factory {name}: {error}") from error
     except (Exception, SystemExit) as error:
-        raise ModelError(f"model.factory {name}: importing it failed: {described(error)}") from error
+        raise ModelError(f"model.factory {name}: importing it failed: {_traced(error)}") from error
     for part in path.split("."):
         try:
             found = getattr(found, part)
@@ -93,7 +95,7 @@ def _make(name: str, maker: Any) -> Any:
     except PenstockError as error:
         raise ModelError(f"model.factory {name}: {error}") from error
     except (Exception, SystemExit) as error:
-        raise ModelError(f"model.factory {name}: {maker.__name__}() failed: {described(error)}") from error
+        raise ModelError(f"model.factory {name}: {maker.__name__}() failed: {_traced(error)}") from error
 
 
 def _schema(name: str, model: Any) -> pa.Schema:
@@ -104,6 +106,14 @@ def _schema(name: str, model: Any) -> pa.Schema:
     if twice:
         raise ModelError(f"model.factory {name}: its output_schema has the column {min(twice)} twice")
     return schema
+
+
+def _traced(error: BaseException) -> str:
+    """With its place, in one line: nobody sees a traceback of this."""
+    if isinstance(error, SyntaxError):
+        return described(error)  # which has its place
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{described(error)} ({Path(place.filename).name}, line {place.lineno})"
 
 
 def described(error: BaseException) -> str:

@@ -73,12 +73,17 @@ class ModelHost:
     async def start(self) -> ModelSpec:
         """Every replica has loaded the model, and predicted its example if it has one, when this returns.
 
-        ``ModelError`` with one line if the model cannot be used, ``Fatal`` if a replica dies over it.
+        ``ModelError`` with one line if the model cannot be used, ``Fatal`` if a replica dies over it; nothing is
+        left running then.
         """
-        frame = await self._predictors.start()
-        measures = bool(frame.head["measures"])
-        if measures:
-            await self._measurer.start()
+        try:
+            frame = await self._predictors.start()
+            measures = bool(frame.head["measures"])
+            if measures:
+                await self._measurer.start()
+        except BaseException:
+            await self.stop()
+            raise
         schema = pa.ipc.read_schema(pa.py_buffer(frame.body))
         self._spec = ModelSpec(schema, measures, bool(frame.head["pads"]))
         return self._spec
@@ -126,7 +131,7 @@ class ModelHost:
         bisection = Bisection(records, self._settings.retries)
         calls = 0
         while tried := bisection.next():
-            if calls:
+            if calls and op == "predict":
                 self._on_event(Retried())
             calls += 1
             try:

@@ -14,7 +14,6 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from pipeline import wire
@@ -26,8 +25,8 @@ log = logging.getLogger("replica")
 DEPTH = 2
 """Requests per replica: one that it works on, and the next, so that it never waits for us."""
 
-PROGRAM = "import sys; sys.path.append(sys.argv[1]); from pipeline.replica import main; main()"
-"""Finds our packages after everything else, installed or not; with -P the current folder is not looked into."""
+PROGRAM = "import sys; sys.path[:] = sys.argv[1].split(':'); from pipeline.replica import main; main()"
+"""Finds every module where we would, so host and replica are always of one version."""
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -76,13 +75,14 @@ class Link:
     def __init__(self, assignment: Assignment) -> None:
         self.number = assignment.number
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.was_idle = False
-        """Whether it ended by itself, with nothing to do."""
+        self.was_useless = False
+        """Whether it ended by itself, with nothing to do, before it had done anything."""
         self.assignment = assignment
         self._requests: deque[_Request] = deque()
         self._clock: asyncio.TimerHandle | None = None
         self._verdict: ReplicaDied | None = None
         self._innocent = False
+        self._answers = 0
         self._open_streams = 2
         self._streams_ended = asyncio.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -169,8 +169,8 @@ class Link:
         threading.Thread(target=_watch, args=(self._process, loop, self._exited), daemon=True).start()
 
     def _command(self, descriptor: int) -> list[str]:
-        root = Path(__file__).resolve().parent.parent
-        return [sys.executable, "-P", "-X", "faulthandler", "-c", PROGRAM, str(root), str(descriptor), str(os.getpid())]
+        path = ":".join(folder for folder in sys.path if folder)
+        return [sys.executable, "-P", "-X", "faulthandler", "-c", PROGRAM, path, str(descriptor), str(os.getpid())]
 
     def _exited(self, status: int) -> None:
         self._verdict = self._verdict or ReplicaDied(_reason(status))
@@ -183,7 +183,7 @@ class Link:
             async with asyncio.timeout(LAST_WORDS_S):
                 await self._streams_ended.wait()
         self._stop_clock()
-        self.was_idle = not self._requests and not self._innocent
+        self.was_useless = not self._requests and not self._innocent and self._answers <= 1
         for place, request in enumerate(self._requests):
             if not request.answer.done():
                 request.answer.set_exception(Unbegun() if place or self._innocent else verdict)
@@ -214,6 +214,7 @@ class Link:
             self.kill(ReplicaDied("answered what nobody asked"))
             return
         request = self._requests.popleft()
+        self._answers += 1
         self._start_clock()
         if not request.answer.done():
             request.answer.set_result(frame)

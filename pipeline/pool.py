@@ -39,6 +39,7 @@ class Pool:
         self._serving: list[Link] = []
         self._keepers: list[asyncio.Task[None]] = []
         self._freed = asyncio.Event()
+        self._stopped = False
 
     @property
     def slots(self) -> int:
@@ -80,6 +81,8 @@ class Pool:
 
     async def stop(self) -> None:
         """Every replica is gone when this returns, within about a second."""
+        self._stopped = True
+        self._freed.set()
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
@@ -91,6 +94,8 @@ class Pool:
         while True:
             if self._failed.done():
                 raise Fatal(str(self._failed.result()))
+            if self._stopped:
+                raise Fatal("the model host has been stopped")
             free = [link for link in self._serving if link.can_take]
             if free:
                 return min(free, key=lambda link: link.load)
@@ -132,7 +137,7 @@ class Pool:
             self._serving.remove(link)
             self._links.discard(link)
             log.warning("replica %d %s; starting another", link.number, reason)
-            failures = failures + 1 if link.was_idle else 0
+            failures = failures + 1 if link.was_useless else 0
             try:
                 link = await self._replacement(link.assignment, failures)
             except PenstockError as error:
@@ -144,16 +149,15 @@ class Pool:
 
     async def _replacement(self, assignment: Assignment, failures: int) -> Link:
         """The next replica, after as many failed starts as it takes; the last one's error if none is left to try."""
-        delays = RESTART_DELAYS_S[failures:] or RESTART_DELAYS_S[-1:]
-        for attempt, delay_s in enumerate(delays, 1):
+        error: PenstockError = Fatal("replicas end as soon as they have started")
+        for delay_s in RESTART_DELAYS_S[failures:]:
             await asyncio.sleep(delay_s)
             try:
                 return (await self._start(assignment))[0]
-            except PenstockError as error:
-                log.error("a replica did not start: %s", error)
-                if attempt == len(delays):
-                    raise
-        raise Fatal("replicas end as soon as they have started")
+            except PenstockError as failure:
+                log.error("a replica did not start: %s", failure)
+                error = failure
+        raise error
 
     def _fail(self, error: BaseException) -> None:
         if not self._failed.done():

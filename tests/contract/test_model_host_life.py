@@ -76,9 +76,9 @@ def test_a_model_that_cannot_be_used_is_told_in_one_line(model: str, text: str) 
     ("factory", "text"),
     [
         ("tests.nowhere:Toy", "there is no module tests.nowhere; it is looked for beside the configuration"),
-        ("broken:Model", "importing it failed: ZeroDivisionError: division by zero"),
+        ("broken:Model", "importing it failed: ZeroDivisionError: division by zero (broken.py, line 1)"),
         ("lacking:Model", "there is no module nowhere_at_all"),
-        ("leaving:Model", "importing it failed: SystemExit: 4"),
+        ("leaving:Model", "importing it failed: SystemExit: 4 (leaving.py, line 2)"),
     ],
 )
 def test_a_factory_that_does_not_import_is_told_in_one_line(factory: str, text: str, tmp_path: Path) -> None:
@@ -111,6 +111,28 @@ def test_a_model_that_loads_no_more_ends_the_host_with_its_reason(
     records = batch(2, {0: "exit"})
     with pytest.raises(Fatal, match="replica exited with code 3, and no other starts: the weights are gone"):
         judged(records, "LoadsOnce", options={"mark": str(tmp_path / "mark")})
+
+
+def test_replicas_that_end_as_soon_as_they_start_end_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "RESTART_DELAYS_S", (0.0, 0.01))
+
+    async def body(host: ModelHost) -> None:
+        assert isinstance(await host.failed, Fatal)
+        await host.judge([record(0)])
+
+    with pytest.raises(Fatal, match="replica exited with code 5, and no other starts: replicas end as soon as they"):
+        hosted(body, "DiesIdle")
+
+
+def test_a_stopped_host_judges_no_more() -> None:
+    async def body(host: ModelHost) -> None:
+        judging = asyncio.create_task(host.judge(batch(1, {0: "hang"})))
+        await asyncio.sleep(0)
+        await host.stop()
+        await judging
+
+    with pytest.raises(Fatal, match="has been stopped"):
+        hosted(body)
 
 
 def test_threads_and_session_are_the_replicas_own() -> None:
