@@ -25,12 +25,11 @@ def local() -> None:
 @click.option(
     "--allow-remote", is_flag=True, help="Permit a --host that other machines can reach. It asks nobody who they are."
 )
-@click.pass_context
-def up(ctx: click.Context, port: int, host: str, limits: Literal["on", "off"], allow_remote: bool) -> None:
+def up(port: int, host: str, limits: Literal["on", "off"], allow_remote: bool) -> None:
     """Serve until SIGTERM. Prints one line of JSON with the endpoint when ready.
 
     boto3, the AWS CLI and the KCL reach it through AWS_ENDPOINT_URL.
     """
     from consumer.local.server import up as serve
 
-    ctx.exit(serve(host, port, limits == "on", allow_remote))
+    serve(host, port, limits == "on", allow_remote)

@@ -14,7 +14,9 @@ from consumer.protocol import ProcessRecords, ProtocolError, decode, encode_chec
 from pipeline.record import Position
 
 SEQUENCES = st.integers(0, 10**56 - 1)
-JSON = st.sampled_from([None, True, 0, 1, -1, 1.5, 2**63, "", "1", "a", "QQ==", "TRIM_HORIZON", "9" * 57, [], [1], {}])
+JSON: st.SearchStrategy[object] = st.sampled_from(
+    [None, True, 0, 1, -1, 1.5, 2**63, "", "1", "a", "QQ==", "TRIM_HORIZON", "9" * 57, [], [1], {}]
+)
 ROW_NAMES = ("data", "partitionKey", "sequenceNumber", "subSequenceNumber", "approximateArrivalTimestamp")
 ROWS = st.fixed_dictionaries({}, optional=dict.fromkeys(ROW_NAMES, JSON))
 ACTIONS = st.sampled_from(
