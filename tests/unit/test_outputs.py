@@ -1,0 +1,89 @@
+"""The sinks that settings ask for, and where an application begins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from consumer.aws import Aws
+from consumer.config import Settings, parse
+from consumer.outputs import fixed_start, open_sinks
+from pipeline.errors import ConfigError, UserError
+from pipeline.metrics import Metrics
+from pipeline.sinks.dead_letter import DeadLetterSink
+from pipeline.sinks.kinesis import KinesisSink
+from pipeline.sinks.parquet import ParquetSink
+
+ROWS = pa.schema([("score", pa.float32())])
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Aws:
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
+    return Aws()
+
+
+def settings(folder: Path, *sinks: dict[str, Any], start: str = "TRIM_HORIZON") -> Settings:
+    return parse(
+        {
+            "stream": {"name": "events", "application": "app", "start": start},
+            "model": {"factory": "a:B", "version": "1"},
+            "sink": list(sinks),
+            "dead_letter": {"url": str(folder / "dead")},
+        },
+        {},
+    )
+
+
+def parquet(folder: Path, name: str = "table") -> dict[str, Any]:
+    return {"type": "parquet", "url": str(folder / name)}
+
+
+def test_the_first_parquet_sink_keeps_the_dead_letters(aws: Aws, tmp_path: Path) -> None:
+    both = settings(tmp_path, {"type": "kinesis", "stream": "out"}, parquet(tmp_path))
+    sinks = open_sinks(both, aws, ROWS, Metrics())
+    assert [type(sink) for sink in sinks] == [KinesisSink, ParquetSink]
+
+
+def test_without_a_parquet_sink_dead_letters_have_a_sink_of_their_own(aws: Aws, tmp_path: Path) -> None:
+    sinks = open_sinks(settings(tmp_path, {"type": "kinesis", "stream": "out"}), aws, ROWS, Metrics())
+    assert [type(sink) for sink in sinks] == [KinesisSink, DeadLetterSink]
+
+
+def test_sinks_have_names_of_their_own(aws: Aws, tmp_path: Path) -> None:
+    sinks = open_sinks(settings(tmp_path, parquet(tmp_path, "a"), parquet(tmp_path, "b")), aws, ROWS, Metrics())
+    assert len({sink.name for sink in sinks}) == 2
+
+
+def test_a_column_of_the_models_that_is_ours_is_a_mistake(aws: Aws, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="record_id"):
+        open_sinks(settings(tmp_path, parquet(tmp_path)), aws, pa.schema([("record_id", pa.string())]), Metrics())
+
+
+def test_latest_is_one_time_for_every_worker_and_restart(aws: Aws, tmp_path: Path) -> None:
+    latest = settings(tmp_path, parquet(tmp_path), start="LATEST")
+    first, second = fixed_start(latest, aws), fixed_start(latest, aws)
+    assert first.start == second.start not in {"LATEST", "TRIM_HORIZON"}
+    genesis = tmp_path / "table.genesis" / "app.json"
+    assert json.loads(genesis.read_text()) == {"start": first.start}
+    assert not list((tmp_path / "table").rglob("*"))
+
+
+def test_a_start_that_is_the_same_for_all_is_left_as_it_is(aws: Aws, tmp_path: Path) -> None:
+    plain = settings(tmp_path, parquet(tmp_path))
+    assert fixed_start(plain, aws) is plain.stream
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_region_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    with pytest.raises(UserError, match="AWS_REGION"):
+        Aws().client("kinesis")
