@@ -36,6 +36,9 @@ LINE_LIMIT_BYTES = 1024 * 1024
 QUIET_S = 0.2
 """A record of KCL's is logged once its output has been silent for this long, or the next record begins."""
 
+OUT_OF_MEMORY = 3
+"""The exit status of ``-XX:+ExitOnOutOfMemoryError``."""
+
 OUTPUT_END_S = 0.5
 """After the JVM's exit: how long its output may stay open by way of a bridge that is still ending."""
 
@@ -124,6 +127,8 @@ class Daemon:
         await asyncio.wait([self._output], timeout=OUTPUT_END_S)
         self._output.cancel()
         await asyncio.wait([self._output])
+        if status == OUT_OF_MEMORY:
+            log.error("the JVM ran out of heap. Raise [kcl] java_heap_mib: %d is not enough here", self._heap_mib)
         return status
 
     def terminate(self) -> None:

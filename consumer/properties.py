@@ -175,9 +175,12 @@ def _tuned(kcl: KclSettings) -> dict[str, Value]:
     """Ours unless ``[kcl.properties]`` says otherwise. Times are in milliseconds.
 
     KCL's defaults cost a fresh start 20 seconds for the second look at the leases (the first comes before the
-    worker's own sign of life), and a child shard 10 after its parent's end.
+    worker's own sign of life), and a child shard 10 after its parent's end. ``maxRecords`` bounds what a read costs
+    the JVM's heap: at KCL's 10,000 four shards of 900-byte records with a backlog burst 256 MiB, and 1,000 four times
+    a second is still four times what a shard takes in.
     """
     return {
+        "maxRecords": 1_000,
         "leaseAssignmentIntervalMillis": 2_000,
         "varianceBalancingFrequency": 5,
         "disableWorkerMetrics": True,

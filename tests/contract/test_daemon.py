@@ -44,7 +44,7 @@ def java_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
 
 
 def make() -> Daemon:
-    return Daemon(KclSettings(), STREAM, "worker-1")
+    return Daemon(KclSettings(java_heap_mib=256), STREAM, "worker-1")
 
 
 @asynccontextmanager
@@ -163,6 +163,17 @@ def test_an_exit_is_seen_at_once_with_its_status_and_last_words(
 
     assert asyncio.run(run()) == (7, False)
     assert ("kcl.Scheduler", logging.ERROR, "the end\n\tat A.b") in caplog.record_tuples
+
+
+def test_a_jvm_that_ran_out_of_heap_names_the_setting(java_is: StandIn, caplog: pytest.LogCaptureFixture) -> None:
+    java_is("sys.exit(3)")
+
+    async def run() -> int:
+        async with started() as kcl:
+            return await kcl.wait()
+
+    assert asyncio.run(run()) == 3
+    assert "Raise [kcl] java_heap_mib: 256" in caplog.text
 
 
 def test_an_exit_is_seen_at_once_though_a_bridge_holds_the_output_open(java_is: StandIn) -> None:
