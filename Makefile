@@ -22,7 +22,7 @@ demo: $(RUN)  ## Enrich 2,000 docstrings with a real model, on this machine alon
 
 test: $(DEV) kinesis-local  ## Every test, those with the real KCL and the real model included
 	$(PYTEST) -n $(WORKERS) --ignore tests/e2e
-	$(PYTEST) tests/e2e
+	$(PYTEST) -n $(WORKERS) tests/e2e
 
 test-fast: $(DEV)  ## The tests that need neither a JVM nor a model nor a server
 	$(PYTEST) -n $(WORKERS) tests/unit tests/property tests/cli tests/docs

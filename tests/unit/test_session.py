@@ -1,6 +1,7 @@
 """A shard session against a fake KCL: what it answers, when it checkpoints, what it never does."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from pipeline.stage import Bounds, Stage
 from pipeline.testing import FakeJudge, FakeSink
 
 DEADLINE_S = 5
+BEAT_LATE_S = 0.25
+BEATS_MEANWHILE = 5
 SHARD_ID = "shardId-000000000000"
 
 
@@ -28,6 +31,11 @@ class Rig:
     session: ShardSession
     leaving: asyncio.Event
     running: asyncio.Task[None]
+    start: Callable[[FakeKcl], ShardSession]
+
+    def beside(self, kcl: FakeKcl) -> asyncio.Task[None]:
+        """Another shard's session on the same stage, until its KCL closes it."""
+        return asyncio.create_task(self.start(kcl).run())
 
     async def beat_until(self, condition: Callable[[], bool]) -> None:
         """Empty processRecords, as KCL sends them, until ``condition``."""
@@ -46,11 +54,15 @@ def rigged(body: Callable[[Rig], Awaitable[None]], window: int = 100) -> None:
         batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001, pads=False)
         stage = Stage(judge, batcher, [sink], Bounds(window, 10**9), metrics)
         kcl, decoder = FakeKcl(), Decoder()
-        session = ShardSession(kcl, stage, shard, leaving, metrics, decoder)
+
+        def start(kcl: FakeKcl) -> ShardSession:
+            return ShardSession(kcl, stage, shard, leaving, metrics, decoder)
+
+        session = start(kcl)
         staging, running = asyncio.create_task(stage.run()), asyncio.create_task(session.run())
         try:
             async with asyncio.timeout(DEADLINE_S):
-                await body(Rig(kcl, judge, sink, session, leaving, running))
+                await body(Rig(kcl, judge, sink, session, leaving, running, start))
         finally:
             for task in (staging, running):
                 task.cancel()
@@ -259,3 +271,27 @@ def test_a_large_message_is_decoded_off_the_loop() -> None:
         assert len(rig.sink.rows[SHARD_ID]) == 1999
 
     rigged(body, window=10_000)
+
+
+def test_a_10000_record_message_does_not_stall_another_shards_beat() -> None:
+    """The largest that GetRecords gives. Decoded on the event loop, it would let one or two beats through."""
+    large = [row(i, data=b"x" * 900) for i in range(1, 10_001)]
+    other = "shardId-000000000001"
+
+    async def body(rig: Rig) -> None:
+        kcl = FakeKcl()
+        session = rig.beside(kcl)
+        await rig.kcl.initialize(SHARD_ID)
+        await kcl.initialize(other)
+        rig.kcl.begin("processRecords", records=large, millisBehindLatest=0)
+        late_s = []
+        while "processRecords" not in rig.kcl.answered:
+            asked = time.perf_counter()
+            await kcl.process([])
+            late_s.append(time.perf_counter() - asked)
+        assert len(late_s) >= BEATS_MEANWHILE
+        assert max(late_s) < BEAT_LATE_S
+        kcl.close()
+        await session
+
+    rigged(body, window=100_000)
