@@ -287,8 +287,9 @@ class Stage:
         if self.bytes < RELIEVE_AT * self._bounds.bytes or (self._relief and not self._relief.done()):
             return
         writers = [writer for lane in self._lanes.values() for writer in lane.writers]
-        fullest = max(writers, key=lambda writer: writer.backlog_bytes)
-        self._relief = asyncio.create_task(self._guard(fullest.flush))
+        fullest = max(writers, key=lambda writer: writer.backlog_bytes, default=None)
+        if fullest is not None and fullest.backlog_bytes:
+            self._relief = asyncio.create_task(self._guard(fullest.flush))
 
     def _announce(self) -> None:
         """Room or durability may have changed for anyone: bounds are the task's."""

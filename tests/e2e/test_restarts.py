@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from examples.corpus import records
-from tests.e2e.rig import Rig, Worker, wait_until
+from tests.e2e.rig import UP_S, Rig, Worker, wait_until
 
 FIRST_RECORD_S = 20
 HALF = 300
@@ -60,6 +60,16 @@ def test_a_kill_in_mid_flow_loses_and_doubles_nothing(rig: Rig, kill) -> None:  
     rig.settle()
     assert worker.leave() == 0
     rig.expect_each_once()
+
+
+def test_a_worker_told_to_leave_while_the_model_loads_leaves_at_once(rig: Rig) -> None:
+    rig.create(shards=1)
+    worker = rig.start()
+    wait_until(lambda: worker.tree()["replica"], UP_S, "a replica")
+    started = worker.tree()["replica"]
+    assert worker.leave(deadline_s=10) == 0
+    assert not any(child.is_running() for child in started)
+    assert "asked to leave before the first lease was taken" in worker.log.read_text()
 
 
 def test_nothing_is_left_running_after_a_worker_leaves(rig: Rig) -> None:
