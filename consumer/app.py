@@ -122,7 +122,9 @@ class Task:
         dynamodb, kinesis = self.aws.client("dynamodb"), self.aws.client("kinesis")
         self.aws.ask(
             f"lease table {stream.application}",
-            lambda: leases.seed(dynamodb, kinesis, stream.application, stream.name, stream.start),
+            lambda: leases.seed(
+                dynamodb, kinesis, stream.application, stream.name, stream.start, self.settings.kcl.properties
+            ),
         )
 
     def _alive(self) -> str | None:
@@ -177,16 +179,20 @@ class Task:
             log.info("totals", extra={"totals": self.metrics.snapshot()})
 
     async def _leave(self, bridges: Bridges, daemon: Daemon, failures: Sequence[asyncio.Task[None]]) -> None:
-        """Drain every shard, end the JVM, free the leases. What is not drained in time will be read again."""
+        """Drain every shard, end the JVM, free the leases. What is not drained in time will be read again.
+
+        KCL's leader takes a drained shard again within seconds; such a session admits nothing and is not waited for.
+        """
         budget_s = self.settings.drain.budget_s
-        log.info("leaving: draining %d shards within %g s", len(bridges.sessions), budget_s)
+        sessions = [session for session in bridges.sessions if session.shard_id]
+        log.info("leaving: draining %d shards within %g s", len(sessions), budget_s)
         daemon.terminate()
-        drained = asyncio.create_task(bridges.drained())
+        drained = asyncio.create_task(_all_over(sessions))
         ended = asyncio.create_task(daemon.wait())
         try:
             await asyncio.wait(_any(drained, ended, *failures), timeout=budget_s, return_when=asyncio.FIRST_COMPLETED)
             await _raise_first(failures)
-            late = [session.shard_id for session in bridges.sessions if session.shard_id and not session.over]
+            late = [session.shard_id for session in sessions if not session.over]
         finally:
             drained.cancel()
             daemon.kill()
@@ -201,7 +207,12 @@ class Task:
 
     def _release(self) -> None:
         """Only after the JVM is dead: what it held is provably ours to give up."""
-        leases.release(self.aws.client("dynamodb"), self.settings.stream.application, self.worker_id)
+        application, most = self.settings.stream.application, self.settings.kcl.max_leases
+        leases.release(self.aws.client("dynamodb"), application, self.worker_id, most)
+
+
+async def _all_over(sessions: Sequence[ShardSession]) -> None:
+    await asyncio.gather(*(session.finished.wait() for session in sessions))
 
 
 def _any(*tasks: asyncio.Task[Any]) -> set[asyncio.Task[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from typing import Any
 
@@ -14,7 +15,8 @@ class Aws:
     def __init__(self) -> None:
         import boto3
 
-        self._session: Any = boto3.Session()
+        # boto3 reads AWS_DEFAULT_REGION alone; the other SDKs, and KCL's JVM among them, AWS_REGION.
+        self._session: Any = boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
         self.client = cache(self._client)
 
     def _client(self, service: str) -> Any:

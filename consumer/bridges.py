@@ -100,11 +100,6 @@ class Bridges:
         if not self.failure.done():
             self.failure.set_result(error)
 
-    async def drained(self) -> None:
-        """Return when every session that is open now is over; a shard that comes later is not waited for."""
-        over = [session.finished.wait() for session in self.sessions if session.shard_id]
-        await asyncio.gather(*over)
-
     async def close(self) -> None:
         """End every session where it stands; their lanes are abandoned."""
         if self._server is not None:

@@ -195,7 +195,11 @@ class DeadLetterSettings(_Section):
 
 
 class KclSettings(_Section):
-    java_heap_mib: int = Field(default=256, ge=64, description="the JVM's `-Xmx`")
+    java_heap_mib: int = Field(
+        default=512,
+        ge=64,
+        description="the JVM's `-Xmx`; with records of 1 MB it wants about 64 for each shard of the task, and 96",
+    )
     failover_ms: int = Field(default=10_000, ge=1_000, description="a lease not renewed for this long may be taken")
     idle_between_reads_ms: int = Field(
         default=250,
