@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from consumer.cli.audit import audit
 from consumer.cli.config import config
 from consumer.cli.demo import demo
 from consumer.cli.local import local
@@ -57,5 +58,5 @@ def main(debug: bool) -> None:
     """
 
 
-for command in (run, demo, local, config):
+for command in (run, demo, local, config, audit):
     main.add_command(command)

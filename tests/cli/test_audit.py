@@ -1,0 +1,53 @@
+"""``penstock audit`` on a folder: what it says and how it exits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from consumer.cli import main
+from pipeline.sinks.chain import Chain, Names
+from pipeline.sinks.parquet import Files
+from pipeline.sinks.store_folder import FolderStore
+from tests.settled import SCHEMA, SHARD, runs
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    root = tmp_path / "table"
+    chain = Chain(Names(SHARD, 1), flush_interval_s=0, flush_bytes=10**6)
+    committer = Files(FolderStore(root), Names(SHARD, 1), SCHEMA, FolderStore(tmp_path / "dead"))
+    for part in (runs(1, 4), runs(4, 6, dead=True), runs(6, 9)):
+        chain.add(part.records, 0.0)
+        chain.seal()
+        while file := chain.next(0.0):
+            chain.written(committer.prepare(file, "writer")())
+    return root
+
+
+def audited(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["audit", *map(str, arguments)])
+
+
+def test_a_good_table_exits_with_0(table: Path) -> None:
+    result = audited(table, "--dead-letter", table.parent / "dead")
+    assert result.exit_code == 0
+    assert result.stdout == "3 files of 1 shards, 6 rows, 2 dead letters: no problems\n"
+
+
+def test_a_missing_file_is_told_and_exits_with_1(table: Path) -> None:
+    sorted(table.rglob("*.parquet"))[1].unlink()
+    result = audited(table, "--json")
+    assert result.exit_code == 1
+    said = json.loads(result.stdout)
+    assert [problem["kind"] for problem in said["problems"]] == ["gap"]
+    assert said["rows"] == 6 and said["files"] == 2
+
+
+def test_a_table_that_is_not_there_exits_with_2_and_the_fix(tmp_path: Path) -> None:
+    result = audited(tmp_path / "nowhere")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1 and "URL of the sink" in result.stderr
