@@ -169,7 +169,7 @@ class Link:
         threading.Thread(target=_watch, args=(self._process, loop, self._exited), daemon=True).start()
 
     def _command(self, descriptor: int) -> list[str]:
-        path = ":".join(folder for folder in sys.path if folder)
+        path = ":".join(os.path.abspath(folder) for folder in sys.path)
         return [sys.executable, "-P", "-X", "faulthandler", "-c", PROGRAM, path, str(descriptor), str(os.getpid())]
 
     def _exited(self, status: int) -> None:

@@ -24,6 +24,8 @@ class Toy:
 
     output_schema = pa.schema([("n", pa.int64()), ("x", pa.float64())])
 
+    lost = False
+
     def load(self, context: LoadContext) -> None:
         self.calls = context.options.get("calls")
 
@@ -31,6 +33,8 @@ class Toy:
         if self.calls:
             with Path(self.calls).open("a") as file:
                 file.write(f"{len(items)}\n")
+        if self.lost:
+            lose_device()
         results = [self.one(item, len(items)) for item in items]
         return [result for result in results if result is not None]
 
@@ -38,6 +42,9 @@ class Toy:
         action = item.get("do", "well")
         if action in ANSWERS:
             return ANSWERS[action]
+        if "mark" in item and action != "once":
+            Path(item["mark"]).touch()
+        self.lost = self.lost or action == "lose device"
         if action in DEEDS:
             DEEDS[action]()
         if action == "memory" and beside > item["fits"]:

@@ -124,6 +124,17 @@ def test_a_record_that_hangs_is_timed_out(action: str) -> None:
     assert restarts(events) == ["timed out after 0.6 s"] * 2
 
 
+def test_each_request_has_the_whole_time() -> None:
+    batches = [batch(1, {0: "slow"}) for _ in range(5)]
+
+    async def body(host: ModelHost) -> None:
+        await asyncio.gather(*(host.judge(records) for records in batches))
+
+    assert not restarts(hosted(body, timeout_s=0.7, retries=0))
+    for records in batches:
+        expect_all_but(records, set())
+
+
 def test_a_replica_killed_from_outside_costs_no_record() -> None:
     records = batch(10, {2: "slow"})
 
@@ -138,8 +149,9 @@ def test_a_replica_killed_from_outside_costs_no_record() -> None:
     assert restarts(events) == ["killed by signal 9"]
 
 
-def test_a_batch_behind_a_deadly_one_is_no_suspect(tmp_path: Path) -> None:
-    deadly, behind = batch(2, {0: "exit"}), batch(5)
+@pytest.mark.parametrize("action", ["exit", "lose device"])
+def test_a_batch_behind_a_deadly_one_is_no_suspect(action: str, tmp_path: Path) -> None:
+    deadly, behind = batch(2, {0: action}), batch(5)
 
     async def body(host: ModelHost) -> None:
         assert host.slots == 2
@@ -171,6 +183,16 @@ def test_a_fatal_error_of_the_model_is_nobodys_fault() -> None:
     with pytest.raises(Fatal, match="the weights are gone"):
         judged(records)
     assert [record.outcome for record in records] == [None, None]
+
+
+def test_a_batch_goes_to_the_replica_that_has_least_to_do() -> None:
+    batches = [batch(1), batch(1)]
+
+    async def body(host: ModelHost) -> None:
+        await asyncio.gather(*(host.judge(records) for records in batches))
+
+    hosted(body, "Environment", replicas=2)
+    assert value(batches[0][0], "session") != value(batches[1][0], "session")
 
 
 def test_several_replicas_share_the_work_and_outlive_each_other() -> None:

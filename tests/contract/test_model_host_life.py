@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -40,11 +41,15 @@ def gone(pid: int) -> bool:
         return True
 
 
-def wait_until_gone(pids: list[int], deadline_s: float = 10) -> None:
+def wait_until(condition: Callable[[], bool], what: str, deadline_s: float = 10) -> None:
     end = time.monotonic() + deadline_s
-    while not all(gone(pid) for pid in pids):
-        assert time.monotonic() < end, f"still there: {pids}"
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain: {what}"
         time.sleep(0.01)
+
+
+def wait_until_gone(pids: list[int]) -> None:
+    wait_until(lambda: all(gone(pid) for pid in pids), f"{pids} are gone")
 
 
 def test_the_specification_tells_what_the_model_is() -> None:
@@ -193,22 +198,52 @@ def test_a_start_that_is_given_up_leaves_nothing_behind() -> None:
     asyncio.run(asyncio.wait_for(main(), DEADLINE_S))
 
 
-def test_what_a_model_started_goes_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["stopped", "exit"])
+def test_what_a_model_started_goes_with_it(end: str, tmp_path: Path) -> None:
     mark = tmp_path / "child"
-    judged([record(0)], "StartsChildren", options={"child": str(mark)})
-    wait_until_gone([int(mark.read_text())])
+
+    async def body(host: ModelHost) -> None:
+        child = int(mark.read_text())
+        if end == "exit":
+            await host.judge(batch(1, {0: "exit"}))
+        else:
+            await host.stop()
+        await asyncio.to_thread(wait_until_gone, [child])
+
+    hosted(body, "StartsChildren", options={"child": str(mark)}, retries=0)
+
+
+def test_a_replica_ends_at_the_end_of_its_stream() -> None:
+    """Where no kernel kills it with its host, and its host lives."""
+    ours, theirs = socket.socketpair()
+    program = "from pipeline.replica import main; main()"
+    command = [sys.executable, "-c", program, str(theirs.fileno()), str(os.getpid())]
+    with subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT) as replica:
+        theirs.close()
+        ours.close()
+        assert replica.wait(DEADLINE_S) == 0
+
+
+def test_a_replica_whose_host_is_gone_already_does_not_begin() -> None:
+    ours, theirs = socket.socketpair()
+    program = "from pipeline.replica import main; main()"
+    with ours, theirs:
+        command = [sys.executable, "-c", program, str(theirs.fileno()), "1"]
+        assert (
+            subprocess.run(command, pass_fds=[theirs.fileno()], cwd=ROOT, timeout=DEADLINE_S, check=False).returncode
+            == 0
+        )
 
 
 HOST = """
 import asyncio, sys
-from tests.hosting import batch, settings
+from tests.hosting import record, settings
 from pipeline.host import ModelHost
 
 async def main():
     host = ModelHost(settings(replicas=2))
     await host.start()
-    judging = asyncio.ensure_future(host.judge(batch(1, {0: sys.argv[1]})))
-    await asyncio.sleep(0)
+    judging = asyncio.ensure_future(host.judge([record(0, do=sys.argv[1], mark=sys.argv[2])]))
     print(*host.pids, flush=True)
     await judging
 
@@ -217,12 +252,14 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("action", ["hang", "stop python"])
-def test_replicas_go_when_the_host_is_killed(action: str) -> None:
-    host = subprocess.Popen([sys.executable, "-c", HOST, action], stdout=subprocess.PIPE, cwd=ROOT)
-    with host, contextlib.ExitStack() as stack:
-        stack.callback(host.kill)
-        assert host.stdout is not None
-        pids = [int(pid) for pid in host.stdout.readline().split()]
-        assert len(pids) == 2
-        host.kill()
+def test_replicas_go_when_the_host_is_killed(action: str, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    with subprocess.Popen([sys.executable, "-c", HOST, action, str(mark)], stdout=subprocess.PIPE, cwd=ROOT) as host:
+        try:
+            assert host.stdout is not None
+            pids = [int(pid) for pid in host.stdout.readline().split()]
+            assert len(pids) == 2
+            wait_until(mark.exists, "the model is at it")
+        finally:
+            host.kill()
         wait_until_gone(pids)
