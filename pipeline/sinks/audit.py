@@ -99,7 +99,7 @@ def _file(
     """Audit one file; where the list reaches now."""
     body = store.get(entry.key)
     try:
-        table = pq.read_table(pa.BufferReader(body), columns=list(COLUMNS))
+        table = pq.ParquetFile(pa.BufferReader(body)).read(list(COLUMNS), use_threads=False)
         footer = {name.decode(): text.decode() for name, text in (table.schema.metadata or {}).items()}
         end = end_of(footer)
     except (pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
