@@ -40,13 +40,15 @@ async def serve(host: str, port: int, *, limits: bool, ready: Callable[[str], No
     loop = asyncio.get_running_loop()
     connections: set[asyncio.Task[Any]] = set()
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        connections.add(task)
-        task.add_done_callback(connections.discard)
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         state = LifespanState({"transport": writer.transport})
         await TCPServer(wrapped, loop, config, context, state, reader, writer)
+
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task of ours: asyncio (3.11) reports the cancelling of its own as an error.
+        task = asyncio.create_task(converse(reader, writer))
+        connections.add(task)
+        task.add_done_callback(connections.discard)
 
     server = await asyncio.start_server(connected, sock=_bound(host, port), backlog=BACKLOG)
     warming = app.moto.warm_up()
