@@ -65,7 +65,9 @@ class DemoResult:
 
 
 def demo(options: DemoOptions) -> int:
-    """Run the demo; the exit code. Ctrl-C drains the workers and leaves nothing running."""
+    """Run the demo; the exit code. Ctrl-C and SIGTERM drain the workers and leave nothing running."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job would ignore SIGINT
+        signal.signal(number, signal.default_int_handler)
     console = Console(stderr=options.json, highlight=False)
     out = _fresh_folder(options)
     started = time.monotonic()

@@ -12,6 +12,16 @@ from consumer.local.process import LocalAWS
 from tests.e2e.rig import Rig
 
 
+LONGEST_S = 300
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A JVM and a model start slowly on a busy machine; every wait in these tests has a deadline of its own."""
+    for item in items:
+        if "tests/e2e" in item.path.as_posix():
+            item.add_marker(pytest.mark.timeout(LONGEST_S))
+
+
 @pytest.fixture(scope="session")
 def aws() -> Iterator[LocalAWS]:
     with LocalAWS() as local:

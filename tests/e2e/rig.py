@@ -230,7 +230,7 @@ class Rig:
             for shard, end in self.ends.items()
         )
 
-    def settle(self, deadline_s: float = 120) -> None:
+    def settle(self, deadline_s: float = 180) -> None:
         """Return once everything put is checkpointed."""
 
         def look() -> bool:

@@ -19,10 +19,14 @@ def test_ctrl_c_drains_and_leaves_nothing_running(tmp_path: Path) -> None:
     demo = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    wait_until(lambda: list((out / "enriched").rglob("*.parquet")), 90, "the first rows")
-    started = psutil.Process(demo.pid).children(recursive=True)
-    os.killpg(demo.pid, signal.SIGINT)
-    assert demo.wait(60) == 130
+    try:
+        wait_until(lambda: list((out / "enriched").rglob("*.parquet")), 90, "the first rows")
+        started = psutil.Process(demo.pid).children(recursive=True)
+        os.killpg(demo.pid, signal.SIGINT)
+        assert demo.wait(60) == 130
+    finally:
+        demo.kill()
+        demo.wait()
     assert len(started) >= 4
     _, alive = psutil.wait_procs(started, timeout=15)
     assert alive == []
