@@ -11,7 +11,6 @@ import pytest
 from consumer.local.process import LocalAWS
 from tests.e2e.rig import Rig
 
-
 LONGEST_S = 300
 
 
