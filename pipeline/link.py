@@ -42,6 +42,11 @@ PATIENT = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 """The JVM and the host share the model's cores. Threads that spin for each other while one of them waits for a core
 cost ten times the whole: MiniLM on two cores beside one busy process did 12 records/s spinning, and 130 sleeping."""
 
+WAIT_POLICY = "passive"
+"""How OpenMP's threads wait for each other, unless OMP_WAIT_POLICY says otherwise. By default they spin, which costs
+everything once anything else wants a core, as the JVM does: MiniLM on two cores fell from 205 to 17 to 60 records/s beside
+one busy process, but to 62 to 139 with sleeping threads, which on idle cores do 184."""
+
 LAST_WORDS_S = 1.0
 """How long the streams may outlive the process: what it answered and printed before its end is still read."""
 
@@ -271,8 +276,8 @@ class _LogLines(asyncio.Protocol):
 
 
 def _environment(threads: int) -> dict[str, str]:
-    counts = dict.fromkeys(THREAD_VARIABLES, str(threads))
-    return {**PATIENT, **os.environ, **counts, "PYTHONUNBUFFERED": "1"}
+    given = {**dict.fromkeys(THREAD_VARIABLES, str(threads)), "PYTHONUNBUFFERED": "1"}
+    return {"OMP_WAIT_POLICY": WAIT_POLICY, **os.environ, **given}
 
 
 def _watch(process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop, exited: Callable[[int], None]) -> None:

@@ -139,7 +139,9 @@ class Identity:
 class Environment:
     """Tells what its process is like."""
 
-    output_schema = pa.schema([("omp", pa.string()), ("threads", pa.int64()), ("session", pa.int64())])
+    output_schema = pa.schema(
+        [("omp", pa.string()), ("waits", pa.string()), ("threads", pa.int64()), ("session", pa.int64())]
+    )
 
     def load(self, context: LoadContext) -> None:
         self.threads = context.threads
@@ -148,7 +150,12 @@ class Environment:
         return {}
 
     def predict(self, items: Sequence[Any]) -> list[dict[str, Any]]:
-        row = {"omp": os.environ["OMP_NUM_THREADS"], "threads": self.threads, "session": os.getsid(0)}
+        row = {
+            "omp": os.environ["OMP_NUM_THREADS"],
+            "waits": os.environ["OMP_WAIT_POLICY"],
+            "threads": self.threads,
+            "session": os.getsid(0),
+        }
         return [row for _ in items]
 
 

@@ -140,10 +140,16 @@ def test_a_stopped_host_judges_no_more() -> None:
         hosted(body)
 
 
-def test_threads_and_session_are_the_replicas_own() -> None:
+@pytest.mark.parametrize("policy", [None, "active"])
+def test_threads_and_session_are_the_replicas_own(policy: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "77")
+    if policy:
+        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
     records = batch(1)
     judged(records, "Environment", threads=3)
     assert (value(records[0], "omp"), value(records[0], "threads")) == ("3", 3)
+    assert value(records[0], "waits") == (policy or "passive")
     assert value(records[0], "session") != os.getsid(0)
 
 
