@@ -44,8 +44,8 @@ cost ten times the whole: MiniLM on two cores beside one busy process did 12 rec
 
 WAIT_POLICY = "passive"
 """How OpenMP's threads wait for each other, unless OMP_WAIT_POLICY says otherwise. By default they spin, which costs
-everything once anything else wants a core, as the JVM does: MiniLM on two cores fell from 205 to 17 to 60 records/s beside
-one busy process, but to 62 to 139 with sleeping threads, which on idle cores do 184."""
+everything once anything else wants a core, as the JVM does. Measured with MiniLM on two cores: spinning, 205 records/s
+alone and 17 to 60 beside busy processes; sleeping, 184 and 62 to 139."""
 
 LAST_WORDS_S = 1.0
 """How long the streams may outlive the process: what it answered and printed before its end is still read."""
