@@ -168,6 +168,10 @@ class WindowSettings(_Section):
     )
 
 
+PatienceS = Annotated[float, Field(gt=0)]
+PATIENCE = "how long it may fail to answer before the task ends with the reason; a refusal may last a minute"
+
+
 class ParquetSettings(_Section):
     type: Literal["parquet"]
     url: Url = Field(description="`s3://bucket/prefix`, or a folder", examples=["s3://bucket/enriched"])
@@ -180,17 +184,22 @@ class ParquetSettings(_Section):
     flush_mib: float = Field(
         default=64, gt=0, le=4_096, description="a file is written once a shard has this much for it"
     )
+    patience_s: PatienceS = Field(default=3_600, description=PATIENCE)
 
 
 class KinesisSinkSettings(_Section):
     type: Literal["kinesis"]
     stream: StreamName = Field(description="the stream to write to", examples=["enriched"])
+    patience_s: PatienceS = Field(default=3_600, description=PATIENCE)
 
 
 class DeadLetterSettings(_Section):
     url: Url = Field(
         description="where records go that cannot be enriched: `s3://bucket/prefix`, or a folder",
         examples=["s3://bucket/dead-letter"],
+    )
+    patience_s: PatienceS = Field(
+        default=3_600, description=f"without a Parquet sink, which keeps them otherwise: {PATIENCE}"
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Self
 
 import orjson
@@ -18,6 +18,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPResponse
 
 from pipeline.errors import ConfigError
 from pipeline.metrics import Metrics
+from pipeline.troubles import Trouble
 
 if TYPE_CHECKING:
     from consumer.config import HealthSettings
@@ -74,7 +75,7 @@ class Health:
         if method not in ("GET", "HEAD"):
             return 405, "text/plain", b"GET or HEAD\n"
         if path == "/healthz":
-            return _verdict(self._alive())
+            return _verdict(self._alive(), self._metrics.troubles.current())
         if path == "/readyz":
             return _verdict(self._alive() or self._ready())
         if path == "/metrics":
@@ -123,5 +124,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _verdict(reason: str | None) -> Answer:
-    return (200, "text/plain", b"ok\n") if reason is None else (503, "text/plain", f"{reason}\n".encode())
+def _verdict(reason: str | None, troubles: Sequence[Trouble] = ()) -> Answer:
+    """What fails now and is tried again is said, and is no reason to end a task: the next would meet the same."""
+    status, lines = (200, ["ok"]) if reason is None else (503, [reason])
+    return status, "text/plain", "".join(f"{line}\n" for line in [*lines, *map(str, troubles)]).encode()

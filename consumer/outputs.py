@@ -54,7 +54,9 @@ def open_sinks(settings: Settings, aws: Aws, rows: pa.Schema, metrics: Metrics) 
             sinks.append(_parquet(entry, aws, schema, ledger, metrics))
             ledger = None
     if ledger is not None:
-        sinks.append(DeadLetterSink(dead_letters, schema))
+        sinks.append(
+            DeadLetterSink(dead_letters, schema, troubles=metrics.troubles, patience_s=settings.dead_letter.patience_s)
+        )
     return sinks
 
 
@@ -72,6 +74,8 @@ def _parquet(
         dead_letters=ledger,
         on_put=lambda size_bytes: metrics.sink_put(name, size_bytes),
         on_retry=lambda: metrics.sink_retried(name),
+        troubles=metrics.troubles,
+        patience_s=entry.patience_s,
     )
 
 
@@ -79,7 +83,7 @@ def _kinesis(entry: KinesisSinkSettings, aws: Aws, schema: TableSchema, metrics:
     def table(run: Run) -> pa.Table:
         return schema.table(run.records)
 
-    return KinesisSink(lambda: aws.client("kinesis"), entry.stream, table, metrics)
+    return KinesisSink(lambda: aws.client("kinesis"), entry.stream, table, metrics, patience_s=entry.patience_s)
 
 
 def _store(url: str, aws: Aws) -> ObjectStore:

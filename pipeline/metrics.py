@@ -14,6 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from pipeline.events import Condemned, ModelEvent, OutOfMemory, Predicted, ReplicaReplaced, Retried
+from pipeline.troubles import Troubles
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -52,6 +53,8 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._totals = _Totals()
+        self.troubles = Troubles()
+        """What fails now and is tried again, noted by whoever tries."""
         self.in_flight: InFlight = dict
         self._received = self._counter("records_received", "Records that KCL handed over", "shard")
         self._enriched = self._counter("records_enriched", "Records settled with a row", "shard")
@@ -91,7 +94,7 @@ class Metrics:
             self._checkpoint_failures,
             self._lag,
         )
-        self.registry.register(_InFlightGauges(self))
+        self.registry.register(_Looked(self))
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"penstock_{name}", text, labels, registry=self.registry)
@@ -213,10 +216,11 @@ class Metrics:
             "lag_ms": max(totals.lag_ms.values(), default=0),
             "retries": totals.retries,
             "replica_restarts": totals.replica_restarts,
+            "troubles": [str(trouble) for trouble in self.troubles.current()],
         }
 
 
-class _InFlightGauges:
+class _Looked:
     """Made when somebody looks, so that nobody has to keep them up to date."""
 
     def __init__(self, metrics: Metrics) -> None:
@@ -228,4 +232,8 @@ class _InFlightGauges:
         for shard, (count, held) in self._metrics.in_flight().items():
             records.add_metric([shard], count)
             size.add_metric([shard], held)
-        return records, size
+        text = "How long this has failed in a row and been tried again; absent while it works"
+        trouble = GaugeMetricFamily("penstock_trouble_seconds", text, labels=["part"])
+        for each in self._metrics.troubles.current():
+            trouble.add_metric([each.part], each.lasted_s)
+        return records, size, trouble

@@ -17,9 +17,11 @@ from pipeline.errors import Fatal
 from pipeline.record import Dead, Position, Record, Shard
 from pipeline.sinks import OnDurable
 from pipeline.sinks.chain import SEQUENCE_DIGITS, Chain, File, Names, day_of
-from pipeline.sinks.driver import Committer, Driver, Threads
+from pipeline.sinks.driver import Committer, Driver
+from pipeline.sinks.persist import Threads
 from pipeline.sinks.schema import TableSchema
 from pipeline.sinks.store import ObjectStore, check_usable
+from pipeline.troubles import PATIENCE_S, Troubles
 
 FLUSH_INTERVAL_S = 5.0
 FLUSH_BYTES = 8 * 1024 * 1024
@@ -73,12 +75,16 @@ class DeadLetterSink:
         schema: TableSchema,
         *,
         flush_interval_s: float = FLUSH_INTERVAL_S,
+        troubles: Troubles | None = None,
+        patience_s: float = PATIENCE_S,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._store = store
         self._schema = schema
         self._flush_interval_s = flush_interval_s
+        self._troubles = troubles or Troubles(clock)
+        self._patience_s = patience_s
         self._clock = clock
         self._sleep = sleep
         self._threads = Threads("sink-dead-letter")
@@ -91,7 +97,16 @@ class DeadLetterSink:
         names = Names(shard, 0)
         chain = Chain(names, flush_interval_s=self._flush_interval_s, flush_bytes=FLUSH_BYTES)
         letters = Letters(self._store, names, self._schema)
-        writer = Driver(chain, letters, on_durable, on_fatal, call=self._threads, clock=self._clock, sleep=self._sleep)
+        writer = Driver(
+            chain,
+            letters,
+            on_durable,
+            on_fatal,
+            call=self._threads,
+            part=self._troubles.part(self.name, self._patience_s),
+            clock=self._clock,
+            sleep=self._sleep,
+        )
         self._writers.add(writer)
         return writer
 

@@ -4,45 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 from pipeline.errors import Fatal, PenstockError
 from pipeline.record import Position, Record, Run
 from pipeline.sinks import OnDurable
 from pipeline.sinks.chain import Chain, File
-from pipeline.sinks.store import Denied, Retryable
+from pipeline.sinks.persist import Call, Persistence
+from pipeline.troubles import Part, Troubles
 
 log = logging.getLogger("sink.chain")
-
-T = TypeVar("T")
-
-CALLS_AT_ONCE = 8
-FIRST_DELAY_S, LAST_DELAY_S = 0.2, 10.0
-DENIED_DEADLINE_S = 60.0
-"""How long a refusal may last that somebody must mend: credentials and policies change under a running task."""
-
-Call = Callable[[Callable[[], Any]], Awaitable[Any]]
-"""Makes a blocking call without blocking the event loop."""
-
-
-class Threads:
-    """Threads of a sink's own: a stalled store takes none from anyone else."""
-
-    def __init__(self, name: str, *, count: int = CALLS_AT_ONCE) -> None:
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
-
-    async def __call__(self, work: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-
-    def close(self) -> None:
-        """Calls under way end in their own time."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Committer(Protocol):
@@ -60,7 +35,10 @@ class Committer(Protocol):
 
 
 class Driver:
-    """A :class:`pipeline.sinks.ShardWriter` over a chain and a committer. ``call`` makes a blocking call elsewhere."""
+    """A :class:`pipeline.sinks.ShardWriter` over a chain and a committer.
+
+    ``call`` makes a blocking call elsewhere; ``part`` is who is in trouble while the store does not answer.
+    """
 
     def __init__(
         self,
@@ -70,6 +48,7 @@ class Driver:
         on_fatal: Callable[[BaseException], None],
         *,
         call: Call,
+        part: Part | None = None,
         on_retry: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -78,8 +57,7 @@ class Driver:
         self._committer = committer
         self._on_durable = on_durable
         self._on_fatal = on_fatal
-        self._call = call
-        self._on_retry = on_retry
+        self._surely = Persistence(call, part or Troubles(clock).part("sink"), on_retry=on_retry, sleep=sleep)
         self._clock = clock
         self._sleep = sleep
         self._abandoned = False
@@ -117,6 +95,7 @@ class Driver:
         self._abandoned = True
         if self._task is not None:
             self._task.cancel()
+        self._surely.give_up()
         self._chain.clear()
         self._progress.set()
 
@@ -160,23 +139,3 @@ class Driver:
         log.info("%s: %d records, the list reaches %s", file.key, before - len(self._chain), end)
         self._on_durable(end)
         self._progress.set()
-
-    async def _surely(self, call: Callable[[], T]) -> T:
-        """Again while the store may come round; a refusal that lasts ends the task."""
-        delay_s, denied_since = FIRST_DELAY_S, None
-        while True:
-            try:
-                result: T = await self._call(call)
-            except Retryable as error:
-                denied_since = None
-                log.warning("%s; again in about %.1f s", error, delay_s)
-            except Denied as error:
-                denied_since = denied_since if denied_since is not None else self._clock()
-                if self._clock() - denied_since > DENIED_DEADLINE_S:
-                    raise
-                log.error("%s; again in about %.1f s", error, delay_s)
-            else:
-                return result
-            self._on_retry()
-            await self._sleep(delay_s * random.uniform(0.5, 1.0))
-            delay_s = min(2 * delay_s, LAST_DELAY_S)

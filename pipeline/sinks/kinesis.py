@@ -26,6 +26,7 @@ from pipeline.record import Enriched, Position, Record, Run, Shard
 from pipeline.sinks import OnDurable
 from pipeline.sinks.json_rows import encode
 from pipeline.sinks.outbox import REQUEST_BYTES, Outbox, Row
+from pipeline.troubles import PATIENCE_S
 
 log = logging.getLogger("sink.kinesis")
 
@@ -34,9 +35,11 @@ FIRST_DELAY_S, LAST_DELAY_S = 0.1, 10.0
 ROW_BYTES = 1024 * 1024
 """Data and key of one record, unless the stream says otherwise (API reference, PutRecord)."""
 
-HOPELESS = frozenset(
+REFUSALS = frozenset(
     {
         "AccessDeniedException",
+        "ExpiredTokenException",
+        "IncompleteSignature",
         "InvalidArgumentException",
         "KMSAccessDeniedException",
         "KMSDisabledException",
@@ -46,7 +49,7 @@ HOPELESS = frozenset(
         "ValidationException",
     }
 )
-"""Answers to a call that the same call will not change; a person must."""
+"""Codes of Kinesis that the same call will meet again until a person mends something."""
 
 
 class KinesisSink:
@@ -59,12 +62,14 @@ class KinesisSink:
         table: Callable[[Run], pa.Table],
         metrics: Metrics,
         *,
+        patience_s: float = PATIENCE_S,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self.name = f"kinesis:{stream}"
         self.stream = stream
         self.table = table
         self.metrics = metrics
+        self.patience_s = patience_s
         self.sleep = sleep
         self.row_bytes = ROW_BYTES
         self._client = client
@@ -108,14 +113,12 @@ class KinesisSink:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def put(self, request: Sequence[Row]) -> Answer:
-        """One call. Raises ``Fatal`` where repeating it cannot help."""
+        """One call. Raises ``Fatal`` where nobody can make the same call go through."""
         records = [{"Data": row.data, "PartitionKey": row.key} for row in request]
         try:
             answer = await self.call(lambda: self._client().put_records(StreamName=self.stream, Records=records))
         except ClientError as error:
-            if _code(error) in HOPELESS:
-                raise Fatal(f"sink {self.name}: {_message(error)}") from None
-            return Answer([False] * len(request), _message(error))
+            return Answer([False] * len(request), _message(error), _code(error) in REFUSALS)
         except ParamValidationError as error:
             raise Fatal(f"sink {self.name}: {error}") from None
         except BotoCoreError as error:
@@ -132,6 +135,8 @@ class Answer(NamedTuple):
 
     accepted: Sequence[bool]
     reason: str
+    refused: bool = False
+    """Somebody must mend something before the same call goes through."""
 
 
 class KinesisWriter:
@@ -148,6 +153,7 @@ class KinesisWriter:
         self._outbox = Outbox()
         self._fruitless = 0
         self._refused = 0
+        self._trouble = sink.metrics.troubles.part(sink.name, sink.patience_s)
         self._told: Position | None = None
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
@@ -173,6 +179,7 @@ class KinesisWriter:
     def abandon(self) -> None:
         """A call under way may still arrive; its rows will be sent again by the next owner, as they would be anyway."""
         self._sender.cancel()
+        self._trouble.worked()
         self._runs.clear()
         self._outbox = Outbox()
         self._sink.forget(self)
@@ -235,6 +242,11 @@ class KinesisWriter:
         """Longer while nothing is accepted at all; briefly where only some shards of the stream are full."""
         accepted = sum(answer.accepted)
         self._fruitless = 0 if accepted else self._fruitless + 1
+        if accepted:
+            self._trouble.worked()
+        elif self._trouble.failed(answer.reason, refused=answer.refused):
+            lasted_s = self._trouble.trouble().lasted_s
+            raise Fatal(f"sink {self._sink.name}: {lasted_s:.0f} s without a row accepted: {answer.reason}")
         if accepted == len(answer.accepted):
             self._refused = 0
             return

@@ -34,9 +34,11 @@ from pipeline.sinks.chain import (
     letters_key,
 )
 from pipeline.sinks.dead_letter import lines
-from pipeline.sinks.driver import Committer, Driver, Threads
+from pipeline.sinks.driver import Committer, Driver
+from pipeline.sinks.persist import Threads
 from pipeline.sinks.schema import TableSchema, encode, read_schema
 from pipeline.sinks.store import Metadata, ObjectStore, check_usable
+from pipeline.troubles import PATIENCE_S, Troubles
 
 log = logging.getLogger("sink.parquet")
 
@@ -58,6 +60,8 @@ class ParquetSink:
         dead_letters: ObjectStore | None,
         on_put: Callable[[int], None] = lambda size_bytes: None,
         on_retry: Callable[[], None] = lambda: None,
+        troubles: Troubles | None = None,
+        patience_s: float = PATIENCE_S,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
@@ -70,6 +74,8 @@ class ParquetSink:
         self._dead_letters = dead_letters
         self._on_put = on_put
         self._on_retry = on_retry
+        self._troubles = troubles or Troubles(clock)
+        self._patience_s = patience_s
         self._clock = clock
         self._sleep = sleep
         self._threads = Threads("sink-parquet")
@@ -89,6 +95,7 @@ class ParquetSink:
             on_durable,
             on_fatal,
             call=self._threads,
+            part=self._troubles.part(self.name, self._patience_s),
             on_retry=self._on_retry,
             clock=self._clock,
             sleep=self._sleep,

@@ -45,6 +45,14 @@ def test_what_is_not_alive_is_not_ready() -> None:
     assert ready.status_code == 503
 
 
+def test_a_trouble_is_told_while_the_task_lives() -> None:
+    metrics = Metrics()
+    metrics.troubles.part("parquet:s3://bucket/table").failed("503 SlowDown")
+    [alive] = answers(Health(ANYWHERE, metrics, lambda: None, lambda: None), ("GET", "/healthz"))
+    assert alive.status_code == 200
+    assert alive.text.startswith("ok\nparquet:s3://bucket/table: 503 SlowDown (for ")
+
+
 def test_metrics_are_prometheus_text_and_stats_are_json() -> None:
     metrics = Metrics()
     metrics.received("shard-0", 3)

@@ -104,7 +104,7 @@ MISTAKES = {
     '[[sink]]\ntype = "parquett"': 'sink.0.type: "parquett" is no type of sink. Write "parquet" or "kinesis"',
     '[[sink]]\nurl = "out"': 'sink.0.type: missing. Write "parquet" or "kinesis"',
     '[[sink]]\ntype = "parquet"': 'sink.0.url: missing. Write for example url = "s3://bucket/enriched"',
-    '[[sink]]\ntype = "kinesis"\nurl = "x"\nstream = "y"': "sink.0.url: unknown key. Known here: type, stream",
+    '[[sink]]\ntype = "kinesis"\nurl = "x"\nstream = "y"': "sink.0.url: unknown key. Known here: type, stream, patience_s",
     '[log]\nlevel = "LOUD"': 'log.level: "LOUD" is not known. Write "DEBUG", "INFO", "WARNING" or "ERROR"',
     "[health]\nport = 70000": "health.port: 70000 is too large. Write at most 65535",
     "[kcl.properties]\nmaxRecords = [1]": "kcl.properties.maxRecords: [1] cannot stand here. "

@@ -17,6 +17,7 @@ from pipeline.errors import Fatal, UserError
 from pipeline.metrics import Metrics
 from pipeline.record import Dead, Enriched, Position, Record, Run, Shard
 from pipeline.sinks.kinesis import FIRST_DELAY_S, LAST_DELAY_S, KinesisSink, KinesisWriter, delay_s
+from pipeline.troubles import Troubles
 
 SHARD = Shard("source", 1, "shardId-000000000000")
 DEADLINE_S = 20
@@ -65,7 +66,9 @@ class Bench:
         self.durable: list[Position] = []
         self.waits: list[float] = []
         self.fatal: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        self.sink = KinesisSink(lambda: kinesis, "enriched", table, Metrics(), sleep=self.wait)
+        self.metrics = Metrics()
+        self.metrics.troubles = Troubles(lambda: sum(self.waits))
+        self.sink = KinesisSink(lambda: kinesis, "enriched", table, self.metrics, sleep=self.wait)
         self.writer: KinesisWriter = self.sink.open(SHARD, self.durable.append, self.fatal.set_result)
 
     async def wait(self, wait_s: float) -> None:
@@ -192,15 +195,26 @@ def test_waits_grow_to_a_bound_and_are_spread() -> None:
     assert delay_s(10**9, 0.999) <= LAST_DELAY_S
 
 
-@pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceNotFoundException", "ValidationException"])
-def test_what_repeating_cannot_mend_ends_the_task_with_its_reason(code: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "least_s", "most_s"),
+    [
+        ("AccessDeniedException", 60, 75),
+        ("ExpiredTokenException", 60, 75),
+        ("ResourceNotFoundException", 60, 75),
+        ("InternalFailure", 3_600, 3_615),
+    ],
+)
+def test_what_does_not_come_right_ends_the_task_with_its_reason(code: str, least_s: float, most_s: float) -> None:
     async def play(made: Bench) -> None:
         made.writer.write(run_of(["a"]))
         error = await made.fatal
         assert isinstance(error, Fatal) and code in str(error) and "enriched" in str(error)
+        assert [trouble.part for trouble in made.metrics.troubles.current()] == ["kinesis:enriched"]
 
-    made = bench(FakeKinesis(refusal(code)), play)
+    made = bench(FakeKinesis(*[refusal(code)] * 1000), play)
+    assert least_s <= sum(made.waits) <= most_s
     assert made.durable == []
+    assert not made.metrics.troubles.current()
 
 
 def test_a_row_too_large_for_the_stream_is_told_by_its_record_id() -> None:

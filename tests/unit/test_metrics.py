@@ -49,6 +49,7 @@ def test_a_snapshot_says_what_happened_and_what_is_so() -> None:
         "lag_ms": 500,
         "retries": 3,
         "replica_restarts": 1,
+        "troubles": [],
     }
 
 
@@ -129,3 +130,15 @@ def test_sinks_count_their_writes() -> None:
 def test_two_tasks_in_one_process_do_not_share_counters() -> None:
     busy()
     assert Metrics().snapshot()["records_in"] == 0
+
+
+def test_a_trouble_is_a_gauge_while_it_lasts() -> None:
+    metrics = Metrics()
+    part = metrics.troubles.part("parquet:s3://bucket/table")
+    assert value(metrics, "trouble_seconds", part="parquet:s3://bucket/table") is None
+    part.failed("503 SlowDown")
+    lasted_s = value(metrics, "trouble_seconds", part="parquet:s3://bucket/table")
+    assert lasted_s is not None and 0 <= lasted_s < 5
+    assert "503 SlowDown" in metrics.snapshot()["troubles"][0]
+    part.worked()
+    assert value(metrics, "trouble_seconds", part="parquet:s3://bucket/table") is None

@@ -17,6 +17,7 @@ from pipeline.sinks.chain import Chain, Names
 from pipeline.sinks.driver import Driver
 from pipeline.sinks.parquet import Files
 from pipeline.sinks.store import Denied, MemoryStore, Retryable
+from pipeline.troubles import Troubles
 from tests.settled import DAY_MS, MORNING_MS, SCHEMA, SHARD, Clock, Inline, Told, record, run, runs, settle
 
 Work = Callable[["World"], Coroutine[Any, Any, None]]
@@ -29,6 +30,7 @@ class World:
         self.table = MemoryStore()
         self.dead = MemoryStore()
         self.clock = Clock()
+        self.troubles = Troubles(self.clock)
         self.retries = 0
         self.told: list[Told] = []
 
@@ -42,6 +44,7 @@ class World:
             told.durable.append,
             told.fatal.append,
             call=Inline(),
+            part=self.troubles.part("table"),
             on_retry=self.retried,
             clock=self.clock,
             sleep=self.clock.sleep,
@@ -177,19 +180,62 @@ def test_a_put_without_an_answer_is_made_again_with_the_same_bytes(lost: str) ->
     assert len(world.table.objects) == 1 and world.retries == 3
 
 
-def test_waits_grow_to_ten_seconds_and_never_end() -> None:
+def test_waits_grow_to_ten_seconds_and_no_further() -> None:
     async def work(world: World) -> None:
         writer, told = world.worker()
         await resumed(writer, record(1))
-        world.table.before = failing(Retryable("503"), times=500)
+        world.table.before = failing(Retryable("503"), times=300)
         writer.write(runs(1, 4))
         flushed = asyncio.create_task(writer.flush())
-        await world.clock.pass_(6000)
+        await world.clock.pass_(3500)
         await flushed
         assert told.end == 3 and not told.fatal
         assert max(wait for wait in world.clock.slept if wait < 100) <= 10
 
     assert play(work).rows() == [1, 2, 3]
+
+
+def test_a_store_that_does_not_answer_is_shown_while_it_lasts_and_ends_the_task_after_an_hour() -> None:
+    async def work(world: World) -> None:
+        writer, told = world.worker()
+        await resumed(writer, record(1))
+        world.table.before = failing(Retryable("503 SlowDown"), times=10**6)
+        writer.write(runs(1, 4))
+        flushed = asyncio.create_task(writer.flush())
+        await world.clock.pass_(3_590)
+        assert not told.fatal
+        [trouble] = world.troubles.current()
+        assert trouble.part == "table" and trouble.reason == "503 SlowDown" and trouble.lasted_s > 3_500
+        await world.clock.pass_(20)
+        [error] = told.fatal
+        assert isinstance(error, Fatal) and "503 SlowDown" in str(error) and not told.durable
+        flushed.cancel()
+
+    assert play(work).rows() == []
+
+
+def test_a_trouble_is_over_with_the_first_answer_and_with_the_lease() -> None:
+    async def work(world: World) -> None:
+        writer, _ = world.worker()
+        await resumed(writer, record(1))
+        world.table.before = failing(Retryable("503"), times=3)
+        writer.write(runs(1, 4))
+        flushed = asyncio.create_task(writer.flush())
+        await settle()
+        assert world.troubles.current()
+        await world.clock.pass_(10)
+        await flushed
+        assert not world.troubles.current()
+        world.table.before = failing(Retryable("503"), times=1000)
+        writer.write(runs(4, 6))
+        flushed = asyncio.create_task(writer.flush())
+        await settle()
+        assert world.troubles.current()
+        writer.abandon()
+        await flushed
+        assert not world.troubles.current()
+
+    play(work)
 
 
 def test_runs_are_taken_during_a_put_and_counted() -> None:
