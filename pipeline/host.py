@@ -19,7 +19,7 @@ from pipeline.bisect import Bisection, Fault
 from pipeline.cores import resolve
 from pipeline.errors import ReplicaDied
 from pipeline.events import Condemned, ModelEvent, OutOfMemory, Predicted, Retried
-from pipeline.link import TimedOut
+from pipeline.link import Link, TimedOut
 from pipeline.pool import Pool
 from pipeline.record import Dead, Enriched, Record
 from pipeline.work import Assignment
@@ -60,10 +60,20 @@ class ModelSpec:
 
 
 class ModelHost:
-    """``failed`` resolves with the reason when the host cannot go on; :meth:`judge` and :meth:`measure` raise it."""
+    """``failed`` resolves with the reason when the host cannot go on; :meth:`judge` and :meth:`measure` raise it.
 
-    def __init__(self, settings: HostSettings, *, on_event: Callable[[ModelEvent], None] | None = None) -> None:
+    ``link`` makes a replica; :class:`pipeline.testing.FakeReplica` is one without a process.
+    """
+
+    def __init__(
+        self,
+        settings: HostSettings,
+        *,
+        on_event: Callable[[ModelEvent], None] | None = None,
+        link: Callable[[Assignment], Link] = Link,
+    ) -> None:
         self._settings = settings
+        self._link = link
         self._on_event = on_event or _ignore
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._predictors = self._pool("predict", settings.replicas)
@@ -193,6 +203,7 @@ class ModelHost:
             start_timeout_s=settings.start_timeout_s,
             failed=self.failed,
             on_event=self._on_event,
+            link=self._link,
         )
 
 

@@ -29,8 +29,10 @@ class Pool:
         start_timeout_s: float,
         failed: asyncio.Future[BaseException],
         on_event: Callable[[ModelEvent], None],
+        link: Callable[[Assignment], Link] = Link,
     ) -> None:
         self._assignments = assignments
+        self._link = link
         self._timeout_s = timeout_s
         self._start_timeout_s = start_timeout_s
         self._failed = failed
@@ -108,7 +110,7 @@ class Pool:
         return frame
 
     async def _start(self, assignment: Assignment) -> tuple[Link, wire.Frame]:
-        link = Link(assignment)
+        link = self._link(assignment)
         self._links.add(link)
         try:
             frame = await link.start(self._start_timeout_s)
