@@ -12,18 +12,20 @@ import asyncio
 import logging
 import signal
 import socket
+import time
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
-from consumer import leases, outputs
+from consumer import drain, leases, outputs
 from consumer.aws import Aws
 from consumer.bridges import Bridges, Decoder
 from consumer.config import Settings, StreamSettings
 from consumer.daemon import Daemon
 from consumer.health import Health
 from consumer.session import ShardSession, Wire
+from consumer.stuck import StuckWatch
 from pipeline.batcher import Batcher
 from pipeline.errors import Fatal
 from pipeline.host import HostSettings, ModelHost, ModelSpec, resolve
@@ -37,6 +39,9 @@ log = logging.getLogger("penstock")
 T = TypeVar("T")
 
 MIB = 1024 * 1024
+
+WATCH_S = 5.0
+"""Between two looks at whether every shard gets on."""
 
 
 class Leaving(Exception):
@@ -58,6 +63,7 @@ class Task:
         self.leaving = asyncio.Event()
         self.aws = Aws()
         self.warm = False
+        self.stuck: dict[str, str] = {}
 
     async def run(self) -> int:
         self._listen_to_signals()
@@ -79,6 +85,8 @@ class Task:
         host = ModelHost(model_settings(settings), on_event=self.metrics.model_event)
         stack.push_async_callback(host.stop)
         spec = await self._unless_leaving(host.start())
+        drain_sum = drain.check(settings, spec.example_s)
+        log.info("a drain takes at most %s", drain_sum or "what nobody can say: the model has no example()")
         sinks = outputs.open_sinks(settings, self.aws, spec.row_schema, self.metrics)
         for sink in sinks:
             stack.push_async_callback(sink.close)
@@ -91,7 +99,7 @@ class Task:
         await daemon.start()
         self.warm = True
         log.info("worker %s consumes %s", self.worker_id, stream.name, extra={"health": health.url})
-        return await self._consume(stage, host, bridges, daemon)
+        return await self._consume(stage, host, bridges, daemon, drain_sum)
 
     # -- parts
 
@@ -129,7 +137,7 @@ class Task:
 
     def _alive(self) -> str | None:
         """The event loop turns, or nobody would answer; what ends the task ends the answer too."""
-        return None
+        return "; ".join(self.stuck.values()) or None
 
     def _ready(self) -> str | None:
         if self.leaving.is_set():
@@ -137,6 +145,23 @@ class Task:
         if not self.warm:
             return "the model is not warm yet"
         return None if self.metrics.snapshot()["shards"] else "no lease yet"
+
+    async def _watch(self, bridges: Bridges, drain_sum: drain.DrainSum | None) -> None:
+        """Every few seconds: does every shard get on, and could the task leave cleanly now? Whoever asks is told."""
+        watch = StuckWatch(self.settings.health.stuck_after_s)
+        too_long = self.metrics.troubles.part("drain", patience_s=float("inf"))
+        while True:
+            await asyncio.sleep(WATCH_S)
+            looks = [session.look() for session in bridges.sessions if session.shard_id and not session.over]
+            before, self.stuck = self.stuck, watch.look(looks, time.monotonic())
+            self.metrics.stuck(len(self.stuck))
+            for shard_id in self.stuck.keys() - before.keys():
+                log.error("%s", self.stuck[shard_id])
+            reason = drain.outgrown(drain_sum, self.metrics.batch_p99_s, self.settings)
+            if reason is None:
+                too_long.worked()
+            else:
+                too_long.failed(reason)
 
     # -- life
 
@@ -158,12 +183,15 @@ class Task:
             leaving.cancel()
             task.cancel()
 
-    async def _consume(self, stage: Stage, host: ModelHost, bridges: Bridges, daemon: Daemon) -> int:
+    async def _consume(
+        self, stage: Stage, host: ModelHost, bridges: Bridges, daemon: Daemon, drain_sum: drain.DrainSum | None
+    ) -> int:
         """Until asked to leave, or something ends that must not."""
         failures = [
             asyncio.create_task(stage.run()),
             asyncio.create_task(_raise(host.failed)),
             asyncio.create_task(_raise(bridges.failure)),
+            asyncio.create_task(self._watch(bridges, drain_sum)),
             asyncio.create_task(_jvm_ended(daemon)),
         ]
         leaving = asyncio.create_task(self.leaving.wait())

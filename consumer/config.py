@@ -80,6 +80,14 @@ def _count(value: object) -> int | Literal["auto"]:
     raise _wrong(f"{_shown(value)} is no count", 'Write "auto" or a whole number of at least 1')
 
 
+def _seconds(value: object) -> float | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf"):
+        return float(value)
+    raise _wrong(f"{_shown(value)} is no number of seconds", 'Write "auto" or a number above 0')
+
+
 def _url(value: str) -> str:
     bucket = value.removeprefix("s3://").partition("/")[0]
     if value.startswith("s3://") and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
@@ -109,6 +117,7 @@ def _shown(value: object) -> str:
 StreamName = Annotated[str, AfterValidator(_name)]
 Url = Annotated[str, AfterValidator(_url)]
 Count = Annotated[int | Literal["auto"], PlainValidator(_count)]
+BatchSeconds = Annotated[float | Literal["auto"], PlainValidator(_seconds)]
 Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_level)]
 
 
@@ -216,7 +225,9 @@ class KclSettings(_Section):
         description="between two reads of a shard (AWS allows five a second); also the checkpoints' beat",
     )
     max_leases: int = Field(default=0, ge=0, description="the most shards this task takes; 0: no limit")
-    shutdown_grace_s: float = Field(default=20, gt=0, description="what a shard has to drain in, on SIGTERM")
+    shutdown_grace_s: float = Field(
+        default=80, gt=0, description="what a shard has to drain in, on SIGTERM; nobody waits longer than needed"
+    )
     properties: dict[str, str | int | bool] = Field(
         default_factory=dict, description="further KCL properties, by KCL's own names"
     )
@@ -224,6 +235,11 @@ class KclSettings(_Section):
 
 
 class DrainSettings(_Section):
+    batch_s: BatchSeconds = Field(
+        default="auto",
+        description="what a full batch takes at most; `auto`: `batch.max_records` times the model's example",
+    )
+    flush_s: float = Field(default=5, gt=0, description="what writing the last files takes at most")
     budget_s: float = Field(
         default=100,
         gt=0,
@@ -235,6 +251,9 @@ class DrainSettings(_Section):
 class HealthSettings(_Section):
     host: str = Field(default="127.0.0.1", min_length=1, description="`0.0.0.0` where a load balancer must reach it")
     port: int = Field(default=8080, ge=0, le=65_535, description="0: a free one, which the log names")
+    stuck_after_s: float = Field(
+        default=900, gt=0, description="`/healthz` fails once a shard falls behind without any progress for so long"
+    )
 
 
 class LogSettings(_Section):

@@ -10,18 +10,27 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from consumer.drain import mistakes
 from consumer.properties import check
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
-    from consumer.config import BatchSettings, DeadLetterSettings, DrainSettings, KclSettings, StreamSettings
+    from consumer.config import (
+        DeadLetterSettings,
+        DrainSettings,
+        HealthSettings,
+        KclSettings,
+        ModelSettings,
+        StreamSettings,
+    )
 
 
 def across(sections: Mapping[str, Any]) -> list[ConfigError]:
     """All mistakes between sections; a section that is wrong by itself is None."""
     sinks = list(enumerate(sections["sink"]))
     return [
-        *_drain(sections["batch"], sections["kcl"], sections["drain"]),
+        *_drain(sections["kcl"], sections["drain"]),
+        *_stuck(sections["model"], sections["health"]),
         *_loops(sections["stream"], sinks),
         *_nested(sinks, sections["dead_letter"]),
         *_leases(sections["kcl"]),
@@ -29,23 +38,17 @@ def across(sections: Mapping[str, Any]) -> list[ConfigError]:
     ]
 
 
-def _drain(batch: BatchSettings | None, kcl: KclSettings | None, drain: DrainSettings | None) -> Iterator[ConfigError]:
-    """linger + grace < budget: else SIGKILL comes while a shard still drains."""
-    if batch is None or kcl is None or drain is None:
-        return
-    linger_s, grace_s = batch.linger_ms / 1000, kcl.shutdown_grace_s
-    if linger_s + grace_s >= drain.budget_s:
+def _drain(kcl: KclSettings | None, drain: DrainSettings | None) -> Iterator[ConfigError]:
+    if kcl is not None and drain is not None:
+        yield from mistakes(kcl, drain)
+
+
+def _stuck(model: ModelSettings | None, health: HealthSettings | None) -> Iterator[ConfigError]:
+    if model is not None and health is not None and health.stuck_after_s <= model.timeout_s:
         yield ConfigError(
-            "drain.budget_s",
-            f"batch.linger_ms {linger_s:g} s + kcl.shutdown_grace_s {grace_s:g} s = {linger_s + grace_s:g} s "
-            f"do not fit into {drain.budget_s:g} s",
-            "Lower kcl.shutdown_grace_s, or raise drain.budget_s (at most 120)",
-        )
-    if linger_s >= grace_s:
-        yield ConfigError(
-            "batch.linger_ms",
-            f"a record may linger {linger_s:g} s, and kcl.shutdown_grace_s is {grace_s:g} s",
-            "Linger for less",
+            "health.stuck_after_s",
+            f"{health.stuck_after_s:g} s is no more than model.timeout_s {model.timeout_s:g} s",
+            "A single batch may take that long: raise it",
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -26,6 +27,7 @@ from consumer.protocol import (
     encode_checkpoint,
     encode_status,
 )
+from consumer.stuck import Look
 from pipeline.errors import Fatal
 from pipeline.lane import Milestones
 from pipeline.metrics import Metrics
@@ -106,6 +108,8 @@ class ShardSession:
         leaving: asyncio.Event,
         metrics: Metrics,
         decoder: Callable[[bytes, Callable[[], Message]], Awaitable[Message]],
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.state = State.NEW
         self.shard_id = ""
@@ -120,6 +124,16 @@ class ShardSession:
         self._tracker = CheckpointTracker(None)
         self._delivered = Milestones()
         self._refused = False
+        self._clock = clock
+        self._heard_s = clock()
+        self._lag_ms = 0
+
+    def look(self) -> Look:
+        """Whether it gets on, for whoever watches for shards that are stuck."""
+        lane = self._lane
+        durable, unsettled = (lane.durable, lane.unsettled) if lane is not None else (None, 0)
+        progress = (self.state, self._tracker.delivered, durable, unsettled)
+        return Look(self.shard_id, progress, self._lag_ms, self._heard_s, unsettled)
 
     @property
     def over(self) -> bool:
@@ -140,6 +154,7 @@ class ShardSession:
 
     async def _next(self) -> Message:
         line = await self._wire.read()
+        self._heard_s = self._clock()
         return await self._decoder(line, lambda: decode(line, self.shard_id))
 
     async def _step(self, message: Message) -> None:
@@ -176,6 +191,7 @@ class ShardSession:
     async def _admit(self, message: ProcessRecords) -> None:
         lane = self._open_lane()
         if message.millis_behind is not None:
+            self._lag_ms = message.millis_behind
             self._metrics.lag(self.shard_id, message.millis_behind)
         if self._leaving.is_set():
             self._refused = self._refused or bool(message.records)

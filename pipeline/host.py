@@ -52,11 +52,15 @@ class HostSettings:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """What the model turned out to be. ``row_schema``: the carried payload fields, then the output columns."""
+    """What the model turned out to be. ``row_schema``: the carried payload fields, then the output columns.
+
+    ``example_s``: how long one call with the model's example takes once it is warm; None if it has none.
+    """
 
     row_schema: pa.Schema
     measures: bool
     pads: bool
+    example_s: float | None = None
 
 
 class ModelHost:
@@ -95,7 +99,7 @@ class ModelHost:
             await self.stop()
             raise
         schema = pa.ipc.read_schema(pa.py_buffer(frame.body))
-        self._spec = ModelSpec(schema, measures, bool(frame.head["pads"]))
+        self._spec = ModelSpec(schema, measures, bool(frame.head["pads"]), frame.head["example_s"])
         return self._spec
 
     async def stop(self) -> None:

@@ -5,8 +5,10 @@ Labels are shards, sinks, and a small closed set of reasons; text from records n
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any, assert_never
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -20,6 +22,9 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 REASONS = frozenset({"decode", "rejected", "exception", "contract", "not_finite", "timeout", "died"})
 """Why records become dead letters. Another reason is counted as ``other``, so that labels stay few."""
+
+LATE_BATCHES = 500
+"""So many batches are what is meant by "of late"."""
 
 InFlight = Callable[[], Mapping[str, tuple[int, int]]]
 """Per shard: records admitted and not yet settled, and the bytes held for it until they are durable."""
@@ -56,6 +61,7 @@ class Metrics:
         self.troubles = Troubles()
         """What fails now and is tried again, noted by whoever tries."""
         self.in_flight: InFlight = dict
+        self._late_batches: deque[float] = deque(maxlen=LATE_BATCHES)
         self._received = self._counter("records_received", "Records that KCL handed over", "shard")
         self._enriched = self._counter("records_enriched", "Records settled with a row", "shard")
         self._dead = self._counter("records_dead", "Records settled as dead letters", "shard")
@@ -72,6 +78,7 @@ class Metrics:
         self._put_retries = self._counter("sink_retries", "Writes a sink had to repeat", "sink")
         self._lag = Gauge("penstock_lag_ms", "MillisBehindLatest, per shard", ["shard"], registry=self.registry)
         self._queue = Gauge("penstock_queue_records", "Records waiting for a batch", registry=self.registry)
+        self._stuck = Gauge("penstock_stuck_shards", "Shards that fall behind without progress", registry=self.registry)
         self._batch_records = Histogram(
             "penstock_batch_records", "Records per micro-batch", buckets=BATCH_SIZES, registry=self.registry
         )
@@ -120,6 +127,7 @@ class Metrics:
         """A micro-batch came back from the model."""
         self._totals.batches += 1
         self._totals.batched += records
+        self._late_batches.append(seconds)
         self._batch_records.observe(records)
         self._batch_seconds.observe(seconds)
 
@@ -181,6 +189,10 @@ class Metrics:
     def sink_retried(self, sink: str) -> None:
         self._put_retries.labels(sink).inc()
 
+    def stuck(self, shards: int) -> None:
+        """So many shards fall behind and do not move."""
+        self._stuck.set(shards)
+
     def watch(self, in_flight: InFlight) -> None:
         """Ask this, whenever somebody looks, for what is in flight."""
         self.in_flight = in_flight
@@ -192,6 +204,12 @@ class Metrics:
             metric.remove(shard)
 
     # -- looking
+
+    @property
+    def batch_p99_s(self) -> float:
+        """What all but one in a hundred of the late batches took at most; 0 before the first."""
+        times = sorted(self._late_batches)
+        return times[max(0, ceil(0.99 * len(times)) - 1)] if times else 0.0
 
     def exposition(self) -> bytes:
         """For Prometheus, in its text format."""

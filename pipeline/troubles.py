@@ -27,7 +27,8 @@ class Trouble:
     left_s: float
 
     def __str__(self) -> str:
-        return f"{self.part}: {self.reason} (for {self.lasted_s:.0f} s; the task ends in {self.left_s:.0f} s)"
+        ends = "" if self.left_s == float("inf") else f"; the task ends in {self.left_s:.0f} s"
+        return f"{self.part}: {self.reason} (for {self.lasted_s:.0f} s{ends})"
 
 
 class Troubles:
@@ -38,7 +39,7 @@ class Troubles:
         self._failing: dict[Part, None] = {}
 
     def part(self, name: str, patience_s: float = PATIENCE_S) -> Part:
-        """Something that may fail. Any number may have the same name: the shards of a sink have."""
+        """Something that may fail, for ever if ``patience_s`` is infinite. Many may have one name: a sink's shards."""
         return Part(name, patience_s, self._clock, self._failing)
 
     def current(self) -> list[Trouble]:

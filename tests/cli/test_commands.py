@@ -205,7 +205,7 @@ def test_show_says_where_each_setting_comes_from(good: Path) -> None:
 def test_show_as_json_has_every_key_once(good: Path) -> None:
     shown = json.loads(penstock("config", "show", good, "--json").stdout)
     assert shown["stream.name"] == {"value": "events", "source": "file"}
-    assert shown["kcl.shutdown_grace_s"] == {"value": 20, "source": "default"}
+    assert shown["kcl.shutdown_grace_s"] == {"value": 80, "source": "default"}
     assert shown["model.carry"] == {"value": {}, "source": "default"}
 
 

@@ -46,7 +46,7 @@ def test_the_least_configuration_is_valid_and_the_rest_has_defaults() -> None:
     assert settings.stream.start == "TRIM_HORIZON"
     assert settings.model.replicas == "auto"
     assert (settings.batch.max_records, settings.batch.linger_ms) == (64, 20)
-    assert (settings.kcl.shutdown_grace_s, settings.drain.budget_s) == (20, 100)
+    assert (settings.kcl.shutdown_grace_s, settings.drain.budget_s) == (80, 100)
     assert settings.sink == (ParquetSettings(type="parquet", url="s3://bucket/enriched"),)
 
 
@@ -104,7 +104,8 @@ MISTAKES = {
     '[[sink]]\ntype = "parquett"': 'sink.0.type: "parquett" is no type of sink. Write "parquet" or "kinesis"',
     '[[sink]]\nurl = "out"': 'sink.0.type: missing. Write "parquet" or "kinesis"',
     '[[sink]]\ntype = "parquet"': 'sink.0.url: missing. Write for example url = "s3://bucket/enriched"',
-    '[[sink]]\ntype = "kinesis"\nurl = "x"\nstream = "y"': "sink.0.url: unknown key. Known here: type, stream, patience_s",
+    '[[sink]]\ntype = "kinesis"\nurl = "x"\nstream = "y"': "sink.0.url: unknown key. "
+    "Known here: type, stream, patience_s",
     '[log]\nlevel = "LOUD"': 'log.level: "LOUD" is not known. Write "DEBUG", "INFO", "WARNING" or "ERROR"',
     "[health]\nport = 70000": "health.port: 70000 is too large. Write at most 65535",
     "[kcl.properties]\nmaxRecords = [1]": "kcl.properties.maxRecords: [1] cannot stand here. "
@@ -113,6 +114,7 @@ MISTAKES = {
     "Did you mean maxRecords?",
     "[kcl.properties]\nstreamName = 'x'": "kcl.properties.streamName: there is a setting for it. "
     "Set [stream] name instead",
+    "[drain]\nbatch_s = 0": 'drain.batch_s: 0 is no number of seconds. Write "auto" or a number above 0',
     "[drain]\nbudget_s = 121": "drain.budget_s: 121 is too large. Write at most 120",
 }
 
@@ -123,10 +125,16 @@ def test_each_mistake_names_key_value_and_fix(changes: str) -> None:
 
 
 ACROSS = {
-    "[kcl]\nshutdown_grace_s = 100": "drain.budget_s: batch.linger_ms 0.02 s + kcl.shutdown_grace_s 100 s = 100.02 s "
+    "[kcl]\nshutdown_grace_s = 100": "drain.budget_s: kcl.shutdown_grace_s 100 s + 5 s to leave = 105 s "
     "do not fit into 100 s. Lower kcl.shutdown_grace_s, or raise drain.budget_s (at most 120)",
-    "[batch]\nlinger_ms = 30000": "batch.linger_ms: a record may linger 30 s, and kcl.shutdown_grace_s is 20 s. "
-    "Linger for less",
+    "[drain]\nbatch_s = 40": "kcl.shutdown_grace_s: 2 batches of 40 s (drain.batch_s) + drain.flush_s 5 s + "
+    "checkpoint 2 s = 87 s do not fit into 80 s. Raise it (and drain.budget_s, at most 120 s), or make batches smaller "
+    "with [batch] max_records",
+    "[kcl]\nshutdown_grace_s = 6": "kcl.shutdown_grace_s: 2 batches of 0 s (drain.batch_s) + drain.flush_s 5 s + "
+    "checkpoint 2 s = 7 s do not fit into 6 s. Raise it (and drain.budget_s, at most 120 s), or make batches smaller "
+    "with [batch] max_records",
+    "[health]\nstuck_after_s = 120": "health.stuck_after_s: 120 s is no more than model.timeout_s 120 s. "
+    "A single batch may take that long: raise it",
     "[kcl]\nfailover_ms = 1000\nidle_between_reads_ms = 500": "kcl.failover_ms: 1000 ms is less than two reads of "
     "500 ms. Leases would be lost for want of a beat: raise it",
     '[dead_letter]\nurl = "s3://bucket/enriched/dead"': 'dead_letter.url: "s3://bucket/enriched/dead" and sink.0.url '

@@ -1,0 +1,67 @@
+"""The arithmetic of a drain: what fits, what does not, and that the sum is shown."""
+
+from typing import Any
+
+import pytest
+
+from consumer import drain
+from consumer.config import Settings, parse
+from pipeline.errors import ConfigError
+from pipeline.link import DEPTH
+
+
+def settings(**sections: dict[str, Any]) -> Settings:
+    return parse(
+        {
+            "stream": {"name": "events", "application": "app"},
+            "model": {"factory": "a:B", "version": "1"},
+            "sink": [{"type": "parquet", "url": "out"}],
+            "dead_letter": {"url": "dead"},
+            **sections,
+        }
+    )
+
+
+def test_a_drain_waits_for_as_many_batches_as_a_replica_is_given() -> None:
+    assert drain.HANDED == DEPTH
+
+
+def test_batches_that_fit_are_let_through_with_their_sum() -> None:
+    total = drain.check(settings(), example_s=0.5)
+    assert total is not None and total.fits
+    assert total.needed_s == 2 * 64 * 0.5 + 5 + 2
+    assert "= 71 s" in str(total)
+
+
+def test_batches_too_long_for_the_grace_are_refused_with_the_sum_and_the_most_that_would_fit() -> None:
+    with pytest.raises(ConfigError) as refused:
+        drain.check(settings(), example_s=0.65)
+    assert str(refused.value) == (
+        "kcl.shutdown_grace_s: 2 batches of 41.6 s (batch.max_records 64 x 0.65 s, measured with the model's example) "
+        "+ drain.flush_s 5 s + checkpoint 2 s = 90.2 s do not fit into 80 s, so a task could not leave cleanly. "
+        "Set batch.max_records to 56 or less; or, if a full batch is quicker than that, say how long it takes in "
+        "drain.batch_s"
+    )
+    drain.check(settings(batch={"max_records": 56}), example_s=0.65)
+
+
+def test_one_record_too_long_for_the_grace_is_no_matter_of_the_batch() -> None:
+    with pytest.raises(ConfigError, match="Raise kcl"):
+        drain.check(settings(), example_s=50)
+
+
+def test_who_says_how_long_a_batch_takes_is_believed() -> None:
+    total = drain.check(settings(drain={"batch_s": 2.5}), example_s=50)
+    assert total is not None and total.needed_s == 2 * 2.5 + 5 + 2
+
+
+def test_a_model_without_an_example_cannot_be_checked_before_it_works() -> None:
+    assert drain.check(settings(), example_s=None) is None
+
+
+def test_batches_that_have_become_too_long_are_told() -> None:
+    believed = drain.check(settings(), example_s=0.1)
+    assert drain.outgrown(believed, 36.0, settings()) is None
+    reason = drain.outgrown(believed, 37.0, settings())
+    assert reason is not None and "37 s instead of 6.4 s" in reason and "= 81 s" in reason
+    assert drain.outgrown(None, 37.0, settings()) is not None
