@@ -14,6 +14,7 @@ from tests.e2e.rig import Rig, Worker, wait_until
 RECORDS = 4000
 TEXT = "x" * 8 * 1024
 WINDOW_MIB = 16
+STUCK_S = 8
 MEMORY_MIB = 200
 """The host's growth while it is full: the window, what Arrow and the encoder need besides, and slack."""
 
@@ -34,17 +35,27 @@ def test_a_stalled_sink_bounds_memory_keeps_leases_and_drains_when_it_recovers(r
         assert positions(rig) == {shard_id: lease.checkpoint for shard_id, lease in leases.items()}
         assert worker.stats()["records_in"] < RECORDS
         assert memory_mib(worker) - resting_mib < MEMORY_MIB
+        status, told = wait_until(lambda: unwell(worker), 30, "/healthz tells of shards that do not get on")
+        assert status == 503 and b"is stuck: no progress for" in told and b"SlowDown (for " in told
+        assert b"penstock_trouble_seconds" in worker.get("/metrics")[1]
     rig.settle()
+    wait_until(lambda: worker.get("/healthz") == (200, b"ok\n"), 30, "all is well again")
     assert worker.leave() == 0
     assert sorted(rows(rig)["record_id"]) == sorted(rig.put_ids)
 
 
 def config(rig: Rig) -> Path:
     return rig.config(
-        model='factory = "tests.e2e.models:Echo"\nversion = "test-1"\nthreads = 1',
+        model='factory = "tests.e2e.models:Echo"\nversion = "test-1"\nthreads = 1\ntimeout_s = 5',
+        health=f"stuck_after_s = {STUCK_S}",
         window=f"mib = {WINDOW_MIB}",
         sinks=f'[[sink]]\ntype = "parquet"\nurl = "s3://{rig.name}/enriched"\nflush_interval_s = 2\nflush_mib = 4',
     )
+
+
+def unwell(worker: Worker) -> tuple[int, bytes] | None:
+    status, told = worker.get("/healthz")
+    return (status, told) if status != 200 else None
 
 
 def memory_mib(worker: Worker) -> float:
