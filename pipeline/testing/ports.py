@@ -1,4 +1,4 @@
-"""Fakes of the pipeline's ports, for tests of ours and of users. They keep the ports' promises, and obey a hand."""
+"""A model host and a sink as fakes: they keep the promises of the ports, and obey a hand."""
 
 from __future__ import annotations
 

@@ -1,0 +1,26 @@
+"""Fakes of all that stands around a session: KCL's side of the protocol, its workers and leases, and the stream.
+
+    from consumer.testing import FakeKcl, row                        # one shard's KCL, which obeys a hand
+    from consumer.testing import FakeLeases, FakeStream, FakeWorker  # a whole KCL, which lives by itself
+
+They live on any event loop; on :class:`pipeline.testing.SimulatedLoop` their minutes take milliseconds.
+"""
+
+from consumer.testing.kcl import FakeKcl, ProtocolBroken, row
+from consumer.testing.leases import SHARD_END, FakeLeases, Lease
+from consumer.testing.stream import FakeStream, Read, Throttled
+from consumer.testing.worker import FakeWorker, Pace
+
+__all__ = [
+    "SHARD_END",
+    "FakeKcl",
+    "FakeLeases",
+    "FakeStream",
+    "FakeWorker",
+    "Lease",
+    "Pace",
+    "ProtocolBroken",
+    "Read",
+    "Throttled",
+    "row",
+]
