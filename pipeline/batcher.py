@@ -11,13 +11,18 @@ from collections.abc import Hashable, Sequence
 from pipeline.record import Record
 
 
+def cost_of(records: Sequence[Record], *, pads: bool) -> int:
+    """What a batch costs: the sum, or, if the model pads, its dearest record's cost for each."""
+    costs = [record.cost for record in records]
+    return max(costs, default=0) * len(costs) if pads else sum(costs)
+
+
 class Batcher:
     """Micro-batches within two budgets, fair across lanes, and work-conserving.
 
-    A batch has at most ``max_records`` records, and costs at most ``max_cost`` (0: no limit): the sum of its records'
-    costs, or, if the model ``pads``, its dearest record's cost times its size. A record that is over the budget by
-    itself goes alone. A batch is due when it is full, or when its oldest record has waited ``linger_s``; so a deep
-    backlog never lingers.
+    A batch has at most ``max_records`` records, and costs (:func:`cost_of`) at most ``max_cost`` (0: no limit), or what
+    :meth:`limit` says if that is less. A record that is over the budget by itself goes alone. A batch is due when it is
+    full, or when its oldest record has waited ``linger_s``; so a deep backlog never lingers.
 
     Records of a lane leave in the order in which they came. Each batch serves the lane that has waited longest for its
     turn, so a lane is served at least once in as many batches as there are lanes, however hot the others are.
@@ -25,7 +30,8 @@ class Batcher:
 
     def __init__(self, *, max_records: int, max_cost: int, linger_s: float, pads: bool) -> None:
         self._max_records = max_records
-        self._max_cost = max_cost
+        self._budget = max_cost
+        self._max_cost = max_cost  # or less; what follows from costs is kept up only while there is one
         self._linger_s = linger_s
         self._pads = pads
         self._lanes: OrderedDict[Hashable, _Waiting] = OrderedDict()  # only lanes with records; the front is next
@@ -51,6 +57,16 @@ class Batcher:
             self._cost += sum(costs)
             if self._peak is not None:
                 self._peak = max(self._peak, *costs)
+
+    def limit(self, cost: int) -> None:
+        """From now on let a batch cost at most so much (0: no limit), besides its budget: what fits into memory."""
+        most = min(self._budget or cost, cost or self._budget)
+        if most == self._max_cost:
+            return
+        if not self._max_cost:
+            self._cost = sum(record.cost for waiting in self._lanes.values() for record in waiting.records)
+            self._peak = None if self._lanes else 0
+        self._max_cost = most
 
     def take(self, now: float, *, draining: bool = False) -> list[Record]:
         """A batch if one is due, else an empty list. ``draining``: whatever waits is due."""

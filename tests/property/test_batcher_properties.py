@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batcher import Batcher
+from pipeline.batcher import Batcher, cost_of
 from pipeline.record import Record
 
 LINGER_S = 0.5
@@ -24,6 +24,7 @@ step: st.SearchStrategy[Step] = st.one_of(
     st.tuples(st.just("take"), st.just(0), st.just([])),
     st.tuples(st.just("pass"), st.integers(1, 8), st.just([])),
     st.tuples(st.just("drop"), st.integers(0, 4), st.just([])),
+    st.tuples(st.just("limit"), st.sampled_from([0, 1, 5, 15]), st.just([])),
 )
 
 
@@ -33,8 +34,10 @@ class Traffic:
 
     budget: dict[str, int]
     now: float = 0.0
+    limit: int = 0
     given: int = 0
     taken: list[list[Record]] = field(default_factory=list)
+    max_costs: list[int] = field(default_factory=list)
     waiting: dict[int, list[tuple[float, Record]]] = field(default_factory=dict)
     served: dict[int, int] = field(default_factory=dict)
 
@@ -47,12 +50,19 @@ class Traffic:
                 self.add(number, costs)
             elif name == "take":
                 self.take()
+            elif name == "limit":
+                self.limit = number
+                self.batcher.limit(number)
             elif name == "pass":
                 self.now += number * LINGER_S / 4
             else:
                 self.batcher.drop(number)
                 self.waiting.pop(number, None)
             assert len(self.batcher) == sum(len(records) for records in self.waiting.values())
+
+    @property
+    def max_cost(self) -> int:
+        return min(self.budget["max_cost"] or self.limit, self.limit or self.budget["max_cost"])
 
     def add(self, lane: int, costs: list[int]) -> None:
         records = [Record(str(lane), b"", "key", str(self.given + i), 0, 0, cost=c) for i, c in enumerate(costs)]
@@ -71,12 +81,8 @@ class Traffic:
         self.waiting = {lane: records for lane, records in self.waiting.items() if records}
         if batch:
             self.taken.append(batch)
+            self.max_costs.append(self.max_cost)
         return batch
-
-
-def cost_of(batch: list[Record], *, pads: bool) -> int:
-    costs = [record.cost for record in batch]
-    return max(costs) * len(costs) if pads else sum(costs)
 
 
 @given(budgets, st.lists(step, max_size=40))
@@ -93,10 +99,10 @@ def test_each_record_leaves_once_and_in_its_lanes_order(budget: dict[str, int], 
 def test_budgets_are_kept(budget: dict[str, int], steps: list[Step]) -> None:
     traffic = Traffic(budget)
     traffic.run(steps)
-    for batch in traffic.taken:
+    for batch, max_cost in zip(traffic.taken, traffic.max_costs, strict=True):
         assert len(batch) <= budget["max_records"]
-        if budget["max_cost"] and len(batch) > 1:
-            assert cost_of(batch, pads=bool(budget["pads"])) <= budget["max_cost"]
+        if max_cost and len(batch) > 1:
+            assert cost_of(batch, pads=bool(budget["pads"])) <= max_cost
 
 
 @given(budgets, st.lists(step, max_size=40))
@@ -128,8 +134,8 @@ def test_a_batch_that_leaves_early_is_full(budget: dict[str, int], steps: list[S
         fits = [
             cost_of([*batch, Record("", b"", "", "0", 0, 0, cost=head)], pads=bool(budget["pads"])) for head in heads
         ]
-        assert all(total > budget["max_cost"] for total in fits)
-        assert len(batch) < before or cost >= budget["max_cost"]
+        assert all(total > traffic.max_cost for total in fits)
+        assert len(batch) < before or cost >= traffic.max_cost
 
 
 @given(budgets, st.lists(step, max_size=40))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from itertools import combinations
 from math import ceil, log2
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,12 +62,32 @@ def test_the_bad_are_blamed_and_nobody_else(lot: tuple[int, set[int]], how: str,
         assert trial.tries.count([item]) == retries + 1
 
 
+def extra(size: int, bad: Collection[int]) -> int:
+    """Tries beside that of the batch."""
+    return len(Trial(size, fails_for(bad)).run().tries) - 1
+
+
 @given(lots)
 def test_few_bad_records_cost_few_tries(lot: tuple[int, set[int]]) -> None:
     size, bad = lot
-    extra = len(Trial(size, fails_for(bad)).run().tries) - 1
     searches = len(bad) * (ceil(log2(size)) + 2)
-    assert extra <= (searches if searches <= size + SPARE_TRIES else 2 * size + SPARE_TRIES)
+    assert extra(size, bad) <= (searches if searches <= size + SPARE_TRIES else 2 * size + SPARE_TRIES)
+
+
+@pytest.mark.parametrize("bad", [1, 2, 3, 4, 5, 6, 7, 8])
+def test_the_bound_is_exact(bad: int) -> None:
+    """No set of bad records costs more than the one that has each second place of what is left."""
+    assert extra(64, range(1, 2 * bad, 2)) == bad * 8
+
+
+def test_one_bad_record_costs_seven_and_a_half_tries_among_64() -> None:
+    costs = [extra(64, {place}) for place in range(64)]
+    assert max(costs) == 8
+    assert sum(costs) / 64 < 7.5
+
+
+def test_two_bad_records_never_cost_more_than_twice_one() -> None:
+    assert max(extra(64, pair) for pair in combinations(range(64), 2)) == 16
 
 
 @given(any_lots, ways)
@@ -89,7 +111,48 @@ def test_out_of_memory_condemns_nobody_who_fits_alone(size: int, fits: int) -> N
     assert not trial.condemned
     assert sorted(trial.passed) == list(range(size))
     assert all(len(tried) <= max(fits, size) for tried in trial.tries)
-    assert len([tried for tried in trial.tries if len(tried) > fits]) <= ceil(log2(size)) + 1
+    assert len([tried for tried in trial.tries if len(tried) > fits]) <= 2 * ceil(log2(size))
+
+
+@given(st.integers(1, 128).flatmap(lambda size: st.tuples(st.just(size), st.integers(0, size - 1))), st.booleans())
+def test_one_large_record_makes_no_small_tries_of_the_others(lot: tuple[int, int], alone: bool) -> None:
+    """Neither one that fits only alone, nor one that never fits."""
+    size, large = lot
+
+    def verdict(tried: list[int]) -> str:
+        return "too_large" if large in tried and (alone or len(tried) > 1) else "passed"
+
+    trial = Trial(size, verdict).run()
+    assert trial.condemned == ({large: 1} if alone else {})
+    assert sorted([*trial.passed, *trial.condemned]) == list(range(size))
+    assert len(trial.tries) <= 3 * ceil(log2(size)) + 3
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=64), st.integers(1, 200))
+def test_out_of_memory_ends_whatever_the_records_take(sizes: list[int], memory: int) -> None:
+    trial = Trial(len(sizes), lambda tried: "too_large" if sum(sizes[n] for n in tried) > memory else "passed").run()
+    assert trial.condemned == {n: 1 for n, size in enumerate(sizes) if size > memory}
+    assert len(trial.tries) <= 2 * len(sizes) + SPARE_TRIES
+
+
+@given(any_lots, st.integers(0, RETRIES), st.integers(1, 5))
+def test_what_is_excused_is_tried_anew(lot: tuple[int, set[int]], retries: int, excuses: int) -> None:
+    """The device is lost whatever is tried, so many times; then only with the bad ones."""
+    size, bad = lot
+    bisection = Bisection(range(size), retries)
+    condemned: dict[int, int] = {}
+    passed: list[int] = []
+    while tried := bisection.next():
+        if not excuses and not bad & set(tried):
+            passed += tried
+            bisection.passed()
+        elif (attempts := bisection.died()) is not None and excuses:
+            excuses -= 1
+            bisection.excused()
+        elif attempts is not None:
+            condemned[tried[0]] = attempts
+    assert condemned == dict.fromkeys(bad, retries + 1)
+    assert sorted(passed) == sorted(set(range(size)) - bad)
 
 
 @given(any_lots, st.data())
