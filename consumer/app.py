@@ -32,7 +32,8 @@ from pipeline.host import HostSettings, ModelHost, ModelSpec, resolve
 from pipeline.metrics import Metrics
 from pipeline.record import Shard
 from pipeline.sinks import Sink
-from pipeline.stage import Bounds, Stage
+from pipeline.stage import Bounds, Judge, Stage
+from pipeline.suspects import Wary
 
 log = logging.getLogger("penstock")
 
@@ -82,7 +83,8 @@ class Task:
         stream = await self._unless_leaving(asyncio.to_thread(outputs.fixed_start, settings, self.aws))
         daemon = Daemon(settings.kcl, stream, self.worker_id)
         stack.push_async_callback(daemon.close)
-        host = ModelHost(model_settings(settings), on_event=self.metrics.model_event)
+        notes = outputs.open_notes(settings, self.aws, self.metrics, self._switches)
+        host = ModelHost(model_settings(settings), on_event=self.metrics.model_event, notes=notes)
         stack.push_async_callback(host.stop)
         spec = await self._unless_leaving(host.start())
         drain_sum = drain.check(settings, spec.example_s)
@@ -91,7 +93,8 @@ class Task:
         for sink in sinks:
             stack.push_async_callback(sink.close)
             await self._unless_leaving(sink.check())
-        stage = self._stage(host, spec, sinks)
+        judge = Wary(host, notes, retries=settings.model.retries, on_event=self.metrics.model_event)
+        stage = self._stage(judge, spec, sinks)
         bridges = Bridges(self._session_maker(stage, created_s, stack))
         await bridges.listen(daemon.socket_path)
         stack.push_async_callback(bridges.close)
@@ -103,7 +106,7 @@ class Task:
 
     # -- parts
 
-    def _stage(self, host: ModelHost, spec: ModelSpec, sinks: Sequence[Sink]) -> Stage:
+    def _stage(self, judge: Judge, spec: ModelSpec, sinks: Sequence[Sink]) -> Stage:
         batch, window = self.settings.batch, self.settings.window
         batcher = Batcher(
             max_records=batch.max_records,
@@ -111,7 +114,7 @@ class Task:
             linger_s=batch.linger_ms / 1000,
             pads=spec.pads,
         )
-        return Stage(host, batcher, sinks, Bounds(window.records, window.mib * MIB), self.metrics)
+        return Stage(judge, batcher, sinks, Bounds(window.records, window.mib * MIB), self.metrics)
 
     def _session_maker(self, stage: Stage, created_s: int, stack: AsyncExitStack) -> Callable[[Wire], ShardSession]:
         decoder = Decoder()
@@ -134,6 +137,11 @@ class Task:
                 dynamodb, kinesis, stream.application, stream.name, stream.start, self.settings.kcl.properties
             ),
         )
+
+    async def _switches(self, shard_id: str) -> int:
+        """How often the shard's lease has changed hands since its last checkpoint, as KCL counts it."""
+        application = self.settings.stream.application
+        return await asyncio.to_thread(leases.switches, self.aws.client("dynamodb"), application, shard_id)
 
     def _alive(self) -> str | None:
         """The event loop turns, or nobody would answer; what ends the task ends the answer too."""

@@ -7,6 +7,7 @@ any number of workers race. All calls block; failures of AWS come as botocore's 
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 import uuid
@@ -15,6 +16,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from consumer.lease_tables import Item, make_tables
 from consumer.properties import REPORT_MS, start_time_s
 from pipeline.record import Position
@@ -22,6 +25,8 @@ from pipeline.record import Position
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_kinesis import KinesisClient
+
+log = logging.getLogger("leases")
 
 GENESIS_KEY = "PenstockGenesis"
 """An item beside the leader's lock: says which lease table was seeded, and keeps a second worker from doing it."""
@@ -68,6 +73,16 @@ class Lease:
 def read(dynamodb: DynamoDBClient, application: str) -> list[Lease]:
     """Every lease, by shard; empty if there is no table yet."""
     return sorted(map(_lease, _lease_items(dynamodb, application)), key=lambda lease: lease.shard_id)
+
+
+def switches(dynamodb: DynamoDBClient, application: str, shard_id: str) -> int:
+    """How often the lease has changed hands since its last checkpoint; 0 where that cannot be found out."""
+    try:
+        found = dynamodb.get_item(TableName=application, Key={"leaseKey": {"S": shard_id}}, ConsistentRead=True)
+    except (BotoCoreError, ClientError) as error:
+        log.warning("%s: its lease cannot be read: %s", shard_id, error)
+        return 0
+    return int(found.get("Item", {}).get("ownerSwitchesSinceCheckpoint", {"N": "0"})["N"])
 
 
 def seed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,10 @@ from pipeline.sinks.dead_letter import DeadLetterSink
 from pipeline.sinks.genesis import fix_start
 from pipeline.sinks.kinesis import KinesisSink
 from pipeline.sinks.parquet import ParquetSink
+from pipeline.sinks.persist import Persistence, Threads
 from pipeline.sinks.schema import TableSchema
 from pipeline.sinks.store import ObjectStore, open_store
+from pipeline.suspects import Notes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 
 GENESIS = ".genesis"
 """Put behind a table's URL: beside the prefix that readers read, never below it."""
+
+SUSPECTS = ".suspects"
+"""Put behind the dead letters' URL."""
 
 
 def fixed_start(settings: Settings, aws: Aws) -> StreamSettings:
@@ -36,6 +42,13 @@ def fixed_start(settings: Settings, aws: Aws) -> StreamSettings:
         return stream
     store = _store(f"{tables[0].url.rstrip('/')}{GENESIS}", aws)
     return stream.model_copy(update={"start": fix_start(store, stream.application, datetime.now(UTC))})
+
+
+def open_notes(settings: Settings, aws: Aws, metrics: Metrics, switches: Callable[[str], Awaitable[int]]) -> Notes:
+    """Where tries are noted that may take the task down: beside the dead letters that come of it."""
+    part = metrics.troubles.part("suspects", settings.dead_letter.patience_s)
+    store = _store(f"{settings.dead_letter.url.rstrip('/')}{SUSPECTS}", aws)
+    return Notes(store, Persistence(Threads("suspects"), part), switches=switches)
 
 
 def open_sinks(settings: Settings, aws: Aws, rows: pa.Schema, metrics: Metrics) -> list[Sink]:

@@ -22,6 +22,7 @@ from pipeline.events import Condemned, ModelEvent, OutOfMemory, Predicted, Retri
 from pipeline.link import Link, TimedOut
 from pipeline.pool import Pool
 from pipeline.record import Dead, Enriched, Record
+from pipeline.suspects import Note, Notes
 from pipeline.work import Assignment
 
 __all__ = ["HostSettings", "ModelHost", "ModelSpec", "resolve"]
@@ -66,7 +67,8 @@ class ModelSpec:
 class ModelHost:
     """``failed`` resolves with the reason when the host cannot go on; :meth:`judge` and :meth:`measure` raise it.
 
-    ``link`` makes a replica; :class:`pipeline.testing.FakeReplica` is one without a process.
+    ``link`` makes a replica; :class:`pipeline.testing.FakeReplica` is one without a process. ``notes``: where a batch
+    that has killed its replica is noted, before its records are tried one by one.
     """
 
     def __init__(
@@ -75,8 +77,10 @@ class ModelHost:
         *,
         on_event: Callable[[ModelEvent], None] | None = None,
         link: Callable[[Assignment], Link] = Link,
+        notes: Notes | None = None,
     ) -> None:
         self._settings = settings
+        self._notes = notes
         self._link = link
         self._on_event = on_event or _ignore
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
@@ -143,6 +147,7 @@ class ModelHost:
 
     async def _settle(self, pool: Pool, op: str, records: Sequence[Record], apply: Apply) -> None:
         bisection = Bisection(records, self._settings.retries)
+        notes: list[Note] = []
         calls = 0
         while tried := bisection.next():
             if calls and op == "predict":
@@ -152,6 +157,8 @@ class ModelHost:
                 frame = await pool.call(op, [record.data for record in tried])
             except ReplicaDied as error:
                 fault = Fault("timeout" if isinstance(error, TimedOut) else "died", str(error))
+                if fault.kind == "died" and len(tried) > 1 and self._notes is not None:
+                    notes.append(await self._notes.begin(tried))
                 self._condemn(tried, fault, bisection.died())
                 continue
             if frame.op == "memory":
@@ -164,6 +171,8 @@ class ModelHost:
                 self._bury(tried, faults, bisection.attempts)
                 apply(frame, tried, faults)
                 bisection.passed()
+        for note in notes:
+            await note.end()
 
     def _condemn(self, tried: Sequence[Record], fault: Fault, attempts: int | None) -> None:
         """``attempts``: not None if the one record that was tried has had them all."""

@@ -41,7 +41,7 @@ class Bounds:
 
 
 class Judge(Protocol):
-    """What the stage asks of a model host; see :class:`pipeline.host.ModelHost`."""
+    """What the stage asks of a model host; see :class:`pipeline.host.ModelHost` and :class:`pipeline.suspects.Wary`."""
 
     @property
     def slots(self) -> int: ...
@@ -52,6 +52,14 @@ class Judge(Protocol):
     async def measure(self, records: Sequence[Record]) -> None: ...
 
     async def judge(self, records: Sequence[Record]) -> None: ...
+
+    async def recall(self, shard: Shard, first: Record) -> None:
+        """Before the first record of a session is judged: what is known of the shard's records from there on?"""
+        ...
+
+    def believe(self, shard: Shard) -> None:
+        """More of the shard is durable now: it has got on."""
+        ...
 
 
 class Lane:
@@ -218,7 +226,8 @@ class Stage:
 
     async def _resume(self, lane: Lane, first: Record) -> Position | None:
         """What every sink already holds of this shard; to be skipped before it costs a prediction."""
-        positions = await asyncio.gather(*(writer.resume(first, lane.checkpoint) for writer in lane.writers))
+        resuming = asyncio.gather(*(writer.resume(first, lane.checkpoint) for writer in lane.writers))
+        positions, _ = await asyncio.gather(resuming, self._judge.recall(lane.shard, first))
         for sink, position in zip(self._sinks, positions, strict=True):
             if position is not None:
                 self._durable(lane, sink.name, position)
@@ -277,7 +286,9 @@ class Stage:
 
     def _durable(self, lane: Lane, sink: str, position: Position) -> None:
         if lane.durability.reached(sink, position):
-            self._metrics.durable(lane.shard.shard_id, lane.released.passed(position))
+            if passed := lane.released.passed(position):
+                self._judge.believe(lane.shard)
+                self._metrics.durable(lane.shard.shard_id, passed)
             self._announce()
 
     # -- bounds

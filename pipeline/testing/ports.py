@@ -48,6 +48,12 @@ class FakeJudge:
         for record in records:
             record.cost = self._cost
 
+    async def recall(self, shard: Shard, first: Record) -> None:
+        return
+
+    def believe(self, shard: Shard) -> None:
+        return
+
     async def judge(self, records: Sequence[Record]) -> None:
         self._begun.set()
         await self._open.wait()

@@ -332,3 +332,16 @@ def test_reading_tells_ended_shards_their_parents_and_children(tables: DynamoDBC
     (lease,) = leases.read(tables, APP)
     assert (lease.ended, lease.checkpoint, lease.sentinel) == (True, None, "SHARD_END")
     assert (lease.parents, lease.children) == (("shard-p",), (SHARDS[1], SHARDS[2]))
+
+
+def test_changes_of_owner_since_the_last_checkpoint_are_kcls_own_count(tables: DynamoDBClient) -> None:
+    put(tables, SHARDS[0], leaseOwner="a")
+    tables.update_item(
+        TableName=APP,
+        Key={"leaseKey": {"S": SHARDS[0]}},
+        UpdateExpression="SET ownerSwitchesSinceCheckpoint = :three",
+        ExpressionAttributeValues={":three": {"N": "3"}},
+    )
+    assert leases.switches(tables, APP, SHARDS[0]) == 3
+    assert leases.switches(tables, APP, SHARDS[1]) == 0
+    assert leases.switches(tables, "no-such-application", SHARDS[0]) == 0

@@ -1,0 +1,244 @@
+"""Records that take whole tasks down: found after a few tasks, and nobody else is blamed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+
+import pytest
+
+from pipeline.bisect import Bisection
+from pipeline.errors import Fatal
+from pipeline.events import Condemned, ModelEvent
+from pipeline.record import Dead, Enriched, Record, Shard
+from pipeline.sinks.persist import Persistence
+from pipeline.sinks.store import MemoryStore, Retryable
+from pipeline.suspects import ENDED, SWITCHES, Notes, Wary
+from pipeline.troubles import Troubles
+from tests.settled import MORNING_MS, Inline
+
+SHARD = Shard("events", 1_700_000_000, "shardId-000000000000")
+OTHER = Shard("events", 1_700_000_000, "shardId-000000000001")
+DAY_MS = 24 * 60 * 60 * 1000
+TASKS = 12
+
+
+class TaskDied(BaseException):
+    """The whole task is gone: nothing after this runs, as after a SIGKILL."""
+
+
+class Model:
+    """Takes the task down over some records, its replica over others."""
+
+    slots = 1
+    measures = False
+
+    def __init__(self, deadly: set[str], notes: Notes, killers: frozenset[str] = frozenset()) -> None:
+        self.deadly = deadly
+        self.killers = killers
+        self.notes = notes
+        self.tried: list[list[str]] = []
+
+    async def measure(self, records: Sequence[Record]) -> None:
+        return
+
+    async def judge(self, records: Sequence[Record]) -> None:
+        """As the host does it, in short: a batch that kills its replica is noted, then tried one by one."""
+        bisection, opened = Bisection(records, 1), []
+        while tried := bisection.next():
+            self.tried.append([record.sequence for record in tried])
+            if any(record.sequence in self.deadly for record in tried):
+                raise TaskDied
+            if any(record.sequence in self.killers for record in tried):
+                if len(tried) > 1:
+                    opened.append(await self.notes.begin(tried))
+                if (attempts := bisection.died()) is not None:
+                    tried[0].outcome = Dead(b"", "replica killed by signal 11", "", attempts, "died")
+                continue
+            bisection.passed()
+            for record in tried:
+                record.outcome = Enriched(table=None, row=0)
+        for note in opened:
+            await note.end()
+
+
+def record(sequence: int, shard: Shard = SHARD, ms: int = MORNING_MS) -> Record:
+    return Record(shard.shard_id, b"payload", "key", str(sequence), 0, ms)
+
+
+class Life:
+    """A stream's records, read by one task after the other until all are settled."""
+
+    def __init__(self, records: list[Record], deadly: set[str], **given: frozenset[str]) -> None:
+        self.records = records
+        self.deadly = deadly
+        self.given = given
+        self.store = MemoryStore()
+        self.died = 0
+        self.events: list[ModelEvent] = []
+        self.last: Model | None = None
+
+    def notes(self) -> Notes:
+        async def switches(shard_id: str) -> int:
+            return self.died
+
+        quick = Persistence(Inline(), Troubles().part("suspects"), sleep=lambda s: asyncio.sleep(0))
+        today = datetime.fromtimestamp(max(r.arrived_ms for r in self.records) / 1000, UTC).date()
+        return Notes(self.store, quick, switches=switches, today=lambda: today)
+
+    async def task(self, batch: int) -> None:
+        """Read everything again, since nothing was checkpointed; die of it or settle it all."""
+        notes = self.notes()
+        model = self.last = Model(self.deadly, notes, **self.given)
+        judge = Wary(model, notes, retries=1, on_event=self.events.append)
+        for shard in (SHARD, OTHER):
+            if own := [r for r in self.records if r.shard_id == shard.shard_id]:
+                await judge.recall(shard, own[0])
+        for start in range(0, len(self.records), batch):
+            await judge.judge(self.records[start : start + batch])
+
+    def run(self, batch: int = 8) -> None:
+        for _ in range(TASKS):
+            for each in self.records:
+                each.outcome = None
+            try:
+                asyncio.run(self.task(batch))
+            except TaskDied:
+                self.died += 1
+            else:
+                return
+        raise AssertionError(f"{self.died} tasks died and the records still kill")
+
+    def dead(self) -> set[str]:
+        return {each.sequence for each in self.records if isinstance(each.outcome, Dead)}
+
+
+def test_a_record_that_kills_every_task_is_a_dead_letter_after_a_few_and_alone() -> None:
+    life = Life([record(n) for n in range(40)], {"13"})
+    life.run()
+    assert life.dead() == {"13"}
+    # two to be in doubt, one to note its batch, two in which it was by itself
+    assert life.died == SWITCHES + 1 + 2
+    outcome = life.records[13].outcome
+    assert isinstance(outcome, Dead)
+    assert outcome.reason == "2 tasks ended while the model had this record by itself"
+    assert (outcome.kind, outcome.attempts, outcome.payload) == ("died", 2, b"payload")
+    assert life.events == [Condemned("died")]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_kills_tasks_no_healthy_record_is_blamed(seed: int) -> None:
+    dice = random.Random(seed)
+    shards = [SHARD, OTHER]
+    records = [record(n, dice.choice(shards), MORNING_MS + n * dice.choice([0, DAY_MS // 4])) for n in range(30)]
+    deadly = {str(n) for n in dice.sample(range(30), dice.randint(0, 2))}
+    killers = frozenset(str(n) for n in dice.sample(range(30), dice.randint(0, 2))) - deadly
+    life = Life(records, deadly, killers=killers)
+    life.run(batch=dice.randint(1, 12))
+    assert life.dead() == deadly | killers
+    assert life.died <= SWITCHES + 5 * len(deadly)
+
+
+def test_a_healthy_stream_costs_no_note() -> None:
+    life = Life([record(n) for n in range(40)], set())
+    life.run()
+    assert life.store.objects == {}
+
+
+def test_a_killed_replica_is_noted_and_crossed_off() -> None:
+    life = Life([record(n) for n in range(8)], set(), killers=frozenset({"3"}))
+    life.run()
+    [note, ended] = sorted(life.store.objects)
+    assert ended == f"{note}{ENDED}"
+    assert note.startswith(f"dt=2026-11-18/{SHARD.stream_created_s}-{SHARD.shard_id}/{'0'.zfill(56)}-000000-")
+    assert life.dead() == {"3"}
+
+
+def test_doubt_ends_when_the_shard_gets_on_and_suspicion_does_not() -> None:
+    life = Life([record(n) for n in range(4)], set())
+
+    async def main() -> None:
+        life.died = SWITCHES
+        first = life.notes()
+        await first.recall(SHARD, life.records[0])
+        await first.begin([life.records[2]])  # and dies
+        notes = life.notes()
+        await notes.recall(SHARD, life.records[0])
+        assert notes.in_doubt(life.records[0])
+        assert [notes.deaths(each) for each in life.records] == [None, None, 1, None]
+        notes.believe(SHARD.shard_id)
+        assert not notes.in_doubt(life.records[0])
+        assert notes.deaths(life.records[2]) == 1
+
+    asyncio.run(main())
+
+
+def test_notes_of_records_before_the_first_unread_one_are_of_no_concern() -> None:
+    life = Life([record(n) for n in range(4)], set())
+
+    async def main() -> None:
+        first = life.notes()
+        await first.recall(SHARD, life.records[0])
+        await first.begin([life.records[1]])
+        notes = life.notes()
+        await notes.recall(SHARD, life.records[2])
+        assert not notes.in_doubt(life.records[2])
+        assert notes.deaths(life.records[1]) is None
+
+    asyncio.run(main())
+
+
+def refusing(times: int) -> Callable[[str, str], None]:
+    left = [times]
+
+    def fault(operation: str, key: str) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise Retryable("503")
+
+    return fault
+
+
+def played(body: Callable[[Life, Notes], Awaitable[None]]) -> None:
+    life = Life([record(0)], set())
+
+    async def main() -> None:
+        notes = life.notes()
+        await notes.recall(SHARD, life.records[0])
+        await body(life, notes)
+
+    asyncio.run(main())
+
+
+def test_nothing_is_tried_before_its_note_is_written() -> None:
+    async def body(life: Life, notes: Notes) -> None:
+        life.store.before = refusing(3)
+        note = await notes.begin(life.records)
+        assert len(life.store.objects) == 1
+        life.store.after = refusing(2)  # written, and the answer lost
+        await note.end()
+        assert len(life.store.objects) == 2
+
+    played(body)
+
+
+def test_a_store_that_never_takes_a_note_ends_the_task_with_its_reason() -> None:
+    async def body(life: Life, notes: Notes) -> None:
+        clock = [0.0]
+        part = Troubles(lambda: clock[0]).part("suspects", patience_s=100)
+
+        async def sleep(seconds: float) -> None:
+            clock[0] += seconds
+
+        impatient = Notes(life.store, Persistence(Inline(), part, sleep=sleep), switches=none)
+        life.store.before = refusing(10**6)
+        with pytest.raises(Fatal, match="without an answer: 503"):
+            await impatient.recall(SHARD, life.records[0])
+
+    played(body)
+
+
+async def none(shard_id: str) -> int:
+    return 0
