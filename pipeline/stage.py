@@ -200,6 +200,7 @@ class Stage:
             del self._lanes[lane.shard.shard_id]
             self._metrics.forget(lane.shard.shard_id)
         lane.changed.set()
+        self._announce()
 
     def fail(self, error: BaseException) -> None:
         """End :meth:`run` with this error."""
@@ -221,7 +222,7 @@ class Stage:
                 self._release((lane,))
             self._batcher.add(lane, [record for record in fresh if record.outcome is None], self._clock())
             self._wake.set()
-            lane.changed.set()
+            self._announce()
             records = await lane.waiting.get()
 
     async def _resume(self, lane: Lane, first: Record) -> Position | None:
@@ -289,7 +290,7 @@ class Stage:
             if passed := lane.released.passed(position):
                 self._judge.believe(lane.shard)
                 self._metrics.durable(lane.shard.shard_id, passed)
-            self._announce()
+        self._announce()
 
     # -- bounds
 

@@ -122,6 +122,52 @@ def test_a_stalled_sink_takes_the_room_of_the_whole_task_and_gives_it_back() -> 
     staged(body, bounds=Bounds(records=1000, bytes=50 * 1000), bytes_per_record=1000)
 
 
+def test_a_lost_lease_gives_its_room_to_the_others_at_once() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        sinks[0].stall()
+        lost, kept = stage.open(shard(0), None), stage.open(shard(1), None)
+        stage.admit(lost, records(50))
+        await until(lost, lambda: not lost.unsettled)
+        assert not stage.has_room(kept)
+        kept.changed.clear()
+        stage.abandon(lost)
+        assert stage.has_room(kept)
+        assert kept.changed.is_set()
+
+    staged(body, bounds=Bounds(records=1000, bytes=50 * 1000), bytes_per_record=1000)
+
+
+def test_room_that_one_of_two_sinks_makes_is_announced() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        for sink in sinks:
+            sink.stall()
+        lane, other = stage.open(shard(0), None), stage.open(shard(1), None)
+        stage.admit(lane, records(50))
+        await until(lane, lambda: not lane.unsettled)
+        assert not stage.has_room(other)
+        other.changed.clear()
+        sinks[0].recover()
+        assert stage.has_room(other)
+        assert other.changed.is_set()
+        assert lane.durable is None
+
+    staged(body, sinks=("a", "b"), bounds=Bounds(records=1000, bytes=75 * 1000), bytes_per_record=1000)
+
+
+def test_room_that_skipped_records_make_is_announced() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        sinks[0].held[shard(0).shard_id] = Position(10_000, 0)
+        lane, other = stage.open(shard(0), None), stage.open(shard(1), None)
+        stage.admit(lane, records(50))
+        await until(lane, lambda: not lane.unsettled)
+        other.changed.clear()
+        stage.admit(lane, records(50, first=200))
+        assert not stage.has_room(other)
+        await until(other, lambda: stage.has_room(other))
+
+    staged(body, bounds=Bounds(records=1000, bytes=100))
+
+
 def test_records_that_every_sink_holds_are_never_predicted_again() -> None:
     async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
         for sink, held in zip(sinks, (105, 103), strict=True):
