@@ -15,13 +15,15 @@ SHARD_END: Final = "SHARD_END"
 
 @dataclass(slots=True)
 class Lease:
-    """``counter`` rises with each change of hands; ``checkpoint`` None is TRIM_HORIZON."""
+    """``counter`` rises with each change of hands; ``checkpoint`` None is TRIM_HORIZON. ``switches``: changes of the
+    owner since the last checkpoint, which KCL calls ``ownerSwitchesSinceCheckpoint``."""
 
     shard_id: str
     owner: str = ""
     counter: int = 0
     checkpoint: Position | str | None = None
     renewed_at_s: float = 0.0
+    switches: int = 0
 
     @property
     def ended(self) -> bool:
@@ -68,6 +70,7 @@ class FakeLeases:
             lease = self._leases[shard_id]
             if lease.counter != counter:
                 return None
+            lease.switches += lease.owner not in {"", owner}
             lease.owner = owner
             lease.counter += 1
             lease.renewed_at_s = self._clock()
@@ -90,6 +93,7 @@ class FakeLeases:
                 return False
             self.on_checkpoint(lease, position)
             lease.checkpoint = position
+            lease.switches = 0
             return True
 
     def release(self, shard_id: str, owner: str, counter: int) -> None:
