@@ -50,6 +50,8 @@ class Bisection(Generic[T]):
         self._rest: list[T] = []  # what was left of the guilty ones when `_tried` was taken from them
         self.attempts = 1
         """Which try by itself the next or the present one is, for an item that is tried alone."""
+        self.was_too_large = False
+        """Whether several of them have run out of memory."""
 
     def next(self) -> list[T]:
         """What to try now, in the order of the batch; empty when everything is decided."""
@@ -95,14 +97,13 @@ class Bisection(Generic[T]):
         self._pace.too_large(len(self._tried))
         if len(self._tried) == 1:
             return self._failed_alone()
+        self.was_too_large = True
         self._unknown = self._tried + self._rest + self._unknown
         return None
 
     def excused(self) -> None:
-        """What was tried by itself is tried anew, after the others that are tried so: its failures were not its own."""
-        self._unknown = self._rest + self._unknown
+        """What would now be at its end is tried anew, after the others that are tried alone: it was not its fault."""
         self._alone.append(self._tried[0])
-        self.attempts = 1
 
     def _failed_alone(self) -> int | None:
         self._unknown = self._rest + self._unknown

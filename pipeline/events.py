@@ -34,10 +34,17 @@ class OutOfMemory:
 
 
 @dataclass(frozen=True, slots=True)
+class SafeCostLearned:
+    """Batches may cost at most so much from now on, so that they fit into memory; 0: no limit is known any more."""
+
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaReplaced:
     """A replica ended (``reason``), and another one serves in its place."""
 
     reason: str
 
 
-ModelEvent = Predicted | Retried | Condemned | OutOfMemory | ReplicaReplaced
+ModelEvent = Predicted | Retried | Condemned | OutOfMemory | SafeCostLearned | ReplicaReplaced

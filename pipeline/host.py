@@ -7,6 +7,7 @@ nothing but time. :mod:`pipeline.bisect` decides what to try, :mod:`pipeline.poo
 from __future__ import annotations
 
 import asyncio
+import logging
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,15 +16,21 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import wire
+from pipeline.batcher import cost_of
 from pipeline.bisect import Bisection, Fault
 from pipeline.cores import resolve
+from pipeline.device import Device
 from pipeline.errors import ReplicaDied
-from pipeline.events import Condemned, ModelEvent, OutOfMemory, Predicted, Retried
+from pipeline.events import Condemned, ModelEvent, OutOfMemory, Predicted, Retried, SafeCostLearned
 from pipeline.link import Link, TimedOut
-from pipeline.pool import Pool
+from pipeline.memory import SafeCost
+from pipeline.pool import LostDevice, Pool
 from pipeline.record import Dead, Enriched, Record
 from pipeline.suspects import Note, Notes
+from pipeline.troubles import Troubles
 from pipeline.work import Assignment
+
+log = logging.getLogger("host")
 
 __all__ = ["HostSettings", "ModelHost", "ModelSpec", "resolve"]
 
@@ -36,7 +43,10 @@ Apply = Callable[[wire.Frame, Sequence[Record], dict[int, Fault]], None]
 
 @dataclass(frozen=True, slots=True)
 class HostSettings:
-    """``[model]`` with every ``auto`` resolved. ``search_path``: folders to import the factory from."""
+    """``[model]`` with every ``auto`` resolved. ``search_path``: folders to import the factory from.
+
+    ``memory_mib``: of each replica; 0: no limit. ``patience_s``: how long one may fail to start again.
+    """
 
     factory: str
     version: str
@@ -49,6 +59,8 @@ class HostSettings:
     options: Mapping[str, Any] = field(default_factory=dict)
     search_path: tuple[str, ...] = ()
     allow_nan: bool = False
+    memory_mib: int = 0
+    patience_s: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +90,12 @@ class ModelHost:
         on_event: Callable[[ModelEvent], None] | None = None,
         link: Callable[[Assignment], Link] = Link,
         notes: Notes | None = None,
+        troubles: Troubles | None = None,
     ) -> None:
         self._settings = settings
+        self._troubles = troubles or Troubles()
+        self._device = Device(self._troubles.part("model", settings.patience_s))
+        self._safe_cost = SafeCost()
         self._notes = notes
         self._link = link
         self._on_event = on_event or _ignore
@@ -129,6 +145,11 @@ class ModelHost:
     def replicas_alive(self) -> int:
         return len(self._predictors.pids)
 
+    @property
+    def safe_cost(self) -> int:
+        """The most that a batch may cost (:func:`pipeline.batcher.cost_of`) to fit into memory; 0: no limit known."""
+        return self._safe_cost.limit
+
     async def measure(self, records: Sequence[Record]) -> None:
         """Set ``cost`` of every record; one that cannot be decoded or measured gets its outcome, ``Dead``, instead."""
         if not self.measures:
@@ -159,11 +180,16 @@ class ModelHost:
                 fault = Fault("timeout" if isinstance(error, TimedOut) else "died", str(error))
                 if fault.kind == "died" and len(tried) > 1 and self._notes is not None:
                     notes.append(await self._notes.begin(tried))
-                self._condemn(tried, fault, bisection.died())
+                attempts = bisection.died()
+                if attempts and isinstance(error, LostDevice) and not await self._device.works(pool, str(error)):
+                    bisection.excused()
+                else:
+                    self._condemn(tried, fault, attempts)
                 continue
             if frame.op == "memory":
                 self._on_event(OutOfMemory(len(tried)))
                 self._condemn(tried, Fault(**frame.head), bisection.too_large())
+                self._learn(tried, bisection, fits=False)
             elif frame.op == "failed":
                 self._condemn(tried, Fault(**frame.head), bisection.failed())
             else:
@@ -171,8 +197,23 @@ class ModelHost:
                 self._bury(tried, faults, bisection.attempts)
                 apply(frame, tried, faults)
                 bisection.passed()
+                if op == "predict":
+                    self._learn(tried, bisection, fits=True)
         for note in notes:
             await note.end()
+
+    def _learn(self, tried: Sequence[Record], bisection: Bisection[Record], *, fits: bool) -> None:
+        before = self._safe_cost.limit
+        if fits and not before:
+            return
+        cost = cost_of(tried, pads=self._spec is not None and self._spec.pads)
+        if fits:
+            self._safe_cost.passed(len(tried), cost, after=bisection.was_too_large)
+        else:
+            self._safe_cost.ran_out(len(tried), cost)
+        if self._safe_cost.limit != before:
+            log.info("a batch may cost %d now (0: no limit)", self._safe_cost.limit)
+            self._on_event(SafeCostLearned(self._safe_cost.limit))
 
     def _condemn(self, tried: Sequence[Record], fault: Fault, attempts: int | None) -> None:
         """``attempts``: not None if the one record that was tried has had them all."""
@@ -190,6 +231,8 @@ class ModelHost:
         good = [record for index, record in enumerate(tried) if index not in faults] if faults else tried
         for row, record in zip(range(len(table)), good, strict=True):
             record.outcome = Enriched(table, row)
+        if good:
+            self._device.passed(good[-1].data)
         self._on_event(Predicted(len(tried), frame.head["seconds"]))
 
     # -- replicas
@@ -207,6 +250,7 @@ class ModelHost:
                 carry=dict(settings.carry),
                 options=dict(settings.options),
                 allow_nan=settings.allow_nan,
+                memory_mib=settings.memory_mib,
             )
             for number in range(count)
         ]
@@ -214,6 +258,8 @@ class ModelHost:
             assignments,
             timeout_s=settings.timeout_s,
             start_timeout_s=settings.start_timeout_s,
+            patience_s=settings.patience_s,
+            troubles=self._troubles,
             failed=self.failed,
             on_event=self._on_event,
             link=self._link,

@@ -38,14 +38,14 @@ THREAD_VARIABLES = (
 )
 """Read by the libraries when they load, so they must be set before the interpreter starts."""
 
-PATIENT = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
-"""The JVM and the host share the model's cores. Threads that spin for each other while one of them waits for a core
-cost ten times the whole: MiniLM on two cores beside one busy process did 12 records/s spinning, and 130 sleeping."""
-
 WAIT_POLICY = "passive"
 """How OpenMP's threads wait for each other, unless OMP_WAIT_POLICY says otherwise. By default they spin, which costs
 everything once anything else wants a core, as the JVM does. Measured with MiniLM on two cores: spinning, 205 records/s
 alone and 17 to 60 beside busy processes; sleeping, 184 and 62 to 139."""
+
+ARROW_POOL = "system"
+"""Where pyarrow takes its memory, unless ARROW_DEFAULT_MEMORY_POOL says otherwise. Its own default reserves a GiB at a
+time, which would count as taken where the replica's memory is limited."""
 
 LAST_WORDS_S = 1.0
 """How long the streams may outlive the process: what it answered and printed before its end is still read."""
@@ -277,7 +277,7 @@ class _LogLines(asyncio.Protocol):
 
 def _environment(threads: int) -> dict[str, str]:
     given = {**dict.fromkeys(THREAD_VARIABLES, str(threads)), "PYTHONUNBUFFERED": "1"}
-    return {"OMP_WAIT_POLICY": WAIT_POLICY, **os.environ, **given}
+    return {"OMP_WAIT_POLICY": WAIT_POLICY, "ARROW_DEFAULT_MEMORY_POOL": ARROW_POOL, **os.environ, **given}
 
 
 def _watch(process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop, exited: Callable[[int], None]) -> None:

@@ -15,12 +15,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from pipeline.events import Condemned, ModelEvent, OutOfMemory, Predicted, ReplicaReplaced, Retried
+from pipeline.events import Condemned, ModelEvent, OutOfMemory, Predicted, ReplicaReplaced, Retried, SafeCostLearned
 from pipeline.troubles import Troubles
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
-REASONS = frozenset({"decode", "rejected", "exception", "contract", "not_finite", "timeout", "died"})
+REASONS = frozenset({"decode", "rejected", "exception", "contract", "not_finite", "timeout", "died", "memory"})
 """Why records become dead letters. Another reason is counted as ``other``, so that labels stay few."""
 
 LATE_BATCHES = 500
@@ -77,6 +77,9 @@ class Metrics:
         self._put_bytes = self._counter("sink_bytes", "Bytes a sink wrote", "sink")
         self._put_retries = self._counter("sink_retries", "Writes a sink had to repeat", "sink")
         self._lag = Gauge("penstock_lag_ms", "MillisBehindLatest, per shard", ["shard"], registry=self.registry)
+        self._safe_cost = Gauge(
+            "penstock_safe_cost", "What a batch may cost to fit into memory; 0: no limit known", registry=self.registry
+        )
         self._queue = Gauge("penstock_queue_records", "Records waiting for a batch", registry=self.registry)
         self._stuck = Gauge("penstock_stuck_shards", "Shards that fall behind without progress", registry=self.registry)
         self._batch_records = Histogram(
@@ -176,6 +179,8 @@ class Metrics:
                 self.dead_letter(kind, records)
             case OutOfMemory():
                 self._out_of_memory.inc()
+            case SafeCostLearned(cost=cost):
+                self._safe_cost.set(cost)
             case ReplicaReplaced():
                 self.replica_restarted()
             case _:

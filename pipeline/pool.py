@@ -4,22 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Sequence
 
 from pipeline import wire
 from pipeline.errors import Fatal, ModelError, PenstockError, ReplicaDied
 from pipeline.events import ModelEvent, ReplicaReplaced
 from pipeline.link import DEPTH, Link, TimedOut, Unbegun
+from pipeline.troubles import Part, Trouble, Troubles
 from pipeline.work import Assignment
 
 log = logging.getLogger("host")
 
-RESTART_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 4.0)
-"""Before each start in a row of failed ones; after the last the host gives up."""
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 15.0
+
+SETTLED_S = 5.0
+"""A replica that has lived so long starts, whatever was before."""
+
+
+class LostDevice(ReplicaDied):
+    """The replica told that its device failed, so that nothing more can come of it; another starts in its place."""
+
+
+def pause_s(trouble: Trouble) -> float:
+    """Before the next try: up to as long as the tries have failed by now, at most 15 s, and not beyond the end."""
+    return min(trouble.left_s, min(LONGEST_PAUSE_S, FIRST_PAUSE_S + trouble.lasted_s) * (1 + random.random()) / 2)
 
 
 class Pool:
-    """``failed`` resolves with the reason when a replica cannot be replaced; every call raises it from then on."""
+    """``failed`` resolves with the reason when a replica cannot be replaced; every call raises it from then on.
+
+    A replica that fails to start at first is an error. One that has served and does not start again is tried until it
+    has failed for ``patience_s``, which ``troubles`` shows meanwhile; requests wait for it, or go to the others.
+    """
 
     def __init__(
         self,
@@ -27,6 +45,8 @@ class Pool:
         *,
         timeout_s: float,
         start_timeout_s: float,
+        patience_s: float,
+        troubles: Troubles,
         failed: asyncio.Future[BaseException],
         on_event: Callable[[ModelEvent], None],
         link: Callable[[Assignment], Link] = Link,
@@ -35,6 +55,8 @@ class Pool:
         self._link = link
         self._timeout_s = timeout_s
         self._start_timeout_s = start_timeout_s
+        self._patience_s = patience_s
+        self._troubles = troubles
         self._failed = failed
         self._on_event = on_event
         self._links: set[Link] = set()  # whatever has a process
@@ -65,7 +87,9 @@ class Pool:
         return frames[0]
 
     async def call(self, op: str, payloads: Sequence[bytes]) -> wire.Frame:
-        """Have some replica answer. ``ReplicaDied`` if one ended over this very request, ``Fatal`` if none will do."""
+        """Have some replica answer. ``ReplicaDied`` if one ended over this very request (:class:`LostDevice` if it lost
+        its device, and nothing else did); ``Fatal`` if none will do.
+        """
         while True:
             link = await self._free_link()
             try:
@@ -78,7 +102,7 @@ class Pool:
                 raise Fatal(f"the model gives up: {frame.head['reason']}")
             if frame.op == "broken":
                 link.discard("lost its device")
-                raise ReplicaDied(f"lost its device: {frame.head['reason']}")
+                raise LostDevice(f"lost its device: {frame.head['reason']}")
             return frame
 
     async def stop(self) -> None:
@@ -132,16 +156,19 @@ class Pool:
         self._links.discard(link)
 
     async def _keep(self, link: Link) -> None:
-        """Replace the replica whenever it ends, until that fails too often in a row."""
-        failures = 0
+        """Replace the replica whenever it ends, until none has stayed for ``patience_s``."""
+        part = self._troubles.part("model", self._patience_s)
         while True:
-            reason = await asyncio.shield(link.ended)
+            reason = await self._end_of(link, part)
             self._serving.remove(link)
             self._links.discard(link)
             log.warning("replica %d %s; starting another", link.number, reason)
-            failures = failures + 1 if link.was_useless else 0
             try:
-                link = await self._replacement(link.assignment, failures)
+                if link.was_useless:
+                    await self._pause(part, Fatal("replicas end as soon as they have started"))
+                else:
+                    part.worked()
+                link = await self._replacement(link.assignment, part)
             except PenstockError as error:
                 self._fail(Fatal(f"replica {reason}, and no other starts: {error}"))
                 return
@@ -149,17 +176,27 @@ class Pool:
             self._freed.set()
             self._on_event(ReplicaReplaced(reason))
 
-    async def _replacement(self, assignment: Assignment, failures: int) -> Link:
-        """The next replica, after as many failed starts as it takes; the last one's error if none is left to try."""
-        error: PenstockError = Fatal("replicas end as soon as they have started")
-        for delay_s in RESTART_DELAYS_S[failures:]:
-            await asyncio.sleep(delay_s)
+    async def _end_of(self, link: Link, part: Part) -> str:
+        await asyncio.wait([link.ended], timeout=SETTLED_S)
+        if not link.ended.done():
+            part.worked()
+        return await asyncio.shield(link.ended)
+
+    async def _replacement(self, assignment: Assignment, part: Part) -> Link:
+        """The next replica, after as many failed starts as it takes; the last one's error if there is no more time."""
+        while True:
             try:
                 return (await self._start(assignment))[0]
-            except PenstockError as failure:
-                log.error("a replica did not start: %s", failure)
-                error = failure
-        raise error
+            except PenstockError as error:
+                log.error("a replica did not start: %s", error)
+                failure = error
+            await self._pause(part, failure)
+
+    async def _pause(self, part: Part, failure: PenstockError) -> None:
+        """Return when it is time to try again; raise ``failure`` if it has lasted too long."""
+        if part.failed(f"no replica starts: {failure}"):
+            raise failure
+        await asyncio.sleep(pause_s(part.trouble()))
 
     def _fail(self, error: BaseException) -> None:
         if not self._failed.done():

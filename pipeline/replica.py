@@ -17,7 +17,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from pipeline import wire
+from pipeline import memory, wire
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -34,6 +34,7 @@ def main() -> None:
     """``replica.main``, with the socket's descriptor and the parent's process id as arguments."""
     connection = socket.socket(fileno=int(sys.argv[-2]))
     _die_with(int(sys.argv[-1]))
+    memory.volunteer()
     _log_to_the_host()
     frames: queue.SimpleQueue[wire.Frame] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(connection, frames), name="reader", daemon=True).start()

@@ -49,6 +49,9 @@ class Judge(Protocol):
     @property
     def measures(self) -> bool: ...
 
+    @property
+    def safe_cost(self) -> int: ...
+
     async def measure(self, records: Sequence[Record]) -> None: ...
 
     async def judge(self, records: Sequence[Record]) -> None: ...
@@ -251,6 +254,7 @@ class Stage:
                 self._wake.clear()
                 now = self._clock()
                 draining = any(lane.draining for lane in self._lanes.values())
+                self._batcher.limit(self._judge.safe_cost)
                 if batch := self._batcher.take(now, draining=draining):
                     self._metrics.queued(len(self._batcher))
                     return batch, self._begin(batch)

@@ -57,6 +57,9 @@ class Inner(Protocol):
     @property
     def measures(self) -> bool: ...
 
+    @property
+    def safe_cost(self) -> int: ...
+
     async def measure(self, records: Sequence[Record]) -> None: ...
 
     async def judge(self, records: Sequence[Record]) -> None: ...
@@ -172,6 +175,10 @@ class Wary:
     @property
     def measures(self) -> bool:
         return self._inner.measures
+
+    @property
+    def safe_cost(self) -> int:
+        return self._inner.safe_cost
 
     async def measure(self, records: Sequence[Record]) -> None:
         """Suspects are measured with the others: what costs are asked in has no weights to die of."""

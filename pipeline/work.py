@@ -5,6 +5,8 @@ One record's trouble stays its own, wherever that can be told.
 
 from __future__ import annotations
 
+import errno
+import gc
 import logging
 import sys
 import time
@@ -16,7 +18,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from pipeline import wire
+from pipeline import memory, wire
 from pipeline.bisect import Fault
 from pipeline.errors import BatchFailed, Fatal, ModelError, UserError
 from pipeline.factory import UserModel, described, find
@@ -34,7 +36,7 @@ TRACEBACK_LIMIT = 16_000
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What a replica is told when it starts; ``role`` is ``predict`` or ``measure``."""
+    """What a replica is told when it starts; ``role`` is ``predict`` or ``measure``. ``memory_mib``: 0 is no limit."""
 
     role: str
     factory: str
@@ -45,6 +47,7 @@ class Assignment:
     carry: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     allow_nan: bool = False
+    memory_mib: int = 0
 
 
 class Work(Protocol):
@@ -65,6 +68,9 @@ def start(assignment: Assignment) -> tuple[Chunks, Work | None]:
         work: Work = Measuring(model) if assignment.role == "measure" else Predicting(model, rows)
         if isinstance(work, Predicting):
             _load(model, assignment)
+        if assignment.memory_mib:
+            log.info("%s", memory.confine(assignment.memory_mib))
+        if isinstance(work, Predicting):
             example_s = _warm_up(model, work)
     except Exception as error:
         if not isinstance(error, ModelError):
@@ -139,10 +145,18 @@ class Predicting:
 
     def answer(self, frame: wire.Frame) -> Chunks:
         began = time.monotonic()
-        outcome = self.predict(wire.payloads(frame))
-        if isinstance(outcome, Failed):
-            self.usable = outcome.op != "broken"
-            return wire.pack(outcome.op, _portable(outcome.fault))
+        try:
+            outcome = self.predict(wire.payloads(frame))
+            if isinstance(outcome, Predicted):
+                return self._packed(outcome, began)
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise
+            outcome = _failure(error)
+        self.usable = outcome.op != "broken"
+        return wire.pack(outcome.op, _portable(outcome.fault))
+
+    def _packed(self, outcome: Predicted, began: float) -> Chunks:
         faults = [{"index": index, **_portable(fault)} for index, fault in outcome.faults.items()]
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, self._rows.schema) as stream:
@@ -151,7 +165,10 @@ class Predicting:
         return wire.pack("rows", head, [memoryview(sink.getvalue())])
 
     def predict(self, payloads: Sequence[bytes]) -> Predicted | Failed:
-        """Records that do not decode are left out of the batch that the model sees."""
+        """Records that do not decode are left out of the batch that the model sees.
+
+        Raises what tells that memory ran out before the model saw the batch: that is about all of it.
+        """
         faults: dict[int, Fault] = {}
         indices: list[int] = []
         items: list[Any] = []
@@ -160,7 +177,9 @@ class Predicting:
             try:
                 item = self._model.decode(payload)
                 carried.append(self._rows.carried(item, payload, reads_json=self._model.reads_json))
-            except Exception as error:  # noqa: BLE001  # the user's code: whatever it raises is about this record
+            except Exception as error:
+                if _is_out_of_memory(error):
+                    raise
                 faults[index] = fault_of(error, "decode")
                 continue
             items.append(item)
@@ -209,7 +228,8 @@ class Measuring:
                 costs.append(self._cost(payload))
             except Exception as error:  # noqa: BLE001  # the user's code: whatever it raises is about this record
                 costs.append(0)
-                faults.append({"index": index, **_portable(fault_of(error, "decode"))})
+                kind = "memory" if _is_out_of_memory(error) else "decode"
+                faults.append({"index": index, **_portable(fault_of(error, kind))})
         return wire.pack("costs", {"faults": faults}, [costs.tobytes()])
 
     def _cost(self, payload: bytes) -> int:
@@ -235,19 +255,23 @@ def _failure(error: BaseException) -> Failed:
         return Failed("failed", Fault("contract", error.reason, error.traceback))
     if isinstance(error, Inconvertible):
         return Failed("failed", Fault("contract", f"the rows do not fit one batch: {error}"))
-    fault = fault_of(error, "exception")
     if _is_out_of_memory(error):
-        _give_back_memory()
+        fault = fault_of(error, "memory")
+        _give_back_memory(error)
         return Failed("memory", fault)
-    return Failed("broken" if _lost_its_device(error) else "failed", fault)
+    return Failed("broken" if _lost_its_device(error) else "failed", fault_of(error, "exception"))
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Python's, torch's (its CPU allocator raises a plain RuntimeError) or CUDA's."""
+    """Python's, the system's, torch's (its CPU allocator raises a plain RuntimeError) or CUDA's, or raised from one."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
     text = str(error)
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
+    if isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text):
+        return True
+    return error.__cause__ is not None and _is_out_of_memory(error.__cause__)
 
 
 def _lost_its_device(error: BaseException) -> bool:
@@ -255,7 +279,10 @@ def _lost_its_device(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "CUDA error" in str(error)
 
 
-def _give_back_memory() -> None:
+def _give_back_memory(error: BaseException) -> None:
+    """What the failed call still holds, its tensors say, is held by its traceback."""
+    traceback.clear_frames(error.__traceback__)
+    gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()

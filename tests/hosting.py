@@ -50,6 +50,15 @@ def judged(records: list[Record], model: str = "Toy", **more: Any) -> list[Model
     return hosted(body, model, **more)
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Return once it is so; within a deadline."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.01)
+
+
 def record(n: int = 0, **payload: Any) -> Record:
     return Record("shardId-000000000000", json.dumps({"n": n, **payload}).encode(), "key", str(100 + n), 0, 1)
 

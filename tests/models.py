@@ -195,15 +195,17 @@ class HangsLoading(Toy):
         time.sleep(600)
 
 
-class LoadsOnce(Toy):
-    """Its weights disappear once they have been loaded."""
+class LoadsWhile(Toy):
+    """Its weights disappear once they have been loaded, and are back when ``options.mark`` is taken away."""
 
     def load(self, context: LoadContext) -> None:
         super().load(context)
         mark = Path(context.options["mark"])
         if mark.exists():
             raise ModelError("the weights are gone")
-        mark.touch()
+        if not mark.with_suffix(".once").exists():
+            mark.touch()
+            mark.with_suffix(".once").touch()
 
 
 class DiesIdle(Toy):

@@ -24,6 +24,7 @@ class FakeJudge:
     def __init__(self, verdict: Callable[[Record], Outcome] = enriched, *, slots: int = 1, cost: int = 0) -> None:
         self.slots = slots
         self.batches: list[int] = []
+        self.safe_cost = 0
         self._verdict = verdict
         self._cost = cost
         self._open = asyncio.Event()

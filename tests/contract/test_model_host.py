@@ -167,8 +167,8 @@ def test_out_of_memory_halves_the_batch_until_it_fits(tmp_path: Path) -> None:
     records = [record(n, do="memory", fits=4) for n in range(16)]
     events = judged(records, options={"calls": str(tmp_path / "calls")})
     expect_all_but(records, set())
-    assert calls_in(tmp_path / "calls") == [16, 8, 4, 4, 4, 4]
-    assert [event.records for event in events if isinstance(event, OutOfMemory)] == [16, 8]
+    assert calls_in(tmp_path / "calls") == [16, 8, 4, 8, 4, 4, 4]
+    assert [event.records for event in events if isinstance(event, OutOfMemory)] == [16, 8, 8]
 
 
 def test_a_record_that_never_fits_is_dead() -> None:

@@ -19,7 +19,8 @@ import pytest
 from pipeline import pool
 from pipeline.errors import Fatal, ModelError
 from pipeline.host import HostSettings, ModelHost, ModelSpec
-from tests.hosting import DEADLINE_S, ROOT, batch, expect_all_but, hosted, judged, record, settings, value
+from pipeline.troubles import Troubles
+from tests.hosting import DEADLINE_S, ROOT, batch, expect_all_but, hosted, judged, record, settings, until, value
 
 
 def started(given: HostSettings) -> ModelSpec:
@@ -109,24 +110,45 @@ def test_loading_has_a_deadline() -> None:
         started(settings("HangsLoading", start_timeout_s=0.5))
 
 
-def test_a_model_that_loads_no_more_ends_the_host_with_its_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pool, "RESTART_DELAYS_S", (0.0, 0.01))
+def test_a_model_that_loads_no_more_ends_the_host_with_its_reason(tmp_path: Path) -> None:
     records = batch(2, {0: "exit"})
     with pytest.raises(Fatal, match="replica exited with code 3, and no other starts: the weights are gone"):
-        judged(records, "LoadsOnce", options={"mark": str(tmp_path / "mark")})
+        judged(records, "LoadsWhile", options={"mark": str(tmp_path / "mark")}, patience_s=0.3)
+    assert [record.outcome for record in records] == [None, None]
 
 
-def test_replicas_that_end_as_soon_as_they_start_end_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "RESTART_DELAYS_S", (0.0, 0.01))
+def test_a_model_that_loads_again_in_time_costs_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its trouble is shown while it lasts, and requests wait for it."""
+    monkeypatch.setattr(pool, "SETTLED_S", 0.05)
+    mark = tmp_path / "mark"
+    records = batch(4, {1: "exit"})
+    troubles = Troubles()
 
+    async def main() -> None:
+        host = ModelHost(settings("LoadsWhile", options={"mark": str(mark)}, patience_s=30), troubles=troubles)
+        try:
+            await host.start()
+            judging = asyncio.create_task(host.judge(records))
+            await until(lambda: bool(troubles.current()))
+            assert troubles.current()[0].reason == "no replica starts: the weights are gone"
+            assert (troubles.current()[0].part, host.replicas_alive, judging.done()) == ("model", 0, False)
+            mark.unlink()
+            await judging
+            await until(lambda: not troubles.current())
+        finally:
+            await host.stop()
+
+    asyncio.run(asyncio.wait_for(main(), DEADLINE_S))
+    expect_all_but(records, {1})
+
+
+def test_replicas_that_end_as_soon_as_they_start_end_the_host() -> None:
     async def body(host: ModelHost) -> None:
         assert isinstance(await host.failed, Fatal)
         await host.judge([record(0)])
 
     with pytest.raises(Fatal, match="replica exited with code 5, and no other starts: replicas end as soon as they"):
-        hosted(body, "DiesIdle")
+        hosted(body, "DiesIdle", patience_s=0.3)
 
 
 def test_a_stopped_host_judges_no_more() -> None:
