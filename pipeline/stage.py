@@ -270,7 +270,7 @@ class Stage:
 
     def _begin(self, batch: Sequence[Record]) -> Sequence[Lane]:
         """The lanes that a batch is of; what is in the batcher is of lanes that are open."""
-        lanes = [self._lanes[shard_id] for shard_id in {record.shard_id for record in batch}]
+        lanes = [self._lanes[shard_id] for shard_id in dict.fromkeys(record.shard_id for record in batch)]
         for lane in lanes:
             lane.judging += 1
         return lanes
