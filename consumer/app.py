@@ -29,6 +29,7 @@ from consumer.stuck import StuckWatch
 from pipeline.batcher import Batcher
 from pipeline.errors import Fatal
 from pipeline.host import HostSettings, ModelHost, ModelSpec, resolve
+from pipeline.memory import share_mib, task_mib
 from pipeline.metrics import Metrics
 from pipeline.record import Shard
 from pipeline.sinks import Sink
@@ -84,7 +85,12 @@ class Task:
         daemon = Daemon(settings.kcl, stream, self.worker_id)
         stack.push_async_callback(daemon.close)
         notes = outputs.open_notes(settings, self.aws, self.metrics, self._switches)
-        host = ModelHost(model_settings(settings), on_event=self.metrics.model_event, notes=notes)
+        host = ModelHost(
+            model_settings(settings),
+            on_event=self.metrics.model_event,
+            notes=notes,
+            troubles=self.metrics.troubles,
+        )
         stack.push_async_callback(host.stop)
         spec = await self._unless_leaving(host.start())
         drain_sum = drain.check(settings, spec.example_s)
@@ -285,4 +291,13 @@ def model_settings(settings: Settings) -> HostSettings:
         carry=model.carry,
         options=model.options,
         search_path=(str(settings.folder),),
+        memory_mib=_memory_mib(settings, replicas),
+        patience_s=model.patience_s,
     )
+
+
+def _memory_mib(settings: Settings, replicas: int) -> int:
+    if settings.model.memory_mib != "auto":
+        return settings.model.memory_mib
+    heap_mib, window_mib = settings.kcl.java_heap_mib, settings.window.mib
+    return share_mib(task_mib(), heap_mib=heap_mib, window_mib=window_mib, replicas=replicas)

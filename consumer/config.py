@@ -80,6 +80,14 @@ def _count(value: object) -> int | Literal["auto"]:
     raise _wrong(f"{_shown(value)} is no count", 'Write "auto" or a whole number of at least 1')
 
 
+def _memory(value: object) -> int | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise _wrong(f"{_shown(value)} is no memory", 'Write "auto", a whole number of MiB, or 0 for no limit')
+
+
 def _seconds(value: object) -> float | Literal["auto"]:
     if value == "auto":
         return "auto"
@@ -117,6 +125,7 @@ def _shown(value: object) -> str:
 StreamName = Annotated[str, AfterValidator(_name)]
 Url = Annotated[str, AfterValidator(_url)]
 Count = Annotated[int | Literal["auto"], PlainValidator(_count)]
+Memory = Annotated[int | Literal["auto"], PlainValidator(_memory)]
 BatchSeconds = Annotated[float | Literal["auto"], PlainValidator(_seconds)]
 Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_level)]
 
@@ -151,9 +160,17 @@ class ModelSettings(_Section):
     threads: Count = Field(
         default="auto", description="threads per replica; `auto`: the cores shared out among the replicas"
     )
+    memory_mib: Memory = Field(
+        default="auto",
+        description="what each replica may take, memory-mapped weights aside; `auto`: its share of the container's, "
+        "after the JVM, the window and the host; 0: no limit",
+    )
     timeout_s: float = Field(default=120, gt=0, description="a batch that takes longer costs its replica")
     retries: int = Field(default=1, ge=0, le=100, description="further tries of a record that fails alone")
     start_timeout_s: float = Field(default=120, gt=0, description="loading and warming up must end within this")
+    patience_s: float = Field(
+        default=120, gt=0, description="how long a replica may fail to start again before the task ends with the reason"
+    )
     carry: Annotated[dict[str, str], AfterValidator(_carry)] = Field(
         default_factory=dict,
         description="payload fields to keep as columns, with their types: "

@@ -35,8 +35,13 @@ FIRST_TO_GO = "1000"
 """The highest ``oom_score_adj`` (proc(5)); a process may always raise its own."""
 
 
-def share_mib(task_mib: int, *, heap_mib: int, window_mib: int, replicas: int) -> int:
-    """What each replica may take of a task that has ``task_mib``. ``ConfigError`` with the sum if it is too little."""
+def share_mib(task_mib: int | None, *, heap_mib: int, window_mib: int, replicas: int) -> int:
+    """What each replica may take of a task that has ``task_mib``; 0, no limit, if nobody knows what it has.
+
+    ``ConfigError``, with the sum, if it is too little.
+    """
+    if task_mib is None:
+        return 0
     left_mib = task_mib - heap_mib - JVM_MIB - window_mib - HOST_MIB
     share = left_mib // replicas
     if share >= LEAST_MIB:

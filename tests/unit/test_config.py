@@ -79,6 +79,8 @@ MISTAKES = {
     '[model]\nfactory = "examples.minilm"': 'model.factory: "examples.minilm" is not of the form module:attribute. '
     'Write for example "examples.minilm:MiniLM"',
     "[model]\nreplicas = 0": 'model.replicas: 0 is no count. Write "auto" or a whole number of at least 1',
+    "[model]\nmemory_mib = -1": "model.memory_mib: -1 is no memory. "
+    'Write "auto", a whole number of MiB, or 0 for no limit',
     '[model]\nthreads = "all"': 'model.threads: "all" is no count. Write "auto" or a whole number of at least 1',
     "[model]\ntimeout_s = 0": "model.timeout_s: 0 is too small. Write more than 0",
     '[model.carry]\ntext = "str"': 'model.carry: text = "str" is no type. '

@@ -63,6 +63,10 @@ def test_the_least_share_is_enough() -> None:
     assert share_mib(LEAST_MIB + JVM_MIB + HOST_MIB + 80, heap_mib=64, window_mib=16, replicas=1) == LEAST_MIB
 
 
+def test_a_share_of_nobody_knows_what_is_no_limit() -> None:
+    assert share_mib(None, heap_mib=512, window_mib=256, replicas=1) == 0
+
+
 def test_without_a_limit_the_machine_counts(tmp_path: Path) -> None:
     assert task_mib(machine(tmp_path, 16)) == 16 * 1024
 
