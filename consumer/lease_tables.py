@@ -1,8 +1,9 @@
-"""The tables that KCL keeps in DynamoDB, made as KCL makes them and waited for."""
+"""The tables that KCL keeps in DynamoDB: made as KCL makes them and waited for, and read item by item."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,52 @@ def make_tables(dynamodb: DynamoDBClient, application: str) -> None:
     ]
     with ThreadPoolExecutor(len(tables)) as threads:
         list(threads.map(lambda table: _make_table(dynamodb, table), tables))
+
+
+def lease_items(dynamodb: DynamoDBClient, application: str) -> Iterator[Item]:
+    """Items of the lease table that are leases: newer KCLs keep other things there, told apart by ``entityType``.
+
+    None where there is no table.
+    """
+    try:
+        for page in dynamodb.get_paginator("scan").paginate(TableName=application, ConsistentRead=True):
+            for item in page["Items"]:
+                if "checkpoint" in item and item.get("entityType", {"S": "LEASE"}) == {"S": "LEASE"}:
+                    yield dict(item)
+    except dynamodb.exceptions.ResourceNotFoundException:
+        return
+
+
+def reports(dynamodb: DynamoDBClient, application: str) -> dict[str, int]:
+    """Per worker its last sign of life (``lut``), in epoch seconds by its own clock.
+
+    None where KCL keeps no table of them.
+    """
+    scan = dynamodb.get_paginator("scan").paginate
+    try:
+        items = [item for page in scan(TableName=f"{application}-WorkerMetricStats") for item in page["Items"]]
+    except dynamodb.exceptions.ResourceNotFoundException:
+        return {}
+    return {text(item, "wid"): int(item["lut"]["N"]) for item in items if "lut" in item}
+
+
+def delete_if(dynamodb: DynamoDBClient, table: str, key: Item, **still: Item) -> bool:
+    """Delete an item whose attributes are ``still`` these; false if they are not, or there is none."""
+    try:
+        dynamodb.delete_item(
+            TableName=table,
+            Key=key,
+            ConditionExpression=" AND ".join(f"{name} = :{name}" for name in still),
+            ExpressionAttributeValues={f":{name}": value for name, value in still.items()},
+        )
+    except (dynamodb.exceptions.ConditionalCheckFailedException, dynamodb.exceptions.ResourceNotFoundException):
+        return False
+    return True
+
+
+def text(item: Item, name: str) -> str:
+    """A string attribute; empty where the item has none of this name."""
+    return str(item.get(name, {}).get("S", ""))
 
 
 def _make_table(dynamodb: DynamoDBClient, table: Item) -> None:

@@ -12,13 +12,14 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from consumer.lease_tables import Item, make_tables
+from consumer.heirs import Holding, pass_on
+from consumer.lease_tables import Item, delete_if, lease_items, make_tables, reports, text
 from consumer.properties import REPORT_MS, start_time_s
 from pipeline.record import Position
 
@@ -65,6 +66,16 @@ class Lease:
     """Who still drains the shard before ``owner`` may begin; empty when nobody."""
 
     @property
+    def holder(self) -> str:
+        """Who renews it: the owner, or who still drains for the owner."""
+        return self.draining_owner or self.owner
+
+    @property
+    def drained_for(self) -> str:
+        """Who begins when the holder has drained; empty while nobody waits."""
+        return self.owner if self.draining_owner else ""
+
+    @property
     def ended(self) -> bool:
         """All of the shard is read and checkpointed."""
         return self.sentinel == "SHARD_END"
@@ -72,7 +83,7 @@ class Lease:
 
 def read(dynamodb: DynamoDBClient, application: str) -> list[Lease]:
     """Every lease, by shard; empty if there is no table yet."""
-    return sorted(map(_lease, _lease_items(dynamodb, application)), key=lambda lease: lease.shard_id)
+    return sorted(map(_lease, lease_items(dynamodb, application)), key=lambda lease: lease.shard_id)
 
 
 def switches(dynamodb: DynamoDBClient, application: str, shard_id: str) -> int:
@@ -108,7 +119,7 @@ def seed(
     if any(TABLE_SHAPE.fullmatch(name) for name in extra):
         return 0
     make_tables(dynamodb, application)
-    seeded = 0 if any(_lease_items(dynamodb, application)) else _seed(dynamodb, kinesis, application, stream, start)
+    seeded = 0 if any(lease_items(dynamodb, application)) else _seed(dynamodb, kinesis, application, stream, start)
     take_turn(dynamodb, application, uuid.uuid4().hex)
     return seeded
 
@@ -142,21 +153,21 @@ def release(dynamodb: DynamoDBClient, application: str, worker_id: str, max_leas
     assigning to a dead worker while its last sign of life is young. Every write is conditional on still being the
     worker's, so this is safe at any time and may be repeated.
     """
-    _delete(dynamodb, f"{application}-WorkerMetricStats", {"wid": {"S": worker_id}}, "wid = :worker", worker_id)
-    items = list(_lease_items(dynamodb, application))
-    held = [item for item in items if worker_id in (_text(item, "leaseOwner"), _text(item, "checkpointOwner"))]
+    me: Item = {"S": worker_id}
+    delete_if(dynamodb, f"{application}-WorkerMetricStats", {"wid": me}, wid=me)
+    found = read(dynamodb, application)
+    held = [Holding(lease.shard_id, worker_id, lease.drained_for) for lease in found if lease.holder == worker_id]
     alive = _alive(dynamodb, application, time.time()) - {worker_id} if held else set()
-    load = Counter(dict.fromkeys(alive, 0))
-    load.update(owner for item in items if (owner := _text(item, "leaseOwner")) in alive)
-    passed = {}
-    for item in sorted(held, key=lambda item: _text(item, "leaseKey")):
-        heir = _heir(load, max_leases)
-        if _pass_on(dynamodb, application, item, worker_id, heir):
-            passed[_text(item, "leaseKey")] = heir
-            load[heir] += 1
-    leader = {"key": {"S": "Leader"}}
-    _delete(dynamodb, f"{application}-CoordinatorState", leader, "ownerName = :worker", worker_id)
+    passed = pass_on(dynamodb, application, held, load_of(found, alive), max_leases)
+    delete_if(dynamodb, f"{application}-CoordinatorState", {"key": {"S": "Leader"}}, ownerName=me)
     return passed
+
+
+def load_of(found: Iterable[Lease], workers: Collection[str]) -> Counter[str]:
+    """How many leases each of these workers has, or will have when they are drained for it."""
+    load = Counter(dict.fromkeys(workers, 0))
+    load.update(lease.owner for lease in found if lease.owner in workers)
+    return load
 
 
 def _seed(dynamodb: DynamoDBClient, kinesis: KinesisClient, application: str, stream: str, start: str) -> int:
@@ -238,87 +249,23 @@ def _took_turn(dynamodb: DynamoDBClient, table: str, token: str, now_s: float) -
     return True
 
 
-def _lease_items(dynamodb: DynamoDBClient, application: str) -> Iterator[Item]:
-    """Items of the lease table that are leases: newer KCLs keep other things there, told apart by ``entityType``.
-
-    None where there is no table.
-    """
-    try:
-        for page in dynamodb.get_paginator("scan").paginate(TableName=application, ConsistentRead=True):
-            for item in page["Items"]:
-                if "checkpoint" in item and item.get("entityType", {"S": "LEASE"}) == {"S": "LEASE"}:
-                    yield dict(item)
-    except dynamodb.exceptions.ResourceNotFoundException:
-        return
-
-
 def _alive(dynamodb: DynamoDBClient, application: str, now_s: float) -> set[str]:
     """Workers that have given a sign of life of late; none where KCL keeps no table of them."""
-    pages = dynamodb.get_paginator("scan").paginate(TableName=f"{application}-WorkerMetricStats")
-    try:
-        items = [item for page in pages for item in page["Items"]]
-    except dynamodb.exceptions.ResourceNotFoundException:
-        return set()
-    return {_text(item, "wid") for item in items if float(item["lut"]["N"]) >= now_s - ALIVE_S}
-
-
-def _heir(load: Counter[str], max_leases: int) -> str:
-    """The worker with the fewest leases that may have one more; "" if there is none."""
-    able = [worker for worker in load if worker and (not max_leases or load[worker] < max_leases)]
-    return min(able, key=lambda worker: (load[worker], worker), default="")
-
-
-def _pass_on(dynamodb: DynamoDBClient, application: str, item: Item, worker_id: str, heir: str) -> bool:
-    """One write, as KCL's own assign and evict; false if the lease is not the worker's any more.
-
-    A lease that the worker was draining for another loses its draining owner, and the other begins. The counter
-    moves on in any case, so that a write of the dead worker's that is still under way fails.
-    """
-    values: Item = {":worker": {"S": worker_id}, ":one": {"N": "1"}}
-    if _text(item, "checkpointOwner"):
-        update, still_so = "REMOVE checkpointOwner", "checkpointOwner = :worker"
-    elif heir:
-        update, still_so = "SET leaseOwner = :heir", "leaseOwner = :worker AND attribute_not_exists(checkpointOwner)"
-        values[":heir"] = {"S": heir}
-    else:
-        update, still_so = "REMOVE leaseOwner", "leaseOwner = :worker AND attribute_not_exists(checkpointOwner)"
-    try:
-        dynamodb.update_item(
-            TableName=application,
-            Key={"leaseKey": item["leaseKey"]},
-            UpdateExpression=f"{update} ADD leaseCounter :one, ownerSwitchesSinceCheckpoint :one",
-            ConditionExpression=still_so,
-            ExpressionAttributeValues=values,
-        )
-    except dynamodb.exceptions.ConditionalCheckFailedException:
-        return False
-    return True
-
-
-def _delete(dynamodb: DynamoDBClient, table: str, key: Item, condition: str, worker_id: str) -> None:
-    values: Item = {":worker": {"S": worker_id}}
-    try:
-        dynamodb.delete_item(TableName=table, Key=key, ConditionExpression=condition, ExpressionAttributeValues=values)
-    except (dynamodb.exceptions.ConditionalCheckFailedException, dynamodb.exceptions.ResourceNotFoundException):
-        return  # another worker's, or nobody's
-
-
-def _text(item: Item, name: str) -> str:
-    return str(item.get(name, {}).get("S", ""))
+    return {worker for worker, at_s in reports(dynamodb, application).items() if at_s >= now_s - ALIVE_S}
 
 
 def _lease(item: Item) -> Lease:
-    checkpoint = _text(item, "checkpoint")
+    checkpoint = text(item, "checkpoint")
     position = None
     if checkpoint.isdigit():
         position = Position(int(checkpoint), int(item["checkpointSubSequenceNumber"]["N"]))
     return Lease(
-        shard_id=_text(item, "leaseKey"),
-        owner=_text(item, "leaseOwner"),
+        shard_id=text(item, "leaseKey"),
+        owner=text(item, "leaseOwner"),
         counter=int(item["leaseCounter"]["N"]),
         checkpoint=position,
         sentinel="" if position else checkpoint,
         parents=tuple(sorted(item.get("parentShardId", {}).get("SS", ()))),
         children=tuple(sorted(item.get("childShardIds", {}).get("SS", ()))),
-        draining_owner=_text(item, "checkpointOwner"),
+        draining_owner=text(item, "checkpointOwner"),
     )

@@ -163,7 +163,7 @@ def test_a_worker_that_comes_late_to_the_race_writes_no_lease_of_its_own(
 ) -> None:
     """It found the table empty, was overtaken, and now sees other shards: all or nothing."""
     leases.seed(dynamodb, kinesis, APP, STREAM, "LATEST")
-    monkeypatch.setattr(leases, "_lease_items", lambda *arguments: iter(()))
+    monkeypatch.setattr(leases, "lease_items", lambda *arguments: iter(()))
     kinesis.split_shard(StreamName=STREAM, ShardToSplit=SHARDS[0], NewStartingHashKey="1000")
     assert leases.seed(dynamodb, kinesis, APP, STREAM, "LATEST") == 0
     monkeypatch.undo()
@@ -275,9 +275,9 @@ def test_a_lease_taken_in_the_meantime_stays_with_its_new_owner(
     tables: DynamoDBClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(tables, SHARDS[0], leaseOwner="me")
-    stale = list(leases._lease_items(tables, APP))
+    stale = leases.read(tables, APP)
     put(tables, SHARDS[0], leaseOwner="thief")
-    monkeypatch.setattr(leases, "_lease_items", lambda *arguments: iter(stale))
+    monkeypatch.setattr(leases, "read", lambda *arguments: stale)
     assert leases.release(tables, APP, "me") == {}
     monkeypatch.undo()
     assert owners(tables) == {SHARDS[0]: "thief"}
