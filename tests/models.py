@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -17,6 +18,8 @@ import pyarrow as pa
 
 from pipeline.errors import Fatal, ModelError
 from pipeline.model import LoadContext, Model, Reject
+
+MIB = 1024 * 1024
 
 
 class Toy:
@@ -77,6 +80,13 @@ def stop_python() -> None:
     ctypes.PyDLL(None).pause()
 
 
+def allocate_in_c(mib: int) -> None:
+    """As a library does that trusts malloc."""
+    library = ctypes.CDLL(None)
+    library.malloc.restype = ctypes.c_void_p
+    ctypes.memset(library.malloc(ctypes.c_size_t(mib * MIB)), 1, mib * MIB)
+
+
 def leave_child() -> None:
     """A child that holds every descriptor of the replica open, and outlives it if nobody ends it."""
     if os.fork() == 0:
@@ -101,6 +111,8 @@ DEEDS: dict[str, Callable[[], object]] = {
     "lose device": lose_device,
     "say": say,
     "exit": lambda: os._exit(3),
+    "abort": os.abort,
+    "be killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "segfault": lambda: ctypes.string_at(0),
     "hang": lambda: time.sleep(600),
     "stop python": stop_python,
@@ -228,3 +240,58 @@ class StartsChildren(Toy):
         super().load(context)
         child = subprocess.Popen(["sleep", "600"])
         Path(context.options["child"]).write_text(str(child.pid))
+
+
+class Hungry(Toy):
+    """Takes as many MiB for each item as it says, all at once; ``at_load``: besides, from the start."""
+
+    def load(self, context: LoadContext) -> None:
+        super().load(context)
+        self.weights = bytearray(context.options.get("at_load", 0) * MIB)
+
+    def predict(self, items: Sequence[Mapping[str, Any]]) -> list[Any]:
+        rows = super().predict(items)
+        for item in items:
+            if item.get("by") == "c":
+                allocate_in_c(item["mib"])
+        taken = [bytearray(item["mib"] * MIB) for item in items]
+        return rows if len(taken) == len(items) else []
+
+
+class HungryDecoder(Toy, Model):
+    """Its items are that large, not what it does with them."""
+
+    def decode(self, data: bytes) -> dict[str, Any]:
+        item = super().decode(data)
+        return {**item, "pixels": bytearray(item["mib"] * MIB)}
+
+
+class Mapped(Toy):
+    """Weights as safetensors maps them for torch, all of them read by each predict; takes memory as torch does."""
+
+    def load(self, context: LoadContext) -> None:
+        from safetensors.torch import load_file
+
+        super().load(context)
+        self.weights = load_file(context.options["weights"])["weights"]
+
+    def predict(self, items: Sequence[Mapping[str, Any]]) -> list[Any]:
+        import torch
+
+        rows = super().predict(items)
+        assert not self.weights.any()
+        taken = [torch.empty(item["mib"] * MIB, dtype=torch.uint8).fill_(1) for item in items]
+        return rows if len(taken) == len(items) else []
+
+
+class Device(Toy):
+    """Computes on a device that is lost while ``options.lost`` is there."""
+
+    def load(self, context: LoadContext) -> None:
+        super().load(context)
+        self.mark = Path(context.options["lost"])
+
+    def predict(self, items: Sequence[Mapping[str, Any]]) -> list[Any]:
+        if self.mark.exists():
+            lose_device()
+        return super().predict(items)

@@ -101,6 +101,8 @@ def test_a_failure_that_passes_costs_a_retry_and_no_record(tmp_path: Path) -> No
     [
         ("exit", "replica exited with code 3"),
         ("segfault", "replica killed by signal 11"),
+        ("abort", "replica killed by signal 6"),
+        ("be killed", "replica killed by signal 9"),
         ("leave child", "replica exited with code 3"),
         ("lose device", "replica lost its device: RuntimeError: CUDA error: device-side assert triggered"),
     ],
@@ -175,7 +177,8 @@ def test_a_record_that_never_fits_is_dead() -> None:
     records = [record(0), record(1, do="memory", fits=0), record(2)]
     judged(records)
     expect_all_but(records, {1})
-    assert death(records[1]).reason == "MemoryError"
+    assert (death(records[1]).reason, death(records[1]).kind) == ("MemoryError", "memory")
+    assert death(records[1]).attempts == 2
 
 
 def test_a_fatal_error_of_the_model_is_nobodys_fault() -> None:
