@@ -18,14 +18,16 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
-from consumer import drain, leases, outputs
+from consumer import drain, leader_watch, leases, outputs
 from consumer.aws import Aws
 from consumer.bridges import Bridges, Decoder
 from consumer.config import Settings, StreamSettings
 from consumer.daemon import Daemon
 from consumer.health import Health
+from consumer.properties import REPORT_MS
 from consumer.session import ShardSession, Wire
 from consumer.stuck import StuckWatch
+from consumer.takeover import LeaderWatch
 from pipeline.batcher import Batcher
 from pipeline.errors import Fatal
 from pipeline.host import HostSettings, ModelHost, ModelSpec, resolve
@@ -84,6 +86,8 @@ class Task:
         stream = await self._unless_leaving(asyncio.to_thread(outputs.fixed_start, settings, self.aws))
         daemon = Daemon(settings.kcl, stream, self.worker_id)
         stack.push_async_callback(daemon.close)
+        watching = asyncio.create_task(self._watch_leader())
+        stack.push_async_callback(_cancelled, watching)
         notes = outputs.open_notes(settings, self.aws, self.metrics, self._switches)
         host = ModelHost(
             model_settings(settings),
@@ -143,6 +147,13 @@ class Task:
                 dynamodb, kinesis, stream.application, stream.name, stream.start, self.settings.kcl.properties
             ),
         )
+
+    async def _watch_leader(self) -> None:
+        """From before the model is loaded: by the time it is warm, a dead leader may be forgotten."""
+        kcl, application = self.settings.kcl, self.settings.stream.application
+        report_ms = int(kcl.properties.get("workerMetricsReporterFreqInMillis", REPORT_MS))
+        watch = LeaderWatch(self.worker_id, failover_s=kcl.failover_ms / 1000, report_s=report_ms / 1000)
+        await leader_watch.watch(self.aws.client("dynamodb"), application, watch, kcl.max_leases)
 
     async def _switches(self, shard_id: str) -> int:
         """How often the shard's lease has changed hands since its last checkpoint, as KCL counts it."""
@@ -251,6 +262,11 @@ class Task:
         """Only after the JVM is dead: what it held is provably ours to give up."""
         application, most = self.settings.stream.application, self.settings.kcl.max_leases
         leases.release(self.aws.client("dynamodb"), application, self.worker_id, most)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _all_over(sessions: Sequence[ShardSession]) -> None:

@@ -67,9 +67,9 @@ def reports(dynamodb: DynamoDBClient, application: str) -> dict[str, int]:
 
     None where KCL keeps no table of them.
     """
-    scan = dynamodb.get_paginator("scan").paginate
+    scan = dynamodb.get_paginator("scan").paginate(TableName=f"{application}-WorkerMetricStats", ConsistentRead=True)
     try:
-        items = [item for page in scan(TableName=f"{application}-WorkerMetricStats") for item in page["Items"]]
+        items = [item for page in scan for item in page["Items"]]
     except dynamodb.exceptions.ResourceNotFoundException:
         return {}
     return {text(item, "wid"): int(item["lut"]["N"]) for item in items if "lut" in item}
