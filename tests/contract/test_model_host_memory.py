@@ -107,11 +107,18 @@ def test_a_model_that_leaves_no_memory_to_predict_with_is_told_at_once() -> None
 
 
 @pytest.mark.parametrize("limit_mib", [0, LIMIT_MIB])
-def test_the_kernel_is_told_who_goes_first(limit_mib: int) -> None:
+def test_every_replica_is_limited_and_the_first_that_the_kernel_takes(limit_mib: int) -> None:
+    checked = []
+
+    def check(pid: int) -> None:
+        assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
+        soft, _ = resource.prlimit(pid, resource.RLIMIT_DATA)
+        assert (soft == resource.RLIM_INFINITY) == (limit_mib == 0)
+        checked.append(pid)
+
     async def body(host: ModelHost) -> None:
         for pid in host.pids:
-            assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
-            soft, _ = resource.prlimit(pid, resource.RLIMIT_DATA)
-            assert (soft == resource.RLIM_INFINITY) == (limit_mib == 0)
+            check(pid)
 
     hosted(body, "Measured", memory_mib=limit_mib)
+    assert len(checked) == 2
