@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -34,7 +34,8 @@ class FakeWorker:
     """``connect`` is given the far end of a bridge and starts a session on it. ``latency``: seconds, each way, of
     every call to leases and stream; ``dice`` spreads its beats and chooses whom it steals from.
 
-    ``children`` are the shards it holds, or has not yet told that it does not.
+    ``children`` are the shards it holds, or has not yet told that it does not; ``told_s`` says when it told, by the
+    event loop's clock.
     """
 
     def __init__(
@@ -54,17 +55,25 @@ class FakeWorker:
         self.connect = connect
         self.pace = pace or Pace()
         self.children: dict[str, Child] = {}
+        self.told_s: dict[str, float] = {}
         self.takes = True
         """Whether it looks for leases. One that leaves does not; KCL 3.1.3's leader does, and must be killed."""
         self._latency = latency
         self._dice = dice or random.Random(0)
-        self._tasks: asyncio.TaskGroup | None = None
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        self._failure: asyncio.Future[BaseException]
 
     async def run(self) -> None:
-        """Until cancelled, which is its kill -9. Raises an ``ExceptionGroup`` of what broke the protocol."""
-        async with asyncio.TaskGroup() as self._tasks:
-            self._tasks.create_task(self._take())
-            self._tasks.create_task(self._renew())
+        """Until cancelled, which is its kill -9. Raises what broke the protocol, if anything does."""
+        self._failure = asyncio.get_running_loop().create_future()
+        self.spawn(self._take())
+        self.spawn(self._renew())
+        try:
+            raise await self._failure
+        finally:
+            self._failure.cancel()
+            for task in self._tasks:
+                task.cancel()
 
     def shutdown(self) -> None:
         """Ask every session to shut down, as SIGTERM has the JVM do. The leases stay in the table as they are."""
@@ -76,9 +85,19 @@ class FakeWorker:
         if child := self.children.get(shard_id):
             child.leaving = child.releases = True
 
-    def spawn(self, work: Any) -> asyncio.Task[Any]:
-        assert self._tasks is not None
-        return self._tasks.create_task(work)
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have it done beside everything else, while :meth:`run` runs."""
+        if self._failure.done():
+            work.close()
+            return
+        task = asyncio.create_task(work)
+        self._tasks[task] = None
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        del self._tasks[task]
+        if not task.cancelled() and (error := task.exception()) and not self._failure.done():
+            self._failure.set_result(error)
 
     async def ask(self, call: Callable[[], T]) -> T:
         """A call to the lease table or the stream: it takes time to get there and back."""
@@ -204,6 +223,7 @@ class Child(FakeKcl):
         if not self.lost:
             await self.say("shutdownRequested")
         await self.say("leaseLost")
+        self._worker.told_s[self.shard_id] = asyncio.get_running_loop().time()
 
     async def _initialize(self) -> Position | None:
         checkpoint = self._worker.leases[self.shard_id].checkpoint

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import weakref
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from functools import partial
@@ -23,8 +24,11 @@ from typing import Any, TypeVar, TypeVarTuple
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-TURNS = 10_000
-"""Of a loop at one instant; one that takes more is spinning."""
+ROUNDS = 10_000
+"""Of an event loop at one instant; one that takes more is spinning."""
+
+INSTANT_S = 1e-9
+"""Timers this close are due now: clocks of different processes differ by rounding errors."""
 
 NESTING = 4
 """Blocking calls that may be under way in the middle of each other."""
@@ -39,15 +43,14 @@ class Vanished(BaseException):
 
 
 class _NoInput(selectors.SelectSelector):
-    """Nothing ever comes from outside: waiting is moving the clock."""
+    """Nothing ever comes from outside: what would be waited for it goes to ``between``, before each round."""
 
-    def __init__(self, wait: Callable[[float | None], None]) -> None:
+    def __init__(self, between: Callable[[float | None], None]) -> None:
         super().__init__()
-        self._wait = wait
+        self._between = between
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout != 0:
-            self._wait(timeout)
+        self._between(timeout)
         return []
 
 
@@ -62,7 +65,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self.now_s = 0.0
-        super().__init__(_NoInput(self._pass))
+        super().__init__(_NoInput(self._between))
 
     def time(self) -> float:
         return self.now_s
@@ -72,7 +75,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         self.call_later(self.call_s, _settle, future, partial(func, *args))
         return future
 
-    def _pass(self, timeout_s: float | None) -> None:
+    def _between(self, timeout_s: float | None) -> None:
         if timeout_s is None:
             raise Stuck("every task waits, and no timer runs")
         self.now_s += timeout_s
@@ -140,7 +143,9 @@ class _ProcessLoop(SimulatedLoop):
     def __init__(self, process: Process) -> None:
         super().__init__()
         self.process = process
-        self.is_ready = False
+        self.rounds = 0
+        self.tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self.set_task_factory(self._task)
 
     def time(self) -> float:
         return self.process.simulation.now + self.process.offset_s
@@ -148,9 +153,13 @@ class _ProcessLoop(SimulatedLoop):
     def call_soon(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
-        self.is_ready = True
         self.process.wake()
         return super().call_soon(callback, *args, context=context)
+
+    def _task(self, loop: asyncio.AbstractEventLoop, work: Any, context: Context | None = None) -> asyncio.Task[Any]:
+        task = asyncio.Task(work, loop=loop, context=context)
+        self.tasks.add(task)
+        return task
 
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
@@ -161,8 +170,16 @@ class _ProcessLoop(SimulatedLoop):
     def run_in_executor(self, executor: Any, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         return self.process.call(partial(func, *args))
 
-    def _pass(self, timeout_s: float | None) -> None:
-        raise AssertionError("a process does not move time by itself")
+    def _between(self, timeout_s: float | None) -> None:
+        """Stop where nothing is left to do at this instant. A timer that is a rounding error away is due; its clock
+        moves on by that, or who waits for it would look at the clock and wait again."""
+        self.rounds += 1
+        if self.rounds > ROUNDS:
+            raise Stuck("a process spins")
+        if timeout_s is None or timeout_s >= INSTANT_S or not self.process.may_go_on():
+            self.stop()
+        elif timeout_s:
+            self.process.offset_s += INSTANT_S
 
 
 class Process:
@@ -178,18 +195,22 @@ class Process:
         self.alive = True
         self.thaws_at: float | None = None
         self.main: asyncio.Task[object] | None = None
+        self.called_at = 0.0
+        """When the blocking call was asked for that is being made now; by its own clock."""
         self.loop = _ProcessLoop(self)
         self.loop.set_exception_handler(self._complain)
         self._turning = False
         self._is_awaited = False
         self._missed = False
-        self._turns_left: int | None = None
+        self._rounds_left: int | None = None
         self._held: list[Callable[[], None]] = []
+        self._remains: list[asyncio.Task[Any]] = []
 
     # -- its life
 
     def begin(self, main: Coroutine[Any, Any, object]) -> None:
         self.main = self.loop.create_task(main)
+        self.main.add_done_callback(lambda task: self._leave_remains())
 
     @property
     def frozen(self) -> bool:
@@ -200,12 +221,20 @@ class Process:
         """``main`` has returned or raised; a killed process has not ended, it is just gone."""
         return self.main is not None and self.main.done()
 
-    def kill(self, after_turns: int = 0) -> None:
-        """At once, or in the middle of things: so many turns of its event loop later."""
-        if after_turns:
-            self._turns_left = after_turns
+    def kill(self, after_rounds: int = 0) -> None:
+        """At once, or in the middle of things: so many rounds of its event loop later."""
+        if after_rounds:
+            self._rounds_left = after_rounds
         else:
-            self.alive = False
+            self._die()
+
+    def _die(self) -> None:
+        self.alive = False
+        self._leave_remains()
+
+    def _leave_remains(self) -> None:
+        """Nobody may come upon them before :meth:`close`: to collect a coroutine is to run its ``finally``."""
+        self._remains = [task for task in self.loop.tasks if not task.done()]
 
     def freeze(self, seconds: float) -> None:
         if self.alive and not self.frozen:
@@ -222,18 +251,19 @@ class Process:
             self._turn()
 
     def close(self) -> None:
-        self.alive = False
+        """Cancel whatever is left, as the end of ``asyncio.run`` does."""
+        self._die()
         self._turning = True  # nobody is to wake it but us
-        self.loop.set_exception_handler(lambda loop, context: None)
         for _ in range(100):
-            tasks = asyncio.all_tasks(self.loop)
+            tasks = [task for task in self.loop.tasks if not task.done()]
             if not tasks:
                 break
             for task in tasks:
                 task.cancel()
-            self.loop.stop()
+            self.loop.rounds = 0
             self.loop.run_forever()
         self.loop.close()
+        self._remains = []
 
     # -- its event loop
 
@@ -255,49 +285,49 @@ class Process:
             return
         self._turning = True
         try:
-            for _ in range(TURNS):
-                if self.frozen:
-                    self._missed = True
-                    return
-                self.loop.is_ready = False
-                self.loop.stop()
-                self.loop.run_forever()  # one round, as it is told to stop already
-                if self._is_over() or not self.loop.is_ready:
-                    return
+            if self.frozen:
+                self._missed = True
+            else:
+                self.loop.rounds = 0
+                self.loop.run_forever()
         finally:
             self._turning = False
-        raise Stuck("a process spins")
 
-    def _is_over(self) -> bool:
-        if self._turns_left is not None:
-            self._turns_left -= 1
-            if self._turns_left <= 0:
-                self.alive = False
-        return not self.alive or self.ended
+    def may_go_on(self) -> bool:
+        """Asked before each round of its event loop."""
+        if self._rounds_left is not None:
+            self._rounds_left -= 1
+            if self._rounds_left <= 0:
+                self._die()
+        return self.alive and not self.ended and self.thaws_at is None
 
     def _complain(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        self.simulation.errors.append(f"{context['message']}: {context.get('exception')!r}")
+        if self.alive and not self.ended:  # the dead leave their tasks as they are
+            self.simulation.errors.append(f"{context['message']}: {context.get('exception') or context.get('task')!r}")
 
     # -- its threads
 
     def call(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Make a blocking call beside the event loop; :meth:`pause` is how it takes time."""
         future: asyncio.Future[T] = self.loop.create_future()
-        self.simulation.after(self.simulation.latency(), partial(self._call, work, future))
+        self.simulation.after(self.simulation.latency(), partial(self._call, work, future, self.loop.time()))
         return future
 
-    def _call(self, work: Callable[[], Any], future: asyncio.Future[Any]) -> None:
+    def _call(self, work: Callable[[], Any], future: asyncio.Future[Any], called_at: float) -> None:
         """A call goes on when nobody waits for it any more, as a thread does; but not when its process is gone."""
         if not self.alive or self.ended:
             return
         if self.frozen:
-            self._held.append(partial(self._call, work, future))
+            self._held.append(partial(self._call, work, future, called_at))
             return
         outcome: asyncio.Future[Any] = self.loop.create_future()
+        outer, self.called_at = self.called_at, called_at
         try:
             _settle(outcome, work)
         except Vanished:
             return
+        finally:
+            self.called_at = outer
         self.simulation.after(self.simulation.latency(), partial(_hand_on, outcome, future))
 
     def pause(self, seconds: float) -> None:

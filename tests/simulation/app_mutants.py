@@ -1,0 +1,104 @@
+"""Production's parts with one promise broken on purpose in each, for the simulation to find out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from consumer.checkpoint import CheckpointTracker
+from consumer.protocol import Initialize, ProcessRecords
+from consumer.session import ShardSession
+from pipeline.lane import Window
+from pipeline.record import Position, Record, Run, Shard
+from pipeline.stage import Lane, Stage
+from tests.simulation.app_task import Parts
+
+
+class _Hasty(CheckpointTracker):
+    def due(self, durable: Position | None) -> Position | None:
+        return super().due(self.delivered)
+
+
+class ChecksWhatIsDelivered(ShardSession):
+    """Checkpoints what was delivered, not what is durable."""
+
+    def _open(self, message: Initialize) -> None:
+        super()._open(message)
+        self._tracker = _Hasty(message.checkpoint)
+
+
+class KeepsLostLeases(ShardSession):
+    """Goes on as if nothing were when its lease is lost; nor does it say that it is over."""
+
+    def _drop(self, reason: str) -> None:
+        return
+
+    def _close(self) -> None:
+        return
+
+
+class EndsWithoutDraining(ShardSession):
+    """Says that the shard has ended before everything of it is durable."""
+
+    async def _end(self) -> None:
+        await self._checkpoint_surely(None)
+        self._close()
+
+
+class ForgetsWhatItRefused(ShardSession):
+    """Takes records that it refused while leaving for delivered."""
+
+    async def _admit(self, message: ProcessRecords) -> None:
+        await super()._admit(message)
+        self._refused = False
+
+
+class _Unordered(Window):
+    def release(self) -> Run | None:
+        settled = [record for record in self._records if record.outcome is not None]
+        if not settled:
+            return None
+        for record in settled:
+            self._records.remove(record)
+            self.bytes -= len(record.data)
+        return Run(self.shard, settled)
+
+
+class ReleasesOutOfOrder(Stage):
+    """Hands records to the sinks as they settle."""
+
+    def open(self, shard: Shard, checkpoint: Position | None) -> Lane:
+        lane = super().open(shard, checkpoint)
+        lane.window = _Unordered(shard)
+        return lane
+
+
+class AdmitsWithoutBound(Stage):
+    def has_room(self, lane: Lane) -> bool:
+        return True
+
+
+class WritesOnForTheLost(Stage):
+    """A lost lease's lane lives on: what it has is judged and written."""
+
+    def abandon(self, lane: Lane) -> None:
+        return
+
+
+class Skips(Stage):
+    """Loses a record of a message now and then."""
+
+    def admit(self, lane: Lane, records: Sequence[Record]) -> None:
+        super().admit(lane, records[:-1] if len(records) > 2 else records)
+
+
+MUTANTS = {
+    "checkpoints what is delivered": Parts(session=ChecksWhatIsDelivered),
+    "keeps lost leases": Parts(session=KeepsLostLeases, stage=WritesOnForTheLost),
+    "ends without draining": Parts(session=EndsWithoutDraining),
+    "forgets what it refused": Parts(session=ForgetsWhatItRefused),
+    "releases out of order": Parts(stage=ReleasesOutOfOrder),
+    "admits without bound": Parts(stage=AdmitsWithoutBound),
+    "writes on for the lost": Parts(stage=WritesOnForTheLost),
+    "skips records": Parts(stage=Skips),
+    "drops dead letters": Parts(keeps_letters=False),
+}

@@ -1,0 +1,151 @@
+"""What must hold in the simulated application, at any moment and in the end. Named as in docs/architecture.md."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from itertools import pairwise
+from weakref import WeakKeyDictionary
+
+import orjson
+import pyarrow.parquet as pq
+
+from consumer.testing import SHARD_END, FakeStream, Lease
+from consumer.testing.worker import Child
+from pipeline.record import Position
+from pipeline.sinks.audit import audit
+from pipeline.sinks.store import MemoryStore
+from tests.simulation.app_task import STREAM, Settings, Task
+
+ANSWER_S = 5.0
+"""How long a message may wait for its status while the window has room."""
+
+RECORD_BYTES = 20_000
+"""What a record may grow by when it settles: a row's share, or a dead letter with its traceback."""
+
+
+class Promises:
+    """Sees every write as it happens. ``broken`` is the first promise that was, if any."""
+
+    def __init__(self, stream: FakeStream, settings: Settings) -> None:
+        self.broken = ""
+        self.stream = stream
+        self.settings = settings
+        self.rows: dict[str, str] = {}
+        """Each row's record, and the file that holds it."""
+        self.letters: set[str] = set()
+        self.order: dict[str, list[Position]] = {}
+        """Of each file's rows."""
+        self._durable_below: dict[str, int] = {}
+        self._seen: set[str] = set()
+        self._since: WeakKeyDictionary[Child, float] = WeakKeyDictionary()
+        """Since when there was room for a message that waits."""
+
+    def breaks(self, what: str) -> None:
+        self.broken = self.broken or what
+
+    # -- as it happens
+
+    def file_written(self, key: str, body: bytes) -> None:
+        """I3: whoever reads the table now sees this file whole, and no record twice."""
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        ids = pq.ParquetFile(io.BytesIO(body)).read(["record_id"], use_threads=False)["record_id"].to_pylist()
+        for each in ids:
+            if each in self.rows:
+                self.breaks(f"I3: {each} is in {self.rows[each]} and in {key}")
+            self.rows[each] = key
+        self.order[key] = [Position.parse(each.split("/", 2)[2]) for each in ids]
+
+    def letters_written(self, key: str, body: bytes) -> None:
+        if key not in self._seen:
+            self._seen.add(key)
+            self.letters.update(orjson.loads(line)["record_id"] for line in body.splitlines())
+
+    def put_by(self, task: Task, key: str) -> None:
+        """A task that was told that a shard is not its any more begins no write for it."""
+        if (worker := task.worker) is None:
+            return
+        shard_id = key.rpartition("/")[2].partition("-")[2].rpartition("-")[0]
+        told_s = worker.told_s.get(shard_id)
+        if told_s is not None and shard_id not in worker.children and task.process.called_at > told_s:
+            self.breaks(f"{task.name} goes on writing {key}, though it was told that the shard is not its any more")
+
+    def checkpointed(self, lease: Lease, position: Position | str) -> None:
+        """I1: all up to the checkpoint is durable before it is written."""
+        shard = self.stream.shards[lease.shard_id]
+        at = self._durable_below.get(lease.shard_id, 0)
+        if isinstance(lease.checkpoint, Position) and isinstance(position, Position) and position < lease.checkpoint:
+            self.breaks(f"{lease.shard_id}: checkpoint {position} goes back")
+        while at < len(shard.positions) and (position == SHARD_END or shard.positions[at] <= position):  # type: ignore[operator]  # SHARD_END or a position
+            record_id = _id(lease.shard_id, shard.positions[at])
+            if record_id not in self.rows and record_id not in self.letters:
+                self.breaks(f"I1: checkpoint {position} passes {record_id}, which is not durable")
+            at += 1
+        self._durable_below[lease.shard_id] = at
+
+    def look(self, tasks: Iterable[Task]) -> None:
+        """I6 and I7 of every task, at this moment."""
+        for task in tasks:
+            if task.stage is not None and task.worker is not None and not task.process.frozen:
+                self._bounds(task)
+                self._answers(task)
+
+    def _bounds(self, task: Task) -> None:
+        assert task.stage is not None
+        settings, loads = self.settings, task.stage.in_flight()
+        for shard_id, (records, _) in loads.items():
+            if records >= settings.window_records + settings.read_limit + 4:
+                self.breaks(f"I6: {task.name} has {records} records of {shard_id} in flight")
+        slack = (settings.window_records + settings.read_limit + 4) * RECORD_BYTES * len(loads)
+        if task.stage.bytes > settings.window_bytes + slack:
+            self.breaks(f"I6: {task.name} holds {task.stage.bytes} bytes")
+
+    def _answers(self, task: Task) -> None:
+        assert task.worker is not None and task.stage is not None
+        now = task.process.loop.time()
+        for child in task.worker.children.values():
+            records, _ = task.stage.in_flight().get(child.shard_id, (0, 0))
+            room = records < self.settings.window_records and task.stage.bytes < self.settings.window_bytes
+            if child.asked != "processRecords" or not (room or task.leaving.is_set()):
+                self._since.pop(child, None)
+            elif now - max(child.asked_s, self._since.setdefault(child, now)) > ANSWER_S:
+                self.breaks(f"I7: {task.name} leaves {child.shard_id} without a status, though there is room")
+
+    # -- in the end
+
+    def check(self, table: MemoryStore, letters: MemoryStore) -> None:
+        self._exactly_once()
+        self._in_order()
+        if problems := audit(table, 1, letters).problems:
+            self.breaks(f"the auditor says {problems[0]}")
+
+    def _exactly_once(self) -> None:
+        """I2; I3 has seen to it that no row is there twice."""
+        for shard_id, shard in self.stream.shards.items():
+            for position in shard.positions:
+                record_id = _id(shard_id, position)
+                if (record_id in self.rows) + (record_id in self.letters) != 1:
+                    what = "both" if record_id in self.rows else "neither"
+                    self.breaks(f"I2: {record_id} is {what} of a row and a dead letter")
+        produced = sum(len(shard.positions) for shard in self.stream.shards.values())
+        if len(self.rows) + len(self.letters) != produced:
+            self.breaks(f"I2: {produced} records, {len(self.rows)} rows and {len(self.letters)} dead letters")
+
+    def _in_order(self) -> None:
+        """I4: shard by shard, file by file as they are named."""
+        last: tuple[str, Position] | None = None
+        for key in sorted(self.order, key=lambda key: key.rpartition("/")[2]):
+            shard = key.rpartition("/")[2].rpartition("-")[0]
+            positions = self.order[key]
+            if any(later <= earlier for earlier, later in pairwise(positions)):
+                self.breaks(f"I4: rows of {key} are not in order")
+            if positions and last is not None and last[0] == shard and positions[0] <= last[1]:
+                self.breaks(f"I4: {key} begins before the file before it ends")
+            if positions:
+                last = (shard, positions[-1])
+
+
+def _id(shard_id: str, position: Position) -> str:
+    return f"{STREAM}/{shard_id}/{position.sequence}/{position.sub}"

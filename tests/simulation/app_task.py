@@ -1,0 +1,276 @@
+"""One task of the simulated application: production's parts, put together as :mod:`consumer.app` does."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import date
+from functools import partial
+from typing import Any, Protocol
+
+from consumer.protocol import Message
+from consumer.session import ShardSession, Wire
+from consumer.testing import FakeLeases, FakeStream, FakeWorker, Pace, Throttled
+from pipeline.batcher import Batcher
+from pipeline.errors import Fatal, PenstockError
+from pipeline.host import HostSettings, ModelHost
+from pipeline.metrics import Metrics
+from pipeline.record import Shard
+from pipeline.sinks.parquet import ParquetSink
+from pipeline.sinks.persist import Persistence, Threads
+from pipeline.sinks.schema import TableSchema
+from pipeline.sinks.store import MemoryStore
+from pipeline.stage import Bounds, Stage
+from pipeline.suspects import Notes, Wary
+from pipeline.testing import FakeReplica, Process
+from pipeline.troubles import Troubles
+from tests.simulation import app_model
+
+STREAM = "events"
+CREATED_S = 1_700_000_000
+SCHEMA = TableSchema(app_model.Plain.output_schema, STREAM, "m@1")
+MIB = 1024 * 1024
+
+Decode = Callable[[bytes, Callable[[], Message]], Awaitable[Message]]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a mutant has in place of production's."""
+
+    session: type[ShardSession] = ShardSession
+    stage: type[Stage] = Stage
+    keeps_letters: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One application's configuration, small enough that its bounds are met all the time."""
+
+    measured: bool
+    replicas: int
+    retries: int
+    max_records: int
+    max_cost: int
+    linger_s: float
+    window_records: int
+    window_bytes: int
+    flush_interval_s: float
+    flush_bytes: int
+    read_limit: int
+    budget_s: float
+    predict_s: float
+    timeout_s: float = 5.0
+
+    @classmethod
+    def drawn(cls, dice: random.Random) -> Settings:
+        measured = dice.random() < 0.25
+        return cls(
+            measured=measured,
+            replicas=dice.choice([1, 1, 2]),
+            retries=dice.choice([0, 1]),
+            max_records=dice.choice([2, 8, 16]),
+            max_cost=dice.choice([40, 300]) if measured else 0,
+            linger_s=dice.choice([0.02, 0.5]),
+            window_records=dice.choice([4, 12, 40]),
+            window_bytes=dice.choice([1_500, 6_000, 40_000]),
+            flush_interval_s=dice.choice([3.0, 6.0, 12.0]),
+            flush_bytes=dice.choice([2_000, 8_000, 30_000]),
+            read_limit=dice.choice([1, 5, 15]),
+            budget_s=dice.choice([2.0, 10.0, 30.0]),
+            predict_s=dice.choice([0.05, 0.3, 1.0]),
+        )
+
+
+class World(Protocol):
+    """What a task sees of the world around it."""
+
+    stream: FakeStream
+    leases: FakeLeases
+    settings: Settings
+    parts: Parts
+    random: random.Random
+
+    def latency(self) -> float: ...
+
+    def table_for(self, task: Task) -> MemoryStore: ...
+
+    def letters_for(self, task: Task) -> MemoryStore: ...
+
+    def notes_for(self, task: Task) -> MemoryStore: ...
+
+    def today(self) -> date: ...
+
+
+@dataclass(eq=False)
+class Task:
+    """From its start to its end; ``main`` returns when it has left, and raises what ended it otherwise."""
+
+    world: World
+    process: Process
+    name: str
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)
+    sessions: list[ShardSession] = field(default_factory=list)
+    metrics: Metrics = field(default_factory=Metrics)
+    worker: FakeWorker | None = None
+    stage: Stage | None = None
+
+    async def main(self) -> None:
+        world, settings = self.world, self.world.settings
+        notes = self._notes()
+        host = self._host(notes)
+        await host.start()
+        sink = self._sink()
+        try:
+            await sink.check()
+            batcher = Batcher(
+                max_records=settings.max_records, max_cost=settings.max_cost, linger_s=settings.linger_s, pads=False
+            )
+            bounds, clock = Bounds(settings.window_records, settings.window_bytes), self.process.loop.time
+            judge = Wary(host, notes, retries=settings.retries, on_event=self.metrics.model_event)
+            self.stage = world.parts.stage(judge, batcher, [sink], bounds, self.metrics, clock=clock)
+            failed: asyncio.Future[BaseException] = self.process.loop.create_future()
+            self.worker = FakeWorker(
+                self.name,
+                world.stream,
+                world.leases,
+                partial(self._connect, self.stage, failed),
+                pace=Pace(idle_s=1.0, take_s=2.0, read_limit=settings.read_limit),
+                latency=world.latency,
+                dice=world.random,
+            )
+            await self._consume(self.stage, host, self.worker, failed)
+        finally:
+            await sink.close()
+            await host.stop()
+
+    # -- parts
+
+    def _notes(self) -> Notes:
+        part = Troubles(self.process.loop.time).part("suspects")
+        surely = Persistence(Threads("suspects"), part)
+        return Notes(self.world.notes_for(self), surely, switches=self._switches, today=self.world.today)
+
+    async def _switches(self, shard_id: str) -> int:
+        await asyncio.sleep(self.world.latency())
+        return self.world.leases[shard_id].switches
+
+    def _host(self, notes: Notes) -> ModelHost:
+        settings = self.world.settings
+        model = "Measured" if settings.measured else "Plain"
+        return ModelHost(
+            HostSettings(
+                f"tests.simulation.app_model:{model}",
+                "m@1",
+                replicas=settings.replicas,
+                threads=1,
+                timeout_s=settings.timeout_s,
+                retries=settings.retries,
+            ),
+            on_event=self.metrics.model_event,
+            notes=notes,
+            link=partial(FakeReplica, seconds=self._seconds, ends=app_model.ends),
+        )
+
+    def _seconds(self, payloads: Sequence[bytes]) -> float:
+        if app_model.hangs(payloads):
+            return app_model.FOREVER
+        return self.world.settings.predict_s * self.world.random.uniform(0.5, 2.0)
+
+    def _sink(self) -> ParquetSink:
+        settings = self.world.settings
+        return ParquetSink(
+            name="parquet",
+            store=self.world.table_for(self),
+            generation=1,
+            flush_interval_s=settings.flush_interval_s,
+            flush_mib=settings.flush_bytes / MIB,
+            schema=SCHEMA,
+            dead_letters=self.world.letters_for(self) if self.world.parts.keeps_letters else None,
+            clock=self.process.loop.time,
+        )
+
+    def _connect(self, stage: Stage, failed: asyncio.Future[BaseException], wire: Wire) -> None:
+        session = self.world.parts.session(
+            wire, stage, lambda shard_id: Shard(STREAM, CREATED_S, shard_id), self.leaving, self.metrics, _decode
+        )
+        self.sessions.append(session)
+        running = asyncio.create_task(session.run())
+
+        def over(task: asyncio.Task[None]) -> None:
+            self.sessions.remove(session)
+            error = None if task.cancelled() else task.exception()
+            if error is not None and not failed.done():
+                failed.set_result(error)
+
+        running.add_done_callback(over)
+
+    # -- life
+
+    async def _consume(
+        self, stage: Stage, host: ModelHost, worker: FakeWorker, failed: asyncio.Future[BaseException]
+    ) -> None:
+        jvm = asyncio.create_task(worker.run())
+        failures = [asyncio.create_task(stage.run()), asyncio.create_task(_raise(host.failed))]
+        failures += [asyncio.create_task(_raise(failed)), jvm]
+        leaving = asyncio.create_task(self.leaving.wait())
+        try:
+            await asyncio.wait([leaving, *failures], return_when=asyncio.FIRST_COMPLETED)
+            await _raise_first(failures)
+            await self._leave(worker, failures)
+        finally:
+            leaving.cancel()
+            for failure in failures:
+                failure.cancel()
+            await asyncio.gather(*failures, leaving, return_exceptions=True)
+        await self._release(worker)
+
+    async def _leave(self, worker: FakeWorker, failures: list[asyncio.Task[Any]]) -> None:
+        """Within the budget, whatever it takes. The JVM takes its time to ask the sessions."""
+        self.process.loop.call_later(self.world.random.choice([0.0, 0.5, 2.0]), worker.shutdown)
+        sessions = [session for session in self.sessions if session.shard_id]
+        drained = asyncio.create_task(_all_over(sessions))
+        try:
+            budget_s = self.world.settings.budget_s
+            await asyncio.wait([drained, *failures], timeout=budget_s, return_when=asyncio.FIRST_COMPLETED)
+            await _raise_first(failures)
+            late = [session.shard_id for session in sessions if not session.over]
+        finally:
+            drained.cancel()
+        if late:
+            raise Late(f"left without draining {', '.join(late)}")
+
+    async def _release(self, worker: FakeWorker) -> None:
+        """As :func:`consumer.leases.release`: whatever is still this worker's, once it is provably dead."""
+        for lease in list(self.world.leases):
+            if lease.owner == worker.name:
+                with suppress(Throttled):  # then it runs out by itself
+                    await worker.ask(partial(self.world.leases.release, lease.shard_id, worker.name, lease.counter))
+
+
+class Late(Fatal):
+    """The drain took longer than its budget."""
+
+
+async def _decode(line: bytes, decode: Callable[[], Message]) -> Message:
+    return decode()
+
+
+async def _all_over(sessions: Sequence[ShardSession]) -> None:
+    await asyncio.gather(*(session.finished.wait() for session in sessions))
+
+
+async def _raise(failure: asyncio.Future[BaseException]) -> None:
+    raise await failure
+
+
+async def _raise_first(failures: Sequence[asyncio.Task[Any]]) -> None:
+    for failure in failures:
+        if failure.done():
+            await failure
+
+
+__all__ = ["CREATED_S", "STREAM", "Late", "Parts", "PenstockError", "Settings", "Task"]
