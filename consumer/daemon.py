@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from consumer import bridge, leash
-from consumer.java_output import KclLog, logback
+from consumer.java_output import KclLog, logback, tells_of_skipped_records
 from consumer.properties import Place, properties, render
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from io import FileIO
 
     from consumer.config import KclSettings, StreamSettings
@@ -116,7 +116,7 @@ class Daemon:
             raise
         finally:
             os.close(inherited)
-        self._output = asyncio.create_task(_log_output(os.fdopen(output, "rb", 0)))
+        self._output = asyncio.create_task(_log_output(os.fdopen(output, "rb", 0), self._skipped))
         log.info("KCL started, JVM pid %d", self._process.pid)
 
     async def wait(self) -> int:
@@ -141,6 +141,11 @@ class Daemon:
         if self._process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _skipped(self) -> None:
+        """Nothing behind the gap may be checkpointed, so the JVM and its bridges end before it can be."""
+        log.error("KCL has skipped records that it could not hand on; the JVM is ended, so that they are read again")
+        self.kill()
 
     async def close(self) -> None:
         """Kill what is left and remove the runtime folder."""
@@ -186,7 +191,7 @@ class Daemon:
         return path
 
 
-async def _log_output(pipe: FileIO) -> None:
+async def _log_output(pipe: FileIO, on_skipped: Callable[[], None]) -> None:
     """Until its end, which is when the JVM and all that inherited it are gone."""
     lines = asyncio.StreamReader(limit=LINE_LIMIT_BYTES)
     loop = asyncio.get_running_loop()
@@ -194,7 +199,10 @@ async def _log_output(pipe: FileIO) -> None:
     kcl_log = KclLog()
     try:
         while line := await _next_line(lines, kcl_log):
-            kcl_log.feed(line.decode("utf-8", "replace"))
+            text = line.decode("utf-8", "replace")
+            if tells_of_skipped_records(text):
+                on_skipped()
+            kcl_log.feed(text)
     finally:
         kcl_log.flush()
         transport.close()

@@ -28,6 +28,9 @@ QUIET = {
 ``ProcessTask`` warns at every call of a shard younger than KCL's cache of shards, up to 30 seconds after a reshard.
 """
 
+SKIPPED = ("|ShardConsumerSubscriber|", "Caught exception from handleInput")
+"""KCL has read records, cannot hand them on, and goes on behind them: it says so, and nobody else will."""
+
 LEVELS = {
     "ERROR": logging.ERROR,
     "WARN": logging.WARNING,
@@ -42,6 +45,8 @@ def logback(level: str) -> str:
     java = {"WARNING": "WARN", "CRITICAL": "ERROR"}.get(level, level)
     quiet = {f"{KINESIS}.{name}": "INFO" if java == "DEBUG" else floor for name, floor in QUIET.items()}
     levels = quiet | dict.fromkeys(("software.amazon.awssdk", "io.netty"), "WARN")
+    if java == "ERROR":
+        levels[f"{KINESIS}.lifecycle.ShardConsumerSubscriber"] = "WARN"
     loggers = "".join(f'  <logger name="{name}" level="{level}"/>\n' for name, level in levels.items())
     return f"""<configuration>
   <appender name="OUT" class="ch.qos.logback.core.ConsoleAppender">
@@ -50,6 +55,11 @@ def logback(level: str) -> str:
 {loggers}  <root level="{java}"><appender-ref ref="OUT"/></root>
 </configuration>
 """
+
+
+def tells_of_skipped_records(line: str) -> bool:
+    """Whether this line means that a shard has a gap from now on, for as long as this JVM runs."""
+    return line.startswith(MARK) and all(mark in line for mark in SKIPPED)
 
 
 class KclLog:

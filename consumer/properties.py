@@ -49,6 +49,7 @@ OURS: dict[str, str] = {
     "clientVersionConfig": "leaving cleanly relies on KCL 3's own coordination",
     "retrievalMode": "records are polled for",
     "callProcessRecordsEvenForEmptyRecordList": "checkpoints ride on the empty calls",
+    "skipShardSyncAtWorkerInitializationIfLeasesExist": "KCL would skip records whenever ListShards fails",
     "timeoutInSeconds": "it halts the JVM without a drain; the model has [model] timeout_s",
     "validateSequenceNumberBeforeCheckpointing": "only delivered positions are checkpointed",
     "shardPrioritization": "it is a Java object and cannot be written here",
@@ -136,6 +137,10 @@ def start_time_s(start: str) -> int | None:
 
 
 def _ours(kcl: KclSettings, stream: StreamSettings, worker_id: str, command: str) -> dict[str, Value]:
+    """Without ``skipShardSync…``, KCL's ``ProcessTask`` looks its shard up before it hands records on. If it cannot list
+    shards then, KCL skips the records and goes on behind them. And it drops those records of an aggregate whose key is
+    of another shard, but only once it knows the shard, so that two readings of a shard need not agree.
+    """
     values: dict[str, Value] = {
         "executableName": command,
         "applicationName": stream.application,
@@ -143,6 +148,7 @@ def _ours(kcl: KclSettings, stream: StreamSettings, worker_id: str, command: str
         "workerId": worker_id,
         "retrievalMode": "POLLING",
         "callProcessRecordsEvenForEmptyRecordList": True,
+        "skipShardSyncAtWorkerInitializationIfLeasesExist": True,
         "failoverTimeMillis": kcl.failover_ms,
         "idleTimeBetweenReadsInMillis": kcl.idle_between_reads_ms,
         "shutdownGraceMillis": int(kcl.shutdown_grace_s * 1000),

@@ -176,6 +176,22 @@ def test_a_jvm_that_ran_out_of_heap_names_the_setting(java_is: StandIn, caplog: 
     assert "Raise [kcl] java_heap_mib: 256" in caplog.text
 
 
+def test_a_jvm_that_has_skipped_records_is_ended_before_it_can_read_on(
+    java_is: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    java_is(
+        "print('KCL|WARN|ShardConsumerSubscriber|shardId-0: Caught exception from handleInput', flush=True)\n"
+        "time.sleep(600)"
+    )
+
+    async def run() -> int:
+        async with started() as kcl, asyncio.timeout(DEADLINE_S):
+            return await kcl.wait()
+
+    assert asyncio.run(run()) == -signal.SIGKILL
+    assert "KCL has skipped records" in caplog.text
+
+
 def test_an_exit_is_seen_at_once_though_a_bridge_holds_the_output_open(java_is: StandIn) -> None:
     java_is("if os.fork(): sys.exit(1)\ntime.sleep(600)")
 

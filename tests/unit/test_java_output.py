@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from consumer.java_output import MARK, KclLog, logback
+from consumer.java_output import MARK, KclLog, logback, tells_of_skipped_records
 
 
 @pytest.fixture(autouse=True)
@@ -81,3 +81,16 @@ def test_logback_is_told_the_level_in_javas_words(level: str, java: str) -> None
     levels = {logger.get("name"): logger.get("level") for logger in root.iter("logger")}
     assert [element.get("level") for element in root.iter("root")] == [java]
     assert levels["software.amazon.kinesis.multilang.MessageWriter"] == ("INFO" if level == "DEBUG" else "WARN")
+
+
+def test_it_is_known_when_kcl_has_skipped_records() -> None:
+    said = f"{MARK}WARN|ShardConsumerSubscriber|shardId-000000000000: Caught exception from handleInput"
+    assert tells_of_skipped_records(said)
+    assert not tells_of_skipped_records(f"{MARK}WARN|ShardConsumer|a record that quotes: {said}"[1:])
+    assert not tells_of_skipped_records(said.replace("Caught exception from handleInput", "onError()."))
+
+
+def test_what_tells_of_skipped_records_is_said_at_any_level() -> None:
+    loggers = ET.fromstring(logback("ERROR")).iter("logger")
+    levels = {logger.get("name"): logger.get("level") for logger in loggers}
+    assert levels["software.amazon.kinesis.lifecycle.ShardConsumerSubscriber"] == "WARN"

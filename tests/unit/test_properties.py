@@ -49,6 +49,12 @@ def test_records_are_polled_for_and_empty_calls_carry_checkpoints() -> None:
     assert values["callProcessRecordsEvenForEmptyRecordList"] is True
 
 
+def test_kcl_does_not_look_up_its_shard_before_it_hands_records_on() -> None:
+    """It would skip the records if it could not."""
+    assert ours()["skipShardSyncAtWorkerInitializationIfLeasesExist"] is True
+    assert "it is fixed" in complaint("skipShardSyncAtWorkerInitializationIfLeasesExist").problem
+
+
 def test_without_a_cap_kcl_is_told_of_none() -> None:
     assert "maxLeasesForWorker" not in ours(max_leases=0)
 
