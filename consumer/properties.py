@@ -137,8 +137,8 @@ def start_time_s(start: str) -> int | None:
 
 
 def _ours(kcl: KclSettings, stream: StreamSettings, worker_id: str, command: str) -> dict[str, Value]:
-    """Without ``skipShardSync…``, KCL's ``ProcessTask`` looks its shard up before it hands records on. If it cannot list
-    shards then, KCL skips the records and goes on behind them. And it drops those records of an aggregate whose key is
+    """Without ``skipShardSync…``, KCL's ``ProcessTask`` looks its shard up before it hands records on. If it cannot
+    list shards then, KCL skips the records and goes on. And it drops those records of an aggregate whose key is
     of another shard, but only once it knows the shard, so that two readings of a shard need not agree.
     """
     values: dict[str, Value] = {
