@@ -186,7 +186,7 @@ class ModelHost:
                 else:
                     self._condemn(tried, fault, attempts)
                 continue
-            if frame.op == "memory":
+            if frame.op in {"memory", "worn"}:
                 self._on_event(OutOfMemory(len(tried)))
                 self._condemn(tried, Fault(**frame.head), bisection.too_large())
                 self._learn(tried, bisection, fits=False)

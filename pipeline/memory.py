@@ -8,8 +8,11 @@ more than it takes, there is no limit.
 
 from __future__ import annotations
 
+import errno
+import gc
 import re
 import sys
+import traceback
 from pathlib import Path
 
 from pipeline.errors import ConfigError, ModelError
@@ -30,6 +33,9 @@ UNLIMITED_BYTES = 2**60
 
 DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
 """Mapped by whoever computes on a GPU."""
+
+WORDS = ("can't allocate memory", "out of memory", "could not create a primitive")
+"""Of torch's allocator on CPUs, of CUDA, and of oneDNN, which all raise a plain RuntimeError."""
 
 FIRST_TO_GO = "1000"
 """The highest ``oom_score_adj`` (proc(5)); a process may always raise its own."""
@@ -136,6 +142,26 @@ def confine(limit_mib: int) -> str:
     wanted = reserved + room
     resource.setrlimit(resource.RLIMIT_DATA, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
     return f"memory is limited to {limit_mib} MiB, of which the loaded model takes {held // MIB}"
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether it is Python's, the system's, torch's or CUDA's way to say so, or was raised because of one."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS):
+        return True
+    return error.__cause__ is not None and ran_out(error.__cause__)
+
+
+def give_back(error: BaseException) -> None:
+    """Free what the failed call still holds, tensors say: its traceback holds them."""
+    traceback.clear_frames(error.__traceback__)
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _on_gpu(maps: str) -> bool:

@@ -89,7 +89,11 @@ class Pool:
     async def call(self, op: str, payloads: Sequence[bytes]) -> wire.Frame:
         """Have some replica answer. ``ReplicaDied`` if one ended over this very request (:class:`LostDevice` if it lost
         its device, and nothing else did); ``Fatal`` if none will do.
+
+        One for which memory did not suffice is tried on a replica that has done nothing yet, before that is believed:
+        one that leaks would condemn every record in the end.
         """
+        worn = 0
         while True:
             link = await self._free_link()
             try:
@@ -100,6 +104,11 @@ class Pool:
                 self._freed.set()
             if frame.op == "fatal":
                 raise Fatal(f"the model gives up: {frame.head['reason']}")
+            if frame.op == "worn":
+                link.discard("ran out of memory with a single record")
+                worn += 1
+                if worn <= len(self._assignments):
+                    continue
             if frame.op == "broken":
                 link.discard("lost its device")
                 raise LostDevice(f"lost its device: {frame.head['reason']}")

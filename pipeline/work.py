@@ -5,8 +5,6 @@ One record's trouble stays its own, wherever that can be told.
 
 from __future__ import annotations
 
-import errno
-import gc
 import logging
 import sys
 import time
@@ -128,7 +126,11 @@ class Predicted:
 
 @dataclass(slots=True)
 class Failed:
-    """The batch as a whole. ``op``: ``failed``, ``memory``, ``broken`` (this replica must go), ``fatal``."""
+    """The batch as a whole. ``op``: ``failed``, ``memory``, ``worn``, ``broken``, ``fatal``.
+
+    After ``worn`` and ``broken`` this replica must go. It is ``worn`` if memory did not suffice for one record, and it
+    has answered before: what it has taken until then and not given back may be why.
+    """
 
     op: str
     fault: Fault
@@ -141,19 +143,24 @@ class Predicting:
         self.usable = True
         self._model = model
         self._rows = rows
+        self._is_new = True
         self.nothing_carried: Row = rows.nothing_carried
 
     def answer(self, frame: wire.Frame) -> Chunks:
         began = time.monotonic()
+        payloads = wire.payloads(frame)
+        was_new, self._is_new = self._is_new, False
         try:
-            outcome = self.predict(wire.payloads(frame))
+            outcome = self.predict(payloads)
             if isinstance(outcome, Predicted):
                 return self._packed(outcome, began)
         except Exception as error:
-            if not _is_out_of_memory(error):
+            if not memory.ran_out(error):
                 raise
             outcome = _failure(error)
-        self.usable = outcome.op != "broken"
+        if outcome.op == "memory" and len(payloads) == 1 and not was_new:
+            outcome.op = "worn"
+        self.usable = outcome.op not in {"broken", "worn"}
         return wire.pack(outcome.op, _portable(outcome.fault))
 
     def _packed(self, outcome: Predicted, began: float) -> Chunks:
@@ -178,7 +185,7 @@ class Predicting:
                 item = self._model.decode(payload)
                 carried.append(self._rows.carried(item, payload, reads_json=self._model.reads_json))
             except Exception as error:
-                if _is_out_of_memory(error):
+                if memory.ran_out(error):
                     raise
                 faults[index] = fault_of(error, "decode")
                 continue
@@ -228,7 +235,7 @@ class Measuring:
                 costs.append(self._cost(payload))
             except Exception as error:  # noqa: BLE001  # the user's code: whatever it raises is about this record
                 costs.append(0)
-                kind = "memory" if _is_out_of_memory(error) else "decode"
+                kind = "memory" if memory.ran_out(error) else "decode"
                 faults.append({"index": index, **_portable(fault_of(error, kind))})
         return wire.pack("costs", {"faults": faults}, [costs.tobytes()])
 
@@ -255,37 +262,16 @@ def _failure(error: BaseException) -> Failed:
         return Failed("failed", Fault("contract", error.reason, error.traceback))
     if isinstance(error, Inconvertible):
         return Failed("failed", Fault("contract", f"the rows do not fit one batch: {error}"))
-    if _is_out_of_memory(error):
+    if memory.ran_out(error):
         fault = fault_of(error, "memory")
-        _give_back_memory(error)
+        memory.give_back(error)
         return Failed("memory", fault)
     return Failed("broken" if _lost_its_device(error) else "failed", fault_of(error, "exception"))
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Python's, the system's, torch's (its CPU allocator raises a plain RuntimeError) or CUDA's, or raised from one."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-        return True
-    text = str(error)
-    if isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text):
-        return True
-    return error.__cause__ is not None and _is_out_of_memory(error.__cause__)
 
 
 def _lost_its_device(error: BaseException) -> bool:
     """After an assertion or a fault on the device, every later call of the process fails too, whatever the record."""
     return isinstance(error, RuntimeError) and "CUDA error" in str(error)
-
-
-def _give_back_memory(error: BaseException) -> None:
-    """What the failed call still holds, its tensors say, is held by its traceback."""
-    traceback.clear_frames(error.__traceback__)
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _portable(fault: Fault) -> dict[str, str]:

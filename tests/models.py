@@ -258,6 +258,18 @@ class Hungry(Toy):
         return rows if len(taken) == len(items) else []
 
 
+class Leaky(Toy):
+    """Keeps 40 MiB of each call."""
+
+    def load(self, context: LoadContext) -> None:
+        super().load(context)
+        self.kept: list[bytearray] = []
+
+    def predict(self, items: Sequence[Mapping[str, Any]]) -> list[Any]:
+        self.kept.append(bytearray(40 * MIB))
+        return super().predict(items)
+
+
 class HungryDecoder(Toy, Model):
     """Its items are that large, not what it does with them."""
 

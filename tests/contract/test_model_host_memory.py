@@ -15,13 +15,13 @@ from pipeline.errors import ModelError
 from pipeline.events import OutOfMemory, ReplicaReplaced, SafeCostLearned
 from pipeline.host import ModelHost
 from pipeline.record import Record
-from tests.hosting import death, expect_all_but, hosted, judged, record
+from tests.hosting import batch, death, expect_all_but, hosted, judged, record
 
 LIMIT_MIB = 256
 """A replica of these tests takes about 30 to begin with."""
 
 
-def hungry(count: int, mib: int = 25, large: dict[int, int] | None = None, **more: Any) -> list[Record]:
+def hungry(count: int, mib: int = 16, large: dict[int, int] | None = None, **more: Any) -> list[Record]:
     """Records that take ``mib`` each in the model; ``large``: some take so much instead."""
     return [record(n, mib=(large or {}).get(n, mib), **more) for n in range(count)]
 
@@ -78,8 +78,23 @@ def test_a_record_that_does_not_fit_by_itself_is_dead_and_teaches_little(tmp_pat
     expect_all_but(records, {2})
     assert (death(records[2]).kind, death(records[2]).reason) == ("memory", "MemoryError")
     assert death(records[2]).attempts == 2
-    assert calls_in(calls) == [8, 4, 2, 4, 2, 1, 1, 5]
+    assert calls_in(calls) == [8, 4, 2, 4, 2, 1, 1, 1, 1, 5]  # each of its two tries is made on a new replica, too
     assert costs == [5]
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_replica_that_leaks_is_replaced_and_condemns_nobody(replicas: int) -> None:
+    batches = [batch(2) for _ in range(15)]
+
+    async def body(host: ModelHost) -> None:
+        for records in batches:
+            await host.judge(records)
+
+    events = hosted(body, "Leaky", memory_mib=LIMIT_MIB, retries=0, replicas=replicas)
+    for records in batches:
+        expect_all_but(records, set())
+    reasons = {event.reason for event in events if isinstance(event, ReplicaReplaced)}
+    assert reasons == {"ran out of memory with a single record"}
 
 
 def test_memory_that_a_library_takes_for_granted_costs_the_record_its_replica() -> None:

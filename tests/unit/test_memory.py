@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import weakref
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.memory import CREEP_PASSES, HOST_MIB, JVM_MIB, LEAST_MIB, SafeCost, share_mib, task_mib
+from pipeline.memory import (
+    CREEP_PASSES,
+    HOST_MIB,
+    JVM_MIB,
+    LEAST_MIB,
+    SafeCost,
+    give_back,
+    ran_out,
+    share_mib,
+    task_mib,
+)
 
 GIB_KB = 1024 * 1024
 NO_LIMIT = 9223372036854771712
@@ -94,6 +106,59 @@ def test_where_the_hosts_path_is_not_to_be_seen_the_top_counts(tmp_path: Path) -
 
 def test_no_limit_of_cgroup_1_is_none(tmp_path: Path) -> None:
     assert task_mib(v1(tmp_path, "/", **{".": str(NO_LIMIT)})) == 64 * 1024
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch names its own."""
+
+
+def caused(cause: BaseException) -> ValueError:
+    error = ValueError("cannot embed")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        RuntimeError("could not create a primitive"),
+        caused(MemoryError()),
+    ],
+    ids=repr,
+)
+def test_every_library_says_it_in_its_own_way(error: BaseException) -> None:
+    assert ran_out(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("out of memory"), OSError(errno.ENOSPC, "full"), RuntimeError("CUDA error"), caused(KeyError("a"))],
+    ids=repr,
+)
+def test_other_errors_are_not_about_memory(error: BaseException) -> None:
+    assert not ran_out(error)
+
+
+def test_what_a_failed_call_holds_is_given_back() -> None:
+    class Tensor:
+        pass
+
+    def fail() -> None:
+        tensor = Tensor()
+        held.append(weakref.ref(tensor))
+        raise MemoryError
+
+    held: list[weakref.ref[Tensor]] = []
+    with pytest.raises(MemoryError) as raised:
+        fail()
+    assert held[0]() is not None
+    give_back(raised.value)
+    assert held[0]() is None
 
 
 def pass_at_limit(safe: SafeCost, times: int) -> None:
