@@ -58,6 +58,19 @@ async def until(lane: Lane, condition: Callable[[], bool]) -> None:
         await lane.changed.wait()
 
 
+def test_batches_are_no_larger_than_what_fits_into_memory() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        lane = stage.open(shard(), None)
+        stage.admit(lane, records(16))
+        await stage.drain(lane)
+        judge.safe_cost = 3
+        stage.admit(lane, records(6, first=200))
+        await stage.drain(lane)
+        assert judge.batches == [8, 8, 3, 3]
+
+    staged(body)
+
+
 def test_every_record_reaches_every_sink_once_and_in_order() -> None:
     async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
         lanes = [stage.open(shard(number), None) for number in range(3)]
