@@ -126,12 +126,14 @@ def confine(limit_mib: int) -> str:
         return "memory is not limited: model.memory_mib is 0"
     if sys.platform != "linux":
         return "memory is not limited: this system cannot count what a process takes"
-    if _on_gpu(_text(Path("/proc/self/maps"))):
+    if on_gpu(_text(Path("/proc/self/maps"))):
         return "memory is not limited: the model computes on a GPU"
     import resource
 
     status = _text(Path("/proc/self/status"))
     held, reserved = _kib(status, "RssAnon") * 1024, _kib(status, "VmData") * 1024
+    if not held or not reserved:
+        return "memory is not limited: the kernel does not tell what a process takes"
     room = limit_mib * MIB - held
     if room < ROOM_MIB * MIB:
         raise ModelError(
@@ -164,7 +166,8 @@ def give_back(error: BaseException) -> None:
         torch.cuda.empty_cache()
 
 
-def _on_gpu(maps: str) -> bool:
+def on_gpu(maps: str) -> bool:
+    """Whether a process with these ``/proc/self/maps`` has opened one."""
     return any(device in maps for device in DEVICES)
 
 
