@@ -123,6 +123,7 @@ def test_a_record_that_hangs_is_timed_out(action: str) -> None:
     events = judged(records, timeout_s=0.6, retries=0)
     expect_all_but(records, {1})
     assert (death(records[1]).reason, death(records[1]).kind) == ("replica timed out after 0.6 s", "timeout")
+    assert death(records[1]).attempts == 1
     assert restarts(events) == ["timed out after 0.6 s"] * 2
 
 

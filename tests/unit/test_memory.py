@@ -16,6 +16,7 @@ from pipeline.memory import (
     LEAST_MIB,
     SafeCost,
     give_back,
+    on_gpu,
     ran_out,
     share_mib,
     task_mib,
@@ -142,6 +143,19 @@ def test_every_library_says_it_in_its_own_way(error: BaseException) -> None:
 )
 def test_other_errors_are_not_about_memory(error: BaseException) -> None:
     assert not ran_out(error)
+
+
+def test_a_process_that_has_opened_a_gpu_is_known_by_its_mappings() -> None:
+    library = "7f3ac8a00000-7f3ac8c00000 r-xp 00000000 fd:00 181 /usr/lib/x86_64-linux-gnu/libcuda.so.550.54\n"
+    opened = "7f3ad4000000-7f3ad4001000 rw-s 00000000 00:05 511 /dev/nvidiactl\n"
+    assert not on_gpu(library)
+    assert on_gpu(library + opened)
+
+
+def test_the_documents_have_the_sum() -> None:
+    text = " ".join((Path(__file__).parents[2] / "docs" / "configuration.md").read_text().split())
+    assert f"`kcl.java_heap_mib` + {JVM_MIB} MiB for the JVM, `window.mib` and {HOST_MIB} MiB for the host" in text
+    assert f"at least {LEAST_MIB} MiB" in text
 
 
 def test_what_a_failed_call_holds_is_given_back() -> None:
