@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from consumer.against_stream import Comparison
+    from pipeline.sinks.audit import Report
 
 SHOWN = 20
 
@@ -11,40 +19,89 @@ SHOWN = 20
 @click.argument("url")
 @click.option("--generation", type=click.IntRange(1), default=1, show_default=True, help="Which v= to audit.")
 @click.option("--dead-letter", metavar="URL", help="Where its dead letters lie, to be held against the files.")
+@click.option("--stream", metavar="NAME", help="The stream it was made from, to be held against it as well.")
+@click.option("--complete", is_flag=True, help="With --stream: records that were not read yet are a problem, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
-def audit(ctx: click.Context, url: str, generation: int, dead_letter: str | None, as_json: bool) -> None:
+def audit(
+    ctx: click.Context,
+    url: str,
+    generation: int,
+    dead_letter: str | None,
+    stream: str | None,
+    complete: bool,
+    as_json: bool,
+) -> None:
     """Walk every shard's files of a Parquet table and say what is wrong with it.
 
     URL is that of the sink: s3://bucket/prefix, or a folder. Exit code 1 if there is a gap, an overlap, a record
-    twice, a wrong count, a missing dead letter, a broken or a stray file. Reads only, and may run at any time.
+    twice, a wrong count, a missing dead letter, a broken or a stray file. With --stream also if a record that the
+    stream still has is neither row nor dead letter, or the table has one that the stream has not. Reads only, and may
+    run at any time.
     """
+    from consumer.against_stream import compare
     from consumer.aws import Aws
     from pipeline.errors import UserError
     from pipeline.sinks.audit import audit as walk
     from pipeline.sinks.store import open_store
 
+    if complete and stream is None:
+        raise UserError("--complete asks what the stream holds. Name it with --stream")
     aws = Aws()
     stores = [open_store(each, lambda: aws.client("s3")) if each else None for each in (url, dead_letter)]
     table, letters = stores
     assert table is not None
+    comparison = None
+    if stream is not None:
+        created_s = aws.stream_created_s(stream)
+        with _progress() as tell:
+            comparison = compare(aws.client("kinesis"), stream, created_s, table, generation, tell=tell)
     report = walk(table, generation, letters)
-    if not report.files and not report.problems:
+    if not report.files and not report.problems and stream is None:
         raise UserError(f"{url}: no files of generation {generation}. Name the URL of the sink, without v= or dt=.")
-    if as_json:
-        import dataclasses
-        import json
-
-        said = dataclasses.asdict(report)
-        said["reached"] = {name: str(position) for name, position in report.reached.items()}
-        click.echo(json.dumps({**said, "shards": report.shards}))
-    else:
-        for problem in report.problems[:SHOWN]:
-            click.echo(f"{problem.kind}: {problem.key}: {problem.detail}")
-        if len(report.problems) > SHOWN:
-            click.echo(f"… and {len(report.problems) - SHOWN} more")
-        click.echo(
-            f"{report.files:,} files of {report.shards} shards, {report.rows:,} rows, "
-            f"{report.dead_letters:,} dead letters: {len(report.problems) or 'no'} problems"
-        )
+    if comparison is not None:
+        report.problems += comparison.problems(complete=complete)
+    _say_json(report, comparison) if as_json else _say(report, comparison)
     ctx.exit(1 if report.problems else 0)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[int], None]]:
+    """How many records of the stream have been read, on stderr while it is a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("reading the stream: {task.completed:,} records"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        reading = bar.add_task("")
+        yield lambda records: bar.advance(reading, records)
+
+
+def _say_json(report: Report, comparison: Comparison | None) -> None:
+    import dataclasses
+    import json
+
+    said = dataclasses.asdict(report)
+    said["reached"] = {name: str(position) for name, position in report.reached.items()}
+    said["shards"] = report.shards
+    if comparison is not None:
+        said["against"] = comparison.to_dict()
+    click.echo(json.dumps(said))
+
+
+def _say(report: Report, comparison: Comparison | None) -> None:
+    for problem in report.problems[:SHOWN]:
+        click.echo(f"{problem.kind}: {problem.key}: {problem.detail}")
+    if len(report.problems) > SHOWN:
+        click.echo(f"… and {len(report.problems) - SHOWN} more")
+    if comparison is not None:
+        totals = comparison.totals()
+        click.echo(
+            f"{totals['compared']:,} records of {comparison.stream} compared, {totals['behind']:,} not read yet, "
+            f"{totals['retired']:,} rows and letters older than the stream remembers"
+        )
+    click.echo(
+        f"{report.files:,} files of {report.shards} shards, {report.rows:,} rows, "
+        f"{report.dead_letters:,} dead letters: {len(report.problems) or 'no'} problems"
+    )
