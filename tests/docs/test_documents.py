@@ -105,7 +105,13 @@ def test_every_command_in_the_documents_exists_with_its_options() -> None:
         assert not isinstance(context.command, click.Group), (document, line)
 
 
-PART_OF = {"botocore": "boto3", "pydantic_core": "pydantic", "werkzeug": "moto", "flask": "moto"}
+PART_OF = {
+    "botocore": "boto3",
+    "google": "aws-kinesis-agg",
+    "pydantic_core": "pydantic",
+    "werkzeug": "moto",
+    "flask": "moto",
+}
 """Packages that come with another and share its interface."""
 TYPES_ONLY = {"mypy_boto3_dynamodb", "mypy_boto3_kinesis", "mypy_boto3_s3"}
 """Imported where only the type checker looks."""
