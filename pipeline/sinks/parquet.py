@@ -63,6 +63,7 @@ class ParquetSink:
         troubles: Troubles | None = None,
         patience_s: float = PATIENCE_S,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self.name = name
@@ -77,6 +78,7 @@ class ParquetSink:
         self._troubles = troubles or Troubles(clock)
         self._patience_s = patience_s
         self._clock = clock
+        self._now = now
         self._sleep = sleep
         self._threads = Threads("sink-parquet")
         self._writers: weakref.WeakSet[Driver] = weakref.WeakSet()
@@ -88,7 +90,7 @@ class ParquetSink:
     def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> Driver:
         names = Names(shard, self._generation)
         chain = Chain(names, flush_interval_s=self._flush_interval_s, flush_bytes=self._flush_bytes)
-        files = Files(self._store, names, self._schema, self._dead_letters, self._on_put)
+        files = Files(self._store, names, self._schema, self._dead_letters, self._on_put, now=self._now)
         writer = Driver(
             chain,
             files,
