@@ -1,16 +1,22 @@
-"""The host's end of the bridges: one private Unix socket, one session per connection."""
+"""The host's end of the bridges: one private Unix socket, one session per connection.
+
+A connection that does not begin as KCL does is a stray: it is closed and counted, and costs nobody else anything. One
+that has said ``initialize`` is KCL's, and what is wrong with it from there on ends the task.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from consumer.protocol import Message
+from consumer.protocol import Initialize, Message, ProtocolError, decode
 from consumer.session import Gone, ShardSession, Wire
 from pipeline.errors import Fatal, PenstockError
+from pipeline.factory import described
 
 log = logging.getLogger("bridges")
 
@@ -22,6 +28,16 @@ INLINE_BYTES = 32 * 1024
 
 DECODER_THREADS = 2
 
+GREETING_BYTES = 16 * 1024
+"""KCL's first message has about 200 bytes. A connection holds little more than this before it has said one."""
+
+GREETING_S = 60.0
+"""KCL writes its first message as soon as the bridge runs. Later than this its leases have been lost long since."""
+
+
+class Stray(Exception):
+    """A connection that did not begin as KCL's do. Says why, and nothing of what it said."""
+
 
 class StreamWire:
     """A bridge's connection as lines."""
@@ -29,15 +45,38 @@ class StreamWire:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._heard = b""
+
+    async def greet(self) -> None:
+        """Return when the first line is there, still to be read, and is ``initialize``. Raises :class:`Stray`."""
+        while b"\n" not in self._heard:
+            if len(self._heard) > GREETING_BYTES:
+                raise Stray(f"said {GREETING_BYTES} bytes without the end of a line")
+            try:
+                chunk = await self._reader.read(GREETING_BYTES)
+            except ConnectionError:
+                chunk = b""
+            if not chunk:
+                raise Stray("ended before its first line did" if self._heard else "ended without a word")
+            self._heard += chunk
+        try:
+            message = decode(self._heard[: self._heard.index(b"\n")])
+        except ProtocolError:
+            raise Stray("said what is no message of KCL's") from None
+        if not isinstance(message, Initialize):
+            raise Stray(f"began with {type(message).__name__}")
 
     async def read(self) -> bytes:
+        line, end, self._heard = self._heard.partition(b"\n")
+        if end:
+            return line + end
         try:
-            line = await self._reader.readuntil(b"\n")
+            rest = await self._reader.readuntil(b"\n")
         except (asyncio.IncompleteReadError, ConnectionError):
             raise Gone from None
         except asyncio.LimitOverrunError:
             raise Fatal(f"a message of more than {MESSAGE_LIMIT_BYTES} bytes came from KCL") from None
-        return line
+        return line + rest
 
     async def write(self, line: bytes) -> None:
         try:
@@ -63,38 +102,74 @@ class Decoder:
 
 
 class Bridges:
-    """Accepts bridges and runs a session for each. ``failure`` resolves with what must end the task."""
+    """Accepts bridges and runs a session for each. ``failure`` resolves with what must end the task.
 
-    def __init__(self, session: Callable[[Wire], ShardSession]) -> None:
+    ``on_stray`` is called for every connection that was closed because it did not begin as KCL's do.
+    """
+
+    def __init__(
+        self,
+        session: Callable[[Wire], ShardSession],
+        on_stray: Callable[[], None] = lambda: None,
+        *,
+        greeting_s: float = GREETING_S,
+    ) -> None:
         self._session = session
+        self._on_stray = on_stray
+        self._greeting_s = greeting_s
         self._server: asyncio.Server | None = None
-        self._running: dict[asyncio.Task[None], ShardSession] = {}
+        self._connections: set[asyncio.Task[None]] = set()
+        self._sessions: dict[ShardSession, None] = {}
         self.failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
     async def listen(self, socket_path: Path) -> None:
         """Accept at ``socket_path``, which lies in a folder that only this user may enter."""
         self._server = await asyncio.start_unix_server(self._connected, socket_path, limit=MESSAGE_LIMIT_BYTES)
+        os.chmod(socket_path, 0o600)
 
     @property
     def sessions(self) -> list[ShardSession]:
-        return list(self._running.values())
+        """Of the connections that began as KCL's do, in the order of their beginning."""
+        return list(self._sessions)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        session = self._session(StreamWire(reader, writer))
-        task = asyncio.create_task(self._run(session, writer))
-        self._running[task] = session
-        task.add_done_callback(self._running.pop)
+        task = asyncio.create_task(self._serve(StreamWire(reader, writer), writer))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
 
-    async def _run(self, session: ShardSession, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, wire: StreamWire, writer: asyncio.StreamWriter) -> None:
+        try:
+            if await self._begins_well(wire):
+                await self._run(self._session(wire))
+        finally:
+            writer.close()
+
+    async def _begins_well(self, wire: StreamWire) -> bool:
+        """Whether it is a bridge; what is none is logged and counted."""
+        try:
+            async with asyncio.timeout(self._greeting_s):
+                await wire.greet()
+        except Stray as stray:
+            why = str(stray)
+        except TimeoutError:
+            why = f"said no whole line within {self._greeting_s:g} s"
+        else:
+            return True
+        log.warning("closed a stray connection to the bridges' socket: it %s", why)
+        self._on_stray()
+        return False
+
+    async def _run(self, session: ShardSession) -> None:
+        self._sessions[session] = None
         try:
             await session.run()
         except PenstockError as error:
             self._fail(error)
         except Exception as error:
             log.exception("session of %s failed", session.shard_id)
-            self._fail(Fatal(f"session of {session.shard_id or 'a new shard'} failed: {error!r}"))
+            self._fail(Fatal(f"session of {session.shard_id or 'a new shard'} failed: {described(error)}"))
         finally:
-            writer.close()
+            del self._sessions[session]
 
     def _fail(self, error: BaseException) -> None:
         if not self.failure.done():
@@ -104,7 +179,7 @@ class Bridges:
         """End every session where it stands; their lanes are abandoned."""
         if self._server is not None:
             self._server.close()
-        tasks = list(self._running)
-        for task in tasks:
+        connections = list(self._connections)
+        for task in connections:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*connections, return_exceptions=True)

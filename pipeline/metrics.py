@@ -70,6 +70,7 @@ class Metrics:
         self._checkpoints = self._counter("checkpoints", "Checkpoints that KCL accepted", "shard")
         self._checkpoint_failures = self._counter("checkpoint_failures", "Checkpoints KCL refused", "shard")
         self._dead_letters = self._counter("dead_letters", "Dead letters by kind of reason", "reason")
+        self._strays = self._counter("strays", "Connections to the bridges' socket that did not begin as KCL's do")
         self._retries = self._counter("predict_retries", "Predict calls beyond each batch's first")
         self._restarts = self._counter("replica_restarts", "Replicas replaced")
         self._out_of_memory = self._counter("out_of_memory", "Batches that did not fit into memory and were halved")
@@ -185,6 +186,10 @@ class Metrics:
                 self.replica_restarted()
             case _:
                 assert_never(event)
+
+    def stray(self) -> None:
+        """A connection was closed that was no bridge's."""
+        self._strays.inc()
 
     def sink_put(self, sink: str, size_bytes: int) -> None:
         """A sink wrote an object, or a request's records."""
