@@ -29,6 +29,7 @@ from typing import Protocol
 
 import orjson
 
+from pipeline.errors import PenstockError
 from pipeline.events import Condemned, ModelEvent
 from pipeline.record import Dead, Position, Record, Shard
 from pipeline.sinks.persist import Persistence
@@ -202,8 +203,13 @@ class Wary:
             await self._alone(suspect)
 
     async def _noted(self, records: Sequence[Record]) -> None:
+        """A task that gives up (its device is lost, its weights are gone) has not died of these."""
         note = await self._notes.begin(records)
-        await self._inner.judge(records)
+        try:
+            await self._inner.judge(records)
+        except PenstockError:
+            await note.end()
+            raise
         await note.end()
 
     async def _alone(self, suspect: Record) -> None:

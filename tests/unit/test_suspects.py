@@ -175,6 +175,27 @@ def test_doubt_ends_when_the_shard_gets_on_and_suspicion_does_not() -> None:
     asyncio.run(main())
 
 
+def test_a_task_that_gives_up_has_not_died_of_the_record_it_had() -> None:
+    life = Life([record(n) for n in range(4)], set())
+
+    class GivesUp(Model):
+        async def judge(self, records: Sequence[Record]) -> None:
+            raise Fatal("the device is lost")
+
+    async def main() -> None:
+        life.died = SWITCHES
+        notes = life.notes()
+        await notes.recall(SHARD, life.records[0])
+        judge = Wary(GivesUp(set(), notes), notes, retries=1, on_event=life.events.append)
+        with pytest.raises(Fatal, match="the device is lost"):
+            await judge.judge(life.records)
+        again = life.notes()
+        await again.recall(SHARD, life.records[0])
+        assert [again.deaths(each) for each in life.records] == [None] * 4
+
+    asyncio.run(main())
+
+
 def test_notes_of_records_before_the_first_unread_one_are_of_no_concern() -> None:
     life = Life([record(n) for n in range(4)], set())
 
