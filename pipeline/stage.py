@@ -290,10 +290,9 @@ class Stage:
             writer.write(run)
 
     def _durable(self, lane: Lane, sink: str, position: Position) -> None:
-        if lane.durability.reached(sink, position):
-            if passed := lane.released.passed(position):
-                self._judge.believe(lane.shard)
-                self._metrics.durable(lane.shard.shard_id, passed)
+        if lane.durability.reached(sink, position) and (passed := lane.released.passed(position)):
+            self._judge.believe(lane.shard)
+            self._metrics.durable(lane.shard.shard_id, passed)
         self._announce()
 
     # -- bounds

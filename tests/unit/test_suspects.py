@@ -34,6 +34,7 @@ class Model:
 
     slots = 1
     measures = False
+    safe_cost = 0
 
     def __init__(self, deadly: set[str], notes: Notes, killers: frozenset[str] = frozenset()) -> None:
         self.deadly = deadly
