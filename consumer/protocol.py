@@ -113,6 +113,8 @@ class _WrongFieldError(Exception):
 
 
 _SEQUENCE = re.compile(rf"[0-9]{{1,{SEQUENCE_DIGITS}}}", re.ASCII)
+_SHARD_ID = re.compile(r"[a-zA-Z0-9_-][a-zA-Z0-9_.-]{0,127}", re.ASCII)
+"""As Kinesis's API model has it, and no path: it becomes part of the names of files."""
 _ROW = itemgetter("data", "partitionKey", "sequenceNumber", "subSequenceNumber", "approximateArrivalTimestamp")
 
 
@@ -136,6 +138,8 @@ def _message(fields: dict[str, Any], shard_id: str) -> Message:
 
 def _initialize(fields: dict[str, Any]) -> Message:
     shard_id = _of(fields, "shardId", str)
+    if not _SHARD_ID.fullmatch(shard_id):
+        raise _WrongFieldError(f"shardId {shard_id!r:.80} cannot name a shard")
     sequence = _of(fields, "sequenceNumber", str)
     if sequence in SENTINELS:
         return Initialize(shard_id, None, sequence)
