@@ -105,7 +105,7 @@ class Task:
             await self._unless_leaving(sink.check())
         judge = Wary(host, notes, retries=settings.model.retries, on_event=self.metrics.model_event)
         stage = self._stage(judge, spec, sinks)
-        bridges = Bridges(self._session_maker(stage, created_s, stack))
+        bridges = Bridges(self._session_maker(stage, created_s, stack), self.metrics.stray)
         await bridges.listen(daemon.socket_path)
         stack.push_async_callback(bridges.close)
         await self._unless_leaving(asyncio.to_thread(self._seed, stream))
