@@ -18,6 +18,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from consumer import drain, leader_watch, leases, outputs
 from consumer.aws import Aws
 from consumer.bridges import Bridges, Decoder
@@ -29,7 +31,7 @@ from consumer.session import ShardSession, Wire
 from consumer.stuck import StuckWatch
 from consumer.takeover import LeaderWatch
 from pipeline.batcher import Batcher
-from pipeline.errors import Fatal
+from pipeline.errors import Fatal, PenstockError
 from pipeline.host import HostSettings, ModelHost, ModelSpec, resolve
 from pipeline.memory import share_mib, task_mib
 from pipeline.metrics import Metrics
@@ -224,6 +226,10 @@ class Task:
             await asyncio.wait(_any(leaving, *failures), return_when=asyncio.FIRST_COMPLETED)
             await _raise_first(failures)
             await self._leave(bridges, daemon, failures[:-1])
+        except PenstockError:
+            await self._give_up(daemon)
+            raise
+        else:
             return 0
         finally:
             for task in (*failures, leaving):
@@ -257,6 +263,15 @@ class Task:
                 f"({self.settings.kcl.shutdown_grace_s:g} s); what was not checkpointed will be read again"
             )
         log.info("left: every shard drained, leases free")
+
+    async def _give_up(self, daemon: Daemon) -> None:
+        """Ending with an error: the leases need not wait until they expire, nor the leader's lock for its 120 s."""
+        daemon.kill()
+        await daemon.wait()
+        try:
+            await asyncio.to_thread(self._release)
+        except (BotoCoreError, ClientError) as error:
+            log.warning("the leases are left to expire: %s", error)
 
     def _release(self) -> None:
         """Only after the JVM is dead: what it held is provably ours to give up."""

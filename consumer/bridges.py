@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from consumer.protocol import Initialize, Message, ProtocolError, decode
-from consumer.session import Gone, ShardSession, Wire
+from consumer.session import Gone, ShardSession, State, Wire
 from pipeline.errors import Fatal, PenstockError
 from pipeline.factory import described
 
@@ -27,6 +27,9 @@ INLINE_BYTES = 32 * 1024
 """Messages up to this size are decoded where they arrive; larger ones in a thread, so that no other shard waits."""
 
 DECODER_THREADS = 2
+
+JVM_FIRST_S = 1.0
+"""A JVM that dies takes its bridges with it, and says more about why; so a bridge that is gone waits for that."""
 
 GREETING_BYTES = 16 * 1024
 """KCL's first message has about 200 bytes. A connection holds little more than this before it has said one."""
@@ -160,9 +163,15 @@ class Bridges:
         return False
 
     async def _run(self, session: ShardSession) -> None:
+        """A bridge that dies in mid-shard ends the task: KCL would wait for it to drain, and hold every lease of the
+        task meanwhile, for ``kcl.shutdown_grace_s``.
+        """
         self._sessions[session] = None
         try:
             await session.run()
+            if session.state is State.READING:
+                await asyncio.sleep(JVM_FIRST_S)
+                self._fail(Fatal(f"the bridge of {session.shard_id} ended by itself, which ends the JVM"))
         except PenstockError as error:
             self._fail(error)
         except Exception as error:

@@ -41,11 +41,17 @@ def kill_jvm(worker: Worker) -> None:
     assert "JVM" in worker.log.read_text()
 
 
+def kill_bridge(worker: Worker) -> None:
+    worker.tree()["bridge"][0].kill()
+    assert worker.process.wait(30) == 1
+    assert "ended by itself" in worker.log.read_text()
+
+
 def kill_host(worker: Worker) -> None:
     worker.kill()
 
 
-@pytest.mark.parametrize("kill", [kill_replica, kill_jvm, kill_host])
+@pytest.mark.parametrize("kill", [kill_replica, kill_jvm, kill_bridge, kill_host])
 def test_a_kill_in_mid_flow_loses_and_doubles_nothing(rig: Rig, kill) -> None:  # type: ignore[no-untyped-def]
     rig.create(shards=2)
     worker = rig.start()
@@ -55,7 +61,10 @@ def test_a_kill_in_mid_flow_loses_and_doubles_nothing(rig: Rig, kill) -> None:  
     kill(worker)
     rig.put(parts[HALF:])
     if worker.process.poll() is not None:
-        rig.forget_leader()
+        if kill is kill_host:
+            rig.forget_leader()
+        else:
+            assert not rig.owners()
         worker = rig.start()
     rig.settle()
     assert worker.leave() == 0
