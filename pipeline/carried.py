@@ -72,4 +72,5 @@ def _time(value: Any) -> datetime:
     if isinstance(value, date) and not isinstance(value, datetime):
         raise TypeError
     when = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-    return when if when.tzinfo else when.replace(tzinfo=UTC)
+    # In UTC here, or the zone might carry it out of the years that readers know.
+    return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)

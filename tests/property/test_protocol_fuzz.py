@@ -5,13 +5,31 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import random
+from collections.abc import Callable
 from contextlib import suppress
 
+import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.protocol import ProcessRecords, ProtocolError, decode, encode_checkpoint
+from consumer.protocol import (
+    CheckpointAnswer,
+    Initialize,
+    LeaseLost,
+    ProcessRecords,
+    ProtocolError,
+    ShardEnded,
+    ShutdownRequested,
+    decode,
+    encode_checkpoint,
+)
+from consumer.testing import row
 from pipeline.record import Position
+from tests.garbage import BATCH, NUMBERS, RAW_NUMBERS, RAW_TEXTS, TEXTS, mangled, payloads, repeatable, seeds
+
+TEST = "tests/property/test_protocol_fuzz.py"
+MESSAGES = (Initialize, ProcessRecords, LeaseLost, ShardEnded, ShutdownRequested, CheckpointAnswer)
 
 SEQUENCES = st.integers(0, 10**56 - 1)
 JSON: st.SearchStrategy[object] = st.sampled_from(
@@ -70,3 +88,77 @@ def test_a_checkpoint_is_one_line_of_json_with_the_whole_position(sequence: int,
     assert line.index(b"\n") == len(line) - 1
     sent = json.loads(line)
     assert (sent["sequenceNumber"], sent["subSequenceNumber"]) == (str(sequence), sub)
+
+
+def test_100000_payloads_come_out_of_the_protocol_byte_for_byte() -> None:
+    for seed in seeds():
+        with repeatable(seed, TEST):
+            sent = payloads(seed)
+            rows = [row(number, data) for number, data in enumerate(sent, 1)]
+            message = decode(orjson.dumps({"action": "processRecords", "records": rows}) + b"\n", "shard")
+            assert isinstance(message, ProcessRecords)
+            assert [record.data for record in message.records] == sent
+
+
+def line(dice: random.Random) -> dict[str, object]:
+    """What KCL says: any of its messages, with few records."""
+    place = {"sequenceNumber": str(dice.randrange(10**56)), "subSequenceNumber": dice.randrange(3)}
+    records = [row(number, dice.randbytes(6)) for number in range(dice.randrange(3))]
+    fields: dict[str, dict[str, object]] = {
+        "initialize": {"shardId": "shardId-000000000000", **place},
+        "processRecords": {"records": records, "millisBehindLatest": dice.randrange(10**6)},
+        "checkpoint": {**place, "error": dice.choice([None, "ThrottlingException"])},
+        "leaseLost": {},
+        "shardEnded": {},
+        "shutdownRequested": {},
+    }
+    action = dice.choices(list(fields), (3, 6, 3, 1, 1, 1))[0]
+    return {"action": action, **fields[action]}
+
+
+def swapped(dice: random.Random, fields: dict[str, object]) -> bytes:
+    """One value, at any depth, is of another type, or far too large."""
+    inside = [fields, *(record for record in fields.get("records", ()) if isinstance(record, dict))]  # type: ignore[attr-defined]
+    chosen = dice.choice(inside)
+    name = dice.choice(list(chosen))
+    chosen[name] = dice.choice((None, True, [], {}, [{}], 1.5, *NUMBERS, *TEXTS))
+    return orjson.dumps(fields)
+
+
+def raw(dice: random.Random, fields: dict[str, object]) -> bytes:
+    """As :func:`swapped`, with what no encoder would write."""
+    fields[dice.choice(list(fields))] = "@"
+    return orjson.dumps(fields).replace(b'"@"', dice.choice(RAW_NUMBERS + RAW_TEXTS))
+
+
+def doubled(dice: random.Random, fields: dict[str, object]) -> bytes:
+    """A key twice, with two values."""
+    name = dice.choice(list(fields))
+    second = orjson.dumps({name: dice.choice((None, "x", 7, []))})
+    return orjson.dumps(fields)[:-1] + b"," + second[1:]
+
+
+WAYS: tuple[Callable[[random.Random, dict[str, object]], bytes], ...] = (
+    lambda dice, fields: mangled(dice, orjson.dumps(fields)),
+    swapped,
+    raw,
+    doubled,
+)
+
+
+def complaint(broken: bytes) -> str:
+    """What is wrong with a line; empty if it is a message."""
+    try:
+        assert isinstance(decode(broken, "shard"), MESSAGES), broken
+    except ProtocolError as error:
+        return str(error)
+    return ""
+
+
+def test_100000_broken_lines_are_messages_or_protocol_errors() -> None:
+    for seed in seeds():
+        with repeatable(seed, TEST):
+            dice = random.Random(seed)
+            complaints = [complaint(dice.choice(WAYS)(dice, line(dice))) for _ in range(BATCH)]
+            assert 0 < sum(map(bool, complaints)) < BATCH
+            assert not [each for each in complaints if "\n" in each or len(each) > 200]

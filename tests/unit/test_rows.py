@@ -190,6 +190,8 @@ def test_carried_fields_are_read_as_their_type(kind: str, value: Any, read: Any)
         ("float64", "7"),
         ("bool", 1),
         ("timestamp", "noon"),
+        ("timestamp", "0001-01-01T00:00:00+23:59"),
+        ("timestamp", "9999-12-31T23:59:59-00:01"),
         ("timestamp", 1e30),
         ("timestamp", True),
         ("timestamp", []),
