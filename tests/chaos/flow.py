@@ -1,0 +1,175 @@
+"""What is put on the stream: an uneven flow of small records, some aggregated as the KPL does it, some bad."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import aws_kinesis_agg.aggregator
+from botocore.exceptions import BotoCoreError, ClientError
+
+STEP_S = 0.25
+SWELL_S = 47.0
+"""The flow swells and ebbs with this period."""
+
+KEYS = 60
+AGGREGATES = 0.05
+"""This share of what is put is an aggregate."""
+
+AGGREGATED_AT_MOST = 12
+
+BAD: dict[str, float] = {
+    "reject": 0.004,
+    "raise": 0.003,
+    "json": 0.002,
+    "empty": 0.001,
+    "segfault": 0.0006,
+    "exit": 0.0004,
+    "hang": 0.0003,
+}
+"""Kinds of poison, and how much of the flow each is."""
+
+
+def payload(n: int, kind: str) -> bytes:
+    """A record of this number: healthy where ``kind`` is empty."""
+    if kind == "empty":
+        return b""
+    if kind == "json":
+        return f'{{"n": {n}, '.encode()
+    return json.dumps({"n": n, "do": kind, "text": "x" * (n * 37 % 400)}).encode()
+
+
+def kind_of(data: bytes) -> str:
+    """What a payload is: "" healthy, else its kind of poison."""
+    try:
+        return str(json.loads(data)["do"])
+    except ValueError:
+        return "json" if data else "empty"
+
+
+def number_of(data: bytes) -> int:
+    """Of a payload that is healthy."""
+    return int(json.loads(data)["n"])
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """One record for Kinesis, which may be an aggregate."""
+
+    data: bytes
+    key: str
+
+
+class Mixer:
+    """Makes the flow, by its dice alone. The first records are one of each kind of poison, if ``poisoned``."""
+
+    def __init__(self, seed: int, *, poisoned: bool = True) -> None:
+        self.dice = random.Random(seed)
+        self.made = 0
+        self._first = list(BAD) if poisoned else []
+        self._bad = BAD if poisoned else {}
+
+    def some(self, count: int) -> Iterator[Put]:
+        for _ in range(count):
+            if self.dice.random() < AGGREGATES:
+                yield self._aggregate()
+            else:
+                yield Put(payload(self._next(), self._kind()), self._key())
+
+    def _aggregate(self) -> Put:
+        """All of one key: those of other shards' keys KCL would drop."""
+        aggregator = aws_kinesis_agg.aggregator.RecordAggregator()
+        key = self._key()
+        for _ in range(self.dice.randint(2, AGGREGATED_AT_MOST)):
+            aggregator.add_user_record(key, payload(self._next(), self._kind()))
+        _, _, data = aggregator.clear_and_get().get_contents()
+        return Put(bytes(data), key)
+
+    def _next(self) -> int:
+        self.made += 1
+        return self.made
+
+    def _kind(self) -> str:
+        if self._first and self.dice.random() < 0.1:
+            return self._first.pop()
+        dart = self.dice.random()
+        for kind, share in self._bad.items():
+            dart -= share
+            if dart < 0:
+                return kind
+        return ""
+
+    def _key(self) -> str:
+        """Some keys are much hotter than others."""
+        return f"key-{int(KEYS * self.dice.random() ** 2)}"
+
+
+@dataclass(slots=True)
+class Answered:
+    """What Kinesis said it took: shard and sequence number of each record, with its data."""
+
+    records: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    troubles: Counter[str] = field(default_factory=Counter)
+
+
+class Producer(threading.Thread):
+    """Puts until :meth:`end`, and then what it still has. What is refused or has no answer it puts again."""
+
+    def __init__(self, client: Any, stream: str, mixer: Mixer, per_s: float) -> None:
+        super().__init__(name="producer", daemon=True)
+        self.answered = Answered()
+        self._client = client
+        self._stream = stream
+        self._mixer = mixer
+        self._per_s = per_s
+        self._end = threading.Event()
+        self._waiting: list[Put] = []
+
+    def end(self, deadline_s: float = 60) -> None:
+        """Return once everything is put and answered."""
+        self._end.set()
+        self.join(deadline_s)
+        assert not self.is_alive(), "the producer does not get its records onto the stream"
+
+    def run(self) -> None:
+        began = time.monotonic()
+        while not self._end.wait(STEP_S):
+            self._waiting += self._mixer.some(self._due(time.monotonic() - began))
+            self._put()
+        while self._waiting:
+            self._put()
+            time.sleep(STEP_S)  # what was refused is not put again at once
+
+    def _due(self, at_s: float) -> int:
+        """Swelling, with a burst now and then and lulls between."""
+        dice = self._mixer.dice
+        swell = 1 + 0.8 * math.sin(2 * math.pi * at_s / SWELL_S)
+        burst = 12 if dice.random() < 0.01 else 1
+        return int(self._per_s * STEP_S * swell * burst + dice.random())
+
+    def _put(self) -> None:
+        batch, self._waiting = self._waiting[:300], self._waiting[300:]
+        if batch:
+            self._waiting = self._refused(batch) + self._waiting
+
+    def _refused(self, batch: Sequence[Put]) -> list[Put]:
+        entries = [{"Data": put.data, "PartitionKey": put.key} for put in batch]
+        try:
+            answers = self._client.put_records(StreamName=self._stream, Records=entries)["Records"]
+        except (ClientError, BotoCoreError) as error:
+            self.answered.troubles[type(error).__name__] += 1
+            return list(batch)
+        refused = []
+        for put, answer in zip(batch, answers, strict=True):
+            if "ErrorCode" in answer:
+                refused.append(put)
+            else:
+                self.answered.records[answer["ShardId"], answer["SequenceNumber"]] = put.data
+        return refused

@@ -1,0 +1,40 @@
+"""The table that a storm leaves: its rows and dead letters, read from S3, and what the auditor says of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.record import Position
+from pipeline.sinks.audit import KEY, audit
+from pipeline.sinks.store import ObjectStore
+from tests.chaos.verdict import Row
+
+COLUMNS = ("record_id", "sequence_number", "sub_sequence_number", "n")
+GENERATION = 1
+
+
+def rows(table: ObjectStore) -> list[Row]:
+    """Each shard's files one after the other, as they were written."""
+    found: list[Row] = []
+    keys = [(match["list"], int(match["first"]), key) for key in table.list("") if (match := KEY.fullmatch(key))]
+    for place, _, key in sorted(keys):
+        file = pq.ParquetFile(pa.BufferReader(table.get(key))).read(list(COLUMNS), use_threads=False)
+        found += [
+            Row(row["record_id"], place, Position(int(row["sequence_number"]), row["sub_sequence_number"]), row["n"])
+            for row in file.to_pylist()
+        ]
+    return found
+
+
+def dead_letters(store: ObjectStore) -> list[dict[str, Any]]:
+    return [json.loads(line) for key in store.list("") for line in (store.get(key) or b"").splitlines()]
+
+
+def audited(table: ObjectStore, letters: ObjectStore) -> tuple[int, list[str]]:
+    """How many files there are, and the auditor's problems."""
+    report = audit(table, GENERATION, letters)
+    return report.files, [f"{problem.kind}: {problem.key}: {problem.detail}" for problem in report.problems]
