@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 from pipeline.errors import Fatal, ReplicaDied
 from pipeline.pool import Pool, pause_s
 from pipeline.troubles import Part
+
+CAUSE = re.compile(r"CUDA error: [A-Za-z -]{1,60}")
+"""As ``cudaGetErrorString`` puts it. The rest of the exception's text is the model's, and may hold a payload."""
 
 
 class Device:
@@ -29,14 +33,18 @@ class Device:
     async def works(self, pool: Pool, reason: str) -> bool:
         """Whether it does for another record, now that it was lost as ``reason`` says. If not, after a pause.
 
+        Of the reason no more is shown than its :data:`CAUSE`.
+
         ``Fatal`` once that has lasted too long, or if no replica starts again.
         """
         if self._witness is not None and await _passes(pool, self._witness):
             self._part.worked()
             return True
-        if self._part.failed(f"{reason}; no other record passes either"):
+        cause = CAUSE.search(reason)
+        shown = f"replica lost its device: {cause.group().strip()}" if cause else "replica lost its device"
+        if self._part.failed(f"{shown}; no other record passes either"):
             lasted_s = self._part.trouble().lasted_s
-            raise Fatal(f"{reason}, and no other record has passed for {lasted_s:.0f} s (model.patience_s)")
+            raise Fatal(f"{shown}, and no other record has passed for {lasted_s:.0f} s (model.patience_s)")
         await asyncio.sleep(pause_s(self._part.trouble()))
         return False
 

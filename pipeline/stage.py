@@ -18,6 +18,7 @@ from typing import Protocol
 
 from pipeline.batcher import Batcher
 from pipeline.errors import Fatal, PenstockError
+from pipeline.factory import described
 from pipeline.lane import Durability, Milestones, Window, after
 from pipeline.metrics import Metrics
 from pipeline.record import Dead, Position, Record, Run, Shard
@@ -318,4 +319,4 @@ class Stage:
             self.fail(error)
         except Exception as error:
             log.exception("the stage failed")
-            self.fail(Fatal(f"the stage failed: {error!r}"))
+            self.fail(Fatal(f"the stage failed: {described(error)}"))

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from pipeline.errors import Fatal, PenstockError
+from pipeline.factory import described
 from pipeline.record import Position, Record, Run
 from pipeline.sinks import OnDurable
 from pipeline.sinks.chain import Chain, File
@@ -113,7 +114,7 @@ class Driver:
             self._on_fatal(error)
         except Exception as error:
             log.exception("a file could not be written")
-            self._on_fatal(Fatal(f"a file could not be written: {error!r}"))
+            self._on_fatal(Fatal(f"a file could not be written: {described(error)}"))
 
     async def _due(self) -> None:
         """Return when there may be something to write."""

@@ -21,6 +21,7 @@ import pyarrow as pa
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from pipeline.errors import Fatal, PenstockError, UserError
+from pipeline.factory import described
 from pipeline.metrics import Metrics
 from pipeline.record import Enriched, Position, Record, Run, Shard
 from pipeline.sinks import OnDurable
@@ -196,7 +197,7 @@ class KinesisWriter:
             self._on_fatal(error)
         except Exception as error:
             log.exception("%s failed", self._sink.name)
-            self._on_fatal(Fatal(f"sink {self._sink.name}: {error!r}"))
+            self._on_fatal(Fatal(f"sink {self._sink.name}: {described(error)}"))
 
     async def _step(self) -> None:
         """Encode a run if the outbox has room, make one call if there is a row."""

@@ -43,7 +43,7 @@ def test_a_device_that_is_lost_for_good_condemns_nobody(tmp_path: Path) -> None:
         lost.touch()
         await host.judge(later)
 
-    with pytest.raises(Fatal, match="lost its device: RuntimeError: CUDA error"):
+    with pytest.raises(Fatal, match="lost its device: CUDA error: device-side assert triggered, and"):
         hosted(body, "Device", options={"lost": str(lost)}, retries=0, patience_s=0.2)
     assert [record.outcome for record in later] == [None, None]
 
