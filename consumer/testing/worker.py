@@ -101,11 +101,15 @@ class FakeWorker:
 
     async def ask(self, call: Callable[[], T]) -> T:
         """A call to the lease table or the stream: it takes time to get there and back."""
-        await asyncio.sleep(self._latency())
+        await self._travel()
         try:
             return call()
         finally:
-            await asyncio.sleep(self._latency())
+            await self._travel()
+
+    async def _travel(self) -> None:
+        if seconds := self._latency():
+            await asyncio.sleep(seconds)
 
     async def beat(self, seconds: float) -> None:
         await asyncio.sleep(seconds * self._dice.uniform(0.8, 1.2))

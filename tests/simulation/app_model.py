@@ -10,7 +10,6 @@ import orjson
 import pyarrow as pa
 
 from pipeline.model import Model, Reject
-from pipeline.testing.replica import FOREVER
 
 GOOD, REJECTED, RAISES, FLAKY, NAN, KILLS, HANGS, GARBLED = (
     "good",
@@ -59,6 +58,3 @@ def ends(payloads: Sequence[bytes]) -> str:
 
 def hangs(payloads: Sequence[bytes]) -> bool:
     return any(b'"hangs"' in each for each in payloads)
-
-
-__all__ = ["BAD", "FOREVER", "GOOD", "Measured", "Plain", "ends", "hangs", "payload"]

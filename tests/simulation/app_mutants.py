@@ -84,6 +84,13 @@ class WritesOnForTheLost(Stage):
         return
 
 
+class TellsNobodyOfRoom(Stage):
+    """Gives a lost shard's room back, and whoever waits for it sleeps on."""
+
+    def _announce(self) -> None:
+        return
+
+
 class Skips(Stage):
     """Loses a record of a message now and then."""
 
@@ -99,6 +106,7 @@ MUTANTS = {
     "releases out of order": Parts(stage=ReleasesOutOfOrder),
     "admits without bound": Parts(stage=AdmitsWithoutBound),
     "writes on for the lost": Parts(stage=WritesOnForTheLost),
+    "tells nobody of room": Parts(stage=TellsNobodyOfRoom),
     "skips records": Parts(stage=Skips),
     "drops dead letters": Parts(keeps_letters=False),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from weakref import WeakKeyDictionary
 
@@ -15,6 +15,7 @@ from consumer.testing.worker import Child
 from pipeline.record import Position
 from pipeline.sinks.audit import audit
 from pipeline.sinks.store import MemoryStore
+from tests.simulation.app_model import FLAKY, GOOD
 from tests.simulation.app_task import STREAM, Settings, Task
 
 ANSWER_S = 5.0
@@ -34,6 +35,10 @@ class Promises:
         self.rows: dict[str, str] = {}
         """Each row's record, and the file that holds it."""
         self.letters: set[str] = set()
+        self.blamed: set[str] = set()
+        """Dead letters of records that tasks seem to have died of; in a storm that may be mere bad luck."""
+        self.kinds: dict[str, str] = {}
+        """What was produced, and what the model makes of it."""
         self.order: dict[str, list[Position]] = {}
         """Of each file's rows."""
         self._durable_below: dict[str, int] = {}
@@ -43,6 +48,9 @@ class Promises:
 
     def breaks(self, what: str) -> None:
         self.broken = self.broken or what
+
+    def produced(self, shard_id: str, positions: Sequence[Position], kinds: Sequence[str]) -> None:
+        self.kinds.update((_id(shard_id, position), kind) for position, kind in zip(positions, kinds, strict=True))
 
     # -- as it happens
 
@@ -61,7 +69,9 @@ class Promises:
     def letters_written(self, key: str, body: bytes) -> None:
         if key not in self._seen:
             self._seen.add(key)
-            self.letters.update(orjson.loads(line)["record_id"] for line in body.splitlines())
+            letters = [orjson.loads(line) for line in body.splitlines()]
+            self.letters.update(letter["record_id"] for letter in letters)
+            self.blamed.update(letter["record_id"] for letter in letters if "tasks ended" in letter["reason"])
 
     def put_by(self, task: Task, key: str) -> None:
         """A task that was told that a shard is not its any more begins no write for it."""
@@ -122,16 +132,15 @@ class Promises:
             self.breaks(f"the auditor says {problems[0]}")
 
     def _exactly_once(self) -> None:
-        """I2; I3 has seen to it that no row is there twice."""
-        for shard_id, shard in self.stream.shards.items():
-            for position in shard.positions:
-                record_id = _id(shard_id, position)
-                if (record_id in self.rows) + (record_id in self.letters) != 1:
-                    what = "both" if record_id in self.rows else "neither"
-                    self.breaks(f"I2: {record_id} is {what} of a row and a dead letter")
-        produced = sum(len(shard.positions) for shard in self.stream.shards.values())
-        if len(self.rows) + len(self.letters) != produced:
-            self.breaks(f"I2: {produced} records, {len(self.rows)} rows and {len(self.letters)} dead letters")
+        """I2; I3 has seen to it that no row is there twice. And I5: none is taken for what it is not."""
+        for record_id, kind in self.kinds.items():
+            is_row, is_dead = record_id in self.rows, record_id in self.letters
+            if is_row == is_dead:
+                self.breaks(f"I2: {record_id} is {'both' if is_row else 'neither'} of a row and a dead letter")
+            if kind != FLAKY and record_id not in self.blamed and is_row != (kind == GOOD):
+                self.breaks(f"I5: {record_id} is {kind}, and {'a row' if is_row else 'a dead letter'}")
+        if len(self.rows) + len(self.letters) != len(self.kinds):
+            self.breaks(f"I2: {len(self.kinds)} records, {len(self.rows)} rows and {len(self.letters)} dead letters")
 
     def _in_order(self) -> None:
         """I4: shard by shard, file by file as they are named."""

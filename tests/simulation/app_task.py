@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from consumer.protocol import Message
 from consumer.session import ShardSession, Wire
 from consumer.testing import FakeLeases, FakeStream, FakeWorker, Pace, Throttled
 from pipeline.batcher import Batcher
-from pipeline.errors import Fatal, PenstockError
+from pipeline.errors import Fatal
 from pipeline.host import HostSettings, ModelHost
 from pipeline.metrics import Metrics
 from pipeline.record import Shard
@@ -26,6 +26,7 @@ from pipeline.sinks.store import MemoryStore
 from pipeline.stage import Bounds, Stage
 from pipeline.suspects import Notes, Wary
 from pipeline.testing import FakeReplica, Process
+from pipeline.testing.replica import FOREVER
 from pipeline.troubles import Troubles
 from tests.simulation import app_model
 
@@ -77,11 +78,11 @@ class Settings:
             linger_s=dice.choice([0.02, 0.5]),
             window_records=dice.choice([4, 12, 40]),
             window_bytes=dice.choice([1_500, 6_000, 40_000]),
-            flush_interval_s=dice.choice([3.0, 6.0, 12.0]),
+            flush_interval_s=dice.choice([2.0, 5.0, 10.0]),
             flush_bytes=dice.choice([2_000, 8_000, 30_000]),
             read_limit=dice.choice([1, 5, 15]),
             budget_s=dice.choice([2.0, 10.0, 30.0]),
-            predict_s=dice.choice([0.05, 0.3, 1.0]),
+            predict_s=dice.choice([0.02, 0.1, 0.5]),
         )
 
 
@@ -102,7 +103,7 @@ class World(Protocol):
 
     def notes_for(self, task: Task) -> MemoryStore: ...
 
-    def today(self) -> date: ...
+    def wall_clock(self) -> datetime: ...
 
 
 @dataclass(eq=False)
@@ -138,7 +139,7 @@ class Task:
                 world.stream,
                 world.leases,
                 partial(self._connect, self.stage, failed),
-                pace=Pace(idle_s=1.0, take_s=2.0, read_limit=settings.read_limit),
+                pace=Pace(idle_s=1.5, take_s=2.0, read_limit=settings.read_limit),
                 latency=world.latency,
                 dice=world.random,
             )
@@ -152,7 +153,9 @@ class Task:
     def _notes(self) -> Notes:
         part = Troubles(self.process.loop.time).part("suspects")
         surely = Persistence(Threads("suspects"), part)
-        return Notes(self.world.notes_for(self), surely, switches=self._switches, today=self.world.today)
+        return Notes(
+            self.world.notes_for(self), surely, switches=self._switches, today=lambda: self.world.wall_clock().date()
+        )
 
     async def _switches(self, shard_id: str) -> int:
         await asyncio.sleep(self.world.latency())
@@ -177,7 +180,7 @@ class Task:
 
     def _seconds(self, payloads: Sequence[bytes]) -> float:
         if app_model.hangs(payloads):
-            return app_model.FOREVER
+            return FOREVER
         return self.world.settings.predict_s * self.world.random.uniform(0.5, 2.0)
 
     def _sink(self) -> ParquetSink:
@@ -191,11 +194,18 @@ class Task:
             schema=SCHEMA,
             dead_letters=self.world.letters_for(self) if self.world.parts.keeps_letters else None,
             clock=self.process.loop.time,
+            now=self.world.wall_clock,
         )
 
     def _connect(self, stage: Stage, failed: asyncio.Future[BaseException], wire: Wire) -> None:
         session = self.world.parts.session(
-            wire, stage, lambda shard_id: Shard(STREAM, CREATED_S, shard_id), self.leaving, self.metrics, _decode
+            wire,
+            stage,
+            lambda shard_id: Shard(STREAM, CREATED_S, shard_id),
+            self.leaving,
+            self.metrics,
+            _decode,
+            clock=self.process.loop.time,
         )
         self.sessions.append(session)
         running = asyncio.create_task(session.run())
@@ -226,7 +236,7 @@ class Task:
             for failure in failures:
                 failure.cancel()
             await asyncio.gather(*failures, leaving, return_exceptions=True)
-        await self._release(worker)
+            await self._release(worker)
 
     async def _leave(self, worker: FakeWorker, failures: list[asyncio.Task[Any]]) -> None:
         """Within the budget, whatever it takes. The JVM takes its time to ask the sessions."""
@@ -271,6 +281,3 @@ async def _raise_first(failures: Sequence[asyncio.Task[Any]]) -> None:
     for failure in failures:
         if failure.done():
             await failure
-
-
-__all__ = ["CREATED_S", "STREAM", "Late", "Parts", "PenstockError", "Settings", "Task"]

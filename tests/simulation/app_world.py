@@ -8,10 +8,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from functools import partial
 
-from consumer.testing import SHARD_END, FakeLeases, FakeStream, Lease, Throttled
+from consumer.testing import FakeLeases, FakeStream, Lease, Throttled
 from consumer.testing.stream import FIRST_SEQUENCE
 from pipeline.errors import UserError
 from pipeline.record import Position
@@ -23,11 +23,11 @@ from tests.simulation.app_task import Late, Parts, Settings, Task
 
 DAY_MS = 24 * 60 * 60 * 1000
 FIRST_MS = 1_795_000_000_000 // DAY_MS * DAY_MS
-STORM_S = 30.0
+STORM_S = 24.0
 CALM_S = 400.0
 """Within which everything must be finished once nothing fails any more."""
 
-FAILOVER_S = 6.0
+FAILOVER_S = 4.0
 
 
 class Bad(AssertionError):
@@ -57,7 +57,7 @@ class Weather:
             crash=rate(0.2),
             freeze=rate(0.2),
             sigterm=rate(0.2),
-            reshard=rate(0.15),
+            reshard=rate(0.3),
             hand_off=rate(0.2),
             outage=rate(0.1),
             crash_in_call=rate(0.05),
@@ -90,6 +90,7 @@ class World:
         self.leases.on_checkpoint = self._checkpointed
         self.table, self.letters, self.notes = MemoryStore(), MemoryStore(), MemoryStore()
         self.dead_until = 0.0
+        self.wrong_s = 0.0
         self.slots = self.random.randint(1, 3)
         self.tasks: list[Task] = []
         self.numbers = 0
@@ -109,7 +110,7 @@ class World:
     # -- what the tasks see
 
     def latency(self) -> float:
-        return self.random.choice((0.003, 0.003, 0.01, 0.05))
+        return self.random.choice((0.0, 0.0, 0.0, 0.003, 0.01, 0.05))
 
     def table_for(self, task: Task) -> MemoryStore:
         return self._store_for(task, self.table, self.promises.file_written)
@@ -120,8 +121,8 @@ class World:
     def notes_for(self, task: Task) -> MemoryStore:
         return self._store_for(task, self.notes, lambda key, body: None)
 
-    def today(self) -> date:
-        return datetime.fromtimestamp(FIRST_MS / 1000 + self.simulation.now, UTC).date()
+    def wall_clock(self) -> datetime:
+        return datetime.fromtimestamp(FIRST_MS / 1000 + self.simulation.now + self.wrong_s, UTC)
 
     def _store_for(self, task: Task, store: MemoryStore, written: Callable[[str, bytes], None]) -> MemoryStore:
         """The same objects, on a connection of its own."""
@@ -157,7 +158,7 @@ class World:
 
     def _crash_in_call(self, process: Process, operation: str, key: str) -> None:
         if not self.calm and self.random.random() < self.weather.crash_in_call:
-            self.say(f"a crash in {operation} {key}")
+            self.say(f"a crash in {operation} below {key.rpartition('/')[0]}")
             process.kill()
             raise Vanished
 
@@ -179,7 +180,7 @@ class World:
         for _ in range(self.slots):
             self._start()
         self._each(self.random.uniform(0.5, 4.0), self._produce)
-        self._each(1.0, self._keep_up)
+        self._each(2.0, self._keep_up)
         self._each(1.3, self._look)
         weather = self.weather
         for rate, act in (
@@ -189,6 +190,7 @@ class World:
             (weather.reshard, self._reshard),
             (weather.hand_off, self._hand_off),
             (weather.outage, self._outage),
+            (0.05, self._clock_jump),
         ):
             if rate:
                 self._sometimes(rate, act)
@@ -311,24 +313,29 @@ class World:
         self.dead_until = self.simulation.now + self.random.choice([2.0, 10.0, 30.0])
         self.say(f"the store is dead until {self.dead_until:.1f}")
 
+    def _clock_jump(self) -> None:
+        self.wrong_s = self.random.choice([0.0, -3600.0, 1.5, DAY_MS / 1000, -40 * DAY_MS / 1000])
+        self.say(f"the wall clock is wrong by {self.wrong_s} s")
+
     # -- the stream
 
     def _produce(self) -> None:
-        if self.calm or self.produced > 80:
+        if self.calm or self.produced > 70:
             return
         for _ in range(self.random.randint(1, 6)):
             self._put(self.random.choice(self.stream.open_shards))
 
     def _put(self, shard_id: str) -> None:
-        payloads = [self._payload() for _ in range(self.random.choice([1, 1, 1, 2, 4]))]
+        kinds = [self._kind() for _ in range(self.random.choice([1, 1, 1, 2, 4]))]
+        payloads = [payload(self.produced, kind, self.random.choice([0, 10, 100, 400])) for kind in kinds]
         arrived_ms = FIRST_MS + int(self.simulation.now * 1000)
-        arrived_ms += self.random.choice([0, 0, 0, 0, 0, 0, DAY_MS])
-        self.stream.put(shard_id, payloads, arrived_ms=arrived_ms)
+        arrived_ms += DAY_MS * (self.random.random() < 0.05)
+        positions = self.stream.put(shard_id, payloads, arrived_ms=arrived_ms)
+        self.promises.produced(shard_id, positions, kinds)
+        self.produced += len(kinds)
 
-    def _payload(self) -> bytes:
-        self.produced += 1
-        kind = self.random.choice(BAD) if self.random.random() < 0.1 else GOOD
-        return payload(self.produced, kind, self.random.choice([0, 10, 100, 400]))
+    def _kind(self) -> str:
+        return self.random.choice(BAD) if self.random.random() < 0.1 else GOOD
 
     def _reshard(self) -> None:
         """Now and then while there is much to read, and whoever reads it is told to leave."""
@@ -354,6 +361,3 @@ class World:
 
 def _short(position: Position | str | None) -> str:
     return f"{position.sequence - FIRST_SEQUENCE}/{position.sub}" if isinstance(position, Position) else f"{position}"
-
-
-__all__ = ["SHARD_END", "Bad", "World"]

@@ -5,8 +5,11 @@ A failing seed prints its history, and the command that lives it again; ``PENSTO
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -18,12 +21,25 @@ SEEDS = int(os.environ.get("PENSTOCK_SEEDS", "1000"))
 CHUNKS = 20
 MUTANT_SEEDS = 100
 
+HISTORIES = """
+import logging
+from tests.simulation.app_world import World
+logging.disable(logging.CRITICAL)
+for seed in range(8):
+    world = World(seed)
+    world.run()
+    print(*world.history, sep="\\n")
+"""
+
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """Thousands of warnings are what is wanted here."""
+    """Thousands of warnings are what is wanted here. What a world leaves is collected when a few have ended."""
     logging.disable(logging.CRITICAL)
+    thresholds = gc.get_threshold()
+    gc.set_threshold(20_000, *thresholds[1:])
     yield
+    gc.set_threshold(*thresholds)
     logging.disable(logging.NOTSET)
 
 
@@ -53,6 +69,22 @@ def test_one_seed_is_lived_again() -> None:
     first.run()
     second.run()
     assert first.history == second.history
+
+
+def test_a_seed_is_the_same_in_every_process() -> None:
+    """Whatever order a process has its sets in."""
+    told = set()
+    for hash_seed in ("1", "2"):
+        ran = subprocess.run(
+            [sys.executable, "-c", HISTORIES],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        told.add(ran.stdout)
+    assert len(told) == 1
+    assert "calm" in told.pop()
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
