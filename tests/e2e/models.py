@@ -1,5 +1,6 @@
 """Models that need no weights."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,3 +16,12 @@ class Echo(Model):
 
     def predict(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Reject]:
         return [{"said": item["text"], "chars": len(item["text"])} for item in items]
+
+
+class Clock(Model):
+    """When a record was seen, in epoch seconds."""
+
+    output_schema = pa.schema([("seen_s", pa.float64())])
+
+    def predict(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Reject]:
+        return [{"seen_s": time.time()} for _ in items]

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import psutil
 
-from consumer import leases
+from consumer import leader_watch, leases
 from consumer.local.process import LocalAWS
 from pipeline.record import Position
 from pipeline.sinks.audit import audit
@@ -57,6 +60,7 @@ class Worker:
                 start_new_session=True,
             )
         self._health = ""
+        self.killed = False
 
     def entries(self) -> list[dict[str, Any]]:
         """Its log, line by line; a line that is no JSON object fails the test that asks."""
@@ -81,6 +85,12 @@ class Worker:
         except urllib.error.HTTPError as error:
             return error.code, error.read()
 
+    @property
+    def id(self) -> str:
+        """Its name among KCL's workers; empty before it starts to consume."""
+        said = [str(entry["msg"]).split() for entry in self.entries()]
+        return next((words[1] for words in said if words[:1] == ["worker"] and "consumes" in words), "")
+
     def tree(self) -> dict[str, list[psutil.Process]]:
         """Its children by kind: ``jvm``, ``replica``, ``bridge``."""
         found: dict[str, list[psutil.Process]] = {"jvm": [], "replica": [], "bridge": []}
@@ -101,13 +111,30 @@ class Worker:
     def kill(self) -> None:
         """SIGKILL the host alone; what it started must go by itself."""
         left = [child for kind in self.tree().values() for child in kind]
+        self.killed = True
         self.process.kill()
         self.process.wait()
         _, alive = psutil.wait_procs(left, timeout=15)
         assert not alive, f"outlived the host: {alive}"
 
+    def freeze(self) -> None:
+        """SIGSTOP the host and everything below it, those that are born meanwhile too."""
+        stopped: set[int] = set()
+        while left := {self.process.pid, *(child.pid for kind in self.tree().values() for child in kind)} - stopped:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+            stopped |= left
+
+    def thaw(self) -> None:
+        """SIGCONT all of it, and whatever of it is still stopped."""
+        for pid in [self.process.pid, *(child.pid for kind in self.tree().values() for child in kind)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
     def clean(self) -> None:
         if self.process.poll() is None:
+            self.thaw()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.leave(20)
         with contextlib.suppress(ProcessLookupError):
@@ -167,6 +194,25 @@ class Rig:
                 self.ends[shard] = max(Position(int(sequence), 0), self.ends.get(shard, Position(0, 0)))
         self.put_ids.update(ids)
         return ids
+
+    @contextlib.contextmanager
+    def flowing(self, per_second: float) -> Iterator[None]:
+        """Records come all the while, at this rate and with keys for every shard."""
+        over = threading.Event()
+
+        def produce() -> None:
+            for number in itertools.count():
+                self.put([(json.dumps({"text": f"flowing {number}"}).encode(), f"{number}")])
+                if over.wait(1 / per_second):
+                    return
+
+        with ThreadPoolExecutor(1) as thread:
+            producer = thread.submit(produce)
+            try:
+                yield
+            finally:
+                over.set()
+            producer.result()
 
     def shards(self) -> list[dict[str, Any]]:
         return list(self.kinesis.list_shards(StreamName=self.name)["Shards"])
@@ -234,7 +280,7 @@ class Rig:
         """Return once everything put is checkpointed."""
 
         def look() -> bool:
-            for worker in self.workers[-1:]:
+            for worker in [worker for worker in self.workers if not worker.killed][-1:]:
                 worker.stats()
             return self.all_durable()
 
@@ -254,6 +300,12 @@ class Rig:
         report = audit(FolderStore(self.table), 1, FolderStore(self.folder / "dead-letter"))
         assert report.problems == []
         return rows
+
+    def leader(self) -> str:
+        """The id of the worker that has the leader's lock."""
+        with contextlib.suppress(self.dynamodb.exceptions.ResourceNotFoundException):
+            return leader_watch.observe(self.dynamodb, self.name, close=False).leader
+        return ""
 
     def forget_leader(self) -> None:
         """Step over the 120 s for which a killed leader's lock lasts; only where the holder is known to be dead."""

@@ -1,0 +1,74 @@
+"""Two workers that share a stream's shards, and what their rows say of when each record was seen."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from tests.e2e.rig import UP_S, Rig, Worker, wait_until
+
+SHARDS = 4
+"""Two for each worker, or three and one."""
+
+
+@dataclass
+class Pair:
+    leader: Worker
+    follower: Worker
+
+    def other(self, worker: Worker) -> Worker:
+        return self.follower if worker is self.leader else self.leader
+
+
+def clock_config(rig: Rig) -> Path:
+    """A model that notes when it sees a record, and files of a second each."""
+    sink = f'[[sink]]\ntype = "parquet"\nurl = "{rig.table}"\nflush_interval_s = 1'
+    return rig.config(model='factory = "tests.e2e.models:Clock"\nversion = "test-1"\nthreads = 1', sinks=sink)
+
+
+def share(rig: Rig, first: Worker, second: Worker) -> Pair:
+    """Return when both read, and all shards are leased. Records must flow meanwhile."""
+    wait_until(lambda: owned(rig) == {first.id, second.id}, 90, "leases spread over two workers")
+    wait_until(lambda: first.stats()["enriched"] and second.stats()["enriched"], UP_S, "both at work")
+    leads = rig.leader()
+    assert leads in {first.id, second.id}
+    return Pair(first, second) if leads == first.id else Pair(second, first)
+
+
+def owned(rig: Rig) -> set[str]:
+    """The owners of all shards; empty while a shard has none."""
+    owners = rig.owners()
+    return set(owners.values()) if len(owners) == SHARDS else set()
+
+
+def shards_of(rig: Rig, worker: Worker) -> list[str]:
+    return [shard for shard, owner in rig.owners().items() if owner == worker.id]
+
+
+def taken_over(rig: Rig, shards: list[str], since_s: float, deadline_s: float = UP_S) -> dict[str, float]:
+    """Per shard: how long after ``since_s``, by the wall clock, its first record was seen by whoever has it now."""
+
+    def look() -> dict[str, float]:
+        rows = rig.rows()
+        seen = rows[rows["seen_s"] > since_s].groupby("shard_id")["seen_s"].min()
+        return {shard: float(seen[shard]) - since_s for shard in shards} if set(shards) <= set(seen.index) else {}
+
+    return dict(wait_until(look, deadline_s, f"a record of each of {shards} since {since_s}"))
+
+
+def longest_gaps(rows: pd.DataFrame) -> pd.DataFrame:
+    """Per shard, in seconds: the longest between two records being seen, and from a record's arrival to that."""
+    arrived_s = rows["arrived_at"].astype("int64") / {"ms": 1e3, "us": 1e6, "ns": 1e9}[rows["arrived_at"].dt.unit]
+    seen = rows.assign(waited_s=rows["seen_s"] - arrived_s).sort_values("seen_s")
+    shards = seen.groupby("shard_id")
+    return pd.DataFrame(
+        {"unseen_s": shards["seen_s"].agg(lambda s: s.diff().max()), "waited_s": shards["waited_s"].max()}
+    )
+
+
+def now_s() -> float:
+    """The wall clock of :class:`tests.e2e.models.Clock`, on the same machine."""
+    return time.time()
