@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter, defaultdict
 from typing import Any
 from uuid import uuid4
 
@@ -18,7 +19,9 @@ from consumer.local.kinesis.operations import perform
 from consumer.local.request import Receive, Request, Response, Send, read
 from consumer.local.wire import codec_for
 
-FAULTS_PATH = "/_penstock/faults"
+OWN_PATH = "/_penstock/"
+FAULTS_PATH = f"{OWN_PATH}faults"
+CALLS_PATH = f"{OWN_PATH}calls"
 METRICS_EVERY_S = 60.0
 
 
@@ -30,6 +33,8 @@ class LocalAws:
         self.faults = Faults()
         self.moto = Moto()
         self.engines: dict[str, Engine] = {}
+        self.calls: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        """How often each operation of each service was asked for, whatever was answered."""
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -37,9 +42,10 @@ class LocalAws:
         request = await read(scope, receive)
         if request is None:
             return
-        if request.path.startswith(FAULTS_PATH):
+        if request.path.startswith(OWN_PATH):
             await self._control(request).send(send)
             return
+        self.calls[request.service][request.operation] += 1
         response = await self._faulty(request, receive) if self.faults else await self.answer(request)
         if response is None:
             request.transport.abort()
@@ -89,7 +95,7 @@ class LocalAws:
             await asyncio.sleep(METRICS_EVERY_S)
             await self.flush_metrics()
 
-    # -- faults
+    # -- faults, and what was asked for
 
     async def _faulty(self, request: Request, receive: Receive) -> Response | None:
         """As :meth:`answer`, after whatever the faults ask for; None: reset the connection."""
@@ -109,7 +115,7 @@ class LocalAws:
         return early or await self.answer(request)
 
     def _control(self, request: Request) -> Response:
-        """GET lists the faults, POST adds one, DELETE ends one (``…/faults/<id>``) or all."""
+        """Faults: GET lists them, POST adds one, DELETE ends one (``…/faults/<id>``) or all. Calls: GET, or DELETE."""
         try:
             shown = self._controlled(request)
         except ValueError as error:
@@ -117,6 +123,13 @@ class LocalAws:
         return _json(200, shown)
 
     def _controlled(self, request: Request) -> Any:
+        if request.path == CALLS_PATH:
+            counted = dict(self.calls)
+            if request.method == "DELETE":
+                self.calls.clear()
+            return counted
+        if not request.path.startswith(FAULTS_PATH):
+            raise ValueError(f"there is nothing at {request.path}; there are {FAULTS_PATH} and {CALLS_PATH}")
         if request.method == "POST":
             return self.faults.add(Fault.parse(orjson.loads(request.body))).to_dict()
         if request.method == "DELETE":

@@ -117,6 +117,11 @@ class LocalAWS:
             **options,
         )
 
+    def calls(self, *, forget: bool = False) -> dict[str, dict[str, int]]:
+        """How often each operation of each service was asked for; ``forget``: and count from 0 again."""
+        counted: dict[str, dict[str, int]] = self._control("DELETE" if forget else "GET", "calls")
+        return counted
+
     # -- faults
 
     @contextlib.contextmanager
@@ -129,23 +134,23 @@ class LocalAWS:
         try:
             yield fault
         finally:
-            for ended in self._faults("DELETE", f"/{fault['id']}"):
+            for ended in self._control("DELETE", f"faults/{fault['id']}"):
                 fault.update(ended)
 
     def add_fault(self, **rule: Any) -> dict[str, Any]:
-        made: dict[str, Any] = self._faults("POST", "", rule)
+        made: dict[str, Any] = self._control("POST", "faults", rule)
         return made
 
     def list_faults(self) -> list[dict[str, Any]]:
-        listed: list[dict[str, Any]] = self._faults("GET", "")
+        listed: list[dict[str, Any]] = self._control("GET", "faults")
         return listed
 
     def clear_faults(self) -> None:
-        self._faults("DELETE", "")
+        self._control("DELETE", "faults")
 
-    def _faults(self, method: str, path: str, rule: dict[str, Any] | None = None) -> Any:
+    def _control(self, method: str, path: str, rule: dict[str, Any] | None = None) -> Any:
         request = urllib.request.Request(  # noqa: S310  # our own endpoint
-            f"{self.endpoint}/_penstock/faults{path}", method=method, data=json.dumps(rule).encode() if rule else None
+            f"{self.endpoint}/_penstock/{path}", method=method, data=json.dumps(rule).encode() if rule else None
         )
         try:
             with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=READY_S) as answer:

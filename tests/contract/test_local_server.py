@@ -17,6 +17,8 @@ from botocore.config import Config
 from botocore.exceptions import HTTPClientError
 
 from consumer.local.process import LocalAWS
+from consumer.local.server import up
+from pipeline.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 NO_RETRIES = Config(retries={"total_max_attempts": 1})
@@ -129,3 +131,35 @@ def test_what_moto_cannot_do_is_an_answer_and_the_server_lives_on(aws: LocalAWS)
     assert answer.status_code >= 400
     assert "__type" in answer.json()
     assert aws.client("dynamodb").list_tables()["TableNames"] == []
+
+
+def test_what_was_asked_for_is_counted_by_service_and_operation(aws: LocalAWS) -> None:
+    aws.calls(forget=True)
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket="counted")
+    for number in range(3):
+        s3.put_object(Bucket="counted", Key=f"a/{number}", Body=b"x")
+    s3.list_objects_v2(Bucket="counted", Prefix="a/")
+    s3.head_object(Bucket="counted", Key="a/0")
+    with aws.faults(service="kinesis", kind="throttle", count=1):
+        aws.client("kinesis").list_streams()
+    aws.client("cloudwatch").put_metric_data(Namespace="n", MetricData=[{"MetricName": "m", "Value": 1}])
+    counted = {
+        "s3": {"CreateBucket": 1, "PutObject": 3, "ListObjectsV2": 1, "HeadObject": 1},
+        "kinesis": {"ListStreams": 2},
+        "monitoring": {"PutMetricData": 1},
+    }
+    assert aws.calls() == counted
+    assert aws.calls(forget=True) == counted
+    assert aws.calls() == {}
+
+
+def test_what_the_server_has_not_is_said(aws: LocalAWS) -> None:
+    answer = httpx.get(f"{aws.endpoint}/_penstock/nothing")
+    assert (answer.status_code, "/_penstock/calls" in answer.text) == (400, True)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "penstock.example", ""])
+def test_it_refuses_to_be_reached_from_elsewhere_unless_told(host: str) -> None:
+    with pytest.raises(UserError, match="--allow-remote"):
+        up(host, 0, limits=True)
