@@ -254,8 +254,10 @@ class Task:
             late = [session.shard_id for session in sessions if not session.over]
         finally:
             drained.cancel()
+            drained_s = time.monotonic()
             daemon.kill()
             await ended
+            log.info("the JVM ended %.2f s after the drain", time.monotonic() - drained_s)
         await asyncio.to_thread(self._release)
         if late:
             raise Fatal(
