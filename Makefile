@@ -8,9 +8,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 KINESIS_LOCAL := tests/contract/kinesis_local
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
+SEEDS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast check format docs lock clean kinesis-local
+.PHONY: help install demo test test-fast chaos soak check format docs lock clean kinesis-local
 
 help:  ## What there is to make
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,6 +27,13 @@ test: $(DEV) kinesis-local  ## Every test, those with the real KCL and the real 
 
 test-fast: $(DEV)  ## The tests that need neither a JVM nor a model nor a server
 	$(PYTEST) -n $(WORKERS) tests/unit tests/property tests/cli tests/docs
+
+chaos: $(DEV)  ## Ten minutes of everything that can go wrong, on real workers (options: ARGS="--minutes 2 --seed 7")
+	$(BIN)/python -m tests.chaos $(ARGS)
+
+soak: $(DEV)  ## Leave in mid-batch, for batches of 0.1 to 30 s; then 10,000 seeds of the simulations
+	$(BIN)/python -m tests.soak $(ARGS)
+	PENSTOCK_SEEDS=$(SEEDS) $(PYTEST) -n $(WORKERS) --timeout 0 tests/simulation
 
 check: $(DEV)  ## Lint, formatting, types, and who may import whom
 	$(BIN)/ruff check .
