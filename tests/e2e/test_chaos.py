@@ -1,0 +1,60 @@
+"""A short storm over two real workers: whatever is done to them, every record is one row or one dead letter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from consumer.local.process import LocalAWS
+from tests.chaos.flow import BAD
+from tests.chaos.plan import DECK, Act
+from tests.chaos.storm import Outcome, Weather, storm
+
+SEED = 3
+STORM_S = 40.0
+WHEN = {
+    "S3 PutObject: 409": 0.0,
+    "Kinesis PutRecords: answer lost": 3.0,
+    "SIGKILL of a replica": 6.0,
+    "SplitShard": 8.0,
+    "SIGSTOP of a worker, then SIGCONT": 10.0,
+    "Kinesis ListShards: 500": 14.0,
+    "SIGKILL of a host": 24.0,
+}
+FROZEN_S = 12.0
+"""Longer than ``kcl.failover_ms``: its shards are taken over, and it comes back as a zombie."""
+
+
+def acts() -> list[Act]:
+    cards = {card.name: card for card in DECK}
+    made = []
+    for number, (name, at_s) in enumerate(WHEN.items()):
+        card = cards[name]
+        seconds = FROZEN_S if name.startswith("SIGSTOP") else card.seconds[1]
+        made.append(Act(name, at_s, seconds, card.rule | ({"seed": SEED} if card.rule else {}), SEED + number))
+    return made
+
+
+@pytest.fixture
+def unlimited() -> Iterator[LocalAWS]:
+    with LocalAWS(limits=False) as local:
+        yield local
+
+
+def test_a_storm_loses_and_doubles_nothing(unlimited: LocalAWS, tmp_path: Path) -> None:
+    outcome = storm(unlimited, "storm", tmp_path, Weather(acts(), STORM_S, SEED))
+    assert outcome.problems == []
+    assert (outcome.lost, outcome.doubled, outcome.out_of_order, outcome.wronged) == (0, 0, 0, 0)
+    assert set(outcome.acts) == set(WHEN)
+    check_that_it_was_a_storm(outcome)
+
+
+def check_that_it_was_a_storm(outcome: Outcome) -> None:
+    """Nothing can be lost where nothing comes, and nothing is proved by poison that nobody met."""
+    assert outcome.put == outcome.rows + sum(outcome.dead_letters.values()) > 500
+    assert sum(outcome.dead_letters.values()) >= len(BAD)
+    assert {"decode", "rejected", "exception", "died", "timeout"} <= set(outcome.dead_letters)
+    assert outcome.workers > 2
+    assert outcome.shards == 5
