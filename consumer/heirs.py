@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """A lease as its holder has it.
+    """A lease, and what the worker that is gone has to do with it.
 
-    ``next_owner``: whom it drains the shard for, who begins when that is done; empty when it drains for nobody.
-    ``counter``: pass the lease on only if its counter is still this, which is to say if it has not been renewed since;
-    None where the holder is known to be dead.
+    ``gone`` owns it, and nobody drains it; or ``gone`` drains it for ``owner``; or ``gone`` owns it as soon as
+    ``drainer`` has drained it. ``counter``: pass the lease on only if its counter is still this, which is to say if it
+    has not been renewed since; None where the worker is known to be dead.
     """
 
     shard_id: str
-    holder: str
-    next_owner: str = ""
+    gone: str
+    owner: str
+    drainer: str = ""
     counter: int | None = None
 
 
@@ -39,11 +40,12 @@ def pass_on(
     """Returns the shards that were passed on with their new owners, "" for none.
 
     ``load`` is how many leases each living worker has, and is kept up: those with fewest come first, and none gets
-    more than ``max_leases`` (0: no cap). Where nobody may have one more, a lease is left free for the next leader.
+    more than ``max_leases`` (0: no cap). Where nobody may have one more, a lease is left free for the next leader. What
+    was drained for another is that one's; what another drains is read by its heir at once, and the drain is cut short.
     """
     passed = {}
     for holding in sorted(holdings, key=lambda holding: holding.shard_id):
-        heir = holding.next_owner or _heir(load, max_leases)
+        heir = holding.owner if holding.drainer == holding.gone else _heir(load, max_leases)
         if _write(dynamodb, application, holding, heir):
             passed[holding.shard_id] = heir
             load[heir] += 1
@@ -57,17 +59,18 @@ def _heir(load: Counter[str], max_leases: int) -> str:
 
 
 def _write(dynamodb: DynamoDBClient, application: str, holding: Holding, heir: str) -> bool:
-    """False if the lease is not the holder's any more, or was renewed.
-
-    A lease that the holder was draining for another loses its draining owner, and the other begins.
-    """
-    values: Item = {":holder": {"S": holding.holder}, ":one": {"N": "1"}}
-    update, still_so = "REMOVE leaseOwner", "leaseOwner = :holder AND attribute_not_exists(checkpointOwner)"
-    if holding.next_owner:
-        update, still_so = "REMOVE checkpointOwner", "checkpointOwner = :holder"
-    elif heir:
+    """False if the lease is no longer as it was, or was renewed."""
+    values: Item = {":owner": {"S": holding.owner}, ":one": {"N": "1"}}
+    update, still_so = "REMOVE leaseOwner", "leaseOwner = :owner"
+    if heir:
         update = "SET leaseOwner = :heir"
         values[":heir"] = {"S": heir}
+    if holding.drainer:
+        update += ", checkpointOwner" if not heir else " REMOVE checkpointOwner"
+        still_so += " AND checkpointOwner = :drainer"
+        values[":drainer"] = {"S": holding.drainer}
+    else:
+        still_so += " AND attribute_not_exists(checkpointOwner)"
     if holding.counter is not None:
         still_so += " AND leaseCounter = :counter"
         values[":counter"] = {"N": str(holding.counter)}

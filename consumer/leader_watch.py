@@ -78,7 +78,7 @@ def take_over(dynamodb: DynamoDBClient, application: str, takeover: Takeover, ma
         ", ".join(f"{shard} for {heir or 'whoever comes'}" for shard, heir in passed.items()) or "nothing",
         f"; refused for {', '.join(refused)}" if refused else "",
     )
-    if not any(each.holder == takeover.leader and each.shard_id in refused for each in takeover.holdings):
+    if not any(each.gone == takeover.leader and each.shard_id in refused for each in takeover.holdings):
         _forget(dynamodb, application, takeover)
     return passed
 

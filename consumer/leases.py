@@ -47,6 +47,9 @@ TURN_S, TURN_POLL_S = 6.0, 0.25
 SEEDED_AT_MOST = 99
 """Leases and the genesis item fit into one transaction (AWS allows 100 items); more are left to KCL."""
 
+LATE_S = 0.5
+"""What a living leader had already decided on when a worker left, or was being drained for it, has come by then."""
+
 ALIVE_S = 2 * REPORT_MS / 1000
 """KCL's own measure: a worker that has missed two reports is given no leases."""
 
@@ -71,14 +74,13 @@ class Lease:
         return self.draining_owner or self.owner
 
     @property
-    def drained_for(self) -> str:
-        """Who begins when the holder has drained; empty while nobody waits."""
-        return self.owner if self.draining_owner else ""
-
-    @property
     def ended(self) -> bool:
         """All of the shard is read and checkpointed."""
         return self.sentinel == "SHARD_END"
+
+    def left_by(self, worker_id: str, counter: int | None = None) -> Holding:
+        """To be passed on from a worker that is gone; ``counter``: only if that is still the lease's."""
+        return Holding(self.shard_id, worker_id, self.owner, self.draining_owner, counter)
 
 
 def read(dynamodb: DynamoDBClient, application: str) -> list[Lease]:
@@ -155,12 +157,19 @@ def release(dynamodb: DynamoDBClient, application: str, worker_id: str, max_leas
     """
     me: Item = {"S": worker_id}
     delete_if(dynamodb, f"{application}-WorkerMetricStats", {"wid": me}, wid=me)
-    found = read(dynamodb, application)
-    held = [Holding(lease.shard_id, worker_id, lease.drained_for) for lease in found if lease.holder == worker_id]
-    alive = _alive(dynamodb, application, time.time()) - {worker_id} if held else set()
-    passed = pass_on(dynamodb, application, held, load_of(found, alive), max_leases)
+    passed = _pass_on(dynamodb, application, worker_id, max_leases)
+    if _alive(dynamodb, application, time.time()):
+        time.sleep(LATE_S)
+        passed |= _pass_on(dynamodb, application, worker_id, max_leases)
     delete_if(dynamodb, f"{application}-CoordinatorState", {"key": {"S": "Leader"}}, ownerName=me)
     return passed
+
+
+def _pass_on(dynamodb: DynamoDBClient, application: str, worker_id: str, max_leases: int) -> dict[str, str]:
+    found = read(dynamodb, application)
+    held = [lease.left_by(worker_id) for lease in found if worker_id in {lease.owner, lease.draining_owner}]
+    alive = _alive(dynamodb, application, time.time()) - {worker_id} if held else set()
+    return pass_on(dynamodb, application, held, load_of(found, alive), max_leases)
 
 
 def load_of(found: Iterable[Lease], workers: Collection[str]) -> Counter[str]:

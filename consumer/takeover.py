@@ -68,7 +68,7 @@ class Look:
 class Takeover:
     """The leader is dead: pass ``holdings`` on to the workers in ``load``, then delete its lock and its report.
 
-    ``holdings`` are those of every worker that shows no sign of life, the leader's among them.
+    ``holdings`` are those of every worker that shows no sign of life, and what others drain for the leader.
     """
 
     leader: str
@@ -133,12 +133,16 @@ class LeaderWatch:
         if watched_s < self._silence_s or not held <= expired:
             return None
         alive = {who for who, at_s in self._reported_s.items() if look.began_s - at_s < 2 * self._report_s}
-        dead = [lease for shard, lease in leases.items() if shard in expired and lease.holder not in alive | {""}]
+        dead = [leases[shard] for shard in sorted(expired) if leases[shard].holder not in alive | {""}]
+        promised = [lease for lease in leases.values() if lease.owner == look.leader != lease.holder]
         return Takeover(
             leader=look.leader,
             version=look.version,
             report=look.reports.get(look.leader),
-            holdings=tuple(Holding(lease.shard_id, lease.holder, lease.drained_for, lease.counter) for lease in dead),
+            holdings=(
+                *(lease.left_by(lease.holder, lease.counter) for lease in dead),
+                *(lease.left_by(look.leader) for lease in promised if lease not in dead),
+            ),
             load=load_of(leases.values(), alive),
             silent_s=look.began_s - self._sign_s,
         )

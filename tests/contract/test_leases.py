@@ -48,8 +48,9 @@ def kinesis(clients: tuple[DynamoDBClient, KinesisClient]) -> Iterator[KinesisCl
 
 
 @pytest.fixture(autouse=True)
-def turns_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seeding ends with a turn; here no JVM starts in it."""
+def waits_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeding ends with a turn, and releasing with a second look; here no JVM does anything in it."""
+    monkeypatch.setattr(leases, "LATE_S", 0.001)
     monkeypatch.setattr(leases, "TURN_S", 0.01)
     monkeypatch.setattr(leases, "TURN_POLL_S", 0.001)
 
@@ -264,11 +265,40 @@ def test_a_lease_that_was_being_handed_over_goes_to_its_new_owner(tables: Dynamo
     assert (lease.owner, lease.draining_owner, lease.counter) == ("next", "", 6)
 
 
-def test_a_lease_that_another_worker_still_drains_for_us_is_left_alone(tables: DynamoDBClient) -> None:
+def test_a_lease_that_another_worker_drains_for_us_goes_to_an_heir_at_once(tables: DynamoDBClient) -> None:
+    """Its drain ends with a lease for a worker that is gone, which nobody would take before it expires."""
+    seen_alive(tables, "drainer")
+    seen_alive(tables, "idle")
+    put(tables, SHARDS[0], leaseOwner="me", checkpointOwner="drainer")
+    put(tables, SHARDS[1], leaseOwner="drainer")
+    assert leases.release(tables, APP, "me") == {SHARDS[0]: "idle"}
+    lease = leases.read(tables, APP)[0]
+    assert (lease.owner, lease.draining_owner, lease.counter) == ("idle", "", 6)
+
+
+def test_a_lease_that_another_worker_drains_for_us_is_free_where_nobody_may_take_it(tables: DynamoDBClient) -> None:
     put(tables, SHARDS[0], leaseOwner="me", checkpointOwner="other")
-    assert leases.release(tables, APP, "me") == {}
+    assert leases.release(tables, APP, "me") == {SHARDS[0]: ""}
     (lease,) = leases.read(tables, APP)
-    assert (lease.owner, lease.draining_owner, lease.counter) == ("me", "other", 5)
+    assert (lease.owner, lease.draining_owner, lease.counter) == ("", "", 6)
+
+
+def test_a_lease_that_is_assigned_while_the_worker_leaves_is_passed_on_too(
+    tables: DynamoDBClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The leader does not know yet, and a drain for us ends between our read and our write."""
+    seen_alive(tables, "other")
+    put(tables, SHARDS[0], leaseOwner="me", checkpointOwner="other")
+    put(tables, SHARDS[1], leaseOwner="other")
+    stale = leases.read(tables, APP)
+    put(tables, SHARDS[0], leaseOwner="me")
+    put(tables, SHARDS[1], leaseOwner="me")
+    looks = iter([stale])
+    read = leases.read
+    monkeypatch.setattr(leases, "read", lambda *arguments: next(looks, None) or read(*arguments))
+    leases.release(tables, APP, "me")
+    monkeypatch.undo()
+    assert owners(tables) == {SHARDS[0]: "other", SHARDS[1]: "other"}
 
 
 def test_a_lease_taken_in_the_meantime_stays_with_its_new_owner(

@@ -81,7 +81,7 @@ def leader(dynamodb: DynamoDBClient) -> str:
 
 def takeover() -> Takeover:
     """What a survivor decides on who has seen the fixture's tables stand still."""
-    holdings = (Holding(SHARDS[0], "leader", counter=5), Holding(SHARDS[1], "leader", counter=5))
+    holdings = (Holding(SHARDS[0], "leader", "leader", counter=5), Holding(SHARDS[1], "leader", "leader", counter=5))
     return Takeover("leader", "v1", 1000, holdings, Counter({"a": 1, "b": 1}), 20.0)
 
 

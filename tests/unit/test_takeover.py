@@ -78,7 +78,7 @@ def test_a_leader_without_any_sign_of_life_is_taken_for_dead_in_time() -> None:
     takeover = table.until_takeover()
     assert takeover is not None
     assert FAILOVER_S < table.now - began <= SOON_S
-    assert takeover.holdings == (Holding("s1", LEADER, "", 1),)
+    assert takeover.holdings == (Holding("s1", LEADER, LEADER, "", 1),)
     assert (takeover.leader, takeover.version, takeover.report) == (LEADER, "v1", 1000)
     assert takeover.load == {ME: 1, OTHER: 1}
 
@@ -190,7 +190,7 @@ def test_the_leases_of_everyone_who_died_are_passed_on() -> None:
         table.renew(ME)
         assert turn < 99
     assert takeover is not None
-    assert {held.shard_id: held.holder for held in takeover.holdings} == {"s1": LEADER, "s3": OTHER}
+    assert {held.shard_id: held.gone for held in takeover.holdings} == {"s1": LEADER, "s3": OTHER}
     assert takeover.load == {ME: 1}
 
 
@@ -200,7 +200,7 @@ def test_a_worker_that_reports_keeps_a_lease_that_stands_still() -> None:
     table.renew = lambda worker: None  # type: ignore[method-assign]
     takeover = table.until_takeover()
     assert takeover is not None
-    assert [held.holder for held in takeover.holdings] == [LEADER]
+    assert [held.gone for held in takeover.holdings] == [LEADER]
 
 
 def test_a_lease_that_the_leader_drained_for_another_goes_to_that_one() -> None:
@@ -208,8 +208,17 @@ def test_a_lease_that_the_leader_drained_for_another_goes_to_that_one() -> None:
     table.leases["s1"] = lease("s1", OTHER, 3, draining=LEADER)
     takeover = table.until_takeover()
     assert takeover is not None
-    assert takeover.holdings == (Holding("s1", LEADER, OTHER, 3),)
+    assert takeover.holdings == (Holding("s1", LEADER, OTHER, LEADER, 3),)
     assert takeover.load == {ME: 1, OTHER: 2}
+
+
+def test_a_lease_that_another_drains_for_the_leader_is_passed_on_whatever_its_counter() -> None:
+    """Who drains it renews it; but nobody would begin when that is done."""
+    table = Table()
+    table.leases["s2"] = lease("s2", LEADER, 3, draining=ME)
+    takeover = table.until_takeover()
+    assert takeover is not None
+    assert takeover.holdings[1:] == (Holding("s2", LEADER, LEADER, ME),)
 
 
 def test_a_lease_that_nobody_has_is_nobodys_to_take() -> None:
