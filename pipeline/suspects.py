@@ -46,6 +46,9 @@ LEAST_ATTEMPTS = 2
 DAYS_AT_MOST = 32
 """How many days of notes are looked through, from that of the shard's first unread record."""
 
+DAYS_BEHIND = 1
+"""How many days this machine's clock may be behind Kinesis'."""
+
 ENDED = ".ended"
 
 
@@ -92,10 +95,10 @@ class Notes:
         self._shards[shard_id] = shard
         deaths: Counter[Position] = Counter()
         for body in await self._surely(lambda: self._open(shard, first)):
-            positions = [Position(int(sequence), sub) for sequence, sub in orjson.loads(body)]
-            for position in positions:
+            note = orjson.loads(body)
+            for position in (Position(int(sequence), sub) for sequence, sub in note["records"]):
                 if position >= first.position:
-                    deaths[position] += len(positions) == 1
+                    deaths[position] += note["alone"]
         self._deaths[shard_id] = deaths
         self.believe(shard_id)
         if deaths or await self._switches(shard_id) >= SWITCHES:
@@ -123,7 +126,7 @@ class Notes:
             if record.shard_id in self._shards:
                 by_shard.setdefault(record.shard_id, []).append(record)
         keys = [self._key(each[0]) for each in by_shard.values()]
-        bodies = [orjson.dumps([[record.sequence, record.sub] for record in each]) for each in by_shard.values()]
+        bodies = [_body(each, alone=len(records) == 1) for each in by_shard.values()]
         await asyncio.gather(*(self._put(key, body) for key, body in zip(keys, bodies, strict=True)))
         return Note(self, keys)
 
@@ -136,12 +139,12 @@ class Notes:
 
     def _open(self, shard: Shard, first: Record) -> list[bytes]:
         """The notes that nobody crossed off."""
-        days = min(DAYS_AT_MOST, (self._today() - _day(first)).days + 1)
+        days = max(1, min(DAYS_AT_MOST, (self._today() - _day(first)).days + 1)) + DAYS_BEHIND
         keys: list[str] = []
         for past in range(days):
             found = set(self._store.list(_prefix(_day(first) + timedelta(days=past), shard)))
             keys += sorted(key for key in found if not key.endswith(ENDED) and f"{key}{ENDED}" not in found)
-        return [self._store.get(key) or b"[]" for key in keys]
+        return [body for key in keys if (body := self._store.get(key)) is not None]
 
     def _key(self, first: Record) -> str:
         place = f"{first.sequence.zfill(56)}-{first.sub:06d}"
@@ -168,6 +171,8 @@ class Wary:
         self._notes = notes
         self._most = max(LEAST_ATTEMPTS, retries + 1)
         self._on_event = on_event
+        self._turn = asyncio.Lock()
+        """Of records that are tried by themselves: of two at once, nobody could tell which the task died of."""
 
     @property
     def slots(self) -> int:
@@ -203,6 +208,13 @@ class Wary:
             await self._alone(suspect)
 
     async def _noted(self, records: Sequence[Record]) -> None:
+        if len(records) == 1:
+            async with self._turn:
+                await self._try(records)
+        else:
+            await self._try(records)
+
+    async def _try(self, records: Sequence[Record]) -> None:
         """A task that gives up (its device is lost, its weights are gone) has not died of these."""
         note = await self._notes.begin(records)
         try:
@@ -220,6 +232,11 @@ class Wary:
         reason = f"{deaths} tasks ended while the model had this record by itself"
         suspect.outcome = Dead(suspect.data, reason, "", deaths, "died")
         self._on_event(Condemned("died"))
+
+
+def _body(records: Sequence[Record], *, alone: bool) -> bytes:
+    """``alone``: the model has nothing else that is noted, of this shard or another."""
+    return orjson.dumps({"alone": alone, "records": [[record.sequence, record.sub] for record in records]})
 
 
 def _day(record: Record) -> date:

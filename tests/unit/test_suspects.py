@@ -142,6 +142,55 @@ def test_whatever_kills_tasks_no_healthy_record_is_blamed(seed: int) -> None:
     assert life.died <= SWITCHES + 5 * len(deadly)
 
 
+def test_who_is_in_the_model_beside_a_killer_is_not_blamed_for_it() -> None:
+    """Batches of one record each, judged two at a time, as a model host with two slots has them."""
+
+    class AtOnce(Life):
+        async def task(self, batch: int) -> None:
+            notes = self.notes()
+            model = Slow(self.deadly, notes)
+            judge = Wary(model, notes, retries=1, on_event=self.events.append)
+            for shard in (SHARD, OTHER):
+                await judge.recall(shard, next(r for r in self.records if r.shard_id == shard.shard_id))
+            pairs = zip(self.records[::2], self.records[1::2], strict=True)
+            for one, other in pairs:
+                await asyncio.gather(judge.judge([one]), judge.judge([other]))
+
+    class Slow(Model):
+        async def judge(self, records: Sequence[Record]) -> None:
+            await asyncio.sleep(0)
+            await super().judge(records)
+            await asyncio.sleep(0.01)
+
+    life = AtOnce([record(n, OTHER if n % 2 else SHARD) for n in range(8)], {"3"})
+    life.run()
+    assert life.dead() == {"3"}
+
+
+def test_a_batch_of_two_shards_has_nobody_by_itself() -> None:
+    life = Life([record(0, SHARD), record(1, OTHER)], {"1"})
+    life.run(batch=2)
+    assert life.dead() == {"1"}
+    alone = [body for body, _ in life.store.objects.values() if b'"alone":true' in body]
+    assert alone and all(b'[["1",0]]' in body or b'[["0",0]]' in body for body in alone)
+    shared = [body for body, _ in life.store.objects.values() if b'"alone":false' in body]
+    assert len(shared) == 2
+
+
+def test_notes_are_found_by_a_machine_whose_clock_is_behind() -> None:
+    life = Life([record(n, ms=MORNING_MS + n * DAY_MS // 4) for n in range(8)], {"5"})
+    notes = life.notes()
+    notes._today = lambda: datetime.fromtimestamp((MORNING_MS - DAY_MS) / 1000, UTC).date()
+
+    async def work() -> int | None:
+        await notes.recall(SHARD, life.records[0])
+        await notes.begin([life.records[5]])
+        await notes.recall(SHARD, life.records[0])
+        return notes.deaths(life.records[5])
+
+    assert asyncio.run(work()) == 1
+
+
 def test_a_healthy_stream_costs_no_note() -> None:
     life = Life([record(n) for n in range(40)], set())
     life.run()
