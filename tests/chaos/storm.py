@@ -119,7 +119,11 @@ class Site:
         return S3Store(self.s3, self.name, prefix)
 
     def config(self) -> Path:
-        """Short waits, so that a storm of minutes meets many of them."""
+        """Short waits, so that a storm of minutes meets many of them.
+
+        The grace is also what KCL waits for in a handoff, and 10 s more; a handoff of a shard that still waits for its
+        parent hangs for all of that (KCL 3.1.3).
+        """
         downstream = f'[[sink]]\ntype = "kinesis"\nstream = "{self.downstream}"' if self.downstream else ""
         path = self.rig.folder / "penstock.toml"
         path.write_text(f"""\
@@ -149,6 +153,12 @@ flush_interval_s = 2
 
 [dead_letter]
 url = "s3://{self.name}/dead-letter"
+
+[kcl]
+shutdown_grace_s = 20
+
+[drain]
+budget_s = 40
 
 [health]
 port = 0
