@@ -46,8 +46,8 @@ LEAST_ATTEMPTS = 2
 DAYS_AT_MOST = 32
 """How many days of notes are looked through, from that of the shard's first unread record."""
 
-DAYS_BEHIND = 1
-"""How many days this machine's clock may be behind Kinesis'."""
+SLACK_DAYS = 1
+"""Arrival times of a shard go back a little now and then, and this machine's clock may be behind Kinesis'."""
 
 ENDED = ".ended"
 
@@ -139,10 +139,11 @@ class Notes:
 
     def _open(self, shard: Shard, first: Record) -> list[bytes]:
         """The notes that nobody crossed off."""
-        days = max(1, min(DAYS_AT_MOST, (self._today() - _day(first)).days + 1)) + DAYS_BEHIND
+        day = _day(first) - timedelta(days=SLACK_DAYS)
+        last = max(self._today(), _day(first)) + timedelta(days=SLACK_DAYS)
         keys: list[str] = []
-        for past in range(days):
-            found = set(self._store.list(_prefix(_day(first) + timedelta(days=past), shard)))
+        for past in range(min(DAYS_AT_MOST, (last - day).days + 1)):
+            found = set(self._store.list(_prefix(day + timedelta(days=past), shard)))
             keys += sorted(key for key in found if not key.endswith(ENDED) and f"{key}{ENDED}" not in found)
         return [body for key in keys if (body := self._store.get(key)) is not None]
 

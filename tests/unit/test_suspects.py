@@ -191,6 +191,12 @@ def test_notes_are_found_by_a_machine_whose_clock_is_behind() -> None:
     assert asyncio.run(work()) == 1
 
 
+def test_notes_are_found_when_arrival_times_go_back_over_midnight() -> None:
+    life = Life([record(0, ms=MORNING_MS), record(1, ms=MORNING_MS - 1)], {"1"})
+    life.run(batch=1)
+    assert life.dead() == {"1"}
+
+
 def test_a_healthy_stream_costs_no_note() -> None:
     life = Life([record(n) for n in range(40)], set())
     life.run()
