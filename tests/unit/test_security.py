@@ -1,0 +1,187 @@
+"""What the code must not do, read from the code; and weights that are refused before anything reads them."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from consumer.config import HealthSettings
+from examples.minilm import MiniLM
+from examples.reference_1gb import Options, Reference
+from examples.reference_1gb.weights import hash_path, write
+from pipeline.errors import ModelError
+from pipeline.model import LoadContext
+
+ROOT = Path(__file__).parents[2]
+LOCAL = ROOT / "consumer" / "local"
+RUNS_CODE = {"marshal", "shelve", "dill", "cloudpickle", "joblib", "yaml", "runpy", "code", "codeop"}
+"""Modules that make code of data."""
+MAY_PICKLE = {"pipeline/link.py": {"dumps"}, "pipeline/replica.py": {"loads"}}
+"""The host's own settings, to its own replica."""
+MAY_DELETE = {"consumer/lease_tables.py": {"delete_item"}}
+
+
+def modules(*rooms: str) -> Iterator[tuple[str, ast.Module]]:
+    for room in rooms:
+        for path in sorted((ROOT / room).rglob("*.py")):
+            if not path.is_relative_to(LOCAL):
+                yield str(path.relative_to(ROOT)), ast.parse(path.read_text())
+
+
+def calls(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
+    """Every call with what it calls, as it is written."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def imports(tree: ast.Module) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").partition(".")[0])
+    return names
+
+
+def objections(tree: ast.Module, may_pickle: set[str]) -> list[str]:
+    """Whatever might run what it reads."""
+    found = [name for name in imports(tree) if name in RUNS_CODE or (name == "pickle" and not may_pickle)]
+    return found + [name for name, call in calls(tree) if runs_what_it_reads(name, call, may_pickle)]
+
+
+def runs_what_it_reads(name: str, call: ast.Call, may_pickle: set[str]) -> bool:
+    module, _, function = name.rpartition(".")
+    given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+    return (
+        name in {"eval", "exec", "compile", "__import__", "os.system", "os.popen"}
+        or (module == "pickle" and function not in may_pickle)
+        or (name == "torch.load" and given.get("weights_only") != "True")
+        or given.get("allow_pickle", "False") != "False"
+        or given.get("shell", "False") != "False"
+    )
+
+
+def test_nothing_runs_what_it_reads() -> None:
+    seen = set()
+    for path, tree in modules("pipeline", "consumer", "examples"):
+        assert objections(tree, MAY_PICKLE.get(path, set())) == [], path
+        seen.add(path)
+    assert seen >= MAY_PICKLE.keys()
+
+
+def test_what_is_unpickled_is_what_the_host_sends_first() -> None:
+    [loads] = [
+        ast.unparse(call) for _, tree in modules("pipeline") for name, call in calls(tree) if name == "pickle.loads"
+    ]
+    assert loads == "pickle.loads(frames.get().body)"
+    [dumps] = [
+        ast.unparse(call) for _, tree in modules("pipeline") for name, call in calls(tree) if name == "pickle.dumps"
+    ]
+    assert dumps == "pickle.dumps(self.assignment)"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "import joblib",
+        "eval(payload)",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "numpy.load(path, allow_pickle=True)",
+        "subprocess.run(line, shell=True)",
+    ],
+)
+def test_what_would_run_what_it_reads_is_found(bad: str) -> None:
+    assert objections(ast.parse(bad), set())
+    assert not objections(ast.parse("torch.load(path, weights_only=True); orjson.loads(payload)"), set())
+
+
+def test_nothing_is_deleted_but_items_of_the_tables_of_leases() -> None:
+    for path, tree in modules("pipeline", "consumer"):
+        deleted = {
+            node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("delete_")
+        }
+        assert deleted == MAY_DELETE.get(path, set()), path
+        assert not {text for text in texts(tree) if re.fullmatch(r"delete_\w+|Delete\w+", text)}, path
+
+
+def texts(tree: ast.Module) -> set[str]:
+    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+# -- weights
+
+
+def broken_weights(content: bytes) -> bytes:
+    """A header that is no JSON: whoever parses this fails."""
+    return len(content).to_bytes(8, "little") + content
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", broken_weights(b"{not json"), b"\xff" * 4096])
+def test_minilm_refuses_other_weights_by_their_hash(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(ModelError, match=f"SHA-256 {hashlib.sha256(content).hexdigest()}, not ") as refused:
+        MiniLM().load(LoadContext(options={"weights": str(tmp_path)}))
+    assert "header" not in str(refused.value).lower()
+
+
+def test_with_its_hash_the_same_garbage_comes_to_be_parsed(tmp_path: Path) -> None:
+    """So it is the hash that keeps it away."""
+    content = broken_weights(b"{not json")
+    (tmp_path / "model.safetensors").write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    with pytest.raises(ModelError, match=r"model\.safetensors") as refused:
+        MiniLM().load(LoadContext(options={"weights": str(tmp_path), "sha256": sha256}))
+    assert "SHA-256" not in str(refused.value)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize("content", [b"", b"garbage", broken_weights(b"{not json")])
+def test_the_reference_refuses_other_weights_before_they_are_parsed(
+    tmp_path: Path, content: bytes, verify: bool
+) -> None:
+    weights = tmp_path / "w"
+    weights.write_bytes(content)
+    options = {"layers": 1, "width": 64, "weights": str(weights), "verify": verify}
+    with pytest.raises(ModelError, match="other weights, or damaged ones"):
+        Reference().load(LoadContext(options=options))
+
+
+def test_the_reference_refuses_weights_with_another_hash(tmp_path: Path) -> None:
+    weights = tmp_path / "w"
+    options = {"layers": 1, "width": 64, "weights": str(weights), "verify": True}
+    write(weights, Options(options).plan())
+    Reference().load(LoadContext(options=options))
+    hash_path(weights).write_text(f"{'0' * 64}  w\n")
+    with pytest.raises(ModelError, match="other weights, or damaged ones"):
+        Reference().load(LoadContext(options=options))
+
+
+# -- defaults and locks
+
+
+def test_the_health_page_is_for_this_machine_unless_told() -> None:
+    assert HealthSettings().host == "127.0.0.1"
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+def test_every_pin_is_exact_and_has_a_hash(name: str) -> None:
+    pins = re.split(r"(?m)^(?=\S)", (ROOT / name).read_text())[1:]
+    assert len(pins) > 20
+    for pin in pins:
+        first, *hashes = pin.rstrip("\n").split(" \\\n")
+        assert re.fullmatch(r"[a-z0-9._-]+==[\w.]+", first), pin
+        assert hashes and all(re.fullmatch(r" {4}--hash=sha256:[0-9a-f]{64}", each) for each in hashes), first
+
+
+def test_torch_alone_stands_apart() -> None:
+    assert re.fullmatch(r"torch==[\w.]+\n?", (ROOT / "requirements-torch.lock").read_text())
