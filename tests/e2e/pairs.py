@@ -59,11 +59,12 @@ def taken_over(rig: Rig, shards: list[str], since_s: float, deadline_s: float = 
     return dict(wait_until(look, deadline_s, f"a record of each of {shards} since {since_s}"))
 
 
-def longest_gaps(rows: pd.DataFrame) -> pd.DataFrame:
-    """Per shard, in seconds: the longest between two records being seen, and from a record's arrival to that."""
-    arrived_s = rows["arrived_at"].astype("int64") / {"ms": 1e3, "us": 1e6, "ns": 1e9}[rows["arrived_at"].dt.unit]
-    seen = rows.assign(waited_s=rows["seen_s"] - arrived_s).sort_values("seen_s")
-    shards = seen.groupby("shard_id")
+def longest_gaps(rows: pd.DataFrame, since_s: float) -> pd.DataFrame:
+    """Per shard, in seconds, of what came after ``since_s``: the longest between two records being seen
+    (``unseen_s``), and from a record's arrival to its being seen (``waited_s``)."""
+    arrived_s = (rows["arrived_at"] - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
+    late = rows.assign(waited_s=rows["seen_s"] - arrived_s)[arrived_s > since_s].sort_values("seen_s")
+    shards = late.groupby("shard_id")
     return pd.DataFrame(
         {"unseen_s": shards["seen_s"].agg(lambda s: s.diff().max()), "waited_s": shards["waited_s"].max()}
     )

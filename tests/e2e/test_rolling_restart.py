@@ -1,0 +1,50 @@
+"""Two workers are replaced one after the other under load, as ECS rolls a service: no shard is left unread."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from tests.e2e.pairs import SHARDS, clock_config, longest_gaps, now_s, owned, share
+from tests.e2e.rig import UP_S, Rig, Worker, wait_until
+
+log = logging.getLogger("tests")
+
+UNREAD_S = 20.0
+LEFT_S = 3.0
+
+
+def test_a_rolling_restart_leaves_no_shard_unread(rig: Rig) -> None:
+    rig.create(SHARDS)
+    config = clock_config(rig)
+    old = rig.start(config), rig.start(config)
+    with rig.flowing(per_second=20):
+        share(rig, *old)
+        began_s = now_s()
+        new = [replaced(rig, worker, rig.start(config)) for worker in old]
+        wait_until(lambda: owned(rig) == {worker.id for worker in new}, UP_S, "leases spread over the new workers")
+    rig.settle()
+    gaps = longest_gaps(rig.expect_each_once(), began_s)
+    log.info("longest in seconds, per shard:\n%s", gaps)
+    assert len(gaps) == SHARDS
+    assert gaps.max().max() < UNREAD_S
+    assert [worker.leave() for worker in new] == [0, 0]
+    assert rig.leader() == ""
+    assert all(not lease.owner for lease in rig.leases().values())
+
+
+def replaced(rig: Rig, old: Worker, new: Worker) -> Worker:
+    """The new worker is up before the old one is told to leave, and the old one leaves nothing behind."""
+    wait_until(lambda: new.id, UP_S, "the new worker consumes")
+    assert old.leave() == 0
+    assert leaving_s(old) < LEFT_S
+    assert old.id not in owned(rig) | {rig.leader()}
+    return new
+
+
+def leaving_s(worker: Worker) -> float:
+    """From the last shard drained to the JVM's end, as the worker's log tells it."""
+    entries = worker.entries()
+    drained = max(entry["ts"] for entry in entries if " drained to " in entry["msg"])
+    ended = next(entry["ts"] for entry in entries if entry["msg"].startswith("the JVM ended"))
+    return (datetime.fromisoformat(ended) - datetime.fromisoformat(drained)).total_seconds()
