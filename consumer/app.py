@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from consumer import drain, leader_watch, leases, outputs
+from consumer import drain, handoffs, leader_watch, leases, outputs
 from consumer.aws import Aws
 from consumer.bridges import Bridges, Decoder
 from consumer.config import Settings, StreamSettings
@@ -157,6 +157,13 @@ class Task:
         watch = LeaderWatch(self.worker_id, failover_s=kcl.failover_ms / 1000, report_s=report_ms / 1000)
         await leader_watch.watch(self.aws.client("dynamodb"), application, watch, kcl.max_leases)
 
+    async def _watch_handoffs(self, bridges: Bridges) -> None:
+        def busy() -> set[str]:
+            return {session.shard_id for session in bridges.sessions if not session.over}
+
+        application, watch = self.settings.stream.application, handoffs.HandoffWatch(self.worker_id)
+        await handoffs.watch(self.aws.client("dynamodb"), application, watch, busy)
+
     async def _switches(self, shard_id: str) -> int:
         """How often the shard's lease has changed hands since its last checkpoint, as KCL counts it."""
         application = self.settings.stream.application
@@ -219,6 +226,7 @@ class Task:
             asyncio.create_task(_raise(host.failed)),
             asyncio.create_task(_raise(bridges.failure)),
             asyncio.create_task(self._watch(bridges, drain_sum)),
+            asyncio.create_task(self._watch_handoffs(bridges)),
             asyncio.create_task(_jvm_ended(daemon)),
         ]
         leaving = asyncio.create_task(self.leaving.wait())

@@ -14,7 +14,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from consumer import leader_watch, lease_tables, leases
+from consumer import handoffs, leader_watch, lease_tables, leases
 from consumer.heirs import Holding
 from consumer.takeover import LeaderWatch, Look, Takeover
 
@@ -230,3 +230,17 @@ def test_a_failure_is_logged_and_tried_again(
     monkeypatch.setattr(leader_watch, "observe", sometimes)
     watched(dynamodb, looks=1)
     assert [record.getMessage().split(": ")[-1] for record in caplog.records[:2]] == ["no route", "no socket"]
+
+
+def test_a_handoff_that_kcl_has_forgotten_goes_to_its_new_owner_and_to_no_other(dynamodb: DynamoDBClient) -> None:
+    put_lease(dynamodb, "shard-1", "a")
+    key = {"leaseKey": {"S": "shard-1"}}
+    drains: Any = {":drainer": {"S": "b"}}
+    dynamodb.update_item(
+        TableName=APP, Key=key, UpdateExpression="SET checkpointOwner = :drainer", ExpressionAttributeValues=drains
+    )
+    handoffs.end(dynamodb, APP, [Holding("shard-1", "b", "c", drainer="b")])
+    assert leases.read(dynamodb, APP)[0].draining_owner == "b"
+    handoffs.end(dynamodb, APP, [Holding("shard-1", "b", "a", drainer="b")])
+    lease = leases.read(dynamodb, APP)[0]
+    assert (lease.owner, lease.draining_owner, lease.counter) == ("a", "", 6)

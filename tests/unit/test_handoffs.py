@@ -1,0 +1,47 @@
+"""A lease that is drained for another, and by nobody, is passed on; one that is drained is left alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from consumer.handoffs import HandoffWatch
+from consumer.heirs import Holding
+from consumer.leases import Lease
+
+LEASE = Lease("shard-4", "other", 7, None, "TRIM_HORIZON", ("shard-3",), (), draining_owner="me")
+FORGOTTEN = [Holding("shard-4", "me", "other", drainer="me")]
+
+
+def test_a_handoff_that_nobody_drains_is_told_once_it_has_lasted() -> None:
+    watch = HandoffWatch("me", patience_s=20)
+    assert watch.look([LEASE], set(), 0) == []
+    assert watch.look([replace(LEASE, counter=9)], set(), 19) == []
+    assert watch.look([LEASE], set(), 20) == FORGOTTEN
+
+
+def test_a_shard_with_a_session_is_being_drained() -> None:
+    watch = HandoffWatch("me", patience_s=20)
+    assert watch.look([LEASE], {"shard-4"}, 0) == []
+    assert watch.look([LEASE], {"shard-4"}, 100) == []
+    assert watch.look([LEASE], set(), 101) == []
+    assert watch.look([LEASE], set(), 121) == FORGOTTEN
+
+
+def test_a_session_in_between_begins_the_wait_anew() -> None:
+    watch = HandoffWatch("me", patience_s=20)
+    watch.look([LEASE], set(), 0)
+    watch.look([LEASE], {"shard-4"}, 10)
+    assert watch.look([LEASE], set(), 20) == []
+
+
+def test_another_owner_begins_the_wait_anew() -> None:
+    watch = HandoffWatch("me", patience_s=20)
+    watch.look([LEASE], set(), 0)
+    assert watch.look([replace(LEASE, owner="third")], set(), 20) == []
+
+
+def test_what_others_drain_and_what_nobody_drains_is_theirs() -> None:
+    watch = HandoffWatch("me", patience_s=20)
+    found = [replace(LEASE, draining_owner="third"), replace(LEASE, draining_owner=""), replace(LEASE, owner="")]
+    watch.look(found, set(), 0)
+    assert watch.look(found, set(), 100) == []
