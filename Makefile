@@ -35,11 +35,12 @@ soak: $(DEV)  ## Leave in mid-batch, for batches of 0.1 to 30 s; then 10,000 see
 	$(BIN)/python -m tests.soak $(ARGS)
 	PENSTOCK_SEEDS=$(SEEDS) $(PYTEST) -n $(WORKERS) --timeout 0 tests/simulation
 
-check: $(DEV)  ## Lint, formatting, types, and who may import whom
+check: $(DEV)  ## Lint, formatting, types, who may import whom, and known vulnerabilities of what is locked
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	@$(BIN)/python .ci/audit
 
 format: $(DEV)  ## Format, and mend what ruff can mend by itself
 	$(BIN)/ruff check --fix .

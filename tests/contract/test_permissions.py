@@ -11,13 +11,18 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from consumer.bridges import Bridges
-from consumer.config import KclSettings, StreamSettings
+from consumer.config import HealthSettings, KclSettings, StreamSettings
 from consumer.daemon import Daemon, find_jars
+from consumer.health import Health
 from consumer.properties import Place
 from consumer.session import ShardSession, Wire
+from pipeline.metrics import Metrics
 from tests import policy
 
+DEADLINE_S = 20
 CLIENT = re.compile(r"software/amazon/awssdk/services/(dynamodb|kinesis|cloudwatch|sts)/\w+Client")
 OF_THE_SDK = {"Builder", "Close", "ServiceName", "ServiceClientConfiguration", "Waiter"}
 """Methods of clients that call nobody."""
@@ -78,6 +83,20 @@ def test_bridges_and_their_folder_are_private_whatever_the_umask() -> None:
     assert stat.S_ISSOCK(modes["socket"])
     assert {name: oct(stat.S_IMODE(mode)) for name, mode in modes.items()} == {"socket": "0o600", "folder": "0o700"}
     assert not folder.exists()
+
+
+def test_the_health_page_listens_on_the_loopback_alone_unless_told() -> None:
+    """The whole of 127.0.0.0/8 is this machine: whoever listens everywhere answers at all of it."""
+
+    async def ask() -> None:
+        async with Health(HealthSettings(port=0), Metrics(), lambda: None, lambda: None) as health:
+            _, writer = await asyncio.open_connection("127.0.0.1", health.port)
+            writer.close()
+            await writer.wait_closed()
+            with pytest.raises(OSError, match="."):
+                await asyncio.open_connection("127.0.0.2", health.port)
+
+    asyncio.run(asyncio.wait_for(ask(), DEADLINE_S))
 
 
 def no_session(wire: Wire) -> ShardSession:
