@@ -41,6 +41,9 @@ CHECKPOINT_TRIES = 8
 
 FIRST_RETRY_S = 0.25
 
+LOOK_AGAIN_S = 1.0
+"""A sink may make room without getting further, as when it sends rows of other keys past one that is refused."""
+
 
 class State(enum.Enum):
     NEW = "new"
@@ -243,11 +246,11 @@ class ShardSession:
         return self._lane
 
     async def _progress(self, lane: Lane) -> None:
-        """Return when the lane changed or the task is leaving."""
+        """Return when the lane changed or the task is leaving, and now and then anyway."""
         lane.changed.clear()
         waits = {asyncio.ensure_future(lane.changed.wait()), asyncio.ensure_future(self._leaving.wait())}
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, timeout=LOOK_AGAIN_S, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()

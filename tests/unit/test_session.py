@@ -15,7 +15,7 @@ from pipeline.errors import Fatal
 from pipeline.metrics import Metrics
 from pipeline.record import Position, Shard
 from pipeline.stage import Bounds, Stage
-from pipeline.testing import FakeJudge, FakeSink
+from pipeline.testing import FakeJudge, FakeSink, SimulatedLoop
 
 DEADLINE_S = 5
 BEAT_LATE_S = 0.25
@@ -48,9 +48,15 @@ def shard(shard_id: str) -> Shard:
     return Shard("events", 1, shard_id)
 
 
-def rigged(body: Callable[[Rig], Awaitable[None]], window: int = 100) -> None:
-    async def main() -> None:
-        judge, sink, metrics, leaving = FakeJudge(), FakeSink(), Metrics(), asyncio.Event()
+def rigged(
+    body: Callable[[Rig], Awaitable[None]],
+    window: int = 100,
+    *,
+    sink: FakeSink | None = None,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
+    async def main(sink: FakeSink) -> None:
+        judge, metrics, leaving = FakeJudge(), Metrics(), asyncio.Event()
         batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001, pads=False)
         stage = Stage(judge, batcher, [sink], Bounds(window, 10**9), metrics)
         kcl, decoder = FakeKcl(), Decoder()
@@ -69,7 +75,8 @@ def rigged(body: Callable[[Rig], Awaitable[None]], window: int = 100) -> None:
             await asyncio.gather(staging, running, return_exceptions=True)
             decoder.close()
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main(sink or FakeSink()))
 
 
 def test_status_comes_before_the_model_has_answered() -> None:
@@ -120,6 +127,22 @@ def test_a_full_window_withholds_status_until_there_is_room() -> None:
         assert rig.kcl.answered[-1] == "processRecords"
 
     rigged(body, window=5)
+
+
+def test_room_that_a_sink_makes_without_a_word_is_found() -> None:
+    async def body(rig: Rig) -> None:
+        rig.sink.stall()
+        await rig.kcl.initialize(SHARD_ID)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(3):
+                for number in range(1, 100):
+                    await rig.kcl.process([row(number)])
+                    await asyncio.sleep(0.1)
+        rig.sink.bytes_per_record = 1
+        await rig.kcl.answer()
+        assert rig.kcl.checkpoints == []
+
+    rigged(body, sink=FakeSink(bytes_per_record=10**9), loop_factory=SimulatedLoop)
 
 
 def test_a_leaving_task_withholds_no_status() -> None:
