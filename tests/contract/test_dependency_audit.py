@@ -66,11 +66,18 @@ def osv(answer: Answer) -> Iterator[tuple[str, list[tuple[str, str]]]]:
             serving.join()
 
 
-def audit(url: str) -> tuple[int, list[str]]:
+def audit(url: str, script: Path = SCRIPT) -> tuple[int, list[str]]:
+    """Its status, and whatever it says, errors included."""
     environment = {**os.environ, "PENSTOCK_OSV_URL": url, "NO_PROXY": "127.0.0.1"}
-    command = [sys.executable, str(SCRIPT)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert done.stderr == ""
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     return done.returncode, done.stdout.splitlines()
 
 
@@ -115,6 +122,18 @@ def test_a_service_that_does_not_know_what_it_must_is_not_believed() -> None:
 def test_a_service_that_breaks_off_is_not_believed_either() -> None:
     with osv(lambda name, version: None if name > "k" else old_jinja(name, version)) as (url, _):
         expect_passed_over(url, "it stopped answering")
+
+
+def test_locks_that_contradict_each_other_fail_the_check_and_are_not_blamed_on_the_service(tmp_path: Path) -> None:
+    script = tmp_path / ".ci" / "audit"
+    script.parent.mkdir()
+    script.write_bytes(SCRIPT.read_bytes())
+    (tmp_path / "requirements.lock").write_text("click==8.1.8\n")
+    (tmp_path / "requirements-dev.lock").write_text("click==8.1.7\n")
+    with osv(old_jinja) as (url, _):
+        status, [line] = audit(url, script)
+    assert status == 1
+    assert line.startswith("pip-audit fails before it asks") and "click" in line
 
 
 def test_what_is_ignored_has_its_reason() -> None:
