@@ -24,6 +24,10 @@ GOOD, REJECTED, RAISES, FLAKY, NAN, KILLS, HANGS, GARBLED = (
 BAD = (REJECTED, RAISES, FLAKY, NAN, KILLS, HANGS, GARBLED)
 
 
+FELLS = "fells"
+"""Takes the whole task along, whoever tries it."""
+
+
 def payload(number: int, kind: str, padding: int) -> bytes:
     if kind == GARBLED:
         return b"\xff" * (1 + padding)
@@ -54,6 +58,10 @@ class Measured(Plain):
 
 def ends(payloads: Sequence[bytes]) -> str:
     return "killed by signal 11" if any(b'"kills"' in each for each in payloads) else ""
+
+
+def fells(payloads: Sequence[bytes]) -> bool:
+    return any(b'"fells"' in each for each in payloads)
 
 
 def hangs(payloads: Sequence[bytes]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from consumer.checkpoint import CheckpointTracker
 from consumer.protocol import Initialize, ProcessRecords
 from consumer.session import ShardSession
-from pipeline.lane import Window
+from pipeline.lane import Durability, Window
 from pipeline.record import Position, Record, Run, Shard
 from pipeline.stage import Lane, Stage
 from tests.simulation.app_task import Parts
@@ -72,6 +72,20 @@ class ReleasesOutOfOrder(Stage):
         return lane
 
 
+class _AnySink(Durability):
+    def _least(self) -> Position | None:
+        return max((position for position in self._reached.values() if position is not None), default=None)
+
+
+class ContentWithAnySink(Stage):
+    """Counts as durable what is durable in one of the sinks."""
+
+    def open(self, shard: Shard, checkpoint: Position | None) -> Lane:
+        lane = super().open(shard, checkpoint)
+        lane.durability = _AnySink([sink.name for sink in self._sinks])
+        return lane
+
+
 class AdmitsWithoutBound(Stage):
     def has_room(self, lane: Lane) -> bool:
         return True
@@ -81,13 +95,6 @@ class WritesOnForTheLost(Stage):
     """A lost lease's lane lives on: what it has is judged and written."""
 
     def abandon(self, lane: Lane) -> None:
-        return
-
-
-class TellsNobodyOfRoom(Stage):
-    """Gives a lost shard's room back, and whoever waits for it sleeps on."""
-
-    def _announce(self) -> None:
         return
 
 
@@ -104,9 +111,9 @@ MUTANTS = {
     "ends without draining": Parts(session=EndsWithoutDraining),
     "forgets what it refused": Parts(session=ForgetsWhatItRefused),
     "releases out of order": Parts(stage=ReleasesOutOfOrder),
+    "content with any sink": Parts(stage=ContentWithAnySink),
     "admits without bound": Parts(stage=AdmitsWithoutBound),
     "writes on for the lost": Parts(stage=WritesOnForTheLost),
-    "tells nobody of room": Parts(stage=TellsNobodyOfRoom),
     "skips records": Parts(stage=Skips),
     "drops dead letters": Parts(keeps_letters=False),
 }

@@ -21,6 +21,9 @@ from tests.simulation.app_task import STREAM, Settings, Task
 ANSWER_S = 5.0
 """How long a message may wait for its status while the window has room."""
 
+MESSAGES = 5
+"""So many may come of a shard beyond the bound: a session's first ones are answered at once."""
+
 RECORD_BYTES = 20_000
 """What a record may grow by when it settles: a row's share, or a dead letter with its traceback."""
 
@@ -39,6 +42,10 @@ class Promises:
         """Dead letters of records that tasks seem to have died of; in a storm that may be mere bad luck."""
         self.kinds: dict[str, str] = {}
         """What was produced, and what the model makes of it."""
+        self.sent: set[str] = set()
+        """Whose row is downstream, at least once."""
+        self.last_sent: dict[tuple[str, str], Position] = {}
+        """Of each shard and key, in the order of first appearances."""
         self.order: dict[str, list[Position]] = {}
         """Of each file's rows."""
         self._durable_below: dict[str, int] = {}
@@ -73,6 +80,18 @@ class Promises:
             self.letters.update(letter["record_id"] for letter in letters)
             self.blamed.update(letter["record_id"] for letter in letters if "tasks ended" in letter["reason"])
 
+    def row_sent(self, key: str, data: bytes) -> None:
+        """I4 downstream: rows of a key and a shard first appear in sequence order."""
+        record_id = orjson.loads(data)["record_id"]
+        if record_id in self.sent:
+            return
+        self.sent.add(record_id)
+        _, shard_id, position = record_id.split("/", 2)
+        last, at = self.last_sent.get((shard_id, key)), Position.parse(position)
+        if last is not None and at < last:
+            self.breaks(f"I4: {record_id} comes downstream after {last}")
+        self.last_sent[shard_id, key] = at
+
     def put_by(self, task: Task, key: str) -> None:
         """A task that was told that a shard is not its any more begins no write for it."""
         if (worker := task.worker) is None:
@@ -89,11 +108,17 @@ class Promises:
         if isinstance(lease.checkpoint, Position) and isinstance(position, Position) and position < lease.checkpoint:
             self.breaks(f"{lease.shard_id}: checkpoint {position} goes back")
         while at < len(shard.positions) and (position == SHARD_END or shard.positions[at] <= position):  # type: ignore[operator]  # SHARD_END or a position
-            record_id = _id(lease.shard_id, shard.positions[at])
-            if record_id not in self.rows and record_id not in self.letters:
-                self.breaks(f"I1: checkpoint {position} passes {record_id}, which is not durable")
+            if missing := self._missing(_id(lease.shard_id, shard.positions[at])):
+                self.breaks(f"I1: checkpoint {position} passes {missing}")
             at += 1
         self._durable_below[lease.shard_id] = at
+
+    def _missing(self, record_id: str) -> str:
+        """Whose verdict on a flaky record counted is not known, so downstream may be without it."""
+        if record_id not in self.rows and record_id not in self.letters:
+            return f"{record_id}, which is not durable"
+        is_due = self.settings.downstream and self.kinds[record_id] == GOOD and record_id not in self.blamed
+        return f"{record_id}, which is not downstream" if is_due and record_id not in self.sent else ""
 
     def look(self, tasks: Iterable[Task]) -> None:
         """I6 and I7 of every task, at this moment."""
@@ -106,9 +131,9 @@ class Promises:
         assert task.stage is not None
         settings, loads = self.settings, task.stage.in_flight()
         for shard_id, (records, _) in loads.items():
-            if records >= settings.window_records + settings.read_limit + 4:
+            if records >= settings.window_records + MESSAGES * (settings.read_limit + 4):
                 self.breaks(f"I6: {task.name} has {records} records of {shard_id} in flight")
-        slack = (settings.window_records + settings.read_limit + 4) * RECORD_BYTES * len(loads)
+        slack = (settings.window_records + MESSAGES * (settings.read_limit + 4)) * RECORD_BYTES * len(loads)
         if task.stage.bytes > settings.window_bytes + slack:
             self.breaks(f"I6: {task.name} holds {task.stage.bytes} bytes")
 

@@ -19,6 +19,8 @@ from pipeline.errors import Fatal
 from pipeline.host import HostSettings, ModelHost
 from pipeline.metrics import Metrics
 from pipeline.record import Shard
+from pipeline.sinks import Sink
+from pipeline.sinks.kinesis import KinesisSink
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.persist import Persistence, Threads
 from pipeline.sinks.schema import TableSchema
@@ -28,7 +30,9 @@ from pipeline.suspects import Notes, Wary
 from pipeline.testing import FakeReplica, Process
 from pipeline.testing.replica import FOREVER
 from pipeline.troubles import Troubles
+from pipeline.work import Assignment
 from tests.simulation import app_model
+from tests.simulation.app_downstream import Downstream
 
 STREAM = "events"
 CREATED_S = 1_700_000_000
@@ -64,6 +68,7 @@ class Settings:
     read_limit: int
     budget_s: float
     predict_s: float
+    downstream: bool
     timeout_s: float = 5.0
 
     @classmethod
@@ -83,6 +88,7 @@ class Settings:
             read_limit=dice.choice([1, 5, 15]),
             budget_s=dice.choice([2.0, 10.0, 30.0]),
             predict_s=dice.choice([0.02, 0.1, 0.5]),
+            downstream=dice.random() < 0.25,
         )
 
 
@@ -100,6 +106,8 @@ class World(Protocol):
     def table_for(self, task: Task) -> MemoryStore: ...
 
     def letters_for(self, task: Task) -> MemoryStore: ...
+
+    def downstream_for(self, task: Task) -> Downstream: ...
 
     def notes_for(self, task: Task) -> MemoryStore: ...
 
@@ -124,15 +132,18 @@ class Task:
         notes = self._notes()
         host = self._host(notes)
         await host.start()
-        sink = self._sink()
+        sinks: list[Sink] = [self._table()]
+        if settings.downstream:
+            sinks.append(self._downstream())
         try:
-            await sink.check()
+            for sink in sinks:
+                await sink.check()
             batcher = Batcher(
                 max_records=settings.max_records, max_cost=settings.max_cost, linger_s=settings.linger_s, pads=False
             )
             bounds, clock = Bounds(settings.window_records, settings.window_bytes), self.process.loop.time
             judge = Wary(host, notes, retries=settings.retries, on_event=self.metrics.model_event)
-            self.stage = world.parts.stage(judge, batcher, [sink], bounds, self.metrics, clock=clock)
+            self.stage = world.parts.stage(judge, batcher, sinks, bounds, self.metrics, clock=clock)
             failed: asyncio.Future[BaseException] = self.process.loop.create_future()
             self.worker = FakeWorker(
                 self.name,
@@ -145,7 +156,8 @@ class Task:
             )
             await self._consume(self.stage, host, self.worker, failed)
         finally:
-            await sink.close()
+            for sink in sinks:
+                await sink.close()
             await host.stop()
 
     # -- parts
@@ -175,15 +187,26 @@ class Task:
             ),
             on_event=self.metrics.model_event,
             notes=notes,
-            link=partial(FakeReplica, seconds=self._seconds, ends=app_model.ends),
+            link=self._replica,
         )
 
-    def _seconds(self, payloads: Sequence[bytes]) -> float:
+    def _replica(self, assignment: Assignment) -> FakeReplica:
+        """What costs are asked in has no weights, and fells nobody."""
+        fells = app_model.fells if assignment.role == "predict" else lambda payloads: False
+        return FakeReplica(assignment, seconds=partial(self._seconds, fells), ends=app_model.ends)
+
+    def _seconds(self, fells: Callable[[Sequence[bytes]], bool], payloads: Sequence[bytes]) -> float:
+        if fells(payloads):
+            self.process.kill()
         if app_model.hangs(payloads):
             return FOREVER
         return self.world.settings.predict_s * self.world.random.uniform(0.5, 2.0)
 
-    def _sink(self) -> ParquetSink:
+    def _downstream(self) -> KinesisSink:
+        client = self.world.downstream_for(self)
+        return KinesisSink(lambda: client, "enriched", lambda run: SCHEMA.table(run.records), self.metrics)
+
+    def _table(self) -> ParquetSink:
         settings = self.world.settings
         return ParquetSink(
             name="parquet",

@@ -17,7 +17,8 @@ from pipeline.errors import UserError
 from pipeline.record import Position
 from pipeline.sinks.store import MemoryStore, Retryable
 from pipeline.testing import Process, Simulation, Vanished
-from tests.simulation.app_model import BAD, GOOD, payload
+from tests.simulation.app_downstream import Downstream, no_answer, throttled
+from tests.simulation.app_model import BAD, FELLS, GOOD, payload
 from tests.simulation.app_promises import Promises
 from tests.simulation.app_task import Late, Parts, Settings, Task
 
@@ -89,8 +90,9 @@ class World:
         self.promises = Promises(self.stream, self.settings)
         self.leases.on_checkpoint = self._checkpointed
         self.table, self.letters, self.notes = MemoryStore(), MemoryStore(), MemoryStore()
-        self.dead_until = 0.0
+        self.dead_until = self.deaf_until = 0.0
         self.wrong_s = 0.0
+        self.felling = self.random.random() < 0.1
         self.slots = self.random.randint(1, 3)
         self.tasks: list[Task] = []
         self.numbers = 0
@@ -124,6 +126,15 @@ class World:
     def wall_clock(self) -> datetime:
         return datetime.fromtimestamp(FIRST_MS / 1000 + self.simulation.now + self.wrong_s, UTC)
 
+    def downstream_for(self, task: Task) -> Downstream:
+        return Downstream(
+            partial(self._put_begins, task),
+            partial(self._put_ends, task),
+            self.promises.row_sent,
+            lambda: 0.0 if self.calm else self.weather.throttled,
+            self.random,
+        )
+
     def _store_for(self, task: Task, store: MemoryStore, written: Callable[[str, bytes], None]) -> MemoryStore:
         """The same objects, on a connection of its own."""
         own = MemoryStore()
@@ -155,6 +166,20 @@ class World:
         self._crash_in_call(task.process, operation, key)
         if not self.calm and self.random.random() < self.weather.unanswered / 2:
             raise Retryable(f"no answer after {operation}")
+
+    def _put_begins(self, task: Task) -> None:
+        task.process.pause(self.latency() + self.random.random() * self.slow_s)
+        self._crash_in_call(task.process, "put_records", "downstream/")
+        if not self.calm and self.simulation.now < self.deaf_until:
+            raise no_answer()
+        if not self.calm and self.random.random() < self.weather.throttled / 2:
+            raise throttled()
+
+    def _put_ends(self, task: Task) -> None:
+        task.process.pause(self.latency())
+        self._crash_in_call(task.process, "put_records", "downstream/")
+        if not self.calm and self.random.random() < self.weather.unanswered / 2:
+            raise no_answer()
 
     def _crash_in_call(self, process: Process, operation: str, key: str) -> None:
         if not self.calm and self.random.random() < self.weather.crash_in_call:
@@ -197,7 +222,7 @@ class World:
         self._until(STORM_S)
 
     def _calm(self) -> None:
-        self.calm = True
+        self.calm, self.wrong_s = True, 0.0
         self.say("calm")
         if self.random.random() < 0.5:
             for task in self.tasks:
@@ -310,8 +335,13 @@ class World:
             task.worker.hand_off(shard_id)
 
     def _outage(self) -> None:
-        self.dead_until = self.simulation.now + self.random.choice([2.0, 10.0, 30.0])
-        self.say(f"the store is dead until {self.dead_until:.1f}")
+        until = self.simulation.now + self.random.choice([2.0, 10.0, 30.0])
+        if self.settings.downstream and self.random.random() < 0.5:
+            self.deaf_until = until
+            self.say(f"downstream is dead until {until:.1f}")
+        else:
+            self.dead_until = until
+            self.say(f"the store is dead until {until:.1f}")
 
     def _clock_jump(self) -> None:
         self.wrong_s = self.random.choice([0.0, -3600.0, 1.5, DAY_MS / 1000, -40 * DAY_MS / 1000])
@@ -330,11 +360,14 @@ class World:
         payloads = [payload(self.produced, kind, self.random.choice([0, 10, 100, 400])) for kind in kinds]
         arrived_ms = FIRST_MS + int(self.simulation.now * 1000)
         arrived_ms += DAY_MS * (self.random.random() < 0.05)
-        positions = self.stream.put(shard_id, payloads, arrived_ms=arrived_ms)
+        positions = self.stream.put(shard_id, payloads, arrived_ms=arrived_ms, key=self.random.choice("abcde"))
         self.promises.produced(shard_id, positions, kinds)
         self.produced += len(kinds)
 
     def _kind(self) -> str:
+        if self.felling and self.random.random() < 0.05:
+            self.felling = False
+            return FELLS
         return self.random.choice(BAD) if self.random.random() < 0.1 else GOOD
 
     def _reshard(self) -> None:
