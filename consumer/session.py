@@ -44,6 +44,16 @@ FIRST_RETRY_S = 0.25
 LOOK_AGAIN_S = 1.0
 """A sink may make room without getting further, as when it sends rows of other keys past one that is refused."""
 
+AT_ONCE = 4
+"""A session's first messages are answered at once, whatever room there is.
+
+KCL's one scheduler thread wants a new shard's lock once more just after the shard has begun to be read, and another
+thread holds that lock for as long as a status is withheld (``ShardConsumer.executeLifecycle``, ``handleInput``). Where
+the scheduler comes second it stands still, and with it every other shard that is to begin, to drain or to be given up.
+It gets the lock in the first pause between two messages, and that is when those read ahead have been handed out:
+three, and one that waited for them (``maxPendingProcessRecordsInput``).
+"""
+
 
 class State(enum.Enum):
     NEW = "new"
@@ -72,8 +82,10 @@ TRANSITIONS: dict[tuple[State, type[Message]], tuple[Step, State]] = {
     (State.LOST, LeaseLost): (Step.DROP, State.LOST),
     (State.LOST, ProcessRecords): (Step.DROP, State.LOST),
     (State.LOST, ShutdownRequested): (Step.DROP, State.LOST),
+    (State.LOST, ShardEnded): (Step.DROP, State.LOST),
 }
-"""A shard's life. A pair that is not here is a bug of ours or of KCL's: it ends the task."""
+"""A shard's life. What follows LOST is a worker's that thaws: a checkpoint was refused before KCL knew, which has told
+us of a drain or of the shard's end meanwhile. A pair that is not here is a bug of ours or of KCL's: it ends the task."""
 
 OVER = {State.ENDED, State.DRAINED, State.LOST}
 
@@ -127,6 +139,7 @@ class ShardSession:
         self._tracker = CheckpointTracker(None)
         self._delivered = Milestones()
         self._refused = False
+        self._messages = 0
         self._clock = clock
         self._heard_s = clock()
         self._lag_ms = 0
@@ -171,7 +184,7 @@ class ShardSession:
                 self._open(message)
             case ProcessRecords() if step is Step.ADMIT:
                 await self._admit(message)
-            case ShardEnded():
+            case ShardEnded() if step is Step.END:
                 await self._end()
             case ShutdownRequested() if step is Step.DRAIN:
                 await self._drain()
@@ -203,9 +216,13 @@ class ShardSession:
             self._tracker.delivered = message.records[-1].position
             self._delivered.add(self._tracker.delivered, len(message.records))
         await self._checkpoint_if_due()
-        while self.state is State.READING and not self._stage.has_room(lane) and not self._leaving.is_set():
+        self._messages += 1
+        while self._messages > AT_ONCE and self._must_wait(lane):
             await self._progress(lane)
             await self._checkpoint_if_due()
+
+    def _must_wait(self, lane: Lane) -> bool:
+        return self.state is State.READING and not self._stage.has_room(lane) and not self._leaving.is_set()
 
     async def _end(self) -> None:
         """Everything durable, then the end of the shard is checkpointed with nulls: nothing else writes SHARD_END."""

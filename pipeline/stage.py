@@ -34,7 +34,8 @@ RELIEVE_AT = 0.75
 class Bounds:
     """``records``: admitted and not yet settled, per shard. ``bytes``: that and the sinks' backlog, whole task.
 
-    A shard that is below its bounds may admit one more message, so the true maximum is one message per shard more.
+    A shard that is below its bounds may admit one more message, and a session its first four in any case; so the true
+    maximum is that much more per shard.
     """
 
     records: int

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from consumer.bridges import Decoder
-from consumer.session import TRANSITIONS, ShardSession, State
+from consumer.session import AT_ONCE, TRANSITIONS, ShardSession, State
 from consumer.testing import FakeKcl, row
 from pipeline.batcher import Batcher
 from pipeline.errors import Fatal
@@ -118,6 +118,8 @@ def test_a_full_window_withholds_status_until_there_is_room() -> None:
     async def body(rig: Rig) -> None:
         rig.judge.pause()
         await rig.kcl.initialize(SHARD_ID)
+        for _ in range(AT_ONCE):
+            await rig.kcl.process([])
         rig.kcl.begin("processRecords", records=[row(i) for i in range(1, 6)], millisBehindLatest=0)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
@@ -145,10 +147,30 @@ def test_room_that_a_sink_makes_without_a_word_is_found() -> None:
     rigged(body, sink=FakeSink(bytes_per_record=10**9), loop_factory=SimulatedLoop)
 
 
+def test_what_kcl_has_read_ahead_is_answered_at_once_however_full_the_window() -> None:
+    """A status withheld there may stop KCL's scheduler, and with it every other shard of the task."""
+
+    async def body(rig: Rig) -> None:
+        rig.judge.pause()
+        await rig.kcl.initialize(SHARD_ID)
+        for number in range(1, AT_ONCE + 1):
+            await rig.kcl.process([row(10 * number + i) for i in range(6)])
+        rig.kcl.begin("processRecords", records=[row(100)], millisBehindLatest=0)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await rig.kcl.answer()
+        rig.judge.resume()
+        await rig.kcl.answer()
+
+    rigged(body, window=5)
+
+
 def test_a_leaving_task_withholds_no_status() -> None:
     async def body(rig: Rig) -> None:
         rig.judge.pause()
         await rig.kcl.initialize(SHARD_ID)
+        for _ in range(AT_ONCE):
+            await rig.kcl.process([])
         rig.kcl.begin("processRecords", records=[row(i) for i in range(1, 6)], millisBehindLatest=0)
         rig.leaving.set()
         await rig.kcl.answer()
@@ -242,6 +264,22 @@ def test_a_checkpoint_refused_for_shutdown_is_a_lost_lease() -> None:
         await rig.beat_until(lambda: rig.session.state is State.LOST)
         assert rig.sink.writers[0].abandoned
         await rig.kcl.say("leaseLost")
+        assert rig.kcl.checkpoints == []
+
+    rigged(body)
+
+
+@pytest.mark.parametrize("action", ["shardEnded", "shutdownRequested", "leaseLost"])
+def test_whatever_kcl_says_after_it_refused_a_thawed_workers_checkpoint_is_answered_without_one(action: str) -> None:
+    async def body(rig: Rig) -> None:
+        rig.kcl.refusals = ["ShutdownException"]
+        await rig.kcl.initialize(SHARD_ID)
+        await rig.kcl.process([row(1)])
+        await rig.beat_until(lambda: rig.session.state is State.LOST)
+        await rig.kcl.process([row(2)])
+        await rig.kcl.say(action)
+        assert rig.kcl.answered[-1] == action
+        assert rig.session.state is State.LOST
         assert rig.kcl.checkpoints == []
 
     rigged(body)
