@@ -85,7 +85,7 @@ TRANSITIONS: dict[tuple[State, type[Message]], tuple[Step, State]] = {
     (State.LOST, ShardEnded): (Step.DROP, State.LOST),
 }
 """A shard's life. What follows LOST is a worker's that thaws: a checkpoint was refused before KCL knew, which has told
-us of a drain or of the shard's end meanwhile. A pair that is not here is a bug of ours or of KCL's: it ends the task."""
+us of a drain or of the shard's end meanwhile. A pair that is not here is a bug, ours or KCL's: it ends the task."""
 
 OVER = {State.ENDED, State.DRAINED, State.LOST}
 
