@@ -81,8 +81,8 @@ class Promises:
             self.blamed.update(letter["record_id"] for letter in letters if "tasks ended" in letter["reason"])
 
     def row_sent(self, key: str, data: bytes) -> None:
-        """I4 downstream: rows of a key and a shard first appear in sequence order, unless the model changed its mind about
-        one that an earlier task took for dead."""
+        """I4 downstream: rows of a key and a shard first appear in sequence order; but the model may change its mind
+        about a record that an earlier task took for dead."""
         record_id = orjson.loads(data)["record_id"]
         if record_id in self.sent or self.kinds[record_id] == FLAKY or record_id in self.blamed:
             return
