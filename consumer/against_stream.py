@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from consumer.stream_records import arrivals, shards
-from pipeline.sinks.against import Arrival, ShardComparison, Written, compared, held, written
+from consumer.stream_records import arrivals, oldest, shards
+from pipeline.sinks.against import ShardComparison, Written, compared, held, written
 from pipeline.sinks.audit import Problem
 from pipeline.sinks.store import ObjectStore
 
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 
 SHARDS_AT_ONCE = 8
 """Of each, a page of the stream (10 MiB at most) and a file of the table are held."""
+
+
+class Stopped(Exception):
+    """Another shard failed, or Ctrl-C was pressed: there is nobody left to read for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +40,22 @@ class Comparison:
         """Over all shards, by the names of :class:`ShardComparison`."""
         return {
             "compared": sum(shard.compared for shard in self.shards),
-            "missing": sum(len(shard.missing) for shard in self.shards),
-            "alien": sum(len(shard.alien) for shard in self.shards),
-            "differs": sum(len(shard.differs) for shard in self.shards),
+            "missing": sum(shard.missing.count for shard in self.shards),
+            "doubled": sum(shard.doubled.count for shard in self.shards),
+            "alien": sum(shard.alien.count for shard in self.shards),
+            "differs": sum(shard.differs.count for shard in self.shards),
             "behind": sum(shard.behind for shard in self.shards),
             "retired": sum(shard.retired for shard in self.shards),
         }
 
+    @property
+    def behind(self) -> dict[str, int]:
+        """Records beyond what the table reaches, of each shard that has any."""
+        return {shard.shard_id: shard.behind for shard in self.shards if shard.behind}
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
-        behind = {shard.shard_id: shard.behind for shard in self.shards if shard.behind}
-        return {"stream": self.stream, **self.totals(), "behind_by_shard": behind}
+        return {"stream": self.stream, **self.totals(), "behind_by_shard": self.behind}
 
 
 def compare(
@@ -59,22 +70,32 @@ def compare(
     """Every record of the stream up to where the table reaches is in it once, and the table has no others.
 
     The table may be written to meanwhile: its files are listed first, and whatever they hold was on the stream
-    before. ``tell`` hears, from several threads, of every page of records read. Raises botocore's errors.
+    before. ``tell`` hears, from several threads, of every page of records read. Raises botocore's errors and the
+    store's; then, and on Ctrl-C, every thread ends after its page.
     """
     files = written(store, generation, stream_created_s)
-    known = {shard.shard_id: shard for shard in shards(kinesis, stream)}
+    known = set(shards(kinesis, stream))
+    stop = Event()
+
+    def pause(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise Stopped
 
     def one(shard_id: str) -> ShardComparison:
         of_table = files.get(shard_id, Written(None, []))
-        shard = known.get(shard_id)
-        pages: Iterable[list[Arrival]] = [] if shard is None else _told(arrivals(kinesis, stream, shard), tell)
-        return compared(shard_id, of_table.reached, pages, held(store, of_table.keys))
+        rows = held(store, of_table.keys)
+        if shard_id not in known:
+            return compared(shard_id, of_table.reached, [], rows, lambda: None)
+        pages = arrivals(kinesis, stream, shard_id, tell=tell, sleep=pause)
+        return compared(shard_id, of_table.reached, pages, rows, partial(oldest, kinesis, stream, shard_id, pause))
 
     with ThreadPoolExecutor(SHARDS_AT_ONCE, thread_name_prefix="audit") as threads:
-        return Comparison(stream, list(threads.map(one, sorted(known.keys() | files.keys()))))
-
-
-def _told(pages: Iterator[list[Arrival]], tell: Callable[[int], None]) -> Iterator[list[Arrival]]:
-    for page in pages:
-        tell(len(page))
-        yield page
+        try:
+            found = [threads.submit(one, shard_id) for shard_id in sorted(known | files.keys())]
+            done, _ = wait(found, return_when=FIRST_EXCEPTION)
+            for each in done:
+                each.result()
+            return Comparison(stream, [each.result() for each in found])
+        finally:
+            stop.set()
+            threads.shutdown(cancel_futures=True)

@@ -55,7 +55,8 @@ class Aws:
 _FIXES = {
     "ResourceNotFoundException": "there is no such stream in this account and region. "
     "Check [stream] name, AWS_REGION and AWS_ENDPOINT_URL",
-    "AccessDeniedException": "access denied. The task's role needs kinesis:DescribeStreamSummary on it",
+    "AccessDeniedException": "access denied. "
+    "It takes kinesis:DescribeStreamSummary, ListShards, GetShardIterator and GetRecords",
     "UnrecognizedClientException": "the credentials are not valid in this account",
     "ExpiredTokenException": "the credentials have expired",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -51,17 +51,19 @@ def audit(
     stores = [open_store(each, lambda: aws.client("s3")) if each else None for each in (url, dead_letter)]
     table, letters = stores
     assert table is not None
-    comparison = None
-    if stream is not None:
-        created_s = aws.stream_created_s(stream)
-        with _progress() as tell:
-            comparison = compare(aws.client("kinesis"), stream, created_s, table, generation, tell=tell)
+    created_s = aws.stream_created_s(stream) if stream else 0
     report = walk(table, generation, letters)
-    if not report.files and not report.problems and stream is None:
+    if not report.files and not report.problems and not complete:
         raise UserError(f"{url}: no files of generation {generation}. Name the URL of the sink, without v= or dt=.")
-    if comparison is not None:
+    comparison = None
+    if stream:
+        kinesis = aws.client("kinesis")
+        with _progress() as tell:
+            comparison = aws.ask(
+                f"stream {stream}", lambda: compare(kinesis, stream, created_s, table, generation, tell=tell)
+            )
         report.problems += comparison.problems(complete=complete)
-    _say_json(report, comparison) if as_json else _say(report, comparison)
+    _say_json(report, comparison) if as_json else _say(report, comparison, complete=complete)
     ctx.exit(1 if report.problems else 0)
 
 
@@ -90,18 +92,26 @@ def _say_json(report: Report, comparison: Comparison | None) -> None:
     click.echo(json.dumps(said))
 
 
-def _say(report: Report, comparison: Comparison | None) -> None:
-    for problem in report.problems[:SHOWN]:
-        click.echo(f"{problem.kind}: {problem.key}: {problem.detail}")
-    if len(report.problems) > SHOWN:
-        click.echo(f"… and {len(report.problems) - SHOWN} more")
+def _say(report: Report, comparison: Comparison | None, *, complete: bool) -> None:
+    _say_some([f"{problem.kind}: {problem.key}: {problem.detail}" for problem in report.problems])
     if comparison is not None:
+        if not complete:
+            _say_some(
+                [f"{shard_id}: {records:,} records not read yet" for shard_id, records in comparison.behind.items()]
+            )
         totals = comparison.totals()
         click.echo(
-            f"{totals['compared']:,} records of {comparison.stream} compared, {totals['behind']:,} not read yet, "
-            f"{totals['retired']:,} rows and letters older than the stream remembers"
+            f"{totals['compared']:,} records of {comparison.stream} compared, {totals['behind']:,} not read yet; "
+            f"{totals['retired']:,} rows and dead letters not comparable any more, the stream has forgotten theirs"
         )
     click.echo(
         f"{report.files:,} files of {report.shards} shards, {report.rows:,} rows, "
         f"{report.dead_letters:,} dead letters: {len(report.problems) or 'no'} problems"
     )
+
+
+def _say_some(lines: Sequence[str]) -> None:
+    for line in lines[:SHOWN]:
+        click.echo(line)
+    if len(lines) > SHOWN:
+        click.echo(f"… and {len(lines) - SHOWN} more")

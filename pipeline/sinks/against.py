@@ -1,15 +1,17 @@
 """A table held against the stream that it was made from: is every record one row or one dead letter, and none else?
 
-Both sides are in sequence order, so they are walked side by side: memory holds a page of the stream and a file of the
-table, however large they are.
+Both sides are in sequence order, so they are walked side by side: of each shard, memory holds a page of the stream, a
+file of the table and the first :data:`KEPT` records of each kind of problem, however large stream and table are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import chain
+from itertools import zip_longest
+from operator import attrgetter
 from typing import NamedTuple
 
 import orjson
@@ -17,13 +19,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.record import Position
-from pipeline.sinks.audit import KEY, Problem
-from pipeline.sinks.chain import DEAD_LETTERS, end_of
+from pipeline.sinks.audit import KEY, UNREADABLE, Problem
+from pipeline.sinks.chain import DEAD_LETTERS, END, end_of, first_of
 from pipeline.sinks.store import ObjectStore
 
 COLUMNS = ("sequence_number", "sub_sequence_number", "partition_key", "arrived_at")
+KEPT = 100
+"""Of each kind of problem in a shard; the others are counted."""
+
 SHOWN = 5
-"""Record ids that a problem names; the others are counted."""
+"""Record ids that a problem names."""
 
 
 class Arrival(NamedTuple):
@@ -35,15 +40,30 @@ class Arrival(NamedTuple):
 
 
 @dataclass(slots=True)
+class Tally:
+    """Records of one kind: all are counted, ``first`` has those that came first."""
+
+    count: int = 0
+    first: list[Position] = field(default_factory=list)
+
+    def add(self, position: Position) -> None:
+        self.count += 1
+        if len(self.first) < KEPT:
+            self.first.append(position)
+
+
+@dataclass(slots=True)
 class ShardComparison:
-    """What was found of one shard; positions in sequence order.
+    """What was found of one shard.
 
     - ``compared``: records of the stream that the table should have, up to ``reached``, where it ends;
     - ``missing``: of those, the ones that it has not;
+    - ``doubled``: what the table has once more than it should, as a row or as a dead letter;
     - ``alien``: what the table has and the stream has not;
     - ``differs``: with another key or time of arrival;
     - ``behind``: records beyond ``reached``, which nobody has read yet;
-    - ``retired``: what the table has of records that have left the stream since, at the end of their retention.
+    - ``retired``: what the table has of records that have left the stream since, at the end of their retention. They
+      can be compared no more.
     """
 
     shard_id: str
@@ -51,21 +71,23 @@ class ShardComparison:
     compared: int = 0
     behind: int = 0
     retired: int = 0
-    missing: list[Position] = field(default_factory=list)
-    alien: list[Position] = field(default_factory=list)
-    differs: list[Position] = field(default_factory=list)
+    missing: Tally = field(default_factory=Tally)
+    doubled: Tally = field(default_factory=Tally)
+    alien: Tally = field(default_factory=Tally)
+    differs: Tally = field(default_factory=Tally)
 
     def problems(self, stream: str, *, complete: bool) -> Iterator[Problem]:
         """``complete``: that nothing was left unread is part of the promise."""
         kinds = {
             "missing": (self.missing, "on the stream and neither rows nor dead letters"),
+            "doubled": (self.doubled, "more than once among rows and dead letters"),
             "alien": (self.alien, "in the table and not on the stream"),
             "differs": (self.differs, "with another partition key or time of arrival than on the stream"),
         }
-        for kind, (positions, what) in kinds.items():
-            if positions:
-                ids = ", ".join(f"{stream}/{self.shard_id}/{position}" for position in positions[:SHOWN])
-                yield Problem(kind, self.shard_id, f"{len(positions)} records {what}, among them {ids}")
+        for kind, (tally, what) in kinds.items():
+            if tally.count:
+                ids = ", ".join(f"{stream}/{self.shard_id}/{position}" for position in tally.first[:SHOWN])
+                yield Problem(kind, self.shard_id, f"{tally.count} records {what}, among them {ids}")
         if complete and self.behind:
             yield Problem(
                 "behind", self.shard_id, f"{self.behind} records beyond {self.reached or 'nothing'} are unread"
@@ -73,39 +95,80 @@ class ShardComparison:
 
 
 def compared(
-    shard_id: str, reached: Position | None, stream: Iterable[list[Arrival]], table: Iterable[Arrival]
+    shard_id: str,
+    reached: Position | None,
+    stream: Iterable[Iterable[Arrival]],
+    table: Iterable[Arrival],
+    oldest: Callable[[], Position | None],
 ) -> ShardComparison:
-    """One shard. ``reached`` and ``table`` must have been looked up before ``stream`` is read: it only grows."""
+    """One shard; ``stream`` by pages, both in sequence order.
+
+    ``reached`` and ``table`` must have been looked up before ``stream`` is read: what the table holds was on the
+    stream before, and may have left it only at its old end. So ``oldest`` is asked, at most once a page, where the
+    stream begins by now (None: nowhere, it is empty) before a row is called alien.
+    """
     found = ShardComparison(shard_id, reached)
-    rows = iter(table)
+    rows = _once(table, found.doubled)
     row = next(rows, None)
-    first = True
-    for arrival in chain.from_iterable(stream):
-        while row is not None and row.position < arrival.position:
-            _unmatched(found, row, retired=first)
-            row = next(rows, None)
-        first = False
-        if reached is None or arrival.position > reached:
-            found.behind += 1
-            continue
-        found.compared += 1
-        if row is None or row.position > arrival.position:
-            found.missing.append(arrival.position)
-            continue
-        if (row.partition_key, row.arrived_ms) != (arrival.partition_key, arrival.arrived_ms):
-            found.differs.append(arrival.position)
+    began = False
+    for page in stream:
+        unmatched = _Unmatched(found, oldest)
+        for arrival in page:
+            while row is not None and row.position < arrival.position:
+                unmatched(row, began=began)
+                row = next(rows, None)
+            began = True
+            if row is not None and row.position == arrival.position:
+                _meets(found, arrival, row)
+                row = next(rows, None)
+            elif reached is None or arrival.position > reached:
+                found.behind += 1
+            else:
+                found.compared += 1
+                found.missing.add(arrival.position)
+    unmatched = _Unmatched(found, oldest)
+    while row is not None:
+        unmatched(row, began=began)
         row = next(rows, None)
-    for left in chain([] if row is None else [row], rows):
-        _unmatched(found, left, retired=first)
     return found
 
 
-def _unmatched(found: ShardComparison, row: Arrival, *, retired: bool) -> None:
-    """Before the first record that the stream still has, nothing can be held against it."""
-    if retired:
-        found.retired += 1
-    else:
-        found.alien.append(row.position)
+def _once(table: Iterable[Arrival], doubled: Tally) -> Iterator[Arrival]:
+    last: Position | None = None
+    for row in table:
+        if last is not None and row.position <= last:
+            doubled.add(row.position)
+            continue
+        last = row.position
+        yield row
+
+
+def _meets(found: ShardComparison, arrival: Arrival, row: Arrival) -> None:
+    found.compared += 1
+    if (row.partition_key, row.arrived_ms) != (arrival.partition_key, arrival.arrived_ms):
+        found.differs.add(arrival.position)
+
+
+class _Unmatched:
+    """Rows that the stream has not, or has no more. Made anew for each page: the stream's old end moves."""
+
+    def __init__(self, found: ShardComparison, oldest: Callable[[], Position | None]) -> None:
+        self._found = found
+        self._oldest = oldest
+        self._asked: tuple[Position | None] | None = None
+
+    def __call__(self, row: Arrival, *, began: bool) -> None:
+        """``began``: a record before it was read from the stream; without one, it has left."""
+        if began and self._lies_within(row.position):
+            self._found.alien.add(row.position)
+        else:
+            self._found.retired += 1
+
+    def _lies_within(self, position: Position) -> bool:
+        if self._asked is None:
+            self._asked = (self._oldest(),)
+        [oldest] = self._asked
+        return oldest is not None and position >= oldest
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +186,27 @@ def written(store: ObjectStore, generation: int, stream_created_s: int) -> dict[
         if (match := KEY.fullmatch(key)) and match["list"] == f"{stream_created_s}-{match['shard']}":
             keys.setdefault(match["shard"], []).append((int(match["first"]), key))
     listed = {shard_id: [key for _, key in sorted(each)] for shard_id, each in keys.items()}
-    return {shard_id: Written(_end(store, each[-1]), each) for shard_id, each in listed.items()}
+    return {shard_id: Written(_end(store, each), each) for shard_id, each in listed.items()}
 
 
-def held(store: ObjectStore, keys: Iterable[str]) -> Iterator[Arrival]:
-    """What files hold, rows and dead letters (they are in the footer), in sequence order. One file at a time."""
-    for key in keys:
+def held(store: ObjectStore, keys: Sequence[str]) -> Iterator[Arrival]:
+    """What files hold, rows and dead letters (they are in the footer), in sequence order.
+
+    One file at a time, and what of those before it lies behind its beginning: nothing, in a good table. A file that
+    cannot be read holds nothing; the walk of the files names it.
+    """
+    left: list[Arrival] = []
+    for key, following in zip_longest(keys, keys[1:]):
+        left = sorted([*left, *_of(store, key)], key=attrgetter("position"))
+        stop = len(left)
+        if following is not None:
+            stop = bisect_left(left, Position(first_of(following), 0), key=attrgetter("position"))
+        yield from left[:stop]
+        left = left[stop:]
+
+
+def _of(store: ObjectStore, key: str) -> list[Arrival]:
+    try:
         file = pq.ParquetFile(pa.BufferReader(store.get(key)))
         table = file.read(list(COLUMNS), use_threads=False)
         arrived_ms = table["arrived_at"].cast(pa.timestamp("ms", "UTC"), safe=False).cast(pa.int64()).to_pylist()
@@ -137,7 +215,9 @@ def held(store: ObjectStore, keys: Iterable[str]) -> Iterator[Arrival]:
             Arrival(Position(int(sequence), sub), partition_key, ms)
             for sequence, sub, partition_key, ms in zip(*columns, arrived_ms, strict=True)
         ]
-        yield from sorted([*rows, *_letters(file)], key=lambda arrival: arrival.position)
+        return [*rows, *_letters(file)]
+    except UNREADABLE:
+        return []
 
 
 def _letters(file: pq.ParquetFile) -> Iterator[Arrival]:
@@ -151,6 +231,12 @@ def _ms(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
-def _end(store: ObjectStore, key: str) -> Position:
-    footer = pq.read_metadata(pa.BufferReader(store.get(key))).metadata
-    return end_of({name.decode(): text.decode() for name, text in footer.items() if name.startswith(b"penstock-")})
+def _end(store: ObjectStore, keys: Sequence[str]) -> Position | None:
+    """Where the last file that can be read ends."""
+    for key in reversed(keys):
+        try:
+            footer = pq.read_metadata(pa.BufferReader(store.get(key))).metadata or {}
+            return end_of({END: footer[END.encode()].decode()})
+        except UNREADABLE:
+            continue
+    return None

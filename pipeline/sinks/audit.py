@@ -1,6 +1,7 @@
 """Walks every shard's list of files and says what is wrong with it: the proof, and the tool of a bad day.
 
 Reads a table as it is, and may run beside its writers: what is written meanwhile is seen or not, never half. Blocks.
+Memory holds the keys of the table and one file of it; of files that overlap, the record ids of all of them.
 """
 
 from __future__ import annotations
@@ -24,11 +25,16 @@ KEY = re.compile(
     r"v=(?P<generation>\d+)/dt=(?P<day>\d{4}-\d{2}-\d{2})/(?P<list>\d+-(?P<shard>.+))-(?P<first>\d{56})\.parquet"
 )
 COLUMNS = ("record_id", "sequence_number", "sub_sequence_number")
+UNREADABLE = (pa.ArrowException, KeyError, TypeError, ValueError, OSError)
+"""What comes of reading a file that is not whole, not Parquet, not of ours, or gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """``kind`` is one of gap, overlap, duplicate, order, rows, dead-letters, stray, unreadable."""
+    """``kind`` is one of gap, overlap, duplicate, identity, order, rows, dead-letters, stray, unreadable.
+
+    Held against the stream (``pipeline.sinks.against``) also missing, doubled, alien, differs, behind.
+    """
 
     kind: str
     key: str
@@ -57,6 +63,7 @@ class Report:
 class _Entry:
     key: str
     list: str
+    shard_id: str
     first: int
 
 
@@ -64,16 +71,22 @@ def audit(store: ObjectStore, generation: int, dead_letters: ObjectStore | None 
     """Audit one generation of a table. ``dead_letters``: where its dead letters lie, to be held against the files.
 
     Contiguity: each file goes on where the one before it ended, and covers nothing of it. Within files: rows in
-    sequence order, inside the file's range, as many as its footer says. Over all: no ``record_id`` twice, neither
-    among rows nor among rows and dead letters. Nothing else lies under the prefix.
+    sequence order, inside the file's range, as many as its footer says, each ``record_id`` made of the row's shard and
+    position. Over all: no ``record_id`` twice, neither among rows nor among rows and dead letters; files that follow
+    each other can have none in common. Nothing else lies under the prefix.
     """
     report = Report()
     entries = sorted(_entries(store, generation, report), key=lambda entry: (entry.list, entry.first))
     for name, files in groupby(entries, key=attrgetter("list")):
         ids: list[pa.ChunkedArray] = []
         end: Position | None = None
+        furthest = -1
         for entry in files:
+            if entry.first > furthest:
+                _distinct(name, ids, report)
+                ids = []
             end = _file(store, dead_letters, entry, end, ids, report)
+            furthest = max(furthest, end.sequence if end else -1)
         _distinct(name, ids, report)
         if end is not None:
             report.reached[name] = end
@@ -83,7 +96,7 @@ def audit(store: ObjectStore, generation: int, dead_letters: ObjectStore | None 
 def _entries(store: ObjectStore, generation: int, report: Report) -> Iterator[_Entry]:
     for key in store.list(f"v={generation}/"):
         if match := KEY.fullmatch(key):
-            yield _Entry(key, match["list"], int(match["first"]))
+            yield _Entry(key, match["list"], match["shard"], int(match["first"]))
         else:
             report.problem("stray", key, "is no file of the table's, and readers would read it")
 
@@ -97,14 +110,24 @@ def _file(
     report: Report,
 ) -> Position | None:
     """Audit one file; where the list reaches now."""
-    body = store.get(entry.key)
     try:
-        table = pq.ParquetFile(pa.BufferReader(body)).read(list(COLUMNS), use_threads=False)
-        footer = {name.decode(): text.decode() for name, text in (table.schema.metadata or {}).items()}
-        end = end_of(footer)
-    except (pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
-        report.problem("unreadable", entry.key, str(error))
+        return _readable(store, dead_letters, entry, before, ids, report)
+    except UNREADABLE as error:
+        report.problem("unreadable", entry.key, f"{type(error).__name__}: {error}")
         return before
+
+
+def _readable(
+    store: ObjectStore,
+    dead_letters: ObjectStore | None,
+    entry: _Entry,
+    before: Position | None,
+    ids: list[pa.ChunkedArray],
+    report: Report,
+) -> Position:
+    table = pq.ParquetFile(pa.BufferReader(store.get(entry.key))).read(list(COLUMNS), use_threads=False)
+    footer = {name.decode(): text.decode() for name, text in (table.schema.metadata or {}).items()}
+    end = end_of(footer)
     report.files += 1
     report.rows += table.num_rows
     _links(entry, before, end, footer[PREVIOUS_END], report)
@@ -135,6 +158,19 @@ def _rows(entry: _Entry, table: pa.Table, end: Position, said: int, report: Repo
         report.problem("order", entry.key, "rows are not in sequence order")
     if positions and (min(positions).sequence < entry.first or max(positions) > end):
         report.problem("order", entry.key, f"has rows outside of {entry.first} to {end}")
+    if positions:
+        _identity(entry, table, report)
+
+
+def _identity(entry: _Entry, table: pa.Table, report: Report) -> None:
+    ids = table["record_id"]
+    stream = (ids[0].as_py() or "").partition("/")[0]
+    subs = table["sub_sequence_number"].cast(pa.string())
+    made = pc.binary_join_element_wise(stream, entry.shard_id, table["sequence_number"], subs, "/")
+    wrong = table.filter(pc.invert(pc.fill_null(pc.equal(ids, made), False)))
+    if wrong.num_rows:
+        example = wrong["record_id"][0].as_py()
+        report.problem("identity", entry.key, f"{wrong.num_rows} rows have another record's id, among them {example}")
 
 
 def _letters(

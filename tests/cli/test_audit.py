@@ -51,3 +51,20 @@ def test_a_table_that_is_not_there_exits_with_2_and_the_fix(tmp_path: Path) -> N
     result = audited(tmp_path / "nowhere")
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1 and "URL of the sink" in result.stderr
+
+
+def test_complete_without_a_stream_exits_with_2_and_the_fix(table: Path) -> None:
+    result = audited(table, "--complete")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1 and "--stream" in result.stderr
+
+
+def test_a_stream_that_cannot_be_asked_exits_with_2_and_one_line(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "local")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    result = audited(table, "--stream", "events")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1 and "AWS_ENDPOINT_URL" in result.stderr

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import threading
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,22 +13,27 @@ from typing import Any
 
 import pytest
 from aws_kinesis_agg.aggregator import RecordAggregator
+from botocore.config import Config
+from botocore.exceptions import ClientError
 from click.testing import CliRunner
 
 from consumer.against_stream import Comparison, compare
 from consumer.cli import main
 from consumer.local.process import LocalAWS
-from consumer.stream_records import StreamShard, arrivals, shards, taken_apart
+from consumer.stream_records import arrivals, shards
 from pipeline.record import Dead, Enriched, Record, Shard
+from pipeline.sinks.against import held
 from pipeline.sinks.chain import Chain, Names
 from pipeline.sinks.parquet import Files
 from pipeline.sinks.schema import TableSchema
 from pipeline.sinks.store_folder import FolderStore
+from tests.clocked_kinesis import HOUR_MS, ClockedKinesis
 from tests.settled import ROWS, rows
 
 STREAM = "events"
 SCHEMA = TableSchema(ROWS, STREAM, "model@1")
 WAIT_S = 15
+FOUND = dict.fromkeys(("compared", "missing", "doubled", "alien", "differs", "behind", "retired"), 0)
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +76,14 @@ def created_s(kinesis: Any) -> int:
     return int(summary["StreamCreationTimestamp"].timestamp())
 
 
-def settled(kinesis: Any, shard: StreamShard) -> list[Record]:
+def settled(kinesis: Any, shard_id: str) -> list[Record]:
     """The shard's records as the product's own writer is handed them; every seventh is dead."""
-    found = [each for page in arrivals(kinesis, STREAM, shard) for each in page]
+    found = [each for page in arrivals(kinesis, STREAM, shard_id) for each in page]
     records = []
     for number, (position, key, arrived_ms) in enumerate(found):
         last = number + 1 == len(found) or found[number + 1].position.sequence != position.sequence
         outcome = Dead(b"{}", "refused", "", 1) if number % 7 == 3 else Enriched(rows([number]), 0)
-        record = Record(shard.shard_id, b"{}", key, str(position.sequence), position.sub, arrived_ms, last)
+        record = Record(shard_id, b"{}", key, str(position.sequence), position.sub, arrived_ms, last)
         records.append(replace(record, outcome=outcome))
     return records
 
@@ -83,19 +91,19 @@ def settled(kinesis: Any, shard: StreamShard) -> list[Record]:
 def write(kinesis: Any, folder: Path, *, leave_out: int = 0, last: int | None = None, key: str = "") -> FolderStore:
     """The stream's table: without the first records of each shard after one, without those behind ``last``."""
     store = FolderStore(folder / "table")
-    for shard in shards(kinesis, STREAM):
-        records = settled(kinesis, shard)
+    for shard_id in shards(kinesis, STREAM):
+        records = settled(kinesis, shard_id)
         records = [*records[:1], *records[1 + leave_out :]][:last]
         if key and records:
             records[0] = replace(records[0], partition_key=key)
-        names = Names(Shard(STREAM, created_s(kinesis), shard.shard_id), 1)
+        names = Names(Shard(STREAM, created_s(kinesis), shard_id), 1)
         files = Files(store, names, SCHEMA, FolderStore(folder / "dead"))
         chain = Chain(names, flush_interval_s=0, flush_bytes=10**6)
         for part in (records[: len(records) // 2], records[len(records) // 2 :]):
             chain.add(part, 0.0)
             chain.seal()
             while file := chain.next(0.0):
-                chain.written(files.prepare(file, "writer")())
+                chain.written(files.prepare(file, uuid.uuid4().hex)())
     return store
 
 
@@ -106,13 +114,14 @@ def against(kinesis: Any, store: FolderStore) -> Comparison:
 def test_a_whole_table_is_what_the_stream_has_aggregates_and_parents_included(kinesis: Any, tmp_path: Path) -> None:
     found = against(kinesis, write(kinesis, tmp_path))
     assert found.problems(complete=True) == []
-    assert found.totals() == {"compared": 65, "missing": 0, "alien": 0, "differs": 0, "behind": 0, "retired": 0}
+    assert found.totals() == FOUND | {"compared": 65}
     assert len(found.shards) == 6
+    assert found.to_dict() == {"stream": STREAM, **found.totals(), "behind_by_shard": {}}
 
 
 def test_records_that_the_table_jumped_over_are_missing(kinesis: Any, tmp_path: Path) -> None:
     found = against(kinesis, write(kinesis, tmp_path, leave_out=2))
-    assert found.totals()["missing"] == sum(len(shard.missing) for shard in found.shards) > 5
+    assert found.totals()["missing"] == sum(len(shard.missing.first) for shard in found.shards) > 5
     assert {problem.kind for problem in found.problems()} == {"missing"}
 
 
@@ -135,24 +144,78 @@ def test_rows_of_another_life_of_the_stream_are_of_no_concern(kinesis: Any, tmp_
     assert found.totals()["compared"] == 0 and found.problems() == []
 
 
-def test_an_aggregate_of_another_shards_keys_is_delivered_to_nobody(kinesis: Any) -> None:
-    aggregates = [
-        (shard, record)
-        for shard in shards(kinesis, STREAM)
-        for record in raw(kinesis, shard)
-        if len(taken_apart(record, shard)) > 1
-    ]
-    [(shard, aggregate)] = aggregates
-    assert [each.position.sub for each in taken_apart(aggregate, shard)] == [0, 1, 2, 3, 4]
-    nowhere = StreamShard(shard.shard_id, 0, 0)
-    assert taken_apart(aggregate, nowhere) == []
-    broken = {**aggregate, "Data": aggregate["Data"][:-1] + b"?"}
-    assert [each.position.sub for each in taken_apart(broken, nowhere)] == [0]
+def test_a_file_that_is_broken_is_missing_its_records_and_stops_nothing(kinesis: Any, tmp_path: Path) -> None:
+    store = write(kinesis, tmp_path)
+    first, *_, last = sorted((tmp_path / "table").rglob(f"*{shards(kinesis, STREAM)[0]}*"))
+    rows_of_first = len([*held(store, [first.relative_to(tmp_path / "table").as_posix()])])
+    first.write_bytes(first.read_bytes()[:-100])
+    found = against(kinesis, store)
+    assert found.totals()["missing"] == rows_of_first > 0
+    last.write_bytes(b"")
+    assert against(kinesis, store).totals()["behind"] > 0
 
 
-def raw(kinesis: Any, shard: StreamShard) -> list[Any]:
-    at = kinesis.get_shard_iterator(StreamName=STREAM, ShardId=shard.shard_id, ShardIteratorType="TRIM_HORIZON")
-    return list(kinesis.get_records(ShardIterator=at["ShardIterator"])["Records"])
+def test_a_file_that_is_there_twice_doubles_its_records(kinesis: Any, tmp_path: Path) -> None:
+    store = write(kinesis, tmp_path)
+    first, second = sorted((tmp_path / "table").rglob(f"*{shards(kinesis, STREAM)[0]}*"))
+    number = second.stem.rpartition("-")[2]
+    second.with_name(f"{second.stem.removesuffix(number)}{int(number) + 1:056}.parquet").write_bytes(first.read_bytes())
+    found = against(kinesis, store)
+    assert {name for name, count in found.totals().items() if count} == {"compared", "doubled"}
+    assert {problem.kind for problem in found.problems()} == {"doubled"}
+
+
+def test_rows_older_than_the_stream_remembers_are_compared_no_more(tmp_path: Path) -> None:
+    clocked = ClockedKinesis()
+    kinesis = clocked.client
+    kinesis.create_stream(StreamName=STREAM, ShardCount=2)
+    clocked.now_ms += 1000
+    put(kinesis, 30)
+    kinesis.update_shard_count(StreamName=STREAM, TargetShardCount=4, ScalingType="UNIFORM_SCALING")
+    clocked.now_ms += 1000
+    active(kinesis)
+    clocked.now_ms += 23 * HOUR_MS
+    put(kinesis, 20)
+    store = write(kinesis, tmp_path)
+    clocked.now_ms += HOUR_MS + 1
+    found = against(kinesis, store)
+    assert found.problems(complete=True) == []
+    assert found.totals() == FOUND | {"compared": 20, "retired": 30}
+    assert len(found.shards) == 6 and len(shards(kinesis, STREAM)) == 4
+    clocked.now_ms += 24 * HOUR_MS
+    assert against(kinesis, store).totals() == FOUND | {"retired": 50}
+
+
+def put(kinesis: Any, count: int) -> None:
+    for number in range(count):
+        kinesis.put_record(StreamName=STREAM, PartitionKey=f"key-{number}", Data=b"{}")
+
+
+def test_a_table_that_grows_while_it_is_compared_has_no_problems(kinesis: Any, tmp_path: Path) -> None:
+    class Growing(FolderStore):
+        """Between the listing of its files and the reading of the stream a writer writes on."""
+
+        def list(self, prefix: str, *, limit: int | None = None) -> list[str]:
+            keys = super().list(prefix, limit=limit)
+            write(kinesis, tmp_path)
+            return keys
+
+    write(kinesis, tmp_path, last=2)
+    found = against(kinesis, Growing(tmp_path / "table"))
+    assert found.problems() == []
+    assert found.totals()["behind"] > 0
+    assert against(kinesis, FolderStore(tmp_path / "table")).totals()["behind"] == 0
+
+
+def test_a_shard_that_cannot_be_read_ends_the_comparison_with_its_error(aws: LocalAWS, tmp_path: Path) -> None:
+    """Though others would be read for long: here they are throttled for ever."""
+    kinesis = aws.client("kinesis", config=Config(retries={"total_max_attempts": 1}))
+    refused, *_ = shards(kinesis, STREAM)
+    store = write(kinesis, tmp_path)
+    denied = aws.faults(kind="error", operation="GetShardIterator", match=refused, status=400, code="AccessDenied")
+    with denied, aws.faults(kind="throttle", operation="GetRecords"), pytest.raises(ClientError, match="AccessDenied"):
+        against(kinesis, store)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("audit")]
 
 
 def test_the_command_compares_too(aws: LocalAWS, kinesis: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,5 +228,23 @@ def test_the_command_compares_too(aws: LocalAWS, kinesis: Any, tmp_path: Path, m
     assert f"records of {STREAM} compared" in plain.stdout and "missing: shardId-" in plain.stdout
     absent = CliRunner().invoke(main, ["audit", str(tmp_path / "table"), "--stream", "no-such"])
     assert absent.exit_code == 2 and "no such stream" in absent.stderr and absent.stderr.count("\n") == 1
-    alone = CliRunner().invoke(main, ["audit", str(tmp_path / "table"), "--complete"])
-    assert alone.exit_code == 2 and "--stream" in alone.stderr
+    behind = CliRunner().invoke(main, ["audit", str(tmp_path / "empty"), "--stream", STREAM, "--complete"])
+    assert behind.exit_code == 1 and "65 not read yet" in behind.stdout
+    with aws.faults(kind="error", operation="GetRecords", status=400, code="AccessDeniedException"):
+        denied = CliRunner().invoke(main, ["audit", str(tmp_path / "table"), "--stream", STREAM])
+    assert denied.exit_code == 2 and denied.stderr.count("\n") == 1 and "GetRecords" in denied.stderr
+
+
+def test_the_command_tells_what_is_not_read_yet_shard_by_shard(
+    aws: LocalAWS, kinesis: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in aws.env.items():
+        monkeypatch.setenv(name, value)
+    write(kinesis, tmp_path, last=2)
+    plain = CliRunner().invoke(main, ["audit", str(tmp_path / "table"), "--stream", STREAM])
+    behind = against(kinesis, FolderStore(tmp_path / "table")).behind
+    assert plain.exit_code == 0 and len(behind) > 2
+    for shard_id, records in behind.items():
+        assert f"{shard_id}: {records} records not read yet\n" in plain.stdout
+    said = json.loads(CliRunner().invoke(main, ["audit", str(tmp_path / "table"), "--stream", STREAM, "--json"]).stdout)
+    assert said["against"]["behind_by_shard"] == behind and said["problems"] == []

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.record import Position, Run, Shard
 from pipeline.sinks.audit import Report, audit
-from pipeline.sinks.chain import Chain, Names
+from pipeline.sinks.chain import DEAD_LETTERS, Chain, Names
 from pipeline.sinks.parquet import Files
+from pipeline.sinks.schema import encode
 from pipeline.sinks.store import MemoryStore
 from tests.settled import SCHEMA, SHARD, record, run, runs
 
@@ -72,6 +75,24 @@ def lose_dead_letters(table: Table) -> None:
     table.dead.objects.clear()
 
 
+def write_letters_that_are_no_json(table: Table) -> None:
+    key = table.keys()[1]
+    body, metadata = table.store.objects[key]
+    file = pq.read_table(pa.BufferReader(body))
+    footer = {**file.schema.metadata, DEAD_LETTERS.encode(): b"{"}
+    table.store.objects[key] = (encode(file, {name.decode(): text.decode() for name, text in footer.items()}), metadata)
+
+
+def write_another_records_ids(table: Table) -> None:
+    key = table.keys()[0]
+    body, metadata = table.store.objects[key]
+    file = pq.read_table(pa.BufferReader(body))
+    ids = [f"{each}0" if place == 3 else each for place, each in enumerate(file["record_id"].to_pylist())]
+    file = file.set_column(0, "record_id", pa.array(ids, pa.string()))
+    footer = {name.decode(): text.decode() for name, text in file.schema.metadata.items()}
+    table.store.objects[key] = (encode(file, footer), metadata)
+
+
 def write_rows_twice(table: Table) -> None:
     again = Files(MemoryStore(), Names(SHARD, 1), SCHEMA, None)
     chain = Chain(Names(SHARD, 1), flush_interval_s=0, flush_bytes=10**6, end=Position(25, 0))
@@ -99,6 +120,8 @@ def write_rows_twice(table: Table) -> None:
         (add_a_stray, "stray"),
         (break_a_file, "unreadable"),
         (lose_dead_letters, "dead-letters"),
+        (write_letters_that_are_no_json, "unreadable"),
+        (write_another_records_ids, "identity"),
         (write_rows_twice, "duplicate"),
         (write_rows_twice, "order"),
     ],
