@@ -148,11 +148,16 @@ def test_a_file_that_is_broken_is_missing_its_records_and_stops_nothing(kinesis:
     store = write(kinesis, tmp_path)
     first, *_, last = sorted((tmp_path / "table").rglob(f"*{shards(kinesis, STREAM)[0]}*"))
     rows_of_first = len([*held(store, [first.relative_to(tmp_path / "table").as_posix()])])
-    first.write_bytes(first.read_bytes()[:-100])
+    whole = first.read_bytes()
+    first.write_bytes(whole[:-100])
     found = against(kinesis, store)
     assert found.totals()["missing"] == rows_of_first > 0
     last.write_bytes(b"")
-    assert against(kinesis, store).totals()["behind"] > 0
+    shard = against(kinesis, store).shards[0]
+    assert shard.reached is None and shard.behind > rows_of_first and shard.missing.count == 0
+    first.write_bytes(whole)
+    shard = against(kinesis, store).shards[0]
+    assert shard.compared == rows_of_first and shard.behind > 0 and shard.missing.count == 0
 
 
 def test_a_file_that_is_there_twice_doubles_its_records(kinesis: Any, tmp_path: Path) -> None:
@@ -210,7 +215,7 @@ def test_a_table_that_grows_while_it_is_compared_has_no_problems(kinesis: Any, t
 def test_a_shard_that_cannot_be_read_ends_the_comparison_with_its_error(aws: LocalAWS, tmp_path: Path) -> None:
     """Though others would be read for long: here they are throttled for ever."""
     kinesis = aws.client("kinesis", config=Config(retries={"total_max_attempts": 1}))
-    refused, *_ = shards(kinesis, STREAM)
+    *_, refused = shards(kinesis, STREAM)
     store = write(kinesis, tmp_path)
     denied = aws.faults(kind="error", operation="GetShardIterator", match=refused, status=400, code="AccessDenied")
     with denied, aws.faults(kind="throttle", operation="GetRecords"), pytest.raises(ClientError, match="AccessDenied"):
