@@ -120,6 +120,23 @@ def reshard(kinesis: Kinesis, dice: random.Random) -> None:
         kinesis.change("SplitShard", ShardToSplit=shard["ShardId"], NewStartingHashKey=str(middle))
 
 
+def test_no_shard_of_one_hash_key_comes_of_rounding() -> None:
+    kinesis = Kinesis(1)
+    half = HASH_KEYS // 2 - 1
+    kinesis.change("SplitShard", ShardToSplit="shardId-000000000000", NewStartingHashKey=str(half))
+    kinesis.change("UpdateShardCount", TargetShardCount=4, ScalingType="UNIFORM_SCALING")
+    ranges = [numbers(shard) for shard in kinesis.shards()]
+    assert len(kinesis.open()) == 4
+    assert all(end - start > HASH_KEYS // 8 for start, end in ranges)
+
+
+@pytest.mark.parametrize("at", [0, 1, HASH_KEYS - 1])
+def test_a_split_that_would_leave_a_shard_of_one_key_is_refused(at: int) -> None:
+    kinesis = Kinesis(1)
+    shard = "shardId-000000000000"
+    assert kinesis.refused("SplitShard", ShardToSplit=shard, NewStartingHashKey=str(at)) == "InvalidArgumentException"
+
+
 @given(st.integers(1, 4), st.integers(0, 2**32), st.integers(1, 8))
 def test_following_shards_to_their_children_reads_every_record_once_and_in_order(
     shards: int, seed: int, steps: int

@@ -8,6 +8,11 @@ from typing import NamedTuple
 
 SPACE = 2**128
 
+NEAR = 2**64
+"""Boundaries no further apart than this are the same to :func:`reshard`: rounding must not make a shard of one key,
+which AWS's SplitShard refuses and KCL 3 takes for an error.
+"""
+
 
 class HashRange(NamedTuple):
     """Hash keys from ``start`` to ``end``, both included."""
@@ -57,12 +62,12 @@ def uniform(count: int) -> list[HashRange]:
 
 
 def reshard(current: Sequence[HashRange], count: int) -> list[Split | Merge]:
-    """Steps, in order, from ``current`` (sorted, the whole space) to ``uniform(count)``.
+    """Steps, in order, from ``current`` (sorted, the whole space) to ``uniform(count)``, or very near to it.
 
     First every split that a new boundary asks for, then the merges. As with AWS's UpdateShardCount, a count that
     neither divides nor multiplies the present one makes short-lived shards on the way.
     """
-    target = uniform(count)
+    target = _snapped(uniform(count), [whole.start for whole in current])
     steps: list[Split | Merge] = []
     pieces: list[HashRange] = []
     for whole in current:
@@ -78,3 +83,9 @@ def reshard(current: Sequence[HashRange], count: int) -> list[Split | Merge]:
             steps.append(Merge(joined, piece))
             joined = joined.merge(piece)
     return steps
+
+
+def _snapped(target: Sequence[HashRange], starts: Sequence[int]) -> list[HashRange]:
+    """``target`` with each boundary moved to the one of ``starts`` that is near it, where there is one."""
+    moved = [next((start for start in starts if abs(start - wanted.start) <= NEAR), wanted.start) for wanted in target]
+    return [HashRange(start, end - 1) for start, end in zip(moved, [*moved[1:], SPACE], strict=True)]

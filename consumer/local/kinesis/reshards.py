@@ -18,7 +18,7 @@ def split_shard(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
     shard = _shard(stream, request["ShardToSplit"])
     stream.require_active()
     at = int(request["NewStartingHashKey"])
-    if not shard.keys.start < at <= shard.keys.end:
+    if not shard.keys.start + 1 < at < shard.keys.end:
         raise invalid(
             f"NewStartingHashKey {at} used in SplitShard() on shard {shard.shard_id} in {stream.place} is not both "
             f"greater than one plus the shard's StartingHashKey {shard.keys.start} and less than the shard's "
