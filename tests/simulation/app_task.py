@@ -263,7 +263,7 @@ class Task:
 
     async def _leave(self, worker: FakeWorker, failures: list[asyncio.Task[Any]]) -> None:
         """Within the budget, whatever it takes. The JVM takes its time to ask the sessions."""
-        self.process.loop.call_later(self.world.random.choice([0.0, 0.5, 2.0]), worker.shutdown)
+        self.process.loop.call_later(self.world.random.choice([0.0, 1.0, 3.0]), worker.shutdown)
         sessions = [session for session in self.sessions if session.shard_id]
         drained = asyncio.create_task(_all_over(sessions))
         try:

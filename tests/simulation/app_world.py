@@ -24,7 +24,7 @@ from tests.simulation.app_task import Late, Parts, Settings, Task
 
 DAY_MS = 24 * 60 * 60 * 1000
 FIRST_MS = 1_795_000_000_000 // DAY_MS * DAY_MS
-STORM_S = 24.0
+STORM_S = 18.0
 CALM_S = 400.0
 """Within which everything must be finished once nothing fails any more."""
 
@@ -55,12 +55,12 @@ class Weather:
             return most * dice.random() ** 2 if dice.random() < 0.8 else 0.0
 
         return cls(
-            crash=rate(0.2),
-            freeze=rate(0.2),
-            sigterm=rate(0.2),
-            reshard=rate(0.3),
-            hand_off=rate(0.2),
-            outage=rate(0.1),
+            crash=rate(0.25),
+            freeze=rate(0.25),
+            sigterm=rate(0.25),
+            reshard=rate(0.5),
+            hand_off=rate(0.25),
+            outage=rate(0.15),
             crash_in_call=rate(0.05),
             unanswered=rate(0.4),
             throttled=rate(0.3),
@@ -205,7 +205,7 @@ class World:
         for _ in range(self.slots):
             self._start()
         self._each(self.random.uniform(0.5, 4.0), self._produce)
-        self._each(2.0, self._keep_up)
+        self._each(2.5, self._keep_up)
         self._each(1.3, self._look)
         weather = self.weather
         for rate, act in (
@@ -350,7 +350,7 @@ class World:
     # -- the stream
 
     def _produce(self) -> None:
-        if self.calm or self.produced > 70:
+        if self.calm or self.produced > 45:
             return
         for _ in range(self.random.randint(1, 6)):
             self._put(self.random.choice(self.stream.open_shards))
@@ -376,10 +376,10 @@ class World:
         if len(self.stream.shards) > 5:
             return
         one, *others = self.random.sample(shards, len(shards))
-        if self.random.random() < 0.4:
-            for _ in range(8):
+        if self.random.random() < 0.6:
+            for _ in range(6):
                 self._put(one)
-            self.simulation.after(self.random.uniform(0.0, 2.0), partial(self._dismiss, one))
+            self.simulation.after(self.random.uniform(0.0, 1.2), partial(self._dismiss, one))
         if others and self.random.random() < 0.5:
             self.say(f"{one} and {others[0]} become {self.stream.merge(one, others[0])}")
         else:

@@ -34,12 +34,14 @@ for seed in range(8):
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """Thousands of warnings are what is wanted here. What a world leaves is collected when a few have ended."""
+    """Thousands of warnings are what is wanted here; and collecting garbage less often saves a tenth of the time."""
     logging.disable(logging.CRITICAL)
     thresholds = gc.get_threshold()
-    gc.set_threshold(20_000, *thresholds[1:])
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
     yield
     gc.set_threshold(*thresholds)
+    gc.unfreeze()
     logging.disable(logging.NOTSET)
 
 
