@@ -310,4 +310,5 @@ class ShardSession:
         position = position or self._tracker.delivered
         if position is not None:
             self._tracker.accepted = position
+            self._stage.checkpointed(self._open_lane())
             self._metrics.checkpointed(self.shard_id, self._delivered.passed(position))

@@ -63,7 +63,7 @@ class Judge(Protocol):
         ...
 
     def believe(self, shard: Shard) -> None:
-        """More of the shard is durable now: it has got on."""
+        """A checkpoint of the shard was taken: it has got on."""
         ...
 
 
@@ -207,6 +207,10 @@ class Stage:
         lane.changed.set()
         self._announce()
 
+    def checkpointed(self, lane: Lane) -> None:
+        """KCL has taken a checkpoint: whoever reads the shard next begins beyond it."""
+        self._judge.believe(lane.shard)
+
     def fail(self, error: BaseException) -> None:
         """End :meth:`run` with this error."""
         if not self._failure.done():
@@ -293,7 +297,6 @@ class Stage:
 
     def _durable(self, lane: Lane, sink: str, position: Position) -> None:
         if lane.durability.reached(sink, position) and (passed := lane.released.passed(position)):
-            self._judge.believe(lane.shard)
             self._metrics.durable(lane.shard.shard_id, passed)
         self._announce()
 

@@ -23,7 +23,8 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 
@@ -106,7 +107,11 @@ class Notes:
             log.warning("%s is in doubt: tasks have ended over it, %d records are suspects", shard_id, len(deaths))
 
     def believe(self, shard_id: str) -> None:
-        """The shard has got on, or went elsewhere: it is not in doubt any more. Its suspects are."""
+        """A checkpoint of the shard was taken: it is not in doubt any more. Its suspects are.
+
+        Not before: what is merely durable is behind the next task, too, and if that were enough, each would get as far
+        as the last one and die of the same record, unnoted.
+        """
         self._in_doubt.discard(shard_id)
 
     def in_doubt(self, record: Record) -> bool:
@@ -172,8 +177,7 @@ class Wary:
         self._notes = notes
         self._most = max(LEAST_ATTEMPTS, retries + 1)
         self._on_event = on_event
-        self._turn = asyncio.Lock()
-        """Of records that are tried by themselves: of two at once, nobody could tell which the task died of."""
+        self._model = _Room()
 
     @property
     def slots(self) -> int:
@@ -200,7 +204,8 @@ class Wary:
     async def judge(self, records: Sequence[Record]) -> None:
         suspects = [record for record in records if self._notes.deaths(record) is not None]
         if not suspects and not any(map(self._notes.in_doubt, records)):
-            await self._inner.judge(records)
+            async with self._model.shared():
+                await self._inner.judge(records)
             return
         others = [record for record in records if self._notes.deaths(record) is None]
         if others:
@@ -209,10 +214,7 @@ class Wary:
             await self._alone(suspect)
 
     async def _noted(self, records: Sequence[Record]) -> None:
-        if len(records) == 1:
-            async with self._turn:
-                await self._try(records)
-        else:
+        async with self._model.alone() if len(records) == 1 else self._model.shared():
             await self._try(records)
 
     async def _try(self, records: Sequence[Record]) -> None:
@@ -235,8 +237,36 @@ class Wary:
         self._on_event(Condemned("died"))
 
 
+class _Room:
+    """Many at once, or one by itself: of two that are in the model together, nobody can tell which a task died of."""
+
+    def __init__(self) -> None:
+        self._door = asyncio.Lock()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._inside = 0
+
+    @asynccontextmanager
+    async def shared(self) -> AsyncIterator[None]:
+        async with self._door:
+            self._inside += 1
+            self._empty.clear()
+        try:
+            yield
+        finally:
+            self._inside -= 1
+            if not self._inside:
+                self._empty.set()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        async with self._door:
+            await self._empty.wait()
+            yield
+
+
 def _body(records: Sequence[Record], *, alone: bool) -> bytes:
-    """``alone``: the model has nothing else that is noted, of this shard or another."""
+    """``alone``: the model has nothing else, of this shard or another."""
     return orjson.dumps({"alone": alone, "records": [[record.sequence, record.sub] for record in records]})
 
 

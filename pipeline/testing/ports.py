@@ -24,6 +24,7 @@ class FakeJudge:
     def __init__(self, verdict: Callable[[Record], Outcome] = enriched, *, slots: int = 1, cost: int = 0) -> None:
         self.slots = slots
         self.batches: list[int] = []
+        self.believed: list[str] = []
         self.safe_cost = 0
         self._verdict = verdict
         self._cost = cost
@@ -53,7 +54,7 @@ class FakeJudge:
         return
 
     def believe(self, shard: Shard) -> None:
-        return
+        self.believed.append(shard.shard_id)
 
     async def judge(self, records: Sequence[Record]) -> None:
         self._begun.set()

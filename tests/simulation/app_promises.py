@@ -31,8 +31,9 @@ RECORD_BYTES = 20_000
 class Promises:
     """Sees every write as it happens. ``broken`` is the first promise that was, if any."""
 
-    def __init__(self, stream: FakeStream, settings: Settings) -> None:
+    def __init__(self, stream: FakeStream, settings: Settings, notes: MemoryStore) -> None:
         self.broken = ""
+        self.notes = notes
         self.stream = stream
         self.settings = settings
         self.rows: dict[str, str] = {}
@@ -118,8 +119,15 @@ class Promises:
         """Whose verdict on a flaky record counted is not known, so downstream may be without it."""
         if record_id not in self.rows and record_id not in self.letters:
             return f"{record_id}, which is not durable"
-        is_due = self.settings.downstream and self.kinds[record_id] == GOOD and record_id not in self.blamed
-        return f"{record_id}, which is not downstream" if is_due and record_id not in self.sent else ""
+        is_due = self.settings.downstream and self.kinds[record_id] == GOOD and record_id not in self.sent
+        return f"{record_id}, which is not downstream" if is_due and not self._suspect(record_id) else ""
+
+    def _suspect(self, record_id: str) -> bool:
+        """Whether tasks may have died of it, so that one may have taken it for dead while another had its row."""
+        _, shard_id, position = record_id.split("/", 2)
+        sequence, sub = position.split("/")
+        noted = f'["{sequence}",{sub}]'.encode()
+        return any(f"-{shard_id}/" in key and noted in body for key, (body, _) in self.notes.objects.items())
 
     def look(self, tasks: Iterable[Task]) -> None:
         """I6 and I7 of every task, at this moment."""

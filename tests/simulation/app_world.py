@@ -87,9 +87,9 @@ class World:
         self.leases = FakeLeases(self.stream, lambda: self.simulation.now, failover_s=FAILOVER_S)
         self.leases.before = self._throttle
         self.leases.after = self._throttle
-        self.promises = Promises(self.stream, self.settings)
-        self.leases.on_checkpoint = self._checkpointed
         self.table, self.letters, self.notes = MemoryStore(), MemoryStore(), MemoryStore()
+        self.promises = Promises(self.stream, self.settings, self.notes)
+        self.leases.on_checkpoint = self._checkpointed
         self.dead_until = self.deaf_until = 0.0
         self.wrong_s = 0.0
         self.felling = self.random.random() < 0.1

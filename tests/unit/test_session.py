@@ -295,6 +295,19 @@ def test_a_throttled_checkpoint_is_sent_again_on_the_next_beat() -> None:
     rigged(body)
 
 
+def test_a_shard_is_believed_once_a_checkpoint_was_taken_and_not_when_its_records_are_durable() -> None:
+    async def body(rig: Rig) -> None:
+        rig.kcl.refusals = ["ThrottlingException"]
+        await rig.kcl.initialize(SHARD_ID)
+        await rig.kcl.process([row(1)])
+        await rig.beat_until(lambda: not rig.kcl.refusals)
+        assert len(rig.sink.rows[SHARD_ID]) == 1 and rig.judge.believed == []
+        await rig.beat_until(lambda: rig.kcl.checkpoints == [Position(1, 0)])
+        assert rig.judge.believed == [SHARD_ID]
+
+    rigged(body)
+
+
 def test_a_checkpoint_never_passes_what_was_delivered() -> None:
     async def body(rig: Rig) -> None:
         rig.sink.held[SHARD_ID] = Position(5, 0)

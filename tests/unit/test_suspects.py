@@ -167,6 +167,35 @@ def test_who_is_in_the_model_beside_a_killer_is_not_blamed_for_it() -> None:
     assert life.dead() == {"3"}
 
 
+def test_nobody_is_tried_beside_a_record_that_is_tried_by_itself() -> None:
+    inside: list[set[str]] = []
+
+    class Watching(Model):
+        async def judge(self, records: Sequence[Record]) -> None:
+            inside.append({each.sequence for each in records} | (inside[-1] if self.busy else set()))
+            self.busy += 1
+            await asyncio.sleep(0.001)
+            self.busy -= 1
+
+        busy = 0
+
+    life = Life([record(n) for n in range(6)], set())
+
+    async def main() -> None:
+        first = life.notes()
+        await first.recall(SHARD, life.records[0])
+        await first.begin([life.records[2]])  # and dies
+        notes = life.notes()
+        judge = Wary(Watching(set(), notes), notes, retries=1, on_event=life.events.append)
+        await judge.recall(SHARD, life.records[0])
+        batches = [life.records[:2], life.records[2:3], life.records[3:]]
+        await asyncio.gather(*(judge.judge(batch) for batch in batches))
+
+    asyncio.run(main())
+    assert {"2"} in inside
+    assert not any("2" in together and len(together) > 1 for together in inside)
+
+
 def test_a_batch_of_two_shards_has_nobody_by_itself() -> None:
     life = Life([record(0, SHARD), record(1, OTHER)], {"1"})
     life.run(batch=2)
