@@ -97,11 +97,9 @@ class Pool:
         while True:
             link = await self._free_link()
             try:
-                frame = await link.ask(op, payloads, self._timeout_s)
+                frame = await self._ask(link, op, payloads)
             except Unbegun:
                 continue
-            finally:
-                self._freed.set()
             if frame.op == "fatal":
                 raise Fatal(f"the model gives up: {frame.head['reason']}")
             if frame.op == "worn":
@@ -113,6 +111,17 @@ class Pool:
                 link.discard("lost its device")
                 raise LostDevice(f"lost its device: {frame.head['reason']}")
             return frame
+
+    async def _ask(self, link: Link, op: str, payloads: Sequence[bytes]) -> wire.Frame:
+        """A request that nobody waits for any more still has its place until it is answered; then the place is free."""
+        asking = asyncio.ensure_future(link.ask(op, payloads, self._timeout_s))
+        asking.add_done_callback(self._answered)
+        return await asyncio.shield(asking)
+
+    def _answered(self, asking: asyncio.Future[wire.Frame]) -> None:
+        self._freed.set()
+        if not asking.cancelled():
+            asking.exception()  # whoever asked has it, or is gone
 
     async def stop(self) -> None:
         """Every replica is gone when this returns, within about a second."""
