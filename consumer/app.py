@@ -20,16 +20,14 @@ from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from consumer import drain, handoffs, leader_watch, leases, outputs
+from consumer import drain, leases, outputs
 from consumer.aws import Aws
 from consumer.bridges import Bridges, Decoder
 from consumer.config import Settings, StreamSettings
 from consumer.daemon import Daemon
 from consumer.health import Health
-from consumer.properties import REPORT_MS
 from consumer.session import ShardSession, Wire
-from consumer.stuck import StuckWatch
-from consumer.takeover import LeaderWatch
+from consumer.vigil import Vigil
 from pipeline.batcher import Batcher
 from pipeline.errors import Fatal, PenstockError
 from pipeline.host import HostSettings, ModelHost, ModelSpec, resolve
@@ -45,9 +43,6 @@ log = logging.getLogger("penstock")
 T = TypeVar("T")
 
 MIB = 1024 * 1024
-
-WATCH_S = 5.0
-"""Between two looks at whether every shard gets on."""
 
 
 class Leaving(Exception):
@@ -68,8 +63,8 @@ class Task:
         self.metrics = Metrics()
         self.leaving = asyncio.Event()
         self.aws = Aws()
+        self.vigil = Vigil(settings, self.worker_id, self.aws, self.metrics)
         self.warm = False
-        self.stuck: dict[str, str] = {}
 
     async def run(self) -> int:
         self._listen_to_signals()
@@ -88,7 +83,7 @@ class Task:
         stream = await self._unless_leaving(asyncio.to_thread(outputs.fixed_start, settings, self.aws))
         daemon = Daemon(settings.kcl, stream, self.worker_id)
         stack.push_async_callback(daemon.close)
-        watching = asyncio.create_task(self._watch_leader())
+        watching = asyncio.create_task(self.vigil.over_the_leader())
         stack.push_async_callback(_cancelled, watching)
         notes = outputs.open_notes(settings, self.aws, self.metrics, self._switches)
         host = ModelHost(
@@ -150,20 +145,6 @@ class Task:
             ),
         )
 
-    async def _watch_leader(self) -> None:
-        """From before the model is loaded: by the time it is warm, a dead leader may be forgotten."""
-        kcl, application = self.settings.kcl, self.settings.stream.application
-        report_ms = int(kcl.properties.get("workerMetricsReporterFreqInMillis", REPORT_MS))
-        watch = LeaderWatch(self.worker_id, failover_s=kcl.failover_ms / 1000, report_s=report_ms / 1000)
-        await leader_watch.watch(self.aws.client("dynamodb"), application, watch, kcl.max_leases)
-
-    async def _watch_handoffs(self, bridges: Bridges) -> None:
-        def busy() -> set[str]:
-            return {session.shard_id for session in bridges.sessions if not session.over}
-
-        application, watch = self.settings.stream.application, handoffs.HandoffWatch(self.worker_id)
-        await handoffs.watch(self.aws.client("dynamodb"), application, watch, busy)
-
     async def _switches(self, shard_id: str) -> int:
         """How often the shard's lease has changed hands since its last checkpoint, as KCL counts it."""
         application = self.settings.stream.application
@@ -171,7 +152,7 @@ class Task:
 
     def _alive(self) -> str | None:
         """The event loop turns, or nobody would answer; what ends the task ends the answer too."""
-        return "; ".join(self.stuck.values()) or None
+        return "; ".join(self.vigil.stuck.values()) or None
 
     def _ready(self) -> str | None:
         if self.leaving.is_set():
@@ -179,23 +160,6 @@ class Task:
         if not self.warm:
             return "the model is not warm yet"
         return None if self.metrics.snapshot()["shards"] else "no lease yet"
-
-    async def _watch(self, bridges: Bridges, drain_sum: drain.DrainSum | None) -> None:
-        """Every few seconds: does every shard get on, and could the task leave cleanly now? Whoever asks is told."""
-        watch = StuckWatch(self.settings.health.stuck_after_s)
-        too_long = self.metrics.troubles.part("drain", patience_s=float("inf"))
-        while True:
-            await asyncio.sleep(WATCH_S)
-            looks = [session.look() for session in bridges.sessions if session.shard_id and not session.over]
-            before, self.stuck = self.stuck, watch.look(looks, time.monotonic())
-            self.metrics.stuck(len(self.stuck))
-            for shard_id in self.stuck.keys() - before.keys():
-                log.error("%s", self.stuck[shard_id])
-            reason = drain.outgrown(drain_sum, self.metrics.batch_p99_s, self.settings)
-            if reason is None:
-                too_long.worked()
-            else:
-                too_long.failed(reason)
 
     # -- life
 
@@ -225,8 +189,8 @@ class Task:
             asyncio.create_task(stage.run()),
             asyncio.create_task(_raise(host.failed)),
             asyncio.create_task(_raise(bridges.failure)),
-            asyncio.create_task(self._watch(bridges, drain_sum)),
-            asyncio.create_task(self._watch_handoffs(bridges)),
+            asyncio.create_task(self.vigil.over_the_shards(bridges, drain_sum)),
+            asyncio.create_task(self.vigil.over_handoffs(bridges)),
             asyncio.create_task(_jvm_ended(daemon)),
         ]
         leaving = asyncio.create_task(self.leaving.wait())

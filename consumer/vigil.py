@@ -1,0 +1,71 @@
+"""What a task keeps an eye on while it works: its shards, its drain, handoffs, and the leader of all workers.
+
+Each watch is a coroutine that runs until it is cancelled. None of them touches a record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from consumer import drain, handoffs, leader_watch
+from consumer.properties import REPORT_MS
+from consumer.stuck import StuckWatch
+from consumer.takeover import LeaderWatch
+
+if TYPE_CHECKING:
+    from consumer.aws import Aws
+    from consumer.bridges import Bridges
+    from consumer.config import Settings
+    from pipeline.metrics import Metrics
+
+log = logging.getLogger("penstock")
+
+LOOK_EVERY_S = 5.0
+"""Between two looks at whether every shard gets on."""
+
+
+class Vigil:
+    """Of one task. ``stuck``: the shards that do not get on, with the reasons."""
+
+    def __init__(self, settings: Settings, worker_id: str, aws: Aws, metrics: Metrics) -> None:
+        self.stuck: dict[str, str] = {}
+        self._settings = settings
+        self._worker_id = worker_id
+        self._aws = aws
+        self._metrics = metrics
+
+    async def over_the_leader(self) -> None:
+        """From before the model is loaded: by the time it is warm, a dead leader may be forgotten."""
+        kcl, application = self._settings.kcl, self._settings.stream.application
+        report_ms = int(kcl.properties.get("workerMetricsReporterFreqInMillis", REPORT_MS))
+        watch = LeaderWatch(self._worker_id, failover_s=kcl.failover_ms / 1000, report_s=report_ms / 1000)
+        await leader_watch.watch(self._aws.client("dynamodb"), application, watch, kcl.max_leases)
+
+    async def over_handoffs(self, bridges: Bridges) -> None:
+        """Leases that KCL has forgotten to hand over are passed on."""
+
+        def busy() -> set[str]:
+            return {session.shard_id for session in bridges.sessions if not session.over}
+
+        application, watch = self._settings.stream.application, handoffs.HandoffWatch(self._worker_id)
+        await handoffs.watch(self._aws.client("dynamodb"), application, watch, busy)
+
+    async def over_the_shards(self, bridges: Bridges, believed: drain.DrainSum | None) -> None:
+        """Every few seconds: does every shard get on, and could the task leave cleanly now? Whoever asks is told."""
+        watch = StuckWatch(self._settings.health.stuck_after_s)
+        too_long = self._metrics.troubles.part("drain", patience_s=float("inf"))
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            looks = [session.look() for session in bridges.sessions if session.shard_id and not session.over]
+            before, self.stuck = self.stuck, watch.look(looks, time.monotonic())
+            self._metrics.stuck(len(self.stuck))
+            for shard_id in self.stuck.keys() - before.keys():
+                log.error("%s", self.stuck[shard_id])
+            reason = drain.outgrown(believed, self._metrics.batch_p99_s, self._settings)
+            if reason is None:
+                too_long.worked()
+            else:
+                too_long.failed(reason)
