@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Sequence
@@ -18,6 +19,9 @@ log = logging.getLogger("host")
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 15.0
+
+LOOK_AGAIN_S = 1.0
+"""A request that was given up has its place until it is answered, of which nobody is told."""
 
 SETTLED_S = 5.0
 """A replica that has lived so long starts, whatever was before."""
@@ -97,9 +101,11 @@ class Pool:
         while True:
             link = await self._free_link()
             try:
-                frame = await self._ask(link, op, payloads)
+                frame = await link.ask(op, payloads, self._timeout_s)
             except Unbegun:
                 continue
+            finally:
+                self._freed.set()
             if frame.op == "fatal":
                 raise Fatal(f"the model gives up: {frame.head['reason']}")
             if frame.op == "worn":
@@ -111,17 +117,6 @@ class Pool:
                 link.discard("lost its device")
                 raise LostDevice(f"lost its device: {frame.head['reason']}")
             return frame
-
-    async def _ask(self, link: Link, op: str, payloads: Sequence[bytes]) -> wire.Frame:
-        """A request that nobody waits for any more still has its place until it is answered; then the place is free."""
-        asking = asyncio.ensure_future(link.ask(op, payloads, self._timeout_s))
-        asking.add_done_callback(self._answered)
-        return await asyncio.shield(asking)
-
-    def _answered(self, asking: asyncio.Future[wire.Frame]) -> None:
-        self._freed.set()
-        if not asking.cancelled():
-            asking.exception()  # whoever asked has it, or is gone
 
     async def stop(self) -> None:
         """Every replica is gone when this returns, within about a second."""
@@ -144,7 +139,8 @@ class Pool:
             if free:
                 return min(free, key=lambda link: link.load)
             self._freed.clear()
-            await self._freed.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._freed.wait(), LOOK_AGAIN_S)
 
     async def _first_start(self, assignment: Assignment) -> wire.Frame:
         link, frame = await self._start(assignment)
