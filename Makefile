@@ -11,7 +11,7 @@ WORKERS ?= 2
 SEEDS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast chaos soak check format docs lock clean kinesis-local
+.PHONY: help install demo test test-fast chaos soak check format docs figures lock clean kinesis-local
 
 help:  ## What there is to make
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -31,8 +31,11 @@ test-fast: $(DEV)  ## The tests that need neither a JVM nor a model nor a server
 chaos: $(DEV)  ## Ten minutes of everything that can go wrong, on real workers (options: ARGS="--minutes 2 --seed 7")
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-soak: $(DEV)  ## Leave in mid-batch, for batches of 0.1 to 30 s; then 10,000 seeds of the simulations
+soak: $(DEV)  ## Leave in mid-batch, for batches of 0.1 to 30 s; kill and replace workers; 10,000 seeds of the simulations
 	$(BIN)/python -m tests.soak $(ARGS)
+	rm -f build/deaths.jsonl
+	for run in 1 2 3; do PENSTOCK_FIGURES=build/deaths.jsonl \
+	    $(PYTEST) -n $(WORKERS) tests/e2e/test_takeover.py tests/e2e/test_rolling_restart.py || exit 1; done
 	PENSTOCK_SEEDS=$(SEEDS) $(PYTEST) -n $(WORKERS) --timeout 0 tests/simulation
 
 check: $(DEV)  ## Lint, formatting, types, who may import whom, and known vulnerabilities of what is locked
@@ -45,6 +48,10 @@ check: $(DEV)  ## Lint, formatting, types, who may import whom, and known vulner
 format: $(DEV)  ## Format, and mend what ruff can mend by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+figures: $(DEV)  ## Put what make chaos and make soak measured into docs/reliability.md
+	cp build/chaos.json build/soak.json build/deaths.jsonl docs/figures/
+	$(BIN)/python -m tests.docs.rendered
 
 docs: $(DEV)  ## Render what the documents take from the code: help texts, settings, metrics
 	$(BIN)/python -m tests.docs.rendered

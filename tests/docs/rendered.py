@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from consumer.cli import main
 from consumer.config import SINKS, Settings
 from pipeline.metrics import Metrics
+from tests.docs import figures
 
 DOCS = Path(__file__).parents[2] / "docs"
 WIDTH = 80
@@ -85,6 +86,7 @@ RENDERED: dict[tuple[str, str], Callable[[], str]] = {
     ("cli.md", "commands"): helps,
     ("configuration.md", "settings"): settings,
     ("metrics.md", "metrics"): metrics,
+    ("reliability.md", "figures"): figures.reliability,
 }
 """By file and marker."""
 

@@ -105,6 +105,14 @@ def test_every_command_in_the_documents_exists_with_its_options() -> None:
         assert not isinstance(context.command, click.Group), (document, line)
 
 
+def test_every_test_that_is_named_as_a_proof_exists() -> None:
+    named = set(re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (DOCS / "reliability.md").read_text()))
+    assert len(named) > 20
+    for path, name in named:
+        assert not name or f"def {name}(" in (ROOT / path).read_text(), (path, name)
+        assert (ROOT / path).is_file(), path
+
+
 PART_OF = {
     "botocore": "boto3",
     "google": "aws-kinesis-agg",

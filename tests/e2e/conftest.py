@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,15 @@ def rig(aws: LocalAWS, request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
     made = Rig(aws, f"e2e-{zlib.crc32(request.node.name.encode())}", tmp_path)
     yield made
     made.clean()
+
+
+@pytest.fixture
+def measured() -> Callable[[str, float], None]:
+    """Notes what took how many seconds in the file that ``PENSTOCK_FIGURES`` names, for docs/reliability.md."""
+
+    def note(what: str, seconds: float) -> None:
+        if path := os.environ.get("PENSTOCK_FIGURES"):
+            with Path(path).open("a") as file:
+                file.write(json.dumps({"what": what, "seconds": round(seconds, 2)}) + "\n")
+
+    return note

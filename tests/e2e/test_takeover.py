@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Callable
 
 import pytest
 
 from tests.e2e.pairs import SHARDS, clock_config, now_s, shards_of, share, taken_over
 from tests.e2e.rig import Rig
 
-log = logging.getLogger("tests")
-
 TAKEN_S = 45
 """On a quiet machine it takes 14 s for a follower's shards and 23 s for a leader's; KCL alone takes 130 for those."""
 
 
 @pytest.mark.parametrize("role", ["leader", "follower"])
-def test_what_a_killed_worker_had_is_read_again_soon(rig: Rig, role: str) -> None:
+def test_what_a_killed_worker_had_is_read_again_soon(
+    rig: Rig, role: str, measured: Callable[[str, float], None]
+) -> None:
     rig.create(SHARDS)
     config = clock_config(rig)
     workers = rig.start(config), rig.start(config)
@@ -27,7 +27,7 @@ def test_what_a_killed_worker_had_is_read_again_soon(rig: Rig, role: str) -> Non
         killed_s = now_s()
         victim.kill()
         waits = taken_over(rig, shards, killed_s)
-    log.info("%s killed: seconds until its shards were read again: %s", role, waits)
+    measured(f"a {role} is killed: until the last of its shards is read again", max(waits.values()))
     assert max(waits.values()) < TAKEN_S
     rig.settle()
     assert pair.other(victim).leave() == 0

@@ -1,0 +1,120 @@
+"""The figures of docs/reliability.md, from the files that the last long runs left. Nothing here is typed by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+FIGURES = Path(__file__).parents[2] / "docs" / "figures"
+
+
+def reliability() -> str:
+    """What ``make chaos`` and ``make soak`` measured, table by table."""
+    chaos, soak = _read("chaos.json"), _read("soak.json")
+    parts = [
+        _storm(chaos),
+        _stalls(chaos),
+        _drains(soak),
+        _deaths([json.loads(line) for line in (FIGURES / "deaths.jsonl").read_text().splitlines()]),
+    ]
+    return "\n".join(parts)
+
+
+def _read(name: str) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads((FIGURES / name).read_text())
+    return made
+
+
+def _storm(chaos: Mapping[str, Any]) -> str:
+    storm = chaos["storm"]
+    letters = storm["dead_letters"]
+    kinds = ", ".join(f"{times} {kind}" for kind, times in letters.items())
+    acts = "; ".join(f"{name} ({times})" for name, times in storm["acts"].items())
+    rows = [
+        ("put", f"{storm['put']:,} records, on {storm['shards']} shards in the end"),
+        ("rows", f"{storm['rows']:,}, in {storm['files']:,} files"),
+        ("dead letters, all of them poison", f"{sum(letters.values()):,}: {kinds}"),
+        ("lost", storm["lost"]),
+        ("doubled", storm["doubled"]),
+        ("out of order", storm["out_of_order"]),
+        ("healthy and dead-lettered", storm["wronged"]),
+        ("workers that it took", storm["workers"]),
+        ("longest without any progress", f"{storm['longest_idle_s']:.0f} s"),
+        ("after the storm, until all was durable", f"{storm['calm_s']:.0f} s"),
+    ]
+    return "\n".join(
+        [
+            f"### The storm: {storm['storm_s'] / 60:g} minutes, {_when(chaos)}, seed {chaos['seed']}",
+            "",
+            f"What was done, and how often: {acts}.",
+            "",
+            _table(("", ""), rows),
+        ]
+    )
+
+
+def _stalls(chaos: Mapping[str, Any]) -> str:
+    names = {"a sink that stalls": chaos["stalled-sink"], "a model that hangs": chaos["hanging-model"]}
+    rows = [
+        (
+            name,
+            f"{stall['stalled_s'] / 60:g} min",
+            f"{stall['put']:,}",
+            f"{stall['rows']:,}",
+            f"{stall['lost']} / {stall['doubled']}",
+            stall["lease_losses"],
+            stall["renewals"],
+            f"{stall['growth_mib']:+.1f} MiB",
+            f"{stall['drained_s']:.1f} s",
+        )
+        for name, stall in names.items()
+    ]
+    head = (
+        "",
+        "for",
+        "put",
+        "rows",
+        "lost / doubled",
+        "leases lost",
+        "renewals",
+        "memory of the host",
+        "drained within",
+    )
+    return f"### Standing still, {_when(chaos)}\n\n{_table(head, rows)}"
+
+
+def _drains(soak: Mapping[str, Any]) -> str:
+    head = ("a batch takes", "left within", "of", "exit code", "finished and checkpointed", "left to the next worker")
+    rows = [
+        (
+            f"{drain['batch_s']:g} s",
+            f"{drain['leave_s']:.1f} s",
+            f"{drain['allowed_s']:g} s",
+            drain["exit_code"],
+            drain["checkpointed"],
+            drain["left_to_the_next"],
+        )
+        for drain in soak["drains"]
+    ]
+    return f"### SIGTERM in the middle of a batch, {_when(soak)}, seed {soak['seed']}\n\n{_table(head, rows)}"
+
+
+def _deaths(notes: Iterable[Mapping[str, Any]]) -> str:
+    seconds: dict[str, list[float]] = {}
+    for note in notes:
+        seconds.setdefault(note["what"], []).append(note["seconds"])
+    rows = [(what, len(each), f"{min(each):.1f} s", f"{max(each):.1f} s") for what, each in seconds.items()]
+    return f"### Workers that go\n\n{_table(('', 'runs', 'least', 'most'), rows)}"
+
+
+def _when(run: Mapping[str, Any]) -> str:
+    return f"{run['date']}, {run['cores']} cores"
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    columns = list(head)
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    lines += [f"| {' | '.join(map(str, row))} |" for row in rows]
+    return "\n".join([*lines, ""])
