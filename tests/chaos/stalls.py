@@ -156,7 +156,7 @@ class Scene:
     def _count(self, real: truth.Truth, result: Stalled) -> None:
         store = S3Store(self.s3, self.name, "enriched")
         verdict = judge(real, table.rows(store), [])
-        _, said = table.audited(store, S3Store(self.s3, self.name, "dead-letter"))
+        _, said = table.audited(store, S3Store(self.s3, self.name, "dead-letter"), self.rig.kinesis, self.name)
         result.put, result.rows = verdict.put, verdict.rows
         result.lost, result.doubled = len(verdict.lost), len(verdict.doubled)
         result.out_of_order = len(verdict.out_of_order)

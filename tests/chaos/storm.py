@@ -239,7 +239,7 @@ def _count(outcome: Outcome, site: Site, real: truth.Truth, producer: Producer) 
     store, letters = site.store("enriched"), site.store("dead-letter")
     found = table.rows(store)
     verdict = judge(real, found, table.dead_letters(letters))
-    outcome.files, said = table.audited(store, letters)
+    outcome.files, said = table.audited(store, letters, site.rig.kinesis, site.name)
     outcome.problems += [*verdict.problems(), *said]
     outcome.problems += [f"answered, and not on the stream: {one}" for one in real.missing(producer.answered.records)]
     outcome.shards, outcome.answered = real.shards, len(producer.answered.records)

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from consumer.against_stream import compare
 from pipeline.record import Position
 from pipeline.sinks.audit import KEY, audit
 from pipeline.sinks.store import ObjectStore
@@ -34,7 +35,10 @@ def dead_letters(store: ObjectStore) -> list[dict[str, Any]]:
     return [json.loads(line) for key in store.list("") for line in (store.get(key) or b"").splitlines()]
 
 
-def audited(table: ObjectStore, letters: ObjectStore) -> tuple[int, list[str]]:
-    """How many files there are, and the auditor's problems."""
+def audited(table: ObjectStore, letters: ObjectStore, kinesis: Any, stream: str) -> tuple[int, list[str]]:
+    """How many files there are, and what ``penstock audit --stream --complete`` says of them."""
     report = audit(table, GENERATION, letters)
-    return report.files, [f"{problem.kind}: {problem.key}: {problem.detail}" for problem in report.problems]
+    summary = kinesis.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]
+    comparison = compare(kinesis, stream, int(summary["StreamCreationTimestamp"].timestamp()), table, GENERATION)
+    found = [*report.problems, *comparison.problems(complete=True)]
+    return report.files, [f"{problem.kind}: {problem.key}: {problem.detail}" for problem in found]
