@@ -5,6 +5,7 @@ Calls block; sinks make them in threads.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
@@ -16,6 +17,10 @@ Metadata = Mapping[str, str]
 
 ON_OBJECTS = "penstock-"
 """Names of metadata begin so. The rest of a Parquet footer is not an object's metadata."""
+
+
+CHECK_AGAIN_S = (0.5, 1.0, 2.0, 4.0)
+"""Between the tries of a store's check at start."""
 
 
 class Retryable(PenstockError):
@@ -63,8 +68,15 @@ def open_store(url: str, s3: Callable[[], Any]) -> ObjectStore:
     return FolderStore(Path(url))
 
 
-def check_usable(store: ObjectStore) -> None:
-    """At start: a store that does not answer is the user's to mend, or to wait for."""
+def check_usable(store: ObjectStore, sleep: Callable[[float], None] = time.sleep) -> None:
+    """At start: what passes is waited for, some seconds; a store that does not answer then is the user's to mend."""
+    for delay_s in CHECK_AGAIN_S:
+        try:
+            store.check()
+        except Retryable:
+            sleep(delay_s)
+        else:
+            return
     try:
         store.check()
     except Retryable as error:

@@ -171,7 +171,7 @@ def test_thousands_of_strays_cost_themselves_and_nobody_else(tmp_path: Path, cap
             assert [session.shard_id for session in host.bridges.sessions] == [SHARD_ID]
             assert [int(record.sequence) for record in host.sink.rows[SHARD_ID]] == [*range(1, records + 1)]
             assert not host.bridges.failure.done()
-            assert process.num_fds() == descriptors
+            assert process.num_fds() <= descriptors
             assert process.memory_info().rss - memory < MEMORY_MIB * 2**20
 
     with caplog.at_level(logging.WARNING):

@@ -18,7 +18,15 @@ from moto import mock_aws
 
 from pipeline.errors import UserError
 from pipeline.sinks.schema import encode
-from pipeline.sinks.store import Denied, MemoryStore, ObjectStore, Retryable, check_usable, open_store
+from pipeline.sinks.store import (
+    CHECK_AGAIN_S,
+    Denied,
+    MemoryStore,
+    ObjectStore,
+    Retryable,
+    check_usable,
+    open_store,
+)
 from pipeline.sinks.store_folder import FolderStore
 from pipeline.sinks.store_s3 import PROBE, S3Store
 
@@ -227,11 +235,24 @@ def test_no_bucket_fails_the_check(bucket: Any) -> None:
 
 
 def test_a_store_that_does_not_answer_at_start_is_the_users_to_mend() -> None:
-    store = MemoryStore()
+    store, waits = MemoryStore(), list[float]()
 
     def silent(operation: str, key: str) -> None:
         raise Retryable("no answer")
 
     store.before = silent
     with pytest.raises(UserError, match="no answer"):
-        check_usable(store)
+        check_usable(store, waits.append)
+    assert waits == list(CHECK_AGAIN_S)
+
+
+def test_a_conflict_at_start_is_waited_for() -> None:
+    store, waits = MemoryStore(), list[float]()
+
+    def busy(operation: str, key: str) -> None:
+        if len(waits) < 2:
+            raise Retryable("409")
+
+    store.before = busy
+    check_usable(store, waits.append)
+    assert len(waits) == 2
