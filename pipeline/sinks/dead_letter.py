@@ -9,7 +9,6 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
-from functools import partial
 
 import orjson
 
@@ -18,9 +17,9 @@ from pipeline.record import Dead, Position, Record, Shard
 from pipeline.sinks import OnDurable
 from pipeline.sinks.chain import SEQUENCE_DIGITS, Chain, File, Names, day_of
 from pipeline.sinks.driver import Committer, Driver
-from pipeline.sinks.persist import Threads
+from pipeline.sinks.persist import Threads, at_start
 from pipeline.sinks.schema import TableSchema
-from pipeline.sinks.store import ObjectStore, check_usable
+from pipeline.sinks.store import ObjectStore
 from pipeline.troubles import PATIENCE_S, Troubles
 
 FLUSH_INTERVAL_S = 5.0
@@ -91,7 +90,7 @@ class DeadLetterSink:
         self._writers: weakref.WeakSet[Driver] = weakref.WeakSet()
 
     async def check(self) -> None:
-        await self._threads(partial(check_usable, self._store))
+        await at_start(self._store.check, self._threads, self._sleep)
 
     def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> Driver:
         names = Names(shard, 0)

@@ -35,9 +35,9 @@ from pipeline.sinks.chain import (
 )
 from pipeline.sinks.dead_letter import lines
 from pipeline.sinks.driver import Committer, Driver
-from pipeline.sinks.persist import Threads
+from pipeline.sinks.persist import Threads, at_start
 from pipeline.sinks.schema import TableSchema, encode, read_schema
-from pipeline.sinks.store import Metadata, ObjectStore, check_usable
+from pipeline.sinks.store import Metadata, ObjectStore
 from pipeline.troubles import PATIENCE_S, Troubles
 
 log = logging.getLogger("sink.parquet")
@@ -85,7 +85,7 @@ class ParquetSink:
 
     async def check(self) -> None:
         """The stores can be used, and the generation's files, if any, have this schema."""
-        await self._threads(self._check)
+        await at_start(self._check, self._threads, self._sleep)
 
     def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> Driver:
         names = Names(shard, self._generation)
@@ -114,7 +114,7 @@ class ParquetSink:
     def _check(self) -> None:
         for store in (self._store, self._dead_letters):
             if store is not None:
-                check_usable(store)
+                store.check()
         keys = self._store.list(f"v={self._generation}/", limit=1)
         body = self._store.get(keys[0]) if keys else None
         if body is not None and not read_schema(body).equals(self._schema.written):

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from pipeline.errors import Fatal
+from pipeline.errors import Fatal, UserError
 from pipeline.sinks.store import Denied, Retryable
 from pipeline.troubles import Part
 
@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 CALLS_AT_ONCE = 8
 FIRST_DELAY_S, LAST_DELAY_S = 0.2, 10.0
+CHECK_AGAIN_S = (0.5, 1.0, 2.0, 4.0)
+"""Between the tries of a check at start."""
 
 Call = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Makes a blocking call without blocking the event loop."""
@@ -36,6 +38,21 @@ class Threads:
     def close(self) -> None:
         """Calls under way end in their own time."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+async def at_start(check: Callable[[], None], call: Call, sleep: Callable[[float], Awaitable[object]]) -> None:
+    """What passes is waited for, some seconds; a store that does not answer then is the user's to mend."""
+    for delay_s in CHECK_AGAIN_S:
+        try:
+            await call(check)
+        except Retryable:
+            await sleep(delay_s)
+        else:
+            return
+    try:
+        await call(check)
+    except Retryable as error:
+        raise UserError(f"{error}. It must answer before records are taken") from None
 
 
 class Persistence:

@@ -5,7 +5,6 @@ Calls block; sinks make them in threads.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
@@ -17,10 +16,6 @@ Metadata = Mapping[str, str]
 
 ON_OBJECTS = "penstock-"
 """Names of metadata begin so. The rest of a Parquet footer is not an object's metadata."""
-
-
-CHECK_AGAIN_S = (0.5, 1.0, 2.0, 4.0)
-"""Between the tries of a store's check at start."""
 
 
 class Retryable(PenstockError):
@@ -66,21 +61,6 @@ def open_store(url: str, s3: Callable[[], Any]) -> ObjectStore:
         bucket, _, prefix = url.removeprefix("s3://").partition("/")
         return S3Store(s3(), bucket, prefix.strip("/"))
     return FolderStore(Path(url))
-
-
-def check_usable(store: ObjectStore, sleep: Callable[[float], None] = time.sleep) -> None:
-    """At start: what passes is waited for, some seconds; a store that does not answer then is the user's to mend."""
-    for delay_s in CHECK_AGAIN_S:
-        try:
-            store.check()
-        except Retryable:
-            sleep(delay_s)
-        else:
-            return
-    try:
-        store.check()
-    except Retryable as error:
-        raise UserError(f"{error}. It must answer before records are taken") from None
 
 
 class MemoryStore:

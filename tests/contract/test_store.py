@@ -16,15 +16,12 @@ from botocore.exceptions import ClientError, ConnectTimeoutError
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from pipeline.errors import UserError
 from pipeline.sinks.schema import encode
 from pipeline.sinks.store import (
-    CHECK_AGAIN_S,
     Denied,
     MemoryStore,
     ObjectStore,
     Retryable,
-    check_usable,
     open_store,
 )
 from pipeline.sinks.store_folder import FolderStore
@@ -232,27 +229,3 @@ def test_a_bucket_that_may_only_be_read_fails_the_check(bucket: Any, monkeypatch
 def test_no_bucket_fails_the_check(bucket: Any) -> None:
     with pytest.raises(Denied, match="Make the bucket"):
         S3Store(bucket, "sea", "table").check()
-
-
-def test_a_store_that_does_not_answer_at_start_is_the_users_to_mend() -> None:
-    store, waits = MemoryStore(), list[float]()
-
-    def silent(operation: str, key: str) -> None:
-        raise Retryable("no answer")
-
-    store.before = silent
-    with pytest.raises(UserError, match="no answer"):
-        check_usable(store, waits.append)
-    assert waits == list(CHECK_AGAIN_S)
-
-
-def test_a_conflict_at_start_is_waited_for() -> None:
-    store, waits = MemoryStore(), list[float]()
-
-    def busy(operation: str, key: str) -> None:
-        if len(waits) < 2:
-            raise Retryable("409")
-
-    store.before = busy
-    check_usable(store, waits.append)
-    assert len(waits) == 2

@@ -1,0 +1,55 @@
+"""A store's check at start: what passes is waited for, and what lasts is said."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.sinks.persist import CHECK_AGAIN_S, at_start
+from pipeline.sinks.store import Denied, Retryable
+
+
+def waits_of(check: Callable[[int], None]) -> list[float]:
+    """``check``: is told how many waits there were."""
+    waits = list[float]()
+
+    async def call(work: Callable[[], Any]) -> None:
+        work()
+
+    async def sleep(delay_s: float) -> None:
+        waits.append(delay_s)
+
+    asyncio.run(at_start(lambda: check(len(waits)), call, sleep))
+    return waits
+
+
+def test_a_store_that_does_not_answer_at_start_is_the_users_to_mend() -> None:
+    tries = []
+
+    def silent(waited: int) -> None:
+        tries.append(waited)
+        raise Retryable("no answer")
+
+    with pytest.raises(UserError, match=r"no answer.*before records are taken"):
+        waits_of(silent)
+    assert len(tries) == len(CHECK_AGAIN_S) + 1
+
+
+def test_a_conflict_at_start_is_waited_for() -> None:
+    def busy(waited: int) -> None:
+        if waited < 2:
+            raise Retryable("409")
+
+    assert waits_of(busy) == list(CHECK_AGAIN_S[:2])
+
+
+def test_a_refusal_at_start_is_not_waited_for() -> None:
+    def refuse(waited: int) -> None:
+        raise Denied("no")
+
+    with pytest.raises(Denied):
+        waits_of(refuse)
