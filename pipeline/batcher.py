@@ -6,9 +6,14 @@ Pure and single-threaded: ``now`` is an argument, in seconds of any clock that n
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
 
+from pipeline.alike import stretch
 from pipeline.record import Record
+
+LOOK_AHEAD = 512
 
 
 def cost_of(records: Sequence[Record], *, pads: bool) -> int:
@@ -17,27 +22,40 @@ def cost_of(records: Sequence[Record], *, pads: bool) -> int:
     return max(costs, default=0) * len(costs) if pads else sum(costs)
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a batch may have at most; 0: no limit. ``call_cost``: of a call besides its records, in their unit."""
+
+    records: int = 0
+    cost: int = 0
+    call_cost: int = 0
+
+
 class Batcher:
     """Micro-batches within two budgets, fair across lanes, and work-conserving.
 
     A batch has at most ``max_records`` records, and costs (:func:`cost_of`) at most ``max_cost`` (0: no limit), or what
-    :meth:`limit` says if that is less. A record that is over the budget by itself goes alone. A batch is due when it is
-    full, or when its oldest record has waited ``linger_s``; so a deep backlog never lingers.
+    :meth:`follow` says if that is less. A record that is over the budget by itself goes alone. A batch is due when
+    there is enough for a full one, or when the oldest record has waited ``linger_s``; so a deep backlog never lingers.
 
-    Records of a lane leave in the order in which they came. Each batch serves the lane that has waited longest for its
-    turn, so a lane is served at least once in as many batches as there are lanes, however hot the others are.
+    Each batch serves the lane that has waited longest for its turn, so a lane is served at least once in as many
+    batches as there are lanes, however hot the others are. Records of a lane leave in the order in which they came;
+    if the model ``pads``, in a batch of their like (:mod:`pipeline.alike`), with which they may overtake others. None
+    is overtaken by ``look_ahead`` records of its lane, and in as many batches as there are lanes the oldest of each
+    lane leaves: so a record with ``n`` older ones in its lane leaves within ``n + 1`` times as many batches.
     """
 
-    def __init__(self, *, max_records: int, max_cost: int, linger_s: float, pads: bool) -> None:
-        self._max_records = max_records
-        self._budget = max_cost
-        self._max_cost = max_cost  # or less; what follows from costs is kept up only while there is one
+    def __init__(
+        self, *, max_records: int, max_cost: int, linger_s: float, pads: bool, look_ahead: int = LOOK_AHEAD
+    ) -> None:
+        self._most = Plan(max_records, max_cost)
+        self._plan = self._most
         self._linger_s = linger_s
         self._pads = pads
-        self._lanes: OrderedDict[Hashable, _Waiting] = OrderedDict()  # only lanes with records; the front is next
+        self._look_ahead = look_ahead
+        self._lanes: OrderedDict[Hashable, _Waiting] = OrderedDict()  # with records; the front is next
         self._count = 0
         self._cost = 0
-        self._peak: int | None = 0  # the dearest waiting record's cost; None: to be looked up
 
     def __len__(self) -> int:
         """How many records wait."""
@@ -52,29 +70,27 @@ class Batcher:
             waiting = self._lanes[lane] = _Waiting()
         waiting.extend(records, now)
         self._count += len(records)
-        if self._max_cost:
-            costs = [record.cost for record in records]
-            self._cost += sum(costs)
-            if self._peak is not None:
-                self._peak = max(self._peak, *costs)
+        self._cost += _sum(records)
 
-    def limit(self, cost: int) -> None:
-        """From now on let a batch cost at most so much (0: no limit), besides its budget: what fits into memory."""
-        most = min(self._budget or cost, cost or self._budget)
-        if most == self._max_cost:
-            return
-        if not self._max_cost:
-            self._cost = sum(record.cost for waiting in self._lanes.values() for record in waiting.records)
-            self._peak = None if self._lanes else 0
-        self._max_cost = most
+    def follow(self, plan: Plan) -> None:
+        """From now on keep within ``plan``, too: what is quickest, and fits into memory."""
+        records, cost = self._most.records, self._most.cost
+        self._plan = Plan(
+            min(plan.records or records, records), min(plan.cost or cost, cost or plan.cost), plan.call_cost
+        )
+
+    def linger(self, linger_s: float) -> None:
+        """How long a record waits for company from now on."""
+        self._linger_s = linger_s
 
     def take(self, now: float, *, draining: bool = False) -> list[Record]:
         """A batch if one is due, else an empty list. ``draining``: whatever waits is due."""
         due_at = self.due_at()
         if due_at is None or not (draining or due_at <= now):
             return []
-        batch = self._form_by_cost() if self._max_cost else self._form()
-        self._count -= len(batch)
+        form = self._form_alike if self._pads else self._form_by_cost if self._plan.cost else self._form
+        batch = form()
+        self._left(batch)
         return batch
 
     def due_at(self) -> float | None:
@@ -86,31 +102,15 @@ class Batcher:
 
     def drop(self, lane: Hashable) -> None:
         """Forget the lane's waiting records: its lease is lost."""
-        waiting = self._lanes.pop(lane, None)
-        if waiting is None:
-            return
-        self._count -= len(waiting.records)
-        self._left(waiting.records)
-
-    # -- due
+        if waiting := self._lanes.pop(lane, None):
+            self._left(list(waiting))
 
     def _is_full(self) -> bool:
-        if self._count >= self._max_records:
-            return True
-        if not self._max_cost:
-            return False
-        return (self._peak_cost() * self._count if self._pads else self._cost) >= self._max_cost
-
-    def _peak_cost(self) -> int:
-        """Only asked while less than a batch waits, so looking it up is bounded by the size of a batch."""
-        if self._peak is None:
-            self._peak = max(record.cost for waiting in self._lanes.values() for record in waiting.records)
-        return self._peak
+        return self._count >= self._plan.records or 0 < self._plan.cost <= self._cost
 
     def _left(self, records: Sequence[Record]) -> None:
-        if self._max_cost:
-            self._cost -= sum(record.cost for record in records)
-            self._peak = None if self._lanes else 0
+        self._count -= len(records)
+        self._cost -= _sum(records)
 
     # -- forming
 
@@ -118,7 +118,7 @@ class Batcher:
         """Share the batch out evenly; what one lane cannot fill goes to the others."""
         batch: list[Record] = []
         turn = list(self._lanes)
-        while turn and (room := self._max_records - len(batch)):
+        while turn and (room := self._plan.records - len(batch)):
             share = max(1, room // len(turn))
             for lane in turn[:room]:
                 batch += self._lanes[lane].pop(share)
@@ -131,36 +131,79 @@ class Batcher:
         batch: list[Record] = []
         turn = deque(self._lanes)
         cost = 0
-        while turn and len(batch) < self._max_records:
+        while turn and len(batch) < self._plan.records:
             lane = turn.popleft()
-            waiting = self._lanes[lane]
-            head = waiting.records[0].cost
-            after = max(cost, head) if self._pads else cost + head
-            if batch and (after * (len(batch) + 1) if self._pads else after) > self._max_cost:
+            head = self._lanes[lane].first.cost
+            if batch and cost + head > self._plan.cost:
                 continue
-            cost = after
-            batch += waiting.pop(1)
+            cost += head
+            batch += self._lanes[lane].pop(1)
             self._served(lane)
             if lane in self._lanes:
                 turn.append(lane)
-        self._left(batch)
+        return batch
+
+    def _form_alike(self) -> list[Record]:
+        """The oldest of the lane whose turn it is, and its like from the look-ahead, shared out among the lanes."""
+        share = max(1, self._look_ahead // len(self._lanes))
+        ahead = [
+            (record.cost, turn, ordinal)
+            for turn, waiting in enumerate(self._lanes.values())
+            for ordinal, record in waiting.ahead(share)
+        ]
+        anchor = ahead[0]
+        ahead.sort()
+        low, high = stretch(
+            [cost for cost, _, _ in ahead],
+            ahead.index(anchor),
+            most=self._plan.records,
+            budget=self._plan.cost,
+            call_cost=self._plan.call_cost,
+        )
+        taken: dict[int, set[int]] = {}
+        for _, turn, ordinal in ahead[low:high]:
+            taken.setdefault(turn, set()).add(ordinal)
+        lanes = list(self._lanes)
+        batch: list[Record] = []
+        for turn, ordinals in taken.items():
+            waiting = self._lanes[lanes[turn]]
+            oldest = waiting.first
+            batch += waiting.take(ordinals)
+            if not waiting or waiting.first is not oldest:
+                self._served(lanes[turn])
         return batch
 
     def _served(self, lane: Hashable) -> None:
-        if self._lanes[lane].records:
+        if self._lanes[lane]:
             self._lanes.move_to_end(lane)
         else:
             del self._lanes[lane]
 
 
-class _Waiting:
-    """A lane's records, and when they came: one arrival per :meth:`extend`, not per record."""
+def _sum(records: Sequence[Record]) -> int:
+    return sum([record.cost for record in records])
 
-    __slots__ = ("_arrivals", "records")
+
+class _Waiting:
+    """A lane's records, numbered in the order of their coming; and when they came, once per :meth:`extend`."""
+
+    __slots__ = ("_arrivals", "_next", "_ordinals", "_records")
 
     def __init__(self) -> None:
-        self.records: deque[Record] = deque()
+        self._records: deque[Record] = deque()
+        self._ordinals: deque[int] = deque()
         self._arrivals: deque[tuple[float, int]] = deque()
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records)
+
+    @property
+    def first(self) -> Record:
+        return self._records[0]
 
     @property
     def since(self) -> float:
@@ -168,18 +211,40 @@ class _Waiting:
         return self._arrivals[0][0]
 
     def extend(self, records: Sequence[Record], now: float) -> None:
-        self.records.extend(records)
-        self._arrivals.append((now, len(records)))
+        end = self._next + len(records)
+        self._records.extend(records)
+        self._ordinals.extend(range(self._next, end))
+        self._arrivals.append((now, end))
+        self._next = end
 
     def pop(self, most: int) -> list[Record]:
         """The oldest records, at most so many."""
-        count = min(most, len(self.records))
-        left = count
-        while left:
-            since, size = self._arrivals.popleft()
-            if size > left:
-                self._arrivals.appendleft((since, size - left))
-                break
-            left -= size
-        popleft = self.records.popleft
-        return [popleft() for _ in range(count)]
+        pop, forget = self._records.popleft, self._ordinals.popleft
+        popped = [(pop(), forget())[0] for _ in range(min(most, len(self._records)))]
+        self._forget_arrivals()
+        return popped
+
+    def ahead(self, most: int) -> Iterator[tuple[int, Record]]:
+        """The oldest, and those that came as one of the next ``most`` after it, with their ordinals."""
+        end = self._ordinals[0] + most
+        return takewhile(lambda each: each[0] < end, zip(self._ordinals, self._records, strict=True))
+
+    def take(self, ordinals: set[int]) -> list[Record]:
+        """The records of these ordinals, in their order."""
+        taken: list[Record] = []
+        kept: list[tuple[int, Record]] = []
+        while len(taken) < len(ordinals):
+            ordinal, record = self._ordinals.popleft(), self._records.popleft()
+            if ordinal in ordinals:
+                taken.append(record)
+            else:
+                kept.append((ordinal, record))
+        for ordinal, record in reversed(kept):
+            self._ordinals.appendleft(ordinal)
+            self._records.appendleft(record)
+        self._forget_arrivals()
+        return taken
+
+    def _forget_arrivals(self) -> None:
+        while self._arrivals and (not self._ordinals or self._arrivals[0][1] <= self._ordinals[0]):
+            self._arrivals.popleft()

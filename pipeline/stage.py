@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from pipeline.batcher import Batcher
+from pipeline.batcher import Batcher, Plan
 from pipeline.errors import Fatal, PenstockError
 from pipeline.factory import described
 from pipeline.lane import Durability, Milestones, Window, after
@@ -260,7 +260,7 @@ class Stage:
                 self._wake.clear()
                 now = self._clock()
                 draining = any(lane.draining for lane in self._lanes.values())
-                self._batcher.limit(self._judge.safe_cost)
+                self._batcher.follow(Plan(cost=self._judge.safe_cost))
                 if batch := self._batcher.take(now, draining=draining):
                     self._metrics.queued(len(self._batcher))
                     return batch, self._begin(batch)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.batcher import Batcher
+from pipeline.batcher import Batcher, Plan
 from pipeline.errors import ModelError
 from pipeline.events import OutOfMemory, ReplicaReplaced, SafeCostLearned
 from pipeline.host import ModelHost
@@ -52,7 +52,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_that_is_remembered(model: str, 
         batcher = Batcher(max_records=16, max_cost=0, linger_s=0, pads=False)
         batcher.add("shard", later, 0.0)
         while len(batcher):
-            batcher.limit(host.safe_cost)
+            batcher.follow(Plan(cost=host.safe_cost))
             await host.judge(batcher.take(0.0))
 
     events = hosted(body, model, memory_mib=LIMIT_MIB, options={"calls": str(calls)})

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batcher import Batcher, cost_of
+from pipeline.batcher import Batcher, Plan, cost_of
 from pipeline.record import Record
 
 LINGER_S = 0.5
@@ -52,7 +52,7 @@ class Traffic:
                 self.take()
             elif name == "limit":
                 self.limit = number
-                self.batcher.limit(number)
+                self.batcher.follow(Plan(cost=number))
             elif name == "pass":
                 self.now += number * LINGER_S / 4
             else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.batcher import Batcher
+from pipeline.batcher import Batcher, Plan
 from pipeline.record import Record
 
 
@@ -129,25 +129,25 @@ def test_a_dropped_lane_is_forgotten() -> None:
 def test_what_fits_into_memory_bounds_batches_at_once() -> None:
     waiting = batcher()
     waiting.add("a", records(*[1] * 8), now=0.0)
-    waiting.limit(3)
+    waiting.follow(Plan(cost=3))
     assert [len(waiting.take(0.0)) for _ in range(3)] == [3, 3, 0]
-    waiting.limit(0)
+    waiting.follow(Plan(cost=0))
     waiting.add("a", records(*[1] * 6), now=0.0)
     assert len(waiting.take(0.0)) == 8
 
 
 def test_what_fits_into_memory_and_the_budget_bound_batches_both() -> None:
     waiting = batcher(max_cost=10)
-    waiting.limit(99)
+    waiting.follow(Plan(cost=99))
     waiting.add("a", records(*[4] * 6), now=0.0)
     assert costs(waiting.take(0.0)) == [4, 4]
-    waiting.limit(7)
+    waiting.follow(Plan(cost=7))
     assert [costs(waiting.take(0.0)) for _ in range(2)] == [[4], [4]]
 
 
 def test_what_fits_into_memory_counts_padding() -> None:
     waiting = batcher(pads=True)
     waiting.add("a", records(1, 1, 1, 5), now=0.0)
-    waiting.limit(6)
+    waiting.follow(Plan(cost=6))
     assert [costs(waiting.take(0.0)) for _ in range(2)] == [[1, 1, 1], []]
     assert costs(waiting.take(1.0)) == [5]

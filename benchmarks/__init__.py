@@ -1,0 +1,1 @@
+"""Measurements: each a ratio of runs taken in turns in one session. `make bench` runs them all."""
