@@ -8,7 +8,7 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """``values``: one per run. ``bar``: what ``value`` should reach, or, if ``at_most``, not exceed; None: shown only."""
+    """``values``: one per run. ``bar``: what ``value`` should reach, or, if ``at_most``, not exceed."""
 
     key: str
     values: list[float]

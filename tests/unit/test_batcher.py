@@ -70,20 +70,42 @@ def test_costs_fill_a_batch_too() -> None:
 
 
 def test_padded_costs_count_the_dearest_for_all() -> None:
-    waiting = batcher(max_cost=10, pads=True)
-    waiting.add("a", records(1, 1, 4), now=0.0)
-    assert costs(waiting.take(0.0)) == [1, 1]
-    assert costs(waiting.take(1.0)) == [4]
+    waiting = batcher(max_cost=20, pads=True)
+    waiting.add("a", records(10, 9, 10), now=0.0)
+    assert costs(waiting.take(0.0)) == [10, 10]
+    assert costs(waiting.take(1.0)) == [9]
 
 
-def test_padding_is_forgotten_with_the_record_that_caused_it() -> None:
-    waiting = batcher(max_cost=10, pads=True)
-    waiting.add("a", records(9, 1, 1), now=0.0)
-    assert costs(waiting.take(0.0)) == [9]
-    assert waiting.take(0.0) == []
-    waiting.drop("a")
-    waiting.add("b", records(3), now=0.0)
-    assert waiting.take(0.0) == []
+def test_an_item_far_longer_than_the_others_drags_none_along() -> None:
+    waiting = batcher(pads=True)
+    waiting.add("a", records(5, 5, 300, 5, 5), now=0.0)
+    assert [costs(waiting.take(1.0)) for _ in range(2)] == [[5, 5, 5, 5], [300]]
+
+
+def test_padding_is_taken_where_a_call_costs_more() -> None:
+    waiting = batcher(pads=True)
+    waiting.follow(Plan(call_cost=20))
+    waiting.add("a", records(8, 10, 10, 99), now=0.0)
+    assert [costs(waiting.take(1.0)) for _ in range(2)] == [[8, 10, 10], [99]]
+
+
+def test_likes_are_looked_for_in_all_lanes_and_no_further_than_the_look_ahead() -> None:
+    waiting = Batcher(max_records=8, max_cost=0, linger_s=0.02, pads=True, look_ahead=6)
+    waiting.add("a", records(7, 300, 300, 7), now=0.0)
+    waiting.add("b", records(50, 60, 7, 7), now=0.0)
+    assert costs(waiting.take(1.0)) == [7, 7]
+    assert waiting.take(1.0)[0].cost == 50
+
+
+def test_the_oldest_left_of_a_lane_says_when_it_is_due() -> None:
+    waiting = batcher(pads=True)
+    waiting.add("a", records(5, 300), now=10.0)
+    waiting.add("a", records(5), now=10.01)
+    assert costs(waiting.take(10.02)) == [5, 5]
+    assert waiting.due_at() == 10.02
+    waiting.add("a", records(5), now=10.015)
+    assert costs(waiting.take(10.02)) == [300]
+    assert waiting.due_at() == 10.015 + 0.02
 
 
 def test_a_record_over_the_budget_goes_alone() -> None:
@@ -147,7 +169,23 @@ def test_what_fits_into_memory_and_the_budget_bound_batches_both() -> None:
 
 def test_what_fits_into_memory_counts_padding() -> None:
     waiting = batcher(pads=True)
-    waiting.add("a", records(1, 1, 1, 5), now=0.0)
-    waiting.follow(Plan(cost=6))
-    assert [costs(waiting.take(0.0)) for _ in range(2)] == [[1, 1, 1], []]
-    assert costs(waiting.take(1.0)) == [5]
+    waiting.add("a", records(10, 11, 11), now=0.0)
+    waiting.follow(Plan(cost=32))
+    assert [costs(waiting.take(0.0)) for _ in range(2)] == [[10, 11], []]
+    assert costs(waiting.take(1.0)) == [11]
+
+
+def test_plans_bound_batches_within_the_settings() -> None:
+    waiting = batcher()
+    waiting.add("a", records(*[1] * 30), now=0.0)
+    waiting.follow(Plan(records=3))
+    assert len(waiting.take(0.0)) == 3
+    waiting.follow(Plan(records=99))
+    assert len(waiting.take(0.0)) == 8
+
+
+def test_the_linger_may_change() -> None:
+    waiting = batcher()
+    waiting.add("a", records(1), now=10.0)
+    waiting.linger(5)
+    assert waiting.due_at() == 15
