@@ -7,10 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """A predict call came back with results. ``seconds``: inside the replica, from bytes to rows."""
+    """A predict call came back with results. ``seconds``: inside the replica, from bytes to rows.
+
+    ``cost``: the sum of its records' costs. ``padded``: what it cost as a batch, see :func:`pipeline.batcher.cost_of`.
+    """
 
     records: int
     seconds: float
+    replica: int = 0
+    cost: int = 0
+    padded: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,103 @@
+"""What a predict call takes, as a line through those that were: seconds = a + b · records + c · cost. Pure.
+
+The fit is recursive, forgets old calls, and lets a call count for less the further it is off the line: a pause of the
+machine, or a model that is warming up, bends it little and not for long.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+MEMORY_CALLS = 100
+"""A call this many calls ago counts e times less than the last."""
+
+LEAST_CALLS = 4
+"""So few say nothing yet."""
+
+OFF = 2.0
+"""How many typical errors off the line a call may be before it counts for less."""
+
+RIDGE = 1e-6
+"""Keeps coefficients small that the calls cannot tell apart, as where every record costs the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """``call_s + record_s · records + cost_s · cost``; none is negative. ``error``: typical, as a share."""
+
+    call_s: float
+    record_s: float
+    cost_s: float
+    error: float
+
+    def seconds(self, records: int, cost: int) -> float:
+        return self.call_s + self.record_s * records + self.cost_s * cost
+
+
+class Fit:
+    """Of one replica's calls."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+        self._weight = 0.0
+        self._error = 0.0
+        self._products = [[0.0] * 3 for _ in range(3)]
+        self._targets = [0.0] * 3
+        self._line: Line | None = None
+
+    @property
+    def line(self) -> Line | None:
+        """None until a few calls were seen."""
+        return self._line if self._calls >= LEAST_CALLS else None
+
+    def add(self, records: int, cost: int, seconds: float) -> None:
+        """Learn from a call; each counts the same, however long it took, since errors are taken as shares."""
+        weight = self._trust(records, cost, seconds) / seconds**2
+        keep = 1 - 1 / MEMORY_CALLS
+        row = (1.0, float(records), float(cost))
+        for i in range(3):
+            self._targets[i] = keep * self._targets[i] + weight * row[i] * seconds
+            for j in range(3):
+                self._products[i][j] = keep * self._products[i][j] + weight * row[i] * row[j]
+        self._calls += 1
+        self._line = self._solved()
+
+    def _trust(self, records: int, cost: int, seconds: float) -> float:
+        """1 for a call near the line, less for one that is further off than is usual."""
+        if (line := self.line) is None:
+            return 1.0
+        off = abs(seconds - line.seconds(records, cost)) / max(seconds, line.seconds(records, cost))
+        usual = max(0.01, self._error)
+        self._error += (min(off, 3 * usual) - self._error) / min(self._calls, MEMORY_CALLS)
+        return min(1.0, OFF * usual / off) if off else 1.0
+
+    def _solved(self) -> Line:
+        """Least squares; a coefficient that comes out negative is left out, and the others are solved for anew."""
+        used = [0, 1, 2]
+        while True:
+            values = _solve([[self._products[i][j] for j in used] for i in used], [self._targets[i] for i in used])
+            negative = [i for i, value in zip(used, values, strict=True) if value < 0]
+            if not negative:
+                break
+            used.remove(max(negative))
+        found = dict(zip(used, values, strict=True))
+        return Line(found.get(0, 0.0), found.get(1, 0.0), found.get(2, 0.0), self._error)
+
+
+def _solve(matrix: list[list[float]], targets: list[float]) -> list[float]:
+    """Gauss, after scaling to ones on the diagonal, with a ridge."""
+    size = len(targets)
+    scale = [1 / sqrt(matrix[i][i]) if matrix[i][i] > 0 else 0.0 for i in range(size)]
+    rows = [
+        [matrix[i][j] * scale[i] * scale[j] + (RIDGE if i == j else 0.0) for j in range(size)] + [targets[i] * scale[i]]
+        for i in range(size)
+    ]
+    for i in range(size):
+        for below in range(i + 1, size):
+            factor = rows[below][i] / rows[i][i]
+            rows[below] = [x - factor * y for x, y in zip(rows[below], rows[i], strict=True)]
+    values = [0.0] * size
+    for i in reversed(range(size)):
+        values[i] = (rows[i][-1] - sum(rows[i][j] * values[j] for j in range(i + 1, size))) / rows[i][i]
+    return [value * by for value, by in zip(values, scale, strict=True)]

@@ -1,0 +1,170 @@
+"""The learner against made-up machines: it finds the quickest batches, whatever the curve and the noise."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from pipeline.batcher import Plan
+from pipeline.events import Predicted
+from pipeline.pace import CALL_S, Pace
+
+Curve = Callable[[int], float]
+
+
+def reference(records: int) -> float:
+    """As 1 GB of transformer did on two cores at 128 tokens: quickest at 4 to 8, half as quick at 16."""
+    known = {1: 1.5, 2: 1.62, 3: 1.66, 4: 1.7, 8: 1.7, 12: 1.2, 16: 0.9, 32: 0.8}
+    return records / known[max(size for size in known if size <= records)]
+
+
+CURVES: dict[str, Curve] = {
+    "reference": reference,
+    "gpu": lambda records: 0.010 + 0.0005 * records,
+    "nothing": lambda records: 0.0002 + 0.000002 * records,
+    "cache": lambda records: 0.002 + 0.004 * records + 0.0004 * max(0, records - 12) ** 1.5,
+    "alone": lambda records: 0.1 * records**1.2,
+}
+
+
+@dataclass
+class Machine:
+    """Predicts as ``curve`` says, with noise, a pause now and then, and slow first calls."""
+
+    curve: Curve
+    noise: float
+    seed: int = 1
+    warming: int = 3
+
+    def __post_init__(self) -> None:
+        self.dice = random.Random(self.seed)
+
+    def seconds(self, records: int) -> float:
+        dice = self.dice
+        pause = self.curve(8) if dice.random() < 0.01 else 0.0
+        self.warming -= 1
+        return self.curve(records) * dice.lognormvariate(0, self.noise) * (3 if self.warming >= 0 else 1) + pause
+
+
+def fed(pace: Pace, machine: Machine, batches: int) -> list[tuple[int, float]]:
+    """Records and seconds of so many full batches."""
+    calls = []
+    for _ in range(batches):
+        records = pace.plan.records
+        pace.formed()
+        seconds = machine.seconds(records)
+        pace.learn(Predicted(records, seconds, 0, records, records))
+        calls.append((records, seconds + CALL_S))
+    return calls
+
+
+def rate(calls: list[tuple[int, float]]) -> float:
+    return sum(records for records, _ in calls) / sum(seconds for _, seconds in calls)
+
+
+def new(max_records: int = 64, target_s: float | None = None, start: Plan | None = None) -> Pace:
+    return Pace(max_records=max_records, max_cost=0, measures=False, target_s=target_s, start=start)
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.1, 0.25])
+@pytest.mark.parametrize("name", CURVES)
+def test_the_quickest_batch_is_found(name: str, noise: float) -> None:
+    curve = CURVES[name]
+    pace = new()
+    late = fed(pace, Machine(curve, noise), 900)[400:]
+    best = max(range(1, 65), key=lambda records: records / (curve(records) + CALL_S))
+    machine = Machine(curve, noise, seed=2)
+    oracle = rate([(best, machine.seconds(best) + CALL_S) for _ in range(500)])
+    assert rate(late) >= (0.9 if noise > 0.2 else 0.95) * oracle
+
+
+def test_a_machine_that_changes_is_learned_anew() -> None:
+    pace = new()
+    fed(pace, Machine(CURVES["gpu"], 0.05), 600)
+    assert pace.usual == 64
+    late = fed(pace, Machine(reference, 0.05), 900)[600:]
+    assert rate(late) > 0.9 * 1.7
+
+
+def test_a_trend_of_the_whole_machine_moves_nothing() -> None:
+    """Twice as slow, little by little: no size is to blame."""
+    pace = new()
+    fed(pace, Machine(CURVES["gpu"], 0.02), 500)
+    slower = iter(range(500))
+    fed(pace, Machine(lambda records: CURVES["gpu"](records) * (1 + next(slower) / 500), 0.0, warming=0), 200)
+    assert pace.usual == 64
+
+
+def test_no_batch_is_expected_to_take_longer_than_the_target() -> None:
+    pace = new(target_s=0.03)
+    calls = fed(pace, Machine(CURVES["gpu"], 0.02), 400)[20:]
+    assert pace.usual == 32
+    late = sum(seconds > 0.03 + CALL_S for _, seconds in calls)
+    assert late < 0.05 * len(calls)
+
+
+def test_the_first_batches_of_a_slow_model_are_small() -> None:
+    assert Pace(max_records=64, max_cost=0, measures=False, example_s=0.65).plan.records == 1
+    assert Pace(max_records=64, max_cost=0, measures=False, example_s=0.2).plan.records == 4
+    assert Pace(max_records=64, max_cost=0, measures=False).plan.records == 8
+    assert Pace(max_records=3, max_cost=0, measures=False).plan.records == 3
+
+
+def test_what_was_best_before_is_begun_with() -> None:
+    assert new(start=Plan(records=32)).plan.records == 32
+    weighed = Pace(max_records=64, max_cost=0, measures=True, start=Plan(64, 512))
+    assert (weighed.plan.records, weighed.plan.cost) == (64, 512)
+
+
+def test_no_batch_is_larger_than_the_settings_allow() -> None:
+    pace = new(max_records=20)
+    assert max(records for records, _ in fed(pace, Machine(CURVES["gpu"], 0.02), 300)) == 16
+
+
+def test_batches_that_traffic_does_not_fill_teach_nothing_wrong() -> None:
+    """Three records at a time, whatever the plan: sizes out of reach are not believed to be slow."""
+    pace = new()
+    for _ in range(500):
+        pace.formed()
+        pace.learn(Predicted(3, CURVES["gpu"](3), 0, 3, 3))
+    assert pace.usual is not None and pace.usual >= 3
+    fed(pace, Machine(CURVES["gpu"], 0.02), 400)
+    assert pace.usual == 64
+
+
+def test_costs_are_learned_where_the_model_measures() -> None:
+    """Padded costs up to 600 are quick; a call costs as much as 50."""
+    pace = Pace(max_records=64, max_cost=0, measures=True)
+    dice = random.Random(3)
+    for _ in range(600):
+        each = dice.choice([5, 20, 60, 200])
+        plan = pace.plan
+        records = max(1, min(plan.records, (plan.cost or 10**9) // each))
+        pace.formed()
+        padded = records * each
+        seconds = 0.05 + 0.001 * padded + 0.002 * max(0, padded - 600)
+        pace.learn(Predicted(records, seconds, 0, padded, padded))
+    assert pace.usual is not None and 360 <= pace.usual <= 730
+    assert 20 <= pace.plan.call_cost <= 80
+
+
+def test_each_replica_has_a_line_of_its_own() -> None:
+    pace = new()
+    for _ in range(40):
+        for replica, slow in ((0, 1.0), (1, 3.0)):
+            records = pace.plan.records
+            pace.formed()
+            pace.learn(Predicted(records, slow * CURVES["gpu"](records), replica, records, records))
+    quick, slow_line = pace.line(0), pace.line(1)
+    assert quick is not None and slow_line is not None
+    assert slow_line.seconds(16, 16) / quick.seconds(16, 16) == pytest.approx(3, rel=0.1)
+    assert pace.line(2) is None
+
+
+def test_the_plan_stays_until_a_batch_is_formed() -> None:
+    pace = new()
+    fed(pace, Machine(CURVES["gpu"], 0.02), 30)
+    assert len({pace.plan for _ in range(10)}) == 1
