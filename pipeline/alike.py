@@ -1,0 +1,42 @@
+"""Batches of like lengths, for models that pad every item to the longest. Pure.
+
+Padding is paid for and of no use: a batch of three tokens and three hundred costs six hundred. So the records of a
+bounded look-ahead are ordered by cost, and a batch is a stretch of that order around one record that must go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+PADDING = 0.1
+"""Padding that a batch may have, as a share of its records' costs. More only where a further call would cost more."""
+
+
+def stretch(costs: Sequence[int], anchor: int, *, most: int, budget: int, call_cost: int = 0) -> tuple[int, int]:
+    """The first and the last, plus one, of those that go with ``costs[anchor]``. ``costs`` are in ascending order.
+
+    At most ``most`` of them, which cost at most ``budget`` when padded (0: no limit). ``call_cost``: what a call costs
+    besides its items, in their unit. An item far longer than the others stays by itself.
+    """
+    low, high = anchor, anchor + 1
+    count, peak, total = 1, costs[anchor], costs[anchor]
+
+    def fits(cost: int) -> bool:
+        dearest = max(peak, cost)
+        padded = dearest * (count + 1)
+        spare = max(PADDING * (total + cost), call_cost)
+        return (not budget or padded <= budget) and padded - total - cost <= spare
+
+    while count < most:
+        down = peak - costs[low - 1] if low else None
+        up = (costs[high] - peak) * count if high < len(costs) else None
+        sides = sorted((waste, side) for waste, side in ((down, 0), (up, 1)) if waste is not None)
+        for _, side in sides:
+            cost = costs[high] if side else costs[low - 1]
+            if fits(cost):
+                low, high = low - (not side), high + side
+                count, peak, total = count + 1, max(peak, cost), total + cost
+                break
+        else:
+            break
+    return low, high
