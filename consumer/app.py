@@ -23,16 +23,19 @@ from botocore.exceptions import BotoCoreError, ClientError
 from consumer import drain, leases, outputs
 from consumer.aws import Aws
 from consumer.bridges import Bridges, Decoder
-from consumer.config import Settings, StreamSettings
+from consumer.config import BatchSettings, Settings, StreamSettings
 from consumer.daemon import Daemon
 from consumer.health import Health
 from consumer.session import ShardSession, Wire
 from consumer.vigil import Vigil
 from pipeline.batcher import Batcher
 from pipeline.errors import Fatal, PenstockError
+from pipeline.events import ModelEvent, Predicted
 from pipeline.host import HostSettings, ModelHost, ModelSpec, resolve
+from pipeline.link import DEPTH
 from pipeline.memory import share_mib, task_mib
 from pipeline.metrics import Metrics
+from pipeline.pace import Pace
 from pipeline.record import Shard
 from pipeline.sinks import Sink
 from pipeline.stage import Bounds, Judge, Stage
@@ -64,6 +67,7 @@ class Task:
         self.leaving = asyncio.Event()
         self.aws = Aws()
         self.vigil = Vigil(settings, self.worker_id, self.aws, self.metrics)
+        self.pace: Pace | None = None
         self.warm = False
 
     async def run(self) -> int:
@@ -88,7 +92,7 @@ class Task:
         notes = outputs.open_notes(settings, self.aws, self.metrics, self._switches)
         host = ModelHost(
             model_settings(settings),
-            on_event=self.metrics.model_event,
+            on_event=self._model_event,
             notes=notes,
             troubles=self.metrics.troubles,
         )
@@ -119,9 +123,17 @@ class Task:
             max_records=batch.max_records,
             max_cost=batch.max_cost,
             linger_s=batch.linger_ms / 1000,
-            pads=spec.pads,
+            pads=spec.pads and spec.measures,
+            look_ahead=batch.look_ahead,
         )
-        return Stage(judge, batcher, sinks, Bounds(window.records, window.mib * MIB), self.metrics)
+        self.pace = learner(batch, spec)
+        self.metrics.account_for(judge.slots // DEPTH, self.pace)
+        return Stage(judge, batcher, sinks, Bounds(window.records, window.mib * MIB), self.metrics, pace=self.pace)
+
+    def _model_event(self, event: ModelEvent) -> None:
+        self.metrics.model_event(event)
+        if self.pace is not None and isinstance(event, Predicted):
+            self.pace.learn(event)
 
     def _session_maker(self, stage: Stage, created_s: int, stack: AsyncExitStack) -> Callable[[Wire], ShardSession]:
         decoder = Decoder()
@@ -298,6 +310,19 @@ def model_settings(settings: Settings) -> HostSettings:
         search_path=(str(settings.folder),),
         memory_mib=_memory_mib(settings, replicas),
         patience_s=model.patience_s,
+    )
+
+
+def learner(batch: BatchSettings, spec: ModelSpec) -> Pace | None:
+    """What finds out how large batches should be; None if they are to be as large as they may."""
+    if not batch.learn:
+        return None
+    return Pace(
+        max_records=batch.max_records,
+        max_cost=batch.max_cost,
+        measures=spec.measures,
+        target_s=batch.target_latency_ms / 1000 or None,
+        example_s=spec.example_s,
     )
 
 

@@ -180,11 +180,27 @@ class ModelSettings(_Section):
 
 
 class BatchSettings(_Section):
-    max_records: int = Field(default=64, ge=1, le=10_000, description="records in a micro-batch")
+    max_records: int = Field(default=64, ge=1, le=10_000, description="records in a micro-batch, at most")
     max_cost: int = Field(
-        default=0, ge=0, description="the sum of the model's own `cost(item)` in a micro-batch; 0: no limit"
+        default=0,
+        ge=0,
+        description="what a micro-batch may cost at most: the sum of the model's own `cost(item)`, or, if it pads, "
+        "the dearest times their number; 0: no limit",
     )
     linger_ms: float = Field(default=20, ge=0, le=60_000, description="how long a record may wait for company")
+    learn: bool = Field(
+        default=True,
+        description="find out which batches are quickest, up to the maxima; false: as large as they may be",
+    )
+    target_latency_ms: float = Field(
+        default=0, ge=0, description="how long a predict call may take, as far as that can be foreseen; 0: no matter"
+    )
+    look_ahead: int = Field(
+        default=512,
+        ge=1,
+        le=10_000,
+        description="for a model that pads: among so many waiting records a batch's like are looked for",
+    )
 
 
 class WindowSettings(_Section):

@@ -142,14 +142,13 @@ class ShardSession:
         self._messages = 0
         self._clock = clock
         self._heard_s = clock()
-        self._lag_ms = 0
 
     def look(self) -> Look:
         """Whether it gets on, for whoever watches for shards that are stuck."""
         lane = self._lane
-        durable, unsettled = (lane.durable, lane.unsettled) if lane is not None else (None, 0)
+        durable, unsettled, lag_ms = (lane.durable, lane.unsettled, lane.lag_ms) if lane is not None else (None, 0, 0)
         progress = (self.state, self._tracker.delivered, durable, unsettled)
-        return Look(self.shard_id, progress, self._lag_ms, self._heard_s, unsettled)
+        return Look(self.shard_id, progress, lag_ms, self._heard_s, unsettled)
 
     @property
     def over(self) -> bool:
@@ -207,7 +206,7 @@ class ShardSession:
     async def _admit(self, message: ProcessRecords) -> None:
         lane = self._open_lane()
         if message.millis_behind is not None:
-            self._lag_ms = message.millis_behind
+            lane.lag_ms = message.millis_behind
             self._metrics.lag(self.shard_id, message.millis_behind)
         if self._leaving.is_set():
             self._refused = self._refused or bool(message.records)

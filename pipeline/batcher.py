@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from pipeline.alike import stretch
@@ -29,6 +29,10 @@ class Plan:
     records: int = 0
     cost: int = 0
     call_cost: int = 0
+
+    def within(self, cost: int) -> Plan:
+        """The same, but for a batch that costs no more than ``cost``; 0: no limit."""
+        return replace(self, cost=min(self.cost or cost, cost or self.cost))
 
 
 class Batcher:
@@ -74,18 +78,12 @@ class Batcher:
 
     def follow(self, plan: Plan) -> None:
         """From now on keep within ``plan``, too: what is quickest, and fits into memory."""
-        records, cost = self._most.records, self._most.cost
-        self._plan = Plan(
-            min(plan.records or records, records), min(plan.cost or cost, cost or plan.cost), plan.call_cost
-        )
+        records = min(plan.records or self._most.records, self._most.records)
+        self._plan = replace(plan.within(self._most.cost), records=records)
 
-    def linger(self, linger_s: float) -> None:
-        """How long a record waits for company from now on."""
-        self._linger_s = linger_s
-
-    def take(self, now: float, *, draining: bool = False) -> list[Record]:
+    def take(self, now: float, *, draining: bool = False, patience_s: float = 0.0) -> list[Record]:
         """A batch if one is due, else an empty list. ``draining``: whatever waits is due."""
-        due_at = self.due_at()
+        due_at = self.due_at(patience_s)
         if due_at is None or not (draining or due_at <= now):
             return []
         form = self._form_alike if self._pads else self._form_by_cost if self._plan.cost else self._form
@@ -93,12 +91,15 @@ class Batcher:
         self._left(batch)
         return batch
 
-    def due_at(self) -> float | None:
-        """When :meth:`take` gives a batch if nothing more is added; a time in the past if it would now."""
+    def due_at(self, patience_s: float = 0.0) -> float | None:
+        """When :meth:`take` gives a batch if nothing more is added; a time in the past if it would now.
+
+        ``patience_s``: how long records may wait for company, if that is longer than they usually may.
+        """
         if not self._count:
             return None
         oldest = min(waiting.since for waiting in self._lanes.values())
-        return oldest if self._is_full() else oldest + self._linger_s
+        return oldest if self._is_full() else oldest + max(self._linger_s, patience_s)
 
     def drop(self, lane: Hashable) -> None:
         """Forget the lane's waiting records: its lease is lost."""

@@ -233,7 +233,14 @@ class ModelHost:
             record.outcome = Enriched(table, row)
         if good:
             self._device.passed(good[-1].data)
-        self._on_event(Predicted(len(tried), frame.head["seconds"]))
+        cost, padded = self._costs(tried)
+        self._on_event(Predicted(len(tried), frame.head["seconds"], frame.head["replica"], cost, padded))
+
+    def _costs(self, tried: Sequence[Record]) -> tuple[int, int]:
+        """The sum of the records' costs, and what the batch costs; one each where nothing is measured."""
+        if self._spec is None or not self._spec.measures:
+            return len(tried), len(tried)
+        return cost_of(tried, pads=False), cost_of(tried, pads=self._spec.pads)
 
     # -- replicas
 

@@ -5,6 +5,7 @@ Labels are shards, sinks, and a small closed set of reasons; text from records n
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
+from pipeline.efficiency import Account
 from pipeline.events import Condemned, ModelEvent, OutOfMemory, Predicted, ReplicaReplaced, Retried, SafeCostLearned
+from pipeline.pace import Pace
 from pipeline.troubles import Troubles
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -61,6 +64,9 @@ class Metrics:
         self.troubles = Troubles()
         """What fails now and is tried again, noted by whoever tries."""
         self.in_flight: InFlight = dict
+        self._account: Account | None = None
+        self._clock: Callable[[], float] = time.monotonic
+        self._pace: Pace | None = None
         self._late_batches: deque[float] = deque(maxlen=LATE_BATCHES)
         self._received = self._counter("records_received", "Records that KCL handed over", "shard")
         self._enriched = self._counter("records_enriched", "Records settled with a row", "shard")
@@ -78,6 +84,9 @@ class Metrics:
         self._put_bytes = self._counter("sink_bytes", "Bytes a sink wrote", "sink")
         self._put_retries = self._counter("sink_retries", "Writes a sink had to repeat", "sink")
         self._lag = Gauge("penstock_lag_ms", "MillisBehindLatest, per shard", ["shard"], registry=self.registry)
+        self._predicted = self._counter("predicted_records", "Records that predict calls came back with")
+        self._predicted_cost = self._counter("predicted_cost", "What those records cost")
+        self._padded_cost = self._counter("predicted_padded_cost", "What they cost as batches, padding included")
         self._safe_cost = Gauge(
             "penstock_safe_cost", "What a batch may cost to fit into memory; 0: no limit known", registry=self.registry
         )
@@ -172,8 +181,8 @@ class Metrics:
     def model_event(self, event: ModelEvent) -> None:
         """What a model host tells of its work."""
         match event:
-            case Predicted(seconds=seconds):
-                self._predict_seconds.observe(seconds)
+            case Predicted():
+                self._note_call(event)
             case Retried():
                 self.retried()
             case Condemned(kind=kind, records=records):
@@ -186,6 +195,19 @@ class Metrics:
                 self.replica_restarted()
             case _:
                 assert_never(event)
+
+    def _note_call(self, call: Predicted) -> None:
+        self._predict_seconds.observe(call.seconds)
+        self._predicted.inc(call.records)
+        self._predicted_cost.inc(call.cost)
+        self._padded_cost.inc(call.padded)
+        if self._account is not None:
+            self._account.called(call)
+
+    def at_work(self, batches: int, *, held: bool) -> None:
+        """So many batches are out now; ``held``: the sinks have more than the task may hold."""
+        if self._account is not None:
+            self._account.state(self._clock(), batches, held=held)
 
     def stray(self) -> None:
         """A connection was closed that was no bridge's."""
@@ -206,6 +228,20 @@ class Metrics:
     def watch(self, in_flight: InFlight) -> None:
         """Ask this, whenever somebody looks, for what is in flight."""
         self.in_flight = in_flight
+
+    def account_for(self, replicas: int, pace: Pace | None, clock: Callable[[], float] = time.monotonic) -> None:
+        """From now on keep account of the replicas' time."""
+        self._account = Account(replicas, pace, clock())
+        self._pace, self._clock = pace, clock
+
+    def late_shares(self) -> Mapping[str, float]:
+        """Of the replicas' time of late, see :class:`pipeline.efficiency.Account`; empty if nobody keeps account."""
+        return {} if self._account is None else self._account.late_shares(self._clock())
+
+    @property
+    def usual_batch(self) -> int:
+        """The size that is the best known; 0 before anything is."""
+        return (self._pace.usual or 0) if self._pace is not None else 0
 
     def forget(self, shard: str) -> None:
         """The shard is another task's: its labels go, the totals stay."""
@@ -244,8 +280,15 @@ class Metrics:
             "lag_ms": max(totals.lag_ms.values(), default=0),
             "retries": totals.retries,
             "replica_restarts": totals.replica_restarts,
+            "usual_batch": self.usual_batch,
+            "capacity": self._shares(),
             "troubles": [str(trouble) for trouble in self.troubles.current()],
         }
+
+    def _shares(self) -> dict[str, float]:
+        if self._account is None:
+            return {}
+        return {part: round(share, 4) for part, share in self._account.shares(self._clock()).items()}
 
 
 class _Looked:
@@ -264,4 +307,18 @@ class _Looked:
         trouble = GaugeMetricFamily("penstock_trouble_seconds", text, labels=["part"])
         for each in self._metrics.troubles.current():
             trouble.add_metric([each.part], each.lasted_s)
-        return records, size, trouble
+        usual = GaugeMetricFamily(
+            "penstock_usual_batch", "The batch that is quickest, in records or cost", value=self._metrics.usual_batch
+        )
+        return records, size, trouble, usual, *self._capacity()
+
+    def _capacity(self) -> Iterable[Metric]:
+        shares = self._metrics.late_shares()
+        text = "What the bare model would have needed of the replicas' time, in the last minute"
+        yield GaugeMetricFamily("penstock_efficiency", text, value=shares.get("model", 0.0))
+        capacity = GaugeMetricFamily(
+            "penstock_capacity_share", "Where the replicas' time went in the last minute", labels=["part"]
+        )
+        for part, share in shares.items():
+            capacity.add_metric([part], share)
+        yield capacity

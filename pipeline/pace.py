@@ -147,6 +147,14 @@ class Pace:
         fit = self._fits.get(replica)
         return fit.line if fit else None
 
+    def sizes(self, call: Predicted) -> tuple[int, int]:
+        """A call's size, and without its padding."""
+        return (call.padded, call.cost) if self._measures else (call.records, call.records)
+
+    def is_small(self, size: int) -> bool:
+        """Whether a batch of this size has clearly less than is best."""
+        return self._rung is not None and size < FULL * _size(self._rung)
+
     def formed(self) -> None:
         """A batch was formed after :attr:`plan`: what is the next one to be?"""
         if self._rung is None:
@@ -164,7 +172,7 @@ class Pace:
         calls = self._calls[call.replica] = self._calls.get(call.replica, 0) + 1
         if calls <= WARM_CALLS or not call.records:
             return
-        size = call.padded if self._measures else call.records
+        size, _ = self.sizes(call)
         seconds = call.seconds + CALL_S
         self._record_cost += (call.cost / call.records - self._record_cost) / min(calls - WARM_CALLS, 100)
         self._fits.setdefault(call.replica, Fit()).add(call.records, call.padded, seconds)

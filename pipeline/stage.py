@@ -21,10 +21,17 @@ from pipeline.errors import Fatal, PenstockError
 from pipeline.factory import described
 from pipeline.lane import Durability, Milestones, Window, after
 from pipeline.metrics import Metrics
+from pipeline.pace import Pace
 from pipeline.record import Dead, Position, Record, Run, Shard
 from pipeline.sinks import ShardWriter, Sink
 
 log = logging.getLogger("stage")
+
+BEHIND_MS = 1_000
+"""A shard that lags so much has more for us than it could hand over by now."""
+
+PATIENCE_S = 0.25
+"""How long a batch may wait for more, at most, while every replica is busy and shards are behind."""
 
 RELIEVE_AT = 0.75
 """Share of the memory bound from which the fullest sink writer is flushed before its time."""
@@ -46,7 +53,9 @@ class Judge(Protocol):
     """What the stage asks of a model host; see :class:`pipeline.host.ModelHost` and :class:`pipeline.suspects.Wary`."""
 
     @property
-    def slots(self) -> int: ...
+    def slots(self) -> int:
+        """So many calls of :meth:`judge` may usefully run at once. Half of them are worked on, the others are next."""
+        ...
 
     @property
     def measures(self) -> bool: ...
@@ -79,6 +88,7 @@ class Lane:
         self.changed = asyncio.Event()
         self.draining = False
         self.judging = 0
+        self.lag_ms = 0
         self.waiting: asyncio.Queue[Sequence[Record]] = asyncio.Queue()
         self.waiting_records = 0
         self.waiting_bytes = 0
@@ -110,8 +120,12 @@ class Stage:
         bounds: Bounds,
         metrics: Metrics,
         *,
+        pace: Pace | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``pace`` says how large batches should be, and is told what they took by the model host."""
+        self._pace = pace
+        self._judging = 0
         self._judge = judge
         self._batcher = batcher
         self._sinks = sinks
@@ -182,7 +196,8 @@ class Stage:
         """Return once what the model has begun is durable; what it has not begun is another worker's to read again.
 
         A window may hold minutes of work, and a leaving task has seconds. Batches take a lane's records in order, so
-        what was begun has no gaps. Cancel it to give up.
+        what was begun has no gaps; but for a model that pads, where what comes after a gap (less than a look-ahead)
+        is lost work. Cancel it to give up.
         """
         if lane.task is not None:
             lane.task.cancel()
@@ -250,6 +265,8 @@ class Stage:
             started = self._clock()
             await self._judge.judge(batch)
             self._metrics.batch(len(batch), self._clock() - started)
+            self._out(-1)
+            self._wake.set()
             for lane in lanes:
                 lane.judging -= 1
             self._release(lanes)
@@ -260,12 +277,24 @@ class Stage:
                 self._wake.clear()
                 now = self._clock()
                 draining = any(lane.draining for lane in self._lanes.values())
-                self._batcher.follow(Plan(cost=self._judge.safe_cost))
-                if batch := self._batcher.take(now, draining=draining):
+                patience_s = self._patience_s()
+                self._batcher.follow(self._plan())
+                if batch := self._batcher.take(now, draining=draining, patience_s=patience_s):
                     self._metrics.queued(len(self._batcher))
                     return batch, self._begin(batch)
-                due = self._batcher.due_at()
+                due = self._batcher.due_at(patience_s)
                 await self._woken(None if due is None else max(0.0, due - now))
+
+    def _plan(self) -> Plan:
+        """What is quickest, and fits into memory."""
+        plan = Plan() if self._pace is None else self._pace.plan
+        return plan.within(self._judge.safe_cost)
+
+    def _patience_s(self) -> float:
+        """A batch that is not full waits no longer than it must, unless it would wait for a replica in any case, and
+        shards that are behind will fill it."""
+        busy = 2 * self._judging >= self._judge.slots
+        return PATIENCE_S if busy and any(lane.lag_ms > BEHIND_MS for lane in self._lanes.values()) else 0.0
 
     async def _woken(self, timeout_s: float | None) -> None:
         try:
@@ -279,7 +308,15 @@ class Stage:
         lanes = [self._lanes[shard_id] for shard_id in dict.fromkeys(record.shard_id for record in batch)]
         for lane in lanes:
             lane.judging += 1
+        self._out(+1)
+        if self._pace is not None:
+            self._pace.formed()
         return lanes
+
+    def _out(self, more: int) -> None:
+        """So many more batches are out."""
+        self._judging += more
+        self._metrics.at_work(self._judging, held=self.bytes >= self._bounds.bytes)
 
     def _release(self, lanes: Iterable[Lane]) -> None:
         for lane in lanes:

@@ -63,7 +63,7 @@ def start(assignment: Assignment) -> tuple[Chunks, Work | None]:
     try:
         model = find(assignment.factory, assignment.search_path, assignment.carry)
         rows = RowMaker(model.output_schema, assignment.carry, allow_nan=assignment.allow_nan)
-        work: Work = Measuring(model) if assignment.role == "measure" else Predicting(model, rows)
+        work: Work = Measuring(model) if assignment.role == "measure" else Predicting(model, rows, assignment.number)
         if isinstance(work, Predicting):
             _load(model, assignment)
         if assignment.memory_mib:
@@ -139,8 +139,9 @@ class Failed:
 class Predicting:
     """Payloads in; rows, and a fault for each record that has none, out."""
 
-    def __init__(self, model: UserModel, rows: RowMaker) -> None:
+    def __init__(self, model: UserModel, rows: RowMaker, replica: int = 0) -> None:
         self.usable = True
+        self._replica = replica
         self._model = model
         self._rows = rows
         self._is_new = True
@@ -168,7 +169,7 @@ class Predicting:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, self._rows.schema) as stream:
             stream.write_batch(outcome.batch)
-        head = {"faults": faults, "seconds": time.monotonic() - began}
+        head = {"faults": faults, "replica": self._replica, "seconds": time.monotonic() - began}
         return wire.pack("rows", head, [memoryview(sink.getvalue())])
 
     def predict(self, payloads: Sequence[bytes]) -> Predicted | Failed:

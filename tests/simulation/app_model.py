@@ -56,6 +56,12 @@ class Measured(Plain):
         return len(item["padding"])
 
 
+class Padded(Measured):
+    """Its records may overtake each other."""
+
+    pads = True
+
+
 def ends(payloads: Sequence[bytes]) -> str:
     return "killed by signal 11" if any(b'"kills"' in each for each in payloads) else ""
 

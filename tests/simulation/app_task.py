@@ -14,8 +14,10 @@ from typing import Any, Protocol
 from consumer.protocol import Message
 from consumer.session import ShardSession, Wire
 from consumer.testing import FakeLeases, FakeStream, FakeWorker, Pace, Throttled
+from pipeline import pace
 from pipeline.batcher import Batcher
 from pipeline.errors import Fatal
+from pipeline.events import ModelEvent, Predicted
 from pipeline.host import HostSettings, ModelHost
 from pipeline.metrics import Metrics
 from pipeline.record import Shard
@@ -69,6 +71,9 @@ class Settings:
     budget_s: float
     predict_s: float
     downstream: bool
+    pads: bool
+    look_ahead: int
+    target_s: float | None
     timeout_s: float = 5.0
 
     @classmethod
@@ -89,6 +94,9 @@ class Settings:
             budget_s=dice.choice([2.0, 10.0, 30.0]),
             predict_s=dice.choice([0.02, 0.1, 0.5]),
             downstream=dice.random() < 0.25,
+            pads=measured and dice.random() < 0.5,
+            look_ahead=dice.choice([3, 512]),
+            target_s=dice.choice([None, 0.3]),
         )
 
 
@@ -127,6 +135,15 @@ class Task:
     worker: FakeWorker | None = None
     stage: Stage | None = None
 
+    def __post_init__(self) -> None:
+        settings = self.world.settings
+        self._pace = pace.Pace(
+            max_records=settings.max_records,
+            max_cost=settings.max_cost,
+            measures=settings.measured,
+            target_s=settings.target_s,
+        )
+
     async def main(self) -> None:
         world, settings = self.world, self.world.settings
         notes = self._notes()
@@ -139,11 +156,15 @@ class Task:
             for sink in sinks:
                 await sink.check()
             batcher = Batcher(
-                max_records=settings.max_records, max_cost=settings.max_cost, linger_s=settings.linger_s, pads=False
+                max_records=settings.max_records,
+                max_cost=settings.max_cost,
+                linger_s=settings.linger_s,
+                pads=settings.pads,
+                look_ahead=settings.look_ahead,
             )
             bounds, clock = Bounds(settings.window_records, settings.window_bytes), self.process.loop.time
             judge = Wary(host, notes, retries=settings.retries, on_event=self.metrics.model_event)
-            self.stage = world.parts.stage(judge, batcher, sinks, bounds, self.metrics, clock=clock)
+            self.stage = world.parts.stage(judge, batcher, sinks, bounds, self.metrics, pace=self._pace, clock=clock)
             failed: asyncio.Future[BaseException] = self.process.loop.create_future()
             self.worker = FakeWorker(
                 self.name,
@@ -175,7 +196,7 @@ class Task:
 
     def _host(self, notes: Notes) -> ModelHost:
         settings = self.world.settings
-        model = "Measured" if settings.measured else "Plain"
+        model = "Padded" if settings.pads else "Measured" if settings.measured else "Plain"
         return ModelHost(
             HostSettings(
                 f"tests.simulation.app_model:{model}",
@@ -185,10 +206,15 @@ class Task:
                 timeout_s=settings.timeout_s,
                 retries=settings.retries,
             ),
-            on_event=self.metrics.model_event,
+            on_event=self._note,
             notes=notes,
             link=self._replica,
         )
+
+    def _note(self, event: ModelEvent) -> None:
+        self.metrics.model_event(event)
+        if isinstance(event, Predicted):
+            self._pace.learn(event)
 
     def _replica(self, assignment: Assignment) -> FakeReplica:
         """What costs are asked in has no weights, and fells nobody."""

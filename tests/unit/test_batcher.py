@@ -184,8 +184,9 @@ def test_plans_bound_batches_within_the_settings() -> None:
     assert len(waiting.take(0.0)) == 8
 
 
-def test_the_linger_may_change() -> None:
+def test_records_may_be_patient() -> None:
     waiting = batcher()
     waiting.add("a", records(1), now=10.0)
-    waiting.linger(5)
-    assert waiting.due_at() == 15
+    assert (waiting.due_at(5.0), waiting.due_at(0.001)) == (15.0, 10.02)
+    assert waiting.take(14.0, patience_s=5.0) == []
+    assert len(waiting.take(15.0, patience_s=5.0)) == 1

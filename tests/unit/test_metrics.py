@@ -49,6 +49,8 @@ def test_a_snapshot_says_what_happened_and_what_is_so() -> None:
         "lag_ms": 500,
         "retries": 3,
         "replica_restarts": 1,
+        "usual_batch": 0,
+        "capacity": {},
         "troubles": [],
     }
 
