@@ -14,6 +14,9 @@ from pipeline.pace import Pace
 PARTS = ("model", "padding", "underfilled", "contention", "transport", "sinks", "waiting")
 """What a replica's second may be, see :class:`Account`."""
 
+EXPECTED = ("model", "padding", "underfilled")
+"""Of a call, what was to be expected from earlier ones."""
+
 LATE_S = 60.0
 """What is meant by "of late"."""
 
@@ -65,11 +68,12 @@ class Account:
         """Of each part, since the beginning."""
         self._pass(now)
         parts = dict(self._seconds)
-        in_replicas = sum(parts[part] for part in ("model", "padding", "underfilled", "contention"))
+        expected = sum(parts[part] for part in EXPECTED)
+        in_replicas = expected + parts["contention"]
         parts["transport"] = max(0.0, self._out_s - in_replicas)
-        if parts["contention"] < 0:  # quicker than the best rate known: that is the model's
-            parts["model"] += parts["contention"]
+        if parts["contention"] < 0:  # quicker than was to be expected
             parts["contention"] = 0.0
+            parts.update({part: parts[part] * in_replicas / expected for part in EXPECTED})
         return parts
 
     def shares(self, now: float) -> dict[str, float]:

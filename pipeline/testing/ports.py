@@ -31,6 +31,7 @@ class FakeJudge:
         self._open = asyncio.Event()
         self._open.set()
         self._begun = asyncio.Event()
+        self._count = 0
 
     @property
     def measures(self) -> bool:
@@ -42,9 +43,11 @@ class FakeJudge:
     def resume(self) -> None:
         self._open.set()
 
-    async def begun(self) -> None:
-        """Return once a batch is under way."""
-        await self._begun.wait()
+    async def begun(self, batches: int = 1) -> None:
+        """Return once so many batches have begun."""
+        while self._count < batches:
+            self._begun.clear()
+            await self._begun.wait()
 
     async def measure(self, records: Sequence[Record]) -> None:
         for record in records:
@@ -57,6 +60,7 @@ class FakeJudge:
         self.believed.append(shard.shard_id)
 
     async def judge(self, records: Sequence[Record]) -> None:
+        self._count += 1
         self._begun.set()
         await self._open.wait()
         self.batches.append(len(records))

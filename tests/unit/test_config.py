@@ -63,7 +63,8 @@ def test_settings_cannot_be_changed() -> None:
 
 MISTAKES = {
     "[batch]\nmax_recrods = 1": "batch.max_recrods: unknown key. Did you mean max_records?",
-    "[batch]\nzzz = 1": "batch.zzz: unknown key. Known here: max_records, max_cost, linger_ms, learn, target_latency_ms, look_ahead",
+    "[batch]\nzzz = 1": "batch.zzz: unknown key. Known here: max_records, max_cost, linger_ms, learn, "
+    "target_latency_ms, look_ahead",
     "[bach]\nmax_records = 1": "bach: unknown section. Did you mean batch?",
     "[batch]\nmax_records = 0": "batch.max_records: 0 is too small. Write at least 1",
     "[batch]\nmax_records = 10001": "batch.max_records: 10001 is too large. Write at most 10000",

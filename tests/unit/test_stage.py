@@ -5,11 +5,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from pipeline.batcher import Batcher
+from pipeline.batcher import Batcher, Plan
 from pipeline.errors import Fatal
 from pipeline.metrics import Metrics
+from pipeline.pace import Pace
 from pipeline.record import Position, Record, Shard
-from pipeline.stage import Bounds, Lane, Stage
+from pipeline.stage import BEHIND_MS, Bounds, Lane, Stage
 from pipeline.testing import FakeJudge, FakeSink, dead
 
 DEADLINE_S = 5
@@ -33,6 +34,7 @@ def staged(
     sinks: tuple[str, ...] = ("a",),
     bounds: Bounds = BOUNDS,
     bytes_per_record: int = 0,
+    pace: Pace | None = None,
 ) -> None:
     """Run ``body`` beside a running stage, within a deadline."""
 
@@ -40,7 +42,7 @@ def staged(
         made = judge()
         fakes = [FakeSink(name, bytes_per_record=bytes_per_record) for name in sinks]
         batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001, pads=False)
-        stage = Stage(made, batcher, fakes, bounds, Metrics())
+        stage = Stage(made, batcher, fakes, bounds, Metrics(), pace=pace)
         running = asyncio.create_task(stage.run())
         try:
             async with asyncio.timeout(DEADLINE_S):
@@ -255,3 +257,47 @@ def test_a_failure_ends_the_run_with_its_reason() -> None:
 
     with pytest.raises(Fatal, match="the weights are gone"):
         asyncio.run(main())
+
+
+def test_a_batch_that_is_not_full_waits_for_more_while_the_model_is_busy_and_shards_are_behind() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        lane = stage.open(shard(), None)
+        lane.lag_ms = BEHIND_MS + 1
+        judge.pause()
+        stage.admit(lane, records(8))
+        await judge.begun()
+        stage.admit(lane, records(4, first=200))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):  # many times the linger
+                await judge.begun(2)
+        stage.admit(lane, records(4, first=300))
+        judge.resume()
+        await stage.drain(lane)
+        assert judge.batches == [8, 8]
+
+    staged(body, judge=lambda: FakeJudge(slots=2))
+
+
+def test_a_shard_that_has_caught_up_waits_for_nobody() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        lane = stage.open(shard(), None)
+        judge.pause()
+        stage.admit(lane, records(8))
+        await judge.begun()
+        stage.admit(lane, records(4, first=200))
+        await judge.begun(2)
+        judge.resume()
+        await stage.drain(lane)
+        assert judge.batches == [8, 4]
+
+    staged(body, judge=lambda: FakeJudge(slots=2))
+
+
+def test_batches_are_as_the_learner_plans_them() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        lane = stage.open(shard(), None)
+        stage.admit(lane, records(12))
+        await stage.drain(lane)
+        assert judge.batches == [4, 4, 4]
+
+    staged(body, pace=Pace(max_records=8, max_cost=0, measures=False, start=Plan(4)))

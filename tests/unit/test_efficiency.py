@@ -1,0 +1,116 @@
+"""Every second of a replica is accounted for, by what it went to."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.efficiency import LATE_S, PARTS, Account
+from pipeline.events import Predicted
+from pipeline.pace import CALL_S, Pace
+
+
+def learned(*, measures: bool = False) -> Pace:
+    """Of a model that takes 10 ms for a call and 1 ms for a record, or 0.1 ms for a unit of cost."""
+    pace = Pace(max_records=32, max_cost=320 if measures else 0, measures=measures)
+    for _ in range(300):
+        plan = pace.plan
+        records = min(plan.records, plan.cost // 10) if plan.cost else plan.records
+        pace.formed()
+        pace.learn(call(records, cost=records * 10 if measures else records))
+    assert pace.usual in {32, 256}
+    return pace
+
+
+def call(records: int, *, cost: int, padded: int = 0, slower: float = 1.0) -> Predicted:
+    each = 0.0001 if cost != records else 0.001
+    return Predicted(records, (0.010 + each * (padded or cost)) * slower, 0, cost, padded or cost)
+
+
+def full(pace: Pace, *, slower: float = 1.0) -> Predicted:
+    return call(32, cost=32, slower=slower)
+
+
+def test_a_replica_that_always_predicts_its_best_batch_is_all_model() -> None:
+    account = Account(1, learned(), 0.0)
+    account.state(0.0, 2, held=False)
+    for _ in range(100):
+        account.called(full(learned()))
+    shares = account.shares(100 * 0.042)
+    assert shares["model"] == pytest.approx(1.0, abs=0.03)
+
+
+def test_what_is_not_used_was_waited_for() -> None:
+    account = Account(2, learned(), 0.0)
+    account.state(10.0, 1, held=False)
+    account.state(20.0, 0, held=True)
+    shares = account.shares(40.0)
+    assert shares["waiting"] == pytest.approx((2 * 10 + 10) / 80)
+    assert shares["sinks"] == pytest.approx(2 * 20 / 80)
+    assert shares["transport"] == pytest.approx(10 / 80)
+
+
+def test_small_batches_padding_and_a_busy_machine_are_told_apart() -> None:
+    pace = learned()
+    small = Account(1, pace, 0.0)
+    small.state(0.0, 1, held=False)
+    for _ in range(10):
+        small.called(call(4, cost=4))
+    seconds = small.seconds(10 * 0.014)
+    assert seconds["underfilled"] == pytest.approx(10 * (0.014 + CALL_S - 4 * 0.0425 / 32), rel=0.1)
+
+    busy = Account(1, pace, 0.0)
+    busy.state(0.0, 1, held=False)
+    busy.called(full(pace, slower=2.0))
+    assert busy.seconds(0.084)["contention"] == pytest.approx(0.042, rel=0.05)
+
+    pads = learned(measures=True)
+    padded = Account(1, pads, 0.0)
+    padded.state(0.0, 1, held=False)
+    padded.called(call(16, cost=128, padded=256))
+    seconds = padded.seconds(0.0356)
+    assert seconds["padding"] == pytest.approx(seconds["model"], rel=0.05)
+
+
+def test_before_anything_is_known_a_call_is_the_models() -> None:
+    account = Account(1, None, 0.0)
+    account.state(0.0, 1, held=False)
+    account.called(call(8, cost=8))
+    assert account.shares(0.018)["model"] == pytest.approx(1.0)
+
+
+steps_of_life = st.lists(st.tuples(st.sampled_from("scw"), st.integers(0, 5), st.floats(0.001, 5)), max_size=60)
+
+
+@given(steps_of_life, st.integers(1, 4))
+def test_the_parts_add_up_to_the_time_there_was(steps: list[tuple[str, int, float]], replicas: int) -> None:
+    dice, now = random.Random(1), 0.0
+    account = Account(replicas, learned(), now)
+    for what, number, seconds in steps:
+        if what == "s":
+            account.state(now, number, held=number % 2 == 0)
+        elif what == "c" and number:
+            account.called(Predicted(number, dice.uniform(0.0001, 0.001), 0, number, number))
+        now += seconds
+    parts = account.seconds(now)
+    assert set(parts) == set(PARTS)
+    assert min(parts.values()) >= 0
+    in_replicas = sum(parts[part] for part in ("model", "padding", "underfilled", "contention"))
+    if parts["transport"]:
+        assert sum(parts.values()) == pytest.approx(replicas * now)
+    else:
+        assert in_replicas >= 0
+
+
+def test_of_late_is_the_last_minute() -> None:
+    account = Account(1, None, 0.0)
+    for second in range(200):
+        account.state(float(second), 0, held=second >= 100)
+        account.late_shares(float(second))
+    late = account.late_shares(200.0)
+    assert late["sinks"] == pytest.approx(1.0)
+    assert account.shares(200.0)["sinks"] == pytest.approx(0.5)
+    assert LATE_S < 100
