@@ -1,0 +1,114 @@
+"""What learned batches of like lengths are worth: the same model, the same texts, the same maximum; beside plain FIFO.
+
+Real model hosts and stages, no KCL: every docstring is admitted at once, on eight shards, and drained.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+from benchmarks.figures import Figure
+from examples.corpus import records as docstrings
+from pipeline.batcher import Batcher
+from pipeline.cores import available
+from pipeline.events import ModelEvent, Predicted
+from pipeline.host import HostSettings, ModelHost
+from pipeline.metrics import Metrics
+from pipeline.pace import Pace
+from pipeline.record import Record, Shard
+from pipeline.stage import Bounds, Stage
+from pipeline.testing import FakeSink
+
+RECORDS = 512
+SHARDS = 8
+MAX_RECORDS = 64
+UNBOUNDED = Bounds(1_000_000, 1 << 40)
+
+
+class Trusting(ModelHost):
+    """Suspects nobody: nothing outlives a benchmark."""
+
+    async def recall(self, shard: Shard, first: Record) -> None:
+        return
+
+    def believe(self, shard: Shard) -> None:
+        return
+
+
+class Line:
+    """One way of batching: a model host and what batches for it."""
+
+    def __init__(self, model: str, *, learns: bool) -> None:
+        self._learns = learns
+        self.cost = self.padded = 0
+        self.pace: Pace | None = None
+        settings = HostSettings(f"benchmarks.padded:{model}", "bench", replicas=1, threads=available())
+        self.host = Trusting(settings, on_event=self._note)
+        self._sequence = 0
+
+    async def start(self) -> None:
+        spec = await self.host.start()
+        if self._learns:
+            self.pace = Pace(max_records=MAX_RECORDS, max_cost=0, measures=spec.measures, example_s=spec.example_s)
+
+    async def rate(self, texts: Sequence[tuple[bytes, str]]) -> float:
+        """Records per second."""
+        self.cost = self.padded = 0
+        batcher = Batcher(max_records=MAX_RECORDS, max_cost=0, linger_s=0.02, pads=self._learns)
+        stage = Stage(self.host, batcher, [FakeSink("memory")], UNBOUNDED, Metrics(), pace=self.pace)
+        running = asyncio.create_task(stage.run())
+        lanes = [stage.open(Shard("bench", 0, f"shardId-{number:012}"), None) for number in range(SHARDS)]
+        began = time.perf_counter()
+        for number, lane in enumerate(lanes):
+            mine = texts[number::SHARDS]
+            stage.admit(lane, [self._record(lane.shard.shard_id, *each) for each in mine])
+        await asyncio.gather(*map(stage.drain, lanes))
+        seconds = time.perf_counter() - began
+        for lane in lanes:
+            stage.abandon(lane)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        return len(texts) / seconds
+
+    def _record(self, shard_id: str, data: bytes, key: str) -> Record:
+        self._sequence += 1
+        return Record(shard_id, data, key, str(self._sequence), 0, 0)
+
+    def _note(self, event: ModelEvent) -> None:
+        if not isinstance(event, Predicted):
+            return
+        self.cost += event.cost
+        self.padded += event.padded
+        if self.pace is not None:
+            self.pace.learn(event)
+
+
+async def compare(runs: int, count: int) -> dict[str, Figure]:
+    texts = docstrings(count * (runs + 2), seed=4)
+    async with AsyncExitStack() as stack:
+        fifo, learned = Line("Padded", learns=False), Line("Measured", learns=True)
+        for line in (fifo, learned):
+            stack.push_async_callback(line.host.stop)
+            await line.start()
+        for _ in range(2):
+            await learned.rate(texts[:count])
+        await fifo.rate(texts[: count // 4])
+        ratios, padding = [], []
+        for run in range(2, runs + 2):
+            part = texts[run * count : (run + 1) * count]
+            plain = await fifo.rate(part)
+            ratios.append(await learned.rate(part) / plain)
+            padding.append(learned.padded / learned.cost)
+    assert learned.pace is not None
+    usual = f"batches of up to {learned.pace.usual} tokens were found to be quickest"
+    return {
+        "vs_fifo": Figure("vs_fifo", ratios, "x", bar=1.5, text=f"learned, of like lengths ÷ FIFO of 64; {usual}"),
+        "padding_ratio": Figure("padding_ratio", padding, "x", bar=1.15, at_most=True, text="tokens, padding included"),
+    }
+
+
+def measure(runs: int = 5, count: int = RECORDS) -> dict[str, Figure]:
+    return asyncio.run(compare(runs, count))
