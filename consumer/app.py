@@ -28,6 +28,7 @@ from consumer.daemon import Daemon
 from consumer.health import Health
 from consumer.session import ShardSession, Wire
 from consumer.vigil import Vigil
+from pipeline import efficiency
 from pipeline.batcher import Batcher
 from pipeline.errors import Fatal, PenstockError
 from pipeline.events import ModelEvent, Predicted
@@ -219,6 +220,7 @@ class Task:
             for task in (*failures, leaving):
                 task.cancel()
             await asyncio.gather(*failures, leaving, return_exceptions=True)
+            log.info("the replicas' time: %s", efficiency.described(self.metrics.shares()) or "unused")
             log.info("totals", extra={"totals": self.metrics.snapshot()})
 
     async def _leave(self, bridges: Bridges, daemon: Daemon, failures: Sequence[asyncio.Task[None]]) -> None:

@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import click
@@ -49,7 +50,10 @@ class DemoOptions:
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What ``--json`` prints. ``records_per_s`` counts from the first admitted record to the last durable one."""
+    """What ``--json`` prints. ``records_per_s`` counts from the first admitted record to the last durable one.
+
+    ``capacity``: shares of the replicas' time, see :mod:`pipeline.efficiency`.
+    """
 
     records: int
     rows: int
@@ -61,6 +65,7 @@ class DemoResult:
     records_per_s: float
     seconds: float
     first_record_s: float
+    capacity: dict[str, float]
     out: str
 
 
@@ -79,11 +84,11 @@ def demo(options: DemoOptions) -> int:
         _create_stream(aws.client("kinesis"), options.shards)
         workers = stack.enter_context(_workers(options, out, aws.env))
         ends = _put(aws.client("kinesis"), options, show)
-        stats = _watch(workers, lambda: _reached(aws.client("dynamodb"), ends), show, started)
+        stats, capacity = _watch(workers, lambda: _reached(aws.client("dynamodb"), ends), show, started)
         seconds = time.monotonic() - started
         show("draining")
         _leave(workers)
-    result = _result(options, out, stats, seconds)
+    result = _result(options, out, stats, capacity, seconds)
     if options.json:
         click.echo(json.dumps(asdict(result)))
     else:
@@ -251,20 +256,25 @@ def _leave(workers: Sequence[Worker]) -> None:
 
 def _watch(
     workers: Sequence[Worker], durable: Callable[[], bool], show: demo_report.Show, started: float
-) -> dict[str, float]:
-    """Show the workers' totals until everything is durable; the last totals."""
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Show the workers' totals until everything is durable; the last totals, and the capacity while there was work."""
     first_s = admitted_s = 0.0
+    capacity: dict[str, float] = {}
     while True:
         for worker in workers:
             if (code := worker.process.poll()) is not None:
                 raise Fatal(f"a worker ended with exit code {code}: {_last_error(worker.log)} (its log: {worker.log})")
         now_s = time.monotonic() - started
-        totals = _sum([worker.stats() for worker in workers])
+        stats = [worker.stats() for worker in workers]
+        totals = _sum(stats)
         admitted_s = admitted_s or (now_s if totals["records_in"] else 0.0)
+        if totals["settled"] < totals["records_in"] or not capacity:
+            capacity = _capacity(stats)
         first_s = first_s or (now_s if totals["enriched"] else 0.0)
         show("waiting for the first record" if not totals["records_in"] else "enriching", **totals)
         if totals["checkpointed"] and durable():
-            return {**totals, "first_record_s": first_s, "busy_s": time.monotonic() - started - admitted_s}
+            busy_s = time.monotonic() - started - admitted_s
+            return {**totals, "first_record_s": first_s, "busy_s": busy_s}, capacity
         if now_s > DEADLINE_S:
             raise Fatal(f"not done after {DEADLINE_S} s; the workers' logs are in {workers[0].log.parent}")
         time.sleep(POLL_S)
@@ -273,6 +283,12 @@ def _watch(
 def _sum(stats: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     names = ("records_in", "enriched", "dead_letters", "settled", "durable", "checkpointed", "batches")
     return {name: sum(entry.get(name, 0) for entry in stats) for name in names}
+
+
+def _capacity(stats: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Where the replicas' time went, on the average of those that have any."""
+    shares = [entry["capacity"] for entry in stats if any(entry.get("capacity", {}).values())]
+    return {part: round(fmean(each[part] for each in shares), 4) for part in shares[0]} if shares else {}
 
 
 def _last_error(log: Path) -> str:
@@ -287,7 +303,9 @@ def _last_error(log: Path) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
-def _result(options: DemoOptions, out: Path, stats: Mapping[str, float], seconds: float) -> DemoResult:
+def _result(
+    options: DemoOptions, out: Path, stats: Mapping[str, float], capacity: dict[str, float], seconds: float
+) -> DemoResult:
     import pandas as pd
 
     ids = pd.read_parquet(out / "enriched", columns=["record_id"])["record_id"]
@@ -305,5 +323,6 @@ def _result(options: DemoOptions, out: Path, stats: Mapping[str, float], seconds
         records_per_s=round(options.records / stats["busy_s"], 1),
         seconds=round(seconds, 1),
         first_record_s=round(stats["first_record_s"], 1),
+        capacity=capacity,
         out=str(out),
     )

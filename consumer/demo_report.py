@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from pipeline.efficiency import described
+
 if TYPE_CHECKING:
     from consumer.demo import DemoResult
 
@@ -92,5 +94,6 @@ def _figures_table(result: DemoResult) -> Table:
     figures.add_row("batches", f"{result.batches:,} of {result.mean_batch:g} records on average")
     figures.add_row("time", f"{result.seconds:g} s in all, first record after {result.first_record_s:g} s")
     figures.add_row("rate", f"{result.records_per_s:g} records/s")
+    figures.add_row("replicas' time", described(result.capacity))
     figures.add_row("where", f"{result.out}")
     return figures

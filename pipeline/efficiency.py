@@ -24,7 +24,7 @@ MARK_S = 5.0
 
 
 class Account:
-    """Of the time of ``replicas`` replicas since the beginning. The parts are seconds, and add up to all of it.
+    """Of the time of ``replicas`` replicas since the first batch. The parts are seconds, and add up to all of it.
 
     ``model``: what the calls would have taken at the best rate that ``pace`` knows, without padding: the bare model's
     time. ``padding``: the same for padding. ``underfilled``: what batches took longer for being smaller than is best.
@@ -33,10 +33,10 @@ class Account:
     nothing was out, since there was nothing, or not long enough.
     """
 
-    def __init__(self, replicas: int, pace: Pace | None, now: float) -> None:
+    def __init__(self, replicas: int, pace: Pace | None) -> None:
         self._replicas = replicas
         self._pace = pace
-        self._began = self._changed = now
+        self._changed: float | None = None
         self._out = 0
         self._held = False
         self._out_s = 0.0
@@ -65,8 +65,9 @@ class Account:
         seconds["contention"] += call.seconds - model - padding - small
 
     def seconds(self, now: float) -> dict[str, float]:
-        """Of each part, since the beginning."""
-        self._pass(now)
+        """Of each part, since the first batch."""
+        if self._changed is not None:
+            self._pass(now)
         parts = dict(self._seconds)
         expected = sum(parts[part] for part in EXPECTED)
         in_replicas = expected + parts["contention"]
@@ -77,7 +78,7 @@ class Account:
         return parts
 
     def shares(self, now: float) -> dict[str, float]:
-        """Of the time since the beginning."""
+        """Of the time since the first batch."""
         return _shares(self.seconds(now))
 
     def late_shares(self, now: float) -> dict[str, float]:
@@ -93,10 +94,16 @@ class Account:
         return _shares({part: max(0.0, seconds[part] - before[part]) for part in PARTS})
 
     def _pass(self, now: float) -> None:
-        passed = now - self._changed
+        passed = 0.0 if self._changed is None else now - self._changed
         self._changed = now
         self._out_s += self._out * passed
         self._seconds["sinks" if self._held else "waiting"] += (self._replicas - self._out) * passed
+
+
+def described(shares: Mapping[str, float]) -> str:
+    """In a line, the largest first: ``model 91 %, waiting 6 %, transport 3 %``."""
+    ordered = sorted(shares.items(), key=lambda part: -part[1])
+    return ", ".join(f"{part} {share:.0%}".replace("%", " %") for part, share in ordered if share >= 0.005)
 
 
 def _shares(seconds: Mapping[str, float]) -> dict[str, float]:

@@ -231,11 +231,15 @@ class Metrics:
 
     def account_for(self, replicas: int, pace: Pace | None, clock: Callable[[], float] = time.monotonic) -> None:
         """From now on keep account of the replicas' time."""
-        self._account = Account(replicas, pace, clock())
+        self._account = Account(replicas, pace)
         self._pace, self._clock = pace, clock
 
+    def shares(self) -> Mapping[str, float]:
+        """Of the replicas' time, see :class:`pipeline.efficiency.Account`; empty if nobody keeps account."""
+        return {} if self._account is None else self._account.shares(self._clock())
+
     def late_shares(self) -> Mapping[str, float]:
-        """Of the replicas' time of late, see :class:`pipeline.efficiency.Account`; empty if nobody keeps account."""
+        """The same of late."""
         return {} if self._account is None else self._account.late_shares(self._clock())
 
     @property
@@ -281,14 +285,9 @@ class Metrics:
             "retries": totals.retries,
             "replica_restarts": totals.replica_restarts,
             "usual_batch": self.usual_batch,
-            "capacity": self._shares(),
+            "capacity": {part: round(share, 4) for part, share in self.shares().items()},
             "troubles": [str(trouble) for trouble in self.troubles.current()],
         }
-
-    def _shares(self) -> dict[str, float]:
-        if self._account is None:
-            return {}
-        return {part: round(share, 4) for part, share in self._account.shares(self._clock()).items()}
 
 
 class _Looked:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.efficiency import LATE_S, PARTS, Account
+from pipeline.efficiency import LATE_S, PARTS, Account, described
 from pipeline.events import Predicted
 from pipeline.pace import CALL_S, Pace
 
@@ -35,7 +35,7 @@ def full(pace: Pace, *, slower: float = 1.0) -> Predicted:
 
 
 def test_a_replica_that_always_predicts_its_best_batch_is_all_model() -> None:
-    account = Account(1, learned(), 0.0)
+    account = Account(1, learned())
     account.state(0.0, 2, held=False)
     for _ in range(100):
         account.called(full(learned()))
@@ -44,7 +44,8 @@ def test_a_replica_that_always_predicts_its_best_batch_is_all_model() -> None:
 
 
 def test_what_is_not_used_was_waited_for() -> None:
-    account = Account(2, learned(), 0.0)
+    account = Account(2, learned())
+    account.state(0.0, 0, held=False)
     account.state(10.0, 1, held=False)
     account.state(20.0, 0, held=True)
     shares = account.shares(40.0)
@@ -55,28 +56,40 @@ def test_what_is_not_used_was_waited_for() -> None:
 
 def test_small_batches_padding_and_a_busy_machine_are_told_apart() -> None:
     pace = learned()
-    small = Account(1, pace, 0.0)
+    small = Account(1, pace)
     small.state(0.0, 1, held=False)
     for _ in range(10):
         small.called(call(4, cost=4))
     seconds = small.seconds(10 * 0.014)
     assert seconds["underfilled"] == pytest.approx(10 * (0.014 + CALL_S - 4 * 0.0425 / 32), rel=0.1)
 
-    busy = Account(1, pace, 0.0)
+    busy = Account(1, pace)
     busy.state(0.0, 1, held=False)
     busy.called(full(pace, slower=2.0))
     assert busy.seconds(0.084)["contention"] == pytest.approx(0.042, rel=0.05)
 
     pads = learned(measures=True)
-    padded = Account(1, pads, 0.0)
+    padded = Account(1, pads)
     padded.state(0.0, 1, held=False)
     padded.called(call(16, cost=128, padded=256))
     seconds = padded.seconds(0.0356)
     assert seconds["padding"] == pytest.approx(seconds["model"], rel=0.05)
 
 
+def test_the_time_before_the_first_batch_is_nobodys() -> None:
+    account = Account(1, None)
+    assert set(account.shares(100.0).values()) == {0.0}
+    account.state(100.0, 1, held=False)
+    account.called(call(8, cost=8))
+    assert sum(account.seconds(101.0).values()) == pytest.approx(1.0)
+
+
+def test_a_line_says_where_it_went() -> None:
+    assert described({"model": 0.914, "waiting": 0.06, "padding": 0.001}) == "model 91 %, waiting 6 %"
+
+
 def test_before_anything_is_known_a_call_is_the_models() -> None:
-    account = Account(1, None, 0.0)
+    account = Account(1, None)
     account.state(0.0, 1, held=False)
     account.called(call(8, cost=8))
     assert account.shares(0.018)["model"] == pytest.approx(1.0)
@@ -88,7 +101,7 @@ steps_of_life = st.lists(st.tuples(st.sampled_from("scw"), st.integers(0, 5), st
 @given(steps_of_life, st.integers(1, 4))
 def test_the_parts_add_up_to_the_time_there_was(steps: list[tuple[str, int, float]], replicas: int) -> None:
     dice, now = random.Random(1), 0.0
-    account = Account(replicas, learned(), now)
+    account = Account(replicas, learned())
     for what, number, seconds in steps:
         if what == "s":
             account.state(now, number, held=number % 2 == 0)
@@ -96,17 +109,18 @@ def test_the_parts_add_up_to_the_time_there_was(steps: list[tuple[str, int, floa
             account.called(Predicted(number, dice.uniform(0.0001, 0.001), 0, number, number))
         now += seconds
     parts = account.seconds(now)
+    states = [sum(seconds for _, _, seconds in steps[place:]) for place, step in enumerate(steps) if step[0] == "s"]
     assert set(parts) == set(PARTS)
     assert min(parts.values()) >= 0
     in_replicas = sum(parts[part] for part in ("model", "padding", "underfilled", "contention"))
     if parts["transport"]:
-        assert sum(parts.values()) == pytest.approx(replicas * now)
+        assert sum(parts.values()) == pytest.approx(replicas * states[0])
     else:
         assert in_replicas >= 0
 
 
 def test_of_late_is_the_last_minute() -> None:
-    account = Account(1, None, 0.0)
+    account = Account(1, None)
     for second in range(200):
         account.state(float(second), 0, held=second >= 100)
         account.late_shares(float(second))
