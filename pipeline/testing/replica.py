@@ -105,6 +105,8 @@ class FakeReplica(Link):
                 self.kill(ReplicaDied(reason))
             else:
                 frame = _frame(self._work.answer(_frame(wire.pack_payloads(op, payloads))))
+                if "seconds" in frame.head:
+                    frame.head["seconds"] = seconds  # of the clock that the loop goes by
                 self._asked.popleft()
                 if not answer.done():
                     answer.set_result(frame)
