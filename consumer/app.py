@@ -23,7 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from consumer import drain, leases, outputs
 from consumer.aws import Aws
 from consumer.bridges import Bridges, Decoder
-from consumer.config import BatchSettings, Settings, StreamSettings
+from consumer.config import Settings, StreamSettings
 from consumer.daemon import Daemon
 from consumer.health import Health
 from consumer.session import ShardSession, Wire
@@ -127,7 +127,7 @@ class Task:
             pads=spec.pads and spec.measures,
             look_ahead=batch.look_ahead,
         )
-        self.pace = learner(batch, spec)
+        self.pace = learner(self.settings, spec)
         self.metrics.account_for(judge.slots // DEPTH, self.pace)
         return Stage(judge, batcher, sinks, Bounds(window.records, window.mib * MIB), self.metrics, pace=self.pace)
 
@@ -315,15 +315,17 @@ def model_settings(settings: Settings) -> HostSettings:
     )
 
 
-def learner(batch: BatchSettings, spec: ModelSpec) -> Pace | None:
-    """What finds out how large batches should be; None if they are to be as large as they may."""
+def learner(settings: Settings, spec: ModelSpec) -> Pace | None:
+    """What finds out how large batches should be, so that a drain fits; None: they are as large as they may be."""
+    batch = settings.batch
     if not batch.learn:
         return None
+    longest_s = drain.longest_batch_s(settings)
     return Pace(
         max_records=batch.max_records,
         max_cost=batch.max_cost,
         measures=spec.measures,
-        target_s=batch.target_latency_ms / 1000 or None,
+        target_s=min(longest_s, batch.target_latency_ms / 1000 or longest_s),
         example_s=spec.example_s,
     )
 

@@ -76,6 +76,11 @@ def mistakes(kcl: KclSettings, drain: DrainSettings) -> Iterator[ConfigError]:
         )
 
 
+def longest_batch_s(settings: Settings) -> float:
+    """A batch may take this long, and a drain still fits."""
+    return DrainSum(0.0, "", settings.drain.flush_s, settings.kcl.shutdown_grace_s).longest_batch_s
+
+
 def check(settings: Settings, example_s: float | None) -> DrainSum | None:
     """Once the model is warm: raise ``ConfigError`` if a full batch is too long for a clean leave.
 

@@ -1,0 +1,50 @@
+"""What the task's learner is told of the settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from consumer.app import learner
+from consumer.config import Settings, parse
+from pipeline.events import Predicted
+from pipeline.host import ModelSpec
+
+
+def settings(**batch: Any) -> Settings:
+    return parse(
+        {
+            "stream": {"name": "s", "application": "app"},
+            "model": {"factory": "m:M", "version": "1"},
+            "batch": batch,
+            "sink": [{"type": "parquet", "url": "out"}],
+            "dead_letter": {"url": "dead"},
+        }
+    )
+
+
+def largest(**batch: Any) -> int:
+    """Of the batches planned for a model of a second per record and ten per call."""
+    pace = learner(settings(**batch), ModelSpec(pa.schema([]), measures=False, pads=False))
+    assert pace is not None
+    sizes = []
+    for _ in range(300):
+        records = pace.plan.records
+        sizes.append(records)
+        pace.formed()
+        pace.learn(Predicted(records, 10.0 + records, 0, records, records))
+    return max(sizes)
+
+
+def test_batches_are_as_large_as_may_be_if_nothing_is_to_be_learned() -> None:
+    assert learner(settings(learn=False), ModelSpec(pa.schema([]), measures=False, pads=False)) is None
+
+
+def test_no_batch_is_planned_that_a_drain_would_not_fit() -> None:
+    """(80 - 5 - 2) / 2 = 36.5 seconds."""
+    assert largest() == 23
+
+
+def test_no_batch_is_planned_that_takes_longer_than_the_target() -> None:
+    assert largest(target_latency_ms=17_000) in {8, 6}
