@@ -31,7 +31,10 @@ WARM_CALLS = 2
 """So many first calls of a replica teach nothing."""
 
 NEARBY = (1, -1, 2, -2, -4)
-"""Steps on the ladder to the sizes that are tried. A batch four times as large would be a dear try."""
+"""Steps on the ladder to the sizes that are tried."""
+
+FAR, FAR_GAIN = 4, 0.15
+"""A batch four times as large is a dear try, made only if the line foresees such a gain."""
 
 GOLDEN = (sqrt(5) - 1) / 2
 """Its multiples' fractions are as even as can be, and in step with nothing: replicas that take turns try alike."""
@@ -40,7 +43,7 @@ FIRST_EVERY, LATER_EVERY, LAST_EVERY = 4, 32, 256
 """A size nearby is tried in one of so many batches; less often each time that it was not better. After a move the
 direction is kept at first: what is behind is looked at later."""
 
-LATE = 5
+LATE, LATE_AT_LEAST = 5, 3
 """With the median of so many late batches of the usual size one of another size is compared."""
 
 LEAST_TRIES, MOST_TRIES = 3, 64
@@ -69,17 +72,20 @@ CHANGED = 0.5
 
 @dataclass(slots=True)
 class _Trial:
-    """Of a size near the usual one. ``gains``: logarithms of how much quicker its batches were."""
+    """Of a size near the usual one. ``gains``: how much quicker its batches were, and ``rates``: their rates, by replica;
+    all of them logarithms."""
 
     every: int = FIRST_EVERY
     since: int = 0
     unfilled: int = 0
     gains: list[float] = field(default_factory=list)
+    rates: list[tuple[int, float]] = field(default_factory=list)
 
     def rest(self) -> None:
         self.every = min(LAST_EVERY, self.every * 2)
         self.since = self.unfilled = 0
         self.gains.clear()
+        self.rates.clear()
 
 
 class Pace:
@@ -139,7 +145,7 @@ class Pace:
     @property
     def best_rate(self) -> float | None:
         """Size per second of a replica, of late, at the usual size; None until a few batches had it."""
-        full = [exp(median(late)) for late in self._late.values() if len(late) == LATE]
+        full = [exp(median(late)) for late in self._late.values() if len(late) >= LATE_AT_LEAST]
         return fmean(full) if full else None
 
     def line(self, replica: int) -> Line | None:
@@ -178,8 +184,7 @@ class Pace:
         self._fits.setdefault(call.replica, Fit()).add(call.records, call.padded, seconds)
         if self._rung is None:
             self._rung = min(_rung(size), self._top())
-        late = self._late.setdefault(call.replica, deque(maxlen=LATE))
-        self._compare(size, log(size / seconds), late)
+        self._compare(size, log(size / seconds), call.replica)
         self._rung = max(0, min(self._rung, self._top()))
 
     # -- sizes
@@ -192,6 +197,13 @@ class Pace:
             while top and self._slowest(_size(top)) > self._target_s:
                 top -= 1
         return top
+
+    def _foreseen(self, steps: int) -> float:
+        """The gain that the lines promise of a size so many steps away, as a logarithm."""
+        assert self._rung is not None
+        usual, other = _size(self._rung), _size(self._rung + steps)
+        now_s, then_s = self._slowest(usual), self._slowest(other)
+        return log(other / usual * now_s / then_s) if now_s and then_s else 0.0
 
     def _slowest(self, size: int) -> float:
         records = max(1, round(size / self._record_cost)) if self._measures and self._record_cost else size
@@ -209,7 +221,7 @@ class Pace:
         assert self._rung is not None
         top = self._top()
         due: list[tuple[float, int]] = []
-        for steps in NEARBY:
+        for steps in (*NEARBY, FAR) if self._foreseen(FAR) > FAR_GAIN else NEARBY:
             if not 0 <= self._rung + steps <= top:
                 continue
             trial = self._trials.setdefault(steps, _Trial())
@@ -222,10 +234,11 @@ class Pace:
         self._trials[steps].since = 0
         return steps
 
-    def _compare(self, size: int, rate: float, late: deque[float]) -> None:
-        """``rate``: the logarithm of size per second; ``late``: this replica's, at the usual size."""
+    def _compare(self, size: int, rate: float, replica: int) -> None:
+        """``rate``: the logarithm of size per second."""
         assert self._rung is not None
-        known = len(late) == LATE
+        late = self._late.setdefault(replica, deque(maxlen=LATE))
+        known = len(late) >= LATE_AT_LEAST
         if FULL * _size(self._rung) <= size <= _size(self._rung):
             if known:
                 self._noise += (min(MOST_OFF, abs(rate - median(late))) - self._noise) / NOISE_CALLS
@@ -237,6 +250,7 @@ class Pace:
             if known and FULL * full <= size <= full:
                 trial.unfilled = 0
                 trial.gains.append(rate - median(late))
+                trial.rates.append((replica, rate))
                 self._judge(steps, trial)
                 return
 
@@ -257,15 +271,18 @@ class Pace:
         noise = max(NOISE, self._noise, spread(gain, trial.gains))
         doubt = SURE * noise / sqrt(tries)
         if gain - doubt > log(1 + GAIN):
-            self._move(steps)
+            self._move(steps, trial.rates)
         elif gain + doubt < log(1 + GAIN) or tries >= MOST_TRIES:
             trial.rest()
 
-    def _move(self, steps: int) -> None:
+    def _move(self, steps: int, rates: Sequence[tuple[int, float]]) -> None:
+        """``rates``: those that the new size has shown already."""
         assert self._rung is not None
         self._rung += steps
         self._tried = 0
         self._late.clear()
+        for replica, rate in rates:
+            self._late.setdefault(replica, deque(maxlen=LATE)).append(rate)
         self._settled = None
         ahead = steps > 0
         self._trials = {near: _Trial(FIRST_EVERY if (near > 0) == ahead else LATER_EVERY) for near in NEARBY}
