@@ -72,8 +72,10 @@ CHANGED = 0.5
 
 @dataclass(slots=True)
 class _Trial:
-    """Of a size near the usual one. ``gains``: how much quicker its batches were, and ``rates``: their rates, by replica;
-    all of them logarithms."""
+    """Of a size near the usual one. ``gains``: how much quicker its batches were, ``rates``: their rates, by replica.
+
+    All of them are logarithms.
+    """
 
     every: int = FIRST_EVERY
     since: int = 0
