@@ -8,6 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 KINESIS_LOCAL := tests/contract/kinesis_local
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
+# Tests with real workers wait for leases more than they work.
+E2E_WORKERS ?= 3
 SEEDS ?= 10000
 
 .DEFAULT_GOAL := help
@@ -23,7 +25,7 @@ demo: $(RUN)  ## Enrich 2,000 docstrings with a real model, on this machine alon
 
 test: $(DEV) kinesis-local  ## Every test, those with the real KCL and the real model included
 	$(PYTEST) -n $(WORKERS) --ignore tests/e2e
-	$(PYTEST) -n $(WORKERS) tests/e2e
+	$(PYTEST) -n $(E2E_WORKERS) --maxschedchunk 1 tests/e2e
 
 test-fast: $(DEV)  ## The tests that need neither a JVM nor a model nor a server
 	$(PYTEST) -n $(WORKERS) tests/unit tests/property tests/cli tests/docs
