@@ -1,0 +1,366 @@
+"""What the host does with a model that does nothing: recorded protocol traffic in, durable rows out. No JVM.
+
+    python -m benchmarks.host [--json] [RUNS]
+
+Everything is as in a task (the bridges' socket, sessions, batcher, stage, a replica in its process, sinks), but that
+one process speaks for all bridges (:mod:`benchmarks.traffic`). Beside it, in the same runs, `amazon_kclpy`'s own loop
+reads the same lines, with a processor that looks at each record's payload and does nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import io
+import sys
+import tempfile
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from benchmarks import traffic
+from benchmarks.figures import Figure
+from benchmarks.memory_sink import Memory
+from consumer.bridges import Bridges, Decoder
+from consumer.session import ShardSession
+from pipeline.batcher import Batcher
+from pipeline.events import ModelEvent, Predicted
+from pipeline.host import HostSettings, ModelHost
+from pipeline.metrics import Metrics
+from pipeline.record import Record, Run, Shard
+from pipeline.sinks import Sink
+from pipeline.sinks.parquet import ParquetSink
+from pipeline.sinks.persist import Persistence, Threads
+from pipeline.sinks.schema import TableSchema
+from pipeline.sinks.store import MemoryStore
+from pipeline.sinks.store_folder import FolderStore
+from pipeline.stage import Bounds, Lane, Stage
+from pipeline.suspects import Notes, Wary
+
+ROOT = Path(__file__).resolve().parent.parent
+MIB = 1024 * 1024
+BOUNDS = Bounds(2_000, 256 * MIB)
+MAX_RECORDS, LINGER_MS = 1024, 20.0
+FLUSH_INTERVAL_S, FLUSH_MIB = 60.0, 8.0
+"""Files are written while records come, and not only at the end, as they would be with a minute's worth in each."""
+
+DEADLINE_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A recording's shape: ``every_s`` a message per shard, 0: as fast as it is answered."""
+
+    shards: int
+    messages: int
+    records: int
+    every_s: float = 0.0
+
+    @property
+    def total(self) -> int:
+        return self.shards * self.messages * self.records
+
+
+FULL = Load(shards=8, messages=60, records=500)
+"""Shards far behind: a read has hundreds of records of 900 bytes."""
+
+CAUGHT_UP = Load(shards=8, messages=15, records=20, every_s=0.2)
+"""KCL reads a shard at most five times a second."""
+
+MANY_SHARDS = Load(shards=64, messages=10, records=250)
+SATURATED_BATCH_S = 0.05
+
+
+class Watched(Stage):
+    """Notes when records were admitted and settled, and when a session found its window closed."""
+
+    def __init__(self, *parts: Any, **more: Any) -> None:
+        super().__init__(*parts, **more)
+        self.admitted_s: dict[Record, float] = {}
+        self.closed_s: dict[str, list[float]] = {}
+
+    def admit(self, lane: Lane, records: Sequence[Record]) -> None:
+        self.admitted_s.update(dict.fromkeys(records, time.monotonic()))
+        super().admit(lane, records)
+
+    def has_room(self, lane: Lane) -> bool:
+        room = super().has_room(lane)
+        if not room:
+            self.closed_s.setdefault(lane.shard.shard_id, []).append(time.monotonic())
+        return room
+
+
+@dataclass(slots=True)
+class Consumed:
+    """One recording's way through a task. ``seconds``: from the first shard's beginning to the last one's end, when
+    everything is durable and checkpointed. ``beats``: see :mod:`benchmarks.traffic`."""
+
+    seconds: float
+    beats: dict[str, list[traffic.Beat]]
+    stage: Stage
+
+
+class Host:
+    """A model host, for as many tasks as one likes, one after the other."""
+
+    def __init__(self, model: str = "Noop", **options: Any) -> None:
+        self.predict_s: list[float] = []
+        settings = HostSettings(
+            f"benchmarks.noop:{model}", "bench", replicas=1, threads=1, options=options, search_path=(str(ROOT),)
+        )
+        self.model = ModelHost(settings, on_event=self._note)
+        self.rows = pa.schema([])
+
+    async def start(self) -> None:
+        self.rows = (await self.model.start()).row_schema
+
+    def _note(self, event: ModelEvent) -> None:
+        if isinstance(event, Predicted):
+            self.predict_s.append(event.seconds)
+
+    async def consume(
+        self, recording: Path, sink: Sink, *, every_s: float = 0.0, stage_of: Callable[..., Stage] = Stage
+    ) -> Consumed:
+        """Everything that is recorded, to the end of every shard."""
+        gc.collect()
+        async with AsyncExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            metrics, decoder = Metrics(), Decoder()
+            stack.callback(decoder.close)
+            notes = Notes(
+                MemoryStore(),
+                Persistence(Threads("suspects"), metrics.troubles.part("suspects")),
+                switches=_never,
+            )
+            judge = Wary(self.model, notes, retries=1, on_event=metrics.model_event)
+            batcher = Batcher(max_records=MAX_RECORDS, max_cost=0, linger_s=LINGER_MS / 1000, pads=False)
+            stage = stage_of(judge, batcher, [sink], BOUNDS, metrics)
+            begun_s: list[float] = []
+            leaving = asyncio.Event()
+
+            def shard(shard_id: str) -> Shard:
+                begun_s.append(time.monotonic())
+                return Shard("bench", 0, shard_id)
+
+            bridges = Bridges(lambda wire: ShardSession(wire, stage, shard, leaving, metrics, decoder))
+            await bridges.listen(folder / "host.sock")
+            stack.push_async_callback(bridges.close)
+            running = asyncio.create_task(stage.run())
+            stack.push_async_callback(_ended, running)
+            speaking = asyncio.create_task(_speak(folder / "host.sock", recording, every_s))
+            stack.push_async_callback(_ended, speaking)
+            async with asyncio.timeout(DEADLINE_S):
+                ends: set[asyncio.Future[Any]] = {speaking, running, bridges.failure}
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if bridges.failure.done():
+                raise bridges.failure.result()
+            if running.done():
+                await running
+            beats, ended_s = speaking.result()
+            await sink.close()
+        return Consumed(ended_s - min(begun_s), beats, stage)
+
+
+async def _never(shard_id: str) -> int:
+    return 0
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _speak(socket_path: Path, recording: Path, every_s: float) -> tuple[dict[str, list[traffic.Beat]], float]:
+    """What was said when, and when all of it was."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.traffic", str(socket_path), str(recording), str(every_s),
+        cwd=ROOT, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        said, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        raise RuntimeError(f"benchmarks.traffic ended with {process.returncode}")
+    report = orjson.loads(said)
+    return report["beats"], report["ended_s"]
+
+
+def parquet(rows: pa.Schema, folder: Path) -> ParquetSink:
+    """On a local folder, with its dead letters beside it."""
+    return ParquetSink(
+        name="parquet",
+        store=FolderStore(folder / "table"),
+        generation=1,
+        flush_interval_s=FLUSH_INTERVAL_S,
+        flush_mib=FLUSH_MIB,
+        schema=TableSchema(rows, "bench", "bench"),
+        dead_letters=FolderStore(folder / "dead"),
+    )
+
+
+def kclpy_rate(recording: Path) -> float:
+    """Records per second of `amazon_kclpy`'s loop, reading the first shard's lines."""
+    from amazon_kclpy.kcl import KCLProcess
+    from amazon_kclpy.v3.processor import RecordProcessorBase
+
+    class Looking(RecordProcessorBase):  # type: ignore[misc]  # it ships no types
+        count = 0
+
+        def initialize(self, initialize_input: Any) -> None:
+            return
+
+        def process_records(self, process_records_input: Any) -> None:
+            for record in process_records_input.records:
+                self.count += bool(record.binary_data)
+
+        def lease_lost(self, lease_lost_input: Any) -> None:
+            return
+
+        def shard_ended(self, shard_ended_input: Any) -> None:
+            return
+
+        def shutdown_requested(self, shutdown_requested_input: Any) -> None:
+            return
+
+    gc.collect()
+    looking = Looking()
+    with min(recording.iterdir()).open() as lines:
+        began = time.perf_counter()
+        KCLProcess(looking, lines, io.StringIO(), sys.stderr).run()
+        return looking.count / (time.perf_counter() - began)
+
+
+async def throughput(runs: int, load: Load = FULL) -> dict[str, Figure]:
+    """Records per second, interleaved: sinks in memory, the Parquet sink, `amazon_kclpy`."""
+    memory, files, kclpy = [], [], []
+    async with AsyncExitStack() as stack:
+        recording = _recording(stack, load)
+        host = await _host(stack)
+        await host.consume(recording, Memory())
+        for _ in range(runs):
+            memory.append(load.total / (await host.consume(recording, Memory())).seconds)
+            with tempfile.TemporaryDirectory() as folder:
+                files.append(load.total / (await host.consume(recording, parquet(host.rows, Path(folder)))).seconds)
+            kclpy.append(kclpy_rate(recording))
+        shares = [await _transport_share(host) for _ in range(runs)]
+    beside = f"{load.shards} shards, messages of {load.records} records of {traffic.DATA_BYTES} bytes"
+    return _by_key(
+        Figure("host_records_per_s", memory, "records/s", 100_000, text=f"{beside}; a sink in memory"),
+        Figure("host_parquet_records_per_s", files, "records/s", 40_000, text=f"{beside}; Parquet on a local folder"),
+        Figure("kclpy_records_per_s", kclpy, "records/s", text="KCLProcess's own loop over one shard's lines"),
+        Figure("transport_share", shares, text="of a saturated replica's time, with a model that does nothing"),
+    )
+
+
+async def _transport_share(host: Host, batches: int = 100) -> float:
+    """What is left of a replica's time when it has all that it can take, less what it took from bytes to rows."""
+    data = bytes(traffic.DATA_BYTES)
+    todo = iter([[Record("s", data, "key", str(n), 0, 1) for n in range(MAX_RECORDS)] for _ in range(batches)])
+    host.predict_s.clear()
+
+    async def work(mine: Iterator[list[Record]]) -> None:
+        for records in mine:
+            await host.model.judge(records)
+
+    began = time.monotonic()
+    await asyncio.gather(*(work(todo) for _ in range(host.model.slots)))
+    return max(0.0, 1 - sum(host.predict_s) / (time.monotonic() - began))
+
+
+async def latency(runs: int, load: Load = CAUGHT_UP) -> dict[str, Figure]:
+    """Of records that come when nothing waits: from admission to settled, in ms. The model's time is in it."""
+    p50, p99 = [], []
+    async with AsyncExitStack() as stack:
+        recording = _recording(stack, load)
+        host = await _host(stack)
+        for _ in range(runs):
+            settled_s: dict[Record, float] = {}
+
+            def note(run: Run, settled_s: dict[Record, float] = settled_s) -> None:
+                settled_s.update(dict.fromkeys(run.records, time.monotonic()))
+
+            consumed = await host.consume(recording, Memory(note), every_s=load.every_s, stage_of=Watched)
+            assert isinstance(consumed.stage, Watched)
+            took_ms = [1000 * (settled_s[record] - at) for record, at in consumed.stage.admitted_s.items()]
+            hundredths = quantiles(took_ms, n=100)
+            p50.append(hundredths[49])
+            p99.append(hundredths[98])
+    text = f"admission to settled when caught up; batch.linger_ms is {LINGER_MS:g}"
+    return _by_key(
+        Figure("added_latency_p50_ms", p50, "ms", LINGER_MS + 5, at_most=True, text=text),
+        Figure("added_latency_p99_ms", p99, "ms", LINGER_MS + 20, at_most=True, text=text),
+    )
+
+
+async def beat(runs: int, load: Load = MANY_SHARDS, batch_s: float = SATURATED_BATCH_S) -> dict[str, Figure]:
+    """How late the latest status is, with many shards and a model that has far too much to do."""
+    latest = []
+    async with AsyncExitStack() as stack:
+        recording = _recording(stack, load)
+        host = await _host(stack, "Slow", seconds=batch_s)
+        for _ in range(runs):
+            consumed = await host.consume(recording, Memory(), every_s=load.every_s, stage_of=Watched)
+            assert isinstance(consumed.stage, Watched)
+            latest.append(max(_lateness(consumed.beats, consumed.stage.closed_s)))
+    text = f"the latest status to processRecords while the window is open; {load.shards} shards, a saturated model"
+    return _by_key(Figure("beat_late_s", latest, "s", 1.0, at_most=True, text=text))
+
+
+def _lateness(beats: dict[str, list[traffic.Beat]], closed_s: dict[str, list[float]]) -> Iterator[float]:
+    """Of each status, in seconds: since its message was said, or since the session last found its window closed."""
+    for shard_id, said in beats.items():
+        closed = closed_s.get(shard_id, [])
+        for said_s, answered_s in said:
+            last = bisect_right(closed, answered_s)
+            yield answered_s - max(said_s, closed[last - 1] if last > bisect_left(closed, said_s) else said_s)
+
+
+def _recording(stack: AsyncExitStack, load: Load) -> Path:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    traffic.record(folder, shards=load.shards, messages=load.messages, records=load.records)
+    return folder
+
+
+async def _host(stack: AsyncExitStack, model: str = "Noop", **options: Any) -> Host:
+    host = Host(model, **options)
+    stack.push_async_callback(host.model.stop)
+    await host.start()
+    return host
+
+
+def _by_key(*figures: Figure) -> dict[str, Figure]:
+    return {figure.key: figure for figure in figures}
+
+
+async def everything(runs: int) -> dict[str, Figure]:
+    return {**await throughput(runs), **await latency(runs), **await beat(min(runs, 3))}
+
+
+def measure(runs: int = 5) -> dict[str, Figure]:
+    return asyncio.run(everything(runs))
+
+
+def main(arguments: Sequence[str]) -> None:
+    numbers = [int(each) for each in arguments if each.isdecimal()]
+    figures = measure(*numbers[:1])
+    if "--json" in arguments:
+        sys.stdout.buffer.write(orjson.dumps({key: figure.values for key, figure in figures.items()}) + b"\n")
+        return
+    for figure in figures.values():
+        bar = "" if figure.bar is None else f"  (bar {figure.bar:g}: {'reached' if figure.reached else 'missed'})"
+        sys.stdout.write(f"{figure.key}  {figure.value:,.4g} {figure.unit} ± {figure.spread:.0%}{bar}  {figure.text}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
