@@ -11,6 +11,7 @@ import logging
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 import pyarrow as pa
@@ -229,8 +230,8 @@ class ModelHost:
     def _enrich(self, frame: wire.Frame, tried: Sequence[Record], faults: Mapping[int, Fault]) -> None:
         table = pa.ipc.open_stream(pa.py_buffer(frame.body)).read_next_batch()
         good = [record for index, record in enumerate(tried) if index not in faults] if faults else tried
-        for row, record in zip(range(len(table)), good, strict=True):
-            record.outcome = Enriched(table, row)
+        for record, outcome in zip(good, map(Enriched, repeat(table), range(len(table))), strict=True):
+            record.outcome = outcome
         if good:
             self._device.passed(good[-1].data)
         cost, padded = self._costs(tried)

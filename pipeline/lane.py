@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from itertools import islice
 
-from pipeline.record import Position, Record, Run, Shard
+from pipeline.record import Position, Record, Run, Shard, data_bytes
 
 
 class Window:
@@ -29,23 +28,23 @@ class Window:
     def extend(self, records: Sequence[Record]) -> None:
         """Admit records, which must follow the last ones in sequence order."""
         self._records.extend(records)
-        self.bytes += sum(len(record.data) for record in records)
+        self.bytes += data_bytes(records)
 
     def release(self) -> Run | None:
         """The longest settled prefix, or None if the head is still open."""
-        settled = 0
+        settled: list[Record] = []
         for record in self._records:
             if record.outcome is None:
                 break
-            settled += 1
-        if not settled:
-            return None
-        records = list(islice(self._records, settled))
-        for record in records:
-            self._records.popleft()
+            settled.append(record)
             self.bytes -= len(record.data)
             record.data = b""
-        return Run(self.shard, records)
+        if not settled:
+            return None
+        pop = self._records.popleft
+        for _ in settled:
+            pop()
+        return Run(self.shard, settled)
 
     def clear(self) -> None:
         self._records.clear()

@@ -28,6 +28,10 @@ DEPTH = 2
 PROGRAM = "import sys; sys.path[:] = sys.argv[1].split(':'); from pipeline.replica import main; main()"
 """Finds every module where we would, so host and replica are always of one version."""
 
+AHEAD_BYTES = 1024 * 1024
+"""What the kernel may hold of a frame in each direction, if it allows so much (net.core.wmem_max): the fewer the pieces
+that a frame goes in, the less often either side has to turn to it."""
+
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -147,6 +151,8 @@ class Link:
         """Nothing waits between the start of the process and its watch: a cancelled start is closed as any other."""
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, AHEAD_BYTES)
         read_end, write_end = os.pipe()
         try:
             lines = os.fdopen(read_end, "rb", buffering=0)

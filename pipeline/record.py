@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -64,8 +65,7 @@ class Record:
         return f"{stream}/{self.shard_id}/{self.sequence}/{self.sub}"
 
 
-@dataclass(frozen=True, slots=True)
-class Enriched:
+class Enriched(NamedTuple):
     """Row ``row`` of ``table`` is this record's enrichment: the carried payload fields, then the model's output."""
 
     table: pa.RecordBatch
@@ -87,6 +87,11 @@ class Dead:
 
 
 Outcome = Enriched | Dead
+
+
+def data_bytes(records: Iterable[Record]) -> int:
+    """What the records' payloads have together."""
+    return sum([len(record.data) for record in records])
 
 
 @dataclass(slots=True)

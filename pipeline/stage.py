@@ -22,7 +22,7 @@ from pipeline.factory import described
 from pipeline.lane import Durability, Milestones, Window, after
 from pipeline.metrics import Metrics
 from pipeline.pace import Pace
-from pipeline.record import Dead, Position, Record, Run, Shard
+from pipeline.record import Dead, Position, Record, Run, Shard, data_bytes
 from pipeline.sinks import ShardWriter, Sink
 
 log = logging.getLogger("stage")
@@ -167,7 +167,7 @@ class Stage:
         if not records:
             return
         lane.waiting_records += len(records)
-        lane.waiting_bytes += sum(len(record.data) for record in records)
+        lane.waiting_bytes += data_bytes(records)
         lane.waiting.put_nowait(records)
         self._metrics.received(lane.shard.shard_id, len(records))
 
@@ -240,7 +240,7 @@ class Stage:
             fresh = after(held, records)
             lane.window.extend(fresh)
             lane.waiting_records -= len(records)
-            lane.waiting_bytes -= sum(len(record.data) for record in records)
+            lane.waiting_bytes -= data_bytes(records)
             if fresh and self._judge.measures:
                 await self._judge.measure(fresh)
                 self._release((lane,))
@@ -326,7 +326,7 @@ class Stage:
         self._announce()
 
     def _write(self, lane: Lane, run: Run) -> None:
-        dead = sum(isinstance(record.outcome, Dead) for record in run.records)
+        dead = sum([isinstance(record.outcome, Dead) for record in run.records])
         self._metrics.settled(lane.shard.shard_id, len(run.records) - dead, dead)
         lane.released.add(run.end, len(run.records))
         for writer in lane.writers:

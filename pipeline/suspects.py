@@ -124,6 +124,12 @@ class Notes:
             return None
         return deaths[record.position]
 
+    def suspects(self, records: Sequence[Record]) -> list[Record]:
+        """Those of the records that are suspects; most shards have none, and are not looked through."""
+        if not any(self._deaths.get(shard_id) for shard_id in {record.shard_id for record in records}):
+            return []
+        return [record for record in records if self.deaths(record) is not None]
+
     async def begin(self, records: Sequence[Record]) -> Note:
         """Return once it is noted that these are about to be tried."""
         by_shard: dict[str, list[Record]] = {}
@@ -202,8 +208,9 @@ class Wary:
         self._notes.believe(shard.shard_id)
 
     async def judge(self, records: Sequence[Record]) -> None:
-        suspects = [record for record in records if self._notes.deaths(record) is not None]
-        if not suspects and not any(map(self._notes.in_doubt, records)):
+        of_each_shard = {record.shard_id: record for record in records}.values()
+        suspects = self._notes.suspects(records)
+        if not suspects and not any(map(self._notes.in_doubt, of_each_shard)):
             async with self._model.shared():
                 await self._inner.judge(records)
             return

@@ -38,15 +38,14 @@ class Frame(NamedTuple):
 
 def pack(op: str, head: dict[str, Any] | None = None, body: Sequence[bytes | memoryview] = ()) -> list[Any]:
     """A frame as chunks to be written one after the other; what is large is not copied."""
-    text = orjson.dumps({"op": op, **(head or {})})
-    text += b" " * (-len(text) % ALIGNMENT)
     size = sum(chunk.nbytes if isinstance(chunk, memoryview) else len(chunk) for chunk in body)
-    return [LENGTHS.pack(len(text), size) + text, *body]
+    return [_start(op, head or {}, size), *body]
 
 
 def pack_payloads(op: str, payloads: Sequence[bytes]) -> list[Any]:
     """A frame that carries records' payloads, for :func:`payloads`."""
-    return pack(op, {"sizes": [len(payload) for payload in payloads]}, payloads)
+    sizes = list(map(len, payloads))
+    return [_start(op, {"sizes": sizes}, sum(sizes)), *payloads]
 
 
 def payloads(frame: Frame) -> list[bytes]:
@@ -54,6 +53,13 @@ def payloads(frame: Frame) -> list[bytes]:
     ends = accumulate(frame.head["sizes"], initial=0)
     body = frame.body
     return [bytes(body[start:end]) for start, end in pairwise(ends)]
+
+
+def _start(op: str, head: dict[str, Any], body_size: int) -> bytes:
+    """The lengths and the head."""
+    text = orjson.dumps({"op": op, **head})
+    text += b" " * (-len(text) % ALIGNMENT)
+    return LENGTHS.pack(len(text), body_size) + text
 
 
 def plain(text: str, limit: int) -> str:

@@ -7,7 +7,7 @@ an argument, in seconds of any clock that never goes back. See docs/exactly-once
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -135,13 +135,10 @@ class Chain:
 
     def add(self, records: Sequence[Record], now: float) -> None:
         """Take settled records, which follow those before; what the list already holds is passed over."""
-        for record in records:
-            if self.end is not None and record.position <= self.end:
-                continue
-            self._aggregate.append(record)
-            if record.whole:
-                self._place(self._aggregate, now)
-                self._aggregate = []
+        fresh = _beyond(self.end, [*self._aggregate, *records])
+        whole = next((place for place in range(len(fresh), 0, -1) if fresh[place - 1].whole), 0)
+        self._aggregate = fresh[whole:]
+        self._place(fresh[:whole], now)
         self._weigh()
 
     def due_at(self) -> float | None:
@@ -175,9 +172,10 @@ class Chain:
             self._pieces.popleft()
         if self._pieces:
             piece = self._pieces[0]
-            piece.records = [record for record in piece.records if record.position > end]
-            piece.bytes = size_of(piece.records)
-        self._aggregate = [record for record in self._aggregate if record.position > end]
+            if piece.records[0].position <= end:
+                piece.records = _beyond(end, piece.records)
+                piece.bytes = size_of(piece.records)
+        self._aggregate = _beyond(end, self._aggregate)
         self._weigh()
 
     def clear(self) -> None:
@@ -186,18 +184,35 @@ class Chain:
         self._aggregate = []
         self._weigh()
 
-    def _place(self, unit: Sequence[Record], now: float) -> None:
+    def _place(self, records: list[Record], now: float) -> None:
+        """Whole aggregates of any days: nearly always all at once, since nearly always all go into one file."""
+        if not records:
+            return
+        days = {record.arrived_ms // DAY_MS for record in records}
+        if len(days) == 1 and self._fits(records):
+            self._put(records, now)
+            return
+        for aggregate in _aggregates(records):
+            self._put(aggregate, now)
+
+    def _fits(self, records: Sequence[Record]) -> bool:
+        """Whether they fill no file, neither the last one nor one of their own."""
+        last = self._pieces[-1] if self._pieces else _Piece(0, 0.0)
+        size, dead_size = last.bytes + size_of(records), last.dead_bytes + dead_size_of(records)
+        return size < self._flush_bytes and dead_size < DEAD_BYTES
+
+    def _put(self, records: Sequence[Record], now: float) -> None:
         """Into the last file to come, or a new one: of another day, or because the last is full."""
-        day = unit[0].arrived_ms // DAY_MS
+        day = records[0].arrived_ms // DAY_MS
         last = self._pieces[-1] if self._pieces else None
         if last is None or last.sealed or last.day != day:
             if last is not None:
                 last.sealed = True
             last = _Piece(day, now)
             self._pieces.append(last)
-        last.records.extend(unit)
-        last.bytes += size_of(unit)
-        last.dead_bytes += dead_size_of(unit)
+        last.records.extend(records)
+        last.bytes += size_of(records)
+        last.dead_bytes += dead_size_of(records)
         last.sealed = last.bytes >= self._flush_bytes or last.dead_bytes >= DEAD_BYTES
 
     def _weigh(self) -> None:
@@ -206,11 +221,9 @@ class Chain:
 
 def size_of(records: Sequence[Record]) -> int:
     """What settled records hold in memory, about: each its share of its batch's rows, or its payload."""
+    size_bytes = RECORD_BYTES * len(records)
     shares: dict[int, int] = {}
-    size_bytes = 0
-    for record in records:
-        size_bytes += RECORD_BYTES
-        outcome = record.outcome
+    for outcome in [record.outcome for record in records]:
         if isinstance(outcome, Enriched) and outcome.table is not None:
             table = outcome.table
             if id(table) not in shares:
@@ -223,3 +236,20 @@ def dead_size_of(records: Sequence[Record]) -> int:
     """Of the dead among them: what a dead letter carries."""
     dead = [record.outcome for record in records if isinstance(record.outcome, Dead)]
     return sum(len(each.payload) + len(each.reason) + len(each.traceback) for each in dead)
+
+
+def _beyond(end: Position | None, records: list[Record]) -> list[Record]:
+    """Those after ``end``, of records in sequence order."""
+    if end is None or not records or records[0].position > end:
+        return records
+    return [record for record in records if record.position > end]
+
+
+def _aggregates(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """The records of each aggregate; most records are one by themselves."""
+    aggregate: list[Record] = []
+    for record in records:
+        aggregate.append(record)
+        if record.whole:
+            yield aggregate
+            aggregate = []
