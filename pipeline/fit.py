@@ -1,11 +1,12 @@
-"""What a predict call takes, as a line through those that were: seconds = a + b · records + c · cost. Pure.
+"""What predict calls take: a line through those that were, and the rate of the best of them. Pure.
 
-The fit is recursive, forgets old calls, and lets a call count for less the further it is off the line: a pause of the
+The line is seconds = a + b · records + c · cost. The fit is recursive, forgets old calls, and lets a call count for less the further it is off the line: a pause of the
 machine, or a model that is warming up, bends it little and not for long.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from math import sqrt
 
@@ -17,6 +18,9 @@ LEAST_CALLS = 4
 
 OFF = 2.0
 """How many typical errors off the line a call may be before it counts for less."""
+
+BLOCK, BLOCKS, FEW = 32, 32, 3
+"""A rate is the mean of so many calls; so many of them are remembered; before the first, so few calls will do."""
 
 RIDGE = 1e-6
 """Keeps coefficients small that the calls cannot tell apart, as where every record costs the same."""
@@ -33,6 +37,34 @@ class Line:
 
     def seconds(self, records: int, cost: int) -> float:
         return self.call_s + self.record_s * records + self.cost_s * cost
+
+
+class Rate:
+    """Size per second, when nothing disturbs: the upper quartile of the means of ``BLOCK`` batches each.
+
+    Means, since records differ; a quartile, since what else runs on a machine only ever makes it slower.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: deque[float] = deque(maxlen=BLOCKS)
+        self._batches = 0
+        self._size = 0
+        self._seconds = 0.0
+
+    @property
+    def best(self) -> float | None:
+        """None before a few batches were added."""
+        if self._blocks:
+            return sorted(self._blocks)[3 * len(self._blocks) // 4]
+        return self._size / self._seconds if self._batches >= FEW else None
+
+    def add(self, size: int, seconds: float) -> None:
+        self._batches += 1
+        self._size += size
+        self._seconds += seconds
+        if self._batches == BLOCK:
+            self._blocks.append(self._size / self._seconds)
+            self._batches, self._size, self._seconds = 0, 0, 0.0
 
 
 class Fit:

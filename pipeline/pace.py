@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import ceil, exp, log, log2, sqrt
-from statistics import fmean, median
+from math import ceil, log, log2, sqrt
+from statistics import median
 
 from pipeline.batcher import Plan
 from pipeline.events import Predicted
-from pipeline.fit import Fit, Line
+from pipeline.fit import Fit, Line, Rate
 
 START_RECORDS = 8
 """Records of the first batches: few enough that no model takes minutes over one."""
@@ -128,6 +128,7 @@ class Pace:
         self._record_cost = 0.0
         self._noise = NOISE
         self._settled: float | None = None
+        self._rate = Rate()
 
     @property
     def plan(self) -> Plan:
@@ -146,9 +147,8 @@ class Pace:
 
     @property
     def best_rate(self) -> float | None:
-        """Size per second of a replica, of late, at the usual size; None until a few batches had it."""
-        full = [exp(median(late)) for late in self._late.values() if len(late) >= LATE_AT_LEAST]
-        return fmean(full) if full else None
+        """Size per second of a replica at the usual size, undisturbed; None until a few batches had it."""
+        return self._rate.best
 
     def line(self, replica: int) -> Line | None:
         """What a call takes on this replica."""
@@ -173,7 +173,7 @@ class Pace:
             if trial.unfilled > UNFILLED:
                 trial.rest()
         self._formed += 1
-        self._tried = self._next_tried() if self._formed * GOLDEN % 1 < 0.5 and self.best_rate else 0
+        self._tried = self._next_tried() if self._formed * GOLDEN % 1 < 0.5 and self._known else 0
 
     def learn(self, call: Predicted) -> None:
         """A predict call has come back."""
@@ -186,10 +186,18 @@ class Pace:
         self._fits.setdefault(call.replica, Fit()).add(call.records, call.padded, seconds)
         if self._rung is None:
             self._rung = min(_rung(size), self._top())
+        if self._is_full(size, 0):
+            self._rate.add(size, seconds)
         self._compare(size, log(size / seconds), call.replica)
         self._rung = max(0, min(self._rung, self._top()))
 
     # -- sizes
+
+    def _is_full(self, size: int, steps: int) -> bool:
+        """Whether a batch is of the size so many steps from the usual one."""
+        assert self._rung is not None
+        full = _size(self._rung + steps)
+        return FULL * full <= size <= full
 
     def _top(self) -> int:
         """The largest size that the settings and the target allow."""
@@ -219,6 +227,11 @@ class Pace:
 
     # -- trials
 
+    @property
+    def _known(self) -> bool:
+        """Whether there is anything to compare with."""
+        return any(len(late) >= LATE_AT_LEAST for late in self._late.values())
+
     def _next_tried(self) -> int:
         assert self._rung is not None
         top = self._top()
@@ -241,15 +254,14 @@ class Pace:
         assert self._rung is not None
         late = self._late.setdefault(replica, deque(maxlen=LATE))
         known = len(late) >= LATE_AT_LEAST
-        if FULL * _size(self._rung) <= size <= _size(self._rung):
+        if self._is_full(size, 0):
             if known:
                 self._noise += (min(MOST_OFF, abs(rate - median(late))) - self._noise) / NOISE_CALLS
             late.append(rate)
             self._look_around(median(late))
             return
         for steps, trial in self._trials.items():
-            full = _size(self._rung + steps)
-            if known and FULL * full <= size <= full:
+            if known and self._is_full(size, steps):
                 trial.unfilled = 0
                 trial.gains.append(rate - median(late))
                 trial.rates.append((replica, rate))
@@ -286,6 +298,7 @@ class Pace:
         for replica, rate in rates:
             self._late.setdefault(replica, deque(maxlen=LATE)).append(rate)
         self._settled = None
+        self._rate = Rate()
         ahead = steps > 0
         self._trials = {near: _Trial(FIRST_EVERY if (near > 0) == ahead else LATER_EVERY) for near in NEARBY}
 

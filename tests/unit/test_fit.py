@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from pipeline.fit import Fit, Line
+from pipeline.fit import BLOCK, Fit, Line, Rate
 
 
 def test_nothing_is_said_before_a_few_calls() -> None:
@@ -69,3 +69,13 @@ def test_a_machine_that_changes_is_followed() -> None:
     sizes = [dice.randint(1, 32) for _ in range(600)]
     taken = [(0.02 + 0.01 * size) * (2 if place >= 200 else 1) for place, size in enumerate(sizes)]
     assert learned(taken, sizes).seconds(16, 16) == pytest.approx(0.36, rel=0.1)
+
+
+def test_a_rate_is_that_of_the_undisturbed() -> None:
+    """Records differ, and another program runs half of the time."""
+    dice, rate = random.Random(7), Rate()
+    assert rate.best is None
+    for call in range(40 * BLOCK):
+        busy = 2.0 if call // (10 * BLOCK) % 2 else 1.0
+        rate.add(8, busy * sum(dice.expovariate(100) for _ in range(8)))
+    assert rate.best == pytest.approx(100, rel=0.1)
