@@ -6,7 +6,7 @@ an argument, in seconds of any clock that never goes back. See docs/exactly-once
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -189,19 +189,16 @@ class Chain:
         if not records:
             return
         days = {record.arrived_ms // DAY_MS for record in records}
-        if len(days) == 1 and self._fits(records):
-            self._put(records, now)
+        size, dead_size = size_of(records), dead_size_of(records)
+        last = self._pieces[-1] if self._pieces else _Piece(0, now)
+        fills = last.bytes + size >= self._flush_bytes or last.dead_bytes + dead_size >= DEAD_BYTES
+        if len(days) == 1 and not fills:
+            self._put(records, size, dead_size, now)
             return
         for aggregate in _aggregates(records):
-            self._put(aggregate, now)
+            self._put(aggregate, size_of(aggregate), dead_size_of(aggregate), now)
 
-    def _fits(self, records: Sequence[Record]) -> bool:
-        """Whether they fill no file, neither the last one nor one of their own."""
-        last = self._pieces[-1] if self._pieces else _Piece(0, 0.0)
-        size, dead_size = last.bytes + size_of(records), last.dead_bytes + dead_size_of(records)
-        return size < self._flush_bytes and dead_size < DEAD_BYTES
-
-    def _put(self, records: Sequence[Record], now: float) -> None:
+    def _put(self, records: Sequence[Record], size_bytes: int, dead_bytes: int, now: float) -> None:
         """Into the last file to come, or a new one: of another day, or because the last is full."""
         day = records[0].arrived_ms // DAY_MS
         last = self._pieces[-1] if self._pieces else None
@@ -211,8 +208,8 @@ class Chain:
             last = _Piece(day, now)
             self._pieces.append(last)
         last.records.extend(records)
-        last.bytes += size_of(records)
-        last.dead_bytes += dead_size_of(records)
+        last.bytes += size_bytes
+        last.dead_bytes += dead_bytes
         last.sealed = last.bytes >= self._flush_bytes or last.dead_bytes >= DEAD_BYTES
 
     def _weigh(self) -> None:
@@ -221,15 +218,11 @@ class Chain:
 
 def size_of(records: Sequence[Record]) -> int:
     """What settled records hold in memory, about: each its share of its batch's rows, or its payload."""
-    size_bytes = RECORD_BYTES * len(records)
-    shares: dict[int, int] = {}
-    for outcome in [record.outcome for record in records]:
-        if isinstance(outcome, Enriched) and outcome.table is not None:
-            table = outcome.table
-            if id(table) not in shares:
-                shares[id(table)] = int(table.nbytes) // max(1, table.num_rows)
-            size_bytes += shares[id(table)]
-    return size_bytes + dead_size_of(records)
+    tables = [record.outcome.table for record in records if isinstance(record.outcome, Enriched)]
+    by_id = {id(table): table for table in tables if table is not None}
+    rows = Counter(map(id, tables))
+    shares: int = sum(int(table.nbytes) // max(1, table.num_rows) * rows[name] for name, table in by_id.items())
+    return RECORD_BYTES * len(records) + shares + dead_size_of(records)
 
 
 def dead_size_of(records: Sequence[Record]) -> int:

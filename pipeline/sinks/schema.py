@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import ConfigError
@@ -65,11 +66,14 @@ class TableSchema:
 
     def _identity(self, records: Sequence[Record], processed_at: datetime) -> list[pa.Array]:
         count = len(records)
+        shard_ids = pa.array([record.shard_id for record in records], pa.string())
+        sequences = pa.array([record.sequence for record in records], pa.string())
+        subs = pa.array([record.sub for record in records], pa.int64())
         return [
-            pa.array([record.record_id(self.stream) for record in records], pa.string()),
-            pa.array([record.shard_id for record in records], pa.string()),
-            pa.array([record.sequence for record in records], pa.string()),
-            pa.array([record.sub for record in records], pa.int64()),
+            pc.binary_join_element_wise(self.stream, shard_ids, sequences, subs.cast(pa.string()), "/"),
+            shard_ids,
+            sequences,
+            subs,
             pa.array([record.partition_key for record in records], pa.string()),
             pa.array([record.arrived_ms for record in records], pa.int64()).cast(TIME),
             pa.repeat(pa.scalar(processed_at, TIME), count),
@@ -81,10 +85,12 @@ class TableSchema:
         if not len(self._rows):
             return self._rows.empty_table()
         outcomes = [record.outcome for record in records if isinstance(record.outcome, Enriched)]
-        parts = []
-        for _, group in groupby(outcomes, key=lambda outcome: id(outcome.table)):
-            same = list(group)
-            parts.append(same[0].table.take(pa.array([outcome.row for outcome in same], pa.int64())))
+        rows = pa.array([outcome.row for outcome in outcomes], pa.int64())
+        parts, first = [], 0
+        for _, group in groupby([id(outcome.table) for outcome in outcomes]):
+            count = sum(1 for _ in group)
+            parts.append(outcomes[first].table.take(rows.slice(first, count)))
+            first += count
         return pa.Table.from_batches([part.cast(self._rows) for part in parts], schema=self._rows)
 
 
