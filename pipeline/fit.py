@@ -1,7 +1,7 @@
 """What predict calls take: a line through those that were, and the rate of the best of them. Pure.
 
-The line is seconds = a + b · records + c · cost. The fit is recursive, forgets old calls, and lets a call count for less the further it is off the line: a pause of the
-machine, or a model that is warming up, bends it little and not for long.
+The line is seconds = a + b · records + c · cost. It is fitted recursively, forgets old calls, and lets a call count for
+less the further off it is: a pause of the machine, or a model that is warming up, bends it little and not for long.
 """
 
 from __future__ import annotations
