@@ -64,10 +64,6 @@ class Load:
     records: int
     every_s: float = 0.0
 
-    @property
-    def total(self) -> int:
-        return self.shards * self.messages * self.records
-
 
 FULL = Load(shards=8, messages=60, records=500)
 """Shards far behind: a read has hundreds of records of 900 bytes."""
@@ -101,11 +97,17 @@ class Watched(Stage):
 @dataclass(slots=True)
 class Consumed:
     """One recording's way through a task. ``seconds``: from the first shard's beginning to the last one's end, when
-    everything is durable and checkpointed. ``beats``: see :mod:`benchmarks.traffic`."""
+    ``records`` are durable and checkpointed. ``beats``: see :mod:`benchmarks.traffic`."""
 
+    records: int
     seconds: float
     beats: dict[str, list[traffic.Beat]]
     stage: Stage
+
+    @property
+    def rate(self) -> float:
+        """Records per second."""
+        return self.records / self.seconds
 
 
 class Host:
@@ -166,7 +168,7 @@ class Host:
                 await running
             beats, ended_s = speaking.result()
             await sink.close()
-        return Consumed(ended_s - min(begun_s), beats, stage)
+        return Consumed(metrics.snapshot()["checkpointed"], ended_s - min(begun_s), beats, stage)
 
 
 async def _never(shard_id: str) -> int:
@@ -249,11 +251,11 @@ async def throughput(runs: int, load: Load = FULL) -> dict[str, Figure]:
         host = await _host(stack)
         await host.consume(recording, Memory())
         for _ in range(runs):
-            memory.append(load.total / (await host.consume(recording, Memory())).seconds)
+            memory.append((await host.consume(recording, Memory())).rate)
             with tempfile.TemporaryDirectory() as folder:
-                files.append(load.total / (await host.consume(recording, parquet(host.rows, Path(folder)))).seconds)
+                files.append((await host.consume(recording, parquet(host.rows, Path(folder)))).rate)
             kclpy.append(kclpy_rate(recording))
-        shares = [await _transport_share(host) for _ in range(runs)]
+        shares = [await _transport_share(host, 2 * load.messages) for _ in range(runs)]
     beside = f"{load.shards} shards, messages of {load.records} records of {traffic.DATA_BYTES} bytes"
     return _by_key(
         Figure("host_records_per_s", memory, "records/s", 100_000, text=f"{beside}; a sink in memory"),
@@ -263,7 +265,7 @@ async def throughput(runs: int, load: Load = FULL) -> dict[str, Figure]:
     )
 
 
-async def _transport_share(host: Host, batches: int = 100) -> float:
+async def _transport_share(host: Host, batches: int) -> float:
     """What is left of a replica's time when it has all that it can take, less what it took from bytes to rows."""
     data = bytes(traffic.DATA_BYTES)
     todo = iter([[Record("s", data, "key", str(n), 0, 1) for n in range(MAX_RECORDS)] for _ in range(batches)])
@@ -312,12 +314,12 @@ async def beat(runs: int, load: Load = MANY_SHARDS, batch_s: float = SATURATED_B
         for _ in range(runs):
             consumed = await host.consume(recording, Memory(), every_s=load.every_s, stage_of=Watched)
             assert isinstance(consumed.stage, Watched)
-            latest.append(max(_lateness(consumed.beats, consumed.stage.closed_s)))
+            latest.append(max(lateness(consumed.beats, consumed.stage.closed_s)))
     text = f"the latest status to processRecords while the window is open; {load.shards} shards, a saturated model"
     return _by_key(Figure("beat_late_s", latest, "s", 1.0, at_most=True, text=text))
 
 
-def _lateness(beats: dict[str, list[traffic.Beat]], closed_s: dict[str, list[float]]) -> Iterator[float]:
+def lateness(beats: dict[str, list[traffic.Beat]], closed_s: dict[str, list[float]]) -> Iterator[float]:
     """Of each status, in seconds: since its message was said, or since the session last found its window closed."""
     for shard_id, said in beats.items():
         closed = closed_s.get(shard_id, [])

@@ -1,0 +1,68 @@
+"""What the host promises about its speed, held loosely since machines are busy; benchmarks/host.py measures it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from itertools import pairwise
+from pathlib import Path
+
+from benchmarks import host, traffic
+from benchmarks.host import Load
+from benchmarks.memory_sink import Memory
+from consumer.protocol import ProcessRecords, decode
+from pipeline.record import Record
+
+LATE_S = 1.0
+P50_MS, P99_MS = 60.0, 250.0
+"""The bars are 25 and 40 on a machine that has nothing else to do."""
+
+
+def test_no_beat_is_late_with_many_shards_and_a_model_that_has_too_much_to_do() -> None:
+    """There is more than 1.5 s of work for the model, and room for all of it in the windows."""
+    figures = asyncio.run(host.beat(1, Load(shards=64, messages=6, records=40), batch_s=0.1))
+    assert 0 < figures["beat_late_s"].value < LATE_S
+
+
+def test_a_status_is_not_late_while_the_window_is_closed() -> None:
+    said = {"a": [(0.0, 5.0)], "b": [(0.0, 5.0)], "c": [(4.0, 5.0)]}
+    closed = {"a": [1.0, 4.5], "c": [1.0]}
+    assert list(host.lateness(said, closed)) == [0.5, 5.0, 1.0]
+
+
+def test_a_record_that_comes_when_nothing_waits_is_settled_soon_after_the_linger() -> None:
+    figures = asyncio.run(host.latency(1, Load(shards=4, messages=6, records=20, every_s=0.1)))
+    assert 0 < figures["added_latency_p50_ms"].value < P50_MS
+    assert figures["added_latency_p50_ms"].value <= figures["added_latency_p99_ms"].value < P99_MS
+
+
+def test_every_record_of_a_recording_comes_through(tmp_path: Path) -> None:
+    traffic.record(tmp_path, shards=2, messages=3, records=50)
+    settled: list[Record] = []
+
+    async def main() -> int:
+        async with AsyncExitStack() as stack:
+            one = host.Host()
+            stack.push_async_callback(one.model.stop)
+            await one.start()
+            return (await one.consume(tmp_path, Memory(lambda run: settled.extend(run.records)))).records
+
+    assert asyncio.run(main()) == 300
+    assert len(set(settled)) == 300
+
+
+def test_every_figure_of_the_throughput_is_measured() -> None:
+    figures = asyncio.run(host.throughput(1, Load(shards=2, messages=3, records=50)))
+    shown = {"host_records_per_s", "host_parquet_records_per_s", "kclpy_records_per_s", "transport_share"}
+    assert figures.keys() == shown
+    assert all(figure.value > 0 for figure in figures.values())
+
+
+def test_a_recording_is_what_kcl_would_say(tmp_path: Path) -> None:
+    assert traffic.record(tmp_path, shards=2, messages=3, records=4) == 24
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shardId-000000000000", "shardId-000000000001"]
+    messages = [decode(line, "s") for line in (tmp_path / "shardId-000000000001").read_bytes().splitlines()]
+    records = [each for message in messages if isinstance(message, ProcessRecords) for each in message.records]
+    assert [len(record.data) for record in records] == [traffic.DATA_BYTES] * 12
+    assert all(one.position < other.position for one, other in pairwise(records))
+    assert len({record.partition_key for record in records}) == 12
