@@ -23,10 +23,9 @@ log = logging.getLogger("bridges")
 MESSAGE_LIMIT_BYTES = 64 * 1024 * 1024
 """KCL reads at most 10 MiB per GetRecords call, about 14 MB as base64; four times that is no message of KCL's."""
 
-INLINE_BYTES = 32 * 1024
-"""Messages up to this size are decoded where they arrive; larger ones in a thread, so that no other shard waits."""
-
-DECODER_THREADS = 2
+INLINE_BYTES = 1024 * 1024
+"""Messages up to this size are decoded where they arrive, in about 1 ms; larger ones in a thread, so that no other shard
+waits for them. That costs more: a thread that decodes and the event loop want the interpreter from each other."""
 
 JVM_FIRST_S = 1.0
 """A JVM that dies takes its bridges with it, and says more about why; so a bridge that is gone waits for that."""
@@ -90,10 +89,10 @@ class StreamWire:
 
 
 class Decoder:
-    """Decodes small messages at once and large ones in a thread."""
+    """Decodes small messages at once and large ones in a thread; two would only get in each other's way."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(DECODER_THREADS, thread_name_prefix="decode")
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="decode")
 
     async def __call__(self, line: bytes, decode: Callable[[], Message]) -> Message:
         if len(line) <= INLINE_BYTES:
