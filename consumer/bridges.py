@@ -24,8 +24,8 @@ MESSAGE_LIMIT_BYTES = 64 * 1024 * 1024
 """KCL reads at most 10 MiB per GetRecords call, about 14 MB as base64; four times that is no message of KCL's."""
 
 INLINE_BYTES = 1024 * 1024
-"""Messages up to this size are decoded where they arrive, in about 1 ms; larger ones in a thread, so that no other shard
-waits for them. That costs more: a thread that decodes and the event loop want the interpreter from each other."""
+"""Messages up to this size are decoded where they arrive, in about 1 ms; larger ones in a thread, so that no other
+shard waits for them. That costs more: a thread that decodes and the event loop take the interpreter from each other."""
 
 JVM_FIRST_S = 1.0
 """A JVM that dies takes its bridges with it, and says more about why; so a bridge that is gone waits for that."""
