@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from consumer import drain, leases, outputs
+from consumer import drain, leases, outputs, profile
 from consumer.aws import Aws
 from consumer.bridges import Bridges, Decoder
 from consumer.config import Settings, StreamSettings
@@ -32,7 +32,7 @@ from pipeline import efficiency
 from pipeline.batcher import Batcher
 from pipeline.errors import Fatal, PenstockError
 from pipeline.events import ModelEvent, Predicted
-from pipeline.host import HostSettings, ModelHost, ModelSpec, resolve
+from pipeline.host import HostSettings, ModelHost, ModelSpec
 from pipeline.link import DEPTH
 from pipeline.memory import share_mib, task_mib
 from pipeline.metrics import Metrics
@@ -90,6 +90,7 @@ class Task:
         stack.push_async_callback(daemon.close)
         watching = asyncio.create_task(self.vigil.over_the_leader())
         stack.push_async_callback(_cancelled, watching)
+        log.info("%s", profile.find(settings).said)
         notes = outputs.open_notes(settings, self.aws, self.metrics, self._switches)
         host = ModelHost(
             model_settings(settings),
@@ -298,7 +299,7 @@ async def _raise_first(failures: Sequence[asyncio.Task[None]]) -> None:
 def model_settings(settings: Settings) -> HostSettings:
     """What the model host is told: ``auto`` resolved to this machine, the configuration's folder to import from."""
     model = settings.model
-    replicas, threads = resolve(model.replicas, model.threads)
+    replicas, threads = profile.counts(settings)
     return HostSettings(
         factory=model.factory,
         version=model.version,

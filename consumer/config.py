@@ -156,9 +156,11 @@ class ModelSettings(_Section):
     version: str = Field(
         min_length=1, description="written into every row and dead letter", examples=["all-MiniLM-L6-v2@1110a24"]
     )
-    replicas: Count = Field(default="auto", description="processes that hold the model; `auto`: one")
+    replicas: Count = Field(
+        default="auto", description="processes that hold the model; `auto`: as `penstock tune` found, or one"
+    )
     threads: Count = Field(
-        default="auto", description="threads per replica; `auto`: the cores shared out among the replicas"
+        default="auto", description="threads per replica; `auto`: as `penstock tune` found, or the cores shared out"
     )
     memory_mib: Memory = Field(
         default="auto",
@@ -318,12 +320,18 @@ class Settings(_Section):
     drain: DrainSettings = DrainSettings()
 
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
+    _path: Path | None = PrivateAttr(default=None)
     _sources: dict[str, Source] = PrivateAttr(default_factory=dict)
 
     @property
     def folder(self) -> Path:
         """Where the file lies: goes on ``sys.path`` of the replicas."""
         return self._folder
+
+    @property
+    def path(self) -> Path | None:
+        """The file itself; None if there is none. ``penstock tune`` writes its profile beside it."""
+        return self._path
 
     @property
     def sources(self) -> Mapping[str, Source]:
@@ -360,6 +368,7 @@ def parse(raw: Mapping[str, Any], env: Mapping[str, str] | None = None, *, path:
         raise ConfigErrors(str(path or "settings"), mistakes, from_env)
     settings = Settings.model_construct(**sections)
     settings._folder = (path.parent if path else Path.cwd()).resolve()
+    settings._path = path
     settings._sources = sources_of(given, from_env)
     return settings
 
