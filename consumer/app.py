@@ -29,7 +29,7 @@ from consumer.health import Health
 from consumer.session import ShardSession, Wire
 from consumer.vigil import Vigil
 from pipeline import efficiency
-from pipeline.batcher import Batcher
+from pipeline.batcher import Batcher, Plan
 from pipeline.errors import Fatal, PenstockError
 from pipeline.events import ModelEvent, Predicted
 from pipeline.host import HostSettings, ModelHost, ModelSpec
@@ -322,12 +322,14 @@ def learner(settings: Settings, spec: ModelSpec) -> Pace | None:
     if not batch.learn:
         return None
     longest_s = drain.longest_batch_s(settings)
+    measured = profile.find(settings).profile
     return Pace(
         max_records=batch.max_records,
         max_cost=batch.max_cost,
         measures=spec.measures,
         target_s=min(longest_s, batch.target_latency_ms / 1000 or longest_s),
         example_s=spec.example_s,
+        start=Plan(*measured.batch) if measured else None,
     )
 
 

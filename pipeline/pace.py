@@ -115,8 +115,8 @@ class Pace:
         fits = int(START_S / example_s) if example_s else START_RECORDS
         self._start = max(1, min(START_RECORDS, fits, max_records))
         self._rung: int | None = None
-        if start is not None:
-            self._rung = _rung(start.cost if measures else start.records)
+        if best := start and (start.cost if measures else start.records):
+            self._rung = _rung(best)
         elif not measures:
             self._rung = _rung(self._start)
         self._trials: dict[int, _Trial] = {}
