@@ -8,6 +8,7 @@ only back-pressure there is.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import logging
 import time
@@ -43,6 +44,10 @@ FIRST_RETRY_S = 0.25
 
 LOOK_AGAIN_S = 1.0
 """A sink may make room without getting further, as when it sends rows of other keys past one that is refused."""
+
+CHECKPOINT_EVERY_S = 1.0
+"""While a status is withheld; a checkpoint is a write to the lease table, and a sink may get on a hundred times a second.
+Where it is not withheld, KCL sets the pace."""
 
 AT_ONCE = 4
 """A session's first messages are answered at once, whatever room there is.
@@ -142,6 +147,7 @@ class ShardSession:
         self._messages = 0
         self._clock = clock
         self._heard_s = clock()
+        self._checkpointed_s = -CHECKPOINT_EVERY_S
 
     def look(self) -> Look:
         """Whether it gets on, for whoever watches for shards that are stuck."""
@@ -216,9 +222,8 @@ class ShardSession:
             self._delivered.add(self._tracker.delivered, len(message.records))
         await self._checkpoint_if_due()
         self._messages += 1
-        while self._messages > AT_ONCE and self._must_wait(lane):
-            await self._progress(lane)
-            await self._checkpoint_if_due()
+        if self._messages > AT_ONCE and self._must_wait(lane):
+            await self._room(lane)
 
     def _must_wait(self, lane: Lane) -> bool:
         return self.state is State.READING and not self._stage.has_room(lane) and not self._leaving.is_set()
@@ -261,15 +266,20 @@ class ShardSession:
             raise Fatal(f"{self.shard_id}: no open lane in state {self.state.value}")
         return self._lane
 
-    async def _progress(self, lane: Lane) -> None:
-        """Return when the lane changed or the task is leaving, and now and then anyway."""
-        lane.changed.clear()
-        waits = {asyncio.ensure_future(lane.changed.wait()), asyncio.ensure_future(self._leaving.wait())}
+    async def _room(self, lane: Lane) -> None:
+        """Return when there is room, or the task is leaving, or the lease is lost. Checkpoints go on meanwhile."""
+        leaving = asyncio.ensure_future(self._leaving.wait())
+        leaving.add_done_callback(lambda done: lane.changed.set())
         try:
-            await asyncio.wait(waits, timeout=LOOK_AGAIN_S, return_when=asyncio.FIRST_COMPLETED)
+            while self._must_wait(lane):
+                lane.changed.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_AGAIN_S):
+                        await lane.changed.wait()
+                if self._clock() - self._checkpointed_s >= CHECKPOINT_EVERY_S:
+                    await self._checkpoint_if_due()
         finally:
-            for wait in waits:
-                wait.cancel()
+            leaving.cancel()
 
     # -- checkpoints
 
@@ -290,6 +300,7 @@ class ShardSession:
 
     async def _checkpoint(self, position: Position | None) -> bool:
         """Send one and take its answer; true if it was accepted. A shutdown in the answer is a lost lease."""
+        self._checkpointed_s = self._clock()
         await self._wire.write(encode_checkpoint(position))
         answer = await self._next()
         if not isinstance(answer, CheckpointAnswer):

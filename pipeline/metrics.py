@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -20,6 +20,8 @@ from pipeline.efficiency import Account
 from pipeline.events import Condemned, ModelEvent, OutOfMemory, Predicted, ReplicaReplaced, Retried, SafeCostLearned
 from pipeline.pace import Pace
 from pipeline.troubles import Troubles
+
+M = TypeVar("M", Counter, Gauge)
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -67,6 +69,7 @@ class Metrics:
         self._account: Account | None = None
         self._clock: Callable[[], float] = time.monotonic
         self._pace: Pace | None = None
+        self._shards: dict[tuple[Any, str], Any] = {}
         self._late_batches: deque[float] = deque(maxlen=LATE_BATCHES)
         self._received = self._counter("records_received", "Records that KCL handed over", "shard")
         self._enriched = self._counter("records_enriched", "Records settled with a row", "shard")
@@ -119,17 +122,24 @@ class Metrics:
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"penstock_{name}", text, labels, registry=self.registry)
 
+    def _of(self, metric: M, shard: str) -> M:
+        """The shard's own; ``labels`` looks it up under a lock each time."""
+        own: M | None = self._shards.get((metric, shard))
+        if own is None:
+            own = self._shards[metric, shard] = metric.labels(shard)
+        return own
+
     # -- events
 
     def received(self, shard: str, records: int) -> None:
         """KCL handed over a message's records."""
         self._totals.records_in += records
-        self._received.labels(shard).inc(records)
+        self._of(self._received, shard).inc(records)
 
     def lag(self, shard: str, lag_ms: int) -> None:
         """``millisBehindLatest`` of a shard's newest message."""
         self._totals.lag_ms[shard] = lag_ms
-        self._lag.labels(shard).set(lag_ms)
+        self._of(self._lag, shard).set(lag_ms)
 
     def queued(self, records: int) -> None:
         """So many records wait in the batcher now."""
@@ -148,8 +158,8 @@ class Metrics:
         """A run was released to the sinks."""
         self._totals.enriched += enriched
         self._totals.dead_letters += dead
-        self._enriched.labels(shard).inc(enriched)
-        self._dead.labels(shard).inc(dead)
+        self._of(self._enriched, shard).inc(enriched)
+        self._of(self._dead, shard).inc(dead)
 
     def dead_letter(self, reason: str, records: int = 1) -> None:
         """Records became dead letters for one of :data:`REASONS`."""
@@ -158,16 +168,16 @@ class Metrics:
     def durable(self, shard: str, records: int) -> None:
         """So many more records are durable in every sink."""
         self._totals.durable += records
-        self._durable.labels(shard).inc(records)
+        self._of(self._durable, shard).inc(records)
 
     def checkpointed(self, shard: str, records: int) -> None:
         """KCL accepted a checkpoint, which passed so many more records."""
         self._totals.checkpointed += records
-        self._checkpoints.labels(shard).inc()
-        self._checkpointed.labels(shard).inc(records)
+        self._of(self._checkpoints, shard).inc()
+        self._of(self._checkpointed, shard).inc(records)
 
     def checkpoint_failed(self, shard: str) -> None:
-        self._checkpoint_failures.labels(shard).inc()
+        self._of(self._checkpoint_failures, shard).inc()
 
     def retried(self) -> None:
         """Predict was called again: a bisection, or a record tried alone."""
@@ -251,6 +261,7 @@ class Metrics:
         """The shard is another task's: its labels go, the totals stay."""
         self._totals.lag_ms.pop(shard, None)
         for metric in self._by_shard:
+            self._shards.pop((metric, shard), None)
             metric.remove(shard)
 
     # -- looking
