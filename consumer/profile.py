@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from consumer.config import Settings
 
 SUFFIX = ".profile.json"
+ABOUT = 0.95
+"""Of the memory: machines of a kind differ by what their kernels keep."""
 CPUS = Path("/proc/cpuinfo")
 
 
@@ -125,7 +127,7 @@ def differences(profile: Profile, now: Circumstances, settings: Settings) -> Ite
         was, here = getattr(then, name), getattr(now, name)
         if was != here:
             yield f"{name} was {was} and is {here}"
-    if now.memory_mib < then.memory_mib:
+    if now.memory_mib < then.memory_mib * ABOUT:
         yield f"it had {then.memory_mib} MiB of memory and has {now.memory_mib}"
     for name in ("replicas", "threads"):
         told, best = getattr(settings.model, name), getattr(profile, name)

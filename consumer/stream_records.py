@@ -82,6 +82,20 @@ def oldest(kinesis: KinesisClient, stream: str, shard_id: str, sleep: Sleep = ti
     return None
 
 
+def payloads(
+    kinesis: KinesisClient, stream: str, shard_id: str, most: int, sleep: Sleep = time.sleep
+) -> Iterator[bytes]:
+    """What the shard's records hold, from the oldest on, ``most`` or a few more; aggregates are taken apart."""
+    found = 0
+    for records in _pages(kinesis, stream, shard_id, min(most, PAGE), sleep):
+        for record in records:
+            parts = _payloads(record)
+            yield from parts
+            found += len(parts)
+        if found >= most:
+            return
+
+
 def _pages(kinesis: KinesisClient, stream: str, shard_id: str, limit: int, sleep: Sleep) -> Iterator[Sequence[Any]]:
     """From the oldest record on to the tip, or to the end of a closed shard. No page is empty."""
     last = ""
@@ -144,6 +158,14 @@ def taken_apart(record: Any) -> list[Arrival]:
             return []
         found.append(Arrival(Position(sequence, len(found)), partition_key, arrived_ms))
     return found
+
+
+def _payloads(record: Any) -> list[bytes]:
+    """Of the record, or of those that :func:`taken_apart` finds in it."""
+    aggregate = _aggregate(record["Data"])
+    if aggregate is None:
+        return [record["Data"]]
+    return [each.data for each, _ in zip(aggregate.records, taken_apart(record), strict=False)]
 
 
 def _aggregate(data: bytes) -> Any:

@@ -13,6 +13,7 @@ from consumer.cli.config import config
 from consumer.cli.demo import demo
 from consumer.cli.local import local
 from consumer.cli.run import run
+from consumer.cli.tune import tune
 from pipeline.errors import PenstockError
 
 INTERRUPTED = 130
@@ -58,5 +59,5 @@ def main(debug: bool) -> None:
     """
 
 
-for command in (run, demo, local, config, audit):
+for command in (run, tune, demo, local, config, audit):
     main.add_command(command)

@@ -1,0 +1,90 @@
+"""``penstock tune``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from consumer.config import Settings
+    from consumer.tune_run import Tuned
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option(
+    "--config", "path", type=FILE, required=True, metavar="FILE", help="The configuration, as `penstock run` takes it."
+)
+@click.option("--records", type=FILE, metavar="FILE", help="Records to tune with, one per line.  [default: the stream]")
+@click.option("--count", type=click.IntRange(1), default=1000, show_default=True, help="How many records, at most.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=120,
+    show_default=True,
+    help="How long to measure, about; the model's first start comes on top.",
+)
+@click.option(
+    "--output",
+    type=FILE,
+    metavar="PATH",
+    help="Where the profile goes: a folder, or a file that ends with .json.  [default: beside the configuration, "
+    "where `penstock run` looks for it]",
+)
+@click.option("--plot", type=FILE, metavar="FILE", help="Where the plot goes, as PNG.  [default: beside the profile]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
+def tune(
+    path: Path, records: Path | None, count: int, seconds: float, output: Path | None, plot: Path | None, as_json: bool
+) -> None:
+    """Measure which replicas, threads and batches are quickest here.
+
+    Loads the model and has it work on real records, from the stream or a file; then writes a profile, which `penstock
+    run` uses wherever replicas and threads are "auto". The stream is only read: no lease is taken, nothing is
+    checkpointed. Nothing the model answers is kept. Whatever else keeps the machine busy is measured too.
+    """
+    from rich.console import Console
+
+    from consumer.config import load
+    from consumer.profile import path_of, write
+    from consumer.tune_records import from_file, from_stream
+    from consumer.tune_report import draw, progress
+    from consumer.tune_run import tune as measure
+
+    settings = load(path)
+    found = from_file(records, count) if records else from_stream(settings.stream.name, count)
+    with progress(Console(stderr=True), seconds) as tell:
+        tuned = measure(settings, found, seconds, tell)
+    beside = path_of(path)
+    profile = beside if output is None else output if output.suffix == ".json" else output / beside.name
+    picture = plot or profile.with_suffix(".png")
+    write(tuned.profile, profile)
+    draw(tuned, picture)
+    _say(settings, tuned, profile, picture, as_json)
+
+
+def _say(settings: Settings, tuned: Tuned, profile: Path, plot: Path, as_json: bool) -> None:
+    import json
+
+    from rich.console import Console
+
+    from consumer import tune_report
+    from consumer.profile import path_of
+
+    if as_json:
+        click.echo(json.dumps(tune_report.as_json(tuned, profile, plot)))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(tune_report.table(tuned))
+    best, target_ms = tuned.profile, settings.batch.target_latency_ms
+    click.echo(
+        f"\nbest: replicas = {best.replicas}, threads = {best.threads}, batches of {best.records}: "
+        f"{best.records_per_s:,.1f} records/s, {best.call_ms:,.2f} ms a call"
+    )
+    if target_ms and best.call_ms > target_ms:
+        click.echo(f"no batch kept to batch.target_latency_ms {target_ms:g}: this one came closest")
+    used = settings.path is not None and profile.resolve() == path_of(settings.path).resolve()
+    where = "`penstock run` uses it" if used else "`penstock run` uses it once it lies beside the configuration"
+    click.echo(f"profile: {profile} ({where})\nplot: {plot}")
