@@ -46,8 +46,8 @@ LOOK_AGAIN_S = 1.0
 """A sink may make room without getting further, as when it sends rows of other keys past one that is refused."""
 
 CHECKPOINT_EVERY_S = 1.0
-"""While a status is withheld; a checkpoint is a write to the lease table, and a sink may get on a hundred times a second.
-Where it is not withheld, KCL sets the pace."""
+"""While a status is withheld. A checkpoint is a write to the lease table, and a sink may get on a hundred times a
+second. Where no status is withheld, KCL sets the pace."""
 
 AT_ONCE = 4
 """A session's first messages are answered at once, whatever room there is.

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -13,7 +13,7 @@ from consumer.testing import FakeKcl, row
 from pipeline.batcher import Batcher
 from pipeline.errors import Fatal
 from pipeline.metrics import Metrics
-from pipeline.record import Position, Shard
+from pipeline.record import Position, Record, Shard
 from pipeline.stage import Bounds, Stage
 from pipeline.testing import FakeJudge, FakeSink, SimulatedLoop
 
@@ -52,17 +52,18 @@ def rigged(
     body: Callable[[Rig], Awaitable[None]],
     window: int = 100,
     *,
+    judge: FakeJudge | None = None,
     sink: FakeSink | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> None:
-    async def main(sink: FakeSink) -> None:
-        judge, metrics, leaving = FakeJudge(), Metrics(), asyncio.Event()
+    async def main(judge: FakeJudge, sink: FakeSink) -> None:
+        metrics, leaving, clock = Metrics(), asyncio.Event(), asyncio.get_running_loop().time
         batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001, pads=False)
         stage = Stage(judge, batcher, [sink], Bounds(window, 10**9), metrics)
         kcl, decoder = FakeKcl(), Decoder()
 
         def start(kcl: FakeKcl) -> ShardSession:
-            return ShardSession(kcl, stage, shard, leaving, metrics, decoder)
+            return ShardSession(kcl, stage, shard, leaving, metrics, decoder, clock=clock)
 
         session = start(kcl)
         staging, running = asyncio.create_task(stage.run()), asyncio.create_task(session.run())
@@ -76,7 +77,7 @@ def rigged(
             decoder.close()
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(main(sink or FakeSink()))
+        runner.run(main(judge or FakeJudge(), sink or FakeSink()))
 
 
 def test_status_comes_before_the_model_has_answered() -> None:
@@ -129,6 +130,29 @@ def test_a_full_window_withholds_status_until_there_is_room() -> None:
         assert rig.kcl.answered[-1] == "processRecords"
 
     rigged(body, window=5)
+
+
+class SlowJudge(FakeJudge):
+    """Takes a tenth of a second for a batch."""
+
+    async def judge(self, records: Sequence[Record]) -> None:
+        await asyncio.sleep(0.1)
+        await super().judge(records)
+
+
+def test_a_withheld_status_is_no_reason_to_checkpoint_more_than_once_a_second() -> None:
+    """Each of 30 batches makes the shard durable further."""
+
+    async def body(rig: Rig) -> None:
+        await rig.kcl.initialize(SHARD_ID)
+        for _ in range(AT_ONCE):
+            await rig.kcl.process([])
+        await rig.kcl.process([row(i) for i in range(1, 241)])
+        assert len(rig.judge.batches) >= 29
+        assert 2 <= len(rig.kcl.checkpoints) <= 4
+        await rig.beat_until(lambda: rig.kcl.checkpoints[-1:] == [Position(240, 0)])
+
+    rigged(body, window=5, judge=SlowJudge(), loop_factory=SimulatedLoop)
 
 
 async def filling(kcl: FakeKcl) -> None:
