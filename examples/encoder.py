@@ -5,7 +5,8 @@ need to know; only attention, a small part of the work, goes row by row. On two 
 this is seven times as quick as padding to the longest, and a row's result does not depend on its neighbours.
 
 Importing this imports torch, so models import it in ``load``. Weights go by the names that BERT checkpoints use
-(``encoder.layer.0.attention.self.query.weight`` …) and are used where they lie: memory-mapped, never copied.
+(``encoder.layer.0.attention.self.query.weight`` …) and are used where they lie: memory-mapped, never copied. Their
+type is what the layers compute in: float32, bfloat16, or int8 with a scale for each row (``….weight_scale``).
 """
 
 from __future__ import annotations
@@ -65,24 +66,34 @@ class Encoder:
 
     def __call__(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, ...]:
         """The last layer's hidden states of each row of token ids, of shape (tokens, width). No row may be empty."""
+        ids = torch.tensor(list(chain.from_iterable(rows)), device=self._words.device)
         lengths = [len(row) for row in rows]
-        device = self._words.device
-        ids = torch.tensor(list(chain.from_iterable(rows)), device=device)
+        return torch.split(self.hidden(ids, lengths), lengths)
+
+    def hidden(self, ids: Tensor, lengths: list[int]) -> Tensor:
+        """The same, end to end in one matrix, of ids that lie end to end and where the weights are."""
         places = torch.cat([self._places[:length] for length in lengths])
         hidden = self._normalised(functional.embedding(ids, self._words) + places + self._kind, self._norm)
         for layer in self._layers:
-            joined = functional.linear(self._attended(hidden, lengths, layer), *layer.join)
+            joined = layer.join(self._attended(hidden, lengths, layer))
             hidden = self._normalised(hidden + joined, layer.join_norm)
-            wide = functional.gelu(functional.linear(hidden, *layer.widen))
-            hidden = self._normalised(hidden + functional.linear(wide, *layer.narrow), layer.narrow_norm)
-        return torch.split(hidden, lengths)
+            wide = functional.gelu(layer.widen(hidden))
+            hidden = self._normalised(hidden + layer.narrow(wide), layer.narrow_norm)
+        return hidden
 
     def _attended(self, hidden: Tensor, lengths: list[int], layer: _Layer) -> Tensor:
         tokens, width = hidden.shape
         heads = self._geometry.heads
+        if hidden.is_cuda and len(set(lengths)) == 1:  # what a call costs there is its start: one for all rows
+            parts = (len(lengths), lengths[0], heads, width // heads)
+            query, key, value = (
+                project(hidden).view(parts).transpose(1, 2) for project in (layer.query, layer.key, layer.value)
+            )
+            mixed_rows = functional.scaled_dot_product_attention(query, key, value)
+            return mixed_rows.transpose(1, 2).reshape(tokens, width)
 
-        def rows_of(projection: _Pair) -> tuple[Tensor, ...]:
-            projected = functional.linear(hidden, *projection).view(1, tokens, heads, width // heads)
+        def rows_of(project: _Linear) -> tuple[Tensor, ...]:
+            projected = project(hidden).view(1, tokens, heads, width // heads)
             return torch.split(projected.transpose(1, 2), lengths, dim=2)
 
         mixed = map(
@@ -95,15 +106,20 @@ class Encoder:
 
     def _layer(self, prefix: str) -> _Layer:
         return _Layer(
-            query=self._pair(f"{prefix}attention.self.query"),
-            key=self._pair(f"{prefix}attention.self.key"),
-            value=self._pair(f"{prefix}attention.self.value"),
-            join=self._pair(f"{prefix}attention.output.dense"),
+            query=self._linear(f"{prefix}attention.self.query"),
+            key=self._linear(f"{prefix}attention.self.key"),
+            value=self._linear(f"{prefix}attention.self.value"),
+            join=self._linear(f"{prefix}attention.output.dense"),
             join_norm=self._pair(f"{prefix}attention.output.LayerNorm"),
-            widen=self._pair(f"{prefix}intermediate.dense"),
-            narrow=self._pair(f"{prefix}output.dense"),
+            widen=self._linear(f"{prefix}intermediate.dense"),
+            narrow=self._linear(f"{prefix}output.dense"),
             narrow_norm=self._pair(f"{prefix}output.LayerNorm"),
         )
+
+    def _linear(self, name: str) -> _Linear:
+        weight, bias = self._pair(name)
+        scale = self._tensor(f"{name}.weight_scale") if weight.dtype is torch.int8 else None
+        return _Linear(weight, bias, scale)
 
     def _pair(self, name: str) -> _Pair:
         return self._tensor(f"{name}.weight"), self._tensor(f"{name}.bias")
@@ -120,12 +136,29 @@ _Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
+class _Linear:
+    """A product with a weight and a bias. With ``scale``, one for each row of a weight in int8, a dynamic one: each row
+    of what comes in is rounded to whole numbers of its own scale, and the product is one of whole numbers."""
+
+    weight: Tensor
+    bias: Tensor
+    scale: Tensor | None
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        if self.scale is None:
+            return functional.linear(rows, self.weight, self.bias)
+        own = rows.abs().amax(1, keepdim=True).clamp_min(1e-12).div_(127)
+        whole = torch._int_mm((rows / own).round_().to(torch.int8), self.weight.T)
+        return torch.addcmul(self.bias, whole * own, self.scale)
+
+
+@dataclass(frozen=True, slots=True)
 class _Layer:
-    query: _Pair
-    key: _Pair
-    value: _Pair
-    join: _Pair
+    query: _Linear
+    key: _Linear
+    value: _Linear
+    join: _Linear
     join_norm: _Pair
-    widen: _Pair
-    narrow: _Pair
+    widen: _Linear
+    narrow: _Linear
     narrow_norm: _Pair

@@ -15,17 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from examples.reference_1gb.weights import Plan, check, write
+from examples.reference_1gb.weights import SIZES, Plan, check, write
 from pipeline.errors import ModelError
 from pipeline.model import LoadContext, Model, Reject
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from examples.encoder import Encoder, Geometry
 
 VOCABULARY = 1024
 POSITIONS = 512
 SCORES = 8
 HEAD_WIDTH = 64
+DTYPES = tuple(SIZES)
 
 START, FIRST_WORD = 1, 2
 """Token ids: 0 pads, 1 opens every item, so that none is empty; words are hashed to the rest."""
@@ -34,7 +37,8 @@ START, FIRST_WORD = 1, 2
 class Reference(Model):
     """Options: ``length`` (tokens per item, 128), ``layers`` (21), ``width`` (1024, a multiple of 64), ``seed`` (0),
     ``weights`` (a file; default: in the user's cache folder), ``verify`` (false: compare size and header with what was
-    asked for; true: the SHA-256 recorded beside the file too, which reads all of it).
+    asked for; true: the SHA-256 recorded beside the file too, which reads all of it), ``dtype`` (``float32``,
+    ``bfloat16``, or ``int8``, which is for CPUs: each type has a file of its own).
 
     Items are ``{"tokens": [ids]}`` or ``{"text": "…"}``, cut or padded to ``length``: every item costs the same.
     """
@@ -44,9 +48,12 @@ class Reference(Model):
     def load(self, context: LoadContext) -> None:
         """Maps the weights; the first load on a machine writes them (about 10 s)."""
         options = Options(context.options)
+        if options.dtype == "int8" and context.device != "cpu":
+            raise ModelError('model.options.dtype: "int8" is for CPUs. Write "bfloat16", or model.device = "cpu"')
 
         import torch
 
+        from examples.channel import Channel, device_of
         from examples.encoder import Encoder, read_weights
 
         torch.set_num_threads(context.threads)
@@ -57,6 +64,7 @@ class Reference(Model):
         tensors = read_weights(options.path, context.device)
         self._encoder: Encoder = Encoder(tensors, options.geometry())
         self._head = tensors["head.weight"]
+        self._channel = Channel(device_of(context.device))
         self._length = options.length
 
     def example(self) -> dict[str, Any]:
@@ -77,12 +85,15 @@ class Reference(Model):
         """Scores that depend on the item alone, not on its batch."""
         import torch
 
-        from examples.encoder import mean_pool
-
+        ids = torch.tensor([token_ids(item, self._length) for item in items])
         with torch.inference_mode():
-            pooled = mean_pool(self._encoder([token_ids(item, self._length) for item in items]))
-            scores = (pooled @ self._head.T).cpu().numpy()
-        return [{"scores": row} for row in scores]
+            scores = self._channel.run(ids, self._scores)
+        return [{"scores": row} for row in scores.numpy()]
+
+    def _scores(self, ids: Tensor) -> Tensor:
+        rows, length = ids.shape
+        hidden = self._encoder.hidden(ids.reshape(-1), [length] * rows)
+        return (hidden.view(rows, length, -1).mean(1) @ self._head.T).float()
 
 
 def token_ids(item: Mapping[str, Any], length: int) -> list[int]:
@@ -99,7 +110,7 @@ class Options:
     """The options of ``[model.options]``, checked. Raises ``ModelError`` for the first that is wrong."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        known = ("length", "layers", "width", "seed", "weights", "verify")
+        known = ("length", "layers", "width", "seed", "weights", "verify", "dtype")
         if unknown := sorted(set(options) - set(known)):
             raise ModelError(f"model.options.{unknown[0]}: Reference has no such option; it has {', '.join(known)}")
         self.length = _number(options, "length", 128, at_least=1, at_most=POSITIONS)
@@ -109,11 +120,15 @@ class Options:
         self.verify = bool(options.get("verify", False))
         if self.width % HEAD_WIDTH:
             raise ModelError(f"model.options.width: {self.width} is not a multiple of {HEAD_WIDTH}")
-        name = f"reference-{self.layers}x{self.width}-seed{self.seed}.safetensors"
+        self.dtype = options.get("dtype", "float32")
+        if self.dtype not in DTYPES:
+            raise ModelError(f"model.options.dtype: {self.dtype!r} is none of {', '.join(DTYPES)}")
+        kind = "" if self.dtype == "float32" else f"-{self.dtype}"
+        name = f"reference-{self.layers}x{self.width}-seed{self.seed}{kind}.safetensors"
         self.path = Path(str(options["weights"])).expanduser() if "weights" in options else cache_folder() / name
 
     def plan(self) -> Plan:
-        return Plan(shapes(self.layers, self.width), self.seed)
+        return Plan(shapes(self.layers, self.width), self.seed, self.dtype)
 
     def geometry(self) -> Geometry:
         from examples.encoder import Geometry

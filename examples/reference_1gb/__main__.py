@@ -18,6 +18,7 @@ def main() -> int:
     parser.add_argument("--layers", type=int, help="encoder layers (default: 21)")
     parser.add_argument("--width", type=int, help="their width, a multiple of 64 (default: 1024)")
     parser.add_argument("--seed", type=int, help="of the random weights (default: 0)")
+    parser.add_argument("--dtype", help="float32, bfloat16 or int8 (default: float32)")
     try:
         options = Options({name: value for name, value in vars(parser.parse_args()).items() if value is not None})
         make(options)

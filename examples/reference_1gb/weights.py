@@ -1,5 +1,7 @@
 """Random weights, written once: a safetensors file made tensor by tensor, so that 1 GB never lies in memory.
 
+What is smaller than float32 is rounded here, from the same numbers, and not in the replicas: so they share its pages.
+
 Format: 8 bytes of header size (little-endian), a JSON header, then the tensors end to end
 (https://github.com/huggingface/safetensors, "Format").
 """
@@ -20,17 +22,24 @@ import numpy as np
 
 from pipeline.errors import ModelError
 
-FLOAT_BYTES = 4
+SIZES = {"float32": 4, "bfloat16": 2, "int8": 1}
+NAMES = {"float32": "F32", "bfloat16": "BF16", "int8": "I8"}
+"""As the format has them."""
 DEVIATION = 0.02
 """Of the normal distribution that BERT's weights start from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is in the file: the same plan makes the same bytes."""
+    """What is in the file: the same plan makes the same bytes.
+
+    ``dtype``: ``float32``; ``bfloat16``, to the nearest; or ``int8``, which the layers' matrices are, each row of them
+    with a scale in float32 as ``<name>_scale``, and all else float32.
+    """
 
     shapes: Mapping[str, tuple[int, ...]]
     seed: int
+    dtype: str = "float32"
 
     @property
     def parameters(self) -> int:
@@ -38,15 +47,15 @@ class Plan:
 
     @property
     def size_bytes(self) -> int:
-        return len(self.header()) + FLOAT_BYTES * self.parameters
+        return len(self.header()) + sum(SIZES[dtype] * math.prod(shape) for _, dtype, shape in self._parts())
 
     def header(self) -> bytes:
         """All that comes before the first tensor, filled up so that tensors begin on a cache line."""
         entries: dict[str, object] = {"__metadata__": {"format": "pt", "seed": str(self.seed)}}
         start = 0
-        for name, shape in self.shapes.items():
-            end = start + FLOAT_BYTES * math.prod(shape)
-            entries[name] = {"dtype": "F32", "shape": shape, "data_offsets": (start, end)}
+        for name, dtype, shape in self._parts():
+            end = start + SIZES[dtype] * math.prod(shape)
+            entries[name] = {"dtype": NAMES[dtype], "shape": shape, "data_offsets": (start, end)}
             start = end
         text = json.dumps(entries, separators=(",", ":")).encode()
         text += b" " * (-(8 + len(text)) % 64)
@@ -56,12 +65,42 @@ class Plan:
         """Each tensor's bytes. One has its own generator, so it does not depend on those before it."""
         for number, (name, shape) in enumerate(self.shapes.items()):
             if name.endswith(".bias"):
-                yield np.zeros(shape, "<f4").tobytes()
+                values = np.zeros(shape, "<f4")
             elif name.endswith("LayerNorm.weight"):
-                yield np.ones(shape, "<f4").tobytes()
+                values = np.ones(shape, "<f4")
             else:
                 values = np.random.default_rng((self.seed, number)).standard_normal(shape, "f4")
-                yield (values * np.float32(DEVIATION)).astype("<f4").tobytes()
+                values = (values * np.float32(DEVIATION)).astype("<f4")
+            if self._quantised(name):
+                yield from _rows_of_bytes(values)
+            else:
+                yield (values if self.dtype != "bfloat16" else _halves(values)).tobytes()
+
+    def _parts(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+        """Each tensor's name, type and shape."""
+        for name, shape in self.shapes.items():
+            if self._quantised(name):
+                yield name, "int8", shape
+                yield f"{name}_scale", "float32", shape[:1]
+            else:
+                yield name, "float32" if self.dtype == "int8" else self.dtype, shape
+
+    def _quantised(self, name: str) -> bool:
+        return self.dtype == "int8" and name.startswith("encoder.") and len(self.shapes[name]) > 1
+
+
+def _halves(values: np.ndarray) -> np.ndarray:
+    """bfloat16, to the nearest and to even between two: the upper half of a float32's bits."""
+    bits = values.view("<u4")
+    upper: np.ndarray = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+    return upper
+
+
+def _rows_of_bytes(values: np.ndarray) -> Iterator[bytes]:
+    """Whole numbers from -127 to 127, and what one of them is worth in each row."""
+    scales = np.abs(values).max(axis=1) / np.float32(127)
+    yield np.rint(values / scales[:, None]).astype("i1").tobytes()
+    yield scales.astype("<f4").tobytes()
 
 
 def write(path: Path, plan: Plan, progress: Callable[[int], None] = lambda written_bytes: None) -> str:

@@ -156,6 +156,7 @@ def test_a_payload_without_tokens_or_text_is_rejected(payload: bytes) -> None:
         ({"layers": "21"}, "layers"),
         ({"width": 100}, "width"),
         ({"seed": -1}, "seed"),
+        ({"dtype": "float16"}, "dtype"),
     ],
 )
 def test_a_wrong_option_is_told_in_one_line(options: dict[str, object], named: str) -> None:
@@ -185,3 +186,41 @@ def test_the_command_writes_the_weights_and_checks_them_the_next_time(tmp_path: 
 def test_the_example_predicts(path: Path) -> None:
     model = loaded(path)
     assert np.isfinite(scores(model, model.example())).all()
+
+
+def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    found: np.ndarray = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+    return found
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("bfloat16", 0.51), ("int8", 0.26)])
+def test_smaller_numbers_score_nearly_alike_and_take_less(tmp_path: Path, dtype: str, size: float) -> None:
+    items: list[dict[str, object]] = [{"text": "a"}, {"text": "b c d"}, {"tokens": list(range(100))}]
+    exact = scores(loaded(tmp_path / "w"), *items)
+    model = loaded(tmp_path / dtype, dtype=dtype)
+    assert 0.99 < cosines(scores(model, *items), exact).min() < 1 - 1e-9
+    assert Options({"dtype": dtype}).plan().size_bytes < size * Options({}).plan().size_bytes
+    assert np.allclose(scores(model, *items), np.concatenate([scores(model, item) for item in items]), atol=0.02)
+
+
+def test_bfloat16_is_rounded_as_torch_rounds(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file as load_tensors
+
+    for dtype in ("float32", "bfloat16"):
+        write(tmp_path / dtype, Options({**TINY, "dtype": dtype}).plan())
+    exact, rounded = (load_tensors(tmp_path / dtype) for dtype in ("float32", "bfloat16"))
+    assert all(torch.equal(rounded[name], tensor.to(torch.bfloat16)) for name, tensor in exact.items())
+
+
+def test_weights_of_another_type_are_refused_and_each_type_has_its_own_file(path: Path) -> None:
+    loaded(path)
+    with pytest.raises(ModelError, match="other weights"):
+        loaded(path, dtype="int8")
+    assert len({Options({"dtype": dtype}).path for dtype in reference_1gb.DTYPES}) == 3
+
+
+def test_int8_on_a_gpu_is_refused_in_one_line(path: Path) -> None:
+    context = LoadContext(options={**TINY, "weights": str(path), "dtype": "int8"}, device="cuda:0")
+    with pytest.raises(ModelError, match=r"model\.options\.dtype"):
+        Reference().load(context)
