@@ -313,6 +313,7 @@ def model_settings(settings: Settings) -> HostSettings:
         search_path=(str(settings.folder),),
         memory_mib=_memory_mib(settings, replicas),
         patience_s=model.patience_s,
+        device=model.device,
     )
 
 

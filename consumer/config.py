@@ -157,10 +157,14 @@ class ModelSettings(_Section):
         min_length=1, description="written into every row and dead letter", examples=["all-MiniLM-L6-v2@1110a24"]
     )
     replicas: Count = Field(
-        default="auto", description="processes that hold the model; `auto`: as `penstock tune` found, or one"
+        default="auto",
+        description="processes that hold the model; `auto`: as `penstock tune` found, or one, or one for each GPU",
     )
     threads: Count = Field(
         default="auto", description="threads per replica; `auto`: as `penstock tune` found, or the cores shared out"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="what replicas compute on; `auto`: GPUs where there are some, one for each replica"
     )
     memory_mib: Memory = Field(
         default="auto",

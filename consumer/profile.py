@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from pipeline import cores
+from pipeline import cores, gpus
 from pipeline.errors import UserError
 from pipeline.memory import task_mib
 
@@ -115,7 +115,8 @@ def counts(settings: Settings) -> tuple[int, int]:
     model = settings.model
     if "auto" in (model.replicas, model.threads) and (profile := find(settings).profile):
         return profile.replicas, profile.threads
-    return cores.resolve(model.replicas, model.threads)
+    cards = gpus.wanted(model.device, gpus.count())
+    return cores.resolve(cards if cards and model.replicas == "auto" else model.replicas, model.threads)
 
 
 def differences(profile: Profile, now: Circumstances, settings: Settings) -> Iterator[str]:

@@ -46,7 +46,8 @@ Apply = Callable[[wire.Frame, Sequence[Record], dict[int, Fault]], None]
 class HostSettings:
     """``[model]`` with every ``auto`` resolved. ``search_path``: folders to import the factory from.
 
-    ``memory_mib``: of each replica; 0: no limit. ``patience_s``: how long one may fail to start again.
+    ``memory_mib``: of each replica; 0: no limit. ``patience_s``: how long one may fail to start again. ``device``:
+    ``auto``, ``cpu`` or ``cuda``.
     """
 
     factory: str
@@ -62,6 +63,7 @@ class HostSettings:
     allow_nan: bool = False
     memory_mib: int = 0
     patience_s: float = 120.0
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +261,7 @@ class ModelHost:
                 options=dict(settings.options),
                 allow_nan=settings.allow_nan,
                 memory_mib=settings.memory_mib,
+                device=settings.device,
             )
             for number in range(count)
         ]

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from pipeline import memory, wire
+from pipeline import gpus, memory, wire
 from pipeline.bisect import Fault
 from pipeline.errors import BatchFailed, Fatal, ModelError, UserError
 from pipeline.factory import UserModel, described, find
@@ -34,7 +34,10 @@ TRACEBACK_LIMIT = 16_000
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What a replica is told when it starts; ``role`` is ``predict`` or ``measure``. ``memory_mib``: 0 is no limit."""
+    """What a replica is told when it starts; ``role`` is ``predict`` or ``measure``. ``memory_mib``: 0 is no limit.
+
+    ``device``: ``auto``, ``cpu`` or ``cuda``; which GPU, its number decides.
+    """
 
     role: str
     factory: str
@@ -46,6 +49,7 @@ class Assignment:
     options: Mapping[str, Any] = field(default_factory=dict)
     allow_nan: bool = False
     memory_mib: int = 0
+    device: str = "cpu"
 
 
 class Work(Protocol):
@@ -86,6 +90,7 @@ def _load(model: UserModel, assignment: Assignment) -> None:
         options=assignment.options,
         threads=assignment.threads,
         replica=assignment.number,
+        device=gpus.place(assignment.device, assignment.number, gpus.count()),
         version=assignment.version,
     )
     try:
