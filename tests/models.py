@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -169,6 +170,23 @@ class Environment:
             "session": os.getsid(0),
         }
         return [row for _ in items]
+
+
+class Threads:
+    """How many threads torch, OpenMP and MKL would take, and what the environment said before torch was there."""
+
+    output_schema = pa.schema([("before", pa.string())] + [(name, pa.int64()) for name in ("torch", "openmp", "mkl")])
+
+    def load(self, context: LoadContext) -> None:
+        assert "torch" not in sys.modules
+        self.before = f"{os.environ['OMP_NUM_THREADS']} {os.environ['MKL_NUM_THREADS']}"
+
+    def predict(self, items: Sequence[Mapping[str, Any]]) -> list[Any]:
+        import torch
+
+        told = dict(re.findall(r"(omp|mkl)_get_max_threads\(\) : (\d+)", torch.__config__.parallel_info()))
+        openmp, mkl = (int(told[name]) if name in told else None for name in ("omp", "mkl"))
+        return [{"before": self.before, "torch": torch.get_num_threads(), "openmp": openmp, "mkl": mkl}] * len(items)
 
 
 class Embedding:

@@ -1,0 +1,141 @@
+"""A profile is used where it holds, and nowhere else; and it is said which, or why none."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consumer import profile
+from consumer.app import learner, model_settings
+from consumer.config import Settings, load
+from consumer.profile import Profile, circumstances, counts, find, path_of
+from pipeline.batcher import Plan
+from pipeline.cores import resolve
+from pipeline.errors import UserError
+from pipeline.host import ModelSpec
+
+CONFIG = """
+[stream]
+name = "events"
+application = "penstock-events"
+[model]
+factory = "examples.hello:Sentiment"
+version = "1"
+options = { good = ["yes"] }
+[[sink]]
+type = "parquet"
+url = "out"
+[dead_letter]
+url = "dead"
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    path = tmp_path / "penstock.toml"
+    path.write_text(CONFIG)
+    return load(path, {})
+
+
+def measured(settings: Settings, **more: Any) -> Profile:
+    made = Profile(
+        replicas=3,
+        threads=5,
+        records=16,
+        cost=0,
+        records_per_s=123.4,
+        call_ms=5.6,
+        measured_at="2026-11-23T17:00:00+00:00",
+        measured_for=circumstances(settings),
+    )
+    return replace(made, **more)
+
+
+def lay(settings: Settings, made: Profile) -> Path:
+    assert settings.path is not None
+    profile.write(made, path_of(settings.path))
+    return path_of(settings.path)
+
+
+def test_a_profile_that_holds_says_replicas_threads_and_the_first_batch(settings: Settings) -> None:
+    lay(settings, measured(settings))
+    host = model_settings(settings)
+    assert (host.replicas, host.threads) == (3, 5)
+    pace = learner(settings, ModelSpec(None, measures=False, pads=False))
+    assert pace is not None and pace.plan == Plan(16)
+    assert find(settings).said == "penstock.profile.json of 2026-11-23T17:00:00+00:00: replicas 3, threads 5"
+
+
+def test_what_is_written_is_what_is_read(settings: Settings) -> None:
+    made = measured(settings, cost=4096)
+    path = lay(settings, made)
+    assert find(settings).profile == made
+    assert made.batch == (16, 4096)
+    assert [each.name for each in path.parent.glob("*profile*")] == ["penstock.profile.json"]
+
+
+def test_without_a_profile_the_cores_are_shared_out(settings: Settings) -> None:
+    assert counts(settings) == resolve("auto", "auto")
+    assert find(settings).said.startswith("no profile: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("factory", "examples.minilm:MiniLM"),
+        ("version", "2"),
+        ("options", "0123456789abcdef"),
+        ("target_latency_ms", 50.0),
+        ("cores", 96),
+        ("cpu", "another"),
+        ("memory_mib", 2**40),
+        ("penstock", "0.0.1"),
+    ],
+)
+def test_a_profile_of_other_circumstances_is_left_alone(settings: Settings, name: str, other: Any) -> None:
+    lay(settings, measured(settings, measured_for=replace(circumstances(settings), **{name: other})))
+    assert counts(settings) == resolve("auto", "auto")
+    said = find(settings).said
+    assert said.startswith("penstock.profile.json is not used: ") and said.count("; ") == 0
+    assert ("memory" if name == "memory_mib" else name) in said
+
+
+def test_more_memory_than_there_was_is_no_reason(settings: Settings) -> None:
+    lay(settings, measured(settings, measured_for=replace(circumstances(settings), memory_mib=1)))
+    assert counts(settings) == (3, 5)
+
+
+def test_a_number_that_is_set_stands_against_a_profile_of_another(settings: Settings) -> None:
+    made = measured(settings)
+    lay(settings, made)
+    for more, expected in (({"replicas": 2}, resolve(2, "auto")), ({"replicas": 3}, (3, 5)), ({"threads": 1}, (1, 1))):
+        told = settings.model_copy(update={"model": settings.model.model_copy(update=more)})
+        assert counts(told) == expected, more
+    told = settings.model_copy(update={"model": settings.model.model_copy(update={"replicas": 2, "threads": 2})})
+    assert counts(told) == (2, 2)
+    assert find(told).profile is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", "nonsense", '{"measured_for": 1}', "\xff", "REPLICAS", "MISSING", "TRUE"],
+)
+def test_a_file_that_is_no_profile_is_left_alone_and_told(settings: Settings, text: str) -> None:
+    path = lay(settings, measured(settings))
+    good = json.loads(path.read_text())
+    broken = {"REPLICAS": {**good, "replicas": 0}, "MISSING": {**good, "threads": None}, "TRUE": {**good, "cost": True}}
+    path.write_bytes(json.dumps(broken[text]).encode() if text in broken else text.encode("latin-1"))
+    found = find(settings)
+    assert found.profile is None
+    assert found.said.startswith("penstock.profile.json is not used: ") and "\n" not in found.said
+    assert counts(settings) == resolve("auto", "auto")
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        profile.write(measured(settings), tmp_path / "file" / "penstock.profile.json")
