@@ -45,16 +45,23 @@ def check(ctx: click.Context, path: Path, as_json: bool) -> None:
 @FILE
 @click.option("--json", "as_json", is_flag=True, help="Print {key: {value, source}} on stdout.")
 def show(path: Path, as_json: bool) -> None:
-    """Show every setting with its value and where it comes from: the file, the environment, or a default."""
+    """Show every setting with its value and where it comes from: the file, the environment, or a default.
+
+    Of replicas and threads that are "auto" also what they come to here, by the profile of `penstock tune` or the cores.
+    """
     from consumer.config import load
 
-    rows = _rows(load(path))
+    settings = load(path)
+    rows = _rows(settings)
+    here = _here(settings)
     if as_json:
-        _print_json({key: {"value": value, "source": source} for key, value, source in rows})
+        shown = {key: {"value": value, "source": source} for key, value, source in rows}
+        _print_json({key: {**row, **({"here": here[key]} if key in here else {})} for key, row in shown.items()})
         return
     width = max(len(_line(key, value)) for key, value, _ in rows)
     for key, value, source in rows:
-        click.echo(f"{_line(key, value):{min(width, 72)}}  {click.style(f'# {source}', dim=source == 'default')}")
+        said = f"{source}; here {here[key]}" if key in here else source
+        click.echo(f"{_line(key, value):{min(width, 72)}}  {click.style(f'# {said}', dim=source == 'default')}")
 
 
 def _rows(settings: Settings) -> list[tuple[str, Any, str]]:
@@ -62,6 +69,16 @@ def _rows(settings: Settings) -> list[tuple[str, Any, str]]:
 
     values = leaves(settings.model_dump(mode="json"))
     return [(key, value, settings.sources.get(key, "default")) for key, value in values]
+
+
+def _here(settings: Settings) -> dict[str, int]:
+    """What ``auto`` comes to on this machine."""
+    from consumer.profile import counts
+
+    replicas, threads = counts(settings)
+    told = {"model.replicas": settings.model.replicas, "model.threads": settings.model.threads}
+    resolved = {"model.replicas": replicas, "model.threads": threads}
+    return {key: resolved[key] for key, value in told.items() if value == "auto"}
 
 
 def _line(key: str, value: object) -> str:

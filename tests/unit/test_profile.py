@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from consumer import profile
 from consumer.app import learner, model_settings
+from consumer.cli import main
 from consumer.config import Settings, load
 from consumer.profile import Profile, circumstances, counts, find, path_of
 from pipeline.batcher import Plan
@@ -139,3 +141,14 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(settings: Settings, tmp_
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         profile.write(measured(settings), tmp_path / "file" / "penstock.profile.json")
+
+
+def test_config_show_tells_what_auto_comes_to_here(settings: Settings) -> None:
+    lay(settings, measured(settings))
+    lines = CliRunner().invoke(main, ["config", "show", str(settings.path)]).stdout.splitlines()
+    assert [line.split("# ")[1] for line in lines if line.startswith(("model.replicas", "model.threads"))] == [
+        "default; here 3",
+        "default; here 5",
+    ]
+    shown = json.loads(CliRunner().invoke(main, ["config", "show", str(settings.path), "--json"]).stdout)
+    assert shown["model.threads"] == {"value": "auto", "source": "default", "here": 5}
