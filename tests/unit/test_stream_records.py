@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.local.kinesis.errors import KinesisError, throttled
-from consumer.stream_records import MAGIC, TRIES, arrivals, oldest, taken_apart
+from consumer.stream_records import MAGIC, TRIES, arrivals, oldest, payloads, taken_apart
 from tests.clocked_kinesis import HOUR_MS, ClockedKinesis
 
 STREAM = "events"
@@ -188,3 +188,18 @@ def test_a_shard_that_is_forgotten_meanwhile_has_no_more_pages(kinesis: ClockedK
 def test_a_stream_that_is_gone_is_an_error(kinesis: ClockedKinesis) -> None:
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
         list(arrivals(kinesis.client, "no-such", SHARD))
+
+
+def test_payloads_are_the_oldest_with_aggregates_taken_apart(kinesis: ClockedKinesis) -> None:
+    aggregator = RecordAggregator()
+    for number in range(3):
+        aggregator.add_user_record("together", f"part {number}".encode())
+    for data in (b"first", aggregator.clear_and_get().get_contents()[2], b"later", b"last"):
+        kinesis.client.put_record(StreamName=STREAM, PartitionKey="key", Data=data)
+
+    def found(most: int) -> list[bytes]:
+        return list(payloads(kinesis.client, STREAM, SHARD, most, sleep=lambda seconds: None))
+
+    assert found(100) == [b"first", b"part 0", b"part 1", b"part 2", b"later", b"last"]
+    assert found(1) == [b"first"]
+    assert kinesis.calls["GetShardIterator"] == 2
