@@ -38,6 +38,7 @@ class Circumstances:
     target_latency_ms: float
     cores: int
     cpu: str
+    gpus: int
     memory_mib: int
     penstock: str
 
@@ -90,6 +91,7 @@ def circumstances(settings: Settings) -> Circumstances:
         target_latency_ms=settings.batch.target_latency_ms,
         cores=cores.available(),
         cpu=_cpu(),
+        gpus=gpus.wanted(settings.model.device, gpus.count()),
         memory_mib=task_mib() or 0,
         penstock=version("penstock"),
     )
@@ -124,7 +126,7 @@ def differences(profile: Profile, now: Circumstances, settings: Settings) -> Ite
     then = profile.measured_for
     if then.options != now.options:
         yield "model.options are others"
-    for name in ("factory", "version", "target_latency_ms", "cores", "cpu", "penstock"):
+    for name in ("factory", "version", "target_latency_ms", "cores", "cpu", "gpus", "penstock"):
         was, here = getattr(then, name), getattr(now, name)
         if was != here:
             yield f"{name} was {was} and is {here}"

@@ -109,13 +109,14 @@ def run_of(answers: Sequence[Answer], began_s: float) -> Run:
     return Run(rate, calls[min(len(calls) - 1, len(calls) * 9 // 10)])
 
 
-def combos(cores: int, replicas: int | None = None, threads: int | None = None) -> list[Combo]:
+def combos(cores: int, replicas: int | None = None, threads: int | None = None, gpus: int = 0) -> list[Combo]:
     """The combinations that are worth a try on so many cores; one that is set, in the configuration say, stays so.
 
     Replicas double from one to the cores; each has its share of the cores, or half of it, where cores come in pairs
-    that share their arithmetic. More threads than cores are never tried, unless that is what is set.
+    that share their arithmetic. More threads than cores are never tried, unless that is what is set. On GPUs there is
+    one replica for each, or two, one of which prepares what the other computes.
     """
-    counts = [replicas] if replicas else _doubling(cores)
+    counts = [replicas] if replicas else [gpus, 2 * gpus] if gpus else _doubling(cores)
     found: set[Combo] = set()
     for count in counts:
         share = max(1, cores // count)

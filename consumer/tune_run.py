@@ -16,7 +16,7 @@ from consumer.app import model_settings
 from consumer.config import Settings
 from consumer.profile import Profile, circumstances
 from consumer.tune import Answer, Combo, Run, Search, best, combos, run_of, sizes
-from pipeline import cores
+from pipeline import cores, gpus
 from pipeline.batcher import Batcher, Plan
 from pipeline.errors import ConfigError, Fatal, PenstockError, UserError
 from pipeline.events import ModelEvent, Predicted
@@ -108,7 +108,7 @@ def _fitting(settings: Settings) -> list[Combo]:
     threads = None if model.threads == "auto" else model.threads
     found: list[Combo] = []
     wrong: ConfigError | None = None
-    for combo in combos(cores.available(), replicas, threads):
+    for combo in combos(cores.available(), replicas, threads, _gpus(settings)):
         try:
             model_settings(_with(settings, combo))
         except ConfigError as error:
@@ -118,6 +118,10 @@ def _fitting(settings: Settings) -> list[Combo]:
     if wrong and not found:
         raise wrong
     return found
+
+
+def _gpus(settings: Settings) -> int:
+    return gpus.wanted(settings.model.device, gpus.count())
 
 
 def _with(settings: Settings, combo: Combo) -> Settings:
@@ -244,7 +248,9 @@ class Hosts:
         self._most_processes = 0
 
     def learn_capacity(self, wanted: Sequence[Combo]) -> bool:
-        """After the first one is loaded: whether all of them may be at the same time."""
+        """After the first one is loaded: whether all of them may be at the same time. A GPU is for one at a time."""
+        if _gpus(self._settings):
+            return False
         held_mib = max((each.anonymous_mib() for each in self._running.values()), default=0)
         memory_mib = task_mib()
         if held_mib and memory_mib:

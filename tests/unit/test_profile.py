@@ -94,6 +94,7 @@ def test_without_a_profile_the_cores_are_shared_out(settings: Settings) -> None:
         ("target_latency_ms", 50.0),
         ("cores", 96),
         ("cpu", "another"),
+        ("gpus", 64),
         ("memory_mib", 2**40),
         ("penstock", "0.0.1"),
     ],

@@ -67,6 +67,11 @@ def test_what_is_set_stays_so_even_beyond_the_cores() -> None:
     assert combos(2, replicas=3, threads=4) == [Combo(3, 4)]
 
 
+def test_a_gpu_has_one_replica_or_two() -> None:
+    assert combos(16, gpus=1) == [Combo(1, 8), Combo(1, 16), Combo(2, 4), Combo(2, 8)]
+    assert combos(4, gpus=4) == [Combo(4, 1)]
+
+
 @pytest.mark.parametrize(("most", "expected"), [(1, [1]), (4, [1, 2, 4]), (100, [1, 2, 4, 8, 16, 32, 64, 100])])
 def test_sizes_double_up_to_the_largest(most: int, expected: list[int]) -> None:
     assert sizes(most) == expected
