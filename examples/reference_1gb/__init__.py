@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from examples.reference_1gb.weights import SIZES, Plan, check, write
+from examples.reference_1gb.weights import SIZES, Plan, check, check_once, write
 from pipeline.errors import ModelError
 from pipeline.model import LoadContext, Model, Reject
 
@@ -36,9 +36,10 @@ START, FIRST_WORD = 1, 2
 
 class Reference(Model):
     """Options: ``length`` (tokens per item, 128), ``layers`` (21), ``width`` (1024, a multiple of 64), ``seed`` (0),
-    ``weights`` (a file; default: in the user's cache folder), ``verify`` (false: compare size and header with what was
-    asked for; true: the SHA-256 recorded beside the file too, which reads all of it), ``dtype`` (``float32``,
-    ``bfloat16``, or ``int8``, which is for CPUs: each type has a file of its own).
+    ``weights`` (a file; default: in the user's cache folder), ``verify`` (false: the SHA-256 recorded beside the file,
+    if it is there, is compared once for as long as the file is the same, size and header at every start; true: the
+    SHA-256 at every start), ``dtype`` (``float32``, ``bfloat16``, or ``int8``, which is for CPUs: each type has a file
+    of its own).
 
     Items are ``{"tokens": [ids]}`` or ``{"text": "…"}``, cut or padded to ``length``: every item costs the same.
     """
@@ -61,6 +62,8 @@ class Reference(Model):
         if not options.path.exists():
             write(options.path, plan)
         check(options.path, plan, whole=options.verify)
+        if not options.verify:
+            check_once(options.path)
         tensors = read_weights(options.path, context.device)
         self._encoder: Encoder = Encoder(tensors, options.geometry())
         self._head = tensors["head.weight"]

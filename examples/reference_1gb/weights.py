@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +28,10 @@ NAMES = {"float32": "F32", "bfloat16": "BF16", "int8": "I8"}
 """As the format has them."""
 DEVIATION = 0.02
 """Of the normal distribution that BERT's weights start from."""
+
+
+SETTLED_NS = 1_000_000_000
+"""A file changed less than this ago is not noted: the kernel's clock is coarse, and it may change again within a tick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,65 @@ def check(path: Path, plan: Plan, *, whole: bool = False) -> None:
         raise ModelError(f"{path}: the weights cannot be read: {error}") from None
     if not right:
         raise ModelError(f"{path}: these are other weights, or damaged ones. Delete the file; it is written anew")
+
+
+def check_once(path: Path) -> None:
+    """As :func:`check` of the whole, if the file's hash is beside it; but not again for as long as it is the same file.
+
+    What was hashed is noted beside the weights: device and inode, size, times of its last writing and last change, and
+    the hash. The kernel sets a file's time of change (``st_ctime``, inode(7)) at every write, and nobody can set it
+    back without setting the clock back, so a file that was written to since is hashed again. A note counts only if it
+    is this user's own and nobody else may write to it. Not found are bytes that change under the file system, and
+    nobody is kept out who may write notes as this user: who can do that can replace the recorded hash, too.
+    """
+    try:
+        if not hash_path(path).exists():
+            return
+        recorded = hash_path(path).read_text(encoding="ascii").split()[:1]
+        before = _identity(path)
+        if _noted(path) == [*before, *recorded]:
+            return
+        if recorded != [_sha256(path)] or _identity(path) != before:
+            raise ModelError(f"{path}: these are other weights, or damaged ones. Delete the file; it is written anew")
+    except OSError as error:
+        raise ModelError(f"{path}: the weights cannot be read: {error}") from None
+    if time.time_ns() - path.stat().st_ctime_ns < SETTLED_NS:
+        return
+    with suppress(OSError):  # a folder that cannot be written to: then it is hashed at every start
+        _note(path, [*before, *recorded])
+
+
+def note_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.checked")
+
+
+def _identity(path: Path) -> list[str]:
+    found = path.stat()
+    parts = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return [str(part) for part in parts]
+
+
+def _noted(path: Path) -> list[str]:
+    """Nothing, if the note is not there or not to be trusted."""
+    try:
+        with note_path(path).open(encoding="ascii") as file:
+            found = os.fstat(file.fileno())
+            trusted = found.st_uid == os.geteuid() and not found.st_mode & 0o022
+            return file.read(1024).split() if trusted else []
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
+def _note(path: Path, parts: list[str]) -> None:
+    unfinished = path.with_name(f".{note_path(path).name}.{os.getpid()}")
+    try:
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.write(" ".join(parts) + "\n")
+        unfinished.replace(note_path(path))
+    finally:
+        with suppress(OSError):
+            unfinished.unlink()
 
 
 def hash_path(path: Path) -> Path:

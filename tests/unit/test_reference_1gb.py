@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from examples import reference_1gb
-from examples.reference_1gb import Options, Reference, token_ids
-from examples.reference_1gb.weights import Plan, check, hash_path, write
+from examples.reference_1gb import Options, Reference, token_ids, weights
+from examples.reference_1gb.weights import Plan, check, check_once, hash_path, note_path, write
 from pipeline.errors import ModelError
 from pipeline.model import LoadContext, Reject
 
@@ -46,7 +47,11 @@ def test_the_first_load_writes_the_weights_and_the_next_only_maps_them(path: Pat
     written_ns = path.stat().st_mtime_ns
     assert np.array_equal(scores(loaded(path, verify=True), {"text": "hello"}), first)
     assert path.stat().st_mtime_ns == written_ns
-    assert [each.name for each in sorted(path.parent.iterdir())] == [path.name, hash_path(path).name]
+    assert [each.name for each in sorted(path.parent.iterdir())] == [
+        path.name,
+        note_path(path).name,
+        hash_path(path).name,
+    ]
 
 
 def test_results_fit_the_output_schema_and_differ_between_items(path: Path) -> None:
@@ -93,6 +98,47 @@ def test_damage_is_found_by_size_and_header_at_once_and_by_hash_on_demand(tmp_pa
     check(file, plan)
     with pytest.raises(ModelError, match="damaged"):
         check(file, plan, whole=True)
+
+
+def test_a_file_is_hashed_once_and_again_whenever_it_may_be_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "w"
+    write(file, Options(TINY).plan())
+    hashed: list[Path] = []
+    real = weights._sha256
+    monkeypatch.setattr(weights, "_sha256", lambda path: hashed.append(path) or real(path))
+    for _ in range(2):
+        check_once(file)
+    assert len(hashed) == 1 and note_path(file).stat().st_mode & 0o777 == 0o600
+    os.utime(file, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns))  # the times as they were, but for ctime
+    check_once(file)
+    assert len(hashed) == 2
+    note_path(file).chmod(0o622)
+    check_once(file)
+    assert len(hashed) == 3 and note_path(file).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_byte_changed_behind_an_old_time_is_found_at_the_next_start(tmp_path: Path) -> None:
+    loaded(tmp_path / "w")
+    found = (tmp_path / "w").stat()
+    with (tmp_path / "w").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x01")
+    os.utime(tmp_path / "w", ns=(found.st_atime_ns, found.st_mtime_ns))
+    with pytest.raises(ModelError, match="damaged"):
+        loaded(tmp_path / "w")
+
+
+def test_a_folder_that_takes_no_note_costs_a_hash_at_every_start_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, parts: list[str]) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(weights, "_note", refuse)
+    loaded(tmp_path / "w")
+    assert not note_path(tmp_path / "w").exists()
 
 
 def test_weights_of_another_geometry_are_refused(path: Path) -> None:

@@ -1,0 +1,60 @@
+"""How long after its start a replica of the 1 GB reference has predicted for the first time; its weights' pages warm.
+
+    python -m benchmarks.start [--json] [RUNS]
+
+From before the process is begun until its first answer is there: the interpreter, torch, the check of the weights,
+128 tokens through 21 layers. The start ends with a second prediction, which the replica times, and which is taken off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from benchmarks.alone import run
+from benchmarks.figures import Figure
+from examples.reference_1gb import Options, Reference
+from pipeline.cores import available
+from pipeline.link import Link
+from pipeline.model import LoadContext
+from pipeline.work import Assignment
+
+BAR_S = 3.0
+TIMEOUT_S = 120.0
+CHUNK_BYTES = 16 * 1024 * 1024
+REFERENCE = Assignment("predict", "examples.reference_1gb:Reference", "bench", 0, available(), ())
+
+
+def warm(**options: object) -> None:
+    """Write and check the weights if nobody has, and have them in the page cache."""
+    Reference().load(LoadContext(options=options, threads=available()))
+    with Options(options).path.open("rb", buffering=0) as file:
+        while file.read(CHUNK_BYTES):
+            pass
+
+
+async def start_s(assignment: Assignment) -> tuple[float, float]:
+    """Until the first prediction, and how long the second took."""
+    link = Link(assignment)
+    began = time.perf_counter()
+    try:
+        frame = await link.start(TIMEOUT_S)
+        seconds = time.perf_counter() - began
+    finally:
+        await link.close()
+    second_s = float(frame.head["example_s"])
+    return seconds - second_s, second_s
+
+
+def measure(runs: int = 5) -> dict[str, Figure]:
+    warm()
+    starts, seconds = zip(*(asyncio.run(start_s(REFERENCE)) for _ in range(runs)), strict=True)
+    text = "first prediction of the 1 GB reference, from the process's start, page cache warm"
+    return {
+        "replica_start_s": Figure("replica_start_s", list(starts), "s", bar=BAR_S, at_most=True, text=text),
+        "reference_second_s": Figure("reference_second_s", list(seconds), "s", text="one prediction of 128 tokens"),
+    }
+
+
+if __name__ == "__main__":
+    run(measure)
