@@ -26,12 +26,13 @@ LONGEST_SHARE = 0.05
 FALLING = 0.8
 """Two batch sizes in a row below this share of the combination's best: larger ones are not tried."""
 
-HOPELESS = (0.6, 0.8, 0.95)
-"""Below this share of the best rate a cell is left out: after one run, after two, and after three or more."""
+HOPELESS = (0.5, 0.75, 0.9)
+"""Below this share of the best rate a cell is left out: after one run, after two, and after three or more.
+A single run may have met a pause of the machine's."""
 
 FEW_RUNS = len(HOPELESS)
 OVER_TARGET = 1.25
-"""A first run whose calls took so many times what they may is not repeated."""
+"""A cell whose calls take so many times what they may is left out, and larger batches with it."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -230,7 +231,7 @@ class Search:
         last = before[-1]
         if last.call_s * cell.size / last.cell.size > self._budget_s * LONGEST_SHARE:
             return "a call would take too long for --seconds"
-        if self._target_s and last.call_s > self._target_s:
+        if self._target_s and last.call_s > OVER_TARGET * self._target_s:
             return "over the target"
         top = max(each.records_per_s for each in before)
         if len(before) > 1 and all(each.records_per_s < FALLING * top for each in before[-2:]):
