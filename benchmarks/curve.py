@@ -25,10 +25,10 @@ def rates(
     found: dict[tuple[int, int], list[float]] = {(length, size): [] for length in lengths for size in sizes}
     models = {length: loaded(dtype, length, device) for length in lengths}
     for turn in range(-1, runs):
-        for length, size in found:
+        for (length, size), values in found.items():
             items = [{"tokens": [place * 31 + number for place in range(length)]} for number in range(size)]
             if turn >= 0:
-                found[length, size].append(timed(models[length], items))
+                values.append(timed(models[length], items))
             elif device != "cpu" or size == sizes[0]:  # a GPU's first call of each size is slow
                 timed(models[length], items)
     return found

@@ -35,13 +35,9 @@ async def memory_gb(replicas: int) -> dict[str, float]:
 
 
 def _sums(pids: Sequence[int]) -> dict[str, float]:
-    texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
-    return {
-        name: sum(int(found) for text in texts for found in re.findall(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE))
-        * KIB
-        / GB
-        for name in ("Pss", "Private_Dirty")
-    }
+    texts = "".join(Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids)
+    sizes = {name: re.findall(rf"^{name}:\s+(\d+) kB", texts, re.MULTILINE) for name in ("Pss", "Private_Dirty")}
+    return {name: sum(map(int, found)) * KIB / GB for name, found in sizes.items()}
 
 
 def measure(runs: int = 3) -> dict[str, Figure]:

@@ -31,7 +31,7 @@ DEVIATION = 0.02
 
 
 SETTLED_NS = 1_000_000_000
-"""A file changed less than this ago is not noted: the kernel's clock is coarse, and it may change again within a tick."""
+"""A file changed less than this ago is not noted: the kernel's clock is coarse, and within a tick nothing is seen."""
 
 
 @dataclass(frozen=True, slots=True)
