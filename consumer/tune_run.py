@@ -177,14 +177,20 @@ class Running:
         self.spec = await self.host.start()
 
     async def judge_some(self, records: Sequence[Record]) -> None:
-        """``UserError`` if the model takes none of them: its time over them would say nothing."""
+        """``UserError`` if the model takes none of them: its time over them would say nothing.
+
+        What it says about them is not told: payloads, and models' words about them, are in dead letters alone.
+        """
         some = records[:TRIED_RECORDS]
         for record in some:
             await self.host.judge([record])
             if not isinstance(record.outcome, Dead):
                 return
-        reason = some[0].outcome.reason if isinstance(some[0].outcome, Dead) else ""
-        raise UserError(f"the model takes none of the first {len(some)} records: {reason}. Tune with others: --records")
+        kinds = sorted({record.outcome.kind for record in some if isinstance(record.outcome, Dead)})
+        raise UserError(
+            f"the model takes none of the first {len(some)} records ({', '.join(kinds)}). "
+            "Name others with --records, or see what the model says about one of them"
+        )
 
     async def measured(self, records: Sequence[Record]) -> list[Record]:
         """With their costs, 1 each where the model has none; without those that cannot be measured."""

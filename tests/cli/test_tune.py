@@ -29,6 +29,13 @@ url = "out"
 [dead_letter]
 url = "dead"
 """
+FAILING = """
+import pyarrow as pa
+class Failing:
+    output_schema = pa.schema([("n", pa.int64())])
+    def predict(self, items):
+        raise ValueError("no luck today")
+"""
 PNG = b"\x89PNG\r\n"
 
 
@@ -112,9 +119,17 @@ def test_a_file_without_records_is_one_line(config: Path, tmp_path: Path) -> Non
     expect_one_line(tuned(config, "--records", tmp_path / "empty"), "has no records", config)
 
 
-def test_records_that_the_model_refuses_are_one_line_with_its_reason(config: Path, tmp_path: Path) -> None:
-    (tmp_path / "raw").write_text("no JSON\nat all\n")
-    expect_one_line(tuned(config, "--records", tmp_path / "raw"), "takes none of the first 2 records", config)
+def test_records_that_the_model_refuses_are_one_line_without_a_word_of_them(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "raw").write_text('{"text": "good", canary}\n' * 2)
+    result = tuned(config, "--records", tmp_path / "raw")
+    expect_one_line(result, "takes none of the first 2 records", config)
+    assert "canary" not in result.output
+
+
+def test_a_model_that_always_fails_is_one_line_and_leaves_no_profile(config: Path, records: Path) -> None:
+    config.with_name("failing.py").write_text(FAILING)
+    config.write_text(CONFIG.format(factory="failing:Failing"))
+    expect_one_line(tuned(config, "--records", records), "takes none of the first 40 records (exception)", config)
 
 
 def test_a_model_that_does_not_load_is_one_line(config: Path, records: Path) -> None:
