@@ -13,7 +13,7 @@ E2E_WORKERS ?= 3
 SEEDS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast chaos soak check format docs figures lock clean kinesis-local
+.PHONY: help install demo test test-fast chaos soak bench-gpu check format docs figures lock clean kinesis-local
 
 help:  ## What there is to make
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -39,6 +39,9 @@ soak: $(DEV)  ## Leave in mid-batch, for batches of 0.1 to 30 s; kill and replac
 	for run in 1 2 3; do PENSTOCK_FIGURES=build/deaths.jsonl \
 	    $(PYTEST) -n $(WORKERS) tests/e2e/test_takeover.py tests/e2e/test_rolling_restart.py || exit 1; done
 	PENSTOCK_SEEDS=$(SEEDS) $(PYTEST) -n $(WORKERS) --timeout 0 tests/simulation
+
+bench-gpu: $(DEV)  ## The 1 GB reference in bfloat16 on this machine's GPU: efficiency, batch curve, records/s
+	@$(BIN)/python -m benchmarks.gpu
 
 check: $(DEV)  ## Lint, formatting, types, who may import whom, and known vulnerabilities of what is locked
 	$(BIN)/ruff check .

@@ -8,20 +8,20 @@ so that the layers see what a real batch has. A row's error is one less the cosi
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import orjson
-import torch
 
 from benchmarks.alone import run
 from benchmarks.figures import Figure
 from examples.corpus import records
-from examples.encoder import Encoder, mean_pool, read_weights
 from examples.reference_1gb import DTYPES, Options, Reference, token_ids
 from pipeline.cores import available
+from pipeline.link import WAIT_POLICY
 from pipeline.model import LoadContext
 
 BATCH = 8
@@ -29,6 +29,8 @@ MOST_TOKENS = 256
 
 
 def loaded(dtype: str = "float32", length: int = 128, device: str = "cpu") -> Reference:
+    """As a replica loads it: threads that wait sleep, if nothing else has loaded torch into this process before."""
+    os.environ.setdefault("OMP_WAIT_POLICY", WAIT_POLICY)
     model = Reference()
     options = {"dtype": dtype, "length": length}
     model.load(LoadContext(options=options, threads=available(), device=device))
@@ -47,12 +49,18 @@ class Ragged:
 
     def __init__(self, dtype: str) -> None:
         loaded(dtype)  # writes and checks the weights
+        from examples.encoder import Encoder, read_weights
+
         options = Options({"dtype": dtype})
         weights = read_weights(options.path)
         self._encoder, self._head = Encoder(weights, options.geometry()), weights["head.weight"]
 
     def __call__(self, rows: Sequence[Sequence[int]]) -> tuple[float, np.ndarray]:
         """Seconds, and the scores of each row."""
+        import torch
+
+        from examples.encoder import mean_pool
+
         began = time.perf_counter()
         with torch.inference_mode():
             scores = (mean_pool(self._encoder(rows)) @ self._head.T).float().numpy()
