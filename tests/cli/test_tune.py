@@ -12,6 +12,8 @@ from consumer.cli import main
 from consumer.config import load
 from consumer.local.process import LocalAWS
 from consumer.profile import counts, find
+from consumer.tune import Combo
+from consumer.tune_run import Hosts, Running
 from pipeline import cores
 
 CONFIG = """
@@ -97,6 +99,31 @@ def test_what_the_configuration_sets_is_not_varied(config: Path, records: Path) 
     result = tuned(config, "--records", records, "--json", seconds=0.2)
     assert result.exit_code == 0, result.output
     assert {(row["replicas"], row["threads"]) for row in json.loads(result.stdout)["measured"]} == {(1, 3)}
+
+
+def test_where_memory_is_short_one_combination_is_loaded_at_a_time(
+    config: Path, records: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cores, "available", lambda: 2)
+    monkeypatch.setattr("consumer.tune_run.task_mib", lambda: 1)
+    loaded: set[Combo] = set()
+    start, drop = Running.start, Hosts.drop
+
+    async def started(running: Running) -> None:
+        loaded.add(running.combo)
+        assert len(loaded) == 1
+        await start(running)
+
+    async def dropped(hosts: Hosts, combo: Combo) -> None:
+        await drop(hosts, combo)
+        loaded.discard(combo)
+
+    monkeypatch.setattr(Running, "start", started)
+    monkeypatch.setattr(Hosts, "drop", dropped)
+    result = tuned(config, "--records", records, "--json", seconds=3)
+    assert result.exit_code == 0, result.output
+    assert len({(row["replicas"], row["threads"]) for row in json.loads(result.stdout)["measured"]}) > 1
+    assert not loaded
 
 
 # -- what can be mended
