@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from examples.channel import Channel, Cpu, device_of
+from examples.reference_1gb import Reference
+from pipeline.model import LoadContext
 
 
 class Fake:
@@ -76,3 +81,15 @@ def test_on_a_cpu_nothing_is_copied() -> None:
     device = device_of("cpu")
     assert isinstance(device, Cpu)
     assert Channel(device).run(batch, lambda rows: rows).data_ptr() == batch.data_ptr()
+
+
+def test_the_reference_scores_the_same_through_a_device_that_takes_parts(tmp_path: Path) -> None:
+    model = Reference()
+    model.load(LoadContext(options={"layers": 1, "width": 64, "length": 8, "weights": str(tmp_path / "w")}))
+    items = [{"tokens": [number]} for number in range(5)]
+    whole = [row["scores"] for row in model.predict(items)]
+    device = Fake(part_rows=2)
+    model._channel = Channel(device)
+    parts = [row["scores"] for row in model.predict(items)]
+    assert np.allclose(parts, whole, atol=1e-5) and len({tuple(row) for row in parts}) == 5
+    assert device.told[-2:] == ["out 2", "synchronise"]
