@@ -13,7 +13,7 @@ E2E_WORKERS ?= 3
 SEEDS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast chaos soak bench-gpu check format docs figures lock clean kinesis-local
+.PHONY: help install demo test test-fast chaos soak bench bench-gpu check format docs figures lock clean kinesis-local
 
 help:  ## What there is to make
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -43,6 +43,9 @@ soak: $(DEV)  ## Leave in mid-batch, for batches of 0.1 to 30 s; kill and replac
 bench-gpu: $(DEV)  ## The 1 GB reference in bfloat16 on this machine's GPU: efficiency, batch curve, records/s
 	@$(BIN)/python -m benchmarks.gpu
 
+bench: $(DEV)  ## A quarter of an hour: what a task delivers, beside the bare model and beside stock amazon_kclpy
+	$(BIN)/python -m benchmarks $(ARGS)
+
 check: $(DEV)  ## Lint, formatting, types, who may import whom, and known vulnerabilities of what is locked
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -54,8 +57,9 @@ format: $(DEV)  ## Format, and mend what ruff can mend by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-figures: $(DEV)  ## Put what make chaos and make soak measured into docs/reliability.md
-	cp build/chaos.json build/soak.json build/deaths.jsonl docs/figures/
+figures: $(DEV)  ## Put what make chaos, make soak and make bench measured last into the documents
+	for file in chaos.json soak.json deaths.jsonl bench.json; do \
+	    if [ -f build/$$file ]; then cp build/$$file docs/figures/; fi; done
 	$(BIN)/python -m tests.docs.rendered
 
 docs: $(DEV)  ## Render what the documents take from the code: help texts, settings, metrics

@@ -1,0 +1,92 @@
+"""A tight loop around ``predict``, in a process of its own: what a model does where nothing else is done.
+
+``python -m benchmarks.bare MODEL RECORDS THREADS`` says ``ready``; then, for each line with a number of seconds, how
+many records per second it has predicted for so long.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from itertools import cycle, islice
+from types import TracebackType
+from typing import Any, Self
+
+from benchmarks.load import payloads
+from pipeline.model import LoadContext, Model
+
+
+class Bare:
+    """The loop, in as many processes as a task has replicas, seen from outside. They sleep until they are asked."""
+
+    def __init__(self, model: str, records: int, *, replicas: int, threads: int) -> None:
+        command = [sys.executable, "-m", "benchmarks.bare", model, str(records), str(threads)]
+        env = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+        self._loops = [
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+            for _ in range(replicas)
+        ]
+        for loop in self._loops:
+            _heard(loop)
+
+    def rate(self, seconds: float) -> float:
+        """Records per second of all of them together, for at least so long."""
+        for loop in self._loops:
+            assert loop.stdin is not None
+            loop.stdin.write(f"{seconds}\n")
+            loop.stdin.flush()
+        return sum(float(_heard(loop)) for loop in self._loops)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for loop in self._loops:
+            loop.kill()
+            loop.communicate()
+
+
+def _heard(loop: subprocess.Popen[str]) -> str:
+    assert loop.stdout is not None
+    if line := loop.stdout.readline():
+        return line.strip()
+    raise RuntimeError("the bare loop has ended")
+
+
+def model_of(name: str) -> Model:
+    """``minilm`` or ``reference``, not loaded."""
+    if name == "minilm":
+        from examples.minilm import MiniLM
+
+        return MiniLM()
+    from examples.reference_1gb import Reference
+
+    return Reference()
+
+
+def main(arguments: Sequence[str]) -> None:
+    name, records, threads = arguments[0], int(arguments[1]), int(arguments[2])
+    model = model_of(name)
+    model.load(LoadContext(threads=threads))
+    items: Any = cycle([json.loads(payload) for payload, _ in payloads(name, 2_000)])
+    for _ in range(3):
+        model.predict(list(islice(items, records)))
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    for line in sys.stdin:
+        began, done = time.perf_counter(), 0
+        while time.perf_counter() - began < float(line):
+            model.predict(list(islice(items, records)))
+            done += records
+        sys.stdout.write(f"{done / (time.perf_counter() - began)}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

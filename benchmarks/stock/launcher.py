@@ -1,0 +1,97 @@
+"""Starts the MultiLangDaemon with the stock processor, and asks how far it is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from benchmarks.freezing import Tree
+from consumer.config import KclSettings, StreamSettings
+from consumer.daemon import MAIN_CLASS, find_jars, find_java
+from consumer.properties import Place, properties, render
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAP_MIB = KclSettings().java_heap_mib
+OURS_ALONE = (
+    "callProcessRecordsEvenForEmptyRecordList",
+    "skipShardSyncAtWorkerInitializationIfLeasesExist",
+    "idleTimeBetweenReadsInMillis",
+    "shutdownGraceMillis",
+    "gracefulLeaseHandoffTimeoutMillis",
+)
+"""Of our properties; KCL's defaults are in force instead. What makes a start quick is left in: it is not measured."""
+
+FAILOVER_MS = 60_000
+"""Longer than either of two programs that take turns is stopped."""
+
+
+class Stock:
+    """One daemon and its processes. ``threads``: of each process."""
+
+    def __init__(self, stream: str, model: str, folder: Path, env: dict[str, str], *, threads: int = 1) -> None:
+        folder.mkdir(parents=True)
+        self._folder = folder
+        environment = {
+            **os.environ,
+            **env,
+            "BENCH_MODEL": model,
+            "BENCH_FOLDER": str(folder),
+            "OMP_NUM_THREADS": str(threads),
+            "OMP_WAIT_POLICY": "passive",
+            "PYTHONPATH": str(ROOT),
+        }
+        config = folder / "kcl.properties"
+        config.write_text(render(self._properties(stream, environment)))
+        flags = [f"-Xmx{HEAP_MIB}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dfile.encoding=UTF-8"]
+        with (folder / "daemon.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [str(find_java()), *flags, "-cp", f"{find_jars()}/*", MAIN_CLASS, "--properties-file", str(config)],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.tree = Tree(psutil.Process(self._process.pid))
+
+    @property
+    def shards(self) -> int:
+        """So many processes have loaded the model."""
+        return len(list(self._folder.glob("*.count")))
+
+    @property
+    def predicted(self) -> int:
+        """Records, by all processes since the beginning."""
+        return sum(int(path.read_text() or 0) for path in self._folder.glob("*.count"))
+
+    def check(self) -> None:
+        """Raise ``RuntimeError`` with its last words if it has ended."""
+        if self._process.poll() is not None:
+            raise RuntimeError((self._folder / "daemon.log").read_text(errors="replace")[-2000:])
+
+    def _properties(self, stream: str, env: dict[str, str]) -> dict[str, str | int | bool]:
+        command = f"{sys.executable} -m benchmarks.stock.processor"
+        settings = StreamSettings(name=stream, application=f"{stream}-stock")
+        values = properties(
+            KclSettings(failover_ms=FAILOVER_MS), settings, "stock", command, Place.from_environment(env)
+        )
+        return {name: value for name, value in values.items() if name not in OURS_ALONE}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing of it is left: KCL's own way out would take as long as its batches."""
+        for process in self.tree.processes():
+            process.send_signal(signal.SIGKILL)
+        self._process.wait()

@@ -1,0 +1,68 @@
+"""What `make bench` says of figures."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from benchmarks.figures import Figure
+from benchmarks.live import rate
+from benchmarks.report import as_json, multiple, plot, table
+
+FAST = Figure("fast", [1.4, 2.0, 1.6], "x", bar=1.5, text="ours beside theirs")
+SMALL = Figure("small", [0.8, 0.9, 0.7], "GB", bar=0.7, at_most=True)
+SHOWN = Figure("shown", [3.0])
+
+
+def test_a_figure_is_the_median_of_its_runs_and_says_how_far_they_lie_apart() -> None:
+    assert (FAST.value, SMALL.value, SHOWN.value) == (1.6, 0.8, 3.0)
+    assert round(FAST.spread, 3) == 0.375
+    assert SHOWN.spread == 0
+
+
+def test_a_bar_is_reached_from_the_right_side() -> None:
+    assert (FAST.reached, SMALL.reached, SHOWN.reached) == (True, False, None)
+    assert (round(multiple(FAST, 3.0), 3), round(multiple(SMALL, 1.4), 3)) == (2.0, 0.5)
+
+
+def test_the_table_names_what_was_missed() -> None:
+    text = io.StringIO()
+    table(Console(file=text, width=160), [FAST, SMALL, SHOWN])
+    lines = {line.split()[1]: line for line in text.getvalue().splitlines() if line.startswith("│")}
+    assert ">= 1.5 reached" in lines["fast"] and "1.4 - 2" in lines["fast"] and "ours beside theirs" in lines["fast"]
+    assert "<= 0.7 MISSED" in lines["small"]
+    assert ">=" not in lines["shown"]
+
+
+def test_every_run_is_in_the_json() -> None:
+    assert as_json(SMALL)["values"] == [0.8, 0.9, 0.7]
+    assert as_json(SMALL)["reached"] is False
+
+
+def test_the_picture_is_one(tmp_path: Path) -> None:
+    plot([FAST, SMALL, SHOWN], tmp_path / "bench.png")
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_rate_cuts_no_batch_in_two() -> None:
+    """Eight records every two seconds, looked at for nine seconds."""
+    now = [100.7]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    measured = rate(lambda: int(now[0] // 2) * 8, 9.0, clock=lambda: now[0], sleep=sleep)
+    assert abs(measured - 4.0) < 0.1
+
+
+def test_a_program_that_has_stopped_is_not_waited_for_for_ever() -> None:
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    with pytest.raises(RuntimeError, match="nothing is predicted"):
+        rate(lambda: 7, 1.0, clock=lambda: now[0], sleep=sleep)
