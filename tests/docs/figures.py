@@ -1,4 +1,4 @@
-"""The figures of docs/reliability.md, from the files that the last long runs left. Nothing here is typed by hand."""
+"""The figures of the documents, from the files that the last long runs left. Nothing here is typed by hand."""
 
 from __future__ import annotations
 
@@ -20,6 +20,33 @@ def reliability() -> str:
         _deaths([json.loads(line) for line in (FIGURES / "deaths.jsonl").read_text().splitlines()]),
     ]
     return "\n".join(parts)
+
+
+def performance() -> str:
+    """What ``make bench`` measured."""
+    bench = _read("bench.json")
+    head = ("figure", "median", "range", "bar", "what it is")
+    rows = [
+        (
+            f"`{key}`",
+            f"**{_short(figure['value'])}** {figure['unit']}",
+            f"{_short(min(figure['values']))} to {_short(max(figure['values']))}, {len(figure['values'])} runs",
+            _bar(figure),
+            figure["text"],
+        )
+        for key, figure in bench["figures"].items()
+    ]
+    return f"### The last run: {_when(bench)}, {bench['seconds'] / 60:.0f} minutes\n\n{_table(head, rows)}"
+
+
+def _bar(figure: Mapping[str, Any]) -> str:
+    if figure["bar"] is None:
+        return ""
+    return f"{'≤' if figure['at_most'] else '≥'} {figure['bar']:,g}{'' if figure['reached'] else ', **missed**'}"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1_000 else f"{value:.3g}"
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -87,6 +87,7 @@ RENDERED: dict[tuple[str, str], Callable[[], str]] = {
     ("configuration.md", "settings"): settings,
     ("metrics.md", "metrics"): metrics,
     ("reliability.md", "figures"): figures.reliability,
+    ("performance.md", "figures"): figures.performance,
 }
 """By file and marker."""
 
