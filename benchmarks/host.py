@@ -27,6 +27,7 @@ import orjson
 import pyarrow as pa
 
 from benchmarks import traffic
+from benchmarks.alone import run
 from benchmarks.figures import Figure
 from benchmarks.memory_sink import Memory
 from consumer.bridges import Bridges, Decoder
@@ -353,16 +354,5 @@ def measure(runs: int = 5) -> dict[str, Figure]:
     return asyncio.run(everything(runs))
 
 
-def main(arguments: Sequence[str]) -> None:
-    numbers = [int(each) for each in arguments if each.isdecimal()]
-    figures = measure(*numbers[:1])
-    if "--json" in arguments:
-        sys.stdout.buffer.write(orjson.dumps({key: figure.values for key, figure in figures.items()}) + b"\n")
-        return
-    for figure in figures.values():
-        bar = "" if figure.bar is None else f"  (bar {figure.bar:g}: {'reached' if figure.reached else 'missed'})"
-        sys.stdout.write(f"{figure.key}  {figure.value:,.4g} {figure.unit} ± {figure.spread:.0%}{bar}  {figure.text}\n")
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run(measure)
