@@ -237,6 +237,7 @@ def test_what_a_model_started_goes_with_it(end: str, tmp_path: Path) -> None:
         else:
             await host.stop()
         await asyncio.to_thread(wait_until_gone, [child])
+        assert gone(child)
 
     hosted(body, "StartsChildren", options={"child": str(mark)}, retries=0)
 
