@@ -136,8 +136,8 @@ def efficiency(case: Case, runs: int) -> Figure:
                 ratios.append(ours / bare.rate(case.turn_s))
         usual = worker.stats()["usual_batch"]
     text = (
-        f"saturated task / bare loop in batches of {case.bare_records}, {case.replicas} x {case.threads} threads; batches "
-        f"of {usual} were found to be quickest; the local AWS took {share:.0%} of a core"
+        f"saturated task / bare loop in batches of {case.bare_records}, {case.replicas} x {case.threads} threads; "
+        f"batches of {usual} were found to be quickest; the local AWS took {share:.0%} of a core"
     )
     return Figure(f"efficiency_{case.model}", ratios, bar=0.95 if case is REFERENCE else 0.9, text=text)
 
