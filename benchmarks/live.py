@@ -55,8 +55,8 @@ class Case:
     turn_s: float
 
 
-MINILM = Case("minilm", "examples.minilm:MiniLM", 2, 1, 64, 32, 20_000, 1_500, 10.0)
-REFERENCE = Case("reference", "examples.reference_1gb:Reference", 1, 2, 8, 8, 2_500, 120, 25.0)
+MINILM = Case("minilm", "examples.minilm:MiniLM", 2, 1, 64, 32, 60_000, 1_500, 10.0)
+REFERENCE = Case("reference", "examples.reference_1gb:Reference", 1, 2, 8, 8, 60_000, 120, 25.0)
 
 
 class Live:

@@ -42,10 +42,12 @@ class Line:
 class Rate:
     """Size per second, when nothing disturbs: the upper quartile of the means of ``BLOCK`` batches each.
 
-    Means, since records differ; a quartile, since what else runs on a machine only ever makes it slower.
+    Means, since records differ; a quartile, since what else runs on a machine only ever makes it slower. ``before``:
+    the rate until now, which stands until there is a mean: a few batches may happen to be of short texts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, before: float | None = None) -> None:
+        self._before = before
         self._blocks: deque[float] = deque(maxlen=BLOCKS)
         self._batches = 0
         self._size = 0
@@ -56,6 +58,8 @@ class Rate:
         """None before a few batches were added."""
         if self._blocks:
             return sorted(self._blocks)[3 * len(self._blocks) // 4]
+        if self._before is not None:
+            return self._before
         return self._size / self._seconds if self._batches >= FEW else None
 
     def add(self, size: int, seconds: float) -> None:

@@ -47,13 +47,13 @@ LATE, LATE_AT_LEAST = 5, 3
 """With the median of so many late batches of the usual size one of another size is compared."""
 
 LEAST_TRIES, MOST_TRIES = 3, 64
-GAIN = 0.02
+GAIN = 0.005
 """A size must be quicker by this share to be moved to."""
 
-SURE = 2.5
+SURE = 2.0
 """Standard errors that make a difference clear."""
 
-NOISE = 0.03
+NOISE = 0.015
 """A comparison is never taken to be more exact than this."""
 
 NOISE_CALLS, MOST_OFF = 50, 0.7
@@ -298,7 +298,7 @@ class Pace:
         for replica, rate in rates:
             self._late.setdefault(replica, deque(maxlen=LATE)).append(rate)
         self._settled = None
-        self._rate = Rate()
+        self._rate = Rate(self._rate.best)
         ahead = steps > 0
         self._trials = {near: _Trial(FIRST_EVERY if (near > 0) == ahead else LATER_EVERY) for near in NEARBY}
 

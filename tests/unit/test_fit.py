@@ -79,3 +79,13 @@ def test_a_rate_is_that_of_the_undisturbed() -> None:
         busy = 2.0 if call // (10 * BLOCK) % 2 else 1.0
         rate.add(8, busy * sum(dice.expovariate(100) for _ in range(8)))
     assert rate.best == pytest.approx(100, rel=0.1)
+
+
+def test_a_rate_that_begins_anew_keeps_the_one_before_until_it_has_a_mean() -> None:
+    """The first batches after a change of size may happen to be of short texts."""
+    rate = Rate(before=100.0)
+    for _ in range(BLOCK - 1):
+        rate.add(8, 0.01)
+    assert rate.best == 100.0
+    rate.add(8, 0.01)
+    assert rate.best == pytest.approx(800)
