@@ -13,7 +13,7 @@ E2E_WORKERS ?= 3
 SEEDS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast chaos soak bench bench-gpu check format docs figures lock clean kinesis-local
+.PHONY: help install demo test test-fast chaos soak bench bench-gpu bench-more check format docs figures lock clean kinesis-local
 
 help:  ## What there is to make
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -46,6 +46,9 @@ bench-gpu: $(DEV)  ## The 1 GB reference in bfloat16 on this machine's GPU: effi
 bench: $(DEV)  ## Twenty minutes: what a task delivers, beside the bare model and beside stock amazon_kclpy
 	$(BIN)/python -m benchmarks $(ARGS)
 
+bench-more: $(DEV)  ## Half an hour: what explains the figures of make bench, and has no bar
+	$(BIN)/python -m benchmarks --more --out build/more $(ARGS)
+
 check: $(DEV)  ## Lint, formatting, types, who may import whom, and known vulnerabilities of what is locked
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -60,6 +63,7 @@ format: $(DEV)  ## Format, and mend what ruff can mend by itself
 figures: $(DEV)  ## Put what make chaos, make soak and make bench measured last into the documents
 	for file in chaos.json soak.json deaths.jsonl bench.json; do \
 	    if [ -f build/$$file ]; then cp build/$$file docs/figures/; fi; done
+	if [ -f build/more/bench.json ]; then cp build/more/bench.json docs/figures/more.json; fi
 	$(BIN)/python -m tests.docs.rendered
 
 docs: $(DEV)  ## Render what the documents take from the code: help texts, settings, metrics

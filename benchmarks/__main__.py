@@ -15,22 +15,25 @@ from benchmarks.report import as_json, plot, table
 from tests.chaos.report import circumstances, progress
 
 PARTS = ("live", "fifo", "host", "start", "sharing")
+MORE = ("calls", "hub", "curve", "chosen", "precision")
+"""What explains the others' figures, and has no bars."""
 BUILD = Path("build")
 
 
 @click.command()
-@click.option("--only", type=click.Choice(PARTS), multiple=True, help="These parts alone.")
+@click.option("--only", type=click.Choice([*PARTS, *MORE]), multiple=True, help="These parts alone.")
+@click.option("--more", is_flag=True, help=f"These parts instead: {', '.join(MORE)}.")
 @click.option("--runs", type=click.IntRange(min=1), default=5, show_default=True, help="Of each figure.")
 @click.option("--json", "prints_json", is_flag=True, help="Print one JSON object on stdout instead of the table.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=BUILD, show_default=True)
 @click.pass_context
-def main(ctx: click.Context, only: tuple[str, ...], runs: int, prints_json: bool, out: Path) -> None:
+def main(ctx: click.Context, only: tuple[str, ...], more: bool, runs: int, prints_json: bool, out: Path) -> None:
     """Measure, and write bench.json and bench.png. Exit code 1 if a bar was missed."""
     console = Console(stderr=prints_json, highlight=False)
     began = time.monotonic()
     figures: list[Figure] = []
     with progress(console) as show:
-        for part in only or PARTS:
+        for part in only or (MORE if more else PARTS):
             show(f"{part}: {runs} runs")
             figures += importlib.import_module(f"benchmarks.{part}").measure(runs).values()
     result = {

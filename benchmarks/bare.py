@@ -60,11 +60,15 @@ def _heard(loop: subprocess.Popen[str]) -> str:
 
 
 def model_of(name: str) -> Model:
-    """``minilm`` or ``reference``, not loaded."""
+    """``minilm``, ``padded`` (as it comes from the hub) or ``reference``, not loaded."""
     if name == "minilm":
         from examples.minilm import MiniLM
 
         return MiniLM()
+    if name == "padded":
+        from benchmarks.padded import Measured
+
+        return Measured()
     from examples.reference_1gb import Reference
 
     return Reference()

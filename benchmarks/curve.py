@@ -15,7 +15,8 @@ from benchmarks.figures import Figure
 from benchmarks.precision import loaded, timed
 
 LENGTHS = (16, 64, 128)
-SIZES = (1, 2, 4, 8, 16, 32)
+SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 23, 32)
+"""The batcher's ladder, as far as it matters on CPUs."""
 
 
 def rates(

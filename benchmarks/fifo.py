@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
 from benchmarks.figures import Figure
 from examples.corpus import records as docstrings
@@ -39,25 +40,31 @@ class Trusting(ModelHost):
 
 
 class Line:
-    """One way of batching: a model host and what batches for it."""
+    """One way of batching: a model host of one replica, and what batches for it."""
 
-    def __init__(self, model: str, *, learns: bool) -> None:
+    def __init__(self, factory: str, *, learns: bool, options: Mapping[str, Any] | None = None) -> None:
         self._learns = learns
         self.cost = self.padded = 0
         self.pace: Pace | None = None
-        settings = HostSettings(f"benchmarks.padded:{model}", "bench", replicas=1, threads=available())
+        settings = HostSettings(factory, "bench", replicas=1, threads=available(), options=options or {})
         self.host = Trusting(settings, on_event=self._note)
         self._sequence = 0
 
     async def start(self) -> None:
-        spec = await self.host.start()
+        self._spec = await self.host.start()
+        self.forget()
+
+    def forget(self) -> None:
+        """What was learned; nothing is known as at the start."""
         if self._learns:
+            spec = self._spec
             self.pace = Pace(max_records=MAX_RECORDS, max_cost=0, measures=spec.measures, example_s=spec.example_s)
 
     async def rate(self, texts: Sequence[tuple[bytes, str]]) -> float:
         """Records per second."""
         self.cost = self.padded = 0
-        batcher = Batcher(max_records=MAX_RECORDS, max_cost=0, linger_s=0.02, pads=self._learns)
+        pads = self._spec.pads and self._spec.measures
+        batcher = Batcher(max_records=MAX_RECORDS, max_cost=0, linger_s=0.02, pads=pads)
         stage = Stage(self.host, batcher, [FakeSink("memory")], UNBOUNDED, Metrics(), pace=self.pace)
         running = asyncio.create_task(stage.run())
         lanes = [stage.open(Shard("bench", 0, f"shardId-{number:012}"), None) for number in range(SHARDS)]
@@ -65,13 +72,14 @@ class Line:
         for number, lane in enumerate(lanes):
             mine = texts[number::SHARDS]
             stage.admit(lane, [self._record(lane.shard.shard_id, *each) for each in mine])
-        await asyncio.gather(*map(stage.drain, lanes))
-        seconds = time.perf_counter() - began
-        for lane in lanes:
-            stage.abandon(lane)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        return len(texts) / seconds
+        try:
+            await asyncio.gather(*map(stage.drain, lanes))
+            return len(texts) / (time.perf_counter() - began)
+        finally:
+            for lane in lanes:
+                stage.abandon(lane)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
     def _record(self, shard_id: str, data: bytes, key: str) -> Record:
         self._sequence += 1
@@ -89,7 +97,10 @@ class Line:
 async def compare(runs: int, count: int) -> dict[str, Figure]:
     texts = docstrings(count * (runs + 2), seed=4)
     async with AsyncExitStack() as stack:
-        fifo, learned = Line("Padded", learns=False), Line("Measured", learns=True)
+        fifo, learned = (
+            Line("benchmarks.padded:Padded", learns=False),
+            Line("benchmarks.padded:Measured", learns=True),
+        )
         for line in (fifo, learned):
             stack.push_async_callback(line.host.stop)
             await line.start()

@@ -35,6 +35,19 @@ class Tree:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.resume()
 
+    @contextlib.contextmanager
+    def going_on(self) -> Iterator[None]:
+        """While it is stopped: it has a turn."""
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+        try:
+            yield
+        finally:
+            for process in self.processes():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.suspend()
+
     def cpu_s(self) -> float:
         """User and system time of those that live."""
         total = 0.0

@@ -10,8 +10,8 @@ LENGTH = 128
 
 
 def payloads(model: str, count: int) -> list[tuple[bytes, str]]:
-    """Records and their partition keys: docstrings for ``minilm``, tokens for ``reference``."""
-    if model == "minilm":
+    """Records and their partition keys: docstrings, or tokens for ``reference``."""
+    if model != "reference":
         from examples.corpus import records
 
         return records(count, seed=9)

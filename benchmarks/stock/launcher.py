@@ -13,6 +13,7 @@ from typing import Self
 import psutil
 
 from benchmarks.freezing import Tree
+from benchmarks.stock import Calls
 from consumer.config import KclSettings, StreamSettings
 from consumer.daemon import MAIN_CLASS, find_jars, find_java
 from consumer.properties import Place, properties, render
@@ -28,27 +29,30 @@ OURS_ALONE = (
 )
 """Of our properties; KCL's defaults are in force instead. What makes a start quick is left in: it is not measured."""
 
-FAILOVER_MS = 60_000
+FAILOVER_MS = 240_000
 """Longer than either of two programs that take turns is stopped."""
 
 
 class Stock:
-    """One daemon and its processes. ``threads``: of each process."""
+    """One daemon and its processes. ``folder``: a new one. ``threads``: of each process."""
 
-    def __init__(self, stream: str, model: str, folder: Path, env: dict[str, str], *, threads: int = 1) -> None:
+    def __init__(
+        self, stream: str, model: str, calls: Calls, folder: Path, env: dict[str, str], *, threads: int = 1
+    ) -> None:
         folder.mkdir(parents=True)
         self._folder = folder
+        command = f"{sys.executable} -m benchmarks.stock.processor {model} {folder} {calls.records}"
+        command += " --sorts" if calls.sorts else ""
         environment = {
             **os.environ,
             **env,
-            "BENCH_MODEL": model,
-            "BENCH_FOLDER": str(folder),
             "OMP_NUM_THREADS": str(threads),
             "OMP_WAIT_POLICY": "passive",
             "PYTHONPATH": str(ROOT),
         }
         config = folder / "kcl.properties"
-        config.write_text(render(self._properties(stream, environment)))
+        settings = StreamSettings(name=stream, application=f"{stream}-{folder.name}")
+        config.write_text(render(_properties(settings, command, environment)))
         flags = [f"-Xmx{HEAP_MIB}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dfile.encoding=UTF-8"]
         with (folder / "daemon.log").open("wb") as log:
             self._process = subprocess.Popen(
@@ -62,28 +66,18 @@ class Stock:
             )
         self.tree = Tree(psutil.Process(self._process.pid))
 
-    @property
-    def shards(self) -> int:
-        """So many processes have loaded the model."""
-        return len(list(self._folder.glob("*.count")))
+    def counts(self) -> list[int]:
+        """Records predicted since the beginning, of each process that has loaded the model."""
+        return [int(path.read_text()) for path in self._folder.glob("*.count")]
 
-    @property
     def predicted(self) -> int:
         """Records, by all processes since the beginning."""
-        return sum(int(path.read_text() or 0) for path in self._folder.glob("*.count"))
+        return sum(self.counts())
 
     def check(self) -> None:
         """Raise ``RuntimeError`` with its last words if it has ended."""
         if self._process.poll() is not None:
             raise RuntimeError((self._folder / "daemon.log").read_text(errors="replace")[-2000:])
-
-    def _properties(self, stream: str, env: dict[str, str]) -> dict[str, str | int | bool]:
-        command = f"{sys.executable} -m benchmarks.stock.processor"
-        settings = StreamSettings(name=stream, application=f"{stream}-stock")
-        values = properties(
-            KclSettings(failover_ms=FAILOVER_MS), settings, "stock", command, Place.from_environment(env)
-        )
-        return {name: value for name, value in values.items() if name not in OURS_ALONE}
 
     def __enter__(self) -> Self:
         return self
@@ -95,3 +89,8 @@ class Stock:
         for process in self.tree.processes():
             process.send_signal(signal.SIGKILL)
         self._process.wait()
+
+
+def _properties(settings: StreamSettings, command: str, env: dict[str, str]) -> dict[str, str | int | bool]:
+    values = properties(KclSettings(failover_ms=FAILOVER_MS), settings, "stock", command, Place.from_environment(env))
+    return {name: value for name, value in values.items() if name not in OURS_ALONE}

@@ -1,10 +1,13 @@
-"""A shard's process. ``BENCH_MODEL`` is ``minilm`` or ``reference``; counts and results go to ``BENCH_FOLDER``."""
+"""A shard's process: ``python -m benchmarks.stock.processor MODEL FOLDER RECORDS [--sorts]``. It writes into FOLDER."""
 
 from __future__ import annotations
 
+import argparse
 import os
+import random
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,10 @@ import pyarrow.parquet as pq
 from amazon_kclpy import kcl
 from amazon_kclpy.v3 import processor
 
+from benchmarks import bare
+from benchmarks.stock import Calls
 from pipeline.model import LoadContext, Model
 
-CALL_RECORDS = {"minilm": 16, "reference": 4}
 CHECKPOINT_S = 60.0
 
 
@@ -25,37 +29,29 @@ def model_of(name: str) -> Model:
 
     mapped = encoder.read_weights
     encoder.read_weights = lambda path, device="cpu": {key: each.clone() for key, each in mapped(path, device).items()}
-    made: Model
-    if name == "minilm":
-        from examples.minilm import MiniLM
-
-        made = MiniLM()
-    else:
-        from examples.reference_1gb import Reference
-
-        made = Reference()
+    made = bare.model_of(name)
     made.load(LoadContext(threads=int(os.environ["OMP_NUM_THREADS"])))
     return made
 
 
 class Processor(processor.RecordProcessorBase):  # type: ignore[misc]
+    def __init__(self, name: str, folder: Path, calls: Calls) -> None:
+        self._name, self._folder, self._calls = name, folder, calls
+
     def initialize(self, initialize_input: Any) -> None:
-        name = os.environ["BENCH_MODEL"]
-        self._folder = Path(os.environ["BENCH_FOLDER"])
-        self._model = model_of(name)
-        self._most = CALL_RECORDS[name]
+        self._model = model_of(self._name)
         self._count = 0
         self._checkpointed_s = time.monotonic()
         self._note()
 
     def process_records(self, process_records_input: Any) -> None:
-        rows: list[dict[str, Any]] = []
-        records = process_records_input.records
-        for start in range(0, len(records), self._most):
-            items = [self._model.decode(record.binary_data) for record in records[start : start + self._most]]
-            results: Any = self._model.predict(items)
-            rows += results
-            self._count += len(items)
+        payloads = [record.binary_data for record in process_records_input.records]
+        rows: list[dict[str, Any]] = [{}] * len(payloads)
+        for places in formed(payloads, self._calls):
+            results: Any = self._model.predict([self._model.decode(payloads[place]) for place in places])
+            for place, row in zip(places, results, strict=True):
+                rows[place] = row
+            self._count += len(places)
             self._note()
         if rows:
             self._write(rows)
@@ -79,8 +75,27 @@ class Processor(processor.RecordProcessorBase):  # type: ignore[misc]
 
     def _note(self) -> None:
         """How many records were predicted, for whoever measures."""
-        (self._folder / f"{os.getpid()}.count").write_text(str(self._count))
+        count = self._folder / f"{os.getpid()}.count"
+        count.with_suffix(".new").write_text(str(self._count))
+        count.with_suffix(".new").rename(count)
+
+
+def formed(payloads: Sequence[bytes], calls: Calls) -> list[Sequence[int]]:
+    """The places of each call's records. Sorted ones are shuffled: whoever measures for a while sees all lengths."""
+    order: Sequence[int] = range(len(payloads))
+    if calls.sorts:
+        order = sorted(order, key=lambda place: len(payloads[place]))
+    made = [order[start : start + calls.records] for start in range(0, len(order), calls.records)]
+    if calls.sorts:
+        random.shuffle(made)
+    return made
 
 
 if __name__ == "__main__":
-    kcl.KCLProcess(Processor()).run()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("records", type=int)
+    parser.add_argument("--sorts", action="store_true")
+    said = parser.parse_args()
+    kcl.KCLProcess(Processor(said.model, said.folder, Calls(said.records, said.sorts))).run()

@@ -36,6 +36,12 @@ def test_a_record_that_comes_when_nothing_waits_is_settled_soon_after_the_linger
     assert figures["added_latency_p50_ms"].value <= figures["added_latency_p99_ms"].value < P99_MS
 
 
+def test_the_models_own_time_is_no_added_latency() -> None:
+    """A call takes longer than all that a record may wait."""
+    figures = asyncio.run(host.latency(1, Load(shards=2, messages=4, records=10, every_s=0.5), batch_s=0.15))
+    assert 0 < figures["added_latency_p50_ms"].value < P50_MS
+
+
 def test_every_record_of_a_recording_comes_through(tmp_path: Path) -> None:
     traffic.record(tmp_path, shards=2, messages=3, records=50)
     settled: list[Record] = []
