@@ -7,6 +7,7 @@ import json
 import aws_kinesis_agg.aggregator
 
 from examples.corpus import records
+from pipeline.record import Position
 from tests.e2e.rig import Rig
 
 AGGREGATED = 40
@@ -59,4 +60,6 @@ def put_aggregate(rig: Rig) -> list[str]:
         assert aggregator.add_user_record(key, data) is None
     key, _, data = aggregator.clear_and_get().get_contents()
     answer = rig.kinesis.put_record(StreamName=rig.name, Data=data, PartitionKey=key)
-    return [f"{rig.name}/{answer['ShardId']}/{answer['SequenceNumber']}/{sub}" for sub in range(AGGREGATED)]
+    shard, sequence = answer["ShardId"], answer["SequenceNumber"]
+    rig.ends[shard] = Position(int(sequence), AGGREGATED - 1)
+    return [f"{rig.name}/{shard}/{sequence}/{sub}" for sub in range(AGGREGATED)]
