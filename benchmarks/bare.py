@@ -60,7 +60,8 @@ def _heard(loop: subprocess.Popen[str]) -> str:
 
 
 def model_of(name: str) -> Model:
-    """``minilm``, ``padded`` (as it comes from the hub) or ``reference``, not loaded."""
+    """``minilm``, ``padded`` (as it comes from the hub), ``library`` (sentence-transformers) or ``reference``; not
+    loaded."""
     if name == "minilm":
         from examples.minilm import MiniLM
 
@@ -69,6 +70,10 @@ def model_of(name: str) -> Model:
         from benchmarks.padded import Measured
 
         return Measured()
+    if name == "library":
+        from benchmarks.library import Library
+
+        return Library()
     from examples.reference_1gb import Reference
 
     return Reference()

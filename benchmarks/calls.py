@@ -15,7 +15,7 @@ from benchmarks import bare
 from benchmarks.alone import run
 from benchmarks.figures import Figure
 from benchmarks.load import payloads
-from benchmarks.stock import Calls
+from benchmarks.stock import Way
 from benchmarks.stock.processor import formed
 from pipeline.model import LoadContext, Model
 
@@ -25,10 +25,10 @@ MESSAGE_RECORDS = 1_000
 TURN_S = 4.0
 
 
-def timed(model: Model, message: Sequence[bytes], calls: Calls) -> float:
+def timed(model: Model, message: Sequence[bytes], way: Way) -> float:
     """Records per second, for about :data:`TURN_S`."""
     began, done = time.perf_counter(), 0
-    for places in formed(message, calls):
+    for places in formed(message, way):
         model.predict([model.decode(message[place]) for place in places])
         done += len(places)
         if time.perf_counter() - began > TURN_S:
@@ -46,7 +46,7 @@ def measure(runs: int = 5) -> dict[str, Figure]:
     for turn in range(runs):
         message = docstrings[turn * MESSAGE_RECORDS : (turn + 1) * MESSAGE_RECORDS]
         for (name, sorts, size), values in found.items():
-            values.append(timed(models[name], message, Calls(size, sorts)))
+            values.append(timed(models[name], message, Way(name, size, sorts)))
     figures = {}
     for (name, sorts, size), values in found.items():
         key = f"calls_{name}{'_sorted' if sorts else ''}_{size}"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
 
 import psutil
+
+from tests.e2e.rig import kind_of
 
 MIB = 1024 * 1024
 
@@ -50,12 +53,17 @@ class Tree:
 
     def cpu_s(self) -> float:
         """User and system time of those that live."""
-        total = 0.0
+        return sum(self.cpu_s_by_kind().values())
+
+    def cpu_s_by_kind(self) -> Counter[str]:
+        """The same of a task, by what its processes are: the host, the JVM, replicas, bridges."""
+        found: Counter[str] = Counter()
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 times = process.cpu_times()
-                total += times.user + times.system
-        return total
+                kind = "host" if process == self._root else kind_of(process.cmdline())
+                found[kind] += times.user + times.system
+        return found
 
     def pss_mib(self) -> float:
         """Shared pages are shared out among those that share them."""

@@ -10,17 +10,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean
 
 import psutil
 
+from benchmarks import stock
 from benchmarks.bare import Bare
 from benchmarks.figures import Figure
 from benchmarks.freezing import Tree
 from benchmarks.load import payloads
-from benchmarks.stock import USUAL, Calls
+from benchmarks.stock import Way
 from benchmarks.stock.launcher import FAILOVER_MS, Stock
 from consumer.local.process import LocalAWS
 from tests.e2e.rig import Rig, Worker, wait_until
@@ -30,6 +32,8 @@ UP_S = 240.0
 LOOK_S = 0.1
 SETTLING_S = 3.0
 """After a program goes on, before its turn is measured."""
+
+MEMORY_LOOKS = 3
 
 BURN = """
 import time
@@ -43,7 +47,8 @@ while True:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A model as ``penstock tune`` would have it on two cores, the bare loop's best batch, and how long a turn is."""
+    """A model with the replicas and threads that ``penstock tune`` finds best for it on two cores, the bare loop's best
+    batch with as many, and how long a turn is."""
 
     model: str
     factory: str
@@ -56,8 +61,26 @@ class Case:
     turn_s: float
 
 
-MINILM = Case("minilm", "examples.minilm:MiniLM", 2, 1, 64, 32, 60_000, 1_500, 10.0)
-REFERENCE = Case("reference", "examples.reference_1gb:Reference", 1, 2, 8, 8, 60_000, 200, 20.0)
+MINILM = Case("minilm", "examples.minilm:MiniLM", 2, 1, 64, 32, 60_000, 1_500, 12.0)
+REFERENCE = Case("reference", "examples.reference_1gb:Reference", 2, 1, 16, 8, 60_000, 200, 20.0)
+
+
+@dataclass(slots=True)
+class Turns:
+    """Records per second, turn by turn, and shares of a core that what a task consists of took in its turns."""
+
+    ours: list[float] = field(default_factory=list)
+    bare: list[float] = field(default_factory=list)
+    stocks: dict[Way, list[float]] = field(default_factory=dict)
+    cores: list[Mapping[str, float]] = field(default_factory=list)
+    usual_batch: int = 0
+
+    def taken(self) -> str:
+        """In a line, what took how much of a core."""
+        kinds = {kind for shares in self.cores for kind in shares}
+        shares = {kind: mean(each.get(kind, 0.0) for each in self.cores) for kind in kinds}
+        ordered = sorted(shares.items(), key=lambda share: -share[1])
+        return ", ".join(f"{kind} {share:.1%}" for kind, share in ordered if share >= 0.0005)
 
 
 class Live:
@@ -73,6 +96,19 @@ class Live:
         worker = self.rig.start(self._config())
         wait_until(lambda: worker.stats()["enriched"] >= self.case.warm, UP_S, "the worker is warm")
         return worker
+
+    @contextlib.contextmanager
+    def stock(self, way: Way) -> Iterator[Stock]:
+        """Another consumer of the stream, all of whose processes have predicted."""
+        with Stock(self.rig.name, way, self.folder / f"stock-{way.model}-{way.calls}", self.aws.env) as made:
+
+            def up() -> bool:
+                made.check()
+                counts = made.counts()
+                return len(counts) >= SHARDS and min(counts) >= 2 * max(1, way.calls)
+
+            wait_until(up, UP_S, "stock has loaded a model for every shard, and has predicted with each")
+            yield made
 
     def _config(self) -> Path:
         path = self.folder / "bench.toml"
@@ -105,89 +141,98 @@ def rate(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> float:
-    """Records per second, from one change of the count to another: batches are not cut in two."""
-    changes: list[tuple[float, int]] = []
-    last = count()
-    end = clock() + seconds
-    while clock() < end or len(changes) < 2:
-        now, counted = clock(), count()
-        if counted != last:
-            changes.append((now, counted))
-            last = counted
-        if now > end + UP_S:
-            raise RuntimeError("nothing is predicted any more")
-        sleep(LOOK_S)
-    (from_s, before), (until_s, after) = changes[0], changes[-1]
+    """Records per second, from one change of the count to another: batches are not cut in two.
+
+    Between the two nobody looks: asking costs those who are asked.
+    """
+    deadline_s = clock() + seconds + UP_S
+
+    def change() -> tuple[float, int]:
+        last = count()
+        while (counted := count()) == last:
+            if clock() > deadline_s:
+                raise RuntimeError("nothing is predicted any more")
+            sleep(LOOK_S)
+        return clock(), counted
+
+    from_s, before = change()
+    sleep(seconds)
+    until_s, after = change()
     return (after - before) / (until_s - from_s)
 
 
-def efficiency(case: Case, runs: int) -> Figure:
-    """A saturated task ÷ the bare loop, which runs beside as much load as the local AWS was meanwhile."""
-    ratios, share = [], 0.0
-    best = Bare(case.model, case.bare_records, replicas=case.replicas, threads=case.threads)
-    with best as bare, live(case) as made:
-        worker = made.start()
-        tree, cloud = Tree(psutil.Process(worker.process.pid)), Tree(_local_aws())
+def take_turns(made: Live, worker: Worker, runs: int, ways: Sequence[Way] = ()) -> Turns:
+    """Ours, the bare loop, and stock in each of these ways."""
+    case = made.case
+    turns = Turns(stocks={way: [] for way in ways})
+    ours, cloud = Tree(psutil.Process(worker.process.pid)), Tree(_local_aws())
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(ours.stopped())
+        stocks: list[Stock] = []
+        for way in ways:
+            stocks.append(stack.enter_context(made.stock(way)))
+            stack.enter_context(stocks[-1].tree.stopped())
+            _renew([ours, *(each.tree for each in stocks)])
+        bare = stack.enter_context(Bare(case.model, case.bare_records, replicas=case.replicas, threads=case.threads))
         for _ in range(runs):
-            time.sleep(SETTLING_S)
-            began, burnt = time.monotonic(), cloud.cpu_s()
-            ours = rate(lambda: int(worker.stats()["enriched"]), case.turn_s)
-            share = (cloud.cpu_s() - burnt) / (time.monotonic() - began)
-            with tree.stopped(), burning(share):
-                ratios.append(ours / bare.rate(case.turn_s))
-        usual = worker.stats()["usual_batch"]
+            with ours.going_on():
+                time.sleep(SETTLING_S)
+                began_s, before = time.monotonic(), {**ours.cpu_s_by_kind(), "the local AWS": cloud.cpu_s()}
+                turns.ours.append(rate(lambda: int(worker.stats()["enriched"]), case.turn_s))
+                spent_s = time.monotonic() - began_s
+                after = {**ours.cpu_s_by_kind(), "the local AWS": cloud.cpu_s()}
+                turns.cores.append({kind: (after[kind] - before.get(kind, 0.0)) / spent_s for kind in after})
+                turns.usual_batch = int(worker.stats()["usual_batch"])
+            with burning(turns.cores[-1]["the local AWS"]):
+                turns.bare.append(bare.rate(case.turn_s))
+            for each in stocks:
+                with each.tree.going_on():
+                    time.sleep(SETTLING_S)
+                    turns.stocks[each.way].append(rate(each.predicted, each.way.turn_s))
+    return turns
+
+
+def efficiency(case: Case, turns: Turns) -> Figure:
+    """A saturated task ÷ the bare loop, which runs beside as much load as the local AWS was meanwhile."""
     text = (
         f"saturated task / bare loop in batches of {case.bare_records}, {case.replicas} x {case.threads} threads; "
-        f"batches of {usual} were found to be quickest; the local AWS took {share:.0%} of a core"
+        f"batches of {turns.usual_batch} were found to be quickest; shares of a core: {turns.taken()}"
     )
-    return Figure(f"efficiency_{case.model}", ratios, bar=0.95 if case is REFERENCE else 0.9, text=text)
+    return Figure(f"efficiency_{case.model}", ratios(turns.ours, turns.bare), bar=BARS[case.model], text=text)
 
 
-def against_stock(runs: int) -> Figure:
-    """Records per second, ours ÷ stock's."""
-    (ratios,) = beside_stock(MINILM, runs, [USUAL[MINILM.model]])
-    return Figure("vs_stock", ratios, "x", bar=2.0, text=f"records/s / stock amazon_kclpy, {SHARDS} shards, MiniLM")
+BARS = {"minilm": 0.90, "reference": 0.95}
+"""Of the efficiency."""
 
 
-def beside_stock(case: Case, runs: int, ways: Sequence[Calls]) -> list[list[float]]:
-    """The ratios for each way in which stock may form its calls; all of them and ours take turns."""
-    ratios: list[list[float]] = [[] for _ in ways]
-    with live(case) as made, contextlib.ExitStack() as stack:
-        worker = made.start()
-        trees = [Tree(psutil.Process(worker.process.pid))]
-        stack.enter_context(trees[0].stopped())
-        stocks: list[Stock] = []
-        for calls in ways:
-            folder = made.folder / f"stock-{len(stocks)}"
-            stock = stack.enter_context(Stock(made.rig.name, case.model, calls, folder, made.aws.env))
-            _all_shards(stock, calls)
-            stack.enter_context(stock.tree.stopped())
-            stocks.append(stock)
-            trees.append(stock.tree)
-            _renew(trees)
-        for _ in range(runs):
-            with trees[0].going_on():
-                time.sleep(SETTLING_S)
-                ours = rate(lambda: int(worker.stats()["enriched"]), case.turn_s)
-            for stock, found in zip(stocks, ratios, strict=True):
-                with stock.tree.going_on():
-                    time.sleep(SETTLING_S)
-                    found.append(ours / rate(stock.predicted, case.turn_s))
-    return ratios
+def minilm(runs: int) -> list[Figure]:
+    """Beside the bare loop, and beside stock: as its users have it, and with the very model that ours has."""
+    with live(MINILM) as made:
+        turns = take_turns(made, made.start(), runs, [stock.USUAL, stock.SAME_MODEL])
+    usual, same = (ratios(turns.ours, turns.stocks[way]) for way in (stock.USUAL, stock.SAME_MODEL))
+    beside = f"records/s / stock amazon_kclpy, {SHARDS} shards, MiniLM"
+    return [
+        Figure("vs_stock", usual, "x", bar=2.0, text=f"{beside} by sentence-transformers"),
+        Figure("vs_stock_same_model", same, "x", bar=2.0, text=f"{beside} by the class that Penstock runs"),
+        efficiency(MINILM, turns),
+    ]
 
 
-def memory(runs: int) -> Figure:
-    """PSS of everything that a task is, stock's ÷ ours. One after the other: both at once would share pages."""
+def reference(runs: int) -> list[Figure]:
+    """Beside the bare loop; and the PSS of everything that a task is, stock's ÷ ours. Stock comes after ours: both at
+    once would share pages."""
     with live(REFERENCE) as made:
         worker = made.start()
-        ours = [Tree(psutil.Process(worker.process.pid)).pss_mib() for _ in range(runs)]
+        ours = [Tree(psutil.Process(worker.process.pid)).pss_mib() for _ in range(MEMORY_LOOKS)]
+        turns = take_turns(made, worker, runs)
         worker.leave(UP_S)
-        calls = USUAL[REFERENCE.model]
-        with Stock(made.rig.name, REFERENCE.model, calls, made.folder / "stock", made.aws.env) as stock:
-            _all_shards(stock, calls)
-            theirs = [stock.tree.pss_mib() for _ in range(runs)]
+        with made.stock(stock.REFERENCE) as beside:
+            theirs = [beside.tree.pss_mib() for _ in range(MEMORY_LOOKS)]
     text = f"{min(theirs):,.0f} MiB / {max(ours):,.0f} MiB, {SHARDS} shards, 1 GB reference"
-    return Figure("memory_vs_stock", [a / b for a, b in zip(theirs, ours, strict=True)], "x", bar=5.0, text=text)
+    return [
+        Figure("memory_vs_stock", ratios(theirs, ours), "x", bar=5.0, text=text),
+        efficiency(REFERENCE, turns),
+    ]
 
 
 @contextlib.contextmanager
@@ -202,13 +247,9 @@ def burning(share: float) -> Iterator[None]:
         process.wait()
 
 
-def _all_shards(stock: Stock, calls: Calls) -> None:
-    def up() -> bool:
-        stock.check()
-        counts = stock.counts()
-        return len(counts) >= SHARDS and min(counts) >= 2 * calls.records
-
-    wait_until(up, UP_S, "stock has loaded a model for every shard, and has predicted with each")
+def ratios(these: Sequence[float], those: Sequence[float]) -> list[float]:
+    """Turn by turn."""
+    return [one / other for one, other in zip(these, those, strict=True)]
 
 
 def _renew(trees: Sequence[Tree]) -> None:
@@ -225,8 +266,7 @@ def _local_aws() -> psutil.Process:
 
 
 def measure(runs: int = 5) -> dict[str, Figure]:
-    figures = [against_stock(runs), efficiency(MINILM, runs), memory(min(runs, 3)), efficiency(REFERENCE, runs)]
-    return {figure.key: figure for figure in figures}
+    return {figure.key: figure for figure in (*minilm(runs), *reference(runs))}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Self
 import psutil
 
 from benchmarks.freezing import Tree
-from benchmarks.stock import Calls
+from benchmarks.stock import Way
 from consumer.config import KclSettings, StreamSettings
 from consumer.daemon import MAIN_CLASS, find_jars, find_java
 from consumer.properties import Place, properties, render
@@ -36,23 +36,23 @@ FAILOVER_MS = 240_000
 class Stock:
     """One daemon and its processes. ``folder``: a new one. ``threads``: of each process."""
 
-    def __init__(
-        self, stream: str, model: str, calls: Calls, folder: Path, env: dict[str, str], *, threads: int = 1
-    ) -> None:
+    def __init__(self, stream: str, way: Way, folder: Path, env: dict[str, str], *, threads: int = 1) -> None:
         folder.mkdir(parents=True)
+        self.way = way
         self._folder = folder
-        command = f"{sys.executable} -m benchmarks.stock.processor {model} {folder} {calls.records}"
-        command += " --sorts" if calls.sorts else ""
+        command = f"{sys.executable} -m benchmarks.stock.processor {way.model} {folder} {way.calls}"
+        command += " --sorts" if way.sorts else ""
         environment = {
             **os.environ,
             **env,
             "OMP_NUM_THREADS": str(threads),
             "OMP_WAIT_POLICY": "passive",
+            "TOKENIZERS_PARALLELISM": "false",
             "PYTHONPATH": str(ROOT),
         }
         config = folder / "kcl.properties"
         settings = StreamSettings(name=stream, application=f"{stream}-{folder.name}")
-        config.write_text(render(_properties(settings, command, environment)))
+        config.write_text(render(_properties(settings, command, environment) | {"maxRecords": way.message}))
         flags = [f"-Xmx{HEAP_MIB}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dfile.encoding=UTF-8"]
         with (folder / "daemon.log").open("wb") as log:
             self._process = subprocess.Popen(

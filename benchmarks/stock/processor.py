@@ -1,4 +1,4 @@
-"""A shard's process: ``python -m benchmarks.stock.processor MODEL FOLDER RECORDS [--sorts]``. It writes into FOLDER."""
+"""A shard's process: ``python -m benchmarks.stock.processor MODEL FOLDER CALLS [--sorts]``. It writes into FOLDER."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from amazon_kclpy import kcl
 from amazon_kclpy.v3 import processor
 
 from benchmarks import bare
-from benchmarks.stock import Calls
+from benchmarks.stock import Way
 from pipeline.model import LoadContext, Model
 
 CHECKPOINT_S = 60.0
@@ -35,11 +35,11 @@ def model_of(name: str) -> Model:
 
 
 class Processor(processor.RecordProcessorBase):  # type: ignore[misc]
-    def __init__(self, name: str, folder: Path, calls: Calls) -> None:
-        self._name, self._folder, self._calls = name, folder, calls
+    def __init__(self, way: Way, folder: Path) -> None:
+        self._way, self._folder = way, folder
 
     def initialize(self, initialize_input: Any) -> None:
-        self._model = model_of(self._name)
+        self._model = model_of(self._way.model)
         self._count = 0
         self._checkpointed_s = time.monotonic()
         self._note()
@@ -47,7 +47,7 @@ class Processor(processor.RecordProcessorBase):  # type: ignore[misc]
     def process_records(self, process_records_input: Any) -> None:
         payloads = [record.binary_data for record in process_records_input.records]
         rows: list[dict[str, Any]] = [{}] * len(payloads)
-        for places in formed(payloads, self._calls):
+        for places in formed(payloads, self._way):
             results: Any = self._model.predict([self._model.decode(payloads[place]) for place in places])
             for place, row in zip(places, results, strict=True):
                 rows[place] = row
@@ -80,13 +80,14 @@ class Processor(processor.RecordProcessorBase):  # type: ignore[misc]
         count.with_suffix(".new").rename(count)
 
 
-def formed(payloads: Sequence[bytes], calls: Calls) -> list[Sequence[int]]:
+def formed(payloads: Sequence[bytes], way: Way) -> list[Sequence[int]]:
     """The places of each call's records. Sorted ones are shuffled: whoever measures for a while sees all lengths."""
     order: Sequence[int] = range(len(payloads))
-    if calls.sorts:
+    if way.sorts:
         order = sorted(order, key=lambda place: len(payloads[place]))
-    made = [order[start : start + calls.records] for start in range(0, len(order), calls.records)]
-    if calls.sorts:
+    most = way.calls or max(1, len(order))
+    made = [order[start : start + most] for start in range(0, len(order), most)]
+    if way.sorts:
         random.shuffle(made)
     return made
 
@@ -95,7 +96,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("records", type=int)
+    parser.add_argument("calls", type=int)
     parser.add_argument("--sorts", action="store_true")
     said = parser.parse_args()
-    kcl.KCLProcess(Processor(said.model, said.folder, Calls(said.records, said.sorts))).run()
+    kcl.KCLProcess(Processor(Way(said.model, said.calls, said.sorts), said.folder)).run()

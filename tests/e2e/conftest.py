@@ -15,12 +15,16 @@ from tests.e2e.rig import Rig
 
 LONGEST_S = 300
 
+LONG = ("test_main_job", "test_chaos", "test_zombie", "test_takeover", "test_rolling_restart", "test_reshard")
+"""These begin first, so that no worker is left with one of them while the others have nothing to do."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A JVM and a model start slowly on a busy machine; every wait in these tests has a deadline of its own."""
     for item in items:
         if "tests/e2e" in item.path.as_posix():
             item.add_marker(pytest.mark.timeout(LONGEST_S))
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 @pytest.fixture(scope="session")
