@@ -14,10 +14,12 @@ MIB = 1024 * 1024
 
 
 class Tree:
-    """A process and all that it has started."""
+    """A process and all that it has started. ``name``, ``others``: what it is, and what is none of a task's parts."""
 
-    def __init__(self, root: psutil.Process) -> None:
+    def __init__(self, root: psutil.Process, name: str = "host", others: str = "others") -> None:
         self._root = root
+        self._names = {"other": others}
+        self._name = name
 
     def processes(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -56,13 +58,13 @@ class Tree:
         return sum(self.cpu_s_by_kind().values())
 
     def cpu_s_by_kind(self) -> Counter[str]:
-        """The same of a task, by what its processes are: the host, the JVM, replicas, bridges."""
+        """The same, by what its processes are: host, jvm, replica, bridge."""
         found: Counter[str] = Counter()
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 times = process.cpu_times()
-                kind = "host" if process == self._root else kind_of(process.cmdline())
-                found[kind] += times.user + times.system
+                kind = self._name if process == self._root else kind_of(process.cmdline())
+                found[self._names.get(kind, kind)] += times.user + times.system
         return found
 
     def pss_mib(self) -> float:

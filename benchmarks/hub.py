@@ -9,7 +9,7 @@ engineer would have it who knows what that gains.
 from __future__ import annotations
 
 from benchmarks.figures import Figure
-from benchmarks.live import SHARDS, Case, live, ratios, take_turns
+from benchmarks.live import Case, beside_stock, live, take_turns
 from benchmarks.stock import Way
 
 PADDED = Case("padded", "benchmarks.padded:Measured", 2, 1, 64, 32, 60_000, 3_000, 20.0)
@@ -19,12 +19,12 @@ AS_THEY_COME, LIKE = Way("padded", 32), Way("padded", 16, sorts=True)
 def measure(runs: int = 5) -> dict[str, Figure]:
     with live(PADDED) as made:
         turns = take_turns(made, made.start(), runs, [AS_THEY_COME, LIKE])
-    text = f"records/s / stock amazon_kclpy, {SHARDS} shards, a MiniLM that pads; stock's calls:"
-    plain, like = (ratios(turns.ours, turns.stocks[way]) for way in (AS_THEY_COME, LIKE))
-    return {
-        "vs_stock_padded": Figure("vs_stock_padded", plain, "x", text=f"{text} {AS_THEY_COME.calls} as they come"),
-        "vs_stock_sorted": Figure("vs_stock_sorted", like, "x", text=f"{text} {LIKE.calls} of like lengths"),
-    }
+    plain, like = (f"a MiniLM that pads, stock's in calls of {way.calls}" for way in (AS_THEY_COME, LIKE))
+    figures = (
+        beside_stock("vs_stock_padded", turns, AS_THEY_COME, f"{plain} as they come", bar=None),
+        beside_stock("vs_stock_sorted", turns, LIKE, f"{like} of like lengths", bar=None),
+    )
+    return {figure.key: figure for figure in figures}
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ from benchmarks.freezing import Tree
 from benchmarks.load import payloads
 from benchmarks.stock import Way
 from benchmarks.stock.launcher import FAILOVER_MS, Stock
+from consumer import profile
+from consumer.config import load
 from consumer.local.process import LocalAWS
 from tests.e2e.rig import Rig, Worker, wait_until
 
@@ -34,6 +36,7 @@ SETTLING_S = 3.0
 """After a program goes on, before its turn is measured."""
 
 MEMORY_LOOKS = 3
+AWS = "the local AWS"
 
 BURN = """
 import time
@@ -47,22 +50,48 @@ while True:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A model with the replicas and threads that ``penstock tune`` finds best for it on two cores, the bare loop's best
-    batch with as many, and how long a turn is."""
+    """A model with the replicas, threads and batch that ``penstock tune`` finds best for it on two cores
+    (``benchmarks/tuned.py``), which are the bare loop's, too; and how long a turn is."""
 
     model: str
     factory: str
     replicas: int
     threads: int
     max_records: int
-    bare_records: int
+    batch: int
     backlog: int
     warm: int
     turn_s: float
 
 
-MINILM = Case("minilm", "examples.minilm:MiniLM", 2, 1, 64, 32, 60_000, 1_500, 12.0)
-REFERENCE = Case("reference", "examples.reference_1gb:Reference", 2, 1, 16, 8, 60_000, 200, 20.0)
+MINILM = Case("minilm", "examples.minilm:MiniLM", 2, 1, 64, 32, 60_000, 1_500, 10.0)
+REFERENCE = Case("reference", "examples.reference_1gb:Reference", 2, 1, 12, 12, 60_000, 120, 20.0)
+
+
+Cores = Mapping[str, float]
+"""Shares of a core, by what took them."""
+
+
+class Spent:
+    """What a task, its parts, and the local AWS take of the cores between two looks."""
+
+    def __init__(self, tree: Tree, cloud: Tree) -> None:
+        self._tree, self._cloud = tree, cloud
+        self._began_s, self._before = time.monotonic(), self._looked()
+
+    def _looked(self) -> dict[str, float]:
+        return {**self._tree.cpu_s_by_kind(), AWS: self._cloud.cpu_s()}
+
+    def cores(self) -> Cores:
+        spent_s = time.monotonic() - self._began_s
+        return {kind: (now - self._before.get(kind, 0.0)) / spent_s for kind, now in self._looked().items()}
+
+
+def told(cores: Sequence[Cores]) -> str:
+    """In a line, what took how much of a core, on average."""
+    shares = {kind: mean(each.get(kind, 0.0) for each in cores) for kind in sorted({k for each in cores for k in each})}
+    ordered = sorted(shares.items(), key=lambda share: -share[1])
+    return ", ".join(f"{kind} {share:.1%}" for kind, share in ordered if share >= 0.0005)
 
 
 @dataclass(slots=True)
@@ -72,15 +101,9 @@ class Turns:
     ours: list[float] = field(default_factory=list)
     bare: list[float] = field(default_factory=list)
     stocks: dict[Way, list[float]] = field(default_factory=dict)
-    cores: list[Mapping[str, float]] = field(default_factory=list)
+    cores: list[Cores] = field(default_factory=list)
+    stocks_cores: dict[Way, list[Cores]] = field(default_factory=dict)
     usual_batch: int = 0
-
-    def taken(self) -> str:
-        """In a line, what took how much of a core."""
-        kinds = {kind for shares in self.cores for kind in shares}
-        shares = {kind: mean(each.get(kind, 0.0) for each in self.cores) for kind in kinds}
-        ordered = sorted(shares.items(), key=lambda share: -share[1])
-        return ", ".join(f"{kind} {share:.1%}" for kind, share in ordered if share >= 0.0005)
 
 
 class Live:
@@ -111,15 +134,21 @@ class Live:
             yield made
 
     def _config(self) -> Path:
+        """With a profile beside it."""
         path = self.folder / "bench.toml"
         path.write_text(
             f'[stream]\nname = "{self.rig.name}"\napplication = "{self.rig.name}"\n'
             f'[model]\nfactory = "{self.case.factory}"\nversion = "bench"\n'
-            f"replicas = {self.case.replicas}\nthreads = {self.case.threads}\n"
             f"[batch]\nmax_records = {self.case.max_records}\n"
             f"[kcl]\nfailover_ms = {FAILOVER_MS}\n"
             f'[health]\nport = 0\n[log]\nformat = "json"\n[dead_letter]\nurl = "{self.folder / "dead"}"\n'
             f'[[sink]]\ntype = "parquet"\nurl = "{self.folder / "table"}"\nflush_interval_s = 20\n'
+        )
+        case = self.case
+        measured_for = profile.circumstances(load(path))
+        profile.write(
+            profile.Profile(case.replicas, case.threads, case.batch, 0, 0.0, 0.0, "beforehand", measured_for),
+            profile.path_of(path),
         )
         return path
 
@@ -164,7 +193,7 @@ def rate(
 def take_turns(made: Live, worker: Worker, runs: int, ways: Sequence[Way] = ()) -> Turns:
     """Ours, the bare loop, and stock in each of these ways."""
     case = made.case
-    turns = Turns(stocks={way: [] for way in ways})
+    turns = Turns(stocks={way: [] for way in ways}, stocks_cores={way: [] for way in ways})
     ours, cloud = Tree(psutil.Process(worker.process.pid)), Tree(_local_aws())
     with contextlib.ExitStack() as stack:
         stack.enter_context(ours.stopped())
@@ -173,30 +202,30 @@ def take_turns(made: Live, worker: Worker, runs: int, ways: Sequence[Way] = ()) 
             stocks.append(stack.enter_context(made.stock(way)))
             stack.enter_context(stocks[-1].tree.stopped())
             _renew([ours, *(each.tree for each in stocks)])
-        bare = stack.enter_context(Bare(case.model, case.bare_records, replicas=case.replicas, threads=case.threads))
+        bare = stack.enter_context(Bare(case.model, case.batch, replicas=case.replicas, threads=case.threads))
         for _ in range(runs):
             with ours.going_on():
                 time.sleep(SETTLING_S)
-                began_s, before = time.monotonic(), {**ours.cpu_s_by_kind(), "the local AWS": cloud.cpu_s()}
+                spent = Spent(ours, cloud)
                 turns.ours.append(rate(lambda: int(worker.stats()["enriched"]), case.turn_s))
-                spent_s = time.monotonic() - began_s
-                after = {**ours.cpu_s_by_kind(), "the local AWS": cloud.cpu_s()}
-                turns.cores.append({kind: (after[kind] - before.get(kind, 0.0)) / spent_s for kind in after})
+                turns.cores.append(spent.cores())
                 turns.usual_batch = int(worker.stats()["usual_batch"])
-            with burning(turns.cores[-1]["the local AWS"]):
+            with burning(turns.cores[-1][AWS]):
                 turns.bare.append(bare.rate(case.turn_s))
             for each in stocks:
                 with each.tree.going_on():
                     time.sleep(SETTLING_S)
+                    spent = Spent(each.tree, cloud)
                     turns.stocks[each.way].append(rate(each.predicted, each.way.turn_s))
+                    turns.stocks_cores[each.way].append(spent.cores())
     return turns
 
 
 def efficiency(case: Case, turns: Turns) -> Figure:
     """A saturated task ÷ the bare loop, which runs beside as much load as the local AWS was meanwhile."""
     text = (
-        f"saturated task / bare loop in batches of {case.bare_records}, {case.replicas} x {case.threads} threads; "
-        f"batches of {turns.usual_batch} were found to be quickest; shares of a core: {turns.taken()}"
+        f"saturated task / bare loop in batches of {case.batch}, {case.replicas} x {case.threads} threads; "
+        f"batches of {turns.usual_batch} were found to be quickest; shares of a core: {told(turns.cores)}"
     )
     return Figure(f"efficiency_{case.model}", ratios(turns.ours, turns.bare), bar=BARS[case.model], text=text)
 
@@ -209,13 +238,18 @@ def minilm(runs: int) -> list[Figure]:
     """Beside the bare loop, and beside stock: as its users have it, and with the very model that ours has."""
     with live(MINILM) as made:
         turns = take_turns(made, made.start(), runs, [stock.USUAL, stock.SAME_MODEL])
-    usual, same = (ratios(turns.ours, turns.stocks[way]) for way in (stock.USUAL, stock.SAME_MODEL))
-    beside = f"records/s / stock amazon_kclpy, {SHARDS} shards, MiniLM"
     return [
-        Figure("vs_stock", usual, "x", bar=2.0, text=f"{beside} by sentence-transformers"),
-        Figure("vs_stock_same_model", same, "x", bar=2.0, text=f"{beside} by the class that Penstock runs"),
+        beside_stock("vs_stock", turns, stock.USUAL, "MiniLM by sentence-transformers"),
+        beside_stock("vs_stock_same_model", turns, stock.SAME_MODEL, "MiniLM by the class that Penstock runs"),
         efficiency(MINILM, turns),
     ]
+
+
+def beside_stock(key: str, turns: Turns, way: Way, what: str, bar: float | None = 2.0) -> Figure:
+    """Records per second, ours ÷ stock's."""
+    cores = told(turns.stocks_cores[way])
+    text = f"records/s / stock amazon_kclpy, {SHARDS} shards, {what}; stock's shares of a core: {cores}"
+    return Figure(key, ratios(turns.ours, turns.stocks[way]), "x", bar=bar, text=text)
 
 
 def reference(runs: int) -> list[Figure]:

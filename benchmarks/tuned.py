@@ -1,4 +1,4 @@
-"""What ``penstock tune`` finds best for the 1 GB reference: replicas x threads and the batch, and how quick the others are.
+"""What ``penstock tune`` finds best for the 1 GB reference: replicas x threads and the batch; how quick others are.
 
     python -m benchmarks.tuned [--json] [RUNS]
 

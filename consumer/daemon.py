@@ -39,6 +39,9 @@ QUIET_S = 0.2
 OUT_OF_MEMORY = 3
 """The exit status of ``-XX:+ExitOnOutOfMemoryError``."""
 
+SMALL_HEAP_MIB = 64
+"""What the heap begins with. Java's own choice is a part of the machine's memory, however little there is to do."""
+
 OUTPUT_END_S = 0.5
 """After the JVM's exit: how long its output may stay open by way of a bridge that is still ending."""
 
@@ -162,6 +165,7 @@ class Daemon:
     def _flags(self) -> list[str]:
         """Small and quick to start. Output and partition keys are UTF-8, which Java 17 does not take for granted."""
         return [
+            f"-Xms{min(SMALL_HEAP_MIB, self._heap_mib)}m",
             f"-Xmx{self._heap_mib}m",
             "-XX:+UseSerialGC",
             "-XX:TieredStopAtLevel=1",

@@ -39,7 +39,7 @@ FAR, FAR_GAIN = 4, 0.15
 GOLDEN = (sqrt(5) - 1) / 2
 """Its multiples' fractions are as even as can be, and in step with nothing: replicas that take turns try alike."""
 
-FIRST_EVERY, LATER_EVERY, LAST_EVERY = 4, 32, 256
+FIRST_EVERY, LATER_EVERY, LAST_EVERY = 2, 32, 256
 """A size nearby is tried in one of so many batches; less often each time that it was not better. After a move the
 direction is kept at first: what is behind is looked at later."""
 
@@ -49,6 +49,9 @@ LATE, LATE_AT_LEAST = 5, 3
 LEAST_TRIES, MOST_TRIES = 3, 64
 GAIN = 0.005
 """A size must be quicker by this share to be moved to."""
+
+DEAR = 0.04
+"""A size that is slower by this share is left alone for a long time: trying it costs."""
 
 SURE = 2.0
 """Standard errors that make a difference clear."""
@@ -83,8 +86,8 @@ class _Trial:
     gains: list[float] = field(default_factory=list)
     rates: list[tuple[int, float]] = field(default_factory=list)
 
-    def rest(self) -> None:
-        self.every = min(LAST_EVERY, self.every * 2)
+    def rest(self, longer: int = 2) -> None:
+        self.every = min(LAST_EVERY, self.every * longer)
         self.since = self.unfilled = 0
         self.gains.clear()
         self.rates.clear()
@@ -286,6 +289,8 @@ class Pace:
         doubt = SURE * noise / sqrt(tries)
         if gain - doubt > log(1 + GAIN):
             self._move(steps, trial.rates)
+        elif gain + doubt < -DEAR:
+            trial.rest(longer=8)
         elif gain + doubt < log(1 + GAIN) or tries >= MOST_TRIES:
             trial.rest()
 

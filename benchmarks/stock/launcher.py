@@ -15,7 +15,7 @@ import psutil
 from benchmarks.freezing import Tree
 from benchmarks.stock import Way
 from consumer.config import KclSettings, StreamSettings
-from consumer.daemon import MAIN_CLASS, find_jars, find_java
+from consumer.daemon import MAIN_CLASS, SMALL_HEAP_MIB, find_jars, find_java
 from consumer.properties import Place, properties, render
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,7 +53,13 @@ class Stock:
         config = folder / "kcl.properties"
         settings = StreamSettings(name=stream, application=f"{stream}-{folder.name}")
         config.write_text(render(_properties(settings, command, environment) | {"maxRecords": way.message}))
-        flags = [f"-Xmx{HEAP_MIB}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dfile.encoding=UTF-8"]
+        flags = [
+            f"-Xms{SMALL_HEAP_MIB}m",
+            f"-Xmx{HEAP_MIB}m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-Dfile.encoding=UTF-8",
+        ]
         with (folder / "daemon.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [str(find_java()), *flags, "-cp", f"{find_jars()}/*", MAIN_CLASS, "--properties-file", str(config)],
@@ -64,7 +70,7 @@ class Stock:
                 stderr=log,
                 start_new_session=True,
             )
-        self.tree = Tree(psutil.Process(self._process.pid))
+        self.tree = Tree(psutil.Process(self._process.pid), "jvm", "the shards' processes")
 
     def counts(self) -> list[int]:
         """Records predicted since the beginning, of each process that has loaded the model."""
