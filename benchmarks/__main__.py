@@ -15,7 +15,7 @@ from benchmarks.report import as_json, plot, table
 from tests.chaos.report import circumstances, progress
 
 PARTS = ("live", "fifo", "host", "start", "sharing")
-MORE = ("tuned", "calls", "hub", "curve", "chosen", "precision")
+MORE = ("tuned", "curve", "chosen", "precision", "calls", "hub")
 """What explains the others' figures, and has no bars."""
 BUILD = Path("build")
 

@@ -22,7 +22,7 @@ from pipeline.model import LoadContext, Model
 SIZES = (1, 2, 4, 8, 16, 32)
 WAYS = (("minilm", False), ("padded", False), ("padded", True))
 MESSAGE_RECORDS = 1_000
-TURN_S = 4.0
+TURN_S = 2.0
 
 
 def timed(model: Model, message: Sequence[bytes], way: Way) -> float:

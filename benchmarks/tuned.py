@@ -20,7 +20,7 @@ from benchmarks.load import payloads
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST_RUNS = 3
-SECONDS = 100
+SECONDS = 60
 RECORDS = 256
 MAX_RECORDS = 16
 CONFIG = f"""

@@ -148,7 +148,7 @@ def test_java_is_started_with_kcls_class_and_our_files(java_is: StandIn, caplog:
 
     assert asyncio.run(run()) == 0
     (arguments,) = [record.getMessage() for record in caplog.records if record.name == "kcl.Arguments"]
-    assert "-Xmx256m" in arguments
+    assert "-Xmx256m" in arguments and "-Xms64m" in arguments
     assert "software.amazon.kinesis.multilang.MultiLangDaemon --properties-file" in arguments
 
 

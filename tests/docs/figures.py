@@ -30,13 +30,55 @@ def performance() -> str:
         (
             f"`{key}`",
             f"**{_short(figure['value'])}** {figure['unit']}",
-            f"{_short(min(figure['values']))} to {_short(max(figure['values']))}, {len(figure['values'])} runs",
+            _range(figure),
             _bar(figure),
             figure["text"],
         )
         for key, figure in bench["figures"].items()
     ]
     return f"### The last run: {_when(bench)}, {bench['seconds'] / 60:.0f} minutes\n\n{_table(head, rows)}"
+
+
+def more() -> str:
+    """What ``make bench-more`` measured: what has a row and a column as a grid, the others as rows."""
+    found = _read("more.json")
+    figures: dict[str, Mapping[str, Any]] = found["figures"]
+    grids = [
+        _grid(figures, "tuned", "replicas x threads", "batch"),
+        _grid(figures, "curve", "tokens", "batch"),
+        _grid(figures, "calls", "model", "calls of"),
+    ]
+    of_grids = {f"{name}_" for name in ("tuned", "curve", "calls")}
+    rows = [
+        (f"`{key}`", f"{_short(figure['value'])} {figure['unit']}", _range(figure), figure["text"])
+        for key, figure in figures.items()
+        if not any(key.startswith(grid) for grid in of_grids)
+    ]
+    head = ("figure", "median", "range", "what it is")
+    return "\n".join([f"### What explains them: {_when(found)}\n", *filter(None, grids), _table(head, rows)])
+
+
+def _grid(figures: Mapping[str, Mapping[str, Any]], name: str, rows: str, columns: str) -> str:
+    """Medians of those called ``name_row_column``, where there are any."""
+    cells: dict[str, dict[int, str]] = {}
+    runs = 0
+    for key, figure in figures.items():
+        if key.startswith(f"{name}_"):
+            row, column = key.removeprefix(f"{name}_").rsplit("_", 1)
+            cells.setdefault(row, {})[int(column)] = f"{_short(figure['value'])} ± {figure['spread'] / 2:.0%}"
+            runs = max(runs, len(figure["values"]))
+    if not cells:
+        return ""
+    sizes = sorted({size for row in cells.values() for size in row})
+    table = _table(
+        (rows, *(f"{columns} {size}" for size in sizes)),
+        [(row.replace("_", ", "), *(found.get(size, "") for size in sizes)) for row, found in cells.items()],
+    )
+    return f"`{name}`, records/s, medians of up to {runs} runs, ± half of the spread:\n\n{table}"
+
+
+def _range(figure: Mapping[str, Any]) -> str:
+    return f"{_short(min(figure['values']))} to {_short(max(figure['values']))}, {len(figure['values'])} runs"
 
 
 def _bar(figure: Mapping[str, Any]) -> str:

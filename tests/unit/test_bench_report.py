@@ -9,8 +9,10 @@ import pytest
 from rich.console import Console
 
 from benchmarks.figures import Figure
-from benchmarks.live import rate
+from benchmarks.live import rate, told
 from benchmarks.report import as_json, multiple, plot, table
+from benchmarks.stock import Way
+from benchmarks.stock.processor import formed
 
 FAST = Figure("fast", [1.4, 2.0, 1.6], "x", bar=1.5, text="ours beside theirs")
 SMALL = Figure("small", [0.8, 0.9, 0.7], "GB", bar=0.7, at_most=True)
@@ -66,3 +68,36 @@ def test_a_program_that_has_stopped_is_not_waited_for_for_ever() -> None:
 
     with pytest.raises(RuntimeError, match="nothing is predicted"):
         rate(lambda: 7, 1.0, clock=lambda: now[0], sleep=sleep)
+
+
+def test_between_the_ends_of_a_turn_nobody_asks() -> None:
+    now, asked = [0.0], []
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    def count() -> int:
+        asked.append(now[0])
+        return int(now[0] // 2) * 8
+
+    rate(count, 30.0, clock=lambda: now[0], sleep=sleep)
+    assert not [at for at in asked if 3.0 < at < 30.0]
+
+
+def test_what_took_the_cores_is_told_by_its_share() -> None:
+    assert told([{"replica": 1.9, "jvm": 0.02}, {"replica": 1.8, "jvm": 0.04, "bridge": 0.0001}]) == (
+        "replica 185.0%, jvm 3.0%"
+    )
+
+
+def test_stock_predicts_every_record_of_a_message_once() -> None:
+    payloads = [b"x" * length for length in (5, 1, 9, 3, 7)]
+    for way in (Way("any", 2), Way("any", 2, sorts=True), Way("any", 0), Way("any", 64)):
+        made = formed(payloads, way)
+        assert sorted(place for places in made for place in places) == [0, 1, 2, 3, 4]
+        assert max(map(len, made)) <= (way.calls or 5)
+    assert len(formed(payloads, Way("any", 0))) == 1
+    alike = {
+        tuple(sorted(len(payloads[place]) for place in places)) for places in formed(payloads, Way("any", 2, True))
+    }
+    assert alike == {(1, 3), (5, 7), (9,)}

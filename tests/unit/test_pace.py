@@ -81,6 +81,21 @@ def test_the_quickest_batch_is_found(name: str, noise: float) -> None:
     assert rate(late) >= (0.9 if noise > 0.2 else 0.95) * oracle
 
 
+def test_a_slow_models_size_is_climbed_to_within_few_batches() -> None:
+    """A batch takes seconds: nobody wants to wait for hundreds of them."""
+    pace = Pace(max_records=12, max_cost=0, measures=False, example_s=0.65)
+    assert pace.plan.records == 1
+    fed(pace, Machine(CURVES["gpu"], 0.02), 40)
+    assert pace.usual is not None and pace.usual >= 8
+
+
+def test_a_size_that_is_much_slower_is_hardly_tried_again() -> None:
+    """At 16 records the reference is half as quick as at 8, and such a try is eight seconds of nothing."""
+    pace = new(max_records=16, start=Plan(8))
+    sizes = [records for records, _ in fed(pace, Machine(reference, 0.02), 400)]
+    assert 0 < sizes.count(16) <= 8
+
+
 def test_a_machine_that_changes_is_learned_anew() -> None:
     pace = new()
     fed(pace, Machine(CURVES["gpu"], 0.05), 600)
