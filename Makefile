@@ -43,7 +43,7 @@ soak: $(DEV)  ## Leave in mid-batch, for batches of 0.1 to 30 s; kill and replac
 bench-gpu: $(DEV)  ## The 1 GB reference in bfloat16 on this machine's GPU: efficiency, batch curve, records/s
 	@$(BIN)/python -m benchmarks.gpu
 
-bench: $(DEV)  ## Twenty minutes: what a task delivers, beside the bare model and beside stock amazon_kclpy
+bench: $(DEV)  ## About 22 minutes: what a task delivers, beside the bare model and beside stock amazon_kclpy
 	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-more: $(DEV)  ## Half an hour: what explains the figures of make bench, and has no bar

@@ -66,7 +66,8 @@ class Case:
 
 MINILM = Case("minilm", "examples.minilm:MiniLM", 2, 1, 64, 32, 60_000, 1_500, 10.0)
 REFERENCE = Case("reference", "examples.reference_1gb:Reference", 2, 1, 12, 12, 60_000, 120, 20.0)
-
+ONE_REPLICA = Case("reference", "examples.reference_1gb:Reference", 1, 2, 8, 8, 20_000, 60, 20.0)
+"""As a task is that nobody has tuned: one copy of the model on all cores."""
 
 Cores = Mapping[str, float]
 """Shares of a core, by what took them."""
@@ -253,20 +254,32 @@ def beside_stock(key: str, turns: Turns, way: Way, what: str, bar: float | None 
 
 
 def reference(runs: int) -> list[Figure]:
-    """Beside the bare loop; and the PSS of everything that a task is, stock's ÷ ours. Stock comes after ours: both at
-    once would share pages."""
+    """Beside the bare loop; and in memory, with one replica and with as many as are quickest."""
     with live(REFERENCE) as made:
         worker = made.start()
-        ours = [Tree(psutil.Process(worker.process.pid)).pss_mib() for _ in range(MEMORY_LOOKS)]
+        two = _pss_mib(worker)
         turns = take_turns(made, worker, runs)
-        worker.leave(UP_S)
+    with live(ONE_REPLICA) as made:
+        worker = made.start()
+        one = _pss_mib(worker)
+        worker.leave(UP_S)  # at the same time they would share pages
         with made.stock(stock.REFERENCE) as beside:
             theirs = [beside.tree.pss_mib() for _ in range(MEMORY_LOOKS)]
-    text = f"{min(theirs):,.0f} MiB / {max(ours):,.0f} MiB, {SHARDS} shards, 1 GB reference"
     return [
-        Figure("memory_vs_stock", ratios(theirs, ours), "x", bar=5.0, text=text),
+        _memory("memory_vs_stock", theirs, one, "one replica", 5.0),
+        _memory("memory_vs_stock_two", theirs, two, "two replicas, which are quicker here", None),
         efficiency(REFERENCE, turns),
     ]
+
+
+def _pss_mib(worker: Worker) -> list[float]:
+    """Of everything that a task is."""
+    return [Tree(psutil.Process(worker.process.pid)).pss_mib() for _ in range(MEMORY_LOOKS)]
+
+
+def _memory(key: str, theirs: Sequence[float], ours: Sequence[float], what: str, bar: float | None) -> Figure:
+    text = f"PSS: {min(theirs):,.0f} MiB / {max(ours):,.0f} MiB, {SHARDS} shards, 1 GB reference; ours has {what}"
+    return Figure(key, ratios(theirs, ours), "x", bar=bar, text=text)
 
 
 @contextlib.contextmanager
