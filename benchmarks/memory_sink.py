@@ -19,6 +19,8 @@ class Memory:
 
     name = "memory"
 
+    wants_payloads = False
+
     def __init__(self, on_run: OnRun = _ignore) -> None:
         self._on_run = on_run
 

@@ -14,6 +14,7 @@ from pipeline.sinks.genesis import fix_start
 from pipeline.sinks.kinesis import KinesisSink
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.persist import Persistence, Threads
+from pipeline.sinks.refused import RefusedLetters
 from pipeline.sinks.schema import TableSchema
 from pipeline.sinks.store import ObjectStore, open_store
 from pipeline.suspects import Notes
@@ -62,7 +63,7 @@ def open_sinks(settings: Settings, aws: Aws, rows: pa.Schema, metrics: Metrics) 
     ledger: ObjectStore | None = dead_letters
     for entry in settings.sink:
         if isinstance(entry, KinesisSinkSettings):
-            sinks.append(_kinesis(entry, aws, schema, metrics))
+            sinks.append(_kinesis(entry, aws, schema, dead_letters, metrics))
         else:
             sinks.append(_parquet(entry, aws, schema, ledger, metrics))
             ledger = None
@@ -92,11 +93,20 @@ def _parquet(
     )
 
 
-def _kinesis(entry: KinesisSinkSettings, aws: Aws, schema: TableSchema, metrics: Metrics) -> KinesisSink:
+def _kinesis(
+    entry: KinesisSinkSettings, aws: Aws, schema: TableSchema, dead_letters: ObjectStore, metrics: Metrics
+) -> KinesisSink:
     def table(run: Run) -> pa.Table:
         return schema.table(run.records)
 
-    return KinesisSink(lambda: aws.client("kinesis"), entry.stream, table, metrics, patience_s=entry.patience_s)
+    return KinesisSink(
+        lambda: aws.client("kinesis"),
+        entry.stream,
+        table,
+        metrics,
+        letters=RefusedLetters(dead_letters, schema, f"kinesis:{entry.stream}"),
+        patience_s=entry.patience_s,
+    )
 
 
 def _store(url: str, aws: Aws) -> ObjectStore:

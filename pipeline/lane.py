@@ -30,21 +30,25 @@ class Window:
         self._records.extend(records)
         self.bytes += data_bytes(records)
 
-    def release(self) -> Run | None:
-        """The longest settled prefix, or None if the head is still open."""
+    def release(self, *, keep_payloads: bool = False) -> Run | None:
+        """The longest settled prefix, or None if the head is still open. The records' payloads are dropped, or kept
+        beside them in the run."""
         settled: list[Record] = []
+        payloads: list[bytes] = []
         for record in self._records:
             if record.outcome is None:
                 break
             settled.append(record)
             self.bytes -= len(record.data)
+            if keep_payloads:
+                payloads.append(record.data)
             record.data = b""
         if not settled:
             return None
         pop = self._records.popleft
         for _ in settled:
             pop()
-        return Run(self.shard, settled)
+        return Run(self.shard, settled, payloads)
 
     def clear(self) -> None:
         self._records.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -76,7 +76,8 @@ class Enriched(NamedTuple):
 class Dead:
     """This record will never be a row. ``payload`` is what the producer wrote, byte for byte.
 
-    ``kind`` is one of ``pipeline.metrics.REASONS``.
+    ``kind`` is one of ``pipeline.metrics.REASONS``. ``sink``: the one sink that cannot carry its row, while the others
+    have it; empty: it is a row nowhere.
     """
 
     payload: bytes
@@ -84,6 +85,7 @@ class Dead:
     traceback: str
     attempts: int
     kind: str = "exception"
+    sink: str = ""
 
 
 Outcome = Enriched | Dead
@@ -99,10 +101,12 @@ class Run:
     """A contiguous stretch of one shard's settled records, in sequence order: what sinks are handed.
 
     Never empty. ``records[i].outcome`` is set for every i. Runs of a shard follow each other without a gap.
+    ``payloads``: what the producers of the records wrote, in their order, where a sink has asked for it; else empty.
     """
 
     shard: Shard
     records: list[Record]
+    payloads: Sequence[bytes] = ()
 
     @property
     def end(self) -> Position:

@@ -129,6 +129,7 @@ class Stage:
         self._judge = judge
         self._batcher = batcher
         self._sinks = sinks
+        self._keeps_payloads = any(sink.wants_payloads for sink in sinks)
         self._bounds = bounds
         self._metrics = metrics
         self._clock = clock
@@ -320,7 +321,7 @@ class Stage:
 
     def _release(self, lanes: Iterable[Lane]) -> None:
         for lane in lanes:
-            if run := lane.window.release():
+            if run := lane.window.release(keep_payloads=self._keeps_payloads):
                 self._write(lane, run)
         self._relieve()
         self._announce()

@@ -51,6 +51,8 @@ class Sink(Protocol):
     """A destination: a Parquet prefix, a stream, the dead letters."""
 
     name: str
+    wants_payloads: bool
+    """Whether runs are to have their ``payloads``: memory until the sink has dropped the run."""
 
     async def check(self) -> None:
         """At start: reachable and writable, or ``UserError`` with one line that says what to mend."""

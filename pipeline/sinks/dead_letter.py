@@ -29,11 +29,12 @@ FLUSH_BYTES = 8 * 1024 * 1024
 def lines(records: Iterable[Record], schema: TableSchema, failed_at: datetime) -> bytes:
     """A line for each dead record, in order; empty if there is none."""
     return b"".join(
-        _line(record, record.outcome, schema, failed_at) for record in records if isinstance(record.outcome, Dead)
+        line(record, record.outcome, schema, failed_at) for record in records if isinstance(record.outcome, Dead)
     )
 
 
-def _line(record: Record, dead: Dead, schema: TableSchema, failed_at: datetime) -> bytes:
+def line(record: Record, dead: Dead, schema: TableSchema, failed_at: datetime) -> bytes:
+    """One dead letter: JSON, and a line feed."""
     arrived_at = datetime.fromtimestamp(record.arrived_ms / 1000, UTC)
     letter = {
         "record_id": record.record_id(schema.stream),
@@ -41,10 +42,11 @@ def _line(record: Record, dead: Dead, schema: TableSchema, failed_at: datetime) 
         "shard_id": record.shard_id,
         "sequence_number": record.sequence,
         "sub_sequence_number": record.sub,
-        "partition_key": record.partition_key,
+        "partition_key": record.partition_key and _printable(record.partition_key),
         "arrived_at": arrived_at.isoformat(timespec="milliseconds"),
         "failed_at": failed_at.isoformat(timespec="milliseconds"),
         "kind": dead.kind,
+        "sink": dead.sink or None,
         "reason": _printable(dead.reason),
         "traceback": _printable(dead.traceback),
         "attempts": dead.attempts,
@@ -67,6 +69,7 @@ class DeadLetterSink:
     """
 
     name = "dead-letter"
+    wants_payloads = False
 
     def __init__(
         self,
@@ -127,7 +130,7 @@ class Letters(Committer):
     def prepare(self, file: File, writer: str) -> Callable[[], Position]:
         now = datetime.now(UTC)
         letters = {
-            self._key(record): _line(record, record.outcome, self._schema, now)
+            self._key(record): line(record, record.outcome, self._schema, now)
             for record in file.records
             if isinstance(record.outcome, Dead)
         }
@@ -164,6 +167,10 @@ class Letters(Committer):
         return {each: line for each, line in letters.items() if orjson.loads(line)["record_id"] not in held}
 
     def _key(self, record: Record) -> str:
-        """By sequence and sub-sequence: of an aggregate's letters any may be the first."""
-        day = self._names.day(record.arrived_ms).partition("/")[2]
-        return f"{day}{record.sequence.zfill(SEQUENCE_DIGITS)}-{record.sub:06d}.jsonl"
+        return letter_key(self._names, record)
+
+
+def letter_key(names: Names, record: Record) -> str:
+    """By sequence and sub-sequence: of an aggregate's letters any may be the first."""
+    day = names.day(record.arrived_ms).partition("/")[2]
+    return f"{day}{record.sequence.zfill(SEQUENCE_DIGITS)}-{record.sub:010d}.jsonl"

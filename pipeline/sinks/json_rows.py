@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,34 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.factory import described
+
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
+
+
+@dataclass(frozen=True, slots=True)
+class Unwritable:
+    """A row that JSON cannot hold, and why."""
+
+    reason: str
+
+
+def encode_each(table: pa.Table) -> list[bytes | Unwritable]:
+    """As :func:`encode`, but a row that does not go into JSON is told for itself, and takes no other along."""
+    try:
+        return list(encode(table))
+    except Exception:  # noqa: BLE001  # pyarrow's, Python's and orjson's own: each row is tried by itself
+        return [_alone(table.slice(row, 1)) for row in range(table.num_rows)]
+
+
+def _alone(row: pa.Table) -> bytes | Unwritable:
+    for name in row.column_names:
+        try:
+            encode(row.select([name]))
+        except Exception as error:  # noqa: BLE001  # as above
+            kind = row.schema.field(name).type
+            return Unwritable(f"column '{name}' has a {kind} that JSON cannot hold: {described(error)}")
+    return encode(row)[0]
 
 
 def encode(table: pa.Table) -> list[bytes]:
@@ -28,6 +56,8 @@ def encode(table: pa.Table) -> list[bytes]:
 def _values(column: pa.ChunkedArray) -> Sequence[Any]:
     """Numpy's values where that keeps 32-bit floats what they are, else plain Python's."""
     kind = column.type
+    if pa.types.is_timestamp(kind) and kind.tz not in {None, "UTC"}:
+        return _values(column.cast(pa.timestamp(kind.unit, "UTC")))
     if pa.types.is_float32(kind) and not column.null_count:
         return list(column.to_numpy())
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
@@ -45,5 +75,5 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "total_seconds"):
         return value.total_seconds()
     if hasattr(value, "to_pydatetime"):
-        return value.to_pydatetime()
+        return value.to_pydatetime(warn=False)
     return str(value)

@@ -1,9 +1,13 @@
 """Rows to a downstream stream: at least once, in order per key.
 
 Nobody can make this exactly-once: an answer can be lost, and Kinesis has no conditional put. So every row carries its
-``record_id``, by which a reader drops what it has seen. Rows keep the partition key of their source record. Rows of one
-key and one source shard first appear in sequence order; between keys no order is kept, as between shards there is none.
-The price is that a stream with one key alone goes at one row per call.
+``record_id``, by which a reader drops what it has seen. Rows keep the partition key of their source record, as far as
+Kinesis takes it (:mod:`pipeline.sinks.partition_keys`). Rows of one key and one source shard first appear in sequence
+order; between keys no order is kept, as between shards there is none. The price is that a stream with one key alone
+goes at one row per call.
+
+A row that the stream cannot carry (too large for it, a value that JSON has no word for, refused by itself) becomes a
+dead letter of this sink (:mod:`pipeline.sinks.refused`), which is durable before its record counts as durable.
 """
 
 from __future__ import annotations
@@ -12,9 +16,10 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -23,16 +28,20 @@ from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from pipeline.errors import Fatal, PenstockError, UserError
 from pipeline.factory import described
 from pipeline.metrics import Metrics
-from pipeline.record import Enriched, Position, Record, Run, Shard
+from pipeline.record import Position, Record, Run, Shard
 from pipeline.sinks import OnDurable
-from pipeline.sinks.json_rows import encode
-from pipeline.sinks.outbox import REQUEST_BYTES, Outbox, Row
+from pipeline.sinks.downstream import loads_of, size_of
+from pipeline.sinks.json_rows import Unwritable
+from pipeline.sinks.outbox import REQUEST_BYTES, REQUEST_ROWS, Outbox, Row
+from pipeline.sinks.persist import Persistence, Threads
+from pipeline.sinks.refused import Refused, RefusedLetters
 from pipeline.troubles import PATIENCE_S
 
 log = logging.getLogger("sink.kinesis")
 
 CALLS_AT_ONCE = 8
 FIRST_DELAY_S, LAST_DELAY_S = 0.1, 10.0
+LETTERS_AT_ONCE = 8
 ROW_BYTES = 1024 * 1024
 """Data and key of one record, unless the stream says otherwise (API reference, PutRecord)."""
 
@@ -41,20 +50,28 @@ REFUSALS = frozenset(
         "AccessDeniedException",
         "ExpiredTokenException",
         "IncompleteSignature",
-        "InvalidArgumentException",
         "KMSAccessDeniedException",
         "KMSDisabledException",
         "KMSNotFoundException",
         "ResourceNotFoundException",
         "UnrecognizedClientException",
-        "ValidationException",
     }
 )
 """Codes of Kinesis that the same call will meet again until a person mends something."""
 
+ROW_FAULTS = frozenset(
+    {"InvalidArgumentException", "RequestEntityTooLargeException", "SerializationException", "ValidationException"}
+)
+"""Codes of Kinesis that may be about a single row of a call. Kinesis checks calls as a whole: they hit all of it."""
+
 
 class KinesisSink:
-    """``client`` makes a boto3 client of Kinesis; ``table`` types the enriched records of a run as one row each."""
+    """``client`` makes a boto3 client of Kinesis; ``table`` types the enriched records of a run as one row each.
+
+    ``letters`` keeps the rows that the stream cannot carry; without it, such a row ends the task.
+    """
+
+    wants_payloads = True
 
     def __init__(
         self,
@@ -63,10 +80,13 @@ class KinesisSink:
         table: Callable[[Run], pa.Table],
         metrics: Metrics,
         *,
+        letters: RefusedLetters | None = None,
         patience_s: float = PATIENCE_S,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self.name = f"kinesis:{stream}"
+        self.letters = letters
+        self.letter_threads = Threads("sink-kinesis-letters")
         self.stream = stream
         self.table = table
         self.metrics = metrics
@@ -108,27 +128,44 @@ class KinesisSink:
         for writer in list(self._writers):
             writer.abandon()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self.letter_threads.close()
 
     async def call(self, work: Callable[[], Any]) -> Any:
         """In a thread of the sink's own: a stalled stream takes no thread from anyone else."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def put(self, request: Sequence[Row]) -> Answer:
-        """One call. Raises ``Fatal`` where nobody can make the same call go through."""
+        """One call."""
         records = [{"Data": row.data, "PartitionKey": row.key} for row in request]
         try:
             answer = await self.call(lambda: self._client().put_records(StreamName=self.stream, Records=records))
         except ClientError as error:
-            return Answer([False] * len(request), _message(error), _code(error) in REFUSALS)
+            code = _code(error)
+            return Answer([False] * len(request), _message(error), code in REFUSALS, code in ROW_FAULTS)
         except ParamValidationError as error:
-            raise Fatal(f"sink {self.name}: {error}") from None
+            return Answer([False] * len(request), described(error), at_fault=True)
         except BotoCoreError as error:
             return Answer([False] * len(request), str(error))
         codes = [each.get("ErrorCode") for each in answer["Records"]]
         self.metrics.sink_put(
             self.name, sum(row.size_bytes for row, code in zip(request, codes, strict=True) if not code)
         )
-        return Answer([not code for code in codes], ", ".join(sorted({code for code in codes if code})))
+        faults = {
+            place: f"{code}: {each.get('ErrorMessage', '')}"
+            for place, (code, each) in enumerate(zip(codes, answer["Records"], strict=True))
+            if code in ROW_FAULTS
+        }
+        return Answer(
+            [not code for code in codes], ", ".join(sorted({code for code in codes if code})), row_faults=faults
+        )
+
+    async def is_well(self) -> bool:
+        """Whether the stream can be asked and written to: then a call that it finds invalid is so by its rows."""
+        try:
+            await self.check()
+        except UserError:
+            return False
+        return True
 
 
 class Answer(NamedTuple):
@@ -138,6 +175,10 @@ class Answer(NamedTuple):
     reason: str
     refused: bool = False
     """Somebody must mend something before the same call goes through."""
+    at_fault: bool = False
+    """The call was found invalid as a whole: by a row in it, or nobody knows which."""
+    row_faults: Mapping[int, str] = MappingProxyType({})
+    """By place in the call: rows that were found invalid by themselves."""
 
 
 class KinesisWriter:
@@ -152,9 +193,14 @@ class KinesisWriter:
         self._on_fatal = on_fatal
         self._runs: deque[tuple[Run, int]] = deque()
         self._outbox = Outbox()
+        self._payload_bytes = 0
         self._fruitless = 0
         self._refused = 0
         self._trouble = sink.metrics.troubles.part(sink.name, sink.patience_s)
+        letters = sink.metrics.troubles.part("dead-letter", sink.patience_s)
+        self._surely = Persistence(sink.letter_threads, letters, sleep=sink.sleep)
+        self._suspects = 0
+        """So many rows at the front of the outbox have one among them that makes a call invalid."""
         self._told: Position | None = None
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
@@ -172,7 +218,7 @@ class KinesisWriter:
 
     @property
     def backlog_bytes(self) -> int:
-        return self._outbox.bytes + sum(size_bytes for _, size_bytes in self._runs)
+        return self._outbox.bytes + self._payload_bytes + sum(size_bytes for _, size_bytes in self._runs)
 
     async def flush(self) -> None:
         await self._idle.wait()
@@ -181,8 +227,10 @@ class KinesisWriter:
         """A call under way may still arrive; its rows will be sent again by the next owner, as they would be anyway."""
         self._sender.cancel()
         self._trouble.worked()
+        self._surely.give_up()
         self._runs.clear()
         self._outbox = Outbox()
+        self._payload_bytes = 0
         self._sink.forget(self)
 
     async def _send(self) -> None:
@@ -205,33 +253,55 @@ class KinesisWriter:
             await self._load(self._runs[0][0])
             self._runs.popleft()
             self._tell()
-        if request := self._outbox.take():
+        if request := self._outbox.take(max(1, self._suspects // 2) if self._suspects else REQUEST_ROWS):
             answer = await self._sink.put(request)
-            self._outbox.settle(request, answer.accepted)
+            done = await self._without_faults(request, answer)
+            self._outbox.settle(request, done)
+            self._payload_bytes -= sum(len(row.origin.data) for row, over in zip(request, done, strict=True) if over)
             self._tell()
-            await self._back_off(answer)
+            if all(done) or not answer.at_fault:
+                await self._back_off(answer._replace(accepted=done))
+
+    async def _without_faults(self, request: Sequence[Row], answer: Answer) -> Sequence[bool]:
+        """Which rows are done with: accepted, or dead letters by now. A call that is invalid as a whole is halved until
+        its row is alone; a row alone is to blame only where the stream itself is well."""
+        faults = dict(answer.row_faults)
+        self._suspects = len(request) if answer.at_fault else max(0, self._suspects - len(request))
+        if answer.at_fault and len(request) > 1:
+            log.info("%s: a call of %d rows is invalid: %s", self._sink.name, len(request), answer.reason)
+        elif answer.at_fault and await self._sink.is_well():
+            self._suspects, faults[0] = 0, answer.reason
+        elif answer.at_fault:
+            await self._back_off(answer._replace(refused=True))
+        await self._bury([Refused(request[place].origin, reason) for place, reason in faults.items()])
+        return [accepted or place in faults for place, accepted in enumerate(answer.accepted)]
 
     async def _load(self, run: Run) -> None:
-        keys = [record.partition_key for record in run.records if isinstance(record.outcome, Enriched)]
-        rows = await self._sink.call(partial(_encoded, self._sink.table, run)) if keys else []
-        if len(rows) != len(keys):
-            raise Fatal(f"sink {self._sink.name}: {len(keys)} enriched records made {len(rows)} rows")
-        coming = iter(rows)
-        for record in run.records:
-            row = (record.partition_key, next(coming)) if isinstance(record.outcome, Enriched) else None
-            if row:
-                self._check_size(record, *row)
-            self._outbox.put(record.position, row, whole=record.whole)
+        """Rows into the outbox. What cannot be carried is durable as a dead letter before the outbox hears of it."""
+        sink = self._sink
+        loads = await sink.call(partial(loads_of, run, sink.table, sink.row_bytes))
+        await self._bury([Refused(load.origin, load.row.reason) for load in loads if isinstance(load.row, Unwritable)])
+        for origin, row in loads:
+            carried = None if isinstance(row, Unwritable) else row
+            self._outbox.put(origin.position, carried, whole=origin.whole, origin=origin)
+            self._payload_bytes += len(origin.data) if carried else 0
 
-    def _check_size(self, record: Record, key: str, data: bytes) -> None:
-        """A row that no call can deliver must not pass in silence, nor be left out: the stream would have a gap."""
-        size_bytes = len(data) + len(key.encode())
-        if size_bytes > self._sink.row_bytes:
+    async def _bury(self, refused: Sequence[Refused]) -> None:
+        """Return once every one is a durable dead letter."""
+        sink = self._sink
+        if not refused:
+            return
+        if sink.letters is None:
+            first = refused[0]
             raise UserError(
-                f"sink {self._sink.name}: the row of {record.record_id(self._shard.stream)} has {size_bytes:,} bytes, "
-                f"and the stream takes {self._sink.row_bytes:,}. Carry less in [model] carry, raise the stream's "
-                "maximum record size, or take this sink out"
+                f"sink {sink.name}: the row of {first.record.record_id(self._shard.stream)} cannot be carried: "
+                f"{first.reason}"
             )
+        put = sink.letters.put
+        for start in range(0, len(refused), LETTERS_AT_ONCE):
+            some = refused[start : start + LETTERS_AT_ONCE]
+            await asyncio.gather(*(self._surely(partial(put, self._shard, each)) for each in some))
+        sink.metrics.dead_letter("sink", len(refused))
 
     def _tell(self) -> None:
         durable = self._outbox.durable
@@ -272,23 +342,6 @@ class KinesisWriter:
 def delay_s(fruitless: int, dice: float) -> float:
     """How long to wait after ``fruitless`` calls in a row; ``dice`` in [0, 1) spreads those who wait alike."""
     return min(LAST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(fruitless, 16)) * (0.5 + dice / 2)
-
-
-def size_of(run: Run) -> int:
-    """About what a run's rows hold in memory before they are encoded: each its share of its batch."""
-    shares: dict[int, int] = {}
-    size_bytes = 0
-    for record in run.records:
-        if isinstance(record.outcome, Enriched):
-            batch = record.outcome.table
-            if id(batch) not in shares:
-                shares[id(batch)] = batch.nbytes // max(1, batch.num_rows)
-            size_bytes += shares[id(batch)]
-    return size_bytes
-
-
-def _encoded(table: Callable[[Run], pa.Table], run: Run) -> list[bytes]:
-    return encode(table(run))
 
 
 def _code(error: ClientError) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.record import Position
 
@@ -22,11 +23,12 @@ REQUEST_BYTES = 5 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record as it is sent. ``place`` counts the rows of this outbox."""
+    """One record as it is sent. ``place`` counts the rows of this outbox; ``origin`` is the caller's own."""
 
     place: int
     key: str
     data: bytes
+    origin: Any = None
     size_bytes: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -56,25 +58,27 @@ class Outbox:
         """Rows not yet accepted."""
         return self._rows - self._accepted_below - len(self._accepted)
 
-    def put(self, position: Position, row: tuple[str, bytes] | None, *, whole: bool = True) -> None:
+    def put(
+        self, position: Position, row: tuple[str, bytes] | None, *, whole: bool = True, origin: object = None
+    ) -> None:
         """Take the next record in sequence order: its key and data, or None if it is dead and has no row.
 
         ``whole``: ``durable`` may stop here.
         """
         if row is not None:
-            self._enqueue(Row(self._rows, *row))
+            self._enqueue(Row(self._rows, *row, origin))
         if whole:
             self._milestones.append((position, self._rows))
             self._advance()
 
-    def take(self) -> list[Row]:
+    def take(self, most: int = REQUEST_ROWS) -> list[Row]:
         """The next call's rows, one per key, oldest key first; none if all that is left waits for an answer.
 
         Every list must come back through :meth:`settle`.
         """
         request: list[Row] = []
         size_bytes = 0
-        while self._ready and len(request) < self._request_rows:
+        while self._ready and len(request) < min(most, self._request_rows):
             row = self._queues[self._ready[0]][0]
             if request and size_bytes + row.size_bytes > self._request_bytes:
                 break
@@ -84,7 +88,7 @@ class Outbox:
         return request
 
     def settle(self, request: Sequence[Row], accepted: Sequence[bool]) -> None:
-        """The answer to a call, row by row. What was refused is first in the next one."""
+        """The answer to a call, row by row: what is done with, and what is first in the next one."""
         refused: list[str] = []
         for row, was_accepted in zip(request, accepted, strict=True):
             if was_accepted:

@@ -48,6 +48,8 @@ MIB = 1024 * 1024
 class ParquetSink:
     """One table: a generation below a store's root. ``dead_letters``: where they go, if this sink keeps them."""
 
+    wants_payloads = False
+
     def __init__(
         self,
         *,

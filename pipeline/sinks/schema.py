@@ -74,7 +74,7 @@ class TableSchema:
             shard_ids,
             sequences,
             subs,
-            pa.array([record.partition_key for record in records], pa.string()),
+            _texts([record.partition_key for record in records]),
             pa.array([record.arrived_ms for record in records], pa.int64()).cast(TIME),
             pa.repeat(pa.scalar(processed_at, TIME), count),
             pa.repeat(pa.scalar(self.model_version, pa.string()), count),
@@ -92,6 +92,14 @@ class TableSchema:
             parts.append(outcomes[first].table.take(rows.slice(first, count)))
             first += count
         return pa.Table.from_batches([part.cast(self._rows) for part in parts], schema=self._rows)
+
+
+def _texts(values: Sequence[str | None]) -> pa.Array:
+    """As they are; a lone surrogate, which is no Unicode, as ``?``."""
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:
+        return pa.array([value and value.encode("utf-8", "replace").decode() for value in values], pa.string())
 
 
 def encode(table: pa.Table, metadata: Mapping[str, str]) -> bytes:

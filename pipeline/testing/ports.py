@@ -117,6 +117,8 @@ class FakeWriter:
 class FakeSink:
     """A sink in memory. ``stall()`` holds everything back until ``recover()``; ``held`` is what it owns at start."""
 
+    wants_payloads = False
+
     def __init__(self, name: str = "fake", *, bytes_per_record: int = 0) -> None:
         self.name = name
         self.held: dict[str, Position] = {}

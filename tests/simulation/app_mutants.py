@@ -53,7 +53,7 @@ class ForgetsWhatItRefused(ShardSession):
 
 
 class _Unordered(Window):
-    def release(self) -> Run | None:
+    def release(self, *, keep_payloads: bool = False) -> Run | None:
         settled = [record for record in self._records if record.outcome is not None]
         if not settled:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import random
 import threading
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,9 +18,13 @@ from pipeline.errors import Fatal, UserError
 from pipeline.metrics import Metrics
 from pipeline.record import Dead, Enriched, Position, Record, Run, Shard
 from pipeline.sinks.kinesis import FIRST_DELAY_S, LAST_DELAY_S, KinesisSink, KinesisWriter, delay_s
+from pipeline.sinks.refused import RefusedLetters
+from pipeline.sinks.schema import TableSchema
+from pipeline.sinks.store import MemoryStore, Retryable
 from pipeline.troubles import Troubles
 
 SHARD = Shard("source", 1, "shardId-000000000000")
+NAME = "kinesis:enriched"
 DEADLINE_S = 20
 
 
@@ -63,12 +68,14 @@ class Bench:
 
     def __init__(self, kinesis: FakeKinesis) -> None:
         self.kinesis = kinesis
+        self.store = MemoryStore()
         self.durable: list[Position] = []
         self.waits: list[float] = []
         self.fatal: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.metrics = Metrics()
         self.metrics.troubles = Troubles(lambda: sum(self.waits))
-        self.sink = KinesisSink(lambda: kinesis, "enriched", table, self.metrics, sleep=self.wait)
+        letters = RefusedLetters(self.store, TableSchema(pa.schema([("n", pa.int64())]), "source", "model@1"), NAME)
+        self.sink = KinesisSink(lambda: kinesis, "enriched", table, self.metrics, letters=letters, sleep=self.wait)
         self.writer: KinesisWriter = self.sink.open(SHARD, self.durable.append, self.fatal.set_result)
 
     async def wait(self, wait_s: float) -> None:
@@ -77,6 +84,12 @@ class Bench:
 
     def payloads(self) -> list[Any]:
         return [orjson.loads(row["Data"]) for row in self.kinesis.rows]
+
+    def letters(self) -> list[dict[str, Any]]:
+        return [orjson.loads(line) for key in sorted(self.store.objects) for line in self.body(key).splitlines()]
+
+    def body(self, key: str) -> bytes:
+        return self.store.objects[key][0]
 
 
 def bench(kinesis: FakeKinesis, play: Callable[[Bench], Awaitable[None]]) -> Bench:
@@ -107,12 +120,13 @@ def table(run: Run) -> pa.Table:
 def run_of(keys: Sequence[str | None], start: int = 0, value: str = "v") -> Run:
     """A run of one record per key; None is a dead one."""
     batch = pa.RecordBatch.from_pydict({"n": list(range(start, start + len(keys))), "value": [value] * len(keys)})
-    records = []
+    records: list[Record] = []
+    payloads = [f"payload {start + row}".encode() for row in range(len(keys))]
     for row, key in enumerate(keys):
         record = Record(SHARD.shard_id, b"", key or "dead", str(start + row), 0, 0)
         record.outcome = Dead(b"", "bad", "", 1) if key is None else Enriched(batch, row)
         records.append(record)
-    return Run(SHARD, records)
+    return Run(SHARD, records, payloads)
 
 
 def refusal(code: str) -> ClientError:
@@ -217,16 +231,100 @@ def test_what_does_not_come_right_ends_the_task_with_its_reason(code: str, least
     assert not made.metrics.troubles.current()
 
 
-def test_a_row_too_large_for_the_stream_is_told_by_its_record_id() -> None:
+def test_a_row_too_large_for_the_stream_is_a_dead_letter_of_this_sink_alone() -> None:
+    runs = run_of(["a"], 6), run_of(["a"], 7, "x" * 1024 * 1024), run_of(["a"], 8)
+    made = bench(FakeKinesis(), write_and_flush(*runs))
+    assert [row["n"] for row in made.payloads()] == [6, 8]
+    assert made.durable[-1] == Position(8, 0)
+    [letter] = made.letters()
+    assert letter["record_id"] == f"source/{SHARD.shard_id}/7/0"
+    assert (letter["kind"], letter["sink"]) == ("sink", NAME)
+    assert base64.b64decode(letter["payload_base64"]) == b"payload 7"
+    assert "1,048,576" in letter["reason"]
+    assert list(made.store.objects) == [f"dt=1970-01-01/1-{SHARD.shard_id}-{7:056}-0000000000~kinesis-enriched.jsonl"]
+
+
+def invalid(marker: bytes) -> Callable[[FakeKinesis], None]:
+    """Refuses every call, as a whole, that has a row with the marker."""
+
+    def dress(kinesis: FakeKinesis) -> None:
+        takes = kinesis.put_records
+
+        def put_records(*, StreamName: str, Records: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - boto3's
+            if any(marker in row["Data"] for row in Records):
+                kinesis.calls.append(Records)
+                raise refusal("ValidationException")
+            return takes(StreamName=StreamName, Records=Records)
+
+        kinesis.put_records = put_records  # type: ignore[method-assign]
+
+    return dress
+
+
+@pytest.mark.parametrize("bad", [0, 77, 499])
+def test_a_row_that_makes_whole_calls_invalid_is_found_and_costs_nobody_else(bad: int) -> None:
     async def play(made: Bench) -> None:
-        made.writer.write(run_of(["a"], 7, "x" * 1024 * 1024))
-        error = await made.fatal
-        assert isinstance(error, UserError)
-        assert f"source/{SHARD.shard_id}/7/0" in str(error) and "\n" not in str(error)
+        invalid(f'"n":{bad},'.encode())(made.kinesis)
+        await write_and_flush(run_of([f"k{n}" for n in range(600)]))(made)
 
     made = bench(FakeKinesis(), play)
-    assert made.kinesis.calls == []
-    assert made.durable == []
+    assert sorted(row["n"] for row in made.payloads()) == [n for n in range(600) if n != bad]
+    assert [letter["sequence_number"] for letter in made.letters()] == [str(bad)]
+    assert made.waits == []
+    assert len(made.kinesis.calls) <= 13
+
+
+def test_no_row_is_blamed_while_the_stream_itself_is_not_well() -> None:
+    async def play(made: Bench) -> None:
+        made.kinesis.missing = True
+        made.writer.write(run_of(["a"]))
+        assert isinstance(await made.fatal, Fatal)
+
+    made = bench(FakeKinesis(*[refusal("ValidationException")] * 1000), play)
+    assert made.letters() == [] and made.durable == []
+
+
+def test_a_row_that_is_invalid_by_itself_is_a_dead_letter_and_the_later_rows_of_its_key_go_on() -> None:
+    class Picky(FakeKinesis):
+        def put_records(self, **request: Any) -> dict[str, Any]:
+            answer = super().put_records(**request)
+            for row, result in zip(request["Records"], answer["Records"], strict=True):
+                if b'"n":1,' in row["Data"]:
+                    self.rows.remove(row)
+                    result.update(ErrorCode="ValidationException", ErrorMessage="no")
+            return answer
+
+    made = bench(Picky(), write_and_flush(run_of(["a", "b", "b", "a"])))
+    assert sorted(row["n"] for row in made.payloads()) == [0, 2, 3]
+    assert [letter["reason"] for letter in made.letters()] == ["ValidationException: no"]
+    assert made.durable[-1] == Position(3, 0)
+
+
+def test_nothing_passes_a_refused_row_before_its_letter_is_durable() -> None:
+    async def play(made: Bench) -> None:
+        faults = [Retryable("no answer")] * 3
+
+        def fail(operation: str, key: str) -> None:
+            assert all(position < Position(1, 0) for position in made.durable)
+            if faults:
+                raise faults.pop()
+
+        made.store.before = fail
+        await write_and_flush(run_of(["a"]), run_of(["b"], 1, "x" * 2**20), run_of(["c"], 2))(made)
+
+    made = bench(FakeKinesis(), play)
+    assert len(made.letters()) == 1 and made.durable[-1] == Position(2, 0)
+
+
+def test_a_row_that_is_refused_again_after_a_crash_has_one_letter() -> None:
+    async def play(made: Bench) -> None:
+        for run in (run_of(["a", "b"], 1, "x" * 2**20), run_of(["b"], 2, "x" * 2**20)):
+            writer = made.sink.open(SHARD, made.durable.append, made.fatal.set_result)
+            writer.write(run)
+            await writer.flush()
+            writer.abandon()
+
+    assert [letter["sequence_number"] for letter in bench(FakeKinesis(), play).letters()] == ["1", "2"]
 
 
 def test_a_stream_that_takes_larger_records_is_given_them() -> None:
