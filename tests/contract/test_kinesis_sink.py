@@ -12,10 +12,14 @@ import pyarrow as pa
 import pytest
 from moto import mock_aws
 
+from consumer.local.process import LocalAWS
 from pipeline.errors import UserError
 from pipeline.metrics import Metrics
 from pipeline.record import Enriched, Position, Record, Run, Shard
 from pipeline.sinks.kinesis import KinesisSink
+from pipeline.sinks.refused import RefusedLetters
+from pipeline.sinks.schema import TableSchema
+from pipeline.sinks.store import MemoryStore
 
 SHARD = Shard("source", 1, "shardId-000000000000")
 ROWS = 1200
@@ -38,6 +42,55 @@ def table(run: Run) -> pa.Table:
     return pa.Table.from_batches(batches[:1])
 
 
+@pytest.fixture(scope="module")
+def local() -> Iterator[Any]:
+    """The local AWS, which refuses what Amazon's Kinesis refuses; a stream of 1 MiB records."""
+    with LocalAWS(limits=False) as aws:
+        client = aws.client("kinesis")
+        client.create_stream(StreamName="enriched", ShardCount=1)
+        client.get_waiter("stream_exists").wait(StreamName="enriched", WaiterConfig={"Delay": 1})
+        yield client
+
+
+def test_what_the_stream_cannot_carry_is_a_dead_letter_and_whatever_key_a_record_has_its_row_arrives(
+    local: Any,
+) -> None:
+    """The sink thinks that the stream takes 10 MiB, as if that had been lowered since: the stream's word counts."""
+    keys = [None, "", "k", "k" * 257, "\U0001f600" * 256, "key"]
+    values = ["v", "v", "v", "v", "v", "x" * 2**20]
+    batch = pa.RecordBatch.from_pydict({"value": values})
+    records = []
+    for n, key in enumerate(keys):
+        record = Record(SHARD.shard_id, b"", key, str(n), 0, 0)  # type: ignore[arg-type]
+        record.outcome = Enriched(batch, n)
+        records.append(record)
+    schema, store = TableSchema(batch.schema, "source", "1"), MemoryStore()
+    durable: list[Position] = []
+
+    async def deliver() -> None:
+        sink = KinesisSink(
+            lambda: local,
+            "enriched",
+            lambda run: schema.table(run.records),
+            Metrics(),
+            letters=RefusedLetters(store, schema, "kinesis:enriched"),
+        )
+        sink.row_bytes = 10 * 2**20
+        writer = sink.open(SHARD, durable.append, lambda error: pytest.fail(str(error)))
+        writer.write(Run(SHARD, records, [b"payload"] * len(records)))
+        await asyncio.wait_for(writer.flush(), 60)
+        writer.abandon()
+        await sink.close()
+
+    asyncio.run(deliver())
+    found = [row for _, row in everything_on(local, "enriched", until_ms=0)]
+    assert sorted(int(row["sequence_number"]) for row in found) == [0, 1, 2, 3, 4]
+    assert {row["partition_key"] for row in found} == set(keys[:5])
+    [letter] = [orjson.loads(body) for body, _ in store.objects.values()]
+    assert letter["sequence_number"] == "5" and letter["sink"] == "kinesis:enriched"
+    assert durable[-1] == Position(5, 0)
+
+
 def run_of_rows() -> Run:
     batch = pa.RecordBatch.from_pydict(
         {
@@ -54,7 +107,7 @@ def run_of_rows() -> Run:
     return Run(SHARD, records)
 
 
-def everything_on(client: Any, stream: str) -> list[tuple[str, dict[str, Any]]]:
+def everything_on(client: Any, stream: str, until_ms: int | None = None) -> list[tuple[str, dict[str, Any]]]:
     """Key and row of each record, per shard in the order a consumer reads."""
     found = []
     for shard in client.list_shards(StreamName=stream)["Shards"]:
@@ -65,7 +118,7 @@ def everything_on(client: Any, stream: str) -> list[tuple[str, dict[str, Any]]]:
             answer = client.get_records(ShardIterator=iterator)
             found += [(record["PartitionKey"], orjson.loads(record["Data"])) for record in answer["Records"]]
             iterator = answer["NextShardIterator"]
-            if not answer["Records"]:
+            if not answer["Records"] and until_ms in {None, answer["MillisBehindLatest"]}:
                 break
     return found
 

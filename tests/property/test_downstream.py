@@ -155,8 +155,8 @@ def test_every_record_is_a_row_or_a_dead_letter_of_the_sink_in_order_per_key(
     enriched = [row for row, record in enumerate(records) if isinstance(record.outcome, Enriched)]
     assert sorted(rows + letters) == enriched
     by_key: dict[Any, list[int]] = defaultdict(list)
-    for _, row in kinesis.taken:
-        by_key[row["partition_key"] or row["record_id"]].append(int(row["sequence_number"]))
+    for _, sent_row in kinesis.taken:
+        by_key[sent_row["partition_key"] or sent_row["record_id"]].append(int(sent_row["sequence_number"]))
     assert all(each == sorted(each) for each in by_key.values())
 
 
