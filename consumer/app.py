@@ -20,10 +20,10 @@ from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from consumer import drain, leases, outputs, profile
+from consumer import drain, joining, leases, outputs, profile
 from consumer.aws import Aws
 from consumer.bridges import Bridges, Decoder
-from consumer.config import Settings, StreamSettings
+from consumer.config import Settings
 from consumer.daemon import Daemon
 from consumer.health import Health
 from consumer.session import ShardSession, Wire
@@ -85,7 +85,7 @@ class Task:
         settings = self.settings
         health = await stack.enter_async_context(Health(settings.health, self.metrics, self._alive, self._ready))
         created_s = await self._unless_leaving(asyncio.to_thread(self.aws.stream_created_s, settings.stream.name))
-        stream = await self._unless_leaving(asyncio.to_thread(outputs.fixed_start, settings, self.aws))
+        stream = await self._unless_leaving(asyncio.to_thread(joining.join, settings, self.aws, created_s))
         daemon = Daemon(settings.kcl, stream, self.worker_id)
         stack.push_async_callback(daemon.close)
         watching = asyncio.create_task(self.vigil.over_the_leader())
@@ -111,7 +111,7 @@ class Task:
         bridges = Bridges(self._session_maker(stage, created_s, stack), self.metrics.stray)
         await bridges.listen(daemon.socket_path)
         stack.push_async_callback(bridges.close)
-        await self._unless_leaving(asyncio.to_thread(self._seed, stream))
+        await self._unless_leaving(asyncio.to_thread(joining.make_leases, self.aws, stream))
         await daemon.start()
         self.warm = True
         log.info("worker %s consumes %s", self.worker_id, stream.name, extra={"health": health.url})
@@ -148,16 +148,6 @@ class Task:
             )
 
         return session
-
-    def _seed(self, stream: StreamSettings) -> None:
-        """A new application's leases, so that KCL does not wait on an empty table."""
-        dynamodb, kinesis = self.aws.client("dynamodb"), self.aws.client("kinesis")
-        self.aws.ask(
-            f"lease table {stream.application}",
-            lambda: leases.seed(
-                dynamodb, kinesis, stream.application, stream.name, stream.start, self.settings.kcl.properties
-            ),
-        )
 
     async def _switches(self, shard_id: str) -> int:
         """How often the shard's lease has changed hands since its last checkpoint, as KCL counts it."""

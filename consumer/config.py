@@ -11,7 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -63,6 +63,8 @@ def _start(value: object) -> object:
     if when is None or when.tzinfo is None:
         problem = f'"{value}" is no place in a stream' if when is None else f'"{value}" has no time zone'
         raise _wrong(problem, 'Write "TRIM_HORIZON", "LATEST" or a time such as "2026-11-23T08:00:00Z"')
+    if when > datetime.now(UTC):
+        raise _wrong(f'"{value}" lies ahead', 'Write "LATEST" to begin now, or a time that has passed')
     return when.isoformat()
 
 
@@ -144,7 +146,8 @@ class StreamSettings(_Section):
     )
     start: Annotated[str, BeforeValidator(_start)] = Field(
         default="TRIM_HORIZON",
-        description="where a new application begins: `TRIM_HORIZON`, `LATEST` or an ISO-8601 time with its zone",
+        description="where a new application begins: `TRIM_HORIZON`, `LATEST` or an ISO-8601 time with its zone that "
+        "has passed; fixed at its first start",
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -311,7 +310,6 @@ def _result(
     ids = pd.read_parquet(out / "enriched", columns=["record_id"])["record_id"]
     dead = sum(len(path.read_bytes().splitlines()) for path in (out / "dead-letter").rglob("*.jsonl"))
     batches = int(stats["batches"])
-    shutil.rmtree(out / "enriched.genesis", ignore_errors=True)
     return DemoResult(
         records=options.records,
         rows=len(ids),

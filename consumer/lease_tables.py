@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,18 @@ TABLE_READY_S = 120.0
 FIRST_POLL_S, LAST_POLL_S = 0.05, 1.0
 
 Item = dict[str, Any]
+
+TABLE_SHAPE = re.compile(
+    "leaseTableDeletionProtectionEnabled"
+    "|(workerMetrics|coordinatorState)"
+    "(BillingMode|ReadCapacity|WriteCapacity|PointInTimeRecoveryEnabled|DeletionProtectionEnabled|Tags)"
+)
+"""Properties that KCL heeds only where it makes a table itself."""
+
+
+def shaped(names: Collection[str]) -> bool:
+    """Whether one of these properties shapes a table, so that KCL is left to make them."""
+    return any(TABLE_SHAPE.fullmatch(name) for name in names)
 
 
 def make_tables(dynamodb: DynamoDBClient, application: str) -> None:
@@ -87,6 +100,15 @@ def delete_if(dynamodb: DynamoDBClient, table: str, key: Item, **still: Item) ->
     except (dynamodb.exceptions.ConditionalCheckFailedException, dynamodb.exceptions.ResourceNotFoundException):
         return False
     return True
+
+
+def made_at(dynamodb: DynamoDBClient, table: str) -> str | None:
+    """When a table was made: tells it from another of its name; None if there is none."""
+    try:
+        created = dynamodb.describe_table(TableName=table)["Table"]["CreationDateTime"]
+    except dynamodb.exceptions.ResourceNotFoundException:
+        return None
+    return f"{created.timestamp():.6f}"
 
 
 def text(item: Item, name: str) -> str:

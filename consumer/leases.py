@@ -1,51 +1,31 @@
-"""KCL's tables in DynamoDB: made ready before a first start, left tidy after a last one, and read for ``status``.
+"""KCL's leases in DynamoDB: read, and left tidy by a worker that ends.
 
 The tables are KCL 3's: ``<application>`` (leases), ``<application>-CoordinatorState`` (the leader's lock) and
 ``<application>-WorkerMetricStats`` (who is alive). What is written here KCL writes alike, by conditions that let
-any number of workers race. All calls block; failures of AWS come as botocore's errors.
+any number of workers race. Leases are made by :mod:`consumer.lease_seed`. All calls block; failures of AWS come as
+botocore's errors.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 import time
-import uuid
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from consumer.heirs import Holding, pass_on
-from consumer.lease_tables import Item, delete_if, lease_items, make_tables, reports, text
-from consumer.properties import REPORT_MS, start_time_s
+from consumer.lease_tables import Item, delete_if, lease_items, reports, text
+from consumer.properties import REPORT_MS
 from pipeline.record import Position
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_kinesis import KinesisClient
 
 log = logging.getLogger("leases")
-
-GENESIS_KEY = "PenstockGenesis"
-"""An item beside the leader's lock: says which lease table was seeded, and keeps a second worker from doing it."""
-
-TABLE_SHAPE = re.compile(
-    "leaseTableDeletionProtectionEnabled"
-    "|(workerMetrics|coordinatorState)"
-    "(BillingMode|ReadCapacity|WriteCapacity|PointInTimeRecoveryEnabled|DeletionProtectionEnabled|Tags)"
-)
-"""Properties that KCL heeds only where it makes a table itself."""
-
-TURN_KEY = "PenstockTurn"
-"""An item beside the leader's lock: who may reach for it, and until when."""
-
-TURN_S, TURN_POLL_S = 6.0, 0.25
-
-SEEDED_AT_MOST = 99
-"""Leases and the genesis item fit into one transaction (AWS allows 100 items); more are left to KCL."""
 
 LATE_S = 0.5
 """What a living leader had already decided on when a worker left, or was being drained for it, has come by then."""
@@ -67,6 +47,8 @@ class Lease:
     children: tuple[str, ...]
     draining_owner: str
     """Who still drains the shard before ``owner`` may begin; empty when nobody."""
+    hash_keys: tuple[str, str] = ("", "")
+    """The shard's first and last; empty where KCL has not written them, as before 2.3."""
 
     @property
     def holder(self) -> str:
@@ -96,54 +78,6 @@ def switches(dynamodb: DynamoDBClient, application: str, shard_id: str) -> int:
         log.warning("%s: its lease cannot be read: %s", shard_id, error)
         return 0
     return int(found.get("Item", {}).get("ownerSwitchesSinceCheckpoint", {"N": "0"})["N"])
-
-
-def seed(
-    dynamodb: DynamoDBClient,
-    kinesis: KinesisClient,
-    application: str,
-    stream: str,
-    start: str,
-    extra: Collection[str] = (),
-) -> int:
-    """Make a new application's tables and leases, so that its first worker need not wait for KCL to do it.
-
-    KCL sleeps a random 1 to 30 seconds over an empty lease table, and polls every 10 seconds for tables and the
-    index that it has made one after the other. The leases are those that KCL would make
-    (``HierarchicalShardSyncer``): shards that are open at ``start``, each at its sentinel; children are KCL's to find.
-
-    A table with leases in it is left alone. Any number of workers may call this at once: all leases are written in
-    one transaction, once in a table's life. Where there is no leader yet it returns when it is this worker's turn to
-    start, see :func:`take_turn`. Returns how many leases this call wrote.
-
-    ``extra`` are the names in ``[kcl.properties]``: where one of them shapes a table, KCL is left to make them.
-    """
-    if any(TABLE_SHAPE.fullmatch(name) for name in extra):
-        return 0
-    make_tables(dynamodb, application)
-    seeded = 0 if any(lease_items(dynamodb, application)) else _seed(dynamodb, kinesis, application, stream, start)
-    take_turn(dynamodb, application, uuid.uuid4().hex)
-    return seeded
-
-
-def take_turn(dynamodb: DynamoDBClient, application: str, token: str) -> bool:
-    """Return when a JVM may start: at once where there is a leader, else one worker after the other.
-
-    Two workers of KCL 3.1.3 that find the leader's lock free at the same moment both reach for it, and the one that
-    misses sleeps for 30 seconds within ``DynamoDBLockBasedLeaderDecider.isLeader``, which its whole scheduler waits
-    for. So a worker that finds no leader takes a turn of ``TURN_S``, and the others wait for a leader or for theirs.
-    Returns whether this worker took a turn; nothing depends on it but how soon shards are read.
-    """
-    deadline = time.monotonic() + 2 * TURN_S
-    table = f"{application}-CoordinatorState"
-    try:
-        while time.monotonic() < deadline and not _has_leader(dynamodb, table):
-            if _took_turn(dynamodb, table, token, time.time()):
-                return True
-            time.sleep(TURN_POLL_S)
-    except dynamodb.exceptions.ResourceNotFoundException:
-        return False  # KCL will make the table
-    return False
 
 
 def release(dynamodb: DynamoDBClient, application: str, worker_id: str, max_leases: int = 0) -> dict[str, str]:
@@ -179,85 +113,6 @@ def load_of(found: Iterable[Lease], workers: Collection[str]) -> Counter[str]:
     return load
 
 
-def _seed(dynamodb: DynamoDBClient, kinesis: KinesisClient, application: str, stream: str, start: str) -> int:
-    shards = _open_shards(kinesis, stream, start)
-    if not shards or len(shards) > SEEDED_AT_MOST:
-        return 0
-    sentinel = start if start in {"TRIM_HORIZON", "LATEST"} else "AT_TIMESTAMP"
-    leases = [_put_new(application, _new_lease(shard, sentinel)) for shard in shards]
-    try:
-        dynamodb.transact_write_items(TransactItems=[_genesis(dynamodb, application), *leases])
-    except dynamodb.exceptions.TransactionCanceledException:
-        return 0  # another worker was first
-    return len(leases)
-
-
-def _open_shards(kinesis: KinesisClient, stream: str, start: str) -> list[Any]:
-    """Those that KCL's ``EmptyLeaseTableSynchronizer`` begins with."""
-    shard_filter: Item = {"Type": {"TRIM_HORIZON": "AT_TRIM_HORIZON", "LATEST": "AT_LATEST"}.get(start, "AT_TIMESTAMP")}
-    if (seconds := start_time_s(start)) is not None:
-        shard_filter["Timestamp"] = seconds
-    answer = kinesis.list_shards(StreamName=stream, ShardFilter=shard_filter)  # type: ignore[arg-type]
-    shards = list(answer["Shards"])
-    while token := answer.get("NextToken"):
-        answer = kinesis.list_shards(NextToken=token)
-        shards += answer["Shards"]
-    return shards
-
-
-def _new_lease(shard: Any, sentinel: str) -> Item:
-    """As ``DynamoDBLeaseSerializer`` writes a lease that nobody has held."""
-    parents = [shard[name] for name in ("ParentShardId", "AdjacentParentShardId") if shard.get(name)]
-    lease: Item = {
-        "leaseKey": {"S": shard["ShardId"]},
-        "leaseCounter": {"N": "0"},
-        "ownerSwitchesSinceCheckpoint": {"N": "0"},
-        "checkpoint": {"S": sentinel},
-        "checkpointSubSequenceNumber": {"N": "0"},
-        "startingHashKey": {"S": shard["HashKeyRange"]["StartingHashKey"]},
-        "endingHashKey": {"S": shard["HashKeyRange"]["EndingHashKey"]},
-    }
-    return lease | ({"parentShardId": {"SS": parents}} if parents else {})
-
-
-def _put_new(table: str, item: Item) -> Any:
-    return {"Put": {"TableName": table, "Item": item, "ConditionExpression": "attribute_not_exists(leaseKey)"}}
-
-
-def _genesis(dynamodb: DynamoDBClient, application: str) -> Any:
-    """Refused if this very lease table has been seeded; a table made anew is another table."""
-    created = dynamodb.describe_table(TableName=application)["Table"]["CreationDateTime"]
-    table_id = f"{created.timestamp():.6f}"
-    put = {
-        "TableName": f"{application}-CoordinatorState",
-        "Item": {"key": {"S": GENESIS_KEY}, "leaseTable": {"S": table_id}},
-        "ConditionExpression": "attribute_not_exists(#key) OR leaseTable <> :table",
-        "ExpressionAttributeNames": {"#key": "key"},
-        "ExpressionAttributeValues": {":table": {"S": table_id}},
-    }
-    return {"Put": put}
-
-
-def _has_leader(dynamodb: DynamoDBClient, table: str) -> bool:
-    found = dynamodb.get_item(TableName=table, Key={"key": {"S": "Leader"}}, ConsistentRead=True)
-    return "Item" in found and "isReleased" not in found["Item"]
-
-
-def _took_turn(dynamodb: DynamoDBClient, table: str, token: str, now_s: float) -> bool:
-    item: Item = {"key": {"S": TURN_KEY}, "token": {"S": token}, "endsAt": {"N": f"{now_s + TURN_S:.3f}"}}
-    try:
-        dynamodb.put_item(
-            TableName=table,
-            Item=item,
-            ConditionExpression="attribute_not_exists(#key) OR endsAt < :now OR #token = :token",
-            ExpressionAttributeNames={"#key": "key", "#token": "token"},
-            ExpressionAttributeValues={":now": {"N": f"{now_s:.3f}"}, ":token": {"S": token}},
-        )
-    except dynamodb.exceptions.ConditionalCheckFailedException:
-        return False
-    return True
-
-
 def _alive(dynamodb: DynamoDBClient, application: str, now_s: float) -> set[str]:
     """Workers that have given a sign of life of late; none where KCL keeps no table of them."""
     return {worker for worker, at_s in reports(dynamodb, application).items() if at_s >= now_s - ALIVE_S}
@@ -277,4 +132,5 @@ def _lease(item: Item) -> Lease:
         parents=tuple(sorted(item.get("parentShardId", {}).get("SS", ()))),
         children=tuple(sorted(item.get("childShardIds", {}).get("SS", ()))),
         draining_owner=text(item, "checkpointOwner"),
+        hash_keys=(text(item, "startingHashKey"), text(item, "endingHashKey")),
     )

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from consumer.config import KinesisSinkSettings, ParquetSettings, Settings, StreamSettings
+from consumer.config import KinesisSinkSettings, ParquetSettings, Settings
 from pipeline.record import Run
 from pipeline.sinks import Sink
 from pipeline.sinks.dead_letter import DeadLetterSink
-from pipeline.sinks.genesis import fix_start
 from pipeline.sinks.kinesis import KinesisSink
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.persist import Persistence, Threads
@@ -25,24 +23,8 @@ if TYPE_CHECKING:
     from consumer.aws import Aws
     from pipeline.metrics import Metrics
 
-GENESIS = ".genesis"
-"""Put behind a table's URL: beside the prefix that readers read, never below it."""
-
 SUSPECTS = ".suspects"
 """Put behind the dead letters' URL."""
-
-
-def fixed_start(settings: Settings, aws: Aws) -> StreamSettings:
-    """The stream's settings with LATEST turned into one time, the same for every worker and every restart.
-
-    Two workers that both begin "now" would begin at different records, and their files could overlap.
-    """
-    stream = settings.stream
-    tables = [sink for sink in settings.sink if isinstance(sink, ParquetSettings)]
-    if stream.start != "LATEST" or not tables:
-        return stream
-    store = _store(f"{tables[0].url.rstrip('/')}{GENESIS}", aws)
-    return stream.model_copy(update={"start": fix_start(store, stream.application, datetime.now(UTC))})
 
 
 def open_notes(settings: Settings, aws: Aws, metrics: Metrics, switches: Callable[[str], Awaitable[int]]) -> Notes:

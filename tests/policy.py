@@ -13,9 +13,8 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "security.md"
 ACTION_OF = {
     "s3:HeadObject": "s3:GetObject",
     "s3:ListObjectsV2": "s3:ListBucket",
-    "dynamodb:TransactWriteItems": "dynamodb:PutItem",
 }
-"""Where an operation is permitted by an action of another name. Of transactions only puts are made."""
+"""Where an operation is permitted by an action of another name."""
 
 PREFIX_OF = {"monitoring": "cloudwatch"}
 """Where a service has another name in credentials than in policies."""

@@ -11,6 +11,7 @@ import click
 from consumer.cli.audit import audit
 from consumer.cli.config import config
 from consumer.cli.demo import demo
+from consumer.cli.leases import leases
 from consumer.cli.local import local
 from consumer.cli.run import run
 from consumer.cli.tune import tune
@@ -59,5 +60,5 @@ def main(debug: bool) -> None:
     """
 
 
-for command in (run, tune, demo, local, config, audit):
+for command in (run, tune, demo, local, config, audit, leases):
     main.add_command(command)

@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from consumer import leases
+from consumer import lease_tables, leases
 from consumer.config import KclSettings, StreamSettings
 from consumer.daemon import Daemon
+from consumer.lease_seed import seed
 from consumer.local.process import LocalAWS
 from consumer.properties import Place
 from consumer.protocol import (
@@ -128,7 +129,8 @@ async def life(aws: LocalAWS, worker_id: str) -> tuple[Host, float]:
 
 def test_a_worker_starts_leaves_and_another_goes_on_where_it_stopped(aws: LocalAWS) -> None:
     dynamodb, kinesis = aws.client("dynamodb"), aws.client("kinesis")
-    assert leases.seed(dynamodb, kinesis, STREAM.application, STREAM.name, STREAM.start) == SHARDS
+    lease_tables.make_tables(dynamodb, STREAM.application)
+    assert len(seed(dynamodb, kinesis, STREAM.application, STREAM.name, STREAM.start)) == SHARDS
     before = put(aws, 0)
     host, seconds = asyncio.run(life(aws, "first"))
     assert (set(host.data), len(host.data)) == (before, RECORDS)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 
 from consumer.local.process import LocalAWS
-from pipeline.sinks.genesis import fix_start
-from pipeline.sinks.store_s3 import S3Store
 from tests import policy
 from tests.e2e.rig import UP_S, Rig, wait_until
 
@@ -72,7 +69,6 @@ def consume(rig: Rig) -> None:
     rig.create(shards=1)
     s3 = rig.aws.client("s3")
     s3.create_bucket(Bucket=rig.name)
-    fix_start(S3Store(s3, rig.name, "table.genesis"), names["APPLICATION"], datetime.now(UTC))
     rig.aws.calls(forget=True)
 
     worker = rig.start(configured(rig, names["DOWNSTREAM"]))
@@ -97,7 +93,7 @@ def expect_everything_in_its_place(rig: Rig, names: dict[str, str]) -> None:
         assert policy.permits("dynamodb:UpdateItem", arn, names), table
         assert not policy.permits("dynamodb:Query", arn, names)
     keys = [found["Key"] for found in rig.aws.client("s3").list_objects_v2(Bucket=rig.name)["Contents"]]
-    assert {key.partition("/")[0] for key in keys} >= {"table", "table.genesis", "letters"}
+    assert {key.partition("/")[0] for key in keys} >= {"table", "letters"}
     for key in keys:
         assert policy.permits("s3:PutObject", f"arn:aws:s3:::{rig.name}/{key}", names), key
     assert not policy.permits("s3:PutObject", f"arn:aws:s3:::{rig.name}/elsewhere", names)

@@ -94,6 +94,8 @@ MISTAKES = {
     "Write 3 to 238 letters, digits, '.', '_' or '-'; no spaces",
     '[stream]\nstart = "NEWEST"': 'stream.start: "NEWEST" is no place in a stream. '
     'Write "TRIM_HORIZON", "LATEST" or a time such as "2026-11-23T08:00:00Z"',
+    "[stream]\nstart = 2999-01-01T00:00:00Z": 'stream.start: "2999-01-01 00:00:00+00:00" lies ahead. '
+    'Write "LATEST" to begin now, or a time that has passed',
     "[stream]\nstart = 2026-11-23T08:00:00": 'stream.start: "2026-11-23 08:00:00" has no time zone. '
     'Write "TRIM_HORIZON", "LATEST" or a time such as "2026-11-23T08:00:00Z"',
     '[dead_letter]\nurl = "gs://bucket/x"': 'dead_letter.url: "gs://bucket/x" is neither on S3 nor a folder. '

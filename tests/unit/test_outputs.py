@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 
 from consumer.aws import Aws
 from consumer.config import Settings, parse
-from consumer.outputs import fixed_start, open_sinks
+from consumer.outputs import open_sinks
 from pipeline.errors import ConfigError, UserError
 from pipeline.metrics import Metrics
 from pipeline.sinks.dead_letter import DeadLetterSink
@@ -64,21 +63,6 @@ def test_sinks_have_names_of_their_own(aws: Aws, tmp_path: Path) -> None:
 def test_a_column_of_the_models_that_is_ours_is_a_mistake(aws: Aws, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="record_id"):
         open_sinks(settings(tmp_path, parquet(tmp_path)), aws, pa.schema([("record_id", pa.string())]), Metrics())
-
-
-def test_latest_is_one_time_for_every_worker_and_restart(aws: Aws, tmp_path: Path) -> None:
-    latest = settings(tmp_path, parquet(tmp_path), start="LATEST")
-    first, second = fixed_start(latest, aws), fixed_start(latest, aws)
-    assert first.start == second.start not in {"LATEST", "TRIM_HORIZON"}
-    genesis = tmp_path / "table.genesis" / "app.json"
-    assert json.loads(genesis.read_text()) == {"start": first.start}
-    assert not list((tmp_path / "table").rglob("*"))
-
-
-def test_a_start_that_is_the_same_for_all_is_left_as_it_is(aws: Aws, tmp_path: Path) -> None:
-    plain = settings(tmp_path, parquet(tmp_path))
-    assert fixed_start(plain, aws) is plain.stream
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_region_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
