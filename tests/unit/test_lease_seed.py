@@ -29,7 +29,7 @@ def begun(name: str, **changes: Any) -> Lease:
 def lease(name: str, *, ended: bool = False, parents: Sequence[str] = "", **changes: Any) -> Lease:
     sentinel = "SHARD_END" if ended else "TRIM_HORIZON"
     values = {"owner": "", "counter": 0, "checkpoint": None, "sentinel": sentinel, "parents": tuple(parents)}
-    return Lease(**{"shard_id": name, "children": (), "draining_owner": "", **values, **changes})  # type: ignore[arg-type]
+    return Lease(**{"shard_id": name, "children": (), "draining_owner": "", **values, **changes})
 
 
 SPLIT = shards(a="", b="a", c="a")
