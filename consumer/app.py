@@ -16,9 +16,8 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, TypeVar
-
-from botocore.exceptions import BotoCoreError, ClientError
 
 from consumer import drain, joining, leases, outputs, profile
 from consumer.aws import Aws
@@ -26,12 +25,15 @@ from consumer.bridges import Bridges, Decoder
 from consumer.config import Settings
 from consumer.daemon import Daemon
 from consumer.health import Health
+from consumer.last_resort import LastResort
 from consumer.session import ShardSession, Wire
 from consumer.vigil import Vigil
-from pipeline import efficiency
+from pipeline import background, efficiency
+from pipeline.background import Background
 from pipeline.batcher import Batcher, Plan
 from pipeline.errors import Fatal, PenstockError
 from pipeline.events import ModelEvent, Predicted
+from pipeline.factory import described
 from pipeline.host import HostSettings, ModelHost, ModelSpec
 from pipeline.link import DEPTH
 from pipeline.memory import share_mib, task_mib
@@ -47,6 +49,9 @@ log = logging.getLogger("penstock")
 T = TypeVar("T")
 
 MIB = 1024 * 1024
+
+GIVE_UP_S = 30.0
+"""For a task that ends with an error: to end the JVM and the replicas, and to free the leases."""
 
 
 class Leaving(Exception):
@@ -66,30 +71,51 @@ class Task:
         self.worker_id = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
         self.metrics = Metrics()
         self.leaving = asyncio.Event()
+        self.last_resort = LastResort()
+        self.background: Background
         self.aws = Aws()
         self.vigil = Vigil(settings, self.worker_id, self.aws, self.metrics)
         self.pace: Pace | None = None
         self.warm = False
 
     async def run(self) -> int:
-        self._listen_to_signals()
-        async with AsyncExitStack() as stack:
+        """The exit code. What ends the task first is what is raised, whatever its end meets besides."""
+        self.background = Background(lambda error: self.last_resort.arm(GIVE_UP_S, str(error)))
+        with self.background.listen(), self.last_resort:
+            self._listen_to_signals()
             try:
-                return await self._run(stack)
+                return await self._until_left()
             except Leaving:
                 log.info("asked to leave before the first lease was taken")
                 return 0
+            except (PenstockError, asyncio.CancelledError):
+                raise
+            except BaseException as error:
+                log.exception("the task failed")
+                raise Fatal(f"the task failed: {described(error)}") from error
+            finally:
+                self.background.raise_failure()
+
+    async def _until_left(self) -> int:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.background.stop)
+            try:
+                return await self._run(stack)
+            except Exception as error:
+                self.last_resort.arm(GIVE_UP_S, str(error) or type(error).__name__)
+                raise
 
     async def _run(self, stack: AsyncExitStack) -> int:
         """Everything in order; what is made is unmade in reverse, whatever happens."""
         settings = self.settings
-        health = await stack.enter_async_context(Health(settings.health, self.metrics, self._alive, self._ready))
+        health = await stack.enter_async_context(
+            Health(settings.health, self.metrics, self._alive, self._ready, self.background.failed)
+        )
         created_s = await self._unless_leaving(asyncio.to_thread(self.aws.stream_created_s, settings.stream.name))
         stream = await self._unless_leaving(asyncio.to_thread(joining.join, settings, self.aws, created_s))
         daemon = Daemon(settings.kcl, stream, self.worker_id)
         stack.push_async_callback(daemon.close)
-        watching = asyncio.create_task(self.vigil.over_the_leader())
-        stack.push_async_callback(_cancelled, watching)
+        self.background.start(self.vigil.over_the_leader, "the watch over the leader")
         log.info("%s", profile.find(settings).said)
         notes = outputs.open_notes(settings, self.aws, self.metrics, self._switches)
         host = ModelHost(
@@ -170,51 +196,54 @@ class Task:
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.leaving.set)
+            loop.add_signal_handler(number, self._leave_now)
+
+    def _leave_now(self) -> None:
+        budget_s = self.settings.drain.budget_s
+        self.last_resort.arm(
+            budget_s + drain.LEAVE_S, f"asked to leave, and still here after drain.budget_s {budget_s:g} s"
+        )
+        self.leaving.set()
 
     async def _unless_leaving(self, work: Coroutine[Any, Any, T]) -> T:
         """Await ``work``, or give it up when asked to leave: before the first lease there is nothing to drain."""
-        task = asyncio.ensure_future(work)
-        leaving = asyncio.ensure_future(self.leaving.wait())
-        try:
-            await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return await task
+        results: list[T] = []
+
+        async def done() -> None:
+            results.append(await work)
+
+        await background.first_of(done, self.leaving.wait, self.background.failing)
+        if not results:
             raise Leaving
-        finally:
-            leaving.cancel()
-            task.cancel()
+        return results[0]
 
     async def _consume(
         self, stage: Stage, host: ModelHost, bridges: Bridges, daemon: Daemon, drain_sum: drain.DrainSum | None
     ) -> int:
         """Until asked to leave, or something ends that must not."""
-        failures = [
-            asyncio.create_task(stage.run()),
-            asyncio.create_task(_raise(host.failed)),
-            asyncio.create_task(_raise(bridges.failure)),
-            asyncio.create_task(self.vigil.over_the_shards(bridges, drain_sum)),
-            asyncio.create_task(self.vigil.over_handoffs(bridges)),
-            asyncio.create_task(_jvm_ended(daemon)),
-        ]
-        leaving = asyncio.create_task(self.leaving.wait())
+        working: dict[str, background.Work] = {
+            "the stage": stage.run,
+            "the model host": partial(_raise, host.failed),
+            "the bridges": partial(_raise, bridges.failure),
+            "the watch over the shards": partial(self.vigil.over_the_shards, bridges, drain_sum),
+            "the watch over handoffs": partial(self.vigil.over_handoffs, bridges),
+        }
+        for name, work in working.items():
+            self.background.start(work, name)
         try:
-            await asyncio.wait(_any(leaving, *failures), return_when=asyncio.FIRST_COMPLETED)
-            await _raise_first(failures)
-            await self._leave(bridges, daemon, failures[:-1])
-        except PenstockError:
+            await background.first_of(self.leaving.wait, self.background.failing, partial(_jvm_ended, daemon))
+            await self._leave(bridges, daemon)
+        except Exception:
             await self._give_up(daemon)
             raise
         else:
             return 0
         finally:
-            for task in (*failures, leaving):
-                task.cancel()
-            await asyncio.gather(*failures, leaving, return_exceptions=True)
+            await self.background.stop()
             log.info("the replicas' time: %s", efficiency.described(self.metrics.shares()) or "unused")
             log.info("totals", extra={"totals": self.metrics.snapshot()})
 
-    async def _leave(self, bridges: Bridges, daemon: Daemon, failures: Sequence[asyncio.Task[None]]) -> None:
+    async def _leave(self, bridges: Bridges, daemon: Daemon) -> None:
         """Drain every shard, end the JVM, free the leases. What is not drained in time will be read again.
 
         KCL's leader takes a drained shard again within seconds; such a session admits nothing and is not waited for.
@@ -223,17 +252,14 @@ class Task:
         sessions = [session for session in bridges.sessions if session.shard_id]
         log.info("leaving: draining %d shards within %g s", len(sessions), budget_s)
         daemon.terminate()
-        drained = asyncio.create_task(_all_over(sessions))
-        ended = asyncio.create_task(daemon.wait())
+        drained = partial(_all_over, sessions)
         try:
-            await asyncio.wait(_any(drained, ended, *failures), timeout=budget_s, return_when=asyncio.FIRST_COMPLETED)
-            await _raise_first(failures)
+            await background.first_of(drained, daemon.wait, self.background.failing, timeout_s=budget_s)
             late = [session.shard_id for session in sessions if not session.over]
         finally:
-            drained.cancel()
             drained_s = time.monotonic()
             daemon.kill()
-            await ended
+            await daemon.wait()
             log.info("the JVM ended %.2f s after the drain", time.monotonic() - drained_s)
         await asyncio.to_thread(self._release)
         if late:
@@ -249,7 +275,7 @@ class Task:
         await daemon.wait()
         try:
             await asyncio.to_thread(self._release)
-        except (BotoCoreError, ClientError) as error:
+        except Exception as error:  # noqa: BLE001  # the reason for which the task ends is told, not this one
             log.warning("the leases are left to expire: %s", error)
 
     def _release(self) -> None:
@@ -258,17 +284,8 @@ class Task:
         leases.release(self.aws.client("dynamodb"), application, self.worker_id, most)
 
 
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
 async def _all_over(sessions: Sequence[ShardSession]) -> None:
     await asyncio.gather(*(session.finished.wait() for session in sessions))
-
-
-def _any(*tasks: asyncio.Task[Any]) -> set[asyncio.Task[Any]]:
-    return set(tasks)
 
 
 async def _raise(failure: asyncio.Future[BaseException]) -> None:
@@ -277,13 +294,9 @@ async def _raise(failure: asyncio.Future[BaseException]) -> None:
 
 async def _jvm_ended(daemon: Daemon) -> None:
     status = await daemon.wait()
-    raise Fatal(f"the JVM ended by itself (exit status {status}); its last words are in the log above")
-
-
-async def _raise_first(failures: Sequence[asyncio.Task[None]]) -> None:
-    for failure in failures:
-        if failure.done():
-            await failure
+    raise daemon.failure or Fatal(
+        f"the JVM ended by itself (exit status {status}); its last words are in the log above"
+    )
 
 
 def model_settings(settings: Settings) -> HostSettings:

@@ -11,10 +11,12 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from consumer.protocol import Initialize, Message, ProtocolError, decode
 from consumer.session import Gone, ShardSession, State, Wire
+from pipeline import background
 from pipeline.errors import Fatal, PenstockError
 from pipeline.factory import described
 
@@ -135,7 +137,11 @@ class Bridges:
         return list(self._sessions)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._serve(StreamWire(reader, writer), writer))
+        task = background.start(
+            partial(self._serve, StreamWire(reader, writer), writer),
+            name="a bridge's connection",
+            on_failure=self._fail,
+        )
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
 
@@ -173,9 +179,11 @@ class Bridges:
                 self._fail(Fatal(f"the bridge of {session.shard_id} ended by itself, which ends the JVM"))
         except PenstockError as error:
             self._fail(error)
-        except Exception as error:
-            log.exception("session of %s failed", session.shard_id)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # whatever ends a session ends the task
             self._fail(Fatal(f"session of {session.shard_id or 'a new shard'} failed: {described(error)}"))
+            log.error("session of %s failed", session.shard_id, exc_info=error)
         finally:
             del self._sessions[session]
 

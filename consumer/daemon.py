@@ -15,12 +15,14 @@ import shutil
 import signal
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from consumer import bridge, leash
 from consumer.java_output import KclLog, logback, tells_of_skipped_records
 from consumer.properties import Place, properties, render
+from pipeline import background
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -83,6 +85,8 @@ class Daemon:
         self.socket_path = self._folder / "host.sock"
         self._process: asyncio.subprocess.Process | None = None
         self._output: asyncio.Task[None] | None = None
+        self.failure: BaseException | None = None
+        """Why the JVM was ended from here, if it was not asked for."""
         try:
             place = place or Place.from_environment(os.environ)
             values = properties(kcl, stream, worker_id, " ".join(self._bridge_command()), place)
@@ -119,7 +123,10 @@ class Daemon:
             raise
         finally:
             os.close(inherited)
-        self._output = asyncio.create_task(_log_output(os.fdopen(output, "rb", 0), self._skipped))
+        lines = os.fdopen(output, "rb", 0)
+        self._output = background.start(
+            partial(_log_output, lines, self._skipped), name="the log of the JVM", on_failure=self._unheard
+        )
         log.info("KCL started, JVM pid %d", self._process.pid)
 
     async def wait(self) -> int:
@@ -144,6 +151,11 @@ class Daemon:
         if self._process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _unheard(self, error: BaseException) -> None:
+        """A JVM whose output nobody reads stands still before long."""
+        self.failure = error
+        self.kill()
 
     def _skipped(self) -> None:
         """Nothing behind the gap may be checkpointed, so the JVM and its bridges end before it can be."""

@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from consumer import leases
 from consumer.heirs import Holding, pass_on
 
@@ -59,14 +61,14 @@ class HandoffWatch:
 async def watch(
     dynamodb: DynamoDBClient, application: str, watch: HandoffWatch, busy: Callable[[], Collection[str]]
 ) -> None:
-    """Until cancelled. Nothing that goes wrong here ends it: it is logged, and tried again."""
+    """Until cancelled. What AWS or the network refuses is logged, and tried again; anything else is raised."""
     while True:
         await asyncio.sleep(LOOK_S)
         try:
             found = await asyncio.to_thread(leases.read, dynamodb, application)
             if forgotten := watch.look(found, busy(), time.monotonic()):
                 await asyncio.to_thread(end, dynamodb, application, forgotten)
-        except Exception as error:
+        except (BotoCoreError, ClientError) as error:
             log.warning("cannot look after handoffs, trying again in %g s: %s", LOOK_S, error, exc_info=True)
 
 

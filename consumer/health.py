@@ -1,21 +1,23 @@
 """The task's health over HTTP: ``/healthz``, ``/readyz``, ``/metrics``, ``/stats``.
 
-Served in the host's own event loop, so that an answer also says that the loop turns.
+Served by a thread of its own (:mod:`consumer.health_port`), whatever calls; an answer is worked out in the host's event
+loop, so that it also says that the loop turns.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Self
 
 import orjson
-from hypercorn.asyncio import serve
-from hypercorn.config import Config
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPResponseBodyEvent, HTTPResponseStartEvent, Scope
 
+from consumer.health_port import Answer, Cached, Port
+from pipeline import background
 from pipeline.errors import ConfigError
 from pipeline.metrics import Metrics
 from pipeline.troubles import Trouble
@@ -23,28 +25,43 @@ from pipeline.troubles import Trouble
 if TYPE_CHECKING:
     from consumer.config import HealthSettings
 
-Check = Callable[[], str | None]
-"""None while all is well, else the reason in one line. Called per request: must not block."""
-Answer = tuple[int, str, bytes]
-"""Status, content type, body."""
+log = logging.getLogger("health")
 
-GRACEFUL_S = 1.0
+Check = Callable[[], str | None]
+"""None while all is well, else the reason in one line. Called in the event loop: must not block."""
+
+BACKLOG = 512
+LOOP_S = 10.0
+"""What takes the event loop longer than this is an answer as well."""
+
+STOP_S = 2.0
 """What requests under way get when the task stops."""
+
+PATHS = ("/healthz", "/readyz", "/metrics", "/stats")
 
 
 class Health:
     """``async with Health(…) as health``: answers at ``health.url`` until the block is left.
 
-    Entering raises ``UserError`` if the port cannot be had: enter early, before anything slow starts.
+    Entering raises ``UserError`` if the port cannot be had: enter early, before anything slow starts. ``on_failure`` is
+    told, in the event loop, what has ended the page before its time.
     """
 
-    def __init__(self, settings: HealthSettings, metrics: Metrics, alive: Check, ready: Check) -> None:
+    def __init__(
+        self,
+        settings: HealthSettings,
+        metrics: Metrics,
+        alive: Check,
+        ready: Check,
+        on_failure: background.OnFailure = lambda error: log.error("%s", error),
+    ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._alive = alive
         self._ready = ready
-        self._stop = asyncio.Event()
-        self._serving: asyncio.Task[None] | None = None
+        self._on_failure = on_failure
+        self._stop: Callable[[], object] | None = None
+        self._ended = asyncio.Event()
         self.port = 0
 
     @property
@@ -53,22 +70,56 @@ class Health:
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
         listener = _listen(self._settings.host, self._settings.port)
         self.port = listener.getsockname()[1]
-        config = Config()
-        config.bind = [f"fd://{listener.detach()}"]
-        config.accesslog = None
-        config.errorlog = logging.getLogger("hypercorn.error")
-        config.graceful_timeout = GRACEFUL_S
-        self._serving = asyncio.create_task(
-            serve(self._app, config, shutdown_trigger=self._stop.wait, mode="asgi"), name="health"
-        )
+        serving: Future[Port] = Future()
+
+        def serve() -> None:
+            try:
+                asyncio.run(self._serve(listener, serving))
+            finally:
+                listener.close()
+                with contextlib.suppress(RuntimeError):
+                    self._loop.call_soon_threadsafe(self._ended.set)
+
+        background.thread(serve, name="the health page", on_failure=self._on_failure)
+        port = await asyncio.wrap_future(serving)
+        self._stop = port.stop
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._stop.set()
-        if self._serving is not None:
-            await self._serving
+        assert self._stop is not None
+        with contextlib.suppress(RuntimeError):  # it has ended
+            self._threads_loop.call_soon_threadsafe(self._stop)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_S):
+                await self._ended.wait()
+
+    async def _serve(self, listener: socket.socket, serving: Future[Port]) -> None:
+        """In the thread."""
+        self._threads_loop = asyncio.get_running_loop()
+        port = Port(listener, _only_known(Cached(self._from_the_loop)))
+        serving.set_result(port)
+        await port.serve()
+
+    async def _from_the_loop(self, method: str, path: str) -> Answer:
+        """In the thread: what the host's event loop answers, if it does."""
+        answered: Future[Answer] = Future()
+
+        def work_out() -> None:
+            try:
+                answered.set_result(self.answer(method, path))
+            except Exception as error:
+                log.exception("%s failed", path)
+                answered.set_result((500, "text/plain", f"{path} failed: {type(error).__name__}\n".encode()))
+
+        try:
+            self._loop.call_soon_threadsafe(work_out)
+            async with asyncio.timeout(LOOP_S):
+                return await asyncio.shield(asyncio.wrap_future(answered))
+        except (TimeoutError, RuntimeError):
+            return 503, "text/plain", f"the event loop has not answered for {LOOP_S:g} s\n".encode()
 
     def answer(self, method: str, path: str) -> Answer:
         """What is said to a request."""
@@ -82,29 +133,16 @@ class Health:
             return 200, self._metrics.content_type, self._metrics.exposition()
         if path == "/stats":
             return 200, "application/json", orjson.dumps(self._metrics.snapshot())
-        return 404, "text/plain", b"/healthz /readyz /metrics /stats\n"
-
-    async def _app(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
-        elif scope["type"] == "http":
-            status, content_type, body = self.answer(scope["method"], scope["path"])
-            headers = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body))]
-            await send(
-                HTTPResponseStartEvent(type="http.response.start", status=status, headers=headers, trailers=False)
-            )
-            sent = b"" if scope["method"] == "HEAD" else body
-            await send(HTTPResponseBodyEvent(type="http.response.body", body=sent, more_body=False))
+        return 404, "text/plain", f"{' '.join(PATHS)}\n".encode()
 
 
-async def _lifespan(receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-    while True:
-        event = await receive()
-        if event["type"] == "lifespan.startup":
-            await send({"type": "lifespan.startup.complete"})
-        elif event["type"] == "lifespan.shutdown":
-            await send({"type": "lifespan.shutdown.complete"})
-            return
+def _only_known(answer: Callable[[str, str], Awaitable[Answer]]) -> Callable[[str, str], Awaitable[Answer]]:
+    """Whatever else is asked for is as one: nobody fills a cache with names."""
+
+    async def known(method: str, path: str) -> Answer:
+        return await answer("GET" if method in ("GET", "HEAD") else "POST", path if path in PATHS else "/")
+
+    return known
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -114,7 +152,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen()
+        listener.listen(BACKLOG)
     except OSError as error:
         if listener is not None:
             listener.close()

@@ -11,6 +11,8 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from consumer import leases
 from consumer.heirs import pass_on
 from consumer.lease_tables import Item, delete_if, reports, text
@@ -28,14 +30,14 @@ LONGEST_RETRY_S = 60.0
 async def watch(
     dynamodb: DynamoDBClient, application: str, watch: LeaderWatch, max_leases: int, *, retry_s: float = GLANCE_S
 ) -> None:
-    """Until cancelled. Nothing that goes wrong here ends it: it is logged, and tried again later."""
+    """Until cancelled. What AWS or the network refuses is logged, and tried again later; anything else is raised."""
     delay_s = retry_s
     while True:
         try:
             await asyncio.to_thread(step, dynamodb, application, watch, max_leases)
             delay_s = retry_s
             await asyncio.sleep(CLOSE_LOOK_S if watch.close else GLANCE_S)
-        except Exception as error:
+        except (BotoCoreError, ClientError) as error:
             delay_s = min(2 * delay_s, LONGEST_RETRY_S)
             log.warning("cannot look after the leader, trying again in %g s: %s", delay_s, error, exc_info=True)
             await asyncio.sleep(delay_s)

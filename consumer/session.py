@@ -29,6 +29,7 @@ from consumer.protocol import (
     encode_status,
 )
 from consumer.stuck import Look
+from pipeline import background
 from pipeline.errors import Fatal
 from pipeline.lane import Milestones
 from pipeline.metrics import Metrics
@@ -268,8 +269,12 @@ class ShardSession:
 
     async def _room(self, lane: Lane) -> None:
         """Return when there is room, or the task is leaving, or the lease is lost. Checkpoints go on meanwhile."""
-        leaving = asyncio.ensure_future(self._leaving.wait())
-        leaving.add_done_callback(lambda done: lane.changed.set())
+
+        async def tell() -> None:
+            await self._leaving.wait()
+            lane.changed.set()
+
+        leaving = background.start(tell, name=f"the wait of {self.shard_id}", on_failure=self._stage.fail)
         try:
             while self._must_wait(lane):
                 lane.changed.clear()

@@ -16,7 +16,7 @@ from consumer.app import model_settings
 from consumer.config import Settings
 from consumer.profile import Profile, circumstances
 from consumer.tune import Answer, Combo, Run, Search, best, combos, run_of, sizes
-from pipeline import cores, gpus
+from pipeline import background, cores, gpus
 from pipeline.batcher import Batcher, Plan
 from pipeline.errors import ConfigError, Fatal, PenstockError, UserError
 from pipeline.events import ModelEvent, Predicted
@@ -207,24 +207,17 @@ class Running:
         self._answers, self._usual_cost = [], usual_cost
         place = (turn - 1) * 7919
         began_s = time.monotonic()
-        over = False
+        answers: list[Answer] = []
 
         async def feed() -> None:
-            nonlocal place, over
-            while not over:
+            nonlocal place, answers
+            while not answers:
                 place += 1
                 await self.host.judge(batches[place % len(batches)])
-                over = over or (time.monotonic() - began_s >= run_s and self._answered_enough())
+                if not answers and time.monotonic() - began_s >= run_s and self._answered_enough():
+                    answers = list(self._answers)
 
-        feeders = [asyncio.create_task(feed()) for _ in range(self.host.slots)]
-        try:
-            await asyncio.wait(feeders, return_when=asyncio.FIRST_COMPLETED)
-            answers = list(self._answers)
-            await asyncio.gather(*feeders)
-        finally:
-            for feeder in feeders:
-                feeder.cancel()
-            await asyncio.gather(*feeders, return_exceptions=True)
+        await background.all_of(*[feed] * self.host.slots)
         if not answers:
             raise Fatal("no predict call came back with results")
         return run_of(answers, began_s)

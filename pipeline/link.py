@@ -11,12 +11,12 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-from pipeline import wire
+from pipeline import background, wire
 from pipeline.errors import Fatal, ModelError, ReplicaDied
 from pipeline.work import Assignment
 
@@ -113,7 +113,10 @@ class Link:
 
     async def start(self, timeout_s: float) -> wire.Frame:
         """Begin the process, load the model, warm it up. ``ModelError``, or ``ReplicaDied``, if that fails."""
-        await self._spawn()
+        try:
+            await self._spawn()
+        except (OSError, RuntimeError) as error:  # no descriptor, no memory, no thread: it may come right
+            raise Fatal(f"a replica cannot be started: {error}") from error
         settings = pickle.dumps(self.assignment)
         frame = await self._send(wire.pack("start", body=[settings]), timeout_s)
         if frame.op == "unusable":
@@ -169,15 +172,27 @@ class Link:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        except OSError as error:
-            raise Fatal(f"a replica cannot be started: {error}") from error
         finally:
             theirs.close()
             os.close(write_end)
             if self._process is None:
                 self._close_streams()
                 ours.close()
-        threading.Thread(target=_watch, args=(self._process, loop, self._exited), daemon=True).start()
+        self._watch(self._process)
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        """Without its watch a process would end unseen, so it does not outlive a failure to begin one."""
+        watch = partial(_reap, process, asyncio.get_running_loop(), self._exited)
+        try:
+            background.thread(watch, name="the watch of a replica", on_failure=self._unwatched)
+        except RuntimeError:
+            self._unwatched(Fatal("a thread cannot be started"))
+            raise
+
+    def _unwatched(self, error: BaseException) -> None:
+        self.kill(ReplicaDied(f"was ended: {error}"))
+        if self._process is not None:
+            self._exited(self._process.wait())
 
     def _command(self, descriptor: int) -> list[str]:
         path = ":".join(os.path.abspath(folder) for folder in sys.path)
@@ -185,8 +200,15 @@ class Link:
 
     def _exited(self, status: int) -> None:
         self._verdict = self._verdict or ReplicaDied(_reason(status))
-        ending = asyncio.ensure_future(self._end(self._verdict))
-        ending.add_done_callback(_raise)
+        background.start(partial(self._end, self._verdict), name="the end of a replica", on_failure=self._ended_badly)
+
+    def _ended_badly(self, error: BaseException) -> None:
+        """Whoever waits for it is told, in any case."""
+        for request in self._requests:
+            if not request.answer.done():
+                request.answer.set_exception(Fatal(str(error)))
+        if not self.ended.done():
+            self.ended.set_exception(Fatal(str(error)))
 
     async def _end(self, verdict: ReplicaDied) -> None:
         """What it answered before its end still counts; then nobody waits for it any more."""
@@ -286,7 +308,7 @@ def _environment(threads: int) -> dict[str, str]:
     return {"OMP_WAIT_POLICY": WAIT_POLICY, "ARROW_DEFAULT_MEMORY_POOL": ARROW_POOL, **os.environ, **given}
 
 
-def _watch(process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop, exited: Callable[[int], None]) -> None:
+def _reap(process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop, exited: Callable[[int], None]) -> None:
     """In a thread: wait for the end, and end whatever the replica started, while its process group is surely its."""
     if hasattr(os, "waitid"):
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -299,7 +321,3 @@ def _watch(process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop, ex
 
 def _reason(status: int) -> str:
     return f"killed by signal {-status}" if status < 0 else f"exited with code {status}"
-
-
-def _raise(ending: asyncio.Future[None]) -> None:
-    ending.result()

@@ -7,8 +7,9 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from pipeline import wire
+from pipeline import background, wire
 from pipeline.errors import Fatal, ModelError, PenstockError, ReplicaDied
 from pipeline.events import ModelEvent, ReplicaReplaced
 from pipeline.link import DEPTH, Link, TimedOut, Unbegun
@@ -81,13 +82,11 @@ class Pool:
 
     async def start(self) -> wire.Frame:
         """Start all at once; what the first of them says. ``ModelError`` or ``Fatal`` if one fails to."""
-        starts = [asyncio.ensure_future(self._first_start(assignment)) for assignment in self._assignments]
-        try:
-            frames = await asyncio.gather(*starts)
-        finally:
-            for start in starts:
-                start.cancel()
-        self._keepers = [asyncio.create_task(self._keep(link)) for link in self._serving]
+        frames = await background.all_of(*(partial(self._first_start, each) for each in self._assignments))
+        self._keepers = [
+            background.start(partial(self._keep, link), name="the keeper of a replica", on_failure=self._fail)
+            for link in self._serving
+        ]
         return frames[0]
 
     async def call(self, op: str, payloads: Sequence[bytes]) -> wire.Frame:

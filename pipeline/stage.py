@@ -11,14 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from pipeline import background
 from pipeline.batcher import Batcher, Plan
-from pipeline.errors import Fatal, PenstockError
-from pipeline.factory import described
 from pipeline.lane import Durability, Milestones, Window, after
 from pipeline.metrics import Metrics
 from pipeline.pace import Pace
@@ -142,7 +141,7 @@ class Stage:
 
     async def run(self) -> None:
         """Work until cancelled; raises what makes going on pointless."""
-        workers = [asyncio.create_task(self._guard(self._work)) for _ in range(self._judge.slots)]
+        workers = [self._begin_work("the stage", self._work, endless=True) for _ in range(self._judge.slots)]
         try:
             raise await self._failure
         finally:
@@ -159,7 +158,7 @@ class Stage:
         lane = Lane(shard, checkpoint, [sink.name for sink in self._sinks])
         for sink in self._sinks:
             lane.writers.append(sink.open(shard, partial(self._durable, lane, sink.name), self.fail))
-        lane.task = asyncio.create_task(self._guard(partial(self._take_in, lane)))
+        lane.task = self._begin_work(f"the stage of {shard.shard_id}", partial(self._take_in, lane), endless=True)
         self._lanes[shard.shard_id] = lane
         return lane
 
@@ -347,18 +346,12 @@ class Stage:
         writers = [writer for lane in self._lanes.values() for writer in lane.writers]
         fullest = max(writers, key=lambda writer: writer.backlog_bytes, default=None)
         if fullest is not None and fullest.backlog_bytes:
-            self._relief = asyncio.create_task(self._guard(fullest.flush))
+            self._relief = self._begin_work("the relief of a sink", fullest.flush)
 
     def _announce(self) -> None:
         """Room or durability may have changed for anyone: bounds are the task's."""
         for lane in self._lanes.values():
             lane.changed.set()
 
-    async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await work()
-        except PenstockError as error:
-            self.fail(error)
-        except Exception as error:
-            log.exception("the stage failed")
-            self.fail(Fatal(f"the stage failed: {described(error)}"))
+    def _begin_work(self, name: str, work: background.Work, *, endless: bool = False) -> asyncio.Task[None]:
+        return background.start(work, name=name, on_failure=self.fail, endless=endless)

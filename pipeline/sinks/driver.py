@@ -10,8 +10,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol
 
-from pipeline.errors import Fatal, PenstockError
-from pipeline.factory import described
+from pipeline import background
 from pipeline.record import Position, Record, Run
 from pipeline.sinks import OnDurable
 from pipeline.sinks.chain import Chain, File
@@ -76,7 +75,9 @@ class Driver:
             return
         self._chain.add(run.records, self._clock())
         if self._task is None:
-            self._task = asyncio.create_task(self._drive())
+            self._task = background.start(
+                self._drive, name="the writer of files", on_failure=self._on_fatal, endless=True
+            )
         self._wake.set()
 
     @property
@@ -104,30 +105,20 @@ class Driver:
         return self._chain.end is not None and self._chain.end >= target
 
     async def _drive(self) -> None:
-        try:
-            while True:
-                if file := self._chain.next(self._clock()):
-                    await self._commit(file)
-                else:
-                    await self._due()
-        except PenstockError as error:
-            self._on_fatal(error)
-        except Exception as error:
-            log.exception("a file could not be written")
-            self._on_fatal(Fatal(f"a file could not be written: {described(error)}"))
+        while True:
+            if file := self._chain.next(self._clock()):
+                await self._commit(file)
+            else:
+                await self._due()
 
     async def _due(self) -> None:
         """Return when there may be something to write."""
         self._wake.clear()
         due_at = self._chain.due_at()
-        waits: list[asyncio.Future[object]] = [asyncio.ensure_future(self._wake.wait())]
+        waits: list[background.Work] = [self._wake.wait]
         if due_at is not None:
-            waits.append(asyncio.ensure_future(self._sleep(max(0.0, due_at - self._clock()))))
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+            waits.append(partial(self._sleep, max(0.0, due_at - self._clock())))
+        await background.first_of(*waits)
 
     async def _commit(self, file: File) -> None:
         """One intent to write: one writer id, the same key and bytes however often it is tried."""

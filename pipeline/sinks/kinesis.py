@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
-from pipeline.errors import Fatal, PenstockError, UserError
-from pipeline.factory import described
+from pipeline import background
+from pipeline.errors import Fatal, UserError
 from pipeline.metrics import Metrics
 from pipeline.record import Position, Record, Run, Shard
 from pipeline.sinks import OnDurable
@@ -190,7 +190,6 @@ class KinesisWriter:
         self._sink = sink
         self._shard = shard
         self._on_durable = on_durable
-        self._on_fatal = on_fatal
         self._runs: deque[tuple[Run, int]] = deque()
         self._outbox = Outbox()
         self._payload_bytes = 0
@@ -205,7 +204,9 @@ class KinesisWriter:
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._sender = asyncio.create_task(self._send(), name=f"{sink.name} {shard.shard_id}")
+        self._sender = background.start(
+            self._send, name=f"sink {sink.name} of {shard.shard_id}", on_failure=on_fatal, endless=True
+        )
 
     async def resume(self, first: Record, checkpoint: Position | None) -> Position | None:
         """A stream cannot be asked what it holds: everything after the checkpoint is sent again."""
@@ -234,18 +235,12 @@ class KinesisWriter:
         self._sink.forget(self)
 
     async def _send(self) -> None:
-        try:
-            while True:
-                await self._work.wait()
-                await self._step()
-                if not self._runs and not self._outbox:
-                    self._work.clear()
-                    self._idle.set()
-        except PenstockError as error:
-            self._on_fatal(error)
-        except Exception as error:
-            log.exception("%s failed", self._sink.name)
-            self._on_fatal(Fatal(f"sink {self._sink.name}: {described(error)}"))
+        while True:
+            await self._work.wait()
+            await self._step()
+            if not self._runs and not self._outbox:
+                self._work.clear()
+                self._idle.set()
 
     async def _step(self) -> None:
         """Encode a run if the outbox has room, make one call if there is a row."""

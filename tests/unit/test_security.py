@@ -24,6 +24,12 @@ RUNS_CODE = {"marshal", "shelve", "dill", "cloudpickle", "joblib", "yaml", "runp
 MAY_PICKLE = {"pipeline/link.py": {"dumps"}, "pipeline/replica.py": {"loads"}}
 """The host's own settings, to its own replica."""
 MAY_DELETE = {"consumer/lease_tables.py": {"delete_item"}}
+STARTS = {"create_task", "ensure_future", "Thread", "Timer", "start_new_thread"}
+MAY_START = {
+    "pipeline/background.py": "the one place",
+    "pipeline/replica.py": "a process of its own, whose end is seen",
+    "consumer/last_resort.py": "ends the process when all else has failed",
+}
 
 
 def modules(*rooms: str) -> Iterator[tuple[str, ast.Module]]:
@@ -85,6 +91,31 @@ def test_what_is_unpickled_is_what_the_host_sends_first() -> None:
         ast.unparse(call) for _, tree in modules("pipeline") for name, call in calls(tree) if name == "pickle.dumps"
     ]
     assert dumps == "pickle.dumps(self.assignment)"
+
+
+def test_whatever_runs_in_the_background_is_started_where_its_end_is_told() -> None:
+    started = {path for path, tree in modules("pipeline", "consumer") if starts_something(tree)}
+    of_the_product = {path for path in started if "/testing/" not in path}
+    assert of_the_product == MAY_START.keys()
+
+
+def starts_something(tree: ast.Module) -> bool:
+    called = {name.rpartition(".")[2] for name, _ in calls(tree)}
+    given = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return bool(STARTS & (called | given))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "asyncio.create_task(work())",
+        "loop.create_task(work())",
+        "Thread(target=work).start()",
+        "begin = asyncio.ensure_future",
+    ],
+)
+def test_what_starts_something_in_the_background_is_found(bad: str) -> None:
+    assert starts_something(ast.parse(bad))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,228 @@
+"""HTTP for a page of a few answers, which nobody who calls can turn into a load: no way to keep it busy or to fill it.
+
+In a thread and an event loop of its own. It holds ``MOST`` connections: one more, and the oldest is given up, so that
+who keeps still makes room for who asks. A connection has one request of ``REQUEST_BYTES``, and seconds for it. An
+answer is worked out at most once in ``FRESH_S``, for however many ask. HTTP/1.1, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+from pipeline import background
+
+log = logging.getLogger("health")
+
+Answer = tuple[int, str, bytes]
+"""Status, content type, body."""
+
+MOST = 32
+"""Connections at a time, and so descriptors."""
+
+REQUEST_S, ANSWER_S, LINGER_S = 5.0, 5.0, 0.5
+"""To say the request, to take the answer, and to close after it."""
+
+REQUEST_BYTES = 8 * 1024
+AT_ONCE, A_SECOND = 512, 100
+"""Connections that begin, at most, after a quiet time and then on; the others wait in the kernel, or are refused there.
+One costs about 0.3 ms, which whoever works has to do without."""
+
+SHORT_S = 1.0
+"""Before the next try when there is no descriptor for a connection."""
+
+FRESH_S = 0.2
+"""How old an answer may be."""
+
+
+class Refused(Exception):
+    """What came is no request that has an answer. Holds the status."""
+
+    def __init__(self, status: HTTPStatus) -> None:
+        super().__init__(status.phrase)
+        self.status = status
+
+
+class Port:
+    """Serves ``listener`` with what ``answer(method, path)`` says, until ``stop`` is set. Of one event loop."""
+
+    def __init__(self, listener: socket.socket, answer: Callable[[str, str], Awaitable[Answer]]) -> None:
+        listener.setblocking(False)
+        self._listener = listener
+        self._answer = answer
+        self._connections: dict[asyncio.Task[None], None] = {}
+        self._stop = asyncio.Event()
+        self._pace = Bucket(AT_ONCE, A_SECOND)
+        self._refused = 0
+        self._failed = 0
+
+    async def serve(self) -> None:
+        """Until :meth:`stop`; the listener and every connection are closed then."""
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: self._failure(context["message"]))
+        try:
+            await background.first_of(self._accept, self._stop.wait)
+        finally:
+            self._listener.close()
+            for connection in list(self._connections):
+                connection.cancel()
+            await asyncio.gather(*self._connections, return_exceptions=True)
+
+    def stop(self) -> None:
+        """Call it in the port's own event loop."""
+        self._stop.set()
+
+    async def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = await asyncio.get_running_loop().sock_accept(self._listener)
+            except OSError as error:
+                await self._short(error)
+                continue
+            self._make_room()
+            await self._begin(connection)
+            await asyncio.sleep(self._pace.wait_s(time.monotonic()))
+
+    async def _short(self, error: OSError) -> None:
+        """Nothing can be accepted, or it was gone before it could be. The 1st, 2nd, 4th, 8th … time is told."""
+        self._refused += 1
+        if self._refused.bit_count() == 1:
+            log.warning("a connection cannot be accepted (%d times): %s", self._refused, error.strerror or error)
+        await asyncio.sleep(SHORT_S)
+
+    def _make_room(self) -> None:
+        if len(self._connections) >= MOST:
+            oldest = next(iter(self._connections))
+            del self._connections[oldest]
+            oldest.cancel()
+
+    async def _begin(self, connection: socket.socket) -> None:
+        async def converse() -> None:
+            with connection:
+                connection.setblocking(False)
+                await self._converse(connection)
+
+        task = background.start(converse, name="a connection of the health page", on_failure=self._failure)
+        self._connections[task] = None
+        task.add_done_callback(lambda task: self._connections.pop(task, None))
+        await asyncio.sleep(0)  # it has its socket to close now, whatever comes
+
+    def _failure(self, error: object) -> None:
+        """It costs one answer, and the log not more than a few lines."""
+        self._failed += 1
+        if self._failed.bit_count() == 1:
+            log.warning("an answer failed (%d times): %s", self._failed, error)
+
+    # -- one connection
+
+    async def _converse(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError, TimeoutError):
+            response = await self._response(connection)
+            async with asyncio.timeout(ANSWER_S):
+                await asyncio.get_running_loop().sock_sendall(connection, response)
+            await _close(connection)
+
+    async def _response(self, connection: socket.socket) -> bytes:
+        method = "GET"
+        try:
+            async with asyncio.timeout(REQUEST_S):
+                method, path = parse(await _head(connection))
+            status, content_type, body = await self._answer(method, path)
+        except Refused as refused:
+            status, content_type, body = refused.status, "text/plain", f"{refused}\n".encode()
+        return response(status, content_type, body, with_body=method != "HEAD")
+
+
+async def _head(connection: socket.socket) -> bytes:
+    """A request up to its empty line; what comes behind that is not looked at."""
+    loop, head = asyncio.get_running_loop(), b""
+    while b"\r\n\r\n" not in head and b"\n\n" not in head:
+        if len(head) >= REQUEST_BYTES:
+            raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        chunk = await loop.sock_recv(connection, REQUEST_BYTES - len(head))
+        if not chunk:
+            raise ConnectionAbortedError
+        head += chunk
+    return head
+
+
+def parse(head: bytes) -> tuple[str, str]:
+    """Method and path of a request. Raises :class:`Refused`."""
+    words = head.split(b"\n", 1)[0].decode("latin-1").split()
+    if len(words) != 3 or not words[2].startswith("HTTP/"):
+        raise Refused(HTTPStatus.BAD_REQUEST)
+    method, target, version = words
+    if not version.startswith("HTTP/1."):
+        raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+    return method, target.partition("?")[0]
+
+
+def response(status: int, content_type: str, body: bytes, *, with_body: bool = True) -> bytes:
+    """The connection ends with it."""
+    lines = [
+        f"HTTP/1.1 {int(status)} {HTTPStatus(status).phrase}",
+        f"content-type: {content_type}",
+        f"content-length: {len(body)}",
+        "cache-control: no-store",
+        "x-content-type-options: nosniff",
+        *(["allow: GET, HEAD"] if status == HTTPStatus.METHOD_NOT_ALLOWED else []),
+        "connection: close",
+    ]
+    return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + (body if with_body else b"")
+
+
+async def _close(connection: socket.socket) -> None:
+    """So that the answer is read: what is closed with something unread is reset, and the answer with it."""
+    connection.shutdown(socket.SHUT_WR)
+    async with asyncio.timeout(LINGER_S):
+        for _ in range(8):
+            if not await asyncio.get_running_loop().sock_recv(connection, REQUEST_BYTES):
+                return
+
+
+class Bucket:
+    """Lets ``most`` pass at once, and ``a_second`` from then on. Pure."""
+
+    def __init__(self, most: int, a_second: float) -> None:
+        self._most = most
+        self._a_second = a_second
+        self._left = float(most)
+        self._at: float | None = None
+
+    def wait_s(self, now: float) -> float:
+        """One has passed: how long the next has to wait."""
+        if self._at is not None:
+            self._left = min(self._most, self._left + (now - self._at) * self._a_second)
+        self._at = now
+        self._left -= 1
+        return max(0.0, -self._left / self._a_second)
+
+
+class Cached:
+    """Answers of ``work_out`` that are at most ``fresh_s`` old; who asks while one is on its way waits for that."""
+
+    def __init__(
+        self,
+        work_out: Callable[[str, str], Awaitable[Answer]],
+        *,
+        fresh_s: float = FRESH_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._work_out = work_out
+        self._fresh_s = fresh_s
+        self._clock = clock
+        self._answers: dict[tuple[str, str], tuple[float, Answer]] = {}
+        self._turns: dict[tuple[str, str], asyncio.Lock] = {}
+
+    async def __call__(self, method: str, path: str) -> Answer:
+        """For a closed set of methods and paths: each is kept."""
+        key = method, path
+        async with self._turns.setdefault(key, asyncio.Lock()):
+            found = self._answers.get(key)
+            if found is None or self._clock() - found[0] > self._fresh_s:
+                found = self._answers[key] = self._clock(), await self._work_out(method, path)
+            return found[1]
