@@ -27,6 +27,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from pipeline import background
 from pipeline.errors import Fatal, UserError
+from pipeline.factory import described
 from pipeline.metrics import Metrics
 from pipeline.record import Position, Record, Run, Shard
 from pipeline.sinks import OnDurable
