@@ -312,6 +312,8 @@ def model_settings(settings: Settings) -> HostSettings:
         retries=model.retries,
         start_timeout_s=model.start_timeout_s,
         carry=model.carry,
+        missing=model.missing,
+        not_finite=model.not_finite,
         options=model.options,
         search_path=(str(settings.folder),),
         memory_mib=_memory_mib(settings, replicas),

@@ -31,7 +31,10 @@ FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 STOP_TIMEOUT_S = 120
 """The longest that ECS waits between SIGTERM and SIGKILL."""
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-CARRY_TYPES = ("string", "int64", "float64", "bool", "timestamp")
+CARRY_TYPES = (
+    *("string", "int64", "float64", "bool", "timestamp"),
+    *("timestamp[s]", "timestamp[ms]", "timestamp[us]", "timestamp[ns]"),
+)
 
 
 def _wrong(problem: str, fix: str) -> PydanticCustomError:
@@ -183,7 +186,18 @@ class ModelSettings(_Section):
     carry: Annotated[dict[str, str], AfterValidator(_carry)] = Field(
         default_factory=dict,
         description="payload fields to keep as columns, with their types: "
-        "`string`, `int64`, `float64`, `bool`, `timestamp`",
+        "`string`, `int64`, `float64`, `bool`, `timestamp` (ISO-8601 text), and `timestamp[s]`, `[ms]`, `[us]`, `[ns]` "
+        "(numbers in that unit since 1970, too)",
+    )
+    missing: Literal["null", "reject"] = Field(
+        default="null",
+        description="what `None`, `NaT`, `pandas.NA`, and NaN in a column that holds no floats are in the model's "
+        "results: a null, or the record's dead letter",
+    )
+    not_finite: Literal["keep", "null", "reject"] = Field(
+        default="keep",
+        description="what NaN and the infinities are in the model's columns of floats: kept, a null, or the record's "
+        "dead letter",
     )
     options: dict[str, Any] = Field(default_factory=dict, description="handed to the model as they are")
 

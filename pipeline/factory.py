@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -47,11 +48,17 @@ class UserModel:
             return MethodType(getattr(Model, name), self._model)
         if not callable(method):
             raise ModelError(f"model.factory {self.name}: its {name} is a {type(method).__name__}, not a method")
+        if any(map(_is_async, (method, getattr(method, "__call__", None)))):  # noqa: B004  # an object's own may be async
+            raise ModelError(f"model.factory {self.name}: its {name} is async, and nothing awaits it; write def {name}")
         return method
 
     def _is_default(self, name: str) -> bool:
         method = getattr(self._model, name, None)
         return method is None or getattr(method, "__func__", None) is getattr(Model, name)
+
+
+def _is_async(method: Any) -> bool:
+    return inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
 
 
 def find(name: str, search_path: Sequence[str], carry: Mapping[str, Any]) -> UserModel:

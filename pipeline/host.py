@@ -19,6 +19,7 @@ import pyarrow as pa
 from pipeline import wire
 from pipeline.batcher import cost_of
 from pipeline.bisect import Bisection, Fault
+from pipeline.columns import Missing, NotFinite
 from pipeline.cores import resolve
 from pipeline.device import Device
 from pipeline.errors import ReplicaDied
@@ -60,7 +61,8 @@ class HostSettings:
     carry: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     search_path: tuple[str, ...] = ()
-    allow_nan: bool = False
+    missing: Missing = "null"
+    not_finite: NotFinite = "keep"
     memory_mib: int = 0
     patience_s: float = 120.0
     device: str = "cpu"
@@ -259,7 +261,8 @@ class ModelHost:
                 search_path=settings.search_path,
                 carry=dict(settings.carry),
                 options=dict(settings.options),
-                allow_nan=settings.allow_nan,
+                missing=settings.missing,
+                not_finite=settings.not_finite,
                 memory_mib=settings.memory_mib,
                 device=settings.device,
             )

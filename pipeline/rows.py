@@ -5,17 +5,22 @@ Pure, and run in the replica: conversion costs the host nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
 
+from pipeline import stored
 from pipeline.bisect import Fault
-from pipeline.carried import TYPES, converter, json_object
-from pipeline.columns import column, not_finite
+from pipeline.carried import TYPES, Carried
+from pipeline.columns import AS_THEY_ARE, Rules, column
 from pipeline.factory import described
 from pipeline.model import Reject
+from pipeline.parts import listed
+from pipeline.results import Columns, of_record
+from pipeline.values import NotFinite, Refused
 
 Row = list[Any]
 """A record's values in the order of the columns."""
@@ -34,94 +39,112 @@ class Made:
 
 
 class RowMaker:
-    """Carried payload fields first, then the model's output columns: ``schema``."""
+    """Carried payload fields first, then the model's output columns: ``schema``, in which all may be null.
 
-    def __init__(self, output: pa.Schema, carry: Mapping[str, str], *, allow_nan: bool) -> None:
-        self._carry = [(name, converter(name, kind)) for name, kind in carry.items()]
-        self._output = list(output.names)
-        self._allow_nan = allow_nan
+    Raises ``ModelError`` if a column's type cannot be stored.
+    """
+
+    def __init__(
+        self, output: pa.Schema, carry: Mapping[str, str], rules: Rules = AS_THEY_ARE, *, model: str = "model"
+    ) -> None:
+        self.names: list[str] = list(output.names)
+        """The model's columns."""
+        self._rules = rules
+        self._carried = Carried(carry)
         fields = [pa.field(name, TYPES[kind]) for name, kind in carry.items()]
-        self.schema = pa.schema([*fields, *output])
+        self.kept = pa.schema([*fields, *stored.kept(output, model)])
+        """What values are converted to: as ``schema``, but null only where the model allows it."""
+        self._count_carried = len(fields)
+        self.schema = stored.nullable(self.kept)
         self.nothing_carried: Row = [None] * len(fields)
+        self._get: Callable[[Any], Any] = (
+            itemgetter(*self.names) if len(self.names) > 1 else lambda fields: (fields[self.names[0]],)
+        )
 
     def carried(self, item: Any, payload: bytes, *, reads_json: bool) -> Row:
         """The carried fields of a record: from its item where that has them, else from its payload; else null.
 
         Raises ``Reject`` if a field is not of its type.
         """
-        row: Row = []
-        parsed: Mapping[str, Any] | None = None
-        for name, convert in self._carry:
-            if isinstance(item, Mapping) and (reads_json or name in item):
-                value = item.get(name)
-            else:
-                parsed = json_object(payload) if parsed is None else parsed
-                value = parsed.get(name)
-            row.append(None if value is None else convert(value))
-        return row
+        return self._carried.row(item, payload, reads_json=reads_json)
 
-    def make(self, carried: Sequence[Row], results: Sequence[Any]) -> Made:
-        """Rows of as many results as there are lists of carried fields; a result may be a ``Reject``."""
+    def make(self, carried: Sequence[Row], results: Sequence[Any] | Columns) -> Made:
+        """Rows of as many results as there are lists of carried fields.
+
+        Results are one for each record, of which any may be a ``Reject``; or columns.
+        """
+        if not isinstance(results, dict):
+            return self._of_results(carried, results)
+        columns = [*_transposed(carried, self._count_carried), *(results[name] for name in self.names)]
+        try:
+            return Made(self._batch(columns), {})
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  # pyarrow's, numpy's and the values' own: all mean "not as it is"
+            rows = zip(*map(listed, columns), strict=True)
+            return self._one_by_one({index: list(row) for index, row in enumerate(rows)}, {}, error)
+
+    def _of_results(self, carried: Sequence[Row], results: Sequence[Any]) -> Made:
         faults: dict[int, Fault] = {}
         rows: dict[int, Row] = {}
         for index, result in enumerate(results):
-            fault = self._refused(result)
-            if fault is None:
-                rows[index] = carried[index] + [result[name] for name in self._output]
+            fields = self._fields_of(result)
+            if isinstance(fields, Fault):
+                faults[index] = fields
             else:
-                faults[index] = fault
-        batch = self._converted(rows, faults)
-        if not self._allow_nan:
-            batch = self._finite(batch, list(rows), faults)
-        return Made(batch, faults)
-
-    def _refused(self, result: Any) -> Fault | None:
-        if isinstance(result, Reject):
-            return Fault("rejected", result.reason)
-        if not isinstance(result, Mapping):
-            return Fault("contract", f"predict returned a {type(result).__name__} for this record, not a mapping")
-        for name in self._output:
-            if name not in result:
-                return Fault("contract", f"predict's result lacks the column '{name}'")
-        return None
-
-    def _converted(self, rows: dict[int, Row], faults: dict[int, Fault]) -> pa.RecordBatch:
-        """The rows as Arrow; those that do not convert are taken out of ``rows``."""
+                rows[index] = [*carried[index], *fields]
         try:
-            return self._batch(list(rows.values()))
-        except Exception as error:  # noqa: BLE001  # pyarrow's, numpy's and the values' own: all mean "not as it is"
-            whole = error
+            return Made(self._batch(_transposed(list(rows.values()), len(self.kept))), faults)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  # as above
+            return self._one_by_one(rows, faults, error)
+
+    def _fields_of(self, result: Any) -> tuple[Any, ...] | Fault:
+        if type(result) is dict:
+            try:
+                return self._get(result)  # type: ignore[no-any-return]
+            except KeyError:
+                pass  # told below
+        fields = of_record(result, self.names)
+        return fields if isinstance(fields, Fault) else tuple(fields[name] for name in self.names)
+
+    def _one_by_one(self, rows: dict[int, Row], faults: dict[int, Fault], whole: Exception) -> Made:
+        """As a whole they do not convert: those that do not by themselves either are faults."""
         for index in list(rows):
             fault = self._fault_of(rows[index])
             if fault is not None:
                 faults[index] = fault
                 del rows[index]
         try:
-            return self._batch(list(rows.values()))
+            return Made(self._batch(_transposed(list(rows.values()), len(self.kept))), faults)
+        except MemoryError:
+            raise
         except Exception:  # noqa: BLE001  # as above
             raise Inconvertible(described(whole)) from whole
 
-    def _batch(self, rows: Sequence[Row]) -> pa.RecordBatch:
-        columns = zip(*rows, strict=True) if rows else [()] * len(self.schema)
-        return pa.RecordBatch.from_arrays(
-            [column(list(values), field) for values, field in zip(columns, self.schema, strict=True)],
-            schema=self.schema,
-        )
+    def _batch(self, columns: Sequence[Any]) -> pa.RecordBatch:
+        arrays = []
+        for place, (values, field) in enumerate(zip(columns, self.kept, strict=True)):
+            array = column(values, field, self._rules if place >= self._count_carried else AS_THEY_ARE)
+            wanted = self.schema.field(place).type
+            arrays.append(array if array.type == wanted else array.cast(wanted))
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
     def _fault_of(self, row: Row) -> Fault | None:
-        for value, field in zip(row, self.schema, strict=True):
+        for place, (value, field) in enumerate(zip(row, self.kept, strict=True)):
             try:
-                column([value], field)
+                column([value], field, self._rules if place >= self._count_carried else AS_THEY_ARE)
+            except Reject as refusal:
+                return Fault("rejected", refusal.reason)
+            except NotFinite as refusal:
+                return Fault(refusal.kind, f"column '{field.name}' {refusal}")
+            except Refused as refusal:
+                return Fault(refusal.kind, f"column '{field.name}' is not {field.type}: {refusal}")
             except Exception as error:  # noqa: BLE001  # as above
                 return Fault("contract", f"column '{field.name}' is not {field.type}: {described(error)}")
         return None
 
-    def _finite(self, batch: pa.RecordBatch, indices: Sequence[int], faults: dict[int, Fault]) -> pa.RecordBatch:
-        bad: set[int] = set()
-        for field, values in zip(self.schema, batch.columns, strict=True):
-            for row in not_finite(values):
-                bad.add(row)
-                faults.setdefault(indices[row], Fault("not_finite", f"column '{field.name}' is not finite"))
-        if not bad:
-            return batch
-        return batch.take(pa.array([row for row in range(len(batch)) if row not in bad], pa.int64()))
+
+def _transposed(rows: Sequence[Row], width: int) -> list[list[Any]]:
+    return [list(values) for values in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]

@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,9 +18,11 @@ import pyarrow as pa
 
 from pipeline import gpus, memory, wire
 from pipeline.bisect import Fault
+from pipeline.columns import Missing, NotFinite, Rules
 from pipeline.errors import BatchFailed, Fatal, ModelError, UserError
 from pipeline.factory import UserModel, described, find
 from pipeline.model import LoadContext, Reject
+from pipeline.results import Columns, taken
 from pipeline.rows import Inconvertible, Row, RowMaker
 
 log = logging.getLogger("model")
@@ -47,7 +49,8 @@ class Assignment:
     search_path: Sequence[str]
     carry: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
-    allow_nan: bool = False
+    missing: Missing = "null"
+    not_finite: NotFinite = "keep"
     memory_mib: int = 0
     device: str = "cpu"
 
@@ -66,7 +69,8 @@ def start(assignment: Assignment) -> tuple[Chunks, Work | None]:
     example_s = None
     try:
         model = find(assignment.factory, assignment.search_path, assignment.carry)
-        rows = RowMaker(model.output_schema, assignment.carry, allow_nan=assignment.allow_nan)
+        rules = Rules(missing=assignment.missing, not_finite=assignment.not_finite)
+        rows = RowMaker(model.output_schema, assignment.carry, rules, model=assignment.factory)
         work: Work = Measuring(model) if assignment.role == "measure" else Predicting(model, rows, assignment.number)
         if isinstance(work, Predicting):
             _load(model, assignment)
@@ -211,19 +215,14 @@ class Predicting:
             return _failure(error)
         return Predicted(made.batch, made.faults)
 
-    def _results(self, items: list[Any]) -> list[Any]:
+    def _results(self, items: list[Any]) -> list[Any] | Columns:
+        """The model gets a list of its own: whatever it does to it, the records keep their places."""
         try:
-            results: Any = self._model.predict(items)
+            return taken(self._model.predict(list(items)), len(items), self._rows.names)
         except Reject as refusal:
             if len(items) > 1:
                 raise
-            results = [refusal]
-        if not isinstance(results, Iterable):
-            raise BatchFailed(f"predict returned a {type(results).__name__}, not a list of results", "")
-        answers = list(results)
-        if len(answers) != len(items):
-            raise BatchFailed(f"predict returned {len(answers)} results for {len(items)} records", "")
-        return answers
+            return [refusal]
 
 
 class Measuring:

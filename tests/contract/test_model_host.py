@@ -53,7 +53,7 @@ def test_carried_fields_come_first_and_missing_ones_are_null() -> None:
         (b'{"do": "reject"}', "rejected", "not to my taste"),
         (b'{"do": "nan"}', "not_finite", "column 'x' is not finite"),
         (b'{"do": "inf"}', "not_finite", "column 'x' is not finite"),
-        (b'{"do": "no column"}', "contract", "lacks the column 'x'"),
+        (b'{"do": "no column"}', "contract", "there is no column 'x'"),
         (b'{"do": "text"}', "contract", "column 'n' is not int64"),
         (b'{"do": "no mapping"}', "contract", "returned a str for this record"),
     ],
@@ -61,7 +61,7 @@ def test_carried_fields_come_first_and_missing_ones_are_null() -> None:
 def test_a_record_that_cannot_be_enriched_costs_no_further_predict(payload: bytes, kind: str, reason: str) -> None:
     records = batch(8)
     records[3].data = payload
-    events = judged(records, carry={"age": "int64"})
+    events = judged(records, carry={"age": "int64"}, not_finite="reject")
     expect_all_but(records, {3})
     assert reason in death(records[3]).reason
     assert (death(records[3]).kind, death(records[3]).attempts) == (kind, 1)
@@ -221,14 +221,14 @@ def test_what_a_model_prints_is_logged_line_by_line(caplog: pytest.LogCaptureFix
 
 def test_numpy_rows_become_lists_and_their_nan_is_found() -> None:
     records = [record(0, fill=1.5), record(1, fill="nan")]
-    judged(records, "Embedding")
+    judged(records, "Embedding", not_finite="reject")
     assert value(records[0], "vector") == [1.5] * 4
     assert death(records[1]).kind == "not_finite"
 
 
-def test_nan_is_a_value_where_that_is_allowed() -> None:
+def test_nan_is_a_value_unless_it_is_refused() -> None:
     records = batch(2, {1: "nan"})
-    judged(records, allow_nan=True)
+    judged(records)
     assert math.isnan(value(records[1], "x"))
 
 

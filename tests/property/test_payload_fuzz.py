@@ -70,7 +70,7 @@ def rows_of(
     model: Model, carry: Mapping[str, str], sent: Sequence[bytes]
 ) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
     """Every payload with its row, or with None; no row is left over."""
-    work = Predicting(UserModel("fuzzed", model), RowMaker(model.output_schema, carry, allow_nan=False))
+    work = Predicting(UserModel("fuzzed", model), RowMaker(model.output_schema, carry))
     batch, faults = answered(work, sent)
     assert len(batch) + len(faults) == len(sent)
     assert all(fault["kind"] == "decode" and 0 < len(fault["reason"]) < 1100 for fault in faults.values()), faults

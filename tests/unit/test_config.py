@@ -85,7 +85,7 @@ MISTAKES = {
     '[model]\nthreads = "all"': 'model.threads: "all" is no count. Write "auto" or a whole number of at least 1',
     "[model]\ntimeout_s = 0": "model.timeout_s: 0 is too small. Write more than 0",
     '[model.carry]\ntext = "str"': 'model.carry: text = "str" is no type. '
-    "Write one of string, int64, float64, bool, timestamp",
+    "Write one of string, int64, float64, bool, timestamp, timestamp[s], timestamp[ms], timestamp[us], timestamp[ns]",
     '[model.carry]\n_text = "string"': 'model.carry: "_text" cannot be a column. '
     "Readers of Parquet skip what starts with _; rename it",
     '[stream]\nname = "my stream"': 'stream.name: "my stream" is no name of a stream. '

@@ -1,0 +1,91 @@
+"""The types that a model's columns are stored as: those that Parquet and its readers share.
+
+A view is stored as what it is a view of, a dictionary as its values (Parquet makes its own), and everything may be null
+in a file: the schema's ``nullable=False`` is kept when values are converted.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from pipeline.errors import ModelError
+
+
+def kept(schema: pa.Schema, name: str) -> pa.Schema:
+    """What values are converted to: the schema with views and dictionaries resolved, ``nullable`` as the model says.
+
+    Raises ``ModelError`` for a type that cannot be stored. ``name``: the model's.
+    """
+    return pa.schema([field.with_type(_resolved(field.type, field.name, name)) for field in schema])
+
+
+def nullable(schema: pa.Schema) -> pa.Schema:
+    """The same with everything nullable, however deep; map keys never are."""
+    return pa.schema([pa.field(field.name, _nullable(field.type)) for field in schema])
+
+
+def _resolved(kind: pa.DataType, column: str, name: str) -> pa.DataType:
+    types = pa.types
+    if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
+        return _resolved(kind.value_type, column, name)
+    if types.is_string_view(kind):
+        return pa.string()
+    if types.is_binary_view(kind):
+        return pa.binary()
+    if types.is_list_view(kind) or types.is_large_list_view(kind):
+        return _rebuilt(kind, [_field(kind.value_field, column, name)])
+    why = _unstorable(kind)
+    if why:
+        raise ModelError(
+            f"model.factory {name}: output_schema's column '{column}' has the type {kind}, which {why}; "
+            "give it another type"
+        )
+    if not kind.num_fields:
+        return kind
+    return _rebuilt(kind, [_field(kind.field(place), column, name) for place in range(kind.num_fields)])
+
+
+def _field(field: pa.Field, column: str, name: str) -> pa.Field:
+    return field.with_type(_resolved(field.type, column, name))
+
+
+def _unstorable(kind: pa.DataType) -> str:
+    types = pa.types
+    if types.is_null(kind):
+        return "holds nothing"
+    if types.is_union(kind) or types.is_interval(kind):
+        return "Parquet cannot hold"
+    if isinstance(kind, pa.BaseExtensionType):
+        return f"other readers do not know: {kind.storage_type} is what it is stored as"
+    if types.is_struct(kind) and not kind.num_fields:
+        return "has no field"
+    if types.is_map(kind) and kind.key_type.num_fields:
+        return "has keys with parts"
+    if (types.is_fixed_size_list(kind) and not kind.list_size) or (
+        types.is_fixed_size_binary(kind) and not kind.byte_width
+    ):
+        return "has no size"
+    return ""
+
+
+def _rebuilt(kind: pa.DataType, children: list[pa.Field]) -> pa.DataType:
+    types = pa.types
+    if types.is_struct(kind):
+        return pa.struct(children)
+    if types.is_map(kind):
+        entries = children[0].type
+        return pa.map_(entries.field(0), entries.field(1), keys_sorted=kind.keys_sorted)
+    if types.is_fixed_size_list(kind):
+        return pa.list_(children[0], kind.list_size)
+    is_large = types.is_large_list(kind) or types.is_large_list_view(kind)
+    return pa.large_list(children[0]) if is_large else pa.list_(children[0])
+
+
+def _nullable(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_map(kind):
+        item = kind.item_field
+        return pa.map_(_nullable(kind.key_type), item.with_type(_nullable(item.type)).with_nullable(True))
+    if not kind.num_fields:
+        return kind
+    fields = [kind.field(place) for place in range(kind.num_fields)]
+    return _rebuilt(kind, [field.with_type(_nullable(field.type)).with_nullable(True) for field in fields])
