@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, TypeVar
@@ -22,16 +22,22 @@ from typing import Any, TypeVar
 from consumer import drain, joining, leases, outputs, profile
 from consumer.aws import Aws
 from consumer.bridges import Bridges, Decoder
-from consumer.config import Settings
+from consumer.careful import Careful
+from consumer.config import Settings, StreamSettings
 from consumer.daemon import Daemon
+from consumer.doubts import Doubts
 from consumer.health import Health
 from consumer.last_resort import LastResort
+from consumer.lease_notes import LeaseNotes
+from consumer.lease_pages import LeasePages
+from consumer.properties import READS_AHEAD, read_at_once
 from consumer.session import ShardSession, Wire
 from consumer.vigil import Vigil
+from consumer.way_past import WayPast
 from pipeline import background, efficiency
 from pipeline.background import Background
 from pipeline.batcher import Batcher, Plan
-from pipeline.errors import Fatal, PenstockError
+from pipeline.errors import Broken, Fatal, PenstockError
 from pipeline.events import ModelEvent, Predicted
 from pipeline.factory import described
 from pipeline.host import HostSettings, ModelHost, ModelSpec
@@ -54,13 +60,22 @@ GIVE_UP_S = 30.0
 """For a task that ends with an error: to end the JVM and the replicas, and to free the leases."""
 
 
+AGAIN = -1
+"""A task's result that is no exit code."""
+
+
 class Leaving(Exception):
     """SIGTERM or SIGINT came before there was anything to drain."""
 
 
 def run(settings: Settings) -> int:
-    """Consume until SIGTERM or SIGINT, then drain. Returns the exit code; raises ``PenstockError`` with the reason."""
-    return asyncio.run(Task(settings).run())
+    """Consume until SIGTERM or SIGINT, then drain. Returns the exit code; raises ``PenstockError`` with the reason.
+
+    A task that has ended its JVM to read a shard carefully is followed by another one.
+    """
+    while (code := asyncio.run(Task(settings).run())) == AGAIN:
+        log.info("starting anew, after a shard was read carefully")
+    return code
 
 
 class Task:
@@ -71,10 +86,16 @@ class Task:
         self.worker_id = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
         self.metrics = Metrics()
         self.leaving = asyncio.Event()
+        self.told = asyncio.Event()
+        """A signal came. A task may also leave by itself, to come again."""
+        self.set_aside: set[str] = set()
         self.last_resort = LastResort()
         self.background: Background
         self.aws = Aws()
         self.vigil = Vigil(settings, self.worker_id, self.aws, self.metrics)
+        notes = LeaseNotes(lambda: self.aws.client("dynamodb"), settings.stream.application)
+        self.doubts = Doubts(notes, self.worker_id, self._aside)
+        self.past = WayPast(notes, self.doubts, failover_s=settings.kcl.failover_ms / 1000)
         self.pace: Pace | None = None
         self.warm = False
 
@@ -137,11 +158,15 @@ class Task:
         bridges = Bridges(self._session_maker(stage, created_s, stack), self.metrics.stray)
         await bridges.listen(daemon.socket_path)
         stack.push_async_callback(bridges.close)
+        self.background.start(stage.run, "the stage")
+        self.background.start(partial(_raise, host.failed), "the model host")
+        careful = self._careful(stage, created_s, stream)
+        await self._unless(self.leaving, partial(self.past.at_start, careful, self.background.failing))
         await self._unless_leaving(asyncio.to_thread(joining.make_leases, self.aws, stream))
         await daemon.start()
         self.warm = True
         log.info("worker %s consumes %s", self.worker_id, stream.name, extra={"health": health.url})
-        return await self._consume(stage, host, bridges, daemon, drain_sum)
+        return await self._consume(careful, bridges, daemon, drain_sum)
 
     # -- parts
 
@@ -170,10 +195,28 @@ class Task:
 
         def session(wire: Wire) -> ShardSession:
             return ShardSession(
-                wire, stage, lambda shard_id: Shard(name, created_s, shard_id), self.leaving, self.metrics, decoder
+                wire,
+                stage,
+                lambda shard_id: Shard(name, created_s, shard_id),
+                self.leaving,
+                self.metrics,
+                decoder,
+                doubts=self.doubts,
             )
 
         return session
+
+    def _careful(self, stage: Stage, created_s: int, stream: StreamSettings) -> Careful:
+        return Careful(
+            stage,
+            self.past.notes,
+            LeasePages(lambda: self.aws.client("kinesis"), stream),
+            lambda shard_id: Shard(stream.name, created_s, shard_id),
+            self.worker_id,
+            give_up_after=stream.give_up_after_tasks,
+            reads_ahead=READS_AHEAD * read_at_once(self.settings.kcl),
+            on_event=self.metrics.model_event,
+        )
 
     async def _switches(self, shard_id: str) -> int:
         """How often the shard's lease has changed hands since its last checkpoint, as KCL counts it."""
@@ -185,6 +228,8 @@ class Task:
         return "; ".join(self.vigil.stuck.values()) or None
 
     def _ready(self) -> str | None:
+        if self.past.busy:
+            return f"reads {', '.join(sorted(self.past.busy))} carefully"
         if self.leaving.is_set():
             return "leaving"
         if not self.warm:
@@ -203,7 +248,18 @@ class Task:
         self.last_resort.arm(
             budget_s + drain.LEAVE_S, f"asked to leave, and still here after drain.budget_s {budget_s:g} s"
         )
+        self.told.set()
         self.leaving.set()
+
+    def _aside(self, shard_id: str) -> None:
+        """KCL has given us a shard in doubt: the others drain, the JVM ends, and it is read by itself."""
+        self.set_aside.add(shard_id)
+        self.leaving.set()
+
+    async def _unless(self, told: asyncio.Event, work: background.Work) -> None:
+        """Await ``work``, or end it in good order when told to leave."""
+        if await background.first_of(work, told.wait) == 1:
+            raise Leaving
 
     async def _unless_leaving(self, work: Coroutine[Any, Any, T]) -> T:
         """Await ``work``, or give it up when asked to leave: before the first lease there is nothing to drain."""
@@ -218,12 +274,10 @@ class Task:
         return results[0]
 
     async def _consume(
-        self, stage: Stage, host: ModelHost, bridges: Bridges, daemon: Daemon, drain_sum: drain.DrainSum | None
+        self, careful: Careful, bridges: Bridges, daemon: Daemon, drain_sum: drain.DrainSum | None
     ) -> int:
         """Until asked to leave, or something ends that must not."""
         working: dict[str, background.Work] = {
-            "the stage": stage.run,
-            "the model host": partial(_raise, host.failed),
             "the bridges": partial(_raise, bridges.failure),
             "the watch over the shards": partial(self.vigil.over_the_shards, bridges, drain_sum),
             "the watch over handoffs": partial(self.vigil.over_handoffs, bridges),
@@ -232,18 +286,20 @@ class Task:
             self.background.start(work, name)
         try:
             await background.first_of(self.leaving.wait, self.background.failing, partial(_jvm_ended, daemon))
-            await self._leave(bridges, daemon)
-        except Exception:
-            await self._give_up(daemon)
+            await self._leave(careful, bridges, daemon)
+        except Leaving:
+            return 0
+        except Exception as error:
+            await self._give_up(careful, bridges, daemon, error)
             raise
         else:
-            return 0
+            return AGAIN if self.set_aside and not self.told.is_set() else 0
         finally:
             await self.background.stop()
             log.info("the replicas' time: %s", efficiency.described(self.metrics.shares()) or "unused")
             log.info("totals", extra={"totals": self.metrics.snapshot()})
 
-    async def _leave(self, bridges: Bridges, daemon: Daemon) -> None:
+    async def _leave(self, careful: Careful, bridges: Bridges, daemon: Daemon) -> None:
         """Drain every shard, end the JVM, free the leases. What is not drained in time will be read again.
 
         KCL's leader takes a drained shard again within seconds; such a session admits nothing and is not waited for.
@@ -261,7 +317,7 @@ class Task:
             daemon.kill()
             await daemon.wait()
             log.info("the JVM ended %.2f s after the drain", time.monotonic() - drained_s)
-        await asyncio.to_thread(self._release)
+        await self._release_and_read(careful, self.set_aside)
         if late:
             raise Fatal(
                 f"left without draining {', '.join(late)}: it took longer than kcl.shutdown_grace_s "
@@ -269,14 +325,28 @@ class Task:
             )
         log.info("left: every shard drained, leases free")
 
-    async def _give_up(self, daemon: Daemon) -> None:
-        """Ending with an error: the leases need not wait until they expire, nor the leader's lock for its 120 s."""
+    async def _give_up(self, careful: Careful, bridges: Bridges, daemon: Daemon, error: Exception) -> None:
+        """Ending with an error: the leases need not wait until they expire, nor the leader's lock for its 120 s.
+
+        Where KCL alone has ended, what is in doubt by that is read at once.
+        """
+        begun = [session.shard_id for session in bridges.sessions if session.shard_id and not session.over]
         daemon.kill()
         await daemon.wait()
+        await bridges.close()
         try:
-            await asyncio.to_thread(self._release)
-        except Exception as error:  # noqa: BLE001  # the reason for which the task ends is told, not this one
-            log.warning("the leases are left to expire: %s", error)
+            await self.past.note_end(error, self.worker_id, begun)
+            await self._release_and_read(careful, None if isinstance(error, Broken) else ())
+        except Exception as another:  # noqa: BLE001  # the reason for which the task ends is told, not this one
+            log.warning("the leases are left to expire: %s", another)
+
+    async def _release_and_read(self, careful: Careful, shard_ids: Collection[str] | None) -> None:
+        """Free the leases, and read carefully what of these shards is in doubt; None: any. Only without a JVM."""
+        able = not self.told.is_set() and not self.background.failure.done()
+        held = await self.past.take(careful, self.worker_id, shard_ids) if able else []
+        await asyncio.to_thread(self._release)
+        if held:
+            await self._unless(self.told, partial(self.past.read, careful, held, self.background.failing))
 
     def _release(self) -> None:
         """Only after the JVM is dead: what it held is provably ours to give up."""
@@ -294,7 +364,7 @@ async def _raise(failure: asyncio.Future[BaseException]) -> None:
 
 async def _jvm_ended(daemon: Daemon) -> None:
     status = await daemon.wait()
-    raise daemon.failure or Fatal(
+    raise daemon.failure or Broken(
         f"the JVM ended by itself (exit status {status}); its last words are in the log above"
     )
 

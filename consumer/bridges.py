@@ -17,7 +17,7 @@ from pathlib import Path
 from consumer.protocol import Initialize, Message, ProtocolError, decode
 from consumer.session import Gone, ShardSession, State, Wire
 from pipeline import background
-from pipeline.errors import Fatal, PenstockError
+from pipeline.errors import Broken, PenstockError
 from pipeline.factory import described
 
 log = logging.getLogger("bridges")
@@ -79,7 +79,7 @@ class StreamWire:
         except (asyncio.IncompleteReadError, ConnectionError):
             raise Gone from None
         except asyncio.LimitOverrunError:
-            raise Fatal(f"a message of more than {MESSAGE_LIMIT_BYTES} bytes came from KCL") from None
+            raise Broken(f"a message of more than {MESSAGE_LIMIT_BYTES} bytes came from KCL") from None
         return line + rest
 
     async def write(self, line: bytes) -> None:
@@ -176,13 +176,13 @@ class Bridges:
             await session.run()
             if session.state is State.READING:
                 await asyncio.sleep(JVM_FIRST_S)
-                self._fail(Fatal(f"the bridge of {session.shard_id} ended by itself, which ends the JVM"))
+                self._fail(Broken(f"the bridge of {session.shard_id} ended by itself, which ends the JVM"))
         except PenstockError as error:
             self._fail(error)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # whatever ends a session ends the task
-            self._fail(Fatal(f"session of {session.shard_id or 'a new shard'} failed: {described(error)}"))
+            self._fail(Broken(f"session of {session.shard_id or 'a new shard'} failed: {described(error)}"))
             log.error("session of %s failed", session.shard_id, exc_info=error)
         finally:
             del self._sessions[session]

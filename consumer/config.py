@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from consumer.config_checks import across
 from consumer.config_sources import Source, override, sources_of
+from consumer.doubt import LEAST_TASKS, MOST_TASKS
 from consumer.mistakes import ConfigErrors, of_section, unknown
 from pipeline.errors import ConfigError, UserError
 
@@ -151,6 +152,12 @@ class StreamSettings(_Section):
         default="TRIM_HORIZON",
         description="where a new application begins: `TRIM_HORIZON`, `LATEST` or an ISO-8601 time with its zone that "
         "has passed; fixed at its first start",
+    )
+    give_up_after_tasks: int = Field(
+        default=5,
+        ge=LEAST_TASKS,
+        le=MOST_TASKS,
+        description="so many tasks may end over one record, whatever it kills; the next makes it a dead letter",
     )
 
 

@@ -13,9 +13,9 @@ over and crossed off when that has come to a good end, so a note that nobody cro
 - A piece over which a task has died is tried again record by record. A record that was by itself at so many deaths
   that no further task may die of it is given up: it becomes a dead letter without being tried.
 
-So a record that kills whoever reads it costs :data:`DOUBTFUL` tasks that read as ever, one that reads pieces, and those
-that have it by itself: ``give_up_after_tasks`` in all. A healthy record is never given up, unless tasks die of something
-else each time while they have this very record by itself.
+So a record that kills whoever reads it costs :data:`DOUBTFUL` tasks that read as ever, one that reads pieces, and
+those that have it by itself: ``give_up_after_tasks`` in all. A healthy record is never given up, unless tasks die of
+something else each time while they have this very record by itself.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ LEAST_TASKS = DOUBTFUL + 1 + 2
 REMEMBERED = 8
 """Deaths whose reasons are kept; more say no more."""
 
+MOST_TASKS = REMEMBERED + DOUBTFUL
+"""Of ``give_up_after_tasks``: so many deaths can be told apart."""
+
 WORDLESS = "ended without a word"
 
 
@@ -54,16 +57,14 @@ class Death(NamedTuple):
 class Doubt:
     """The note on a lease. One that says nothing is a shard in order that nobody reads.
 
-    ``by`` reads it now. ``read``: so far it had been handed to the tasks that died. ``ahead``: KCL's JVM died of it, so
-    the cause may lie beyond that, in what KCL reads ahead. The rest is a careful reader's: ``passed`` is durable,
-    ``first`` to ``last`` are being tried, ``narrow`` is the end of what is to be tried record by record, and
+    ``by`` reads it now. ``read``: so far a watched task had taken it. The rest is a careful reader's: ``passed`` is
+    durable, ``first`` to ``last`` are being tried, ``narrow`` is the end of what is to be tried record by record, and
     ``suspect`` was by itself at each of ``alone``.
     """
 
     by: str = ""
     deaths: tuple[Death, ...] = ()
     read: Position | None = None
-    ahead: bool = False
     passed: Position | None = None
     first: Position | None = None
     last: Position | None = None
@@ -95,17 +96,10 @@ class Doubt:
         deaths = tuple(death for death in self.deaths if death.worker != worker)
         return replace(self, deaths=deaths, alone=tuple(death for death in self.alone if death.worker != worker))
 
-    def died(self, worker: str, how: str, *, ahead: bool = False) -> Doubt:
+    def died(self, worker: str, how: str) -> Doubt:
         """A task has ended over it."""
         death = Death(worker, how)
-        after = replace(
-            self,
-            by="",
-            deaths=(*self.deaths, death)[-REMEMBERED:],
-            ahead=self.ahead or ahead,
-            first=None,
-            last=None,
-        )
+        after = replace(self, by="", deaths=(*self.deaths, death)[-REMEMBERED:], first=None, last=None)
         if self.first is None or self.last is None:
             return after
         if self.first != self.last:
@@ -131,7 +125,7 @@ class Doubt:
 
     def condemned(self, position: Position, give_up_after: int) -> bool:
         """Whether the record is given up: with one more task that died of it there would be too many."""
-        return position == self.suspect and len(self.alone) >= give_up_after - DOUBTFUL - 1
+        return position == self.suspect and len(self.alone) >= alone_at_most(give_up_after)
 
     def tries(self, first: Position, last: Position) -> Doubt:
         """These are about to be tried, and nothing else in the whole task."""
@@ -146,21 +140,22 @@ class Doubt:
             after = replace(after, suspect=None, alone=())
         return after
 
-    def past(self, passed: Position | None, beyond: int, reads_ahead: int) -> bool:
+    def past(self, beyond: int, reads_ahead: int) -> bool:
         """Whether nothing is left of what those who died can have met.
 
-        ``beyond``: records passed after ``read``, or all if that is not known; ``reads_ahead``: those that KCL has
-        read, and not handed over, at most.
+        ``beyond``: records passed after ``read``, or all of them if that is not known. ``reads_ahead``: those that KCL
+        has read and not handed over, at most; a task may die of what it has not yet noted, and the JVM of these.
         """
-        if self.narrow is not None:
-            return False
-        if self.ahead or self.read is None:
-            return beyond >= reads_ahead
-        return passed is not None and passed >= self.read
+        return self.narrow is None and beyond >= reads_ahead
 
     def why(self) -> str:
         """The ways in which tasks ended, most recent last, each once."""
         return "; ".join(dict.fromkeys(death.how for death in (self.alone or self.deaths)))
+
+
+def alone_at_most(give_up_after: int) -> int:
+    """How many tasks may die of a record that they have by itself."""
+    return give_up_after - DOUBTFUL - 1
 
 
 LISTS = ("deaths", "alone")
@@ -171,7 +166,6 @@ def written(doubt: Doubt) -> str:
     """As it lies on a lease; empty for one that says nothing."""
     fields: dict[str, Any] = {name: str(at) for name in POSITIONS if (at := getattr(doubt, name)) is not None}
     fields |= {"by": doubt.by} if doubt.by else {}
-    fields |= {"ahead": True} if doubt.ahead else {}
     fields |= {name: [list(death) for death in found] for name in LISTS if (found := getattr(doubt, name))}
     return orjson.dumps(fields).decode() if fields else ""
 
@@ -182,7 +176,6 @@ def parsed(text: str) -> Doubt:
         fields = orjson.loads(text or "{}")
         return Doubt(
             by=str(fields.get("by", "")),
-            ahead=bool(fields.get("ahead", False)),
             deaths=_deaths(fields.get("deaths", ())),
             alone=_deaths(fields.get("alone", ())),
             **{name: Position.parse(fields[name]) for name in POSITIONS if name in fields},

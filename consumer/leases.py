@@ -67,7 +67,7 @@ class Lease:
 
 def read(dynamodb: DynamoDBClient, application: str) -> list[Lease]:
     """Every lease, by shard; empty if there is no table yet."""
-    return sorted(map(_lease, lease_items(dynamodb, application)), key=lambda lease: lease.shard_id)
+    return sorted(map(lease_of, lease_items(dynamodb, application)), key=lambda lease: lease.shard_id)
 
 
 def switches(dynamodb: DynamoDBClient, application: str, shard_id: str) -> int:
@@ -118,7 +118,8 @@ def _alive(dynamodb: DynamoDBClient, application: str, now_s: float) -> set[str]
     return {worker for worker, at_s in reports(dynamodb, application).items() if at_s >= now_s - ALIVE_S}
 
 
-def _lease(item: Item) -> Lease:
+def lease_of(item: Item) -> Lease:
+    """A lease as it lies in the table."""
     checkpoint = text(item, "checkpoint")
     position = None
     if checkpoint.isdigit():

@@ -62,6 +62,13 @@ FANOUT = "fanoutConfig."
 REPORT_MS = 5_000
 """How often a worker says that it is alive: twice this long after its death it is given no more leases."""
 
+MAX_RECORDS = 1_000
+"""What KCL reads at once, unless ``[kcl.properties] maxRecords`` says otherwise."""
+
+READS_AHEAD = 6
+"""Reads that KCL may have made of a shard and not handed over, with one to spare: three wait
+(``maxPendingProcessRecordsInput``), one is under way and one is handed over."""
+
 PRIMITIVES = frozenset({"boolean", "int", "long", "double"})
 WHOLE = frozenset({"int", "long", "Integer", "Long"})
 TRUTHS = frozenset({"boolean", "Boolean"})
@@ -136,6 +143,11 @@ def start_time_s(start: str) -> int | None:
     return int(when.timestamp() // 1)
 
 
+def read_at_once(kcl: KclSettings) -> int:
+    """Records of one read, at most."""
+    return int(kcl.properties.get("maxRecords", MAX_RECORDS))
+
+
 def _ours(kcl: KclSettings, stream: StreamSettings, worker_id: str, command: str) -> dict[str, Value]:
     """Without ``skipShardSync…``, KCL's ``ProcessTask`` looks its shard up before it hands records on. If it cannot
     list shards then, KCL skips the records and goes on. And it drops those records of an aggregate whose key is
@@ -186,7 +198,7 @@ def _tuned(kcl: KclSettings) -> dict[str, Value]:
     a second is still four times what a shard takes in.
     """
     return {
-        "maxRecords": 1_000,
+        "maxRecords": MAX_RECORDS,
         "leaseAssignmentIntervalMillis": 2_000,
         "varianceBalancingFrequency": 5,
         "disableWorkerMetrics": True,

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 from pybase64 import b64decode
 
-from pipeline.errors import Fatal
+from pipeline.errors import Broken
 from pipeline.record import Position, Record
 
 SENTINELS = frozenset({"TRIM_HORIZON", "LATEST", "AT_TIMESTAMP", "SHARD_END"})
@@ -24,7 +24,7 @@ SEQUENCE_DIGITS = 56
 """The most that a sequence number has; keys of Parquet files are padded to it."""
 
 
-class ProtocolError(Fatal):
+class ProtocolError(Broken):
     """KCL wrote what its protocol does not have. The text says what, and begins with the message's action."""
 
 

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from consumer.checkpoint import CheckpointTracker
+from consumer.doubts import Doubting, Reading, Unwatched
 from consumer.protocol import (
     CheckpointAnswer,
     Initialize,
@@ -130,6 +131,7 @@ class ShardSession:
         metrics: Metrics,
         decoder: Callable[[bytes, Callable[[], Message]], Awaitable[Message]],
         *,
+        doubts: Doubting | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.state = State.NEW
@@ -141,6 +143,8 @@ class ShardSession:
         self._leaving = leaving
         self._metrics = metrics
         self._decoder = decoder
+        self._doubts = doubts or Unwatched()
+        self._reading: Reading = Unwatched()
         self._lane: Lane | None = None
         self._tracker = CheckpointTracker(None)
         self._delivered = Milestones()
@@ -187,6 +191,8 @@ class ShardSession:
             raise Fatal(f"{where}: {what} makes no sense in state {self.state.value}") from None
         match message:
             case Initialize():
+                if not await self._begin(message):
+                    return
                 self._open(message)
             case ProcessRecords() if step is Step.ADMIT:
                 await self._admit(message)
@@ -198,11 +204,26 @@ class ShardSession:
                 self._drop("lease lost")
         if self.state is not State.LOST:
             self.state = state
+        if self.over:
+            await self._reading.ended()
         await self._wire.write(encode_status(RESPONSE_FOR[type(message)]))
         if self.over:
             self.finished.set()
 
     # -- steps
+
+    async def _begin(self, message: Initialize) -> bool:
+        """Whether the shard may be read as ever. If not, KCL never gets its status: it hands over no record of a shard
+        that has not begun, and its JVM ends soon."""
+        if self._leaving.is_set():
+            return True
+        reading = await self._doubts.begin(message.shard_id)
+        if reading is None:
+            self.shard_id, self.state = message.shard_id, State.LOST
+            self.finished.set()
+            return False
+        self._reading = reading
+        return True
 
     def _open(self, message: Initialize) -> None:
         self.shard_id = message.shard_id
@@ -215,6 +236,8 @@ class ShardSession:
         if message.millis_behind is not None:
             lane.lag_ms = message.millis_behind
             self._metrics.lag(self.shard_id, message.millis_behind)
+        end = message.records[-1].position if message.records else None
+        await self._reading.takes(end, message.millis_behind)
         if self._leaving.is_set():
             self._refused = self._refused or bool(message.records)
         elif message.records:
@@ -312,6 +335,8 @@ class ShardSession:
             raise Fatal(f"{self.shard_id}: {type(answer).__name__} came where a checkpoint's answer was due")
         if answer.error is None:
             self._accepted(position)
+            if self._tracker.accepted is not None:
+                await self._reading.checkpointed(self._tracker.accepted)
             return True
         self._metrics.checkpoint_failed(self.shard_id)
         log.warning("%s: checkpoint at %s refused: %s", self.shard_id, position or "the end", answer.error)

@@ -103,7 +103,7 @@ def _pages(kinesis: KinesisClient, stream: str, shard_id: str, limit: int, sleep
         at = _iterator(kinesis, stream, shard_id, last, sleep)
         while True:
             try:
-                answer = _patiently(sleep, kinesis.get_records, ShardIterator=at, Limit=limit)
+                answer = patiently(sleep, kinesis.get_records, ShardIterator=at, Limit=limit)
             except kinesis.exceptions.ExpiredIteratorException:  # five minutes after it was made
                 at = _iterator(kinesis, stream, shard_id, last, sleep)
                 continue
@@ -124,11 +124,11 @@ def _iterator(kinesis: KinesisClient, stream: str, shard_id: str, last: str, sle
     where: dict[str, str] = {"ShardIteratorType": "TRIM_HORIZON"}
     if last:
         where = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": last}
-    answer = _patiently(sleep, kinesis.get_shard_iterator, StreamName=stream, ShardId=shard_id, **where)
+    answer = patiently(sleep, kinesis.get_shard_iterator, StreamName=stream, ShardId=shard_id, **where)
     return str(answer["ShardIterator"])
 
 
-def _patiently(sleep: Sleep, call: Callable[..., Any], **request: Any) -> Any:
+def patiently(sleep: Sleep, call: Callable[..., Any], **request: Any) -> Any:
     """The answer; while Kinesis throttles, ask again."""
     from botocore.exceptions import ClientError
 

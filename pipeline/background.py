@@ -14,7 +14,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from pipeline.errors import Fatal, PenstockError
+from pipeline.errors import Broken, Fatal, PenstockError
 from pipeline.factory import described
 
 log = logging.getLogger("penstock")
@@ -184,8 +184,8 @@ def _name(thread: threading.Thread | None) -> str:
     return "of unknown name" if thread is None else thread.name
 
 
-def _unforeseen(name: str, error: BaseException) -> Fatal:
+def _unforeseen(name: str, error: BaseException) -> Broken:
     try:
-        return Fatal(f"{name} failed: {described(error)}")
+        return Broken(f"{name} failed: {described(error)}")
     except Exception:  # noqa: BLE001  # an exception whose text raises
-        return Fatal(f"{name} failed: {type(error).__name__}")
+        return Broken(f"{name} failed: {type(error).__name__}")

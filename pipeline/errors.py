@@ -37,6 +37,10 @@ class Fatal(PenstockError):
     """Going on would lose, double or hide something; the task ends with this reason (exit code 1)."""
 
 
+class Broken(Fatal):
+    """Something ended that must not, and nobody foresaw why: it may be a record's doing."""
+
+
 class ReplicaDied(PenstockError):
     """A replica ended while it worked. ``reason`` reads like ``killed by signal 11``."""
 

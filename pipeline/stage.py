@@ -242,9 +242,12 @@ class Stage:
             lane.waiting_records -= len(records)
             lane.waiting_bytes -= data_bytes(records)
             if fresh and self._judge.measures:
-                await self._judge.measure(fresh)
+                await self._judge.measure([record for record in fresh if record.outcome is None])
                 self._release((lane,))
-            self._batcher.add(lane, [record for record in fresh if record.outcome is None], self._clock())
+            unsettled = [record for record in fresh if record.outcome is None]
+            self._batcher.add(lane, unsettled, self._clock())
+            if len(unsettled) < len(fresh):
+                self._release((lane,))
             self._wake.set()
             self._announce()
             records = await lane.waiting.get()

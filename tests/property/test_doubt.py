@@ -1,4 +1,4 @@
-"""A way past anything, decided purely: a shard of numbers, tasks that die of some of them, and the note between them."""
+"""A way past anything, decided purely: a shard of numbers, tasks that die of some, and the note between them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from consumer.doubt import LEAST_TASKS, Doubt, parsed, written
 from pipeline.record import Position
 
-LAYERS = ("jvm", "admitted", "row")
-"""Where a record kills: while KCL reads ahead, once it is taken, or only when it has become a row."""
+LAYERS = ("jvm", "decode", "admitted", "row")
+"""Where a record kills: while KCL reads ahead, before or once it is taken, or only when it has become a row."""
 
 
 @dataclass
@@ -40,10 +40,9 @@ class Shard:
         doubt = parsed(self.note).begun(me)
         self.note = written(doubt)
         if doubt.doubtful:
-            doubt = self.carefully(doubt, me)
-            if doubt is None:
+            if (after := self.carefully(doubt)) is None:
                 return False
-            self.note = written(doubt)
+            self.note = written(doubt := after)
         return self.as_ever(doubt, me)
 
     def as_ever(self, doubt: Doubt, me: str) -> bool:
@@ -52,7 +51,9 @@ class Shard:
             message = range(at, min(self.records, at + self.message))
             ahead = range(at, min(self.records, at + 5 * self.message))
             if any(self.kills(each, "jvm") for each in ahead):
-                self.note = written(parsed(self.note).died(me, "the JVM ended", ahead=True))
+                self.note = written(parsed(self.note).died(me, "the JVM ended"))
+                return False
+            if any(self.kills(each, "decode") for each in message):
                 return False
             if doubt.watched:
                 doubt = doubt.reads(self.at(message[-1]))
@@ -67,9 +68,9 @@ class Shard:
         self.note = written(doubt.in_order().ended(me))
         return True
 
-    def carefully(self, doubt: Doubt, me: str) -> Doubt | None:
+    def carefully(self, doubt: Doubt) -> Doubt | None:
         beyond = 0
-        while self.durable < self.records and not doubt.past(self.at(self.durable - 1), beyond, 5 * self.message):
+        while self.durable < self.records and not doubt.past(beyond, 5 * self.message):
             ahead = [self.at(each) for each in range(self.durable, self.records)]
             count = doubt.together(ahead)
             tried = [position.sequence for position in ahead[:count]]
@@ -79,7 +80,7 @@ class Shard:
             if condemned:
                 assert count == 1
                 self.given_up.add(tried[0])
-            elif any(self.kills(each, "admitted") or self.kills(each, "row") for each in tried):
+            elif any(self.kills(each, layer) for each in tried for layer in LAYERS if layer != "jvm"):
                 return None
             beyond += sum(doubt.read is None or self.at(each) > doubt.read for each in tried)
             self.durable += count
