@@ -68,6 +68,8 @@ class Speaker:
         self._every_s = every_s
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(socket_path)
+        if (token := Path(f"{socket_path}.token")).exists():
+            self._socket.sendall(token.read_bytes())
         self._answers: BufferedReader = self._socket.makefile("rb")
 
     def speak(self) -> list[Beat]:

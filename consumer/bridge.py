@@ -2,7 +2,8 @@
 
     python -I -S bridge.py SOCKET_PATH
 
-Copies stdin to the host's Unix socket and the socket to stdout, byte for byte, both ways at once. There are as many
+Says the token that lies in ``SOCKET_PATH.token``, by which the host knows it; then copies stdin to the host's Unix
+socket and the socket to stdout, byte for byte, both ways at once. There are as many
 of these as shards, so it imports only what is compiled in, by its underscored names where the plain module would
 pull in ten others. KCL ends its whole JVM when a child dies, so a bridge never dies of what passes through it:
 
@@ -19,6 +20,8 @@ import _socket
 import os
 import select
 import sys
+
+TOKEN_BYTES = 64
 
 CHUNK_BYTES = 256 * 1024
 """Read at a time. At most one chunk waits in each direction: back-pressure is left to the kernel."""
@@ -83,12 +86,22 @@ def copy_both_ways(host: _socket.socket) -> int:
             told = True
 
 
+def token_beside(socket_path: str) -> bytes:
+    descriptor = os.open(socket_path + ".token", os.O_RDONLY)
+    try:
+        return os.read(descriptor, TOKEN_BYTES)
+    finally:
+        os.close(descriptor)
+
+
 def main(socket_path: str) -> int:
     for ignored in (_signal.SIGINT, _signal.SIGTERM):
         _signal.signal(ignored, _signal.SIG_IGN)
     host = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
+        token = token_beside(socket_path)
         host.connect(socket_path)
+        host.sendall(token)
         for descriptor in (STDIN, STDOUT, host.fileno()):
             os.set_blocking(descriptor, False)
         return copy_both_ways(host)

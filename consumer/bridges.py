@@ -1,7 +1,8 @@
 """The host's end of the bridges: one private Unix socket, one session per connection.
 
-A connection that does not begin as KCL does is a stray: it is closed and counted, and costs nobody else anything. One
-that has said ``initialize`` is KCL's, and what is wrong with it from there on ends the task.
+A connection that does not say this start's token (:mod:`consumer.door`), or then does not begin as KCL does, is a
+stray: it is closed and counted, and costs nobody else anything. One that has said ``initialize`` is KCL's, and what is
+wrong with it from there on ends the task.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from consumer.door import Door, Stray
 from consumer.protocol import Initialize, Message, ProtocolError, decode
 from consumer.session import Gone, ShardSession, State, Wire
 from pipeline import background
@@ -37,10 +39,6 @@ GREETING_BYTES = 16 * 1024
 
 GREETING_S = 60.0
 """KCL writes its first message as soon as the bridge runs. Later than this its leases have been lost long since."""
-
-
-class Stray(Exception):
-    """A connection that did not begin as KCL's do. Says why, and nothing of what it said."""
 
 
 class StreamWire:
@@ -122,12 +120,14 @@ class Bridges:
         self._on_stray = on_stray
         self._greeting_s = greeting_s
         self._server: asyncio.Server | None = None
+        self._strays = 0
         self._connections: set[asyncio.Task[None]] = set()
         self._sessions: dict[ShardSession, None] = {}
         self.failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
     async def listen(self, socket_path: Path) -> None:
-        """Accept at ``socket_path``, which lies in a folder that only this user may enter."""
+        """Accept at ``socket_path``, which lies in a folder that only this user may enter; the token lies beside it."""
+        self._door = Door(socket_path)
         self._server = await asyncio.start_unix_server(self._connected, socket_path, limit=MESSAGE_LIMIT_BYTES)
         os.chmod(socket_path, 0o600)
 
@@ -138,23 +138,25 @@ class Bridges:
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = background.start(
-            partial(self._serve, StreamWire(reader, writer), writer),
+            partial(self._serve, reader, writer),
             name="a bridge's connection",
             on_failure=self._fail,
         )
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
 
-    async def _serve(self, wire: StreamWire, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        wire = StreamWire(reader, writer)
         try:
-            if await self._begins_well(wire):
+            if await self._begins_well(wire, reader, writer):
                 await self._run(self._session(wire))
         finally:
             writer.close()
 
-    async def _begins_well(self, wire: StreamWire) -> bool:
-        """Whether it is a bridge; what is none is logged and counted."""
+    async def _begins_well(self, wire: StreamWire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Whether it is a bridge; what is none is counted, and the 1st, 2nd, 4th, 8th … is logged."""
         try:
+            await self._door.admit(reader, writer.get_extra_info("socket"))
             async with asyncio.timeout(self._greeting_s):
                 await wire.greet()
         except Stray as stray:
@@ -163,7 +165,9 @@ class Bridges:
             why = f"said no whole line within {self._greeting_s:g} s"
         else:
             return True
-        log.warning("closed a stray connection to the bridges' socket: it %s", why)
+        self._strays += 1
+        if self._strays.bit_count() == 1:
+            log.warning("closed a stray connection to the bridges' socket (%d by now): it %s", self._strays, why)
         self._on_stray()
         return False
 

@@ -14,7 +14,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING
 from consumer import bridge, leash
 from consumer.java_output import KclLog, logback, tells_of_skipped_records
 from consumer.properties import Place, properties, render
+from consumer.run_folder import RunFolder
 from pipeline import background
 from pipeline.errors import UserError
 
@@ -81,7 +81,8 @@ class Daemon:
         """
         self._java, self._jars = find_java(), find_jars()
         self._heap_mib = kcl.java_heap_mib
-        self._folder = Path(tempfile.mkdtemp(prefix="penstock-"))
+        self._run_folder = RunFolder()
+        self._folder = self._run_folder.path
         self.socket_path = self._folder / "host.sock"
         self._process: asyncio.subprocess.Process | None = None
         self._output: asyncio.Task[None] | None = None
@@ -93,7 +94,7 @@ class Daemon:
             self._properties = self._write("kcl.properties", render(values))
             self._logback = self._write("logback.xml", logback(kcl.log_level))
         except BaseException:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._run_folder.remove()
             raise
 
     @property
@@ -167,7 +168,7 @@ class Daemon:
         if self._process:
             self.kill()
             await self.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._run_folder.remove()
 
     def _command(self) -> list[str]:
         leashed = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid())]

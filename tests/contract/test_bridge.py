@@ -41,17 +41,22 @@ def start(socket_path: Path | str) -> subprocess.Popen[bytes]:
     )
 
 
+TOKEN = b"t" * bridge.TOKEN_BYTES
+
+
 @contextmanager
 def connected(folder: Path) -> Iterator[Ends]:
     with closing(socket.socket(socket.AF_UNIX)) as server:
         server.bind(str(folder / "s"))
         server.listen(1)
+        (folder / "s.token").write_bytes(TOKEN)
         server.settimeout(DEADLINE_S)
         with start(folder / "s") as process:
             try:
                 host, _ = server.accept()
                 with host:
                     host.settimeout(DEADLINE_S)
+                    assert receive(host, len(TOKEN)) == TOKEN
                     assert process.stdin is not None
                     assert process.stdout is not None
                     yield Ends(process, host, process.stdin, process.stdout)

@@ -17,7 +17,9 @@ import orjson
 import psutil
 import pytest
 
+from consumer import door
 from consumer.bridges import GREETING_BYTES, Bridges, Decoder
+from consumer.door import MOST_STRANGERS, token_path
 from consumer.protocol import ProtocolError
 from consumer.session import ShardSession, Wire
 from consumer.testing import FakeKcl, row
@@ -52,8 +54,11 @@ class Host:
         assert value is not None
         return int(value)
 
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_unix_connection(self.path)
+    async def connect(self, *, token: bool = True) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_unix_connection(self.path)
+        if token:
+            writer.write(token_path(self.path).read_bytes())
+        return reader, writer
 
 
 def hosted(folder: Path, body: Callable[[Host], Awaitable[None]], *, greeting_s: float = 60.0) -> None:
@@ -128,9 +133,9 @@ def first_words(dice: random.Random) -> tuple[bytes, bool]:
     return dice.choice(words), dice.random() < 0.6
 
 
-async def stray(host: Host, words: bytes, *, goes: bool) -> None:
+async def stray(host: Host, words: bytes, *, goes: bool, token: bool = True) -> None:
     """Says its words, and goes or is closed."""
-    reader, writer = await host.connect()
+    reader, writer = await host.connect(token=token)
     with suppress(ConnectionError):
         writer.write(words)
         await writer.drain()
@@ -141,7 +146,7 @@ async def stray(host: Host, words: bytes, *, goes: bool) -> None:
 
 def test_thousands_of_strays_cost_themselves_and_nobody_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     dice = random.Random(SEED)
-    said = [first_words(dice) for _ in range(STRAYS)]
+    said = [(*first_words(dice), dice.random() < 0.7) for _ in range(STRAYS)]
     process = psutil.Process()
 
     async def work(host: Host, kcl: FakeKcl, strays: asyncio.Future[list[None]]) -> int:
@@ -157,14 +162,14 @@ def test_thousands_of_strays_cost_themselves_and_nobody_else(tmp_path: Path, cap
     async def body(host: Host) -> None:
         kcl, at_once = FakeKcl(), asyncio.Semaphore(AT_ONCE)
 
-        async def one(words: bytes, goes: bool) -> None:
+        async def one(words: bytes, goes: bool, token: bool) -> None:
             async with at_once:
-                await stray(host, words, goes=goes)
+                await stray(host, words, goes=goes, token=token)
 
         async with over_a_socket(host, kcl):
             await kcl.initialize(SHARD_ID)
             descriptors, memory = process.num_fds(), process.memory_info().rss
-            strays = asyncio.gather(*(one(words, goes) for words, goes in said))
+            strays = asyncio.gather(*(one(*each) for each in said))
             records = await work(host, kcl, strays)
             await strays
             assert host.strays == STRAYS
@@ -177,9 +182,85 @@ def test_thousands_of_strays_cost_themselves_and_nobody_else(tmp_path: Path, cap
     with caplog.at_level(logging.WARNING):
         hosted(tmp_path, body, greeting_s=SILENT_S)
     lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == STRAYS, f"seed {SEED}"
-    assert {line.partition(": it ")[2].split()[0] for line in lines} == {"ended", "said", "began"}
+    assert len(lines) == STRAYS.bit_length(), f"seed {SEED}"
+    assert {line.partition(": it ")[2].split()[0] for line in lines} <= {"ended", "said", "began", "broke"}
     assert max(map(len, lines)) < 120
+
+
+@pytest.fixture
+def soon_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "TOKEN_S", 0.2)
+
+
+HELLO = b'{"action":"initialize","shardId":"shardId-7","sequenceNumber":"LATEST"}\n'
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (b"", "said no token within 0.2 s"),
+        (HELLO, "said another token"),
+        (b"0" * 64 + HELLO, "said another token"),
+        (b"0" * 63, "said no token within 0.2 s"),
+    ],
+)
+def test_who_does_not_know_the_token_is_closed_whatever_it_says(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, soon_given_up: None, words: bytes, why: str
+) -> None:
+    async def body(host: Host) -> None:
+        await stray(host, words, goes=False, token=False)
+        assert host.strays == 1
+        assert host.bridges.sessions == []
+        assert token_path(host.path).stat().st_mode & 0o777 == 0o600
+
+    hosted(tmp_path, body)
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line.endswith(f"it {why}")
+
+
+def test_no_two_starts_have_one_token(tmp_path: Path) -> None:
+    tokens = []
+
+    async def body(host: Host) -> None:
+        tokens.append(token_path(host.path).read_bytes())
+
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        hosted(tmp_path / name, body)
+    assert len(set(tokens)) == 2
+    assert all(len(token) == door.TOKEN_BYTES for token in tokens)
+
+
+def test_strangers_that_keep_still_are_few_and_bridges_come_in(tmp_path: Path) -> None:
+    """The oldest of them makes room, and a bridge is never old."""
+
+    async def body(host: Host) -> None:
+        before = psutil.Process().num_fds()
+        strangers = [await host.connect(token=False) for _ in range(3 * MOST_STRANGERS)]
+        reader, writer = await host.connect()
+        writer.write(HELLO)
+        assert b"initialize" in await reader.readline()
+        assert psutil.Process().num_fds() - before <= len(strangers) + 2 + MOST_STRANGERS
+        assert host.strays >= 2 * MOST_STRANGERS
+        assert [session.shard_id for session in host.bridges.sessions] == ["shardId-7"]
+        for _, each in [*strangers, (reader, writer)]:
+            await closed(each)
+
+    hosted(tmp_path, body)
+
+
+def test_another_user_is_a_stray(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uid = os.getuid()
+
+    async def body(host: Host) -> None:
+        monkeypatch.setattr(os, "getuid", lambda: uid + 1)
+        await stray(host, HELLO, goes=False)
+        assert host.strays == 1
+
+    hosted(tmp_path, body)
+    assert caplog.records[0].getMessage().endswith("it is another user's")
 
 
 def test_a_first_line_without_end_is_given_up_at_its_limit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

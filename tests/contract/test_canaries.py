@@ -16,6 +16,7 @@ import pytest
 from consumer.aws import Aws
 from consumer.bridges import Bridges, Decoder
 from consumer.config import HealthSettings, parse
+from consumer.door import token_path
 from consumer.health import Health
 from consumer.logs import JsonLines
 from consumer.outputs import open_sinks
@@ -217,7 +218,7 @@ def test_a_broken_message_ends_the_task_without_its_payload(
         await bridges.listen(tmp_path / "s")
         reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
         try:
-            writer.write(orjson.dumps(hello) + b"\n")
+            writer.write(token_path(tmp_path / "s").read_bytes() + orjson.dumps(hello) + b"\n")
             await reader.readline()
             writer.write(broken)
             return str(await bridges.failure)
