@@ -37,6 +37,8 @@ from consumer.way_past import WayPast
 from pipeline import background, efficiency
 from pipeline.background import Background
 from pipeline.batcher import Batcher, Plan
+from pipeline.dead_letter_limit import Limits
+from pipeline.dead_letter_log import DeadLetterLog
 from pipeline.errors import Broken, Fatal, PenstockError
 from pipeline.events import ModelEvent, Predicted
 from pipeline.factory import described
@@ -171,7 +173,8 @@ class Task:
     # -- parts
 
     def _stage(self, judge: Judge, spec: ModelSpec, sinks: Sequence[Sink]) -> Stage:
-        batch, window = self.settings.batch, self.settings.window
+        batch, window, letters = self.settings.batch, self.settings.window, self.settings.dead_letter
+        limits = Limits(letters.max_consecutive, letters.max_ratio, letters.window, letters.limit_on)
         batcher = Batcher(
             max_records=batch.max_records,
             max_cost=batch.max_cost,
@@ -181,7 +184,16 @@ class Task:
         )
         self.pace = learner(self.settings, spec)
         self.metrics.account_for(judge.slots // DEPTH, self.pace)
-        return Stage(judge, batcher, sinks, Bounds(window.records, window.mib * MIB), self.metrics, pace=self.pace)
+        return Stage(
+            judge,
+            batcher,
+            sinks,
+            Bounds(window.records, window.mib * MIB),
+            self.metrics,
+            pace=self.pace,
+            limits=limits,
+            letters=DeadLetterLog(letters.url),
+        )
 
     def _model_event(self, event: ModelEvent) -> None:
         self.metrics.model_event(event)
@@ -225,7 +237,7 @@ class Task:
 
     def _alive(self) -> str | None:
         """The event loop turns, or nobody would answer; what ends the task ends the answer too."""
-        return "; ".join(self.vigil.stuck.values()) or None
+        return "; ".join([*filter(None, [self.metrics.stop_reason]), *self.vigil.stuck.values()]) or None
 
     def _ready(self) -> str | None:
         if self.past.busy:

@@ -273,6 +273,25 @@ class DeadLetterSettings(_Section):
     patience_s: PatienceS = Field(
         default=3_600, description=f"without a Parquet sink, which keeps them otherwise: {PATIENCE}"
     )
+    max_consecutive: int = Field(
+        default=1_000,
+        ge=0,
+        description="so many records of a shard in a row, or of all shards together, that the model fails on end the "
+        "task, with its checkpoint before them; 0: no limit",
+    )
+    max_ratio: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="so does a larger share of the last `dead_letter.window` records, once there are so many; "
+        "1: no limit",
+    )
+    window: int = Field(default=1_000, ge=1, le=1_000_000, description="how many records `dead_letter.max_ratio` is of")
+    limit_on: Literal["failures", "all"] = Field(
+        default="failures",
+        description="what counts for the limits: `failures` of the model, or `all` dead letters, also those of "
+        "payloads that are refused on purpose",
+    )
 
 
 class KclSettings(_Section):

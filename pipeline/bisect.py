@@ -26,11 +26,12 @@ SPARE_TRIES = 8
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why a try failed. ``kind`` is one of :data:`pipeline.metrics.REASONS`."""
+    """Why a try failed. ``kind`` is one of :data:`pipeline.metrics.REASONS`; ``where`` has no word of a payload."""
 
     kind: str
     reason: str
     traceback: str = ""
+    where: str = ""
 
 
 class Bisection(Generic[T]):

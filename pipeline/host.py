@@ -228,7 +228,7 @@ class ModelHost:
     def _bury(self, tried: Sequence[Record], faults: Mapping[int, Fault], attempts: int) -> None:
         for index, fault in faults.items():
             record = tried[index]
-            record.outcome = Dead(record.data, fault.reason, fault.traceback, attempts, fault.kind)
+            record.outcome = Dead(record.data, fault.reason, fault.traceback, attempts, fault.kind, where=fault.where)
             self._on_event(Condemned(fault.kind))
 
     def _enrich(self, frame: wire.Frame, tried: Sequence[Record], faults: Mapping[int, Fault]) -> None:

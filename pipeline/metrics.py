@@ -96,6 +96,13 @@ class Metrics:
             "penstock_safe_cost", "What a batch may cost to fit into memory; 0: no limit known", registry=self.registry
         )
         self._queue = Gauge("penstock_queue_records", "Records waiting for a batch", registry=self.registry)
+        self.stop_reason: str | None = None
+        """Why the task has to end, if it has: too many dead letters."""
+        self._limit = Gauge(
+            "penstock_dead_letter_limit_reached",
+            "1: the task ends, so that a bad release does not eat the stream",
+            registry=self.registry,
+        )
         self._stuck = Gauge("penstock_stuck_shards", "Shards that fall behind without progress", registry=self.registry)
         self._batch_records = Histogram(
             "penstock_batch_records", "Records per micro-batch", buckets=BATCH_SIZES, registry=self.registry
@@ -232,6 +239,11 @@ class Metrics:
 
     def sink_retried(self, sink: str) -> None:
         self._put_retries.labels(sink).inc()
+
+    def stopped(self, reason: str) -> None:
+        """The task ends because of too many dead letters."""
+        self.stop_reason = reason
+        self._limit.set(1)
 
     def stuck(self, shards: int) -> None:
         """So many shards fall behind and do not move."""

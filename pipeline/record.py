@@ -77,7 +77,7 @@ class Dead:
     """This record will never be a row. ``payload`` is what the producer wrote, byte for byte.
 
     ``kind`` is one of ``pipeline.metrics.REASONS``. ``sink``: the one sink that cannot carry its row, while the others
-    have it; empty: it is a row nowhere.
+    have it; empty: it is a row nowhere. ``where``: the exception's type and place, without a word of the payload's.
     """
 
     payload: bytes
@@ -86,6 +86,7 @@ class Dead:
     attempts: int
     kind: str = "exception"
     sink: str = ""
+    where: str = ""
 
 
 Outcome = Enriched | Dead

@@ -1,6 +1,6 @@
 """Records in, durable rows out. The whole way of a record is in this file:
 
-    admit ─▶ take in (skip what is held, measure) ─▶ batch ─▶ judge ─▶ release in order ─▶ write ─▶ durable
+    admit ─▶ take in (skip what is held, measure) ─▶ batch ─▶ judge ─▶ release in order ─▶ gate ─▶ write ─▶ durable
 
 One :class:`Lane` per shard session, one :class:`Stage` per task. Batches span shards; rows come out per shard, in
 sequence order; how far a shard is durable is for the session to checkpoint.
@@ -18,6 +18,9 @@ from typing import Protocol
 
 from pipeline import background
 from pipeline.batcher import Batcher, Plan
+from pipeline.dead_letter_limit import Gate, Limits, Tally
+from pipeline.dead_letter_log import INTERVAL_S, DeadLetterLog
+from pipeline.errors import Fatal
 from pipeline.lane import Durability, Milestones, Window, after
 from pipeline.metrics import Metrics
 from pipeline.pace import Pace
@@ -31,6 +34,12 @@ BEHIND_MS = 1_000
 
 PATIENCE_S = 0.25
 """How long a batch may wait for more, at most, while every replica is busy and shards are behind."""
+
+HOLD_S = 2.0
+"""A shard that is caught up and has had nothing to settle for so long will not tell soon what its held records are."""
+
+HELD_SHARE = 0.5
+"""Share of the memory bound that records may fill that are held back."""
 
 RELIEVE_AT = 0.75
 """Share of the memory bound from which the fullest sink writer is flushed before its time."""
@@ -78,10 +87,13 @@ class Judge(Protocol):
 class Lane:
     """One shard session's way through the stage. Its session reads it; only the stage changes it."""
 
-    def __init__(self, shard: Shard, checkpoint: Position | None, sinks: Sequence[str]) -> None:
+    def __init__(
+        self, shard: Shard, checkpoint: Position | None, sinks: Sequence[str], limits: Limits | None = None
+    ) -> None:
         self.shard = shard
         self.checkpoint = checkpoint
         self.window = Window(shard)
+        self.gate = Gate(shard, limits or Limits(0, 1.0))
         self.durability = Durability(sinks)
         self.writers: list[ShardWriter] = []
         self.changed = asyncio.Event()
@@ -105,7 +117,8 @@ class Lane:
 
     @property
     def bytes(self) -> int:
-        return self.waiting_bytes + self.window.bytes + sum(writer.backlog_bytes for writer in self.writers)
+        held = self.waiting_bytes + self.window.bytes + self.gate.bytes
+        return held + sum(writer.backlog_bytes for writer in self.writers)
 
 
 class Stage:
@@ -120,9 +133,21 @@ class Stage:
         metrics: Metrics,
         *,
         pace: Pace | None = None,
+        limits: Limits | None = None,
+        letters: DeadLetterLog | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``pace`` says how large batches should be, and is told what they took by the model host."""
+        """``pace`` says how large batches should be, and is told what they took by the model host.
+
+        ``limits``: of dead letters; none by default. ``letters``: how they are logged; not at all by default.
+        """
+        self.stopped: str | None = None
+        """Why the task must end: too many dead letters. Nothing passes from then on."""
+        self._limits = limits
+        self._tally = Tally(limits or Limits(0, 1.0))
+        self._letters = letters
+        self._telling: asyncio.TimerHandle | None = None
+        self._suspicion = metrics.troubles.part("dead-letter limit", float("inf"))
         self._pace = pace
         self._judging = 0
         self._judge = judge
@@ -148,6 +173,7 @@ class Stage:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
+            self._tell()
 
     # -- what a session calls
 
@@ -155,7 +181,7 @@ class Stage:
         """Begin a shard session. One that is still open for the same shard is abandoned: its lease is gone."""
         if stale := self._lanes.get(shard.shard_id):
             self.abandon(stale)
-        lane = Lane(shard, checkpoint, [sink.name for sink in self._sinks])
+        lane = Lane(shard, checkpoint, [sink.name for sink in self._sinks], self._limits)
         for sink in self._sinks:
             lane.writers.append(sink.open(shard, partial(self._durable, lane, sink.name), self.fail))
         lane.task = self._begin_work(f"the stage of {shard.shard_id}", partial(self._take_in, lane), endless=True)
@@ -172,7 +198,7 @@ class Stage:
         self._metrics.received(lane.shard.shard_id, len(records))
 
     def has_room(self, lane: Lane) -> bool:
-        return lane.unsettled < self._bounds.records and self.bytes < self._bounds.bytes
+        return lane.unsettled < self._bounds.records and self.bytes < self._bounds.bytes and not self.stopped
 
     @property
     def bytes(self) -> int:
@@ -190,6 +216,9 @@ class Stage:
         while lane.unsettled:
             lane.changed.clear()
             await lane.changed.wait()
+        self._pass(lane, lane.gate.end())
+        if self.stopped:
+            raise Fatal(self.stopped)
         await asyncio.gather(*(writer.flush() for writer in lane.writers))
 
     async def finish(self, lane: Lane) -> None:
@@ -197,7 +226,7 @@ class Stage:
 
         A window may hold minutes of work, and a leaving task has seconds. Batches take a lane's records in order, so
         what was begun has no gaps; but for a model that pads, where what comes after a gap (less than a look-ahead)
-        is lost work. Cancel it to give up.
+        is lost work, as is what is held back of a shard that is behind. Cancel it to give up.
         """
         if lane.task is not None:
             lane.task.cancel()
@@ -205,6 +234,8 @@ class Stage:
         while lane.judging:
             lane.changed.clear()
             await lane.changed.wait()
+        if lane.lag_ms <= BEHIND_MS:
+            self._pass(lane, lane.gate.let_go())
         await asyncio.gather(*(writer.flush() for writer in lane.writers))
 
     def abandon(self, lane: Lane) -> None:
@@ -215,10 +246,12 @@ class Stage:
             writer.abandon()
         self._batcher.drop(lane)
         lane.window.clear()
+        lane.gate.clear()
         lane.waiting_records = lane.waiting_bytes = 0
         if self._lanes.get(lane.shard.shard_id) is lane:
             del self._lanes[lane.shard.shard_id]
             self._metrics.forget(lane.shard.shard_id)
+            self._suspect()
         lane.changed.set()
         self._announce()
 
@@ -249,6 +282,7 @@ class Stage:
             if len(unsettled) < len(fresh):
                 self._release((lane,))
             self._wake.set()
+            self._expect_nothing(lane)
             self._announce()
             records = await lane.waiting.get()
 
@@ -324,16 +358,79 @@ class Stage:
     def _release(self, lanes: Iterable[Lane]) -> None:
         for lane in lanes:
             if run := lane.window.release(keep_payloads=self._keeps_payloads):
-                self._write(lane, run)
+                self._settled(lane, run)
         self._relieve()
         self._announce()
 
-    def _write(self, lane: Lane, run: Run) -> None:
+    def _settled(self, lane: Lane, run: Run) -> None:
         dead = sum([isinstance(record.outcome, Dead) for record in run.records])
         self._metrics.settled(lane.shard.shard_id, len(run.records) - dead, dead)
+        if dead:
+            self._note(run)
+        passes = lane.gate.take(run, dead)
+        if dead:
+            self._tally.all_of(run.records)
+            lane.gate.stop(self._tally)
+        else:
+            self._tally.rows(len(run.records))
+        if dead or lane.gate:
+            self._suspect()
+        self._pass(lane, passes)
+        self._expect_nothing(lane)
+
+    def _pass(self, lane: Lane, run: Run | None) -> None:
+        """To the sinks; unless the task has to end, and what it holds is not to become durable."""
+        if lane.gate.stopped and not self.stopped:
+            self.stopped = lane.gate.stopped
+            self._metrics.stopped(self.stopped)
+            self.fail(Fatal(self.stopped))
+        if run is None or self.stopped:
+            return
         lane.released.add(run.end, len(run.records))
         for writer in lane.writers:
             writer.write(run)
+
+    def _expect_nothing(self, lane: Lane) -> None:
+        """If records are held back and nothing is under way behind them, look again whether anything came."""
+        if lane.gate and not lane.unsettled:
+            asyncio.get_running_loop().call_later(HOLD_S, self._wait_no_more, lane, lane.gate.turn)
+
+    def _wait_no_more(self, lane: Lane, turn: int) -> None:
+        if self._lanes.get(lane.shard.shard_id) is not lane or lane.unsettled or lane.gate.turn != turn:
+            return
+        if lane.lag_ms > BEHIND_MS:
+            self._expect_nothing(lane)
+            return
+        self._pass(lane, lane.gate.let_go())
+
+    # -- dead letters
+
+    def _note(self, run: Run) -> None:
+        """In the log: the first of each sort, then counts."""
+        if self._letters is None:
+            return
+        for record in run.records:
+            if isinstance(record.outcome, Dead):
+                line = self._letters.note(record, record.outcome, run.shard.stream)
+                if line is not None:
+                    log.warning("%s", line)
+        if self._letters.waits and self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(INTERVAL_S, self._tell)
+
+    def _tell(self) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        if self._letters is not None and self._letters.waits:
+            log.warning("%s", self._letters.counts())
+
+    def _suspect(self) -> None:
+        """Whoever asks is told of what may yet end the task."""
+        said = [line for lane in self._lanes.values() if (line := lane.gate.said())]
+        if said:
+            self._suspicion.failed("; ".join(said[:3]))
+        else:
+            self._suspicion.worked()
 
     def _durable(self, lane: Lane, sink: str, position: Position) -> None:
         if lane.durability.reached(sink, position) and (passed := lane.released.passed(position)):
@@ -343,7 +440,12 @@ class Stage:
     # -- bounds
 
     def _relieve(self) -> None:
-        """Flush the fullest writer before its time when the sinks' backlog nears the bound of the task."""
+        """Flush the fullest writer before its time when the sinks' backlog nears the bound of the task; hold back less
+        when that is what fills it."""
+        gates = [lane for lane in self._lanes.values() if lane.gate]
+        if sum(lane.gate.bytes for lane in gates) >= HELD_SHARE * self._bounds.bytes:
+            fullest_lane = max(gates, key=lambda lane: lane.gate.bytes)
+            self._pass(fullest_lane, fullest_lane.gate.overflow())
         if self.bytes < RELIEVE_AT * self._bounds.bytes or (self._relief and not self._relief.done()):
             return
         writers = [writer for lane in self._lanes.values() for writer in lane.writers]

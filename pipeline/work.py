@@ -19,6 +19,7 @@ import pyarrow as pa
 from pipeline import gpus, memory, wire
 from pipeline.bisect import Fault
 from pipeline.columns import Missing, NotFinite, Rules
+from pipeline.dead_letter_words import where
 from pipeline.errors import BatchFailed, Fatal, ModelError, UserError
 from pipeline.factory import UserModel, described, find
 from pipeline.model import LoadContext, Reject
@@ -255,9 +256,9 @@ class Measuring:
 def fault_of(error: BaseException, kind: str) -> Fault:
     """A refusal is its reason; anything else is an accident, and its traceback is kept."""
     if isinstance(error, Reject):
-        return Fault("rejected" if kind == "exception" else kind, error.reason)
+        return Fault("rejected" if kind == "exception" else kind, error.reason, where=where(error))
     text = "".join(traceback.format_exception(error))
-    return Fault(kind, described(error), text)
+    return Fault(kind, described(error), text, where(error))
 
 
 def _failure(error: BaseException) -> Failed:
@@ -284,4 +285,5 @@ def _portable(fault: Fault) -> dict[str, str]:
         "kind": fault.kind,
         "reason": wire.plain(fault.reason, REASON_LIMIT),
         "traceback": wire.plain(fault.traceback, TRACEBACK_LIMIT),
+        "where": fault.where,
     }
