@@ -65,7 +65,7 @@ class Tally:
         self.run = 0
         self.since_clear = 0
         self._limits = limits
-        self._window: deque[tuple[int, int]] = deque()
+        self._window: deque[tuple[int, int]] = deque()  # rows or one dead letter: (count, 0) or (0, 1)
         self._good = self._bad = 0
         self._unit: tuple[str, str] = ("", "")
         self._unit_run = self._unit_window = 0
@@ -140,10 +140,12 @@ class Tally:
         self._window.append((good, bad))
         self._good += good
         self._bad += bad
-        while self._good + self._bad - sum(self._window[0]) >= self._limits.window:
-            gone_good, gone_bad = self._window.popleft()
-            self._good -= gone_good
-            self._bad -= gone_bad
+        while (excess := self._good + self._bad - self._limits.window) > 0:
+            first_good, first_bad = self._window.popleft()
+            self._bad -= first_bad
+            self._good -= min(first_good, excess)
+            if first_good > excess:
+                self._window.appendleft((first_good - excess, 0))
         if self.clear:
             self.since_clear = 0
 

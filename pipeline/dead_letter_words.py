@@ -27,7 +27,7 @@ MOST = 120
 def label(dead: Dead) -> str:
     """The dead letter's kind and what can be said of its reason; one of few, whatever the payloads are."""
     if dead.where:
-        return f"{dead.kind} ({dead.where})"
+        return f"{dead.kind} ({_plain(dead.where)})"
     if dead.kind in HOSTS_OWN:
         return f"{dead.kind} ({_plain(dead.reason)})"
     said = SAID.match(dead.reason)
@@ -46,4 +46,4 @@ def where(error: BaseException) -> str:
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"[^\w .<>=,-]", "?", text)[:MOST]
+    return re.sub(r"[^\w .:<>=,-]", "?", text)[:MOST]

@@ -213,7 +213,7 @@ class Stage:
         """Return once everything admitted is settled and durable: the end of a shard. Cancel it to give up."""
         lane.draining = True
         self._wake.set()
-        while lane.unsettled:
+        while lane.unsettled and not self.stopped:
             lane.changed.clear()
             await lane.changed.wait()
         self._pass(lane, lane.gate.end())

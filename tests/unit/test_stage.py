@@ -6,12 +6,15 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from pipeline.batcher import Batcher, Plan
+from pipeline.dead_letter_limit import Limits
+from pipeline.dead_letter_log import DeadLetterLog
 from pipeline.errors import Fatal
 from pipeline.metrics import Metrics
 from pipeline.pace import Pace
 from pipeline.record import Position, Record, Shard
 from pipeline.stage import BEHIND_MS, Bounds, Lane, Stage
 from pipeline.testing import FakeJudge, FakeSink, dead
+from pipeline.testing.ports import enriched
 
 DEADLINE_S = 5
 BOUNDS = Bounds(records=100, bytes=1_000_000)
@@ -35,6 +38,8 @@ def staged(
     bounds: Bounds = BOUNDS,
     bytes_per_record: int = 0,
     pace: Pace | None = None,
+    limits: Limits | None = None,
+    letters: DeadLetterLog | None = None,
 ) -> None:
     """Run ``body`` beside a running stage, within a deadline."""
 
@@ -42,7 +47,7 @@ def staged(
         made = judge()
         fakes = [FakeSink(name, bytes_per_record=bytes_per_record) for name in sinks]
         batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001, pads=False)
-        stage = Stage(made, batcher, fakes, bounds, Metrics(), pace=pace)
+        stage = Stage(made, batcher, fakes, bounds, Metrics(), pace=pace, limits=limits, letters=letters)
         running = asyncio.create_task(stage.run())
         try:
             async with asyncio.timeout(DEADLINE_S):
@@ -301,3 +306,111 @@ def test_batches_are_as_the_learner_plans_them() -> None:
         assert judge.batches == [4, 4, 4]
 
     staged(body, pace=Pace(max_records=8, max_cost=0, measures=False, start=Plan(4)))
+
+
+LIMITS = Limits(max_consecutive=40, max_ratio=0.5, window=40)
+
+
+def dead_from(sequence: int) -> Callable[[], FakeJudge]:
+    return lambda: FakeJudge(lambda record: dead(record) if int(record.sequence) >= sequence else enriched(record))
+
+
+def test_too_many_dead_letters_end_the_task_and_none_of_them_is_durable() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        lane, other = stage.open(shard(), None), stage.open(shard(1), None)
+        stage.admit(lane, records(100))
+        await until(lane, lambda: stage.stopped is not None)
+        assert lane.durable == Position(119, 0)
+        assert not stage.has_room(other), "nothing more is admitted"
+        with pytest.raises(Fatal, match=r"40 records in a row \(dead_letter.max_consecutive\)"):
+            await stage.drain(lane)
+        assert lane.durable == Position(119, 0)
+        raise Fatal("seen")
+
+    with pytest.raises(Fatal, match="seen"):
+        staged(body, judge=dead_from(120), limits=LIMITS)
+
+
+def test_the_stage_ends_with_the_reason_of_a_limit() -> None:
+    async def main() -> None:
+        metrics = Metrics()
+        batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001, pads=False)
+        stage = Stage(FakeJudge(dead), batcher, [FakeSink("a")], BOUNDS, metrics, limits=LIMITS)
+        stage.admit(stage.open(shard(), None), records(100))
+        with pytest.raises(Fatal, match="Mend the release"):
+            await asyncio.wait_for(stage.run(), DEADLINE_S)
+        assert metrics.stop_reason is not None
+        assert b"penstock_dead_letter_limit_reached 1.0" in metrics.exposition()
+
+    asyncio.run(main())
+
+
+def test_what_is_held_back_is_let_go_when_nothing_more_comes_and_told_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipeline.stage.HOLD_S", 0.2)
+
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        lane = stage.open(shard(), None)
+        stage.admit(lane, records(8))
+        await until(lane, lambda: not lane.unsettled)
+        assert lane.durable == Position(103, 0) and lane.bytes > 0
+        assert "4 records are held back" in str(stage._metrics.troubles.current())
+        began = asyncio.get_running_loop().time()
+        await until(lane, lambda: lane.durable == Position(107, 0))
+        assert asyncio.get_running_loop().time() - began >= 0.15
+        assert lane.bytes == 0
+
+    staged(body, judge=dead_from(104), limits=LIMITS)
+
+
+def test_a_shard_that_is_behind_lets_nothing_go_and_one_at_its_end_everything() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        lane = stage.open(shard(), None)
+        lane.lag_ms = BEHIND_MS + 1
+        stage.admit(lane, records(8))
+        await until(lane, lambda: not lane.unsettled)
+        await stage.finish(lane)
+        assert lane.durable is None
+        lane = stage.open(shard(1), None)
+        stage.admit(lane, records(30, number=1))
+        await stage.drain(lane)
+        assert lane.durable == Position(129, 0)
+
+    staged(body, judge=lambda: FakeJudge(dead), limits=LIMITS)
+
+
+def test_what_is_held_back_does_not_fill_the_task_s_memory_for_good() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        lane = stage.open(shard(), None)
+        stage.admit(lane, records(10))
+        await until(lane, lambda: not lane.unsettled)
+        assert stage.has_room(lane)
+        assert lane.durable is not None and stage.stopped is None
+
+    staged(body, judge=lambda: FakeJudge(dead), limits=Limits(1_000), bounds=Bounds(records=100, bytes=5_000))
+
+
+def test_a_lost_lease_drops_what_is_held_back() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        lane = stage.open(shard(), None)
+        stage.admit(lane, records(8))
+        await until(lane, lambda: not lane.unsettled)
+        assert stage.bytes > 0
+        stage.abandon(lane)
+        assert stage.bytes == 0 and not stage._metrics.troubles.current()
+
+    staged(body, judge=lambda: FakeJudge(dead), limits=LIMITS)
+
+
+def test_dead_letters_are_logged_once_each_sort_and_then_counted(caplog: pytest.LogCaptureFixture) -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        lane = stage.open(shard(), None)
+        stage.admit(lane, records(100))
+        await stage.drain(lane)
+
+    staged(body, judge=lambda: FakeJudge(dead), letters=DeadLetterLog("s3://bucket/dead"))
+    lines = [entry.message for entry in caplog.records if "dead letter" in entry.message]
+    assert len(lines) == 2
+    assert "events/shardId-000000000000/100/0" in lines[0]
+    assert lines[1] == "further dead letters: 99 exception"
