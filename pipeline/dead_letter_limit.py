@@ -221,7 +221,7 @@ class Gate:
 
     def stop(self, tally: Tally) -> None:
         """The whole task's tally is too much."""
-        if exceeded := tally.exceeded:
+        if not self.stopped and (exceeded := tally.exceeded):
             self._stop(f"{exceeded} of all shards together")
 
     def _weigh(self, records: list[Record]) -> int:

@@ -328,7 +328,7 @@ def test_too_many_dead_letters_end_the_task_and_none_of_them_is_durable() -> Non
         raise Fatal("seen")
 
     with pytest.raises(Fatal, match="seen"):
-        staged(body, judge=dead_from(120), limits=LIMITS)
+        staged(body, judge=dead_from(120), limits=Limits(max_consecutive=40, max_ratio=1))
 
 
 def test_the_stage_ends_with_the_reason_of_a_limit() -> None:
