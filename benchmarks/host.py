@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +32,8 @@ from benchmarks.figures import Figure
 from benchmarks.memory_sink import Memory
 from consumer.bridges import Bridges, Decoder
 from consumer.session import ShardSession
+from pipeline.answers import Rows
 from pipeline.batcher import Batcher
-from pipeline.bisect import Fault
 from pipeline.events import ModelEvent, Predicted
 from pipeline.host import HostSettings, ModelHost
 from pipeline.metrics import Metrics
@@ -46,7 +46,6 @@ from pipeline.sinks.store import MemoryStore
 from pipeline.sinks.store_folder import FolderStore
 from pipeline.stage import Bounds, Lane, Stage
 from pipeline.suspects import Notes, Wary
-from pipeline.wire import Frame
 
 ROOT = Path(__file__).resolve().parent.parent
 MIB = 1024 * 1024
@@ -104,10 +103,10 @@ class Timed(ModelHost):
         super().__init__(settings, **more)
         self.took_s: dict[Record, float] | None = None
 
-    def _enrich(self, frame: Frame, tried: Sequence[Record], faults: Mapping[int, Fault]) -> None:
-        super()._enrich(frame, tried, faults)
+    def _enrich(self, answer: Rows, tried: Sequence[Record]) -> None:
+        super()._enrich(answer, tried)
         if self.took_s is not None:
-            self.took_s.update(dict.fromkeys(tried, frame.head["seconds"]))
+            self.took_s.update(dict.fromkeys(tried, answer.seconds))
 
 
 @dataclass(slots=True)

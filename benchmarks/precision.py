@@ -21,7 +21,7 @@ from benchmarks.figures import Figure
 from examples.corpus import records
 from examples.reference_1gb import DTYPES, Options, Reference, token_ids
 from pipeline.cores import available
-from pipeline.link import WAIT_POLICY
+from pipeline.environment import WAIT_POLICY
 from pipeline.model import LoadContext
 
 BATCH = 8

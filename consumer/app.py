@@ -401,6 +401,7 @@ def model_settings(settings: Settings) -> HostSettings:
         memory_mib=_memory_mib(settings, replicas),
         patience_s=model.patience_s,
         device=model.device,
+        aws_credentials=model.aws_credentials,
     )
 
 

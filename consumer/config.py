@@ -190,6 +190,11 @@ class ModelSettings(_Section):
     patience_s: float = Field(
         default=120, gt=0, description="how long a replica may fail to start again before the task ends with the reason"
     )
+    aws_credentials: bool = Field(
+        default=False,
+        description="whether the model's processes have the task's AWS credentials in their environment; "
+        "see [security](security.md#what-the-model-may-do)",
+    )
     carry: Annotated[dict[str, str], AfterValidator(_carry)] = Field(
         default_factory=dict,
         description="payload fields to keep as columns, with their types: "

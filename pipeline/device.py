@@ -51,7 +51,7 @@ class Device:
 
 async def _passes(pool: Pool, payload: bytes) -> bool:
     try:
-        frame = await pool.call("predict", [payload])
+        answer = await pool.call("predict", [payload])
     except ReplicaDied:
         return False
-    return frame.op == "rows" and not frame.head["faults"]
+    return answer.op == "rows" and not answer.faults

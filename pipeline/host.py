@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -16,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline import wire
+from pipeline import answers
 from pipeline.batcher import cost_of
 from pipeline.bisect import Bisection, Fault
 from pipeline.columns import Missing, NotFinite
@@ -40,7 +39,7 @@ MEASURE_RECORDS = 512
 MEASURE_BYTES = 4 * 1024 * 1024
 """What is measured in one request: small enough that no shard waits long for another's."""
 
-Apply = Callable[[wire.Frame, Sequence[Record], dict[int, Fault]], None]
+Apply = Callable[[Any, Sequence[Record]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class HostSettings:
     """``[model]`` with every ``auto`` resolved. ``search_path``: folders to import the factory from.
 
     ``memory_mib``: of each replica; 0: no limit. ``patience_s``: how long one may fail to start again. ``device``:
-    ``auto``, ``cpu`` or ``cuda``.
+    ``auto``, ``cpu`` or ``cuda``. ``aws_credentials``: whether the replicas may have the task's.
     """
 
     factory: str
@@ -66,6 +65,7 @@ class HostSettings:
     memory_mib: int = 0
     patience_s: float = 120.0
     device: str = "cpu"
+    aws_credentials: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +116,13 @@ class ModelHost:
         left running then.
         """
         try:
-            frame = await self._predictors.start()
-            measures = bool(frame.head["measures"])
-            if measures:
+            ready = await self._predictors.start()
+            if ready.measures:
                 await self._measurer.start()
         except BaseException:
             await self.stop()
             raise
-        schema = pa.ipc.read_schema(pa.py_buffer(frame.body))
-        self._spec = ModelSpec(schema, measures, bool(frame.head["pads"]), frame.head["example_s"])
+        self._spec = ModelSpec(ready.schema, ready.measures, ready.pads, ready.example_s)
         return self._spec
 
     async def stop(self) -> None:
@@ -180,7 +178,7 @@ class ModelHost:
                 self._on_event(Retried())
             calls += 1
             try:
-                frame = await pool.call(op, [record.data for record in tried])
+                answer = await pool.call(op, [record.data for record in tried])
             except ReplicaDied as error:
                 fault = Fault("timeout" if isinstance(error, TimedOut) else "died", str(error))
                 if fault.kind == "died" and len(tried) > 1 and self._notes is not None:
@@ -191,16 +189,15 @@ class ModelHost:
                 else:
                     self._condemn(tried, fault, attempts)
                 continue
-            if frame.op in {"memory", "worn"}:
+            if answer.op in {"memory", "worn"}:
                 self._on_event(OutOfMemory(len(tried)))
-                self._condemn(tried, Fault(**frame.head), bisection.too_large())
+                self._condemn(tried, answer.fault, bisection.too_large())
                 self._learn(tried, bisection, fits=False)
-            elif frame.op == "failed":
-                self._condemn(tried, Fault(**frame.head), bisection.failed())
+            elif isinstance(answer, answers.Failed):
+                self._condemn(tried, answer.fault, bisection.failed())
             else:
-                faults = {fault.pop("index"): Fault(**fault) for fault in frame.head["faults"]}
-                self._bury(tried, faults, bisection.attempts)
-                apply(frame, tried, faults)
+                self._bury(tried, answer.faults, bisection.attempts)
+                apply(answer, tried)
                 bisection.passed()
                 if op == "predict":
                     self._learn(tried, bisection, fits=True)
@@ -231,15 +228,15 @@ class ModelHost:
             record.outcome = Dead(record.data, fault.reason, fault.traceback, attempts, fault.kind, where=fault.where)
             self._on_event(Condemned(fault.kind))
 
-    def _enrich(self, frame: wire.Frame, tried: Sequence[Record], faults: Mapping[int, Fault]) -> None:
-        table = pa.ipc.open_stream(pa.py_buffer(frame.body)).read_next_batch()
+    def _enrich(self, answer: answers.Rows, tried: Sequence[Record]) -> None:
+        table, faults = answer.batch, answer.faults
         good = [record for index, record in enumerate(tried) if index not in faults] if faults else tried
         for record, outcome in zip(good, map(Enriched, repeat(table), range(len(table))), strict=True):
             record.outcome = outcome
         if good:
             self._device.passed(good[-1].data)
         cost, padded = self._costs(tried)
-        self._on_event(Predicted(len(tried), frame.head["seconds"], frame.head["replica"], cost, padded))
+        self._on_event(Predicted(len(tried), answer.seconds, answer.replica, cost, padded))
 
     def _costs(self, tried: Sequence[Record]) -> tuple[int, int]:
         """The sum of the records' costs, and what the batch costs; one each where nothing is measured."""
@@ -265,6 +262,7 @@ class ModelHost:
                 not_finite=settings.not_finite,
                 memory_mib=settings.memory_mib,
                 device=settings.device,
+                aws_credentials=settings.aws_credentials,
             )
             for number in range(count)
         ]
@@ -280,10 +278,9 @@ class ModelHost:
         )
 
 
-def _set_costs(frame: wire.Frame, tried: Sequence[Record], faults: Mapping[int, Fault]) -> None:
-    costs = array("q", bytes(frame.body))
-    for record, cost in zip(tried, costs, strict=True):
-        record.cost = max(1, cost)
+def _set_costs(answer: answers.Costs, tried: Sequence[Record]) -> None:
+    for record, cost in zip(tried, answer.costs, strict=True):
+        record.cost = cost
 
 
 def _chunks(records: Sequence[Record]) -> Iterator[list[Record]]:

@@ -7,17 +7,19 @@ import contextlib
 import logging
 import os
 import pickle
+import queue
 import signal
 import socket
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
-from pipeline import background, wire
+from pipeline import answers, background, wire
+from pipeline.environment import environment
 from pipeline.errors import Fatal, ModelError, ReplicaDied
+from pipeline.factory import described
 from pipeline.work import Assignment
 
 log = logging.getLogger("replica")
@@ -25,31 +27,15 @@ log = logging.getLogger("replica")
 DEPTH = 2
 """Requests per replica: one that it works on, and the next, so that it never waits for us."""
 
-PROGRAM = "import sys; sys.path[:] = sys.argv[1].split(':'); from pipeline.replica import main; main()"
+PROGRAM = "import sys; sys.path[:] = sys.argv[1].split(':'); from pipeline.keeper import main; main()"
 """Finds every module where we would, so host and replica are always of one version."""
 
 AHEAD_BYTES = 1024 * 1024
 """What the kernel may hold of a frame in each direction, if it allows so much (net.core.wmem_max): the fewer the pieces
 that a frame goes in, the less often either side has to turn to it."""
 
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "RAYON_NUM_THREADS",
-)
-"""Read by the libraries when they load, so they must be set before the interpreter starts."""
-
-WAIT_POLICY = "passive"
-"""How OpenMP's threads wait for each other, unless OMP_WAIT_POLICY says otherwise. By default they spin, which costs
-everything once anything else wants a core, as the JVM does. Measured with MiniLM on two cores: spinning, 205 records/s
-alone and 17 to 60 beside busy processes; sleeping, 184 and 62 to 139."""
-
-ARROW_POOL = "system"
-"""Where pyarrow takes its memory, unless ARROW_DEFAULT_MEMORY_POOL says otherwise. Its own default reserves a GiB at a
-time, which would count as taken where the replica's memory is limited."""
+UNWATCHED = 1
+"""The exit code of a process whose watch has failed, for want of a better one."""
 
 LAST_WORDS_S = 1.0
 """How long the streams may outlive the process: what it answered and printed before its end is still read."""
@@ -67,10 +53,11 @@ class Unbegun(Exception):
 
 
 class _Request:
-    __slots__ = ("answer", "timeout_s")
+    __slots__ = ("answer", "seal", "timeout_s")
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
+        self.seal = wire.new_seal()
         self.answer: asyncio.Future[wire.Frame] = asyncio.get_running_loop().create_future()
 
 
@@ -81,7 +68,9 @@ class Link:
     11``, ``exited with code 3``, ``timed out after 120 s``.
     """
 
-    def __init__(self, assignment: Assignment) -> None:
+    def __init__(self, assignment: Assignment, body_limit: int = wire.BODY_LIMIT_BYTES) -> None:
+        """``body_limit``: bytes of the largest answer that is taken; a batch whose rows have more is tried by parts."""
+        self._body_limit = body_limit
         self.number = assignment.number
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.was_useless = False
@@ -95,12 +84,14 @@ class Link:
         self._open_streams = 2
         self._streams_ended = asyncio.Event()
         self._process: subprocess.Popen[bytes] | None = None
+        self._pid: int | None = None
         self._transport: asyncio.Transport | None = None
         self._log: asyncio.BaseTransport | None = None
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process else None
+        """Of the process that holds the model; None before it is loaded."""
+        return self._pid
 
     @property
     def load(self) -> int:
@@ -111,17 +102,19 @@ class Link:
     def can_take(self) -> bool:
         return not self.ended.done() and self._verdict is None and len(self._requests) < DEPTH
 
-    async def start(self, timeout_s: float) -> wire.Frame:
+    async def start(self, timeout_s: float) -> answers.Ready:
         """Begin the process, load the model, warm it up. ``ModelError``, or ``ReplicaDied``, if that fails."""
-        try:
-            await self._spawn()
-        except (OSError, RuntimeError) as error:  # no descriptor, no memory, no thread: it may come right
-            raise Fatal(f"a replica cannot be started: {error}") from error
+        await self._spawn()
         settings = pickle.dumps(self.assignment)
         frame = await self._send(wire.pack("start", body=[settings]), timeout_s)
-        if frame.op == "unusable":
-            raise ModelError(frame.head["reason"])
-        return frame
+        try:
+            if frame.op == "unusable":
+                raise ModelError(answers.unusable(frame))
+            ready = answers.ready(frame)
+        except wire.Garbage as garbage:
+            raise self.spoilt(garbage) from None
+        self._pid = ready.pid
+        return ready
 
     async def ask(self, op: str, payloads: Sequence[bytes], timeout_s: float) -> wire.Frame:
         """Send a request and wait for its answer. The time-out counts from when the replica can begin with it.
@@ -135,7 +128,13 @@ class Link:
         self._verdict = self._verdict or verdict
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+                os.kill(self._process.pid, signal.SIGTERM)
+
+    def spoilt(self, garbage: wire.Garbage) -> ReplicaDied:
+        """End it for an answer that is none; the verdict, for whoever asked."""
+        verdict = ReplicaDied(f"sent {garbage}")
+        self.kill(verdict)
+        return verdict
 
     def discard(self, reason: str) -> None:
         """End it for what it told of itself; no request that is still out is to blame."""
@@ -151,48 +150,43 @@ class Link:
     # -- its process
 
     async def _spawn(self) -> None:
+        """``Fatal`` if there is not enough of something: descriptors, processes, threads, memory; try again later."""
+        try:
+            with contextlib.ExitStack() as stack:
+                await self._begin(stack)
+        except (OSError, RuntimeError, MemoryError) as error:
+            raise Fatal(f"a replica cannot be started: {described(error)}") from error
+
+    async def _begin(self, stack: contextlib.ExitStack) -> None:
         """Nothing waits between the start of the process and its watch: a cancelled start is closed as any other."""
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
+        given_up = stack.enter_context(contextlib.ExitStack())  # what is ours, should it not come to a process
+        given_up.callback(ours.close)
+        stack.callback(theirs.close)
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, AHEAD_BYTES)
         read_end, write_end = os.pipe()
-        try:
-            lines = os.fdopen(read_end, "rb", buffering=0)
-            self._log, _ = await loop.connect_read_pipe(lambda: _LogLines(self.number, self._stream_over), lines)
-            ours.setblocking(False)
-            protocol = wire.FrameProtocol(self._answered, self._garbage, self._stream_over)
-            self._transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
-            self._process = subprocess.Popen(  # noqa: ASYNC220  # a vfork: what takes long happens in the child
-                self._command(theirs.fileno()),
-                stdin=subprocess.DEVNULL,
-                stdout=write_end,
-                stderr=write_end,
-                env=_environment(self.assignment.threads),
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
-        finally:
-            theirs.close()
-            os.close(write_end)
-            if self._process is None:
-                self._close_streams()
-                ours.close()
-        self._watch(self._process)
-
-    def _watch(self, process: subprocess.Popen[bytes]) -> None:
-        """Without its watch a process would end unseen, so it does not outlive a failure to begin one."""
-        watch = partial(_reap, process, asyncio.get_running_loop(), self._exited)
-        try:
-            background.thread(watch, name="the watch of a replica", on_failure=self._unwatched)
-        except RuntimeError:
-            self._unwatched(Fatal("a thread cannot be started"))
-            raise
-
-    def _unwatched(self, error: BaseException) -> None:
-        self.kill(ReplicaDied(f"was ended: {error}"))
-        if self._process is not None:
-            self._exited(self._process.wait())
+        stack.callback(os.close, write_end)
+        lines = given_up.enter_context(os.fdopen(read_end, "rb", buffering=0))
+        self._log, _ = await loop.connect_read_pipe(lambda: _LogLines(self.number, self._stream_over), lines)
+        ours.setblocking(False)
+        protocol = wire.FrameProtocol(self._answered, self._garbage, self._stream_over, self._body_limit)
+        self._transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
+        watch = _Watch(loop, self._exited)
+        given_up.callback(watch.give_up)
+        given_up.callback(self._close_streams)
+        self._process = subprocess.Popen(  # noqa: ASYNC220  # a vfork: what takes long happens in the child
+            self._command(theirs.fileno()),
+            stdin=subprocess.DEVNULL,
+            stdout=write_end,
+            stderr=write_end,
+            env=environment(os.environ, self.assignment),
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+        )
+        given_up.pop_all()
+        watch.begin(self._process)
 
     def _command(self, descriptor: int) -> list[str]:
         path = ":".join(os.path.abspath(folder) for folder in sys.path)
@@ -239,11 +233,14 @@ class Link:
         self._requests.append(request)
         if len(self._requests) == 1:
             self._start_clock()
-        self._transport.writelines(chunks)
+        self._transport.writelines(wire.sealed(chunks, request.seal))
         return await request.answer
 
     def _answered(self, frame: wire.Frame) -> None:
         if not self._requests:
+            self.kill(ReplicaDied("answered what nobody asked"))
+            return
+        if frame.seal != self._requests[0].seal:
             self.kill(ReplicaDied("answered what nobody asked"))
             return
         request = self._requests.popleft()
@@ -303,20 +300,26 @@ class _LogLines(asyncio.Protocol):
         log.log(level, "%s", text[:LINE_LIMIT_BYTES].decode("utf-8", "backslashreplace"), extra=self._extra)
 
 
-def _environment(threads: int) -> dict[str, str]:
-    given = {**dict.fromkeys(THREAD_VARIABLES, str(threads)), "PYTHONUNBUFFERED": "1"}
-    return {"OMP_WAIT_POLICY": WAIT_POLICY, "ARROW_DEFAULT_MEMORY_POOL": ARROW_POOL, **os.environ, **given}
+class _Watch:
+    """Waits for a process in a thread, which there is before there is a process: without one nothing is begun."""
 
+    def __init__(self, loop: asyncio.AbstractEventLoop, exited: Callable[[int], None]) -> None:
+        self._loop = loop
+        self._exited = exited
+        self._process: queue.SimpleQueue[subprocess.Popen[bytes] | None] = queue.SimpleQueue()
+        background.thread(self._wait, name="the watch of a replica", on_failure=lambda error: exited(UNWATCHED))
 
-def _reap(process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop, exited: Callable[[int], None]) -> None:
-    """In a thread: wait for the end, and end whatever the replica started, while its process group is surely its."""
-    if hasattr(os, "waitid"):
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    status = process.wait()
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
-        loop.call_soon_threadsafe(exited, status)
+    def begin(self, process: subprocess.Popen[bytes]) -> None:
+        self._process.put(process)
+
+    def give_up(self) -> None:
+        self._process.put(None)
+
+    def _wait(self) -> None:
+        if process := self._process.get():
+            status = process.wait()
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+                self._loop.call_soon_threadsafe(self._exited, status)
 
 
 def _reason(status: int) -> str:

@@ -9,9 +9,10 @@ import random
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from pipeline import background, wire
+from pipeline import answers, background, wire
 from pipeline.errors import Fatal, ModelError, PenstockError, ReplicaDied
 from pipeline.events import ModelEvent, ReplicaReplaced
+from pipeline.factory import described
 from pipeline.link import DEPTH, Link, TimedOut, Unbegun
 from pipeline.troubles import Part, Trouble, Troubles
 from pipeline.work import Assignment
@@ -64,6 +65,7 @@ class Pool:
         self._troubles = troubles
         self._failed = failed
         self._on_event = on_event
+        self._reader: answers.Reader | None = None
         self._links: set[Link] = set()  # whatever has a process
         self._serving: list[Link] = []
         self._keepers: list[asyncio.Task[None]] = []
@@ -80,7 +82,7 @@ class Pool:
         """Of the replicas that serve."""
         return [link.pid for link in self._serving if link.pid is not None and not link.ended.done()]
 
-    async def start(self) -> wire.Frame:
+    async def start(self) -> answers.Ready:
         """Start all at once; what the first of them says. ``ModelError`` or ``Fatal`` if one fails to."""
         frames = await background.all_of(*(partial(self._first_start, each) for each in self._assignments))
         self._keepers = [
@@ -89,7 +91,7 @@ class Pool:
         ]
         return frames[0]
 
-    async def call(self, op: str, payloads: Sequence[bytes]) -> wire.Frame:
+    async def call(self, op: str, payloads: Sequence[bytes]) -> answers.Answer:
         """Have some replica answer. ``ReplicaDied`` if one ended over this very request (:class:`LostDevice` if it lost
         its device, and nothing else did); ``Fatal`` if none will do.
 
@@ -105,17 +107,25 @@ class Pool:
                 continue
             finally:
                 self._freed.set()
-            if frame.op == "fatal":
-                raise Fatal(f"the model gives up: {frame.head['reason']}")
-            if frame.op == "worn":
+            answer = self._read(link, frame, op, len(payloads))
+            if answer.op == "fatal":
+                raise Fatal(f"the model gives up: {answer.fault.reason}")
+            if answer.op == "worn":
                 link.discard("ran out of memory with a single record")
                 worn += 1
                 if worn <= len(self._assignments):
                     continue
-            if frame.op == "broken":
+            if answer.op == "broken":
                 link.discard("lost its device")
-                raise LostDevice(f"lost its device: {frame.head['reason']}")
-            return frame
+                raise LostDevice(f"lost its device: {answer.fault.reason}")
+            return answer
+
+    def _read(self, link: Link, frame: wire.Frame, op: str, count: int) -> answers.Answer:
+        assert self._reader is not None
+        try:
+            return self._reader.read(frame, op, count)
+        except wire.Garbage as garbage:
+            raise link.spoilt(garbage) from None
 
     async def stop(self) -> None:
         """Every replica is gone when this returns, within about a second."""
@@ -141,16 +151,17 @@ class Pool:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._freed.wait(), LOOK_AGAIN_S)
 
-    async def _first_start(self, assignment: Assignment) -> wire.Frame:
-        link, frame = await self._start(assignment)
+    async def _first_start(self, assignment: Assignment) -> answers.Ready:
+        link, ready = await self._start(assignment)
         self._serving.append(link)
-        return frame
+        return ready
 
-    async def _start(self, assignment: Assignment) -> tuple[Link, wire.Frame]:
+    async def _start(self, assignment: Assignment) -> tuple[Link, answers.Ready]:
         link = self._link(assignment)
         self._links.add(link)
         try:
-            frame = await link.start(self._start_timeout_s)
+            ready = await link.start(self._start_timeout_s)
+            self._compare(assignment, ready)
         except TimedOut:
             await self._forget(link)
             limit = f"{self._start_timeout_s:g} s (model.start_timeout_s)"
@@ -158,11 +169,19 @@ class Pool:
         except ReplicaDied as error:
             await self._forget(link)
             raise Fatal(f"{error} while it loaded {assignment.factory}; see the log") from None
-        except PenstockError:
+        except Exception:
             await self._forget(link)
             raise
-        log.info("%s replica %d serves", assignment.role, link.number, extra={"pid": link.pid, **_timing(frame)})
-        return link, frame
+        timing = {"pid": link.pid, "seconds": round(ready.seconds, 3)}
+        log.info("%s replica %d serves", assignment.role, link.number, extra=timing)
+        return link, ready
+
+    def _compare(self, assignment: Assignment, ready: answers.Ready) -> None:
+        """Whatever starts later must have the columns that were there first."""
+        if self._reader is None:
+            self._reader = answers.Reader(ready.schema)
+        elif ready.schema != self._reader.schema:
+            raise ModelError(f"model.factory {assignment.factory}: its columns have changed since the task started")
 
     async def _forget(self, link: Link) -> None:
         await link.close()
@@ -201,8 +220,10 @@ class Pool:
             try:
                 return (await self._start(assignment))[0]
             except PenstockError as error:
-                log.error("a replica did not start: %s", error)
                 failure = error
+            except Exception as error:  # noqa: BLE001  # tried again within patience_s, whatever it is
+                failure = Fatal(described(error))
+            log.error("a replica did not start: %s", failure)
             await self._pause(part, failure)
 
     async def _pause(self, part: Part, failure: PenstockError) -> None:
@@ -215,7 +236,3 @@ class Pool:
         if not self._failed.done():
             self._failed.set_result(error)
         self._freed.set()
-
-
-def _timing(frame: wire.Frame) -> dict[str, float]:
-    return {"seconds": round(frame.head["seconds"], 3)}

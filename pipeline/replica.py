@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import memory, wire
 
@@ -26,6 +26,9 @@ log = logging.getLogger("model")
 
 PR_SET_PDEATHSIG = 1
 
+SPOILED = 70
+"""The exit code of a replica whose stream was read by another: EX_SOFTWARE of sysexits.h."""
+
 LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 """As syslog numbers them. The host reads ``<4>text`` as a warning, as systemd does."""
 
@@ -33,23 +36,44 @@ LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 
 def main() -> None:
     """``replica.main``, with the socket's descriptor and the parent's process id as arguments."""
     connection = socket.socket(fileno=int(sys.argv[-2]))
+    connection.set_inheritable(False)
     _die_with(int(sys.argv[-1]))
     memory.volunteer()
     _log_to_the_host()
+    own = os.getpid()
+    os.register_at_fork(after_in_child=lambda: _disown(connection))
     frames: queue.SimpleQueue[wire.Frame] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(connection, frames), name="reader", daemon=True).start()
-    serve(connection, frames)
+    serve(connection, frames, own)
 
 
-def serve(connection: socket.socket, frames: queue.SimpleQueue[wire.Frame]) -> None:
-    """Start as the first frame says, then answer each frame, in their order, until the process ends."""
+def serve(connection: socket.socket, frames: queue.SimpleQueue[wire.Frame], own: int | None = None) -> None:
+    """Start as the first frame says, then answer each frame, in their order, until the process ends.
+
+    ``own``: the process that may answer. A child that the model forked, and whose code has returned to here, ends: its
+    answer would be taken for ours.
+    """
     from pipeline.work import start
 
-    answer, work = start(pickle.loads(frames.get().body))  # noqa: S301  # the host's own settings
-    wire.send(connection, answer)
+    own = own or os.getpid()
+    frame = frames.get()
+    answer, work = start(pickle.loads(frame.body))  # noqa: S301  # the host's own settings
+    _answer(connection, answer, frame, own)
     while work is not None and work.usable:
-        wire.send(connection, work.answer(frames.get()))
+        frame = frames.get()
+        _answer(connection, work.answer(frame), frame, own)
     threading.Event().wait()  # the host has been told that we are of no use, and ends us
+
+
+def _answer(connection: socket.socket, answer: list[Any], frame: wire.Frame, own: int) -> None:
+    if os.getpid() != own:
+        os._exit(0)
+    wire.send(connection, wire.sealed(answer, frame.seal))
+
+
+def _disown(connection: socket.socket) -> None:
+    """In a child that the model forked: it has nothing to say here."""
+    connection.close()
 
 
 def _read(connection: socket.socket, frames: queue.SimpleQueue[wire.Frame]) -> None:
@@ -58,6 +82,9 @@ def _read(connection: socket.socket, frames: queue.SimpleQueue[wire.Frame]) -> N
     try:
         while frame := wire.receive(connection, assembler):
             frames.put(frame)
+    except wire.Garbage as garbage:
+        log.error("bytes are missing in what the host sent (%s): another process reads its descriptor", garbage)
+        os._exit(SPOILED)
     finally:
         os._exit(0)  # the host is gone or has done with us; the model may be in the middle of anything
 

@@ -4,11 +4,16 @@
 
 Heads are padded so that a body is aligned in memory for Arrow, which reads it where it lies. Nothing that comes
 from a replica is unpickled: a record that takes over a replica has not taken over the host.
+
+Each request has a seal, 16 random bytes. The head names it, the body ends with it, and the answer carries it back in
+the same two places. So an answer is to the request that it claims, and bytes that another process has taken out of the
+stream, or put into it, are noticed: whatever is shifted does not end with the seal.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 from collections.abc import Callable, Sequence
@@ -19,9 +24,12 @@ import orjson
 
 LENGTHS = struct.Struct("<IQ")
 ALIGNMENT = 64
-HEAD_LIMIT_BYTES = 256 * 1024 * 1024
-BODY_LIMIT_BYTES = 64 * 1024 * 1024 * 1024
-"""Both are far beyond any batch: they tell frames from garbage."""
+HEAD_LIMIT_BYTES = 64 * 1024 * 1024
+BODY_LIMIT_BYTES = 2 * 1024 * 1024 * 1024
+"""Both are far beyond any batch: they tell frames from garbage. What a host takes of a replica is bounded by less."""
+STEP_BYTES = 4 * 1024 * 1024
+"""Memory for a frame is taken as its bytes come, not as its lengths claim: so much first, then twice what there is."""
+SEAL_BYTES = 16
 
 
 class Garbage(Exception):
@@ -29,11 +37,17 @@ class Garbage(Exception):
 
 
 class Frame(NamedTuple):
-    """``op`` names what is asked or answered; ``head`` holds the rest of the JSON object."""
+    """``op`` names what is asked or answered; ``head`` holds the rest of the JSON object. ``seal`` is empty if none is."""
 
     op: str
     head: dict[str, Any]
     body: memoryview
+    seal: bytes = b""
+
+
+def new_seal() -> bytes:
+    """Of one request: nobody can guess it who has not read the request."""
+    return os.urandom(SEAL_BYTES)
 
 
 def pack(op: str, head: dict[str, Any] | None = None, body: Sequence[bytes | memoryview] = ()) -> list[Any]:
@@ -48,6 +62,16 @@ def pack_payloads(op: str, payloads: Sequence[bytes]) -> list[Any]:
     return [_start(op, {"sizes": sizes}, sum(sizes)), *payloads]
 
 
+def sealed(chunks: Sequence[Any], seal: bytes) -> list[Any]:
+    """A packed frame with the seal of its request, if that has one."""
+    if not seal:
+        return list(chunks)
+    _, body_size = LENGTHS.unpack(chunks[0][: LENGTHS.size])
+    text = chunks[0][LENGTHS.size :].rstrip(b" ")
+    text = _padded(text[:-1] + b',"seal":"' + seal.hex().encode() + b'"}')
+    return [LENGTHS.pack(len(text), body_size + len(seal)) + text, *chunks[1:], seal]
+
+
 def payloads(frame: Frame) -> list[bytes]:
     """What :func:`pack_payloads` packed."""
     ends = accumulate(frame.head["sizes"], initial=0)
@@ -57,9 +81,12 @@ def payloads(frame: Frame) -> list[bytes]:
 
 def _start(op: str, head: dict[str, Any], body_size: int) -> bytes:
     """The lengths and the head."""
-    text = orjson.dumps({"op": op, **head})
-    text += b" " * (-len(text) % ALIGNMENT)
+    text = _padded(orjson.dumps({"op": op, **head}))
     return LENGTHS.pack(len(text), body_size) + text
+
+
+def _padded(text: bytes) -> bytes:
+    return text + b" " * (-len(text) % ALIGNMENT)
 
 
 def plain(text: str, limit: int) -> str:
@@ -77,9 +104,11 @@ class Assembler:
     _left: memoryview
     _reads_lengths: bool
 
-    def __init__(self) -> None:
+    def __init__(self, body_limit: int = BODY_LIMIT_BYTES) -> None:
+        self._body_limit = body_limit
         self._head_size = 0
-        self._expect(bytearray(LENGTHS.size), reads_lengths=True)
+        self._size = 0
+        self._expect(LENGTHS.size, reads_lengths=True)
 
     def space(self) -> memoryview:
         """Where the next bytes belong; never empty."""
@@ -90,21 +119,33 @@ class Assembler:
         self._left = self._left[size:]
         if self._left:
             return None
+        if len(self._buffer) < self._size:
+            self._grow()
+            return None
         if self._reads_lengths:
             head_size, body_size = LENGTHS.unpack(self._buffer)
-            if not 0 < head_size <= HEAD_LIMIT_BYTES or body_size > BODY_LIMIT_BYTES:
+            if not 0 < head_size <= HEAD_LIMIT_BYTES or body_size > self._body_limit:
                 raise Garbage(f"a frame of {head_size} and {body_size} bytes")
             self._head_size = head_size
-            self._expect(bytearray(head_size + body_size), reads_lengths=False)
+            self._expect(head_size + body_size, reads_lengths=False)
             return None
         whole = memoryview(self._buffer)
-        self._expect(bytearray(LENGTHS.size), reads_lengths=True)
+        self._expect(LENGTHS.size, reads_lengths=True)
         return _frame(whole[: self._head_size], whole[self._head_size :])
 
-    def _expect(self, buffer: bytearray, *, reads_lengths: bool) -> None:
-        self._buffer = buffer
-        self._left = memoryview(buffer)
+    def _expect(self, size: int, *, reads_lengths: bool) -> None:
+        self._size = size
+        self._buffer = bytearray(min(size, STEP_BYTES))
+        self._left = memoryview(self._buffer)
         self._reads_lengths = reads_lengths
+
+    def _grow(self) -> None:
+        """What has come so far is copied, once per doubling."""
+        held = len(self._buffer)
+        larger = bytearray(min(self._size, 2 * held))
+        larger[:held] = self._buffer
+        self._buffer = larger
+        self._left = memoryview(larger)[held:]
 
 
 def _frame(text: memoryview, body: memoryview) -> Frame:
@@ -115,7 +156,14 @@ def _frame(text: memoryview, body: memoryview) -> Frame:
     op = head.pop("op", None) if isinstance(head, dict) else None
     if not isinstance(op, str):
         raise Garbage(f"a head that is none: {bytes(text[:40])!r}")
-    return Frame(op, head, body)
+    seal = head.pop("seal", None)
+    if seal is None:
+        return Frame(op, head, body)
+    end = len(body) - SEAL_BYTES
+    given = bytes(body[max(0, end) :])
+    if seal != given.hex() or len(given) != SEAL_BYTES:
+        raise Garbage("a frame that does not end with its seal")
+    return Frame(op, head, body[:end], given)
 
 
 def receive(connection: socket.socket, assembler: Assembler) -> Frame | None:
@@ -138,12 +186,16 @@ class FrameProtocol(asyncio.BufferedProtocol):
     """The event loop's end. ``on_end`` is called once, when the stream has ended, after garbage too."""
 
     def __init__(
-        self, on_frame: Callable[[Frame], None], on_garbage: Callable[[Garbage], None], on_end: Callable[[], None]
+        self,
+        on_frame: Callable[[Frame], None],
+        on_garbage: Callable[[Garbage], None],
+        on_end: Callable[[], None],
+        body_limit: int = BODY_LIMIT_BYTES,
     ) -> None:
         self._on_frame = on_frame
         self._on_garbage = on_garbage
         self._on_end = on_end
-        self._assembler = Assembler()
+        self._assembler = Assembler(body_limit)
         self._transport: asyncio.BaseTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -155,10 +207,10 @@ class FrameProtocol(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         try:
             frame = self._assembler.wrote(nbytes)
-        except Garbage as garbage:
+        except (Garbage, MemoryError) as error:
             assert self._transport is not None
             self._transport.close()
-            self._on_garbage(garbage)
+            self._on_garbage(error if isinstance(error, Garbage) else Garbage("more than there is memory for"))
             return
         if frame:
             self._on_frame(frame)

@@ -6,6 +6,7 @@ One record's trouble stays its own, wherever that can be told.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 import traceback
@@ -39,7 +40,8 @@ TRACEBACK_LIMIT = 16_000
 class Assignment:
     """What a replica is told when it starts; ``role`` is ``predict`` or ``measure``. ``memory_mib``: 0 is no limit.
 
-    ``device``: ``auto``, ``cpu`` or ``cuda``; which GPU, its number decides.
+    ``device``: ``auto``, ``cpu`` or ``cuda``; which GPU, its number decides. ``aws_credentials``: whether the process
+    may have the task's.
     """
 
     role: str
@@ -54,6 +56,7 @@ class Assignment:
     not_finite: NotFinite = "keep"
     memory_mib: int = 0
     device: str = "cpu"
+    aws_credentials: bool = False
 
 
 class Work(Protocol):
@@ -75,6 +78,7 @@ def start(assignment: Assignment) -> tuple[Chunks, Work | None]:
         work: Work = Measuring(model) if assignment.role == "measure" else Predicting(model, rows, assignment.number)
         if isinstance(work, Predicting):
             _load(model, assignment)
+        rows.make([], [])  # pyarrow imports pandas over its first array, which would be paid for by the first batch
         if assignment.memory_mib:
             log.info("%s", memory.confine(assignment.memory_mib))
         if isinstance(work, Predicting):
@@ -84,7 +88,13 @@ def start(assignment: Assignment) -> tuple[Chunks, Work | None]:
             log.exception("the model cannot be used")
         return wire.pack("unusable", {"reason": wire.plain(str(error), REASON_LIMIT)}), None
     seconds = time.monotonic() - began
-    head = {"measures": model.measures, "pads": model.pads, "seconds": seconds, "example_s": example_s}
+    head = {
+        "measures": model.measures,
+        "pads": model.pads,
+        "seconds": seconds,
+        "example_s": example_s,
+        "pid": os.getpid(),
+    }
     return wire.pack("ready", head, [rows.schema.serialize().to_pybytes()]), work
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipeline import wire
+from pipeline import answers, wire
 from pipeline.errors import ModelError, ReplicaDied
 from pipeline.link import DEPTH, Link, TimedOut, Unbegun
 from pipeline.work import Assignment, Work, start
@@ -52,13 +52,13 @@ class FakeReplica(Link):
     def can_take(self) -> bool:
         return not self.ended.done() and len(self._asked) < DEPTH
 
-    async def start(self, timeout_s: float) -> wire.Frame:
+    async def start(self, timeout_s: float) -> answers.Ready:
         answer, self._work = start(replace(self.assignment, memory_mib=0))  # the limit would be this process's
         frame = _frame(answer)
         if frame.op == "unusable":
-            raise ModelError(frame.head["reason"])
+            raise ModelError(answers.unusable(frame))
         self._serving = asyncio.create_task(self._serve())
-        return frame
+        return answers.ready(frame)
 
     async def ask(self, op: str, payloads: Sequence[bytes], timeout_s: float) -> wire.Frame:
         if self.ended.done():
