@@ -42,12 +42,28 @@ def main() -> None:
     _log_to_the_host()
     own = os.getpid()
     os.register_at_fork(after_in_child=lambda: _disown(connection))
-    frames: queue.SimpleQueue[wire.Frame] = queue.SimpleQueue()
+    frames = Inbox()
     threading.Thread(target=_read, args=(connection, frames), name="reader", daemon=True).start()
     serve(connection, frames, own)
 
 
-def serve(connection: socket.socket, frames: queue.SimpleQueue[wire.Frame], own: int | None = None) -> None:
+class Inbox:
+    """Requests, in their order. ``seal`` is of the one that was taken last: its answer must carry it."""
+
+    def __init__(self) -> None:
+        self._frames: queue.SimpleQueue[wire.Frame] = queue.SimpleQueue()
+        self.seal = b""
+
+    def put(self, frame: wire.Frame) -> None:
+        self._frames.put(frame)
+
+    def get(self) -> wire.Frame:
+        frame = self._frames.get()
+        self.seal = frame.seal
+        return frame
+
+
+def serve(connection: socket.socket, frames: Inbox, own: int) -> None:
     """Start as the first frame says, then answer each frame, in their order, until the process ends.
 
     ``own``: the process that may answer. A child that the model forked, and whose code has returned to here, ends: its
@@ -55,20 +71,17 @@ def serve(connection: socket.socket, frames: queue.SimpleQueue[wire.Frame], own:
     """
     from pipeline.work import start
 
-    own = own or os.getpid()
-    frame = frames.get()
-    answer, work = start(pickle.loads(frame.body))  # noqa: S301  # the host's own settings
-    _answer(connection, answer, frame, own)
+    answer, work = start(pickle.loads(frames.get().body))  # noqa: S301  # the host's own settings
+    _answer(connection, answer, frames.seal, own)
     while work is not None and work.usable:
-        frame = frames.get()
-        _answer(connection, work.answer(frame), frame, own)
+        _answer(connection, work.answer(frames.get()), frames.seal, own)
     threading.Event().wait()  # the host has been told that we are of no use, and ends us
 
 
-def _answer(connection: socket.socket, answer: list[Any], frame: wire.Frame, own: int) -> None:
+def _answer(connection: socket.socket, answer: list[Any], seal: bytes, own: int) -> None:
     if os.getpid() != own:
         os._exit(0)
-    wire.send(connection, wire.sealed(answer, frame.seal))
+    wire.send(connection, wire.sealed(answer, seal))
 
 
 def _disown(connection: socket.socket) -> None:
@@ -76,7 +89,7 @@ def _disown(connection: socket.socket) -> None:
     connection.close()
 
 
-def _read(connection: socket.socket, frames: queue.SimpleQueue[wire.Frame]) -> None:
+def _read(connection: socket.socket, frames: Inbox) -> None:
     """The host sends one frame ahead and no more, so the queue is bounded by it."""
     assembler = wire.Assembler()
     try:

@@ -37,7 +37,7 @@ class Garbage(Exception):
 
 
 class Frame(NamedTuple):
-    """``op`` names what is asked or answered; ``head`` holds the rest of the JSON object. ``seal`` is empty if none is."""
+    """``op`` names what is asked or answered; ``head`` holds the rest of the JSON object. ``seal`` may be empty."""
 
     op: str
     head: dict[str, Any]

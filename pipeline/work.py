@@ -77,8 +77,8 @@ def start(assignment: Assignment) -> tuple[Chunks, Work | None]:
         rows = RowMaker(model.output_schema, assignment.carry, rules, model=assignment.factory)
         work: Work = Measuring(model) if assignment.role == "measure" else Predicting(model, rows, assignment.number)
         if isinstance(work, Predicting):
+            rows.make([], [])  # pyarrow imports pandas over its first array, which would be paid for by the first batch
             _load(model, assignment)
-        rows.make([], [])  # pyarrow imports pandas over its first array, which would be paid for by the first batch
         if assignment.memory_mib:
             log.info("%s", memory.confine(assignment.memory_mib))
         if isinstance(work, Predicting):

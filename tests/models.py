@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import json
+import multiprocessing
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -325,3 +329,98 @@ class Device(Toy):
         if self.mark.exists():
             lose_device()
         return super().predict(items)
+
+
+class Forks(Toy):
+    """Has children that go on as if they were the replica; ``options.where`` says which way."""
+
+    def load(self, context: LoadContext) -> None:
+        super().load(context)
+        self.where = context.options["where"]
+        if self.where == "load":
+            os.fork()
+
+    def predict(self, items: Sequence[Mapping[str, Any]]) -> list[Any]:
+        rows = super().predict(items)
+        if self.where == "predict":
+            os.fork()
+        elif self.where == "native":
+            ctypes.PyDLL(None).fork()
+        elif self.where == "exits" and os.fork() == 0:
+            sys.exit(7)
+        return rows
+
+
+def doubled(n: int) -> int:
+    return 2 * n
+
+
+class HasAPool(Toy):
+    """Has the work done by processes of its own, as ``options.method`` starts them."""
+
+    def load(self, context: LoadContext) -> None:
+        super().load(context)
+        self.pool = multiprocessing.get_context(context.options["method"]).Pool(2)
+
+    def predict(self, items: Sequence[Mapping[str, Any]]) -> list[Any]:
+        return [{"n": twice // 2, "x": 0.5} for twice in self.pool.map(doubled, [item["n"] for item in items])]
+
+
+class Steals(Toy):
+    """``do: steal``: a child reads the replica's socket, and so takes what the host sends next, or a part of it."""
+
+    def one(self, item: Mapping[str, Any], beside: int) -> Any:
+        if item.get("do") in {"steal", "write"}:
+            descriptor = next(
+                int(name)
+                for name in os.listdir("/proc/self/fd")
+                if os.path.exists(f"/proc/self/fd/{name}")
+                and os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
+            )
+            pass_to_child(descriptor, item["do"], item["bytes"])
+        return {"n": item.get("n", 0), "x": 0.5}
+
+
+def pass_to_child(descriptor: int, deed: str, size: int) -> None:
+    """To one that Python knows nothing of, so that nothing is closed in it."""
+    if ctypes.PyDLL(None).fork() == 0:
+        if deed == "steal":
+            os.read(descriptor, size)
+        else:
+            os.write(descriptor, bytes(size))
+        os._exit(0)
+
+
+class LeavesDaemons(Toy):
+    """Starts a process that is nobody's: another session, an environment of its own, its parent gone."""
+
+    def load(self, context: LoadContext) -> None:
+        super().load(context)
+        self.mark = Path(context.options["child"])
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                self.mark.write_text(str(os.getpid()))
+                os.execve("/bin/sleep", ["sleep", "600"], {})
+            os._exit(0)
+        os.wait()
+        while not self.mark.exists() or not self.mark.read_text():
+            time.sleep(0.01)
+
+
+class Surroundings(Toy):
+    """Tells what its process has: environment, descriptors, limits."""
+
+    output_schema = pa.schema([("told", pa.string())])
+
+    def predict(self, items: Sequence[Mapping[str, Any]]) -> list[Any]:
+        descriptors = {}
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                descriptors[name] = os.readlink(f"/proc/self/fd/{name}")
+        told = {
+            "environment": dict(os.environ),
+            "descriptors": descriptors,
+            "core": resource.getrlimit(resource.RLIMIT_CORE),
+        }
+        return [{"told": json.dumps(told)} for _ in items]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -240,6 +241,65 @@ def test_what_a_model_started_goes_with_it(end: str, tmp_path: Path) -> None:
         assert gone(child)
 
     hosted(body, "StartsChildren", options={"child": str(mark)}, retries=0)
+
+
+@pytest.mark.parametrize("end", ["stopped", "exit", "killed", "host"])
+def test_what_a_model_let_go_of_goes_with_it(end: str, tmp_path: Path) -> None:
+    """In a session and an environment of its own, and its parent gone."""
+    mark = tmp_path / "child"
+    children: list[int] = []
+
+    async def body(host: ModelHost) -> None:
+        children.append(int(mark.read_text()))
+        assert not gone(children[0])
+        if end == "exit":
+            await host.judge(batch(1, {0: "exit"}))
+        elif end == "killed":
+            os.kill(host.pids[0], signal.SIGKILL)
+        elif end == "stopped":
+            await host.stop()
+        if end != "host":
+            await asyncio.to_thread(wait_until_gone, children)
+
+    hosted(body, "LeavesDaemons", options={"child": str(mark)}, retries=0)
+    wait_until_gone(children)
+
+
+SECRETS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_SECURITY_TOKEN",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_ROLE_ARN",
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_BEARER_TOKEN_BEDROCK",
+    "AWS_WHATEVER_COMES_NEXT",
+    "BOTO_CONFIG",
+)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_model_has_the_tasks_credentials_only_if_it_is_given_them(
+    given: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in (*SECRETS, "AWS_REGION", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.setenv(name, "secret")
+    records = batch(1)
+    with (tmp_path / "open").open("w") as inherited:
+        os.set_inheritable(inherited.fileno(), True)
+        judged(records, "Surroundings", aws_credentials=given)
+    told = json.loads(value(records[0], "told"))
+    assert {name for name in SECRETS if told["environment"].get(name) == "secret"} == (set(SECRETS) if given else set())
+    assert told["environment"]["AWS_REGION"] == told["environment"]["AWS_ENDPOINT_URL_S3"] == "secret"
+    assert told["core"] == [0, 0]
+    kinds = sorted(where.partition(":")[0] for where in told["descriptors"].values())
+    assert kinds == ["/dev/null", "pipe", "pipe", "socket"]
 
 
 def test_a_replica_ends_at_the_end_of_its_stream() -> None:
