@@ -18,8 +18,8 @@ LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib",
 SAID = re.compile(r"column '[\w .-]{1,80}'|predict returned an? [\w.]{1,80}")
 """How reasons of our own begin, as far as they are of the model alone."""
 
-HOSTS_OWN = frozenset({"died", "timeout"})
-"""Kinds whose reasons are the host's: it has not seen the payload."""
+HOSTS_OWN = re.compile(r"replica (killed by signal \d{1,3}|exited with code -?\d{1,5}|timed out after [\d.]{1,12} s)")
+"""Whole reasons that are the host's own. Others of its kinds are not: a lost device's message may quote the payload."""
 
 MOST = 120
 
@@ -28,8 +28,8 @@ def label(dead: Dead) -> str:
     """The dead letter's kind and what can be said of its reason; one of few, whatever the payloads are."""
     if dead.where:
         return f"{dead.kind} ({_plain(dead.where)})"
-    if dead.kind in HOSTS_OWN:
-        return f"{dead.kind} ({_plain(dead.reason)})"
+    if HOSTS_OWN.fullmatch(dead.reason):
+        return f"{dead.kind} ({dead.reason})"
     said = SAID.match(dead.reason)
     return f"{dead.kind} ({said.group()})" if said else dead.kind
 

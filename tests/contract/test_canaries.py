@@ -23,6 +23,8 @@ from consumer.outputs import open_sinks
 from consumer.session import ShardSession, Wire
 from consumer.testing import FakeKcl, row
 from pipeline.batcher import Batcher
+from pipeline.dead_letter_limit import Limits
+from pipeline.dead_letter_log import DeadLetterLog
 from pipeline.errors import Fatal
 from pipeline.host import HostSettings, ModelHost
 from pipeline.metrics import Metrics
@@ -76,6 +78,7 @@ def consumed(
                 timeout_s=1.5,
                 retries=0,
                 carry={"i": "int64"},
+                not_finite="reject",
                 search_path=(str(ROOT),),
                 patience_s=patience_s,
             ),
@@ -85,7 +88,15 @@ def consumed(
         spec = await host.start()
         sinks = open_sinks(settings, Aws(), spec.row_schema, metrics)
         batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001, pads=False)
-        stage = Stage(Unguarded(host), batcher, sinks, Bounds(1000, 10**9), metrics)
+        stage = Stage(
+            Unguarded(host),
+            batcher,
+            sinks,
+            Bounds(1000, 10**9),
+            metrics,
+            limits=Limits(),
+            letters=DeadLetterLog("dead"),
+        )
         session = ShardSession(kcl, stage, lambda name: Shard("events", 1, name), leaving, metrics, decoder)
         staging, running = asyncio.create_task(stage.run()), asyncio.create_task(session.run())
         working = asyncio.create_task(body(kcl, metrics))
@@ -153,6 +164,7 @@ def test_payloads_that_fail_are_in_the_dead_letters_and_nowhere_else(
     assert reasons.count(CANARY) >= 10
     assert metrics.snapshot()["enriched"] == 2 * WELL
     assert "starting another" in shown(caplog) and "Segmentation fault" in shown(caplog)
+    assert "dead letter: exception (ValueError at canary.py:" in shown(caplog)
     assert CANARY not in shown(caplog)
     assert CANARY not in "".join(told) + metrics.exposition().decode()
 

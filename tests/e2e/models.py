@@ -9,6 +9,15 @@ import pyarrow as pa
 from pipeline.model import Model, Reject
 
 
+class Misspelt(Model):
+    """A bad release: it reads a key that no record has."""
+
+    output_schema = pa.schema([("said", pa.string()), ("chars", pa.int64())])
+
+    def predict(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Reject]:
+        return [{"said": item["txet"], "chars": 0} for item in items]
+
+
 class Echo(Model):
     """The payload's text and its length."""
 

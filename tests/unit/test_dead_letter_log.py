@@ -43,6 +43,9 @@ def test_of_a_reason_only_what_is_ours_is_said() -> None:
     mapping = f"predict returned a str for this record, not a mapping {SECRET}"
     assert label(dead("contract", reason=mapping)) == "contract (predict returned a str)"
     assert label(dead("rejected")) == "rejected"
+    for reason in (f"replica lost its device: {SECRET}", f"replica killed by signal 11 {SECRET}", SECRET):
+        assert label(dead("died", reason=reason)) == "died"
+        assert label(dead("timeout", reason=reason)) == "timeout"
 
 
 def test_the_place_is_the_models_own_and_says_nothing_of_the_value() -> None:
