@@ -1,0 +1,145 @@
+"""What should be read and is not: told by whom, when, and with which reason."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from consumer.leases import Lease
+from consumer.shards import KnownShard
+from consumer.unread import Look, Unread, UnreadWatch, expired
+from pipeline.record import Position
+
+A, B, C = (f"shardId-00000000000{n}" for n in range(3))
+KNOWN = {shard: KnownShard(shard) for shard in (A, B)}
+AFTER_S = 900.0
+
+
+def lease(shard: str, owner: str = "me", counter: int = 1, **changes: object) -> Lease:
+    return replace(Lease(shard, owner, counter, Position(5, 0), "", (), (), ""), **changes)  # type: ignore[arg-type]
+
+
+def look(*leases: Lease, hearing: str = "", leader: str = "me", **known: KnownShard) -> Look:
+    return Look(known or KNOWN, {each.shard_id: each for each in leases}, hearing.split(), leader)
+
+
+class Renewed:
+    """Leases whose counters move from look to look, but for those that ``stand``."""
+
+    def __init__(self, watch: UnreadWatch) -> None:
+        self.watch = watch
+
+    def until(self, seconds: float, found: Look, *, stand: str = "") -> Unread:
+        said = Unread()
+        for now in range(0, int(seconds) + 1, 10):
+            moved = {
+                shard: each if shard in stand.split() else replace(each, counter=each.counter + now)
+                for shard, each in found.leases.items()
+            }
+            said = self.watch.look(replace(found, leases=moved), float(now))
+        return said
+
+
+def watched(found: Look, seconds: float = AFTER_S, *, stand: str = "", after_s: float = AFTER_S) -> Unread:
+    return Renewed(UnreadWatch("me", after_s)).until(seconds, found, stand=stand)
+
+
+def test_a_task_that_reads_all_that_it_holds_has_nothing_to_tell() -> None:
+    said = watched(look(lease(A), lease(B, "other"), hearing=A))
+    assert said == Unread(unready=None)
+
+
+@pytest.mark.parametrize("leader", ["me", "other", ""])
+def test_a_lease_of_ours_that_kcl_does_not_begin_is_told_by_us_whoever_leads(leader: str) -> None:
+    found = look(lease(A), lease(B), hearing=A, leader=leader)
+    early, late = watched(found, 890), watched(found)
+    assert early.red == {} and list(early.told) == [B] and early.refused == (B,)
+    assert late.red == {B: f"{B} is not read: it has its lease here, and KCL does not begin to read it (for 900 s)"}
+
+
+def test_a_shard_without_a_lease_is_told_by_the_leader() -> None:
+    found = look(lease(A), hearing=A)
+    assert watched(found).red == {B: f"{B} is not read: it has no lease (for 900 s)"}
+    led = watched(replace(found, leader="other"))
+    assert led.red == {} and list(led.told) == [B]
+    assert watched(replace(found, leader="")).red
+
+
+@pytest.mark.parametrize(
+    ("owner", "reason"), [("", "has a lease that nobody holds"), ("dead", "has a lease that dead does not renew")]
+)
+def test_a_lease_that_nobody_renews_is_told(owner: str, reason: str) -> None:
+    assert reason in watched(look(lease(A), lease(B, owner), hearing=A), stand=B).red[B]
+
+
+def test_a_lease_that_waits_for_its_parent_is_not_missed() -> None:
+    child = lease(B, parents=(A,))
+    assert watched(look(lease(A), child, hearing=A), stand=B).told == {}
+    ended = lease(A, checkpoint=None, sentinel="SHARD_END")
+    assert list(watched(look(ended, child), stand=B).red) == [B]
+
+
+def test_a_lease_that_another_still_drains_for_us_is_that_ones() -> None:
+    assert watched(look(lease(A), lease(B, draining_owner="other"), hearing=A)).told == {}
+
+
+def test_whatever_comes_right_begins_anew() -> None:
+    watch = Renewed(UnreadWatch("me", AFTER_S))
+    missing = look(lease(A), lease(B), hearing=A)
+    assert watch.until(AFTER_S, missing).red
+    assert not watch.until(0, replace(missing, hearing=[A, B])).told
+    assert not watch.until(890, missing).red
+
+
+def test_a_short_patience_tells_no_later_than_it_turns_red() -> None:
+    said = watched(look(lease(A), lease(B), hearing=A), 10, after_s=5)
+    assert list(said.red) == list(said.told) == [B]
+
+
+# -- readiness
+
+
+def test_one_shard_does_not_make_a_task_ready() -> None:
+    said = watched(look(lease(A), lease(B), hearing=A), 0)
+    assert said.unready == f"{B}: not read yet"
+
+
+def test_a_task_without_leases_is_ready_once_others_have_them_all() -> None:
+    assert watched(look(lease(A, "other"), lease(B, "")), 0).unready == "no lease yet"
+    assert watched(look(), 0).unready == "no lease yet"
+    assert watched(look(lease(A, "other"), lease(B, "other")), 0).unready is None
+
+
+def test_a_lease_that_comes_to_a_ready_task_has_half_a_minute() -> None:
+    watch = Renewed(UnreadWatch("me", AFTER_S))
+    assert watch.until(0, look(lease(A), lease(B, "other"), hearing=A)).unready is None
+    handed_over = look(lease(A), lease(B), hearing=A)
+    assert watch.until(20, handed_over).unready is None
+    assert watch.until(40, handed_over).unready == f"{B}: not read yet"
+
+
+def test_before_the_first_look_nobody_is_ready() -> None:
+    assert Unread().unready
+
+
+# -- what expired
+
+
+def test_a_shard_that_kinesis_forgot_before_its_end_is_told_once() -> None:
+    watch = UnreadWatch("me", AFTER_S)
+    gone = look(lease(A), lease(C), hearing=C, **{C: KnownShard(C)})
+    assert [each.shard_id for each in watch.look(gone, 0).expired] == [A]
+    assert watch.look(gone, 10).expired == ()
+
+
+def test_what_another_task_holds_is_that_ones_to_tell() -> None:
+    gone = look(lease(A, "other"), lease(B, ""), lease(C), hearing=C, **{C: KnownShard(C)})
+    assert [each.shard_id for each in UnreadWatch("me", AFTER_S).look(gone, 0).expired] == [B]
+    assert UnreadWatch("me", AFTER_S).look(replace(gone, leader="other"), 0).expired == ()
+
+
+def test_an_ended_shard_or_a_younger_one_has_not_expired() -> None:
+    ended = lease(A, checkpoint=None, sentinel="SHARD_END")
+    assert expired({B: KnownShard(B)}, [ended, lease(B), lease(C)]) == []
+    assert expired({}, [lease(A)]) == []
