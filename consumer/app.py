@@ -168,6 +168,8 @@ class Task:
         await daemon.start()
         self.warm = True
         log.info("worker %s consumes %s", self.worker_id, stream.name, extra={"health": health.url})
+        watching = partial(self.vigil.over_the_leases, bridges, stream, created_s)
+        self.background.start(watching, "the watch over the leases")
         return await self._consume(careful, bridges, daemon, drain_sum)
 
     # -- parts
@@ -237,7 +239,7 @@ class Task:
 
     def _alive(self) -> str | None:
         """The event loop turns, or nobody would answer; what ends the task ends the answer too."""
-        return "; ".join([*filter(None, [self.metrics.stop_reason]), *self.vigil.stuck.values()]) or None
+        return "; ".join([*filter(None, [self.metrics.stop_reason]), *self.vigil.unwell.values()]) or None
 
     def _ready(self) -> str | None:
         if self.past.busy:
@@ -246,7 +248,7 @@ class Task:
             return "leaving"
         if not self.warm:
             return "the model is not warm yet"
-        return None if self.metrics.snapshot()["shards"] else "no lease yet"
+        return self.vigil.unready
 
     # -- life
 

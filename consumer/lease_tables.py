@@ -102,6 +102,17 @@ def delete_if(dynamodb: DynamoDBClient, table: str, key: Item, **still: Item) ->
     return True
 
 
+def leader(dynamodb: DynamoDBClient, application: str) -> str:
+    """The worker that has the leader's lock; empty if nobody has."""
+    key: Item = {"key": {"S": "Leader"}}
+    try:
+        found = dynamodb.get_item(TableName=f"{application}-CoordinatorState", Key=key, ConsistentRead=True)
+    except dynamodb.exceptions.ResourceNotFoundException:
+        return ""
+    item = dict(found.get("Item", {}))
+    return "" if "isReleased" in item else text(item, "ownerName")
+
+
 def made_at(dynamodb: DynamoDBClient, table: str) -> str | None:
     """When a table was made: tells it from another of its name; None if there is none."""
     try:

@@ -162,6 +162,11 @@ class ShardSession:
         return Look(self.shard_id, progress, lag_ms, self._heard_s, unsettled)
 
     @property
+    def hears(self) -> bool:
+        """KCL has read the shard, and handed on what it found, be it nothing."""
+        return self._messages > 0
+
+    @property
     def over(self) -> bool:
         """Nothing more will come of this session: its shard is drained, ended or lost."""
         return self.state in OVER

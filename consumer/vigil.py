@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from consumer import drain, handoffs, leader_watch
+from consumer.lease_watch import LeaseWatch
 from consumer.properties import REPORT_MS
 from consumer.stuck import StuckWatch
 from consumer.takeover import LeaderWatch
@@ -18,7 +19,7 @@ from consumer.takeover import LeaderWatch
 if TYPE_CHECKING:
     from consumer.aws import Aws
     from consumer.bridges import Bridges
-    from consumer.config import Settings
+    from consumer.config import Settings, StreamSettings
     from pipeline.metrics import Metrics
 
 log = logging.getLogger("penstock")
@@ -28,10 +29,11 @@ LOOK_EVERY_S = 5.0
 
 
 class Vigil:
-    """Of one task. ``stuck``: the shards that do not get on, with the reasons."""
+    """Of one task. ``stuck``: the shards that do not get on, with the reasons. ``leases`` says what is not read."""
 
     def __init__(self, settings: Settings, worker_id: str, aws: Aws, metrics: Metrics) -> None:
         self.stuck: dict[str, str] = {}
+        self.leases: LeaseWatch | None = None
         self._settings = settings
         self._worker_id = worker_id
         self._aws = aws
@@ -52,6 +54,29 @@ class Vigil:
 
         application, watch = self._settings.stream.application, handoffs.HandoffWatch(self._worker_id)
         await handoffs.watch(self._aws.client("dynamodb"), application, watch, busy)
+
+    @property
+    def unwell(self) -> dict[str, str]:
+        """What a new task is worth a try for: shards that are stuck, or not read at all."""
+        return (self.leases.red if self.leases is not None else {}) | self.stuck
+
+    @property
+    def unready(self) -> str | None:
+        """Why the task does not read all that it should; None if it does."""
+        return self.leases.unread.unready if self.leases is not None else "no lease yet"
+
+    async def over_the_leases(self, bridges: Bridges, stream: StreamSettings, stream_created_s: int) -> None:
+        """Is everything read that should be, and is the stream still the same?"""
+        self.leases = LeaseWatch(
+            stream,
+            stream_created_s,
+            self._worker_id,
+            self._settings.health.stuck_after_s,
+            self._aws,
+            self._metrics,
+            lambda: bridges.sessions,
+        )
+        await self.leases.watch()
 
     async def over_the_shards(self, bridges: Bridges, believed: drain.DrainSum | None) -> None:
         """Every few seconds: does every shard get on, and could the task leave cleanly now? Whoever asks is told."""

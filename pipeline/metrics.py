@@ -104,6 +104,13 @@ class Metrics:
             registry=self.registry,
         )
         self._stuck = Gauge("penstock_stuck_shards", "Shards that fall behind without progress", registry=self.registry)
+        self._unread = Gauge(
+            "penstock_unread_shards", "Shards that should be read and are not, as far as told", registry=self.registry
+        )
+        self._retention_used = Gauge(
+            "penstock_retention_used", "The largest lag, as a share of the stream's retention", registry=self.registry
+        )
+        self._expired = self._counter("expired_shards", "Shards whose records expired before they were read")
         self._batch_records = Histogram(
             "penstock_batch_records", "Records per micro-batch", buckets=BATCH_SIZES, registry=self.registry
         )
@@ -248,6 +255,18 @@ class Metrics:
     def stuck(self, shards: int) -> None:
         """So many shards fall behind and do not move."""
         self._stuck.set(shards)
+
+    def unread(self, shards: int) -> None:
+        """So many shards should be read and are not, for longer than a change of hands takes."""
+        self._unread.set(shards)
+
+    def retention_used(self, share: float) -> None:
+        """The largest lag, as a share of what the stream keeps: at 1 records expire unread."""
+        self._retention_used.set(share)
+
+    def expired(self, shards: int) -> None:
+        """Of so many shards records have expired that were not read."""
+        self._expired.inc(shards)
 
     def watch(self, in_flight: InFlight) -> None:
         """Ask this, whenever somebody looks, for what is in flight."""

@@ -82,6 +82,11 @@ class Part:
             self._refused_since = now
         return self.trouble().left_s <= 0
 
+    @property
+    def failing(self) -> bool:
+        """Whether the last that was noted is a failure."""
+        return self in self._failing
+
     def worked(self) -> None:
         """It came right, or nobody waits for it any more."""
         self._failing.pop(self, None)

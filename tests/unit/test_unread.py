@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -20,8 +21,8 @@ def lease(shard: str, owner: str = "me", counter: int = 1, **changes: object) ->
     return replace(Lease(shard, owner, counter, Position(5, 0), "", (), (), ""), **changes)  # type: ignore[arg-type]
 
 
-def look(*leases: Lease, hearing: str = "", leader: str = "me", **known: KnownShard) -> Look:
-    return Look(known or KNOWN, {each.shard_id: each for each in leases}, hearing.split(), leader)
+def look(*leases: Lease, hearing: str = "", leader: str = "me", known: Mapping[str, KnownShard] = KNOWN) -> Look:
+    return Look(known, {each.shard_id: each for each in leases}, hearing.split(), leader)
 
 
 class Renewed:
@@ -128,13 +129,13 @@ def test_before_the_first_look_nobody_is_ready() -> None:
 
 def test_a_shard_that_kinesis_forgot_before_its_end_is_told_once() -> None:
     watch = UnreadWatch("me", AFTER_S)
-    gone = look(lease(A), lease(C), hearing=C, **{C: KnownShard(C)})
+    gone = look(lease(A), lease(C), hearing=C, known={C: KnownShard(C)})
     assert [each.shard_id for each in watch.look(gone, 0).expired] == [A]
     assert watch.look(gone, 10).expired == ()
 
 
 def test_what_another_task_holds_is_that_ones_to_tell() -> None:
-    gone = look(lease(A, "other"), lease(B, ""), lease(C), hearing=C, **{C: KnownShard(C)})
+    gone = look(lease(A, "other"), lease(B, ""), lease(C), hearing=C, known={C: KnownShard(C)})
     assert [each.shard_id for each in UnreadWatch("me", AFTER_S).look(gone, 0).expired] == [B]
     assert UnreadWatch("me", AFTER_S).look(replace(gone, leader="other"), 0).expired == ()
 
