@@ -339,7 +339,9 @@ class HealthSettings(_Section):
     host: str = Field(default="127.0.0.1", min_length=1, description="`0.0.0.0` where a load balancer must reach it")
     port: int = Field(default=8080, ge=0, le=65_535, description="0: a free one, which the log names")
     stuck_after_s: float = Field(
-        default=900, gt=0, description="`/healthz` fails once a shard falls behind without any progress for so long"
+        default=900,
+        gt=0,
+        description="`/healthz` fails once a shard is not read, or falls behind without any progress, for so long",
     )
 
 

@@ -119,7 +119,8 @@ class LeaseWatch:
         known = shards.known(kinesis, stream)
         found = read(dynamodb, application)
         lacking = holes(known, found)
-        if lacking or now - self._checked_s >= CHECK_S:
+        strange = [lease for lease in found if lease.ended and lease.shard_id in known and known[lease.shard_id].open]
+        if lacking or strange or now - self._checked_s >= CHECK_S:
             self._check()
             self._checked_s = now
         if lacking and (made := seed(dynamodb, kinesis, application, stream, self._stream.start)):
@@ -192,8 +193,8 @@ class LeaseWatch:
             log.error("%s", red[shard_id])
         self._told, self.red = told, red
         self._metrics.unread(len(told))
-        if told:
-            self._missing.failed("; ".join(told.values()))
+        if early := [told[shard_id] for shard_id in told if shard_id not in red]:
+            self._missing.failed("; ".join(early))
         else:
             self._missing.worked()
 
@@ -217,14 +218,17 @@ class LeaseWatch:
     def _failed(self, error: Exception, now: float) -> None:
         code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else ""
         reason = f"cannot look for unread shards: {error}"
+        self._checked_s = -CHECK_S
         if code == "ResourceNotFoundException":
             reason = f"there is no stream {self._stream.name} any more"
             if self._gone_since is None:
                 self._gone_since = now
                 log.error("%s", reason)
+            self.unread = Unread(unready=reason)
             if now - self._gone_since >= self._after_s:
                 self.red = {"stream": f"{reason} (for {now - self._gone_since:.0f} s)"}
-            self.unread = Unread(unready=reason)
+                self._looking.worked()  # it is told in red
+                return
         elif not self._looking.failing:
             log.warning("%s; trying again", reason)
         self._looking.failed(reason)

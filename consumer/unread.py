@@ -21,9 +21,6 @@ TOLD_S = 60.0
 """What lasts longer is told, long before it turns the task red."""
 
 
-HERE = "has its lease here"
-
-
 @dataclass(frozen=True, slots=True)
 class Look:
     """``hearing``: shards with a session here that KCL has handed a message. ``leader`` is empty if there is none."""
@@ -91,16 +88,17 @@ class UnreadWatch:
 
     def _lacks(self, look: Look) -> dict[str, _Lack]:
         """What each shard lacks at this moment that is not read. A lease that moves is read, or about to be."""
-        lacks = {shard_id: _Lack("has no lease") for shard_id in holes(look.known, look.leases.values())}
+        lacks = {shard_id: _Lack("it has no lease") for shard_id in holes(look.known, look.leases.values())}
         for lease in look.leases.values():
+            if lease.ended and lease.shard_id in look.known and look.known[lease.shard_id].open:
+                lacks[lease.shard_id] = _Lack("it is open, and its lease says that it was read to its end")
             if not _may_be_read(lease, look):
                 continue
             if lease.holder != self._me:
                 lacks[lease.shard_id] = _Lack(_not_renewed(lease), (lease.holder, lease.counter))
             elif lease.shard_id not in look.hearing:
-                lacks[lease.shard_id] = _Lack(
-                    "has its lease here, and KCL does not begin to read it", "ours", ours=True
-                )
+                reason = "it has its lease here, and KCL does not begin to read it"
+                lacks[lease.shard_id] = _Lack(reason, "ours", ours=True)
         return lacks
 
     def _unready(self, look: Look, lasting: Mapping[str, tuple[_Lack, float]]) -> str | None:
@@ -141,12 +139,12 @@ def _may_be_read(lease: Lease, look: Look) -> bool:
 
 
 def _not_renewed(lease: Lease) -> str:
-    return f"has a lease that {lease.holder} does not renew" if lease.holder else "has a lease that nobody holds"
+    return f"{lease.holder} has its lease and does not renew it" if lease.holder else "nobody holds its lease"
 
 
 def _reasons(lasting: Mapping[str, tuple[_Lack, float]], at_least_s: float) -> dict[str, str]:
     return {
-        shard_id: f"{shard_id} is not read: it {lack.reason} (for {lasted_s:.0f} s)"
+        shard_id: f"{shard_id} is not read: {lack.reason} (for {lasted_s:.0f} s)"
         for shard_id, (lack, lasted_s) in sorted(lasting.items())
         if lasted_s >= at_least_s
     }

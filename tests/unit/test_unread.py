@@ -68,7 +68,7 @@ def test_a_shard_without_a_lease_is_told_by_the_leader() -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "reason"), [("", "has a lease that nobody holds"), ("dead", "has a lease that dead does not renew")]
+    ("owner", "reason"), [("", "nobody holds its lease"), ("dead", "dead has its lease and does not renew it")]
 )
 def test_a_lease_that_nobody_renews_is_told(owner: str, reason: str) -> None:
     assert reason in watched(look(lease(A), lease(B, owner), hearing=A), stand=B).red[B]
@@ -78,7 +78,16 @@ def test_a_lease_that_waits_for_its_parent_is_not_missed() -> None:
     child = lease(B, parents=(A,))
     assert watched(look(lease(A), child, hearing=A), stand=B).told == {}
     ended = lease(A, checkpoint=None, sentinel="SHARD_END")
-    assert list(watched(look(ended, child), stand=B).red) == [B]
+    known = {A: KnownShard(A, open=False), B: KnownShard(B)}
+    assert list(watched(look(ended, child, known=known), stand=B).red) == [B]
+
+
+def test_an_open_shard_whose_lease_is_at_its_end_is_told() -> None:
+    """As KCL leaves it behind where a stream is deleted and made anew."""
+    ended = lease(A, checkpoint=None, sentinel="SHARD_END")
+    assert "says that it was read to its end" in watched(look(ended, lease(B), hearing=B)).red[A]
+    closed = {A: KnownShard(A, open=False), B: KnownShard(B)}
+    assert watched(look(ended, lease(B), hearing=B, known=closed)).told == {}
 
 
 def test_a_lease_that_another_still_drains_for_us_is_that_ones() -> None:
