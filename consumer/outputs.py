@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from pipeline.sinks.refused import RefusedLetters
 from pipeline.sinks.schema import TableSchema
 from pipeline.sinks.store import ObjectStore, open_store
 from pipeline.suspects import Notes
+
+log = logging.getLogger("outputs")
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,6 +43,9 @@ def open_sinks(settings: Settings, aws: Aws, rows: pa.Schema, metrics: Metrics) 
     The first Parquet sink is the ledger of the dead letters; without one they get a sink of their own.
     """
     schema = TableSchema(rows, settings.stream.name, settings.model.version)
+    if any(isinstance(entry, ParquetSettings) for entry in settings.sink):
+        for line in schema.warnings:
+            log.warning("%s", line)
     dead_letters = _store(settings.dead_letter.url, aws)
     sinks: list[Sink] = []
     ledger: ObjectStore | None = dead_letters

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import ConfigError
 from pipeline.record import Enriched, Record
+from pipeline.sinks import readers
 
 TIME = pa.timestamp("ms", "UTC")
 
@@ -30,11 +31,8 @@ IDENTITY = pa.schema(
 """Penstock's own columns; they come first."""
 
 RISING = ("record_id", "sequence_number")
-"""Every value differs from the last in its tail: delta-coded, never dictionary-coded."""
-
-
-FOLDERS = ("v", "dt")
-"""Readers make columns of the folders' names."""
+"""Every value is another one: never dictionary-coded. Not delta-coded either: zstd makes as little of plain text, and
+fastparquet, also below pandas, cannot read a file with a delta-coded column."""
 
 
 class TableSchema:
@@ -42,18 +40,21 @@ class TableSchema:
 
     ``schema`` is the tables', ``written`` the same as Parquet gives it back: it has its own names for values of lists.
 
-    :raises ConfigError: a column of the model's or of the payload has one of our names, or begins with ``_``.
+    ``warnings``: a line for each column that some common reader cannot read.
+
+    :raises ConfigError: a column's name or type is one that readers cannot take, or Parquet cannot.
     """
 
     def __init__(self, rows: pa.Schema, stream: str, model_version: str) -> None:
-        _check_names(rows)
+        readers.check(rows, IDENTITY.names)
+        self.warnings = readers.warnings(rows)
         self.stream = stream
         self.model_version = model_version
         self._rows = pa.schema([field.with_nullable(True) for field in rows])
         self.schema = pa.schema([*IDENTITY, *self._rows])
         try:
             self.written = read_schema(encode(self.schema.empty_table(), {}))
-        except pa.ArrowException as error:
+        except (pa.ArrowException, OSError) as error:
             raise ConfigError("model", f"Parquet cannot hold its output: {error}", "Change output_schema.") from None
 
     def table(self, records: Sequence[Record], processed_at: datetime | None = None) -> pa.Table:
@@ -112,7 +113,6 @@ def encode(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
         table.schema.with_metadata(keyed),
         compression="zstd",
         use_dictionary=plain,
-        column_encoding=dict.fromkeys(RISING, "DELTA_BYTE_ARRAY"),
         write_statistics=True,
     ) as writer:
         writer.write_table(table.replace_schema_metadata(keyed))
@@ -122,15 +122,3 @@ def encode(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
 def read_schema(file: bytes) -> pa.Schema:
     """A written file's columns, without its metadata."""
     return pq.read_schema(pa.BufferReader(file)).remove_metadata()
-
-
-def _check_names(rows: pa.Schema) -> None:
-    for name in rows.names:
-        if name in IDENTITY.names:
-            raise ConfigError("model.carry", f"column {name} is Penstock's own", "Rename it in the model or payload.")
-        if name in FOLDERS:
-            raise ConfigError("model.carry", f"column {name} is one of the table's folders", "Rename it.")
-        if name.startswith("_"):
-            raise ConfigError("model", f"column {name} begins with _, which readers of Parquet skip", "Rename it.")
-        if rows.names.count(name) > 1:
-            raise ConfigError("model.carry", f"there are two columns {name}", "Rename one in the model or payload.")

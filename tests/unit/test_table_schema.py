@@ -58,7 +58,11 @@ def test_columns_may_be_null_in_a_file_even_if_the_model_forbids_it() -> None:
 
 @pytest.mark.parametrize(
     ("names", "word"),
-    [(["record_id"], "Penstock's own"), (["_x"], "begins with _"), (["dt"], "folders"), (["a", "a"], "two columns")],
+    [
+        *((["record_id"], "Penstock's own"), (["Shard_ID"], "Penstock's own"), (["_x"], "begins with _")),
+        *((["dt"], "folders"), (["DT"], "folders"), (["a", "a"], "twice"), (["Label", "label"], "twice")),
+        *(([""], "no name"), (["a b"], "Spark"), (["a=b"], "Spark"), (["a\n"], "Spark"), (["a\0"], "Spark")),
+    ],
 )
 def test_columns_that_clash_are_mistakes_of_the_configuration(names: list[str], word: str) -> None:
     with pytest.raises(ConfigError, match=word):
@@ -80,7 +84,7 @@ def test_files_are_small_and_carry_their_metadata() -> None:
     columns = {group.column(index).path_in_schema: group.column(index) for index in range(group.num_columns)}
     assert all(column.compression == "ZSTD" for column in columns.values())
     for name in ("record_id", "sequence_number"):
-        assert "DELTA_BYTE_ARRAY" in columns[name].encodings and columns[name].statistics.has_min_max
+        assert "PLAIN" in columns[name].encodings and columns[name].statistics.has_min_max
         assert columns[name].total_compressed_size < 15 * len(records)
 
 
@@ -88,3 +92,41 @@ def test_what_parquet_gives_back_is_what_was_announced() -> None:
     assert read_schema(encode(SCHEMA.table([record(1)], AT), {"penstock-end": "1/0"})) == SCHEMA.written
     seconds = TableSchema(pa.schema([("at", pa.timestamp("s")), ("tags", pa.list_(pa.string()))]), "events", "1")
     assert read_schema(encode(seconds.table([], AT), {})) == seconds.written != seconds.schema
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [(["a", "A"], "twice"), ([""], "no name"), (["a b"], "Spark")],
+)
+def test_fields_of_structs_have_names_that_readers_can_tell(fields: list[str], word: str) -> None:
+    kind = pa.list_(pa.struct([(name, pa.string()) for name in fields]))
+    with pytest.raises(ConfigError, match=word):
+        TableSchema(pa.schema([("x", kind)]), "events", "1")
+
+
+def test_v_is_a_name_like_any_other() -> None:
+    assert not TableSchema(pa.schema([("v", pa.string())]), "events", "1").warnings
+
+
+@pytest.mark.parametrize(
+    ("kind", "reader"),
+    [
+        *(
+            (pa.float16(), "Spark"),
+            (pa.timestamp("ns"), "Spark"),
+            (pa.time32("s"), "Spark"),
+            (pa.time64("us"), "Athena"),
+        ),
+        *((pa.decimal256(60, 2), "DuckDB"), (pa.duration("s"), "pandas"), (pa.uint64(), "Athena")),
+        (pa.list_(pa.struct([("a", pa.float16())])), "Spark"),
+    ],
+)
+def test_a_type_that_some_reader_cannot_read_is_told(kind: pa.DataType, reader: str) -> None:
+    [line] = TableSchema(pa.schema([("x", kind)]), "events", "1").warnings
+    assert reader in line and "'x" in line
+
+
+@pytest.mark.parametrize("kind", [pa.time64("ns"), pa.decimal128(9, -2)])
+def test_a_type_that_cannot_be_read_back_is_refused(kind: pa.DataType) -> None:
+    with pytest.raises(ConfigError):
+        TableSchema(pa.schema([("x", kind)]), "events", "1")

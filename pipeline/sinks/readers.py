@@ -1,0 +1,89 @@
+"""What the common readers of Parquet make of a table's columns: checked before the first file is written.
+
+What no reader must meet is refused; what some of them cannot read is told, each by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from pipeline.errors import ConfigError
+
+SPARK_FORBIDS = " ,;{}()\n\t="
+"""Spark's own list: it refuses to read a table with a name that has one of these."""
+
+FOLDERS = ("dt",)
+"""Readers make columns of the folders' names."""
+
+TIME64_NS = "times of nanoseconds, which pandas cannot read"
+_RENAME = "Rename it in the model or the payload."
+
+
+def check(rows: pa.Schema, own: Sequence[str]) -> None:
+    """``rows``: the model's and the carried columns; ``own``: Penstock's. Raises ``ConfigError``."""
+    taken = {name.casefold(): "is Penstock's own" for name in own}
+    taken |= {name.casefold(): "is one of the table's folders" for name in FOLDERS}
+    for name in rows.names:
+        if why := taken.get(name.casefold()):
+            raise ConfigError("model", f"column {name!r} {why} to Spark and DuckDB, which know no case", _RENAME)
+        if name.startswith("_"):
+            raise ConfigError("model", f"column {name!r} begins with _, which readers of Parquet skip", _RENAME)
+        taken[name.casefold()] = "is there twice"
+    _check_names(rows.names, "column")
+    for field in rows:
+        for path, kind in _parts(field.name, field.type):
+            if pa.types.is_struct(kind):
+                names = [kind.field(place).name for place in range(kind.num_fields)]
+                _check_names(names, f"in {path}, the field")
+                if twice := {name for name in names if [each.casefold() for each in names].count(name.casefold()) > 1}:
+                    raise ConfigError(
+                        "model",
+                        f"{path} has the field {min(twice)!r} twice to Spark and DuckDB, which know no case",
+                        _RENAME,
+                    )
+            if kind == pa.time64("ns"):
+                raise ConfigError("model", f"column {path!r} holds {TIME64_NS}", 'Write pa.time64("us").')
+
+
+def warnings(rows: pa.Schema) -> list[str]:
+    """A line for each column that some reader cannot read, or reads as something else."""
+    return [
+        f"column {path!r} has the type {kind}: {trouble}"
+        for field in rows
+        for path, kind in _parts(field.name, field.type)
+        if (trouble := _trouble(kind))
+    ]
+
+
+def _check_names(names: Sequence[str], what: str) -> None:
+    for name in names:
+        if not name:
+            raise ConfigError("model", f"{what} '' has no name, and Spark, Athena and DuckDB want one", "Name it.")
+        if any(letter in SPARK_FORBIDS or not letter.isprintable() for letter in name):
+            raise ConfigError("model", f"{what} {name!r} has a character that Spark and Athena cannot read", _RENAME)
+
+
+def _parts(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
+    yield path, kind
+    for place in range(kind.num_fields):
+        inner = kind.field(place)
+        yield from _parts(f"{path}.{inner.name}" if pa.types.is_struct(kind) else path, inner.type)
+
+
+def _trouble(kind: pa.DataType) -> str:
+    types = pa.types
+    if types.is_float16(kind):
+        return "Spark and Athena cannot read it, fastparquet reads bytes; float32 is read by all"
+    if types.is_timestamp(kind) and kind.unit == "ns":
+        return "Spark cannot read it, Athena not to the nanosecond; microseconds are read by all"
+    if types.is_time(kind):
+        return "Spark and Athena cannot read it, fastparquet reads a number; a string or a number is read by all"
+    if types.is_duration(kind):
+        return "only pandas, pyarrow and Polars know durations, all others read a number"
+    if types.is_decimal(kind) and kind.precision > 38:
+        return "Spark, Athena and Polars cannot read it, DuckDB rounds it to a double; 38 digits are read by all"
+    if types.is_uint64(kind):
+        return "Athena cannot read it, Spark reads a decimal; int64 is read by all"
+    return ""
