@@ -1,0 +1,99 @@
+"""A shard that KCL is refused, a lease that is deleted, a stream that is made anew: one worker finds all of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from consumer.cli import main
+from tests.e2e.rig import UP_S, Rig, Worker, wait_until
+
+SHARD = "shardId-000000000001"
+STUCK_S = 8
+SOON_S = 30
+
+
+def test_what_is_not_read_is_told_and_mended_and_a_stream_made_anew_is_refused(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.create(shards=2)
+    config = rig.config(
+        model='factory = "tests.e2e.models:Echo"\nversion = "test-1"\nthreads = 1\ntimeout_s = 5',
+        health=f"stuck_after_s = {STUCK_S}",
+        kcl="failover_ms = 5000",
+    )
+    with rig.aws.faults(
+        service="kinesis",
+        operation="GetShardIterator",
+        match=SHARD,
+        kind="error",
+        status=400,
+        code="AccessDeniedException",
+    ):
+        worker = rig.start(config)
+        put(rig, "refused")
+        told = wait_until(lambda: unwell(worker), UP_S, "/healthz tells of the shard that is not read")
+        assert SHARD.encode() in told and b"AccessDeniedException" in told
+        assert worker.get("/readyz")[0] == 503
+    rig.settle()
+    wait_until(lambda: worker.get("/readyz")[0] == 200, SOON_S, "ready")
+    assert worker.get("/healthz") == (200, b"ok\n")
+
+    rig.dynamodb.delete_item(TableName=rig.name, Key={"leaseKey": {"S": SHARD}})
+    wait_until(lambda: SHARD in rig.leases(), SOON_S, "the lease that was deleted is there again")
+    put(rig, "after")
+    rig.settle()
+    rig.expect_each_once()
+
+    second_stream_is_refused(rig, config)
+    made_anew(rig, worker, config, monkeypatch)
+
+
+def second_stream_is_refused(rig: Rig, config: Path) -> None:
+    rig.kinesis.create_stream(StreamName=f"{rig.name}-second", ShardCount=1)
+    other = rig.folder / "second.toml"
+    other.write_text(config.read_text().replace(f'name = "{rig.name}"', f'name = "{rig.name}-second"', 1))
+    second = rig.start(other)
+    assert second.process.wait(UP_S) == 2
+    assert "Give [stream] application another name" in last_words(second)
+
+
+def made_anew(rig: Rig, worker: Worker, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the worker that runs nor the next one goes on with the old leases; after a reset it all begins anew."""
+    rig.kinesis.delete_stream(StreamName=rig.name)
+    wait_until(lambda: rig.name not in rig.kinesis.list_streams()["StreamNames"], SOON_S, "the stream is gone")
+    rig.create(shards=2)
+    assert worker.process.wait(90) == 2
+    assert "was made anew" in last_words(worker)
+    again = rig.start(config)
+    assert again.process.wait(UP_S) == 2 and "was made anew" in last_words(again)
+
+    for name, value in rig.aws.env.items():
+        monkeypatch.setenv(name, value)
+    reset = CliRunner().invoke(main, ["leases", "reset", "--config", str(config), "--execute"])
+    assert reset.exit_code == 0, reset.output
+    rig.put_ids.clear(), rig.ends.clear()
+    before = set(rig.rows()["record_id"])
+    anew = rig.start(config)
+    put(rig, "anew")
+    rig.settle()
+    assert anew.leave() == 0
+    assert set(rig.rows()["record_id"]) - before == rig.put_ids
+
+
+def put(rig: Rig, what: str) -> None:
+    rig.put([(json.dumps({"text": f"{what} {number}"}).encode(), str(number)) for number in range(40)])
+
+
+def unwell(worker: Worker) -> bytes | None:
+    if not worker.stats()["shards"]:
+        return None
+    status, told = worker.get("/healthz")
+    return told if status != 200 else None
+
+
+def last_words(worker: Worker) -> str:
+    return str(worker.entries()[-1]["msg"])
