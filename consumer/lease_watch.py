@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from consumer import shards
-from consumer.lease_binding import Binding, OtherStream, bind, find, refusal
+from consumer import expiry, shards
+from consumer.lease_binding import Binding, OtherStream, at, bind, find, refusal
 from consumer.lease_seed import holes, seed
 from consumer.lease_tables import leader
 from consumer.leases import Lease, read
@@ -77,6 +78,7 @@ class LeaseWatch:
         self._retention_ms = 24 * HOUR_MS
         self._probed: dict[str, tuple[float, str]] = {}
         self._told: dict[str, str] = {}
+        self._looked_back: WeakSet[ShardSession] = WeakSet()
         endless = float("inf")
         self._looking = metrics.troubles.part("leases", endless)
         self._missing = metrics.troubles.part("shards", endless)
@@ -109,6 +111,7 @@ class LeaseWatch:
                 lease.shard_id,
                 lease.checkpoint or lease.sentinel,
             )
+        await asyncio.to_thread(self._look_back, sessions)
         self._foresee({session.shard_id: session.look().lag_at(now) for session in sessions})
 
     # -- in a thread
@@ -179,6 +182,28 @@ class LeaseWatch:
         except (BotoCoreError, ClientError) as error:
             return str(error)
         return ""
+
+    def _look_back(self, sessions: Iterable[ShardSession]) -> None:
+        """Once for each session: has anything expired behind the checkpoint that it began at?"""
+        kinesis = self._aws.client("kinesis")
+        for session in sessions:
+            if session in self._looked_back or session.began_after is None:
+                continue
+            try:
+                first = expiry.oldest(kinesis, self._stream.name, session.shard_id)
+            except (BotoCoreError, ClientError) as error:  # throttled beside KCL, say: the next look asks again
+                log.debug("%s: its oldest record cannot be read: %s", session.shard_id, error)
+                continue
+            self._looked_back.add(session)
+            if first and expiry.missed(session.began_after, first, self._retention_ms / 1000, time.time()):
+                self._metrics.expired(1)
+                log.error(
+                    "%s: records after %s expired before they were read, up to those that arrived at %s; their number "
+                    "is unknown",
+                    session.shard_id,
+                    session.began_after,
+                    at(first.arrived_s),
+                )
 
     # -- what is told
 

@@ -136,6 +136,8 @@ class ShardSession:
     ) -> None:
         self.state = State.NEW
         self.shard_id = ""
+        self.began_after: Position | None = None
+        """The checkpoint that it goes on from; None at a sentinel."""
         self.finished = asyncio.Event()
         self._wire = wire
         self._stage = stage
@@ -232,6 +234,7 @@ class ShardSession:
 
     def _open(self, message: Initialize) -> None:
         self.shard_id = message.shard_id
+        self.began_after = message.checkpoint
         self._tracker = CheckpointTracker(message.checkpoint)
         self._lane = self._stage.open(self._shard(message.shard_id), message.checkpoint)
         log.info("%s starts after %s", self.shard_id, message.checkpoint or message.sentinel)

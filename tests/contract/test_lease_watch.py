@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,14 @@ from botocore.exceptions import ClientError
 
 from consumer.aws import Aws
 from consumer.config import StreamSettings
+from consumer.expiry import Oldest, missed
 from consumer.lease_binding import OtherStream, find
 from consumer.lease_seed import seed
 from consumer.lease_watch import CHECK_S, LeaseWatch
 from consumer.stuck import Look
 from pipeline.errors import Fatal
 from pipeline.metrics import Metrics
+from pipeline.record import Position
 from tests.kcl_tables import APP, SHARDS, STREAM, lead, owners, put
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ AFTER_S = 100.0
 HOUR_MS = 3_600_000
 
 
-@dataclass
+@dataclass(eq=False)
 class Session:
     """As much of a shard's session as is asked for."""
 
@@ -37,6 +40,7 @@ class Session:
     hears: bool = True
     over: bool = False
     lag_ms: int = 0
+    began_after: Position | None = None
 
     def look(self) -> Look:
         return Look(self.shard_id, None, self.lag_ms, 1e9, 0)
@@ -206,3 +210,32 @@ def test_a_shard_that_expired_unread_is_told_and_counted(rig: Rig, caplog: pytes
         rig.step(10)
     assert caplog.text.count("has expired before it was read to its end") == 1
     assert rig.value("penstock_expired_shards_total") == 1
+
+
+def test_what_expired_behind_a_checkpoint_is_told_once_for_each_session(
+    rig: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.kinesis.put_record(StreamName=STREAM, Data=b"oldest", PartitionKey="any", ExplicitHashKey="0")
+    rig.sessions[0].began_after = Position(-1, 0)
+    monkeypatch.setattr("consumer.lease_watch.time.time", lambda: time.time_ns() / 1e9 + 23 * 3600)
+    with caplog.at_level(logging.ERROR, "leases"):
+        rig.step(0)
+        rig.step(10)
+    assert caplog.text.count(f"{SHARDS[0]}: records after -1/0 expired before they were read, up to") == 1
+    assert rig.value("penstock_expired_shards_total") == 1
+
+
+@pytest.mark.parametrize(
+    ("began_after", "first", "expected"),
+    [
+        (Position(5, 0), Oldest(7, 0.0), True),
+        (Position(7, 0), Oldest(7, 0.0), False),
+        (Position(5, 0), Oldest(7, 60_000.0), False),
+        (Position(5, 0), None, False),
+        (None, Oldest(7, 0.0), False),
+    ],
+)
+def test_records_were_missed_if_the_oldest_lies_behind_the_checkpoint_at_the_edge_of_retention(
+    began_after: Position | None, first: Oldest | None, expected: bool
+) -> None:
+    assert missed(began_after, first, 86_400.0, 86_000.0) is expected

@@ -75,7 +75,8 @@ def made_anew(rig: Rig, worker: Worker, config: Path, monkeypatch: pytest.Monkey
         monkeypatch.setenv(name, value)
     reset = CliRunner().invoke(main, ["leases", "reset", "--config", str(config), "--execute"])
     assert reset.exit_code == 0, reset.output
-    rig.put_ids.clear(), rig.ends.clear()
+    rig.put_ids.clear()
+    rig.ends.clear()
     before = set(rig.rows()["record_id"])
     anew = rig.start(config)
     put(rig, "anew")
