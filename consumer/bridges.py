@@ -24,8 +24,12 @@ from pipeline.factory import described
 
 log = logging.getLogger("bridges")
 
-MESSAGE_LIMIT_BYTES = 64 * 1024 * 1024
-"""KCL reads at most 10 MiB per GetRecords call, about 14 MB as base64; four times that is no message of KCL's."""
+MESSAGE_LIMIT_BYTES = 512 * 1024 * 1024
+"""No message of KCL's comes near it: a GetRecords call gives at most 10 MiB, 14 MB as base64, and 10,000 records, each
+with 2 kB around it at most (a key of 256 characters, all of them escaped). It is there so that a line has an end."""
+
+READ_BYTES = 1024 * 1024
+"""Of a connection, about so much is held that nobody has asked for; a message is put together while it is read."""
 
 INLINE_BYTES = 1024 * 1024
 """Messages up to this size are decoded where they arrive, in about 1 ms; larger ones in a thread, so that no other
@@ -72,13 +76,22 @@ class StreamWire:
         line, end, self._heard = self._heard.partition(b"\n")
         if end:
             return line + end
+        parts, held = [line], len(line)
+        while not parts[-1].endswith(b"\n"):
+            parts.append(await self._part())
+            held += len(parts[-1])
+            if held > MESSAGE_LIMIT_BYTES:
+                raise Broken(f"a message of more than {MESSAGE_LIMIT_BYTES} bytes came from KCL")
+        return b"".join(parts)
+
+    async def _part(self) -> bytes:
+        """The rest of the line, or as much of it as there is, if that is much."""
         try:
-            rest = await self._reader.readuntil(b"\n")
+            return await self._reader.readuntil(b"\n")
+        except asyncio.LimitOverrunError as much:
+            return await self._reader.readexactly(max(1, much.consumed))
         except (asyncio.IncompleteReadError, ConnectionError):
             raise Gone from None
-        except asyncio.LimitOverrunError:
-            raise Broken(f"a message of more than {MESSAGE_LIMIT_BYTES} bytes came from KCL") from None
-        return line + rest
 
     async def write(self, line: bytes) -> None:
         try:
@@ -128,7 +141,7 @@ class Bridges:
     async def listen(self, socket_path: Path) -> None:
         """Accept at ``socket_path``, which lies in a folder that only this user may enter; the token lies beside it."""
         self._door = Door(socket_path)
-        self._server = await asyncio.start_unix_server(self._connected, socket_path, limit=MESSAGE_LIMIT_BYTES)
+        self._server = await asyncio.start_unix_server(self._connected, socket_path, limit=READ_BYTES)
         os.chmod(socket_path, 0o600)
 
     @property

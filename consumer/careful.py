@@ -22,6 +22,7 @@ from consumer.lease_notes import HOLDER, Noted
 from pipeline import background
 from pipeline.errors import Broken, Fatal, PenstockError
 from pipeline.events import Condemned, ModelEvent
+from pipeline.lane import Waiting
 from pipeline.record import Dead, Position, Record, Shard
 from pipeline.stage import Lane, Stage
 
@@ -29,6 +30,9 @@ log = logging.getLogger("careful")
 
 KEEP_S = 2.0
 """Between two renewals of a held lease; ``kcl.failover_ms`` is a second at least, and ten by default."""
+
+AT_A_TIME, AT_A_TIME_BYTES = 1_000, 16 * 1024 * 1024
+"""User records that are taken out of an aggregate before the first of them is tried."""
 
 PAUSE_S = 0.25
 """Between two reads of a shard, which takes five a second from everybody together."""
@@ -48,7 +52,7 @@ class Notes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Records in sequence order, aggregates taken apart. ``last``: nothing of the shard comes after them now."""
+    """Records in sequence order, aggregates as they are. ``last``: nothing of the shard comes after them now."""
 
     records: Sequence[Record]
     last: bool
@@ -161,12 +165,18 @@ class Careful:
         try:
             while not held.doubt.past(beyond, self._reads_ahead):
                 page: Page = await self._call(partial(self._pages.after, held.shard_id, held.checkpoint))
-                left = [record for record in page.records if at is None or record.position > at]
-                while left and not held.doubt.past(beyond, self._reads_ahead):
+                waiting, left = Waiting(), list[Record]()
+                waiting.beyond = at
+                waiting.put(page.records)
+                while (left or waiting) and not held.doubt.past(beyond, self._reads_ahead):
+                    left = left or waiting.take(AT_A_TIME, AT_A_TIME_BYTES)
+                    if not left:
+                        continue
                     tried, left = await self._try(held, lane, left)
                     at = tried[-1].position
-                    beyond += sum(held.doubt.read is None or record.position > held.doubt.read for record in tried)
-                if page.last and not left:
+                    read = held.doubt.read
+                    beyond += sum(record.whole and (read is None or record.position > read) for record in tried)
+                if page.last and not left and not waiting:
                     return
                 await asyncio.sleep(PAUSE_S)
         finally:

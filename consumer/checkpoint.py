@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.record import Position
+from collections import deque
+from collections.abc import Sequence
+
+from pipeline.aggregate import Aggregate
+from pipeline.record import Position, Record
 
 
 class CheckpointTracker:
@@ -11,20 +15,56 @@ class CheckpointTracker:
     KCL accepts a checkpoint only between the last one and the largest position it has delivered
     (MultiLang's ``RecordProcessorCheckpointer``); ours moves only to what is durable in every sink. A durable
     position beyond what was delivered (a file that an earlier owner committed) waits until delivery has caught up.
+
+    It never stands within an aggregate, though what is durable may end there: KCL reads on *behind* the checkpoint's
+    sequence number, and the rest of the aggregate would be lost. To KCL an aggregate is one record, so the
+    sub-sequence number that it is told is 0 (:func:`as_kcl_has_it`).
     """
 
     def __init__(self, start: Position | None) -> None:
         self.accepted = start
         self.delivered: Position | None = None
+        self._aggregates: deque[tuple[Position | None, Position]] = deque()
+        """Of those delivered and not checkpointed: the last position before it, and its own last one."""
+
+    def deliver(self, records: Sequence[Record]) -> None:
+        """These were delivered, and follow those before."""
+        before = self.delivered
+        for record in records:
+            if isinstance(record, Aggregate):
+                self._aggregates.append((before, record.last))
+                before = record.last
+            else:
+                before = record.position
+        self.delivered = before
 
     def due(self, durable: Position | None) -> Position | None:
         """The position to send now, or None."""
         if durable is None or self.delivered is None or durable > self.delivered:
             return None
-        if self.accepted is not None and durable <= self.accepted:
-            return None
-        return durable
+        whole = self._whole(durable)
+        return whole if whole is not None and (self.accepted is None or whole > self.accepted) else None
+
+    def accept(self, position: Position) -> None:
+        """KCL took this checkpoint."""
+        self.accepted = position
+        while self._aggregates and self._aggregates[0][1] <= position:
+            self._aggregates.popleft()
 
     def covers_all(self, durable: Position | None) -> bool:
         """Whether everything delivered so far is durable; only then may the end of the shard be checkpointed."""
         return self.delivered is None or (durable is not None and durable >= self.delivered)
+
+    def _whole(self, durable: Position) -> Position | None:
+        """The last position up to ``durable`` that does not lie within an aggregate."""
+        for before, last in self._aggregates:
+            if durable.sequence < last.sequence:
+                break
+            if durable.sequence == last.sequence:
+                return last if durable >= last else before
+        return durable
+
+
+def as_kcl_has_it(position: Position) -> Position:
+    """Where KCL's checkpoint stands that has passed this record, and all of its aggregate."""
+    return Position(position.sequence, 0)

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from consumer import bridge, leash
+from consumer import aggregator, bridge, leash
 from consumer.java_output import KclLog, logback, tells_of_skipped_records
 from consumer.properties import Place, properties, render
 from consumer.run_folder import RunFolder
@@ -79,7 +79,9 @@ class Daemon:
 
         :raises UserError: Java or the jars are missing, or a property is wrong.
         """
-        self._java, self._jars = find_java(), find_jars()
+        self._java, self._jars, self._classes = find_java(), find_jars(), aggregator.class_folder()
+        self.aggregates_whole = asyncio.Event()
+        """Set once the JVM has loaded our class, which hands aggregates over whole."""
         self._heap_mib = kcl.java_heap_mib
         self._run_folder = RunFolder()
         self._folder = self._run_folder.path
@@ -126,7 +128,7 @@ class Daemon:
             os.close(inherited)
         lines = os.fdopen(output, "rb", 0)
         self._output = background.start(
-            partial(_log_output, lines, self._skipped), name="the log of the JVM", on_failure=self._unheard
+            partial(_log_output, lines, self._heard), name="the log of the JVM", on_failure=self._unheard
         )
         log.info("KCL started, JVM pid %d", self._process.pid)
 
@@ -158,10 +160,18 @@ class Daemon:
         self.failure = error
         self.kill()
 
-    def _skipped(self) -> None:
-        """Nothing behind the gap may be checkpointed, so the JVM and its bridges end before it can be."""
-        log.error("KCL has skipped records that it could not hand on; the JVM is ended, so that they are read again")
-        self.kill()
+    def _heard(self, line: str) -> bool:
+        """Whether a line of the JVM's output is meant for us alone.
+
+        Nothing behind a gap may be checkpointed, so the JVM and its bridges end before it can be.
+        """
+        if tells_of_skipped_records(line):
+            log.error("KCL has skipped records that it could not hand on; the JVM is ended, and they are read again")
+            self.kill()
+        if line.strip() != aggregator.SERVES:
+            return False
+        self.aggregates_whole.set()
+        return True
 
     async def close(self) -> None:
         """Kill what is left and remove the runtime folder."""
@@ -173,7 +183,15 @@ class Daemon:
     def _command(self) -> list[str]:
         leashed = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid())]
         arguments = ["--properties-file", str(self._properties), "--log-configuration", str(self._logback)]
-        return [*leashed, str(self._java), *self._flags(), "-cp", f"{self._jars}/*", MAIN_CLASS, *arguments]
+        return [
+            *leashed,
+            str(self._java),
+            *self._flags(),
+            "-cp",
+            f"{self._classes}{os.pathsep}{self._jars}/*",
+            MAIN_CLASS,
+            *arguments,
+        ]
 
     def _flags(self) -> list[str]:
         """Small and quick to start. Output and partition keys are UTF-8, which Java 17 does not take for granted."""
@@ -208,7 +226,7 @@ class Daemon:
         return path
 
 
-async def _log_output(pipe: FileIO, on_skipped: Callable[[], None]) -> None:
+async def _log_output(pipe: FileIO, heard: Callable[[str], bool]) -> None:
     """Until its end, which is when the JVM and all that inherited it are gone."""
     lines = asyncio.StreamReader(limit=LINE_LIMIT_BYTES)
     loop = asyncio.get_running_loop()
@@ -217,9 +235,8 @@ async def _log_output(pipe: FileIO, on_skipped: Callable[[], None]) -> None:
     try:
         while line := await _next_line(lines, kcl_log):
             text = line.decode("utf-8", "replace")
-            if tells_of_skipped_records(text):
-                on_skipped()
-            kcl_log.feed(text)
+            if not heard(text):
+                kcl_log.feed(text)
     finally:
         kcl_log.flush()
         transport.close()

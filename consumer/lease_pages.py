@@ -10,6 +10,7 @@ from consumer.careful import Page
 from consumer.doubt import PIECE
 from consumer.properties import start_time_s
 from consumer.stream_records import READ_EVERY_S, Sleep, patiently
+from pipeline.aggregate import looked_into
 from pipeline.record import Position, Record
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class LeasePages:
             at = answer.get("NextShardIterator", "")
             last = answer["MillisBehindLatest"] == 0 or not at
             if answer["Records"] or last:
-                return Page([record for raw in answer["Records"] for record in records_of(shard_id, raw)], last)
+                return Page([record_of(shard_id, raw) for raw in answer["Records"]], last)
             self._sleep(READ_EVERY_S)
 
     def _where(self, position: Position | None) -> dict[str, Any]:
@@ -52,7 +53,8 @@ class LeasePages:
         return {"ShardIteratorType": "TRIM_HORIZON"}
 
 
-def records_of(shard_id: str, raw: Any) -> list[Record]:
+def record_of(shard_id: str, raw: Any) -> Record:
     """A record of GetRecords as a session would have it."""
     arrived_ms = round(raw["ApproximateArrivalTimestamp"].timestamp() * 1000)
-    return [Record(shard_id, raw["Data"], raw["PartitionKey"], raw["SequenceNumber"], 0, arrived_ms)]
+    key = raw.get("PartitionKey") or None
+    return looked_into(Record(shard_id, raw["Data"], key, raw["SequenceNumber"], 0, arrived_ms))

@@ -14,7 +14,9 @@ from typing import Any
 import orjson
 from pybase64 import b64decode
 
+from pipeline.aggregate import looked_into
 from pipeline.errors import Broken
+from pipeline.kpl import MAGIC
 from pipeline.record import Position, Record
 
 SENTINELS = frozenset({"TRIM_HORIZON", "LATEST", "AT_TIMESTAMP", "SHARD_END"})
@@ -22,6 +24,12 @@ SENTINELS = frozenset({"TRIM_HORIZON", "LATEST", "AT_TIMESTAMP", "SHARD_END"})
 
 SEQUENCE_DIGITS = 56
 """The most that a sequence number has; keys of Parquet files are padded to it."""
+
+PART_BYTES = 1024 * 1024
+"""Of a message that is larger, about so much is decoded at a time: all of it as Python objects has several times the
+size of its records."""
+
+TAKEN_APART = "KCL took an aggregate apart: another AggregatorUtil than Penstock's is on the JVM's class path"
 
 
 class ProtocolError(Broken):
@@ -39,7 +47,10 @@ class Initialize:
 
 @dataclass(frozen=True, slots=True)
 class ProcessRecords:
-    """Records in sequence order, perhaps none. ``millis_behind`` is the lag behind the stream's tip, if known."""
+    """Records in sequence order, perhaps none; of aggregates, :class:`pipeline.aggregate.Aggregate`, as KCL has them.
+
+    ``millis_behind`` is the lag behind the stream's tip, if known.
+    """
 
     records: list[Record] = field(repr=False)
     millis_behind: int | None
@@ -81,6 +92,8 @@ def decode(line: bytes | bytearray | memoryview, shard_id: str = "") -> Message:
 
     :raises ProtocolError: for anything that is no message of KCL's, with what was wrong.
     """
+    if len(line) > PART_BYTES and (message := _in_parts(line, shard_id)):
+        return message
     try:
         fields = orjson.loads(line)
     except orjson.JSONDecodeError as error:
@@ -115,7 +128,10 @@ class _WrongFieldError(Exception):
 _SEQUENCE = re.compile(rf"[0-9]{{1,{SEQUENCE_DIGITS}}}", re.ASCII)
 _SHARD_ID = re.compile(r"[a-zA-Z0-9_-][a-zA-Z0-9_.-]{0,127}", re.ASCII)
 """As Kinesis's API model has it, and no path: it becomes part of the names of files."""
-_ROW = itemgetter("data", "partitionKey", "sequenceNumber", "subSequenceNumber", "approximateArrivalTimestamp")
+_ROW = itemgetter("data", "sequenceNumber", "subSequenceNumber", "approximateArrivalTimestamp")
+_RECORDS = b'"records":['
+_NEXT_ROW = re.compile(rb'\}\s*,\s*(?=\{\s*"\w)')
+"""Between two rows. Within a string, a quotation mark that is followed by a letter would be escaped."""
 
 
 def _message(fields: dict[str, Any], shard_id: str) -> Message:
@@ -136,6 +152,27 @@ def _message(fields: dict[str, Any], shard_id: str) -> Message:
             raise ProtocolError(f"no message has the action {other!r:.80}")
 
 
+def _in_parts(line: bytes | bytearray | memoryview, shard_id: str) -> ProcessRecords | None:
+    """A large ``processRecords``, some rows at a time; None if it is none, or not as KCL writes it."""
+    text = bytes(line)
+    begin, end = text.find(_RECORDS, 0, 200) + len(_RECORDS), text.rfind(b"}]") + 1
+    if not len(_RECORDS) <= begin < end:
+        return None
+    try:
+        fields = orjson.loads(text[:begin] + text[end:])
+        message = _message(fields, shard_id) if isinstance(fields, dict) else None
+        if not isinstance(message, ProcessRecords):
+            return None
+        while begin < end:
+            cut = _NEXT_ROW.search(text, begin + PART_BYTES, end)
+            rows = orjson.loads(b"[" + text[begin : cut.start() + 1 if cut else end] + b"]")
+            _records(rows, shard_id, message.records)
+            begin = cut.end() if cut else end
+    except (orjson.JSONDecodeError, _WrongFieldError):
+        return None
+    return message
+
+
 def _initialize(fields: dict[str, Any]) -> Message:
     shard_id = _of(fields, "shardId", str)
     if not _SHARD_ID.fullmatch(shard_id):
@@ -151,26 +188,31 @@ def _process_records(fields: dict[str, Any], shard_id: str) -> Message:
     behind = fields.get("millisBehindLatest")
     if behind is not None and type(behind) is not int:
         raise _WrongFieldError(f"millisBehindLatest is {_kind(behind)}, not a number")
-    return ProcessRecords(_records(rows, shard_id), behind)
+    return ProcessRecords(_records(rows, shard_id, []), behind)
 
 
-def _records(rows: list[Any], shard_id: str) -> list[Record]:
-    """The hot loop: one pass, no call per record but the decoder's."""
-    records: list[Record] = []
+def _records(rows: list[Any], shard_id: str, records: list[Record]) -> list[Record]:
+    """Behind ``records``. The hot loop: one pass, no call per record but the decoder's."""
     append = records.append
-    last: Record | None = None
+    last = records[-1].sequence if records else ""
     row: Any = None
     try:
         for row in rows:
-            data, key, sequence, sub, arrived = _ROW(row)
-            if type(key) is not str or type(sub) is not int or type(arrived) is not int:
+            data, sequence, sub, arrived = _ROW(row)
+            key = row.get("partitionKey")
+            if not key and (key is None or key == ""):
+                key = None
+            elif type(key) is not str:
                 raise _WrongFieldError(_why(row, len(records)))
-            if last is not None and last.sequence == sequence:
-                last.whole = False
-            elif not (sequence.isdigit() and sequence.isascii() and len(sequence) <= SEQUENCE_DIGITS):
+            if type(arrived) is not int:
                 raise _WrongFieldError(_why(row, len(records)))
-            last = Record(shard_id, b64decode(data, None, True), key, sequence, sub, arrived)
-            append(last)
+            if sub != 0 or type(sub) is not int or sequence == last:
+                raise _WrongFieldError(_why(row, len(records)))
+            if not (sequence.isdigit() and sequence.isascii() and len(sequence) <= SEQUENCE_DIGITS):
+                raise _WrongFieldError(_why(row, len(records)))
+            record = Record(shard_id, b64decode(data, None, True), key, sequence, 0, arrived)
+            append(looked_into(record) if record.data.startswith(MAGIC) else record)
+            last = sequence
     except (KeyError, TypeError, ValueError, AttributeError):
         raise _WrongFieldError(_why(row, len(records))) from None
     return records
@@ -182,9 +224,15 @@ def _why(row: Any, index: int) -> str:
     if not isinstance(row, dict):
         return f"{where} is {_kind(row)}, not an object"
     for name, kind in _ROW_FIELDS.items():
-        if type(row.get(name)) is not kind:
+        if type(row.get(name)) is not kind and not (name == "partitionKey" and row.get(name) is None):
             return f"{where}: {name} is {_kind(row.get(name))}, not {_NAMES[kind]}"
-    return f"{where}: {_bad_sequence(row['sequenceNumber']) or 'data is not base64'}"
+    if wrong := _bad_sequence(row["sequenceNumber"]):
+        return f"{where}: {wrong}"
+    try:
+        b64decode(row["data"], None, True)
+    except ValueError:
+        return f"{where}: data is not base64"
+    return f"{where}: {TAKEN_APART}"
 
 
 def _bad_sequence(sequence: str) -> str:

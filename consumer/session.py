@@ -12,10 +12,10 @@ import contextlib
 import enum
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from consumer.checkpoint import CheckpointTracker
+from consumer.checkpoint import CheckpointTracker, as_kcl_has_it
 from consumer.doubts import Doubting, Reading, Unwatched
 from consumer.protocol import (
     CheckpointAnswer,
@@ -34,7 +34,7 @@ from pipeline import background
 from pipeline.errors import Fatal
 from pipeline.lane import Milestones
 from pipeline.metrics import Metrics
-from pipeline.record import Position, Shard
+from pipeline.record import Position, Record, Shard
 from pipeline.stage import Lane, Stage
 
 log = logging.getLogger("session")
@@ -244,18 +244,23 @@ class ShardSession:
         if message.millis_behind is not None:
             lane.lag_ms = message.millis_behind
             self._metrics.lag(self.shard_id, message.millis_behind)
-        end = message.records[-1].position if message.records else None
+        end = message.records[-1].last if message.records else None
         await self._reading.takes(end, message.millis_behind)
         if self._leaving.is_set():
             self._refused = self._refused or bool(message.records)
         elif message.records:
-            self._stage.admit(lane, message.records)
-            self._tracker.delivered = message.records[-1].position
-            self._delivered.add(self._tracker.delivered, len(message.records))
+            self._deliver(lane, message.records)
         await self._checkpoint_if_due()
         self._messages += 1
         if self._messages > AT_ONCE and self._must_wait(lane):
             await self._room(lane)
+
+    def _deliver(self, lane: Lane, records: Sequence[Record]) -> None:
+        before = lane.unsettled
+        self._stage.admit(lane, records)
+        self._tracker.deliver(records)
+        if self._tracker.delivered is not None:
+            self._delivered.add(self._tracker.delivered, lane.unsettled - before)
 
     def _must_wait(self, lane: Lane) -> bool:
         return self.state is State.READING and not self._stage.has_room(lane) and not self._leaving.is_set()
@@ -337,7 +342,7 @@ class ShardSession:
     async def _checkpoint(self, position: Position | None) -> bool:
         """Send one and take its answer; true if it was accepted. A shutdown in the answer is a lost lease."""
         self._checkpointed_s = self._clock()
-        await self._wire.write(encode_checkpoint(position))
+        await self._wire.write(encode_checkpoint(position and as_kcl_has_it(position)))
         answer = await self._next()
         if not isinstance(answer, CheckpointAnswer):
             raise Fatal(f"{self.shard_id}: {type(answer).__name__} came where a checkpoint's answer was due")
@@ -357,6 +362,6 @@ class ShardSession:
     def _accepted(self, position: Position | None) -> None:
         position = position or self._tracker.delivered
         if position is not None:
-            self._tracker.accepted = position
+            self._tracker.accept(position)
             self._stage.checkpointed(self._open_lane())
             self._metrics.checkpointed(self.shard_id, self._delivered.passed(position))

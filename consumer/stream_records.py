@@ -1,22 +1,19 @@
 """What is on a stream, shard by shard, read from the stream itself and not through KCL: for the auditor.
 
-KPL aggregates are taken apart as KCL does it (``AggregatorUtil`` of KCL 3) when it is not told the shard's range of
-hash keys, which ``consumer.properties`` sees to: what is not a whole aggregate is a plain record, and an aggregate is
-delivered whole, whichever shard its keys are of. One with a record that names a key that is not there ends before it.
+KPL aggregates are taken apart by the same reading of their format as the host's (:mod:`pipeline.kpl`): what is not a
+whole aggregate is a plain record, one that cannot be read is one record, and every user record of the others counts,
+also where nothing but a dead letter can come of it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from functools import cache
-from threading import Lock
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from pipeline import kpl
 from pipeline.record import Position
 from pipeline.sinks.against import Arrival
 
@@ -25,12 +22,6 @@ if TYPE_CHECKING:
 
 Sleep = Callable[[float], object]
 
-MAGIC = b"\xf3\x89\x9a\xc2"
-"""How an aggregate begins; it ends with the MD5 of what is between (KPL's aggregation format)."""
-
-MD5_BYTES = 16
-NUMBER = re.compile(r"[+-]?\d+")
-HASH_KEYS = 1 << 128
 READ_EVERY_S = 0.25
 """A shard takes five reads a second from everybody together; the consumer needs four."""
 
@@ -89,7 +80,7 @@ def payloads(
     found = 0
     for records in _pages(kinesis, stream, shard_id, min(most, PAGE), sleep):
         for record in records:
-            parts = _payloads(record)
+            parts = _payloads(record, most)
             yield from parts
             found += len(parts)
         if found >= most:
@@ -142,80 +133,31 @@ def patiently(sleep: Sleep, call: Callable[..., Any], **request: Any) -> Any:
     return call(**request)
 
 
-def taken_apart(record: Any) -> list[Arrival]:
-    """The record, or those that it is an aggregate of and that KCL delivers."""
+def taken_apart(record: Any) -> Iterator[Arrival]:
+    """The record, or the user records that it is an aggregate of, one at a time."""
     sequence, arrived_ms = int(record["SequenceNumber"]), _ms(record["ApproximateArrivalTimestamp"])
-    aggregate = _aggregate(record["Data"])
-    if aggregate is None:
-        return [Arrival(Position(sequence, 0), record["PartitionKey"], arrived_ms)]
-    found: list[Arrival] = []
-    for each in aggregate.records:
-        partition_key = _named(aggregate.partition_key_table, each.partition_key_index)
-        hash_key = _hash_key(aggregate, each)
-        if partition_key is None or hash_key is None:
-            break
-        if not 0 <= hash_key < HASH_KEYS:
-            return []
-        found.append(Arrival(Position(sequence, len(found)), partition_key, arrived_ms))
-    return found
+    message = _message(record["Data"])
+    if message is None:
+        yield Arrival(Position(sequence, 0), record.get("PartitionKey") or None, arrived_ms)
+        return
+    for sub, (_, partition_key, _, _) in enumerate(message.users()):
+        yield Arrival(Position(sequence, sub), partition_key, arrived_ms)
 
 
-def _payloads(record: Any) -> list[bytes]:
-    """Of the record, or of those that :func:`taken_apart` finds in it."""
-    aggregate = _aggregate(record["Data"])
-    if aggregate is None:
+def _payloads(record: Any, most: int) -> list[bytes]:
+    """Of the record, or of the first of its user records that can be delivered."""
+    message = _message(record["Data"])
+    if message is None:
         return [record["Data"]]
-    return [each.data for each, _ in zip(aggregate.records, taken_apart(record), strict=False)]
+    return [data for data, _, _, fault in islice(message.users(), most) if not fault]
 
 
-def _aggregate(data: bytes) -> Any:
-    """KPL's message; None if it is none."""
-    body, checksum = data[len(MAGIC) : -MD5_BYTES], data[-MD5_BYTES:]
-    if not data.startswith(MAGIC) or not body or _md5(body) != checksum:
-        return None
-    messages, decode_error = _protobuf()
-    aggregate = messages.AggregatedRecord()
+def _message(data: bytes) -> kpl.Message | None:
+    """None for one that is to be taken as it is."""
     try:
-        aggregate.ParseFromString(body)
-    except decode_error:
+        return kpl.message(data)
+    except kpl.Malformed:
         return None
-    return aggregate if aggregate.IsInitialized() else None
-
-
-IMPORTING = Lock()
-
-
-@cache
-def _protobuf() -> tuple[Any, type[Exception]]:
-    """KPL's messages. The package finds its own modules by putting its folder in front of everybody's path."""
-    with IMPORTING:
-        path = list(sys.path)
-        try:
-            from aws_kinesis_agg import deaggregator
-            from google.protobuf.message import DecodeError
-        finally:
-            sys.path[:] = path
-    return deaggregator.messages_pb2, DecodeError
-
-
-def _hash_key(aggregate: Any, record: Any) -> int | None:
-    """A record's own hash key, 0 if it leaves that to its partition key; None if it is not there, or no number."""
-    if not record.HasField("explicit_hash_key_index"):
-        return 0
-    number = _named(aggregate.explicit_hash_key_table, record.explicit_hash_key_index)
-    return int(number) if number is not None and NUMBER.fullmatch(number) else None
-
-
-def _named(table: Any, index: int) -> str | None:
-    """What is not UTF-8 comes out of protobuf as bytes here, and with replacements in Java."""
-    if index >= len(table):
-        return None
-    key = table[index]
-    return key.decode(errors="replace") if isinstance(key, bytes) else str(key)
-
-
-def _md5(data: bytes) -> bytes:
-    return hashlib.md5(data, usedforsecurity=False).digest()
 
 
 def _ms(arrived: datetime) -> int:

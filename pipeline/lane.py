@@ -8,7 +8,83 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from pipeline.record import Position, Record, Run, Shard, data_bytes
+from pipeline.aggregate import Aggregate
+from pipeline.record import Position, Record, Run, Shard, weight
+
+
+class Waiting:
+    """What a shard session was handed and has not taken in: plain records, and aggregates, which are whole until then.
+
+    ``records`` counts the user records of aggregates; ``bytes`` is what all of it holds in memory. ``beyond``: what
+    lies up to there is passed over.
+    """
+
+    def __init__(self) -> None:
+        self.records = 0
+        self.bytes = 0
+        self.beyond: Position | None = None
+        self._parcels: deque[Aggregate | Sequence[Record]] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._parcels)
+
+    @property
+    def first(self) -> Record:
+        head = self._parcels[0]
+        return head if isinstance(head, Aggregate) else head[0]
+
+    def put(self, records: Sequence[Record]) -> int:
+        """Take records that follow those before, in sequence order; how many there are, user records counted."""
+        places = [place for place, record in enumerate(records) if type(record) is Aggregate]
+        before = self.records
+        begin = 0
+        for place in places:
+            self._put_plain(records[begin:place])
+            self._put_aggregate(records[place])
+            begin = place + 1
+        self._put_plain(records[begin:] if begin else records)
+        return self.records - before
+
+    def take(self, most: int, most_bytes: int) -> list[Record]:
+        """What comes next: plain records as they are, and of aggregates about as much as there is room for. Nothing if
+        there is room for nothing, or if all of it was to be passed over."""
+        taken: list[Record] = []
+        held = 0
+        while self._parcels:
+            head = self._parcels[0]
+            if isinstance(head, Aggregate):
+                if len(taken) >= most or held >= most_bytes:
+                    break
+                self.records -= head.skip(self.beyond) if head.left == head.count else 0
+                piece = head.take(most - len(taken), most_bytes - held) if head.left else []
+                self.records -= len(piece)
+                held += weight(piece)
+                taken += piece
+                if not head.left:
+                    self._parcels.popleft()
+                    self.bytes -= head.weight
+            else:
+                self._parcels.popleft()
+                self.records -= len(head)
+                self.bytes -= weight(head)
+                taken += after(self.beyond, head)
+        return taken
+
+    def clear(self) -> None:
+        self._parcels.clear()
+        self.records = self.bytes = 0
+
+    def _put_plain(self, records: Sequence[Record]) -> None:
+        if records:
+            self._parcels.append(records)
+            self.records += len(records)
+            self.bytes += weight(records)
+
+    def _put_aggregate(self, record: Record) -> None:
+        assert isinstance(record, Aggregate)
+        self._parcels.append(record)
+        self.records += record.count
+        self.bytes += record.weight
 
 
 class Window:
@@ -28,7 +104,7 @@ class Window:
     def extend(self, records: Sequence[Record]) -> None:
         """Admit records, which must follow the last ones in sequence order."""
         self._records.extend(records)
-        self.bytes += data_bytes(records)
+        self.bytes += weight(records)
 
     def release(self, *, keep_payloads: bool = False) -> Run | None:
         """The longest settled prefix, or None if the head is still open. The records' payloads are dropped, or kept
@@ -39,12 +115,13 @@ class Window:
             if record.outcome is None:
                 break
             settled.append(record)
-            self.bytes -= len(record.data)
             if keep_payloads:
                 payloads.append(record.data)
-            record.data = b""
         if not settled:
             return None
+        self.bytes -= weight(settled)
+        for record in settled:
+            record.data = b""
         pop = self._records.popleft
         for _ in settled:
             pop()

@@ -26,7 +26,19 @@ M = TypeVar("M", Counter, Gauge)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 REASONS = frozenset(
-    {"decode", "rejected", "exception", "contract", "not_finite", "timeout", "died", "memory", "sink", "killed"}
+    {
+        "aggregate",
+        "decode",
+        "rejected",
+        "exception",
+        "contract",
+        "not_finite",
+        "timeout",
+        "died",
+        "memory",
+        "sink",
+        "killed",
+    }
 )
 """Why records become dead letters. Another reason is counted as ``other``, so that labels stay few."""
 

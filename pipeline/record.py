@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -40,25 +40,33 @@ class Shard:
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """One record as its producer wrote it (KPL aggregates arrive taken apart), plus its way through the stage.
+    """One record as its producer wrote it, perhaps a user record of a KPL aggregate, plus its way through the stage.
 
-    ``whole`` is true where a file or a checkpoint may end after this record: it is the last of its KPL aggregate,
-    or no aggregate at all. ``outcome`` is set once, when the record settles; ``data`` is dropped then.
+    ``partition_key`` is None if the producer gave none. ``whole`` is true where KCL's checkpoint may stand after this
+    record: it is the last of its aggregate, or of none. ``outcome`` is set once, when the record settles; ``data`` is
+    dropped then. ``key_bytes``: what its key adds to memory, where that is more than ``RECORD_BYTES`` allows for; 0 for
+    those that share it.
     """
 
     shard_id: str
     data: bytes
-    partition_key: str
+    partition_key: str | None
     sequence: str
     sub: int
     arrived_ms: int
     whole: bool = True
     cost: int = 1
     outcome: Outcome | None = field(default=None, repr=False)
+    key_bytes: int = 0
 
     @property
     def position(self) -> Position:
         return Position(int(self.sequence), self.sub)
+
+    @property
+    def last(self) -> Position:
+        """Of what the record holds: of itself, but for an aggregate that is not taken apart."""
+        return self.position
 
     def record_id(self, stream: str) -> str:
         """``<stream>/<shard>/<sequence>/<sub>``: the identity that rows and dead letters share."""
@@ -92,9 +100,13 @@ class Dead:
 Outcome = Enriched | Dead
 
 
-def data_bytes(records: Iterable[Record]) -> int:
-    """What the records' payloads have together."""
-    return sum([len(record.data) for record in records])
+RECORD_BYTES = 500
+"""What a record holds in memory beside its payload: the object, its numbers, a key of usual length."""
+
+
+def weight(records: Sequence[Record]) -> int:
+    """What the records hold in memory, in bytes; those without a payload weigh something, too."""
+    return RECORD_BYTES * len(records) + sum([len(record.data) + record.key_bytes for record in records])
 
 
 @dataclass(slots=True)

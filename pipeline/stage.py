@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from pipeline import background
+from pipeline import aggregate, background
 from pipeline.batcher import Batcher, Plan
 from pipeline.dead_letter_limit import Gate, Limits, Tally
 from pipeline.dead_letter_log import INTERVAL_S, DeadLetterLog
 from pipeline.errors import Fatal
-from pipeline.lane import Durability, Milestones, Window, after
+from pipeline.lane import Durability, Milestones, Waiting, Window
 from pipeline.metrics import Metrics
 from pipeline.pace import Pace
-from pipeline.record import Dead, Position, Record, Run, Shard, data_bytes
+from pipeline.record import Dead, Position, Record, Run, Shard
 from pipeline.sinks import ShardWriter, Sink
 
 log = logging.getLogger("stage")
@@ -34,6 +34,10 @@ BEHIND_MS = 1_000
 
 PATIENCE_S = 0.25
 """How long a batch may wait for more, at most, while every replica is busy and shards are behind."""
+
+FULL = (0, 0)
+AT_A_TIME = 4_096
+"""User records that are taken out of aggregates before others have their turn."""
 
 HOLD_S = 2.0
 """A shard that is caught up and has had nothing to settle for so long will not tell soon what its held records are."""
@@ -50,7 +54,8 @@ class Bounds:
     """``records``: admitted and not yet settled, per shard. ``bytes``: that and the sinks' backlog, whole task.
 
     A shard that is below its bounds may admit one more message, and a session its first four in any case; so the true
-    maximum is that much more per shard.
+    maximum is that much more per shard. Aggregates are admitted as they come, and weigh what they hold in memory so
+    far; they are taken apart as far as there is room.
     """
 
     records: int
@@ -100,9 +105,8 @@ class Lane:
         self.draining = False
         self.judging = 0
         self.lag_ms = 0
-        self.waiting: asyncio.Queue[Sequence[Record]] = asyncio.Queue()
-        self.waiting_records = 0
-        self.waiting_bytes = 0
+        self.waiting = Waiting()
+        self.fed = asyncio.Event()
         self.released = Milestones()
         self.task: asyncio.Task[None] | None = None
 
@@ -113,12 +117,16 @@ class Lane:
 
     @property
     def unsettled(self) -> int:
-        return self.waiting_records + len(self.window)
+        return self.waiting.records + len(self.window)
 
     @property
     def bytes(self) -> int:
-        held = self.waiting_bytes + self.window.bytes + self.gate.bytes
-        return held + sum(writer.backlog_bytes for writer in self.writers)
+        return self.waiting.bytes + self.taken_bytes
+
+    @property
+    def taken_bytes(self) -> int:
+        """Of what was taken in: in the window, held back, or in the sinks."""
+        return self.window.bytes + self.gate.bytes + sum(writer.backlog_bytes for writer in self.writers)
 
 
 class Stage:
@@ -192,13 +200,19 @@ class Stage:
         """Take a message's records, in sequence order. Never blocks: ask :meth:`has_room` before the next."""
         if not records:
             return
-        lane.waiting_records += len(records)
-        lane.waiting_bytes += data_bytes(records)
-        lane.waiting.put_nowait(records)
-        self._metrics.received(lane.shard.shard_id, len(records))
+        count = lane.waiting.put(records)
+        lane.fed.set()
+        self._metrics.received(lane.shard.shard_id, count)
 
     def has_room(self, lane: Lane) -> bool:
-        return lane.unsettled < self._bounds.records and self.bytes < self._bounds.bytes and not self.stopped
+        """Undivided, aggregates have half of the bytes, so that there is room to take them apart."""
+        bounds = self._bounds
+        room = lane.unsettled < bounds.records and self.bytes < bounds.bytes and self._waiting_bytes < bounds.bytes / 2
+        return room and not self.stopped
+
+    @property
+    def _waiting_bytes(self) -> int:
+        return sum([lane.waiting.bytes for lane in self._lanes.values()])
 
     @property
     def bytes(self) -> int:
@@ -247,7 +261,7 @@ class Stage:
         self._batcher.drop(lane)
         lane.window.clear()
         lane.gate.clear()
-        lane.waiting_records = lane.waiting_bytes = 0
+        lane.waiting.clear()
         if self._lanes.get(lane.shard.shard_id) is lane:
             del self._lanes[lane.shard.shard_id]
             self._metrics.forget(lane.shard.shard_id)
@@ -267,24 +281,43 @@ class Stage:
     # -- the way of a record
 
     async def _take_in(self, lane: Lane) -> None:
-        records = await lane.waiting.get()
-        held = await self._resume(lane, records[0])
+        await lane.fed.wait()
+        lane.waiting.beyond = await self._resume(lane, lane.waiting.first)
         while True:
-            fresh = after(held, records)
-            lane.window.extend(fresh)
-            lane.waiting_records -= len(records)
-            lane.waiting_bytes -= data_bytes(records)
-            if fresh and self._judge.measures:
-                await self._judge.measure([record for record in fresh if record.outcome is None])
-                self._release((lane,))
-            unsettled = [record for record in fresh if record.outcome is None]
-            self._batcher.add(lane, unsettled, self._clock())
-            if len(unsettled) < len(fresh):
-                self._release((lane,))
-            self._wake.set()
-            self._expect_nothing(lane)
-            self._announce()
-            records = await lane.waiting.get()
+            lane.fed.clear()
+            before = lane.waiting.records
+            fresh = lane.waiting.take(*self._room(lane))
+            if before - lane.waiting.records > len(fresh):
+                self._announce(but=lane)
+            if fresh:
+                await self._enter(lane, fresh)
+            else:
+                self._relieve()
+                await lane.fed.wait()
+
+    async def _enter(self, lane: Lane, fresh: Sequence[Record]) -> None:
+        """Into the window, and to the batcher what has no outcome yet."""
+        lane.window.extend(fresh)
+        able = [record for record in fresh if record.outcome is None]
+        for record in fresh if len(able) < len(fresh) else ():
+            if isinstance(record.outcome, Dead) and record.outcome.kind == aggregate.KIND:
+                self._metrics.dead_letter(record.outcome.kind)
+        if able and self._judge.measures:
+            await self._judge.measure(able)
+            able = [record for record in able if record.outcome is None]
+        self._batcher.add(lane, able, self._clock())
+        if len(able) < len(fresh):
+            self._release((lane,))
+        self._wake.set()
+        self._expect_nothing(lane)
+        self._announce(but=lane)
+
+    def _room(self, lane: Lane) -> tuple[int, int]:
+        """Records and bytes that may be taken out of aggregates now. Half of the bytes is theirs in any case."""
+        taken = sum([each.taken_bytes for each in self._lanes.values()])
+        free = self._bounds.bytes - min(self._waiting_bytes, self._bounds.bytes // 2) - taken
+        records = min(self._bounds.records - len(lane.window), AT_A_TIME)
+        return (records, free) if records > 0 and free > 0 else FULL
 
     async def _resume(self, lane: Lane, first: Record) -> Position | None:
         """What every sink already holds of this shard; to be skipped before it costs a prediction."""
@@ -453,10 +486,12 @@ class Stage:
         if fullest is not None and fullest.backlog_bytes:
             self._relief = self._begin_work("the relief of a sink", fullest.flush)
 
-    def _announce(self) -> None:
-        """Room or durability may have changed for anyone: bounds are the task's."""
+    def _announce(self, but: Lane | None = None) -> None:
+        """Room or durability may have changed for anyone: bounds are the task's. ``but`` knows of it."""
         for lane in self._lanes.values():
             lane.changed.set()
+            if lane.waiting and lane is not but:
+                lane.fed.set()
 
     def _begin_work(self, name: str, work: background.Work, *, endless: bool = False) -> asyncio.Task[None]:
         return background.start(work, name=name, on_failure=self.fail, endless=endless)

@@ -6,6 +6,7 @@
 They live on any event loop; on :class:`pipeline.testing.SimulatedLoop` their minutes take milliseconds.
 """
 
+from consumer.testing.aggregates import aggregate
 from consumer.testing.kcl import FakeKcl, ProtocolBroken, row
 from consumer.testing.leases import SHARD_END, FakeLeases, Lease
 from consumer.testing.stream import FakeStream, Read, Throttled
@@ -22,5 +23,6 @@ __all__ = [
     "ProtocolBroken",
     "Read",
     "Throttled",
+    "aggregate",
     "row",
 ]

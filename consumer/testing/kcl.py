@@ -20,8 +20,10 @@ class ProtocolBroken(AssertionError):
     """The host said what KCL does not take. The real one ends its JVM over it, or is silent; a test should fail."""
 
 
-def row(sequence: int, data: bytes = b"{}", sub: int = 0, key: str = "key", arrived_ms: int = 1) -> dict[str, Any]:
-    """One record as MultiLang writes it."""
+def row(
+    sequence: int, data: bytes = b"{}", sub: int = 0, key: str | None = "key", arrived_ms: int = 1
+) -> dict[str, Any]:
+    """One record as MultiLang writes it; an aggregate is one, with sub-sequence number 0."""
     return {
         "action": "record",
         "data": pybase64.b64encode(data).decode(),

@@ -1,4 +1,4 @@
-"""A stream as KCL reads it, in memory: shards with parents and children, records taken out of their aggregates."""
+"""A stream as KCL reads it, in memory: shards with parents and children; aggregates are handed over whole."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from consumer.testing.aggregates import aggregate
 from consumer.testing.kcl import row
 from pipeline.record import Position
 
@@ -21,12 +22,13 @@ class Throttled(Exception):
 
 @dataclass(slots=True)
 class StreamShard:
-    """``positions`` and ``rows`` go together, in sequence order; ``ends`` are those that end an aggregate."""
+    """``sequences`` and ``rows`` go together, in sequence order; ``positions`` are those of all user records."""
 
     shard_id: str
     parents: tuple[str, ...] = ()
     children: list[str] = field(default_factory=list)
     positions: list[Position] = field(default_factory=list)
+    sequences: list[int] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -55,15 +57,25 @@ class FakeStream:
 
     # -- the producers' end
 
-    def put(self, shard_id: str, payloads: Sequence[bytes], *, arrived_ms: int, key: str = "key") -> list[Position]:
+    def put(
+        self, shard_id: str, payloads: Sequence[bytes], *, arrived_ms: int, key: str | None = "key"
+    ) -> list[Position]:
         """One Kinesis record: of one payload, or an aggregate of several. Raises ``KeyError`` for a closed shard."""
+        data = payloads[0] if len(payloads) == 1 else aggregate(payloads, [key or "key"])
+        return self.put_record(shard_id, data, len(payloads), arrived_ms=arrived_ms, key=key)
+
+    def put_record(
+        self, shard_id: str, data: bytes, holds: int = 1, *, arrived_ms: int, key: str | None = "key"
+    ) -> list[Position]:
+        """One Kinesis record as it is, which ``holds`` so many user records."""
         shard = self.shards[shard_id]
         if shard.closed:
             raise KeyError(f"{shard_id} is closed")
         self._sequence += 1 + self._sequence % 7
-        positions = [Position(self._sequence, sub) for sub in range(len(payloads))]
+        positions = [Position(self._sequence, sub) for sub in range(holds)]
         shard.positions += positions
-        shard.rows += [row(self._sequence, payload, sub, key, arrived_ms) for sub, payload in enumerate(payloads)]
+        shard.sequences.append(self._sequence)
+        shard.rows.append(row(self._sequence, data, 0, key, arrived_ms))
         return positions
 
     def split(self, shard_id: str) -> tuple[str, str]:
@@ -87,13 +99,11 @@ class FakeStream:
     # -- KCL's end
 
     def read(self, shard_id: str, after: Position | None, limit: int) -> Read:
-        """Records beyond ``after``: about so many, and no aggregate in part but one that ``after`` lies in."""
+        """At most so many records behind the *sequence number* of ``after``: so KCL goes on when an iterator has
+        expired, and what is left of an aggregate that a checkpoint stands in is never read again."""
         self.before("read", shard_id)
         shard = self.shards[shard_id]
-        start = 0 if after is None else bisect_right(shard.positions, after)
-        stop = min(len(shard.positions), start + limit)
-        while 0 < stop < len(shard.positions) and shard.positions[stop].sequence == shard.positions[stop - 1].sequence:
-            stop += 1
-        rows = list(islice(shard.rows, start, stop))
-        left = len(shard.positions) - stop
+        start = 0 if after is None else bisect_right(shard.sequences, after.sequence)
+        rows = list(islice(shard.rows, start, start + limit))
+        left = len(shard.rows) - start - len(rows)
         return Read(rows, shard.closed and not left, left)

@@ -35,7 +35,7 @@ class Arrival(NamedTuple):
     """A record, as the stream has it or as the table says it was."""
 
     position: Position
-    partition_key: str
+    partition_key: str | None
     arrived_ms: int
 
 

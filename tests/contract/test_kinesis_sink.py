@@ -61,7 +61,7 @@ def test_what_the_stream_cannot_carry_is_a_dead_letter_and_whatever_key_a_record
     batch = pa.RecordBatch.from_pydict({"value": values})
     records = []
     for n, key in enumerate(keys):
-        record = Record(SHARD.shard_id, b"", key, str(n), 0, 0)  # type: ignore[arg-type]
+        record = Record(SHARD.shard_id, b"", key, str(n), 0, 0)
         record.outcome = Enriched(batch, n)
         records.append(record)
     schema, store = TableSchema(batch.schema, "source", "1"), MemoryStore()

@@ -143,7 +143,7 @@ def test_every_record_is_a_row_or_a_dead_letter_of_the_sink_in_order_per_key(
 ) -> None:
     records = []
     for row in range(batch.num_rows):
-        record = Record(SHARD.shard_id, b"", data.draw(keys), str(row), 0, 0)  # type: ignore[arg-type]
+        record = Record(SHARD.shard_id, b"", data.draw(keys), str(row), 0, 0)
         record.outcome = Dead(b"", "bad", "", 1) if data.draw(st.integers(0, 5)) == 0 else Enriched(batch, row)
         records.append(record)
     payloads = [f"payload {row}".encode() for row in range(len(records))]
@@ -173,6 +173,6 @@ def test_a_row_that_json_cannot_hold_takes_no_other_along(batch: pa.RecordBatch)
 
 @given(keys, keys)
 def test_rows_of_a_key_share_a_key_and_others_do_not(one: str | None, other: str | None) -> None:
-    first = Record(SHARD.shard_id, b"", one, "1", 0, 0)  # type: ignore[arg-type]
-    second = Record(SHARD.shard_id, b"", other, "2", 0, 0)  # type: ignore[arg-type]
+    first = Record(SHARD.shard_id, b"", one, "1", 0, 0)
+    second = Record(SHARD.shard_id, b"", other, "2", 0, 0)
     assert (key_for(first, "s") == key_for(second, "s")) == (bool(one) and one == other)

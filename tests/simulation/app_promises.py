@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import orjson
 import pyarrow.parquet as pq
 
-from consumer.testing import SHARD_END, FakeStream, Lease
+from consumer.testing import FakeStream, Lease
 from consumer.testing.worker import Child
 from pipeline.record import Position
 from pipeline.sinks.audit import audit
@@ -104,12 +104,14 @@ class Promises:
             self.breaks(f"{task.name} goes on writing {key}, though it was told that the shard is not its any more")
 
     def checkpointed(self, lease: Lease, position: Position | str) -> None:
-        """I1: all up to the checkpoint is durable before it is written."""
+        """I1: all up to the checkpoint is durable before it is written, and to KCL an aggregate is one record."""
         shard = self.stream.shards[lease.shard_id]
         at = self._durable_below.get(lease.shard_id, 0)
         if isinstance(lease.checkpoint, Position) and isinstance(position, Position) and position < lease.checkpoint:
             self.breaks(f"{lease.shard_id}: checkpoint {position} goes back")
-        while at < len(shard.positions) and (position == SHARD_END or shard.positions[at] <= position):  # type: ignore[operator]  # SHARD_END or a position
+        while at < len(shard.positions) and (
+            not isinstance(position, Position) or shard.positions[at].sequence <= position.sequence
+        ):
             if missing := self._missing(_id(lease.shard_id, shard.positions[at])):
                 self.breaks(f"I1: checkpoint {position} passes {missing}")
             at += 1

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
+from consumer.checkpoint import as_kcl_has_it
 from consumer.testing import FakeLeases, FakeStream, Lease, Throttled
 from consumer.testing.stream import FIRST_SEQUENCE
 from pipeline.errors import UserError
@@ -251,7 +252,7 @@ class World:
             lease = next((lease for lease in self.leases if lease.shard_id == shard_id), None)
             if lease is None or (shard.closed and not lease.ended):
                 return False
-            if not shard.closed and shard.positions and lease.checkpoint != shard.positions[-1]:
+            if not shard.closed and shard.positions and lease.checkpoint != as_kcl_has_it(shard.positions[-1]):
                 return False
         return True
 

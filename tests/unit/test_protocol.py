@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from consumer.protocol import (
+    PART_BYTES,
     CheckpointAnswer,
     Initialize,
     LeaseLost,
@@ -20,6 +21,8 @@ from consumer.protocol import (
     encode_checkpoint,
     encode_status,
 )
+from consumer.testing import aggregate
+from pipeline.aggregate import Aggregate
 from pipeline.record import Position
 
 SEQUENCE = "49668899999999999999999999999999999999999999999999999998"
@@ -68,12 +71,53 @@ def test_an_empty_call_is_a_beat_without_records() -> None:
     assert message == ProcessRecords([], None)
 
 
-def test_only_the_last_record_of_an_aggregate_is_whole() -> None:
-    sequences = [("10", 0), ("11", 0), ("11", 1), ("11", 2), ("12", 0), ("13", 0), ("13", 1)]
-    rows = [row(sequenceNumber=sequence, subSequenceNumber=sub) for sequence, sub in sequences]
+def test_an_aggregate_is_one_record_until_there_is_room_for_what_it_holds() -> None:
+    data = base64.b64encode(aggregate([b"1", b"2", b"3"])).decode()
+    rows = [row(sequenceNumber="10"), row(sequenceNumber="11", data=data), row(sequenceNumber="12")]
     message = decode(line("processRecords", records=rows, millisBehindLatest=0), "shard")
     assert isinstance(message, ProcessRecords)
-    assert [record.whole for record in message.records] == [True, False, False, True, True, False, True]
+    first, held, last = message.records
+    assert first.whole and last.whole
+    assert isinstance(held, Aggregate)
+    assert (held.count, held.last) == (3, Position(11, 2))
+
+
+def test_an_aggregate_that_kcl_took_apart_is_refused_with_one_line_that_says_why() -> None:
+    for rows in ([row(subSequenceNumber=1)], [row(), row()]):
+        with pytest.raises(ProtocolError, match="KCL took an aggregate apart") as caught:
+            decode(line("processRecords", records=rows, millisBehindLatest=0), "shard")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", [None, ""])
+def test_a_record_may_be_without_a_partition_key(key: str | None) -> None:
+    without = {name: value for name, value in row().items() if name != "partitionKey"}
+    for each in (row(partitionKey=key), without):
+        message = decode(line("processRecords", records=[each], millisBehindLatest=0), "shard")
+        assert isinstance(message, ProcessRecords)
+        assert message.records[0].partition_key is None
+
+
+def test_a_large_message_is_decoded_in_parts_to_the_same_records() -> None:
+    keys = ["k", '},{"action":"record"', '"},{"action"', "]}", 'x\\"}],"millisBehindLatest":0}', ""]
+    rows = [row(sequenceNumber=str(n), partitionKey=keys[n % 6], data="AAAA" * 300) for n in range(1, 4000)]
+    text = line("processRecords", records=rows, millisBehindLatest=7)
+    assert len(text) > 3 * PART_BYTES
+    message = decode(text, "shard")
+    assert isinstance(message, ProcessRecords)
+    assert message.millis_behind == 7
+    assert [(r.sequence, r.partition_key, len(r.data)) for r in message.records] == [
+        (each["sequenceNumber"], each["partitionKey"] or None, 900) for each in rows
+    ]
+
+
+def test_what_is_wrong_with_a_large_message_is_told_as_of_a_small_one() -> None:
+    rows = [row(sequenceNumber=str(n), data="AAAA" * 300) for n in range(1, 2000)]
+    rows[1500]["partitionKey"] = 7
+    with pytest.raises(ProtocolError, match="record 1500: partitionKey is a whole number"):
+        decode(line("processRecords", records=rows, millisBehindLatest=7), "shard")
+    with pytest.raises(ProtocolError, match="is not JSON"):
+        decode(line("processRecords", records=rows, millisBehindLatest=7)[:-9], "shard")
 
 
 @pytest.mark.parametrize(

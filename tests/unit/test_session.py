@@ -9,7 +9,7 @@ import pytest
 
 from consumer.bridges import Decoder
 from consumer.session import AT_ONCE, TRANSITIONS, ShardSession, State
-from consumer.testing import FakeKcl, row
+from consumer.testing import FakeKcl, aggregate, row
 from pipeline.batcher import Batcher
 from pipeline.errors import Fatal
 from pipeline.metrics import Metrics
@@ -94,8 +94,8 @@ def test_status_comes_before_the_model_has_answered() -> None:
 def test_checkpoints_ride_on_the_beat_once_records_are_durable() -> None:
     async def body(rig: Rig) -> None:
         await rig.kcl.initialize(SHARD_ID)
-        await rig.kcl.process([row(1), row(2), row(3, sub=0), row(3, sub=1)])
-        await rig.beat_until(lambda: rig.kcl.checkpoints == [Position(3, 1)])
+        await rig.kcl.process([row(1), row(2), row(3, aggregate([b"{}", b"{}"]))])
+        await rig.beat_until(lambda: rig.kcl.checkpoints == [Position(3, 0)])
 
     rigged(body)
 

@@ -5,13 +5,15 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from consumer.testing.aggregates import aggregate, field, sealed, user
+from pipeline.aggregate import looked_into
 from pipeline.batcher import Batcher, Plan
 from pipeline.dead_letter_limit import Limits
 from pipeline.dead_letter_log import DeadLetterLog
 from pipeline.errors import Fatal
 from pipeline.metrics import Metrics
 from pipeline.pace import Pace
-from pipeline.record import Position, Record, Shard
+from pipeline.record import Dead, Position, Record, Shard
 from pipeline.stage import BEHIND_MS, Bounds, Lane, Stage
 from pipeline.testing import FakeJudge, FakeSink, dead
 from pipeline.testing.ports import enriched
@@ -414,3 +416,99 @@ def test_dead_letters_are_logged_once_each_sort_and_then_counted(caplog: pytest.
     assert len(lines) == 2
     assert "events/shardId-000000000000/100/0" in lines[0]
     assert lines[1] == "further dead letters: 99 exception"
+
+
+# -- aggregates
+
+
+def held(data: bytes, sequence: int = 100, number: int = 0) -> Record:
+    return looked_into(Record(shard(number).shard_id, data, "key", str(sequence), 0, 1))
+
+
+def test_an_aggregate_is_taken_apart_as_the_window_has_room() -> None:
+    """The bounds hold at every batch, though 5,000 records were admitted at once, and two shards share the bytes."""
+    most: list[tuple[int, int]] = []
+
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        whole = stage._announce
+
+        def watched(but: Lane | None = None) -> None:
+            lanes = list(stage._lanes.values())
+            most.append((max(len(lane.window) for lane in lanes), stage.bytes))
+            whole(but)
+
+        stage._announce = watched  # type: ignore[method-assign]
+        lanes = [stage.open(shard(number), None) for number in (0, 1)]
+        for number, lane in enumerate(lanes):
+            stage.admit(lane, [held(aggregate([b"x" * 20] * 2500), 100 + n, number) for n in range(2)])
+            assert lane.unsettled == 5000
+            assert not stage.has_room(lane)
+        for number, lane in enumerate(lanes):
+            await stage.drain(lane)
+            assert lane.durable == Position(101, 2499)
+            positions = [record.position for record in sinks[0].rows[shard(number).shard_id]]
+            assert positions == [Position(100 + n, sub) for n in range(2) for sub in range(2500)]
+        assert stage.bytes == 0
+
+    bounds = Bounds(records=100, bytes=600_000)
+    staged(body, bounds=bounds)
+    assert max(records for records, _ in most) <= bounds.records
+    assert max(size for _, size in most) <= bounds.bytes
+
+
+def test_what_is_broken_in_an_aggregate_is_dead_and_its_neighbours_are_not() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        lane = stage.open(shard(), None)
+        body = field(1, b"k") + user(b"1") + user(b"2", 7) + user(b"3")
+        stage.admit(lane, [held(sealed(body)), held(sealed(b"\x1a\x7f"), 101), held(sealed(user(b"x", 3)), 102)])
+        await stage.drain(lane)
+        rows = sinks[0].rows[shard().shard_id]
+        assert [str(row.position) for row in rows] == ["100/0", "100/1", "100/2", "101/0", "102/0"]
+        kinds = [row.outcome.kind if isinstance(row.outcome, Dead) else "" for row in rows]
+        assert kinds == ["", "aggregate", "", "aggregate", "aggregate"]
+        payloads = [row.outcome.payload for row in rows if isinstance(row.outcome, Dead)]
+        assert payloads == [b"2", sealed(b"\x1a\x7f"), b"x"]
+
+    staged(body)
+    staged(body, judge=lambda: FakeJudge(cost=1))
+
+
+def test_a_session_goes_on_within_an_aggregate() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        sinks[0].held[shard().shard_id] = Position(101, 1500)
+        lane = stage.open(shard(), None)
+        stage.admit(lane, [held(aggregate([b"x"] * 2000), 100 + n) for n in range(3)])
+        await stage.drain(lane)
+        assert sum(judge.batches) == 499 + 2000
+        assert sinks[0].rows[shard().shard_id][0].position == Position(101, 1501)
+
+    staged(body)
+
+
+def test_leaving_within_an_aggregate_keeps_what_the_model_has_begun() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        lane = stage.open(shard(), None)
+        stage.admit(lane, [held(aggregate([b""] * 170_000))])
+        await until(lane, lambda: (lane.durable or Position(0, 0)).sub > 50)
+        await stage.finish(lane)
+        assert lane.durable is not None and 50 < lane.durable.sub < 1000
+        stage.abandon(lane)
+        assert stage.bytes == 0
+
+    staged(body)
+
+
+def test_a_stalled_sink_bounds_what_is_taken_out_of_aggregates() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        sinks[0].stall()
+        lane = stage.open(shard(), None)
+        stage.admit(lane, [held(aggregate([b""] * 5000))])
+        for _ in range(300):
+            await asyncio.sleep(0)
+        await until(lane, lambda: not len(lane.window))
+        assert 0 < sum(judge.batches) <= 100_000 / 500
+        sinks[0].recover()
+        await stage.drain(lane)
+        assert sum(judge.batches) == 5000
+
+    staged(body, bounds=Bounds(records=100, bytes=100_000), bytes_per_record=1_000)

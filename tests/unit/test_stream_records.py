@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.local.kinesis.errors import KinesisError, throttled
-from consumer.stream_records import MAGIC, TRIES, arrivals, oldest, payloads, taken_apart
+from consumer.stream_records import TRIES, arrivals, oldest, payloads, taken_apart
+from pipeline.kpl import MAGIC
 from tests.clocked_kinesis import HOUR_MS, ClockedKinesis
 
 STREAM = "events"
@@ -42,7 +43,7 @@ def aggregate(
     return record(sealed(message.SerializeToString()))
 
 
-def keys_of(given: Any) -> list[tuple[int, str]]:
+def keys_of(given: Any) -> list[tuple[int, str | None]]:
     return [(each.position.sub, each.partition_key) for each in taken_apart(given)]
 
 
@@ -57,24 +58,31 @@ def test_an_aggregate_is_its_records_whichever_shard_they_are_of() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"{}", MAGIC, sealed(b""), sealed(b"\xff\xff"), sealed(b"\x1a\x02\x08\x00"), sealed(b"\n\x01a")[:-1] + b"?"],
-    ids=["empty", "plain", "no more than magic", "no body", "no message", "a field is missing", "another checksum"],
+    [b"", b"{}", MAGIC, sealed(b""), sealed(b"\xff\xff"), sealed(b"\x1a\x7f"), sealed(b"\n\x01a")[:-1] + b"?"],
+    ids=["empty", "plain", "no more than magic", "no body", "no message", "cut off", "another checksum"],
 )
-def test_what_is_no_whole_aggregate_is_a_plain_record(data: bytes) -> None:
+def test_what_is_no_aggregate_or_cannot_be_read_is_one_record(data: bytes) -> None:
     assert keys_of(record(data)) == [(0, "own")]
 
 
-def test_an_aggregate_ends_where_a_key_is_not_there() -> None:
-    assert keys_of(aggregate((0, None), (9, None), (1, None))) == [(0, "a")]
-    assert keys_of(aggregate((0, None), (2**64 - 1, None))) == [(0, "a")]
-    assert keys_of(aggregate((0, None), (1, 0))) == [(0, "a")]
-    assert keys_of(aggregate((0, None), (1, 0), hashes=("1_0",))) == [(0, "a")]
+def test_every_user_record_counts_whatever_is_wrong_with_it() -> None:
+    """The host makes a dead letter of each that cannot be delivered; KCL would drop them, or end."""
+    assert keys_of(aggregate((0, None), (9, None), (1, None))) == [(0, "a"), (1, None), (2, "b")]
+    assert keys_of(aggregate((0, None), (2**64 - 1, None))) == [(0, "a"), (1, None)]
+    assert keys_of(aggregate((0, None), (1, 0))) == [(0, "a"), (1, "b")]
+    assert keys_of(aggregate((0, None), (1, 0), hashes=("1_0",))) == [(0, "a"), (1, "b")]
+    assert keys_of(aggregate((0, None), (1, 0), hashes=(str(2**128),))) == [(0, "a"), (1, "b")]
+    assert keys_of(record(sealed(b"\n\x01a\x1a\x02\x08\x00"))) == [(0, None)]
 
 
-def test_an_aggregate_with_a_hash_key_that_is_none_is_delivered_to_nobody() -> None:
-    assert keys_of(aggregate((0, None), (1, 0), hashes=(str(2**128),))) == []
-    assert keys_of(aggregate((0, None), (1, 0), hashes=("-1",))) == []
-    assert keys_of(aggregate()) == []
+def test_an_aggregate_of_no_user_record_is_one_record() -> None:
+    assert keys_of(aggregate()) == [(0, "own")]
+
+
+def test_a_record_may_be_without_a_key() -> None:
+    without = record(b"{}")
+    del without["PartitionKey"]
+    assert keys_of(without) == [(0, None)]
 
 
 def test_keys_that_are_no_text_are_as_java_has_them() -> None:
@@ -85,7 +93,7 @@ def test_keys_that_are_no_text_are_as_java_has_them() -> None:
     st.one_of(st.binary(max_size=60).map(sealed), st.binary(max_size=60).map(lambda tail: sealed(b"\n\x01k" + tail)))
 )
 def test_any_bytes_are_records_or_none(data: bytes) -> None:
-    found = taken_apart(record(data))
+    found = list(taken_apart(record(data)))
     assert [each.position.sub for each in found] == list(range(len(found)))
 
 

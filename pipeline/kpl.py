@@ -1,0 +1,295 @@
+"""KPL's aggregation format: several user records in one Kinesis record. Pure.
+
+An aggregate is ``MAGIC``, a protobuf message and the MD5 of that message. The message has a table of partition keys
+(field 1), one of explicit hash keys (2) and the user records (3), each of which has the index of its partition key
+(1), that of its explicit hash key (2, optional), its data (3) and tags (4). What does not end with the MD5 of what it
+holds is no aggregate, but a plain record that begins alike; so KCL has it.
+
+Nothing is copied before it is asked for, and no more than one user record at a time: an aggregate has no bound of its
+own, 10 MiB may hold two million user records without a payload.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from array import array
+from collections.abc import Iterator
+from typing import NamedTuple
+
+MAGIC = b"\xf3\x89\x9a\xc2"
+MD5_BYTES = 16
+HASH_KEYS = 1 << 128
+
+KEYS_KEPT = 4096
+"""Keys of one aggregate that are held as text at a time."""
+
+KEY_BYTES = 64
+"""What a key costs in memory beside its characters."""
+
+GROUPS = 100
+"""How deeply groups of unknown fields may lie in each other, as in protobuf's own readers."""
+
+HASH_KEY = re.compile(r"([+-]?)0*([0-9]{1,39})", re.ASCII)
+
+VARINT, FIXED64, LENGTH, GROUP, END_GROUP, FIXED32 = range(6)
+KEY_TAG, HASH_TAG, RECORD_TAG = 1 << 3 | LENGTH, 2 << 3 | LENGTH, 3 << 3 | LENGTH
+KEY_INDEX_TAG, HASH_INDEX_TAG, DATA_TAG = 1 << 3 | VARINT, 2 << 3 | VARINT, 3 << 3 | LENGTH
+
+
+class Malformed(ValueError):
+    """It has an aggregate's magic and checksum, and cannot be read. The text says why."""
+
+
+class User(NamedTuple):
+    """A user record. ``fault`` is not empty if it cannot be delivered; ``data`` is then what there is of it.
+
+    ``key_bytes``: what the key adds to memory; 0 where it is the same object as that of a record before.
+    """
+
+    data: bytes
+    partition_key: str | None
+    key_bytes: int = 0
+    fault: str = ""
+
+
+class HashRange(NamedTuple):
+    """A shard's hash keys, both ends included."""
+
+    first: int
+    last: int
+
+
+class Message:
+    """An aggregate, looked over once: ``count`` user records, and where its keys lie. ``data`` is not copied."""
+
+    __slots__ = ("_explicit", "_hashes", "_keys", "_known", "_names", "_stop", "count", "data", "misplaced", "within")
+
+    def __init__(self, data: bytes) -> None:
+        """:raises Malformed: the message is broken, or has no user record."""
+        self.data = data
+        self._stop = len(data) - MD5_BYTES
+        self._keys, self._hashes = array("I"), array("I")
+        self._names: dict[int, str] = {}
+        self._known: dict[int, str] = {}
+        self._explicit: dict[int, str] = {}
+        self.within: HashRange | None = None
+        """The hash keys of the shard that it came by, if they are known."""
+        self.misplaced = False
+        """Whether a user record that was handed out belongs to another shard."""
+        self.count = self._survey()
+        if not self.count:
+            raise Malformed("it has no user record")
+
+    @property
+    def weight(self) -> int:
+        """What it holds in memory, in bytes."""
+        return len(self.data) + self._keys.itemsize * (len(self._keys) + len(self._hashes))
+
+    def _survey(self) -> int:
+        """Count the user records and find the keys, which protobuf allows to come after them."""
+        data, stop, at, count = self.data, self._stop, len(MAGIC), 0
+        keys, hashes = self._keys, self._hashes
+        while at < stop:
+            tag = data[at]
+            if tag not in (RECORD_TAG, KEY_TAG, HASH_TAG):
+                tag, at = _tag(data, at)
+                if tag not in (RECORD_TAG, KEY_TAG, HASH_TAG):
+                    at = _skipped(data, at, tag, stop)
+                    continue
+            else:
+                at += 1
+            if tag == RECORD_TAG:
+                count += 1
+            elif tag == KEY_TAG:
+                keys.append(at)
+            else:
+                hashes.append(at)
+            length = data[at]
+            at += 1
+            if length > 127:
+                length, at = _varint(data, at - 1)
+            at += length
+        if at != stop:
+            raise Malformed("it is cut off")
+        return count
+
+    def users(self, skip: int = 0) -> Iterator[tuple[bytes, str | None, int, str]]:
+        """The user records beyond the first ``skip``, as :class:`User` has them, one at a time."""
+        data, stop, at, known = self.data, self._stop, len(MAGIC), self._known
+        while at < stop:
+            tag = data[at]
+            at += 1
+            if tag != RECORD_TAG:
+                tag, at = _tag(data, at - 1)
+                if tag != RECORD_TAG:
+                    at = _skipped(data, at, tag, stop)
+                    continue
+            length = data[at]
+            at += 1
+            if length > 127:
+                length, at = _varint(data, at - 1)
+            begin, at = at, at + length
+            if skip:
+                skip -= 1
+                continue
+            if length > 3 and data[begin] == KEY_INDEX_TAG and data[begin + 2] == DATA_TAG:  # as KPL writes most
+                index, start = data[begin + 1], begin + 4
+                size = data[begin + 3]
+                if size > 127:
+                    size, start = _varint(data, begin + 3)
+                if start + size == at and index in known:
+                    yield data[start:at], known[index], 0, ""
+                    continue
+            yield self._user(begin, at)
+
+    # -- what is not as usual, and the first time of everything
+
+    def _user(self, at: int, stop: int) -> User:
+        begin = at
+        try:
+            index, explicit, start, end = self._inside(at, stop)
+        except Malformed as error:
+            return User(self.data[begin:stop], None, 0, f"a user record of an aggregate cannot be read: {error}")
+        data = self.data[start:end]
+        if index >= len(self._keys):
+            return User(data, None, 0, f"it names partition key {index} of an aggregate that has {len(self._keys)}")
+        key, key_bytes = self._key(index)
+        if explicit is None:
+            if index not in self._known:
+                self._know(index, key)
+            return User(data, key, key_bytes)
+        return User(data, key, key_bytes, self._hash_fault(explicit))
+
+    def _inside(self, at: int, stop: int) -> tuple[int, int | None, int, int]:
+        """Indices of the two keys, and where the data lies. Of a field that comes twice, the last counts."""
+        data = self.data
+        index, explicit, start, end = -1, None, -1, -1
+        while at < stop:
+            tag, at = _tag(data, at)
+            if tag == KEY_INDEX_TAG:
+                index, at = _varint(data, at)
+            elif tag == HASH_INDEX_TAG:
+                explicit, at = _varint(data, at)
+            elif tag == DATA_TAG:
+                size, start = _varint(data, at)
+                at = end = start + size
+            else:
+                at = _skipped(data, at, tag, stop)
+        if at != stop:
+            raise Malformed("it is cut off")
+        if index < 0 or start < 0:
+            raise Malformed(f"it has no {'partition key' if index < 0 else 'data'}")
+        return index, explicit, start, end
+
+    def _key(self, index: int) -> tuple[str, int]:
+        """The text of a key, and what it adds to memory: nothing if it is held already."""
+        if (name := self._names.get(index)) is not None:
+            return name, 0
+        if len(self._names) >= KEYS_KEPT:
+            self._names.clear()
+            self._known.clear()
+        name = self._names[index] = self._text(self._keys[index])
+        return name, len(name) + KEY_BYTES
+
+    def _know(self, index: int, key: str) -> None:
+        """From now on the key needs no second look."""
+        self._known[index] = key
+        if self.within is not None and not self.misplaced:
+            self._place(hash_of(key))
+
+    def _hash_fault(self, index: int) -> str:
+        """Why an explicit hash key is none, if so."""
+        if (fault := self._explicit.get(index)) is not None:
+            return fault
+        if index >= len(self._hashes):
+            return f"it names explicit hash key {index} of an aggregate that has {len(self._hashes)}"
+        if len(self._explicit) >= KEYS_KEPT:
+            self._explicit.clear()
+        number = hash_key(self._text(self._hashes[index]))
+        self._explicit[index] = "" if number is not None else "its explicit hash key is no decimal in [0, 2^128)"
+        if number is not None:
+            self._place(number)
+        return self._explicit[index]
+
+    def _place(self, hash_key: int) -> None:
+        if self.within is not None and not self.within.first <= hash_key <= self.within.last:
+            self.misplaced = True
+
+    def _text(self, at: int) -> str:
+        """As Java reads it: what is no UTF-8 becomes U+FFFD."""
+        size, start = _varint(self.data, at)
+        return self.data[start : start + size].decode("utf-8", "replace")
+
+
+def message(data: bytes) -> Message | None:
+    """The aggregate that a Kinesis record is; None if it is a plain record.
+
+    :raises Malformed: it is one, to judge by its checksum, and cannot be read.
+    """
+    if not data.startswith(MAGIC) or len(data) <= len(MAGIC) + MD5_BYTES:
+        return None
+    body = memoryview(data)[len(MAGIC) : -MD5_BYTES]
+    if hashlib.md5(body, usedforsecurity=False).digest() != data[-MD5_BYTES:]:
+        return None
+    return Message(data)
+
+
+def hash_key(text: str) -> int | None:
+    """The number that an explicit hash key is; None if it is no decimal in [0, 2^128)."""
+    match = HASH_KEY.fullmatch(text)
+    number = int("".join(match.groups())) if match else -1
+    return number if 0 <= number < HASH_KEYS else None
+
+
+def hash_of(partition_key: str) -> int:
+    """The hash key that a partition key stands for: its MD5."""
+    return int.from_bytes(hashlib.md5(partition_key.encode("utf-8", "replace"), usedforsecurity=False).digest())
+
+
+# -- protobuf's wire format. Behind a message lie the 16 bytes of its MD5, so that a number of at most 10 bytes that
+# begins within it can be read without a look at where it ends.
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while shift < 70:
+        byte = data[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value & 0xFFFF_FFFF_FFFF_FFFF, at
+        shift += 7
+    raise Malformed("a number in it has more than 10 bytes")
+
+
+def _tag(data: bytes, at: int) -> tuple[int, int]:
+    tag, at = _varint(data, at)
+    if not 8 <= tag < 1 << 32:
+        raise Malformed("it has a field without a number")
+    return tag, at
+
+
+def _skipped(data: bytes, at: int, tag: int, stop: int) -> int:
+    """Where an unknown field ends."""
+    open_groups: list[int] = []
+    while True:
+        number, wire = tag >> 3, tag & 7
+        if wire == VARINT:
+            _, at = _varint(data, at)
+        elif wire == LENGTH:
+            size, at = _varint(data, at)
+            at += size
+        elif wire in (FIXED64, FIXED32):
+            at += 8 if wire == FIXED64 else 4
+        elif wire == GROUP and len(open_groups) < GROUPS:
+            open_groups.append(number)
+        elif wire == END_GROUP and open_groups and open_groups[-1] == number:
+            open_groups.pop()
+        else:
+            raise Malformed(f"field {number} is of no type that there is")
+        if not open_groups:
+            return at
+        if at >= stop:
+            raise Malformed("it is cut off")
+        tag, at = _tag(data, at)
