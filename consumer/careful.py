@@ -159,7 +159,8 @@ class Careful:
                 log.warning("%s: its lease cannot be renewed: %s", held.shard_id, error, exc_info=True)
 
     async def _read(self, held: Held) -> None:
-        at = held.doubt.passed or held.checkpoint
+        behind = (held.doubt.passed, held.checkpoint and held.checkpoint.end_of_record)
+        at = max((position for position in behind if position is not None), default=None)
         lane = self._stage.open(self._shard(held.shard_id), at)
         beyond = 0
         try:

@@ -235,8 +235,9 @@ class ShardSession:
     def _open(self, message: Initialize) -> None:
         self.shard_id = message.shard_id
         self.began_after = message.checkpoint
-        self._tracker = CheckpointTracker(message.checkpoint)
-        self._lane = self._stage.open(self._shard(message.shard_id), message.checkpoint)
+        checkpoint = message.checkpoint and message.checkpoint.end_of_record
+        self._tracker = CheckpointTracker(checkpoint)
+        self._lane = self._stage.open(self._shard(message.shard_id), checkpoint)
         log.info("%s starts after %s", self.shard_id, message.checkpoint or message.sentinel)
 
     async def _admit(self, message: ProcessRecords) -> None:

@@ -145,7 +145,7 @@ def _links(entry: _Entry, before: Position | None, end: Position, previous_end: 
         return
     if entry.first <= before.sequence:
         report.problem("overlap", entry.key, f"begins before {before}, where the file before it ends")
-    elif previous_end != str(before):
+    elif not previous_end or not Position.parse(previous_end).goes_on_from(before):
         report.problem("gap", entry.key, f"goes on from {previous_end or 'nowhere'}, not from {before}")
 
 

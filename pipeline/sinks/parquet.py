@@ -127,6 +127,12 @@ class ParquetSink:
             )
 
 
+def goes_on(metadata: Metadata, end: Position) -> bool:
+    """Whether a file goes on where another ended."""
+    previous_end = metadata[PREVIOUS_END]
+    return bool(previous_end) and Position.parse(previous_end).goes_on_from(end)
+
+
 class Files(Committer):
     """One shard's files on a store: written, adopted, and found again. One session's, used by one thread at a time."""
 
@@ -215,7 +221,7 @@ class Files(Committer):
             later = next((each for each in keys if first_of(each) > end.sequence), None)
             if later is not None:
                 metadata = self._head(later)
-                return (later, metadata) if metadata[PREVIOUS_END] == str(end) else None
+                return (later, metadata) if goes_on(metadata, end) else None
         return None
 
     def _list(self, day: str) -> list[str]:

@@ -153,7 +153,7 @@ class Promises:
         now = task.process.loop.time()
         for child in task.worker.children.values():
             records, _ = task.stage.in_flight().get(child.shard_id, (0, 0))
-            room = records < self.settings.window_records and task.stage.bytes < self.settings.window_bytes
+            room = records < self.settings.window_records and task.stage.bytes < self.settings.window_bytes / 2
             if child.asked != "processRecords" or not (room or task.leaving.is_set()):
                 self._since.pop(child, None)
             elif now - max(child.asked_s, self._since.setdefault(child, now)) > ANSWER_S:
