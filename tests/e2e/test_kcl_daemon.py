@@ -13,6 +13,7 @@ import pytest
 from consumer import lease_tables, leases
 from consumer.config import KclSettings, StreamSettings
 from consumer.daemon import Daemon
+from consumer.door import TOKEN_BYTES, Door
 from consumer.lease_seed import seed
 from consumer.local.process import LocalAWS
 from consumer.properties import Place
@@ -43,6 +44,7 @@ class Host:
 
     async def session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         shard_id = ""
+        await reader.readexactly(TOKEN_BYTES)
         try:
             while line := await reader.readline():
                 message = decode(line, shard_id)
@@ -88,6 +90,7 @@ class Host:
 async def worker(aws: LocalAWS, worker_id: str) -> AsyncIterator[tuple[Daemon, Host]]:
     host = Host()
     daemon = Daemon(KclSettings(), STREAM, worker_id, Place.from_environment(aws.env))
+    Door(daemon.socket_path)  # leaves a token there, which every bridge says first
     server = await asyncio.start_unix_server(host.session, daemon.socket_path, limit=64 << 20)
     try:
         await daemon.start()

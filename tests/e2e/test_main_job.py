@@ -9,7 +9,7 @@ import numpy as np
 from examples.corpus import records
 from examples.minilm import MiniLM
 from pipeline.model import LoadContext
-from tests.e2e.rig import Rig
+from tests.e2e.rig import Rig, wait_until
 
 TOLERANCE = 1e-4
 COMPARED = 200
@@ -21,7 +21,7 @@ def test_two_thousand_docstrings_become_two_thousand_rows(rig: Rig) -> None:
     rig.put(records(2000, seed=1))
     rig.enriched(1)
     assert worker.get("/healthz")[0] == 200
-    assert worker.get("/readyz")[0] == 200
+    wait_until(lambda: worker.get("/readyz")[0] == 200, 30, "every shard of the task is read")
     assert b"penstock_records_enriched_total" in worker.get("/metrics")[1]
     rig.settle(deadline_s=180)
     assert worker.leave() == 0
