@@ -114,10 +114,10 @@ class Reader:
 
     def read(self, frame: Frame, asked: str, count: int) -> Answer:
         """The answer to a request ``asked`` about so many records. Raises :class:`Garbage`."""
-        if frame.op in FAILURES and asked == "predict":
+        if frame.op in FAILURES and asked in {"predict", "example"}:
             op = cast(Literal["failed", "memory", "worn", "broken", "fatal"], frame.op)
             return Failed(op, _fault(frame.head), _strain(frame.head))
-        if frame.op == "rows" and asked == "predict":
+        if frame.op == "rows" and asked in {"predict", "example"}:
             faults = _faults(frame.head, count)
             batch = self._batch(frame.body)
             if batch.num_rows + len(faults) != count:

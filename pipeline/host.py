@@ -21,13 +21,13 @@ from pipeline.bisect import Bisection, Fault
 from pipeline.columns import Missing, NotFinite
 from pipeline.cores import resolve
 from pipeline.device import Device
-from pipeline.errors import ReplicaDied
-from pipeline.events import Condemned, ModelEvent, OutOfMemory, Predicted, Retried, SafeCostLearned
-from pipeline.link import Link, TimedOut
+from pipeline.events import Condemned, ModelEvent, Predicted, SafeCostLearned
+from pipeline.link import Link
 from pipeline.memory import SafeCost
-from pipeline.pool import LostDevice, Pool
+from pipeline.pool import Pool
 from pipeline.record import Dead, Enriched, Record
-from pipeline.suspects import Note, Notes
+from pipeline.suspects import Notes
+from pipeline.trial import Trial
 from pipeline.troubles import Troubles
 from pipeline.work import Assignment
 
@@ -38,8 +38,6 @@ __all__ = ["HostSettings", "ModelHost", "ModelSpec", "resolve"]
 MEASURE_RECORDS = 512
 MEASURE_BYTES = 4 * 1024 * 1024
 """What is measured in one request: small enough that no shard waits long for another's."""
-
-Apply = Callable[[Any, Sequence[Record]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +105,8 @@ class ModelHost:
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._predictors = self._pool("predict", settings.replicas)
         self._measurer = self._pool("measure", 1)
+        self._predicting = self._trial(self._predictors, "predict")
+        self._measuring = self._trial(self._measurer, "measure")
         self._spec: ModelSpec | None = None
 
     async def start(self) -> ModelSpec:
@@ -122,6 +122,7 @@ class ModelHost:
         except BaseException:
             await self.stop()
             raise
+        self._predicting.witnesses.has_example = ready.example_s is not None
         self._spec = ModelSpec(ready.schema, ready.measures, ready.pads, ready.example_s)
         return self._spec
 
@@ -158,51 +159,43 @@ class ModelHost:
         if not self.measures:
             return
         for chunk in _chunks(records):
-            await self._settle(self._measurer, "measure", chunk, _set_costs)
+            await self._measuring.settle(chunk)
 
     async def judge(self, records: Sequence[Record]) -> None:
         """Set ``outcome`` of every record: ``Enriched``, or ``Dead`` after the configured retries.
 
         Records of finished parts of the batch have theirs before this returns. ``Fatal`` if the host cannot go on.
         """
-        await self._settle(self._predictors, "predict", records, self._enrich)
+        await self._predicting.settle(records)
 
     # -- trying
 
-    async def _settle(self, pool: Pool, op: str, records: Sequence[Record], apply: Apply) -> None:
-        bisection = Bisection(records, self._settings.retries)
-        notes: list[Note] = []
-        calls = 0
-        while tried := bisection.next():
-            if calls and op == "predict":
-                self._on_event(Retried())
-            calls += 1
-            try:
-                answer = await pool.call(op, [record.data for record in tried])
-            except ReplicaDied as error:
-                fault = Fault("timeout" if isinstance(error, TimedOut) else "died", str(error))
-                if fault.kind == "died" and len(tried) > 1 and self._notes is not None:
-                    notes.append(await self._notes.begin(tried))
-                attempts = bisection.died()
-                if attempts and isinstance(error, LostDevice) and not await self._device.works(pool, str(error)):
-                    bisection.excused()
-                else:
-                    self._condemn(tried, fault, attempts)
-                continue
-            if answer.op in {"memory", "worn"}:
-                self._on_event(OutOfMemory(len(tried)))
-                self._condemn(tried, answer.fault, bisection.too_large())
-                self._learn(tried, bisection, fits=False)
-            elif isinstance(answer, answers.Failed):
-                self._condemn(tried, answer.fault, bisection.failed())
-            else:
-                self._bury(tried, answer.faults, bisection.attempts)
-                apply(answer, tried)
-                bisection.passed()
-                if op == "predict":
-                    self._learn(tried, bisection, fits=True)
-        for note in notes:
-            await note.end()
+    def passed(
+        self, answer: answers.Rows | answers.Costs, tried: Sequence[Record], bisection: Bisection[Record]
+    ) -> None:
+        """Of :class:`pipeline.trial.Bench`, as the next ones."""
+        if isinstance(answer, answers.Rows):
+            self._enrich(answer, tried)
+            self._learn(tried, bisection, fits=True)
+        else:
+            _set_costs(answer, tried)
+
+    def too_large(self, tried: Sequence[Record], bisection: Bisection[Record]) -> None:
+        self._learn(tried, bisection, fits=False)
+
+    def timed_out(self, tried: Sequence[Record]) -> None:
+        return
+
+    def bury(self, record: Record, fault: Fault, attempts: int) -> None:
+        record.outcome = Dead(record.data, fault.reason, fault.traceback, attempts, fault.kind, where=fault.where)
+        self._on_event(Condemned(fault.kind))
+
+    async def device_works(self, reason: str) -> bool:
+        return await self._device.works(self._predictors, reason)
+
+    def _trial(self, pool: Pool, op: str) -> Trial:
+        part = self._troubles.part("model", self._settings.patience_s)
+        return Trial(pool, op, self._settings.retries, self, on_event=self._on_event, notes=self._notes, part=part)
 
     def _learn(self, tried: Sequence[Record], bisection: Bisection[Record], *, fits: bool) -> None:
         before = self._safe_cost.limit
@@ -216,17 +209,6 @@ class ModelHost:
         if self._safe_cost.limit != before:
             log.info("a batch may cost %d now (0: no limit)", self._safe_cost.limit)
             self._on_event(SafeCostLearned(self._safe_cost.limit))
-
-    def _condemn(self, tried: Sequence[Record], fault: Fault, attempts: int | None) -> None:
-        """``attempts``: not None if the one record that was tried has had them all."""
-        if attempts is not None:
-            self._bury(tried, {0: fault}, attempts)
-
-    def _bury(self, tried: Sequence[Record], faults: Mapping[int, Fault], attempts: int) -> None:
-        for index, fault in faults.items():
-            record = tried[index]
-            record.outcome = Dead(record.data, fault.reason, fault.traceback, attempts, fault.kind, where=fault.where)
-            self._on_event(Condemned(fault.kind))
 
     def _enrich(self, answer: answers.Rows, tried: Sequence[Record]) -> None:
         table, faults = answer.batch, answer.faults

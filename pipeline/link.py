@@ -77,6 +77,10 @@ class Link:
         self.was_useless = False
         """Whether it ended by itself, with nothing to do, before it had done anything."""
         self.assignment = assignment
+        self.held = False
+        """Whether it takes nothing but what its holder gives it."""
+        self.calls = self.passes = 0
+        """Answers since it was loaded, and those in which some record passed; counted by the pool."""
         self._requests: deque[_Request] = deque()
         self._clock: asyncio.TimerHandle | None = None
         self._verdict: ReplicaDied | None = None
@@ -101,7 +105,12 @@ class Link:
 
     @property
     def can_take(self) -> bool:
-        return not self.ended.done() and self._verdict is None and len(self._requests) < DEPTH
+        return self.can_serve and not self.held and self.load < DEPTH
+
+    @property
+    def can_serve(self) -> bool:
+        """Whether it is not at its end."""
+        return not self.ended.done() and self._verdict is None
 
     async def start(self, timeout_s: float) -> answers.Ready:
         """Begin the process, load the model, warm it up. ``ModelError``, or ``ReplicaDied``, if that fails."""

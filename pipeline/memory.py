@@ -15,7 +15,8 @@ import sys
 import traceback
 from pathlib import Path
 
-from pipeline.errors import ConfigError, ModelError
+from pipeline.errors import ConfigError, ModelError, PenstockError
+from pipeline.model import Reject
 
 MIB = 1024 * 1024
 
@@ -34,8 +35,26 @@ UNLIMITED_BYTES = 2**60
 DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
 """Mapped by whoever computes on a GPU."""
 
-WORDS = ("can't allocate memory", "out of memory", "could not create a primitive")
-"""Of torch's allocator on CPUs, of CUDA, and of oneDNN, which all raise a plain RuntimeError."""
+WORDS = (
+    "can't allocate memory",
+    "out of memory",
+    "could not create a primitive",
+    "bad_alloc",
+    "bad allocation",
+    "failed to allocate",
+    "cannot allocate memory",
+    "resource_exhausted",
+    "resource exhausted",
+    "not enough memory",
+    "insufficient memory",
+)
+"""Of torch's allocator on CPUs, of CUDA, of oneDNN, of C++, ONNX Runtime and TensorFlow: exceptions of many types."""
+
+SHORT = 0.9
+"""A call that fails with so much of its memory taken has failed for want of it, whatever it says."""
+
+_base_bytes = 0
+"""What this process had reserved when its memory was limited."""
 
 FIRST_TO_GO = "1000"
 """The highest ``oom_score_adj`` (proc(5)); a process may always raise its own."""
@@ -141,6 +160,8 @@ def confine(limit_mib: int) -> str:
             "which leaves too little to predict with. Raise it, or give the task more memory"
         )
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    global _base_bytes  # noqa: PLW0603  # as the limit is, it is the process's
+    _base_bytes = reserved
     wanted = reserved + room
     resource.setrlimit(resource.RLIMIT_DATA, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
     return f"memory is limited to {limit_mib} MiB, of which the loaded model takes {held // MIB}"
@@ -152,9 +173,23 @@ def ran_out(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
-    if isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS):
-        return True
+    of_a_library = isinstance(error, Exception) and type(error).__module__ != "builtins"
+    if isinstance(error, RuntimeError) or (of_a_library and not isinstance(error, PenstockError | Reject)):
+        text = str(error).lower()
+        if any(words in text for words in WORDS):
+            return True
     return error.__cause__ is not None and ran_out(error.__cause__)
+
+
+def is_short() -> bool:
+    """Whether this process has taken nearly all that it may since it was limited."""
+    if not _base_bytes:
+        return False
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    taken = _kib(_text(Path("/proc/self/status")), "VmData") * 1024 - _base_bytes
+    return taken > SHORT * (soft - _base_bytes)
 
 
 def give_back(error: BaseException) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
 from pipeline import answers, background, wire
@@ -71,6 +71,9 @@ class Pool:
         self._keepers: list[asyncio.Task[None]] = []
         self._freed = asyncio.Event()
         self._stopped = False
+        self._wanted_new = 0
+        self.passes = 0
+        """Answers in which some record passed."""
 
     @property
     def slots(self) -> int:
@@ -94,31 +97,62 @@ class Pool:
     async def call(self, op: str, payloads: Sequence[bytes]) -> answers.Answer:
         """Have some replica answer. ``ReplicaDied`` if one ended over this very request (:class:`LostDevice` if it lost
         its device, and nothing else did); ``Fatal`` if none will do.
-
-        One for which memory did not suffice is tried on a replica that has done nothing yet, before that is believed:
-        one that leaks would condemn every record in the end.
         """
-        worn = 0
+        return (await self.tried(op, payloads))[0]
+
+    async def tried(self, op: str, payloads: Sequence[bytes]) -> tuple[answers.Answer, Link, bool]:
+        """As :meth:`call`; with the replica that answered, and whether that was the first thing it did.
+
+        What memory did not suffice for is tried on a replica that has done nothing yet, before that is believed: one
+        that leaks would condemn every record in the end.
+        """
         while True:
             link = await self._free_link()
+            is_new = not link.calls and not link.load
             try:
-                frame = await link.ask(op, payloads, self._timeout_s)
+                answer = await self.ask(link, op, payloads)
             except Unbegun:
                 continue
-            finally:
-                self._freed.set()
-            answer = self._read(link, frame, op, len(payloads))
+            if answer.op != "worn":
+                return answer, link, is_new
+            async with self.held(new=True) as link:
+                with contextlib.suppress(Unbegun):
+                    return await self.ask(link, op, payloads), link, True
+
+    async def ask(self, link: Link, op: str, payloads: Sequence[bytes]) -> answers.Answer:
+        """Have this replica answer. Raises :class:`Unbegun` if it ended before it came to it, else as :meth:`call`."""
+        try:
+            frame = await link.ask(op, payloads, self._timeout_s)
+        finally:
+            self._freed.set()
+        link.calls += 1
+        answer = self._read(link, frame, op, 1 if op == "example" else len(payloads))
+        if isinstance(answer, answers.Failed):
             if answer.op == "fatal":
                 raise Fatal(f"the model gives up: {answer.fault.reason}")
             if answer.op == "worn":
                 link.discard("ran out of memory with a single record")
-                worn += 1
-                if worn <= len(self._assignments):
-                    continue
             if answer.op == "broken":
                 link.discard("lost its device")
                 raise LostDevice(f"lost its device: {answer.fault.reason}")
-            return answer
+        elif len(answer.faults) < max(1, len(payloads)):
+            link.passes += 1
+            self.passes += 1
+        return answer
+
+    @contextlib.asynccontextmanager
+    async def held(self, *, new: bool = False) -> AsyncIterator[Link]:
+        """A replica that has nothing else to do meanwhile; ``new``: nor has done anything yet."""
+        self._wanted_new += new
+        try:
+            link = await self._claimed(new=new)
+        finally:
+            self._wanted_new -= new
+        try:
+            yield link
+        finally:
+            link.held = False
+            self._freed.set()
 
     def _read(self, link: Link, frame: wire.Frame, op: str, count: int) -> answers.Answer:
         assert self._reader is not None
@@ -140,16 +174,45 @@ class Pool:
 
     async def _free_link(self) -> Link:
         while True:
-            if self._failed.done():
-                raise Fatal(str(self._failed.result()))
-            if self._stopped:
-                raise Fatal("the model host has been stopped")
-            free = [link for link in self._serving if link.can_take]
+            free = [link for link in self._serving if link.can_take and (link.calls or not self._wanted_new)]
+            self._check()
             if free:
                 return min(free, key=lambda link: link.load)
-            self._freed.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._freed.wait(), LOOK_AGAIN_S)
+            await self._look_again()
+
+    async def _claimed(self, *, new: bool) -> Link:
+        """The replica that is claimed takes nothing more; one that has worked is replaced if a new one is wanted."""
+        while True:
+            self._check()
+            able = [link for link in self._serving if link.can_serve and not link.held]
+            if not able:
+                await self._look_again()
+                continue
+            link = min(able, key=lambda link: (new and link.calls > 0, link.load))
+            link.held = True
+            try:
+                while link.load and link.can_serve:
+                    await self._look_again()
+                self._check()
+            except BaseException:
+                link.held = False
+                raise
+            if link.can_serve and not (new and link.calls):
+                return link
+            if link.can_serve:
+                link.discard("gave way to one that has done nothing yet")
+            link.held = False
+
+    def _check(self) -> None:
+        if self._failed.done():
+            raise Fatal(str(self._failed.result()))
+        if self._stopped:
+            raise Fatal("the model host has been stopped")
+
+    async def _look_again(self) -> None:
+        self._freed.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._freed.wait(), LOOK_AGAIN_S)
 
     async def _first_start(self, assignment: Assignment) -> answers.Ready:
         link, ready = await self._start(assignment)

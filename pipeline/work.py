@@ -170,6 +170,8 @@ class Predicting:
     def answer(self, frame: wire.Frame) -> Chunks:
         began = time.monotonic()
         payloads = wire.payloads(frame)
+        if frame.op == "example":
+            return self._answered_example(began)
         was_new, self._is_new = self._is_new, False
         try:
             outcome = self.predict(payloads)
@@ -179,9 +181,18 @@ class Predicting:
             if not memory.ran_out(error):
                 raise
             outcome = _failure(error)
+        if outcome.op == "failed" and memory.is_short():
+            outcome.op = "memory"
         if outcome.op == "memory" and len(payloads) == 1 and not was_new:
             outcome.op = "worn"
         self.usable = outcome.op not in {"broken", "worn"}
+        return wire.pack(outcome.op, _portable(outcome.fault))
+
+    def _answered_example(self, began: float) -> Chunks:
+        """Whether this replica is well; the model has an example, or nobody would ask."""
+        outcome = self.predict_items([self._model.example()], [self.nothing_carried])
+        if isinstance(outcome, Predicted):
+            return self._packed(outcome, began)
         return wire.pack(outcome.op, _portable(outcome.fault))
 
     def _packed(self, outcome: Predicted, began: float) -> Chunks:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline import answers, wire
 from pipeline.errors import ModelError, ReplicaDied
-from pipeline.link import DEPTH, Link, TimedOut, Unbegun
+from pipeline.link import Link, TimedOut, Unbegun
 from pipeline.work import Assignment, Work, start
 
 FOREVER = math.inf
@@ -47,10 +47,6 @@ class FakeReplica(Link):
     @property
     def load(self) -> int:
         return len(self._asked)
-
-    @property
-    def can_take(self) -> bool:
-        return not self.ended.done() and len(self._asked) < DEPTH
 
     async def start(self, timeout_s: float) -> answers.Ready:
         answer, self._work = start(replace(self.assignment, memory_mib=0))  # the limit would be this process's
