@@ -102,6 +102,10 @@ class Bisection(Generic[T]):
         self._unknown = self._tried + self._rest + self._unknown
         return None
 
+    def unbegun(self) -> None:
+        """Nothing is known of the try: it is made anew."""
+        self._unknown = self._tried + self._rest + self._unknown
+
     def excused(self) -> None:
         """What would now be at its end is tried anew, after the others that are tried alone: it was not its fault."""
         self._alone.append(self._tried[0])

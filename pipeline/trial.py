@@ -32,6 +32,9 @@ from pipeline.witness import Witnesses, is_deliberate
 
 SICK = "fails with what passed before"
 
+NEW_FROM = 2
+"""Records that were let off so often are tried on new replicas together, too."""
+
 LEAST_IN_A_ROW = 2
 """So often a record must have failed with nothing between, if it is tried more than once: a replica that fails every
 other call passes one of two."""
@@ -121,6 +124,8 @@ class _Round:
                     await self._alone(tried, bisection)
                 else:
                     await self._together(tried, bisection)
+            except Unbegun:
+                bisection.unbegun()
             except ReplicaDied as error:
                 await self._died(tried, bisection, error, notes)
         for note in notes:
@@ -132,7 +137,12 @@ class _Round:
 
     async def _together(self, tried: list[Record], bisection: Bisection[Record]) -> None:
         self._count()
-        answer, link, is_new = await self._pool.tried(self._trial._op, [record.data for record in tried])
+        payloads = [record.data for record in tried]
+        if self._turn >= NEW_FROM and not self._trial.witnesses.hopeless:
+            async with self._pool.held(new=True) as link:
+                answer, is_new = await self._pool.ask(link, self._trial._op, payloads), True
+        else:
+            answer, link, is_new = await self._pool.tried(self._trial._op, payloads)
         self._taken(answer, tried, bisection, link, is_new)
         await self._look_at(link, answer)
 
