@@ -20,6 +20,7 @@ from consumer.health_port import Answer, Cached, Port
 from pipeline import background
 from pipeline.errors import ConfigError
 from pipeline.metrics import Metrics
+from pipeline.shown import in_json, shown
 from pipeline.troubles import Trouble
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class Health:
         if path == "/metrics":
             return 200, self._metrics.content_type, self._metrics.exposition()
         if path == "/stats":
-            return 200, "application/json", orjson.dumps(self._metrics.snapshot())
+            return 200, "application/json", in_json(orjson.dumps(self._metrics.snapshot()).decode()).encode()
         return 404, "text/plain", f"{' '.join(PATHS)}\n".encode()
 
 
@@ -165,4 +166,4 @@ def _listen(host: str, port: int) -> socket.socket:
 def _verdict(reason: str | None, troubles: Sequence[Trouble] = ()) -> Answer:
     """What fails now and is tried again is said, and is no reason to end a task: the next would meet the same."""
     status, lines = (200, ["ok"]) if reason is None else (503, [reason])
-    return status, "text/plain", "".join(f"{line}\n" for line in [*lines, *map(str, troubles)]).encode()
+    return status, "text/plain", "".join(f"{shown(line)}\n" for line in [*lines, *map(str, troubles)]).encode()

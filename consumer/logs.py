@@ -11,12 +11,28 @@ from typing import Any, Literal, TextIO
 
 import orjson
 
+from pipeline.shown import in_json, shown, shown_lines
+
 Format = Literal["auto", "json", "text"]
 
 OURS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """What every log record has; the rest came with ``extra=``."""
 QUIET = ("botocore", "boto3", "s3transfer", "urllib3", "asyncio", "hypercorn", "werkzeug", "h2", "hpack")
 """Libraries whose INFO and DEBUG tell about themselves and not about records."""
+
+
+class TextLines(logging.Formatter):
+    """One line per record, whatever is in it; KCL's records and tracebacks go on in lines that are set in."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        line = super().formatMessage(record)
+        return shown_lines(line) if record.name.partition(".")[0] == "kcl" else shown(line)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  # logging's name
+        return "    " + shown_lines(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802  # logging's name
+        return "    " + shown_lines(super().formatStack(stack_info))
 
 
 class JsonLines(logging.Formatter):
@@ -40,7 +56,7 @@ class JsonLines(logging.Formatter):
 def _json(line: dict[str, Any]) -> str:
     """As JSON, whatever a producer or a model put into a message: no line is lost over a lone surrogate."""
     try:
-        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        return in_json(orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
     except (orjson.JSONEncodeError, RecursionError):
         return json.dumps({key: str(value) for key, value in line.items()})
 
@@ -80,11 +96,13 @@ def _is_text(wanted: Format, stream: TextIO) -> bool:
 def _readable(stream: TextIO) -> logging.Handler:
     if not stream.isatty():
         plain = logging.StreamHandler(stream)
-        plain.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s", "%H:%M:%S"))
+        plain.setFormatter(TextLines("%(asctime)s %(levelname)-7s %(name)s  %(message)s", "%H:%M:%S"))
         return plain
     from rich.console import Console
     from rich.highlighter import NullHighlighter
     from rich.logging import RichHandler
 
     console = Console(file=stream)
-    return RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S", highlighter=NullHighlighter())
+    rich = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S", highlighter=NullHighlighter())
+    rich.setFormatter(TextLines("%(message)s"))
+    return rich

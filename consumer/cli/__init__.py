@@ -15,7 +15,8 @@ from consumer.cli.leases import leases
 from consumer.cli.local import local
 from consumer.cli.run import run
 from consumer.cli.tune import tune
-from pipeline.errors import PenstockError
+from pipeline.errors import PenstockError, UserError
+from pipeline.shown import shown, shown_lines
 
 INTERRUPTED = 130
 """What shells expect of a program that Ctrl-C ended."""
@@ -30,7 +31,7 @@ class Commands(click.Group):
         except PenstockError as error:
             if ctx.params["debug"]:
                 traceback.print_exc()
-            _tell(str(error))
+            _tell(error)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             if ctx.params["debug"]:
@@ -38,14 +39,15 @@ class Commands(click.Group):
             ctx.exit(INTERRUPTED)
 
 
-def _tell(text: str) -> None:
-    """As plain text, or as a log line where the logs are JSON lines."""
+def _tell(error: PenstockError) -> None:
+    """As text (what users must mend may have lines of its own), or as a log line where the logs are JSON lines."""
     logs = sys.modules.get("consumer.logs")
     if logs is not None and logs.are_json():
         import logging
 
-        logging.getLogger("penstock").error(text)
+        logging.getLogger("penstock").error("%s", error)
     else:
+        text = shown_lines(str(error), "") if isinstance(error, UserError) else shown(str(error))
         click.echo(f"penstock: {text}", err=True)
 
 

@@ -9,7 +9,11 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.sinks.folder_owner import check_own
 from pipeline.sinks.store import ON_OBJECTS, Denied, Metadata, Retryable
+
+FOLDER_MODE = 0o755
+"""Whatever the umask: everybody may read a table, and nobody else may write to it."""
 
 STALE_S = 24 * 60 * 60
 """A partial file that old is of a worker that was killed."""
@@ -64,6 +68,8 @@ class FolderStore:
 
     def check(self) -> None:
         with _disk_errors(self._root):
+            for folder in (self._root, self._aside):
+                check_own(folder)
             _make(self._root)
             _make(self._aside)
             self._sweep()
@@ -90,7 +96,7 @@ def _make(folder: Path) -> None:
     if folder.is_dir():
         return
     _make(folder.parent)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
     _sync(folder.parent)
 
 

@@ -1,0 +1,94 @@
+"""A table's folder is the user's own, or there is no start: nobody else can swap a file of it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.sinks import folder_owner
+from pipeline.sinks.store import Denied
+from pipeline.sinks.store_folder import FolderStore
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(Denied) as raised:
+        FolderStore(folder).check()
+    assert isinstance(raised.value, UserError)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_a_parent_that_everybody_may_write_to_is_refused_at_any_height(tmp_path: Path) -> None:
+    for name in ("a", "a/b", "a/b/c"):
+        (tmp_path / name).mkdir()
+    for name in ("a", "a/b", "a/b/c"):
+        (tmp_path / name).chmod(0o777)
+        assert f"everybody may write to {tmp_path / name}" in refused(tmp_path / "a" / "b" / "c" / "table")
+        (tmp_path / name).chmod(0o755)
+    FolderStore(tmp_path / "a" / "b" / "c" / "table").check()
+
+
+def test_with_the_sticky_bit_it_is_a_place_for_what_is_ours(tmp_path: Path) -> None:
+    shared = tmp_path / "tmp"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    store = FolderStore(shared / "table")
+    store.check()
+    store.put_new("dt=2026-01-01/a", b"x", {})
+    store.check()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can give a folder away")
+@pytest.mark.parametrize("name", ["table", "table.penstock", "table/dt=2026-01-01"])
+def test_what_another_user_has_made_first_is_refused(tmp_path: Path, name: str) -> None:
+    shared = tmp_path / "tmp"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    (shared / name).mkdir(parents=True)
+    os.chown(shared / name, 12345, 12345)
+    assert "belongs to user 12345" in refused(shared / "table")
+
+
+def test_a_folder_of_another_user_on_the_way_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_owner, "_trusted", lambda: (-1, -2))
+    assert "belongs to user" in refused(tmp_path / "table")
+
+
+@pytest.mark.parametrize("name", ["table", "table/dt=2026-01-01"])
+def test_a_table_that_everybody_may_write_to_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir(parents=True)
+    (tmp_path / name).chmod(0o777)
+    assert f"chmod -R o-w {tmp_path / 'table'}" in refused(tmp_path / "table")
+
+
+def test_a_way_over_a_link_is_held_to_the_same(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "link").symlink_to(tmp_path / "open")
+    assert f"everybody may write to {tmp_path / 'link'}" in refused(tmp_path / "link" / "table")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "open" / "way").symlink_to(tmp_path / "own")
+    assert "everybody may write to" in refused(tmp_path / "open" / "way" / "table")
+
+
+def test_a_link_in_the_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table" / "dt=2026-01-01").symlink_to(tmp_path)
+    assert "is a link" in refused(tmp_path / "table")
+
+
+def test_what_is_made_is_nobody_elses_to_write_to_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        store = FolderStore(tmp_path / "deep" / "table")
+        store.check()
+        store.put_new("dt=2026-01-01/a", b"x", {})
+    finally:
+        os.umask(before)
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*") if path.is_dir()}
+    assert modes == {0o755}
+    store.check()

@@ -1,0 +1,110 @@
+"""Whatever a producer, a model or KCL says: in a log, on the health page and at the end it is text and nothing else."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import unicodedata
+from collections.abc import Iterator
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumer import logs
+from consumer.config import HealthSettings
+from consumer.health import Health
+from pipeline.metrics import Metrics
+from pipeline.shown import in_json, shown, shown_lines
+
+NASTY = "\x00\x07\x1b\r\n\t\x7f\x85\x9b\u200b\u202e\u2028\u2066\ud800\udfff\ufeff\U000e0041é漢[31m12:00 ERROR"
+ANY = st.text(st.characters(), max_size=60) | st.text(st.sampled_from(NASTY), max_size=60)
+CONTROLS = {"Cc", "Cs", "Zl", "Zp"}
+BIDI = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+HIDDEN = re.compile("[\xad\u061c\u180e\u200b-\u200f\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]")
+
+
+def acts(text: str) -> bool:
+    """Whether something in it is a control, an end of a line, a surrogate, or turns the direction."""
+    return any(unicodedata.category(each) in CONTROLS or unicodedata.bidirectional(each) in BIDI for each in text)
+
+
+@pytest.fixture(autouse=True)
+def _root_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+
+
+@given(ANY)
+def test_nothing_acts_and_nothing_else_changes(text: str) -> None:
+    assert not acts(shown(text))
+    assert shown(text).isascii() or not text.isascii()
+    if not acts(text) and not HIDDEN.search(text):
+        assert shown(text) == text
+
+
+@given(ANY)
+def test_lines_stay_lines_and_none_begins_as_a_first_one(text: str) -> None:
+    first, *others = shown_lines(text).split("\n")
+    assert len(others) == text.count("\n")
+    assert all(line.startswith("    ") for line in others)
+    assert not any(map(acts, [first, *others]))
+
+
+@given(ANY.filter(lambda text: not re.search("[\ud800-\udfff]", text)))
+def test_json_says_the_same(text: str) -> None:
+    line = in_json(orjson.dumps({text: text}).decode())
+    assert not acts(line)
+    assert orjson.loads(line) == {text: text}
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@given(text=ANY)
+def test_a_log_record_is_one_line_of_text(form: logs.Format, text: str) -> None:
+    stream = io.StringIO()
+    logs.configure(format=form, stream=stream)
+    logging.getLogger("replica").warning("it says %s", text, extra={"key": text})
+    written = stream.getvalue()
+    assert written.endswith("\n")
+    assert not acts(written[:-1])
+    if form == "json":
+        json.loads(written)
+
+
+@given(text=ANY)
+def test_a_traceback_cannot_pass_for_another_record(text: str) -> None:
+    stream = io.StringIO()
+    logs.configure(format="text", stream=stream)
+    try:
+        raise ValueError(text)
+    except ValueError:
+        logging.getLogger("host").exception("failed")
+    _, *others = stream.getvalue().removesuffix("\n").split("\n")
+    assert all(line.startswith("    ") and not acts(line) for line in others)
+
+
+@given(text=ANY)
+def test_on_a_terminal_too(text: str) -> None:
+    stream = io.StringIO()
+    stream.isatty = lambda: True  # type: ignore[method-assign]
+    logs.configure(stream=stream)
+    logging.getLogger("replica").warning("it says %s", text)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())  # rich's own colours
+    assert not acts(plain.replace("\n", ""))
+
+
+@given(text=ANY)
+def test_the_health_page_has_a_line_for_each_reason(text: str) -> None:
+    metrics = Metrics()
+    metrics.troubles.part("sink").failed(text)
+    _, _, body = Health(HealthSettings(), metrics, lambda: text, lambda: None).answer("GET", "/healthz")
+    lines = body.decode().split("\n")
+    assert len(lines) == 3
+    assert not any(map(acts, lines))
