@@ -140,7 +140,10 @@ def test_an_exception_in_a_callback_ends_the_task(tmp_path: Path) -> None:
 def test_the_first_reason_is_told_whatever_the_end_meets_besides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fails(*whatever: Any) -> None:
+    close = Bridges.close
+
+    async def fails(bridges: Bridges) -> None:
+        await close(bridges)
         raise OSError(errno.EMFILE, "Too many open files")
 
     async def breaks(task: Alone, bridges: Bridges) -> None:
