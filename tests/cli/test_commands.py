@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -67,6 +67,12 @@ def penstock(*words: str | Path, env: dict[str, str] | None = None) -> Result:
 # -- help
 
 
+def children_s() -> float:
+    """The processor's time of what has run: a busy machine does not make it longer, as it does the clock's."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @pytest.mark.parametrize("words", [["--help"], ["tune", "--help"]])
 def test_help_imports_nothing_heavy_and_is_instant(words: list[str]) -> None:
     script = (
@@ -78,9 +84,9 @@ def test_help_imports_nothing_heavy_and_is_instant(words: list[str]) -> None:
     )
     quickest_s = float("inf")
     for _ in range(3):
-        started = time.perf_counter()
+        before_s = children_s()
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-        quickest_s = min(quickest_s, time.perf_counter() - started)
+        quickest_s = min(quickest_s, children_s() - before_s)
     assert done.stderr == "heavy: []\n"
     assert done.stdout.startswith("Usage: penstock")
     assert quickest_s < 0.3
