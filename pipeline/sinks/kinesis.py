@@ -279,7 +279,7 @@ class KinesisWriter:
         await self._bury([Refused(load.origin, load.row.reason) for load in loads if isinstance(load.row, Unwritable)])
         for origin, row in loads:
             carried = None if isinstance(row, Unwritable) else row
-            self._outbox.put(origin.position, carried, whole=origin.whole, origin=origin)
+            self._outbox.put(origin.position, carried, origin=origin)
             self._payload_bytes += len(origin.data) if carried else 0
 
     async def _bury(self, refused: Sequence[Refused]) -> None:

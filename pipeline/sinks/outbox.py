@@ -18,7 +18,8 @@ REQUEST_ROWS = 500
 """The most that PutRecords takes (API model)."""
 
 REQUEST_BYTES = 5 * 1024 * 1024
-"""Of data and keys, in a call of more than one row. PutRecords takes 10 MiB; it took 5 for years, and emulators do."""
+"""Of data and keys, in a call of more than one row: a larger row goes alone, and a stream's largest has the 10 MiB that
+PutRecords takes. It took 5 MiB for years, and emulators do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +59,12 @@ class Outbox:
         """Rows not yet accepted."""
         return self._rows - self._accepted_below - len(self._accepted)
 
-    def put(
-        self, position: Position, row: tuple[str, bytes] | None, *, whole: bool = True, origin: object = None
-    ) -> None:
-        """Take the next record in sequence order: its key and data, or None if it is dead and has no row.
-
-        ``whole``: ``durable`` may stop here.
-        """
+    def put(self, position: Position, row: tuple[str, bytes] | None, *, origin: object = None) -> None:
+        """Take the next record in sequence order: its key and data, or None if it is dead and has no row."""
         if row is not None:
             self._enqueue(Row(self._rows, *row, origin))
-        if whole:
-            self._milestones.append((position, self._rows))
-            self._advance()
+        self._milestones.append((position, self._rows))
+        self._advance()
 
     def take(self, most: int = REQUEST_ROWS) -> list[Row]:
         """The next call's rows, one per key, oldest key first; none if all that is left waits for an answer.

@@ -86,4 +86,14 @@ def _trouble(kind: pa.DataType) -> str:
         return "Spark, Athena and Polars cannot read it, DuckDB rounds it to a double; 38 digits are read by all"
     if types.is_uint64(kind):
         return "Athena cannot read it, Spark reads a decimal; int64 is read by all"
+    if _is_list(kind) and _pandas_knows_no_list_of(kind.value_type):
+        return f"pandas cannot read lists of {kind.value_type}; binary and decimal128 are read by all"
     return ""
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _pandas_knows_no_list_of(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_fixed_size_binary(kind) or pa.types.is_decimal32(kind) or pa.types.is_decimal64(kind))

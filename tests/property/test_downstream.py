@@ -56,7 +56,7 @@ scalars: st.SearchStrategy[tuple[pa.DataType, st.SearchStrategy[Any]]] = st.samp
                 (pa.duration("s"), 63),
                 (pa.duration("ns"), 63),
                 (pa.date32(), 31),
-                (pa.time64("ns"), 46),
+                (pa.time64("us"), 36),
                 (pa.time32("s"), 16),
             ]
         ),
@@ -90,9 +90,9 @@ def batches(draw: st.DrawFn) -> pa.RecordBatch:
         kind, values = draw(columns)
         drawn = draw(st.lists(st.none() | values, min_size=rows, max_size=rows))
         try:
-            made[f"column {number}"] = pa.array(drawn, kind)
+            made[f"column_{number}"] = pa.array(drawn, kind)
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
-            made[f"column {number}"] = pa.nulls(rows, kind)
+            made[f"column_{number}"] = pa.nulls(rows, kind)
     return pa.RecordBatch.from_pydict(made)
 
 

@@ -20,7 +20,6 @@ class Sent:
     position: Position
     key: str | None
     size: int
-    whole: bool
     arrived: bool = False
 
 
@@ -32,11 +31,11 @@ class World:
     records: list[Sent] = field(default_factory=list)
     arrived: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
 
-    def put(self, key: str | None, size: int, whole: bool) -> None:
+    def put(self, key: str | None, size: int) -> None:
         number = len(self.records)
-        self.records.append(Sent(Position(number, 0), key, size, whole))
+        self.records.append(Sent(Position(number, 0), key, size))
         data = str(number).encode().ljust(size, b" ")
-        self.outbox.put(Position(number, 0), None if key is None else (key, data), whole=whole)
+        self.outbox.put(Position(number, 0), None if key is None else (key, data))
 
     def answer(self, request: list[Row], accepted: list[bool]) -> None:
         assert len({row.key for row in request}) == len(request) <= 4
@@ -62,21 +61,20 @@ class World:
         for each in self.records:
             if each.key is not None and not each.arrived:
                 break
-            found = each.position if each.whole else found
+            found = each.position
         return found
 
 
 class Put(NamedTuple):
     key: str | None
     size: int
-    whole: bool
 
 
 class Call(NamedTuple):
     accepted: list[bool]
 
 
-puts = st.builds(Put, st.none() | st.sampled_from("abcdef"), st.integers(1, 30), st.booleans())
+puts = st.builds(Put, st.none() | st.sampled_from("abcdef"), st.integers(1, 30))
 calls = st.builds(Call, st.lists(st.booleans(), min_size=4, max_size=4))
 
 

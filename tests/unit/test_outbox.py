@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from pipeline.record import Position
 from pipeline.sinks.outbox import Outbox, Row
 
@@ -65,12 +67,26 @@ def test_durable_waits_for_the_oldest_row() -> None:
     assert outbox.durable == Position(4, 0)
 
 
-def test_durable_never_stops_inside_an_aggregate() -> None:
+def test_durable_may_stop_inside_an_aggregate() -> None:
+    """A checkpoint may not, and stays before it: nobody can say how many user records an aggregate has."""
     outbox = Outbox()
-    outbox.put(Position(1, 0), ("a", b"1"), whole=True)
-    outbox.put(Position(2, 0), ("b", b"2"), whole=False)
-    outbox.put(Position(2, 1), ("c", b"3"), whole=True)
+    outbox.put(Position(1, 0), ("a", b"1"))
+    outbox.put(Position(2, 0), ("b", b"2"))
+    outbox.put(Position(2, 1), ("c", b"3"))
     outbox.settle(outbox.take(), [True, True, False])
-    assert outbox.durable == Position(1, 0)
+    assert outbox.durable == Position(2, 0)
     outbox.settle(outbox.take(), [True])
     assert outbox.durable == Position(2, 1)
+
+
+@pytest.mark.parametrize("size_mib", [1, 5, 6, 9, 10])
+def test_a_call_is_never_more_than_put_records_takes(size_mib: int) -> None:
+    """A row has what its stream takes at most, 10 MiB, as the whole call has: then it goes alone."""
+    outbox = Outbox()
+    put(outbox, *((str(number), b"x" * (size_mib * 1024 * 1024 - 1)) for number in range(4)))
+    calls = []
+    while request := outbox.take():
+        calls.append(sum(row.size_bytes for row in request))
+        outbox.settle(request, [True] * len(request))
+    assert max(calls) <= 10 * 1024 * 1024 and sum(calls) == 4 * size_mib * 1024 * 1024
+    assert size_mib <= 2 or len(calls) == 4

@@ -1,0 +1,108 @@
+"""Every row that a replica lets through can be written to Parquet, and is read back as it was; what cannot is met."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import ConfigError
+from pipeline.rows import RowMaker
+from pipeline.sinks import readers
+from pipeline.sinks.schema import TableSchema, encode
+from tests.property.specimens import DEEP, FLAT
+
+EXTREMES = [-(2**63), -(2**63) + 1, -(2**53), -(2**31), -86_401, -1, 0, 1, 86_400, 2**31 - 1, 2**53, 2**63 - 1]
+SPECIMENS = [True, -1, 127, 7.5, math.nan, math.inf, 1e300, "", "ü\0", b"ab", [1], {"a": 1}, [None], None]
+
+
+def is_taken(kind: pa.DataType) -> bool:
+    """Whether a column of the type is one that a table may have."""
+    try:
+        TableSchema(pa.schema([("x", kind)]), "events", "1")
+    except ConfigError:
+        return False
+    return True
+
+
+TIMES = [kind for kind in FLAT if pa.types.is_temporal(kind) and is_taken(kind)]
+KINDS = [kind for kind in DEEP if is_taken(kind)]
+
+
+def expect_back(batch: pa.RecordBatch) -> None:
+    """By pyarrow exactly; by pandas, whose own library reads it, without an error."""
+    file = encode(pa.Table.from_batches([batch]), {})
+    back = pq.read_table(pa.BufferReader(file)).cast(batch.schema)
+    if not any("pandas cannot" in line for line in readers.warnings(batch.schema)):
+        back.to_pandas()
+    assert _values(back.column("x").combine_chunks()) == _values(batch.column("x"))
+
+
+def _values(column: pa.Array) -> Any:
+    """NaN is itself here. Python has no time of nanoseconds at the end of its range: counts."""
+    if pa.types.is_timestamp(column.type):
+        column = column.view(pa.int64())
+    return _plain(column.to_pylist())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return "NaN" if isinstance(value, float | np.floating) and math.isnan(value) else value
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_what_is_let_through_at_depth_is_read_back(kind: pa.DataType) -> None:
+    values = [*SPECIMENS, *([each] for each in SPECIMENS)]
+    made = RowMaker(pa.schema([("x", kind)]), {}).make([[] for _ in values], [{"x": value} for value in values])
+    expect_back(made.batch)
+    assert len(made.batch) + len(made.faults) == len(values) and len(made.batch) > 1
+
+
+def raw(counts: list[int], kind: pa.DataType) -> pa.Array:
+    """Counts as a column's values are held: also such as no Python value would give."""
+    width = kind.bit_width
+    held = np.array([count if width == 64 else count % 2**32 - 2**31 for count in counts], f"i{width // 8}")
+    return pa.Array.from_buffers(kind, len(held), [None, pa.py_buffer(held)])
+
+
+@pytest.mark.parametrize("kind", TIMES, ids=str)
+def test_an_arrow_array_of_extreme_times_is_read_back_or_refused(kind: pa.DataType) -> None:
+    """Arrow checks no range: seconds that Parquet must hold as milliseconds overflow, and years that nobody knows."""
+    rows = RowMaker(pa.schema([("x", kind)]), {})
+    for count in EXTREMES:
+        made = rows.make([[]], {"x": raw([count], kind)})
+        expect_back(made.batch)
+        assert made.batch.num_rows + len(made.faults) == 1
+    made = rows.make([[] for _ in EXTREMES], {"x": raw(EXTREMES, kind)})
+    expect_back(made.batch)
+    assert made.batch.num_rows and len(made.faults) + made.batch.num_rows == len(EXTREMES)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from([kind for kind in TIMES if getattr(kind, "unit", "") != "ns"]),
+    counts=st.lists(st.sampled_from(EXTREMES) | st.integers(-(2**63), 2**63 - 1), max_size=4),
+    shape=st.sampled_from(["list", "struct", "fixed", "map"]),
+)
+def test_extreme_times_at_depth_are_read_back_or_refused(kind: pa.DataType, counts: list[int], shape: str) -> None:
+    times = raw(counts, kind)
+    ends = pa.array(range(len(counts) + 1), pa.int32())
+    made: dict[str, pa.Array] = {
+        "list": pa.ListArray.from_arrays(ends, times),
+        "struct": pa.StructArray.from_arrays([times], ["a"]),
+        "fixed": pa.FixedSizeListArray.from_arrays(times, 1),
+        "map": pa.MapArray.from_arrays(ends, pa.array(map(str, counts), pa.string()), times),
+    }
+    column = made[shape]
+    result = RowMaker(pa.schema([("x", column.type)]), {}).make([[] for _ in counts], {"x": column})
+    expect_back(result.batch)
+    assert result.batch.num_rows + len(result.faults) == len(counts)
