@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from consumer.checkpoint import as_kcl_has_it
 from consumer.doubt import Doubt, parsed, written
 from consumer.lease_tables import Item, lease_items, text
 from consumer.leases import Lease, lease_of
@@ -99,7 +100,8 @@ class LeaseNotes:
     def step(self, shard_id: str, holder: str, doubt: Doubt, checkpoint: Position | None = None) -> bool:
         """Change the note of a held lease, and its checkpoint; false if it is held no more.
 
-        ``checkpoint`` must be one that a read of the stream has returned, behind everything that is durable.
+        ``checkpoint`` must be the end of a Kinesis record that a read of the stream has returned, and not beyond what
+        is durable. Only its sequence number is KCL's: that is where the whole record is passed.
         """
         after = written(doubt)
         sets, removes = [], []
@@ -113,7 +115,8 @@ class LeaseNotes:
                 "ownerSwitchesSinceCheckpoint = :zero",
             ]
             removes.append(PENDING)
-            values |= {":sequence": str(checkpoint.sequence), ":sub": checkpoint.sub, ":zero": 0}
+            passed = as_kcl_has_it(checkpoint)
+            values |= {":sequence": str(passed.sequence), ":sub": passed.sub, ":zero": 0}
         update = [f"SET {', '.join(sets)}"] if sets else []
         update += [f"REMOVE {', '.join(removes)}"] if removes else []
         return self._update(shard_id, [*update, "ADD leaseCounter :one"], ["leaseOwner = :holder"], values)

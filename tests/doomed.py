@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +18,7 @@ from pipeline.sinks.persist import Persistence, Threads
 from pipeline.sinks.store_folder import FolderStore
 from pipeline.suspects import Notes, Wary
 from pipeline.troubles import Troubles
-from tests.hosting import ROOT
+from tests.hosting import ROOT, kill_host
 from tests.models import Toy
 
 SHARD = Shard("events", 1, "shardId-000000000000")
@@ -33,8 +31,7 @@ class Doomed(Toy):
 
     def one(self, item: Mapping[str, Any], beside: int) -> Any:
         if item["n"] == DEADLY:
-            os.kill(os.getppid(), signal.SIGKILL)
-            signal.pause()
+            kill_host()
         return super().one(item, beside)
 
 

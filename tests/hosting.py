@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from pipeline.events import ModelEvent
 from pipeline.host import HostSettings, ModelHost
@@ -86,3 +90,9 @@ def expect_all_but(records: list[Record], bad: set[int]) -> None:
             assert death(record).payload == record.data
         else:
             assert value(record, "n") == n
+
+
+def kill_host() -> None:
+    """From within a replica, between which and the host is its keeper."""
+    os.kill(psutil.Process(os.getppid()).ppid(), signal.SIGKILL)
+    signal.pause()
