@@ -1,0 +1,201 @@
+"""A careful reader by itself, among fakes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from consumer.careful import Careful, Held, Page
+from consumer.doubt import Death, Doubt
+from consumer.lease_notes import HOLDER, Noted
+from consumer.leases import Lease
+from consumer.testing import aggregate
+from pipeline import background
+from pipeline.aggregate import looked_into
+from pipeline.batcher import Batcher
+from pipeline.errors import Broken, Fatal
+from pipeline.metrics import Metrics
+from pipeline.record import Dead, Position, Record, Shard
+from pipeline.stage import Bounds, Stage
+from pipeline.testing.ports import FakeJudge, FakeSink
+
+SHARD = Shard("events", 1, "shardId-000000000000")
+DEATHS = (Death("a", "x"), Death("b", "y"))
+
+
+class FakeNotes:
+    """A lease that is held until ``lost``."""
+
+    def __init__(self) -> None:
+        self.lost = False
+        self.checkpoints: list[Position] = []
+        self.tried: list[tuple[Position, Position]] = []
+        self.freed: list[Doubt] = []
+
+    def hold(self, noted: Noted, holder: str, doubt: Doubt) -> bool:
+        return not self.lost
+
+    def step(self, shard_id: str, holder: str, doubt: Doubt, checkpoint: Position | None = None) -> bool:
+        if doubt.first is not None and doubt.last is not None:
+            self.tried.append((doubt.first, doubt.last))
+        self.checkpoints += [checkpoint] if checkpoint else []
+        return not self.lost
+
+    def keep(self, shard_id: str, holder: str) -> bool:
+        return not self.lost
+
+    def free(self, shard_id: str, holder: str, doubt: Doubt) -> bool:
+        self.freed.append(doubt)
+        return True
+
+
+class FakePages:
+    def __init__(self, records: Callable[[], Sequence[Record]]) -> None:
+        self._records = records
+
+    def after(self, shard_id: str, position: Position | None) -> Page:
+        after = position.sequence if position else 0
+        return Page([record for record in self._records() if int(record.sequence) > after], True)
+
+
+class Rig:
+    def __init__(self, records: Callable[[], Sequence[Record]], doubt: Doubt, checkpoint: Position | None) -> None:
+        self.judge, self.sink, self.notes = FakeJudge(), FakeSink(), FakeNotes()
+        self.noted = Noted(Lease(SHARD.shard_id, "", 1, checkpoint, "", (), (), ""), "")
+        self.doubt = doubt
+        self.records = records
+
+    def careful(self, stage: Stage) -> Careful:
+        return Careful(
+            stage,
+            self.notes,
+            FakePages(self.records),
+            lambda shard_id: SHARD,
+            "me",
+            give_up_after=5,
+            reads_ahead=1000,
+            on_event=lambda event: None,
+            call=self.call,
+        )
+
+    async def call(self, work: Callable[[], Any]) -> Any:
+        await asyncio.sleep(0)
+        return work()
+
+    async def read(self, failing: background.Work | None = None) -> None:
+        batcher = Batcher(max_records=1000, max_cost=0, linger_s=0.0, pads=False)
+        stage = Stage(self.judge, batcher, [self.sink], Bounds(10_000, 1 << 30), Metrics())
+        running = asyncio.ensure_future(stage.run())
+        held = Held(SHARD.shard_id, self.noted.lease.checkpoint, self.doubt.begun(f"{HOLDER}me"))
+        try:
+            await self.careful(stage).read(held, failing or asyncio.Event().wait)
+        finally:
+            running.cancel()
+
+    @property
+    def rows(self) -> list[str]:
+        return [str(record.position) for record in self.sink.rows.get(SHARD.shard_id, ())]
+
+    @property
+    def letters(self) -> list[Record]:
+        return [record for record in self.sink.rows.get(SHARD.shard_id, ()) if isinstance(record.outcome, Dead)]
+
+
+def plain(count: int) -> list[Record]:
+    return [Record(SHARD.shard_id, b"{}", "key", str(100 + n), 0, 1) for n in range(count)]
+
+
+def aggregates() -> list[Record]:
+    data = aggregate([b"{}"] * 200)
+    return [looked_into(Record(SHARD.shard_id, data, None, str(number), 0, 1)) for number in (100, 101)]
+
+
+def test_pieces_are_noted_before_they_are_tried_and_durable_before_the_next() -> None:
+    rig = Rig(lambda: plain(300), Doubt(deaths=DEATHS), None)
+    asyncio.run(rig.read())
+    assert rig.notes.tried == [(Position(100 + n, 0), Position(min(227 + n, 399), 0)) for n in (0, 128, 256)]
+    assert rig.notes.checkpoints == [Position(227, 0), Position(355, 0), Position(399, 0)]
+    assert len(rig.rows) == 300
+    assert rig.notes.freed == [Doubt()]
+
+
+def test_checkpoints_stand_behind_whole_aggregates_only() -> None:
+    rig = Rig(aggregates, Doubt(deaths=DEATHS), None)
+    asyncio.run(rig.read())
+    assert rig.rows == [f"{number}/{sub}" for number in (100, 101) for sub in range(200)]
+    assert rig.notes.tried[0] == (Position(100, 0), Position(100, 127))
+    assert [position.sequence for position in rig.notes.checkpoints] == [100, 101]
+
+
+def test_only_the_rest_of_an_aggregate_that_is_partly_durable_is_tried() -> None:
+    rig = Rig(aggregates, Doubt(deaths=DEATHS, passed=Position(101, 149)), Position(100, 0))
+    asyncio.run(rig.read())
+    assert rig.rows == [f"101/{sub}" for sub in range(150, 200)]
+
+
+def test_what_tasks_died_of_by_itself_is_given_up_inside_an_aggregate_too() -> None:
+    suspect = Position(100, 3)
+    doubt = Doubt(deaths=DEATHS, suspect=suspect, alone=DEATHS, narrow=Position(100, 127))
+    rig = Rig(aggregates, doubt, None)
+    asyncio.run(rig.read())
+    (letter,) = rig.letters
+    assert letter.position == suspect
+    assert isinstance(letter.outcome, Dead)
+    assert (letter.outcome.kind, letter.outcome.payload) == ("killed", b"{}")
+    assert "2 tasks ended" in letter.outcome.reason
+    assert len(rig.rows) == 400
+    assert all(first == last for first, last in rig.notes.tried[:128])
+
+
+def test_one_whose_dead_letter_ended_a_task_leaves_its_payload_behind() -> None:
+    doubt = Doubt(deaths=DEATHS, suspect=Position(100, 0), alone=(*DEATHS, Death("c", "z")), narrow=Position(100, 0))
+    rig = Rig(lambda: plain(2), doubt, None)
+    asyncio.run(rig.read())
+    (letter,) = rig.letters
+    assert isinstance(letter.outcome, Dead)
+    assert letter.outcome.payload == b""
+
+
+def test_whoever_has_lost_the_lease_tries_nothing() -> None:
+    rig = Rig(lambda: plain(3), Doubt(deaths=DEATHS), None)
+    rig.notes.lost = True
+    asyncio.run(rig.read())
+    assert rig.rows == []
+
+
+def test_sigterm_while_a_shard_is_read_carefully_is_nobodys_death() -> None:
+    """The lease is given up at once; what was durable is passed, and the next task goes on carefully."""
+    rig = Rig(lambda: plain(300), Doubt(deaths=DEATHS), None)
+
+    async def leaves() -> None:
+        rig.judge.pause()
+        reading = asyncio.ensure_future(rig.read())
+        await rig.judge.begun()
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+
+    asyncio.run(leaves())
+    assert rig.notes.freed == [Doubt(deaths=DEATHS)]
+
+
+@pytest.mark.parametrize(("error", "deaths"), [(Broken("why"), 3), (Fatal("the weights are gone"), 2)])
+def test_an_error_that_may_be_a_records_doing_is_a_death(error: Exception, deaths: int) -> None:
+    rig = Rig(lambda: plain(300), Doubt(deaths=DEATHS), None)
+
+    async def fails() -> None:
+        await rig.judge.begun()
+        raise error
+
+    async def read() -> None:
+        rig.judge.pause()
+        await rig.read(fails)
+
+    with pytest.raises(type(error)):
+        asyncio.run(read())
+    (freed,) = rig.notes.freed
+    assert len(freed.deaths) == deaths
+    assert freed.narrow == (Position(227, 0) if deaths == 3 else None)
