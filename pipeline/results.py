@@ -1,8 +1,8 @@
 """What ``predict`` may return, told apart: a result for each record, or a column for each name with a value for each.
 
 Accepted: an iterable of mappings, named tuples, dataclasses, pydantic objects and ``Reject``; a mapping of columns, a
-DataFrame of any library that speaks Arrow, an Arrow table or batch, a structured numpy array. All else is refused with
-one line that names what came and what to write.
+DataFrame of any library that speaks Arrow, an Arrow table, batch or reader, a structured numpy array. All else is
+refused with one line that names what came and what to write.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from pipeline.values import Refused, home, named
 Columns = dict[str, Any]
 """A column's values by its name, as :func:`pipeline.values.elements` gives them; all of one length."""
 
+_NO_RESULTS = (str, bytes, bytearray, memoryview, AbstractSet, np.ndarray)
+
 
 def taken(returned: Any, count: int, names: Sequence[str]) -> list[Any] | Columns:
     """What ``predict`` returned for ``count`` records, as a list of results or as columns.
@@ -41,9 +43,9 @@ def taken(returned: Any, count: int, names: Sequence[str]) -> list[Any] | Column
 
 
 def _results(returned: Any, count: int, names: Sequence[str]) -> list[Any]:
-    if not isinstance(returned, Iterable) or isinstance(returned, str | bytes | bytearray | AbstractSet | np.ndarray):
-        raise _broken(_told(returned), names)
-    if hasattr(returned, "detach"):
+    if isinstance(returned, np.ndarray) and returned.dtype.kind == "O" and returned.ndim == 1:
+        returned = list(returned)
+    if not isinstance(returned, Iterable) or isinstance(returned, _NO_RESULTS) or hasattr(returned, "detach"):
         raise _broken(_told(returned), names)
     results = list(islice(returned, count + 1))
     if len(results) != count:
@@ -75,6 +77,8 @@ def _broken(what: str, names: Sequence[str]) -> BatchFailed:
 
 def _columns(returned: Any, names: Sequence[str]) -> Columns | None:
     """None if it is no table of any kind."""
+    if isinstance(returned, pa.RecordBatchReader):
+        returned = returned.read_all()
     if isinstance(returned, pa.Table | pa.RecordBatch):
         return _picked(returned.column_names, returned.column, names)
     if isinstance(returned, np.ndarray):

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import ConfigError
 from pipeline.record import Enriched, Record
-from pipeline.sinks import readers
+from pipeline.sinks import readers, samples
 
 TIME = pa.timestamp("ms", "UTC")
 
@@ -42,7 +42,8 @@ class TableSchema:
 
     ``warnings``: a line for each column that some common reader cannot read.
 
-    :raises ConfigError: a column's name or type is one that readers cannot take, or Parquet cannot.
+    :raises ConfigError: a column's name or type is one that readers cannot take, or Parquet does not
+        give back as it was.
     """
 
     def __init__(self, rows: pa.Schema, stream: str, model_version: str) -> None:
@@ -52,10 +53,7 @@ class TableSchema:
         self.model_version = model_version
         self._rows = pa.schema([field.with_nullable(True) for field in rows])
         self.schema = pa.schema([*IDENTITY, *self._rows])
-        try:
-            self.written = read_schema(encode(self.schema.empty_table(), {}))
-        except (pa.ArrowException, OSError) as error:
-            raise ConfigError("model", f"Parquet cannot hold its output: {error}", "Change output_schema.") from None
+        self.written = _tried(self.schema)
 
     def table(self, records: Sequence[Record], processed_at: datetime | None = None) -> pa.Table:
         """The enriched ones of a run's records, in their order; the dead have no row."""
@@ -93,6 +91,22 @@ class TableSchema:
             parts.append(outcomes[first].table.take(rows.slice(first, count)))
             first += count
         return pa.Table.from_batches([part.cast(self._rows) for part in parts], schema=self._rows)
+
+
+def _tried(schema: pa.Schema) -> pa.Schema:
+    """As Parquet gives it back, after values of every column have been written and read: else ``ConfigError``."""
+    for field in schema:
+        try:
+            given = samples.table(pa.schema([field]))
+            back = pq.read_table(pa.BufferReader(encode(given, {}))).column(0)
+            is_whole = (back if back.type == field.type else back.cast(field.type)).equals(given.column(0))
+        except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+            trouble = f"Parquet cannot hold column {field.name!r} of type {field.type}: {' '.join(str(error).split())}"
+            raise ConfigError("model", trouble, "Change output_schema.") from None
+        if not is_whole:
+            trouble = f"Parquet does not give back what column {field.name!r} of type {field.type} holds"
+            raise ConfigError("model", trouble, "Change output_schema.")
+    return read_schema(encode(schema.empty_table(), {}))
 
 
 def _texts(values: Sequence[str | None]) -> pa.Array:

@@ -12,7 +12,10 @@ import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.record import Dead, Enriched, Record
+from pipeline.rows import RowMaker
+from pipeline.sinks import samples
 from pipeline.sinks.schema import IDENTITY, TableSchema, encode, read_schema
+from tests.property.specimens import DEEP, FLAT
 from tests.settled import MORNING_MS, ROWS, SCHEMA, record, rows
 
 AT = datetime(2026, 11, 18, 8, tzinfo=UTC)
@@ -130,3 +133,24 @@ def test_a_type_that_some_reader_cannot_read_is_told(kind: pa.DataType, reader: 
 def test_a_type_that_cannot_be_read_back_is_refused(kind: pa.DataType) -> None:
     with pytest.raises(ConfigError):
         TableSchema(pa.schema([("x", kind)]), "events", "1")
+
+
+EVERY = [kind for kind in [*FLAT, *DEEP] if "time64[ns]" not in str(kind) and "-2)" not in str(kind)]
+
+
+@pytest.mark.parametrize("kind", EVERY, ids=str)
+def test_values_of_every_type_are_tried_at_start(kind: pa.DataType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that a type may hold, nulls among them; a file that gives back others is refused, whatever the type."""
+    rows = RowMaker(pa.schema([("x", kind)]), {}).schema
+    sample = samples.table(rows)
+    sample.validate(full=True)
+    assert sample.column(0).null_count and len(sample) == 3
+    TableSchema(rows, "events", "1")
+    read = pq.read_table
+    monkeypatch.setattr(pq, "read_table", lambda file: _swapped(read(file)))
+    with pytest.raises(ConfigError, match=r"does not give back what column 'x' of type .* holds"):
+        TableSchema(rows, "events", "1")
+
+
+def _swapped(table: pa.Table) -> pa.Table:
+    return table.take([1, 0, 2]) if table.column_names == ["x"] else table
