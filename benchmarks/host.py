@@ -39,6 +39,7 @@ from pipeline.host import HostSettings, ModelHost
 from pipeline.metrics import Metrics
 from pipeline.record import Record, Run, Shard
 from pipeline.sinks import Sink
+from pipeline.sinks.ledger import Ledger
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.persist import Persistence, Threads
 from pipeline.sinks.schema import TableSchema
@@ -218,11 +219,10 @@ def parquet(rows: pa.Schema, folder: Path) -> ParquetSink:
     return ParquetSink(
         name="parquet",
         store=FolderStore(folder / "table"),
-        generation=1,
         flush_interval_s=FLUSH_INTERVAL_S,
         flush_mib=FLUSH_MIB,
         schema=TableSchema(rows, "bench", "bench"),
-        dead_letters=FolderStore(folder / "dead"),
+        ledger=Ledger(FolderStore(folder / "dead"), FolderStore(folder / "dead.staged")),
     )
 
 

@@ -63,7 +63,7 @@ def compare(
     stream: str,
     stream_created_s: int,
     store: ObjectStore,
-    generation: int,
+    dead_letters: ObjectStore | None = None,
     *,
     tell: Callable[[int], None] = lambda records: None,
 ) -> Comparison:
@@ -73,7 +73,7 @@ def compare(
     before. ``tell`` hears, from several threads, of every page of records read. Raises botocore's errors and the
     store's; then, and on Ctrl-C, every thread ends after its page.
     """
-    files = written(store, generation, stream_created_s)
+    files = written(store, stream_created_s)
     known = set(shards(kinesis, stream))
     stop = Event()
 
@@ -83,7 +83,7 @@ def compare(
 
     def one(shard_id: str) -> ShardComparison:
         of_table = files.get(shard_id, Written(None, []))
-        rows = held(store, of_table.keys)
+        rows = held(store, of_table.keys, dead_letters)
         if shard_id not in known:
             return compared(shard_id, of_table.reached, [], rows, lambda: None)
         pages = arrivals(kinesis, stream, shard_id, tell=tell, sleep=pause)

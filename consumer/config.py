@@ -252,9 +252,6 @@ PATIENCE = "how long it may fail to answer before the task ends with the reason;
 class ParquetSettings(_Section):
     type: Literal["parquet"]
     url: Url = Field(description="`s3://bucket/prefix`, or a folder", examples=["s3://bucket/enriched"])
-    generation: int = Field(
-        default=1, ge=1, description="raise it to write the whole stream anew under the same prefix"
-    )
     flush_interval_s: float = Field(
         default=300, gt=0, le=86_400, description="the oldest a row may be before it is written"
     )

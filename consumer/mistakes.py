@@ -31,6 +31,15 @@ KINDS = {
 }
 
 
+REMOVED = {
+    "generation": (
+        "is no more: a table is a url of its own",
+        "Write to a new url. To write the whole stream anew, use a new stream.application too",
+    )
+}
+"""Settings that there were: what to say to whoever still has them."""
+
+
 class ConfigErrors(UserError):
     """Every mistake of a configuration: its text has a line for each, in the order of the settings tree."""
 
@@ -76,6 +85,8 @@ def _mistake(section: str, model: type[BaseModel], details: ErrorDetails) -> Con
     shown = _shown(details["input"])
     kind = details["type"]
     context = details.get("ctx", {})
+    if kind == "extra_forbidden" and path[0] in REMOVED and section.startswith("sink"):
+        return ConfigError(f"{section}.{path[0]}", *REMOVED[path[0]])
     if kind == "extra_forbidden":
         return unknown(f"{section}.{path[0]}", list(model.model_fields))
     key = ".".join([section, *path[:2]])

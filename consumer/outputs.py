@@ -11,6 +11,7 @@ from pipeline.record import Run
 from pipeline.sinks import Sink
 from pipeline.sinks.dead_letter import DeadLetterSink
 from pipeline.sinks.kinesis import KinesisSink
+from pipeline.sinks.ledger import STAGED, Ledger
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.persist import Persistence, Threads
 from pipeline.sinks.refused import RefusedLetters
@@ -48,7 +49,7 @@ def open_sinks(settings: Settings, aws: Aws, rows: pa.Schema, metrics: Metrics) 
             log.warning("%s", line)
     dead_letters = _store(settings.dead_letter.url, aws)
     sinks: list[Sink] = []
-    ledger: ObjectStore | None = dead_letters
+    ledger: Ledger | None = open_ledger(settings.dead_letter.url, aws)
     for entry in settings.sink:
         if isinstance(entry, KinesisSinkSettings):
             sinks.append(_kinesis(entry, aws, schema, dead_letters, metrics))
@@ -63,17 +64,16 @@ def open_sinks(settings: Settings, aws: Aws, rows: pa.Schema, metrics: Metrics) 
 
 
 def _parquet(
-    entry: ParquetSettings, aws: Aws, schema: TableSchema, ledger: ObjectStore | None, metrics: Metrics
+    entry: ParquetSettings, aws: Aws, schema: TableSchema, ledger: Ledger | None, metrics: Metrics
 ) -> ParquetSink:
     name = f"parquet:{entry.url}"
     return ParquetSink(
         name=name,
         store=_store(entry.url, aws),
-        generation=entry.generation,
         flush_interval_s=entry.flush_interval_s,
         flush_mib=entry.flush_mib,
         schema=schema,
-        dead_letters=ledger,
+        ledger=ledger,
         on_put=lambda size_bytes: metrics.sink_put(name, size_bytes),
         on_retry=lambda: metrics.sink_retried(name),
         troubles=metrics.troubles,
@@ -95,6 +95,11 @@ def _kinesis(
         letters=RefusedLetters(dead_letters, schema, f"kinesis:{entry.stream}"),
         patience_s=entry.patience_s,
     )
+
+
+def open_ledger(url: str, aws: Aws) -> Ledger:
+    """The dead letters of a table, at this URL and beside it."""
+    return Ledger(_store(url, aws), _store(f"{url.rstrip('/')}{STAGED}", aws))
 
 
 def _store(url: str, aws: Aws) -> ObjectStore:

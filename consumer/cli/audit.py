@@ -17,50 +17,56 @@ SHOWN = 20
 
 @click.command()
 @click.argument("url")
-@click.option("--generation", type=click.IntRange(1), default=1, show_default=True, help="Which v= to audit.")
 @click.option("--dead-letter", metavar="URL", help="Where its dead letters lie, to be held against the files.")
 @click.option("--stream", metavar="NAME", help="The stream it was made from, to be held against it as well.")
 @click.option("--complete", is_flag=True, help="With --stream: records that were not read yet are a problem, too.")
+@click.option("--repair", is_flag=True, help="Write the dead letters that a crash left unwritten; needs --dead-letter.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def audit(
     ctx: click.Context,
     url: str,
-    generation: int,
     dead_letter: str | None,
     stream: str | None,
     complete: bool,
+    repair: bool,
     as_json: bool,
 ) -> None:
     """Walk every shard's files of a Parquet table and say what is wrong with it.
 
     URL is that of the sink: s3://bucket/prefix, or a folder. Exit code 1 if there is a gap, an overlap, a record
-    twice, a wrong count, a missing dead letter, a broken or a stray file. With --stream also if a record that the
-    stream still has is neither row nor dead letter, or the table has one that the stream has not. Reads only, and may
-    run at any time.
+    twice, a wrong count, a missing or an unnamed dead letter, a file that is not what was written, or a stray. With
+    --stream also if a record that the stream still has is neither row nor dead letter, or the table has one that the
+    stream has not. Reads only, but for --repair, and may run at any time.
     """
     from consumer.against_stream import compare
     from consumer.aws import Aws
+    from consumer.outputs import open_ledger
     from pipeline.errors import UserError
-    from pipeline.sinks.audit import audit as walk
+    from pipeline.sinks import audit as auditor
     from pipeline.sinks.store import open_store
 
     if complete and stream is None:
         raise UserError("--complete asks what the stream holds. Name it with --stream")
+    if repair and dead_letter is None:
+        raise UserError("--repair writes dead letters. Say where they lie with --dead-letter")
     aws = Aws()
     stores = [open_store(each, lambda: aws.client("s3")) if each else None for each in (url, dead_letter)]
     table, letters = stores
     assert table is not None
     created_s = aws.stream_created_s(stream) if stream else 0
-    report = walk(table, generation, letters)
+    if repair and dead_letter is not None:
+        written = auditor.repair(table, open_ledger(dead_letter, aws))
+        click.echo(f"the dead letters of {written} files were to be written, and are", err=True)
+    report = auditor.audit(table, letters)
     if not report.files and not report.problems and not complete:
-        raise UserError(f"{url}: no files of generation {generation}. Name the URL of the sink, without v= or dt=.")
+        raise UserError(f"{url}: no files of a table. Name the URL of the sink, without dt=.")
     comparison = None
     if stream:
         kinesis = aws.client("kinesis")
         with _progress() as tell:
             comparison = aws.ask(
-                f"stream {stream}", lambda: compare(kinesis, stream, created_s, table, generation, tell=tell)
+                f"stream {stream}", lambda: compare(kinesis, stream, created_s, table, letters, tell=tell)
             )
         report.problems += comparison.problems(complete=complete)
     _say_json(report, comparison) if as_json else _say(report, comparison, complete=complete)
@@ -86,6 +92,7 @@ def _say_json(report: Report, comparison: Comparison | None) -> None:
 
     said = dataclasses.asdict(report)
     said["reached"] = {name: str(position) for name, position in report.reached.items()}
+    said["begins"] = {name: str(position) for name, position in report.begins.items()}
     said["shards"] = report.shards
     if comparison is not None:
         said["against"] = comparison.to_dict()
@@ -112,6 +119,11 @@ def _say(report: Report, comparison: Comparison | None, *, complete: bool) -> No
 
 def _say_some(lines: Sequence[str]) -> None:
     for line in lines[:SHOWN]:
-        click.echo(line)
+        click.echo(escaped(line))
     if len(lines) > SHOWN:
         click.echo(f"… and {len(lines) - SHOWN} more")
+
+
+def escaped(line: str) -> str:
+    """On one line, and nothing in it that a terminal obeys: whoever may write to a bucket chooses its keys."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)

@@ -16,14 +16,14 @@ from typing import NamedTuple
 
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.record import Position
-from pipeline.sinks.audit import KEY, UNREADABLE, Problem
-from pipeline.sinks.chain import DEAD_LETTERS, END, end_of, first_of
+from pipeline.sinks import letters_audit
+from pipeline.sinks.audit import Problem
+from pipeline.sinks.contents import UNREADABLE, Contents, read
+from pipeline.sinks.names import TABLE_FILE, first_of
 from pipeline.sinks.store import ObjectStore
 
-COLUMNS = ("sequence_number", "sub_sequence_number", "partition_key", "arrived_at")
 KEPT = 100
 """Of each kind of problem in a shard; the others are counted."""
 
@@ -31,8 +31,12 @@ SHOWN = 5
 """Record ids that a problem names."""
 
 
+UNKNOWN_MS = -1
+"""When a dead letter's record arrived, where only its position is known."""
+
+
 class Arrival(NamedTuple):
-    """A record, as the stream has it or as the table says it was."""
+    """A record, as the stream has it or as the table says it was. Of :data:`UNKNOWN_MS`, key and time are unknown."""
 
     position: Position
     partition_key: str | None
@@ -145,6 +149,8 @@ def _once(table: Iterable[Arrival], doubled: Tally) -> Iterator[Arrival]:
 
 def _meets(found: ShardComparison, arrival: Arrival, row: Arrival) -> None:
     found.compared += 1
+    if row.arrived_ms == UNKNOWN_MS:
+        return
     if (row.partition_key, row.arrived_ms) != (arrival.partition_key, arrival.arrived_ms):
         found.differs.add(arrival.position)
 
@@ -179,52 +185,60 @@ class Written:
     keys: list[str]
 
 
-def written(store: ObjectStore, generation: int, stream_created_s: int) -> dict[str, Written]:
+def written(store: ObjectStore, stream_created_s: int) -> dict[str, Written]:
     """By shard, the files of this life of the stream, in their order."""
-    keys: dict[str, list[tuple[int, str]]] = {}
-    for key in store.list(f"v={generation}/"):
-        if (match := KEY.fullmatch(key)) and match["list"] == f"{stream_created_s}-{match['shard']}":
-            keys.setdefault(match["shard"], []).append((int(match["first"]), key))
+    keys: dict[str, list[tuple[Position, str]]] = {}
+    for key in store.list(""):
+        if (match := TABLE_FILE.fullmatch(key)) and match["list"] == f"{stream_created_s}-{match['shard']}":
+            keys.setdefault(match["shard"], []).append((first_of(key), key))
     listed = {shard_id: [key for _, key in sorted(each)] for shard_id, each in keys.items()}
     return {shard_id: Written(_end(store, each), each) for shard_id, each in listed.items()}
 
 
-def held(store: ObjectStore, keys: Sequence[str]) -> Iterator[Arrival]:
-    """What files hold, rows and dead letters (they are in the footer), in sequence order.
+def held(store: ObjectStore, keys: Sequence[str], dead_letters: ObjectStore | None = None) -> Iterator[Arrival]:
+    """What files hold, rows and dead letters, in sequence order.
 
-    One file at a time, and what of those before it lies behind its beginning: nothing, in a good table. A file that
-    cannot be read holds nothing; the walk of the files names it.
+    Dead letters are read where people read them; without ``dead_letters``, their positions are in the footers. One file
+    at a time, and what of those before it lies behind its beginning: nothing, in a good table. A file that cannot be
+    read holds nothing; the walk of the files names it.
     """
     left: list[Arrival] = []
     for key, following in zip_longest(keys, keys[1:]):
-        left = sorted([*left, *_of(store, key)], key=attrgetter("position"))
+        left = sorted([*left, *_of(store, key, dead_letters)], key=attrgetter("position"))
         stop = len(left)
         if following is not None:
-            stop = bisect_left(left, Position(first_of(following), 0), key=attrgetter("position"))
+            stop = bisect_left(left, first_of(following), key=attrgetter("position"))
         yield from left[:stop]
         left = left[stop:]
 
 
-def _of(store: ObjectStore, key: str) -> list[Arrival]:
+def _of(store: ObjectStore, key: str, dead_letters: ObjectStore | None) -> list[Arrival]:
     try:
-        file = pq.ParquetFile(pa.BufferReader(store.get(key)))
-        table = file.read(list(COLUMNS), use_threads=False)
-        arrived_ms = table["arrived_at"].cast(pa.timestamp("ms", "UTC"), safe=False).cast(pa.int64()).to_pylist()
-        columns = [table[name].to_pylist() for name in COLUMNS[:3]]
-        rows = [
-            Arrival(Position(int(sequence), sub), partition_key, ms)
-            for sequence, sub, partition_key, ms in zip(*columns, arrived_ms, strict=True)
-        ]
-        return [*rows, *_letters(file)]
+        contents = read(store.get(key))
+        arrived_ms = contents.rows["arrived_at"].cast(pa.int64()).to_pylist()
+        keys = contents.rows["partition_key"].to_pylist()
+        rows = [Arrival(*each) for each in zip(contents.positions, keys, arrived_ms, strict=True)]
     except UNREADABLE:
         return []
+    if dead_letters is None:
+        return [*rows, *(Arrival(position, "", UNKNOWN_MS) for position in contents.dead)]
+    try:
+        return [*rows, *_letters(key, contents, dead_letters)]
+    except letters_audit.WRONG:
+        return rows
 
 
-def _letters(file: pq.ParquetFile) -> Iterator[Arrival]:
-    lines = (file.metadata.metadata or {}).get(DEAD_LETTERS.encode(), b"").splitlines()
-    for letter in map(orjson.loads, lines):
-        position = Position(int(letter["sequence_number"]), letter["sub_sequence_number"])
-        yield Arrival(position, letter["partition_key"], _ms(letter["arrived_at"]))
+def _letters(key: str, contents: Contents, dead_letters: ObjectStore) -> list[Arrival]:
+    found = letters_audit.found_letters(dead_letters, key, contents.footer)
+    letters = [orjson.loads(line) for line in found[1].splitlines()] if found else []
+    return [
+        Arrival(
+            Position(int(letter["sequence_number"]), letter["sub_sequence_number"]),
+            letter["partition_key"],
+            _ms(letter["arrived_at"]),
+        )
+        for letter in letters
+    ]
 
 
 def _ms(text: str) -> int:
@@ -232,11 +246,12 @@ def _ms(text: str) -> int:
 
 
 def _end(store: ObjectStore, keys: Sequence[str]) -> Position | None:
-    """Where the last file that can be read ends."""
+    """Where the last file that can be read ends: with a row or a dead letter, whatever its footer says."""
     for key in reversed(keys):
         try:
-            footer = pq.read_metadata(pa.BufferReader(store.get(key))).metadata or {}
-            return end_of({END: footer[END.encode()].decode()})
+            last = read(store.get(key)).last
         except UNREADABLE:
             continue
+        if last is not None:
+            return last
     return None

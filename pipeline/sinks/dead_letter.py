@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
+import uuid
 import weakref
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterable
@@ -12,11 +13,11 @@ from datetime import UTC, datetime
 
 import orjson
 
-from pipeline.errors import Fatal
 from pipeline.record import Dead, Position, Record, Shard
 from pipeline.sinks import OnDurable
-from pipeline.sinks.chain import SEQUENCE_DIGITS, Chain, File, Names, day_of
+from pipeline.sinks.chain import Chain, File
 from pipeline.sinks.driver import Committer, Driver
+from pipeline.sinks.names import LETTERS, Names, day_of, letters_apart, letters_key
 from pipeline.sinks.persist import Threads, at_start
 from pipeline.sinks.schema import TableSchema
 from pipeline.sinks.store import ObjectStore
@@ -96,7 +97,7 @@ class DeadLetterSink:
         await at_start(self._store.check, self._threads, self._sleep)
 
     def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> Driver:
-        names = Names(shard, 0)
+        names = Names(shard)
         chain = Chain(names, flush_interval_s=self._flush_interval_s, flush_bytes=FLUSH_BYTES)
         letters = Letters(self._store, names, self._schema)
         writer = Driver(
@@ -148,7 +149,7 @@ class Letters(Committer):
     def _put(self, letters: dict[str, bytes]) -> None:
         """What no object has yet. ``letters`` are in sequence order, by the key that an object beginning there has."""
         first, last = min(letters), max(letters)
-        keys = self._store.list(day_of(day_of(first)[:-1]))
+        keys = [key for key in self._store.list(day_of(first)) if LETTERS.fullmatch(key)]
         missing = letters
         for key in keys[max(0, bisect_right(keys, first) - 1) : bisect_right(keys, last)]:
             missing = self._without(missing, key)
@@ -157,20 +158,26 @@ class Letters(Committer):
             if self._store.put_new(first, b"".join(missing.values()), {}):
                 return
             missing = self._without(missing, first)
+            if first in missing:  # something else has taken the name
+                self._store.put_new(letters_apart(first, uuid.uuid4().hex), b"".join(missing.values()), {})
+                return
 
     def _without(self, letters: dict[str, bytes], key: str) -> dict[str, bytes]:
-        """The letters that this object does not hold."""
-        body = self._store.get(key)
-        if body is None:
-            raise Fatal(f"{key} was there and cannot be found: is something deleting dead letters?")
-        held = {orjson.loads(line)["record_id"] for line in body.splitlines()}
+        """The letters that this object does not hold. What is no dead letter holds none."""
+        held = _ids(self._store.get(key) or b"")
         return {each: line for each, line in letters.items() if orjson.loads(line)["record_id"] not in held}
 
     def _key(self, record: Record) -> str:
         return letter_key(self._names, record)
 
 
+def _ids(body: bytes) -> set[str]:
+    try:
+        return {str(orjson.loads(line)["record_id"]) for line in body.splitlines()}
+    except (ValueError, LookupError, TypeError):
+        return set()
+
+
 def letter_key(names: Names, record: Record) -> str:
     """By sequence and sub-sequence: of an aggregate's letters any may be the first."""
-    day = names.day(record.arrived_ms).partition("/")[2]
-    return f"{day}{record.sequence.zfill(SEQUENCE_DIGITS)}-{record.sub:010d}.jsonl"
+    return letters_key(names.key(record))

@@ -1,7 +1,7 @@
 """Exactly-once Parquet that any reader can read: the chain of files, on a store.
 
-One conditional PUT is the data and the commit. Dead letters have the chain for their ledger: a file's footer holds
-those of its range, and their own object, a pure function of the footer, is written before the range counts as durable.
+One conditional PUT is the data and the commit. Dead letters have the chain for their ledger: see
+:mod:`pipeline.sinks.ledger`.
 """
 
 from __future__ import annotations
@@ -19,24 +19,23 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import ConfigError, Fatal
 from pipeline.record import Position, Record, Shard
-from pipeline.sinks import OnDurable
+from pipeline.sinks import OnDurable, dead_positions
 from pipeline.sinks.chain import (
-    DEAD,
-    DEAD_LETTERS,
+    DEAD_POSITIONS,
+    ON_BOTH,
     PREVIOUS_END,
     WRITER,
     Chain,
     File,
-    Names,
-    day_of,
     end_of,
-    first_of,
-    letters_key,
 )
 from pipeline.sinks.dead_letter import lines
 from pipeline.sinks.driver import Committer, Driver
+from pipeline.sinks.ledger import Ledger, sha256_of
+from pipeline.sinks.names import TABLE_FILE, Names, day_of, first_of, of_day
 from pipeline.sinks.persist import Threads, at_start
 from pipeline.sinks.schema import TableSchema, encode, read_schema
+from pipeline.sinks.seal import BLANK, SHA256, sealed
 from pipeline.sinks.store import Metadata, ObjectStore
 from pipeline.troubles import PATIENCE_S, Troubles
 
@@ -44,9 +43,12 @@ log = logging.getLogger("sink.parquet")
 
 MIB = 1024 * 1024
 
+LOOKED_AT, SCHEMAS_TRIED = 1_000, 10
+"""At start: keys of the table, and files among them until one can be read."""
+
 
 class ParquetSink:
-    """One table: a generation below a store's root. ``dead_letters``: where they go, if this sink keeps them."""
+    """One table: what lies below a store's root. ``ledger``: where its dead letters go, if this sink keeps them."""
 
     wants_payloads = False
 
@@ -55,11 +57,10 @@ class ParquetSink:
         *,
         name: str,
         store: ObjectStore,
-        generation: int,
         flush_interval_s: float,
         flush_mib: float,
         schema: TableSchema,
-        dead_letters: ObjectStore | None,
+        ledger: Ledger | None,
         on_put: Callable[[int], None] = lambda size_bytes: None,
         on_retry: Callable[[], None] = lambda: None,
         troubles: Troubles | None = None,
@@ -70,11 +71,10 @@ class ParquetSink:
     ) -> None:
         self.name = name
         self._store = store
-        self._generation = generation
         self._flush_interval_s = flush_interval_s
         self._flush_bytes = int(flush_mib * MIB)
         self._schema = schema
-        self._dead_letters = dead_letters
+        self._ledger = ledger
         self._on_put = on_put
         self._on_retry = on_retry
         self._troubles = troubles or Troubles(clock)
@@ -86,13 +86,13 @@ class ParquetSink:
         self._writers: weakref.WeakSet[Driver] = weakref.WeakSet()
 
     async def check(self) -> None:
-        """The stores can be used, and the generation's files, if any, have this schema."""
+        """The stores can be used, and the table's files, if any, have this schema."""
         await at_start(self._check, self._threads, self._sleep)
 
     def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> Driver:
-        names = Names(shard, self._generation)
+        names = Names(shard)
         chain = Chain(names, flush_interval_s=self._flush_interval_s, flush_bytes=self._flush_bytes)
-        files = Files(self._store, names, self._schema, self._dead_letters, self._on_put, now=self._now)
+        files = Files(self._store, names, self._schema, self._ledger, self._on_put, now=self._now)
         writer = Driver(
             chain,
             files,
@@ -114,17 +114,26 @@ class ParquetSink:
         self._threads.close()
 
     def _check(self) -> None:
-        for store in (self._store, self._dead_letters):
-            if store is not None:
-                store.check()
-        keys = self._store.list(f"v={self._generation}/", limit=1)
-        body = self._store.get(keys[0]) if keys else None
-        if body is not None and not read_schema(body).equals(self._schema.written):
+        self._store.check()
+        if self._ledger is not None:
+            self._ledger.check()
+        written = self._written_schema()
+        if written is not None and not written.equals(self._schema.written):
             raise ConfigError(
-                "sink.generation",
-                f"{self._generation} has files with other columns ({self.name})",
-                f"Set it to {self._generation + 1}: readers take one file's columns for all.",
+                "sink.url",
+                f"the table has files with other columns ({self.name})",
+                "Write to a new url: readers take one file's columns for all. To write the whole stream anew, use a "
+                "new stream.application too.",
             )
+
+    def _written_schema(self) -> pa.Schema | None:
+        """The columns of a file of the table's; None if there is none that can be read."""
+        keys = [key for key in self._store.list("dt=", limit=LOOKED_AT) if TABLE_FILE.fullmatch(key)]
+        for key in keys[:SCHEMAS_TRIED]:
+            body = self._store.get(key) or b""
+            if is_ours(footer_of(body)):
+                return read_schema(body)
+        return None
 
 
 def goes_on(metadata: Metadata, end: Position) -> bool:
@@ -134,14 +143,18 @@ def goes_on(metadata: Metadata, end: Position) -> bool:
 
 
 class Files(Committer):
-    """One shard's files on a store: written, adopted, and found again. One session's, used by one thread at a time."""
+    """One shard's files on a store: written, adopted, and found again. One session's, used by one thread at a time.
+
+    What lies below the table and is none of its files is passed over, whatever it is called; but for one that has the
+    very name of the file to be written.
+    """
 
     def __init__(
         self,
         store: ObjectStore,
         names: Names,
         schema: TableSchema,
-        dead_letters: ObjectStore | None,
+        ledger: Ledger | None,
         on_put: Callable[[int], None] = lambda size_bytes: None,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -149,7 +162,7 @@ class Files(Committer):
         self._store = store
         self._names = names
         self._schema = schema
-        self._dead_letters = dead_letters
+        self._ledger = ledger
         self._on_put = on_put
         self._now = now
         self._listed: tuple[str, list[str]] = ("", [])
@@ -159,14 +172,16 @@ class Files(Committer):
         if ahead := self._ahead(file):
             file = file.before(first_of(ahead))
         now = self._now()
-        letters = lines(file.records, self._schema, now) if self._dead_letters is not None else b""
-        metadata = file.metadata(writer)
-        body = encode(self._schema.table(file.records, now), {**metadata, DEAD_LETTERS: letters.decode()})
+        letters = lines(file.records, self._schema, now) if self._ledger is not None else b""
+        metadata = file.metadata(writer, sha256_of(letters))
+        footer = {**metadata, DEAD_POSITIONS: dead_positions.encoded(file.dead), SHA256: BLANK}
+        body = sealed(encode(self._schema.table(file.records, now), footer))
 
         def put() -> Position:
+            self._stage(writer, letters)
             if self._store.put_new(file.key, body, metadata):
                 self._on_put(len(body))
-                self._put_letters(file.key, letters, writer)
+                self._finish(file.key, writer, letters)
                 return file.end
             return self._taken(file, writer, letters)
 
@@ -179,26 +194,29 @@ class Files(Committer):
         this finds it from any checkpoint, also one moved back into the middle of a file, and from none at all.
         """
         keys = self._list(self._names.day(first.arrived_ms))
-        before = bisect_right(keys, self._names.key(first))
-        if not before:
-            return None
-        metadata = self._head(keys[before - 1])
-        if end_of(metadata) < first.position:
-            return None
-        return self._follow(keys[before - 1], metadata)
+        for key in reversed(keys[: bisect_right(keys, self._names.key(first))]):
+            if metadata := self._metadata(key):
+                return self._follow(key, metadata) if end_of(metadata) >= first.position else None
+        return None
 
     def _ahead(self, file: File) -> str | None:
         """The first file that begins within this one's range, and not where it begins."""
         day = day_of(file.key)
         keys = self._listed[1] if self._listed[0] == day else self._list(day)
-        after = bisect_right(keys, file.key)
-        return keys[after] if after < len(keys) and first_of(keys[after]) <= file.end.sequence else None
+        for key in keys[bisect_right(keys, file.key) :]:
+            if first_of(key) > file.end:
+                return None
+            if self._metadata(key):
+                return key
+        return None
 
     def _taken(self, file: File, writer: str, letters: bytes) -> Position:
         """The key exists: by this very write, whose answer was lost, or by another writer, whose file is as good."""
-        metadata = self._head(file.key)
+        metadata = self._metadata(file.key)
+        if metadata is None:
+            raise Fatal(f"{file.key} is in the way, and no file of this table's (it has no footer of ours). Remove it")
         if metadata[WRITER] == writer:
-            self._put_letters(file.key, letters, writer)
+            self._finish(file.key, writer, letters)
             return file.end
         log.info("%s is another writer's: adopted", file.key)
         self._list(day_of(file.key))
@@ -218,37 +236,57 @@ class Files(Committer):
         """The file that goes on from ``end``: of the same day, or of the next."""
         for day in (day_of(key), self._names.day_after(key)):
             keys = self._listed[1] if self._listed[0] == day else self._list(day)
-            later = next((each for each in keys if first_of(each) > end.sequence), None)
-            if later is not None:
-                metadata = self._head(later)
-                return (later, metadata) if goes_on(metadata, end) else None
+            for later in keys:
+                if first_of(later) > end and (metadata := self._metadata(later)):
+                    return (later, metadata) if goes_on(metadata, end) else None
         return None
 
     def _list(self, day: str) -> list[str]:
-        keys = self._store.list(day)
+        keys = of_day(self._store.list(day), day)
         self._listed = (day, keys)
         return keys
 
-    def _head(self, key: str) -> Metadata:
-        metadata = self._store.head(key)
-        if metadata is None:
-            raise Fatal(f"{key} was there and cannot be found: is something deleting files of the table?")
-        return metadata
+    def _metadata(self, key: str) -> Metadata | None:
+        """The object's own, or its footer's, for objects that were copied without; None if it is no file of ours."""
+        for read in (self._store.head, self._footer):
+            metadata = read(key)
+            if metadata is not None and is_ours(metadata):
+                return metadata
+        log.warning("%s has the name of a file of the table's and is none: passed over", key)
+        return None
+
+    def _footer(self, key: str) -> Metadata | None:
+        return footer_of(self._store.get(key) or b"")
+
+    # -- dead letters
+
+    def _stage(self, writer: str, letters: bytes) -> None:
+        if self._ledger is not None:
+            self._ledger.stage(writer, letters)
+
+    def _finish(self, key: str, writer: str, letters: bytes) -> None:
+        if self._ledger is not None:
+            self._ledger.finish(key, writer, letters)
 
     def _adopt(self, key: str, metadata: Metadata) -> None:
         """A file is good whoever wrote it; its dead letters may not have been written before that writer ended."""
-        if self._dead_letters is None or metadata[DEAD] == "0":
-            return
-        body = self._store.get(key)
-        if body is None:
-            raise Fatal(f"{key} was there and cannot be found: is something deleting files of the table?")
-        footer = pq.read_metadata(pa.BufferReader(body)).metadata
-        self._put_letters(key, footer.get(DEAD_LETTERS.encode(), b""), metadata[WRITER])
+        if self._ledger is not None and self._ledger.complete(key, metadata):
+            log.info("%s: its writer ended before its dead letters were written; they are now", key)
 
-    def _put_letters(self, key: str, letters: bytes, writer: str) -> None:
-        """Once, however often it is called. Tables that share the place of their dead letters keep apart."""
-        if self._dead_letters is None or not letters:
-            return
-        name = letters_key(key)
-        if not self._dead_letters.put_new(name, letters, {}) and self._dead_letters.get(name) != letters:
-            self._dead_letters.put_new(f"{name.removesuffix('.jsonl')}-{writer}.jsonl", letters, {})
+
+def is_ours(metadata: Metadata) -> bool:
+    """Whether it is what files of a table carry."""
+    try:
+        end_of(metadata)
+        return all(name in metadata for name in ON_BOTH)
+    except (KeyError, ValueError):
+        return False
+
+
+def footer_of(body: bytes) -> dict[str, str]:
+    """What a Parquet file's footer carries; nothing if it is none that can be read."""
+    try:
+        found = pq.read_metadata(pa.BufferReader(body)).metadata or {}
+    except (pa.ArrowException, OSError, ValueError):
+        return {}
+    return {name.decode("utf-8", "replace"): text.decode("utf-8", "replace") for name, text in found.items()}

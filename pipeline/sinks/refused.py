@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from pipeline.record import Dead, Record, Shard
-from pipeline.sinks.chain import Names
 from pipeline.sinks.dead_letter import letter_key, line
+from pipeline.sinks.names import Names
 from pipeline.sinks.schema import TableSchema
 from pipeline.sinks.store import ObjectStore
 
@@ -47,7 +47,7 @@ class RefusedLetters:
         """Blocks; the letter is durable when this returns. Raises what stores raise, and may be repeated."""
         dead = Dead(refused.record.data, refused.reason, "", 1, "sink", sink=self._sink)
         record = replace(refused.record, outcome=dead)
-        key = letter_key(Names(shard, 0), record).removesuffix(".jsonl") + self._ending
+        key = letter_key(Names(shard), record).removesuffix(".jsonl") + self._ending
         self._store.put_new(key, line(record, dead, self._schema, self._now()), {})
 
 

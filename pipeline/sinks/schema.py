@@ -1,4 +1,4 @@
-"""The table's columns: who a record is, what it carried, what the model said. One schema per generation, frozen."""
+"""The table's columns: who a record is, what it carried, what the model said. One schema per table, frozen."""
 
 from __future__ import annotations
 
@@ -118,18 +118,19 @@ def _texts(values: Sequence[str | None]) -> pa.Array:
 
 
 def encode(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
-    """The table as one Parquet file, with ``metadata`` in its footer."""
+    """The table as one Parquet file, with ``metadata`` in its footer. Once: Arrow's schema, of which Parquet keeps a
+    copy, has none."""
     sink = pa.BufferOutputStream()
     plain = [name for name in table.column_names if name not in RISING]
-    keyed = {name.encode(): value.encode() for name, value in metadata.items()}
     with pq.ParquetWriter(
         sink,
-        table.schema.with_metadata(keyed),
+        table.schema.remove_metadata(),
         compression="zstd",
         use_dictionary=plain,
         write_statistics=True,
     ) as writer:
-        writer.write_table(table.replace_schema_metadata(keyed))
+        writer.write_table(table.replace_schema_metadata(None))
+        writer.add_key_value_metadata(dict(metadata))
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]  # pyarrow ships no types
 
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pipeline.sinks.folder_owner import check_own
@@ -42,17 +42,15 @@ class FolderStore:
                 partial.unlink(missing_ok=True)
 
     def head(self, key: str) -> Metadata | None:
-        import pyarrow.parquet as pq
-
         path = self._root / key
         with _disk_errors(path):
             if not path.is_file():
                 return None
             if path.suffix != ".parquet":
                 return {}
-            footer = pq.read_metadata(path).metadata or {}
+            footer = _footer(path)
         names = [name for name in footer if name.startswith(ON_OBJECTS.encode())]
-        return {name.decode(): footer[name].decode() for name in names}
+        return {name.decode(): footer[name].decode("utf-8", "replace") for name in names}
 
     def get(self, key: str) -> bytes | None:
         path = self._root / key
@@ -89,6 +87,21 @@ class FolderStore:
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - partial.stat().st_mtime > STALE_S:
                     partial.unlink()
+
+
+def _footer(path: Path) -> Mapping[bytes, bytes]:
+    """Of a Parquet file; nothing if it is none that can be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_metadata(path).metadata or {}
+    except (pa.ArrowException, ValueError):
+        return {}
+    except OSError as error:
+        if error.errno is not None:  # the disk's; a footer that cannot be parsed has none
+            raise
+        return {}
 
 
 def _make(folder: Path) -> None:

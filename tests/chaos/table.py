@@ -10,18 +10,18 @@ import pyarrow.parquet as pq
 
 from consumer.against_stream import compare
 from pipeline.record import Position
-from pipeline.sinks.audit import KEY, audit
+from pipeline.sinks.audit import audit
+from pipeline.sinks.names import TABLE_FILE, first_of
 from pipeline.sinks.store import ObjectStore
 from tests.chaos.verdict import Row
 
 COLUMNS = ("record_id", "sequence_number", "sub_sequence_number", "n")
-GENERATION = 1
 
 
 def rows(table: ObjectStore) -> list[Row]:
     """Each shard's files one after the other, as they were written."""
     found: list[Row] = []
-    keys = [(match["list"], int(match["first"]), key) for key in table.list("") if (match := KEY.fullmatch(key))]
+    keys = [(match["list"], first_of(key), key) for key in table.list("") if (match := TABLE_FILE.fullmatch(key))]
     for place, _, key in sorted(keys):
         file = pq.ParquetFile(pa.BufferReader(table.get(key))).read(list(COLUMNS), use_threads=False)
         found += [
@@ -37,8 +37,8 @@ def dead_letters(store: ObjectStore) -> list[dict[str, Any]]:
 
 def audited(table: ObjectStore, letters: ObjectStore, kinesis: Any, stream: str) -> tuple[int, list[str]]:
     """How many files there are, and what ``penstock audit --stream --complete`` says of them."""
-    report = audit(table, GENERATION, letters)
+    report = audit(table, letters)
     summary = kinesis.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]
-    comparison = compare(kinesis, stream, int(summary["StreamCreationTimestamp"].timestamp()), table, GENERATION)
+    comparison = compare(kinesis, stream, int(summary["StreamCreationTimestamp"].timestamp()), table, letters)
     found = [*report.problems, *comparison.problems(complete=True)]
     return report.files, [f"{problem.kind}: {problem.key}: {problem.detail}" for problem in found]

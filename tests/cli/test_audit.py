@@ -9,7 +9,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from consumer.cli import main
-from pipeline.sinks.chain import Chain, Names
+from pipeline.sinks.chain import Chain
+from pipeline.sinks.ledger import Ledger
+from pipeline.sinks.names import Names
 from pipeline.sinks.parquet import Files
 from pipeline.sinks.store_folder import FolderStore
 from tests.settled import SCHEMA, SHARD, runs
@@ -18,8 +20,13 @@ from tests.settled import SCHEMA, SHARD, runs
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     root = tmp_path / "table"
-    chain = Chain(Names(SHARD, 1), flush_interval_s=0, flush_bytes=10**6)
-    committer = Files(FolderStore(root), Names(SHARD, 1), SCHEMA, FolderStore(tmp_path / "dead"))
+    chain = Chain(Names(SHARD), flush_interval_s=0, flush_bytes=10**6)
+    committer = Files(
+        FolderStore(root),
+        Names(SHARD),
+        SCHEMA,
+        Ledger(FolderStore(tmp_path / "dead"), FolderStore(tmp_path / "dead.staged")),
+    )
     for part in (runs(1, 4), runs(4, 6, dead=True), runs(6, 9)):
         chain.add(part.records, 0.0)
         chain.seal()

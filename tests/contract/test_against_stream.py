@@ -23,7 +23,9 @@ from consumer.local.process import LocalAWS
 from consumer.stream_records import arrivals, shards
 from pipeline.record import Dead, Enriched, Record, Shard
 from pipeline.sinks.against import held
-from pipeline.sinks.chain import Chain, Names
+from pipeline.sinks.chain import Chain
+from pipeline.sinks.ledger import Ledger
+from pipeline.sinks.names import Names
 from pipeline.sinks.parquet import Files
 from pipeline.sinks.schema import TableSchema
 from pipeline.sinks.store_folder import FolderStore
@@ -96,8 +98,8 @@ def write(kinesis: Any, folder: Path, *, leave_out: int = 0, last: int | None = 
         records = [*records[:1], *records[1 + leave_out :]][:last]
         if key and records:
             records[0] = replace(records[0], partition_key=key)
-        names = Names(Shard(STREAM, created_s(kinesis), shard_id), 1)
-        files = Files(store, names, SCHEMA, FolderStore(folder / "dead"))
+        names = Names(Shard(STREAM, created_s(kinesis), shard_id))
+        files = Files(store, names, SCHEMA, Ledger(FolderStore(folder / "dead"), FolderStore(folder / "staged")))
         chain = Chain(names, flush_interval_s=0, flush_bytes=10**6)
         for part in (records[: len(records) // 2], records[len(records) // 2 :]):
             chain.add(part, 0.0)
@@ -108,7 +110,7 @@ def write(kinesis: Any, folder: Path, *, leave_out: int = 0, last: int | None = 
 
 
 def against(kinesis: Any, store: FolderStore) -> Comparison:
-    return compare(kinesis, STREAM, created_s(kinesis), store, 1)
+    return compare(kinesis, STREAM, created_s(kinesis), store)
 
 
 def test_a_whole_table_is_what_the_stream_has_aggregates_and_parents_included(kinesis: Any, tmp_path: Path) -> None:
@@ -140,7 +142,7 @@ def test_rows_with_another_key_differ(kinesis: Any, tmp_path: Path) -> None:
 
 
 def test_rows_of_another_life_of_the_stream_are_of_no_concern(kinesis: Any, tmp_path: Path) -> None:
-    found = compare(kinesis, STREAM, created_s(kinesis) - 100, write(kinesis, tmp_path), 1)
+    found = compare(kinesis, STREAM, created_s(kinesis) - 100, write(kinesis, tmp_path))
     assert found.totals()["compared"] == 0 and found.problems() == []
 
 

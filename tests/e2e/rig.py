@@ -297,7 +297,7 @@ class Rig:
         """Every record put is exactly one row, and the auditor has nothing to say. The rows."""
         rows = self.rows()
         assert sorted(rows["record_id"]) == sorted(self.put_ids)
-        report = audit(FolderStore(self.table), 1, FolderStore(self.folder / "dead-letter"))
+        report = audit(FolderStore(self.table), FolderStore(self.folder / "dead-letter"))
         assert report.problems == []
         return rows
 

@@ -23,6 +23,7 @@ from pipeline.metrics import Metrics
 from pipeline.record import Shard
 from pipeline.sinks import Sink
 from pipeline.sinks.kinesis import KinesisSink
+from pipeline.sinks.ledger import Ledger
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.persist import Persistence, Threads
 from pipeline.sinks.schema import TableSchema
@@ -113,7 +114,7 @@ class World(Protocol):
 
     def table_for(self, task: Task) -> MemoryStore: ...
 
-    def letters_for(self, task: Task) -> MemoryStore: ...
+    def ledger_for(self, task: Task) -> Ledger: ...
 
     def downstream_for(self, task: Task) -> Downstream: ...
 
@@ -238,11 +239,10 @@ class Task:
         return ParquetSink(
             name="parquet",
             store=self.world.table_for(self),
-            generation=1,
             flush_interval_s=settings.flush_interval_s,
             flush_mib=settings.flush_bytes / MIB,
             schema=SCHEMA,
-            dead_letters=self.world.letters_for(self) if self.world.parts.keeps_letters else None,
+            ledger=self.world.ledger_for(self) if self.world.parts.keeps_letters else None,
             clock=self.process.loop.time,
             now=self.world.wall_clock,
         )

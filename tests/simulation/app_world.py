@@ -16,6 +16,7 @@ from consumer.testing import FakeLeases, FakeStream, Lease, Throttled
 from consumer.testing.stream import FIRST_SEQUENCE
 from pipeline.errors import UserError
 from pipeline.record import Position
+from pipeline.sinks.ledger import Ledger
 from pipeline.sinks.store import MemoryStore, Retryable
 from pipeline.testing import Process, Simulation, Vanished
 from tests.simulation.app_downstream import Downstream, no_answer, throttled
@@ -89,6 +90,7 @@ class World:
         self.leases.before = self._throttle
         self.leases.after = self._throttle
         self.table, self.letters, self.notes = MemoryStore(), MemoryStore(), MemoryStore()
+        self.staged = MemoryStore()
         self.promises = Promises(self.stream, self.settings, self.notes)
         self.leases.on_checkpoint = self._checkpointed
         self.dead_until = self.deaf_until = 0.0
@@ -118,8 +120,9 @@ class World:
     def table_for(self, task: Task) -> MemoryStore:
         return self._store_for(task, self.table, self.promises.file_written)
 
-    def letters_for(self, task: Task) -> MemoryStore:
-        return self._store_for(task, self.letters, self.promises.letters_written)
+    def ledger_for(self, task: Task) -> Ledger:
+        final = self._store_for(task, self.letters, self.promises.letters_written)
+        return Ledger(final, self._store_for(task, self.staged, lambda key, body: None))
 
     def notes_for(self, task: Task) -> MemoryStore:
         return self._store_for(task, self.notes, lambda key, body: None)
@@ -147,7 +150,7 @@ class World:
     # -- faults in calls
 
     def _call_begins(self, task: Task, operation: str, key: str) -> None:
-        if operation == "put" and key.startswith("v="):
+        if operation == "put" and key.startswith("dt=") and key.endswith(".parquet"):
             self.promises.put_by(task, key)
         task.process.pause(self.latency() + self.random.random() * self.slow_s)
         self._crash_in_call(task.process, operation, key)

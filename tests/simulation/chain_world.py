@@ -16,10 +16,12 @@ import pyarrow.parquet as pq
 
 from pipeline.record import Dead, Enriched, Position, Record, Shard
 from pipeline.sinks.audit import audit
-from pipeline.sinks.chain import Chain, File, Names
+from pipeline.sinks.chain import LETTERS_SHA256, WRITER, Chain, File
+from pipeline.sinks.ledger import Ledger, sha256_of
+from pipeline.sinks.names import Names, letters_key
 from pipeline.sinks.parquet import Files
 from pipeline.sinks.schema import TableSchema
-from pipeline.sinks.store import MemoryStore, Retryable
+from pipeline.sinks.store import MemoryStore, Metadata, Retryable
 
 ROWS = pa.schema([("n", pa.int64())])
 SCHEMA = TableSchema(ROWS, "events", "m")
@@ -55,16 +57,17 @@ class Session:
     next: int
     resumed: bool = False
     durable: Position | None = None
-    pending: tuple[File, Callable[[], Position]] | None = None
+    pending: tuple[File, Callable[[], Position], str] | None = None
 
 
 @dataclass
 class World:
-    """``committer`` and ``chain`` are production's, or a mutant's; ``hasty`` checkpoints what is not durable."""
+    """``committer``, ``chain``, ``ledger``: production's, or a mutant's; ``hasty`` checkpoints what is not durable."""
 
     seed: int
     committer: type[Files] = Files
     chain: type[Chain] = Chain
+    ledger: type[Ledger] = Ledger
     hasty: bool = False
     history: list[str] = field(default_factory=list)
 
@@ -73,8 +76,8 @@ class World:
         self.now = 0.0
         self.numbers = 0
         self.calm = False
-        self.table, self.letters = MemoryStore(), MemoryStore()
-        for store in (self.table, self.letters):
+        self.table, self.letters, self.staged = MemoryStore(), MemoryStore(), MemoryStore()
+        for store in (self.table, self.letters, self.staged):
             store.before = self._before
             store.after = self._after
         self.shards = [Shard("events", 1, f"shardId-{number:012}") for number in range(self.random.randint(1, 3))]
@@ -135,8 +138,8 @@ class World:
     def run(self) -> None:
         """Live through the seed, then let good workers finish, and check every promise."""
         acts = [self._take, self._deliver, self._deliver, self._flush, self._flush, self._checkpoint, self._checkpoint]
-        acts += [self._crash, self._move_back, self._wait]
-        weights = [4, 8, 8, 8, 8, 4, 4, 1, 1, 4]
+        acts += [self._crash, self._move_back, self._wait, self._expire]
+        weights = [4, 8, 8, 8, 8, 4, 4, 1, 1, 4, 1]
         for _ in range(STEPS):
             [act] = self.random.choices(acts, weights)
             act()
@@ -155,9 +158,9 @@ class World:
         lease = self.leases[shard.shard_id]
         self.numbers += 1
         lease.owner = self.numbers
-        names = Names(shard, 1)
+        names = Names(shard)
         chain = self.chain(names, flush_interval_s=FLUSH_S, flush_bytes=self.random.choice([500, 3000, 10**6]))
-        files = self.committer(self.table, names, SCHEMA, self.letters)
+        files = self.committer(self.table, names, SCHEMA, self.ledger(self.letters, self.staged))
         records = self.stream[shard.shard_id]
         at = lease.checkpoint
         start = next((i for i, each in enumerate(records) if at is None or each.position > at), len(records))
@@ -209,7 +212,8 @@ class World:
                 file = session.chain.next(self.now)
                 if file is None:
                     return
-                session.pending = (file, session.files.prepare(file, f"w{self.random.random()}"))
+                writer = f"w{self.random.random()}"
+                session.pending = (file, session.files.prepare(file, writer), writer)
             end = session.pending[1]()
         except Retryable:
             return
@@ -227,7 +231,7 @@ class World:
         if session is None or session.next == 0:
             return
         delivered = self.stream[session.shard.shard_id][session.next - 1].position
-        position = delivered if self.hasty else session.durable
+        position = delivered if self.hasty else self._last_whole(session)
         lease = self.leases[session.shard.shard_id]
         if position is None or position > delivered:
             return
@@ -238,6 +242,29 @@ class World:
             self._expect_durable(session.shard, position)
             lease.checkpoint = position
             self._say(f"worker {session.number} checkpoints {position}")
+
+    def _last_whole(self, session: Session) -> Position | None:
+        """KCL's checkpoint never stands within an aggregate."""
+        records = self.stream[session.shard.shard_id]
+        whole = [
+            each.position for each in records if each.whole and session.durable and each.position <= session.durable
+        ]
+        return max(whole, default=None)
+
+    def _expire(self) -> None:
+        """A lifecycle rule takes what was staged for files whose dead letters are written, and what no file names."""
+        living = {session.pending[2] for session in self.sessions if session.pending}
+        named = {}
+        for key, (_, metadata) in self.table.objects.items():
+            named[metadata[WRITER]] = self._is_complete(key, metadata)
+        for key in list(self.staged.objects):
+            writer = key.removesuffix(".jsonl")
+            if writer not in living and named.get(writer, True):
+                del self.staged.objects[key]
+
+    def _is_complete(self, key: str, metadata: Metadata) -> bool:
+        body, _ = self.letters.objects.get(letters_key(key), (b"", {}))
+        return sha256_of(body) == metadata[LETTERS_SHA256]
 
     def _crash(self) -> None:
         if session := self._any():
@@ -304,13 +331,5 @@ class World:
         if sorted(self._rows() + self._lines()) != ids:
             raise Bad("not every record is exactly one row or one dead letter")
         self.calm = True
-        if problems := audit(self.table, 1, self.letters).problems:
+        if problems := audit(self.table, self.letters).problems:
             raise Bad(f"the auditor says {problems[0]}")
-        for shard in self.shards:
-            self._aggregates(shard)
-
-    def _aggregates(self, shard: Shard) -> None:
-        ends = {record.position for record in self.stream[shard.shard_id] if record.whole}
-        for key, (_, metadata) in self.table.objects.items():
-            if shard.shard_id in key and Position.parse(metadata["penstock-end"]) not in ends:
-                raise Bad(f"{key} splits an aggregate")

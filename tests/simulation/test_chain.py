@@ -9,14 +9,16 @@ import os
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.record import Enriched, Position, Record
-from pipeline.sinks.chain import Chain, File
-from pipeline.sinks.dead_letter import lines
+from pipeline.errors import Fatal
+from pipeline.record import Enriched, Position
+from pipeline.sinks.chain import File
+from pipeline.sinks.ledger import Ledger
+from pipeline.sinks.names import letters_key
 from pipeline.sinks.parquet import Files
+from pipeline.sinks.store import Metadata
 from tests.simulation.chain_world import Bad, World
 
 SEEDS = int(os.environ.get("PENSTOCK_SEEDS", "2000"))
@@ -81,31 +83,63 @@ class LeavesOutEmpty(Files):
 
 class RandomNames(Files):
     def prepare(self, file: File, writer: str) -> Callable[[], Position]:
-        head, _, tail = file.key.rpartition("-")
-        other = str(int(tail.removesuffix(".parquet")) * 10**9 + uuid.UUID(int=hash(writer) % 2**128).int % 10**9)
-        return super().prepare(replace(file, key=f"{head}-{other.zfill(56)}.parquet"), writer)
+        head = file.key.rpartition("-")[0]
+        other = f"{uuid.UUID(int=hash(writer) % 2**128).int % 10**10:010}"
+        return super().prepare(replace(file, key=f"{head}-{other}.parquet"), writer)
 
 
 class LettersFirst(Files):
     """Writes dead letters before the file is committed."""
 
+    def _stage(self, writer: str, letters: bytes) -> None:
+        super()._stage(writer, letters)
+        self._finish(self._key, writer, letters)
+
     def prepare(self, file: File, writer: str) -> Callable[[], Position]:
-        put = super().prepare(file, writer)
-        dead = [record for record in file.records if not isinstance(record.outcome, Enriched)]
-
-        def early() -> Position:
-            body = lines(dead, self._schema, datetime.now(UTC))
-            self._put_letters(file.key, body, writer)
-            return put()
-
-        return early
+        self._key = file.key
+        return super().prepare(file, writer)
 
 
-class SplitsAggregates(Chain):
-    def add(self, records: list[Record], now: float) -> None:  # type: ignore[override]
-        for record in records:
-            record.whole = True
-        super().add(records, now)
+class DurableBeforeLetters(Files):
+    """Says that a range is durable, and writes its dead letters with the next one's."""
+
+    _late: tuple[str, str, bytes] | None = None
+
+    def _finish(self, key: str, writer: str, letters: bytes) -> None:
+        if self._late is not None:
+            super()._finish(*self._late)
+        self._late = (key, writer, letters)
+
+
+class StagesLate(Files):
+    """Commits the file first: what it names may never be staged."""
+
+    def _stage(self, writer: str, letters: bytes) -> None:
+        return
+
+    def _finish(self, key: str, writer: str, letters: bytes) -> None:
+        super()._stage(writer, letters)
+        super()._finish(key, writer, letters)
+
+
+class LeavesCrashesBe(Ledger):
+    """Does not complete what another writer left."""
+
+    def complete(self, key: str, metadata: Metadata) -> bool:
+        return False
+
+
+class WritesItsOwn(Files):
+    """Where another writer's file is found, writes the letters of its own range for that one's."""
+
+    def _taken(self, file: File, writer: str, letters: bytes) -> Position:
+        end = super()._taken(file, writer, letters)
+        if self._ledger is not None and letters:
+            self._ledger.final.put_new(letters_key(file.key), letters, {})
+        return end
+
+    def _adopt(self, key: str, metadata: Metadata) -> None:
+        return
 
 
 @pytest.mark.parametrize(
@@ -116,7 +150,10 @@ class SplitsAggregates(Chain):
         {"committer": LeavesOutEmpty},
         {"committer": RandomNames},
         {"committer": LettersFirst},
-        {"chain": SplitsAggregates},
+        {"committer": DurableBeforeLetters},
+        {"committer": StagesLate},
+        {"committer": WritesItsOwn},
+        {"ledger": LeavesCrashesBe},
         {"hasty": True},
     ],
     ids=lambda mutant: str(next(iter(mutant.values()))),
@@ -125,7 +162,7 @@ def test_a_broken_protocol_is_found_out(mutant: dict[str, object]) -> None:
     def bad(seed: int) -> bool:
         try:
             World(seed, **mutant).run()  # type: ignore[arg-type]
-        except Bad:
+        except (Bad, Fatal):
             return True
         return False
 

@@ -142,7 +142,7 @@ class Scene:
                 position = Position(int(row["sequence_number"]), row["sub_sequence_number"])
                 ends[row["shard_id"]] = max(position, ends.get(row["shard_id"], position))
                 numbers.add(row["n"])
-        report = audit(FolderStore(self.rig.table), 1, FolderStore(self.rig.folder / "dead-letter"))
+        report = audit(FolderStore(self.rig.table), FolderStore(self.rig.folder / "dead-letter"))
         assert report.problems == []
         return ends, numbers
 

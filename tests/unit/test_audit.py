@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,9 +11,12 @@ import pytest
 
 from pipeline.record import Position, Run, Shard
 from pipeline.sinks.audit import Report, audit
-from pipeline.sinks.chain import DEAD_LETTERS, Chain, Names
-from pipeline.sinks.parquet import Files
+from pipeline.sinks.chain import Chain
+from pipeline.sinks.ledger import Ledger
+from pipeline.sinks.names import Names
+from pipeline.sinks.parquet import Files, footer_of
 from pipeline.sinks.schema import encode
+from pipeline.sinks.seal import BLANK, SHA256, sealed
 from pipeline.sinks.store import MemoryStore
 from tests.settled import SCHEMA, SHARD, record, run, runs
 
@@ -24,13 +28,13 @@ class Table:
     """Two shards, written by the code that writes tables."""
 
     def __init__(self) -> None:
-        self.store, self.dead = MemoryStore(), MemoryStore()
+        self.store, self.dead, self.staged = MemoryStore(), MemoryStore(), MemoryStore()
         self.write(SHARD, runs(10, 20), runs(20, 23, dead=True), run(record(23), record(24, dead=True), record(25)))
         self.write(OTHER, runs(11, 14, shard=OTHER))
 
     def write(self, shard: Shard, *files: Run) -> None:
-        chain = Chain(Names(shard, 1), flush_interval_s=0, flush_bytes=10**6)
-        committer = Files(self.store, Names(shard, 1), SCHEMA, self.dead)
+        chain = Chain(Names(shard), flush_interval_s=0, flush_bytes=10**6)
+        committer = Files(self.store, Names(shard), SCHEMA, Ledger(self.dead, self.staged))
         for each in files:
             chain.add(each.records, 0.0)
             chain.seal()
@@ -38,7 +42,7 @@ class Table:
                 chain.written(committer.prepare(file, "writer")())
 
     def audit(self) -> Report:
-        return audit(self.store, 1, self.dead)
+        return audit(self.store, self.dead)
 
     def keys(self) -> list[str]:
         return [key for key in sorted(self.store.objects) if SHARD.shard_id in key]
@@ -62,7 +66,7 @@ def copy_a_file(table: Table) -> None:
 
 
 def add_a_stray(table: Table) -> None:
-    table.store.objects["v=1/_temporary/part-0.parquet"] = (b"", {})
+    table.store.objects["_temporary/part-0.parquet"] = (b"", {})
 
 
 def break_a_file(table: Table) -> None:
@@ -75,27 +79,41 @@ def lose_dead_letters(table: Table) -> None:
     table.dead.objects.clear()
 
 
-def write_letters_that_are_no_json(table: Table) -> None:
-    key = table.keys()[1]
-    body, metadata = table.store.objects[key]
-    file = pq.read_table(pa.BufferReader(body))
-    footer = {**file.schema.metadata, DEAD_LETTERS.encode(): b"{"}
-    table.store.objects[key] = (encode(file, {name.decode(): text.decode() for name, text in footer.items()}), metadata)
+def rewritten(
+    table: Table,
+    place: int,
+    change: Callable[[pa.Table], pa.Table] = lambda rows: rows,
+    footer: Callable[[dict[str, str]], dict[str, str]] = lambda said: said,
+    *,
+    objects: bool = True,
+) -> None:
+    """A file changed by somebody who knows how they are made: sealed anew, its object's metadata with it."""
+    key = table.keys()[place]
+    body, on_object = table.store.objects[key]
+    file = change(pq.read_table(pa.BufferReader(body)))
+    said = footer({**footer_of(body), SHA256: BLANK})
+    said.pop("ARROW:schema", None)
+    on_object = {name: said.get(name, "") for name in on_object} if objects else on_object
+    table.store.objects[key] = (sealed(encode(file, said)), on_object)
+
+
+def column(name: str, value: Callable[[Any], Any], *, row: int | None = None) -> Callable[[pa.Table], pa.Table]:
+    def change(rows: pa.Table) -> pa.Table:
+        values = rows[name].to_pylist()
+        values = [value(each) if row in {None, at} else each for at, each in enumerate(values)]
+        place = rows.column_names.index(name)
+        return rows.set_column(place, rows.schema.field(name), pa.array(values, rows.schema.field(name).type))
+
+    return change
 
 
 def write_another_records_ids(table: Table) -> None:
-    key = table.keys()[0]
-    body, metadata = table.store.objects[key]
-    file = pq.read_table(pa.BufferReader(body))
-    ids = [f"{each}0" if place == 3 else each for place, each in enumerate(file["record_id"].to_pylist())]
-    file = file.set_column(0, "record_id", pa.array(ids, pa.string()))
-    footer = {name.decode(): text.decode() for name, text in file.schema.metadata.items()}
-    table.store.objects[key] = (encode(file, footer), metadata)
+    rewritten(table, 0, column("record_id", lambda each: f"{each}0", row=3))
 
 
 def write_rows_twice(table: Table) -> None:
-    again = Files(MemoryStore(), Names(SHARD, 1), SCHEMA, None)
-    chain = Chain(Names(SHARD, 1), flush_interval_s=0, flush_bytes=10**6, end=Position(25, 0))
+    again = Files(MemoryStore(), Names(SHARD), SCHEMA, None)
+    chain = Chain(Names(SHARD), flush_interval_s=0, flush_bytes=10**6, end=Position(25, 0))
     late = runs(26, 28)
     for each in late.records:
         each.sequence = "12"
@@ -120,7 +138,6 @@ def write_rows_twice(table: Table) -> None:
         (add_a_stray, "stray"),
         (break_a_file, "unreadable"),
         (lose_dead_letters, "dead-letters"),
-        (write_letters_that_are_no_json, "unreadable"),
         (write_another_records_ids, "identity"),
         (write_rows_twice, "duplicate"),
         (write_rows_twice, "order"),

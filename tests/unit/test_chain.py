@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from pipeline.record import Dead, Position
-from pipeline.sinks.chain import DEAD_BYTES, Chain, Names, day_of, end_of, first_of, letters_key, size_of
+from pipeline.sinks import dead_positions
+from pipeline.sinks.chain import LETTERS_BYTES, POSITIONS_BYTES, Chain, end_of, letters_size_of, size_of
+from pipeline.sinks.names import Names, day_of, first_of, letters_key, of_day
 from tests.settled import DAY_MS, MORNING_MS, SHARD, record, runs
 
-NAMES = Names(SHARD, 2)
-DAY = "v=2/dt=2026-11-18/1700000000-shardId-000000000000-"
+NAMES = Names(SHARD)
+DAY = "dt=2026-11-18/1700000000-shardId-000000000000-"
 
 
 def chain(*, flush_bytes: int = 1 << 30, end: Position | None = None) -> Chain:
@@ -22,10 +24,10 @@ def numbers(made: Chain, now: float) -> list[int]:
 
 
 def test_a_file_is_named_after_its_day_and_its_first_record() -> None:
-    key = NAMES.key(record(77))
-    assert key == f"{DAY}{'77'.zfill(56)}.parquet"
-    assert (first_of(key), day_of(key)) == (77, DAY)
-    assert letters_key(key) == f"{DAY}{'77'.zfill(56)}.jsonl"
+    key = NAMES.key(record(77, sub=8))
+    assert key == f"{DAY}{'77'.zfill(56)}-0000000008.parquet"
+    assert (first_of(key), day_of(key)) == (Position(77, 8), DAY)
+    assert letters_key(key) == f"{DAY}{'77'.zfill(56)}-0000000008.jsonl"
     assert NAMES.day_after(key) == NAMES.day(MORNING_MS + DAY_MS) == DAY.replace("18", "19", 1)
 
 
@@ -76,28 +78,62 @@ def test_a_file_is_cut_where_the_day_changes_forth_and_back() -> None:
 def test_a_file_is_cut_when_its_dead_letters_are_many() -> None:
     made = chain()
     big = record(1, dead=True)
-    big.outcome = Dead(bytes(DEAD_BYTES), "", "", 1)
+    big.outcome = Dead(bytes(LETTERS_BYTES), "", "", 1)
     made.add([big, record(2)], 0)
     assert numbers(made, 0) == [1]
 
 
-def test_an_aggregate_is_never_split() -> None:
-    made = chain(flush_bytes=1)
-    made.add([record(1, sub=0, whole=False), record(1, sub=1, whole=False)], 0)
-    assert made.next(1e9) is None and made.due_at() is None and made.seal() is None
-    assert made.bytes > 0 and len(made) == 2
-    made.add([record(1, sub=2), record(2)], 1)
-    file = made.next(1)
-    assert file is not None and len(file.records) == 3 and file.end == Position(1, 2)
+def test_a_file_may_end_within_an_aggregate_and_the_next_begins_there() -> None:
+    size = size_of([record(1)])
+    made = chain(flush_bytes=2 * size)
+    made.add([record(1, sub=sub, whole=sub == 2) for sub in range(3)], 0)
+    file = made.next(0)
+    assert file is not None and file.end == Position(1, 1)
+    made.written(file.end)
+    assert made.seal() == Position(1, 2)
+    rest = made.next(0)
+    assert rest is not None and rest.key == NAMES.key(record(1, sub=2)) and rest.previous_end == Position(1, 1)
 
 
-def test_sealing_makes_everything_whole_due_and_says_up_to_where() -> None:
+def test_sealing_makes_everything_taken_due_and_says_up_to_where() -> None:
     made = chain()
     made.add([record(1), record(2), record(3, sub=0, whole=False)], 0)
-    assert made.seal() == Position(2, 0)
-    assert numbers(made, 0) == [1, 2]
-    made.written(Position(2, 0))
-    assert made.seal() == Position(2, 0)
+    assert made.seal() == Position(3, 0)
+    assert numbers(made, 0) == [1, 2, 3]
+    made.written(Position(3, 0))
+    assert made.seal() == Position(3, 0)
+
+
+def test_the_positions_of_many_dead_letters_stay_few_bytes() -> None:
+    made = chain()
+    many = [record(10**55 + n * 10**20, dead=True) for n in range(3000)]
+    made.add([*many, *[record(10**56 - 1, sub=sub, dead=sub % 2 == 0) for sub in range(20_000)]], 0)
+    made.seal()
+    seen = 0
+    while file := made.next(0):
+        assert len(dead_positions.encoded(file.dead)) <= POSITIONS_BYTES
+        assert letters_size_of(file.records) <= LETTERS_BYTES
+        seen += len(file.records)
+        made.written(file.end)
+    assert seen == 23_000
+
+
+def test_a_key_weighs_what_it_has() -> None:
+    heavy, light = record(1), record(1)
+    heavy.partition_key, light.partition_key = "k" * 20_000, ""
+    assert size_of([heavy]) - size_of([light]) == 20_000
+
+
+def test_only_names_of_the_shards_files_are_looked_at() -> None:
+    good = NAMES.key(record(5))
+    strays = [
+        "dt=2026-11-18/_SUCCESS",
+        f"{DAY}x.parquet",
+        f"{DAY}5.parquet",
+        f"{good}.crc",
+        good.replace("000-", "00-1-", 1),
+    ]
+    assert of_day([*strays, good, NAMES.key(record(4))], DAY) == [NAMES.key(record(4)), good]
 
 
 def test_what_the_list_holds_is_passed_over() -> None:
@@ -118,9 +154,10 @@ def test_a_file_tells_its_neighbours_its_writer_and_its_counts() -> None:
         "penstock-writer": "me",
         "penstock-rows": "2",
         "penstock-dead": "1",
+        "penstock-dead-sha256": "",
     }
     assert end_of(metadata) == Position(12, 0)
-    assert file.before(12).end == Position(11, 0) and len(file.before(12).records) == 2
+    assert file.before(Position(12, 0)).end == Position(11, 0) and len(file.before(Position(12, 0)).records) == 2
 
 
 @pytest.mark.parametrize(("end", "left"), [(2, [3]), (3, []), (9, [])])

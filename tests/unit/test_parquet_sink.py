@@ -15,6 +15,7 @@ from moto import mock_aws
 
 from pipeline.errors import ConfigError, UserError
 from pipeline.record import Position, Shard
+from pipeline.sinks.ledger import Ledger
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.schema import TableSchema
 from pipeline.sinks.store import Denied, MemoryStore, ObjectStore
@@ -42,11 +43,10 @@ def sink_on(
     return ParquetSink(
         name="table",
         store=store,
-        generation=3,
         flush_interval_s=300,
         flush_mib=64,
         schema=schema,
-        dead_letters=dead,
+        ledger=None if dead is None else Ledger(dead, MemoryStore()),
         on_put=(puts if puts is not None else []).append,
     )
 
@@ -111,7 +111,7 @@ def test_s3_holds_the_list_for_the_next_owner(s3: Any) -> None:
     assert puts == [len(store.get(key) or b"") for key in keys]
 
 
-def test_other_columns_want_another_generation() -> None:
+def test_other_columns_want_another_url() -> None:
     store = MemoryStore()
     wider = TableSchema(pa.schema([*ROWS, ("more", pa.string())]), "events", "model@2")
     retrained = TableSchema(ROWS.with_metadata({"trained": "today"}), "events", "model@2")
@@ -120,7 +120,7 @@ def test_other_columns_want_another_generation() -> None:
         sink = sink_on(store, None)
         await fill(sink, SHARD)
         await sink_on(store, None, retrained).check()
-        with pytest.raises(ConfigError, match="Set it to 4"):
+        with pytest.raises(ConfigError, match=r"Write to a new url.*new stream\.application"):
             await sink_on(store, None, wider).check()
         await sink.close()
 
