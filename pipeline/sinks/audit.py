@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from pipeline.record import Position
 from pipeline.sinks import letters_audit
-from pipeline.sinks.chain import DEAD, DEAD_POSITIONS, LETTERS_SHA256, ON_BOTH, ROWS, WRITER
+from pipeline.sinks.chain import DEAD, DEAD_POSITIONS, KEY, LETTERS_SHA256, ON_BOTH, ROWS, WRITER
 from pipeline.sinks.contents import UNREADABLE, Changed, Contents, read
 from pipeline.sinks.ledger import Ledger
 from pipeline.sinks.names import TABLE_FILE, first_of, is_day, letters_key
@@ -221,6 +221,8 @@ def _metadata(on_object: Metadata | None, contents: Contents) -> Iterator[tuple[
 
 
 def _range(entry: _Entry, contents: Contents) -> Iterator[tuple[str, str]]:
+    if (written_as := contents.footer.get(KEY)) != entry.key:
+        yield "range", f"was written as {written_as}"
     if contents.first != entry.first:
         yield "range", f"begins with {contents.first or 'nothing'}, its name says {entry.first}"
     if contents.last != contents.end:

@@ -32,6 +32,9 @@ The last is of the lines of its range's dead letters; empty if there are none, o
 
 ON_BOTH = (END, PREVIOUS_END, WRITER, ROWS, DEAD, LETTERS_SHA256)
 
+KEY = "penstock.key"
+"""In the footer alone: the name that the file was written under."""
+
 DEAD_POSITIONS = "penstock.dead-positions"
 """In the footer alone: where its dead letters are (:mod:`pipeline.sinks.dead_positions`), and no word of theirs."""
 

@@ -22,6 +22,7 @@ from pipeline.record import Position, Record, Shard
 from pipeline.sinks import OnDurable, dead_positions
 from pipeline.sinks.chain import (
     DEAD_POSITIONS,
+    KEY,
     ON_BOTH,
     PREVIOUS_END,
     WRITER,
@@ -174,7 +175,7 @@ class Files(Committer):
         now = self._now()
         letters = lines(file.records, self._schema, now) if self._ledger is not None else b""
         metadata = file.metadata(writer, sha256_of(letters))
-        footer = {**metadata, DEAD_POSITIONS: dead_positions.encoded(file.dead), SHA256: BLANK}
+        footer = {**metadata, KEY: file.key, DEAD_POSITIONS: dead_positions.encoded(file.dead), SHA256: BLANK}
         body = sealed(encode(self._schema.table(file.records, now), footer))
 
         def put() -> Position:

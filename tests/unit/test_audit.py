@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +40,7 @@ class Table:
             chain.add(each.records, 0.0)
             chain.seal()
             while file := chain.next(0.0):
-                chain.written(committer.prepare(file, "writer")())
+                chain.written(committer.prepare(file, uuid.uuid4().hex)())
 
     def audit(self) -> Report:
         return audit(self.store, self.dead)
