@@ -7,6 +7,7 @@ number changes otherwise, no unit is guessed, no text is read as a number.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
@@ -20,6 +21,8 @@ from pipeline.values import ATTOSECONDS, Clock, Day, Moment, Refused, Span, is_n
 DAY = ATTOSECONDS["D"]
 _FIRST_DAY, _AFTER_LAST_DAY = -719_162, 2_932_897
 _LONGEST_DAYS = 999_999_999
+_FLOAT32_WHOLE = 2**24
+"""Every whole number up to here is a float of 32 bits."""
 
 Fits = Callable[[Any], Any]
 
@@ -55,10 +58,11 @@ def from_list(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _floats(values: Sequence[Any], kind: pa.DataType) -> pa.Array | None:
-    """Floats in a column of such, at half the price of asking each value for its type.
+    """Floats in a column of such, at half the price of asking each value for its type; None: look at each value.
 
-    Told no type, pyarrow makes doubles of nothing but floats, and whole numbers and bools beside them that a double
-    holds exactly. An infinity may be a wider float that overflowed: each value is looked at.
+    Told no type, pyarrow makes doubles of nothing but floats, and of whole numbers and bools beside them. In a column
+    of 32 bits a large number may have been whole, and then must not be rounded; an infinity may be a wider float that
+    overflowed.
     """
     if not (pa.types.is_float32(kind) or pa.types.is_float64(kind)):
         return None
@@ -66,12 +70,10 @@ def _floats(values: Sequence[Any], kind: pa.DataType) -> pa.Array | None:
         array = pa.array(values)
     except (pa.ArrowException, OverflowError, ValueError, TypeError):
         return None
-    if not pa.types.is_float64(array.type) or isinstance(array, pa.ChunkedArray) or _infinities(array):
+    if isinstance(array, pa.ChunkedArray) or not pa.types.is_float64(array.type):
         return None
-    narrow = array.cast(kind)
-    if _infinities(narrow):
-        raise Refused(f"a number too large for a {kind}")
-    return narrow
+    most = _FLOAT32_WHOLE if pa.types.is_float32(kind) else sys.float_info.max
+    return None if (np.abs(array.to_numpy(zero_copy_only=False)) > most).any() else array.cast(kind)
 
 
 def _infinities(array: pa.Array) -> int:

@@ -39,6 +39,7 @@ def one_column(kind: pa.DataType, *values: Any, nullable: bool = True, rules: Ru
         (pa.list_(pa.int64()), np.array([7.0]), [7]),
         (pa.struct([("a", pa.int64()), ("b", pa.float64())]), {"b": 0.5}, {"a": None, "b": 0.5}),
         (pa.float64(), 3, 3.0),
+        (pa.list_(pa.float32()), [0.5, 2**24 + 2, 1e30, None], [0.5, 2**24 + 2, float(np.float32(1e30)), None]),
         (pa.string(), None, None),
         (pa.string(), np.str_("a"), "a"),
         (pa.list_(pa.float32()), np.array([1.0, 2.0]), [1.0, 2.0]),
@@ -83,6 +84,10 @@ def test_a_tensor_is_a_list() -> None:
         (pa.list_(pa.float32(), 2), [1.0, 2.0, 3.0]),
         (pa.list_(pa.float32()), "ab"),
         (pa.bool_(), "yes"),
+        (pa.list_(pa.float32()), [0.5, 2**24 + 1]),
+        (pa.list_(pa.float64()), [0.5, 2**53 + 1]),
+        (pa.list_(pa.float32()), [0.5, 1e300]),
+        (pa.list_(pa.float64()), [0.5, np.longdouble("1e400")]),
     ],
 )
 def test_a_value_of_another_type_costs_its_record_alone(kind: pa.DataType, value: Any) -> None:
