@@ -37,7 +37,6 @@ from consumer.way_past import WayPast
 from pipeline import background, efficiency
 from pipeline.background import Background
 from pipeline.batcher import Batcher, Plan
-from pipeline.dead_letter_limit import Limits
 from pipeline.dead_letter_log import DeadLetterLog
 from pipeline.errors import Broken, Fatal, PenstockError
 from pipeline.events import ModelEvent, Predicted
@@ -175,8 +174,7 @@ class Task:
     # -- parts
 
     def _stage(self, judge: Judge, spec: ModelSpec, sinks: Sequence[Sink]) -> Stage:
-        batch, window, letters = self.settings.batch, self.settings.window, self.settings.dead_letter
-        limits = Limits(letters.max_consecutive, letters.max_ratio, letters.window, letters.limit_on)
+        batch, window, limits = self.settings.batch, self.settings.window, outputs.limits_of(self.settings)
         batcher = Batcher(
             max_records=batch.max_records,
             max_cost=batch.max_cost,
@@ -194,7 +192,7 @@ class Task:
             self.metrics,
             pace=self.pace,
             limits=limits,
-            letters=DeadLetterLog(letters.url),
+            letters=DeadLetterLog(self.settings.dead_letter.url),
         )
 
     def _model_event(self, event: ModelEvent) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from consumer.config import KinesisSinkSettings, ParquetSettings, Settings
+from pipeline.dead_letter_limit import Limits
 from pipeline.record import Run
 from pipeline.sinks import Sink
 from pipeline.sinks.dead_letter import DeadLetterSink
@@ -38,12 +39,19 @@ def open_notes(settings: Settings, aws: Aws, metrics: Metrics, switches: Callabl
     return Notes(store, Persistence(Threads("suspects"), part), switches=switches)
 
 
+def limits_of(settings: Settings) -> Limits:
+    """Of dead letters, and of the rows that a sink cannot carry."""
+    letters = settings.dead_letter
+    return Limits(letters.max_consecutive, letters.max_ratio, letters.window, letters.limit_on)
+
+
 def open_sinks(settings: Settings, aws: Aws, rows: pa.Schema, metrics: Metrics) -> list[Sink]:
     """One sink for each of ``[[sink]]``, in their order.
 
     The first Parquet sink is the ledger of the dead letters; without one they get a sink of their own.
     """
     schema = TableSchema(rows, settings.stream.name, settings.model.version)
+    limits = limits_of(settings)
     if any(isinstance(entry, ParquetSettings) for entry in settings.sink):
         for line in schema.warnings:
             log.warning("%s", line)
@@ -52,7 +60,7 @@ def open_sinks(settings: Settings, aws: Aws, rows: pa.Schema, metrics: Metrics) 
     ledger: Ledger | None = open_ledger(settings.dead_letter.url, aws)
     for entry in settings.sink:
         if isinstance(entry, KinesisSinkSettings):
-            sinks.append(_kinesis(entry, aws, schema, dead_letters, metrics))
+            sinks.append(_kinesis(entry, aws, schema, dead_letters, metrics, limits))
         else:
             sinks.append(_parquet(entry, aws, schema, ledger, metrics))
             ledger = None
@@ -82,7 +90,12 @@ def _parquet(
 
 
 def _kinesis(
-    entry: KinesisSinkSettings, aws: Aws, schema: TableSchema, dead_letters: ObjectStore, metrics: Metrics
+    entry: KinesisSinkSettings,
+    aws: Aws,
+    schema: TableSchema,
+    dead_letters: ObjectStore,
+    metrics: Metrics,
+    limits: Limits,
 ) -> KinesisSink:
     def table(run: Run) -> pa.Table:
         return schema.table(run.records)
@@ -93,6 +106,7 @@ def _kinesis(
         table,
         metrics,
         letters=RefusedLetters(dead_letters, schema, f"kinesis:{entry.stream}"),
+        limits=limits,
         patience_s=entry.patience_s,
     )
 

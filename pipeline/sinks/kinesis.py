@@ -26,12 +26,13 @@ import pyarrow as pa
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from pipeline import background
+from pipeline.dead_letter_limit import Limits, Tally
 from pipeline.errors import Fatal, UserError
 from pipeline.factory import described
 from pipeline.metrics import Metrics
 from pipeline.record import Position, Record, Run, Shard
 from pipeline.sinks import OnDurable
-from pipeline.sinks.downstream import loads_of, size_of
+from pipeline.sinks.downstream import Load, loads_of, size_of
 from pipeline.sinks.json_rows import Unwritable
 from pipeline.sinks.outbox import REQUEST_BYTES, REQUEST_ROWS, Outbox, Row
 from pipeline.sinks.persist import Persistence, Threads
@@ -43,6 +44,7 @@ log = logging.getLogger("sink.kinesis")
 CALLS_AT_ONCE = 8
 FIRST_DELAY_S, LAST_DELAY_S = 0.1, 10.0
 LETTERS_AT_ONCE = 8
+NO_LIMITS = Limits(0, 1.0)
 ROW_BYTES = 1024 * 1024
 """Data and key of one record, unless the stream says otherwise (API reference, PutRecord)."""
 
@@ -69,7 +71,8 @@ ROW_FAULTS = frozenset(
 class KinesisSink:
     """``client`` makes a boto3 client of Kinesis; ``table`` types the enriched records of a run as one row each.
 
-    ``letters`` keeps the rows that the stream cannot carry; without it, such a row ends the task.
+    ``letters`` keeps the rows that the stream cannot carry; without it, such a row ends the task. ``limits``: where so
+    many of a shard's rows cannot be carried, the task ends too.
     """
 
     wants_payloads = True
@@ -82,11 +85,13 @@ class KinesisSink:
         metrics: Metrics,
         *,
         letters: RefusedLetters | None = None,
+        limits: Limits = NO_LIMITS,
         patience_s: float = PATIENCE_S,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self.name = f"kinesis:{stream}"
         self.letters = letters
+        self.limits = limits
         self.letter_threads = Threads("sink-kinesis-letters")
         self.stream = stream
         self.table = table
@@ -193,6 +198,7 @@ class KinesisWriter:
         self._on_durable = on_durable
         self._runs: deque[tuple[Run, int]] = deque()
         self._outbox = Outbox()
+        self._tally = Tally(sink.limits)
         self._payload_bytes = 0
         self._fruitless = 0
         self._refused = 0
@@ -276,11 +282,30 @@ class KinesisWriter:
         """Rows into the outbox. What cannot be carried is durable as a dead letter before the outbox hears of it."""
         sink = self._sink
         loads = await sink.call(partial(loads_of, run, sink.table, sink.row_bytes))
-        await self._bury([Refused(load.origin, load.row.reason) for load in loads if isinstance(load.row, Unwritable)])
+        refused = [Refused(load.origin, load.row.reason) for load in loads if isinstance(load.row, Unwritable)]
+        self._count(loads, len(refused))
+        await self._bury(refused)
         for origin, row in loads:
             carried = None if isinstance(row, Unwritable) else row
             self._outbox.put(origin.position, carried, origin=origin)
             self._payload_bytes += len(origin.data) if carried else 0
+
+    def _count(self, loads: Sequence[Load], refused: int) -> None:
+        """Raises ``Fatal`` where a release makes rows that cannot be carried, before more of them become letters."""
+        if not refused:
+            self._tally.rows(sum(load.row is not None for load in loads))
+            return
+        for load in loads:
+            if load.row is not None and not isinstance(load.row, Unwritable):
+                self._tally.row(load.origin)
+            elif load.row is not None:
+                self._tally.dead(load.origin)
+                if exceeded := self._tally.exceeded:
+                    raise Fatal(
+                        f"sink {self._sink.name}: {self._shard.shard_id}: the rows of {exceeded} cannot be carried, "
+                        f"such as that of {load.origin.record_id(self._shard.stream)}: {load.row.reason}. "
+                        "Mend the release, or raise that limit"
+                    )
 
     async def _bury(self, refused: Sequence[Refused]) -> None:
         """Return once every one is a durable dead letter."""

@@ -14,10 +14,11 @@ import pyarrow as pa
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from pipeline.dead_letter_limit import Limits
 from pipeline.errors import Fatal, UserError
 from pipeline.metrics import Metrics
 from pipeline.record import Dead, Enriched, Position, Record, Run, Shard
-from pipeline.sinks.kinesis import FIRST_DELAY_S, LAST_DELAY_S, KinesisSink, KinesisWriter, delay_s
+from pipeline.sinks.kinesis import FIRST_DELAY_S, LAST_DELAY_S, NO_LIMITS, KinesisSink, KinesisWriter, delay_s
 from pipeline.sinks.refused import RefusedLetters
 from pipeline.sinks.schema import TableSchema
 from pipeline.sinks.store import MemoryStore, Retryable
@@ -66,7 +67,7 @@ class FakeKinesis:
 class Bench:
     """A sink on a fake, one writer, and all that the writer told."""
 
-    def __init__(self, kinesis: FakeKinesis) -> None:
+    def __init__(self, kinesis: FakeKinesis, limits: Limits = NO_LIMITS) -> None:
         self.kinesis = kinesis
         self.store = MemoryStore()
         self.durable: list[Position] = []
@@ -75,7 +76,9 @@ class Bench:
         self.metrics = Metrics()
         self.metrics.troubles = Troubles(lambda: sum(self.waits))
         letters = RefusedLetters(self.store, TableSchema(pa.schema([("n", pa.int64())]), "source", "model@1"), NAME)
-        self.sink = KinesisSink(lambda: kinesis, "enriched", table, self.metrics, letters=letters, sleep=self.wait)
+        self.sink = KinesisSink(
+            lambda: kinesis, "enriched", table, self.metrics, letters=letters, limits=limits, sleep=self.wait
+        )
         self.writer: KinesisWriter = self.sink.open(SHARD, self.durable.append, self.fatal.set_result)
 
     async def wait(self, wait_s: float) -> None:
@@ -92,9 +95,9 @@ class Bench:
         return self.store.objects[key][0]
 
 
-def bench(kinesis: FakeKinesis, play: Callable[[Bench], Awaitable[None]]) -> Bench:
+def bench(kinesis: FakeKinesis, play: Callable[[Bench], Awaitable[None]], limits: Limits = NO_LIMITS) -> Bench:
     async def played() -> Bench:
-        made = Bench(kinesis)
+        made = Bench(kinesis, limits)
         try:
             async with asyncio.timeout(DEADLINE_S):
                 await play(made)
@@ -428,3 +431,18 @@ def test_check_names_a_stream_that_is_missing_or_not_ready() -> None:
             await made.sink.check()
 
     bench(FakeKinesis(), play)
+
+
+def test_a_release_whose_every_row_is_too_large_ends_the_task_before_its_run_becomes_letters() -> None:
+    """What came before stays as it is: a run that a row ends begins anew."""
+
+    async def play(made: Bench) -> None:
+        made.writer.write(run_of(["a"] * 3, 1, "x" * 2_000_000))
+        made.writer.write(run_of(["a"], 4))
+        await made.writer.flush()
+        made.writer.write(run_of(["a"] * 5, 5, "x" * 2_000_000))
+        error = await made.fatal
+        assert isinstance(error, Fatal) and "dead_letter.max_consecutive" in str(error) and "\n" not in str(error)
+
+    made = bench(FakeKinesis(), play, Limits(5, 1.0))
+    assert len(made.letters()) == 3 and made.durable[-1] == Position(4, 0)
