@@ -11,8 +11,9 @@ import logging
 import time
 import weakref
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -38,6 +39,7 @@ from pipeline.sinks.persist import Threads, at_start
 from pipeline.sinks.schema import TableSchema, encode, read_schema
 from pipeline.sinks.seal import BLANK, SHA256, sealed
 from pipeline.sinks.store import Metadata, ObjectStore
+from pipeline.sinks.writable import ROW_FAULTS, cut, without_unwritable
 from pipeline.troubles import PATIENCE_S, Troubles
 
 log = logging.getLogger("sink.parquet")
@@ -93,7 +95,7 @@ class ParquetSink:
     def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> Driver:
         names = Names(shard)
         chain = Chain(names, flush_interval_s=self._flush_interval_s, flush_bytes=self._flush_bytes)
-        files = Files(self._store, names, self._schema, self._ledger, self._on_put, now=self._now)
+        files = Files(self._store, names, self._schema, self._ledger, self._on_put, name=self.name, now=self._now)
         writer = Driver(
             chain,
             files,
@@ -158,8 +160,10 @@ class Files(Committer):
         ledger: Ledger | None,
         on_put: Callable[[int], None] = lambda size_bytes: None,
         *,
+        name: str = "parquet",
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        self._name = name
         self._store = store
         self._names = names
         self._schema = schema
@@ -172,6 +176,17 @@ class Files(Committer):
         """A file never runs into one that is there: after a replay from before the list's first, they meet."""
         if ahead := self._ahead(file):
             file = file.before(first_of(ahead))
+        file = cut(file, self._schema.table)
+        try:
+            return self._written(file, writer)
+        except MemoryError:
+            raise
+        except ROW_FAULTS:
+            log.debug("%s: not as a whole", file.key, exc_info=True)
+            alone = partial(_encodable, self._schema)
+            return self._written(without_unwritable(file, alone, self._name), writer)
+
+    def _written(self, file: File, writer: str) -> Callable[[], Position]:
         now = self._now()
         letters = lines(file.records, self._schema, now) if self._ledger is not None else b""
         metadata = file.metadata(writer, sha256_of(letters))
@@ -273,6 +288,10 @@ class Files(Committer):
         """A file is good whoever wrote it; its dead letters may not have been written before that writer ended."""
         if self._ledger is not None and self._ledger.complete(key, metadata):
             log.info("%s: its writer ended before its dead letters were written; they are now", key)
+
+
+def _encodable(schema: TableSchema, records: Sequence[Record]) -> None:
+    encode(schema.table(records), {})
 
 
 def is_ours(metadata: Metadata) -> bool:

@@ -9,15 +9,17 @@ from typing import Any
 
 import orjson
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from pipeline.errors import Fatal
-from pipeline.record import Position, Record
-from pipeline.sinks.chain import Chain
+from pipeline.record import Enriched, Position, Record
+from pipeline.sinks.chain import DEAD, ROWS, Chain, File
 from pipeline.sinks.driver import Driver
 from pipeline.sinks.ledger import Ledger
 from pipeline.sinks.names import Names
 from pipeline.sinks.parquet import Files
+from pipeline.sinks.schema import TableSchema
 from pipeline.sinks.store import Denied, MemoryStore, Retryable
 from pipeline.troubles import Troubles
 from tests.settled import DAY_MS, MORNING_MS, SCHEMA, SHARD, Clock, Inline, Told, record, run, runs, settle
@@ -485,3 +487,26 @@ def test_tables_that_share_the_place_of_their_dead_letters_keep_apart() -> None:
             world.table = MemoryStore()
 
     assert sorted(play(work).letters()) == [1, 1, 2]
+
+
+def test_a_row_that_parquet_cannot_hold_is_a_dead_letter_of_its_sink_and_the_file_goes_on() -> None:
+    """Nothing foresees such a row: it is what the check in the replica has let pass."""
+    rows = pa.schema([("at", pa.timestamp("s"))])
+    schema = TableSchema(rows, "events", "model@1")
+    counts = pa.array([0, 2**62, 7], pa.int64()).view(pa.timestamp("s"))
+    batch = pa.RecordBatch.from_arrays([counts], schema=rows)
+    records = [record(number) for number in (1, 2, 3)]
+    for place, each in enumerate(records):
+        each.outcome = Enriched(batch, place)
+    table, dead, staged = MemoryStore(), MemoryStore(), MemoryStore()
+    names = Names(SHARD)
+    files = Files(table, names, schema, Ledger(dead, staged), name="parquet:x")
+    file = File(names.key(records[0]), records, None, records[-1].position)
+    assert files.prepare(file, "w" * 32)() == Position(3, 0)
+    [(body, metadata)] = table.objects.values()
+    assert pd.read_parquet(io.BytesIO(body)).sequence_number.tolist() == ["1", "3"]
+    assert (metadata[ROWS], metadata[DEAD]) == ("2", "1")
+    [(letters, _)] = dead.objects.values()
+    letter = orjson.loads(letters)
+    assert (letter["kind"], letter["sink"], letter["sequence_number"]) == ("sink", "parquet:x", "2")
+    assert "overflow" in letter["reason"]
