@@ -50,6 +50,7 @@ from pipeline.record import Shard
 from pipeline.sinks import Sink
 from pipeline.stage import Bounds, Judge, Stage
 from pipeline.suspects import Wary
+from pipeline.timely import SHARE
 
 log = logging.getLogger("penstock")
 
@@ -149,6 +150,9 @@ class Task:
         stack.push_async_callback(host.stop)
         spec = await self._unless_leaving(host.start())
         drain_sum = drain.check(settings, spec.example_s)
+        if said := drain.check_timeout(settings, spec.example_s):
+            log.warning("%s", said)
+            host.expect(settings.batch.max_records)
         log.info("a drain takes at most %s", drain_sum or "what nobody can say: the model has no example()")
         sinks = outputs.open_sinks(settings, self.aws, spec.row_schema, self.metrics)
         for sink in sinks:
@@ -406,11 +410,14 @@ def model_settings(settings: Settings) -> HostSettings:
 
 
 def learner(settings: Settings, spec: ModelSpec) -> Pace | None:
-    """What finds out how large batches should be, so that a drain fits; None: they are as large as they may be."""
+    """What finds out how large batches should be, so that a drain fits and none times out.
+
+    None: they are as large as they may be.
+    """
     batch = settings.batch
     if not batch.learn:
         return None
-    longest_s = drain.longest_batch_s(settings)
+    longest_s = min(drain.longest_batch_s(settings), SHARE * settings.model.timeout_s)
     measured = profile.find(settings).profile
     return Pace(
         max_records=batch.max_records,

@@ -184,7 +184,9 @@ class ModelSettings(_Section):
         description="what each replica may take, memory-mapped weights aside; `auto`: its share of the container's, "
         "after the JVM, the window and the host; 0: no limit",
     )
-    timeout_s: float = Field(default=120, gt=0, description="a batch that takes longer costs its replica")
+    timeout_s: float = Field(
+        default=120, gt=0, description="a batch that takes longer costs its replica, and makes later batches smaller"
+    )
     retries: int = Field(default=1, ge=0, le=100, description="further tries of a record that fails alone")
     start_timeout_s: float = Field(default=120, gt=0, description="loading and warming up must end within this")
     patience_s: float = Field(

@@ -30,6 +30,7 @@ def across(sections: Mapping[str, Any]) -> list[ConfigError]:
     sinks = list(enumerate(sections["sink"]))
     return [
         *_drain(sections["kcl"], sections["drain"]),
+        *_timeout(sections["model"], sections["drain"]),
         *_stuck(sections["model"], sections["health"]),
         *_loops(sections["stream"], sinks),
         *_nested(sinks, sections["dead_letter"]),
@@ -41,6 +42,15 @@ def across(sections: Mapping[str, Any]) -> list[ConfigError]:
 def _drain(kcl: KclSettings | None, drain: DrainSettings | None) -> Iterator[ConfigError]:
     if kcl is not None and drain is not None:
         yield from mistakes(kcl, drain)
+
+
+def _timeout(model: ModelSettings | None, drain: DrainSettings | None) -> Iterator[ConfigError]:
+    if model is not None and drain is not None and drain.batch_s != "auto" and drain.batch_s > model.timeout_s:
+        yield ConfigError(
+            "drain.batch_s",
+            f"a full batch of {drain.batch_s:g} s does not end within model.timeout_s {model.timeout_s:g} s",
+            "Raise model.timeout_s, or lower batch.max_records and drain.batch_s",
+        )
 
 
 def _stuck(model: ModelSettings | None, health: HealthSettings | None) -> Iterator[ConfigError]:

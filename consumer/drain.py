@@ -107,6 +107,29 @@ def check(settings: Settings, example_s: float | None) -> DrainSum | None:
     )
 
 
+def check_timeout(settings: Settings, example_s: float | None) -> str | None:
+    """Once the model is warm: raise ``ConfigError`` if the example alone is longer than ``model.timeout_s``.
+
+    What to say if a full batch may be; None if it is not, if ``drain.batch_s`` says so, or if nobody knows.
+    """
+    timeout_s, most = settings.model.timeout_s, settings.batch.max_records
+    if example_s is None:
+        return None
+    if example_s > timeout_s:
+        raise ConfigError(
+            "model.timeout_s",
+            f"the model's example alone takes {example_s:.3g} s, which is more than {timeout_s:g} s",
+            "Raise it, or every record would time out",
+        )
+    if settings.drain.batch_s != "auto" or most * example_s <= timeout_s:
+        return None
+    return (
+        f"batch.max_records {most} x {example_s:.2g} s, measured with the model's example, = {most * example_s:.3g} s "
+        f"do not fit into model.timeout_s {timeout_s:g} s: batches begin smaller, and grow if they are quicker than "
+        f"that. Raise model.timeout_s or lower batch.max_records; or say in drain.batch_s how long a full batch takes"
+    )
+
+
 def outgrown(believed: DrainSum | None, batch_s: float, settings: Settings) -> str | None:
     """Why the task, as its batches really are, could not leave cleanly now; None if it could.
 

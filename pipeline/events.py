@@ -41,7 +41,7 @@ class OutOfMemory:
 
 @dataclass(frozen=True, slots=True)
 class SafeCostLearned:
-    """Batches may cost at most so much from now on, so that they fit into memory; 0: no limit is known any more."""
+    """Batches may cost at most so much from now on, so that they fit into memory and time; 0: no limit known."""
 
     cost: int
 

@@ -27,6 +27,7 @@ from pipeline.memory import SafeCost
 from pipeline.pool import Pool
 from pipeline.record import Dead, Enriched, Record
 from pipeline.suspects import Notes
+from pipeline.timely import SafeTime
 from pipeline.trial import Trial
 from pipeline.troubles import Troubles
 from pipeline.work import Assignment
@@ -99,6 +100,7 @@ class ModelHost:
         self._troubles = troubles or Troubles()
         self._device = Device(self._troubles.part("model", settings.patience_s))
         self._safe_cost = SafeCost()
+        self._safe_time = SafeTime(settings.timeout_s)
         self._notes = notes
         self._link = link
         self._on_event = on_event or _ignore
@@ -151,8 +153,19 @@ class ModelHost:
 
     @property
     def safe_cost(self) -> int:
-        """The most that a batch may cost (:func:`pipeline.batcher.cost_of`) to fit into memory; 0: no limit known."""
-        return self._safe_cost.limit
+        """The most that a batch may cost (:func:`pipeline.batcher.cost_of`) to fit into memory and ``timeout_s``; 0: no
+        limit is known."""
+        memory, time = self._safe_cost.limit, self._safe_time.limit
+        return min(memory or time, time or memory)
+
+    def expect(self, max_records: int) -> None:
+        """Begin with batches that are in time if their records take what the model's example takes, one by one.
+
+        For models that measure no costs; nothing changes for others, nor if the model has no example.
+        """
+        if self._spec is not None and not self._spec.measures and self._spec.example_s:
+            self._safe_time.expect(self._spec.example_s, max_records)
+            self._tell(0)
 
     async def measure(self, records: Sequence[Record]) -> None:
         """Set ``cost`` of every record; one that cannot be decoded or measured gets its outcome, ``Dead``, instead."""
@@ -177,6 +190,7 @@ class ModelHost:
         if isinstance(answer, answers.Rows):
             self._enrich(answer, tried)
             self._learn(tried, bisection, fits=True)
+            self._in_time(tried, answer.seconds)
         else:
             _set_costs(answer, tried)
 
@@ -184,7 +198,9 @@ class ModelHost:
         self._learn(tried, bisection, fits=False)
 
     def timed_out(self, tried: Sequence[Record]) -> None:
-        return
+        before = self.safe_cost
+        self._safe_time.timed_out(len(tried), self._costs(tried)[1])
+        self._tell(before)
 
     def bury(self, record: Record, fault: Fault, attempts: int) -> None:
         record.outcome = Dead(record.data, fault.reason, fault.traceback, attempts, fault.kind, where=fault.where)
@@ -198,17 +214,30 @@ class ModelHost:
         return Trial(pool, op, self._settings.retries, self, on_event=self._on_event, notes=self._notes, part=part)
 
     def _learn(self, tried: Sequence[Record], bisection: Bisection[Record], *, fits: bool) -> None:
-        before = self._safe_cost.limit
-        if fits and not before:
+        before = self.safe_cost
+        if fits and not self._safe_cost.limit:
             return
         cost = cost_of(tried, pads=self._spec is not None and self._spec.pads)
         if fits:
             self._safe_cost.passed(len(tried), cost, after=bisection.was_too_large)
         else:
             self._safe_cost.ran_out(len(tried), cost)
-        if self._safe_cost.limit != before:
-            log.info("a batch may cost %d now (0: no limit)", self._safe_cost.limit)
-            self._on_event(SafeCostLearned(self._safe_cost.limit))
+        self._tell(before)
+
+    def _in_time(self, tried: Sequence[Record], seconds: float) -> None:
+        if self._safe_time.limit:
+            before = self.safe_cost
+            self._safe_time.passed(len(tried), self._costs(tried)[1], seconds)
+            self._tell(before)
+
+    def _tell(self, before: int) -> None:
+        if self.safe_cost != before:
+            log.info(
+                "a batch may cost %d now to fit into memory and model.timeout_s (0: no limit; records cost 1 each "
+                "unless the model measures them)",
+                self.safe_cost,
+            )
+            self._on_event(SafeCostLearned(self.safe_cost))
 
     def _enrich(self, answer: answers.Rows, tried: Sequence[Record]) -> None:
         table, faults = answer.batch, answer.faults

@@ -105,7 +105,9 @@ class Metrics:
         self._predicted_cost = self._counter("predicted_cost", "What those records cost")
         self._padded_cost = self._counter("predicted_padded_cost", "What they cost as batches, padding included")
         self._safe_cost = Gauge(
-            "penstock_safe_cost", "What a batch may cost to fit into memory; 0: no limit known", registry=self.registry
+            "penstock_safe_cost",
+            "What a batch may cost to fit into memory and model.timeout_s; 0: no limit known",
+            registry=self.registry,
         )
         self._queue = Gauge("penstock_queue_records", "Records waiting for a batch", registry=self.registry)
         self.stop_reason: str | None = None

@@ -356,7 +356,7 @@ class Stage:
                 await self._woken(None if due is None else max(0.0, due - now))
 
     def _plan(self) -> Plan:
-        """What is quickest, and fits into memory."""
+        """What is quickest, and fits into memory and the time-out."""
         plan = Plan() if self._pace is None else self._pace.plan
         return plan.within(self._judge.safe_cost)
 

@@ -47,7 +47,9 @@ class Bench(Protocol):
 
     def too_large(self, tried: Sequence[Record], bisection: Bisection[Record]) -> None: ...
 
-    def timed_out(self, tried: Sequence[Record]) -> None: ...
+    def timed_out(self, tried: Sequence[Record]) -> None:
+        """A predict call of these."""
+        ...
 
     def bury(self, record: Record, fault: Fault, attempts: int) -> None: ...
 
@@ -233,7 +235,7 @@ class _Round:
         fault = Fault("timeout" if isinstance(error, TimedOut) else "died", str(error))
         if fault.kind == "died" and len(tried) > 1 and self._trial._notes is not None:
             notes.append(await self._trial._notes.begin(tried))
-        if fault.kind == "timeout":
+        if fault.kind == "timeout" and self._trial._op == "predict":
             self._bench.timed_out(tried)
         attempts = bisection.died()
         if attempts and isinstance(error, LostDevice):

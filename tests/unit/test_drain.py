@@ -6,15 +6,17 @@ import pytest
 
 from consumer import drain
 from consumer.config import Settings, parse
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, UserError
 from pipeline.link import DEPTH
+
+MODEL = {"factory": "a:B", "version": "1"}
 
 
 def settings(**sections: dict[str, Any]) -> Settings:
     return parse(
         {
             "stream": {"name": "events", "application": "app"},
-            "model": {"factory": "a:B", "version": "1"},
+            "model": MODEL,
             "sink": [{"type": "parquet", "url": "out"}],
             "dead_letter": {"url": "dead"},
             **sections,
@@ -57,6 +59,30 @@ def test_who_says_how_long_a_batch_takes_is_believed() -> None:
 
 def test_a_model_without_an_example_cannot_be_checked_before_it_works() -> None:
     assert drain.check(settings(), example_s=None) is None
+
+
+def test_an_example_longer_than_the_timeout_is_refused() -> None:
+    with pytest.raises(ConfigError) as refused:
+        drain.check_timeout(settings(model={**MODEL, "timeout_s": 1}), example_s=1.5)
+    assert str(refused.value) == (
+        "model.timeout_s: the model's example alone takes 1.5 s, which is more than 1 s. "
+        "Raise it, or every record would time out"
+    )
+
+
+def test_full_batches_longer_than_the_timeout_are_told_with_the_sum() -> None:
+    short = {**MODEL, "timeout_s": 1}
+    said = drain.check_timeout(settings(model=short), example_s=0.1)
+    assert said is not None and "batch.max_records 64 x 0.1 s" in said and "= 6.4 s do not fit" in said
+    assert drain.check_timeout(settings(model=short), example_s=0.01) is None
+    assert drain.check_timeout(settings(model=short), example_s=None) is None
+    assert drain.check_timeout(settings(model=short, drain={"batch_s": 0.5}), example_s=0.1) is None
+
+
+def test_a_batch_that_is_said_to_outlast_the_timeout_is_a_mistake() -> None:
+    with pytest.raises(UserError, match=r"a full batch of 2 s does not end within model\.timeout_s 1 s"):
+        settings(model={**MODEL, "timeout_s": 1}, drain={"batch_s": 2})
+    settings(model={**MODEL, "timeout_s": 2}, drain={"batch_s": 2})
 
 
 def test_batches_that_have_become_too_long_are_told() -> None:
