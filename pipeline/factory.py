@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import sys
 import traceback
@@ -13,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline import beside
 from pipeline.errors import ModelError, PenstockError
 from pipeline.model import LoadContext, Model
 
@@ -62,25 +62,23 @@ def _is_async(method: Any) -> bool:
 
 
 def find(name: str, search_path: Sequence[str], carry: Mapping[str, Any]) -> UserModel:
-    """Import ``module:attribute``, looking into ``search_path`` first, and make the model. Loads no weights.
+    """Import ``module:attribute``, looking into ``search_path`` first (:mod:`pipeline.beside`), and make the model.
 
-    Raises ``ModelError`` with one line that says what to mend.
+    Loads no weights. Raises ``ModelError`` with one line that says what to mend.
     """
-    sys.path[:0] = [folder for folder in search_path if folder not in sys.path]
-    importlib.invalidate_caches()
-    model = UserModel(name, _make(name, _attribute(name)))
+    model = UserModel(name, _make(name, _attribute(name, search_path)))
     if clash := sorted(set(carry) & set(model.output_schema.names)):
         raise ModelError(f"model.carry.{clash[0]}: the model's output has a column of that name; carry it no more")
     return model
 
 
-def _attribute(name: str) -> Any:
+def _attribute(name: str, search_path: Sequence[str]) -> Any:
     module_name, _, path = name.partition(":")
     try:
-        found: Any = importlib.import_module(module_name)
+        found: Any = beside.load(module_name, search_path)
     except ModuleNotFoundError as error:
-        missing = error.name or module_name
-        hint = "" if not f"{module_name}.".startswith(f"{missing}.") else "; it is looked for beside the configuration"
+        missing = (error.name or module_name).removeprefix(beside.ALIAS)
+        hint = _hint(module_name, missing)
         raise ModelError(f"model.factory {name}: there is no module {missing}{hint}") from error
     except PenstockError as error:
         raise ModelError(f"model.factory {name}: {error}") from error
@@ -92,6 +90,15 @@ def _attribute(name: str) -> Any:
         except AttributeError:
             raise ModelError(f"model.factory {name}: module {module_name} has no {path}") from None
     return found
+
+
+def _hint(module_name: str, missing: str) -> str:
+    if f"{module_name}.".startswith(f"{missing}."):
+        return "; it is looked for beside the configuration"
+    top = module_name.partition(".")[0]
+    if missing.startswith(f"{top}.") and beside.ALIAS + top in sys.modules:
+        return f"; {top} means another module there: write from . import, or rename {top}"
+    return ""
 
 
 def _make(name: str, maker: Any) -> Any:

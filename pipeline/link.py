@@ -28,8 +28,13 @@ log = logging.getLogger("replica")
 DEPTH = 2
 """Requests per replica: one that it works on, and the next, so that it never waits for us."""
 
-PROGRAM = "import sys; sys.path[:] = sys.argv[1].split(':'); from pipeline.keeper import main; main()"
-"""Finds every module where we would, so host and replica are always of one version."""
+PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import pipeline; "
+    "sys.path[:] = sys.argv[2].split(':'); from pipeline.keeper import main; main()"
+)
+"""Finds every module where we would, so host and replica are always of one version; and ours whatever else is there."""
+
+HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 AHEAD_BYTES = 1024 * 1024
 """What the kernel may hold of a frame in each direction, if it allows so much (net.core.wmem_max): the fewer the pieces
@@ -199,8 +204,11 @@ class Link:
         watch.begin(self._process)
 
     def _command(self, descriptor: int) -> list[str]:
-        path = ":".join(os.path.abspath(folder) for folder in sys.path)
-        return [sys.executable, "-P", "-X", "faulthandler", "-c", PROGRAM, path, str(descriptor), str(os.getpid())]
+        """Where a model lies is looked into later (:mod:`pipeline.beside`): no file there stands for Python's own."""
+        later = {os.path.abspath(folder) for folder in self.assignment.search_path}
+        folders = [folder for folder in map(os.path.abspath, sys.path) if folder not in later]
+        given = [HOME, ":".join(folders), str(descriptor), str(os.getpid())]
+        return [sys.executable, "-P", "-X", "faulthandler", "-c", PROGRAM, *given]
 
     def _exited(self, status: int) -> None:
         self._verdict = self._verdict or ReplicaDied(_reason(status))

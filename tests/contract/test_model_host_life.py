@@ -352,3 +352,29 @@ def test_replicas_go_when_the_host_is_killed(action: str, tmp_path: Path) -> Non
         finally:
             host.kill()
         wait_until_gone(pids)
+
+
+def test_a_model_may_have_a_file_of_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where the configuration's folder is the one that Python looks into first."""
+    text = "import pyarrow as pa\nfrom helpers import N\nclass M:\n  output_schema = pa.schema([('n', pa.int64())])\n"
+    text += "  def cost(self, item): return N\n  def predict(self, items): return [{'n': N} for _ in items]\n"
+    (tmp_path / "helpers.py").write_text("N = 5\n")
+    for name in ("pipeline", "consumer", "random", "types", "socket"):
+        (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+
+    async def one(name: str) -> object:
+        given = HostSettings(factory=f"{name}:M", version="1", replicas=1, threads=1, search_path=(str(tmp_path),))
+        host = ModelHost(given)
+        try:
+            await host.start()
+            judged_one = record()
+            await host.measure([judged_one])
+            assert judged_one.cost == 5
+            await host.judge([judged_one])
+            return value(judged_one, "n")
+        finally:
+            await host.stop()
+
+    for name in ("pipeline", "consumer", "random"):
+        assert asyncio.run(asyncio.wait_for(one(name), DEADLINE_S)) == 5
