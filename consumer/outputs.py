@@ -84,6 +84,7 @@ def _parquet(
         ledger=ledger,
         on_put=lambda size_bytes: metrics.sink_put(name, size_bytes),
         on_retry=lambda: metrics.sink_retried(name),
+        on_refused=lambda rows: metrics.dead_letter("sink", rows),
         troubles=metrics.troubles,
         patience_s=entry.patience_s,
     )

@@ -301,11 +301,13 @@ class KinesisWriter:
             elif load.row is not None:
                 self._tally.dead(load.origin)
                 if exceeded := self._tally.exceeded:
-                    raise Fatal(
+                    why = (
                         f"sink {self._sink.name}: {self._shard.shard_id}: the rows of {exceeded} cannot be carried, "
                         f"such as that of {load.origin.record_id(self._shard.stream)}: {load.row.reason}. "
                         "Mend the release, or raise that limit"
                     )
+                    self._sink.metrics.stopped(why)
+                    raise Fatal(why)
 
     async def _bury(self, refused: Sequence[Refused]) -> None:
         """Return once every one is a durable dead letter."""

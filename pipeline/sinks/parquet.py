@@ -66,6 +66,7 @@ class ParquetSink:
         ledger: Ledger | None,
         on_put: Callable[[int], None] = lambda size_bytes: None,
         on_retry: Callable[[], None] = lambda: None,
+        on_refused: Callable[[int], None] = lambda rows: None,
         troubles: Troubles | None = None,
         patience_s: float = PATIENCE_S,
         clock: Callable[[], float] = time.monotonic,
@@ -80,6 +81,7 @@ class ParquetSink:
         self._ledger = ledger
         self._on_put = on_put
         self._on_retry = on_retry
+        self._on_refused = on_refused
         self._troubles = troubles or Troubles(clock)
         self._patience_s = patience_s
         self._clock = clock
@@ -95,7 +97,16 @@ class ParquetSink:
     def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> Driver:
         names = Names(shard)
         chain = Chain(names, flush_interval_s=self._flush_interval_s, flush_bytes=self._flush_bytes)
-        files = Files(self._store, names, self._schema, self._ledger, self._on_put, name=self.name, now=self._now)
+        files = Files(
+            self._store,
+            names,
+            self._schema,
+            self._ledger,
+            self._on_put,
+            name=self.name,
+            on_refused=self._on_refused,
+            now=self._now,
+        )
         writer = Driver(
             chain,
             files,
@@ -161,9 +172,11 @@ class Files(Committer):
         on_put: Callable[[int], None] = lambda size_bytes: None,
         *,
         name: str = "parquet",
+        on_refused: Callable[[int], None] = lambda rows: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._name = name
+        self._on_refused = on_refused
         self._store = store
         self._names = names
         self._schema = schema
@@ -184,7 +197,9 @@ class Files(Committer):
         except ROW_FAULTS:
             log.debug("%s: not as a whole", file.key, exc_info=True)
             alone = partial(_encodable, self._schema)
-            return self._written(without_unwritable(file, alone, self._name), writer)
+            mended = without_unwritable(file, alone, self._name)
+            self._on_refused(len(mended.dead) - len(file.dead))
+            return self._written(mended, writer)
 
     def _written(self, file: File, writer: str) -> Callable[[], Position]:
         now = self._now()

@@ -445,4 +445,5 @@ def test_a_release_whose_every_row_is_too_large_ends_the_task_before_its_run_bec
         assert isinstance(error, Fatal) and "dead_letter.max_consecutive" in str(error) and "\n" not in str(error)
 
     made = bench(FakeKinesis(), play, Limits(5, 1.0))
+    assert b"penstock_dead_letter_limit_reached 1.0" in made.metrics.exposition()
     assert len(made.letters()) == 3 and made.durable[-1] == Position(4, 0)

@@ -499,8 +499,9 @@ def test_a_row_that_parquet_cannot_hold_is_a_dead_letter_of_its_sink_and_the_fil
     for place, each in enumerate(records):
         each.outcome = Enriched(batch, place)
     table, dead, staged = MemoryStore(), MemoryStore(), MemoryStore()
+    refused: list[int] = []
     names = Names(SHARD)
-    files = Files(table, names, schema, Ledger(dead, staged), name="parquet:x")
+    files = Files(table, names, schema, Ledger(dead, staged), name="parquet:x", on_refused=refused.append)
     file = File(names.key(records[0]), records, None, records[-1].position)
     assert files.prepare(file, "w" * 32)() == Position(3, 0)
     [(body, metadata)] = table.objects.values()
@@ -509,4 +510,4 @@ def test_a_row_that_parquet_cannot_hold_is_a_dead_letter_of_its_sink_and_the_fil
     [(letters, _)] = dead.objects.values()
     letter = orjson.loads(letters)
     assert (letter["kind"], letter["sink"], letter["sequence_number"]) == ("sink", "parquet:x", "2")
-    assert "overflow" in letter["reason"]
+    assert "overflow" in letter["reason"] and refused == [1]
