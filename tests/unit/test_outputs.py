@@ -8,9 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from consumer.app import Task
 from consumer.aws import Aws
 from consumer.config import Settings, parse
-from consumer.outputs import open_sinks
+from consumer.outputs import limits_of, open_sinks
+from pipeline.dead_letter_limit import Limits
 from pipeline.errors import ConfigError, UserError
 from pipeline.metrics import Metrics
 from pipeline.sinks.dead_letter import DeadLetterSink
@@ -71,3 +73,18 @@ def test_no_region_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
     with pytest.raises(UserError, match="AWS_REGION"):
         Aws().client("kinesis")
+
+
+def test_healthz_is_red_where_a_limit_of_dead_letters_ends_the_task(aws: Aws, tmp_path: Path) -> None:
+    """The task itself may be gone before anyone asks."""
+    task = Task(settings(tmp_path, parquet(tmp_path)))
+    assert task._alive() is None
+    task.metrics.stopped("1,000 records in a row became dead letters")
+    assert task._alive() == "1,000 records in a row became dead letters"
+
+
+def test_rows_that_a_kinesis_sink_cannot_carry_have_the_limits_of_dead_letters(aws: Aws, tmp_path: Path) -> None:
+    made = settings(tmp_path, {"type": "kinesis", "stream": "out"})
+    [sink, _] = open_sinks(made, aws, ROWS, Metrics())
+    assert isinstance(sink, KinesisSink)
+    assert sink.limits == limits_of(made) == Limits(1_000, 0.5, 1_000, "failures")
