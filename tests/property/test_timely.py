@@ -137,6 +137,20 @@ def test_what_the_example_takes_is_enough_to_begin_in_time() -> None:
     assert quick.limit == 0
 
 
+@pytest.mark.parametrize("place", [0, 5, 63])
+def test_one_guilty_record_takes_the_halving_back_at_once_unless_the_others_are_too_long(place: int) -> None:
+    for record_s, limit in ((0.005, 0), (0.1, 8)):
+        safe = SafeTime(TIMEOUT_S)
+        safe.timed_out(MOST, MOST)
+        assert safe.limit == MOST // 2
+        for number in range(MOST):
+            if number == place:
+                safe.timed_out(1, 1)
+            else:
+                safe.passed(1, 1, record_s)
+        assert safe.limit == limit
+
+
 def test_a_model_that_is_in_time_learns_nothing() -> None:
     safe = SafeTime(TIMEOUT_S)
     safe.expect(0.01, MOST)

@@ -12,11 +12,11 @@ from pipeline.events import Predicted
 from pipeline.host import ModelSpec
 
 
-def settings(**batch: Any) -> Settings:
+def settings(*, timeout_s: float = 120, **batch: Any) -> Settings:
     return parse(
         {
             "stream": {"name": "s", "application": "app"},
-            "model": {"factory": "m:M", "version": "1"},
+            "model": {"factory": "m:M", "version": "1", "timeout_s": timeout_s},
             "batch": batch,
             "sink": [{"type": "parquet", "url": "out"}],
             "dead_letter": {"url": "dead"},
@@ -48,3 +48,8 @@ def test_no_batch_is_planned_that_a_drain_would_not_fit() -> None:
 
 def test_no_batch_is_planned_that_takes_longer_than_the_target() -> None:
     assert largest(target_latency_ms=17_000) in {8, 6}
+
+
+def test_no_batch_is_planned_that_would_be_near_the_timeout() -> None:
+    """80 % of 22 seconds, less the ten of a call."""
+    assert largest(timeout_s=22) in {8, 6}
