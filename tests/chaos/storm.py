@@ -205,7 +205,7 @@ def _durable(rig: Rig) -> bool:
     except (ClientError, BotoCoreError):
         return False
     return all(shard in found for shard in shards) and all(
-        lease.ended or shard not in rig.ends or (lease.checkpoint is not None and lease.checkpoint >= rig.ends[shard])
+        lease.ended or shard not in rig.ends or (lease.checkpoint and lease.checkpoint.end_of_record >= rig.ends[shard])
         for shard, lease in found.items()
     )
 

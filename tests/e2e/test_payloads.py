@@ -6,11 +6,15 @@ import json
 
 import aws_kinesis_agg.aggregator
 
+from consumer.testing.aggregates import aggregate, field, sealed, user
 from examples.corpus import records
+from pipeline.kpl import Malformed, Message
 from pipeline.record import Position
 from tests.e2e.rig import Rig
 
 AGGREGATED = 40
+TEXT = b'{"text": "of an aggregate"}'
+TABLES = field(1, b"key") + field(2, b"ff00") + field(2, b"%d" % 2**128)
 MEGABYTE = 1024 * 1024
 
 
@@ -28,13 +32,15 @@ def test_every_payload_is_one_row_or_one_dead_letter(rig: Rig) -> None:
     good = rig.put(records(20, seed=7))
     large = rig.put([(json.dumps({"text": "x " * (MEGABYTE // 2 - 20)}).encode(), "large")])
     aggregated = put_aggregate(rig)
+    alive, dead_ids = put_hostile(rig)
     rig.settle()
     assert worker.leave() == 0
 
     rows, dead = rig.rows(), rig.dead_letters()
-    assert sorted(rows["record_id"]) == sorted(good + large + aggregated)
-    assert sorted(letter["record_id"] for letter in dead) == sorted(bad_ids.values())
+    assert sorted(rows["record_id"]) == sorted(good + large + aggregated + alive)
+    assert sorted(letter["record_id"] for letter in dead) == sorted([*bad_ids.values(), *dead_ids])
     by_id = {letter["record_id"]: letter for letter in dead}
+    assert {by_id[each]["kind"] for each in dead_ids} == {"aggregate", "decode"}
     assert "JSON" in by_id[bad_ids["json"]]["reason"]
     assert "text" in by_id[bad_ids["refused"]]["reason"]
     for name, payload in bad.items():
@@ -42,6 +48,41 @@ def test_every_payload_is_one_row_or_one_dead_letter(rig: Rig) -> None:
         assert letter["partition_key"] == name
         assert letter["attempts"] >= 1 and letter["model_version"] == "test-1"
         assert payload_of(letter) == payload
+
+
+HOSTILE = {
+    "many empty": (aggregate([b""] * 5_000, ["K" * 250]), 0, 5_000),
+    "long key": (aggregate([b""] * 1_500 + [TEXT], ["K" * 20_000]), 1, 1_500),
+    "many small": (aggregate([TEXT] * 3_000), 3_000, 0),
+    "hash key that is text": (sealed(TABLES + user(TEXT) + user(TEXT, 0, 0)), 1, 1),
+    "hash key too large": (sealed(TABLES + user(TEXT) + user(TEXT) + user(TEXT, 0, 1)), 2, 1),
+    "key that is not there": (sealed(TABLES + user(TEXT) + user(TEXT, 7)), 1, 1),
+    "cut off": (sealed(TABLES + user(TEXT) + b"\x1a\x7f"), 0, 1),
+    "no user record": (sealed(TABLES), 0, 1),
+    "one within another": (aggregate([TEXT, aggregate([TEXT])]), 1, 1),
+}
+"""What KCL would drop, or end by, or make hundreds of megabytes of; with how many rows and dead letters come of it."""
+
+
+def put_hostile(rig: Rig) -> tuple[list[str], list[str]]:
+    """The record ids that must be rows, and those that must be dead letters."""
+    alive, dead = list[str](), list[str]()
+    for data, rows, letters in HOSTILE.values():
+        answer = rig.kinesis.put_record(StreamName=rig.name, Data=data, PartitionKey="hostile")
+        shard, sequence = answer["ShardId"], answer["SequenceNumber"]
+        rig.ends[shard] = Position(int(sequence), 0)
+        ids = [f"{rig.name}/{shard}/{sequence}/{sub}" for sub in range(rows + letters)]
+        fates = [fault or not data.startswith(b'{"') for data, _, _, fault in _users(data)] or [True]
+        alive += [each for each, is_dead in zip(ids, fates, strict=True) if not is_dead]
+        dead += [each for each, is_dead in zip(ids, fates, strict=True) if is_dead]
+    return alive, dead
+
+
+def _users(data: bytes) -> list[tuple[bytes, str | None, int, str]]:
+    try:
+        return list(Message(data).users())
+    except Malformed:
+        return []
 
 
 def payload_of(letter: dict[str, str]) -> bytes:

@@ -88,7 +88,7 @@ class Settings:
             max_cost=dice.choice([40, 300]) if measured else 0,
             linger_s=dice.choice([0.02, 0.5]),
             window_records=dice.choice([4, 12, 40]),
-            window_bytes=dice.choice([40_000, 80_000]),
+            window_bytes=dice.choice([4_000, 12_000, 80_000]),
             flush_interval_s=dice.choice([2.0, 5.0, 10.0]),
             flush_bytes=dice.choice([2_000, 8_000, 30_000]),
             read_limit=dice.choice([1, 5, 15]),
