@@ -297,6 +297,7 @@ class Task:
             "the bridges": partial(_raise, bridges.failure),
             "the watch over the shards": partial(self.vigil.over_the_shards, bridges, drain_sum),
             "the watch over handoffs": partial(self.vigil.over_handoffs, bridges),
+            "the look at KCL's classes": partial(daemon.must_hand_over_whole, lambda: bool(bridges.sessions)),
         }
         for name, work in working.items():
             self.background.start(work, name)

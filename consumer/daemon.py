@@ -23,7 +23,7 @@ from consumer.java_output import KclLog, logback, tells_of_skipped_records
 from consumer.properties import Place, properties, render
 from consumer.run_folder import RunFolder
 from pipeline import background
-from pipeline.errors import UserError
+from pipeline.errors import Fatal, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,6 +37,9 @@ MAIN_CLASS = "software.amazon.kinesis.multilang.MultiLangDaemon"
 LINE_LIMIT_BYTES = 1024 * 1024
 QUIET_S = 0.2
 """A record of KCL's is logged once its output has been silent for this long, or the next record begins."""
+
+LOADED_S = 10.0
+"""From a shard's first word on. KCL loads the class before it has a single lease."""
 
 OUT_OF_MEMORY = 3
 """The exit status of ``-XX:+ExitOnOutOfMemoryError``."""
@@ -143,6 +146,23 @@ class Daemon:
         if status == OUT_OF_MEMORY:
             log.error("the JVM ran out of heap. Raise [kcl] java_heap_mib: %d is not enough here", self._heap_mib)
         return status
+
+    async def must_hand_over_whole(self, reads: Callable[[], bool]) -> None:
+        """Never returns. Raises ``Fatal`` if a shard is read (``reads``) and KCL has not loaded our class.
+
+        Records that another class took apart are refused by the protocol as well, one by one.
+        """
+        while not self.aggregates_whole.is_set():
+            began = reads()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOADED_S):
+                    await self.aggregates_whole.wait()
+            if began and not self.aggregates_whole.is_set():
+                raise Fatal(
+                    "KCL has loaded another AggregatorUtil than Penstock's, and would take aggregates apart without a "
+                    "bound: remove it from CLASSPATH and JAVA_TOOL_OPTIONS, or install Penstock again"
+                )
+        await asyncio.Event().wait()
 
     def terminate(self) -> None:
         """SIGTERM to the JVM alone: it asks every shard to drain (``shutdownRequested``) and then leaves."""

@@ -272,7 +272,8 @@ class Rig:
         """Whether every shard's checkpoint has come to its last record, or to its end."""
         found = self.leases()
         return all(
-            (lease := found.get(shard)) and (lease.ended or (lease.checkpoint and lease.checkpoint.end_of_record >= end))
+            (lease := found.get(shard))
+            and (lease.ended or (lease.checkpoint and lease.checkpoint.end_of_record >= end))
             for shard, end in self.ends.items()
         )
 

@@ -26,6 +26,19 @@ class ChecksWhatIsDelivered(ShardSession):
         self._tracker = _Hasty(message.checkpoint)
 
 
+class _Careless(CheckpointTracker):
+    def _whole(self, durable: Position) -> Position | None:
+        return durable
+
+
+class ChecksWithinAggregates(ShardSession):
+    """Checkpoints what is durable, also where that is within an aggregate."""
+
+    def _open(self, message: Initialize) -> None:
+        super()._open(message)
+        self._tracker = _Careless(message.checkpoint and message.checkpoint.end_of_record)
+
+
 class KeepsLostLeases(ShardSession):
     """Goes on as if nothing were when its lease is lost; nor does it say that it is over."""
 
@@ -107,6 +120,7 @@ class Skips(Stage):
 
 MUTANTS = {
     "checkpoints what is delivered": Parts(session=ChecksWhatIsDelivered),
+    "checkpoints within aggregates": Parts(session=ChecksWithinAggregates),
     "keeps lost leases": Parts(session=KeepsLostLeases, stage=WritesOnForTheLost),
     "ends without draining": Parts(session=EndsWithoutDraining),
     "forgets what it refused": Parts(session=ForgetsWhatItRefused),

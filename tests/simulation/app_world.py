@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from consumer.checkpoint import as_kcl_has_it
-from consumer.testing import FakeLeases, FakeStream, Lease, Throttled
+from consumer.testing import FakeLeases, FakeStream, Lease, Throttled, aggregates
 from consumer.testing.stream import FIRST_SEQUENCE
 from pipeline.errors import UserError
 from pipeline.record import Position
@@ -20,7 +20,7 @@ from pipeline.sinks.ledger import Ledger
 from pipeline.sinks.store import MemoryStore, Retryable
 from pipeline.testing import Process, Simulation, Vanished
 from tests.simulation.app_downstream import Downstream, no_answer, throttled
-from tests.simulation.app_model import BAD, FELLS, GOOD, payload
+from tests.simulation.app_model import BAD, FELLS, GARBLED, GOOD, payload
 from tests.simulation.app_promises import Promises
 from tests.simulation.app_task import Late, Parts, Settings, Task
 
@@ -364,9 +364,23 @@ class World:
         payloads = [payload(self.produced, kind, self.random.choice([0, 10, 100, 400])) for kind in kinds]
         arrived_ms = FIRST_MS + int(self.simulation.now * 1000)
         arrived_ms += DAY_MS * (self.random.random() < 0.05)
-        positions = self.stream.put(shard_id, payloads, arrived_ms=arrived_ms, key=self.random.choice("abcde"))
+        key = self.random.choice(["a", "b", "c", "d", "e", None])
+        if self.random.random() < 0.1:
+            data, kinds = self._broken(payloads, kinds)
+            positions = self.stream.put_record(shard_id, data, len(kinds), arrived_ms=arrived_ms, key=key)
+        else:
+            positions = self.stream.put(shard_id, payloads, arrived_ms=arrived_ms, key=key)
         self.promises.produced(shard_id, positions, kinds)
         self.produced += len(kinds)
+
+    def _broken(self, payloads: list[bytes], kinds: list[str]) -> tuple[bytes, list[str]]:
+        """An aggregate with user records that name keys it has not, or that cannot be read at all."""
+        if self.random.random() < 0.3:
+            return aggregates.sealed(aggregates.field(1, b"a") + aggregates.user(payloads[0])[:-1]), [GARBLED]
+        lost = [self.random.random() < 0.5 for _ in payloads]
+        users = b"".join(aggregates.user(data, 7 * is_lost) for data, is_lost in zip(payloads, lost, strict=True))
+        fates = [GARBLED if is_lost else kind for is_lost, kind in zip(lost, kinds, strict=True)]
+        return aggregates.sealed(users + aggregates.field(1, b"a")), fates
 
     def _kind(self) -> str:
         if self.felling and self.random.random() < 0.05:
