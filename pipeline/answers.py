@@ -139,7 +139,8 @@ class Reader:
                 if message.type != "schema" and _is_compressed(message.metadata.to_pybytes()):
                     raise Garbage("compressed rows")
             with pa.ipc.open_stream(data) as stream:
-                batch = stream.read_next_batch()
+                if (batch := next(iter(stream), None)) is None:
+                    raise Garbage("no batch")
                 if next(iter(stream), None) is not None:
                     raise Garbage("more than one batch")
             batch.validate(full=True)
