@@ -38,7 +38,7 @@ def body(schema: pa.Schema = SCHEMA, values: list[Any] = VALUES, times: int = 1,
     with pa.ipc.new_stream(sink, schema, options=pa.ipc.IpcWriteOptions(compression=codec)) as stream:
         for _ in range(times):
             stream.write_batch(pa.RecordBatch.from_pylist(values, schema))
-    return sink.getvalue().to_pybytes()
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def assembled(data: bytes) -> wire.Frame | None:
