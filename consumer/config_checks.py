@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from consumer.drain import mistakes
 from consumer.properties import check
 from pipeline.errors import ConfigError
+from pipeline.sinks.ledger import STAGED
 
 if TYPE_CHECKING:
     from consumer.config import (
@@ -80,8 +81,11 @@ def _nested(sinks: list[tuple[int, Any]], dead_letter: DeadLetterSettings | None
     places = [(f"sink.{place}.url", sink.url) for place, sink in sinks if sink is not None and sink.type == "parquet"]
     if dead_letter is not None:
         places.append(("dead_letter.url", dead_letter.url))
+        places.append(("dead_letter.url", f"{dead_letter.url.rstrip('/')}{STAGED}"))
+    told = set()
     for (one, url), (other, other_url) in combinations(places, 2):
-        if _holds(url, other_url) or _holds(other_url, url):
+        if (one, other) not in told and (_holds(url, other_url) or _holds(other_url, url)):
+            told.add((one, other))
             problem = f'"{other_url}" and {one} "{url}" lie one inside the other'
             yield ConfigError(other, problem, "Give each a prefix of its own, side by side")
 

@@ -75,3 +75,22 @@ def test_a_stream_that_cannot_be_asked_exits_with_2_and_one_line(table: Path, mo
     result = audited(table, "--stream", "events")
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1 and "AWS_ENDPOINT_URL" in result.stderr
+
+
+def test_a_key_cannot_write_to_the_terminal(table: Path) -> None:
+    (table / "a\x1b[2J\nno problems.parquet").write_bytes(b"x")
+    result = audited(table)
+    assert result.exit_code == 1 and "\x1b" not in result.stdout
+    assert result.stdout.splitlines()[0].startswith("stray: a\\x1b[2J\\nno problems.parquet: ")
+    assert len(result.stdout.splitlines()) == 2
+
+
+def test_what_a_crash_left_unwritten_is_repaired(table: Path) -> None:
+    [letters] = (table.parent / "dead").rglob("*.jsonl")
+    body = letters.read_bytes()
+    letters.unlink()
+    assert audited(table, "--dead-letter", table.parent / "dead").exit_code == 1
+    result = audited(table, "--dead-letter", table.parent / "dead", "--repair")
+    assert result.exit_code == 0 and letters.read_bytes() == body
+    refused = audited(table, "--repair")
+    assert refused.exit_code == 2 and "--dead-letter" in refused.stderr

@@ -55,6 +55,17 @@ def test_each_sink_is_read_by_its_type() -> None:
     assert settings.sink[1] == KinesisSinkSettings(type="kinesis", stream="enriched")
 
 
+def test_a_generation_is_a_url_of_its_own() -> None:
+    [said] = told(least=LEAST.replace('enriched"\n', 'enriched"\ngeneration = 2\n'))
+    assert said.startswith("sink.0.generation") and "a table is a url of its own" in said
+    assert "new url" in said and "new stream.application" in said
+
+
+def test_no_table_lies_where_dead_letters_are_staged() -> None:
+    [said] = told(least=LEAST.replace("bucket/enriched", "bucket/dead-letter.staged"))
+    assert "lie one inside the other" in said
+
+
 def test_settings_cannot_be_changed() -> None:
     settings = parse(tomllib.loads(LEAST))
     with pytest.raises(ValueError, match="frozen"):
