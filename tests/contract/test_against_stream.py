@@ -21,11 +21,11 @@ from consumer.against_stream import Comparison, compare
 from consumer.cli import main
 from consumer.local.process import LocalAWS
 from consumer.stream_records import arrivals, shards
-from pipeline.record import Dead, Enriched, Record, Shard
+from pipeline.record import Dead, Enriched, Position, Record, Shard
 from pipeline.sinks.against import held
 from pipeline.sinks.chain import Chain
 from pipeline.sinks.ledger import Ledger
-from pipeline.sinks.names import Names
+from pipeline.sinks.names import Names, first_of, place_of
 from pipeline.sinks.parquet import Files
 from pipeline.sinks.schema import TableSchema
 from pipeline.sinks.store_folder import FolderStore
@@ -165,8 +165,9 @@ def test_a_file_that_is_broken_is_missing_its_records_and_stops_nothing(kinesis:
 def test_a_file_that_is_there_twice_doubles_its_records(kinesis: Any, tmp_path: Path) -> None:
     store = write(kinesis, tmp_path)
     first, second = sorted((tmp_path / "table").rglob(f"*{shards(kinesis, STREAM)[0]}*"))
-    number = second.stem.rpartition("-")[2]
-    second.with_name(f"{second.stem.removesuffix(number)}{int(number) + 1:056}.parquet").write_bytes(first.read_bytes())
+    place = first_of(second.name)
+    later = second.name.replace(place_of(place), place_of(Position(place.sequence + 1, 0)))
+    second.with_name(later).write_bytes(first.read_bytes())
     found = against(kinesis, store)
     assert {name for name, count in found.totals().items() if count} == {"compared", "doubled"}
     assert {problem.kind for problem in found.problems()} == {"doubled"}
