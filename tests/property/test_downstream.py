@@ -34,7 +34,6 @@ scalars: st.SearchStrategy[tuple[pa.DataType, st.SearchStrategy[Any]]] = st.samp
     [
         (pa.string(), texts),
         (pa.large_string(), texts),
-        (pa.string_view(), texts),
         (pa.binary(), st.binary(max_size=20)),
         (pa.bool_(), st.booleans()),
         (pa.int8(), st.integers(-(2**7), 2**7 - 1)),
