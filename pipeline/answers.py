@@ -196,7 +196,7 @@ def _fault(head: dict[str, Any]) -> Fault:
     kind = _text(head, "kind")
     if kind not in REASONS:
         raise Garbage(f"a fault of kind {_shown(kind)}")
-    return Fault(kind, _text(head, "reason"), _text(head, "traceback"))
+    return Fault(kind, _text(head, "reason"), _text(head, "traceback"), _text(head, "where"))
 
 
 def _text(head: dict[str, Any], name: str) -> str:

@@ -29,7 +29,7 @@ SCHEMA = pa.schema(
     ]
 )
 VALUES = [{"n": n, "text": "é" * n, "list": [n / 2] * n, "kind": "ab"[n % 2], "inner": {"x": n}} for n in range(6)]
-FAULT = {"index": 1, "kind": "rejected", "reason": "why", "traceback": ""}
+FAULT = {"index": 1, "kind": "rejected", "reason": "why", "traceback": "", "where": ""}
 HEAD = {"faults": [FAULT], "replica": 0, "seconds": 0.5, "strain": None}
 
 
