@@ -98,7 +98,7 @@ class Promises:
         """A task that was told that a shard is not its any more begins no write for it."""
         if (worker := task.worker) is None:
             return
-        shard_id = key.rpartition("/")[2].partition("-")[2].rpartition("-")[0]
+        shard_id = key.rpartition("/")[2].partition("-")[2].rsplit("-", 2)[0]
         told_s = worker.told_s.get(shard_id)
         if told_s is not None and shard_id not in worker.children and task.process.called_at > told_s:
             self.breaks(f"{task.name} goes on writing {key}, though it was told that the shard is not its any more")
@@ -182,7 +182,7 @@ class Promises:
         """I4: shard by shard, file by file as they are named."""
         last: tuple[str, Position] | None = None
         for key in sorted(self.order, key=lambda key: key.rpartition("/")[2]):
-            shard = key.rpartition("/")[2].rpartition("-")[0]
+            shard = key.rpartition("/")[2].rsplit("-", 2)[0]
             positions = self.order[key]
             if any(later <= earlier for earlier, later in pairwise(positions)):
                 self.breaks(f"I4: rows of {key} are not in order")
