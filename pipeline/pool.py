@@ -212,7 +212,8 @@ class Pool:
     async def _look_again(self) -> None:
         self._freed.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._freed.wait(), LOOK_AGAIN_S)
+            async with asyncio.timeout(LOOK_AGAIN_S):  # wait_for loses a cancellation that comes with the event
+                await self._freed.wait()
 
     async def _first_start(self, assignment: Assignment) -> answers.Ready:
         link, ready = await self._start(assignment)
