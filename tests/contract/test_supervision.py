@@ -41,6 +41,9 @@ class Jvm:
         await self._ended.wait()
         return -9
 
+    async def must_hand_over_whole(self, reads: Callable[[], bool]) -> None:
+        await asyncio.Event().wait()
+
     def kill(self) -> None:
         self._ended.set()
 

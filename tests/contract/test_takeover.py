@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
 from moto import mock_aws
 
 from consumer import handoffs, leader_watch, lease_tables, leases
@@ -219,7 +220,9 @@ def test_the_watch_carries_out_what_is_decided_and_looks_on(dynamodb: DynamoDBCl
 def test_a_failure_is_logged_and_tried_again(
     dynamodb: DynamoDBClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    broken = iter([RuntimeError("no route"), OSError("no socket")])
+    unreachable = EndpointConnectionError(endpoint_url="http://nowhere")
+    slowed = ClientError({"Error": {"Code": "ThrottlingException", "Message": "slow down"}}, "GetItem")
+    broken = iter([unreachable, slowed])
     observe = leader_watch.observe
 
     def sometimes(*arguments: Any, close: bool) -> Look:
@@ -229,7 +232,8 @@ def test_a_failure_is_logged_and_tried_again(
 
     monkeypatch.setattr(leader_watch, "observe", sometimes)
     watched(dynamodb, looks=1)
-    assert [record.getMessage().split(": ")[-1] for record in caplog.records[:2]] == ["no route", "no socket"]
+    said = [record.getMessage().split(": ")[-1] for record in caplog.records[:2]]
+    assert said == ['"http://nowhere"', "slow down"]
 
 
 def test_a_handoff_that_kcl_has_forgotten_goes_to_its_new_owner_and_to_no_other(dynamodb: DynamoDBClient) -> None:
