@@ -43,7 +43,6 @@ scalars: st.SearchStrategy[tuple[pa.DataType, st.SearchStrategy[Any]]] = st.samp
         (pa.float32(), st.floats(width=32)),
         (pa.float64(), floats),
         (pa.decimal128(20, 3), st.decimals(-(10**15), 10**15, places=3)),
-        (pa.dictionary(pa.int32(), pa.string()), texts),
         *(
             (kind, st.integers(-(2**bits), 2**bits - 1))
             for kind, bits in [

@@ -24,6 +24,9 @@ ANSWER_S = 5.0
 MESSAGES = 5
 """So many may come of a shard beyond the bound: a session's first ones are answered at once."""
 
+SUBS = 4
+"""User records that an aggregate of the world has at most; one that is not taken apart yet counts as all of them."""
+
 RECORD_BYTES = 20_000
 """What a record may grow by when it settles: a row's share, or a dead letter with its traceback."""
 
@@ -142,9 +145,9 @@ class Promises:
         assert task.stage is not None
         settings, loads = self.settings, task.stage.in_flight()
         for shard_id, (records, _) in loads.items():
-            if records >= settings.window_records + MESSAGES * (settings.read_limit + 4):
+            if records >= settings.window_records + MESSAGES * (settings.read_limit * SUBS + 4):
                 self.breaks(f"I6: {task.name} has {records} records of {shard_id} in flight")
-        slack = (settings.window_records + MESSAGES * (settings.read_limit + 4)) * RECORD_BYTES * len(loads)
+        slack = (settings.window_records + MESSAGES * (settings.read_limit * SUBS + 4)) * RECORD_BYTES * len(loads)
         if task.stage.bytes > settings.window_bytes + slack:
             self.breaks(f"I6: {task.name} holds {task.stage.bytes} bytes")
 
