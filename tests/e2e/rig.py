@@ -92,11 +92,14 @@ class Worker:
         return next((words[1] for words in said if words[:1] == ["worker"] and "consumes" in words), "")
 
     def tree(self) -> dict[str, list[psutil.Process]]:
-        """Its children by kind: ``jvm``, ``replica``, ``bridge``."""
+        """Its children by kind: ``jvm``, ``replica``, ``keeper`` (of a replica), ``bridge``."""
         found: dict[str, list[psutil.Process]] = {"jvm": [], "replica": [], "bridge": []}
         for child in psutil.Process(self.process.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
-                found.setdefault(kind_of(child.cmdline()), []).append(child)
+                kind = kind_of(child.cmdline())
+                if kind == "replica" and child.ppid() == self.process.pid:
+                    kind = "keeper"  # which forked the replica: their command lines are the same
+                found.setdefault(kind, []).append(child)
         return found
 
     def signal(self, number: int) -> None:
@@ -144,7 +147,7 @@ class Worker:
 
 def kind_of(command: Sequence[str]) -> str:
     line = " ".join(command)
-    for kind, mark in {"jvm": "MultiLangDaemon", "replica": "pipeline.replica", "bridge": "bridge.py"}.items():
+    for kind, mark in {"jvm": "MultiLangDaemon", "replica": "pipeline.keeper", "bridge": "bridge.py"}.items():
         if mark in line:
             return kind
     return "other"
