@@ -17,7 +17,7 @@ import pytest
 from tests.simulation.app_mutants import MUTANTS
 from tests.simulation.app_world import World
 
-SEEDS = int(os.environ.get("PENSTOCK_SEEDS", "1000"))
+SEEDS = int(os.environ.get("PENSTOCK_SEEDS", "400"))
 CHUNKS = 20
 MUTANT_SEEDS = 100
 

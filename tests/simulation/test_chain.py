@@ -21,7 +21,7 @@ from pipeline.sinks.parquet import Files
 from pipeline.sinks.store import Metadata
 from tests.simulation.chain_world import Bad, World
 
-SEEDS = int(os.environ.get("PENSTOCK_SEEDS", "1000"))
+SEEDS = int(os.environ.get("PENSTOCK_SEEDS", "400"))
 CHUNKS = 10
 MUTANT_SEEDS = 150
 
