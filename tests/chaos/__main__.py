@@ -29,6 +29,9 @@ BESIDES: dict[str, Callable[..., stalls.Stalled]] = {
     "stalled-sink": stalls.stalled_sink,
     "hanging-model": stalls.hanging_model,
 }
+GIANTS_MINUTES = 10
+"""A storm of so many minutes has the largest aggregates in full size; a shorter one, as much of it."""
+
 AFTERWARDS_S = 900
 """After its minutes a part may take so long to drain and to be counted."""
 
@@ -78,7 +81,8 @@ def _part(name: str, minutes: float, seed: int, show: report.Show, *, downstream
     with LocalAWS(limits=False) as aws:
         if name != STORM:
             return dataclasses.asdict(BESIDES[name](aws, folder, seconds, show))
-        weather = Weather(deal(seed, seconds), seconds, seed, downstream=downstream)
+        giants = min(1.0, minutes / GIANTS_MINUTES)
+        weather = Weather(deal(seed, seconds), seconds, seed, downstream=downstream, giants=giants)
         return dataclasses.asdict(storm(aws, f"storm-{seed}", folder, weather, show))
 
 

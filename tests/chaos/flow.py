@@ -1,4 +1,7 @@
-"""What is put on the stream: an uneven flow of small records, some aggregated as the KPL does it, some bad."""
+"""What is put on the stream: an uneven flow of small records, some aggregated as the KPL does it, some bad.
+
+In between come aggregates of every bad kind (:mod:`tests.chaos.hostile`), small ones often, those of full size once.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,9 @@ from typing import Any
 import aws_kinesis_agg.aggregator
 from botocore.exceptions import BotoCoreError, ClientError
 
+from tests.chaos import hostile
+from tests.chaos.hostile import Put
+
 STEP_S = 0.25
 SWELL_S = 47.0
 """The flow swells and ebbs with this period."""
@@ -24,6 +30,15 @@ AGGREGATES = 0.05
 """This share of what is put is an aggregate."""
 
 AGGREGATED_AT_MOST = 12
+
+FIRST = 0.1
+"""Until each kind of what is bad was there once, this share of what is put is one."""
+
+HOSTILE = 0.006
+"""This share of what is put is an aggregate in which something is wrong, or that has very many user records."""
+
+PUT_RECORDS, PUT_BYTES = 300, 4 * 1024 * 1024
+"""The most of one call."""
 
 BAD: dict[str, float] = {
     "reject": 0.004,
@@ -59,32 +74,39 @@ def number_of(data: bytes) -> int:
     return int(json.loads(data)["n"])
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
-    """One record for Kinesis, which may be an aggregate."""
-
-    data: bytes
-    key: str
-
-
 class Mixer:
-    """Makes the flow, by its dice alone. The first records are one of each kind of poison, if ``poisoned``."""
+    """Makes the flow, by its dice alone. The first records are one of each kind of poison, if ``poisoned``; so are the
+    first hostile aggregates."""
 
     def __init__(self, seed: int, *, poisoned: bool = True) -> None:
         self.dice = random.Random(seed)
         self.made = 0
         self._first = list(BAD) if poisoned else []
         self._bad = BAD if poisoned else {}
+        self._first_hostile = list(hostile.KINDS) if poisoned else []
+        self._hostile = HOSTILE if poisoned else 0.0
 
     def some(self, count: int) -> Iterator[Put]:
         for _ in range(count):
-            if self.dice.random() < AGGREGATES:
+            dart = self.dice.random()
+            if dart < self._hostile or (self._first_hostile and dart < FIRST):
+                kind = self._first_hostile.pop() if self._first_hostile else self.dice.choice(hostile.KINDS)
+                yield from hostile.puts(kind, self._next, self._key())
+            elif self.dice.random() < AGGREGATES:
                 yield self._aggregate()
             else:
                 yield Put(payload(self._next(), self._kind()), self._key())
 
+    def giants(self, scale: float, seconds: float) -> list[tuple[float, list[Put]]]:
+        """Each large kind once, at this share of its full size; and when, within the first half of so many seconds."""
+        times = sorted(self.dice.uniform(0.05, 0.5) * seconds for _ in hostile.LARGE)
+        return [
+            (at_s, list(hostile.puts(kind, self._next, self._key(), scale)))
+            for at_s, kind in zip(times, hostile.LARGE, strict=True)
+        ]
+
     def _aggregate(self) -> Put:
-        """All of one key: those of other shards' keys KCL would drop."""
+        """All of one key, so that none of it belongs to another shard."""
         aggregator = aws_kinesis_agg.aggregator.RecordAggregator()
         key = self._key()
         for _ in range(self.dice.randint(2, AGGREGATED_AT_MOST)):
@@ -97,7 +119,7 @@ class Mixer:
         return self.made
 
     def _kind(self) -> str:
-        if self._first and self.dice.random() < 0.1:
+        if self._first and self.dice.random() < FIRST:
             return self._first.pop()
         dart = self.dice.random()
         for kind, share in self._bad.items():
@@ -120,9 +142,14 @@ class Answered:
 
 
 class Producer(threading.Thread):
-    """Puts until :meth:`end`, and then what it still has. What is refused or has no answer it puts again."""
+    """Puts until :meth:`end`, and then what it still has. What is refused or has no answer it puts again.
 
-    def __init__(self, client: Any, stream: str, mixer: Mixer, per_s: float) -> None:
+    ``giants``: what else it puts, and after how many seconds.
+    """
+
+    def __init__(
+        self, client: Any, stream: str, mixer: Mixer, per_s: float, giants: Sequence[tuple[float, list[Put]]] = ()
+    ) -> None:
         super().__init__(name="producer", daemon=True)
         self.answered = Answered()
         self._client = client
@@ -131,6 +158,7 @@ class Producer(threading.Thread):
         self._per_s = per_s
         self._end = threading.Event()
         self._waiting: list[Put] = []
+        self._giants = list(giants)
 
     def end(self, deadline_s: float = 60) -> None:
         """Return once everything is put and answered."""
@@ -141,7 +169,10 @@ class Producer(threading.Thread):
     def run(self) -> None:
         began = time.monotonic()
         while not self._end.wait(STEP_S):
-            self._waiting += self._mixer.some(self._due(time.monotonic() - began))
+            at_s = time.monotonic() - began
+            while self._giants and self._giants[0][0] <= at_s:
+                self._waiting += self._giants.pop(0)[1]
+            self._waiting += self._mixer.some(self._due(at_s))
             self._put()
         while self._waiting:
             self._put()
@@ -155,14 +186,18 @@ class Producer(threading.Thread):
         return int(self._per_s * STEP_S * swell * burst + dice.random())
 
     def _put(self) -> None:
-        batch, self._waiting = self._waiting[:300], self._waiting[300:]
+        batch, size = list[Put](), 0
+        for put in self._waiting[:PUT_RECORDS]:
+            size += len(put.data)
+            if batch and size > PUT_BYTES:
+                break
+            batch.append(put)
         if batch:
-            self._waiting = self._refused(batch) + self._waiting
+            self._waiting = self._refused(batch) + self._waiting[len(batch) :]
 
     def _refused(self, batch: Sequence[Put]) -> list[Put]:
-        entries = [{"Data": put.data, "PartitionKey": put.key} for put in batch]
         try:
-            answers = self._client.put_records(StreamName=self._stream, Records=entries)["Records"]
+            answers = self._client.put_records(StreamName=self._stream, Records=[put.entry for put in batch])["Records"]
         except (ClientError, BotoCoreError) as error:
             self.answered.troubles[type(error).__name__] += 1
             return list(batch)

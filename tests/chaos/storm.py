@@ -36,13 +36,15 @@ Show = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Weather:
-    """``downstream``: the records go to a second stream too, which is at-least-once."""
+    """``downstream``: the records go to a second stream too, which is at-least-once. ``giants``: the share of their
+    full size that the largest aggregates have; 0: there are none."""
 
     acts: Sequence[Act]
     seconds: float
     seed: int = 0
     per_s: float = PER_S
     downstream: bool = False
+    giants: float = 0.0
 
 
 @dataclass(slots=True)
@@ -75,7 +77,9 @@ def storm(aws: LocalAWS, name: str, folder: Path, weather: Weather, show: Show =
     """Run it, and count. Raises ``AssertionError`` where not even that is possible."""
     site = Site(aws, name, folder, downstream=weather.downstream)
     crew = Crew(site.rig, site.config(), WORKERS)
-    producer = Producer(site.patient("kinesis"), name, Mixer(weather.seed), weather.per_s)
+    mixer = Mixer(weather.seed)
+    giants = mixer.giants(weather.giants, weather.seconds) if weather.giants else []
+    producer = Producer(site.patient("kinesis"), name, mixer, weather.per_s, giants)
     outcome = Outcome(weather.seed)
     try:
         show("waiting for the first record")

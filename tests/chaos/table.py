@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import sys
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +15,7 @@ from pipeline.record import Position
 from pipeline.sinks.audit import audit
 from pipeline.sinks.names import TABLE_FILE, first_of
 from pipeline.sinks.store import ObjectStore
-from tests.chaos.verdict import Row
+from tests.chaos.verdict import Letter, Row
 
 COLUMNS = ("record_id", "sequence_number", "sub_sequence_number", "n")
 
@@ -31,8 +33,15 @@ def rows(table: ObjectStore) -> list[Row]:
     return found
 
 
-def dead_letters(store: ObjectStore) -> list[dict[str, Any]]:
-    return [json.loads(line) for key in store.list("") for line in (store.get(key) or b"").splitlines()]
+def dead_letters(store: ObjectStore) -> list[Letter]:
+    return [_letter(line) for key in store.list("") for line in (store.get(key) or b"").splitlines()]
+
+
+def _letter(line: bytes) -> Letter:
+    """Of a million there is room for what differs."""
+    fields = json.loads(line)
+    payload = base64.b64decode(fields["payload_base64"])
+    return Letter(fields["record_id"], sys.intern(fields["kind"]), sys.intern(fields["reason"]), payload)
 
 
 def audited(table: ObjectStore, letters: ObjectStore, kinesis: Any, stream: str) -> tuple[int, list[str]]:

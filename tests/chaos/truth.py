@@ -1,13 +1,17 @@
-"""What is on a stream, read from the stream itself: a put whose answer was lost may be there twice."""
+"""What is on a stream, read from the stream itself: a put whose answer was lost may be there twice.
+
+Aggregates are read by Google's protobuf and not by Penstock's own reading, which is on trial.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from aws_kinesis_agg import messages_pb2
+from google.protobuf.message import DecodeError
 
 from pipeline.record import Position
 
@@ -15,13 +19,23 @@ MAGIC = b"\xf3\x89\x9a\xc2"
 """How an aggregate of the KPL begins; it ends with the MD5 of what is between."""
 
 MD5_BYTES = 16
+HASH_KEYS = 2**128
+
+
+class User(NamedTuple):
+    """A record as its producer wrote it. ``broken``: nothing but a dead letter can come of it."""
+
+    data: bytes
+    broken: bool = False
 
 
 @dataclass(slots=True)
 class Truth:
-    """``payloads`` by record id. ``raw``: the records as Kinesis has them. ``ends``: where each shard ends."""
+    """``payloads`` by record id; ``broken``: of those that an aggregate makes dead letters of. ``raw``: the records as
+    Kinesis has them. ``ends``: where each shard ends."""
 
     payloads: dict[str, bytes] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)
     raw: dict[tuple[str, str], bytes] = field(default_factory=dict)
     ends: dict[str, Position] = field(default_factory=dict)
     shards: int = 0
@@ -40,8 +54,11 @@ def read(kinesis: Any, stream: str) -> Truth:
         for record in records(kinesis, stream, shard_id):
             number = record["SequenceNumber"]
             truth.raw[shard_id, number] = record["Data"]
-            for sub, data in enumerate(taken_apart(record["Data"])):
-                truth.payloads[f"{stream}/{shard_id}/{number}/{sub}"] = data
+            for sub, (data, is_broken) in enumerate(taken_apart(record["Data"])):
+                record_id = f"{stream}/{shard_id}/{number}/{sub}"
+                truth.payloads[record_id] = data
+                if is_broken:
+                    truth.broken.add(record_id)
                 truth.ends[shard_id] = Position(int(number), sub)
     return truth
 
@@ -58,11 +75,26 @@ def records(kinesis: Any, stream: str, shard_id: str) -> Iterator[Mapping[str, A
             return
 
 
-def taken_apart(data: bytes) -> Sequence[bytes]:
-    """The records in an aggregate, or this one."""
+def taken_apart(data: bytes) -> Sequence[User]:
+    """The records in an aggregate, or this one. An aggregate that cannot be read is one broken record."""
     body, checksum = data[len(MAGIC) : -MD5_BYTES], data[-MD5_BYTES:]
     if not data.startswith(MAGIC) or hashlib.md5(body).digest() != checksum:
-        return [data]
+        return [User(data)]
     aggregate = messages_pb2.AggregatedRecord()
-    aggregate.ParseFromString(body)
-    return [bytes(record.data) for record in aggregate.records]
+    try:
+        aggregate.ParseFromString(body)
+    except DecodeError:
+        return [User(data, broken=True)]
+    keys = len(aggregate.partition_key_table)
+    hash_keys = [_is_hash_key(text) for text in aggregate.explicit_hash_key_table]
+    users = []
+    for record in aggregate.records:
+        explicit = record.explicit_hash_key_index if record.HasField("explicit_hash_key_index") else None
+        fits = record.partition_key_index < keys
+        fits = fits and (explicit is None or (explicit < len(hash_keys) and hash_keys[explicit]))
+        users.append(User(bytes(record.data), not fits))
+    return users or [User(data, broken=True)]
+
+
+def _is_hash_key(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and int(text) < HASH_KEYS

@@ -55,6 +55,6 @@ def check_that_it_was_a_storm(outcome: Outcome) -> None:
     """Nothing can be lost where nothing comes, and nothing is proved by poison that nobody met."""
     assert outcome.put == outcome.rows + sum(outcome.dead_letters.values()) > 500
     assert sum(outcome.dead_letters.values()) >= len(BAD)
-    assert {"decode", "rejected", "exception", "died", "timeout"} <= set(outcome.dead_letters)
+    assert {"decode", "rejected", "exception", "died", "timeout", "aggregate"} <= set(outcome.dead_letters)
     assert outcome.workers > 2
     assert outcome.shards == 5
