@@ -15,7 +15,7 @@ from benchmarks.report import as_json, plot, table
 from tests.chaos.report import circumstances, progress
 
 PARTS = ("live", "fifo", "host", "start", "sharing")
-MORE = ("tuned", "curve", "chosen", "precision", "calls", "hub")
+MORE = ("tuned", "curve", "chosen", "precision", "calls", "hub", "aggregated")
 """What explains the others' figures, and has no bars."""
 BUILD = Path("build")
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from contextlib import AsyncExitStack
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-from benchmarks import host, traffic
+import orjson
+
+from benchmarks import aggregated, host, traffic
 from benchmarks.host import Load
 from benchmarks.memory_sink import Memory
 from consumer.protocol import ProcessRecords, decode
+from pipeline import kpl
 from pipeline.record import Record
 
 LATE_S = 1.0
@@ -72,3 +77,23 @@ def test_a_recording_is_what_kcl_would_say(tmp_path: Path) -> None:
     assert [len(record.data) for record in records] == [traffic.DATA_BYTES] * 12
     assert all(one.position < other.position for one, other in pairwise(records))
     assert len({record.partition_key for record in records}) == 12
+
+
+def test_aggregates_that_are_handed_over_whole_and_apart_have_the_same_records(tmp_path: Path) -> None:
+    """The benchmark compares like with like."""
+    found = []
+    for how in (aggregated.WHOLE, aggregated.APART):
+        (tmp_path / how).mkdir()
+        aggregated.record(tmp_path / how, how)
+        first = min((tmp_path / how).iterdir()).read_bytes().splitlines()[0]
+        rows = orjson.loads(first)["records"]
+        found.append([(row["sequenceNumber"], sub, key, data) for row in rows for sub, key, data in users_of(row)])
+    assert found[0] == found[1]
+    assert len(found[0]) == aggregated.AGGREGATES * aggregated.HOLDS
+
+
+def users_of(row: dict[str, Any]) -> list[tuple[int, str | None, bytes]]:
+    data = base64.b64decode(row["data"])
+    if (message := kpl.message(data)) is None:
+        return [(row["subSequenceNumber"], row["partitionKey"], data)]
+    return [(sub, key, data) for sub, (data, key, _, _) in enumerate(message.users())]

@@ -27,6 +27,14 @@ class Echo(Model):
         return [{"said": item["text"], "chars": len(item["text"])} for item in items]
 
 
+class Steady(Echo):
+    """Takes 20 ms for a batch, however large."""
+
+    def predict(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Reject]:
+        time.sleep(0.02)  # the work
+        return super().predict(items)
+
+
 class Clock(Model):
     """When a record was seen, in epoch seconds."""
 

@@ -8,27 +8,45 @@ from collections.abc import Callable
 
 import pytest
 
+from consumer.testing.aggregates import aggregate
 from examples.corpus import records
+from pipeline.record import Position
 from tests.e2e.rig import UP_S, Rig, Worker, wait_until
 
 FIRST_RECORD_S = 20
 PART = 150
+AGGREGATED = 5_000
 
 
-def test_a_worker_that_leaves_frees_its_leases_for_the_next(rig: Rig) -> None:
+def test_a_worker_that_leaves_frees_its_leases_and_the_next_goes_on_within_an_aggregate(rig: Rig) -> None:
+    """KCL's checkpoint stands before the aggregate; what the first has made of it is in the table all the same."""
     rig.create(shards=2)
-    first = rig.start()
+    config = rig.config(model='factory = "tests.e2e.models:Steady"\nversion = "test-1"\nthreads = 1')
+    first = rig.start(config)
     parts = records(2 * PART, seed=3)
     rig.put(parts[:PART])
-    rig.enriched(PART // 4)
+    put_aggregate(rig)
+    rig.enriched(PART + AGGREGATED // 8)
     assert first.leave() == 0
+    done = len(rig.rows())
+    assert AGGREGATED // 8 < done < PART + AGGREGATED
     assert all(not lease.owner for lease in rig.leases().values())
     rig.put(parts[PART:])
-    second = rig.start()
+    second = rig.start(config)
     rig.enriched(1, deadline_s=FIRST_RECORD_S)
     rig.settle()
+    assert done + int(second.stats()["enriched"]) == len(rig.put_ids) == 2 * PART + AGGREGATED
     assert second.leave() == 0
     rig.expect_each_once()
+
+
+def put_aggregate(rig: Rig) -> None:
+    """One Kinesis record, of seconds of work."""
+    data = aggregate(b'{"text": "%d of an aggregate"}' % number for number in range(AGGREGATED))
+    answer = rig.kinesis.put_record(StreamName=rig.name, Data=data, PartitionKey="key")
+    shard, sequence = answer["ShardId"], answer["SequenceNumber"]
+    rig.ends[shard] = Position(int(sequence), 0)
+    rig.put_ids.update(f"{rig.name}/{shard}/{sequence}/{sub}" for sub in range(AGGREGATED))
 
 
 def kill_replica(worker: Worker) -> None:
