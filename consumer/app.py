@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import socket
 import time
 import uuid
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -32,9 +31,10 @@ from consumer.lease_notes import LeaseNotes
 from consumer.lease_pages import LeasePages
 from consumer.properties import READS_AHEAD, read_at_once
 from consumer.session import ShardSession, Wire
+from consumer.signals import Signals
 from consumer.vigil import Vigil
 from consumer.way_past import WayPast
-from pipeline import background, efficiency
+from pipeline import background, efficiency, reaper
 from pipeline.background import Background
 from pipeline.batcher import Batcher, Plan
 from pipeline.dead_letter_log import DeadLetterLog
@@ -75,16 +75,18 @@ def run(settings: Settings) -> int:
 
     A task that has ended its JVM to read a shard carefully is followed by another one.
     """
-    while (code := asyncio.run(Task(settings).run())) == AGAIN:
-        log.info("starting anew, after a shard was read carefully")
+    with Signals() as signals:
+        while (code := asyncio.run(Task(settings, signals).run())) == AGAIN:
+            log.info("starting anew, after a shard was read carefully")
     return code
 
 
 class Task:
-    """One worker: a model host, a stage, a JVM."""
+    """One worker: a model host, a stage, a JVM. ``signals``: those of the process; else it listens by itself."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, signals: Signals | None = None) -> None:
         self.settings = settings
+        self.signals = signals
         self.worker_id = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
         self.metrics = Metrics()
         self.leaving = asyncio.Event()
@@ -104,8 +106,11 @@ class Task:
     async def run(self) -> int:
         """The exit code. What ends the task first is what is raised, whatever its end meets besides."""
         self.background = Background(lambda error: self.last_resort.arm(GIVE_UP_S, str(error)))
-        with self.background.listen(), self.last_resort:
-            self._listen_to_signals()
+        listening = nullcontext(self.signals) if self.signals else Signals()
+        with self.background.listen(), self.last_resort, listening as signals:
+            signals.tell(self._leave_now)
+            if reaper.adopts():
+                self.background.start(reaper.reap, "the reaping of orphans")
             try:
                 return await self._until_left()
             except Leaving:
@@ -253,11 +258,6 @@ class Task:
         return self.vigil.unready
 
     # -- life
-
-    def _listen_to_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._leave_now)
 
     def _leave_now(self) -> None:
         budget_s = self.settings.drain.budget_s

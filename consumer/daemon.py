@@ -22,7 +22,7 @@ from consumer import aggregator, bridge, leash
 from consumer.java_output import KclLog, logback, tells_of_skipped_records
 from consumer.properties import Place, properties, render
 from consumer.run_folder import RunFolder
-from pipeline import background
+from pipeline import background, reaper
 from pipeline.errors import Fatal, UserError
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ class Daemon:
         self._output = background.start(
             partial(_log_output, lines, self._heard), name="the log of the JVM", on_failure=self._unheard
         )
+        reaper.awaits(self._process.pid)
         log.info("KCL started, JVM pid %d", self._process.pid)
 
     async def wait(self) -> int:
@@ -140,6 +141,7 @@ class Daemon:
         if self._process is None or self._output is None:
             raise RuntimeError("wait() before start()")
         status = await self._process.wait()
+        reaper.has_ended(self._process.pid)
         await asyncio.wait([self._output], timeout=OUTPUT_END_S)
         self._output.cancel()
         await asyncio.wait([self._output])

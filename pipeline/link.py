@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from pipeline import answers, background, wire
+from pipeline import answers, background, reaper, wire
 from pipeline.environment import environment
 from pipeline.errors import Fatal, ModelError, ReplicaDied
 from pipeline.factory import described
@@ -328,6 +328,7 @@ class _Watch:
         background.thread(self._wait, name="the watch of a replica", on_failure=lambda error: exited(UNWATCHED))
 
     def begin(self, process: subprocess.Popen[bytes]) -> None:
+        reaper.awaits(process.pid)
         self._process.put(process)
 
     def give_up(self) -> None:
@@ -336,6 +337,7 @@ class _Watch:
     def _wait(self) -> None:
         if process := self._process.get():
             status = process.wait()
+            reaper.has_ended(process.pid)
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
                 self._loop.call_soon_threadsafe(self._exited, status)
 

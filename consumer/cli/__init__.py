@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from consumer import signals
 from consumer.cli.audit import audit
 from consumer.cli.config import config
 from consumer.cli.demo import demo
@@ -24,6 +25,10 @@ INTERRUPTED = 130
 
 class Commands(click.Group):
     """The one place where an error becomes a line on stderr and an exit code."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        signals.before_all()
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

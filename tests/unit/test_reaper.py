@@ -1,0 +1,29 @@
+"""Which zombies are reaped: those that nobody waits for, and no other."""
+
+from __future__ import annotations
+
+from pipeline.reaper import LOOKS, Orphans, Zombie
+
+ORPHAN, OURS = Zombie(7, 100), Zombie(8, 100)
+
+
+def test_an_orphan_is_reaped_once_it_was_seen_often_enough() -> None:
+    orphans = Orphans(set)
+    assert [orphans.seen([ORPHAN]) for _ in range(LOOKS)] == [[]] * (LOOKS - 1) + [[7]]
+
+
+def test_what_somebody_here_waits_for_is_left_alone_for_ever() -> None:
+    orphans = Orphans(lambda: {8})
+    assert not any(orphans.seen([OURS]) for _ in range(10 * LOOKS))
+
+
+def test_one_that_is_gone_meanwhile_counts_anew() -> None:
+    orphans = Orphans(set)
+    for _ in range(10):
+        assert not any(orphans.seen([ORPHAN]) for _ in range(LOOKS - 1))
+        assert orphans.seen([]) == []
+
+
+def test_an_id_that_came_again_is_another_process() -> None:
+    orphans = Orphans(set)
+    assert not any(orphans.seen([Zombie(7, started)]) for started in range(10 * LOOKS))
