@@ -6,10 +6,13 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from consumer.stream_records import arrivals, oldest, shards
+from consumer import hash_ranges
+from consumer.shards import known, spread_by_key
+from consumer.stream_records import arrivals, oldest
 from pipeline.sinks.against import ShardComparison, Written, compared, held, written
 from pipeline.sinks.audit import Problem
 from pipeline.sinks.store import ObjectStore
@@ -46,6 +49,7 @@ class Comparison:
             "differs": sum(shard.differs.count for shard in self.shards),
             "behind": sum(shard.behind for shard in self.shards),
             "retired": sum(shard.retired for shard in self.shards),
+            "misplaced": sum(shard.misplaced for shard in self.shards),
         }
 
     @property
@@ -53,9 +57,15 @@ class Comparison:
         """Records beyond what the table reaches, of each shard that has any."""
         return {shard.shard_id: shard.behind for shard in self.shards if shard.behind}
 
+    @property
+    def misplaced(self) -> dict[str, int]:
+        """Aggregates with user records of another shard, of each shard that has any. They are no problem."""
+        return {shard.shard_id: shard.misplaced for shard in self.shards if shard.misplaced}
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
-        return {"stream": self.stream, **self.totals(), "behind_by_shard": self.behind}
+        by_shard = {"behind_by_shard": self.behind, "misplaced_by_shard": self.misplaced}
+        return {"stream": self.stream, **self.totals(), **by_shard}
 
 
 def compare(
@@ -74,7 +84,8 @@ def compare(
     store's; then, and on Ctrl-C, every thread ends after its page.
     """
     files = written(store, stream_created_s)
-    known = set(shards(kinesis, stream))
+    there = known(kinesis, stream)
+    ranges = hash_ranges.of_shards(there) if spread_by_key(kinesis, stream) else {}
     stop = Event()
 
     def pause(seconds: float) -> None:
@@ -84,14 +95,25 @@ def compare(
     def one(shard_id: str) -> ShardComparison:
         of_table = files.get(shard_id, Written(None, []))
         rows = held(store, of_table.keys, dead_letters)
-        if shard_id not in known:
+        if shard_id not in there:
             return compared(shard_id, of_table.reached, [], rows, lambda: None)
-        pages = arrivals(kinesis, stream, shard_id, tell=tell, sleep=pause)
-        return compared(shard_id, of_table.reached, pages, rows, partial(oldest, kinesis, stream, shard_id, pause))
+        misplaced = count()
+        pages = arrivals(
+            kinesis,
+            stream,
+            shard_id,
+            tell=tell,
+            sleep=pause,
+            within=ranges.get(shard_id),
+            misplaced=partial(next, misplaced),
+        )
+        found = compared(shard_id, of_table.reached, pages, rows, partial(oldest, kinesis, stream, shard_id, pause))
+        found.misplaced = next(misplaced)
+        return found
 
     with ThreadPoolExecutor(SHARDS_AT_ONCE, thread_name_prefix="audit") as threads:
         try:
-            found = [threads.submit(one, shard_id) for shard_id in sorted(known | files.keys())]
+            found = [threads.submit(one, shard_id) for shard_id in sorted(there.keys() | files.keys())]
             done, _ = wait(found, return_when=FIRST_EXCEPTION)
             for each in done:
                 each.result()

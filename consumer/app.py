@@ -25,6 +25,7 @@ from consumer.careful import Careful
 from consumer.config import Settings, StreamSettings
 from consumer.daemon import Daemon
 from consumer.doubts import Doubts
+from consumer.hash_ranges import HashRanges
 from consumer.health import Health
 from consumer.last_resort import LastResort
 from consumer.lease_notes import LeaseNotes
@@ -45,6 +46,7 @@ from pipeline.host import HostSettings, ModelHost, ModelSpec
 from pipeline.link import DEPTH
 from pipeline.memory import share_mib, task_mib
 from pipeline.metrics import Metrics
+from pipeline.misplaced import Misplaced
 from pipeline.pace import Pace
 from pipeline.record import Shard
 from pipeline.sinks import Sink
@@ -192,6 +194,7 @@ class Task:
             look_ahead=batch.look_ahead,
         )
         self.pace = learner(self.settings, spec)
+        ranges = HashRanges(lambda: self.aws.client("kinesis"), self.settings.stream.name)
         self.metrics.account_for(judge.slots // DEPTH, self.pace)
         return Stage(
             judge,
@@ -202,6 +205,7 @@ class Task:
             pace=self.pace,
             limits=limits,
             letters=DeadLetterLog(self.settings.dead_letter.url),
+            misplaced=Misplaced(self.metrics, ranges.of),
         )
 
     def _model_event(self, event: ModelEvent) -> None:

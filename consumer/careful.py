@@ -162,15 +162,19 @@ class Careful:
         behind = (held.doubt.passed, held.checkpoint and held.checkpoint.end_of_record)
         at = max((position for position in behind if position is not None), default=None)
         lane = self._stage.open(self._shard(held.shard_id), at)
+        within = await self._stage.misplaced.within(held.shard_id)
         beyond = 0
         try:
             while not held.doubt.past(beyond, self._reads_ahead):
                 page: Page = await self._call(partial(self._pages.after, held.shard_id, held.checkpoint))
                 waiting, left = Waiting(), list[Record]()
-                waiting.beyond = at
+                waiting.beyond, waiting.within = at, within
                 waiting.put(page.records)
                 while (left or waiting) and not held.doubt.past(beyond, self._reads_ahead):
                     left = left or waiting.take(AT_A_TIME, AT_A_TIME_BYTES)
+                    if waiting.misplaced:
+                        self._stage.misplaced.note(lane.shard, waiting.misplaced)
+                        waiting.misplaced.clear()
                     if not left:
                         continue
                     tried, left = await self._try(held, lane, left)

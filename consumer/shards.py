@@ -35,6 +35,12 @@ def open_at(kinesis: KinesisClient, stream: str, start: str) -> dict[str, KnownS
     return _listed(kinesis, stream, shard_filter)
 
 
+def spread_by_key(kinesis: KinesisClient, stream: str) -> bool:
+    """Whether a record's key says which shard it goes to. In streams of the distribution AUTO it says nothing."""
+    summary = kinesis.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]
+    return summary.get("RecordDistributionStrategy") != "AUTO"
+
+
 def number(shard_id: str) -> int | None:
     """Shards of a stream are numbered in the order in which they are made; None for an id of another form."""
     digits = shard_id.removeprefix("shardId-")

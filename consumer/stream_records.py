@@ -55,15 +55,18 @@ def arrivals(
     *,
     tell: Callable[[int], None] = lambda records: None,
     sleep: Sleep = time.sleep,
+    within: kpl.HashRange | None = None,
+    misplaced: Callable[[], None] = lambda: None,
 ) -> Iterator[Iterator[Arrival]]:
     """The shard's records from the oldest to the newest there is now, a page at a time.
 
     At most a page is held, and one aggregate of it taken apart. ``tell`` hears how many records, aggregates as one,
     each page has. Throttled reads are tried again. A shard that Kinesis forgets meanwhile has no more pages.
+    ``misplaced`` hears of every aggregate with a user record whose hash key is not ``within`` the shard's.
     """
     for records in _pages(kinesis, stream, shard_id, PAGE, sleep):
         tell(len(records))
-        yield (arrival for record in records for arrival in taken_apart(record))
+        yield (arrival for record in records for arrival in taken_apart(record, within, misplaced))
 
 
 def oldest(kinesis: KinesisClient, stream: str, shard_id: str, sleep: Sleep = time.sleep) -> Position | None:
@@ -133,15 +136,20 @@ def patiently(sleep: Sleep, call: Callable[..., Any], **request: Any) -> Any:
     return call(**request)
 
 
-def taken_apart(record: Any) -> Iterator[Arrival]:
+def taken_apart(
+    record: Any, within: kpl.HashRange | None = None, misplaced: Callable[[], None] = lambda: None
+) -> Iterator[Arrival]:
     """The record, or the user records that it is an aggregate of, one at a time."""
     sequence, arrived_ms = int(record["SequenceNumber"]), _ms(record["ApproximateArrivalTimestamp"])
     message = _message(record["Data"])
     if message is None:
         yield Arrival(Position(sequence, 0), record.get("PartitionKey") or None, arrived_ms)
         return
+    message.within = within
     for sub, (_, partition_key, _, _) in enumerate(message.users()):
         yield Arrival(Position(sequence, sub), partition_key, arrived_ms)
+    if message.misplaced:
+        misplaced()
 
 
 def _payloads(record: Any, most: int) -> list[bytes]:

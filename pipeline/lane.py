@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from pipeline.aggregate import Aggregate
+from pipeline.kpl import HashRange
 from pipeline.record import Position, Record, Run, Shard, weight
 
 
@@ -16,13 +17,16 @@ class Waiting:
     """What a shard session was handed and has not taken in: plain records, and aggregates, which are whole until then.
 
     ``records`` counts the user records of aggregates; ``bytes`` is what all of it holds in memory. ``beyond``: what
-    lies up to there is passed over.
+    lies up to there is passed over. ``within``: the shard's hash keys, if they are known. ``misplaced``: aggregates of
+    which a user record that was taken belongs to another shard, each once; whoever tells of them clears it.
     """
 
     def __init__(self) -> None:
         self.records = 0
         self.bytes = 0
         self.beyond: Position | None = None
+        self.within: HashRange | None = None
+        self.misplaced: list[Position] = []
         self._parcels: deque[Aggregate | Sequence[Record]] = deque()
 
     def __bool__(self) -> bool:
@@ -56,7 +60,7 @@ class Waiting:
                 if len(taken) >= most or held >= most_bytes:
                     break
                 self.records -= head.skip(self.beyond) if head.left == head.count else 0
-                piece = head.take(most - len(taken), most_bytes - held) if head.left else []
+                piece = self._of(head, most - len(taken), most_bytes - held) if head.left else []
                 self.records -= len(piece)
                 held += weight(piece)
                 taken += piece
@@ -73,6 +77,14 @@ class Waiting:
     def clear(self) -> None:
         self._parcels.clear()
         self.records = self.bytes = 0
+
+    def _of(self, head: Aggregate, most: int, most_bytes: int) -> list[Record]:
+        message = head.message
+        message.within, before = self.within, message.misplaced
+        piece = head.take(most, most_bytes)
+        if message.misplaced and not before:
+            self.misplaced.append(head.position)
+        return piece
 
     def _put_plain(self, records: Sequence[Record]) -> None:
         if records:

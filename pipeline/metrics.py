@@ -94,6 +94,10 @@ class Metrics:
         self._checkpoint_failures = self._counter("checkpoint_failures", "Checkpoints KCL refused", "shard")
         self._dead_letters = self._counter("dead_letters", "Dead letters by kind of reason", "reason")
         self._strays = self._counter("strays", "Connections to the bridges' socket that did not begin as KCL's do")
+        self._misplaced = self._counter(
+            "misplaced_aggregates",
+            "Aggregates that hold a user record of another shard, which are delivered all the same",
+        )
         self._retries = self._counter("predict_retries", "Predict calls beyond each batch's first")
         self._restarts = self._counter("replica_restarts", "Replicas replaced")
         self._out_of_memory = self._counter("out_of_memory", "Batches that did not fit into memory and were halved")
@@ -194,6 +198,10 @@ class Metrics:
     def dead_letter(self, reason: str, records: int = 1) -> None:
         """Records became dead letters for one of :data:`REASONS`."""
         self._dead_letters.labels(reason if reason in REASONS else "other").inc(records)
+
+    def misplaced(self, aggregates: int) -> None:
+        """Aggregates hold user records whose hash keys are another shard's."""
+        self._misplaced.inc(aggregates)
 
     def durable(self, shard: str, records: int) -> None:
         """So many more records are durable in every sink."""

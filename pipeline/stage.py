@@ -23,6 +23,7 @@ from pipeline.dead_letter_log import INTERVAL_S, DeadLetterLog
 from pipeline.errors import Fatal
 from pipeline.lane import Durability, Milestones, Waiting, Window
 from pipeline.metrics import Metrics
+from pipeline.misplaced import Misplaced
 from pipeline.pace import Pace
 from pipeline.record import Dead, Position, Record, Run, Shard
 from pipeline.sinks import ShardWriter, Sink
@@ -143,14 +144,17 @@ class Stage:
         pace: Pace | None = None,
         limits: Limits | None = None,
         letters: DeadLetterLog | None = None,
+        misplaced: Misplaced | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``pace`` says how large batches should be, and is told what they took by the model host.
 
         ``limits``: of dead letters; none by default. ``letters``: how they are logged; not at all by default.
+        ``misplaced``: hears of aggregates that are another shard's; none is by default.
         """
         self.stopped: str | None = None
         """Why the task must end: too many dead letters. Nothing passes from then on."""
+        self.misplaced = misplaced or Misplaced(metrics)
         self._limits = limits
         self._tally = Tally(limits or Limits(0, 1.0))
         self._letters = letters
@@ -182,6 +186,7 @@ class Stage:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
             self._tell()
+            self.misplaced.tell()
 
     # -- what a session calls
 
@@ -282,11 +287,15 @@ class Stage:
 
     async def _take_in(self, lane: Lane) -> None:
         await lane.fed.wait()
-        lane.waiting.beyond = await self._resume(lane, lane.waiting.first)
+        resuming = self._resume(lane, lane.waiting.first)
+        within = self.misplaced.within(lane.shard.shard_id)
+        lane.waiting.beyond, lane.waiting.within = await asyncio.gather(resuming, within)
         while True:
             lane.fed.clear()
             before = lane.waiting.records
             fresh = lane.waiting.take(*self._room(lane))
+            if lane.waiting.misplaced:
+                self._misplaced_in(lane)
             if before - lane.waiting.records > len(fresh):
                 self._announce(but=lane)
             if fresh:
@@ -311,6 +320,10 @@ class Stage:
         self._wake.set()
         self._expect_nothing(lane)
         self._announce(but=lane)
+
+    def _misplaced_in(self, lane: Lane) -> None:
+        self.misplaced.note(lane.shard, lane.waiting.misplaced)
+        lane.waiting.misplaced.clear()
 
     def _room(self, lane: Lane) -> tuple[int, int]:
         """Records and bytes that may be taken out of aggregates now. Half of the bytes is theirs in any case."""

@@ -106,6 +106,13 @@ def _say(report: Report, comparison: Comparison | None, *, complete: bool) -> No
             _say_some(
                 [f"{shard_id}: {records:,} records not read yet" for shard_id, records in comparison.behind.items()]
             )
+        _say_some(
+            [
+                f"{shard_id}: {aggregates:,} aggregates hold user records of another shard's hash keys; these are "
+                "delivered, and their producer may have sent them again"
+                for shard_id, aggregates in comparison.misplaced.items()
+            ]
+        )
         totals = comparison.totals()
         click.echo(
             f"{totals['compared']:,} records of {comparison.stream} compared, {totals['behind']:,} not read yet; "

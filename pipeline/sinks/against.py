@@ -67,7 +67,9 @@ class ShardComparison:
     - ``differs``: with another key or time of arrival;
     - ``behind``: records beyond ``reached``, which nobody has read yet;
     - ``retired``: what the table has of records that have left the stream since, at the end of their retention. They
-      can be compared no more.
+      can be compared no more;
+    - ``misplaced``: aggregates on the stream that hold a user record of another shard's hash keys. They count like any
+      other: it is for their producer to know whether it has sent those records again.
     """
 
     shard_id: str
@@ -75,6 +77,7 @@ class ShardComparison:
     compared: int = 0
     behind: int = 0
     retired: int = 0
+    misplaced: int = 0
     missing: Tally = field(default_factory=Tally)
     doubled: Tally = field(default_factory=Tally)
     alien: Tally = field(default_factory=Tally)

@@ -35,7 +35,7 @@ from tests.settled import ROWS, rows
 STREAM = "events"
 SCHEMA = TableSchema(ROWS, STREAM, "model@1")
 WAIT_S = 15
-FOUND = dict.fromkeys(("compared", "missing", "doubled", "alien", "differs", "behind", "retired"), 0)
+FOUND = dict.fromkeys(("compared", "missing", "doubled", "alien", "differs", "behind", "retired", "misplaced"), 0)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_a_whole_table_is_what_the_stream_has_aggregates_and_parents_included(ki
     assert found.problems(complete=True) == []
     assert found.totals() == FOUND | {"compared": 65}
     assert len(found.shards) == 6
-    assert found.to_dict() == {"stream": STREAM, **found.totals(), "behind_by_shard": {}}
+    assert found.to_dict() == {"stream": STREAM, **found.totals(), "behind_by_shard": {}, "misplaced_by_shard": {}}
 
 
 def test_records_that_the_table_jumped_over_are_missing(kinesis: Any, tmp_path: Path) -> None:

@@ -354,6 +354,63 @@ def test_a_listing_of_shards_comes_in_pages() -> None:
     assert kinesis.refused("ListShards", NextToken=token) == "ExpiredNextTokenException"
 
 
+# -- a stream that distributes its records by itself
+
+ARN = "arn:aws:kinesis:us-east-1:123456789012:stream/s"
+ON_DEMAND = {"StreamMode": "ON_DEMAND"}
+
+
+def auto(kinesis: Kinesis, distribution: str = "AUTO") -> None:
+    kinesis.change("UpdateStreamRecordDistributionStrategy", StreamARN=ARN, RecordDistributionStrategy=distribution)
+
+
+def strategy(kinesis: Kinesis) -> str | None:
+    summary: dict[str, str] = kinesis("DescribeStreamSummary")["StreamDescriptionSummary"]
+    return summary.get("RecordDistributionStrategy")
+
+
+def test_in_auto_records_are_spread_over_all_shards_whatever_their_keys() -> None:
+    kinesis = Kinesis(2)
+    kinesis.change("UpdateStreamMode", StreamARN=ARN, StreamModeDetails=ON_DEMAND)
+    assert strategy(kinesis) == "USER_PARTITION_KEY"
+    assert kinesis.refused("PutRecord", Data=b"x") == "InvalidArgumentException"
+    assert kinesis.refused("PutRecords", Records=[{"Data": b"x"}]) == "InvalidArgumentException"
+    auto(kinesis)
+    assert strategy(kinesis) == "AUTO"
+    one = [kinesis("PutRecord", Data=b"x")["ShardId"] for _ in range(4)]
+    many = kinesis("PutRecords", Records=[{"Data": b"x", "PartitionKey": "k", "ExplicitHashKey": "0"}] * 4)["Records"]
+    for shard_ids in (one, [each["ShardId"] for each in many]):
+        assert sorted(shard_ids) == sorted(2 * [shard["ShardId"] for shard in kinesis.open()])
+    for shard in (0, 1):
+        keys = [record.get("PartitionKey", "none") for record in kinesis.read(kinesis.iterator(shard))["Records"]]
+        assert keys == ["none", "none", "k", "k"]
+    auto(kinesis, "USER_PARTITION_KEY")
+    assert len({kinesis.put()["ShardId"] for _ in range(4)}) == 1
+    assert kinesis.refused("PutRecord", Data=b"x") == "InvalidArgumentException"
+
+
+def test_auto_is_for_streams_on_demand() -> None:
+    kinesis = Kinesis()
+    assert strategy(kinesis) is None
+    asked = {"RecordDistributionStrategy": "AUTO"}
+    assert kinesis.refused("UpdateStreamRecordDistributionStrategy", StreamARN=ARN, **asked) == (
+        "InvalidArgumentException"
+    )
+    assert kinesis.refused("CreateStream", StreamName="t", ShardCount=1, **asked) == "InvalidArgumentException"
+    wrong = {"RecordDistributionStrategy": "BY_LUCK"}
+    assert kinesis.refused("CreateStream", StreamName="t", StreamModeDetails=ON_DEMAND, **wrong) == (
+        "ValidationException"
+    )
+    kinesis.change("CreateStream", StreamName="t", StreamModeDetails=ON_DEMAND, **asked)
+    put = kinesis("PutRecords", StreamName="t", Records=[{"Data": b"x"}] * 8)["Records"]
+    assert len({each["ShardId"] for each in put}) == 4
+    provisioned = {"StreamMode": "PROVISIONED"}
+    arn = ARN.replace("/s", "/t")
+    assert kinesis.refused("UpdateStreamMode", StreamARN=arn, StreamModeDetails=provisioned) == (
+        "InvalidArgumentException"
+    )
+
+
 # -- limits
 
 

@@ -11,7 +11,9 @@ from pipeline.batcher import Batcher, Plan
 from pipeline.dead_letter_limit import Limits
 from pipeline.dead_letter_log import DeadLetterLog
 from pipeline.errors import Fatal
+from pipeline.kpl import HashRange, hash_of
 from pipeline.metrics import Metrics
+from pipeline.misplaced import HashRanges, Misplaced, unknown
 from pipeline.pace import Pace
 from pipeline.record import Dead, Position, Record, Shard
 from pipeline.stage import BEHIND_MS, Bounds, Lane, Stage
@@ -42,6 +44,7 @@ def staged(
     pace: Pace | None = None,
     limits: Limits | None = None,
     letters: DeadLetterLog | None = None,
+    within: HashRanges = unknown,
 ) -> None:
     """Run ``body`` beside a running stage, within a deadline."""
 
@@ -49,7 +52,11 @@ def staged(
         made = judge()
         fakes = [FakeSink(name, bytes_per_record=bytes_per_record) for name in sinks]
         batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001, pads=False)
-        stage = Stage(made, batcher, fakes, bounds, Metrics(), pace=pace, limits=limits, letters=letters)
+        metrics = Metrics()
+        misplaced = Misplaced(metrics, within)
+        stage = Stage(
+            made, batcher, fakes, bounds, metrics, pace=pace, limits=limits, letters=letters, misplaced=misplaced
+        )
         running = asyncio.create_task(stage.run())
         try:
             async with asyncio.timeout(DEADLINE_S):
@@ -471,6 +478,42 @@ def test_what_is_broken_in_an_aggregate_is_dead_and_its_neighbours_are_not() -> 
 
     staged(body)
     staged(body, judge=lambda: FakeJudge(cost=1))
+
+
+def test_an_aggregate_of_another_shards_records_is_delivered_and_counts_once(caplog: pytest.LogCaptureFixture) -> None:
+    """However many of its records are, in however many pieces it is taken apart."""
+    asked: list[str] = []
+
+    async def within(shard_id: str) -> HashRange | None:
+        asked.append(shard_id)
+        return HashRange(0, hash_of("here"))
+
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        lane = stage.open(shard(), None)
+        there = str(hash_of("here") + 1)
+        stage.admit(lane, [held(aggregate([b"x"] * 300, ["here"]), 100)])
+        stage.admit(lane, [held(aggregate([b"x"] * 300, ["here"], [there]), 101), *records(10, 102)])
+        stage.admit(lane, [held(aggregate([b"x"] * 300, ["here"], [there]), 112)])
+        await stage.drain(lane)
+        assert len(sinks[0].rows[shard().shard_id]) == 910
+        assert b"penstock_misplaced_aggregates_total 2.0" in stage._metrics.exposition()
+
+    staged(body, within=within)
+    assert asked == [shard().shard_id]
+    lines = [entry.message for entry in caplog.records if "another shard" in entry.message]
+    assert len(lines) == 2
+    assert "events/shardId-000000000000/101 holds" in lines[0]
+    assert lines[1].endswith("records: 1 of shardId-000000000000")
+
+
+def test_no_aggregate_is_misplaced_where_hash_keys_are_not_known() -> None:
+    async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
+        lane = stage.open(shard(), None)
+        stage.admit(lane, [held(aggregate([b"x"] * 30, ["k"], ["7"]))])
+        await stage.drain(lane)
+        assert b"penstock_misplaced_aggregates_total 0.0" in stage._metrics.exposition()
+
+    staged(body)
 
 
 def test_a_session_goes_on_within_an_aggregate() -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from consumer.local.kinesis.errors import KinesisError, throttled
 from consumer.stream_records import TRIES, arrivals, oldest, payloads, taken_apart
-from pipeline.kpl import MAGIC
+from pipeline.kpl import MAGIC, HashRange, hash_of
 from tests.clocked_kinesis import HOUR_MS, ClockedKinesis
 
 STREAM = "events"
@@ -73,6 +73,24 @@ def test_every_user_record_counts_whatever_is_wrong_with_it() -> None:
     assert keys_of(aggregate((0, None), (1, 0), hashes=("1_0",))) == [(0, "a"), (1, "b")]
     assert keys_of(aggregate((0, None), (1, 0), hashes=(str(2**128),))) == [(0, "a"), (1, "b")]
     assert keys_of(record(sealed(b"\n\x01a\x1a\x02\x08\x00"))) == [(0, None)]
+
+
+def test_an_aggregate_of_another_shards_records_is_told_of_once_and_taken_apart_all_the_same() -> None:
+    told: list[int] = []
+
+    def found(given: Any, first: int, last: int) -> int:
+        told.clear()
+        within = HashRange(first, last)
+        assert list(taken_apart(given, within, lambda: told.append(1))) == list(taken_apart(given))
+        return len(told)
+
+    lower, upper = sorted([hash_of("a"), hash_of("b")])
+    both = aggregate((0, None), (1, None), (0, None))
+    assert found(both, lower, upper) == 0
+    assert found(both, lower + 1, upper) == found(both, lower, upper - 1) == 1
+    explicit = aggregate((0, None), (1, 0), (1, 0), hashes=("7",))
+    assert found(explicit, 7, 2**128) == 0 and found(explicit, 8, 2**128) == 1
+    assert found(record(b"{}"), 8, 8) == 0
 
 
 def test_an_aggregate_of_no_user_record_is_one_record() -> None:

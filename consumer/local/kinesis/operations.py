@@ -42,6 +42,7 @@ HANDLERS: dict[str, Handler] = {
     "UpdateMaxRecordSize": streams.update_max_record_size,
     "UpdateShardCount": reshards.update_shard_count,
     "UpdateStreamMode": streams.update_stream_mode,
+    "UpdateStreamRecordDistributionStrategy": streams.update_distribution,
 }
 
 

@@ -85,12 +85,12 @@ def get_records(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[st
 
 
 def _shown(record: Stored) -> dict[str, Any]:
-    return {
+    shown = {
         "SequenceNumber": record.sequence,
         "ApproximateArrivalTimestamp": Timestamp(record.arrived_ms),
         "Data": record.data,
-        "PartitionKey": record.partition_key,
     }
+    return shown if record.partition_key is None else {**shown, "PartitionKey": record.partition_key}
 
 
 def _count_read(engine: Engine, stream: Stream, shard: Shard, found: list[Stored], behind_ms: int, now_ms: int) -> None:

@@ -158,6 +158,7 @@ METRIC_NAMES = (
 )
 METRICS = ListOf(Text(among=(*METRIC_NAMES, "ALL")), 1, 7)
 MODE = Struct(("StreamMode",), {"StreamMode": Text(among=("PROVISIONED", "ON_DEMAND"))})
+DISTRIBUTION = Text(among=("AUTO", "USER_PARTITION_KEY"))
 ITERATOR_TYPES = ("AFTER_SEQUENCE_NUMBER", "LATEST", "AT_TIMESTAMP", "AT_SEQUENCE_NUMBER", "TRIM_HORIZON")
 FILTER_TYPES = (
     "AFTER_SHARD_ID",
@@ -169,7 +170,7 @@ FILTER_TYPES = (
 )
 FILTER = Struct(("Type",), {"Type": Text(among=FILTER_TYPES), "ShardId": NAME, "Timestamp": TIME})
 ENTRY = Struct(
-    ("Data", "PartitionKey"),
+    ("Data",),
     {"Data": Blob(), "PartitionKey": PARTITION_KEY, "ExplicitHashKey": HASH_KEY},
 )
 
@@ -186,7 +187,12 @@ def _on_consumer() -> Struct:
 OPERATIONS: dict[str, Struct] = {
     "AddTagsToStream": _on_stream("Tags", Tags=TAGS),
     "CreateStream": _on_stream(
-        "StreamName", ShardCount=COUNT, StreamModeDetails=MODE, Tags=TAGS, MaxRecordSizeInKiB=RECORD_KIB
+        "StreamName",
+        ShardCount=COUNT,
+        StreamModeDetails=MODE,
+        Tags=TAGS,
+        MaxRecordSizeInKiB=RECORD_KIB,
+        RecordDistributionStrategy=DISTRIBUTION,
     ),
     "DecreaseStreamRetentionPeriod": _on_stream("RetentionPeriodHours", RetentionPeriodHours=Number(-(2**31))),
     "DeleteStream": _on_stream(EnforceConsumerDeletion=Flag()),
@@ -223,7 +229,6 @@ OPERATIONS: dict[str, Struct] = {
     "MergeShards": _on_stream("ShardToMerge", "AdjacentShardToMerge", ShardToMerge=NAME, AdjacentShardToMerge=NAME),
     "PutRecord": _on_stream(
         "Data",
-        "PartitionKey",
         Data=Blob(),
         PartitionKey=PARTITION_KEY,
         ExplicitHashKey=HASH_KEY,
@@ -243,6 +248,10 @@ OPERATIONS: dict[str, Struct] = {
     ),
     "UpdateStreamMode": Struct(
         ("StreamARN", "StreamModeDetails"), {"StreamARN": STREAM_ARN, "StreamModeDetails": MODE}
+    ),
+    "UpdateStreamRecordDistributionStrategy": Struct(
+        ("StreamARN", "RecordDistributionStrategy"),
+        {"StreamARN": STREAM_ARN, "RecordDistributionStrategy": DISTRIBUTION},
     ),
 }
 

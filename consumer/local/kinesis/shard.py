@@ -17,7 +17,7 @@ class Stored(NamedTuple):
     sequence: str
     arrived_ms: int
     data: bytes
-    partition_key: str
+    partition_key: str | None
 
 
 class Shard:
@@ -50,7 +50,7 @@ class Shard:
         """The position that the next record gets; on a closed shard, the one that nobody gets."""
         return self.first + len(self._records)
 
-    def append(self, data: bytes, partition_key: str, now_ms: int) -> str:
+    def append(self, data: bytes, partition_key: str | None, now_ms: int) -> str:
         """Keep a record; its sequence number."""
         arrived_ms = self._last_ms = max(now_ms, self._last_ms)
         number = sequence.number(self._prefix, self.end, arrived_ms // 1000)

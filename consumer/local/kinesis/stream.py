@@ -12,6 +12,9 @@ from consumer.local.kinesis.hash_ranges import HashRange, Merge, Split, uniform
 from consumer.local.kinesis.shard import Shard
 
 HOUR_MS = 3_600_000
+BY_KEY = "USER_PARTITION_KEY"
+"""The distribution in which a record's key says which shard it goes to; in AUTO nobody knows."""
+
 ON_DEMAND_SHARDS = 4
 """With how many shards AWS starts an on-demand stream."""
 
@@ -75,6 +78,7 @@ class Stream:
         self.arn = f"arn:aws:kinesis:{owner.region}:{owner.account}:stream/{name}"
         self.created_ms = now_ms
         self.mode = "PROVISIONED"
+        self.distribution = BY_KEY
         self.retention_hours = 24
         self.max_record_kib = 1024
         self.tags: dict[str, str] = {}
@@ -84,6 +88,7 @@ class Stream:
         self.recounts_ms: list[int] = []
         self._change: Change | None = None
         self._made = 0
+        self._turn = 0
         self._open: list[Shard] = []
         self._starts: list[int] = []
         for keys in uniform(shard_count):
@@ -151,6 +156,11 @@ class Stream:
     def open_shards(self) -> list[Shard]:
         """Sorted by hash range; together they are the whole space, always."""
         return self._open
+
+    def next_in_turn(self) -> Shard:
+        """Where a record goes whose key says nothing."""
+        self._turn += 1
+        return self._open[self._turn % len(self._open)]
 
     def route(self, hash_key: int) -> Shard:
         return self._open[bisect_right(self._starts, hash_key) - 1]

@@ -9,7 +9,7 @@ from consumer.local.kinesis.engine import Engine
 from consumer.local.kinesis.errors import KinesisError, in_use, invalid
 from consumer.local.kinesis.limits import SHARDS_PER_ACCOUNT
 from consumer.local.kinesis.reshards import require_room
-from consumer.local.kinesis.stream import ON_DEMAND_SHARDS, Change, Stream, Timestamp
+from consumer.local.kinesis.stream import BY_KEY, ON_DEMAND_SHARDS, Change, Stream, Timestamp
 from consumer.local.kinesis.tag_rules import require_tags
 from consumer.local.kinesis.tokens import next_token, parse_next_token
 
@@ -23,11 +23,14 @@ def create_stream(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
     if name in engine.streams:
         raise in_use(f"Stream {name} under account {engine.owner.account} already exists.")
     mode = request.get("StreamModeDetails", {}).get("StreamMode", "PROVISIONED")
+    distribution = request.get("RecordDistributionStrategy", BY_KEY)
+    _require_distribution(f"stream {name}", mode, distribution)
     count = _shard_count(mode, request.get("ShardCount"))
     require_room(engine, count)
     tags = require_tags({}, request.get("Tags", {}), f"stream {name}")
     stream = Stream(engine.owner, name, count, now_ms)
     stream.mode = mode
+    stream.distribution = distribution
     stream.tags = tags
     stream.max_record_kib = request.get("MaxRecordSizeInKiB", stream.max_record_kib)
     stream.begin(Change("CREATING", now_ms + engine.change_ms, lambda at_ms: None))
@@ -82,6 +85,8 @@ def describe_stream_summary(engine: Engine, request: dict[str, Any], now_ms: int
         "ConsumerCount": len(stream.consumers),
         "MaxRecordSizeInKiB": stream.max_record_kib,
     }
+    if stream.mode == "ON_DEMAND":
+        summary["RecordDistributionStrategy"] = stream.distribution
     return {"StreamDescriptionSummary": summary}
 
 
@@ -203,8 +208,25 @@ def _monitor(engine: Engine, request: dict[str, Any], combine: Any) -> dict[str,
 def update_stream_mode(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
     stream = engine.find(request)
     stream.require_active()
-    stream.mode = request["StreamModeDetails"]["StreamMode"]
+    mode = request["StreamModeDetails"]["StreamMode"]
+    _require_distribution(stream.place, mode, stream.distribution)
+    stream.mode = mode
     _updating(engine, stream, now_ms)
+
+
+def update_distribution(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
+    """It counts at once, for new records."""
+    stream = engine.find(request)
+    stream.require_active()
+    distribution = request["RecordDistributionStrategy"]
+    _require_distribution(stream.place, stream.mode, distribution)
+    stream.distribution = distribution
+    _updating(engine, stream, now_ms)
+
+
+def _require_distribution(place: str, mode: str, distribution: str) -> None:
+    if distribution != BY_KEY and mode != "ON_DEMAND":
+        raise invalid(f"RecordDistributionStrategy {distribution} is not supported for {place} in mode {mode}.")
 
 
 def update_max_record_size(engine: Engine, request: dict[str, Any], now_ms: int) -> None:

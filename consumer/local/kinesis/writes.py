@@ -11,7 +11,7 @@ from consumer.local.kinesis.errors import KinesisError, invalid, throttled
 from consumer.local.kinesis.hash_ranges import SPACE, hash_of
 from consumer.local.kinesis.limits import PUT_RECORDS_MAX_BYTES
 from consumer.local.kinesis.shard import Shard
-from consumer.local.kinesis.stream import Stream
+from consumer.local.kinesis.stream import BY_KEY, Stream
 
 THROTTLED = "ProvisionedThroughputExceededException"
 
@@ -19,13 +19,13 @@ THROTTLED = "ProvisionedThroughputExceededException"
 def put_record(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
     stream = _writable(engine, request)
     _check_ordering(request.get("SequenceNumberForOrdering"))
-    shard = stream.route(_hash_key(request))
+    shard = _shard_of(stream, request)
     size = _size(stream, request)
     dry_run(request)
     if engine.limits and not shard.limits.write(size, now_ms):
         _count_throttled(engine, stream, shard, 1, now_ms)
         raise throttled(_rate_exceeded(stream, shard))
-    number = shard.append(request["Data"], request["PartitionKey"], now_ms)
+    number = shard.append(request["Data"], request.get("PartitionKey"), now_ms)
     _count_written(engine, stream, Counter({shard: size}), Counter({shard: 1}), now_ms)
     return {"ShardId": shard.shard_id, "SequenceNumber": number}
 
@@ -37,7 +37,7 @@ def put_records(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[st
     sizes = [_size(stream, record) for record in records]
     if sum(sizes) > PUT_RECORDS_MAX_BYTES:
         raise invalid(f"Records size exceeds {PUT_RECORDS_MAX_BYTES} bytes")
-    routes = [stream.route(_hash_key(record)) for record in records]
+    routes = [_shard_of(stream, record) for record in records]
     dry_run(request)
     written: Counter[Shard] = Counter()
     bytes_written: Counter[Shard] = Counter()
@@ -48,7 +48,7 @@ def put_records(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[st
             refused[shard] += 1
             answers.append({"ErrorCode": THROTTLED, "ErrorMessage": _rate_exceeded(stream, shard)})
             continue
-        number = shard.append(record["Data"], record["PartitionKey"], now_ms)
+        number = shard.append(record["Data"], record.get("PartitionKey"), now_ms)
         written[shard] += 1
         bytes_written[shard] += size
         answers.append({"SequenceNumber": number, "ShardId": shard.shard_id})
@@ -70,10 +70,18 @@ def _writable(engine: Engine, request: dict[str, Any]) -> Stream:
     return stream
 
 
-def _hash_key(record: dict[str, Any]) -> int:
-    explicit = record.get("ExplicitHashKey")
+def _shard_of(stream: Stream, record: dict[str, Any]) -> Shard:
+    if stream.distribution != BY_KEY:
+        return stream.next_in_turn()
+    return stream.route(_hash_key(record, stream))
+
+
+def _hash_key(record: dict[str, Any], stream: Stream) -> int:
+    explicit, key = record.get("ExplicitHashKey"), record.get("PartitionKey")
+    if key is None:
+        raise invalid(f"PartitionKey must be given for {stream.place}, whose records are distributed by it.")
     if explicit is None:
-        return hash_of(record["PartitionKey"])
+        return hash_of(key)
     if int(explicit) >= SPACE:
         raise invalid(
             "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. "
@@ -92,7 +100,7 @@ def _check_ordering(number: str | None) -> None:
 
 
 def _size(stream: Stream, record: dict[str, Any]) -> int:
-    key = record["PartitionKey"]
+    key = record.get("PartitionKey") or ""
     size: int = len(record["Data"]) + (len(key) if key.isascii() else len(key.encode("utf-8", "surrogatepass")))
     if size > stream.max_record_kib * 1024:
         raise KinesisError(

@@ -1,0 +1,71 @@
+"""Aggregates that hold what belongs to another shard: told of, and delivered like any other.
+
+The KPL puts user records together by the shard that they belong to. Where one of them has come by another shard, after
+a reshard say, its rule is that the producer sends it again, and that a reader drops the whole aggregate. But nobody can
+tell from the aggregate whether its producer was the KPL, so nothing is dropped here: what was sent again has two rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+
+from pipeline.kpl import HashRange
+from pipeline.metrics import Metrics
+from pipeline.record import Position, Shard
+
+log = logging.getLogger("stage")
+
+INTERVAL_S = 60.0
+
+HashRanges = Callable[[str], Awaitable[HashRange | None]]
+"""The hash keys of a shard, by its id; None where they are not known, or mean nothing."""
+
+
+async def unknown(shard_id: str) -> HashRange | None:
+    """No shard's hash keys are known, and so no aggregate is misplaced."""
+    return None
+
+
+class Misplaced:
+    """Of one task. Each aggregate counts once; the first is logged at once, the others as counts.
+
+    ``within`` is asked once for each session, before its first record is taken in, and must answer soon.
+    """
+
+    def __init__(self, metrics: Metrics, within: HashRanges = unknown) -> None:
+        self.within = within
+        self._metrics = metrics
+        self._any = False
+        self._untold: Counter[str] = Counter()
+        self._telling: asyncio.TimerHandle | None = None
+
+    def note(self, shard: Shard, positions: Sequence[Position]) -> None:
+        """These aggregates of a shard are misplaced. Call it where a loop runs."""
+        self._metrics.misplaced(len(positions))
+        self._untold[shard.shard_id] += len(positions)
+        if not self._any:
+            self._any = True
+            self._untold[shard.shard_id] -= 1
+            log.warning(
+                "the aggregate at %s/%s/%s holds user records whose hash keys are another shard's. It is delivered; "
+                "its producer may have sent them again, as the KPL does. Others like it are counted here",
+                shard.stream,
+                shard.shard_id,
+                positions[0].sequence,
+            )
+        if self._telling is None and self._untold.total():
+            self._telling = asyncio.get_running_loop().call_later(INTERVAL_S, self.tell)
+
+    def tell(self) -> None:
+        """Log what was not told yet, now."""
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        told = ", ".join(f"{count:,} of {shard_id}" for shard_id, count in self._untold.most_common(10) if count)
+        if told:
+            more = f", and of {len(self._untold) - 10} other shards" if len(self._untold) > 10 else ""
+            log.warning("further aggregates with another shard's user records: %s%s", told, more)
+        self._untold.clear()
