@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -21,11 +22,12 @@ from pydantic_core import PydanticCustomError
 from consumer.config_checks import across
 from consumer.config_sources import Source, override, sources_of
 from consumer.doubt import LEAST_TASKS, MOST_TASKS
-from consumer.mistakes import ConfigErrors, of_section, unknown
+from consumer.mistakes import ConfigErrors, of_section, shown_value, unknown, unusable
 from pipeline.errors import ConfigError, UserError
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 """Names of streams, as Kinesis' API model has them."""
+ARN = re.compile(r"arn:[^:]*:kinesis:[^:]*:[^:]*:stream/([A-Za-z0-9_.-]{1,128})(?:/.*)?")
 APPLICATION = re.compile(r"[A-Za-z0-9_.-]{3,238}")
 """A KCL application names DynamoDB tables (at most 255 characters); KCL appends up to 17 for its own."""
 FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -43,15 +45,19 @@ def _wrong(problem: str, fix: str) -> PydanticCustomError:
 
 
 def _name(value: str) -> str:
+    if arn := ARN.fullmatch(value):
+        raise _wrong(f"{shown_value(value)} is an ARN, not a name", f'Write "{arn[1]}"; the region is AWS_REGION\'s')
     if not NAME.fullmatch(value):
-        raise _wrong(f'"{value}" is no name of a stream', "Write 1 to 128 letters, digits, '.', '_' or '-'")
+        problem = f"{shown_value(value)} is no name of a stream"
+        raise _wrong(problem, "Write 1 to 128 letters, digits, '.', '_' or '-'")
     return value
 
 
 def _application(value: str) -> str:
     if not APPLICATION.fullmatch(value):
         raise _wrong(
-            f'"{value}" cannot name a DynamoDB table', "Write 3 to 238 letters, digits, '.', '_' or '-'; no spaces"
+            f"{shown_value(value)} cannot name a DynamoDB table",
+            "Write 3 to 238 letters, digits, '.', '_' or '-'; no spaces",
         )
     return value
 
@@ -64,17 +70,20 @@ def _start(value: object) -> object:
         when = value if isinstance(value, datetime) else datetime.fromisoformat(value)
     except ValueError:
         when = None
+    shown = shown_value(str(value))
     if when is None or when.tzinfo is None:
-        problem = f'"{value}" is no place in a stream' if when is None else f'"{value}" has no time zone'
+        problem = f"{shown} is no place in a stream" if when is None else f"{shown} has no time zone"
         raise _wrong(problem, 'Write "TRIM_HORIZON", "LATEST" or a time such as "2026-11-23T08:00:00Z"')
     if when > datetime.now(UTC):
-        raise _wrong(f'"{value}" lies ahead', 'Write "LATEST" to begin now, or a time that has passed')
+        raise _wrong(f"{shown} lies ahead", 'Write "LATEST" to begin now, or a time that has passed')
     return when.isoformat()
 
 
 def _factory(value: str) -> str:
     if not FACTORY.fullmatch(value):
-        raise _wrong(f'"{value}" is not of the form module:attribute', 'Write for example "examples.minilm:MiniLM"')
+        raise _wrong(
+            f"{shown_value(value)} is not of the form module:attribute", 'Write for example "examples.minilm:MiniLM"'
+        )
     return value
 
 
@@ -83,7 +92,7 @@ def _count(value: object) -> int | Literal["auto"]:
         return "auto"
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
-    raise _wrong(f"{_shown(value)} is no count", 'Write "auto" or a whole number of at least 1')
+    raise _wrong(f"{shown_value(value)} is no count", 'Write "auto" or a whole number of at least 1')
 
 
 def _memory(value: object) -> int | Literal["auto"]:
@@ -91,7 +100,7 @@ def _memory(value: object) -> int | Literal["auto"]:
         return "auto"
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    raise _wrong(f"{_shown(value)} is no memory", 'Write "auto", a whole number of MiB, or 0 for no limit')
+    raise _wrong(f"{shown_value(value)} is no memory", 'Write "auto", a whole number of MiB, or 0 for no limit')
 
 
 def _seconds(value: object) -> float | Literal["auto"]:
@@ -99,15 +108,17 @@ def _seconds(value: object) -> float | Literal["auto"]:
         return "auto"
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf"):
         return float(value)
-    raise _wrong(f"{_shown(value)} is no number of seconds", 'Write "auto" or a number above 0')
+    raise _wrong(f"{shown_value(value)} is no number of seconds", 'Write "auto" or a number above 0')
 
 
 def _url(value: str) -> str:
     bucket = value.removeprefix("s3://").partition("/")[0]
     if value.startswith("s3://") and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
-        raise _wrong(f'"{value}" names no bucket', "Write s3://bucket/prefix")
+        raise _wrong(f"{shown_value(value)} names no bucket", "Write s3://bucket/prefix")
     if not value or ("://" in value and not value.startswith("s3://")) or "\0" in value:
-        raise _wrong(f'"{value}" is neither on S3 nor a folder', "Write s3://bucket/prefix, or the path of a folder")
+        raise _wrong(
+            f"{shown_value(value)} is neither on S3 nor a folder", "Write s3://bucket/prefix, or the path of a folder"
+        )
     return value
 
 
@@ -118,14 +129,10 @@ def _level(value: object) -> object:
 def _carry(value: dict[str, str]) -> dict[str, str]:
     for field, kind in value.items():
         if kind not in CARRY_TYPES:
-            raise _wrong(f'{field} = "{kind}" is no type', f"Write one of {', '.join(CARRY_TYPES)}")
+            raise _wrong(f"{field} = {shown_value(kind)} is no type", f"Write one of {', '.join(CARRY_TYPES)}")
         if not field or field.startswith("_"):
             raise _wrong(f'"{field}" cannot be a column', "Readers of Parquet skip what starts with _; rename it")
     return value
-
-
-def _shown(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 StreamName = Annotated[str, AfterValidator(_name)]
@@ -403,12 +410,22 @@ def load(path: str | Path, env: Mapping[str, str] = os.environ) -> Settings:
         raise UserError(f"{path}: not UTF-8 (byte {error.start}). Save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: not TOML: {error}. Strings need quotes, tables look like [batch]") from None
+    except RecursionError:
+        raise UserError(f"{path}: lists or tables lie too deep in each other. Write them flatter") from None
+    except ValueError:
+        most = sys.get_int_max_str_digits()
+        problem = f"{path}: a number has more than {most} digits. Write a smaller one, or a string in quotes"
+        raise UserError(problem) from None
     return parse(raw, env, path=path)
 
 
 def parse(raw: Mapping[str, Any], env: Mapping[str, str] | None = None, *, path: Path | None = None) -> Settings:
     """The settings in a mapping laid out as the file is. Raises ``ConfigErrors``."""
+    if mistakes := list(unusable(raw)):
+        raise ConfigErrors(str(path or "settings"), mistakes, {})
     given, from_env, mistakes = override(raw, env or {}, Settings)
+    if wrong := list(unusable(given)):
+        raise ConfigErrors(str(path or "settings"), wrong, from_env)
     known = list(Settings.model_fields)
     mistakes += [unknown(key, known) for key in given if key not in known]
     sections: dict[str, Any] = {}
@@ -438,7 +455,7 @@ def _sinks(given: Mapping[str, Any]) -> tuple[tuple[Any, ...], list[ConfigError]
     for place, table in enumerate(tables):
         kind = table.get("type") if isinstance(table, dict) else None
         if kind not in SINKS:
-            problem = "missing" if kind is None else f"{_shown(kind)} is no type of sink"
+            problem = "missing" if kind is None else f"{shown_value(kind)} is no type of sink"
             mistakes.append(ConfigError(f"sink.{place}.type", problem, 'Write "parquet" or "kinesis"'))
             continue
         sink, wrong = of_section(f"sink.{place}", SINKS[kind], table)

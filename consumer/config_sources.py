@@ -96,7 +96,7 @@ def _value(text: str) -> Any:
     """As it would read in the file; what is no TOML is a string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError):
+    except (ValueError, RecursionError, KeyError):  # TOML's errors and Python's limit of digits are ValueErrors
         return text
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shlex
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,7 +72,7 @@ def _figures(totals: dict[str, float], began: list[float]) -> str:
 
 
 def report(console: Console, result: DemoResult, table: Path) -> None:
-    """The preview, the figures, and the line of Python that reads the table."""
+    """The preview, the figures, and the line that reads the table."""
     import pandas as pd
 
     rows = pd.read_parquet(table)
@@ -83,7 +86,13 @@ def report(console: Console, result: DemoResult, table: Path) -> None:
     console.print(preview)
     console.print(_figures_table(result))
     console.print("\nRead it:\n", style="bold")
-    console.print(f'  import pandas as pd; print(pd.read_parquet("{table}"))\n', soft_wrap=True, markup=False)
+    console.print(f"  {reading(table)}\n", soft_wrap=True, markup=False)
+
+
+def reading(table: Path) -> str:
+    """A line for the shell that shows the table, with the Python that is running this: it has pandas."""
+    python = min(sys.executable, os.path.relpath(sys.executable), key=len)
+    return shlex.join([python, "-c", f"import pandas as pd; print(pd.read_parquet({str(table)!r}))"])
 
 
 def _figures_table(result: DemoResult) -> Table:

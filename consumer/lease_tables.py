@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import Fatal
+from pipeline.errors import Fatal, UserError
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -33,7 +33,11 @@ def shaped(names: Collection[str]) -> bool:
 
 
 def make_tables(dynamodb: DynamoDBClient, application: str) -> None:
-    """All three at once, the index with its table; KCL adds it later and waits for it, on AWS for minutes."""
+    """All three at once, the index with its table; KCL adds it later and waits for it, on AWS for minutes.
+
+    :raises UserError: a table of one of these names is somebody else's; nothing is made beside a lease table that is.
+    """
+    made_at(dynamodb, application)
     index = {
         "IndexName": OWNER_INDEX,
         "KeySchema": _key("leaseOwner", "leaseKey"),
@@ -114,12 +118,16 @@ def leader(dynamodb: DynamoDBClient, application: str) -> str:
 
 
 def made_at(dynamodb: DynamoDBClient, table: str) -> str | None:
-    """When a table was made: tells it from another of its name; None if there is none."""
+    """When a lease table was made: tells it from another of its name; None if there is none.
+
+    :raises UserError: the table of this name holds no leases.
+    """
     try:
-        created = dynamodb.describe_table(TableName=table)["Table"]["CreationDateTime"]
+        found = dynamodb.describe_table(TableName=table)["Table"]
     except dynamodb.exceptions.ResourceNotFoundException:
         return None
-    return f"{created.timestamp():.6f}"
+    _refuse_foreign(dict(found), _key("leaseKey"))
+    return f"{found['CreationDateTime'].timestamp():.6f}"
 
 
 def text(item: Item, name: str) -> str:
@@ -130,7 +138,7 @@ def text(item: Item, name: str) -> str:
 def _make_table(dynamodb: DynamoDBClient, table: Item) -> None:
     """Return when it is active, whoever made it."""
     deadline, delay_s = time.monotonic() + TABLE_READY_S, FIRST_POLL_S
-    while (status := _table_status(dynamodb, table["TableName"])) != "ACTIVE":
+    while (status := _table_status(dynamodb, table["TableName"], table["KeySchema"])) != "ACTIVE":
         if time.monotonic() > deadline:
             raise Fatal(f"table {table['TableName']} is {status} after {TABLE_READY_S:.0f} s")
         if status == "ABSENT":
@@ -147,14 +155,25 @@ def _create(dynamodb: DynamoDBClient, table: Item) -> None:
         return  # another worker was first
 
 
-def _table_status(dynamodb: DynamoDBClient, name: str) -> str:
+def _table_status(dynamodb: DynamoDBClient, name: str, key: list[dict[str, str]]) -> str:
     """ACTIVE only with all of its indexes; an index still to be added is KCL's affair."""
     try:
         table = dynamodb.describe_table(TableName=name)["Table"]
     except dynamodb.exceptions.ResourceNotFoundException:
         return "ABSENT"
+    _refuse_foreign(dict(table), key)
     statuses = {index["IndexStatus"] for index in table.get("GlobalSecondaryIndexes", [])} | {table["TableStatus"]}
     return "ACTIVE" if statuses == {"ACTIVE"} else ", ".join(sorted(statuses - {"ACTIVE"}))
+
+
+def _refuse_foreign(table: Item, key: list[dict[str, str]]) -> None:
+    """``table`` is as DynamoDB describes it, ``key`` what KCL's has."""
+    if table["KeySchema"] != key:
+        names = ", ".join(part["AttributeName"] for part in table["KeySchema"])
+        raise UserError(
+            f'DynamoDB table "{table["TableName"]}" is not one of KCL\'s: its key is {names}, not '
+            f"{key[0]['AttributeName']}. Give [stream] application another name"
+        )
 
 
 def _key(partition: str, sort: str = "") -> list[dict[str, str]]:

@@ -20,6 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from consumer.heirs import Holding, pass_on
 from consumer.lease_tables import Item, delete_if, lease_items, reports, text
 from consumer.properties import REPORT_MS
+from pipeline.errors import UserError
 from pipeline.record import Position
 
 if TYPE_CHECKING:
@@ -119,7 +120,16 @@ def _alive(dynamodb: DynamoDBClient, application: str, now_s: float) -> set[str]
 
 
 def lease_of(item: Item) -> Lease:
-    """A lease as it lies in the table."""
+    """A lease as it lies in the table. Raises ``UserError`` if it is an item of somebody else's."""
+    try:
+        return _lease_of(item)
+    except (KeyError, ValueError):
+        key = text(item, "leaseKey")
+        problem = f'"{key}" in the lease table is not a lease as KCL writes them'
+        raise UserError(f"{problem}. Remove it, or give [stream] application another name") from None
+
+
+def _lease_of(item: Item) -> Lease:
     checkpoint = text(item, "checkpoint")
     position = None
     if checkpoint.isdigit():

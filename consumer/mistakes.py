@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -31,6 +31,16 @@ KINDS = {
 }
 
 
+DEEPEST = 32
+"""Tables and lists within each other: more is a slip, and would end whatever walks through them."""
+
+LARGEST = 2**63
+"""TOML's whole numbers have 64 bits."""
+
+SHOWN = 80
+"""Characters of a value, or of a key."""
+
+
 REMOVED = {
     "generation": (
         "is no more: a table is a url of its own",
@@ -56,13 +66,33 @@ def _origin(key: str, from_env: Mapping[str, str]) -> str:
     return f" (set by {variable})" if variable else ""
 
 
+def unusable(raw: Mapping[str, Any]) -> Iterator[ConfigError]:
+    """Values that TOML does not promise to hold, whatever key they stand at: nothing else needs to expect them."""
+    left: list[tuple[str, Any, int]] = [(str(key), value, 1) for key, value in raw.items()]
+    while left:
+        key, value, depth = left.pop()
+        inner: Iterator[tuple[Any, Any]] = iter(())
+        if isinstance(value, Mapping):
+            inner = iter(value.items())
+        elif isinstance(value, list | tuple):
+            inner = iter(enumerate(value))
+        elif isinstance(value, int) and not -LARGEST <= value < LARGEST:
+            yield ConfigError(
+                _short(key), "is a whole number of more than 64 bits", "Write a smaller one, or a string in quotes"
+            )
+        if depth > DEEPEST:
+            yield ConfigError(_short(key), f"lies more than {DEEPEST} levels deep", "Write it flatter")
+            continue
+        left += [(f"{key}.{name}", each, depth + 1) for name, each in inner]
+
+
 def unknown(key: str, known: Sequence[str]) -> ConfigError:
     """A key that does not exist, with what was probably meant."""
     section, _, name = key.rpartition(".")
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
     meant = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(known)}"
     what = "unknown key" if section else "unknown section"
-    return ConfigError(key, what, meant)
+    return ConfigError(_short(key), what, meant)
 
 
 def of_section(name: str, kind: Any, value: Any) -> tuple[Any, list[ConfigError]]:
@@ -82,7 +112,7 @@ def of_section(name: str, kind: Any, value: Any) -> tuple[Any, list[ConfigError]
 def _mistake(section: str, model: type[BaseModel], details: ErrorDetails) -> ConfigError:
     path = [str(part) for part in details["loc"]]
     field = model.model_fields.get(path[0]) if path else None
-    shown = _shown(details["input"])
+    shown = shown_value(details["input"])
     kind = details["type"]
     context = details.get("ctx", {})
     if kind == "extra_forbidden" and path[0] in REMOVED and section.startswith("sink"):
@@ -111,10 +141,15 @@ def _example(key: str, field: FieldInfo | None) -> str:
     if field is None:
         return "Remove it"
     example = field.examples[0] if field.examples else field.get_default(call_default_factory=True, validated_data={})
-    return f"Write for example {key} = {_shown(example)}"
+    return f"Write for example {key} = {shown_value(example)}"
 
 
-def _shown(value: object) -> str:
+def shown_value(value: object) -> str:
+    """As it stands in a file; what is long is cut."""
     if isinstance(value, bool):
         return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    return f'"{_short(value)}"' if isinstance(value, str) else _short(str(value))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} … ({len(text)} characters)"

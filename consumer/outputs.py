@@ -50,7 +50,7 @@ def open_sinks(settings: Settings, aws: Aws, rows: pa.Schema, metrics: Metrics) 
 
     The first Parquet sink is the ledger of the dead letters; without one they get a sink of their own.
     """
-    schema = TableSchema(rows, settings.stream.name, settings.model.version)
+    schema = TableSchema(rows, settings.stream.name, settings.model.version, settings.model.carry)
     limits = limits_of(settings)
     if any(isinstance(entry, ParquetSettings) for entry in settings.sink):
         for line in schema.warnings:

@@ -104,12 +104,40 @@ def _hint(module_name: str, missing: str) -> str:
 def _make(name: str, maker: Any) -> Any:
     if not callable(maker):
         raise ModelError(f"model.factory {name}: it is a {type(maker).__name__}, not a class")
+    if wanted := _arguments(maker):
+        raise ModelError(f"model.factory {name}: {_what_to_do_about(maker, wanted)}")
     try:
-        return maker()
+        made = maker()
     except PenstockError as error:
         raise ModelError(f"model.factory {name}: {error}") from error
     except (Exception, SystemExit) as error:
-        raise ModelError(f"model.factory {name}: {maker.__name__}() failed: {_traced(error)}") from error
+        called = getattr(maker, "__name__", type(maker).__name__)
+        raise ModelError(f"model.factory {name}: {called}() failed: {_traced(error)}") from error
+    if made is None or isinstance(made, type) or inspect.iscoroutine(made):
+        what = f"the class {made.__name__}" if isinstance(made, type) else type(made).__name__
+        if inspect.iscoroutine(made):
+            made.close()
+        raise ModelError(f"model.factory {name}: it returned {what}, not a model; return an object with predict(items)")
+    return made
+
+
+def _arguments(maker: Any) -> str:
+    """Those that it cannot be called without, as text; empty if there are none, or nobody can say."""
+    try:
+        parameters = inspect.signature(maker).parameters.values()
+    except (TypeError, ValueError):
+        return ""
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return ", ".join(each.name for each in parameters if each.default is each.empty and each.kind not in optional)
+
+
+def _what_to_do_about(maker: Any, arguments: str) -> str:
+    if isinstance(maker, type):
+        return f"{maker.__name__}() needs {arguments}, and it is made without arguments; options come to load(context)"
+    return (
+        f"it is a function that needs {arguments}, and it is called without arguments, to make the model; "
+        f"name a class with output_schema and predict(items)"
+    )
 
 
 def _schema(name: str, model: Any) -> pa.Schema:

@@ -424,3 +424,25 @@ class Surroundings(Toy):
             "core": resource.getrlimit(resource.RLIMIT_CORE),
         }
         return [{"told": json.dumps(told)} for _ in items]
+
+
+def predict_items(items: Sequence[Any]) -> list[Any]:
+    """What a newcomer may name as the factory."""
+    return [{"n": 1, "x": 1.0} for _ in items]
+
+
+def makes_nothing() -> None:
+    """Forgets to return the model."""
+
+
+def makes_a_class() -> type[Toy]:
+    return Toy
+
+
+async def makes_later() -> Toy:
+    return Toy()
+
+
+class WantsArguments(Toy):
+    def __init__(self, path: str) -> None:
+        self.path = path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 
@@ -36,7 +36,8 @@ fastparquet, also below pandas, cannot read a file with a delta-coded column."""
 
 
 class TableSchema:
-    """Makes tables of settled records. ``rows``: the schema of :class:`pipeline.record.Enriched`'s tables.
+    """Makes tables of settled records. ``rows``: the schema of :class:`pipeline.record.Enriched`'s tables, whose
+    columns ``carried`` come from payloads.
 
     ``schema`` is the tables', ``written`` the same as Parquet gives it back: it has its own names for values of lists.
 
@@ -46,8 +47,8 @@ class TableSchema:
         give back as it was.
     """
 
-    def __init__(self, rows: pa.Schema, stream: str, model_version: str) -> None:
-        readers.check(rows, IDENTITY.names)
+    def __init__(self, rows: pa.Schema, stream: str, model_version: str, carried: Collection[str] = ()) -> None:
+        readers.check(rows, IDENTITY.names, carried)
         self.warnings = readers.warnings(rows)
         self.stream = stream
         self.model_version = model_version
@@ -102,10 +103,10 @@ def _tried(schema: pa.Schema) -> pa.Schema:
             is_whole = (back if back.type == field.type else back.cast(field.type)).equals(given.column(0))
         except (pa.ArrowException, OSError, ValueError, TypeError) as error:
             trouble = f"Parquet cannot hold column {field.name!r} of type {field.type}: {' '.join(str(error).split())}"
-            raise ConfigError("model", trouble, "Change output_schema.") from None
+            raise ConfigError("model.output_schema", trouble, "Change the column's type.") from None
         if not is_whole:
             trouble = f"Parquet does not give back what column {field.name!r} of type {field.type} holds"
-            raise ConfigError("model", trouble, "Change output_schema.")
+            raise ConfigError("model.output_schema", trouble, "Change the column's type.")
     return read_schema(encode(schema.empty_table(), {}))
 
 

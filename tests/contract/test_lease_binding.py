@@ -50,6 +50,27 @@ def test_without_tables_there_is_nothing_to_bind(dynamodb: DynamoDBClient, kines
     assert bound(dynamodb, kinesis) is None
 
 
+@pytest.mark.parametrize("suffix", ["", "-CoordinatorState", "-WorkerMetricStats"])
+def test_a_table_of_somebody_elses_is_refused_and_nothing_is_made_beside_it(
+    dynamodb: DynamoDBClient, suffix: str
+) -> None:
+    dynamodb.create_table(
+        TableName=f"{APP}{suffix}",
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    with pytest.raises(UserError, match=f'^DynamoDB table "{APP}{suffix}" .* key is id, .* application another name$'):
+        lease_tables.make_tables(dynamodb, APP)
+    assert suffix or dynamodb.list_tables()["TableNames"] == [APP]
+
+
+def test_an_item_of_somebody_elses_among_the_leases_is_told(tables: DynamoDBClient, kinesis: KinesisClient) -> None:
+    tables.put_item(TableName=APP, Item={"leaseKey": {"S": "mine"}, "checkpoint": {"S": "TRIM_HORIZON"}})
+    with pytest.raises(UserError, match=r'^"mine" in the lease table is not a lease .* application another name$'):
+        bound(tables, kinesis)
+
+
 def test_a_second_stream_is_refused_with_the_fix(tables: DynamoDBClient, kinesis: KinesisClient) -> None:
     bound(tables, kinesis)
     with pytest.raises(OtherStream) as refused:

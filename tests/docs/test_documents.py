@@ -86,6 +86,18 @@ def shown_commands() -> list[tuple[str, str]]:
     ]
 
 
+COMES_WITH_IT = {"make", "penstock", "python"}
+OF_THE_SHELL = {".", "export", "sleep"}
+
+
+def test_a_newcomer_has_every_program_that_is_shown() -> None:
+    for path in [ROOT / "README.md", *DOCS.glob("*.md")]:
+        for block in re.findall(r"```(?:sh|console)\n(.*?)```", path.read_text(), flags=re.DOTALL):
+            typed = set(re.findall(r"(?m)^\$ (\S+)", block) or re.findall(r"(?m)^(\S+)", block))
+            assert "aws" not in typed, path.name  # the AWS CLI is no package of ours
+            assert path.name != "README.md" or typed <= COMES_WITH_IT | OF_THE_SHELL
+
+
 def test_every_command_in_the_documents_exists_with_its_options() -> None:
     targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text()))
     known = {context.command_path: context for context in contexts()}

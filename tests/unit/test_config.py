@@ -101,6 +101,20 @@ MISTAKES = {
     "Readers of Parquet skip what starts with _; rename it",
     '[stream]\nname = "my stream"': 'stream.name: "my stream" is no name of a stream. '
     "Write 1 to 128 letters, digits, '.', '_' or '-'",
+    '[stream]\nname = "arn:aws:kinesis:eu-west-1:123456789012:stream/events"': "stream.name: "
+    '"arn:aws:kinesis:eu-west-1:123456789012:stream/events" is an ARN, not a name. '
+    'Write "events"; the region is AWS_REGION\'s',
+    f'[stream]\nname = "{"x" * 200}"': f'stream.name: "{"x" * 80} … (200 characters)" is no name of a stream. '
+    "Write 1 to 128 letters, digits, '.', '_' or '-'",
+    f"[batch]\nmax_records = {2**63}": "batch.max_records: is a whole number of more than 64 bits. "
+    "Write a smaller one, or a string in quotes",
+    f"[model.options]\nn = [{-(2**63) - 1}]": "model.options.n.0: is a whole number of more than 64 bits. "
+    "Write a smaller one, or a string in quotes",
+    f"[batch]\nmax_records = 0x{'f' * 5000}": "batch.max_records: is a whole number of more than 64 bits. "
+    "Write a smaller one, or a string in quotes",
+    "[batch]\nlinger_ms = 1e999": "batch.linger_ms: inf is not a number. Write for example linger_ms = 20",
+    f"[model.options]\nn = {'[' * 40}{']' * 40}": f"model.options.n{'.0' * 30}: lies more than 32 levels deep. "
+    "Write it flatter",
     '[stream]\napplication = "a b"': 'stream.application: "a b" cannot name a DynamoDB table. '
     "Write 3 to 238 letters, digits, '.', '_' or '-'; no spaces",
     '[stream]\nstart = "NEWEST"': 'stream.start: "NEWEST" is no place in a stream. '
@@ -290,6 +304,31 @@ def test_a_file_that_is_not_utf_8_is_told(tmp_path: Path) -> None:
     path.write_bytes(b'name = "\xff"')
     with pytest.raises(UserError, match="not UTF-8"):
         load(path, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"x = {'[' * 20_000}{']' * 20_000}", "lie too deep"),
+        (f"x = {'{a = ' * 20_000}1{'}' * 20_000}", "lie too deep"),
+        (f"[{'.'.join(['a'] * 20_000)}]", "32 levels deep"),
+        (f"x = {'9' * 5_000}", "more than 4300 digits"),
+    ],
+    ids=["lists", "tables", "keys", "digits"],
+)
+def test_what_no_parser_can_hold_is_one_line(text: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "penstock.toml"
+    path.write_text(f"{LEAST}\n[model.options]\n{text}\n" if not text.startswith("[") else f"{LEAST}\n{text}\n")
+    with pytest.raises(UserError, match=told) as raised:
+        load(path, {})
+    assert max(map(len, str(raised.value).splitlines())) < 300
+
+
+@pytest.mark.parametrize("value", ["9" * 5_000, "[" * 20_000, f"{'[' * 200}{']' * 200}"])
+def test_nor_does_the_environment_bring_it_in(value: str) -> None:
+    raw = tomllib.loads(LEAST)
+    with pytest.raises(ConfigErrors, match=r"set by PENSTOCK_BATCH__MAX_RECORDS|levels deep"):
+        parse(raw, {"PENSTOCK_BATCH__MAX_RECORDS": value})
 
 
 @pytest.mark.parametrize("name", ["nothing.toml", "."])
