@@ -184,13 +184,13 @@ class Link:
         read_end, write_end = os.pipe()
         stack.callback(os.close, write_end)
         lines = given_up.enter_context(os.fdopen(read_end, "rb", buffering=0))
+        given_up.callback(self._close_streams)
         self._log, _ = await loop.connect_read_pipe(lambda: _LogLines(self.number, self._stream_over), lines)
         ours.setblocking(False)
         protocol = wire.FrameProtocol(self._answered, self._garbage, self._stream_over, self._body_limit)
         self._transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
         watch = _Watch(loop, self._exited)
         given_up.callback(watch.give_up)
-        given_up.callback(self._close_streams)
         self._process = subprocess.Popen(  # noqa: ASYNC220  # a vfork: what takes long happens in the child
             self._command(theirs.fileno()),
             stdin=subprocess.DEVNULL,
@@ -224,16 +224,18 @@ class Link:
 
     async def _end(self, verdict: ReplicaDied) -> None:
         """What it answered before its end still counts; then nobody waits for it any more."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORDS_S):
-                await self._streams_ended.wait()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS_S):
+                    await self._streams_ended.wait()
+        finally:
+            self._close_streams()
         self._stop_clock()
         self.was_useless = not self._requests and not self._innocent and self._answers <= 1
         for place, request in enumerate(self._requests):
             if not request.answer.done():
                 request.answer.set_exception(Unbegun() if place or self._innocent else verdict)
         self._requests.clear()
-        self._close_streams()
         self.ended.set_result(verdict.reason)
 
     def _close_streams(self) -> None:

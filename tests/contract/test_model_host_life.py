@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import re
@@ -11,8 +12,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -20,7 +23,9 @@ import pytest
 from pipeline import pool
 from pipeline.errors import Fatal, ModelError
 from pipeline.host import HostSettings, ModelHost, ModelSpec
+from pipeline.link import Link
 from pipeline.troubles import Troubles
+from pipeline.work import Assignment
 from tests.hosting import DEADLINE_S, ROOT, batch, expect_all_but, hosted, judged, record, settings, until, value
 
 
@@ -230,6 +235,31 @@ def test_a_start_that_is_given_up_leaves_nothing_behind() -> None:
         assert all(gone(child.pid) for child in children)
 
     asyncio.run(asyncio.wait_for(main(), DEADLINE_S))
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_start_that_is_given_up_at_any_moment_closes_its_streams(turns: int) -> None:
+    """After so many turns of the event loop, before its process is there or after it."""
+
+    async def main() -> None:
+        link = Link(Assignment("predict", "tests.models:HangsLoading", "1", 0, 1, [str(ROOT)]))
+        starting = asyncio.create_task(link.start(DEADLINE_S))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await link.close()
+
+    assert unclosed(main) == []
+
+
+def unclosed(main: Callable[[], Coroutine[Any, Any, None]]) -> list[str]:
+    """What is closed by nothing but the garbage collector."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", ResourceWarning)
+        asyncio.run(main())
+        gc.collect()
+    return [str(each.message) for each in told if each.category is ResourceWarning]
 
 
 @pytest.mark.parametrize("end", ["stopped", "exit"])
