@@ -24,7 +24,8 @@ demo: $(RUN)  ## Enrich 2,000 docstrings with a real model, on this machine alon
 	@$(BIN)/penstock demo $(ARGS)
 
 test: $(DEV) kinesis-local  ## Every test, those with the real KCL and the real model included
-	$(PYTEST) -n $(WORKERS) --ignore tests/e2e
+	$(PYTEST) tests/speed
+	$(PYTEST) -n $(WORKERS) --ignore tests/e2e --ignore tests/speed
 	$(PYTEST) -n $(E2E_WORKERS) --maxschedchunk 1 tests/e2e
 
 test-fast: $(DEV)  ## The tests that need neither a JVM nor a model nor a server

@@ -25,7 +25,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from consumer.local.process import LocalAWS
 from tests.contract import kinesis_behaviours as behaviours
-from tests.contract.kinesis_behaviours import BEHAVIOURS, active, stream, until
+from tests.contract.kinesis_behaviours import BEHAVIOURS, stream, until
 
 KINESIS_LOCAL = Path(__file__).parent / "kinesis_local" / "node_modules" / "kinesis-local"
 HELD_AGAINST_OURS = KINESIS_LOCAL.exists() and shutil.which("node") is not None
@@ -45,13 +45,6 @@ KNOWN_DIFFERENCES = {
 @pytest.fixture(scope="module")
 def aws() -> Iterator[LocalAWS]:
     with LocalAWS() as local:
-        yield local
-
-
-@pytest.fixture(scope="module")
-def fast() -> Iterator[LocalAWS]:
-    """Without limits."""
-    with LocalAWS(limits=False) as local:
         yield local
 
 
@@ -426,25 +419,3 @@ def test_it_dies_with_the_process_that_started_it() -> None:
             return True
 
     until(gone, "the local AWS is gone")
-
-
-# -- speed
-
-
-def test_5000_records_of_1_kb_a_second_go_in_and_out(fast: LocalAWS) -> None:
-    kinesis, count = fast.client("kinesis"), 20_000
-    with stream(kinesis) as name:
-        entries = [{"Data": os.urandom(1000), "PartitionKey": str(at)} for at in range(500)]
-        began = time.monotonic()
-        for _ in range(count // 500):
-            assert kinesis.put_records(StreamName=name, Records=entries)["FailedRecordCount"] == 0
-        put_s = time.monotonic() - began
-        began, read = time.monotonic(), 0
-        iterator: str = behaviours.iterator(kinesis, name, "shardId-000000000000")
-        while read < count:
-            answer = kinesis.get_records(ShardIterator=iterator, Limit=2000)
-            read, iterator = read + len(answer["Records"]), answer["NextShardIterator"]
-        read_s = time.monotonic() - began
-        active(kinesis, name)
-    assert count / put_s > 5000
-    assert count / read_s > 5000
