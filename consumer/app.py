@@ -39,9 +39,8 @@ from pipeline import background, efficiency, reaper
 from pipeline.background import Background
 from pipeline.batcher import Batcher, Plan
 from pipeline.dead_letter_log import DeadLetterLog
-from pipeline.errors import Broken, Fatal, PenstockError
+from pipeline.errors import Broken, Fatal, PenstockError, one_line
 from pipeline.events import ModelEvent, Predicted
-from pipeline.factory import described
 from pipeline.host import HostSettings, ModelHost, ModelSpec
 from pipeline.link import DEPTH
 from pipeline.memory import share_mib, task_mib
@@ -122,7 +121,7 @@ class Task:
                 raise
             except BaseException as error:
                 log.exception("the task failed")
-                raise Fatal(f"the task failed: {described(error)}") from error
+                raise Fatal(f"the task failed: {one_line(error)}") from error
             finally:
                 self.background.raise_failure()
 

@@ -19,8 +19,7 @@ from consumer.door import Door, Stray
 from consumer.protocol import Initialize, Message, ProtocolError, decode
 from consumer.session import Gone, ShardSession, State, Wire
 from pipeline import background
-from pipeline.errors import Broken, PenstockError
-from pipeline.factory import described
+from pipeline.errors import Broken, PenstockError, one_line
 
 log = logging.getLogger("bridges")
 
@@ -199,7 +198,7 @@ class Bridges:
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # whatever ends a session ends the task
-            self._fail(Broken(f"session of {session.shard_id or 'a new shard'} failed: {described(error)}"))
+            self._fail(Broken(f"session of {session.shard_id or 'a new shard'} failed: {one_line(error)}"))
             log.error("session of %s failed", session.shard_id, exc_info=error)
         finally:
             del self._sessions[session]

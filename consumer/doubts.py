@@ -17,8 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from consumer.doubt import Doubt, written
 from consumer.lease_notes import Noted
-from pipeline.errors import PenstockError
-from pipeline.factory import described
+from pipeline.errors import PenstockError, one_line
 from pipeline.record import Position
 
 log = logging.getLogger("doubts")
@@ -199,6 +198,6 @@ def tell_of(shard_id: str, doubt: Doubt, what: str) -> None:
 
 def in_short(error: BaseException) -> str:
     """How a task ended, for its note: one printable line, whatever the error says."""
-    text = str(error) if isinstance(error, PenstockError) else described(error)
+    text = str(error) if isinstance(error, PenstockError) else one_line(error)
     line = "".join(character if character.isprintable() else " " for character in text)
     return line if len(line) <= SHORT else f"{line[:SHORT]}…"

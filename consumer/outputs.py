@@ -82,9 +82,7 @@ def _parquet(
         flush_mib=entry.flush_mib,
         schema=schema,
         ledger=ledger,
-        on_put=lambda size_bytes: metrics.sink_put(name, size_bytes),
-        on_retry=lambda: metrics.sink_retried(name),
-        on_refused=lambda rows: metrics.dead_letter("sink", rows),
+        events=metrics.of_sink(name),
         troubles=metrics.troubles,
         patience_s=entry.patience_s,
     )
@@ -101,12 +99,14 @@ def _kinesis(
     def table(run: Run) -> pa.Table:
         return schema.table(run.records)
 
+    name = f"kinesis:{entry.stream}"
     return KinesisSink(
         lambda: aws.client("kinesis"),
         entry.stream,
         table,
-        metrics,
-        letters=RefusedLetters(dead_letters, schema, f"kinesis:{entry.stream}"),
+        events=metrics.of_sink(name),
+        troubles=metrics.troubles,
+        letters=RefusedLetters(dead_letters, schema, name),
         limits=limits,
         patience_s=entry.patience_s,
     )

@@ -17,8 +17,7 @@ from typing import Any, Literal, cast
 import pyarrow as pa
 
 from pipeline import wire
-from pipeline.bisect import Fault
-from pipeline.metrics import REASONS
+from pipeline.record import REASONS, Fault
 from pipeline.wire import Frame, Garbage
 
 TEXT_LIMIT = 64 * 1024

@@ -14,8 +14,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from pipeline.errors import Broken, Fatal, PenstockError
-from pipeline.factory import described
+from pipeline.errors import Broken, Fatal, PenstockError, one_line
 
 log = logging.getLogger("penstock")
 
@@ -186,6 +185,6 @@ def _name(thread: threading.Thread | None) -> str:
 
 def _unforeseen(name: str, error: BaseException) -> Broken:
     try:
-        return Broken(f"{name} failed: {described(error)}")
+        return Broken(f"{name} failed: {one_line(error)}")
     except Exception:  # noqa: BLE001  # an exception whose text raises
         return Broken(f"{name} failed: {type(error).__name__}")

@@ -16,12 +16,6 @@ from pipeline.record import Record
 LOOK_AHEAD = 512
 
 
-def cost_of(records: Sequence[Record], *, pads: bool) -> int:
-    """What a batch costs: the sum, or, if the model pads, its dearest record's cost for each."""
-    costs = [record.cost for record in records]
-    return max(costs, default=0) * len(costs) if pads else sum(costs)
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a batch may have at most; 0: no limit. ``call_cost``: of a call besides its records, in their unit."""
@@ -38,9 +32,10 @@ class Plan:
 class Batcher:
     """Micro-batches within two budgets, fair across lanes, and work-conserving.
 
-    A batch has at most ``max_records`` records, and costs (:func:`cost_of`) at most ``max_cost`` (0: no limit), or what
-    :meth:`follow` says if that is less. A record that is over the budget by itself goes alone. A batch is due when
-    there is enough for a full one, or when the oldest record has waited ``linger_s``; so a deep backlog never lingers.
+    A batch has at most ``max_records`` records, and costs (:func:`pipeline.record.cost_of`) at most ``max_cost`` (0: no
+    limit), or what :meth:`follow` says if that is less. A record that is over the budget by itself goes alone. A batch
+    is due when there is enough for a full one, or when the oldest record has waited ``linger_s``; so a deep backlog
+    never lingers.
 
     Each batch serves the lane that has waited longest for its turn, so a lane is served at least once in as many
     batches as there are lanes, however hot the others are. Records of a lane leave in the order in which they came;

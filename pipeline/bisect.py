@@ -15,23 +15,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 SPARE_TRIES = 8
 """Beyond one per record: small batches may be searched to the end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Why a try failed. ``kind`` is one of :data:`pipeline.metrics.REASONS`; ``where`` has no word of a payload."""
-
-    kind: str
-    reason: str
-    traceback: str = ""
-    where: str = ""
 
 
 class Bisection(Generic[T]):

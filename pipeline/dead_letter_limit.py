@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.dead_letter_words import label
-from pipeline.record import Dead, Record, Run, Shard
-from pipeline.sinks.chain import size_of
+from pipeline.record import Dead, Record, Run, Shard, settled_weight
 
 FAILURES = frozenset({"exception", "contract", "not_finite", "timeout", "died", "memory"})
 """Kinds of dead letters that say something of the model."""
@@ -247,7 +246,7 @@ class Gate:
         rest = run.records[passes:]
         self._records += rest
         self._payloads += run.payloads[passes:]
-        self.bytes += size_of(rest) + sum(map(len, run.payloads[passes:]))
+        self.bytes += settled_weight(rest) + sum(map(len, run.payloads[passes:]))
         if not passes:
             return None
         head = Run(run.shard, run.records[:passes], run.payloads[:passes])

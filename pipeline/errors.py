@@ -7,6 +7,12 @@ non-zero exit with its reason.
 from __future__ import annotations
 
 
+def one_line(error: BaseException) -> str:
+    """The exception's type and text, on one line: ``ValueError: no such name``."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 class PenstockError(Exception):
     """Base of every error that Penstock raises on purpose. Its text is one line for a person."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Predicted:
     """A predict call came back with results. ``seconds``: inside the replica, from bytes to rows.
 
-    ``cost``: the sum of its records' costs. ``padded``: what it cost as a batch, see :func:`pipeline.batcher.cost_of`.
+    ``cost``: the sum of its records' costs. ``padded``: what it cost as a batch, see :func:`pipeline.record.cost_of`.
     """
 
     records: int
@@ -26,7 +26,7 @@ class Retried:
 
 @dataclass(frozen=True, slots=True)
 class Condemned:
-    """Records became dead letters. ``kind`` is one of :data:`pipeline.metrics.REASONS`."""
+    """Records became dead letters. ``kind`` is one of :data:`pipeline.record.REASONS`."""
 
     kind: str
     records: int = 1

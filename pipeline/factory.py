@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import beside
-from pipeline.errors import ModelError, PenstockError
+from pipeline.errors import ModelError, PenstockError, one_line
 from pipeline.model import LoadContext, Model
 
 
@@ -153,12 +153,6 @@ def _schema(name: str, model: Any) -> pa.Schema:
 def _traced(error: BaseException) -> str:
     """With its place, in one line: nobody sees a traceback of this."""
     if isinstance(error, SyntaxError):
-        return described(error)  # which has its place
+        return one_line(error)  # which has its place
     place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{described(error)} ({Path(place.filename).name}, line {place.lineno})"
-
-
-def described(error: BaseException) -> str:
-    """An exception as one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{one_line(error)} ({Path(place.filename).name}, line {place.lineno})"

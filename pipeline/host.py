@@ -16,8 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import answers
-from pipeline.batcher import cost_of
-from pipeline.bisect import Bisection, Fault
+from pipeline.bisect import Bisection
 from pipeline.columns import Missing, NotFinite
 from pipeline.cores import resolve
 from pipeline.device import Device
@@ -25,7 +24,7 @@ from pipeline.events import Condemned, ModelEvent, Predicted, SafeCostLearned
 from pipeline.link import Link
 from pipeline.memory import SafeCost
 from pipeline.pool import Pool
-from pipeline.record import Dead, Enriched, Record
+from pipeline.record import Dead, Enriched, Fault, Record, cost_of
 from pipeline.suspects import Notes
 from pipeline.timely import SafeTime
 from pipeline.trial import Trial
@@ -153,7 +152,7 @@ class ModelHost:
 
     @property
     def safe_cost(self) -> int:
-        """The most that a batch may cost (:func:`pipeline.batcher.cost_of`) to fit into memory and ``timeout_s``; 0: no
+        """The most that a batch may cost (:func:`pipeline.record.cost_of`) to fit into memory and ``timeout_s``; 0: no
         limit is known."""
         memory, time = self._safe_cost.limit, self._safe_time.limit
         return min(memory or time, time or memory)

@@ -19,8 +19,7 @@ from typing import Any
 
 from pipeline import answers, background, reaper, wire
 from pipeline.environment import environment
-from pipeline.errors import Fatal, ModelError, ReplicaDied
-from pipeline.factory import described
+from pipeline.errors import Fatal, ModelError, ReplicaDied, one_line
 from pipeline.work import Assignment
 
 log = logging.getLogger("replica")
@@ -170,7 +169,7 @@ class Link:
             with contextlib.ExitStack() as stack:
                 await self._begin(stack)
         except (OSError, RuntimeError, MemoryError) as error:
-            raise Fatal(f"a replica cannot be started: {described(error)}") from error
+            raise Fatal(f"a replica cannot be started: {one_line(error)}") from error
 
     async def _begin(self, stack: contextlib.ExitStack) -> None:
         """Nothing waits between the start of the process and its watch: a cancelled start is closed as any other."""

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from math import ceil
 from typing import Any, TypeVar, assert_never
 
@@ -19,28 +20,14 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from pipeline.efficiency import Account
 from pipeline.events import Condemned, ModelEvent, OutOfMemory, Predicted, ReplicaReplaced, Retried, SafeCostLearned
 from pipeline.pace import Pace
+from pipeline.record import REASONS
+from pipeline.sinks import SinkEvents
 from pipeline.troubles import Troubles
 
 M = TypeVar("M", Counter, Gauge)
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
-REASONS = frozenset(
-    {
-        "aggregate",
-        "decode",
-        "rejected",
-        "exception",
-        "contract",
-        "not_finite",
-        "timeout",
-        "died",
-        "memory",
-        "sink",
-        "killed",
-    }
-)
-"""Why records become dead letters. Another reason is counted as ``other``, so that labels stay few."""
 
 LATE_BATCHES = 500
 """So many batches are what is meant by "of late"."""
@@ -196,7 +183,7 @@ class Metrics:
         self._of(self._dead, shard).inc(dead)
 
     def dead_letter(self, reason: str, records: int = 1) -> None:
-        """Records became dead letters for one of :data:`REASONS`."""
+        """Records became dead letters for one of :data:`pipeline.record.REASONS`."""
         self._dead_letters.labels(reason if reason in REASONS else "other").inc(records)
 
     def misplaced(self, aggregates: int) -> None:
@@ -260,6 +247,15 @@ class Metrics:
     def stray(self) -> None:
         """A connection was closed that was no bridge's."""
         self._strays.inc()
+
+    def of_sink(self, sink: str) -> SinkEvents:
+        """What the sink of this name tells, counted under its name."""
+        return SinkEvents(
+            on_put=partial(self.sink_put, sink),
+            on_retry=partial(self.sink_retried, sink),
+            on_refused=partial(self.dead_letter, "sink"),
+            on_stop=self.stopped,
+        )
 
     def sink_put(self, sink: str, size_bytes: int) -> None:
         """A sink wrote an object, or a request's records."""

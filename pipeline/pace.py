@@ -96,7 +96,7 @@ class _Trial:
 class Pace:
     """Told of predict calls by :meth:`learn`, says by :attr:`plan` what the next batch may have.
 
-    Sizes are records, or, if the model ``measures`` them, costs as :func:`pipeline.batcher.cost_of` has them.
+    Sizes are records, or, if the model ``measures`` them, costs as :func:`pipeline.record.cost_of` has them.
     ``target_s``: what a predict call may take, by the slowest replica's fit; None: only throughput counts.
     """
 

@@ -10,9 +10,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
 from pipeline import answers, background, wire
-from pipeline.errors import Fatal, ModelError, PenstockError, ReplicaDied
+from pipeline.errors import Fatal, ModelError, PenstockError, ReplicaDied, one_line
 from pipeline.events import ModelEvent, ReplicaReplaced
-from pipeline.factory import described
 from pipeline.link import DEPTH, Link, TimedOut, Unbegun
 from pipeline.troubles import Part, Trouble, Troubles
 from pipeline.work import Assignment
@@ -286,7 +285,7 @@ class Pool:
             except PenstockError as error:
                 failure = error
             except Exception as error:  # noqa: BLE001  # tried again within patience_s, whatever it is
-                failure = Fatal(described(error))
+                failure = Fatal(one_line(error))
             log.error("a replica did not start: %s", failure)
             await self._pause(part, failure)
 

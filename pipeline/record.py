@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -93,11 +94,39 @@ class Enriched(NamedTuple):
     row: int
 
 
+REASONS = frozenset(
+    {
+        "aggregate",
+        "decode",
+        "rejected",
+        "exception",
+        "contract",
+        "not_finite",
+        "timeout",
+        "died",
+        "memory",
+        "sink",
+        "killed",
+    }
+)
+"""Why records become dead letters. Another reason is counted as ``other``, so that labels stay few."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a try failed. ``kind`` is one of :data:`REASONS`; ``where`` has no word of a payload."""
+
+    kind: str
+    reason: str
+    traceback: str = ""
+    where: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Dead:
     """This record will never be a row. ``payload`` is what the producer wrote, byte for byte.
 
-    ``kind`` is one of ``pipeline.metrics.REASONS``. ``sink``: the one sink that cannot carry its row, while the others
+    ``kind`` is one of :data:`REASONS`. ``sink``: the one sink that cannot carry its row, while the others
     have it; empty: it is a row nowhere. ``where``: the exception's type and place, without a word of the payload's.
     """
 
@@ -108,6 +137,10 @@ class Dead:
     kind: str = "exception"
     sink: str = ""
     where: str = ""
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.payload) + len(self.reason) + len(self.traceback)
 
 
 Outcome = Enriched | Dead
@@ -120,6 +153,26 @@ RECORD_BYTES = 500
 def weight(records: Sequence[Record]) -> int:
     """What the records hold in memory, in bytes; those without a payload weigh something, too."""
     return RECORD_BYTES * len(records) + sum([len(record.data) + record.key_bytes for record in records])
+
+
+def cost_of(records: Sequence[Record], *, pads: bool) -> int:
+    """What a batch costs: the sum, or, if the model pads, its dearest record's cost for each."""
+    costs = [record.cost for record in records]
+    return max(costs, default=0) * len(costs) if pads else sum(costs)
+
+
+def settled_weight(records: Sequence[Record]) -> int:
+    """What settled records hold in memory, in bytes, about: their shares of batches' rows, or payloads, and keys.
+
+    The user records of an aggregate may share a key; the table that a file is made of has it once for each row.
+    """
+    tables = [record.outcome.table for record in records if isinstance(record.outcome, Enriched)]
+    by_id = {id(table): table for table in tables if table is not None}
+    rows = Counter(map(id, tables))
+    shares: int = sum(int(table.nbytes) // max(1, table.num_rows) * rows[name] for name, table in by_id.items())
+    keys = sum([len(record.partition_key or "") for record in records])
+    dead = [record.outcome.size_bytes for record in records if isinstance(record.outcome, Dead)]
+    return RECORD_BYTES * len(records) + shares + keys + sum(dead)
 
 
 @dataclass(slots=True)

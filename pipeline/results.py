@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.bisect import Fault
 from pipeline.errors import BatchFailed
 from pipeline.model import Reject
 from pipeline.parts import elements, fields_of
+from pipeline.record import Fault
 from pipeline.values import Refused, home, named
 
 Columns = dict[str, Any]

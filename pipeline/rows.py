@@ -13,12 +13,12 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import stored
-from pipeline.bisect import Fault
 from pipeline.carried import TYPES, Carried
 from pipeline.columns import AS_THEY_ARE, Rules, column
-from pipeline.factory import described
+from pipeline.errors import one_line
 from pipeline.model import Reject
 from pipeline.parts import listed
+from pipeline.record import Fault
 from pipeline.results import Columns, of_record
 from pipeline.values import NotFinite, Refused
 
@@ -121,7 +121,7 @@ class RowMaker:
         except MemoryError:
             raise
         except Exception:  # noqa: BLE001  # as above
-            raise Inconvertible(described(whole)) from whole
+            raise Inconvertible(one_line(whole)) from whole
 
     def _batch(self, columns: Sequence[Any]) -> pa.RecordBatch:
         arrays = []
@@ -142,7 +142,7 @@ class RowMaker:
             except Refused as refusal:
                 return Fault(refusal.kind, f"column '{field.name}' is not {field.type}: {refusal}")
             except Exception as error:  # noqa: BLE001  # as above
-                return Fault("contract", f"column '{field.name}' is not {field.type}: {described(error)}")
+                return Fault("contract", f"column '{field.name}' is not {field.type}: {one_line(error)}")
         return None
 
 

@@ -20,12 +20,12 @@ from functools import partial
 from typing import Protocol
 
 from pipeline.answers import Answer, Costs, Failed, Rows
-from pipeline.bisect import Bisection, Fault
+from pipeline.bisect import Bisection
 from pipeline.errors import Fatal, ReplicaDied
 from pipeline.events import ModelEvent, OutOfMemory, Retried
 from pipeline.link import Link, TimedOut, Unbegun
 from pipeline.pool import LostDevice, Pool, pause_s
-from pipeline.record import Record
+from pipeline.record import Fault, Record
 from pipeline.suspects import Note, Notes
 from pipeline.troubles import Part
 from pipeline.witness import Witnesses, is_deliberate

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from pipeline.answers import Answer, Failed
-from pipeline.bisect import Fault
 from pipeline.errors import ReplicaDied
+from pipeline.record import Fault
 
 WITNESSES = 3
 WITNESS_BYTES = 256 * 1024

@@ -18,12 +18,12 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from pipeline import gpus, memory, wire
-from pipeline.bisect import Fault
 from pipeline.columns import Missing, NotFinite, Rules
 from pipeline.dead_letter_words import where
-from pipeline.errors import BatchFailed, Fatal, ModelError, UserError
-from pipeline.factory import UserModel, described, find
+from pipeline.errors import BatchFailed, Fatal, ModelError, UserError, one_line
+from pipeline.factory import UserModel, find
 from pipeline.model import LoadContext, Reject
+from pipeline.record import Fault
 from pipeline.results import Columns, taken
 from pipeline.rows import Inconvertible, Row, RowMaker
 
@@ -114,7 +114,7 @@ def _load(model: UserModel, assignment: Assignment) -> None:
         raise
     except (Exception, SystemExit) as error:
         log.exception("the model did not load")
-        raise ModelError(f"model.factory {model.name}: load failed: {described(error)}") from error
+        raise ModelError(f"model.factory {model.name}: load failed: {one_line(error)}") from error
 
 
 def _warm_up(model: UserModel, work: Predicting) -> float | None:
@@ -279,7 +279,7 @@ def fault_of(error: BaseException, kind: str) -> Fault:
     if isinstance(error, Reject):
         return Fault("rejected" if kind == "exception" else kind, error.reason, where=where(error))
     text = "".join(traceback.format_exception(error))
-    return Fault(kind, described(error), text, where(error))
+    return Fault(kind, one_line(error), text, where(error))
 
 
 def _failure(error: BaseException) -> Failed:

@@ -7,11 +7,33 @@ reports the position up to which everything it was handed is durable. The checkp
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from pipeline.record import Position, Record, Run, Shard
 
 OnDurable = Callable[[Position], None]
+
+
+def _unheard(*_: object) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class SinkEvents:
+    """What a sink tells about its work, for whoever counts it. Called from any thread; none may raise."""
+
+    on_put: Callable[[int], None] = _unheard
+    """An object, or the records of a request, of so many bytes were written."""
+    on_retry: Callable[[], None] = _unheard
+    """A call is made again."""
+    on_refused: Callable[[int], None] = _unheard
+    """So many rows cannot be carried; each is a dead letter of this sink."""
+    on_stop: Callable[[str], None] = _unheard
+    """The task ends for this reason: too many rows cannot be carried."""
+
+
+NOBODY = SinkEvents()
 
 
 class ShardWriter(Protocol):

@@ -6,12 +6,12 @@ an argument, in seconds of any clock that never goes back. See docs/exactly-once
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from pipeline.record import Dead, Enriched, Position, Record
+from pipeline.record import Dead, Enriched, Position, Record, settled_weight
 from pipeline.sinks import dead_positions
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class Chain:
             piece = self._pieces[0]
             if piece.records[0].position <= end:
                 piece.records = list(_beyond(end, piece.records))
-                piece.bytes = size_of(piece.records)
+                piece.bytes = settled_weight(piece.records)
         self._weigh()
 
     def clear(self) -> None:
@@ -189,13 +189,13 @@ class Chain:
     def _place(self, records: Sequence[Record], now: float) -> None:
         """Of any days: nearly always all at once, since nearly always all go into one file."""
         days = {record.arrived_ms // DAY_MS for record in records}
-        size, letters = size_of(records), letters_size_of(records)
+        size, letters = settled_weight(records), letters_size_of(records)
         last = self._pieces[-1] if self._pieces and not self._pieces[-1].sealed else _Piece(0, now)
         if len(days) == 1 and last.has_room(self._flush_bytes, size, letters):
             self._put(records, size, letters, now)
             return
         for record in records:
-            self._put([record], size_of([record]), letters_size_of([record]), now)
+            self._put([record], settled_weight([record]), letters_size_of([record]), now)
 
     def _put(self, records: Sequence[Record], size_bytes: int, letters_bytes: int, now: float) -> None:
         """Into the last file to come, or a new one: of another day, or because the last is full."""
@@ -213,33 +213,15 @@ class Chain:
         self.bytes = sum(piece.bytes for piece in self._pieces)
 
 
-def size_of(records: Sequence[Record]) -> int:
-    """What settled records hold in memory, about: each its share of its batch's rows, or its payload, and its key.
-
-    The user records of an aggregate may share a key; the table that a file is made of has it once for each row.
-    """
-    tables = [record.outcome.table for record in records if isinstance(record.outcome, Enriched)]
-    by_id = {id(table): table for table in tables if table is not None}
-    rows = Counter(map(id, tables))
-    shares: int = sum(int(table.nbytes) // max(1, table.num_rows) * rows[name] for name, table in by_id.items())
-    keys = sum([len(record.partition_key or "") for record in records])
-    dead = [record.outcome for record in records if isinstance(record.outcome, Dead)]
-    return RECORD_BYTES * len(records) + shares + keys + sum(map(_dead_bytes, dead))
-
-
 def letters_size_of(records: Sequence[Record]) -> int:
     """Of the dead among them: how long their dead letters are, about."""
     return sum(
         [
-            LETTER_BYTES + len(record.partition_key or "") + _dead_bytes(dead) + len(dead.payload) // 3
+            LETTER_BYTES + len(record.partition_key or "") + dead.size_bytes + len(dead.payload) // 3
             for record in records
             if isinstance(dead := record.outcome, Dead)
         ]
     )
-
-
-def _dead_bytes(dead: Dead) -> int:
-    return len(dead.payload) + len(dead.reason) + len(dead.traceback)
 
 
 def _beyond(end: Position | None, records: Sequence[Record]) -> Sequence[Record]:

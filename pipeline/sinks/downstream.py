@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from pipeline.errors import Fatal
-from pipeline.factory import described
+from pipeline.errors import Fatal, one_line
 from pipeline.record import Enriched, Record, Run
 from pipeline.sinks.json_rows import Unwritable, encode_each
 from pipeline.sinks.partition_keys import key_for
@@ -86,5 +85,5 @@ def _encoded_alone(table: Callable[[Run], pa.Table], run: Run) -> bytes | Unwrit
     try:
         made = table(run)
     except ROW_FAULTS as error:
-        return Unwritable(f"no row can be made of it: {described(error)}")
+        return Unwritable(f"no row can be made of it: {one_line(error)}")
     return encode_each(made)[0]

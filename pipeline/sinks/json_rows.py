@@ -12,7 +12,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.factory import described
+from pipeline.errors import one_line
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
@@ -38,7 +38,7 @@ def _alone(row: pa.Table) -> bytes | Unwritable:
             encode(row.select([name]))
         except Exception as error:  # noqa: BLE001  # as above
             kind = row.schema.field(name).type
-            return Unwritable(f"column '{name}' has a {kind} that JSON cannot hold: {described(error)}")
+            return Unwritable(f"column '{name}' has a {kind} that JSON cannot hold: {one_line(error)}")
     return encode(row)[0]
 
 

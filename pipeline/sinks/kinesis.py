@@ -27,17 +27,15 @@ from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from pipeline import background
 from pipeline.dead_letter_limit import Limits, Tally
-from pipeline.errors import Fatal, UserError
-from pipeline.factory import described
-from pipeline.metrics import Metrics
+from pipeline.errors import Fatal, UserError, one_line
 from pipeline.record import Position, Record, Run, Shard
-from pipeline.sinks import OnDurable
+from pipeline.sinks import NOBODY, OnDurable, SinkEvents
 from pipeline.sinks.downstream import Load, loads_of, size_of
 from pipeline.sinks.json_rows import Unwritable
 from pipeline.sinks.outbox import REQUEST_BYTES, REQUEST_ROWS, Outbox, Row
 from pipeline.sinks.persist import Persistence, Threads
 from pipeline.sinks.refused import Refused, RefusedLetters
-from pipeline.troubles import PATIENCE_S
+from pipeline.troubles import PATIENCE_S, Troubles
 
 log = logging.getLogger("sink.kinesis")
 
@@ -82,8 +80,9 @@ class KinesisSink:
         client: Callable[[], Any],
         stream: str,
         table: Callable[[Run], pa.Table],
-        metrics: Metrics,
         *,
+        events: SinkEvents = NOBODY,
+        troubles: Troubles | None = None,
         letters: RefusedLetters | None = None,
         limits: Limits = NO_LIMITS,
         patience_s: float = PATIENCE_S,
@@ -95,7 +94,8 @@ class KinesisSink:
         self.letter_threads = Threads("sink-kinesis-letters")
         self.stream = stream
         self.table = table
-        self.metrics = metrics
+        self.events = events
+        self.troubles = troubles or Troubles()
         self.patience_s = patience_s
         self.sleep = sleep
         self.row_bytes = ROW_BYTES
@@ -149,13 +149,11 @@ class KinesisSink:
             code = _code(error)
             return Answer([False] * len(request), _message(error), code in REFUSALS, code in ROW_FAULTS)
         except ParamValidationError as error:
-            return Answer([False] * len(request), described(error), at_fault=True)
+            return Answer([False] * len(request), one_line(error), at_fault=True)
         except BotoCoreError as error:
             return Answer([False] * len(request), str(error))
         codes = [each.get("ErrorCode") for each in answer["Records"]]
-        self.metrics.sink_put(
-            self.name, sum(row.size_bytes for row, code in zip(request, codes, strict=True) if not code)
-        )
+        self.events.on_put(sum(row.size_bytes for row, code in zip(request, codes, strict=True) if not code))
         faults = {
             place: f"{code}: {each.get('ErrorMessage', '')}"
             for place, (code, each) in enumerate(zip(codes, answer["Records"], strict=True))
@@ -202,8 +200,8 @@ class KinesisWriter:
         self._payload_bytes = 0
         self._fruitless = 0
         self._refused = 0
-        self._trouble = sink.metrics.troubles.part(sink.name, sink.patience_s)
-        letters = sink.metrics.troubles.part("dead-letter", sink.patience_s)
+        self._trouble = sink.troubles.part(sink.name, sink.patience_s)
+        letters = sink.troubles.part("dead-letter", sink.patience_s)
         self._surely = Persistence(sink.letter_threads, letters, sleep=sink.sleep)
         self._suspects = 0
         """So many rows at the front of the outbox have one among them that makes a call invalid."""
@@ -306,7 +304,7 @@ class KinesisWriter:
                         f"such as that of {load.origin.record_id(self._shard.stream)}: {load.row.reason}. "
                         "Mend the release, or raise that limit"
                     )
-                    self._sink.metrics.stopped(why)
+                    self._sink.events.on_stop(why)
                     raise Fatal(why)
 
     async def _bury(self, refused: Sequence[Refused]) -> None:
@@ -324,7 +322,7 @@ class KinesisWriter:
         for start in range(0, len(refused), LETTERS_AT_ONCE):
             some = refused[start : start + LETTERS_AT_ONCE]
             await asyncio.gather(*(self._surely(partial(put, self._shard, each)) for each in some))
-        sink.metrics.dead_letter("sink", len(refused))
+        sink.events.on_refused(len(refused))
 
     def _tell(self) -> None:
         durable = self._outbox.durable
@@ -345,7 +343,7 @@ class KinesisWriter:
             self._refused = 0
             return
         self._refused += 1
-        self._sink.metrics.sink_retried(self._sink.name)
+        self._sink.events.on_retry()
         wait_s = delay_s(self._fruitless, random.random())
         # Each long wait is worth a line; of many short ones the 1st, 2nd, 4th, 8th …
         if wait_s >= LAST_DELAY_S / 2 or self._refused.bit_count() == 1:

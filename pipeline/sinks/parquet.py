@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import ConfigError, Fatal
 from pipeline.record import Position, Record, Shard
-from pipeline.sinks import OnDurable, dead_positions
+from pipeline.sinks import NOBODY, OnDurable, SinkEvents, dead_positions
 from pipeline.sinks.chain import (
     DEAD_POSITIONS,
     KEY,
@@ -64,9 +64,7 @@ class ParquetSink:
         flush_mib: float,
         schema: TableSchema,
         ledger: Ledger | None,
-        on_put: Callable[[int], None] = lambda size_bytes: None,
-        on_retry: Callable[[], None] = lambda: None,
-        on_refused: Callable[[int], None] = lambda rows: None,
+        events: SinkEvents = NOBODY,
         troubles: Troubles | None = None,
         patience_s: float = PATIENCE_S,
         clock: Callable[[], float] = time.monotonic,
@@ -79,9 +77,7 @@ class ParquetSink:
         self._flush_bytes = int(flush_mib * MIB)
         self._schema = schema
         self._ledger = ledger
-        self._on_put = on_put
-        self._on_retry = on_retry
-        self._on_refused = on_refused
+        self._events = events
         self._troubles = troubles or Troubles(clock)
         self._patience_s = patience_s
         self._clock = clock
@@ -102,9 +98,8 @@ class ParquetSink:
             names,
             self._schema,
             self._ledger,
-            self._on_put,
             name=self.name,
-            on_refused=self._on_refused,
+            events=self._events,
             now=self._now,
         )
         writer = Driver(
@@ -114,7 +109,7 @@ class ParquetSink:
             on_fatal,
             call=self._threads,
             part=self._troubles.part(self.name, self._patience_s),
-            on_retry=self._on_retry,
+            on_retry=self._events.on_retry,
             clock=self._clock,
             sleep=self._sleep,
         )
@@ -169,19 +164,17 @@ class Files(Committer):
         names: Names,
         schema: TableSchema,
         ledger: Ledger | None,
-        on_put: Callable[[int], None] = lambda size_bytes: None,
         *,
         name: str = "parquet",
-        on_refused: Callable[[int], None] = lambda rows: None,
+        events: SinkEvents = NOBODY,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._name = name
-        self._on_refused = on_refused
+        self._events = events
         self._store = store
         self._names = names
         self._schema = schema
         self._ledger = ledger
-        self._on_put = on_put
         self._now = now
         self._listed: tuple[str, list[str]] = ("", [])
 
@@ -198,7 +191,7 @@ class Files(Committer):
             log.debug("%s: not as a whole", file.key, exc_info=True)
             alone = partial(_encodable, self._schema)
             mended = without_unwritable(file, alone, self._name)
-            self._on_refused(len(mended.dead) - len(file.dead))
+            self._events.on_refused(len(mended.dead) - len(file.dead))
             return self._written(mended, writer)
 
     def _written(self, file: File, writer: str) -> Callable[[], Position]:
@@ -211,7 +204,7 @@ class Files(Committer):
         def put() -> Position:
             self._stage(writer, letters)
             if self._store.put_new(file.key, body, metadata):
-                self._on_put(len(body))
+                self._events.on_put(len(body))
                 self._finish(file.key, writer, letters)
                 return file.end
             return self._taken(file, writer, letters)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from pipeline.factory import described
+from pipeline.errors import one_line
 from pipeline.record import Dead, Enriched, Position, Record
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _unwritable(records: Sequence[Record], write: Write) -> dict[int, str]:
         raise
     except ROW_FAULTS as error:
         if len(records) == 1:
-            return {id(records[0]): f"Parquet cannot hold the row: {described(error)}"}
+            return {id(records[0]): f"Parquet cannot hold the row: {one_line(error)}"}
         middle = len(records) // 2
         return _unwritable(records[:middle], write) | _unwritable(records[middle:], write)
     return {}

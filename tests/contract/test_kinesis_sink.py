@@ -14,7 +14,6 @@ from moto import mock_aws
 
 from consumer.local.process import LocalAWS
 from pipeline.errors import UserError
-from pipeline.metrics import Metrics
 from pipeline.record import Enriched, Position, Record, Run, Shard
 from pipeline.sinks.kinesis import KinesisSink
 from pipeline.sinks.refused import RefusedLetters
@@ -72,7 +71,6 @@ def test_what_the_stream_cannot_carry_is_a_dead_letter_and_whatever_key_a_record
             lambda: local,
             "enriched",
             lambda run: schema.table(run.records),
-            Metrics(),
             letters=RefusedLetters(store, schema, "kinesis:enriched"),
         )
         sink.row_bytes = 10 * 2**20
@@ -127,7 +125,7 @@ def test_rows_are_read_back_once_each_and_in_order_per_key(kinesis: Any) -> None
     durable: list[Position] = []
 
     async def deliver() -> None:
-        sink = KinesisSink(lambda: kinesis, "enriched", table, Metrics())
+        sink = KinesisSink(lambda: kinesis, "enriched", table)
         await sink.check()
         writer = sink.open(SHARD, durable.append, lambda error: pytest.fail(str(error)))
         writer.write(run_of_rows())
@@ -147,7 +145,7 @@ def test_rows_are_read_back_once_each_and_in_order_per_key(kinesis: Any) -> None
 
 def test_check_tells_a_stream_that_is_there_from_one_that_is_not(kinesis: Any) -> None:
     async def check(stream: str) -> None:
-        sink = KinesisSink(lambda: kinesis, stream, table, Metrics())
+        sink = KinesisSink(lambda: kinesis, stream, table)
         try:
             await sink.check()
         finally:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.alike import PADDING
-from pipeline.batcher import Batcher, Plan, cost_of
-from pipeline.record import Record
+from pipeline.batcher import Batcher, Plan
+from pipeline.record import Record, cost_of
 
 LINGER_S = 0.5
 LOOK_AHEAD = 8

@@ -11,7 +11,6 @@ import pyarrow as pa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.metrics import Metrics
 from pipeline.record import Dead, Enriched, Position, Record, Run, Shard
 from pipeline.sinks.json_rows import Unwritable, encode_each
 from pipeline.sinks.kinesis import KinesisSink
@@ -119,7 +118,6 @@ async def sent(run: Run, schema: TableSchema, kinesis: Strict, store: MemoryStor
         lambda: kinesis,
         "enriched",
         lambda each: schema.table(each.records),
-        Metrics(),
         letters=RefusedLetters(store, schema, "kinesis:enriched"),
     )
     sink.row_bytes = ROW_BYTES

@@ -232,7 +232,13 @@ class Task:
 
     def _downstream(self) -> KinesisSink:
         client = self.world.downstream_for(self)
-        return KinesisSink(lambda: client, "enriched", lambda run: SCHEMA.table(run.records), self.metrics)
+        return KinesisSink(
+            lambda: client,
+            "enriched",
+            lambda run: SCHEMA.table(run.records),
+            events=self.metrics.of_sink("kinesis"),
+            troubles=self.metrics.troubles,
+        )
 
     def _table(self) -> ParquetSink:
         settings = self.world.settings

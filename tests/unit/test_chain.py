@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.record import Dead, Position
+from pipeline.record import Dead, Position, settled_weight
 from pipeline.sinks import dead_positions
-from pipeline.sinks.chain import LETTERS_BYTES, POSITIONS_BYTES, Chain, end_of, letters_size_of, size_of
+from pipeline.sinks.chain import LETTERS_BYTES, POSITIONS_BYTES, Chain, end_of, letters_size_of
 from pipeline.sinks.names import Names, day_of, first_of, letters_key, of_day
 from tests.settled import DAY_MS, MORNING_MS, SHARD, record, runs
 
@@ -53,7 +53,7 @@ def test_a_file_under_way_grows_no_more_and_is_the_same_when_asked_again() -> No
 
 
 def test_a_file_is_cut_at_its_size() -> None:
-    size = size_of([record(1)])
+    size = settled_weight([record(1)])
     made = chain(flush_bytes=2 * size)
     made.add(runs(1, 6).records, 0)
     assert made.bytes == 5 * size
@@ -84,7 +84,7 @@ def test_a_file_is_cut_when_its_dead_letters_are_many() -> None:
 
 
 def test_a_file_may_end_within_an_aggregate_and_the_next_begins_there() -> None:
-    size = size_of([record(1)])
+    size = settled_weight([record(1)])
     made = chain(flush_bytes=2 * size)
     made.add([record(1, sub=sub, whole=sub == 2) for sub in range(3)], 0)
     file = made.next(0)
@@ -121,7 +121,7 @@ def test_the_positions_of_many_dead_letters_stay_few_bytes() -> None:
 def test_a_key_weighs_what_it_has() -> None:
     heavy, light = record(1), record(1)
     heavy.partition_key, light.partition_key = "k" * 20_000, ""
-    assert size_of([heavy]) - size_of([light]) == 20_000
+    assert settled_weight([heavy]) - settled_weight([light]) == 20_000
 
 
 def test_only_names_of_the_shards_files_are_looked_at() -> None:

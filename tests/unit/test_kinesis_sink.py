@@ -77,7 +77,14 @@ class Bench:
         self.metrics.troubles = Troubles(lambda: sum(self.waits))
         letters = RefusedLetters(self.store, TableSchema(pa.schema([("n", pa.int64())]), "source", "model@1"), NAME)
         self.sink = KinesisSink(
-            lambda: kinesis, "enriched", table, self.metrics, letters=letters, limits=limits, sleep=self.wait
+            lambda: kinesis,
+            "enriched",
+            table,
+            events=self.metrics.of_sink(NAME),
+            troubles=self.metrics.troubles,
+            letters=letters,
+            limits=limits,
+            sleep=self.wait,
         )
         self.writer: KinesisWriter = self.sink.open(SHARD, self.durable.append, self.fatal.set_result)
 

@@ -10,8 +10,8 @@ from tokenizers import Tokenizer
 
 from examples.corpus import records as docstrings
 from examples.minilm import MAX_TOKENS, installed_folder, read_text
-from pipeline.batcher import Batcher, Plan, cost_of
-from pipeline.record import Record
+from pipeline.batcher import Batcher, Plan
+from pipeline.record import Record, cost_of
 
 SHARDS = 8
 

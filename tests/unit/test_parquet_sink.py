@@ -15,6 +15,7 @@ from moto import mock_aws
 
 from pipeline.errors import ConfigError, UserError
 from pipeline.record import Position, Shard
+from pipeline.sinks import SinkEvents
 from pipeline.sinks.ledger import Ledger
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.schema import TableSchema
@@ -47,7 +48,7 @@ def sink_on(
         flush_mib=64,
         schema=schema,
         ledger=None if dead is None else Ledger(dead, MemoryStore()),
-        on_put=(puts if puts is not None else []).append,
+        events=SinkEvents(on_put=(puts if puts is not None else []).append),
     )
 
 

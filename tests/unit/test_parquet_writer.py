@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.errors import Fatal
 from pipeline.record import Enriched, Position, Record
+from pipeline.sinks import SinkEvents
 from pipeline.sinks.chain import DEAD, ROWS, Chain, File
 from pipeline.sinks.driver import Driver
 from pipeline.sinks.ledger import Ledger
@@ -501,7 +502,9 @@ def test_a_row_that_parquet_cannot_hold_is_a_dead_letter_of_its_sink_and_the_fil
     table, dead, staged = MemoryStore(), MemoryStore(), MemoryStore()
     refused: list[int] = []
     names = Names(SHARD)
-    files = Files(table, names, schema, Ledger(dead, staged), name="parquet:x", on_refused=refused.append)
+    files = Files(
+        table, names, schema, Ledger(dead, staged), name="parquet:x", events=SinkEvents(on_refused=refused.append)
+    )
     file = File(names.key(records[0]), records, None, records[-1].position)
     assert files.prepare(file, "w" * 32)() == Position(3, 0)
     [(body, metadata)] = table.objects.values()
