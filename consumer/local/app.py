@@ -16,20 +16,23 @@ from consumer.local.faults import Fault, Faults
 from consumer.local.kinesis.engine import Engine
 from consumer.local.kinesis.errors import KinesisError
 from consumer.local.kinesis.operations import perform
+from consumer.local.origin import is_control, refusal
 from consumer.local.request import Receive, Request, Response, Send, read
 from consumer.local.wire import codec_for
 
 OWN_PATH = "/_penstock/"
 FAULTS_PATH = f"{OWN_PATH}faults"
 CALLS_PATH = f"{OWN_PATH}calls"
+RESET_PATH = "/moto-api/reset"
 METRICS_EVERY_S = 60.0
 
 
 class LocalAws:
     """Kinesis by our engines, one per region; all else by moto."""
 
-    def __init__(self, *, limits: bool = True) -> None:
+    def __init__(self, *, limits: bool = True, bound: str = "") -> None:
         self.limits = limits
+        self.bound = bound
         self.faults = Faults()
         self.moto = Moto()
         self.engines: dict[str, Engine] = {}
@@ -42,9 +45,15 @@ class LocalAws:
         request = await read(scope, receive)
         if request is None:
             return
-        if request.path.startswith(OWN_PATH):
-            await self._control(request).send(send)
-            return
+        why = refusal(request.path, request.headers, self.bound)
+        if why is not None:
+            await _json(403, {"message": why}).send(send)
+        elif is_control(request.path):
+            await (await self._control(request)).send(send)
+        else:
+            await self._serve(request, receive, send)
+
+    async def _serve(self, request: Request, receive: Receive, send: Send) -> None:
         self.calls[request.service][request.operation] += 1
         response = await self._faulty(request, receive) if self.faults else await self.answer(request)
         if response is None:
@@ -114,8 +123,15 @@ class LocalAws:
             return self._kinesis(request, fault)
         return early or await self.answer(request)
 
-    def _control(self, request: Request) -> Response:
-        """Faults: GET lists them, POST adds one, DELETE ends one (``…/faults/<id>``) or all. Calls: GET, or DELETE."""
+    async def _control(self, request: Request) -> Response:
+        """Faults: GET lists them, POST adds one, DELETE ends one (``…/faults/<id>``) or all. Calls: GET, or DELETE.
+
+        What moto controls is moto's; its reset empties Kinesis too.
+        """
+        if not request.path.startswith(OWN_PATH):
+            if (request.method, request.path) == ("POST", RESET_PATH):
+                self.engines.clear()
+            return await self.moto.answer(request)
         try:
             shown = self._controlled(request)
         except ValueError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import ipaddress
 import json
 import os
 import signal
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from consumer.local.app import LocalAws
+from consumer.local.origin import is_loopback
 from consumer.local.request import DEFAULT_REGION
 from pipeline.errors import UserError
 
@@ -35,7 +35,7 @@ async def serve(host: str, port: int, *, limits: bool, ready: Callable[[str], No
     from hypercorn.config import Config
     from hypercorn.typing import LifespanState
 
-    app = LocalAws(limits=limits)
+    app = LocalAws(limits=limits, bound=host)
     wrapped, config, context = ASGIWrapper(app), _configured(Config()), WorkerContext(None)
     loop = asyncio.get_running_loop()
     connections: set[asyncio.Task[Any]] = set()
@@ -106,13 +106,6 @@ def _bound(host: str, port: int) -> socket.socket:
 def _endpoint(sock: Any) -> str:
     host, port = sock.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach ``host``. Names other than localhost do not count: they may change."""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
 
 
 def up(host: str, port: int, limits: bool, allow_remote: bool = False, until_stdin_closes: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import cbor2
@@ -73,18 +74,24 @@ def codec_for(content_type: bytes) -> Codec:
     return CBOR if b"cbor" in content_type else JSON
 
 
-def _of_times(request: Any, to_ms: Any) -> dict[str, Any]:
+def _of_times(request: Any, to_ms: Callable[[float], int]) -> dict[str, Any]:
     if not isinstance(request, dict):
         raise malformed("The body must be a structure.")
-    for holder in (request, request.get("ShardFilter")):
+    for holder in (request, request.get("ShardFilter"), request.get("StartingPosition")):
         if isinstance(holder, dict):
             for name in TIMES:
-                time = holder.get(name)
-                if isinstance(time, int | float):
-                    holder[name] = to_ms(time)
-                elif time is not None:
-                    raise malformed(f"{name} must be a number.")
+                if holder.get(name) is not None:
+                    holder[name] = _ms(name, holder[name], to_ms)
     return request
+
+
+def _ms(name: str, time: Any, to_ms: Callable[[float], int]) -> int:
+    if type(time) not in (int, float):
+        raise malformed(f"{name} must be a number.")
+    try:
+        return to_ms(time)
+    except (OverflowError, ValueError):  # infinite, or not a number
+        raise malformed(f"{name} must be a time, and is {time}.") from None
 
 
 def _unpack(record: Any) -> None:

@@ -40,7 +40,7 @@ def list_all(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, 
     after = ""
     if request.get("NextToken") is not None:
         [after] = parse_next_token("consumers", request["NextToken"], now_ms)
-    page = request.get("MaxResults", PAGE)
+    page = min(request.get("MaxResults", PAGE), PAGE)
     names = sorted(name for name in stream.consumers if name > after)
     answer: dict[str, Any] = {"Consumers": [stream.consumers[name].to_dict(now_ms) for name in names[:page]]}
     if len(names) > page:

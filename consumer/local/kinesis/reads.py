@@ -113,7 +113,7 @@ def list_shards(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[st
     if stream.status in ("CREATING", "DELETING"):
         raise in_use(f"Stream {stream.name} under account {engine.owner.account} is in state {stream.status}")
     stream.trim(now_ms)
-    page = request.get("MaxResults", LIST_SHARDS_PAGE)
+    page = min(request.get("MaxResults", LIST_SHARDS_PAGE), LIST_SHARDS_PAGE)
     shards = [shard for shard in _filtered(stream, wanted, now_ms) if shard.shard_id > after]
     answer: dict[str, Any] = {"Shards": [shard.to_dict() for shard in shards[:page]]}
     if len(shards) > page:

@@ -65,7 +65,7 @@ def delete_stream(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
 def describe_stream(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
     stream = engine.find(request)
     stream.trim(now_ms)
-    page = request.get("Limit", PAGE)
+    page = min(request.get("Limit", PAGE), PAGE)
     after = request.get("ExclusiveStartShardId", "")
     made = stream.shards.values() if stream.status != "CREATING" else ()
     shards = [shard for shard in made if shard.shard_id > after]
@@ -107,7 +107,7 @@ def list_streams(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[s
     after = request.get("ExclusiveStartStreamName", "")
     if request.get("NextToken") is not None:
         [after] = parse_next_token("streams", request["NextToken"], now_ms)
-    page = request.get("Limit", PAGE)
+    page = min(request.get("Limit", PAGE), PAGE)
     names = sorted(name for name in engine.streams if name > after)
     shown = [_described(engine.streams[name]) for name in names[:page]]
     kept = ("StreamName", "StreamARN", "StreamStatus", "StreamModeDetails", "StreamCreationTimestamp")

@@ -46,9 +46,9 @@ class Iterator(NamedTuple):
 
     @classmethod
     def parse(cls, text: str, now_ms: int) -> Iterator:
-        """Read an iterator, if it is one and has not expired."""
+        """Read an iterator, if it is one and has not expired. It may be in double quotes, as the AWS CLI prints it."""
         try:
-            kind, *fields = unseal(text)
+            kind, *fields = unseal(text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text)
             iterator = cls(*fields)
         except (ValueError, TypeError):
             raise invalid("Invalid ShardIterator.") from None
