@@ -25,6 +25,7 @@ FAULTS_PATH = f"{OWN_PATH}faults"
 CALLS_PATH = f"{OWN_PATH}calls"
 RESET_PATH = "/moto-api/reset"
 METRICS_EVERY_S = 60.0
+ASKED_S = 10.0
 
 
 class LocalAws:
@@ -34,7 +35,8 @@ class LocalAws:
         self.limits = limits
         self.bound = bound
         self.faults = Faults()
-        self.moto = Moto()
+        self._loop = asyncio.get_running_loop()
+        self.moto = Moto(self._ask_kinesis)
         self.engines: dict[str, Engine] = {}
         self.calls: defaultdict[str, Counter[str]] = defaultdict(Counter)
         """How often each operation of each service was asked for, whatever was answered."""
@@ -91,6 +93,14 @@ class LocalAws:
             status, answer = error.status, {"__type": error.code, "message": error.message}
         headers = [(b"content-type", codec.content_type), (b"x-amzn-requestid", str(uuid4()).encode())]
         return Response(status, headers, codec.encode(answer) if answer else b"")
+
+    def _ask_kinesis(self, region: str, operation: str, content: dict[str, Any]) -> dict[str, Any]:
+        """For moto's threads: performed in the server's own, since an engine is for one."""
+
+        async def performed() -> dict[str, Any]:
+            return perform(self.engine(region), operation, content, time.time_ns() // 1_000_000)
+
+        return asyncio.run_coroutine_threadsafe(performed(), self._loop).result(ASKED_S)
 
     async def flush_metrics(self) -> None:
         """Tell CloudWatch what Kinesis counted so far."""

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import Any, Literal
 
+from consumer.local.cloudformation import Ask, adopt
 from consumer.local.failures import failed
 from consumer.local.kinesis.engine import ACCOUNT
 from consumer.local.kinesis.metrics import Key, Statistics
@@ -19,6 +20,7 @@ from consumer.local.request import Request, Response
 
 THREADS = 8
 NEEDED_FIRST: tuple[Literal["dynamodb", "s3", "cloudwatch"], ...] = ("dynamodb", "s3", "cloudwatch")
+MAKE_STACKS = ("cloudformation", "servicecatalog")
 PRESERVED_NAMES = "moto.preserved_header_names"
 """moto's own server puts S3 metadata names that have an underscore there; see moto.core.request."""
 
@@ -30,11 +32,14 @@ class Moto:
     conditional writes one wins.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kinesis: Ask) -> None:
+        """``kinesis`` performs operations of Kinesis, and may be called from any thread."""
+        self._kinesis = kinesis
         self._threads = ThreadPoolExecutor(THREADS, "moto")
         self._locks: defaultdict[str, Lock] = defaultdict(Lock)
         self._loading = Lock()
         self._app: Any = None
+        self._adopted = False
 
     def warm_up(self) -> asyncio.Future[None]:
         """Import what nearly everybody needs, in the background."""
@@ -68,6 +73,12 @@ class Moto:
                 self._app = DomainDispatcherApplication(create_backend_app)
             return self._app
 
+    def _adopt(self) -> None:
+        """Before the first stack: importing CloudFormation takes longer than all else of moto together."""
+        if not self._adopted:
+            adopt(self._kinesis)
+            self._adopted = True
+
     def _perform(self, request: Request) -> Response:
         status: list[Any] = []
 
@@ -78,6 +89,8 @@ class Moto:
         application = self._application()
         with self._locks[_lock_name(request.service)]:
             try:
+                if request.service in MAKE_STACKS:
+                    self._adopt()
                 body = _whole(application(environ(request), start_response))
             except Exception as error:  # noqa: BLE001  # whatever moto cannot do is a failure of the service
                 return failed(request, 500, f"moto: {type(error).__name__}: {error}")

@@ -42,7 +42,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _is_ours(name: str, bound: str) -> bool:
-    return _address(name) is not None or is_loopback(name) or name == bound.lower() or (name != "" and "." not in name)
+    return name != "" and (_address(name) is not None or is_loopback(name) or name == bound.lower() or "." not in name)
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

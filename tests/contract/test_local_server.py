@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from botocore.config import Config
-from botocore.exceptions import HTTPClientError
+from botocore.exceptions import ClientError, HTTPClientError
 
 from consumer.local.process import LocalAWS
 from consumer.local.server import up
@@ -157,6 +157,52 @@ def test_what_was_asked_for_is_counted_by_service_and_operation(aws: LocalAWS) -
 def test_what_the_server_has_not_is_said(aws: LocalAWS) -> None:
     answer = httpx.get(f"{aws.endpoint}/_penstock/nothing")
     assert (answer.status_code, "/_penstock/calls" in answer.text) == (400, True)
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_no_page_of_another_site_sets_faults_or_empties_streams(aws: LocalAWS, http2: bool) -> None:
+    aws.client("kinesis").create_stream(StreamName=f"kept-{http2}", ShardCount=1)
+    with httpx.Client(base_url=aws.endpoint, http1=not http2, http2=http2) as client:
+        for headers in ({"host": "evil.example"}, {"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}):
+            for method, path in (
+                ("POST", "/_penstock/faults"),
+                ("DELETE", "/_penstock/faults"),
+                ("GET", "/_penstock/calls"),
+            ):
+                refused = client.request(method, path, headers=headers, json={"kind": "error"})
+                assert (refused.status_code, "local AWS" in refused.text) == (403, True)
+            assert client.post("/moto-api/reset", headers=headers).status_code == 403
+        assert client.options("/", headers={"origin": "http://evil.example"}).status_code == 403
+    assert aws.list_faults() == []
+    assert f"kept-{http2}" in aws.client("kinesis").list_streams()["StreamNames"]
+
+
+TEMPLATE = """
+Resources:
+  Events: {Type: AWS::Kinesis::Stream, Properties: {ShardCount: %s, RetentionPeriodHours: 48}}
+Outputs:
+  Arn: {Value: !GetAtt Events.Arn}
+"""
+
+
+def test_a_stack_makes_a_stream_of_ours_and_a_reset_empties_all(aws: LocalAWS) -> None:
+    stacks, kinesis, s3 = (aws.client(service) for service in ("cloudformation", "kinesis", "s3"))
+    stacks.create_stack(StackName="flow", TemplateBody=TEMPLATE % 2)
+    (output,) = stacks.describe_stacks(StackName="flow")["Stacks"][0]["Outputs"]
+    arn = output["OutputValue"]
+    kinesis.put_record(StreamARN=arn, Data=b"x", PartitionKey="k")
+    stacks.update_stack(StackName="flow", TemplateBody=TEMPLATE % 4)
+    summary = kinesis.describe_stream_summary(StreamARN=arn)["StreamDescriptionSummary"]
+    assert (summary["OpenShardCount"], summary["RetentionPeriodHours"]) == (4, 48)
+    with pytest.raises(ClientError, match="cannot scale up"):
+        stacks.update_stack(StackName="flow", TemplateBody=TEMPLATE % 400)
+    stacks.delete_stack(StackName="flow")
+    assert arn.rpartition("/")[2] not in kinesis.list_streams()["StreamNames"]
+    kinesis.create_stream(StreamName="emptied")
+    s3.create_bucket(Bucket="emptied")
+    assert httpx.post(f"{aws.endpoint}/moto-api/reset").status_code == 200
+    assert kinesis.list_streams()["StreamNames"] == []
+    assert s3.list_buckets()["Buckets"] == []
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "penstock.example", ""])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from consumer.local.kinesis.errors import invalid, not_found
@@ -12,6 +13,14 @@ ACCOUNT = "123456789012"
 """The account that moto uses unless it is told another."""
 CHANGE_MS = 300
 """How long a stream is CREATING, UPDATING or DELETING: long enough to be seen, short enough for tests."""
+
+
+@dataclass(slots=True)
+class Commitment:
+    """The account's commitment to pay for a least throughput: from ``started_ms`` until ``ends_ms``, if ever."""
+
+    started_ms: int | None = None
+    ends_ms: int | None = None
 
 
 class Engine:
@@ -26,6 +35,7 @@ class Engine:
         self.limits = limits
         self.change_ms = change_ms
         self.metrics = Metrics()
+        self.commitment = Commitment()
         self.streams: dict[str, Stream] = {}
 
     def find(self, request: dict[str, Any]) -> Stream:

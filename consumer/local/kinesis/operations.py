@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from consumer.local.kinesis import consumers, reads, reshards, shapes, streams, tags, writes
+from consumer.local.kinesis import consumers, reads, reshards, shapes, streams, tags, warm, writes
 from consumer.local.kinesis.engine import Engine
 from consumer.local.kinesis.errors import KinesisError
 
@@ -17,6 +17,7 @@ HANDLERS: dict[str, Handler] = {
     "DecreaseStreamRetentionPeriod": streams.decrease_retention,
     "DeleteStream": streams.delete_stream,
     "DeregisterStreamConsumer": consumers.deregister,
+    "DescribeAccountSettings": warm.describe_account,
     "DescribeLimits": streams.describe_limits,
     "DescribeStream": streams.describe_stream,
     "DescribeStreamConsumer": consumers.describe,
@@ -39,10 +40,12 @@ HANDLERS: dict[str, Handler] = {
     "SplitShard": reshards.split_shard,
     "TagResource": tags.tag_resource,
     "UntagResource": tags.untag_resource,
+    "UpdateAccountSettings": warm.update_account,
     "UpdateMaxRecordSize": streams.update_max_record_size,
     "UpdateShardCount": reshards.update_shard_count,
     "UpdateStreamMode": streams.update_stream_mode,
     "UpdateStreamRecordDistributionStrategy": streams.update_distribution,
+    "UpdateStreamWarmThroughput": warm.update_warm_throughput,
 }
 
 
@@ -52,6 +55,16 @@ def perform(engine: Engine, operation: str, request: dict[str, Any], now_ms: int
     if handler is None:
         raise KinesisError("UnknownOperationException", f"The local Kinesis has no operation {operation}.")
     shapes.check(operation, request)
+    request = _without_nulls(request)
     for stream in list(engine.streams.values()):
         stream.settle(now_ms)
     return handler(engine, request, now_ms) or {}
+
+
+def _without_nulls(request: dict[str, Any]) -> dict[str, Any]:
+    """A member that is null is a member that is not given; in lists there are none."""
+    return {
+        name: _without_nulls(value) if isinstance(value, dict) else value
+        for name, value in request.items()
+        if value is not None
+    }

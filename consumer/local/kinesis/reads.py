@@ -13,6 +13,11 @@ from consumer.local.kinesis.tokens import Iterator, next_token, parse_next_token
 from consumer.local.kinesis.writes import dry_run
 
 LIST_SHARDS_PAGE = 1000
+STARTS_OF = {
+    "StartingSequenceNumber": ("AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER"),
+    "Timestamp": ("AT_TIMESTAMP",),
+}
+"""Which members of a request say where to start, and the types of iterators that they go with."""
 
 
 def get_shard_iterator(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
@@ -30,6 +35,7 @@ def get_shard_iterator(engine: Engine, request: dict[str, Any], now_ms: int) -> 
 
 def _start(stream: Stream, shard: Shard, request: dict[str, Any], now_ms: int) -> int:
     kind = request["ShardIteratorType"]
+    _require_no_stray(request, kind)
     if kind == "TRIM_HORIZON":
         return shard.first
     if kind == "LATEST":
@@ -47,6 +53,12 @@ def _start(stream: Stream, shard: Shard, request: dict[str, Any], now_ms: int) -
             "is invalid because it did not come from this stream."
         ) from None
     return position + 1 if kind == "AFTER_SEQUENCE_NUMBER" and position < shard.end else position
+
+
+def _require_no_stray(request: dict[str, Any], kind: str) -> None:
+    for name, types in STARTS_OF.items():
+        if request.get(name) is not None and kind not in types:
+            raise invalid(f"{name} must not be given for an iterator of type {kind}.")
 
 
 def _past(timestamp_ms: int | None, what: str, now_ms: int) -> int:

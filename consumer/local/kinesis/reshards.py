@@ -15,6 +15,7 @@ from consumer.local.kinesis.stream import HOUR_MS, Change, Stream
 
 def split_shard(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
     stream = engine.find(request)
+    _require_provisioned(stream, "SplitShard")
     shard = _shard(stream, request["ShardToSplit"])
     stream.require_active()
     at = int(request["NewStartingHashKey"])
@@ -31,6 +32,7 @@ def split_shard(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
 
 def merge_shards(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
     stream = engine.find(request)
+    _require_provisioned(stream, "MergeShards")
     shard, adjacent = (_shard(stream, request[name]) for name in ("ShardToMerge", "AdjacentShardToMerge"))
     stream.require_active()
     _require_open(stream, shard)
@@ -47,23 +49,24 @@ def merge_shards(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
 def update_shard_count(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
     stream = engine.find(request)
     stream.require_active()
-    if stream.mode != "PROVISIONED":
-        raise KinesisError(
-            "ValidationException", f"UpdateShardCount is not supported for {stream.place} in mode {stream.mode}."
-        )
+    _require_provisioned(stream, "UpdateShardCount")
     current, target = len(stream.open_shards()), request["TargetShardCount"]
     if engine.limits:
         _require_modest(stream, current, target, now_ms)
     require_room(engine, target - current)
     stream.recounts_ms.append(now_ms)
-    steps = reshard([shard.keys for shard in stream.open_shards()], target)
-    _change(engine, stream, steps, now_ms)
+    _change(engine, stream, uniform_steps(stream, target), now_ms)
     return {
         "StreamName": stream.name,
         "CurrentShardCount": current,
         "TargetShardCount": target,
         "StreamARN": stream.arn,
     }
+
+
+def uniform_steps(stream: Stream, target: int) -> list[Split | Merge]:
+    """What makes ``target`` shards of the open ones, of nearly the same size."""
+    return reshard([shard.keys for shard in stream.open_shards()], target)
 
 
 def require_room(engine: Engine, more: int) -> None:
@@ -74,6 +77,13 @@ def require_room(engine: Engine, more: int) -> None:
             f"This request would exceed the shard limit for the account {engine.owner.account} in "
             f"{engine.owner.region}. Current shard count for the account: {have}. Limit: {SHARDS_PER_ACCOUNT}. "
             f"Number of additional shards that would have resulted from this request: {more}."
+        )
+
+
+def _require_provisioned(stream: Stream, operation: str) -> None:
+    if stream.mode != "PROVISIONED":
+        raise KinesisError(
+            "ValidationException", f"{operation} is not supported for {stream.place} in mode {stream.mode}."
         )
 
 

@@ -158,6 +158,7 @@ METRIC_NAMES = (
 )
 METRICS = ListOf(Text(among=(*METRIC_NAMES, "ALL")), 1, 7)
 MODE = Struct(("StreamMode",), {"StreamMode": Text(among=("PROVISIONED", "ON_DEMAND"))})
+COMMITMENT = Struct(("Status",), {"Status": Text(among=("ENABLED", "DISABLED"))})
 DISTRIBUTION = Text(among=("AUTO", "USER_PARTITION_KEY"))
 ITERATOR_TYPES = ("AFTER_SEQUENCE_NUMBER", "LATEST", "AT_TIMESTAMP", "AT_SEQUENCE_NUMBER", "TRIM_HORIZON")
 FILTER_TYPES = (
@@ -193,10 +194,12 @@ OPERATIONS: dict[str, Struct] = {
         Tags=TAGS,
         MaxRecordSizeInKiB=RECORD_KIB,
         RecordDistributionStrategy=DISTRIBUTION,
+        WarmThroughputMiBps=Number(),
     ),
     "DecreaseStreamRetentionPeriod": _on_stream("RetentionPeriodHours", RetentionPeriodHours=Number(-(2**31))),
     "DeleteStream": _on_stream(EnforceConsumerDeletion=Flag()),
     "DeregisterStreamConsumer": _on_consumer(),
+    "DescribeAccountSettings": Struct((), {}),
     "DescribeLimits": Struct((), {}),
     "DescribeStream": _on_stream(Limit=PAGE, ExclusiveStartShardId=NAME),
     "DescribeStreamConsumer": _on_consumer(),
@@ -242,17 +245,22 @@ OPERATIONS: dict[str, Struct] = {
     "SplitShard": _on_stream("ShardToSplit", "NewStartingHashKey", ShardToSplit=NAME, NewStartingHashKey=HASH_KEY),
     "TagResource": Struct(("ResourceARN", "Tags"), {"ResourceARN": RESOURCE_ARN, "Tags": TAGS}),
     "UntagResource": Struct(("ResourceARN", "TagKeys"), {"ResourceARN": RESOURCE_ARN, "TagKeys": TAG_KEYS}),
+    "UpdateAccountSettings": Struct(
+        ("MinimumThroughputBillingCommitment",), {"MinimumThroughputBillingCommitment": COMMITMENT}
+    ),
     "UpdateMaxRecordSize": _on_stream("MaxRecordSizeInKiB", MaxRecordSizeInKiB=RECORD_KIB),
     "UpdateShardCount": _on_stream(
         "TargetShardCount", "ScalingType", TargetShardCount=COUNT, ScalingType=Text(among=("UNIFORM_SCALING",))
     ),
     "UpdateStreamMode": Struct(
-        ("StreamARN", "StreamModeDetails"), {"StreamARN": STREAM_ARN, "StreamModeDetails": MODE}
+        ("StreamARN", "StreamModeDetails"),
+        {"StreamARN": STREAM_ARN, "StreamModeDetails": MODE, "WarmThroughputMiBps": Number()},
     ),
     "UpdateStreamRecordDistributionStrategy": Struct(
         ("StreamARN", "RecordDistributionStrategy"),
         {"StreamARN": STREAM_ARN, "RecordDistributionStrategy": DISTRIBUTION},
     ),
+    "UpdateStreamWarmThroughput": _on_stream("WarmThroughputMiBps", WarmThroughputMiBps=Number()),
 }
 
 

@@ -15,8 +15,8 @@ HOUR_MS = 3_600_000
 BY_KEY = "USER_PARTITION_KEY"
 """The distribution in which a record's key says which shard it goes to; in AUTO nobody knows."""
 
-ON_DEMAND_SHARDS = 4
-"""With how many shards AWS starts an on-demand stream."""
+SHARDS_AT_FIRST = 4
+"""With how many shards AWS starts a stream on demand, and one whose count of shards is not said."""
 
 
 class Timestamp:
@@ -81,6 +81,7 @@ class Stream:
         self.distribution = BY_KEY
         self.retention_hours = 24
         self.max_record_kib = 1024
+        self.warm_mib: int | None = None
         self.tags: dict[str, str] = {}
         self.monitoring: set[str] = set()
         self.consumers: dict[str, Consumer] = {}

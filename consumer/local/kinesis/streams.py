@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from consumer.local.kinesis import shapes
+from consumer.local.kinesis import shapes, warm
 from consumer.local.kinesis.engine import Engine
 from consumer.local.kinesis.errors import KinesisError, in_use, invalid
 from consumer.local.kinesis.limits import SHARDS_PER_ACCOUNT
 from consumer.local.kinesis.reshards import require_room
-from consumer.local.kinesis.stream import BY_KEY, ON_DEMAND_SHARDS, Change, Stream, Timestamp
+from consumer.local.kinesis.stream import BY_KEY, SHARDS_AT_FIRST, Change, Stream, Timestamp
 from consumer.local.kinesis.tag_rules import require_tags
 from consumer.local.kinesis.tokens import next_token, parse_next_token
 
@@ -25,26 +25,27 @@ def create_stream(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
     mode = request.get("StreamModeDetails", {}).get("StreamMode", "PROVISIONED")
     distribution = request.get("RecordDistributionStrategy", BY_KEY)
     _require_distribution(f"stream {name}", mode, distribution)
-    count = _shard_count(mode, request.get("ShardCount"))
+    mib = request.get("WarmThroughputMiBps")
+    warm.require_warm(engine, f"stream {name}", mode, mib, now_ms)
+    count = _shard_count(mode, request.get("ShardCount"), mib)
     require_room(engine, count)
     tags = require_tags({}, request.get("Tags", {}), f"stream {name}")
     stream = Stream(engine.owner, name, count, now_ms)
     stream.mode = mode
     stream.distribution = distribution
+    stream.warm_mib = mib
     stream.tags = tags
     stream.max_record_kib = request.get("MaxRecordSizeInKiB", stream.max_record_kib)
     stream.begin(Change("CREATING", now_ms + engine.change_ms, lambda at_ms: None))
     engine.streams[name] = stream
 
 
-def _shard_count(mode: str, asked: int | None) -> int:
+def _shard_count(mode: str, asked: int | None, warm_mib: int | None) -> int:
     if mode == "ON_DEMAND":
         if asked is not None:
             raise KinesisError("ValidationException", "ShardCount must not be set for a stream in mode ON_DEMAND.")
-        return ON_DEMAND_SHARDS
-    if asked is None:
-        raise KinesisError("ValidationException", "ShardCount must be set for a stream in mode PROVISIONED.")
-    return asked
+        return warm.shards_for(warm_mib)
+    return SHARDS_AT_FIRST if asked is None else asked
 
 
 def delete_stream(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
@@ -87,6 +88,8 @@ def describe_stream_summary(engine: Engine, request: dict[str, Any], now_ms: int
     }
     if stream.mode == "ON_DEMAND":
         summary["RecordDistributionStrategy"] = stream.distribution
+        if warm.is_committed(engine, now_ms):
+            summary["WarmThroughput"] = warm.shown(stream)
     return {"StreamDescriptionSummary": summary}
 
 
@@ -209,9 +212,15 @@ def update_stream_mode(engine: Engine, request: dict[str, Any], now_ms: int) -> 
     stream = engine.find(request)
     stream.require_active()
     mode = request["StreamModeDetails"]["StreamMode"]
+    mib = request.get("WarmThroughputMiBps")
     _require_distribution(stream.place, mode, stream.distribution)
+    warm.require_warm(engine, stream.place, mode, mib, now_ms)
     stream.mode = mode
-    _updating(engine, stream, now_ms)
+    stream.warm_mib = None
+    if mib is None:
+        _updating(engine, stream, now_ms)
+    else:
+        warm.warm_up(engine, stream, mib, now_ms)
 
 
 def update_distribution(engine: Engine, request: dict[str, Any], now_ms: int) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from unicodedata import category
+
 from consumer.local.kinesis.errors import invalid, limit_exceeded
 from consumer.local.kinesis.limits import TAGS_PER_STREAM
+
+SYMBOLS = frozenset("_.:/=+-@")
 
 
 def require_tags(have: dict[str, str], more: dict[str, str], what: str) -> dict[str, str]:
     """``have`` and ``more`` together, if that is allowed."""
+    require_characters((*more.keys(), *more.values()), f"add tags to {what}")
     for key in more:
         if key.lower().startswith("aws:"):
             raise invalid(f"Failed to add tags to {what}: a tag's key must not start with 'aws:'.")
@@ -15,3 +21,17 @@ def require_tags(have: dict[str, str], more: dict[str, str], what: str) -> dict[
     if len(together) > TAGS_PER_STREAM:
         raise limit_exceeded(f"Failed to add tags to {what}: it cannot have more than {TAGS_PER_STREAM} tags.")
     return together
+
+
+def require_characters(texts: Iterable[str], what: str) -> None:
+    """Refuse keys and values of tags that no tag can have."""
+    if not all(_may_be_in_a_tag(character) for text in texts for character in text):
+        raise invalid(
+            f"Failed to {what} because some tags contained illegal characters. "
+            "The allowed characters are Unicode letters, digits, spaces, and _ . : / = + - @"
+        )
+
+
+def _may_be_in_a_tag(character: str) -> bool:
+    """Letters, numbers and separators: tabs and line feeds are control characters to Unicode."""
+    return character in SYMBOLS or category(character)[0] in "LNZ"

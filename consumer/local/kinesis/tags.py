@@ -7,7 +7,7 @@ from typing import Any
 from consumer.local.kinesis.consumers import find_consumer
 from consumer.local.kinesis.engine import Engine
 from consumer.local.kinesis.limits import TAGS_PER_STREAM
-from consumer.local.kinesis.tag_rules import require_tags
+from consumer.local.kinesis.tag_rules import require_characters, require_tags
 
 
 def add_tags_to_stream(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
@@ -16,9 +16,10 @@ def add_tags_to_stream(engine: Engine, request: dict[str, Any], now_ms: int) -> 
 
 
 def remove_tags_from_stream(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
-    tags = engine.find(request).tags
+    stream = engine.find(request)
+    require_characters(request["TagKeys"], f"remove tags from {stream.place}")
     for key in request["TagKeys"]:
-        tags.pop(key, None)
+        stream.tags.pop(key, None)
 
 
 def list_tags_for_stream(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
@@ -35,6 +36,7 @@ def tag_resource(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
 
 def untag_resource(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
     tags = _tags(engine, request["ResourceARN"])
+    require_characters(request["TagKeys"], f"remove tags from {request['ResourceARN']}")
     for key in request["TagKeys"]:
         tags.pop(key, None)
 

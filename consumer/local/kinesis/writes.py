@@ -18,7 +18,7 @@ THROTTLED = "ProvisionedThroughputExceededException"
 
 def put_record(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
     stream = _writable(engine, request)
-    _check_ordering(request.get("SequenceNumberForOrdering"))
+    _check_ordering(stream, request.get("SequenceNumberForOrdering"))
     shard = _shard_of(stream, request)
     size = _size(stream, request)
     dry_run(request)
@@ -90,11 +90,14 @@ def _hash_key(record: dict[str, Any], stream: Stream) -> int:
     return int(explicit)
 
 
-def _check_ordering(number: str | None) -> None:
+def _check_ordering(stream: Stream, number: str | None) -> None:
     """What it asks for holds anyway, since numbers only rise; what is no sequence number is refused."""
+    if number is None:
+        return
+    if stream.distribution != BY_KEY:
+        raise invalid(f"SequenceNumberForOrdering is not supported for {stream.place}, which distributes by itself.")
     try:
-        if number is not None:
-            sequence.parse(number)
+        sequence.parse(number)
     except ValueError:
         raise invalid(f"ExclusiveMinimumSequenceNumber {number} used in PutRecord is invalid.") from None
 

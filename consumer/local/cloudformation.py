@@ -1,0 +1,182 @@
+"""What a template says of Kinesis becomes streams and consumers of ours. The rest of a template is moto's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from consumer.local.kinesis.errors import KinesisError, invalid
+
+Ask = Callable[[str, str, dict[str, Any]], dict[str, Any]]
+"""Performs an operation of Kinesis: region, operation, request; its answer, or :class:`KinesisError`."""
+Properties = dict[str, Any]
+
+CHANGED_S = 5.0
+NUMBERS = ("ShardCount", "RetentionPeriodHours", "MaxRecordSizeInKiB", "WarmThroughputMiBps")
+AT_CREATION = ("ShardCount", "StreamModeDetails", "MaxRecordSizeInKiB", "WarmThroughputMiBps")
+KNOWN = {"Name", "Tags", "DesiredShardLevelMetrics", *NUMBERS, *AT_CREATION}
+
+
+class Streams:
+    """``AWS::Kinesis::Stream`` as a template says. Each call returns when the change is done."""
+
+    def __init__(self, ask: Ask, region: str) -> None:
+        self._region = region
+        self._ask = ask
+
+    def create(self, name: str, properties: Properties) -> str:
+        """Its ARN."""
+        wanted = _checked(properties)
+        tags = {"Tags": _tags(wanted)} if _tags(wanted) else {}
+        self("CreateStream", name, **{key: wanted[key] for key in AT_CREATION if key in wanted}, **tags)
+        self._changed(name)
+        self.update(name, {key: wanted[key] for key in wanted if key not in AT_CREATION})
+        return str(self.summary(name)["StreamARN"])
+
+    def update(self, name: str, properties: Properties) -> None:
+        """What the template does not say is as AWS has it by default, but for the count of shards and the mode."""
+        wanted, has = _checked(properties), self.summary(name)
+        for operation, request in (*_mode(wanted, has), *_shards(wanted, has), *_retention(wanted, has)):
+            self(operation, name, **request)
+            self._changed(name)
+        self._tag(name, _tags(wanted))
+        self._monitor(name, set(wanted.get("DesiredShardLevelMetrics", ())), has)
+
+    def delete(self, name: str) -> None:
+        self("DeleteStream", name, EnforceConsumerDeletion=True)
+        self._wait(lambda: name not in self._ask(self._region, "ListStreams", {})["StreamNames"])
+
+    def summary(self, name: str) -> dict[str, Any]:
+        return dict(self("DescribeStreamSummary", name)["StreamDescriptionSummary"])
+
+    def __call__(self, operation: str, name: str, **request: Any) -> dict[str, Any]:
+        return self._ask(self._region, operation, {"StreamName": name, **request})
+
+    def _changed(self, name: str) -> None:
+        self._wait(lambda: self.summary(name)["StreamStatus"] == "ACTIVE")
+
+    def _wait(self, done: Callable[[], bool]) -> None:
+        end = time.monotonic() + CHANGED_S
+        while not done() and time.monotonic() < end:
+            time.sleep(0.02)
+
+    def _tag(self, name: str, wanted: dict[str, str]) -> None:
+        has = {tag["Key"] for tag in self("ListTagsForStream", name)["Tags"]}
+        if stale := sorted(has - wanted.keys()):
+            self("RemoveTagsFromStream", name, TagKeys=stale)
+        if wanted:
+            self("AddTagsToStream", name, Tags=wanted)
+
+    def _monitor(self, name: str, wanted: set[str], has: dict[str, Any]) -> None:
+        on = set(has["EnhancedMonitoring"][0]["ShardLevelMetrics"])
+        if stale := sorted(on - wanted) if "ALL" not in wanted else []:
+            self("DisableEnhancedMonitoring", name, ShardLevelMetrics=stale)
+        if wanted:
+            self("EnableEnhancedMonitoring", name, ShardLevelMetrics=sorted(wanted))
+
+
+Step = tuple[str, dict[str, Any]]
+
+
+def _mode(wanted: Properties, has: dict[str, Any]) -> list[Step]:
+    if wanted.get("StreamModeDetails", has["StreamModeDetails"]) == has["StreamModeDetails"]:
+        return []
+    asked = {"StreamARN": has["StreamARN"], "StreamModeDetails": wanted["StreamModeDetails"]}
+    return [("UpdateStreamMode", asked)]
+
+
+def _shards(wanted: Properties, has: dict[str, Any]) -> list[Step]:
+    steps: list[Step] = []
+    if wanted.get("ShardCount", has["OpenShardCount"]) != has["OpenShardCount"]:
+        asked = {"TargetShardCount": wanted["ShardCount"], "ScalingType": "UNIFORM_SCALING"}
+        steps.append(("UpdateShardCount", asked))
+    if wanted.get("WarmThroughputMiBps") not in (None, has.get("WarmThroughput", {}).get("TargetMiBps")):
+        steps.append(("UpdateStreamWarmThroughput", {"WarmThroughputMiBps": wanted["WarmThroughputMiBps"]}))
+    return steps
+
+
+def _retention(wanted: Properties, has: dict[str, Any]) -> list[Step]:
+    steps: list[Step] = []
+    hours, now = wanted.get("RetentionPeriodHours", 24), has["RetentionPeriodHours"]
+    if hours != now:
+        way = "Increase" if hours > now else "Decrease"
+        steps.append((f"{way}StreamRetentionPeriod", {"RetentionPeriodHours": hours}))
+    if wanted.get("MaxRecordSizeInKiB", has["MaxRecordSizeInKiB"]) != has["MaxRecordSizeInKiB"]:
+        steps.append(("UpdateMaxRecordSize", {"MaxRecordSizeInKiB": wanted["MaxRecordSizeInKiB"]}))
+    return steps
+
+
+def _checked(properties: Properties) -> Properties:
+    """With numbers for numbers, which a template may write as text."""
+    if unknown := sorted(properties.keys() - KNOWN):
+        raise invalid(f"AWS::Kinesis::Stream has no {', '.join(unknown)} on the local AWS.")
+    try:
+        return {**properties, **{name: int(properties[name]) for name in NUMBERS if name in properties}}
+    except (TypeError, ValueError):
+        raise invalid(f"AWS::Kinesis::Stream: {', '.join(NUMBERS)} must be numbers.") from None
+
+
+def _tags(properties: Properties) -> dict[str, str]:
+    return {tag["Key"]: str(tag["Value"]) for tag in properties.get("Tags", ())}
+
+
+def adopt(ask: Ask) -> None:
+    """Have moto's CloudFormation make our streams and consumers, and none of its own."""
+    from moto.cloudformation.parsing import get_model_map
+
+    models = get_model_map()
+    models["AWS::Kinesis::Stream"] = _stream_model(ask)
+
+
+def _stream_model(ask: Ask) -> Any:
+    from moto.cloudformation.exceptions import ValidationError
+    from moto.kinesis.models import Stream as MotoStream
+
+    def told(call: Callable[..., Any], *given: Any) -> Any:
+        try:
+            return call(*given)
+        except KinesisError as error:
+            raise ValidationError(message=f"AWS::Kinesis::Stream: {error.message}") from None
+
+    class OurStream(MotoStream):
+        """What CloudFormation keeps of one of our streams: moto's own, which it takes for one of its models."""
+
+        def __init__(self, name: str, arn: str) -> None:
+            self.stream_name = name
+            self.arn = arn
+
+        @classmethod
+        def create_from_cloudformation_json(
+            cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **more: Any
+        ) -> OurStream:
+            properties = cloudformation_json.get("Properties", {})
+            return cls(resource_name, told(Streams(ask, region_name).create, resource_name, properties))
+
+        @classmethod
+        def update_from_cloudformation_json(
+            cls,
+            original_resource: Any,
+            new_resource_name: str,
+            cloudformation_json: Any,
+            account_id: str,
+            region_name: str,
+        ) -> OurStream:
+            properties, old = cloudformation_json["Properties"], original_resource.stream_name
+            if properties.get("Name", old) == old:
+                told(Streams(ask, region_name).update, old, properties)
+                return cls(old, original_resource.arn)
+            made = cls.create_from_cloudformation_json(new_resource_name, cloudformation_json, account_id, region_name)
+            cls.delete_from_cloudformation_json(old, cloudformation_json, account_id, region_name)
+            return made
+
+        @classmethod
+        def delete_from_cloudformation_json(
+            cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str
+        ) -> None:
+            told(Streams(ask, region_name).delete, resource_name)
+
+        def is_created(self) -> bool:
+            return True
+
+    return OurStream
