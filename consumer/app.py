@@ -24,7 +24,7 @@ from consumer.bridges import Bridges, Decoder
 from consumer.careful import Careful
 from consumer.config import Settings, StreamSettings
 from consumer.daemon import Daemon
-from consumer.doubts import Doubts
+from consumer.doubts import Doubts, may_be_a_records_doing
 from consumer.hash_ranges import HashRanges
 from consumer.health import Health
 from consumer.last_resort import LastResort
@@ -121,7 +121,7 @@ class Task:
                 raise
             except BaseException as error:
                 log.exception("the task failed")
-                raise Fatal(f"the task failed: {one_line(error)}") from error
+                raise Broken(f"the task failed: {one_line(error)}") from error
             finally:
                 self.background.raise_failure()
 
@@ -356,7 +356,7 @@ class Task:
         await bridges.close()
         try:
             await self.past.note_end(error, self.worker_id, begun)
-            await self._release_and_read(careful, None if isinstance(error, Broken) else ())
+            await self._release_and_read(careful, None if may_be_a_records_doing(error) else ())
         except Exception as another:  # noqa: BLE001  # the reason for which the task ends is told, not this one
             log.warning("the leases are left to expire: %s", another)
 

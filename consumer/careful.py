@@ -17,16 +17,20 @@ from functools import partial
 from typing import Any, Protocol
 
 from consumer.doubt import Doubt, alone_at_most
-from consumer.doubts import in_short, tell_of
+from consumer.doubts import in_short, may_be_a_records_doing, tell_of
 from consumer.lease_notes import HOLDER, Noted
-from pipeline import background
-from pipeline.errors import Broken, Fatal, PenstockError
+from pipeline import background, kpl
+from pipeline.aggregate import Aggregate, looked_into
+from pipeline.errors import Broken, one_line
 from pipeline.events import Condemned, ModelEvent
 from pipeline.lane import Waiting
 from pipeline.record import Dead, Position, Record, Shard
 from pipeline.stage import Lane, Stage
 
 log = logging.getLogger("careful")
+
+KIND = "killed"
+"""Of the dead letters that are made here."""
 
 KEEP_S = 2.0
 """Between two renewals of a held lease; ``kcl.failover_ms`` is a second at least, and ten by default."""
@@ -36,6 +40,9 @@ AT_A_TIME, AT_A_TIME_BYTES = 1_000, 16 * 1024 * 1024
 
 PAUSE_S = 0.25
 """Between two reads of a shard, which takes five a second from everybody together."""
+
+FREE_TRIES, FREE_AGAIN_S = 4, 1.0
+"""Of giving a lease up: a note that stays there says that this task has died of what it had in hand."""
 
 
 class Notes(Protocol):
@@ -52,7 +59,7 @@ class Notes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Records in sequence order, aggregates as they are. ``last``: nothing of the shard comes after them now."""
+    """Records in sequence order, not yet looked into. ``last``: nothing of the shard comes after them now."""
 
     records: Sequence[Record]
     last: bool
@@ -68,6 +75,10 @@ class Pages(Protocol):
 
 class Lost(Exception):
     """The lease is somebody else's."""
+
+
+class Hindered(Exception):
+    """A read of the shard, or a write to its lease, failed: that is no record's doing."""
 
 
 class Careful:
@@ -100,9 +111,12 @@ class Careful:
         self._call = call
 
     async def hold(self, noted: Noted) -> Held | None:
-        """Take the lease from whoever is dead, or has given it up; None if somebody was quicker."""
+        """Take the lease from whoever is dead, or has given it up; None if somebody was quicker.
+
+        :raises Hindered: nobody knows whether it was taken.
+        """
         doubt = noted.doubt.begun(self._holder)
-        if not await self._call(partial(self._notes.hold, noted, self._holder, doubt)):
+        if not await self._ask(partial(self._notes.hold, noted, self._holder, doubt)):
             return None
         tell_of(noted.shard_id, doubt, "it is read carefully, without KCL and with nothing beside it")
         held = Held(noted.shard_id, noted.lease.checkpoint, doubt)
@@ -118,6 +132,8 @@ class Careful:
 
         ``failing`` raises what makes going on pointless. An error that may be a record's doing is noted as a death;
         then, and when this is cancelled, the lease is given up.
+
+        :raises Hindered: it is not past it, and no record is to blame; the task may go on.
         """
         try:
             if await background.first_of(partial(self._read, held), held.lost.wait, failing) == 1:
@@ -126,8 +142,12 @@ class Careful:
             log.info("%s is in order again: KCL may have it", held.shard_id)
         except Lost:
             log.warning("%s: its lease was taken away while it was read carefully", held.shard_id)
+        except Hindered:
+            held.doubt = held.doubt.hinders()
+            raise
         except BaseException as error:
-            held.doubt = self._after(held.doubt, error)
+            died = may_be_a_records_doing(error)
+            held.doubt = held.doubt.died(self._holder, in_short(error)) if died else held.doubt.ended(self._holder)
             raise
         finally:
             await self.free(held)
@@ -138,16 +158,15 @@ class Careful:
             held.keeping.cancel()
             await asyncio.gather(held.keeping, return_exceptions=True)
         doubt = held.doubt.ended(self._holder) if held.doubt.by == self._holder else held.doubt
-        try:
-            await asyncio.shield(self._call(partial(self._notes.free, held.shard_id, self._holder, doubt)))
-        except Exception as error:
-            log.warning("%s: its lease is left to expire: %s", held.shard_id, error, exc_info=True)
-
-    def _after(self, doubt: Doubt, error: BaseException) -> Doubt:
-        """What is broken by itself, or is asked to leave, has not died of the record in hand."""
-        if isinstance(error, Broken) or (isinstance(error, Exception) and not isinstance(error, PenstockError)):
-            return doubt.died(self._holder, in_short(error))
-        return doubt.ended(self._holder)
+        for _ in range(FREE_TRIES):
+            try:
+                await asyncio.shield(self._call(partial(self._notes.free, held.shard_id, self._holder, doubt)))
+            except Exception as error:  # noqa: BLE001  # whatever it is, it may go by
+                log.warning("%s: its lease cannot be given up: %s", held.shard_id, one_line(error))
+                await asyncio.sleep(FREE_AGAIN_S)
+            else:
+                return
+        log.warning("%s: its lease is left to expire", held.shard_id)
 
     async def _keep(self, held: Held) -> None:
         while not held.lost.is_set():
@@ -160,49 +179,69 @@ class Careful:
 
     async def _read(self, held: Held) -> None:
         behind = (held.doubt.passed, held.checkpoint and held.checkpoint.end_of_record)
-        at = max((position for position in behind if position is not None), default=None)
-        lane = self._stage.open(self._shard(held.shard_id), at)
-        within = await self._stage.misplaced.within(held.shard_id)
-        beyond = 0
+        held.at = max((position for position in behind if position is not None), default=None)
+        lane = self._stage.open(self._shard(held.shard_id), held.at)
         try:
-            while not held.doubt.past(beyond, self._reads_ahead):
-                page: Page = await self._call(partial(self._pages.after, held.shard_id, held.checkpoint))
-                waiting, left = Waiting(), list[Record]()
-                waiting.beyond, waiting.within = at, within
-                waiting.put(page.records)
-                while (left or waiting) and not held.doubt.past(beyond, self._reads_ahead):
-                    left = left or waiting.take(AT_A_TIME, AT_A_TIME_BYTES)
-                    if waiting.misplaced:
-                        self._stage.misplaced.note(lane.shard, waiting.misplaced)
-                        waiting.misplaced.clear()
-                    if not left:
-                        continue
-                    tried, left = await self._try(held, lane, left)
-                    at = tried[-1].position
-                    read = held.doubt.read
-                    beyond += sum(record.whole and (read is None or record.position > read) for record in tried)
-                if page.last and not left and not waiting:
+            while not self._past(held):
+                page: Page = await self._ask(partial(self._pages.after, held.shard_id, held.checkpoint))
+                left = list(page.records)
+                while left and not self._past(held):
+                    count = 1 if held.doubt.one_by_one(left[0].position) else len(left)
+                    await self._records(held, lane, left[:count])
+                    left = left[count:]
+                if page.last and not left:
                     return
                 await asyncio.sleep(PAUSE_S)
         finally:
             self._stage.abandon(lane)
 
-    async def _try(self, held: Held, lane: Lane, left: list[Record]) -> tuple[list[Record], list[Record]]:
-        """Try the first of these records; returns them, durable, and the others."""
-        count = held.doubt.together([record.position for record in left])
+    def _past(self, held: Held) -> bool:
+        return held.doubt.past(held.beyond, self._reads_ahead)
+
+    async def _records(self, held: Held, lane: Lane, records: Sequence[Record]) -> None:
+        """Look into these Kinesis records, and try what they hold."""
+        waiting, left = Waiting(), list[Record]()
+        waiting.beyond = held.at
+        opens = [record for record in records if record.data.startswith(kpl.MAGIC)]
+        if opens and held.doubt.condemned(opens[-1].position.end_of_record, self._give_up_after):
+            self._condemn_whole(held, opens.pop())
+        if opens:
+            await self._step(held, held.doubt.tries(*_opening(opens)))
+        waiting.put([looked_into(record) if record.outcome is None else record for record in records])
+        while (left or waiting) and not self._past(held):
+            left = left or waiting.take(AT_A_TIME, AT_A_TIME_BYTES)
+            if left:
+                left = await self._try(held, lane, left)
+            if waiting and not left and isinstance(waiting.first, Aggregate):
+                await self._step(held, held.doubt.tries(*_opening([waiting.first, opens[-1]])))
+
+    async def _try(self, held: Held, lane: Lane, left: list[Record]) -> list[Record]:
+        """Try the first of these records until they are durable; returns the others."""
+        whole_is_given_up = _is_given_up(left[0])
+        count = 1 if whole_is_given_up else held.doubt.together([record.position for record in left])
         tried, left = left[:count], left[count:]
         first, last = tried[0].position, tried[-1].position
         if held.doubt.condemned(first, self._give_up_after):
             self._condemn(tried[0], held.doubt)
-        await self._step(held, held.doubt.tries(first, last))
-        whole = [record.position for record in tried if record.whole]
+        named = _opening(tried) if whole_is_given_up else (first, last)
+        await self._step(held, held.doubt.tries(*named))
         self._stage.admit(lane, tried)
         await self._stage.drain(lane)
         if lane.durable is None or lane.durable < last:
-            raise Fatal(f"{held.shard_id}: drained to {lane.durable}, though {last} was taken")
+            raise Broken(f"{held.shard_id}: drained to {lane.durable}, though {last} was taken")
+        whole = [record.position for record in tried if record.whole]
+        read = held.doubt.read
+        held.beyond += sum(read is None or position > read for position in whole)
+        held.at = last.end_of_record if tried[-1].whole else last
         held.checkpoint = whole[-1] if whole else held.checkpoint
-        await self._step(held, held.doubt.passes(last), whole[-1] if whole else None)
-        return tried, left
+        await self._step(held, held.doubt.passes(held.at), whole[-1] if whole else None)
+        return left
+
+    def _condemn_whole(self, held: Held, record: Record) -> None:
+        """An aggregate that kills before a single user record is taken out of it: all that is left of it goes."""
+        if held.at is not None and held.at.sequence == record.position.sequence:
+            record.sub = held.at.sub + 1
+        self._condemn(record, held.doubt)
 
     def _condemn(self, record: Record, doubt: Doubt) -> None:
         """It is not tried. Should even its dead letter end a task, the next does without the payload."""
@@ -211,22 +250,42 @@ class Careful:
         payload = record.data
         if deaths > alone_at_most(self._give_up_after):
             payload, reason = b"", f"{reason}; its payload is left out, since a task ended over its dead letter, too"
-        record.outcome = Dead(payload, reason, "", deaths, "killed")
+        record.outcome = Dead(payload, reason, "", deaths, KIND)
         log.error("%s: moving past record %s: %s", record.shard_id, record.position, reason)
-        self._on_event(Condemned("killed"))
+        self._on_event(Condemned(KIND))
 
     async def _step(self, held: Held, doubt: Doubt, checkpoint: Position | None = None) -> None:
         held.doubt = doubt
-        if not await self._call(partial(self._notes.step, held.shard_id, self._holder, doubt, checkpoint)):
+        if not await self._ask(partial(self._notes.step, held.shard_id, self._holder, doubt, checkpoint)):
             raise Lost
+
+    async def _ask(self, work: Callable[[], Any]) -> Any:
+        try:
+            return await self._call(work)
+        except Exception as error:
+            raise Hindered(one_line(error)) from error
+
+
+def _opening(records: Sequence[Record]) -> tuple[Position, Position]:
+    """What a note calls Kinesis records that are taken apart: the places behind all that the first and last hold."""
+    return records[0].position.end_of_record, records[-1].position.end_of_record
+
+
+def _is_given_up(record: Record) -> bool:
+    return isinstance(record.outcome, Dead) and record.outcome.kind == KIND
 
 
 @dataclass
 class Held:
-    """A lease that this task's careful reader has. ``checkpoint`` is the lease's: at the end of a whole record."""
+    """A lease that this task's careful reader has. ``checkpoint`` is the lease's: at the end of a whole record.
+
+    ``at``: all up to there is durable. ``beyond``: Kinesis records passed after ``doubt.read``, or all of them.
+    """
 
     shard_id: str
     checkpoint: Position | None
     doubt: Doubt
+    at: Position | None = None
+    beyond: int = 0
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     keeping: asyncio.Task[None] | None = None

@@ -11,7 +11,11 @@ over and crossed off when that has come to a good end, so a note that nobody cro
 - *In doubt* (:data:`DOUBTFUL` deaths): KCL does not get it. A task that reads nothing else reads it by itself, a
   piece at a time, each noted before it is tried and durable before the next.
 - A piece over which a task has died is tried again record by record. A record that was by itself at so many deaths
-  that no further task may die of it is given up: it becomes a dead letter without being tried.
+  that no further task may die of it is given up: it becomes a dead letter without being tried. An aggregate that kills
+  while it is taken apart is given up whole; it stands for itself as the place behind all that it holds.
+- A careful reader may also fail before it has a record in hand: a read is refused, or a note. That names no record, and
+  blames none. After :data:`HINDERED` such failures in a row the shard is KCL's again, watched; if another task dies of
+  it then, it is read carefully again. So neither way to read can keep a shard from the other.
 
 So a record that kills whoever reads it costs :data:`DOUBTFUL` tasks that read as ever, one that reads pieces, and
 those that have it by itself: ``give_up_after_tasks`` in all. A healthy record is never given up, unless tasks die of
@@ -33,6 +37,9 @@ DOUBTFUL = 2
 
 PIECE = 128
 """Records that are tried together before anything is known. Each piece costs a flush and two writes to the lease."""
+
+HINDERED = 2
+"""Careful readings in a row that came to an end without having tried a record, from which on KCL reads the shard."""
 
 LEAST_TASKS = DOUBTFUL + 1 + 2
 """Of ``give_up_after_tasks``: a record must have been by itself at two deaths at least."""
@@ -58,8 +65,9 @@ class Doubt:
     """The note on a lease. One that says nothing is a shard in order that nobody reads.
 
     ``by`` reads it now. ``read``: so far a watched task had taken it. The rest is a careful reader's: ``passed`` is
-    durable, ``first`` to ``last`` are being tried, ``narrow`` is the end of what is to be tried record by record, and
-    ``suspect`` was by itself at each of ``alone``.
+    durable, ``first`` to ``last`` are being tried, ``narrow`` is the end of what is to be tried record by record,
+    ``suspect`` was by itself at each of ``alone``, and ``hindered`` readings since the last death failed before they
+    tried a record.
     """
 
     by: str = ""
@@ -71,6 +79,7 @@ class Doubt:
     narrow: Position | None = None
     suspect: Position | None = None
     alone: tuple[Death, ...] = ()
+    hindered: int = 0
 
     @property
     def watched(self) -> bool:
@@ -80,7 +89,7 @@ class Doubt:
     @property
     def doubtful(self) -> bool:
         """To be read carefully."""
-        return len(self.deaths) >= DOUBTFUL
+        return len(self.deaths) >= DOUBTFUL and self.hindered < HINDERED
 
     # -- a session's life
 
@@ -97,15 +106,22 @@ class Doubt:
         return replace(self, deaths=deaths, alone=tuple(death for death in self.alone if death.worker != worker))
 
     def died(self, worker: str, how: str) -> Doubt:
-        """A task has ended over it."""
+        """A task has ended over it. Where nothing was tried, that was a careful reader which is hindered, or KCL."""
+        if (self.first is None or self.last is None) and self.doubtful:
+            return self.hinders()
         death = Death(worker, how)
-        after = replace(self, by="", deaths=(*self.deaths, death)[-REMEMBERED:], first=None, last=None)
+        deaths = (*self.deaths, death)[-REMEMBERED:]
+        after = replace(self, by="", deaths=deaths, first=None, last=None, hindered=0)
         if self.first is None or self.last is None:
             return after
         if self.first != self.last:
             return replace(after, narrow=self.last)
         before = self.alone if self.suspect == self.first else ()
         return replace(after, suspect=self.first, alone=(*before, death)[-REMEMBERED:])
+
+    def hinders(self) -> Doubt:
+        """A careful reading has failed of itself, whatever record it had in hand."""
+        return replace(self, by="", first=None, last=None, hindered=self.hindered + 1)
 
     def reads(self, end: Position) -> Doubt:
         """A watched session is about to take records up to here."""
@@ -119,9 +135,11 @@ class Doubt:
 
     def together(self, ahead: Sequence[Position]) -> int:
         """How many of the next records, which must not be none, may be tried together."""
-        if self.narrow is not None and ahead[0] <= self.narrow:
-            return 1
-        return min(len(ahead), PIECE)
+        return 1 if self.one_by_one(ahead[0]) else min(len(ahead), PIECE)
+
+    def one_by_one(self, position: Position) -> bool:
+        """Whether the record there is to be tried by itself."""
+        return self.narrow is not None and position <= self.narrow
 
     def condemned(self, position: Position, give_up_after: int) -> bool:
         """Whether the record is given up: with one more task that died of it there would be too many."""
@@ -133,7 +151,7 @@ class Doubt:
 
     def passes(self, last: Position) -> Doubt:
         """Everything up to here is durable."""
-        after = replace(self, passed=last, first=None, last=None)
+        after = replace(self, passed=last, first=None, last=None, hindered=0)
         if after.narrow is not None and after.narrow <= last:
             after = replace(after, narrow=None)
         if after.suspect is not None and after.suspect <= last:
@@ -166,6 +184,7 @@ def written(doubt: Doubt) -> str:
     """As it lies on a lease; empty for one that says nothing."""
     fields: dict[str, Any] = {name: str(at) for name in POSITIONS if (at := getattr(doubt, name)) is not None}
     fields |= {"by": doubt.by} if doubt.by else {}
+    fields |= {"hindered": doubt.hindered} if doubt.hindered else {}
     fields |= {name: [list(death) for death in found] for name in LISTS if (found := getattr(doubt, name))}
     return orjson.dumps(fields).decode() if fields else ""
 
@@ -178,6 +197,7 @@ def parsed(text: str) -> Doubt:
             by=str(fields.get("by", "")),
             deaths=_deaths(fields.get("deaths", ())),
             alone=_deaths(fields.get("alone", ())),
+            hindered=int(fields.get("hindered", 0)),
             **{name: Position.parse(fields[name]) for name in POSITIONS if name in fields},
         )
     except (ValueError, TypeError, AttributeError):

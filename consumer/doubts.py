@@ -13,11 +13,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from consumer.doubt import Doubt, written
 from consumer.lease_notes import Noted
-from pipeline.errors import PenstockError, one_line
+from pipeline.errors import Broken, PenstockError, one_line
 from pipeline.record import Position
 
 log = logging.getLogger("doubts")
@@ -97,13 +95,18 @@ class Doubts:
 
         def dies(noted: Noted) -> Doubt:
             doubt = noted.doubt
-            return doubt.died(self.worker_id, how) if doubt.by in {"", self.worker_id} else doubt
+            set_aside = doubt.doubtful and not doubt.by
+            return doubt if set_aside or doubt.by not in {"", self.worker_id} else doubt.died(self.worker_id, how)
 
         return await self.change(shard_id, dies)
 
     async def ended(self, shard_id: str) -> None:
         """This task reads the shard no more, and lives."""
         await self.change(shard_id, lambda noted: noted.doubt.ended(self.worker_id))
+
+    async def hindered(self, shard_id: str) -> None:
+        """The shard could not even be held, to be read carefully."""
+        await self.change(shard_id, lambda noted: noted.doubt.hinders() if not noted.doubt.by else noted.doubt)
 
     async def change(self, shard_id: str, how: Callable[[Noted], Doubt]) -> Doubt | None:
         """What is noted then; None if there is no lease, or no answer."""
@@ -115,8 +118,8 @@ class Doubts:
                 after = how(noted)
                 if await self._call(partial(self._notes.write, shard_id, noted.text, after)):
                     return after
-        except (BotoCoreError, ClientError) as error:
-            log.warning("%s: its note cannot be kept: %s", shard_id, error)
+        except Exception as error:  # noqa: BLE001  # a note is worth no session
+            log.warning("%s: its note cannot be kept: %s", shard_id, one_line(error))
         return None
 
     def _begun(self, noted: Noted) -> Doubt:
@@ -128,8 +131,8 @@ class Doubts:
         """Change what this task has noted; false if it is not as it was, or there is no answer."""
         try:
             return bool(await self._call(partial(self._notes.write, shard_id, written(before), after)))
-        except (BotoCoreError, ClientError) as error:
-            log.warning("%s: its note cannot be kept: %s", shard_id, error)
+        except Exception as error:  # noqa: BLE001  # as above
+            log.warning("%s: its note cannot be kept: %s", shard_id, one_line(error))
             return False
 
 
@@ -194,6 +197,11 @@ class _Session:
 def tell_of(shard_id: str, doubt: Doubt, what: str) -> None:
     """One line for operators: how many tasks, how they ended, and what follows."""
     log.warning("%s: %d tasks have ended over it (%s); %s", shard_id, len(doubt.deaths), doubt.why(), what)
+
+
+def may_be_a_records_doing(error: BaseException) -> bool:
+    """What is broken by itself, or is asked to leave, has not died of the record in hand."""
+    return isinstance(error, Broken) or (isinstance(error, Exception) and not isinstance(error, PenstockError))
 
 
 def in_short(error: BaseException) -> str:

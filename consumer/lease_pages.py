@@ -10,7 +10,6 @@ from consumer.careful import Page
 from consumer.doubt import PIECE
 from consumer.properties import start_time_s
 from consumer.stream_records import READ_EVERY_S, Sleep, patiently
-from pipeline.aggregate import looked_into
 from pipeline.record import Position, Record
 
 if TYPE_CHECKING:
@@ -54,7 +53,6 @@ class LeasePages:
 
 
 def record_of(shard_id: str, raw: Any) -> Record:
-    """A record of GetRecords as a session would have it."""
+    """A record of GetRecords as a session would have it, but not looked into."""
     arrived_ms = round(raw["ApproximateArrivalTimestamp"].timestamp() * 1000)
-    key = raw.get("PartitionKey") or None
-    return looked_into(Record(shard_id, raw["Data"], key, raw["SequenceNumber"], 0, arrived_ms))
+    return Record(shard_id, raw["Data"], raw.get("PartitionKey") or None, raw["SequenceNumber"], 0, arrived_ms)

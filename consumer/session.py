@@ -31,7 +31,7 @@ from consumer.protocol import (
 )
 from consumer.stuck import Look
 from pipeline import background
-from pipeline.errors import Fatal
+from pipeline.errors import Broken, Fatal
 from pipeline.lane import Milestones
 from pipeline.metrics import Metrics
 from pipeline.record import Position, Record, Shard
@@ -195,7 +195,7 @@ class ShardSession:
             step, state = TRANSITIONS[self.state, type(message)]
         except KeyError:
             what, where = type(message).__name__, self.shard_id or "a new shard"
-            raise Fatal(f"{where}: {what} makes no sense in state {self.state.value}") from None
+            raise Broken(f"{where}: {what} makes no sense in state {self.state.value}") from None
         match message:
             case Initialize():
                 if not await self._begin(message):
@@ -274,7 +274,7 @@ class ShardSession:
             return
         await self._stage.drain(lane)
         if not self._tracker.covers_all(lane.durable):
-            raise Fatal(f"{self.shard_id}: drained to {lane.durable}, though {self._tracker.delivered} was delivered")
+            raise Broken(f"{self.shard_id}: drained to {lane.durable}, though {self._tracker.delivered} was delivered")
         await self._checkpoint_surely(None)
         if self.state is not State.LOST:
             log.info("%s ended", self.shard_id)
@@ -301,7 +301,7 @@ class ShardSession:
 
     def _open_lane(self) -> Lane:
         if self._lane is None:
-            raise Fatal(f"{self.shard_id}: no open lane in state {self.state.value}")
+            raise Broken(f"{self.shard_id}: no open lane in state {self.state.value}")
         return self._lane
 
     async def _room(self, lane: Lane) -> None:
@@ -346,7 +346,7 @@ class ShardSession:
         await self._wire.write(encode_checkpoint(position and as_kcl_has_it(position)))
         answer = await self._next()
         if not isinstance(answer, CheckpointAnswer):
-            raise Fatal(f"{self.shard_id}: {type(answer).__name__} came where a checkpoint's answer was due")
+            raise Broken(f"{self.shard_id}: {type(answer).__name__} came where a checkpoint's answer was due")
         if answer.error is None:
             self._accepted(position)
             if self._tracker.accepted is not None:

@@ -11,13 +11,11 @@ import asyncio
 import logging
 from collections.abc import Collection, Sequence
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from consumer.careful import Careful, Held
-from consumer.doubts import Doubts, in_short
+from consumer.careful import Careful, Held, Hindered
+from consumer.doubts import Doubts, in_short, may_be_a_records_doing
 from consumer.lease_notes import LeaseNotes, Noted
 from pipeline.background import Work
-from pipeline.errors import Broken
+from pipeline.errors import one_line
 
 log = logging.getLogger("careful")
 
@@ -49,11 +47,17 @@ class WayPast:
         return await self._hold(careful, [each for each in found if shard_ids is None or each.shard_id in shard_ids])
 
     async def read(self, careful: Careful, held: Sequence[Held], failing: Work) -> None:
-        """One after the other; whatever happens, all are given up in the end."""
+        """One after the other; whatever happens, all are given up in the end.
+
+        One that could not be read for a reason that is no record's is left to the next reading, or to KCL.
+        """
         left = list(held)
         try:
             while left:
-                await careful.read(left[0], failing)
+                try:
+                    await careful.read(left[0], failing)
+                except Hindered as error:
+                    log.warning("%s cannot be read carefully now: %s", left[0].shard_id, error)
                 self.busy.discard(left.pop(0).shard_id)
         finally:
             for each in left[1:]:
@@ -66,7 +70,7 @@ class WayPast:
         ``begun`` are the shards with a session that is not over. A JVM may also have died of one it had only begun to
         read, so every lease of the worker's is noted.
         """
-        if not isinstance(error, Broken):
+        if not may_be_a_records_doing(error):
             for shard_id in begun:
                 await self._doubts.ended(shard_id)
             return
@@ -78,16 +82,24 @@ class WayPast:
         return {noted.shard_id: noted for noted in await self._all() if _may_be_read(noted)}
 
     async def _hold(self, careful: Careful, found: Sequence[Noted]) -> list[Held]:
-        held = [await careful.hold(noted) for noted in found]
-        self.busy |= {each.shard_id for each in held if each is not None}
-        return [each for each in held if each is not None]
+        held = [each for noted in found if (each := await self._held(careful, noted)) is not None]
+        self.busy |= {each.shard_id for each in held}
+        return held
+
+    async def _held(self, careful: Careful, noted: Noted) -> Held | None:
+        try:
+            return await careful.hold(noted)
+        except Hindered as error:
+            log.warning("%s cannot be held, to be read carefully: %s", noted.shard_id, error)
+            await self._doubts.hindered(noted.shard_id)
+            return None
 
     async def _all(self) -> list[Noted]:
-        """None where the table does not answer: then KCL cannot read either."""
+        """None where the table does not answer, or not as it should: KCL's way stays open."""
         try:
             return await asyncio.to_thread(lambda: list(self.notes.all()))
-        except (BotoCoreError, ClientError) as error:
-            log.warning("the leases cannot be read: %s", error)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it stops no task
+            log.warning("the leases cannot be read: %s", one_line(error))
             return []
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from pipeline.errors import Fatal, one_line
+from pipeline.errors import Broken, one_line
 from pipeline.record import Enriched, Record, Run
 from pipeline.sinks.json_rows import Unwritable, encode_each
 from pipeline.sinks.partition_keys import key_for
@@ -31,12 +31,12 @@ class Load(NamedTuple):
 def loads_of(run: Run, table: Callable[[Run], pa.Table], row_bytes: int) -> list[Load]:
     """A load for each record, in order. ``table`` types the enriched ones; ``row_bytes``: key and data, at most.
 
-    Raises ``Fatal`` if the table has not a row for each enriched record.
+    Raises ``Broken`` if the table has not a row for each enriched record.
     """
     good = [record for record in run.records if isinstance(record.outcome, Enriched)]
     encoded = _encoded(table, run, good)
     if len(encoded) != len(good):
-        raise Fatal(f"{len(good)} enriched records made {len(encoded)} rows")
+        raise Broken(f"{len(good)} enriched records made {len(encoded)} rows")
     coming = zip(good, encoded, strict=True)
     rows = {id(record): _carried(record, run.shard.stream, data, row_bytes) for record, data in coming}
     payloads = run.payloads or [b""] * len(run.records)

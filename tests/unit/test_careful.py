@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from consumer.careful import Careful, Held, Page
-from consumer.doubt import Death, Doubt
+from consumer import careful
+from consumer.careful import Careful, Held, Hindered, Page
+from consumer.doubt import HINDERED, Death, Doubt
 from consumer.lease_notes import HOLDER, Noted
 from consumer.leases import Lease
 from consumer.testing import aggregate
 from pipeline import background
-from pipeline.aggregate import looked_into
 from pipeline.batcher import Batcher
 from pipeline.errors import Broken, Fatal
 from pipeline.metrics import Metrics
@@ -27,10 +27,12 @@ DEATHS = (Death("a", "x"), Death("b", "y"))
 
 
 class FakeNotes:
-    """A lease that is held until ``lost``."""
+    """A lease that is held until ``lost``. ``refuse`` raises before a step, by what is noted."""
 
     def __init__(self) -> None:
         self.lost = False
+        self.refuse: Callable[[Doubt], None] = lambda doubt: None
+        self.deaf = 0
         self.checkpoints: list[Position] = []
         self.tried: list[tuple[Position, Position]] = []
         self.freed: list[Doubt] = []
@@ -39,6 +41,7 @@ class FakeNotes:
         return not self.lost
 
     def step(self, shard_id: str, holder: str, doubt: Doubt, checkpoint: Position | None = None) -> bool:
+        self.refuse(doubt)
         if doubt.first is not None and doubt.last is not None:
             self.tried.append((doubt.first, doubt.last))
         self.checkpoints += [checkpoint] if checkpoint else []
@@ -48,6 +51,9 @@ class FakeNotes:
         return not self.lost
 
     def free(self, shard_id: str, holder: str, doubt: Doubt) -> bool:
+        self.deaf -= 1
+        if self.deaf >= 0:
+            raise OSError("no route to the lease table")
         self.freed.append(doubt)
         return True
 
@@ -110,7 +116,7 @@ def plain(count: int) -> list[Record]:
 
 def aggregates() -> list[Record]:
     data = aggregate([b"{}"] * 200)
-    return [looked_into(Record(SHARD.shard_id, data, None, str(number), 0, 1)) for number in (100, 101)]
+    return [Record(SHARD.shard_id, data, None, str(number), 0, 1) for number in (100, 101)]
 
 
 def test_pieces_are_noted_before_they_are_tried_and_durable_before_the_next() -> None:
@@ -126,7 +132,10 @@ def test_checkpoints_stand_behind_whole_aggregates_only() -> None:
     rig = Rig(aggregates, Doubt(deaths=DEATHS), None)
     asyncio.run(rig.read())
     assert rig.rows == [f"{number}/{sub}" for number in (100, 101) for sub in range(200)]
-    assert rig.notes.tried[0] == (Position(100, 0), Position(100, 127))
+    assert rig.notes.tried[:2] == [
+        (Position(100, 0).end_of_record, Position(101, 0).end_of_record),
+        (Position(100, 0), Position(100, 127)),
+    ]
     assert [position.sequence for position in rig.notes.checkpoints] == [100, 101]
 
 
@@ -148,6 +157,7 @@ def test_what_tasks_died_of_by_itself_is_given_up_inside_an_aggregate_too() -> N
     assert "2 tasks ended" in letter.outcome.reason
     assert len(rig.rows) == 400
     assert all(first == last for first, last in rig.notes.tried[:128])
+    assert rig.notes.freed == [Doubt()]
 
 
 def test_one_whose_dead_letter_ended_a_task_leaves_its_payload_behind() -> None:
@@ -199,3 +209,113 @@ def test_an_error_that_may_be_a_records_doing_is_a_death(error: Exception, death
     (freed,) = rig.notes.freed
     assert len(freed.deaths) == deaths
     assert freed.narrow == (Position(227, 0) if deaths == 3 else None)
+
+
+# -- an aggregate that kills while it is taken apart
+
+
+def until_past(monkeypatch: pytest.MonkeyPatch, dies: Callable[[Record], bool], most: int) -> tuple[list[Record], int]:
+    """Careful readings of two aggregates and a plain record, until one succeeds. Its dead letters, and the deaths."""
+
+    def look(record: Record) -> Record:
+        if dies(record):
+            raise RecursionError("nested too deeply")
+        return before(record)
+
+    before = careful.looked_into
+    monkeypatch.setattr(careful, "looked_into", look)
+    doubt = Doubt(deaths=DEATHS)
+    for deaths in range(most + 1):
+        rig = Rig(lambda: [*aggregates(), Record(SHARD.shard_id, b"{}", "key", "102", 0, 1)], doubt, None)
+        try:
+            asyncio.run(rig.read())
+        except RecursionError:
+            doubt = rig.notes.freed[-1]
+            continue
+        assert rig.notes.freed == [Doubt()]
+        return rig.letters, deaths
+    raise AssertionError(f"not past it after {most} more deaths: {doubt}")
+
+
+@pytest.mark.parametrize("sequence", ["100", "101"])
+def test_an_aggregate_that_kills_while_it_is_looked_into_is_given_up_whole(
+    monkeypatch: pytest.MonkeyPatch, sequence: str
+) -> None:
+    (letter,), deaths = until_past(monkeypatch, lambda record: record.sequence == sequence, 3)
+    assert len(DEATHS) + deaths <= 5
+    assert letter.position == Position(int(sequence), 0)
+    assert isinstance(letter.outcome, Dead)
+    assert letter.outcome.payload == aggregates()[0].data
+    assert "nested too deeply" in letter.outcome.reason
+
+
+def test_the_rest_of_an_aggregate_that_is_given_up_follows_what_is_durable() -> None:
+    doubt = Doubt(
+        deaths=DEATHS,
+        passed=Position(100, 49),
+        suspect=Position(100, 0).end_of_record,
+        alone=DEATHS,
+        narrow=Position(101, 0).end_of_record,
+    )
+    rig = Rig(aggregates, doubt, None)
+    asyncio.run(rig.read())
+    assert rig.rows[:2] == ["100/50", "101/0"]
+    assert len(rig.letters) == 1
+    assert rig.notes.checkpoints == [Position(100, 50), Position(101, 199)]
+
+
+# -- what fails of itself
+
+
+def fails(*_: object) -> Any:
+    raise RuntimeError("GetRecords answered with what it never had")
+
+
+def test_a_read_that_fails_names_no_record_and_gives_way_to_kcl() -> None:
+    doubt = Doubt(deaths=DEATHS)
+    for _ in range(HINDERED):
+        assert doubt.doubtful
+        rig = Rig(fails, doubt, None)
+        with pytest.raises(Hindered, match="GetRecords"):
+            asyncio.run(rig.read())
+        (doubt,) = rig.notes.freed
+    assert doubt == Doubt(deaths=DEATHS, hindered=HINDERED)
+    assert doubt.watched and not doubt.doubtful
+    again = doubt.begun("kcl").died("kcl", "the JVM ended")
+    assert again.doubtful and again.suspect is None
+
+
+@pytest.mark.parametrize("of_a_try", [True, False])
+def test_a_note_that_cannot_be_kept_blames_nobody(of_a_try: bool) -> None:
+    """Not even a record that is tried by itself, and has been by itself before. What is durable is passed."""
+    suspect = Position(100, 0)
+    doubt = Doubt(deaths=DEATHS, suspect=suspect, alone=DEATHS[:1], narrow=Position(102, 0))
+    rig = Rig(lambda: plain(3), doubt, None)
+    rig.notes.refuse = lambda doubt: fails() if (doubt.first is not None) == of_a_try else None
+    with pytest.raises(Hindered):
+        asyncio.run(rig.read())
+    (freed,) = rig.notes.freed
+    passed = doubt if of_a_try else doubt.passes(suspect.end_of_record)
+    assert freed == passed.hinders()
+    assert freed.deaths == DEATHS
+    assert rig.letters == []
+
+
+def test_progress_takes_hindrances_back() -> None:
+    assert Doubt(deaths=DEATHS, hindered=1).passes(Position(1, 0)).hindered == 0
+
+
+def test_a_task_that_dies_as_it_reads_is_hindered_too() -> None:
+    """It was killed before it had anything in hand: by the answer itself, or by a neighbour."""
+    doubt = Doubt(deaths=DEATHS)
+    for task in range(HINDERED):
+        doubt = doubt.begun(f"careful-{task}")
+    assert doubt.begun("kcl").doubtful is False
+
+
+def test_a_lease_is_given_up_although_the_table_does_not_answer_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(careful, "FREE_AGAIN_S", 0.0)
+    rig = Rig(lambda: plain(3), Doubt(deaths=DEATHS), None)
+    rig.notes.deaf = careful.FREE_TRIES - 1
+    asyncio.run(rig.read())
+    assert rig.notes.freed == [Doubt()]
