@@ -15,6 +15,7 @@ from consumer.lease_notes import HOLDER, Noted
 from consumer.leases import Lease
 from consumer.testing import aggregate
 from pipeline import background
+from pipeline.aggregate import looked_into
 from pipeline.batcher import Batcher
 from pipeline.errors import Broken, Fatal
 from pipeline.metrics import Metrics
@@ -220,9 +221,8 @@ def until_past(monkeypatch: pytest.MonkeyPatch, dies: Callable[[Record], bool], 
     def look(record: Record) -> Record:
         if dies(record):
             raise RecursionError("nested too deeply")
-        return before(record)
+        return looked_into(record)
 
-    before = careful.looked_into
     monkeypatch.setattr(careful, "looked_into", look)
     doubt = Doubt(deaths=DEATHS)
     for deaths in range(most + 1):
