@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
 from botocore.stub import Stubber
 from moto import mock_aws
+from moto.core.botocore_stubber import BotocoreStubber
 
 from pipeline.sinks.schema import encode
 from pipeline.sinks.store import (
@@ -36,11 +38,23 @@ def parquet(metadata: dict[str, str] = METADATA) -> bytes:
     return encode(table, {**metadata, "penstock.dead_letters": "a line\n"})
 
 
+def one_by_one(answer: Callable[..., Any]) -> Callable[..., Any]:
+    """moto by itself looks first and writes later: of two conditional writes at once both would win, as on no S3."""
+    lock = threading.Lock()
+
+    def alone(*args: Any) -> Any:
+        with lock:
+            return answer(*args)
+
+    return alone
+
+
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for name, value in (("ACCESS_KEY_ID", "k"), ("SECRET_ACCESS_KEY", "s"), ("DEFAULT_REGION", "eu-west-1")):
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.setattr(BotocoreStubber, "process_request", one_by_one(BotocoreStubber.process_request))
     with mock_aws():
         client = boto3.client("s3", region_name="eu-west-1")
         client.create_bucket(Bucket="lake", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
