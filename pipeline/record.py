@@ -34,10 +34,6 @@ class Position(NamedTuple):
         """Behind all that the Kinesis record holds, however much that is: what a checkpoint of KCL's means."""
         return Position(self.sequence, LAST_SUB)
 
-    def goes_on_from(self, end: Position) -> bool:
-        """Whether this is where a file ended: that very place, or a checkpoint behind the whole of its last record."""
-        return self == end or self == end.end_of_record
-
 
 LAST_SUB = 2**63 - 1
 """Above every sub-sequence number: KCL's are Java's ``long``."""

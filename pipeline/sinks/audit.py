@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from pipeline.record import Position
 from pipeline.sinks import letters_audit
-from pipeline.sinks.chain import DEAD, DEAD_POSITIONS, KEY, LETTERS_SHA256, ON_BOTH, ROWS, WRITER
+from pipeline.sinks.chain import DEAD, DEAD_POSITIONS, KEY, LETTERS_SHA256, ON_BOTH, ROWS, WRITER, ends_whole, goes_on
 from pipeline.sinks.contents import UNREADABLE, Changed, Contents, read
 from pipeline.sinks.ledger import Ledger
 from pipeline.sinks.names import TABLE_FILE, first_of, is_day, letters_key
@@ -160,8 +160,10 @@ class _Audit:
             self._report.problem("gap", entry.key, f"goes on from {previous}, which is behind its beginning")
         elif furthest is not None and entry.first <= furthest:
             self._report.problem("overlap", entry.key, f"begins before {furthest}, where a file before it ends")
-        elif before is not None and not unread and not (previous and previous.goes_on_from(before.end)):
-            self._report.problem("gap", entry.key, f"goes on from {previous or 'nowhere'}, not from {before.end}")
+        elif before is not None and not unread and not goes_on(entry.first, previous, before.footer):
+            where = "" if ends_whole(before.footer) else ", within an aggregate: the rest of that must follow"
+            detail = f"goes on from {previous or 'nowhere'}, though the file before it ends at {before.end}{where}"
+            self._report.problem("gap", entry.key, detail)
 
     def _file(self, entry: _Entry, contents: Contents, ids: list[pa.ChunkedArray]) -> None:
         report = self._report

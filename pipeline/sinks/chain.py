@@ -17,8 +17,9 @@ from pipeline.sinks import dead_positions
 if TYPE_CHECKING:
     from pipeline.sinks.names import Names
 
-END, PREVIOUS_END, WRITER, ROWS, DEAD, LETTERS_SHA256 = (
+END, WHOLE, PREVIOUS_END, WRITER, ROWS, DEAD, LETTERS_SHA256 = (
     "penstock-end",
+    "penstock-whole",
     "penstock-previous-end",
     "penstock-writer",
     "penstock-rows",
@@ -27,10 +28,13 @@ END, PREVIOUS_END, WRITER, ROWS, DEAD, LETTERS_SHA256 = (
 )
 """Metadata of a file, in its footer and on its object. S3 lowers the case of names.
 
-The last is of the lines of its range's dead letters; empty if there are none, or if another table keeps them.
+``WHOLE`` is :data:`YES`, or :data:`NO` where the file ends within an aggregate, whose rest the next file must have. The
+last is of the lines of its range's dead letters; empty if there are none, or if another table keeps them.
 """
 
-ON_BOTH = (END, PREVIOUS_END, WRITER, ROWS, DEAD, LETTERS_SHA256)
+ON_BOTH = (END, WHOLE, PREVIOUS_END, WRITER, ROWS, DEAD, LETTERS_SHA256)
+
+YES, NO = "yes", "no"
 
 KEY = "penstock.key"
 """In the footer alone: the name that the file was written under."""
@@ -76,6 +80,7 @@ class File:
         rows = sum(isinstance(record.outcome, Enriched) for record in self.records)
         return {
             END: str(self.end),
+            WHOLE: YES if self.records[-1].whole else NO,
             PREVIOUS_END: str(self.previous_end or ""),
             WRITER: writer,
             ROWS: str(rows),
@@ -86,6 +91,32 @@ class File:
 
 def end_of(metadata: Mapping[str, str]) -> Position:
     return Position.parse(metadata[END])
+
+
+def ends_whole(metadata: Mapping[str, str]) -> bool:
+    """Whether all that the last Kinesis record holds is in the file, or in those before it.
+
+    :raises ValueError: it does not say.
+    """
+    return (YES, NO).index(metadata[WHOLE]) == 0
+
+
+def goes_on(first: Position, previous_end: Position | None, ended: Mapping[str, str]) -> bool:
+    """Whether a file that begins with ``first`` goes on where another one ended, as that one's metadata say.
+
+    Behind a file that ends within an aggregate, with the aggregate's next user record and nothing else. Behind any
+    other file, with another Kinesis record: its session may have begun at KCL's checkpoint, which is behind the whole
+    of a record and does not say how many user records that was.
+    """
+    end = end_of(ended)
+    if ends_whole(ended):
+        return first.sequence > end.sequence and previous_end in (end, end.end_of_record)
+    return first == Position(end.sequence, end.sub + 1) and previous_end == end
+
+
+def previous_end_of(metadata: Mapping[str, str]) -> Position | None:
+    text = metadata[PREVIOUS_END]
+    return Position.parse(text) if text else None
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline.record import Position
 from pipeline.sinks import dead_positions
-from pipeline.sinks.chain import DEAD_POSITIONS, PREVIOUS_END, end_of
+from pipeline.sinks.chain import DEAD_POSITIONS, end_of, previous_end_of
 from pipeline.sinks.parquet import footer_of, is_ours
 from pipeline.sinks.schema import IDENTITY
 from pipeline.sinks.seal import is_sealed
@@ -46,8 +46,7 @@ class Contents:
 
     @property
     def previous_end(self) -> Position | None:
-        text = self.footer[PREVIOUS_END]
-        return Position.parse(text) if text else None
+        return previous_end_of(self.footer)
 
     @cached_property
     def positions(self) -> list[Position]:

@@ -25,11 +25,13 @@ from pipeline.sinks.chain import (
     DEAD_POSITIONS,
     KEY,
     ON_BOTH,
-    PREVIOUS_END,
     WRITER,
     Chain,
     File,
     end_of,
+    ends_whole,
+    goes_on,
+    previous_end_of,
 )
 from pipeline.sinks.dead_letter import lines
 from pipeline.sinks.driver import Committer, Driver
@@ -145,12 +147,6 @@ class ParquetSink:
         return None
 
 
-def goes_on(metadata: Metadata, end: Position) -> bool:
-    """Whether a file goes on where another ended."""
-    previous_end = metadata[PREVIOUS_END]
-    return bool(previous_end) and Position.parse(previous_end).goes_on_from(end)
-
-
 class Files(Committer):
     """One shard's files on a store: written, adopted, and found again. One session's, used by one thread at a time.
 
@@ -220,7 +216,10 @@ class Files(Committer):
         keys = self._list(self._names.day(first.arrived_ms))
         for key in reversed(keys[: bisect_right(keys, self._names.key(first))]):
             if metadata := self._metadata(key):
-                return self._follow(key, metadata) if end_of(metadata) >= first.position else None
+                if end_of(metadata) >= first.position:
+                    return self._follow(key, metadata)
+                _tell_of_a_lost_rest(key, metadata, first.position)
+                return None
         return None
 
     def _ahead(self, file: File) -> str | None:
@@ -251,18 +250,19 @@ class Files(Committer):
         while True:
             self._adopt(key, metadata)
             end = end_of(metadata)
-            following = self._after(key, end)
+            following = self._after(key, metadata)
             if following is None:
                 return end
             key, metadata = following
 
-    def _after(self, key: str, end: Position) -> tuple[str, Metadata] | None:
-        """The file that goes on from ``end``: of the same day, or of the next."""
+    def _after(self, key: str, ended: Metadata) -> tuple[str, Metadata] | None:
+        """The file that goes on from where that one ended: of the same day, or of the next."""
+        end = end_of(ended)
         for day in (day_of(key), self._names.day_after(key)):
             keys = self._listed[1] if self._listed[0] == day else self._list(day)
             for later in keys:
                 if first_of(later) > end and (metadata := self._metadata(later)):
-                    return (later, metadata) if goes_on(metadata, end) else None
+                    return (later, metadata) if goes_on(first_of(later), previous_end_of(metadata), ended) else None
         return None
 
     def _list(self, day: str) -> list[str]:
@@ -302,10 +302,24 @@ def _encodable(schema: TableSchema, records: Sequence[Record]) -> None:
     encode(schema.table(records), {})
 
 
+def _tell_of_a_lost_rest(key: str, metadata: Metadata, first: Position) -> None:
+    """A session cannot have the rest of an aggregate that KCL's checkpoint is behind of; an earlier one could."""
+    end = end_of(metadata)
+    if not ends_whole(metadata) and first != Position(end.sequence, end.sub + 1):
+        log.error(
+            "%s ends at %s, within an aggregate, and the session goes on at %s: the rest of the aggregate is in no "
+            "file. Put back the file that held it, or move the checkpoint to before %s: who begins there writes it",
+            key,
+            end,
+            first,
+            end.sequence,
+        )
+
+
 def is_ours(metadata: Metadata) -> bool:
     """Whether it is what files of a table carry."""
     try:
-        end_of(metadata)
+        end_of(metadata), ends_whole(metadata)
         return all(name in metadata for name in ON_BOTH)
     except (KeyError, ValueError):
         return False

@@ -33,8 +33,8 @@ class Table:
         self.write(SHARD, runs(10, 20), runs(20, 23, dead=True), run(record(23), record(24, dead=True), record(25)))
         self.write(OTHER, runs(11, 14, shard=OTHER))
 
-    def write(self, shard: Shard, *files: Run) -> None:
-        chain = Chain(Names(shard), flush_interval_s=0, flush_bytes=10**6)
+    def write(self, shard: Shard, *files: Run, end: Position | None = None) -> None:
+        chain = Chain(Names(shard), flush_interval_s=0, flush_bytes=10**6, end=end)
         committer = Files(self.store, Names(shard), SCHEMA, Ledger(self.dead, self.staged))
         for each in files:
             chain.add(each.records, 0.0)
@@ -82,14 +82,15 @@ def lose_dead_letters(table: Table) -> None:
 
 def rewritten(
     table: Table,
-    place: int,
+    place: int = 0,
     change: Callable[[pa.Table], pa.Table] = lambda rows: rows,
     footer: Callable[[dict[str, str]], dict[str, str]] = lambda said: said,
     *,
     objects: bool = True,
+    key: str = "",
 ) -> None:
     """A file changed by somebody who knows how they are made: sealed anew, its object's metadata with it."""
-    key = table.keys()[place]
+    key = key or table.keys()[place]
     body, on_object = table.store.objects[key]
     file = change(pq.read_table(pa.BufferReader(body)))
     said = footer({**footer_of(body), SHA256: BLANK})

@@ -12,15 +12,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.record import Position, Record, Shard
 from pipeline.sinks.audit import audit, repair
-from pipeline.sinks.chain import DEAD, DEAD_POSITIONS, END, KEY, LETTERS_SHA256, ON_BOTH, PREVIOUS_END, ROWS, WRITER
+from pipeline.sinks.chain import (
+    DEAD,
+    DEAD_POSITIONS,
+    END,
+    KEY,
+    LETTERS_SHA256,
+    NO,
+    ON_BOTH,
+    PREVIOUS_END,
+    ROWS,
+    WHOLE,
+    WRITER,
+    YES,
+)
 from pipeline.sinks.ledger import Ledger, sha256_of
 from pipeline.sinks.names import letters_key
 from pipeline.sinks.seal import SHA256
-from tests.settled import SHARD
+from tests.settled import SHARD, record, run, runs
 from tests.unit.test_audit import Table, column, rewritten
 
 HIDES = "9" * 56 + "/0"
+CUT = Shard("events", SHARD.stream_created_s, "shardId-000000000002")
 
 
 def kinds(table: Table) -> set[str]:
@@ -29,6 +44,7 @@ def kinds(table: Table) -> set[str]:
 
 LIES = {
     END: [HIDES, "1/0", "23/0", "24/0"],
+    WHOLE: ["", "2", "YES"],
     PREVIOUS_END: ["", HIDES, "5/0"],
     ROWS: ["0", "3", "-1"],
     DEAD: ["0", "2"],
@@ -54,6 +70,49 @@ def test_every_field_of_a_footer_is_lied_about_above() -> None:
     body, on_object = table.store.objects[table.keys()[2]]
     assert set(on_object) == set(ON_BOTH)
     assert set(footer_of(body)) == {*LIES, SHA256, "ARROW:schema"}
+
+
+def of_an_aggregate() -> Table:
+    """A table with a third list, of four files: the second ends within an aggregate, the third has its rest."""
+    table = Table()
+    session = runs(10, 12, shard=CUT), run(*(user(sub) for sub in range(2))), run(*(user(sub) for sub in range(2, 4)))
+    table.write(CUT, *session)
+    table.write(CUT, run(record(13, shard=CUT)), end=Position(12, 0).end_of_record)
+    return table
+
+
+def user(sub: int) -> Record:
+    return record(12, sub=sub, whole=sub == 3, shard=CUT)
+
+
+def cut_keys(table: Table) -> list[str]:
+    return sorted(key for key in table.store.objects if CUT.shard_id in key)
+
+
+def test_a_lost_rest_of_an_aggregate_is_told_without_the_stream() -> None:
+    """The next session began at KCL's checkpoint, which is behind the aggregate however many user records it has."""
+    table = of_an_aggregate()
+    assert kinds(table) == set()
+    lost = table.store.objects.pop(cut_keys(table)[2])
+    [problem] = table.audit().problems
+    assert problem.kind == "gap" and "at 12/1, within an aggregate" in problem.detail
+    table.store.objects[cut_keys(table)[1]] = lost
+    assert kinds(table)
+
+
+@pytest.mark.parametrize(("place", "lie"), [(0, NO), (1, YES), (2, NO)])
+def test_a_file_that_lies_about_where_an_aggregate_ends_is_told(place: int, lie: str) -> None:
+    table = of_an_aggregate()
+    rewritten(table, key=cut_keys(table)[place], footer=lambda said: {**said, WHOLE: lie})
+    assert kinds(table) == {"gap"}
+
+
+def test_a_last_file_that_lies_about_it_is_harmless_until_another_follows() -> None:
+    table = of_an_aggregate()
+    rewritten(table, key=cut_keys(table)[3], footer=lambda said: {**said, WHOLE: NO})
+    assert kinds(table) == set()
+    table.write(CUT, runs(14, 16, shard=CUT), end=Position(13, 0))
+    assert kinds(table) == {"gap"} and table.audit().rows == 15 + 2 + 4 + 1 + 2
 
 
 def test_another_writer_in_the_footer_is_harmless_once_the_dead_letters_are_written() -> None:

@@ -150,6 +150,7 @@ def test_a_file_tells_its_neighbours_its_writer_and_its_counts() -> None:
     metadata = file.metadata("me")
     assert metadata == {
         "penstock-end": "12/0",
+        "penstock-whole": "yes",
         "penstock-previous-end": "9/3",
         "penstock-writer": "me",
         "penstock-rows": "2",

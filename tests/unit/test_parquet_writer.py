@@ -15,6 +15,7 @@ import pytest
 from pipeline.errors import Fatal
 from pipeline.record import Enriched, Position, Record
 from pipeline.sinks import SinkEvents
+from pipeline.sinks.audit import audit
 from pipeline.sinks.chain import DEAD, ROWS, Chain, File
 from pipeline.sinks.driver import Driver
 from pipeline.sinks.ledger import Ledger
@@ -343,6 +344,56 @@ def test_the_next_owner_goes_on_from_a_file_whose_checkpoint_was_lost() -> None:
     world = play(work)
     assert world.rows() == list(range(1, 9))
     assert world.links() == [("", "3/0"), ("3/0", "6/0"), ("6/0", "8/0")]
+
+
+def test_a_session_behind_a_lost_rest_of_an_aggregate_says_so_and_an_earlier_one_writes_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The rest was written, KCL's checkpoint moved on, and somebody removed the file."""
+    aggregate = [record(2, sub=sub, whole=sub == 3) for sub in range(4)]
+
+    async def work(world: World) -> None:
+        writer, _ = world.worker()
+        await resumed(writer, record(1))
+        for part in (runs(1, 2), run(*aggregate[:2]), run(*aggregate[2:])):
+            writer.write(part)
+            await writer.flush()
+        del world.table.objects[max(world.table.objects)]
+        behind, _ = world.worker()
+        assert await behind.resume(record(5), Position(2, 0).end_of_record) is None
+        behind.write(runs(5, 7))
+        await behind.flush()
+        assert "the rest of the aggregate is in no file" in caplog.text and "2/1" in caplog.text
+        caplog.clear()
+        before, told = world.worker()
+        assert await before.resume(record(2, whole=False), Position(1, 0).end_of_record) == Position(2, 1)
+        before.write(run(*aggregate, record(5), record(6)))
+        await before.flush()
+        assert told.durable[-1] == Position(6, 0) and not caplog.records
+
+    world = play(work)
+    assert world.rows() == [1, 2, 2, 2, 2, 5, 6]
+    assert audit(world.table, world.dead).problems == []
+
+
+def test_a_session_that_begins_within_an_aggregate_where_the_list_ends_misses_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    aggregate = [record(2, sub=sub, whole=sub == 3) for sub in range(4)]
+
+    async def work(world: World) -> None:
+        writer, _ = world.worker()
+        await resumed(writer, record(2))
+        writer.write(run(*aggregate[:2]))
+        await writer.flush()
+        careful, _ = world.worker()
+        assert await careful.resume(aggregate[2], aggregate[1].position) is None
+        careful.write(run(*aggregate[2:]))
+        await careful.flush()
+
+    world = play(work)
+    assert world.rows() == [2, 2, 2, 2] and not caplog.records
+    assert audit(world.table, world.dead).problems == []
 
 
 @pytest.mark.parametrize(
