@@ -206,10 +206,12 @@ class Careful:
         if opens and held.doubt.condemned(opens[-1].position.end_of_record, self._give_up_after):
             self._condemn_whole(held, opens.pop())
         if opens:
+            waiting.within = await self._stage.misplaced.within(held.shard_id)
             await self._step(held, held.doubt.tries(*_opening(opens)))
         waiting.put([looked_into(record) if record.outcome is None else record for record in records])
         while (left or waiting) and not self._past(held):
             left = left or waiting.take(AT_A_TIME, AT_A_TIME_BYTES)
+            self._stage.misplaced.note(lane.shard, waiting.misplaced)
             if left:
                 left = await self._try(held, lane, left)
             if waiting and not left and isinstance(waiting.first, Aggregate):

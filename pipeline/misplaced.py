@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from pipeline.kpl import HashRange
 from pipeline.metrics import Metrics
@@ -42,8 +42,10 @@ class Misplaced:
         self._untold: Counter[str] = Counter()
         self._telling: asyncio.TimerHandle | None = None
 
-    def note(self, shard: Shard, positions: Sequence[Position]) -> None:
-        """These aggregates of a shard are misplaced. Call it where a loop runs."""
+    def note(self, shard: Shard, positions: list[Position]) -> None:
+        """These aggregates of a shard are misplaced; the list is emptied. Call it where a loop runs."""
+        if not positions:
+            return
         self._metrics.misplaced(len(positions))
         self._untold[shard.shard_id] += len(positions)
         if not self._any:
@@ -56,6 +58,7 @@ class Misplaced:
                 shard.shard_id,
                 positions[0].sequence,
             )
+        positions.clear()
         if self._telling is None and self._untold.total():
             self._telling = asyncio.get_running_loop().call_later(INTERVAL_S, self.tell)
 

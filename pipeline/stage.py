@@ -294,8 +294,7 @@ class Stage:
             lane.fed.clear()
             before = lane.waiting.records
             fresh = lane.waiting.take(*self._room(lane))
-            if lane.waiting.misplaced:
-                self._misplaced_in(lane)
+            self.misplaced.note(lane.shard, lane.waiting.misplaced)
             if before - lane.waiting.records > len(fresh):
                 self._announce(but=lane)
             if fresh:
@@ -320,10 +319,6 @@ class Stage:
         self._wake.set()
         self._expect_nothing(lane)
         self._announce(but=lane)
-
-    def _misplaced_in(self, lane: Lane) -> None:
-        self.misplaced.note(lane.shard, lane.waiting.misplaced)
-        lane.waiting.misplaced.clear()
 
     def _room(self, lane: Lane) -> tuple[int, int]:
         """Records and bytes that may be taken out of aggregates now. Half of the bytes is theirs in any case."""

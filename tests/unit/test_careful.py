@@ -18,7 +18,9 @@ from pipeline import background
 from pipeline.aggregate import looked_into
 from pipeline.batcher import Batcher
 from pipeline.errors import Broken, Fatal
+from pipeline.kpl import HashRange, hash_of
 from pipeline.metrics import Metrics
+from pipeline.misplaced import Misplaced
 from pipeline.record import Dead, Position, Record, Shard
 from pipeline.stage import Bounds, Stage
 from pipeline.testing.ports import FakeJudge, FakeSink
@@ -74,6 +76,10 @@ class Rig:
         self.noted = Noted(Lease(SHARD.shard_id, "", 1, checkpoint, "", (), (), ""), "")
         self.doubt = doubt
         self.records = records
+        self.metrics = Metrics()
+
+    async def within(self, shard_id: str) -> HashRange | None:
+        return HashRange(0, hash_of("key") - 1)
 
     def careful(self, stage: Stage) -> Careful:
         return Careful(
@@ -94,7 +100,8 @@ class Rig:
 
     async def read(self, failing: background.Work | None = None) -> None:
         batcher = Batcher(max_records=1000, max_cost=0, linger_s=0.0, pads=False)
-        stage = Stage(self.judge, batcher, [self.sink], Bounds(10_000, 1 << 30), Metrics())
+        misplaced = Misplaced(self.metrics, self.within)
+        stage = Stage(self.judge, batcher, [self.sink], Bounds(10_000, 1 << 30), self.metrics, misplaced=misplaced)
         running = asyncio.ensure_future(stage.run())
         held = Held(SHARD.shard_id, self.noted.lease.checkpoint, self.doubt.begun(f"{HOLDER}me"))
         try:
@@ -138,6 +145,12 @@ def test_checkpoints_stand_behind_whole_aggregates_only() -> None:
         (Position(100, 0), Position(100, 127)),
     ]
     assert [position.sequence for position in rig.notes.checkpoints] == [100, 101]
+
+
+def test_aggregates_of_another_shards_records_count_here_too() -> None:
+    rig = Rig(lambda: [*aggregates(), *plain(300)[2:]], Doubt(deaths=DEATHS), None)
+    asyncio.run(rig.read())
+    assert len(rig.rows) == 698 and b"penstock_misplaced_aggregates_total 2.0" in rig.metrics.exposition()
 
 
 def test_only_the_rest_of_an_aggregate_that_is_partly_durable_is_tried() -> None:
