@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import signal
+import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import orjson
+
+from consumer import careful, protocol
+from consumer.bridges import Bridges
 from consumer.careful import Careful
 from consumer.config import StreamSettings
 from consumer.doubt import Doubt, written
@@ -25,10 +32,11 @@ from consumer.lease_notes import LeaseNotes, Noted
 from consumer.lease_pages import LeasePages
 from consumer.leases import Lease
 from consumer.protocol import Message
-from consumer.session import ShardSession, State
+from consumer.session import Gone, ShardSession, Wire
 from consumer.testing import FakeKcl, aggregate, row
 from consumer.way_past import WayPast
 from pipeline import background
+from pipeline.aggregate import looked_into
 from pipeline.batcher import Batcher
 from pipeline.errors import Broken
 from pipeline.host import HostSettings, ModelHost
@@ -48,9 +56,12 @@ SHARD = Shard("events", 1, "shardId-000000000000")
 GIVE_UP_AFTER = 5
 MESSAGE = 40
 COUNT, DEADLY = 300, 150
-LAYERS = ("jvm", "bridge", "protocol", "decode", "model", "sink", "letter")
-SKIPPED = ("jvm", "bridge", "protocol")
+LAYERS = ("jvm", "bridge", "protocol", "order", "look", "decode", "model", "sink", "letter")
+SKIPPED = ("jvm", "bridge", "protocol", "order")
 """These lie on KCL's way: the careful reader does without them, and the record gets its row."""
+
+BRIDGE = ROOT / "consumer" / "bridge.py"
+LINE_BYTES = 1 << 26
 
 KILLS = b'"kills"'
 
@@ -229,7 +240,7 @@ class Dying:
         running = background.start(stage.run, name="the stage", on_failure=self._fail, endless=True)
         kinesis: Any = FakeKinesis(self.records)
         pages = LeasePages(lambda: kinesis, cast(StreamSettings, _Stream()))
-        careful = Careful(
+        reader = Careful(
             stage,
             notes,
             pages,
@@ -240,10 +251,10 @@ class Dying:
             on_event=self.metrics.model_event,
         )
         try:
-            await past.at_start(careful, self._failing)
+            await past.at_start(reader, self._failing)
             self.notes.change(owner=self.me)
             await background.first_of(partial(self._as_ever, stage, doubts), self._failing)
-        except Broken as error:
+        except Exception as error:
             await past.note_end(error, self.me, [SHARD.shard_id])
             raise
         finally:
@@ -291,41 +302,78 @@ class Dying:
 
     async def _as_ever(self, stage: Stage, doubts: Doubts) -> None:
         checkpoint = self.notes.read(SHARD.shard_id).lease.checkpoint
-        kcl = FakeKcl()
-        session = ShardSession(
-            kcl, stage, lambda shard_id: SHARD, asyncio.Event(), self.metrics, _decode, doubts=doubts
+
+        def session(wire: Wire) -> ShardSession:
+            return ShardSession(
+                wire, stage, lambda shard_id: SHARD, asyncio.Event(), self.metrics, _decode, doubts=doubts
+            )
+
+        with tempfile.TemporaryDirectory() as place:
+            bridges = Bridges(session)
+            await bridges.listen(Path(place) / "s")
+            kcl = FakeKcl()
+            bridge = await self._bridge(kcl, Path(place) / "s")
+            try:
+                await background.first_of(partial(self._shard, kcl, bridge, checkpoint), partial(_raise, bridges))
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    bridge.kill()
+                await bridge.wait()
+                await bridges.close()
+
+    async def _bridge(self, kcl: FakeKcl, path: Path) -> asyncio.subprocess.Process:
+        """The real one, between KCL's words and the host's socket."""
+        pipe = asyncio.subprocess.PIPE
+        bridge = await asyncio.create_subprocess_exec(
+            sys.executable, "-I", "-S", str(BRIDGE), str(path), stdin=pipe, stdout=pipe, limit=LINE_BYTES
         )
-        reading = background.start(partial(self._session, session), name="a session", on_failure=self._fail)
+        assert bridge.stdin is not None and bridge.stdout is not None
+        said, heard = bridge.stdin, bridge.stdout
+
+        async def say() -> None:
+            with contextlib.suppress(Gone, ConnectionError):
+                while True:
+                    said.write(await kcl.read())
+                    await said.drain()
+
+        async def hear() -> None:
+            async for line in heard:
+                await kcl.write(line)
+
+        for work in (say, hear):
+            background.start(work, name=work.__name__, on_failure=self._fail)
+        return bridge
+
+    async def _shard(self, kcl: FakeKcl, bridge: asyncio.subprocess.Process, checkpoint: Position | None) -> None:
         after = checkpoint.sequence if checkpoint else 0
         await kcl.initialize(SHARD.shard_id, str(after) if checkpoint else "TRIM_HORIZON")
         left = [each for each in self.records if int(each["SequenceNumber"]) > after]
         for begin in range(0, len(left), MESSAGE):
             message = left[begin : begin + MESSAGE]
-            await self._hand_over(kcl, message, len(left) - begin - len(message))
+            await self._hand_over(kcl, bridge, message, len(left) - begin - len(message))
         await kcl.say("shardEnded")
         self._checkpointed(kcl)
         self.notes.change(owner="")
-        kcl.close()
-        await asyncio.wait([reading])
 
-    async def _hand_over(self, kcl: FakeKcl, message: Sequence[dict[str, Any]], behind: int) -> None:
+    async def _hand_over(
+        self, kcl: FakeKcl, bridge: asyncio.subprocess.Process, message: Sequence[dict[str, Any]], behind: int
+    ) -> None:
         rows = [row(int(each["SequenceNumber"]), each["Data"], key=None) for each in message]
         if any(KILLS in each["Data"] for each in message):
             if self.layer == "jvm":
                 raise Broken("the JVM ended by itself (exit status 137)")
             if self.layer == "bridge":
-                kcl.close()
+                assert bridge.stdin is not None
+                bridge.stdin.write(orjson.dumps({"action": "processRecords", "records": rows})[:-100])
+                await asyncio.sleep(0.05)
+                bridge.kill()
                 await asyncio.sleep(60)
             if self.layer == "protocol":
                 rows[-1]["data"] = 7
+            if self.layer == "order":
+                await kcl.initialize(SHARD.shard_id)
         await kcl.process(rows, behind)
         self._checkpointed(kcl)
-
-    async def _session(self, session: ShardSession) -> None:
-        """As :class:`consumer.bridges.Bridges` has it."""
-        await session.run()
-        if session.state is State.READING:
-            raise Broken(f"the bridge of {session.shard_id} ended by itself, which ends the JVM")
 
     def _checkpointed(self, kcl: FakeKcl) -> None:
         if kcl.checkpoints and kcl.checkpoints[-1] is not None:
@@ -336,12 +384,25 @@ class _Stream:
     name, start = "events", "TRIM_HORIZON"
 
 
+async def _raise(bridges: Bridges) -> None:
+    raise await bridges.failure
+
+
 async def _decode(line: bytes, decode: Callable[[], Message]) -> Message:
     return decode()
 
 
+def _look_or_die(record: Record) -> Record:
+    if KILLS in record.data:
+        die()
+    return looked_into(record)
+
+
 def task(folder: Path, layer: str, aggregated: bool) -> None:
     """Of a process of its own. ``aggregated``: ten user records in each record of the stream."""
+    if layer == "look":
+        setattr(careful, "looked_into", _look_or_die)  # noqa: B010  # mypy knows no such name there
+        setattr(protocol, "looked_into", _look_or_die)  # noqa: B010
     asyncio.run(_task(folder, layer, aggregated))
 
 
