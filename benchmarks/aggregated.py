@@ -17,12 +17,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
+
+if TYPE_CHECKING:
+    from benchmarks.figures import Figure
 
 SHARDS, MESSAGES, AGGREGATES = 8, 12, 10
 AGGREGATE_BYTES, DATA_BYTES = 50_000, 200
@@ -31,7 +35,11 @@ AGGREGATE_BYTES, DATA_BYTES = 50_000, 200
 HOLDS = AGGREGATE_BYTES // (DATA_BYTES + 10)
 RECORDS = SHARDS * MESSAGES * AGGREGATES * HOLDS
 KEYS = 50
-UNITS = {"rate": "records/s", "us": "µs of the host's thread per record"}
+UNITS = {
+    "rate": "records/s",
+    "us": "µs of the host's process per record",
+    "thread_us": "µs of the event loop's thread per record",
+}
 WHOLE, APART, PLAIN = "whole", "apart", "plain"
 THIS = Path(__file__).resolve().parent.parent
 
@@ -67,37 +75,42 @@ def _rows(sequence: int, keys: list[str], users: list[tuple[str, bytes]], how: s
     return [row(sequence, sealed(b"".join(message)), 0, keys[0])]
 
 
-async def consumed(recording: Path, runs: int, *, files: bool = False) -> list[dict[str, float]]:
-    """Per run: records per second, and what the event loop's thread took for each, in µs."""
+async def consumed(recording: Path, turns: Iterable[object], *, files: bool = False) -> AsyncIterator[dict[str, float]]:
+    """For each turn, as :data:`UNITS` has it; after a run that warms up."""
     from benchmarks.host import Host, parquet
     from benchmarks.memory_sink import Memory
 
-    found = []
     async with AsyncExitStack() as stack:
         host = Host()
         stack.push_async_callback(host.model.stop)
         await host.start()
         await host.consume(recording, Memory())
-        for _ in range(runs):
+        for _ in turns:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            busy_s = time.thread_time()
+            process_s, thread_s = time.process_time(), time.thread_time()
             one = await host.consume(recording, parquet(host.rows, folder) if files else Memory())
-            found.append({"rate": one.rate, "us": 1e6 * (time.thread_time() - busy_s) / one.records})
-    return found
+            process_s, thread_s = time.process_time() - process_s, time.thread_time() - thread_s
+            each_us = 1e6 / one.records
+            yield {"rate": one.rate, "us": process_s * each_us, "thread_us": thread_s * each_us}
 
 
-def measure(runs: int = 5) -> dict[str, Any]:
+def measure(runs: int = 5) -> dict[str, Figure]:
     """Figures of this tree."""
     from benchmarks.figures import Figure
+
+    async def all_of(recording: Path) -> list[dict[str, float]]:
+        return [each async for each in consumed(recording, range(runs))]
 
     with tempfile.TemporaryDirectory() as folder:
         record(Path(folder), WHOLE)
         size = sum(file.stat().st_size for file in Path(folder).iterdir())
-        found = asyncio.run(consumed(Path(folder), runs))
+        found = asyncio.run(all_of(Path(folder)))
     text = f"{SHARDS} shards, aggregates of {HOLDS} user records of {DATA_BYTES} bytes; a sink in memory"
     figures = [
         Figure("aggregated_records_per_s", [each["rate"] for each in found], "records/s", text=text),
-        Figure("aggregated_host_us", [each["us"] for each in found], "µs", text="the host's thread, per user record"),
+        Figure(
+            "aggregated_host_us", [each["us"] for each in found], "µs", text="of the host's process, per user record"
+        ),
         Figure("aggregated_line_bytes", [size / RECORDS], "bytes", text="of KCL's lines, per user record"),
     ]
     return {figure.key: figure for figure in figures}
@@ -109,32 +122,47 @@ def beside(checkout: Path, runs: int) -> None:
         for how in (WHOLE, APART, PLAIN):
             (Path(folder) / how).mkdir()
             record(Path(folder) / how, how)
-        _tell("line bytes per user record", [_bytes(Path(folder) / WHOLE)], [_bytes(Path(folder) / APART)])
-        cases = {"aggregates": (WHOLE, APART), "records": (PLAIN, PLAIN)}
-        for what, (ours, theirs) in cases.items():
+        for what, (ours, theirs) in {"records": (PLAIN, PLAIN), "aggregates": (WHOLE, APART)}.items():
             for sink in ("memory", "parquet"):
-                turns = [
-                    (_run(THIS, Path(folder) / ours, sink), _run(checkout, Path(folder) / theirs, sink))
-                    for _ in range(runs)
-                ]
+                with (
+                    _side(THIS, Path(folder) / ours, sink) as left,
+                    _side(checkout, Path(folder) / theirs, sink) as right,
+                ):
+                    turns = [(_turn(left), _turn(right)) for _ in range(runs)]
                 for key, unit in UNITS.items():
-                    left, right = ([each[key] for each in side] for side in zip(*turns, strict=True))
-                    _tell(f"{what}, {sink}: {unit}", left, right)
+                    _tell(
+                        f"{what}, {sink}: {unit}", *([each[key] for each in side] for side in zip(*turns, strict=True))
+                    )
 
 
-def _bytes(folder: Path) -> float:
-    return sum(file.stat().st_size for file in folder.iterdir()) / RECORDS
+@contextmanager
+def _side(checkout: Path, recording: Path, sink: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of a checkout, which consumes once for every line that it is written."""
+    process = subprocess.Popen(
+        [sys.executable, __file__, "consume", str(recording), sink],
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": str(checkout)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with process:
+        yield process
+        process.communicate()
 
 
-def _run(checkout: Path, recording: Path, sink: str) -> dict[str, float]:
-    """One run of a checkout, after one that warms it up."""
-    command = [sys.executable, __file__, "consume", str(recording), sink]
-    environment = {**os.environ, "PYTHONPATH": str(checkout)}
-    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"in {checkout}: {done.stderr[-2000:]}")
-    found: dict[str, float] = orjson.loads(done.stdout.splitlines()[-1])
+def _turn(process: subprocess.Popen[bytes]) -> dict[str, float]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    found: dict[str, float] = orjson.loads(process.stdout.readline())
     return found
+
+
+async def _turns(recording: Path, sink: str) -> None:
+    async for each in consumed(recording, sys.stdin, files=sink == "parquet"):
+        sys.stdout.buffer.write(orjson.dumps(each) + b"\n")
+        sys.stdout.buffer.flush()
 
 
 def _tell(what: str, ours: list[float], theirs: list[float]) -> None:
@@ -149,8 +177,7 @@ def main(arguments: list[str]) -> None:
         case ["beside", checkout, runs]:
             beside(Path(checkout).resolve(), int(runs))
         case ["consume", recording, sink]:
-            [found] = asyncio.run(consumed(Path(recording), 1, files=sink == "parquet"))
-            sys.stdout.buffer.write(orjson.dumps(found) + b"\n")
+            asyncio.run(_turns(Path(recording), sink))
         case _:
             from benchmarks.alone import run
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from consumer.doubt import Doubt, alone_at_most
+from consumer.doubt import MOST_PIECE, PIECE, Doubt, alone_at_most, piece_after
 from consumer.doubts import in_short, may_be_a_records_doing, tell_of
 from consumer.lease_notes import HOLDER, Noted
 from pipeline import background, kpl
@@ -35,7 +36,7 @@ KIND = "killed"
 KEEP_S = 2.0
 """Between two renewals of a held lease; ``kcl.failover_ms`` is a second at least, and ten by default."""
 
-AT_A_TIME, AT_A_TIME_BYTES = 1_000, 16 * 1024 * 1024
+AT_A_TIME, AT_A_TIME_BYTES = MOST_PIECE, 16 * 1024 * 1024
 """User records that are taken out of an aggregate before the first of them is tried."""
 
 PAUSE_S = 0.25
@@ -99,6 +100,7 @@ class Careful:
         reads_ahead: int,
         on_event: Callable[[ModelEvent], None],
         call: Callable[[Callable[[], Any]], Awaitable[Any]] = asyncio.to_thread,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stage = stage
         self._notes = notes
@@ -109,6 +111,7 @@ class Careful:
         self._reads_ahead = reads_ahead
         self._on_event = on_event
         self._call = call
+        self._clock = clock
 
     async def hold(self, noted: Noted) -> Held | None:
         """Take the lease from whoever is dead, or has given it up; None if somebody was quicker.
@@ -220,13 +223,14 @@ class Careful:
     async def _try(self, held: Held, lane: Lane, left: list[Record]) -> list[Record]:
         """Try the first of these records until they are durable; returns the others."""
         whole_is_given_up = _is_given_up(left[0])
-        count = 1 if whole_is_given_up else held.doubt.together([record.position for record in left])
+        count = 1 if whole_is_given_up else held.doubt.together([record.position for record in left], held.piece)
         tried, left = left[:count], left[count:]
         first, last = tried[0].position, tried[-1].position
         if held.doubt.condemned(first, self._give_up_after):
             self._condemn(tried[0], held.doubt)
         named = _opening(tried) if whole_is_given_up else (first, last)
         await self._step(held, held.doubt.tries(*named))
+        began_s = self._clock()
         self._stage.admit(lane, tried)
         await self._stage.drain(lane)
         if lane.durable is None or lane.durable < last:
@@ -237,6 +241,8 @@ class Careful:
         held.at = last.end_of_record if tried[-1].whole else last
         held.checkpoint = whole[-1] if whole else held.checkpoint
         await self._step(held, held.doubt.passes(held.at), whole[-1] if whole else None)
+        if count == held.piece:
+            held.piece = piece_after(held.piece, self._clock() - began_s)
         return left
 
     def _condemn_whole(self, held: Held, record: Record) -> None:
@@ -282,6 +288,7 @@ class Held:
     """A lease that this task's careful reader has. ``checkpoint`` is the lease's: at the end of a whole record.
 
     ``at``: all up to there is durable. ``beyond``: Kinesis records passed after ``doubt.read``, or all of them.
+    ``piece``: records that may be tried together.
     """
 
     shard_id: str
@@ -289,5 +296,6 @@ class Held:
     doubt: Doubt
     at: Position | None = None
     beyond: int = 0
+    piece: int = PIECE
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     keeping: asyncio.Task[None] | None = None

@@ -35,8 +35,11 @@ from pipeline.record import Position
 DOUBTFUL = 2
 """Deaths from which on a shard is read carefully. One may be anybody's: a machine fails, a container is evicted."""
 
-PIECE = 128
-"""Records that are tried together before anything is known. Each piece costs a flush and two writes to the lease."""
+PIECE, MOST_PIECE = 128, 1_024
+"""Records that are tried together before anything is known, at first and at most (:func:`piece_after`). Each piece
+costs a flush and two writes to the lease, and so does each of its records if a task dies of it."""
+
+QUICK_S = 1.0
 
 HINDERED = 2
 """Careful readings in a row that came to an end without having tried a record, from which on KCL reads the shard."""
@@ -133,9 +136,9 @@ class Doubt:
 
     # -- a careful reader's steps
 
-    def together(self, ahead: Sequence[Position]) -> int:
-        """How many of the next records, which must not be none, may be tried together."""
-        return 1 if self.one_by_one(ahead[0]) else min(len(ahead), PIECE)
+    def together(self, ahead: Sequence[Position], piece: int = PIECE) -> int:
+        """How many of the next records, which must not be none, may be tried together; no more than ``piece``."""
+        return 1 if self.one_by_one(ahead[0]) else min(len(ahead), piece)
 
     def one_by_one(self, position: Position) -> bool:
         """Whether the record there is to be tried by itself."""
@@ -169,6 +172,14 @@ class Doubt:
     def why(self) -> str:
         """The ways in which tasks ended, most recent last, each once."""
         return "; ".join(dict.fromkeys(death.how for death in (self.alone or self.deaths)))
+
+
+def piece_after(piece: int, seconds: float) -> int:
+    """How large the next piece may be, after one that took so long. An aggregate may hold a million user records, which
+    would be hours in small pieces; where the model is slow, small ones lose less to a task that leaves."""
+    if seconds < QUICK_S:
+        return min(2 * piece, MOST_PIECE)
+    return piece if seconds < 4 * QUICK_S else max(PIECE, piece // 2)
 
 
 def alone_at_most(give_up_after: int) -> int:

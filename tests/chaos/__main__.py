@@ -32,7 +32,7 @@ BESIDES: dict[str, Callable[..., stalls.Stalled]] = {
 GIANTS_MINUTES = 10
 """A storm of so many minutes has the largest aggregates in full size; a shorter one, as much of it."""
 
-AFTERWARDS_S = 900
+AFTERWARDS_S = 1_200
 """After its minutes a part may take so long to drain and to be counted."""
 
 

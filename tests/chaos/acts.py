@@ -16,6 +16,7 @@ import psutil
 from botocore.exceptions import ClientError
 
 from tests.chaos.crew import Crew
+from tests.chaos.flow import Producer
 from tests.chaos.plan import Act
 from tests.e2e.rig import Rig
 
@@ -34,12 +35,13 @@ class Impossible(Exception):
 class Performer:
     """Performs acts when their time has come, and ends those that last. ``done`` and ``missed`` count them by name."""
 
-    def __init__(self, rig: Rig, crew: Crew) -> None:
+    def __init__(self, rig: Rig, crew: Crew, producer: Producer) -> None:
         self.done: Counter[str] = Counter()
         self.missed: Counter[str] = Counter()
         self.outlived: list[str] = []
         self._rig = rig
         self._crew = crew
+        self._producer = producer
         self._undo: list[tuple[float, int, Undo]] = []
         self._ids = itertools.count()
         self._began = time.monotonic()
@@ -89,12 +91,8 @@ class Performer:
         match act.name:
             case "SIGKILL of a host":
                 self._kill_host(dice)
-            case "SIGKILL of a JVM":
-                self._kill("jvm", dice)
-            case "SIGKILL of a bridge":
-                self._kill("bridge", dice)
-            case "SIGKILL of a replica":
-                self._kill("replica", dice)
+            case "SIGKILL of a JVM" | "SIGKILL of a bridge" | "SIGKILL of a replica":
+                self._kill(act.name.rpartition(" ")[2].lower(), dice)
             case "SIGSTOP of a worker, then SIGCONT":
                 worker = self._worker(dice)
                 self._crew.freeze(worker)
@@ -107,6 +105,8 @@ class Performer:
                 self._merge(dice)
             case "UpdateShardCount":
                 self._reshard(dice)
+            case "UpdateStreamRecordDistributionStrategy: AUTO, no keys":
+                return self._without_keys()
             case _:
                 raise ValueError(f"nobody knows how to do {act.name}")
         return None
@@ -143,6 +143,32 @@ class Performer:
                 self._orphans.remove((at_s, orphan))
                 with contextlib.suppress(psutil.Error):
                     self.outlived.append(f"{orphan.pid} {orphan.status()} {' '.join(orphan.cmdline())[:120]}")
+
+    # -- the stream
+
+    def _without_keys(self) -> Undo:
+        """Kinesis distributes records by itself, and producers leave keys out."""
+        self._spread("ON_DEMAND", "AUTO")
+        self._producer.keyless = True
+        return self._with_keys
+
+    def _with_keys(self) -> None:
+        """Puts that are refused meanwhile are made again, with their keys."""
+        self._producer.keyless = False
+        self._spread("PROVISIONED", "USER_PARTITION_KEY")
+
+    def _spread(self, mode: str, strategy: str) -> None:
+        kinesis, name = self._rig.kinesis, self._rig.name
+        arn = kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]["StreamARN"]
+        changes: list[Undo] = [
+            lambda: kinesis.update_stream_mode(StreamARN=arn, StreamModeDetails={"StreamMode": mode}),
+            lambda: kinesis.update_stream_record_distribution_strategy(
+                StreamARN=arn, RecordDistributionStrategy=strategy
+            ),
+        ]
+        for change in changes if strategy == "AUTO" else reversed(changes):
+            change()
+            self._rig.active()
 
     # -- shards
 

@@ -144,7 +144,7 @@ class Answered:
 class Producer(threading.Thread):
     """Puts until :meth:`end`, and then what it still has. What is refused or has no answer it puts again.
 
-    ``giants``: what else it puts, and after how many seconds.
+    ``giants``: what else it puts, and after how many seconds. ``keyless``: every other record goes without a key.
     """
 
     def __init__(
@@ -152,6 +152,7 @@ class Producer(threading.Thread):
     ) -> None:
         super().__init__(name="producer", daemon=True)
         self.answered = Answered()
+        self.keyless = False
         self._client = client
         self._stream = stream
         self._mixer = mixer
@@ -196,8 +197,10 @@ class Producer(threading.Thread):
             self._waiting = self._refused(batch) + self._waiting[len(batch) :]
 
     def _refused(self, batch: Sequence[Put]) -> list[Put]:
+        keyless = self.keyless
+        entries = [put.entry(keyless=keyless and place % 2 == 0) for place, put in enumerate(batch)]
         try:
-            answers = self._client.put_records(StreamName=self._stream, Records=[put.entry for put in batch])["Records"]
+            answers = self._client.put_records(StreamName=self._stream, Records=entries)["Records"]
         except (ClientError, BotoCoreError) as error:
             self.answered.troubles[type(error).__name__] += 1
             return list(batch)

@@ -27,11 +27,10 @@ class Put:
     key: str
     hash_key: str = ""
 
-    @property
-    def entry(self) -> dict[str, str | bytes]:
-        """For PutRecords."""
+    def entry(self, *, keyless: bool) -> dict[str, str | bytes]:
+        """For PutRecords; without a key, where the stream is one that takes such."""
         explicit = {"ExplicitHashKey": self.hash_key} if self.hash_key else {}
-        return {"Data": self.data, "PartitionKey": self.key, **explicit}
+        return {"Data": self.data} if keyless else {"Data": self.data, "PartitionKey": self.key, **explicit}
 
 
 def light(number: int) -> bytes:

@@ -52,6 +52,7 @@ KILLS = (
     Card("SplitShard", 2),
     Card("MergeShards", 2),
     Card("UpdateShardCount", 1),
+    Card("UpdateStreamRecordDistributionStrategy: AUTO, no keys", 2, (8, 15)),
 )
 
 FAULTS = (

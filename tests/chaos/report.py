@@ -62,7 +62,9 @@ def _storm(console: Console, storm: Mapping[str, Any]) -> None:
     became = Table(title="What became of the records", title_justify="left", show_header=False)
     letters = storm["dead_letters"]
     became.add_row("put", f"{storm['put']:,}", f"in {storm['answered']:,} Kinesis records on {storm['shards']} shards")
-    became.add_row("rows", f"{storm['rows']:,}", f"in {storm['files']:,} files")
+    became.add_row(
+        "rows", f"{storm['rows']:,}", f"in {storm['files']:,} files; {storm['keyless']:,} without a partition key"
+    )
     became.add_row(
         "dead letters", f"{sum(letters.values()):,}", ", ".join(f"{n} {kind}" for kind, n in letters.items())
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ from pipeline.sinks.names import TABLE_FILE, first_of
 from pipeline.sinks.store import ObjectStore
 from tests.chaos.verdict import Letter, Row
 
-COLUMNS = ("record_id", "sequence_number", "sub_sequence_number", "n")
+COLUMNS = ("record_id", "sequence_number", "sub_sequence_number", "n", "partition_key")
 
 
 def rows(table: ObjectStore) -> list[Row]:
@@ -26,11 +27,13 @@ def rows(table: ObjectStore) -> list[Row]:
     keys = [(match["list"], first_of(key), key) for key in table.list("") if (match := TABLE_FILE.fullmatch(key))]
     for place, _, key in sorted(keys):
         file = pq.ParquetFile(pa.BufferReader(table.get(key))).read(list(COLUMNS), use_threads=False)
-        found += [
-            Row(row["record_id"], place, Position(int(row["sequence_number"]), row["sub_sequence_number"]), row["n"])
-            for row in file.to_pylist()
-        ]
+        found += [_row(row, place) for row in file.to_pylist()]
     return found
+
+
+def _row(row: Mapping[str, Any], place: str) -> Row:
+    position = Position(int(row["sequence_number"]), row["sub_sequence_number"])
+    return Row(row["record_id"], place, position, row["n"], row["partition_key"] is None)
 
 
 def dead_letters(store: ObjectStore) -> list[Letter]:

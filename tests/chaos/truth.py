@@ -31,11 +31,12 @@ class User(NamedTuple):
 
 @dataclass(slots=True)
 class Truth:
-    """``payloads`` by record id; ``broken``: of those that an aggregate makes dead letters of. ``raw``: the records as
-    Kinesis has them. ``ends``: where each shard ends."""
+    """``payloads`` by record id; ``broken``: of those that an aggregate makes dead letters of; ``keyless``: of those
+    without a partition key. ``raw``: the records as Kinesis has them. ``ends``: where each shard ends."""
 
     payloads: dict[str, bytes] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
+    keyless: set[str] = field(default_factory=set)
     raw: dict[tuple[str, str], bytes] = field(default_factory=dict)
     ends: dict[str, Position] = field(default_factory=dict)
     shards: int = 0
@@ -54,9 +55,12 @@ def read(kinesis: Any, stream: str) -> Truth:
         for record in records(kinesis, stream, shard_id):
             number = record["SequenceNumber"]
             truth.raw[shard_id, number] = record["Data"]
-            for sub, (data, is_broken) in enumerate(taken_apart(record["Data"])):
+            users = taken_apart(record["Data"])
+            for sub, (data, is_broken) in enumerate(users):
                 record_id = f"{stream}/{shard_id}/{number}/{sub}"
                 truth.payloads[record_id] = data
+                if "PartitionKey" not in record and users[0].data == record["Data"]:
+                    truth.keyless.add(record_id)
                 if is_broken:
                     truth.broken.add(record_id)
                 truth.ends[shard_id] = Position(int(number), sub)

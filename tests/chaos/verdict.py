@@ -23,6 +23,7 @@ class Row:
     place: str
     position: Position
     n: int
+    keyless: bool = False
 
 
 class Letter(NamedTuple):
@@ -41,6 +42,9 @@ class Verdict:
 
     put: int = 0
     rows: int = 0
+    keyless: int = 0
+    """Rows whose records have no partition key."""
+
     dead_letters: dict[str, int] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
@@ -59,7 +63,7 @@ class Verdict:
             "healthy and dead-lettered": self.wronged,
             "poison and enriched": self.spared,
             "dead-lettered otherwise than it was put": self.changed,
-            "with another record's result": self.mixed_up,
+            "with another record's result or key": self.mixed_up,
             "out of order": self.out_of_order,
         }
         return [f"{len(ids)} {what}: {', '.join(ids[:SHOWN])}" for what, ids in kinds.items() if ids]
@@ -67,7 +71,7 @@ class Verdict:
 
 def judge(truth: Truth, rows: Sequence[Row], letters: Sequence[Letter]) -> Verdict:
     """Every record of the stream is one row if it is healthy, else one dead letter, and there is nothing else."""
-    verdict = Verdict(put=len(truth.payloads), rows=len(rows))
+    verdict = Verdict(put=len(truth.payloads), rows=len(rows), keyless=sum(row.keyless for row in rows))
     verdict.dead_letters = dict(Counter(letter.kind for letter in letters).most_common())
     ids = Counter([row.record_id for row in rows] + [letter.record_id for letter in letters])
     verdict.lost = [record_id for record_id in truth.payloads if record_id not in ids]
@@ -83,7 +87,7 @@ def judge(truth: Truth, rows: Sequence[Row], letters: Sequence[Letter]) -> Verdi
         data = truth.payloads.get(row.record_id, b"")
         if kind_of(data) or row.record_id in truth.broken:
             verdict.spared.append(row.record_id)
-        elif number_of(data) != row.n:
+        elif number_of(data) != row.n or row.keyless != (row.record_id in truth.keyless):
             verdict.mixed_up.append(row.record_id)
     verdict.out_of_order = [
         later.record_id

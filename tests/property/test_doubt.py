@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.doubt import LEAST_TASKS, Doubt, parsed, written
+from consumer.doubt import LEAST_TASKS, PIECE, Doubt, parsed, piece_after, written
 from pipeline.record import Position
 
 LAYERS = ("jvm", "decode", "admitted", "row")
@@ -23,6 +23,7 @@ class Shard:
     flush: int
     message: int
     give_up_after: int
+    piece_s: float = 0.0
     durable: int = 0
     note: str = ""
     tasks: int = 0
@@ -69,10 +70,11 @@ class Shard:
         return True
 
     def carefully(self, doubt: Doubt) -> Doubt | None:
-        beyond = 0
+        beyond, piece = 0, PIECE
         while self.durable < self.records and not doubt.past(beyond, 5 * self.message):
             ahead = [self.at(each) for each in range(self.durable, self.records)]
-            count = doubt.together(ahead)
+            count = doubt.together(ahead, piece)
+            piece = piece_after(piece, self.piece_s)
             tried = [position.sequence for position in ahead[:count]]
             condemned = doubt.condemned(ahead[0], self.give_up_after)
             doubt = doubt.tries(ahead[0], ahead[count - 1])

@@ -10,7 +10,7 @@ import pytest
 
 from consumer import careful
 from consumer.careful import Careful, Held, Hindered, Page
-from consumer.doubt import HINDERED, Death, Doubt
+from consumer.doubt import HINDERED, PIECE, Death, Doubt, piece_after
 from consumer.lease_notes import HOLDER, Noted
 from consumer.leases import Lease
 from consumer.testing import aggregate
@@ -36,6 +36,7 @@ class FakeNotes:
         self.lost = False
         self.refuse: Callable[[Doubt], None] = lambda doubt: None
         self.deaf = 0
+        self.on_step: Callable[[], None] = lambda: None
         self.checkpoints: list[Position] = []
         self.tried: list[tuple[Position, Position]] = []
         self.freed: list[Doubt] = []
@@ -45,6 +46,7 @@ class FakeNotes:
 
     def step(self, shard_id: str, holder: str, doubt: Doubt, checkpoint: Position | None = None) -> bool:
         self.refuse(doubt)
+        self.on_step()
         if doubt.first is not None and doubt.last is not None:
             self.tried.append((doubt.first, doubt.last))
         self.checkpoints += [checkpoint] if checkpoint else []
@@ -77,6 +79,10 @@ class Rig:
         self.doubt = doubt
         self.records = records
         self.metrics = Metrics()
+        self.seconds = 0.0
+        self.slow_s = 0.0
+        """What each note takes, and so each piece."""
+        self.notes.on_step = self.wait
 
     async def within(self, shard_id: str) -> HashRange | None:
         return HashRange(0, hash_of("key") - 1)
@@ -92,7 +98,11 @@ class Rig:
             reads_ahead=1000,
             on_event=lambda event: None,
             call=self.call,
+            clock=lambda: self.seconds,
         )
+
+    def wait(self) -> None:
+        self.seconds += self.slow_s
 
     async def call(self, work: Callable[[], Any]) -> Any:
         await asyncio.sleep(0)
@@ -129,11 +139,23 @@ def aggregates() -> list[Record]:
 
 def test_pieces_are_noted_before_they_are_tried_and_durable_before_the_next() -> None:
     rig = Rig(lambda: plain(300), Doubt(deaths=DEATHS), None)
+    rig.slow_s = 2.0
     asyncio.run(rig.read())
     assert rig.notes.tried == [(Position(100 + n, 0), Position(min(227 + n, 399), 0)) for n in (0, 128, 256)]
     assert rig.notes.checkpoints == [Position(227, 0), Position(355, 0), Position(399, 0)]
     assert len(rig.rows) == 300
     assert rig.notes.freed == [Doubt()]
+
+
+def test_pieces_grow_while_they_are_quick() -> None:
+    data = aggregate([b"{}"] * 5_000)
+    rig = Rig(lambda: [Record(SHARD.shard_id, data, None, "100", 0, 1)], Doubt(deaths=DEATHS), None)
+    asyncio.run(rig.read())
+    sizes = [last.sub - first.sub + 1 for first, last in rig.notes.tried if last.sub < 5_000]
+    assert sizes[:5] == [128, 256, 512, 128, 1024]
+    assert len(rig.rows) == sum(sizes) == 5_000
+    assert [piece_after(512, seconds) for seconds in (0.9, 1.1, 4.1)] == [1024, 512, 256]
+    assert piece_after(PIECE, 100.0) == PIECE
 
 
 def test_checkpoints_stand_behind_whole_aggregates_only() -> None:

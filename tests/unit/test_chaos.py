@@ -22,11 +22,12 @@ BROKEN = "events/shard-0/9/1"
 TRUTH = Truth(
     payloads={**{record_id: payload(n, "") for n, record_id in enumerate(GOOD)}, POISON: b"", BROKEN: payload(9, "")},
     broken={BROKEN},
+    keyless={GOOD[2]},
 )
 
 
 def row(number: int, **other: Any) -> Row:
-    return replace(Row(GOOD[number], "1-shard-0", Position(number, 0), number), **other)
+    return replace(Row(GOOD[number], "1-shard-0", Position(number, 0), number, number == 2), **other)
 
 
 def letter(record_id: str = POISON, **other: Any) -> Letter:
@@ -41,6 +42,7 @@ def test_each_record_once_is_well() -> None:
     verdict = judge(TRUTH, ROWS, [letter(), OF_AN_AGGREGATE])
     assert verdict.problems() == []
     assert (verdict.put, verdict.rows, verdict.dead_letters) == (6, 4, {"decode": 1, "aggregate": 1})
+    assert verdict.keyless == 1
 
 
 LETTERS = [letter(), OF_AN_AGGREGATE]
@@ -57,7 +59,8 @@ LETTERS = [letter(), OF_AN_AGGREGATE]
         (ROWS[:-1], [*LETTERS, letter(GOOD[3])], f"1 healthy and dead-lettered: {GOOD[3]} (payload is not JSON)"),
         ([*ROWS, row(0, record_id=POISON, place="other")], LETTERS, f"1 poison and enriched: {POISON}"),
         ([*ROWS, row(0, record_id=BROKEN, place="other")], LETTERS, f"1 poison and enriched: {BROKEN}"),
-        ([*ROWS[:3], row(3, n=7)], LETTERS, f"1 with another record's result: {GOOD[3]}"),
+        ([*ROWS[:3], row(3, n=7)], LETTERS, f"1 with another record's result or key: {GOOD[3]}"),
+        ([*ROWS[:3], row(3, keyless=True)], LETTERS, f"1 with another record's result or key: {GOOD[3]}"),
         ([ROWS[0], ROWS[2], ROWS[1], ROWS[3]], LETTERS, f"1 out of order: {GOOD[1]}"),
         (ROWS, [letter(payload=b"x")], f"1 dead-lettered otherwise than it was put: {POISON} (decode"),
         (ROWS, [letter(BROKEN)], f"1 dead-lettered otherwise than it was put: {BROKEN} (decode"),
