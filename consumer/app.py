@@ -37,13 +37,12 @@ from consumer.vigil import Vigil
 from consumer.way_past import WayPast
 from pipeline import background, efficiency, reaper
 from pipeline.background import Background
-from pipeline.batcher import Batcher, Plan
+from pipeline.batcher import Batcher
 from pipeline.dead_letter_log import DeadLetterLog
 from pipeline.errors import Broken, Fatal, PenstockError, one_line
 from pipeline.events import ModelEvent, Predicted
-from pipeline.host import HostSettings, ModelHost, ModelSpec
+from pipeline.host import ModelHost, ModelSpec
 from pipeline.link import DEPTH
-from pipeline.memory import share_mib, task_mib
 from pipeline.metrics import Metrics
 from pipeline.misplaced import Misplaced
 from pipeline.pace import Pace
@@ -51,7 +50,6 @@ from pipeline.record import Shard
 from pipeline.sinks import Sink
 from pipeline.stage import Bounds, Judge, Stage
 from pipeline.suspects import Wary
-from pipeline.timely import SHARE
 
 log = logging.getLogger("penstock")
 
@@ -148,7 +146,7 @@ class Task:
         log.info("%s", profile.find(settings).said)
         notes = outputs.open_notes(settings, self.aws, self.metrics, self._switches)
         host = ModelHost(
-            model_settings(settings),
+            outputs.model_settings(settings),
             on_event=self._model_event,
             notes=notes,
             troubles=self.metrics.troubles,
@@ -192,7 +190,7 @@ class Task:
             pads=spec.pads and spec.measures,
             look_ahead=batch.look_ahead,
         )
-        self.pace = learner(self.settings, spec)
+        self.pace = outputs.learner(self.settings, spec)
         ranges = HashRanges(lambda: self.aws.client("kinesis"), self.settings.stream.name)
         self.metrics.account_for(judge.slots // DEPTH, self.pace)
         return Stage(
@@ -387,54 +385,3 @@ async def _jvm_ended(daemon: Daemon) -> None:
     raise daemon.failure or Broken(
         f"the JVM ended by itself (exit status {status}); its last words are in the log above"
     )
-
-
-def model_settings(settings: Settings) -> HostSettings:
-    """What the model host is told: ``auto`` resolved to this machine, the configuration's folder to import from."""
-    model = settings.model
-    replicas, threads = profile.counts(settings)
-    return HostSettings(
-        factory=model.factory,
-        version=model.version,
-        replicas=replicas,
-        threads=threads,
-        timeout_s=model.timeout_s,
-        retries=model.retries,
-        start_timeout_s=model.start_timeout_s,
-        carry=model.carry,
-        missing=model.missing,
-        not_finite=model.not_finite,
-        options=model.options,
-        search_path=(str(settings.folder),),
-        memory_mib=_memory_mib(settings, replicas),
-        patience_s=model.patience_s,
-        device=model.device,
-        aws_credentials=model.aws_credentials,
-    )
-
-
-def learner(settings: Settings, spec: ModelSpec) -> Pace | None:
-    """What finds out how large batches should be, so that a drain fits and none times out.
-
-    None: they are as large as they may be.
-    """
-    batch = settings.batch
-    if not batch.learn:
-        return None
-    longest_s = min(drain.longest_batch_s(settings), SHARE * settings.model.timeout_s)
-    measured = profile.find(settings).profile
-    return Pace(
-        max_records=batch.max_records,
-        max_cost=batch.max_cost,
-        measures=spec.measures,
-        target_s=min(longest_s, batch.target_latency_ms / 1000 or longest_s),
-        example_s=spec.example_s,
-        start=Plan(*measured.batch) if measured else None,
-    )
-
-
-def _memory_mib(settings: Settings, replicas: int) -> int:
-    if settings.model.memory_mib != "auto":
-        return settings.model.memory_mib
-    heap_mib, window_mib = settings.kcl.java_heap_mib, settings.window.mib
-    return share_mib(task_mib(), heap_mib=heap_mib, window_mib=window_mib, replicas=replicas)

@@ -18,7 +18,7 @@ class CheckpointTracker:
 
     It never stands within an aggregate, though what is durable may end there: KCL reads on *behind* the checkpoint's
     sequence number, and the rest of the aggregate would be lost. To KCL an aggregate is one record, so the
-    sub-sequence number that it is told is 0 (:func:`as_kcl_has_it`).
+    sub-sequence number that it is told is 0 (:func:`consumer.leases.as_kcl_has_it`).
     """
 
     def __init__(self, start: Position | None) -> None:
@@ -63,8 +63,3 @@ class CheckpointTracker:
             if durable.sequence == last.sequence:
                 return last if durable >= last else before
         return durable
-
-
-def as_kcl_has_it(position: Position) -> Position:
-    """Where KCL's checkpoint stands that has passed this record, and all of its aggregate."""
-    return Position(position.sequence, 0)

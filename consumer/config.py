@@ -21,7 +21,6 @@ from pydantic_core import PydanticCustomError
 
 from consumer.config_checks import across
 from consumer.config_sources import Source, override, sources_of
-from consumer.doubt import LEAST_TASKS, MOST_TASKS
 from consumer.mistakes import ConfigErrors, of_section, shown_value, unknown, unusable
 from pipeline.errors import ConfigError, UserError
 
@@ -33,6 +32,18 @@ APPLICATION = re.compile(r"[A-Za-z0-9_.-]{3,238}")
 FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 STOP_TIMEOUT_S = 120
 """The longest that ECS waits between SIGTERM and SIGKILL."""
+DOUBTFUL = 2
+"""Deaths from which on a shard is read carefully. One may be anybody's: a machine fails, a container is evicted."""
+
+LEAST_TASKS = DOUBTFUL + 1 + 2
+"""Of ``give_up_after_tasks``: a record must have been by itself at two deaths at least."""
+
+REMEMBERED = 8
+"""Deaths whose reasons are kept; more say no more."""
+
+MOST_TASKS = REMEMBERED + DOUBTFUL
+"""Of ``give_up_after_tasks``: so many deaths can be told apart."""
+
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 CARRY_TYPES = (
     *("string", "int64", "float64", "bool", "timestamp"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from consumer.drain import mistakes
 from consumer.properties import check
 from pipeline.errors import ConfigError
-from pipeline.sinks.ledger import STAGED
+from pipeline.sinks.names import STAGED
 
 if TYPE_CHECKING:
     from consumer.config import (

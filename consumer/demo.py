@@ -23,6 +23,7 @@ import click
 from rich.console import Console
 
 from consumer import demo_report, leases
+from consumer.demo_report import DemoResult
 from consumer.local.process import LocalAWS
 from pipeline.errors import Fatal, UserError
 from pipeline.record import Position
@@ -45,27 +46,6 @@ class DemoOptions:
     out: Path | None = None
     seed: int = 0
     json: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class DemoResult:
-    """What ``--json`` prints. ``records_per_s`` counts from the first admitted record to the last durable one.
-
-    ``capacity``: shares of the replicas' time, see :mod:`pipeline.efficiency`.
-    """
-
-    records: int
-    rows: int
-    distinct_record_ids: int
-    dead_letters: int
-    shards: int
-    batches: int
-    mean_batch: float
-    records_per_s: float
-    seconds: float
-    first_record_s: float
-    capacity: dict[str, float]
-    out: str
 
 
 def demo(options: DemoOptions) -> int:

@@ -8,8 +8,9 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -17,10 +18,28 @@ from rich.table import Table
 
 from pipeline.efficiency import described
 
-if TYPE_CHECKING:
-    from consumer.demo import DemoResult
-
 PREVIEW_ROWS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """What ``--json`` prints. ``records_per_s`` counts from the first admitted record to the last durable one.
+
+    ``capacity``: shares of the replicas' time, see :mod:`pipeline.efficiency`.
+    """
+
+    records: int
+    rows: int
+    distinct_record_ids: int
+    dead_letters: int
+    shards: int
+    batches: int
+    mean_batch: float
+    records_per_s: float
+    seconds: float
+    first_record_s: float
+    capacity: dict[str, float]
+    out: str
 
 
 class Show(Protocol):

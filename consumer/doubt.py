@@ -30,10 +30,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from consumer.config import DOUBTFUL, REMEMBERED
 from pipeline.record import Position
-
-DOUBTFUL = 2
-"""Deaths from which on a shard is read carefully. One may be anybody's: a machine fails, a container is evicted."""
 
 PIECE, MOST_PIECE = 128, 1_024
 """Records that are tried together before anything is known, at first and at most (:func:`piece_after`). Each piece
@@ -43,15 +41,6 @@ QUICK_S = 1.0
 
 HINDERED = 2
 """Careful readings in a row that came to an end without having tried a record, from which on KCL reads the shard."""
-
-LEAST_TASKS = DOUBTFUL + 1 + 2
-"""Of ``give_up_after_tasks``: a record must have been by itself at two deaths at least."""
-
-REMEMBERED = 8
-"""Deaths whose reasons are kept; more say no more."""
-
-MOST_TASKS = REMEMBERED + DOUBTFUL
-"""Of ``give_up_after_tasks``: so many deaths can be told apart."""
 
 WORDLESS = "ended without a word"
 

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from consumer.checkpoint import as_kcl_has_it
 from consumer.doubt import Doubt, parsed, written
 from consumer.lease_tables import Item, lease_items, text
-from consumer.leases import Lease, lease_of
+from consumer.leases import Lease, as_kcl_has_it, lease_of
 from pipeline.record import Position
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -29,8 +29,8 @@ from pipeline.errors import Fatal
 if TYPE_CHECKING:
     from consumer.aws import Aws
     from consumer.config import StreamSettings
-    from consumer.session import ShardSession
     from pipeline.metrics import Metrics
+    from pipeline.record import Position
 
 log = logging.getLogger("leases")
 
@@ -47,6 +47,30 @@ NEARLY = 0.8
 """A shard is told that is this far on its way to records that expire unread."""
 
 
+class ShardReader(Protocol):
+    """A shard's session, as far as the watch asks."""
+
+    @property
+    def shard_id(self) -> str: ...
+
+    @property
+    def over(self) -> bool: ...
+
+    @property
+    def hears(self) -> bool:
+        """KCL has handed on what it found, be it nothing."""
+        ...
+
+    @property
+    def began_after(self) -> Position | None:
+        """The checkpoint that it began at; None until it is known, and where there is none."""
+        ...
+
+    def lag_at(self, now: float) -> float:
+        """How far it is behind, in ms."""
+        ...
+
+
 class LeaseWatch:
     """Of one task. ``unread`` is what the last look came to; ``red`` what it turns red for.
 
@@ -61,7 +85,7 @@ class LeaseWatch:
         after_s: float,
         aws: Aws,
         metrics: Metrics,
-        sessions: Callable[[], Iterable[ShardSession]],
+        sessions: Callable[[], Iterable[ShardReader]],
     ) -> None:
         self.unread = Unread()
         self.red: dict[str, str] = {}
@@ -78,7 +102,7 @@ class LeaseWatch:
         self._retention_ms = 24 * HOUR_MS
         self._probed: dict[str, tuple[float, str]] = {}
         self._told: dict[str, str] = {}
-        self._looked_back: WeakSet[ShardSession] = WeakSet()
+        self._looked_back: WeakSet[ShardReader] = WeakSet()
         endless = float("inf")
         self._looking = metrics.troubles.part("leases", endless)
         self._missing = metrics.troubles.part("shards", endless)
@@ -112,7 +136,7 @@ class LeaseWatch:
                 lease.checkpoint or lease.sentinel,
             )
         await asyncio.to_thread(self._look_back, sessions)
-        self._foresee({session.shard_id: session.look().lag_at(now) for session in sessions})
+        self._foresee({session.shard_id: session.lag_at(now) for session in sessions})
 
     # -- in a thread
 
@@ -183,7 +207,7 @@ class LeaseWatch:
             return str(error)
         return ""
 
-    def _look_back(self, sessions: Iterable[ShardSession]) -> None:
+    def _look_back(self, sessions: Iterable[ShardReader]) -> None:
         """Once for each session: has anything expired behind the checkpoint that it began at?"""
         kinesis = self._aws.client("kinesis")
         for session in sessions:

@@ -145,3 +145,8 @@ def _lease_of(item: Item) -> Lease:
         draining_owner=text(item, "checkpointOwner"),
         hash_keys=(text(item, "startingHashKey"), text(item, "endingHashKey")),
     )
+
+
+def as_kcl_has_it(position: Position) -> Position:
+    """Where KCL's checkpoint stands that has passed this record, and all of its aggregate."""
+    return Position(position.sequence, 0)

@@ -1,4 +1,4 @@
-"""The sinks that the settings ask for, joined to AWS and to the model's schema."""
+"""Settings in, parts out: the model host's settings, the learner of batch sizes, the sinks."""
 
 from __future__ import annotations
 
@@ -6,19 +6,26 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from consumer import drain, profile
 from consumer.config import KinesisSinkSettings, ParquetSettings, Settings
+from pipeline.batcher import Plan
 from pipeline.dead_letter_limit import Limits
+from pipeline.host import HostSettings, ModelSpec
+from pipeline.memory import share_mib, task_mib
+from pipeline.pace import Pace
 from pipeline.record import Run
 from pipeline.sinks import Sink
 from pipeline.sinks.dead_letter import DeadLetterSink
 from pipeline.sinks.kinesis import KinesisSink
-from pipeline.sinks.ledger import STAGED, Ledger
+from pipeline.sinks.ledger import Ledger
+from pipeline.sinks.names import STAGED
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.persist import Persistence, Threads
 from pipeline.sinks.refused import RefusedLetters
 from pipeline.sinks.schema import TableSchema
 from pipeline.sinks.store import ObjectStore, open_store
 from pipeline.suspects import Notes
+from pipeline.timely import SHARE
 
 log = logging.getLogger("outputs")
 
@@ -119,3 +126,54 @@ def open_ledger(url: str, aws: Aws) -> Ledger:
 
 def _store(url: str, aws: Aws) -> ObjectStore:
     return open_store(url, lambda: aws.client("s3"))
+
+
+def model_settings(settings: Settings) -> HostSettings:
+    """What the model host is told: ``auto`` resolved to this machine, the configuration's folder to import from."""
+    model = settings.model
+    replicas, threads = profile.counts(settings)
+    return HostSettings(
+        factory=model.factory,
+        version=model.version,
+        replicas=replicas,
+        threads=threads,
+        timeout_s=model.timeout_s,
+        retries=model.retries,
+        start_timeout_s=model.start_timeout_s,
+        carry=model.carry,
+        missing=model.missing,
+        not_finite=model.not_finite,
+        options=model.options,
+        search_path=(str(settings.folder),),
+        memory_mib=_memory_mib(settings, replicas),
+        patience_s=model.patience_s,
+        device=model.device,
+        aws_credentials=model.aws_credentials,
+    )
+
+
+def learner(settings: Settings, spec: ModelSpec) -> Pace | None:
+    """What finds out how large batches should be, so that a drain fits and none times out.
+
+    None: they are as large as they may be.
+    """
+    batch = settings.batch
+    if not batch.learn:
+        return None
+    longest_s = min(drain.longest_batch_s(settings), SHARE * settings.model.timeout_s)
+    measured = profile.find(settings).profile
+    return Pace(
+        max_records=batch.max_records,
+        max_cost=batch.max_cost,
+        measures=spec.measures,
+        target_s=min(longest_s, batch.target_latency_ms / 1000 or longest_s),
+        example_s=spec.example_s,
+        start=Plan(*measured.batch) if measured else None,
+    )
+
+
+def _memory_mib(settings: Settings, replicas: int) -> int:
+    if settings.model.memory_mib != "auto":
+        return settings.model.memory_mib
+    heap_mib, window_mib = settings.kcl.java_heap_mib, settings.window.mib
+    return share_mib(task_mib(), heap_mib=heap_mib, window_mib=window_mib, replicas=replicas)

@@ -15,8 +15,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from consumer.checkpoint import CheckpointTracker, as_kcl_has_it
+from consumer.checkpoint import CheckpointTracker
 from consumer.doubts import Doubting, Reading, Unwatched
+from consumer.leases import as_kcl_has_it
 from consumer.protocol import (
     CheckpointAnswer,
     Initialize,
@@ -162,6 +163,10 @@ class ShardSession:
         durable, unsettled, lag_ms = (lane.durable, lane.unsettled, lane.lag_ms) if lane is not None else (None, 0, 0)
         progress = (self.state, self._tracker.delivered, durable, unsettled)
         return Look(self.shard_id, progress, lag_ms, self._heard_s, unsettled)
+
+    def lag_at(self, now: float) -> float:
+        """How far it is behind, in ms."""
+        return self.look().lag_at(now)
 
     @property
     def hears(self) -> bool:

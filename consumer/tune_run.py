@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from consumer.app import model_settings
 from consumer.config import Settings
+from consumer.outputs import model_settings
 from consumer.profile import Profile, circumstances
 from consumer.tune import Answer, Combo, Run, Search, best, combos, run_of, sizes
 from pipeline import background, cores, gpus

@@ -157,6 +157,10 @@ def cost_of(records: Sequence[Record], *, pads: bool) -> int:
     return max(costs, default=0) * len(costs) if pads else sum(costs)
 
 
+SETTLED_BYTES = 300
+"""What a settled record holds in memory beside its row, its payload and its partition key."""
+
+
 def settled_weight(records: Sequence[Record]) -> int:
     """What settled records hold in memory, in bytes, about: their shares of batches' rows, or payloads, and keys.
 
@@ -168,7 +172,7 @@ def settled_weight(records: Sequence[Record]) -> int:
     shares: int = sum(int(table.nbytes) // max(1, table.num_rows) * rows[name] for name, table in by_id.items())
     keys = sum([len(record.partition_key or "") for record in records])
     dead = [record.outcome.size_bytes for record in records if isinstance(record.outcome, Dead)]
-    return RECORD_BYTES * len(records) + shares + keys + sum(dead)
+    return SETTLED_BYTES * len(records) + shares + keys + sum(dead)
 
 
 @dataclass(slots=True)

@@ -17,11 +17,21 @@ import pyarrow.compute as pc
 
 from pipeline.record import Position
 from pipeline.sinks import letters_audit
-from pipeline.sinks.chain import DEAD, DEAD_POSITIONS, KEY, LETTERS_SHA256, ON_BOTH, ROWS, WRITER, ends_whole, goes_on
 from pipeline.sinks.contents import UNREADABLE, Changed, Contents, read
+from pipeline.sinks.footer import (
+    DEAD,
+    DEAD_POSITIONS,
+    KEY,
+    LETTERS_SHA256,
+    ON_BOTH,
+    ROWS,
+    WRITER,
+    ends_whole,
+    goes_on,
+    is_ours,
+)
 from pipeline.sinks.ledger import Ledger
 from pipeline.sinks.names import TABLE_FILE, first_of, is_day, letters_key
-from pipeline.sinks.parquet import is_ours
 from pipeline.sinks.store import Metadata, ObjectStore
 
 SKIPPED = ("_", ".")

@@ -7,40 +7,16 @@ an argument, in seconds of any clock that never goes back. See docs/exactly-once
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pipeline.record import Dead, Enriched, Position, Record, settled_weight
 from pipeline.sinks import dead_positions
+from pipeline.sinks.footer import DEAD, END, LETTERS_SHA256, NO, PREVIOUS_END, ROWS, WHOLE, WRITER, YES
 
 if TYPE_CHECKING:
     from pipeline.sinks.names import Names
-
-END, WHOLE, PREVIOUS_END, WRITER, ROWS, DEAD, LETTERS_SHA256 = (
-    "penstock-end",
-    "penstock-whole",
-    "penstock-previous-end",
-    "penstock-writer",
-    "penstock-rows",
-    "penstock-dead",
-    "penstock-dead-sha256",
-)
-"""Metadata of a file, in its footer and on its object. S3 lowers the case of names.
-
-``WHOLE`` is :data:`YES`, or :data:`NO` where the file ends within an aggregate, whose rest the next file must have. The
-last is of the lines of its range's dead letters; empty if there are none, or if another table keeps them.
-"""
-
-ON_BOTH = (END, WHOLE, PREVIOUS_END, WRITER, ROWS, DEAD, LETTERS_SHA256)
-
-YES, NO = "yes", "no"
-
-KEY = "penstock.key"
-"""In the footer alone: the name that the file was written under."""
-
-DEAD_POSITIONS = "penstock.dead-positions"
-"""In the footer alone: where its dead letters are (:mod:`pipeline.sinks.dead_positions`), and no word of theirs."""
 
 LETTERS_BYTES = 8 * 1024 * 1024
 """A file is cut before its dead letters pass this, about: they are staged whole, and read whole by who adopts it."""
@@ -52,9 +28,6 @@ LETTER_BYTES = 600
 """What a dead letter has beside payload, reason, traceback and partition key."""
 
 DAY_MS = 24 * 60 * 60 * 1000
-
-RECORD_BYTES = 300
-"""What one record costs in memory beside its row, its payload and its partition key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,36 +60,6 @@ class File:
             DEAD: str(len(self.records) - rows),
             LETTERS_SHA256: letters_sha256,
         }
-
-
-def end_of(metadata: Mapping[str, str]) -> Position:
-    return Position.parse(metadata[END])
-
-
-def ends_whole(metadata: Mapping[str, str]) -> bool:
-    """Whether all that the last Kinesis record holds is in the file, or in those before it.
-
-    :raises ValueError: it does not say.
-    """
-    return (YES, NO).index(metadata[WHOLE]) == 0
-
-
-def goes_on(first: Position, previous_end: Position | None, ended: Mapping[str, str]) -> bool:
-    """Whether a file that begins with ``first`` goes on where another one ended, as that one's metadata say.
-
-    Behind a file that ends within an aggregate, with the aggregate's next user record and nothing else. Behind any
-    other file, with another Kinesis record: its session may have begun at KCL's checkpoint, which is behind the whole
-    of a record and does not say how many user records that was.
-    """
-    end = end_of(ended)
-    if ends_whole(ended):
-        return first.sequence > end.sequence and previous_end in (end, end.end_of_record)
-    return first == Position(end.sequence, end.sub + 1) and previous_end == end
-
-
-def previous_end_of(metadata: Mapping[str, str]) -> Position | None:
-    text = metadata[PREVIOUS_END]
-    return Position.parse(text) if text else None
 
 
 @dataclass(slots=True)

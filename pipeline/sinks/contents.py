@@ -14,8 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline.record import Position
 from pipeline.sinks import dead_positions
-from pipeline.sinks.chain import DEAD_POSITIONS, end_of, previous_end_of
-from pipeline.sinks.parquet import footer_of, is_ours
+from pipeline.sinks.footer import DEAD_POSITIONS, end_of, footer_of, is_ours, previous_end_of
 from pipeline.sinks.schema import IDENTITY
 from pipeline.sinks.seal import is_sealed
 

@@ -12,8 +12,8 @@ import hashlib
 import logging
 
 from pipeline.errors import Fatal
-from pipeline.sinks.chain import DEAD, LETTERS_SHA256, WRITER
-from pipeline.sinks.names import letters_apart, letters_key
+from pipeline.sinks.footer import DEAD, LETTERS_SHA256, WRITER
+from pipeline.sinks.names import STAGED, letters_apart, letters_key
 from pipeline.sinks.store import Metadata, ObjectStore
 
 log = logging.getLogger("sink.parquet")
@@ -80,10 +80,6 @@ class Ledger:
     def _taken(self, name: str, lines: bytes) -> bool:
         """By another table that has its dead letters in the same place."""
         return self.final.get(name) != lines
-
-
-STAGED = ".staged"
-"""Put behind the dead letters' URL: outside of what people read there."""
 
 
 def staged_key(writer: str) -> str:

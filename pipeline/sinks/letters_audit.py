@@ -9,8 +9,8 @@ from datetime import datetime
 import orjson
 
 from pipeline.record import Position
-from pipeline.sinks.chain import LETTERS_SHA256, WRITER
 from pipeline.sinks.contents import Contents
+from pipeline.sinks.footer import LETTERS_SHA256, WRITER
 from pipeline.sinks.ledger import apart_key, sha256_of
 from pipeline.sinks.names import LETTERS, TABLE_FILE, is_day, letters_key
 from pipeline.sinks.store import ObjectStore

@@ -24,6 +24,9 @@ LETTERS = re.compile(
 )
 """Dead letters: of a file's range; ``writer``: whose plain name was taken; ``sink``: of rows that it cannot carry."""
 
+STAGED = ".staged"
+"""Put behind the dead letters' URL: outside of what people read there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Names:

@@ -16,25 +16,24 @@ from datetime import UTC, datetime
 from functools import partial
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.errors import ConfigError, Fatal
 from pipeline.record import Position, Record, Shard
 from pipeline.sinks import NOBODY, OnDurable, SinkEvents, dead_positions
-from pipeline.sinks.chain import (
-    DEAD_POSITIONS,
-    KEY,
-    ON_BOTH,
-    WRITER,
-    Chain,
-    File,
-    end_of,
-    ends_whole,
-    goes_on,
-    previous_end_of,
-)
+from pipeline.sinks.chain import Chain, File
 from pipeline.sinks.dead_letter import lines
 from pipeline.sinks.driver import Committer, Driver
+from pipeline.sinks.footer import (
+    DEAD_POSITIONS,
+    KEY,
+    WRITER,
+    end_of,
+    ends_whole,
+    footer_of,
+    goes_on,
+    is_ours,
+    previous_end_of,
+)
 from pipeline.sinks.ledger import Ledger, sha256_of
 from pipeline.sinks.names import TABLE_FILE, Names, day_of, first_of, of_day
 from pipeline.sinks.persist import Threads, at_start
@@ -314,21 +313,3 @@ def _tell_of_a_lost_rest(key: str, metadata: Metadata, first: Position) -> None:
             first,
             end.sequence,
         )
-
-
-def is_ours(metadata: Metadata) -> bool:
-    """Whether it is what files of a table carry."""
-    try:
-        end_of(metadata), ends_whole(metadata)
-        return all(name in metadata for name in ON_BOTH)
-    except (KeyError, ValueError):
-        return False
-
-
-def footer_of(body: bytes) -> dict[str, str]:
-    """What a Parquet file's footer carries; nothing if it is none that can be read."""
-    try:
-        found = pq.read_metadata(pa.BufferReader(body)).metadata or {}
-    except (pa.ArrowException, OSError, ValueError):
-        return {}
-    return {name.decode("utf-8", "replace"): text.decode("utf-8", "replace") for name, text in found.items()}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
-from consumer.checkpoint import as_kcl_has_it
+from consumer.leases import as_kcl_has_it
 from consumer.testing import FakeLeases, FakeStream, Lease, Throttled, aggregates
 from consumer.testing.stream import FIRST_SEQUENCE
 from pipeline.errors import UserError

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from pipeline.record import Dead, Enriched, Position, Record, Shard
 from pipeline.sinks.audit import audit
-from pipeline.sinks.chain import LETTERS_SHA256, WRITER, Chain, File, previous_end_of
+from pipeline.sinks.chain import Chain, File
+from pipeline.sinks.footer import LETTERS_SHA256, WRITER, previous_end_of
 from pipeline.sinks.ledger import Ledger, sha256_of
 from pipeline.sinks.names import Names, first_of, letters_key
 from pipeline.sinks.parquet import Files

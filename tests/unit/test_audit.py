@@ -13,9 +13,10 @@ import pytest
 from pipeline.record import Position, Run, Shard
 from pipeline.sinks.audit import Report, audit
 from pipeline.sinks.chain import Chain
+from pipeline.sinks.footer import footer_of
 from pipeline.sinks.ledger import Ledger
 from pipeline.sinks.names import Names
-from pipeline.sinks.parquet import Files, footer_of
+from pipeline.sinks.parquet import Files
 from pipeline.sinks.schema import encode
 from pipeline.sinks.seal import BLANK, SHA256, sealed
 from pipeline.sinks.store import MemoryStore

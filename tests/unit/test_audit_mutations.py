@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.record import Position, Record, Shard
 from pipeline.sinks.audit import audit, repair
-from pipeline.sinks.chain import (
+from pipeline.sinks.footer import (
     DEAD,
     DEAD_POSITIONS,
     END,
@@ -64,7 +64,7 @@ def test_a_lie_in_a_footer_that_is_sealed_anew_is_told(name: str, lie: str, *, o
 
 
 def test_every_field_of_a_footer_is_lied_about_above() -> None:
-    from pipeline.sinks.parquet import footer_of
+    from pipeline.sinks.footer import footer_of
 
     table = Table()
     body, on_object = table.store.objects[table.keys()[2]]

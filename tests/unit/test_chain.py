@@ -6,7 +6,8 @@ import pytest
 
 from pipeline.record import Dead, Position, settled_weight
 from pipeline.sinks import dead_positions
-from pipeline.sinks.chain import LETTERS_BYTES, POSITIONS_BYTES, Chain, end_of, letters_size_of
+from pipeline.sinks.chain import LETTERS_BYTES, POSITIONS_BYTES, Chain, letters_size_of
+from pipeline.sinks.footer import end_of
 from pipeline.sinks.names import Names, day_of, first_of, letters_key, of_day
 from tests.settled import DAY_MS, MORNING_MS, SHARD, record, runs
 

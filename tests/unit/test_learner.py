@@ -6,8 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from consumer.app import learner
 from consumer.config import Settings, parse
+from consumer.outputs import learner
 from pipeline.events import Predicted
 from pipeline.host import ModelSpec
 

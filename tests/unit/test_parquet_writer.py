@@ -16,8 +16,9 @@ from pipeline.errors import Fatal
 from pipeline.record import Enriched, Position, Record
 from pipeline.sinks import SinkEvents
 from pipeline.sinks.audit import audit
-from pipeline.sinks.chain import DEAD, ROWS, Chain, File
+from pipeline.sinks.chain import Chain, File
 from pipeline.sinks.driver import Driver
+from pipeline.sinks.footer import DEAD, ROWS
 from pipeline.sinks.ledger import Ledger
 from pipeline.sinks.names import Names
 from pipeline.sinks.parquet import Files

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from consumer import profile
-from consumer.app import learner, model_settings
 from consumer.cli import main
 from consumer.config import Settings, load
+from consumer.outputs import learner, model_settings
 from consumer.profile import Profile, circumstances, counts, find, path_of
 from pipeline.batcher import Plan
 from pipeline.cores import resolve
