@@ -67,7 +67,7 @@ def record(folder: Path, how: str) -> None:
 def _rows(sequence: int, keys: list[str], users: list[tuple[str, bytes]], how: str) -> list[dict[str, Any]]:
     """One Kinesis record, as MultiLang writes it."""
     from consumer.testing.aggregates import field, sealed, user
-    from consumer.testing.kcl import row
+    from consumer.testing.fake_kcl import row
 
     if how == APART:
         return [row(sequence, data, sub, key) for sub, (key, data) in enumerate(users)]

@@ -12,14 +12,14 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from benchmarks.figures import Figure
-from examples.corpus import records as docstrings
-from pipeline.batcher import Batcher
-from pipeline.cores import available
+from examples.demo.corpus import records as docstrings
+from pipeline.batching.batch_size import Pace
+from pipeline.batching.batcher import Batcher
 from pipeline.events import ModelEvent, Predicted
-from pipeline.host import HostSettings, ModelHost
+from pipeline.machine.cores import available
 from pipeline.metrics import Metrics
-from pipeline.pace import Pace
 from pipeline.record import Record, Shard
+from pipeline.replicas.host import HostSettings, ModelHost
 from pipeline.stage import Bounds, Stage
 from pipeline.testing import FakeSink
 

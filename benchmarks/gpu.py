@@ -17,10 +17,10 @@ import orjson
 from benchmarks.alone import run
 from benchmarks.curve import rates, table
 from benchmarks.figures import Figure
-from pipeline import gpus
 from pipeline.errors import ModelError
-from pipeline.host import HostSettings, ModelHost
+from pipeline.machine import gpus
 from pipeline.record import Record
+from pipeline.replicas.host import HostSettings, ModelHost
 
 SIZES = (1, 8, 32, 64, 128, 256, 512)
 LENGTH = 128

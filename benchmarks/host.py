@@ -30,23 +30,23 @@ from benchmarks import traffic
 from benchmarks.alone import run
 from benchmarks.figures import Figure
 from benchmarks.memory_sink import Memory
-from consumer.bridges import Bridges, Decoder
-from consumer.session import ShardSession
-from pipeline.answers import Rows
-from pipeline.batcher import Batcher
+from consumer.kcl.bridge_server import Bridges, Decoder
+from consumer.kcl.session import ShardSession
+from pipeline.batching.batcher import Batcher
 from pipeline.events import ModelEvent, Predicted
-from pipeline.host import HostSettings, ModelHost
 from pipeline.metrics import Metrics
 from pipeline.record import Record, Run, Shard
+from pipeline.replicas.answers import Rows
+from pipeline.replicas.crash_journal import Notes, Wary
+from pipeline.replicas.host import HostSettings, ModelHost
 from pipeline.sinks import Sink
-from pipeline.sinks.ledger import Ledger
 from pipeline.sinks.parquet import ParquetSink
-from pipeline.sinks.persist import Persistence, Threads
-from pipeline.sinks.schema import TableSchema
-from pipeline.sinks.store import MemoryStore
-from pipeline.sinks.store_folder import FolderStore
 from pipeline.stage import Bounds, Lane, Stage
-from pipeline.suspects import Notes, Wary
+from pipeline.stores.folder import FolderStore
+from pipeline.stores.memory import MemoryStore
+from pipeline.stores.retry import Persistence, Threads
+from pipeline.table.schema import TableSchema
+from pipeline.table.staged_letters import Ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 MIB = 1024 * 1024

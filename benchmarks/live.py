@@ -24,8 +24,8 @@ from benchmarks.freezing import Tree
 from benchmarks.load import payloads
 from benchmarks.stock import Way
 from benchmarks.stock.launcher import FAILOVER_MS, Stock
-from consumer import profile
-from consumer.config import load
+from consumer.config import profile
+from consumer.config.load import load
 from consumer.local.process import LocalAWS
 from tests.e2e.rig import Rig, Worker, wait_until
 

@@ -12,7 +12,7 @@ LENGTH = 128
 def payloads(model: str, count: int) -> list[tuple[bytes, str]]:
     """Records and their partition keys: docstrings, or tokens for ``reference``."""
     if model != "reference":
-        from examples.corpus import records
+        from examples.demo.corpus import records
 
         return records(count, seed=9)
     dice = random.Random(9)

@@ -18,11 +18,11 @@ import orjson
 
 from benchmarks.alone import run
 from benchmarks.figures import Figure
-from examples.corpus import records
+from examples.demo.corpus import records
 from examples.reference_1gb import DTYPES, Options, Reference, token_ids
-from pipeline.cores import available
-from pipeline.environment import WAIT_POLICY
+from pipeline.machine.cores import available
 from pipeline.model import LoadContext
+from pipeline.replicas.environment import WAIT_POLICY
 
 BATCH = 8
 MOST_TOKENS = 256

@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.alone import run
 from benchmarks.figures import Figure
 from benchmarks.start import TIMEOUT_S, warm
-from pipeline.host import HostSettings, ModelHost
+from pipeline.replicas.host import HostSettings, ModelHost
 
 REPLICAS = 4
 BAR_GB = 0.7

@@ -14,10 +14,10 @@ import time
 from benchmarks.alone import run
 from benchmarks.figures import Figure
 from examples.reference_1gb import Options, Reference
-from pipeline.cores import available
-from pipeline.link import Link
+from pipeline.machine.cores import available
 from pipeline.model import LoadContext
-from pipeline.work import Assignment
+from pipeline.model_process.worker import Assignment
+from pipeline.replicas.process import Link
 
 BAR_S = 3.0
 TIMEOUT_S = 120.0

@@ -2,8 +2,8 @@
 
     check what can be checked ─▶ warm the model up ─▶ start the JVM ─▶ consume ─▶ drain ─▶ leave the leases free
 
-The parts: KCL's JVM (:mod:`consumer.daemon`) starts a bridge per shard (:mod:`consumer.bridge`); each bridge gets a
-session (:mod:`consumer.session`) that admits records to the one stage (:mod:`pipeline.stage`) of the task.
+The parts: KCL's JVM (:mod:`consumer.kcl.daemon`) starts a bridge per shard (:mod:`consumer.kcl.bridge`); each bridge
+gets a session (:mod:`consumer.kcl.session`) that admits records to the one stage (:mod:`pipeline.stage`) of the task.
 """
 
 from __future__ import annotations
@@ -18,38 +18,41 @@ from contextlib import AsyncExitStack, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
-from consumer import drain, joining, leases, outputs, profile
-from consumer.aws import Aws
-from consumer.bridges import Bridges, Decoder
-from consumer.careful import Careful
-from consumer.config import Settings, StreamSettings
-from consumer.daemon import Daemon
-from consumer.doubts import Doubts, may_be_a_records_doing
-from consumer.hash_ranges import HashRanges
-from consumer.health import Health
+from consumer import build
+from consumer.aws.clients import Aws
+from consumer.aws.hash_ranges import HashRanges
+from consumer.config import drain, profile
+from consumer.config.kcl_properties import READS_AHEAD, read_at_once
+from consumer.config.settings import Settings, StreamSettings
+from consumer.http.health import Health
+from consumer.kcl.bridge_server import Bridges, Decoder
+from consumer.kcl.daemon import Daemon
+from consumer.kcl.session import ShardSession, Wire
 from consumer.last_resort import LastResort
-from consumer.lease_notes import LeaseNotes
-from consumer.lease_pages import LeasePages
-from consumer.properties import READS_AHEAD, read_at_once
-from consumer.session import ShardSession, Wire
+from consumer.leases import joining, leases
+from consumer.poison.doubts import Doubts, may_be_a_records_doing
+from consumer.poison.notes import LeaseNotes
+from consumer.poison.pages import LeasePages
+from consumer.poison.reader import Careful
+from consumer.poison.way_past import WayPast
 from consumer.signals import Signals
-from consumer.vigil import Vigil
-from consumer.way_past import WayPast
-from pipeline import background, efficiency, reaper
+from consumer.watchers import Vigil
+from pipeline import background, reaper
 from pipeline.background import Background
-from pipeline.batcher import Batcher
-from pipeline.dead_letter_log import DeadLetterLog
+from pipeline.batching import utilization
+from pipeline.batching.batch_size import Pace
+from pipeline.batching.batcher import Batcher
+from pipeline.dead_letters.log import DeadLetterLog
 from pipeline.errors import Broken, Fatal, PenstockError, one_line
 from pipeline.events import ModelEvent, Predicted
-from pipeline.host import ModelHost, ModelSpec
-from pipeline.link import DEPTH
 from pipeline.metrics import Metrics
 from pipeline.misplaced import Misplaced
-from pipeline.pace import Pace
 from pipeline.record import Shard
+from pipeline.replicas.crash_journal import Wary
+from pipeline.replicas.host import ModelHost, ModelSpec
+from pipeline.replicas.process import DEPTH
 from pipeline.sinks import Sink
 from pipeline.stage import Bounds, Judge, Stage
-from pipeline.suspects import Wary
 
 log = logging.getLogger("penstock")
 
@@ -144,9 +147,9 @@ class Task:
         stack.push_async_callback(daemon.close)
         self.background.start(self.vigil.over_the_leader, "the watch over the leader")
         log.info("%s", profile.find(settings).said)
-        notes = outputs.open_notes(settings, self.aws, self.metrics, self._switches)
+        notes = build.open_notes(settings, self.aws, self.metrics, self._switches)
         host = ModelHost(
-            outputs.model_settings(settings),
+            build.model_settings(settings),
             on_event=self._model_event,
             notes=notes,
             troubles=self.metrics.troubles,
@@ -158,7 +161,7 @@ class Task:
             log.warning("%s", said)
             host.expect(settings.batch.max_records)
         log.info("a drain takes at most %s", drain_sum or "what nobody can say: the model has no example()")
-        sinks = outputs.open_sinks(settings, self.aws, spec.row_schema, self.metrics)
+        sinks = build.open_sinks(settings, self.aws, spec.row_schema, self.metrics)
         for sink in sinks:
             stack.push_async_callback(sink.close)
             await self._unless_leaving(sink.check())
@@ -182,7 +185,7 @@ class Task:
     # -- parts
 
     def _stage(self, judge: Judge, spec: ModelSpec, sinks: Sequence[Sink]) -> Stage:
-        batch, window, limits = self.settings.batch, self.settings.window, outputs.limits_of(self.settings)
+        batch, window, limits = self.settings.batch, self.settings.window, build.limits_of(self.settings)
         batcher = Batcher(
             max_records=batch.max_records,
             max_cost=batch.max_cost,
@@ -190,7 +193,7 @@ class Task:
             pads=spec.pads and spec.measures,
             look_ahead=batch.look_ahead,
         )
-        self.pace = outputs.learner(self.settings, spec)
+        self.pace = build.learner(self.settings, spec)
         ranges = HashRanges(lambda: self.aws.client("kinesis"), self.settings.stream.name)
         self.metrics.account_for(judge.slots // DEPTH, self.pace)
         return Stage(
@@ -314,7 +317,7 @@ class Task:
             return AGAIN if self.set_aside and not self.told.is_set() else 0
         finally:
             await self.background.stop()
-            log.info("the replicas' time: %s", efficiency.described(self.metrics.shares()) or "unused")
+            log.info("the replicas' time: %s", utilization.described(self.metrics.shares()) or "unused")
             log.info("totals", extra={"totals": self.metrics.snapshot()})
 
     async def _leave(self, careful: Careful, bridges: Bridges, daemon: Daemon) -> None:

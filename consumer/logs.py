@@ -11,7 +11,7 @@ from typing import Any, Literal, TextIO
 
 import orjson
 
-from pipeline.shown import in_json, shown, shown_lines
+from pipeline.escape import in_json, shown, shown_lines
 
 Format = Literal["auto", "json", "text"]
 

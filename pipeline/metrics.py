@@ -17,12 +17,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from pipeline.efficiency import Account
+from pipeline.batching.batch_size import Pace
+from pipeline.batching.utilization import Account
 from pipeline.events import Condemned, ModelEvent, OutOfMemory, Predicted, ReplicaReplaced, Retried, SafeCostLearned
-from pipeline.pace import Pace
+from pipeline.outages import Troubles
 from pipeline.record import REASONS
 from pipeline.sinks import SinkEvents
-from pipeline.troubles import Troubles
 
 M = TypeVar("M", Counter, Gauge)
 
@@ -296,7 +296,7 @@ class Metrics:
         self._pace, self._clock = pace, clock
 
     def shares(self) -> Mapping[str, float]:
-        """Of the replicas' time, see :class:`pipeline.efficiency.Account`; empty if nobody keeps account."""
+        """Of the replicas' time, see :class:`pipeline.batching.utilization.Account`; empty if nobody keeps account."""
         return {} if self._account is None else self._account.shares(self._clock())
 
     def late_shares(self) -> Mapping[str, float]:

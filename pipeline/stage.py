@@ -17,14 +17,14 @@ from functools import partial
 from typing import Protocol
 
 from pipeline import aggregate, background
-from pipeline.batcher import Batcher, Plan
-from pipeline.dead_letter_limit import Gate, Limits, Tally
-from pipeline.dead_letter_log import INTERVAL_S, DeadLetterLog
+from pipeline.batching.batch_size import Pace
+from pipeline.batching.batcher import Batcher, Plan
+from pipeline.dead_letters.limit import Gate, Limits, Tally
+from pipeline.dead_letters.log import INTERVAL_S, DeadLetterLog
 from pipeline.errors import Fatal
 from pipeline.lane import Durability, Milestones, Waiting, Window
 from pipeline.metrics import Metrics
 from pipeline.misplaced import Misplaced
-from pipeline.pace import Pace
 from pipeline.record import Dead, Position, Record, Run, Shard
 from pipeline.sinks import ShardWriter, Sink
 
@@ -64,7 +64,8 @@ class Bounds:
 
 
 class Judge(Protocol):
-    """What the stage asks of a model host; see :class:`pipeline.host.ModelHost` and :class:`pipeline.suspects.Wary`."""
+    """What the stage asks of a model host; see :class:`pipeline.replicas.host.ModelHost` and
+    :class:`pipeline.replicas.crash_journal.Wary`."""
 
     @property
     def slots(self) -> int:

@@ -10,10 +10,10 @@ import boto3
 from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 
+from consumer.local.codecs import Json
 from consumer.local.kinesis.engine import Engine
 from consumer.local.kinesis.errors import KinesisError
 from consumer.local.kinesis.operations import perform
-from consumer.local.wire import Json
 
 REGION = "us-east-1"
 HOUR_MS = 60 * 60 * 1000

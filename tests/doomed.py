@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.host import HostSettings, ModelHost
+from pipeline.outages import Troubles
 from pipeline.record import Dead, Record, Shard
-from pipeline.sinks.persist import Persistence, Threads
-from pipeline.sinks.store_folder import FolderStore
-from pipeline.suspects import Notes, Wary
-from pipeline.troubles import Troubles
+from pipeline.replicas.crash_journal import Notes, Wary
+from pipeline.replicas.host import HostSettings, ModelHost
+from pipeline.stores.folder import FolderStore
+from pipeline.stores.retry import Persistence, Threads
 from tests.hosting import ROOT, kill_host
 from tests.models import Toy
 

@@ -22,33 +22,34 @@ from typing import Any, cast
 
 import orjson
 
-from consumer import careful, protocol
-from consumer.bridges import Bridges
-from consumer.careful import Careful
-from consumer.config import StreamSettings
-from consumer.doubt import Doubt, written
-from consumer.doubts import Doubts
-from consumer.lease_notes import LeaseNotes, Noted
-from consumer.lease_pages import LeasePages
-from consumer.leases import Lease
-from consumer.protocol import Message
-from consumer.session import Gone, ShardSession, Wire
+from consumer.config.settings import StreamSettings
+from consumer.kcl import protocol
+from consumer.kcl.bridge_server import Bridges
+from consumer.kcl.protocol import Message
+from consumer.kcl.session import Gone, ShardSession, Wire
+from consumer.leases.leases import Lease
+from consumer.poison import reader as careful
+from consumer.poison.doubt import Doubt, written
+from consumer.poison.doubts import Doubts
+from consumer.poison.notes import LeaseNotes, Noted
+from consumer.poison.pages import LeasePages
+from consumer.poison.reader import Careful
+from consumer.poison.way_past import WayPast
 from consumer.testing import FakeKcl, aggregate, row
-from consumer.way_past import WayPast
 from pipeline import background
 from pipeline.aggregate import looked_into
-from pipeline.batcher import Batcher
+from pipeline.batching.batcher import Batcher
 from pipeline.errors import Broken
-from pipeline.host import HostSettings, ModelHost
 from pipeline.metrics import Metrics
+from pipeline.outages import Troubles
 from pipeline.record import Dead, Position, Record, Run, Shard
+from pipeline.replicas.crash_journal import Notes, Wary
+from pipeline.replicas.host import HostSettings, ModelHost
 from pipeline.sinks import OnDurable
-from pipeline.sinks.persist import Persistence, Threads
-from pipeline.sinks.store_folder import FolderStore
 from pipeline.stage import Bounds, Judge, Stage
-from pipeline.suspects import Notes, Wary
-from pipeline.testing.ports import FakeJudge, FakeSink, FakeWriter
-from pipeline.troubles import Troubles
+from pipeline.stores.folder import FolderStore
+from pipeline.stores.retry import Persistence, Threads
+from pipeline.testing.fake_ports import FakeJudge, FakeSink, FakeWriter
 from tests.hosting import ROOT, kill_host
 from tests.models import Toy
 
@@ -230,7 +231,7 @@ class Dying:
         self.failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
     async def main(self) -> None:
-        notes = cast(LeaseNotes, self.notes)
+        notes = cast("LeaseNotes", self.notes)
         doubts = Doubts(notes, self.me, lambda shard_id: None)
         past = WayPast(notes, doubts, failover_s=-0.99)
         judge, stop = await self._judge()
@@ -239,7 +240,7 @@ class Dying:
         stage = Stage(judge, batcher, [sink], Bounds(1000, 1 << 26), self.metrics)
         running = background.start(stage.run, name="the stage", on_failure=self._fail, endless=True)
         kinesis: Any = FakeKinesis(self.records)
-        pages = LeasePages(lambda: kinesis, cast(StreamSettings, _Stream()))
+        pages = LeasePages(lambda: kinesis, cast("StreamSettings", _Stream()))
         reader = Careful(
             stage,
             notes,

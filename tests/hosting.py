@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 
 from pipeline.events import ModelEvent
-from pipeline.host import HostSettings, ModelHost
 from pipeline.record import Dead, Enriched, Record
+from pipeline.replicas.host import HostSettings, ModelHost
 
 DEADLINE_S = 60
 ROOT = Path(__file__).resolve().parent.parent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from consumer import leases
+from consumer.leases import leases
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.record import Dead, Enriched, Position, Record, Run, Shard
-from pipeline.sinks.schema import TableSchema
+from pipeline.table.schema import TableSchema
 
 ROWS = pa.schema([("text", pa.string()), ("score", pa.float32()), ("vector", pa.list_(pa.float32()))])
 SHARD = Shard("events", 1_700_000_000, "shardId-000000000000")

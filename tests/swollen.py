@@ -17,17 +17,17 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from consumer.bridges import Decoder
-from consumer.session import ShardSession
-from consumer.testing.kcl import FakeKcl, row
-from pipeline.batcher import Batcher
+from consumer.kcl.bridge_server import Decoder
+from consumer.kcl.session import ShardSession
+from consumer.testing.fake_kcl import FakeKcl, row
+from pipeline.batching.batcher import Batcher
 from pipeline.metrics import Metrics
 from pipeline.record import Dead, Enriched, Outcome, Record, Shard
-from pipeline.sinks.ledger import Ledger
 from pipeline.sinks.parquet import ParquetSink
-from pipeline.sinks.schema import TableSchema
-from pipeline.sinks.store_folder import FolderStore
 from pipeline.stage import Bounds, Stage
+from pipeline.stores.folder import FolderStore
+from pipeline.table.schema import TableSchema
+from pipeline.table.staged_letters import Ledger
 from pipeline.testing import FakeJudge
 from tests.chaos import hostile
 

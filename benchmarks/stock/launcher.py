@@ -14,9 +14,9 @@ import psutil
 
 from benchmarks.freezing import Tree
 from benchmarks.stock import Way
-from consumer.config import KclSettings, StreamSettings
-from consumer.daemon import MAIN_CLASS, SMALL_HEAP_MIB, find_jars, find_java
-from consumer.properties import Place, properties, render
+from consumer.config.settings import KclSettings, StreamSettings
+from consumer.kcl.daemon import MAIN_CLASS, SMALL_HEAP_MIB, find_jars, find_java
+from consumer.kcl.properties import Place, properties, render
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAP_MIB = KclSettings().java_heap_mib

@@ -17,7 +17,7 @@ from consumer.cli.local import local
 from consumer.cli.run import run
 from consumer.cli.tune import tune
 from pipeline.errors import PenstockError, UserError
-from pipeline.shown import shown, shown_lines
+from pipeline.escape import shown, shown_lines
 
 INTERRUPTED = 130
 """What shells expect of a program that Ctrl-C ended."""

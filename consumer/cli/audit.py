@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from consumer.against_stream import Comparison
-    from pipeline.sinks.audit import Report
+    from consumer.admin.audit_stream import Comparison
+    from pipeline.table.audit import Report
 
 SHOWN = 20
 
@@ -39,12 +39,12 @@ def audit(
     --stream also if a record that the stream still has is neither row nor dead letter, or the table has one that the
     stream has not. Reads only, but for --repair, and may run at any time.
     """
-    from consumer.against_stream import compare
-    from consumer.aws import Aws
-    from consumer.outputs import open_ledger
+    from consumer.admin.audit_stream import compare
+    from consumer.aws.clients import Aws
+    from consumer.build import open_ledger
     from pipeline.errors import UserError
-    from pipeline.sinks import audit as auditor
-    from pipeline.sinks.store import open_store
+    from pipeline.stores import open_store
+    from pipeline.table import audit as auditor
 
     if complete and stream is None:
         raise UserError("--complete asks what the stream holds. Name it with --stream")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from consumer.config import Settings
+    from consumer.config.settings import Settings
 
 FILE = click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
 
@@ -24,8 +24,8 @@ def config() -> None:
 @click.pass_context
 def check(ctx: click.Context, path: Path, as_json: bool) -> None:
     """Tell every mistake in FILE and the environment: key, value and fix."""
-    from consumer.config import load
-    from consumer.mistakes import ConfigErrors
+    from consumer.config.errors import ConfigErrors
+    from consumer.config.load import load
 
     try:
         load(path)
@@ -49,7 +49,7 @@ def show(path: Path, as_json: bool) -> None:
 
     Of replicas and threads that are "auto" also what they come to here, by the profile of `penstock tune` or the cores.
     """
-    from consumer.config import load
+    from consumer.config.load import load
 
     settings = load(path)
     rows = _rows(settings)
@@ -65,7 +65,7 @@ def show(path: Path, as_json: bool) -> None:
 
 
 def _rows(settings: Settings) -> list[tuple[str, Any, str]]:
-    from consumer.config_sources import leaves
+    from consumer.config.sources import leaves
 
     values = leaves(settings.model_dump(mode="json"))
     return [(key, value, settings.sources.get(key, "default")) for key, value in values]
@@ -73,7 +73,7 @@ def _rows(settings: Settings) -> list[tuple[str, Any, str]]:
 
 def _here(settings: Settings) -> dict[str, int]:
     """What ``auto`` comes to on this machine."""
-    from consumer.profile import counts
+    from consumer.config.profile import counts
 
     replicas, threads = counts(settings)
     told = {"model.replicas": settings.model.replicas, "model.threads": settings.model.threads}

@@ -28,7 +28,7 @@ def demo(
     Starts a local AWS, puts the docstrings on a stream, runs the consumer against it, and shows the table that
     comes out.
     """
-    from consumer.demo import DemoOptions
-    from consumer.demo import demo as run_demo
+    from examples.demo.run import DemoOptions
+    from examples.demo.run import demo as run_demo
 
     ctx.exit(run_demo(DemoOptions(records=records, shards=shards, workers=workers, out=out, seed=seed, json=as_json)))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from consumer.config import Settings
-    from consumer.lease_reset import Plan
-    from consumer.leases import Lease
+    from consumer.admin.reset_leases import Plan
+    from consumer.config.settings import Settings
+    from consumer.leases.leases import Lease
 
 
 @click.group()
@@ -39,9 +39,9 @@ def reset(path: Path, execute: bool, as_json: bool) -> None:
 
     What the stream still has is read again from the start. A Parquet table takes no row twice; a Kinesis sink does.
     """
-    from consumer.aws import Aws
-    from consumer.config import load
-    from consumer.lease_reset import carry_out, plan
+    from consumer.admin.reset_leases import carry_out, plan
+    from consumer.aws.clients import Aws
+    from consumer.config.load import load
 
     settings = load(path)
     aws = Aws()
@@ -60,7 +60,7 @@ def reset(path: Path, execute: bool, as_json: bool) -> None:
 
 
 def _said(planned: Plan, settings: Settings, created_s: int) -> dict[str, Any]:
-    from consumer.lease_binding import at
+    from consumer.leases.binding import at
 
     return {
         "application": planned.application,

@@ -20,7 +20,7 @@ import click
 def run(ctx: click.Context, path: Path) -> None:
     """Consume a stream until SIGTERM, then drain. What a container runs."""
     from consumer import logs
-    from consumer.config import load
+    from consumer.config.load import load
 
     settings = load(path)
     logs.configure(settings.log.level, settings.log.format)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from consumer.config import Settings
-    from consumer.tune_run import Tuned
+    from consumer.config.settings import Settings
+    from consumer.tuning.measure import Tuned
 
 FILE = click.Path(path_type=Path)
 
@@ -47,11 +47,11 @@ def tune(
     """
     from rich.console import Console
 
-    from consumer.config import load
-    from consumer.profile import path_of, write
-    from consumer.tune_records import from_file, from_stream
-    from consumer.tune_report import draw, progress
-    from consumer.tune_run import tune as measure
+    from consumer.config.load import load
+    from consumer.config.profile import path_of, write
+    from consumer.tuning.measure import tune as measure
+    from consumer.tuning.report import draw, progress
+    from consumer.tuning.samples import from_file, from_stream
 
     settings = load(path)
     found = from_file(records, count) if records else from_stream(settings.stream.name, count)
@@ -70,14 +70,14 @@ def _say(settings: Settings, tuned: Tuned, profile: Path, plot: Path, as_json: b
 
     from rich.console import Console
 
-    from consumer import tune_report
-    from consumer.profile import path_of
+    from consumer.config.profile import path_of
+    from consumer.tuning import report
 
     if as_json:
-        click.echo(json.dumps(tune_report.as_json(tuned, profile, plot)))
+        click.echo(json.dumps(report.as_json(tuned, profile, plot)))
         return
     console = Console(highlight=False, soft_wrap=True)
-    console.print(tune_report.table(tuned))
+    console.print(report.table(tuned))
     best, target_ms = tuned.profile, settings.batch.target_latency_ms
     click.echo(
         f"\nbest: replicas = {best.replicas}, threads = {best.threads}, batches of {best.records}: "

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from consumer.local.app import LocalAws
+from consumer.local.asgi import LocalAws
 from consumer.local.origin import is_loopback
 from consumer.local.request import DEFAULT_REGION
 from pipeline.errors import UserError

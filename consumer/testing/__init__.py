@@ -7,10 +7,10 @@ They live on any event loop; on :class:`pipeline.testing.SimulatedLoop` their mi
 """
 
 from consumer.testing.aggregates import aggregate
-from consumer.testing.kcl import FakeKcl, ProtocolBroken, row
-from consumer.testing.leases import SHARD_END, FakeLeases, Lease
-from consumer.testing.stream import FakeStream, Read, Throttled
-from consumer.testing.worker import FakeWorker, Pace
+from consumer.testing.fake_kcl import FakeKcl, ProtocolBroken, row
+from consumer.testing.fake_leases import SHARD_END, FakeLeases, Lease
+from consumer.testing.fake_stream import FakeStream, Read, Throttled
+from consumer.testing.fake_worker import FakeWorker, Pace
 
 __all__ = [
     "SHARD_END",

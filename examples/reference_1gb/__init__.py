@@ -54,8 +54,8 @@ class Reference(Model):
 
         import torch
 
-        from examples.channel import Channel, device_of
         from examples.encoder import Encoder, read_weights
+        from examples.reference_1gb.gpu_copy import Channel, device_of
 
         torch.set_num_threads(context.threads)
         plan = options.plan()

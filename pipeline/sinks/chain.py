@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pipeline.record import Dead, Enriched, Position, Record, settled_weight
-from pipeline.sinks import dead_positions
-from pipeline.sinks.footer import DEAD, END, LETTERS_SHA256, NO, PREVIOUS_END, ROWS, WHOLE, WRITER, YES
+from pipeline.table import dead_positions
+from pipeline.table.footer import DEAD, END, LETTERS_SHA256, NO, PREVIOUS_END, ROWS, WHOLE, WRITER, YES
 
 if TYPE_CHECKING:
-    from pipeline.sinks.names import Names
+    from pipeline.table.names import Names
 
 LETTERS_BYTES = 8 * 1024 * 1024
 """A file is cut before its dead letters pass this, about: they are staged whole, and read whole by who adopts it."""

@@ -26,16 +26,16 @@ import pyarrow as pa
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from pipeline import background
-from pipeline.dead_letter_limit import Limits, Tally
+from pipeline.dead_letters.limit import Limits, Tally
 from pipeline.errors import Fatal, UserError, one_line
+from pipeline.outages import PATIENCE_S, Troubles
 from pipeline.record import Position, Record, Run, Shard
 from pipeline.sinks import NOBODY, OnDurable, SinkEvents
-from pipeline.sinks.downstream import Load, loads_of, size_of
 from pipeline.sinks.json_rows import Unwritable
-from pipeline.sinks.outbox import REQUEST_BYTES, REQUEST_ROWS, Outbox, Row
-from pipeline.sinks.persist import Persistence, Threads
+from pipeline.sinks.kinesis_rows import Load, loads_of, size_of
+from pipeline.sinks.put_queue import REQUEST_BYTES, REQUEST_ROWS, Outbox, Row
 from pipeline.sinks.refused import Refused, RefusedLetters
-from pipeline.troubles import PATIENCE_S, Troubles
+from pipeline.stores.retry import Persistence, Threads
 
 log = logging.getLogger("sink.kinesis")
 

@@ -1,7 +1,7 @@
 """Exactly-once Parquet that any reader can read: the chain of files, on a store.
 
 One conditional PUT is the data and the commit. Dead letters have the chain for their ledger: see
-:mod:`pipeline.sinks.ledger`.
+:mod:`pipeline.table.staged_letters`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,17 @@ from functools import partial
 import pyarrow as pa
 
 from pipeline.errors import ConfigError, Fatal
+from pipeline.outages import PATIENCE_S, Troubles
 from pipeline.record import Position, Record, Shard
-from pipeline.sinks import NOBODY, OnDurable, SinkEvents, dead_positions
+from pipeline.sinks import NOBODY, OnDurable, SinkEvents
 from pipeline.sinks.chain import Chain, File
-from pipeline.sinks.dead_letter import lines
-from pipeline.sinks.driver import Committer, Driver
-from pipeline.sinks.footer import (
+from pipeline.sinks.chain_writer import Committer, Driver
+from pipeline.sinks.dead_letters import lines
+from pipeline.sinks.writable import ROW_FAULTS, cut, without_unwritable
+from pipeline.stores.base import Metadata, ObjectStore
+from pipeline.stores.retry import Threads, at_start
+from pipeline.table import dead_positions
+from pipeline.table.footer import (
     DEAD_POSITIONS,
     KEY,
     WRITER,
@@ -34,14 +39,10 @@ from pipeline.sinks.footer import (
     is_ours,
     previous_end_of,
 )
-from pipeline.sinks.ledger import Ledger, sha256_of
-from pipeline.sinks.names import TABLE_FILE, Names, day_of, first_of, of_day
-from pipeline.sinks.persist import Threads, at_start
-from pipeline.sinks.schema import TableSchema, encode, read_schema
-from pipeline.sinks.seal import BLANK, SHA256, sealed
-from pipeline.sinks.store import Metadata, ObjectStore
-from pipeline.sinks.writable import ROW_FAULTS, cut, without_unwritable
-from pipeline.troubles import PATIENCE_S, Troubles
+from pipeline.table.names import TABLE_FILE, Names, day_of, first_of, of_day
+from pipeline.table.schema import TableSchema, encode, read_schema
+from pipeline.table.seal import BLANK, SHA256, sealed
+from pipeline.table.staged_letters import Ledger, sha256_of
 
 log = logging.getLogger("sink.parquet")
 

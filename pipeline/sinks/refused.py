@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from pipeline.record import Dead, Record, Shard
-from pipeline.sinks.dead_letter import letter_key, line
-from pipeline.sinks.names import Names
-from pipeline.sinks.schema import TableSchema
-from pipeline.sinks.store import ObjectStore
+from pipeline.sinks.dead_letters import letter_key, line
+from pipeline.stores.base import ObjectStore
+from pipeline.table.names import Names
+from pipeline.table.schema import TableSchema
 
 
 class Refused(NamedTuple):

@@ -1,7 +1,7 @@
 """What of a file can be written: cut where Parquet could not give it back, and without the rows that it cannot hold.
 
-What a model returns is checked where it becomes rows (:mod:`pipeline.columns`), so no row should ever be met here that
-Parquet cannot hold. One that is met all the same is a dead letter, and ends no task.
+What a model returns is checked where it becomes rows (:mod:`pipeline.model.arrow_columns`), so no row should ever be
+met here that Parquet cannot hold. One that is met all the same is a dead letter, and ends no task.
 """
 
 from __future__ import annotations

@@ -4,12 +4,12 @@
     from pipeline.testing import FakeReplica                    # a replica without a process, for a real ModelHost
     from pipeline.testing import SimulatedLoop, Simulation      # simulated minutes in real milliseconds
 
-KCL, its leases and its stream are in :mod:`consumer.testing`, an object store in memory in :mod:`pipeline.sinks.store`.
+KCL, its leases and its stream are in :mod:`consumer.testing`, an object store in memory in :mod:`pipeline.stores.base`.
 """
 
-from pipeline.testing.ports import FakeJudge, FakeSink, FakeWriter, dead, enriched
-from pipeline.testing.replica import FakeReplica
-from pipeline.testing.simulated import Process, SimulatedLoop, Simulation, Stuck, Vanished
+from pipeline.testing.fake_ports import FakeJudge, FakeSink, FakeWriter, dead, enriched
+from pipeline.testing.fake_replica import FakeReplica
+from pipeline.testing.simulated_time import Process, SimulatedLoop, Simulation, Stuck, Vanished
 
 __all__ = [
     "FakeJudge",

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 
-from consumer.leases import Lease
+from consumer.leases.leases import Lease
 from consumer.local.process import LocalAWS
-from pipeline.sinks.store_s3 import S3Store
+from pipeline.stores.s3 import S3Store
 from tests.chaos import table, truth
 from tests.chaos.flow import Mixer, Producer
 from tests.chaos.verdict import judge

@@ -15,8 +15,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from consumer.local.process import LocalAWS
-from pipeline.sinks.store import ObjectStore
-from pipeline.sinks.store_s3 import S3Store
+from pipeline.stores.base import ObjectStore
+from pipeline.stores.s3 import S3Store
 from tests.chaos import table, truth
 from tests.chaos.acts import Performer
 from tests.chaos.crew import Crew, End, left_behind

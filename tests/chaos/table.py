@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from consumer.against_stream import compare
+from consumer.admin.audit_stream import compare
 from pipeline.record import Position
-from pipeline.sinks.audit import audit
-from pipeline.sinks.names import TABLE_FILE, first_of
-from pipeline.sinks.store import ObjectStore
+from pipeline.stores.base import ObjectStore
+from pipeline.table.audit import audit
+from pipeline.table.names import TABLE_FILE, first_of
 from tests.chaos.verdict import Letter, Row
 
 COLUMNS = ("record_id", "sequence_number", "sub_sequence_number", "n", "partition_key")

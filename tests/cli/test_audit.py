@@ -10,10 +10,10 @@ from click.testing import CliRunner, Result
 
 from consumer.cli import main
 from pipeline.sinks.chain import Chain
-from pipeline.sinks.ledger import Ledger
-from pipeline.sinks.names import Names
 from pipeline.sinks.parquet import Files
-from pipeline.sinks.store_folder import FolderStore
+from pipeline.stores.folder import FolderStore
+from pipeline.table.names import Names
+from pipeline.table.staged_letters import Ledger
 from tests.settled import SCHEMA, SHARD, runs
 
 

@@ -9,12 +9,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from consumer.cli import main
-from consumer.config import load
+from consumer.config.load import load
+from consumer.config.profile import counts, find
 from consumer.local.process import LocalAWS
-from consumer.profile import counts, find
-from consumer.tune import Combo
-from consumer.tune_run import Hosts, Running
-from pipeline import cores
+from consumer.tuning.measure import Hosts, Running
+from consumer.tuning.search import Combo
+from pipeline.machine import cores
 
 CONFIG = """
 [stream]
@@ -105,7 +105,7 @@ def test_where_memory_is_short_one_combination_is_loaded_at_a_time(
     config: Path, records: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cores, "available", lambda: 2)
-    monkeypatch.setattr("consumer.tune_run.task_mib", lambda: 1)
+    monkeypatch.setattr("consumer.tuning.measure.task_mib", lambda: 1)
     loaded: set[Combo] = set()
     start, drop = Running.start, Hosts.drop
 

@@ -9,7 +9,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from consumer import lease_tables
+from consumer.leases import tables as lease_tables
 from tests.kcl_tables import APP, STREAM
 
 if TYPE_CHECKING:

@@ -17,18 +17,18 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from click.testing import CliRunner
 
-from consumer.against_stream import Comparison, compare
+from consumer.admin.audit_stream import Comparison, compare
+from consumer.aws.stream_reader import arrivals, shards
 from consumer.cli import main
 from consumer.local.process import LocalAWS
-from consumer.stream_records import arrivals, shards
 from pipeline.record import Dead, Enriched, Position, Record, Shard
-from pipeline.sinks.against import held
 from pipeline.sinks.chain import Chain
-from pipeline.sinks.ledger import Ledger
-from pipeline.sinks.names import Names, first_of, place_of
 from pipeline.sinks.parquet import Files
-from pipeline.sinks.schema import TableSchema
-from pipeline.sinks.store_folder import FolderStore
+from pipeline.stores.folder import FolderStore
+from pipeline.table.compare import held
+from pipeline.table.names import Names, first_of, place_of
+from pipeline.table.schema import TableSchema
+from pipeline.table.staged_letters import Ledger
 from tests.clocked_kinesis import HOUR_MS, ClockedKinesis
 from tests.settled import ROWS, rows
 

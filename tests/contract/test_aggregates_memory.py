@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.sinks.audit import audit
-from pipeline.sinks.store_folder import FolderStore
+from pipeline.stores.folder import FolderStore
+from pipeline.table.audit import audit
 from tests.chaos import hostile
 from tests.hosting import ROOT
 

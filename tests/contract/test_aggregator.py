@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from consumer import aggregator, daemon
-from consumer.config import KclSettings, StreamSettings
-from consumer.daemon import Daemon, find_jars
+from consumer.config.settings import KclSettings, StreamSettings
+from consumer.kcl import aggregator, daemon
+from consumer.kcl.daemon import Daemon, find_jars
 from pipeline.errors import Fatal, UserError
 from tests.contract.test_known_properties import methods
 

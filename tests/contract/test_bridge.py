@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from consumer import bridge
+from consumer.kcl import bridge
 
 MESSAGE_BYTES = 14 * 1024 * 1024
 DEADLINE_S = 30.0

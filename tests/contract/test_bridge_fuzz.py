@@ -17,13 +17,13 @@ import orjson
 import psutil
 import pytest
 
-from consumer import door
-from consumer.bridges import GREETING_BYTES, Bridges, Decoder
-from consumer.door import MOST_STRANGERS, token_path
-from consumer.protocol import ProtocolError
-from consumer.session import ShardSession, Wire
+from consumer.kcl import door
+from consumer.kcl.bridge_server import GREETING_BYTES, Bridges, Decoder
+from consumer.kcl.door import MOST_STRANGERS, token_path
+from consumer.kcl.protocol import ProtocolError
+from consumer.kcl.session import ShardSession, Wire
 from consumer.testing import FakeKcl, row
-from pipeline.batcher import Batcher
+from pipeline.batching.batcher import Batcher
 from pipeline.metrics import Metrics
 from pipeline.record import Position, Shard
 from pipeline.stage import Bounds, Stage

@@ -13,22 +13,23 @@ from typing import Any
 import orjson
 import pytest
 
-from consumer.aws import Aws
-from consumer.bridges import Bridges, Decoder
-from consumer.config import HealthSettings, parse
-from consumer.door import token_path
-from consumer.health import Health
+from consumer.aws.clients import Aws
+from consumer.build import open_sinks
+from consumer.config.load import parse
+from consumer.config.settings import HealthSettings
+from consumer.http.health import Health
+from consumer.kcl.bridge_server import Bridges, Decoder
+from consumer.kcl.door import token_path
+from consumer.kcl.session import ShardSession, Wire
 from consumer.logs import JsonLines
-from consumer.outputs import open_sinks
-from consumer.session import ShardSession, Wire
 from consumer.testing import FakeKcl, row
-from pipeline.batcher import Batcher
-from pipeline.dead_letter_limit import Limits
-from pipeline.dead_letter_log import DeadLetterLog
+from pipeline.batching.batcher import Batcher
+from pipeline.dead_letters.limit import Limits
+from pipeline.dead_letters.log import DeadLetterLog
 from pipeline.errors import Fatal
-from pipeline.host import HostSettings, ModelHost
 from pipeline.metrics import Metrics
 from pipeline.record import Shard
+from pipeline.replicas.host import HostSettings, ModelHost
 from pipeline.stage import Bounds, Stage
 from tests.canary import DEEDS
 from tests.hosting import ROOT

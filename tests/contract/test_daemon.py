@@ -17,10 +17,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from consumer import daemon
-from consumer.config import KclSettings, StreamSettings
-from consumer.daemon import Daemon, find_jars, find_java
-from consumer.properties import Place
+from consumer.config.settings import KclSettings, StreamSettings
+from consumer.kcl import daemon
+from consumer.kcl.daemon import Daemon, find_jars, find_java
+from consumer.kcl.properties import Place
 from pipeline.errors import ConfigError, UserError
 
 STREAM = StreamSettings(name="events", application="app")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.sinks import folder_owner
-from pipeline.sinks.store import Denied
-from pipeline.sinks.store_folder import FolderStore
+from pipeline.stores import folder_owner
+from pipeline.stores.base import Denied
+from pipeline.stores.folder import FolderStore
 
 
 def refused(folder: Path) -> str:

@@ -8,8 +8,8 @@ import socket
 import httpx
 import pytest
 
-from consumer.config import HealthSettings
-from consumer.health import Health
+from consumer.config.settings import HealthSettings
+from consumer.http.health import Health
 from pipeline.errors import ConfigError
 from pipeline.metrics import Metrics
 

@@ -14,10 +14,10 @@ from contextlib import asynccontextmanager, contextmanager
 import psutil
 import pytest
 
-from consumer import health_port
-from consumer.config import HealthSettings
-from consumer.health import Health
-from consumer.health_port import MOST, REQUEST_BYTES, Bucket, Refused, parse
+from consumer.config.settings import HealthSettings
+from consumer.http import server
+from consumer.http.health import Health
+from consumer.http.server import MOST, REQUEST_BYTES, Bucket, Refused, parse
 from pipeline.errors import PenstockError
 from pipeline.metrics import Metrics
 
@@ -90,7 +90,7 @@ def test_500_silent_connections_cost_a_few_descriptors_and_no_answer() -> None:
 
 
 def test_who_keeps_still_is_given_up_after_some_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health_port, "REQUEST_S", 0.1)
+    monkeypatch.setattr(server, "REQUEST_S", 0.1)
 
     async def main() -> list[bytes]:
         async with page() as health:
@@ -101,7 +101,7 @@ def test_who_keeps_still_is_given_up_after_some_seconds(monkeypatch: pytest.Monk
 
 def test_who_does_not_take_the_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """However large it is: nothing of it is kept for who does not read."""
-    monkeypatch.setattr(health_port, "ANSWER_S", 0.2)
+    monkeypatch.setattr(server, "ANSWER_S", 0.2)
     metrics = Metrics()
     for shard in range(4_000):
         metrics.received(f"shard-{shard:012}", 1)
@@ -131,7 +131,7 @@ def test_without_descriptors_no_connection_is_accepted_the_log_stays_short_and_i
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr(health_port, "SHORT_S", 0.001)
+    monkeypatch.setattr(server, "SHORT_S", 0.001)
 
     async def main() -> bytes:
         async with page() as health:
@@ -206,7 +206,7 @@ while True:
 
 
 def test_a_loop_that_does_not_turn_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("consumer.health.LOOP_S", 0.1)
+    monkeypatch.setattr("consumer.http.health.LOOP_S", 0.1)
 
     async def main() -> bytes:
         async with page() as health:
@@ -246,7 +246,7 @@ def test_a_page_that_dies_ends_the_task(monkeypatch: pytest.MonkeyPatch) -> None
     async def dies(self: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("consumer.health_port.Port.serve", dies)
+    monkeypatch.setattr("consumer.http.server.Port.serve", dies)
 
     async def main() -> BaseException:
         failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()

@@ -17,8 +17,8 @@ from pipeline.errors import UserError
 from pipeline.record import Enriched, Position, Record, Run, Shard
 from pipeline.sinks.kinesis import KinesisSink
 from pipeline.sinks.refused import RefusedLetters
-from pipeline.sinks.schema import TableSchema
-from pipeline.sinks.store import MemoryStore
+from pipeline.stores.memory import MemoryStore
+from pipeline.table.schema import TableSchema
 
 SHARD = Shard("source", 1, "shardId-000000000000")
 ROWS = 1200

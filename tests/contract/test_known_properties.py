@@ -6,8 +6,8 @@ import struct
 import zipfile
 from collections.abc import Iterator
 
-from consumer.daemon import find_jars
-from consumer.known_properties import KNOWN_PROPERTIES
+from consumer.config.known_kcl_properties import KNOWN_PROPERTIES
+from consumer.kcl.daemon import find_jars
 
 CONFIG = "software/amazon/kinesis/multilang/config"
 CONSTANT_BYTES = {

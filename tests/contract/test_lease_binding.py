@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer import lease_tables
-from consumer.lease_binding import KEY, Binding, OtherStream, bind, find
-from consumer.lease_reset import carry_out, plan
-from consumer.lease_seed import seed
+from consumer.admin.reset_leases import carry_out, plan
+from consumer.leases import tables as lease_tables
+from consumer.leases.binding import KEY, Binding, OtherStream, bind, find
+from consumer.leases.seed import seed
 from pipeline.errors import UserError
 from tests.kcl_tables import APP, SHARDS, STREAM, lead, owners, put
 
@@ -106,7 +106,7 @@ def test_a_binding_made_between_our_look_and_our_write_counts(
 ) -> None:
     bound(tables, kinesis, stream="other")
     looks = iter([None])
-    monkeypatch.setattr("consumer.lease_binding.find", lambda *arguments: next(looks, None) or find(*arguments))
+    monkeypatch.setattr("consumer.leases.binding.find", lambda *arguments: next(looks, None) or find(*arguments))
     with pytest.raises(OtherStream, match='belongs to stream "other"'):
         bound(tables, kinesis)
 
@@ -190,7 +190,7 @@ def test_a_reset_changes_nothing_while_a_lease_is_renewed(tables: DynamoDBClient
 def test_a_lease_that_moves_at_the_last_moment_is_kept(tables: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tables, SHARDS[0], leaseOwner="worker-a")
     planned = plan(tables, APP)
-    monkeypatch.setattr("consumer.lease_reset.read", lambda *arguments: planned.leases)
+    monkeypatch.setattr("consumer.admin.reset_leases.read", lambda *arguments: planned.leases)
     tables.update_item(
         TableName=APP,
         Key={"leaseKey": {"S": SHARDS[0]}},

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer import leases
-from consumer.doubt import Death, Doubt
-from consumer.lease_notes import HOLDER, LeaseNotes
+from consumer.leases import leases
+from consumer.poison.doubt import Death, Doubt
+from consumer.poison.notes import HOLDER, LeaseNotes
 from pipeline.record import Position
 from tests.kcl_tables import APP, SHARDS, owners, put
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer import lease_seed, lease_tables, leases
-from consumer.lease_seed import seed
-from consumer.leases import Lease
+from consumer.leases import leases
+from consumer.leases import seed as lease_seed
+from consumer.leases import tables as lease_tables
+from consumer.leases.leases import Lease
+from consumer.leases.seed import seed
 from pipeline.errors import Fatal
 from tests.kcl_tables import APP, SHARDS, STREAM, owners, put
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from consumer.aws import Aws
-from consumer.config import StreamSettings
-from consumer.expiry import Oldest, missed
-from consumer.lease_binding import OtherStream, find
-from consumer.lease_seed import seed
-from consumer.lease_watch import CHECK_S, LeaseWatch
-from consumer.stuck import Look
+from consumer.aws.clients import Aws
+from consumer.config.settings import StreamSettings
+from consumer.kcl.stuck import Look
+from consumer.leases.binding import OtherStream, find
+from consumer.leases.expiry import Oldest, missed
+from consumer.leases.seed import seed
+from consumer.leases.watch import CHECK_S, LeaseWatch
 from pipeline.errors import Fatal
 from pipeline.metrics import Metrics
 from pipeline.record import Position
@@ -217,7 +217,7 @@ def test_what_expired_behind_a_checkpoint_is_told_once_for_each_session(
 ) -> None:
     rig.kinesis.put_record(StreamName=STREAM, Data=b"oldest", PartitionKey="any", ExplicitHashKey="0")
     rig.sessions[0].began_after = Position(-1, 0)
-    monkeypatch.setattr("consumer.lease_watch.time.time", lambda: time.time_ns() / 1e9 + 23 * 3600)
+    monkeypatch.setattr("consumer.leases.watch.time.time", lambda: time.time_ns() / 1e9 + 23 * 3600)
     with caplog.at_level(logging.ERROR, "leases"):
         rig.step(0)
         rig.step(10)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer import lease_tables, leases
+from consumer.leases import leases
+from consumer.leases import tables as lease_tables
 from pipeline.record import Position
 from tests.kcl_tables import APP, SHARDS, lead, leader, owners, put, seen_alive
 

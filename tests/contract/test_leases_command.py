@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner, Result
 
-from consumer import lease_reset
+from consumer.admin import reset_leases
 from consumer.cli import main
-from consumer.lease_binding import bind, find
-from consumer.lease_seed import seed
+from consumer.leases.binding import bind, find
+from consumer.leases.seed import seed
 from tests.contract.test_lease_binding import MADE_S, NOW
 from tests.kcl_tables import APP, SHARDS, STREAM, owners
 
@@ -41,7 +41,7 @@ failover_ms = 1000
 def bound(tables: DynamoDBClient, kinesis: KinesisClient, monkeypatch: pytest.MonkeyPatch) -> DynamoDBClient:
     """An application whose stream has been made anew."""
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    monkeypatch.setattr(lease_reset, "MARGIN_S", -1.0)
+    monkeypatch.setattr(reset_leases, "MARGIN_S", -1.0)
     bind(tables, kinesis, APP, STREAM, MADE_S, "TRIM_HORIZON", NOW)
     seed(tables, kinesis, APP, STREAM, "TRIM_HORIZON")
     return tables

@@ -10,7 +10,7 @@ import pytest
 from moto.dynamodb.models.table import Table
 from moto.s3.models import S3Backend
 
-from consumer.local.elsewhere import Moto
+from consumer.local.moto_services import Moto
 from consumer.local.request import Request
 
 WRITERS = 5

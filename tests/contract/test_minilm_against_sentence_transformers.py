@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 
-from examples.corpus import records
+from examples.demo.corpus import records
 from examples.minilm import MiniLM
 from pipeline.model import LoadContext
 

@@ -14,8 +14,8 @@ import pytest
 
 from pipeline.errors import Fatal
 from pipeline.events import Condemned, OutOfMemory, Predicted, ReplicaReplaced, Retried
-from pipeline.host import ModelHost
 from pipeline.record import Record
+from pipeline.replicas.host import ModelHost
 from tests.hosting import batch, death, expect_all_but, hosted, judged, record, value
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import Fatal
-from pipeline.host import ModelHost
-from pipeline.troubles import Troubles
+from pipeline.outages import Troubles
+from pipeline.replicas.host import ModelHost
 from tests.hosting import DEADLINE_S, batch, death, expect_all_but, hosted, judged, settings, until
 
 

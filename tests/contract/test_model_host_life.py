@@ -20,12 +20,12 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline import pool
 from pipeline.errors import Fatal, ModelError
-from pipeline.host import HostSettings, ModelHost, ModelSpec
-from pipeline.link import Link
-from pipeline.troubles import Troubles
-from pipeline.work import Assignment
+from pipeline.model_process.worker import Assignment
+from pipeline.outages import Troubles
+from pipeline.replicas import pool
+from pipeline.replicas.host import HostSettings, ModelHost, ModelSpec
+from pipeline.replicas.process import Link
 from tests.hosting import DEADLINE_S, ROOT, batch, expect_all_but, hosted, judged, record, settings, until, value
 
 
@@ -340,7 +340,7 @@ def test_a_model_has_the_tasks_credentials_only_if_it_is_given_them(
 def test_a_replica_ends_at_the_end_of_its_stream() -> None:
     """Where no kernel kills it with its host, and its host lives."""
     ours, theirs = socket.socketpair()
-    program = "from pipeline.replica import main; main()"
+    program = "from pipeline.model_process.main import main; main()"
     command = [sys.executable, "-c", program, str(theirs.fileno()), str(os.getpid())]
     with subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT) as replica:
         theirs.close()
@@ -350,7 +350,7 @@ def test_a_replica_ends_at_the_end_of_its_stream() -> None:
 
 def test_a_replica_whose_host_is_gone_already_does_not_begin() -> None:
     ours, theirs = socket.socketpair()
-    program = "from pipeline.replica import main; main()"
+    program = "from pipeline.model_process.main import main; main()"
     with ours, theirs:
         command = [sys.executable, "-c", program, str(theirs.fileno()), "1"]
         assert (

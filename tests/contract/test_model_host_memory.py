@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.batcher import Batcher, Plan
+from pipeline.batching.batcher import Batcher, Plan
 from pipeline.errors import ModelError
 from pipeline.events import OutOfMemory, ReplicaReplaced, SafeCostLearned
-from pipeline.host import ModelHost
 from pipeline.record import Record
+from pipeline.replicas.host import ModelHost
 from tests.hosting import batch, death, expect_all_but, hosted, judged, record
 
 LIMIT_MIB = 256

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from pipeline.cores import available
-from pipeline.host import ModelHost
+from pipeline.machine.cores import available
+from pipeline.replicas.host import ModelHost
 from tests.hosting import hosted, record, value
 
 

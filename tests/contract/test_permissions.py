@@ -13,12 +13,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from consumer.bridges import Bridges
-from consumer.config import HealthSettings, KclSettings, StreamSettings
-from consumer.daemon import Daemon, find_jars
-from consumer.health import Health
-from consumer.properties import Place
-from consumer.session import ShardSession, Wire
+from consumer.config.settings import HealthSettings, KclSettings, StreamSettings
+from consumer.http.health import Health
+from consumer.kcl.bridge_server import Bridges
+from consumer.kcl.daemon import Daemon, find_jars
+from consumer.kcl.properties import Place
+from consumer.kcl.session import ShardSession, Wire
 from pipeline.metrics import Metrics
 from tests import policy
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from consumer.run_folder import YOUNG_S, RunFolder, sweep
+from consumer.kcl.run_folder import YOUNG_S, RunFolder, sweep
 from pipeline.errors import UserError
 from tests.hosting import ROOT
 

@@ -18,16 +18,12 @@ from botocore.stub import Stubber
 from moto import mock_aws
 from moto.core.botocore_stubber import BotocoreStubber
 
-from pipeline.sinks.schema import encode
-from pipeline.sinks.store import (
-    Denied,
-    MemoryStore,
-    ObjectStore,
-    Retryable,
-    open_store,
-)
-from pipeline.sinks.store_folder import FolderStore
-from pipeline.sinks.store_s3 import PROBE, S3Store
+from pipeline.stores import open_store
+from pipeline.stores.base import Denied, ObjectStore, Retryable
+from pipeline.stores.folder import FolderStore
+from pipeline.stores.memory import MemoryStore
+from pipeline.stores.s3 import PROBE, S3Store
+from pipeline.table.schema import encode
 
 METADATA = {"penstock-end": "12/0", "penstock-previous-end": "", "penstock-writer": "me"}
 KEY = "v=1/dt=2026-11-23/1700000000-shardId-000000000000-01.parquet"

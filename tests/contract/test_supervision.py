@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from consumer.app import Task
-from consumer.bridges import Bridges
-from consumer.config import Settings, parse
+from consumer.config.load import parse
+from consumer.config.settings import Settings
+from consumer.kcl.bridge_server import Bridges
 from pipeline.errors import Fatal
 from tests.hosting import ROOT
 from tests.unit.test_config import LEAST
@@ -91,8 +92,8 @@ def ended(folder: Path, breaks: Callable[[Alone, Bridges], Awaitable[object]] | 
 def _no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     for watch in WATCHES:
-        monkeypatch.setattr(f"consumer.vigil.Vigil.{watch}", partial(_for_ever))
-    monkeypatch.setattr("consumer.way_past.WayPast.note_end", _for_now)
+        monkeypatch.setattr(f"consumer.watchers.Vigil.{watch}", partial(_for_ever))
+    monkeypatch.setattr("consumer.poison.way_past.WayPast.note_end", _for_now)
 
 
 async def _for_ever(*whatever: Any) -> None:
@@ -112,14 +113,14 @@ def test_a_watch_that_dies_ends_the_task(
         await asyncio.sleep(0.01)
         raise death
 
-    monkeypatch.setattr(f"consumer.vigil.Vigil.{watch}", dies)
+    monkeypatch.setattr(f"consumer.watchers.Vigil.{watch}", dies)
     reason = ended(tmp_path)
     assert reason.startswith(f"the watch {watch.partition('_')[0]} ") and type(death).__name__ in reason
 
 
 @pytest.mark.parametrize("watch", WATCHES)
 def test_a_watch_that_just_ends_ends_the_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watch: str) -> None:
-    monkeypatch.setattr(f"consumer.vigil.Vigil.{watch}", _for_now)
+    monkeypatch.setattr(f"consumer.watchers.Vigil.{watch}", _for_now)
     assert ended(tmp_path).endswith("ended by itself")
 
 

@@ -15,9 +15,9 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from moto import mock_aws
 
-from consumer import handoffs, leader_watch, lease_tables, leases
-from consumer.heirs import Holding
-from consumer.takeover import LeaderWatch, Look, Takeover
+from consumer.leases import handoffs, leader_watch, leases, tables
+from consumer.leases.reassign import Holding
+from consumer.leases.takeover import LeaderWatch, Look, Takeover
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -36,7 +36,7 @@ def client() -> Iterator[DynamoDBClient]:
 @pytest.fixture
 def dynamodb(client: DynamoDBClient) -> Iterator[DynamoDBClient]:
     """Four leases, two of them the leader's; the leader's lock; everybody's reports."""
-    lease_tables.make_tables(client, APP)
+    tables.make_tables(client, APP)
     for shard, owner in zip(SHARDS, ("leader", "leader", "a", "b"), strict=True):
         put_lease(client, shard, owner)
     lock(client, "leader", "v1")
@@ -116,7 +116,7 @@ def test_a_dead_leaders_leases_go_to_the_living_and_its_lock_is_free(dynamodb: D
     assert owners(dynamodb) == {SHARDS[0]: "a", SHARDS[1]: "b", SHARDS[2]: "a", SHARDS[3]: "b"}
     assert counters(dynamodb) == [6, 6, 5, 5]
     assert leader(dynamodb) == ""
-    assert lease_tables.reports(dynamodb, APP) == {"a": 1000, "b": 1000}
+    assert tables.reports(dynamodb, APP) == {"a": 1000, "b": 1000}
 
 
 def test_no_survivor_is_given_more_than_its_cap(dynamodb: DynamoDBClient) -> None:
@@ -138,7 +138,7 @@ def test_a_leader_that_renewed_a_lease_in_between_keeps_it_and_its_lock(dynamodb
     assert leader_watch.take_over(dynamodb, APP, decided, max_leases=0) == {SHARDS[1]: "a"}
     assert owners(dynamodb)[SHARDS[0]] == "leader"
     assert leader(dynamodb) == "leader"
-    assert "leader" in lease_tables.reports(dynamodb, APP)
+    assert "leader" in tables.reports(dynamodb, APP)
 
 
 def test_a_leader_whose_heart_beat_in_between_keeps_its_lock(dynamodb: DynamoDBClient) -> None:
@@ -159,7 +159,7 @@ def test_a_leader_that_reported_in_between_keeps_its_report(dynamodb: DynamoDBCl
     decided = takeover()
     report(dynamodb, "leader", 1005)
     leader_watch.take_over(dynamodb, APP, decided, max_leases=0)
-    assert lease_tables.reports(dynamodb, APP)["leader"] == 1005
+    assert tables.reports(dynamodb, APP)["leader"] == 1005
 
 
 def test_a_zombies_writes_are_refused_once_its_leases_are_passed_on(dynamodb: DynamoDBClient) -> None:

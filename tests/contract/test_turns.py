@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer import turns
+from consumer.leases import turns
 from tests.kcl_tables import APP, lead
 
 if TYPE_CHECKING:

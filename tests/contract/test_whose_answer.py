@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.events import ReplicaReplaced
-from pipeline.host import ModelHost
+from pipeline.replicas.host import ModelHost
 from tests.hosting import batch, expect_all_but, hosted, record
 
 BATCHES = 40

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from consumer.cli import main
-from consumer.config import SINKS, Settings
+from consumer.config.settings import SINKS, Settings
 from pipeline.metrics import Metrics
 from tests.docs import figures
 

@@ -16,7 +16,7 @@ import click
 import pytest
 from packaging.requirements import Requirement
 
-from consumer.config import parse
+from consumer.config.load import parse
 from tests.docs.rendered import DOCS, RENDERED, between, contexts
 
 ROOT = DOCS.parent

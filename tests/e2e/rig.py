@@ -21,11 +21,11 @@ from typing import Any
 import pandas as pd
 import psutil
 
-from consumer import leader_watch, leases
+from consumer.leases import leader_watch, leases
 from consumer.local.process import LocalAWS
 from pipeline.record import Position
-from pipeline.sinks.audit import audit
-from pipeline.sinks.store_folder import FolderStore
+from pipeline.stores.folder import FolderStore
+from pipeline.table.audit import audit
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL_S = 0.1
@@ -147,7 +147,11 @@ class Worker:
 
 def kind_of(command: Sequence[str]) -> str:
     line = " ".join(command)
-    for kind, mark in {"jvm": "MultiLangDaemon", "replica": "pipeline.keeper", "bridge": "bridge.py"}.items():
+    for kind, mark in {
+        "jvm": "MultiLangDaemon",
+        "replica": "pipeline.model_process.keeper",
+        "bridge": "bridge.py",
+    }.items():
         if mark in line:
             return kind
     return "other"

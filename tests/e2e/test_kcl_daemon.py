@@ -10,14 +10,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from consumer import lease_tables, leases
-from consumer.config import KclSettings, StreamSettings
-from consumer.daemon import Daemon
-from consumer.door import TOKEN_BYTES, Door
-from consumer.lease_seed import seed
-from consumer.local.process import LocalAWS
-from consumer.properties import Place
-from consumer.protocol import (
+from consumer.config.settings import KclSettings, StreamSettings
+from consumer.kcl.daemon import Daemon
+from consumer.kcl.door import TOKEN_BYTES, Door
+from consumer.kcl.properties import Place
+from consumer.kcl.protocol import (
     CheckpointAnswer,
     Initialize,
     ProcessRecords,
@@ -26,6 +23,9 @@ from consumer.protocol import (
     encode_checkpoint,
     encode_status,
 )
+from consumer.leases import leases, tables
+from consumer.leases.seed import seed
+from consumer.local.process import LocalAWS
 from pipeline.record import Position
 
 STREAM = StreamSettings(name="kcl-daemon", application="kcl-daemon")
@@ -132,7 +132,7 @@ async def life(aws: LocalAWS, worker_id: str) -> tuple[Host, float]:
 
 def test_a_worker_starts_leaves_and_another_goes_on_where_it_stopped(aws: LocalAWS) -> None:
     dynamodb, kinesis = aws.client("dynamodb"), aws.client("kinesis")
-    lease_tables.make_tables(dynamodb, STREAM.application)
+    tables.make_tables(dynamodb, STREAM.application)
     assert len(seed(dynamodb, kinesis, STREAM.application, STREAM.name, STREAM.start)) == SHARDS
     before = put(aws, 0)
     host, seconds = asyncio.run(life(aws, "first"))

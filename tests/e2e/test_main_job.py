@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from examples.corpus import records
+from examples.demo.corpus import records
 from examples.minilm import MiniLM
 from pipeline.model import LoadContext
 from tests.e2e.rig import Rig, wait_until

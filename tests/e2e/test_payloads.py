@@ -7,7 +7,7 @@ import json
 import aws_kinesis_agg.aggregator
 
 from consumer.testing.aggregates import aggregate, field, sealed, user
-from examples.corpus import records
+from examples.demo.corpus import records
 from pipeline.kpl import Malformed, Message
 from pipeline.record import Position
 from tests.e2e.rig import Rig

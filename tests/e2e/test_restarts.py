@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from consumer.testing.aggregates import aggregate
-from examples.corpus import records
+from examples.demo.corpus import records
 from pipeline.record import Position
 from tests.e2e.rig import UP_S, Rig, Worker, wait_until
 

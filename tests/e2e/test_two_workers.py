@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from examples.corpus import records
+from examples.demo.corpus import records
 from tests.e2e.rig import Rig, wait_until
 
 

@@ -7,8 +7,8 @@ from base64 import b64decode
 from functools import partial
 from pathlib import Path
 
-from pipeline.sinks.audit import audit
-from pipeline.sinks.store_folder import FolderStore
+from pipeline.stores.folder import FolderStore
+from pipeline.table.audit import audit
 from tests.e2e.rig import ROOT, Rig, Worker, wait_until
 
 ECHO = 'factory = "tests.e2e.models:Echo"\nversion = "test-1"\nthreads = 1'

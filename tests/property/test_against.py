@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.record import Position
-from pipeline.sinks.against import KEPT, Arrival, ShardComparison, compared
+from pipeline.table.compare import KEPT, Arrival, ShardComparison, compared
 
 SHARD = "shardId-000000000000"
 

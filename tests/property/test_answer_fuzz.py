@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline import wire
-from pipeline.answers import Reader, Rows
+from pipeline.model_process import frames
+from pipeline.replicas.answers import Reader, Rows
 from tests.hosting import ROOT
 
 ROUNDS = int(os.environ.get("PENSTOCK_FUZZ_ROUNDS", "4000"))
@@ -41,8 +41,8 @@ def body(schema: pa.Schema = SCHEMA, values: list[Any] = VALUES, times: int = 1,
     return bytes(sink.getvalue().to_pybytes())
 
 
-def assembled(data: bytes) -> wire.Frame | None:
-    assembler = wire.Assembler(body_limit=1 << 20)
+def assembled(data: bytes) -> frames.Frame | None:
+    assembler = frames.Assembler(body_limit=1 << 20)
     while data:
         space = assembler.space()
         piece = data[: len(space)]
@@ -54,7 +54,7 @@ def assembled(data: bytes) -> wire.Frame | None:
 
 
 def read(head: dict[str, Any] = HEAD, content: bytes | None = None, count: int = 7, schema: pa.Schema = SCHEMA) -> Any:
-    frame = assembled(b"".join(wire.pack("rows", head, [body() if content is None else content])))
+    frame = assembled(b"".join(frames.pack("rows", head, [body() if content is None else content])))
     assert frame is not None
     return Reader(schema).read(frame, "predict", count)
 
@@ -86,7 +86,7 @@ def test_the_good_answer_is_read() -> None:
     ids=str,
 )
 def test_a_head_that_says_what_cannot_be_is_garbage(change: dict[str, Any]) -> None:
-    with pytest.raises(wire.Garbage):
+    with pytest.raises(frames.Garbage):
         read({**HEAD, **change})
 
 
@@ -102,14 +102,14 @@ def test_rows_that_are_not_what_was_asked_are_garbage() -> None:
         body()[:-100],
         b"",
     ):
-        with pytest.raises(wire.Garbage):
+        with pytest.raises(frames.Garbage):
             read(content=content)
 
 
 @pytest.mark.parametrize(("head", "rest"), [(2**32 - 1, 0), (64, 2**63), (64, 2**64 - 1), (0, 0)])
 def test_huge_lengths_take_no_memory(head: int, rest: int) -> None:
-    with pytest.raises(wire.Garbage):
-        assembled(wire.LENGTHS.pack(head, rest) + b"x" * 100)
+    with pytest.raises(frames.Garbage):
+        assembled(frames.LENGTHS.pack(head, rest) + b"x" * 100)
 
 
 def mutated(data: bytes, chance: random.Random) -> bytes:
@@ -127,12 +127,12 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
 def fuzz(seed: int, rounds: int) -> None:
     """Mutate an answer, and read what comes of it to its last value."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    reader, good = Reader(SCHEMA), b"".join(wire.pack("rows", HEAD, [body()]))
+    reader, good = Reader(SCHEMA), b"".join(frames.pack("rows", HEAD, [body()]))
     for number in range(rounds):
         try:
             frame = assembled(mutated(good, random.Random(f"{seed}-{number}")))
             answer = None if frame is None else reader.read(frame, "predict", 7)
-        except wire.Garbage:
+        except frames.Garbage:
             continue
         if isinstance(answer, Rows):
             assert answer.batch.num_rows + len(answer.faults) == 7, number

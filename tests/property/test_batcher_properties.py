@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.alike import PADDING
-from pipeline.batcher import Batcher, Plan
+from pipeline.batching.batcher import Batcher, Plan
+from pipeline.batching.length_buckets import PADDING
 from pipeline.record import Record, cost_of
 
 LINGER_S = 0.5

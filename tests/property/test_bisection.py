@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.bisect import SPARE_TRIES, Bisection
+from pipeline.replicas.bisection import SPARE_TRIES, Bisection
 
 RETRIES = 2
 

@@ -9,8 +9,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.config import SINKS, Settings, parse
-from consumer.mistakes import ConfigErrors
+from consumer.config.errors import ConfigErrors
+from consumer.config.load import parse
+from consumer.config.settings import SINKS, Settings
 from pipeline.errors import ConfigError
 
 SECTIONS = [*Settings.model_fields, "bach"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.dead_letter_limit import Gate, Limits
+from pipeline.dead_letters.limit import Gate, Limits
 from pipeline.record import Dead, Enriched, Record, Run, Shard
 from tests.settled import rows
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.config import LEAST_TASKS
-from consumer.doubt import PIECE, Doubt, parsed, piece_after, written
+from consumer.config.values import LEAST_TASKS
+from consumer.poison.doubt import PIECE, Doubt, parsed, piece_after, written
 from pipeline.record import Position
 
 LAYERS = ("jvm", "decode", "admitted", "row")

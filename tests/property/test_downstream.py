@@ -16,8 +16,8 @@ from pipeline.sinks.json_rows import Unwritable, encode_each
 from pipeline.sinks.kinesis import KinesisSink
 from pipeline.sinks.partition_keys import KEY_CHARACTERS, key_for
 from pipeline.sinks.refused import RefusedLetters
-from pipeline.sinks.schema import TableSchema
-from pipeline.sinks.store import MemoryStore
+from pipeline.stores.memory import MemoryStore
+from pipeline.table.schema import TableSchema
 
 SHARD = Shard("source", 1, "shardId-000000000000")
 ROW_BYTES = 400

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.record import Position
-from pipeline.sinks.outbox import Outbox, Row
+from pipeline.sinks.put_queue import Outbox, Row
 
 
 @dataclass

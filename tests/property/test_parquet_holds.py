@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError
-from pipeline.rows import RowMaker
-from pipeline.sinks import readers
-from pipeline.sinks.schema import TableSchema, encode
+from pipeline.model.arrow_rows import RowMaker
+from pipeline.table import readers
+from pipeline.table.schema import TableSchema, encode
 from tests.property.specimens import DEEP, FLAT
 
 EXTREMES = [-(2**63), -(2**63) + 1, -(2**53), -(2**31), -86_401, -1, 0, 1, 86_400, 2**31 - 1, 2**53, 2**63 - 1]

@@ -10,12 +10,12 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from pipeline import wire
-from pipeline.factory import UserModel
 from pipeline.model import Model
-from pipeline.rows import RowMaker
+from pipeline.model.arrow_rows import RowMaker
+from pipeline.model.loader import UserModel
+from pipeline.model_process import frames
+from pipeline.model_process.worker import Predicting
 from pipeline.sinks.json_rows import encode
-from pipeline.work import Predicting
 from tests.garbage import payloads, repeatable, seeds
 
 TEST = "tests/property/test_payload_fuzz.py"
@@ -40,14 +40,14 @@ class Sizing(Counting):
 
 def answered(work: Predicting, sent: Sequence[bytes]) -> tuple[pa.RecordBatch, dict[int, dict[str, str]]]:
     """Through the frames, as the host sees it."""
-    frame = over_the_wire(work.answer(over_the_wire(wire.pack_payloads("predict", sent))))
+    frame = over_the_wire(work.answer(over_the_wire(frames.pack_payloads("predict", sent))))
     assert frame.op == "rows"
     faults = {fault.pop("index"): fault for fault in frame.head["faults"]}
     return pa.ipc.open_stream(pa.py_buffer(frame.body)).read_next_batch(), faults
 
 
-def over_the_wire(chunks: Sequence[bytes]) -> wire.Frame:
-    data, assembler = memoryview(b"".join(chunks)), wire.Assembler()
+def over_the_wire(chunks: Sequence[bytes]) -> frames.Frame:
+    data, assembler = memoryview(b"".join(chunks)), frames.Assembler()
     while data:
         space = assembler.space()
         size = min(len(space), len(data))

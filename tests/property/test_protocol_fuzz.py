@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.protocol import (
+from consumer.kcl.protocol import (
     CheckpointAnswer,
     Initialize,
     LeaseLost,

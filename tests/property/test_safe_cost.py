@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.memory import CREEP_PASSES, SafeCost
+from pipeline.replicas.safe_cost import CREEP_PASSES, SafeCost
 
 records = st.integers(1, 64)
 costs = st.integers(1, 100_000)

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer import logs
-from consumer.config import HealthSettings
-from consumer.health import Health
+from consumer.config.settings import HealthSettings
+from consumer.http.health import Health
+from pipeline.escape import in_json, shown, shown_lines
 from pipeline.metrics import Metrics
-from pipeline.shown import in_json, shown, shown_lines
 
 NASTY = "\x00\x07\x1b\r\n\t\x7f\x85\x9b\u200b\u202e\u2028\u2066\ud800\udfff\ufeff\U000e0041é漢[31m12:00 ERROR"
 ANY = st.text(st.characters(), max_size=60) | st.text(st.sampled_from(NASTY), max_size=60)

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pytest
 
 from pipeline.events import Condemned, ReplicaReplaced, Retried
-from pipeline.host import HostSettings, ModelHost
 from pipeline.model import Model
+from pipeline.outages import Troubles
 from pipeline.record import Dead, Enriched, Record
+from pipeline.replicas.host import HostSettings, ModelHost
 from pipeline.testing import FakeReplica, SimulatedLoop
-from pipeline.troubles import Troubles
 from tests.hosting import record
 
 SEEDS = int(os.environ.get("PENSTOCK_SEEDS", "6")) % 100 or 100

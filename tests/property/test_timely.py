@@ -18,12 +18,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from pipeline.events import ModelEvent, ReplicaReplaced, SafeCostLearned
-from pipeline.host import ModelHost
-from pipeline.link import DEPTH
+from pipeline.outages import Troubles
 from pipeline.record import Dead, Enriched, Record
+from pipeline.replicas.host import ModelHost
+from pipeline.replicas.process import DEPTH
+from pipeline.replicas.safe_time import SafeTime
 from pipeline.testing import FakeReplica, SimulatedLoop
-from pipeline.timely import SafeTime
-from pipeline.troubles import Troubles
 from tests.hosting import record, settings
 
 TIMEOUT_S = 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.tune import Combo, Run, Search, best, combos, sizes
+from consumer.tuning.search import Combo, Run, Search, best, combos, sizes
 
 RATES = st.floats(0.1, 1e6)
 CALLS = st.floats(1e-5, 2.0)

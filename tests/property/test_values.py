@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.rows import RowMaker
+from pipeline.model.arrow_rows import RowMaker
 from tests.property.oracle import Unknown, meaning, same
 from tests.property.specimens import BERLIN, DEEP, FLAT, LEAVES, NESTED, UNITS
 

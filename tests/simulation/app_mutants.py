@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from consumer.checkpoint import CheckpointTracker
-from consumer.protocol import Initialize, ProcessRecords
-from consumer.session import ShardSession
+from consumer.kcl.checkpoint import CheckpointTracker
+from consumer.kcl.protocol import Initialize, ProcessRecords
+from consumer.kcl.session import ShardSession
 from pipeline.lane import Durability, Window
 from pipeline.record import Position, Record, Run, Shard
 from pipeline.stage import Lane, Stage

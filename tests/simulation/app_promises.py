@@ -11,10 +11,10 @@ import orjson
 import pyarrow.parquet as pq
 
 from consumer.testing import FakeStream, Lease
-from consumer.testing.worker import Child
+from consumer.testing.fake_worker import Child
 from pipeline.record import Position
-from pipeline.sinks.audit import audit
-from pipeline.sinks.store import MemoryStore
+from pipeline.stores.memory import MemoryStore
+from pipeline.table.audit import audit
 from tests.simulation.app_model import FLAKY, GOOD
 from tests.simulation.app_task import STREAM, Settings, Task
 

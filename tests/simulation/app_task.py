@@ -11,29 +11,29 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
 
-from consumer.protocol import Message
-from consumer.session import ShardSession, Wire
+from consumer.kcl.protocol import Message
+from consumer.kcl.session import ShardSession, Wire
 from consumer.testing import FakeLeases, FakeStream, FakeWorker, Pace, Throttled
-from pipeline import pace
-from pipeline.batcher import Batcher
+from pipeline.batching import batch_size
+from pipeline.batching.batcher import Batcher
 from pipeline.errors import Fatal
 from pipeline.events import ModelEvent, Predicted
-from pipeline.host import HostSettings, ModelHost
 from pipeline.metrics import Metrics
+from pipeline.model_process.worker import Assignment
+from pipeline.outages import Troubles
 from pipeline.record import Shard
+from pipeline.replicas.crash_journal import Notes, Wary
+from pipeline.replicas.host import HostSettings, ModelHost
 from pipeline.sinks import Sink
 from pipeline.sinks.kinesis import KinesisSink
-from pipeline.sinks.ledger import Ledger
 from pipeline.sinks.parquet import ParquetSink
-from pipeline.sinks.persist import Persistence, Threads
-from pipeline.sinks.schema import TableSchema
-from pipeline.sinks.store import MemoryStore
 from pipeline.stage import Bounds, Stage
-from pipeline.suspects import Notes, Wary
+from pipeline.stores.memory import MemoryStore
+from pipeline.stores.retry import Persistence, Threads
+from pipeline.table.schema import TableSchema
+from pipeline.table.staged_letters import Ledger
 from pipeline.testing import FakeReplica, Process
-from pipeline.testing.replica import FOREVER
-from pipeline.troubles import Troubles
-from pipeline.work import Assignment
+from pipeline.testing.fake_replica import FOREVER
 from tests.simulation import app_model
 from tests.simulation.app_downstream import Downstream
 
@@ -138,7 +138,7 @@ class Task:
 
     def __post_init__(self) -> None:
         settings = self.world.settings
-        self._pace = pace.Pace(
+        self._pace = batch_size.Pace(
             max_records=settings.max_records,
             max_cost=settings.max_cost,
             measures=settings.measured,

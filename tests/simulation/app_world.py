@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
-from consumer.leases import as_kcl_has_it
+from consumer.leases.leases import as_kcl_has_it
 from consumer.testing import FakeLeases, FakeStream, Lease, Throttled, aggregates
-from consumer.testing.stream import FIRST_SEQUENCE
+from consumer.testing.fake_stream import FIRST_SEQUENCE
 from pipeline.errors import UserError
 from pipeline.record import Position
-from pipeline.sinks.ledger import Ledger
-from pipeline.sinks.store import MemoryStore, Retryable
+from pipeline.stores.base import Retryable
+from pipeline.stores.memory import MemoryStore
+from pipeline.table.staged_letters import Ledger
 from pipeline.testing import Process, Simulation, Vanished
 from tests.simulation.app_downstream import Downstream, no_answer, throttled
 from tests.simulation.app_model import BAD, FELLS, GARBLED, GOOD, payload

@@ -16,14 +16,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.record import Dead, Enriched, Position, Record, Shard
-from pipeline.sinks.audit import audit
 from pipeline.sinks.chain import Chain, File
-from pipeline.sinks.footer import LETTERS_SHA256, WRITER, previous_end_of
-from pipeline.sinks.ledger import Ledger, sha256_of
-from pipeline.sinks.names import Names, first_of, letters_key
 from pipeline.sinks.parquet import Files
-from pipeline.sinks.schema import TableSchema
-from pipeline.sinks.store import MemoryStore, Metadata, Retryable
+from pipeline.stores.base import Metadata, Retryable
+from pipeline.stores.memory import MemoryStore
+from pipeline.table.audit import audit
+from pipeline.table.footer import LETTERS_SHA256, WRITER, previous_end_of
+from pipeline.table.names import Names, first_of, letters_key
+from pipeline.table.schema import TableSchema
+from pipeline.table.staged_letters import Ledger, sha256_of
 
 ROWS = pa.schema([("n", pa.int64())])
 SCHEMA = TableSchema(ROWS, "events", "m")

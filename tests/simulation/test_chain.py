@@ -15,10 +15,10 @@ import pytest
 from pipeline.errors import Fatal
 from pipeline.record import Enriched, Position
 from pipeline.sinks.chain import File
-from pipeline.sinks.ledger import Ledger
-from pipeline.sinks.names import letters_key
 from pipeline.sinks.parquet import Files
-from pipeline.sinks.store import Metadata
+from pipeline.stores.base import Metadata
+from pipeline.table.names import letters_key
+from pipeline.table.staged_letters import Ledger
 from tests.simulation.chain_world import Bad, World
 
 SEEDS = int(os.environ.get("PENSTOCK_SEEDS", "400"))

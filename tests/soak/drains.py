@@ -12,8 +12,8 @@ from botocore.exceptions import ClientError
 
 from consumer.local.process import LocalAWS
 from pipeline.record import Position
-from pipeline.sinks.audit import audit
-from pipeline.sinks.store_folder import FolderStore
+from pipeline.stores.folder import FolderStore
+from pipeline.table.audit import audit
 from tests.chaos.flow import payload
 from tests.e2e.rig import Rig, Worker, wait_until
 

@@ -14,7 +14,7 @@ import orjson
 from benchmarks import aggregated, host, traffic
 from benchmarks.host import Load
 from benchmarks.memory_sink import Memory
-from consumer.protocol import ProcessRecords, decode
+from consumer.kcl.protocol import ProcessRecords, decode
 from pipeline import kpl
 from pipeline.record import Record
 

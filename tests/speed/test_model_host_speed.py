@@ -7,8 +7,8 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
-from pipeline.host import ModelHost
 from pipeline.record import Enriched, Record
+from pipeline.replicas.host import ModelHost
 from tests.hosting import hosted
 
 RECORDS = 100_000

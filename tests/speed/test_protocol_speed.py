@@ -7,7 +7,7 @@ import json
 import os
 import time
 
-from consumer.protocol import ProcessRecords, decode
+from consumer.kcl.protocol import ProcessRecords, decode
 
 RECORDS, DATA_BYTES, RECORDS_PER_S = 2_000, 900, 200_000
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.sinks.persist import CHECK_AGAIN_S, at_start
-from pipeline.sinks.store import Denied, Retryable
+from pipeline.stores.base import Denied, Retryable
+from pipeline.stores.retry import CHECK_AGAIN_S, at_start
 
 
 def waits_of(check: Callable[[int], None]) -> list[float]:

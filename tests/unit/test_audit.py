@@ -11,15 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.record import Position, Run, Shard
-from pipeline.sinks.audit import Report, audit
 from pipeline.sinks.chain import Chain
-from pipeline.sinks.footer import footer_of
-from pipeline.sinks.ledger import Ledger
-from pipeline.sinks.names import Names
 from pipeline.sinks.parquet import Files
-from pipeline.sinks.schema import encode
-from pipeline.sinks.seal import BLANK, SHA256, sealed
-from pipeline.sinks.store import MemoryStore
+from pipeline.stores.memory import MemoryStore
+from pipeline.table.audit import Report, audit
+from pipeline.table.footer import footer_of
+from pipeline.table.names import Names
+from pipeline.table.schema import encode
+from pipeline.table.seal import BLANK, SHA256, sealed
+from pipeline.table.staged_letters import Ledger
 from tests.settled import SCHEMA, SHARD, record, run, runs
 
 OTHER = Shard("events", SHARD.stream_created_s, "shardId-000000000001")

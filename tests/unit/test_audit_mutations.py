@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.record import Position, Record, Shard
-from pipeline.sinks.audit import audit, repair
-from pipeline.sinks.footer import (
+from pipeline.table.audit import audit, repair
+from pipeline.table.footer import (
     DEAD,
     DEAD_POSITIONS,
     END,
@@ -28,9 +28,9 @@ from pipeline.sinks.footer import (
     WRITER,
     YES,
 )
-from pipeline.sinks.ledger import Ledger, sha256_of
-from pipeline.sinks.names import letters_key
-from pipeline.sinks.seal import SHA256
+from pipeline.table.names import letters_key
+from pipeline.table.seal import SHA256
+from pipeline.table.staged_letters import Ledger, sha256_of
 from tests.settled import SHARD, record, run, runs
 from tests.unit.test_audit import Table, column, rewritten
 
@@ -64,7 +64,7 @@ def test_a_lie_in_a_footer_that_is_sealed_anew_is_told(name: str, lie: str, *, o
 
 
 def test_every_field_of_a_footer_is_lied_about_above() -> None:
-    from pipeline.sinks.footer import footer_of
+    from pipeline.table.footer import footer_of
 
     table = Table()
     body, on_object = table.store.objects[table.keys()[2]]

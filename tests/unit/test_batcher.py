@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.batcher import Batcher, Plan
+from pipeline.batching.batcher import Batcher, Plan
 from pipeline.record import Record
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import pipeline.model
 from pipeline.errors import ModelError
-from pipeline.factory import UserModel, find
+from pipeline.model.loader import UserModel, find
 
 MODEL = """
 import pyarrow as pa

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipeline.bisect import Bisection
+from pipeline.replicas.bisection import Bisection
 
 
 def tries(size: int, fails: Callable[[list[int]], bool], retries: int = 0) -> list[list[int]]:

@@ -8,22 +8,22 @@ from typing import Any
 
 import pytest
 
-from consumer import careful
-from consumer.careful import Careful, Held, Hindered, Page
-from consumer.doubt import HINDERED, PIECE, Death, Doubt, piece_after
-from consumer.lease_notes import HOLDER, Noted
-from consumer.leases import Lease
+from consumer.leases.leases import Lease
+from consumer.poison import reader
+from consumer.poison.doubt import HINDERED, PIECE, Death, Doubt, piece_after
+from consumer.poison.notes import HOLDER, Noted
+from consumer.poison.reader import Careful, Held, Hindered, Page
 from consumer.testing import aggregate
 from pipeline import background
 from pipeline.aggregate import looked_into
-from pipeline.batcher import Batcher
+from pipeline.batching.batcher import Batcher
 from pipeline.errors import Broken, Fatal
 from pipeline.kpl import HashRange, hash_of
 from pipeline.metrics import Metrics
 from pipeline.misplaced import Misplaced
 from pipeline.record import Dead, Position, Record, Shard
 from pipeline.stage import Bounds, Stage
-from pipeline.testing.ports import FakeJudge, FakeSink
+from pipeline.testing.fake_ports import FakeJudge, FakeSink
 
 SHARD = Shard("events", 1, "shardId-000000000000")
 DEATHS = (Death("a", "x"), Death("b", "y"))
@@ -258,7 +258,7 @@ def until_past(monkeypatch: pytest.MonkeyPatch, dies: Callable[[Record], bool], 
             raise RecursionError("nested too deeply")
         return looked_into(record)
 
-    monkeypatch.setattr(careful, "looked_into", look)
+    monkeypatch.setattr(reader, "looked_into", look)
     doubt = Doubt(deaths=DEATHS)
     for deaths in range(most + 1):
         rig = Rig(lambda: [*aggregates(), Record(SHARD.shard_id, b"{}", "key", "102", 0, 1)], doubt, None)
@@ -349,8 +349,8 @@ def test_a_task_that_dies_as_it_reads_is_hindered_too() -> None:
 
 
 def test_a_lease_is_given_up_although_the_table_does_not_answer_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(careful, "FREE_AGAIN_S", 0.0)
+    monkeypatch.setattr(reader, "FREE_AGAIN_S", 0.0)
     rig = Rig(lambda: plain(3), Doubt(deaths=DEATHS), None)
-    rig.notes.deaf = careful.FREE_TRIES - 1
+    rig.notes.deaf = reader.FREE_TRIES - 1
     asyncio.run(rig.read())
     assert rig.notes.freed == [Doubt()]

@@ -13,22 +13,22 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from consumer.careful import Careful, Held, Page
-from consumer.doubt import PIECE, Death, Doubt, parsed, written
-from consumer.lease_notes import HOLDER, Noted
+from consumer.poison.doubt import PIECE, Death, Doubt, parsed, written
+from consumer.poison.notes import HOLDER, Noted
+from consumer.poison.reader import Careful, Held, Page
 from consumer.testing import aggregate
-from pipeline.batcher import Batcher
+from pipeline.batching.batcher import Batcher
 from pipeline.errors import Broken
 from pipeline.metrics import Metrics
 from pipeline.record import Enriched, Outcome, Position, Record, Run, Shard
 from pipeline.sinks import Sink
-from pipeline.sinks.dead_letter import DeadLetterSink
+from pipeline.sinks.dead_letters import DeadLetterSink
 from pipeline.sinks.kinesis import KinesisSink
 from pipeline.sinks.refused import RefusedLetters
-from pipeline.sinks.schema import TableSchema
-from pipeline.sinks.store import MemoryStore
 from pipeline.stage import Bounds, Stage
-from pipeline.testing.ports import FakeJudge
+from pipeline.stores.memory import MemoryStore
+from pipeline.table.schema import TableSchema
+from pipeline.testing.fake_ports import FakeJudge
 
 SHARD = Shard("source", 1, "shardId-000000000000")
 SCHEMA = TableSchema(pa.schema([("n", pa.int64())]), "source", "model@1")
@@ -200,7 +200,7 @@ def test_the_culprit_is_passed_in_five_tasks(
     monkeypatch: pytest.MonkeyPatch, records: Callable[[], list[Record]], when: str, deadly: int
 ) -> None:
     """Rows may come again, as the sink says, but only those of a piece over which a task died."""
-    monkeypatch.setattr("consumer.careful.PAUSE_S", 0.0)
+    monkeypatch.setattr("consumer.poison.reader.PAUSE_S", 0.0)
     life = Life(records(), deadly, when)
     while not asyncio.run(asyncio.wait_for(life.task(), 20)):
         assert BEFORE + life.tasks <= GIVE_UP_AFTER

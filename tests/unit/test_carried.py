@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.model import Reject
-from pipeline.rows import RowMaker
+from pipeline.model.arrow_rows import RowMaker
 
 
 def carried(kind: str, text: str) -> Any:

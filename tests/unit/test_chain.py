@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pipeline.record import Dead, Position, settled_weight
-from pipeline.sinks import dead_positions
 from pipeline.sinks.chain import LETTERS_BYTES, POSITIONS_BYTES, Chain, letters_size_of
-from pipeline.sinks.footer import end_of
-from pipeline.sinks.names import Names, day_of, first_of, letters_key, of_day
+from pipeline.table import dead_positions
+from pipeline.table.footer import end_of
+from pipeline.table.names import Names, day_of, first_of, letters_key, of_day
 from tests.settled import DAY_MS, MORNING_MS, SHARD, record, runs
 
 NAMES = Names(SHARD)

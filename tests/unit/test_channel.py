@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from examples.channel import Channel, Cpu, device_of
 from examples.reference_1gb import Reference
+from examples.reference_1gb.gpu_copy import Channel, Cpu, device_of
 from pipeline.model import LoadContext
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.checkpoint import CheckpointTracker
-from consumer.leases import as_kcl_has_it
+from consumer.kcl.checkpoint import CheckpointTracker
+from consumer.leases.leases import as_kcl_has_it
 from consumer.testing.aggregates import aggregate
 from pipeline.aggregate import Aggregate, looked_into
 from pipeline.record import Position, Record

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from consumer.config import KinesisSinkSettings, ParquetSettings, Settings, load, parse
-from consumer.mistakes import ConfigErrors
+from consumer.config.errors import ConfigErrors
+from consumer.config.load import load, parse
+from consumer.config.settings import KinesisSinkSettings, ParquetSettings, Settings
 from pipeline.errors import UserError
 
 LEAST = """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cores import available, resolve
+from pipeline.machine.cores import available, resolve
 
 ALLOWED = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.corpus import PARTITION_KEY_CHARS, Docstring, docstrings, library, records, sources
+from examples.demo.corpus import PARTITION_KEY_CHARS, Docstring, docstrings, library, records, sources
 from pipeline.errors import UserError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.dead_letter_limit import Gate, Limits, Tally
+from pipeline.dead_letters.limit import Gate, Limits, Tally
 from pipeline.record import Dead, Enriched, Record, Run, Shard
 from tests.settled import rows
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.dead_letter_log import LABELS, DeadLetterLog
-from pipeline.dead_letter_words import label, where
+from pipeline.dead_letters.log import LABELS, DeadLetterLog
+from pipeline.dead_letters.redaction import label, where
 from pipeline.record import Dead, Record
 
 RECORD = Record("shardId-000000000000", b"", "key", "7", 0, 0)

@@ -10,8 +10,9 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.record import Dead, Position, Record
-from pipeline.sinks.dead_letter import DeadLetterSink
-from pipeline.sinks.store import MemoryStore, Retryable
+from pipeline.sinks.dead_letters import DeadLetterSink
+from pipeline.stores.base import Retryable
+from pipeline.stores.memory import MemoryStore
 from tests.settled import SCHEMA, SHARD, Told, record, run
 
 DEAD = (2, 3, 6)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from consumer.demo_report import reading
+from examples.demo.report import reading
 
 
 @pytest.mark.parametrize("name", ["enriched", 'it\'s a "table" of $HOME'])

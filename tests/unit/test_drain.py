@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from consumer import drain
-from consumer.config import Settings, parse
+from consumer.config import drain
+from consumer.config.load import parse
+from consumer.config.settings import Settings
 from pipeline.errors import ConfigError, UserError
-from pipeline.link import DEPTH
+from pipeline.replicas.process import DEPTH
 
 MODEL = {"factory": "a:B", "version": "1"}
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.efficiency import LATE_S, PARTS, Account, described
+from pipeline.batching.batch_size import CALL_S, Pace
+from pipeline.batching.utilization import LATE_S, PARTS, Account, described
 from pipeline.events import Predicted
-from pipeline.pace import CALL_S, Pace
 
 
 def learned(*, measures: bool = False) -> Pace:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from consumer.protocol import Message
-from consumer.session import ShardSession, Wire
+from consumer.kcl.protocol import Message
+from consumer.kcl.session import ShardSession, Wire
 from consumer.testing import SHARD_END, FakeKcl, FakeLeases, FakeStream, FakeWorker, ProtocolBroken, Throttled
-from pipeline.batcher import Batcher
+from pipeline.batching.batcher import Batcher
 from pipeline.metrics import Metrics
 from pipeline.record import Shard
 from pipeline.stage import Bounds, Stage

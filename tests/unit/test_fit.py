@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from pipeline.fit import BLOCK, Fit, Line, Rate
+from pipeline.batching.call_times import BLOCK, Fit, Line, Rate
 
 
 def test_nothing_is_said_before_a_few_calls() -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import gpus
 from pipeline.errors import ModelError
-from pipeline.work import Assignment, start
+from pipeline.machine import gpus
+from pipeline.model_process.worker import Assignment, start
 from tests import models
 
 CUDA = "2.13.0+cu130"

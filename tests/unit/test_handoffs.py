@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from consumer.handoffs import HandoffWatch
-from consumer.heirs import Holding
-from consumer.leases import Lease
+from consumer.leases.handoffs import HandoffWatch
+from consumer.leases.leases import Lease
+from consumer.leases.reassign import Holding
 
 LEASE = Lease("shard-4", "other", 7, None, "TRIM_HORIZON", ("shard-3",), (), draining_owner="me")
 FORGOTTEN = [Holding("shard-4", "me", "other", drainer="me")]

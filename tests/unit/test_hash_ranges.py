@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from consumer.hash_ranges import AGAIN_S, HashRanges
+from consumer.aws.hash_ranges import AGAIN_S, HashRanges
 from consumer.local.kinesis.errors import throttled
 from pipeline.kpl import HASH_KEYS, HashRange
 from tests.clocked_kinesis import ClockedKinesis

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from consumer.java_output import MARK, KclLog, logback, tells_of_skipped_records
+from consumer.kcl.jvm_log import MARK, KclLog, logback, tells_of_skipped_records
 
 
 @pytest.fixture(autouse=True)

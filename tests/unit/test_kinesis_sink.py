@@ -14,15 +14,16 @@ import pyarrow as pa
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from pipeline.dead_letter_limit import Limits
+from pipeline.dead_letters.limit import Limits
 from pipeline.errors import Fatal, UserError
 from pipeline.metrics import Metrics
+from pipeline.outages import Troubles
 from pipeline.record import Dead, Enriched, Position, Record, Run, Shard
 from pipeline.sinks.kinesis import FIRST_DELAY_S, LAST_DELAY_S, NO_LIMITS, KinesisSink, KinesisWriter, delay_s
 from pipeline.sinks.refused import RefusedLetters
-from pipeline.sinks.schema import TableSchema
-from pipeline.sinks.store import MemoryStore, Retryable
-from pipeline.troubles import Troubles
+from pipeline.stores.base import Retryable
+from pipeline.stores.memory import MemoryStore
+from pipeline.table.schema import TableSchema
 
 SHARD = Shard("source", 1, "shardId-000000000000")
 NAME = "kinesis:enriched"

@@ -6,10 +6,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from consumer.config import Settings, parse
-from consumer.outputs import learner
+from consumer.build import learner
+from consumer.config.load import parse
+from consumer.config.settings import Settings
 from pipeline.events import Predicted
-from pipeline.host import ModelSpec
+from pipeline.replicas.host import ModelSpec
 
 
 def settings(*, timeout_s: float = 120, **batch: Any) -> Settings:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from consumer.lease_pages import record_of
+from consumer.poison.pages import record_of
 from consumer.testing import aggregate
 from consumer.testing.aggregates import sealed
 from pipeline.aggregate import Aggregate, looked_into

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.lease_binding import foreign
-from consumer.lease_seed import holes
-from consumer.leases import Lease
-from consumer.shards import KnownShard
+from consumer.aws.shards import KnownShard
+from consumer.leases.binding import foreign
+from consumer.leases.leases import Lease
+from consumer.leases.seed import holes
 from pipeline.record import Position
 
 

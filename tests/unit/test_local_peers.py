@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumer.local.codecs import CBOR, JSON, Codec
 from consumer.local.kinesis.engine import Engine
 from consumer.local.kinesis.errors import KinesisError
 from consumer.local.kinesis.operations import HANDLERS, perform
 from consumer.local.kinesis.shapes import OPERATIONS, Blob, Flag, ListOf, MapOf, Number, Shape, Struct, Text
-from consumer.local.wire import CBOR, JSON, Codec
 from tests.local_kinesis import HASH_KEYS, START_S, Kinesis
 
 ARN = "arn:aws:kinesis:us-east-1:123456789012:stream/s"

@@ -99,8 +99,8 @@ def test_libraries_are_quiet_and_we_are_not() -> None:
     logs.configure(level="DEBUG", stream=stream)
     logging.getLogger("botocore.hooks").debug("event")
     logging.getLogger("hypercorn.error").info("running on")
-    logging.getLogger("consumer.session").debug("admitted")
-    assert [line["logger"] for line in lines(stream)] == ["consumer.session"]
+    logging.getLogger("consumer.kcl.session").debug("admitted")
+    assert [line["logger"] for line in lines(stream)] == ["consumer.kcl.session"]
 
 
 def test_warnings_become_log_lines() -> None:

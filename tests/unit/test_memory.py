@@ -9,18 +9,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.memory import (
-    CREEP_PASSES,
-    HOST_MIB,
-    JVM_MIB,
-    LEAST_MIB,
-    SafeCost,
-    give_back,
-    on_gpu,
-    ran_out,
-    share_mib,
-    task_mib,
-)
+from pipeline.machine.memory import HOST_MIB, JVM_MIB, LEAST_MIB, share_mib, task_mib
+from pipeline.model_process.memory_limit import give_back, on_gpu, ran_out
+from pipeline.replicas.safe_cost import CREEP_PASSES, SafeCost
 
 GIB_KB = 1024 * 1024
 NO_LIMIT = 9223372036854771712

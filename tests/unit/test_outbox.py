@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.record import Position
-from pipeline.sinks.outbox import Outbox, Row
+from pipeline.sinks.put_queue import Outbox, Row
 
 
 def put(outbox: Outbox, *rows: tuple[str, bytes] | None) -> None:

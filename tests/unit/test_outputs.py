@@ -9,13 +9,14 @@ import pyarrow as pa
 import pytest
 
 from consumer.app import Task
-from consumer.aws import Aws
-from consumer.config import Settings, parse
-from consumer.outputs import limits_of, open_sinks
-from pipeline.dead_letter_limit import Limits
+from consumer.aws.clients import Aws
+from consumer.build import limits_of, open_sinks
+from consumer.config.load import parse
+from consumer.config.settings import Settings
+from pipeline.dead_letters.limit import Limits
 from pipeline.errors import ConfigError, UserError
 from pipeline.metrics import Metrics
-from pipeline.sinks.dead_letter import DeadLetterSink
+from pipeline.sinks.dead_letters import DeadLetterSink
 from pipeline.sinks.kinesis import KinesisSink
 from pipeline.sinks.parquet import ParquetSink
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from pipeline.batcher import Plan
+from pipeline.batching.batch_size import CALL_S, Pace
+from pipeline.batching.batcher import Plan
 from pipeline.events import Predicted
-from pipeline.pace import CALL_S, Pace
 
 Curve = Callable[[int], float]
 

@@ -8,9 +8,9 @@ from functools import cache
 import pytest
 from tokenizers import Tokenizer
 
-from examples.corpus import records as docstrings
+from examples.demo.corpus import records as docstrings
 from examples.minilm import MAX_TOKENS, installed_folder, read_text
-from pipeline.batcher import Batcher, Plan
+from pipeline.batching.batcher import Batcher, Plan
 from pipeline.record import Record, cost_of
 
 SHARDS = 8

@@ -16,12 +16,13 @@ from moto import mock_aws
 from pipeline.errors import ConfigError, UserError
 from pipeline.record import Position, Shard
 from pipeline.sinks import SinkEvents
-from pipeline.sinks.ledger import Ledger
 from pipeline.sinks.parquet import ParquetSink
-from pipeline.sinks.schema import TableSchema
-from pipeline.sinks.store import Denied, MemoryStore, ObjectStore
-from pipeline.sinks.store_folder import FolderStore
-from pipeline.sinks.store_s3 import S3Store
+from pipeline.stores.base import Denied, ObjectStore
+from pipeline.stores.folder import FolderStore
+from pipeline.stores.memory import MemoryStore
+from pipeline.stores.s3 import S3Store
+from pipeline.table.schema import TableSchema
+from pipeline.table.staged_letters import Ledger
 from tests.settled import DAY_MS, MORNING_MS, ROWS, SCHEMA, SHARD, Told, record, run, runs
 
 OTHER = Shard("events", 1_700_000_000, "shardId-000000000001")

@@ -13,18 +13,19 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import Fatal
+from pipeline.outages import Troubles
 from pipeline.record import Enriched, Position, Record
 from pipeline.sinks import SinkEvents
-from pipeline.sinks.audit import audit
 from pipeline.sinks.chain import Chain, File
-from pipeline.sinks.driver import Driver
-from pipeline.sinks.footer import DEAD, ROWS
-from pipeline.sinks.ledger import Ledger
-from pipeline.sinks.names import Names
+from pipeline.sinks.chain_writer import Driver
 from pipeline.sinks.parquet import Files
-from pipeline.sinks.schema import TableSchema
-from pipeline.sinks.store import Denied, MemoryStore, Retryable
-from pipeline.troubles import Troubles
+from pipeline.stores.base import Denied, Retryable
+from pipeline.stores.memory import MemoryStore
+from pipeline.table.audit import audit
+from pipeline.table.footer import DEAD, ROWS
+from pipeline.table.names import Names
+from pipeline.table.schema import TableSchema
+from pipeline.table.staged_letters import Ledger
 from tests.settled import DAY_MS, MORNING_MS, SCHEMA, SHARD, Clock, Inline, Told, record, run, runs, settle
 
 Work = Callable[["World"], Coroutine[Any, Any, None]]

@@ -4,10 +4,10 @@ import asyncio
 from functools import partial
 
 from pipeline.errors import Fatal
-from pipeline.pool import Pool
+from pipeline.model_process.worker import Assignment
+from pipeline.outages import Troubles
+from pipeline.replicas.pool import Pool
 from pipeline.testing import FakeReplica, SimulatedLoop
-from pipeline.troubles import Troubles
-from pipeline.work import Assignment
 
 WORK_S = 10.0
 PAYLOADS = [b'{"text": "a"}']

@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from consumer import profile
+from consumer.build import learner, model_settings
 from consumer.cli import main
-from consumer.config import Settings, load
-from consumer.outputs import learner, model_settings
-from consumer.profile import Profile, circumstances, counts, find, path_of
-from pipeline.batcher import Plan
-from pipeline.cores import resolve
+from consumer.config import profile
+from consumer.config.load import load
+from consumer.config.profile import Profile, circumstances, counts, find, path_of
+from consumer.config.settings import Settings
+from pipeline.batching.batcher import Plan
 from pipeline.errors import UserError
-from pipeline.host import ModelSpec
+from pipeline.machine.cores import resolve
+from pipeline.replicas.host import ModelSpec
 
 CONFIG = """
 [stream]

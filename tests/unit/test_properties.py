@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from consumer.config import KclSettings, StreamSettings
-from consumer.known_properties import KNOWN_PROPERTIES
-from consumer.properties import Place, check, properties, render, start_time_s
+from consumer.config.kcl_properties import check, start_time_s
+from consumer.config.known_kcl_properties import KNOWN_PROPERTIES
+from consumer.config.settings import KclSettings, StreamSettings
+from consumer.kcl.properties import Place, properties, render
 from pipeline.errors import ConfigError
 
 COMMAND = "/usr/bin/python -I -S /bridge.py /run/host.sock"

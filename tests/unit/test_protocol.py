@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from consumer.protocol import (
+from consumer.kcl.protocol import (
     PART_BYTES,
     CheckpointAnswer,
     Initialize,

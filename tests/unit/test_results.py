@@ -11,12 +11,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipeline.columns import AS_THEY_ARE, Rules
 from pipeline.errors import ModelError
-from pipeline.factory import UserModel
 from pipeline.model import Reject
-from pipeline.rows import RowMaker
-from pipeline.work import Failed, Predicted, Predicting
+from pipeline.model.arrow_columns import AS_THEY_ARE, Rules
+from pipeline.model.arrow_rows import RowMaker
+from pipeline.model.loader import UserModel
+from pipeline.model_process.worker import Failed, Predicted, Predicting
 
 SCHEMA = pa.schema([("n", pa.int64()), ("x", pa.float64())])
 RIGHT: list[dict[str, Any]] = [{"n": 0, "x": 0.5}, {"n": 1, "x": 1.5}, {"n": 2, "x": 2.5}]

@@ -46,8 +46,8 @@ def test_a_part_left_out_of_a_room_is_not_part_of_it() -> None:
 
 @pytest.mark.parametrize(("imported", "wrong"), [("socket", False), ("orjson", True)])
 def test_a_bridge_may_import_the_standard_library_only(imported: str, wrong: bool) -> None:
-    options = {"room": "consumer.bridge", "standard_library_only": "True"}
-    assert bool(broken(options, ("consumer.bridge", imported))) is wrong
+    options = {"room": "consumer.kcl.bridge", "standard_library_only": "True"}
+    assert bool(broken(options, ("consumer.kcl.bridge", imported))) is wrong
 
 
 def test_a_single_import_can_be_excepted() -> None:

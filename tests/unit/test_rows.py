@@ -14,9 +14,9 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from pipeline.columns import AS_THEY_ARE, Rules
 from pipeline.model import Reject
-from pipeline.rows import Made, RowMaker
+from pipeline.model.arrow_columns import AS_THEY_ARE, Rules
+from pipeline.model.arrow_rows import Made, RowMaker
 
 NAN = float("nan")
 

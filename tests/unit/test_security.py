@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from consumer.config import HealthSettings
+from consumer.config.settings import HealthSettings
 from examples.minilm import MiniLM
 from examples.reference_1gb import Options, Reference
 from examples.reference_1gb.weights import hash_path, write
@@ -21,13 +21,13 @@ ROOT = Path(__file__).parents[2]
 LOCAL = ROOT / "consumer" / "local"
 RUNS_CODE = {"marshal", "shelve", "dill", "cloudpickle", "joblib", "yaml", "runpy", "code", "codeop"}
 """Modules that make code of data."""
-MAY_PICKLE = {"pipeline/link.py": {"dumps"}, "pipeline/replica.py": {"loads"}}
+MAY_PICKLE = {"pipeline/replicas/process.py": {"dumps"}, "pipeline/model_process/main.py": {"loads"}}
 """The host's own settings, to its own replica."""
-MAY_DELETE = {"consumer/lease_tables.py": {"delete_item"}}
+MAY_DELETE = {"consumer/leases/tables.py": {"delete_item"}}
 STARTS = {"create_task", "ensure_future", "Thread", "Timer", "start_new_thread"}
 MAY_START = {
     "pipeline/background.py": "the one place",
-    "pipeline/replica.py": "a process of its own, whose end is seen",
+    "pipeline/model_process/main.py": "a process of its own, whose end is seen",
     "consumer/last_resort.py": "ends the process when all else has failed",
 }
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from consumer.bridges import Decoder
-from consumer.session import AT_ONCE, TRANSITIONS, ShardSession, State
+from consumer.kcl.bridge_server import Decoder
+from consumer.kcl.session import AT_ONCE, TRANSITIONS, ShardSession, State
 from consumer.testing import FakeKcl, aggregate, row
-from pipeline.batcher import Batcher
+from pipeline.batching.batcher import Batcher
 from pipeline.errors import Fatal
 from pipeline.metrics import Metrics
 from pipeline.record import Position, Record, Shard

@@ -7,18 +7,18 @@ import pytest
 
 from consumer.testing.aggregates import aggregate, field, sealed, user
 from pipeline.aggregate import looked_into
-from pipeline.batcher import Batcher, Plan
-from pipeline.dead_letter_limit import Limits
-from pipeline.dead_letter_log import DeadLetterLog
+from pipeline.batching.batch_size import Pace
+from pipeline.batching.batcher import Batcher, Plan
+from pipeline.dead_letters.limit import Limits
+from pipeline.dead_letters.log import DeadLetterLog
 from pipeline.errors import Fatal
 from pipeline.kpl import HashRange, hash_of
 from pipeline.metrics import Metrics
 from pipeline.misplaced import HashRanges, Misplaced, unknown
-from pipeline.pace import Pace
 from pipeline.record import Dead, Position, Record, Shard
 from pipeline.stage import BEHIND_MS, Bounds, Lane, Stage
 from pipeline.testing import FakeJudge, FakeSink, dead
-from pipeline.testing.ports import enriched
+from pipeline.testing.fake_ports import enriched
 
 DEADLINE_S = 5
 BOUNDS = Bounds(records=100, bytes=1_000_000)

@@ -14,13 +14,14 @@ import pytest
 
 from pipeline.errors import Fatal
 from pipeline.record import Dead, Position, Record
-from pipeline.sinks.audit import audit
 from pipeline.sinks.chain import Chain
-from pipeline.sinks.ledger import Ledger
-from pipeline.sinks.names import Names
 from pipeline.sinks.parquet import Files, ParquetSink
-from pipeline.sinks.store import MemoryStore, ObjectStore
-from pipeline.sinks.store_folder import FolderStore
+from pipeline.stores.base import ObjectStore
+from pipeline.stores.folder import FolderStore
+from pipeline.stores.memory import MemoryStore
+from pipeline.table.audit import audit
+from pipeline.table.names import Names
+from pipeline.table.staged_letters import Ledger
 from tests.settled import MORNING_MS, SCHEMA, SHARD, record, runs
 
 NAMES = Names(SHARD)

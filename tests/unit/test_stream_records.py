@@ -15,8 +15,8 @@ from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumer.aws.stream_reader import TRIES, arrivals, oldest, payloads, taken_apart
 from consumer.local.kinesis.errors import KinesisError, throttled
-from consumer.stream_records import TRIES, arrivals, oldest, payloads, taken_apart
 from pipeline.kpl import MAGIC, HashRange, hash_of
 from tests.clocked_kinesis import HOUR_MS, ClockedKinesis
 

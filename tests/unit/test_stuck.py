@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.stuck import SILENT_S, Look, StuckWatch
+from consumer.kcl.stuck import SILENT_S, Look, StuckWatch
 
 AFTER_S = 100.0
 

@@ -9,14 +9,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.bisect import Bisection
 from pipeline.errors import Fatal
 from pipeline.events import Condemned, ModelEvent
+from pipeline.outages import Troubles
 from pipeline.record import Dead, Enriched, Record, Shard
-from pipeline.sinks.persist import Persistence
-from pipeline.sinks.store import MemoryStore, Retryable
-from pipeline.suspects import ENDED, SWITCHES, Notes, Wary
-from pipeline.troubles import Troubles
+from pipeline.replicas.bisection import Bisection
+from pipeline.replicas.crash_journal import ENDED, SWITCHES, Notes, Wary
+from pipeline.stores.base import Retryable
+from pipeline.stores.memory import MemoryStore
+from pipeline.stores.retry import Persistence
 from tests.settled import MORNING_MS, Inline
 
 SHARD = Shard("events", 1_700_000_000, "shardId-000000000000")

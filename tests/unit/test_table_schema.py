@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import ConfigError
+from pipeline.model.arrow_rows import RowMaker
 from pipeline.record import Dead, Enriched, Record
-from pipeline.rows import RowMaker
-from pipeline.sinks import samples
-from pipeline.sinks.schema import IDENTITY, TableSchema, encode, read_schema
+from pipeline.table import samples
+from pipeline.table.schema import IDENTITY, TableSchema, encode, read_schema
 from tests.property.specimens import DEEP, FLAT
 from tests.settled import MORNING_MS, ROWS, SCHEMA, record, rows
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from consumer.heirs import Holding
-from consumer.leases import Lease
-from consumer.takeover import GAP_S, LeaderWatch, Look, Takeover
+from consumer.leases.leases import Lease
+from consumer.leases.reassign import Holding
+from consumer.leases.takeover import GAP_S, LeaderWatch, Look, Takeover
 
 ME, LEADER, OTHER = "me", "leader", "other"
 FAILOVER_S, REPORT_S = 10.0, 5.0

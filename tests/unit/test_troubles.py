@@ -1,6 +1,6 @@
 """Troubles: how long they last, when to give up, and who is shown."""
 
-from pipeline.troubles import REFUSED_S, Troubles
+from pipeline.outages import REFUSED_S, Troubles
 
 
 class Clock:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from consumer.tune import (
+from consumer.tuning.search import (
     FEW_RUNS,
     HOPELESS,
     ROUNDS,

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from consumer.leases import Lease
-from consumer.shards import KnownShard
-from consumer.unread import Look, Unread, UnreadWatch, expired
+from consumer.aws.shards import KnownShard
+from consumer.leases.leases import Lease
+from consumer.leases.unread import Look, Unread, UnreadWatch, expired
 from pipeline.record import Position
 
 A, B, C = (f"shardId-00000000000{n}" for n in range(3))

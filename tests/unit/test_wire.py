@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.wire import ALIGNMENT, LENGTHS, Assembler, Frame, Garbage, pack, pack_payloads, payloads, plain
+from pipeline.model_process.frames import (
+    ALIGNMENT,
+    LENGTHS,
+    Assembler,
+    Frame,
+    Garbage,
+    pack,
+    pack_payloads,
+    payloads,
+    plain,
+)
 
 
 def assembled(data: bytes, sizes: list[int]) -> list[Frame]:

@@ -14,8 +14,8 @@ if "consumer.cli" in sys.orig_argv:
     import psutil
     from pybase64 import b64decode
 
-    from consumer import session
-    from pipeline.sinks.schema import TableSchema
+    from consumer.kcl import session
+    from pipeline.table.schema import TableSchema
 
     take, table = vars(session)["decode"], TableSchema.table
 

@@ -1,0 +1,1 @@
+"""What operators do to an application from outside."""

@@ -1,0 +1,76 @@
+"""Takes an application's leases away, so that it begins anew: for a stream that was made anew, or a new ``start``.
+
+Only while nobody works with them: a lease is deleted if its counter has stood still for longer than ``failover_ms``,
+and is still what it was then. The binding goes last, so that whatever interrupts this leaves an application that no
+worker starts with, and that can be reset again. Tables, and what KCL keeps beside the leases, stay. All calls block.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from consumer.leases.binding import Binding, find, forget
+from consumer.leases.leases import Lease, read
+from consumer.leases.tables import delete_if
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+MARGIN_S = 2.0
+"""Leases are watched for this much longer than KCL takes to renew them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a reset takes away. ``bound`` is None where no worker has bound the table yet."""
+
+    application: str
+    bound: Binding | None
+    leases: tuple[Lease, ...]
+
+    @property
+    def nothing(self) -> bool:
+        return self.bound is None and not self.leases
+
+
+def plan(dynamodb: DynamoDBClient, application: str) -> Plan:
+    """What there is now; empty if there are no tables."""
+    try:
+        bound = find(dynamodb, application)
+    except dynamodb.exceptions.ResourceNotFoundException:
+        bound = None
+    return Plan(application, bound, tuple(read(dynamodb, application)))
+
+
+def renewed(before: Iterable[Lease], after: Iterable[Lease]) -> list[Lease]:
+    """The leases of ``after`` that somebody has moved since, or made. Pure."""
+    counters = {lease.shard_id: lease.counter for lease in before}
+    return [lease for lease in after if counters.get(lease.shard_id) != lease.counter]
+
+
+def carry_out(
+    dynamodb: DynamoDBClient, planned: Plan, failover_s: float, sleep: Callable[[float], object] = time.sleep
+) -> int:
+    """Returns how many leases are gone, after ``failover_s`` and a little more.
+
+    :raises UserError: a worker still renews a lease: nothing, or only a part, was taken away.
+    """
+    sleep(failover_s + MARGIN_S)
+    if moved := renewed(planned.leases, read(dynamodb, planned.application)):
+        raise _at_work(moved[0])
+    for lease in planned.leases:
+        counter = {"N": str(lease.counter)}
+        if not delete_if(dynamodb, planned.application, {"leaseKey": {"S": lease.shard_id}}, leaseCounter=counter):
+            raise _at_work(lease)
+    if planned.bound is not None:
+        forget(dynamodb, planned.application, planned.bound)
+    return len(planned.leases)
+
+
+def _at_work(lease: Lease) -> UserError:
+    who = f"worker {lease.holder}" if lease.holder else "a worker"
+    return UserError(f"{who} is at work with the lease of {lease.shard_id}. Stop every worker first, then reset again")

@@ -1,0 +1,67 @@
+"""The hash keys of a stream's shards, for whoever wants to know whether an aggregate has come to the right one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from consumer.aws.shards import KnownShard, known, spread_by_key
+from pipeline.kpl import HashRange
+
+if TYPE_CHECKING:
+    from mypy_boto3_kinesis import KinesisClient
+
+log = logging.getLogger("leases")
+
+WAIT_S = 2.0
+"""A session waits so long for an answer at most; without one it never knows."""
+
+AGAIN_S = 60.0
+"""An answer is as good as new for so long. A shard's hash keys never change, but what they mean may."""
+
+
+class HashRanges:
+    """Of one stream, asked for when sessions begin. Two calls of Kinesis for all shards together."""
+
+    def __init__(
+        self,
+        kinesis: Callable[[], KinesisClient],
+        stream: str,
+        *,
+        wait_s: float = WAIT_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._kinesis = kinesis
+        self._stream = stream
+        self._wait_s = wait_s
+        self._clock = clock
+        self._known: Mapping[str, HashRange] = {}
+        self._asked_s = -AGAIN_S
+        self._asking: asyncio.Future[None] | None = None
+
+    async def of(self, shard_id: str) -> HashRange | None:
+        """None if Kinesis does not say, or not in time, or if keys do not say which shard a record goes to."""
+        if shard_id not in self._known or self._clock() - self._asked_s >= AGAIN_S:
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.get_running_loop().run_in_executor(None, self._ask)
+            await asyncio.wait((self._asking,), timeout=self._wait_s)
+        return self._known.get(shard_id)
+
+    def _ask(self) -> None:
+        try:
+            self._known = found(self._kinesis(), self._stream)
+            self._asked_s = self._clock()
+        except Exception as error:  # noqa: BLE001  # then nothing is counted, which ends no task
+            log.debug("the hash keys of %s's shards are not known: %s", self._stream, error)
+
+
+def found(kinesis: KinesisClient, stream: str) -> dict[str, HashRange]:
+    """By shard id; empty if keys do not say which shard a record goes to. Failures come as botocore's errors."""
+    return of_shards(known(kinesis, stream)) if spread_by_key(kinesis, stream) else {}
+
+
+def of_shards(shards: Mapping[str, KnownShard]) -> dict[str, HashRange]:
+    return {shard_id: HashRange(*map(int, shard.hash_keys)) for shard_id, shard in shards.items()}

@@ -1,0 +1,68 @@
+"""A stream's shards as Kinesis lists them. Calls block; failures of AWS come as botocore's errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from consumer.config.kcl_properties import start_time_s
+
+if TYPE_CHECKING:
+    from mypy_boto3_kinesis import KinesisClient
+
+
+@dataclass(frozen=True, slots=True)
+class KnownShard:
+    """A shard that Kinesis has not forgotten. ``parents`` may be forgotten; ``hash_keys`` are its first and last."""
+
+    shard_id: str
+    parents: tuple[str, ...] = ()
+    open: bool = True
+    hash_keys: tuple[str, str] = ("", "")
+    first_sequence: int = 0
+
+
+def known(kinesis: KinesisClient, stream: str) -> dict[str, KnownShard]:
+    """Every shard that is open, or closed and still within retention; by id."""
+    return _listed(kinesis, stream, None)
+
+
+def open_at(kinesis: KinesisClient, stream: str, start: str) -> dict[str, KnownShard]:
+    """Those that were open at ``start``, TRIM_HORIZON or a time: what an application that begins there begins with."""
+    shard_filter: dict[str, Any] = {"Type": "AT_TRIM_HORIZON"}
+    if (seconds := start_time_s(start)) is not None:
+        shard_filter = {"Type": "AT_TIMESTAMP", "Timestamp": seconds}
+    return _listed(kinesis, stream, shard_filter)
+
+
+def spread_by_key(kinesis: KinesisClient, stream: str) -> bool:
+    """Whether a record's key says which shard it goes to. In streams of the distribution AUTO it says nothing."""
+    summary = kinesis.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]
+    return summary.get("RecordDistributionStrategy") != "AUTO"
+
+
+def number(shard_id: str) -> int | None:
+    """Shards of a stream are numbered in the order in which they are made; None for an id of another form."""
+    digits = shard_id.removeprefix("shardId-")
+    return int(digits) if digits.isdecimal() else None
+
+
+def _listed(kinesis: KinesisClient, stream: str, shard_filter: dict[str, Any] | None) -> dict[str, KnownShard]:
+    request: dict[str, Any] = {"StreamName": stream} | ({"ShardFilter": shard_filter} if shard_filter else {})
+    answer = kinesis.list_shards(**request)
+    found = list(answer["Shards"])
+    while token := answer.get("NextToken"):
+        answer = kinesis.list_shards(NextToken=token)
+        found += answer["Shards"]
+    return {shard["ShardId"]: _known(shard) for shard in found}
+
+
+def _known(shard: Any) -> KnownShard:
+    hash_keys, sequences = shard["HashKeyRange"], shard["SequenceNumberRange"]
+    return KnownShard(
+        shard["ShardId"],
+        tuple(shard[name] for name in ("ParentShardId", "AdjacentParentShardId") if shard.get(name)),
+        "EndingSequenceNumber" not in sequences,
+        (hash_keys["StartingHashKey"], hash_keys["EndingHashKey"]),
+        int(sequences["StartingSequenceNumber"]),
+    )

@@ -1,0 +1,172 @@
+"""What is on a stream, shard by shard, read from the stream itself and not through KCL: for the auditor.
+
+KPL aggregates are taken apart by the same reading of their format as the host's (:mod:`pipeline.kpl`): what is not a
+whole aggregate is a plain record, one that cannot be read is one record, and every user record of the others counts,
+also where nothing but a dead letter can come of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from pipeline import kpl
+from pipeline.record import Position
+from pipeline.table.compare import Arrival
+
+if TYPE_CHECKING:
+    from mypy_boto3_kinesis import KinesisClient
+
+Sleep = Callable[[float], object]
+
+READ_EVERY_S = 0.25
+"""A shard takes five reads a second from everybody together; the consumer needs four."""
+
+PAGE = 10_000
+"""As many records as one read may have."""
+
+THROTTLES = frozenset(
+    {
+        "KMSThrottlingException",
+        "LimitExceededException",
+        "ProvisionedThroughputExceededException",
+        "ThrottlingException",
+    }
+)
+THROTTLED_S = 1.0
+TRIES = 120
+"""Others read the shard, too. Two minutes without a single read are an error."""
+
+MS = 1000
+
+
+def shards(kinesis: KinesisClient, stream: str) -> list[str]:
+    """The ids of every shard that Kinesis still knows of, closed ones too."""
+    return list(kinesis.get_paginator("list_shards").paginate(StreamName=stream).search("Shards[].ShardId"))
+
+
+def arrivals(
+    kinesis: KinesisClient,
+    stream: str,
+    shard_id: str,
+    *,
+    tell: Callable[[int], None] = lambda records: None,
+    sleep: Sleep = time.sleep,
+    within: kpl.HashRange | None = None,
+    misplaced: Callable[[], None] = lambda: None,
+) -> Iterator[Iterator[Arrival]]:
+    """The shard's records from the oldest to the newest there is now, a page at a time.
+
+    At most a page is held, and one aggregate of it taken apart. ``tell`` hears how many records, aggregates as one,
+    each page has. Throttled reads are tried again. A shard that Kinesis forgets meanwhile has no more pages.
+    ``misplaced`` hears of every aggregate with a user record whose hash key is not ``within`` the shard's.
+    """
+    for records in _pages(kinesis, stream, shard_id, PAGE, sleep):
+        tell(len(records))
+        yield (arrival for record in records for arrival in taken_apart(record, within, misplaced))
+
+
+def oldest(kinesis: KinesisClient, stream: str, shard_id: str, sleep: Sleep = time.sleep) -> Position | None:
+    """Where the shard begins now; None if it is empty, or forgotten."""
+    for records in _pages(kinesis, stream, shard_id, 1, sleep):
+        return Position(int(records[0]["SequenceNumber"]), 0)
+    return None
+
+
+def payloads(
+    kinesis: KinesisClient, stream: str, shard_id: str, most: int, sleep: Sleep = time.sleep
+) -> Iterator[bytes]:
+    """What the shard's records hold, from the oldest on, ``most`` or a few more; aggregates are taken apart."""
+    found = 0
+    for records in _pages(kinesis, stream, shard_id, min(most, PAGE), sleep):
+        for record in records:
+            parts = _payloads(record, most)
+            yield from parts
+            found += len(parts)
+        if found >= most:
+            return
+
+
+def _pages(kinesis: KinesisClient, stream: str, shard_id: str, limit: int, sleep: Sleep) -> Iterator[Sequence[Any]]:
+    """From the oldest record on to the tip, or to the end of a closed shard. No page is empty."""
+    last = ""
+    try:
+        at = _iterator(kinesis, stream, shard_id, last, sleep)
+        while True:
+            try:
+                answer = patiently(sleep, kinesis.get_records, ShardIterator=at, Limit=limit)
+            except kinesis.exceptions.ExpiredIteratorException:  # five minutes after it was made
+                at = _iterator(kinesis, stream, shard_id, last, sleep)
+                continue
+            if answer["Records"]:
+                last = answer["Records"][-1]["SequenceNumber"]
+                yield answer["Records"]
+            if answer["MillisBehindLatest"] == 0 or not answer.get("NextShardIterator"):
+                return
+            at = answer["NextShardIterator"]
+            sleep(READ_EVERY_S)
+    except kinesis.exceptions.ResourceNotFoundException:
+        if shard_id in shards(kinesis, stream):
+            raise
+
+
+def _iterator(kinesis: KinesisClient, stream: str, shard_id: str, last: str, sleep: Sleep) -> str:
+    """Behind record ``last``, or at the oldest."""
+    where: dict[str, str] = {"ShardIteratorType": "TRIM_HORIZON"}
+    if last:
+        where = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": last}
+    answer = patiently(sleep, kinesis.get_shard_iterator, StreamName=stream, ShardId=shard_id, **where)
+    return str(answer["ShardIterator"])
+
+
+def patiently(sleep: Sleep, call: Callable[..., Any], **request: Any) -> Any:
+    """The answer; while Kinesis throttles, ask again."""
+    from botocore.exceptions import ClientError
+
+    for _ in range(TRIES - 1):
+        try:
+            return call(**request)
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") not in THROTTLES:
+                raise
+        sleep(THROTTLED_S)
+    return call(**request)
+
+
+def taken_apart(
+    record: Any, within: kpl.HashRange | None = None, misplaced: Callable[[], None] = lambda: None
+) -> Iterator[Arrival]:
+    """The record, or the user records that it is an aggregate of, one at a time."""
+    sequence, arrived_ms = int(record["SequenceNumber"]), _ms(record["ApproximateArrivalTimestamp"])
+    message = _message(record["Data"])
+    if message is None:
+        yield Arrival(Position(sequence, 0), record.get("PartitionKey") or None, arrived_ms)
+        return
+    message.within = within
+    for sub, (_, partition_key, _, _) in enumerate(message.users()):
+        yield Arrival(Position(sequence, sub), partition_key, arrived_ms)
+    if message.misplaced:
+        misplaced()
+
+
+def _payloads(record: Any, most: int) -> list[bytes]:
+    """Of the record, or of the first of its user records that can be delivered."""
+    message = _message(record["Data"])
+    if message is None:
+        return [record["Data"]]
+    return [data for data, _, _, fault in islice(message.users(), most) if not fault]
+
+
+def _message(data: bytes) -> kpl.Message | None:
+    """None for one that is to be taken as it is."""
+    try:
+        return kpl.message(data)
+    except kpl.Malformed:
+        return None
+
+
+def _ms(arrived: datetime) -> int:
+    return round(arrived.timestamp() * MS)

@@ -1,0 +1,1 @@
+"""What a user may write, what is wrong with it, and what ``auto`` comes to."""

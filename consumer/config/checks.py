@@ -1,0 +1,116 @@
+"""What no key is wrong about alone: arithmetic and clashes between sections.
+
+Each check looks only at what is valid by itself, so that it can run beside other mistakes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from consumer.config.drain import mistakes
+from consumer.config.kcl_properties import check
+from pipeline.errors import ConfigError
+from pipeline.table.names import STAGED
+
+if TYPE_CHECKING:
+    from consumer.config.settings import (
+        DeadLetterSettings,
+        DrainSettings,
+        HealthSettings,
+        KclSettings,
+        ModelSettings,
+        StreamSettings,
+    )
+
+
+def across(sections: Mapping[str, Any]) -> list[ConfigError]:
+    """All mistakes between sections; a section that is wrong by itself is None."""
+    sinks = list(enumerate(sections["sink"]))
+    return [
+        *_drain(sections["kcl"], sections["drain"]),
+        *_timeout(sections["model"], sections["drain"]),
+        *_stuck(sections["model"], sections["health"]),
+        *_loops(sections["stream"], sinks),
+        *_nested(sinks, sections["dead_letter"]),
+        *_leases(sections["kcl"]),
+        *_properties(sections["kcl"]),
+    ]
+
+
+def _drain(kcl: KclSettings | None, drain: DrainSettings | None) -> Iterator[ConfigError]:
+    if kcl is not None and drain is not None:
+        yield from mistakes(kcl, drain)
+
+
+def _timeout(model: ModelSettings | None, drain: DrainSettings | None) -> Iterator[ConfigError]:
+    if model is not None and drain is not None and drain.batch_s != "auto" and drain.batch_s > model.timeout_s:
+        yield ConfigError(
+            "drain.batch_s",
+            f"a full batch of {drain.batch_s:g} s does not end within model.timeout_s {model.timeout_s:g} s",
+            "Raise model.timeout_s, or lower batch.max_records and drain.batch_s",
+        )
+
+
+def _stuck(model: ModelSettings | None, health: HealthSettings | None) -> Iterator[ConfigError]:
+    if model is not None and health is not None and health.stuck_after_s <= model.timeout_s:
+        yield ConfigError(
+            "health.stuck_after_s",
+            f"{health.stuck_after_s:g} s is no more than model.timeout_s {model.timeout_s:g} s",
+            "A single batch may take that long: raise it",
+        )
+
+
+def _loops(stream: StreamSettings | None, sinks: list[tuple[int, Any]]) -> Iterator[ConfigError]:
+    seen: dict[str, int] = {}
+    for place, sink in sinks:
+        if sink is None or sink.type != "kinesis":
+            continue
+        if stream is not None and sink.stream == stream.name:
+            problem = f'"{sink.stream}" is the stream that is read: it would feed itself for ever'
+            yield ConfigError(f"sink.{place}.stream", problem, "Name another stream")
+        if (other := seen.setdefault(sink.stream, place)) != place:
+            problem = f'"{sink.stream}" is the stream of sink.{other} already'
+            yield ConfigError(f"sink.{place}.stream", problem, "Remove one of them")
+
+
+def _nested(sinks: list[tuple[int, Any]], dead_letter: DeadLetterSettings | None) -> Iterator[ConfigError]:
+    """A reader of a prefix reads all below it, so none may hold another."""
+    places = [(f"sink.{place}.url", sink.url) for place, sink in sinks if sink is not None and sink.type == "parquet"]
+    if dead_letter is not None:
+        places.append(("dead_letter.url", dead_letter.url))
+        places.append(("dead_letter.url", f"{dead_letter.url.rstrip('/')}{STAGED}"))
+    told = set()
+    for (one, url), (other, other_url) in combinations(places, 2):
+        if (one, other) not in told and (_holds(url, other_url) or _holds(other_url, url)):
+            told.add((one, other))
+            problem = f'"{other_url}" and {one} "{url}" lie one inside the other'
+            yield ConfigError(other, problem, "Give each a prefix of its own, side by side")
+
+
+def _holds(outer: str, inner: str) -> bool:
+    if outer.startswith("s3://") != inner.startswith("s3://"):
+        return False
+    if outer.startswith("s3://"):
+        return (inner.rstrip("/") + "/").startswith(outer.rstrip("/") + "/")
+    return Path(inner).absolute().is_relative_to(Path(outer).absolute())
+
+
+def _leases(kcl: KclSettings | None) -> Iterator[ConfigError]:
+    if kcl is not None and kcl.idle_between_reads_ms * 2 >= kcl.failover_ms:
+        yield ConfigError(
+            "kcl.failover_ms",
+            f"{kcl.failover_ms} ms is less than two reads of {kcl.idle_between_reads_ms} ms",
+            "Leases would be lost for want of a beat: raise it",
+        )
+
+
+def _properties(kcl: KclSettings | None) -> Iterator[ConfigError]:
+    """KCL ignores a misspelt property in silence; we do not."""
+    for name, value in kcl.properties.items() if kcl is not None else ():
+        try:
+            check({name: value})
+        except ConfigError as error:
+            yield ConfigError(f"kcl.properties.{name}", error.problem, error.fix.removesuffix("."))

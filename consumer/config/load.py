@@ -1,0 +1,86 @@
+"""One TOML file, one validated settings tree.
+
+:func:`load` reads the file, lets ``PENSTOCK_<SECTION>__<KEY>`` override it, and either returns
+:class:`~consumer.config.settings.Settings` or raises :class:`~consumer.config.errors.ConfigErrors` with every mistake
+at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from consumer.config.checks import across
+from consumer.config.errors import ConfigErrors, of_section, shown_value, unknown, unusable
+from consumer.config.settings import SINKS, Settings
+from consumer.config.sources import override, sources_of
+from pipeline.errors import ConfigError, UserError
+
+
+def load(path: str | Path, env: Mapping[str, str] = os.environ) -> Settings:
+    """The settings in the file, with ``PENSTOCK_…`` of ``env`` on top. Raises ``UserError`` or ``ConfigErrors``."""
+    path = Path(path)
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}). Name a configuration file that exists") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 (byte {error.start}). Save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: not TOML: {error}. Strings need quotes, tables look like [batch]") from None
+    except RecursionError:
+        raise UserError(f"{path}: lists or tables lie too deep in each other. Write them flatter") from None
+    except ValueError:
+        most = sys.get_int_max_str_digits()
+        problem = f"{path}: a number has more than {most} digits. Write a smaller one, or a string in quotes"
+        raise UserError(problem) from None
+    return parse(raw, env, path=path)
+
+
+def parse(raw: Mapping[str, Any], env: Mapping[str, str] | None = None, *, path: Path | None = None) -> Settings:
+    """The settings in a mapping laid out as the file is. Raises ``ConfigErrors``."""
+    if mistakes := list(unusable(raw)):
+        raise ConfigErrors(str(path or "settings"), mistakes, {})
+    given, from_env, mistakes = override(raw, env or {}, Settings)
+    if wrong := list(unusable(given)):
+        raise ConfigErrors(str(path or "settings"), wrong, from_env)
+    known = list(Settings.model_fields)
+    mistakes += [unknown(key, known) for key in given if key not in known]
+    sections: dict[str, Any] = {}
+    for name, field in Settings.model_fields.items():
+        section, wrong = _sinks(given) if name == "sink" else of_section(name, field.annotation, given.get(name, {}))
+        sections[name] = section
+        mistakes += wrong
+    mistakes += across(sections)
+    if mistakes:
+        raise ConfigErrors(str(path or "settings"), mistakes, from_env)
+    settings = Settings.model_construct(**sections)
+    settings._folder = (path.parent if path else Path.cwd()).resolve()
+    settings._path = path
+    settings._sources = sources_of(given, from_env)
+    return settings
+
+
+def _sinks(given: Mapping[str, Any]) -> tuple[tuple[Any, ...], list[ConfigError]]:
+    """Each sink is checked as its ``type`` has it; one that is wrong is None."""
+    tables = given.get("sink", [])
+    how = 'Write [[sink]] with type = "parquet" and url = "s3://bucket/enriched"'
+    if not isinstance(tables, list) or not tables:
+        problem = "has no table" if not tables else "must be a list of tables"
+        return (), [ConfigError("sink", problem, how)]
+    sinks: list[Any] = []
+    mistakes: list[ConfigError] = []
+    for place, table in enumerate(tables):
+        kind = table.get("type") if isinstance(table, dict) else None
+        if kind not in SINKS:
+            problem = "missing" if kind is None else f"{shown_value(kind)} is no type of sink"
+            mistakes.append(ConfigError(f"sink.{place}.type", problem, 'Write "parquet" or "kinesis"'))
+            continue
+        sink, wrong = of_section(f"sink.{place}", SINKS[kind], table)
+        sinks.append(sink)
+        mistakes += wrong
+    return tuple(sinks), mistakes

@@ -1,0 +1,1 @@
+"""The task's page: health, metrics."""

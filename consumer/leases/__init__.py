@@ -1,0 +1,1 @@
+"""KCL's tables in DynamoDB: who has which shard."""

@@ -1,0 +1,170 @@
+"""Which stream a lease table is of: one, by its name and the time at which it was made.
+
+Shard ids are the same in every stream, so the leases of one fit any other: two deployments that share an application
+would take shards from each other, and each would take the other's checkpoints for its own. So the first worker writes
+down, beside the leader's lock, whose leases these are; everybody later must be of the same stream. With it stands where
+the application begins, since two workers that both begin "now" begin at different records.
+
+A binding is that of one lease table: where the table is made anew, so is the binding. All calls block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from consumer.aws.shards import KnownShard, known, number
+from consumer.leases.leases import Lease, read
+from consumer.leases.tables import Item, delete_if, made_at, text
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_kinesis import KinesisClient
+
+KEY = "PenstockStream"
+"""The binding's key among the items of ``<application>-CoordinatorState``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """``lease_table`` is when the lease table was made, ``start`` TRIM_HORIZON or a time."""
+
+    stream: str
+    stream_created_s: int
+    start: str
+    lease_table: str
+
+    def same_stream(self, other: Binding) -> bool:
+        return (self.stream, self.stream_created_s) == (other.stream, other.stream_created_s)
+
+    def __str__(self) -> str:
+        return f'stream "{self.stream}", made {at(self.stream_created_s)}'
+
+
+class OtherStream(UserError):
+    """The application's leases are of another stream, or of an earlier one of the same name."""
+
+
+def at(epoch_s: float) -> str:
+    """A time as people read it."""
+    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="seconds")
+
+
+def bind(
+    dynamodb: DynamoDBClient,
+    kinesis: KinesisClient,
+    application: str,
+    stream: str,
+    stream_created_s: int,
+    start: str,
+    now: datetime,
+) -> Binding | None:
+    """The application's binding, made by this call if there was none; None if there are no tables yet.
+
+    Of workers that race, one makes it. ``start`` counts only then; LATEST is ``now``, in whole seconds.
+
+    :raises OtherStream: the leases are another stream's: its text says whose, and what to do.
+    """
+    table = made_at(dynamodb, application)
+    if table is None:
+        return None
+    begins = now.replace(microsecond=0).isoformat() if start == "LATEST" else start
+    ours = Binding(stream, stream_created_s, begins, table)
+    try:
+        found = find(dynamodb, application)
+        if found is None or found.lease_table != table:
+            found = _make(dynamodb, kinesis, application, ours, found)
+    except dynamodb.exceptions.ResourceNotFoundException:
+        return None
+    if not found.same_stream(ours):
+        raise OtherStream(refusal(application, found, ours))
+    return found
+
+
+def find(dynamodb: DynamoDBClient, application: str) -> Binding | None:
+    """The binding as it stands. Raises ``ResourceNotFoundException`` where there is no table for it."""
+    answer = dynamodb.get_item(TableName=_table(application), Key={"key": {"S": KEY}}, ConsistentRead=True)
+    if "Item" not in answer:
+        return None
+    item: Item = dict(answer["Item"])
+    created_s = int(item["streamCreated"]["N"])
+    return Binding(text(item, "streamName"), created_s, text(item, "startsAt"), text(item, "leaseTable"))
+
+
+def forget(dynamodb: DynamoDBClient, application: str, binding: Binding) -> bool:
+    """Take a binding away, if it is still this one: the next worker makes another."""
+    of = {"streamName": {"S": binding.stream}, "streamCreated": {"N": str(binding.stream_created_s)}}
+    return delete_if(dynamodb, _table(application), {"key": {"S": KEY}}, leaseTable={"S": binding.lease_table}, **of)
+
+
+def refusal(application: str, bound: Binding, ours: Binding) -> str:
+    """Why a worker of ``ours`` may not work with leases of ``bound``, and what to do."""
+    if bound.stream != ours.stream:
+        return (
+            f'lease table "{application}" belongs to {bound}: a second stream would take its shards. '
+            f'Give [stream] application another name for stream "{ours.stream}"'
+        )
+    return (
+        f'stream "{ours.stream}" was made anew at {at(ours.stream_created_s)}, and lease table "{application}" belongs '
+        f"to the one made {at(bound.stream_created_s)}, whose checkpoints mean nothing now. {_RESET}"
+    )
+
+
+def foreign(known: Mapping[str, KnownShard], leases: Iterable[Lease]) -> str | None:
+    """Why these leases cannot be of the stream that has these shards; None if they can. Pure.
+
+    Shards that Kinesis has forgotten may have leases still; their numbers are below the youngest's.
+    """
+    youngest = max((number(shard_id) or 0 for shard_id in known), default=0)
+    for lease in leases:
+        shard = known.get(lease.shard_id)
+        if shard is None:
+            if (number(lease.shard_id) or 0) > youngest:
+                return f"{lease.shard_id}, which the stream has never had"
+        elif any(lease.hash_keys) and lease.hash_keys != shard.hash_keys:
+            return f"{lease.shard_id} with other hash keys than the stream's shard has"
+        elif lease.checkpoint is not None and lease.checkpoint.sequence < shard.first_sequence:
+            return f"{lease.shard_id} at {lease.checkpoint}, before the first record that the stream's shard ever had"
+    return None
+
+
+_RESET = (
+    "Stop every worker of it and run `penstock leases reset --config FILE --execute`, or give [stream] application "
+    "another name"
+)
+
+
+def _make(
+    dynamodb: DynamoDBClient, kinesis: KinesisClient, application: str, ours: Binding, before: Binding | None
+) -> Binding:
+    """Ours, or another worker's that was first."""
+    if leases := read(dynamodb, application):
+        reason = foreign(known(kinesis, ours.stream), leases)
+        if reason is not None:
+            raise OtherStream(f'lease table "{application}" is not of {ours}: it has {reason}. {_RESET}')
+    item: Item = {
+        "key": {"S": KEY},
+        "streamName": {"S": ours.stream},
+        "streamCreated": {"N": str(ours.stream_created_s)},
+        "startsAt": {"S": ours.start},
+        "leaseTable": {"S": ours.lease_table},
+    }
+    expected: Item = {":table": {"S": before.lease_table}} if before else {}
+    try:
+        dynamodb.put_item(
+            TableName=_table(application),
+            Item=item,
+            ConditionExpression="leaseTable = :table" if before else "attribute_not_exists(#key)",
+            **({"ExpressionAttributeValues": expected} if before else {"ExpressionAttributeNames": {"#key": "key"}}),
+        )
+    except dynamodb.exceptions.ConditionalCheckFailedException:
+        found = find(dynamodb, application)
+        return found if found is not None else _make(dynamodb, kinesis, application, ours, None)
+    return ours
+
+
+def _table(application: str) -> str:
+    return f"{application}-CoordinatorState"

@@ -1,0 +1,77 @@
+"""A worker joins its application: the tables are there and of its stream, every shard has a lease. Blocks.
+
+In two steps, since what is wrong is to be told before a model loads, and leases are made when somebody is ready to
+read. Any number of workers may join at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from consumer.leases.binding import Binding, bind
+from consumer.leases.seed import seed
+from consumer.leases.tables import made_at, make_tables, shaped
+from consumer.leases.turns import take_turn
+
+if TYPE_CHECKING:
+    from consumer.aws.clients import Aws
+    from consumer.config.settings import Settings, StreamSettings
+
+log = logging.getLogger("leases")
+
+
+def join(settings: Settings, aws: Aws, stream_created_s: int) -> StreamSettings:
+    """The stream's settings, with ``start`` as the application has it, whoever began it.
+
+    KCL would take 10 seconds for each of three tables and for the index, so they are made here, unless a property in
+    ``[kcl.properties]`` shapes one. Then KCL makes them, and the first worker binds them while it runs.
+
+    :raises UserError: the application is another stream's, or AWS refuses.
+    """
+    stream = settings.stream
+    dynamodb = aws.client("dynamodb")
+    if not shaped(settings.kcl.properties):
+        aws.ask(f"lease table {stream.application}", lambda: make_tables(dynamodb, stream.application))
+    bound = bound_to(stream, aws, stream_created_s)
+    if bound is None:
+        now = datetime.now(UTC).replace(microsecond=0)
+        return stream.model_copy(update={"start": now.isoformat()}) if stream.start == "LATEST" else stream
+    if stream.start not in ("LATEST", bound.start):
+        log.warning(
+            "application %s began at %s: stream.start = %s counts for a new application only, or after "
+            "`penstock leases reset`",
+            stream.application,
+            bound.start,
+            stream.start,
+        )
+    return stream.model_copy(update={"start": bound.start})
+
+
+def bound_to(stream: StreamSettings, aws: Aws, stream_created_s: int) -> Binding | None:
+    """The application's binding; None if it has no tables yet. Raises ``UserError``."""
+    dynamodb, kinesis = aws.client("dynamodb"), aws.client("kinesis")
+    found: Binding | None = aws.ask(
+        f"lease table {stream.application}",
+        lambda: bind(
+            dynamodb, kinesis, stream.application, stream.name, stream_created_s, stream.start, datetime.now(UTC)
+        ),
+    )
+    return found
+
+
+def make_leases(aws: Aws, stream: StreamSettings) -> None:
+    """A lease for each shard that wants one; then it is this worker's turn to start, see :func:`take_turn`.
+
+    KCL sleeps a random 1 to 30 seconds over an empty lease table. ``stream`` is what :func:`join` returned.
+    """
+    dynamodb, kinesis, application = aws.client("dynamodb"), aws.client("kinesis"), stream.application
+    table = f"lease table {application}"
+    if aws.ask(table, lambda: made_at(dynamodb, application)) is None:
+        return  # KCL will make it
+    made = aws.ask(table, lambda: seed(dynamodb, kinesis, application, stream.name, stream.start))
+    if made:
+        log.info("%d shards have a lease now: %s", len(made), ", ".join(made))
+    take_turn(dynamodb, application, uuid.uuid4().hex)

@@ -1,0 +1,103 @@
+"""Looks after the leader while a task runs, and takes over from one that is dead: see :mod:`consumer.leases.takeover`.
+
+What it costs: two reads of one item every ``GLANCE_S`` and worker, 0.8 read units a second. Only while the leader shows
+no sign of life are all leases and reports read, every ``CLOSE_LOOK_S``, as KCL's own leader does every two seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from consumer.leases import leases
+from consumer.leases.reassign import pass_on
+from consumer.leases.tables import Item, delete_if, reports, text
+from consumer.leases.takeover import LeaderWatch, Look, Takeover
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+log = logging.getLogger("takeover")
+
+GLANCE_S, CLOSE_LOOK_S = 2.5, 1.0
+LONGEST_RETRY_S = 60.0
+
+
+async def watch(
+    dynamodb: DynamoDBClient, application: str, watch: LeaderWatch, max_leases: int, *, retry_s: float = GLANCE_S
+) -> None:
+    """Until cancelled. What AWS or the network refuses is logged, and tried again later; anything else is raised."""
+    delay_s = retry_s
+    while True:
+        try:
+            await asyncio.to_thread(step, dynamodb, application, watch, max_leases)
+            delay_s = retry_s
+            await asyncio.sleep(CLOSE_LOOK_S if watch.close else GLANCE_S)
+        except (BotoCoreError, ClientError) as error:
+            delay_s = min(2 * delay_s, LONGEST_RETRY_S)
+            log.warning("cannot look after the leader, trying again in %g s: %s", delay_s, error, exc_info=True)
+            await asyncio.sleep(delay_s)
+
+
+def step(dynamodb: DynamoDBClient, application: str, watch: LeaderWatch, max_leases: int) -> dict[str, str]:
+    """One look, and what follows from it. Blocks. Returns the shards that were passed on, with their new owners."""
+    takeover = watch.look(observe(dynamodb, application, close=watch.close))
+    return take_over(dynamodb, application, takeover, max_leases) if takeover else {}
+
+
+def observe(dynamodb: DynamoDBClient, application: str, *, close: bool) -> Look:
+    """Read the leader's signs of life; ``close``: those of all workers and leases. Blocks."""
+    began_s = time.monotonic()
+    lock = _item(dynamodb, f"{application}-CoordinatorState", {"key": {"S": "Leader"}})
+    leader = "" if "isReleased" in lock else text(lock, "ownerName")
+    held = None
+    if close:
+        held = {lease.shard_id: lease for lease in leases.read(dynamodb, application)}
+        reported = reports(dynamodb, application)
+    else:
+        metrics = _item(dynamodb, f"{application}-WorkerMetricStats", {"wid": {"S": leader}}) if leader else {}
+        reported = {leader: int(metrics["lut"]["N"])} if "lut" in metrics else {}
+    return Look(began_s, time.monotonic(), leader, text(lock, "recordVersionNumber"), reported, held)
+
+
+def take_over(dynamodb: DynamoDBClient, application: str, takeover: Takeover, max_leases: int) -> dict[str, str]:
+    """Pass on what the dead hold, then free the leader's lock. Blocks.
+
+    The lock stays while a lease of the leader's is refused: somebody else passes it on, or the leader has come back.
+    The next look tells which. Whoever frees the lock has left nothing behind that would wait for a new leader.
+    """
+    load = takeover.load.copy()
+    passed = pass_on(dynamodb, application, takeover.holdings, load, max_leases)
+    refused = [each.shard_id for each in takeover.holdings if each.shard_id not in passed]
+    log.warning(
+        "leader %s has shown no sign of life for %.0f s: took over %s%s",
+        takeover.leader,
+        takeover.silent_s,
+        ", ".join(f"{shard} for {heir or 'whoever comes'}" for shard, heir in passed.items()) or "nothing",
+        f"; refused for {', '.join(refused)}" if refused else "",
+    )
+    if not any(each.gone == takeover.leader and each.shard_id in refused for each in takeover.holdings):
+        _forget(dynamodb, application, takeover)
+    return passed
+
+
+def _forget(dynamodb: DynamoDBClient, application: str, takeover: Takeover) -> None:
+    key: Item = {"key": {"S": "Leader"}}
+    leader, version = {"S": takeover.leader}, {"S": takeover.version}
+    if delete_if(dynamodb, f"{application}-CoordinatorState", key, ownerName=leader, recordVersionNumber=version):
+        log.warning("the lock of leader %s is free", takeover.leader)
+    if takeover.report is not None:
+        lut = {"N": str(takeover.report)}
+        delete_if(dynamodb, f"{application}-WorkerMetricStats", {"wid": leader}, wid=leader, lut=lut)
+
+
+def _item(dynamodb: DynamoDBClient, table: str, key: Item) -> Item:
+    """Empty where there is no such item, or no table yet."""
+    try:
+        return dict(dynamodb.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item", {}))
+    except dynamodb.exceptions.ResourceNotFoundException:
+        return {}

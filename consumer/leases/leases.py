@@ -1,0 +1,152 @@
+"""KCL's leases in DynamoDB: read, and left tidy by a worker that ends.
+
+The tables are KCL 3's: ``<application>`` (leases), ``<application>-CoordinatorState`` (the leader's lock) and
+``<application>-WorkerMetricStats`` (who is alive). What is written here KCL writes alike, by conditions that let
+any number of workers race. Leases are made by :mod:`consumer.leases.seed`. All calls block; failures of AWS come as
+botocore's errors.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from consumer.config.kcl_properties import REPORT_MS
+from consumer.leases.reassign import Holding, pass_on
+from consumer.leases.tables import Item, delete_if, lease_items, reports, text
+from pipeline.errors import UserError
+from pipeline.record import Position
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+log = logging.getLogger("leases")
+
+LATE_S = 0.5
+"""What a living leader had already decided on when a worker left, or was being drained for it, has come by then."""
+
+ALIVE_S = 2 * REPORT_MS / 1000
+"""KCL's own measure: a worker that has missed two reports is given no leases."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One shard's lease. ``checkpoint`` is None where ``sentinel`` says why: TRIM_HORIZON, LATEST, SHARD_END …"""
+
+    shard_id: str
+    owner: str
+    counter: int
+    checkpoint: Position | None
+    sentinel: str
+    parents: tuple[str, ...]
+    children: tuple[str, ...]
+    draining_owner: str
+    """Who still drains the shard before ``owner`` may begin; empty when nobody."""
+    hash_keys: tuple[str, str] = ("", "")
+    """The shard's first and last; empty where KCL has not written them, as before 2.3."""
+
+    @property
+    def holder(self) -> str:
+        """Who renews it: the owner, or who still drains for the owner."""
+        return self.draining_owner or self.owner
+
+    @property
+    def ended(self) -> bool:
+        """All of the shard is read and checkpointed."""
+        return self.sentinel == "SHARD_END"
+
+    def left_by(self, worker_id: str, counter: int | None = None) -> Holding:
+        """To be passed on from a worker that is gone; ``counter``: only if that is still the lease's."""
+        return Holding(self.shard_id, worker_id, self.owner, self.draining_owner, counter)
+
+
+def read(dynamodb: DynamoDBClient, application: str) -> list[Lease]:
+    """Every lease, by shard; empty if there is no table yet."""
+    return sorted(map(lease_of, lease_items(dynamodb, application)), key=lambda lease: lease.shard_id)
+
+
+def switches(dynamodb: DynamoDBClient, application: str, shard_id: str) -> int:
+    """How often the lease has changed hands since its last checkpoint; 0 where that cannot be found out."""
+    try:
+        found = dynamodb.get_item(TableName=application, Key={"leaseKey": {"S": shard_id}}, ConsistentRead=True)
+    except (BotoCoreError, ClientError) as error:
+        log.warning("%s: its lease cannot be read: %s", shard_id, error)
+        return 0
+    return int(found.get("Item", {}).get("ownerSwitchesSinceCheckpoint", {"N": "0"})["N"])
+
+
+def release(dynamodb: DynamoDBClient, application: str, worker_id: str, max_leases: int = 0) -> dict[str, str]:
+    """Pass on what a worker held, once its JVM is dead. Returns its shards with their new owners, "" for none.
+
+    Leases go to the workers that are alive, those with fewest first and none beyond ``max_leases`` (0: no cap);
+    where nobody is, they are left free for the next leader. Without this a lease is not taken for ``failover_ms``,
+    the leader's lock not for 120 seconds, a living worker does not look for the lock for 30, and the leader keeps
+    assigning to a dead worker while its last sign of life is young. Every write is conditional on still being the
+    worker's, so this is safe at any time and may be repeated.
+    """
+    me: Item = {"S": worker_id}
+    delete_if(dynamodb, f"{application}-WorkerMetricStats", {"wid": me}, wid=me)
+    passed = _pass_on(dynamodb, application, worker_id, max_leases)
+    if _alive(dynamodb, application, time.time()):
+        time.sleep(LATE_S)
+        passed |= _pass_on(dynamodb, application, worker_id, max_leases)
+    delete_if(dynamodb, f"{application}-CoordinatorState", {"key": {"S": "Leader"}}, ownerName=me)
+    return passed
+
+
+def _pass_on(dynamodb: DynamoDBClient, application: str, worker_id: str, max_leases: int) -> dict[str, str]:
+    found = read(dynamodb, application)
+    held = [lease.left_by(worker_id) for lease in found if worker_id in {lease.owner, lease.draining_owner}]
+    alive = _alive(dynamodb, application, time.time()) - {worker_id} if held else set()
+    return pass_on(dynamodb, application, held, load_of(found, alive), max_leases)
+
+
+def load_of(found: Iterable[Lease], workers: Collection[str]) -> Counter[str]:
+    """How many leases each of these workers has, or will have when they are drained for it."""
+    load = Counter(dict.fromkeys(workers, 0))
+    load.update(lease.owner for lease in found if lease.owner in workers)
+    return load
+
+
+def _alive(dynamodb: DynamoDBClient, application: str, now_s: float) -> set[str]:
+    """Workers that have given a sign of life of late; none where KCL keeps no table of them."""
+    return {worker for worker, at_s in reports(dynamodb, application).items() if at_s >= now_s - ALIVE_S}
+
+
+def lease_of(item: Item) -> Lease:
+    """A lease as it lies in the table. Raises ``UserError`` if it is an item of somebody else's."""
+    try:
+        return _lease_of(item)
+    except (KeyError, ValueError):
+        key = text(item, "leaseKey")
+        problem = f'"{key}" in the lease table is not a lease as KCL writes them'
+        raise UserError(f"{problem}. Remove it, or give [stream] application another name") from None
+
+
+def _lease_of(item: Item) -> Lease:
+    checkpoint = text(item, "checkpoint")
+    position = None
+    if checkpoint.isdigit():
+        position = Position(int(checkpoint), int(item["checkpointSubSequenceNumber"]["N"]))
+    return Lease(
+        shard_id=text(item, "leaseKey"),
+        owner=text(item, "leaseOwner"),
+        counter=int(item["leaseCounter"]["N"]),
+        checkpoint=position,
+        sentinel="" if position else checkpoint,
+        parents=tuple(sorted(item.get("parentShardId", {}).get("SS", ()))),
+        children=tuple(sorted(item.get("childShardIds", {}).get("SS", ()))),
+        draining_owner=text(item, "checkpointOwner"),
+        hash_keys=(text(item, "startingHashKey"), text(item, "endingHashKey")),
+    )
+
+
+def as_kcl_has_it(position: Position) -> Position:
+    """Where KCL's checkpoint stands that has passed this record, and all of its aggregate."""
+    return Position(position.sequence, 0)

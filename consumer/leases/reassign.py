@@ -1,0 +1,87 @@
+"""Leases passed on from a worker that is dead, or leaves, to those that live. All calls block.
+
+Each is one conditional write, the same as KCL's own assign and evict (``DynamoDBLeaseRefresher.assignLease``), so
+KCL accepts it: the heir finds the lease in the table and begins, and a write of the old owner's that is still under
+way fails, since the counter has moved on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from consumer.leases.tables import Item
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A lease, and what the worker that is gone has to do with it.
+
+    ``gone`` owns it, and nobody drains it; or ``gone`` drains it for ``owner``; or ``gone`` owns it as soon as
+    ``drainer`` has drained it. ``counter``: pass the lease on only if its counter is still this, which is to say if it
+    has not been renewed since; None where the worker is known to be dead.
+    """
+
+    shard_id: str
+    gone: str
+    owner: str
+    drainer: str = ""
+    counter: int | None = None
+
+
+def pass_on(
+    dynamodb: DynamoDBClient, application: str, holdings: Iterable[Holding], load: Counter[str], max_leases: int
+) -> dict[str, str]:
+    """Returns the shards that were passed on with their new owners, "" for none.
+
+    ``load`` is how many leases each living worker has, and is kept up: those with fewest come first, and none gets
+    more than ``max_leases`` (0: no cap). Where nobody may have one more, a lease is left free for the next leader. What
+    was drained for another is that one's; what another drains is read by its heir at once, and the drain is cut short.
+    """
+    passed = {}
+    for holding in sorted(holdings, key=lambda holding: holding.shard_id):
+        heir = holding.owner if holding.drainer == holding.gone else _heir(load, max_leases)
+        if _write(dynamodb, application, holding, heir):
+            passed[holding.shard_id] = heir
+            load[heir] += 1
+    return passed
+
+
+def _heir(load: Counter[str], max_leases: int) -> str:
+    """The worker with the fewest leases that may have one more; "" if there is none."""
+    able = [worker for worker in load if worker and (not max_leases or load[worker] < max_leases)]
+    return min(able, key=lambda worker: (load[worker], worker), default="")
+
+
+def _write(dynamodb: DynamoDBClient, application: str, holding: Holding, heir: str) -> bool:
+    """False if the lease is no longer as it was, or was renewed."""
+    values: Item = {":owner": {"S": holding.owner}, ":one": {"N": "1"}}
+    update, still_so = "REMOVE leaseOwner", "leaseOwner = :owner"
+    if heir:
+        update = "SET leaseOwner = :heir"
+        values[":heir"] = {"S": heir}
+    if holding.drainer:
+        update += ", checkpointOwner" if not heir else " REMOVE checkpointOwner"
+        still_so += " AND checkpointOwner = :drainer"
+        values[":drainer"] = {"S": holding.drainer}
+    else:
+        still_so += " AND attribute_not_exists(checkpointOwner)"
+    if holding.counter is not None:
+        still_so += " AND leaseCounter = :counter"
+        values[":counter"] = {"N": str(holding.counter)}
+    try:
+        dynamodb.update_item(
+            TableName=application,
+            Key={"leaseKey": {"S": holding.shard_id}},
+            UpdateExpression=f"{update} ADD leaseCounter :one, ownerSwitchesSinceCheckpoint :one",
+            ConditionExpression=still_so,
+            ExpressionAttributeValues=values,
+        )
+    except dynamodb.exceptions.ConditionalCheckFailedException:
+        return False
+    return True

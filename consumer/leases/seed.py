@@ -1,0 +1,137 @@
+"""Leases for shards that nobody would read: those of a new application, and those that were lost later.
+
+KCL makes a child's lease when its parent ends, and looks for holes among the leases every two minutes, three times
+before it believes one. Here a hole is filled at once. All calls block; any number of workers may make them at once,
+since a lease is only put where there is none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TYPE_CHECKING
+
+from consumer.aws import shards
+from consumer.aws.shards import KnownShard
+from consumer.leases.leases import Lease, read
+from consumer.leases.tables import Item
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_kinesis import KinesisClient
+
+PUTS_AT_ONCE = 8
+
+
+def holes(known: Mapping[str, KnownShard], leases: Iterable[Lease]) -> list[str]:
+    """The shards that want a lease which nobody else will make. Pure.
+
+    A shard without a lease is not read, unless its lineage shows that it was, or will be:
+
+    - a shard further down has been begun: KCL begins no shard before its parents' ends, and has cleaned up since;
+    - a shard further up is still being read, or will be: KCL makes the leases of its children at its end.
+
+    What is left is told from the top: the oldest shards of such a lineage, whose ends lead to the rest.
+    """
+    leased = {lease.shard_id: lease for lease in leases}
+    passed = _above(known, [lease for lease in leased.values() if _begun(lease)])
+
+    @cache
+    def leads_on(shard_id: str) -> bool:
+        """Whether the end of this shard is still to come, and brings its children's leases."""
+        if shard_id not in known:
+            return False
+        if shard_id in leased:
+            return not leased[shard_id].ended
+        return shard_id not in passed or any(map(leads_on, known[shard_id].parents))
+
+    return sorted(
+        shard_id
+        for shard_id, shard in known.items()
+        if shard_id not in leased and shard_id not in passed and not any(map(leads_on, shard.parents))
+    )
+
+
+def seed(
+    dynamodb: DynamoDBClient, kinesis: KinesisClient, application: str, stream: str, start: str
+) -> tuple[str, ...]:
+    """Give each shard a lease that has none and gets none otherwise. Returns those that this call gave one.
+
+    ``start`` is TRIM_HORIZON or a time; LATEST is no place that two workers agree on. An empty table gets what KCL
+    would begin with (``EmptyLeaseTableSynchronizer``): the shards that were open at ``start``. What is missing in
+    another begins there as well, so that no record is passed over that belongs to the application.
+    """
+    known = shards.known(kinesis, stream)
+    found = read(dynamodb, application)
+    missing = holes(known, found)
+    if missing and (not found or start != "TRIM_HORIZON"):
+        first = shards.open_at(kinesis, stream, start)
+        missing = holes(_below(known, first), found) if found else sorted(first)
+    if not missing:
+        return ()
+    sentinel = "TRIM_HORIZON" if start == "TRIM_HORIZON" else "AT_TIMESTAMP"
+
+    def put(shard_id: str) -> bool:
+        return _put_new(dynamodb, application, _new_lease(known[shard_id], sentinel, int(time.time())))
+
+    with ThreadPoolExecutor(PUTS_AT_ONCE) as threads:
+        made = list(threads.map(put, missing))
+    return tuple(shard_id for shard_id, new in zip(missing, made, strict=True) if new)
+
+
+def _begun(lease: Lease) -> bool:
+    """Whether all that is above it was read, or is of no matter: LATEST passes over it."""
+    return lease.checkpoint is not None or lease.sentinel in ("SHARD_END", "LATEST")
+
+
+def _above(known: Mapping[str, KnownShard], leases: Iterable[Lease]) -> set[str]:
+    """All ancestors of the shards that have these leases."""
+    passed: set[str] = set()
+    waiting = [parent for lease in leases for parent in (*lease.parents, *_parents(known, lease.shard_id))]
+    while waiting:
+        if (shard_id := waiting.pop()) not in passed:
+            passed.add(shard_id)
+            waiting += _parents(known, shard_id)
+    return passed
+
+
+def _below(known: Mapping[str, KnownShard], first: Collection[str]) -> dict[str, KnownShard]:
+    """These shards and all their descendants: what came earlier is none of the application's."""
+
+    @cache
+    def counts(shard_id: str) -> bool:
+        return shard_id in first or any(map(counts, _parents(known, shard_id)))
+
+    return {shard_id: shard for shard_id, shard in known.items() if counts(shard_id)}
+
+
+def _parents(known: Mapping[str, KnownShard], shard_id: str) -> tuple[str, ...]:
+    return known[shard_id].parents if shard_id in known else ()
+
+
+def _new_lease(shard: KnownShard, sentinel: str, counter: int) -> Item:
+    """As ``DynamoDBLeaseSerializer`` writes a lease that nobody has held, but for the counter.
+
+    A lease of this key may have been there before, and a worker that was frozen may still hold it: its writes are
+    conditional on the counter, which must never come to where it was. So it begins at the time, in seconds.
+    """
+    lease: Item = {
+        "leaseKey": {"S": shard.shard_id},
+        "leaseCounter": {"N": str(counter)},
+        "ownerSwitchesSinceCheckpoint": {"N": "0"},
+        "checkpoint": {"S": sentinel},
+        "checkpointSubSequenceNumber": {"N": "0"},
+        "startingHashKey": {"S": shard.hash_keys[0]},
+        "endingHashKey": {"S": shard.hash_keys[1]},
+    }
+    return lease | ({"parentShardId": {"SS": list(shard.parents)}} if shard.parents else {})
+
+
+def _put_new(dynamodb: DynamoDBClient, table: str, item: Item) -> bool:
+    try:
+        dynamodb.put_item(TableName=table, Item=item, ConditionExpression="attribute_not_exists(leaseKey)")
+    except dynamodb.exceptions.ConditionalCheckFailedException:
+        return False
+    return True

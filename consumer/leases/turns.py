@@ -1,0 +1,56 @@
+"""Whose turn it is to start, where an application has no leader yet. All calls block."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from consumer.leases.tables import Item
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+TURN_KEY = "PenstockTurn"
+"""An item beside the leader's lock: who may reach for it, and until when."""
+
+TURN_S, TURN_POLL_S = 6.0, 0.25
+
+
+def take_turn(dynamodb: DynamoDBClient, application: str, token: str) -> bool:
+    """Return when a JVM may start: at once where there is a leader, else one worker after the other.
+
+    Two workers of KCL 3.1.3 that find the leader's lock free at the same moment both reach for it, and the one that
+    misses sleeps for 30 seconds within ``DynamoDBLockBasedLeaderDecider.isLeader``, which its whole scheduler waits
+    for. So a worker that finds no leader takes a turn of ``TURN_S``, and the others wait for a leader or for theirs.
+    Returns whether this worker took a turn; nothing depends on it but how soon shards are read.
+    """
+    deadline = time.monotonic() + 2 * TURN_S
+    table = f"{application}-CoordinatorState"
+    try:
+        while time.monotonic() < deadline and not _has_leader(dynamodb, table):
+            if _took_turn(dynamodb, table, token, time.time()):
+                return True
+            time.sleep(TURN_POLL_S)
+    except dynamodb.exceptions.ResourceNotFoundException:
+        return False  # KCL will make the table
+    return False
+
+
+def _has_leader(dynamodb: DynamoDBClient, table: str) -> bool:
+    found = dynamodb.get_item(TableName=table, Key={"key": {"S": "Leader"}}, ConsistentRead=True)
+    return "Item" in found and "isReleased" not in found["Item"]
+
+
+def _took_turn(dynamodb: DynamoDBClient, table: str, token: str, now_s: float) -> bool:
+    item: Item = {"key": {"S": TURN_KEY}, "token": {"S": token}, "endsAt": {"N": f"{now_s + TURN_S:.3f}"}}
+    try:
+        dynamodb.put_item(
+            TableName=table,
+            Item=item,
+            ConditionExpression="attribute_not_exists(#key) OR endsAt < :now OR #token = :token",
+            ExpressionAttributeNames={"#key": "key", "#token": "token"},
+            ExpressionAttributeValues={":now": {"N": f"{now_s:.3f}"}, ":token": {"S": token}},
+        )
+    except dynamodb.exceptions.ConditionalCheckFailedException:
+        return False
+    return True

@@ -1,0 +1,284 @@
+"""Looks, while a task runs, for what should be read and is not; makes leases that are missing; knows its stream again.
+
+What it costs: every ``LOOK_S`` a scan of the lease table, a ListShards and one item, as much as KCL's leader reads
+every two seconds; every ``CHECK_S`` one DescribeStreamSummary. Where a look fails, the next one may not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+from weakref import WeakSet
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from consumer.aws import shards
+from consumer.leases import expiry
+from consumer.leases.binding import Binding, OtherStream, at, bind, find, refusal
+from consumer.leases.leases import Lease, read
+from consumer.leases.seed import holes, seed
+from consumer.leases.tables import leader
+from consumer.leases.unread import Look, Unread, UnreadWatch
+from pipeline.errors import Fatal
+
+if TYPE_CHECKING:
+    from consumer.aws.clients import Aws
+    from consumer.config.settings import StreamSettings
+    from pipeline.metrics import Metrics
+    from pipeline.record import Position
+
+log = logging.getLogger("leases")
+
+LOOK_S, FIRST_LOOK_S = 10.0, 1.5
+"""Between two looks, and while the task is not ready yet."""
+
+CHECK_S = 60.0
+"""Between two looks at the stream itself, of which AWS allows an account 20 a second."""
+
+PROBE_S = 60.0
+
+HOUR_MS = 3_600_000
+NEARLY = 0.8
+"""A shard is told that is this far on its way to records that expire unread."""
+
+
+class ShardReader(Protocol):
+    """A shard's session, as far as the watch asks."""
+
+    @property
+    def shard_id(self) -> str: ...
+
+    @property
+    def over(self) -> bool: ...
+
+    @property
+    def hears(self) -> bool:
+        """KCL has handed on what it found, be it nothing."""
+        ...
+
+    @property
+    def began_after(self) -> Position | None:
+        """The checkpoint that it began at; None until it is known, and where there is none."""
+        ...
+
+    def lag_at(self, now: float) -> float:
+        """How far it is behind, in ms."""
+        ...
+
+
+class LeaseWatch:
+    """Of one task. ``unread`` is what the last look came to; ``red`` what it turns red for.
+
+    ``stream`` is what :func:`consumer.leases.joining.join` returned. ``sessions``: those of this task.
+    """
+
+    def __init__(
+        self,
+        stream: StreamSettings,
+        stream_created_s: int,
+        me: str,
+        after_s: float,
+        aws: Aws,
+        metrics: Metrics,
+        sessions: Callable[[], Iterable[ShardReader]],
+    ) -> None:
+        self.unread = Unread()
+        self.red: dict[str, str] = {}
+        """By shard, or by "stream"; the reasons in one line each."""
+        self._stream = stream
+        self._created_s = stream_created_s
+        self._after_s = after_s
+        self._aws = aws
+        self._metrics = metrics
+        self._sessions = sessions
+        self._watch = UnreadWatch(me, after_s)
+        self._gone_since: float | None = None
+        self._checked_s = -CHECK_S
+        self._retention_ms = 24 * HOUR_MS
+        self._probed: dict[str, tuple[float, str]] = {}
+        self._told: dict[str, str] = {}
+        self._looked_back: WeakSet[ShardReader] = WeakSet()
+        endless = float("inf")
+        self._looking = metrics.troubles.part("leases", endless)
+        self._missing = metrics.troubles.part("shards", endless)
+        self._expiring = metrics.troubles.part("retention", endless)
+
+    async def watch(self) -> None:
+        """Until cancelled. Raises ``OtherStream`` once the stream is another than the one that the task began with."""
+        while True:
+            pause_s = FIRST_LOOK_S if self.unread.unready else LOOK_S
+            await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))
+            try:
+                await self.step(time.monotonic())
+            except (BotoCoreError, ClientError) as error:
+                self._failed(error, time.monotonic())
+
+    async def step(self, now: float) -> None:
+        """One look, and what follows from it."""
+        look = await asyncio.to_thread(self._observe, now)
+        self._looking.worked()
+        self._gone_since = None
+        sessions = [session for session in self._sessions() if session.shard_id and not session.over]
+        hearing = {session.shard_id for session in sessions if session.hears}
+        look = replace(look, hearing=hearing)
+        self.unread = self._watch.look(look, now)
+        self._tell(await asyncio.to_thread(self._probe, look, now))
+        for lease in self.unread.expired:
+            self._metrics.expired(1)
+            log.error(
+                "%s has expired before it was read to its end: what came after %s is lost, and its number unknown",
+                lease.shard_id,
+                lease.checkpoint or lease.sentinel,
+            )
+        await asyncio.to_thread(self._look_back, sessions)
+        self._foresee({session.shard_id: session.lag_at(now) for session in sessions})
+
+    # -- in a thread
+
+    def _observe(self, now: float) -> Look:
+        dynamodb, kinesis = self._aws.client("dynamodb"), self._aws.client("kinesis")
+        application, stream = self._stream.application, self._stream.name
+        known = shards.known(kinesis, stream)
+        found = read(dynamodb, application)
+        lacking = holes(known, found)
+        strange = [lease for lease in found if lease.ended and lease.shard_id in known and known[lease.shard_id].open]
+        if lacking or strange or now - self._checked_s >= CHECK_S:
+            self._check()
+            self._checked_s = now
+        if lacking and (made := seed(dynamodb, kinesis, application, stream, self._stream.start)):
+            log.warning("%s had no lease: made one, to be read from %s", ", ".join(made), self._stream.start)
+            found = read(dynamodb, application)
+        return Look(known, {lease.shard_id: lease for lease in found}, (), leader(dynamodb, application))
+
+    def _check(self) -> None:
+        """The stream is still the one that the task began with, and the application is still that stream's."""
+        summary = self._aws.client("kinesis").describe_stream_summary(StreamName=self._stream.name)
+        description = summary["StreamDescriptionSummary"]
+        self._retention_ms = int(description["RetentionPeriodHours"]) * HOUR_MS
+        created_s = int(description["StreamCreationTimestamp"].timestamp())
+        ours = Binding(self._stream.name, self._created_s, self._stream.start, "")
+        if created_s != self._created_s:
+            anew = Binding(self._stream.name, created_s, self._stream.start, "")
+            raise OtherStream(refusal(self._stream.application, ours, anew))
+        dynamodb = self._aws.client("dynamodb")
+        try:
+            bound = find(dynamodb, self._stream.application)
+        except dynamodb.exceptions.ResourceNotFoundException:
+            return  # KCL has not made its tables yet
+        if bound is None:
+            name, application, start = self._stream.name, self._stream.application, self._stream.start
+            kinesis, now = self._aws.client("kinesis"), datetime.now(UTC)
+            bound = bind(dynamodb, kinesis, application, name, self._created_s, start, now)
+        if bound is not None and not bound.same_stream(ours):
+            raise OtherStream(refusal(self._stream.application, bound, ours))
+        if bound is not None and bound.start != self._stream.start:
+            raise Fatal(
+                f"application {self._stream.application} begins at {bound.start}, as another worker has fixed it, "
+                f"and not at {self._stream.start}: start again"
+            )
+
+    def _probe(self, look: Look, now: float) -> dict[str, str]:
+        """What Kinesis says to whoever would read the shards of ours that KCL does not begin."""
+        asked = {}
+        for shard_id in set(self.unread.refused) & self.unread.told.keys():
+            at_s, said = self._probed.get(shard_id, (-PROBE_S, ""))
+            if now - at_s >= PROBE_S:
+                at_s, said = now, self._refusal(look.leases[shard_id])
+            asked[shard_id] = (at_s, said)
+        self._probed = asked
+        return {shard_id: said for shard_id, (_, said) in asked.items() if said}
+
+    def _refusal(self, lease: Lease) -> str:
+        where: dict[str, object] = {"ShardIteratorType": "TRIM_HORIZON"}
+        if lease.checkpoint is not None:
+            where = {
+                "ShardIteratorType": "AFTER_SEQUENCE_NUMBER",
+                "StartingSequenceNumber": str(lease.checkpoint.sequence),
+            }
+        kinesis = self._aws.client("kinesis")
+        try:
+            kinesis.get_shard_iterator(StreamName=self._stream.name, ShardId=lease.shard_id, **where)
+        except (BotoCoreError, ClientError) as error:
+            return str(error)
+        return ""
+
+    def _look_back(self, sessions: Iterable[ShardReader]) -> None:
+        """Once for each session: has anything expired behind the checkpoint that it began at?"""
+        kinesis = self._aws.client("kinesis")
+        for session in sessions:
+            if session in self._looked_back or session.began_after is None:
+                continue
+            try:
+                first = expiry.oldest(kinesis, self._stream.name, session.shard_id)
+            except (BotoCoreError, ClientError) as error:  # throttled beside KCL, say: the next look asks again
+                log.debug("%s: its oldest record cannot be read: %s", session.shard_id, error)
+                continue
+            self._looked_back.add(session)
+            if first and expiry.missed(session.began_after, first, self._retention_ms / 1000, time.time()):
+                self._metrics.expired(1)
+                log.error(
+                    "%s: records after %s expired before they were read, up to those that arrived at %s; their number "
+                    "is unknown",
+                    session.shard_id,
+                    session.began_after,
+                    at(first.arrived_s),
+                )
+
+    # -- what is told
+
+    def _tell(self, refusals: dict[str, str]) -> None:
+        def full(reasons: Iterable[tuple[str, str]]) -> dict[str, str]:
+            return {shard: f"{reason}: {refusals[shard]}" if shard in refusals else reason for shard, reason in reasons}
+
+        told, red = full(self.unread.told.items()), full(self.unread.red.items())
+        for shard_id in told.keys() - self._told.keys():
+            log.warning("%s", told[shard_id])
+        for shard_id in red.keys() - self.red.keys():
+            log.error("%s", red[shard_id])
+        self._told, self.red = told, red
+        self._metrics.unread(len(told))
+        if early := [told[shard_id] for shard_id in told if shard_id not in red]:
+            self._missing.failed("; ".join(early))
+        else:
+            self._missing.worked()
+
+    def _foresee(self, lags_ms: dict[str, float]) -> None:
+        """Tell of records that will expire unread while there is time to do something about it."""
+        used = {shard_id: lag_ms / self._retention_ms for shard_id, lag_ms in lags_ms.items()}
+        self._metrics.retention_used(max(used.values(), default=0.0))
+        late = {shard_id: share for shard_id, share in used.items() if share >= NEARLY}
+        if not late:
+            self._expiring.worked()
+            return
+        hours = self._retention_ms / HOUR_MS
+        reason = ", ".join(
+            f"{shard_id} is {lags_ms[shard_id] / HOUR_MS:.1f} h behind, and the stream keeps records for {hours:g} h"
+            for shard_id in sorted(late)
+        )
+        if not self._expiring.failing:
+            log.error("%s: records will expire unread; add tasks, or raise the retention", reason)
+        self._expiring.failed(f"{reason}: records will expire unread")
+
+    def _failed(self, error: Exception, now: float) -> None:
+        code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else ""
+        reason = f"cannot look for unread shards: {error}"
+        self._checked_s = -CHECK_S
+        if code == "ResourceNotFoundException":
+            reason = f"there is no stream {self._stream.name} any more"
+            if self._gone_since is None:
+                self._gone_since = now
+                log.error("%s", reason)
+            self.unread = Unread(unready=reason)
+            if now - self._gone_since >= self._after_s:
+                self.red = {"stream": f"{reason} (for {now - self._gone_since:.0f} s)"}
+                self._looking.worked()  # it is told in red
+                return
+        elif not self._looking.failing:
+            log.warning("%s; trying again", reason)
+        self._looking.failed(reason)

@@ -1,0 +1,177 @@
+"""The ASGI application: one port for all services, faults on demand, and Kinesis's metrics to CloudWatch."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, defaultdict
+from typing import Any
+from uuid import uuid4
+
+import orjson
+
+from consumer.local.codecs import codec_for
+from consumer.local.error_responses import failure, put_some
+from consumer.local.faults import Fault, Faults
+from consumer.local.kinesis.engine import Engine
+from consumer.local.kinesis.errors import KinesisError
+from consumer.local.kinesis.operations import perform
+from consumer.local.moto_services import Moto
+from consumer.local.origin import is_control, refusal
+from consumer.local.request import Receive, Request, Response, Send, read
+
+OWN_PATH = "/_penstock/"
+FAULTS_PATH = f"{OWN_PATH}faults"
+CALLS_PATH = f"{OWN_PATH}calls"
+RESET_PATH = "/moto-api/reset"
+METRICS_EVERY_S = 60.0
+ASKED_S = 10.0
+
+
+class LocalAws:
+    """Kinesis by our engines, one per region; all else by moto."""
+
+    def __init__(self, *, limits: bool = True, bound: str = "") -> None:
+        self.limits = limits
+        self.bound = bound
+        self.faults = Faults()
+        self._loop = asyncio.get_running_loop()
+        self.moto = Moto(self._ask_kinesis)
+        self.engines: dict[str, Engine] = {}
+        self.calls: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        """How often each operation of each service was asked for, whatever was answered."""
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request = await read(scope, receive)
+        if request is None:
+            return
+        why = refusal(request.path, request.headers, self.bound)
+        if why is not None:
+            await _json(403, {"message": why}).send(send)
+        elif is_control(request.path):
+            await (await self._control(request)).send(send)
+        else:
+            await self._serve(request, receive, send)
+
+    async def _serve(self, request: Request, receive: Receive, send: Send) -> None:
+        self.calls[request.service][request.operation] += 1
+        response = await self._faulty(request, receive) if self.faults else await self.answer(request)
+        if response is None:
+            request.transport.abort()
+        else:
+            await response.send(send)
+
+    async def answer(self, request: Request) -> Response:
+        """What a healthy AWS answers."""
+        service = request.service
+        if service == "kinesis":
+            return self._kinesis(request)
+        if service == "monitoring":
+            await self.flush_metrics()
+        return await self.moto.answer(request)
+
+    # -- Kinesis
+
+    def engine(self, region: str) -> Engine:
+        if region not in self.engines:
+            self.engines[region] = Engine(region, limits=self.limits)
+        return self.engines[region]
+
+    def _kinesis(self, request: Request, partial: Fault | None = None) -> Response:
+        codec = codec_for(request.headers.get("content-type", "").encode())
+        status, operation, now_ms = 200, request.operation, time.time_ns() // 1_000_000
+        try:
+            content = codec.decode(operation, request.body)
+            engine = self.engine(request.region)
+            if partial and operation == "PutRecords":
+                answer = put_some(engine, content, partial, now_ms)
+            else:
+                answer = perform(engine, operation, content, now_ms)
+        except KinesisError as error:
+            status, answer = error.status, {"__type": error.code, "message": error.message}
+        headers = [(b"content-type", codec.content_type), (b"x-amzn-requestid", str(uuid4()).encode())]
+        return Response(status, headers, codec.encode(answer) if answer else b"")
+
+    def _ask_kinesis(self, region: str, operation: str, content: dict[str, Any]) -> dict[str, Any]:
+        """For moto's threads: performed in the server's own, since an engine is for one."""
+
+        async def performed() -> dict[str, Any]:
+            return perform(self.engine(region), operation, content, time.time_ns() // 1_000_000)
+
+        return asyncio.run_coroutine_threadsafe(performed(), self._loop).result(ASKED_S)
+
+    async def flush_metrics(self) -> None:
+        """Tell CloudWatch what Kinesis counted so far."""
+        for region, engine in self.engines.items():
+            drained = engine.metrics.drain()
+            if drained:
+                await self.moto.put_metrics(region, drained)
+
+    async def flush_metrics_forever(self) -> None:
+        while True:
+            await asyncio.sleep(METRICS_EVERY_S)
+            await self.flush_metrics()
+
+    # -- faults, and what was asked for
+
+    async def _faulty(self, request: Request, receive: Receive) -> Response | None:
+        """As :meth:`answer`, after whatever the faults ask for; None: reset the connection."""
+        service, operation = request.service, request.operation
+        fault = self.faults.pick(service, operation, request.raw_path, request.body)
+        if fault is None:
+            return await self.answer(request)
+        early = await self.answer(request) if fault.performed else None
+        if fault.kind == "reset" or (fault.kind == "stall" and not await _outlasts(fault, receive)):
+            return None
+        if fault.kind in ("error", "throttle", "expired_iterator"):
+            return failure(fault, request)
+        if fault.kind == "delay":
+            await asyncio.sleep(fault.delay_s)
+        if fault.kind == "partial":
+            return self._kinesis(request, fault)
+        return early or await self.answer(request)
+
+    async def _control(self, request: Request) -> Response:
+        """Faults: GET lists them, POST adds one, DELETE ends one (``…/faults/<id>``) or all. Calls: GET, or DELETE.
+
+        What moto controls is moto's; its reset empties Kinesis too.
+        """
+        if not request.path.startswith(OWN_PATH):
+            if (request.method, request.path) == ("POST", RESET_PATH):
+                self.engines.clear()
+            return await self.moto.answer(request)
+        try:
+            shown = self._controlled(request)
+        except ValueError as error:
+            return _json(400, {"message": str(error)})
+        return _json(200, shown)
+
+    def _controlled(self, request: Request) -> Any:
+        if request.path == CALLS_PATH:
+            counted = dict(self.calls)
+            if request.method == "DELETE":
+                self.calls.clear()
+            return counted
+        if not request.path.startswith(FAULTS_PATH):
+            raise ValueError(f"there is nothing at {request.path}; there are {FAULTS_PATH} and {CALLS_PATH}")
+        if request.method == "POST":
+            return self.faults.add(Fault.parse(orjson.loads(request.body))).to_dict()
+        if request.method == "DELETE":
+            number = request.path.removeprefix(FAULTS_PATH).strip("/")
+            return [fault.to_dict() for fault in self.faults.remove(int(number) if number else None)]
+        return [fault.to_dict() for fault in self.faults.all()]
+
+
+async def _outlasts(fault: Fault, receive: Receive) -> bool:
+    """Wait for the end of a stall; whether the client is still there then."""
+    over, left = asyncio.ensure_future(fault.over.wait()), asyncio.ensure_future(receive())
+    done, pending = await asyncio.wait((over, left), return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    return left not in done
+
+
+def _json(status: int, content: Any) -> Response:
+    return Response(status, [(b"content-type", b"application/json")], orjson.dumps(content))

@@ -1,0 +1,54 @@
+"""How each service words its failures, so that clients see what they would see of AWS."""
+
+from __future__ import annotations
+
+from typing import Any
+from xml.sax.saxutils import escape
+
+from consumer.local.codecs import codec_for
+from consumer.local.faults import Fault
+from consumer.local.kinesis.engine import Engine
+from consumer.local.kinesis.operations import perform
+from consumer.local.request import Request, Response
+
+THROTTLED = {"kinesis": "ProvisionedThroughputExceededException", "dynamodb": "ProvisionedThroughputExceededException"}
+S3_CODES = {409: "ConditionalRequestConflict", 412: "PreconditionFailed", 500: "InternalError", 503: "SlowDown"}
+CODES = {400: "ValidationException", 500: "InternalFailure", 503: "ServiceUnavailable"}
+MESSAGE = "A fault of the local AWS"
+
+
+def failure(fault: Fault, request: Request) -> Response:
+    """The answer that a fault of kind error, throttle or expired_iterator asks for."""
+    status, code = fault.status, fault.code
+    if fault.kind == "throttle":
+        status = 503 if request.service == "s3" else 400
+        code = code or THROTTLED.get(request.service, "SlowDown" if request.service == "s3" else "ThrottlingException")
+    elif fault.kind == "expired_iterator":
+        status, code = 400, "ExpiredIteratorException"
+    return failed(request, status, MESSAGE, code)
+
+
+def put_some(engine: Engine, request: dict[str, Any], fault: Fault, now_ms: int) -> dict[str, Any]:
+    """PutRecords that refuses ``fault.share`` of its records, chosen by its dice, and performs the others."""
+    records = request.get("Records", [])
+    refused = [fault.dice.random() < fault.share for _ in records]
+    kept = [record for record, refuse in zip(records, refused, strict=True) if not refuse]
+    answers = iter(perform(engine, "PutRecords", {**request, "Records": kept}, now_ms)["Records"] if kept else [])
+    refusal = {"ErrorCode": fault.code or THROTTLED["kinesis"], "ErrorMessage": MESSAGE}
+    shown = [refusal if refuse else next(answers) for refuse in refused]
+    return {"FailedRecordCount": sum("ErrorCode" in answer for answer in shown), "Records": shown}
+
+
+def failed(request: Request, status: int, message: str, code: str = "") -> Response:
+    """An answer of no success, in the words of the service that the request is for."""
+    if request.service == "s3":
+        return _xml(status, code or S3_CODES.get(status, "InternalError"), message, request)
+    codec = codec_for(request.headers.get("content-type", "").encode())
+    content = {"__type": code or CODES.get(status, "InternalFailure"), "message": message}
+    return Response(status, [(b"content-type", codec.content_type)], codec.encode(content))
+
+
+def _xml(status: int, code: str, message: str, request: Request) -> Response:
+    error = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
+    body = b"" if request.method == "HEAD" else f'<?xml version="1.0" encoding="UTF-8"?>\n{error}'.encode()
+    return Response(status, [(b"content-type", b"application/xml")], body)

@@ -1,0 +1,171 @@
+"""Every service but Kinesis: moto, as a WSGI application in threads, one request at a time per service."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from threading import Lock
+from typing import Any, Literal
+
+from consumer.local.cloudformation import Ask, adopt
+from consumer.local.error_responses import failed
+from consumer.local.kinesis.engine import ACCOUNT
+from consumer.local.kinesis.metrics import Key, Statistics
+from consumer.local.request import Request, Response
+
+THREADS = 8
+NEEDED_FIRST: tuple[Literal["dynamodb", "s3", "cloudwatch"], ...] = ("dynamodb", "s3", "cloudwatch")
+MAKE_STACKS = ("cloudformation", "servicecatalog")
+PRESERVED_NAMES = "moto.preserved_header_names"
+"""moto's own server puts S3 metadata names that have an underscore there; see moto.core.request."""
+
+
+class Moto:
+    """moto behind locks. It is imported when first needed, since that takes longer than all the rest.
+
+    moto's backends are not made for several threads; a lock per service makes every request atomic, so that of two
+    conditional writes one wins.
+    """
+
+    def __init__(self, kinesis: Ask) -> None:
+        """``kinesis`` performs operations of Kinesis, and may be called from any thread."""
+        self._kinesis = kinesis
+        self._threads = ThreadPoolExecutor(THREADS, "moto")
+        self._locks: defaultdict[str, Lock] = defaultdict(Lock)
+        self._loading = Lock()
+        self._app: Any = None
+        self._adopted = False
+
+    def warm_up(self) -> asyncio.Future[None]:
+        """Import what nearly everybody needs, in the background."""
+        return asyncio.get_running_loop().run_in_executor(self._threads, self._warm_up)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def answer(self, request: Request) -> Response:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._perform, request)
+
+    async def put_metrics(self, region: str, metrics: dict[Key, Statistics]) -> None:
+        """Hand what Kinesis counted to CloudWatch."""
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._put_metrics, region, metrics)
+
+    # -- in threads
+
+    def _warm_up(self) -> None:
+        import moto.backends
+
+        self._application()
+        for service in NEEDED_FIRST:
+            with self._locks[_lock_name(service)]:
+                moto.backends.get_backend(service)
+
+    def _application(self) -> Any:
+        with self._loading:
+            if self._app is None:
+                from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+                self._app = DomainDispatcherApplication(create_backend_app)
+            return self._app
+
+    def _adopt(self) -> None:
+        """Before the first stack: importing CloudFormation takes longer than all else of moto together."""
+        if not self._adopted:
+            adopt(self._kinesis)
+            self._adopted = True
+
+    def _perform(self, request: Request) -> Response:
+        status: list[Any] = []
+
+        def start_response(line: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            status[:] = [int(line.split(" ", 1)[0]), headers]
+            return lambda data: None
+
+        application = self._application()
+        with self._locks[_lock_name(request.service)]:
+            try:
+                if request.service in MAKE_STACKS:
+                    self._adopt()
+                body = _whole(application(environ(request), start_response))
+            except Exception as error:  # noqa: BLE001  # whatever moto cannot do is a failure of the service
+                return failed(request, 500, f"moto: {type(error).__name__}: {error}")
+        headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in status[1]]
+        return Response(status[0], headers, body)
+
+    def _put_metrics(self, region: str, metrics: dict[Key, Statistics]) -> None:
+        from moto.cloudwatch.models import cloudwatch_backends
+
+        with self._locks["monitoring"]:
+            cloudwatch_backends[ACCOUNT][region].put_metric_data(
+                "AWS/Kinesis", [_datum(key, statistics) for key, statistics in metrics.items()]
+            )
+
+
+def _whole(chunks: Iterable[bytes]) -> bytes:
+    try:
+        return b"".join(chunks)
+    finally:
+        getattr(chunks, "close", lambda: None)()
+
+
+def _lock_name(service: str) -> str:
+    return "monitoring" if service == "cloudwatch" else service
+
+
+def _datum(key: Key, statistics: Statistics) -> dict[str, Any]:
+    dimensions = {"StreamName": key.stream, **({"ShardId": key.shard_id} if key.shard_id else {})}
+    return {
+        "MetricName": key.name,
+        "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()],
+        # Without a zone, as moto reads the times it is asked for.
+        "Timestamp": datetime.fromtimestamp(key.minute_ms / 1000, UTC).replace(tzinfo=None),
+        "StatisticValues": {
+            "SampleCount": statistics.count,
+            "Sum": statistics.total,
+            "Minimum": statistics.least,
+            "Maximum": statistics.most,
+        },
+        "Unit": "Milliseconds" if "Milliseconds" in key.name else "Bytes" if "Bytes" in key.name else "Count",
+    }
+
+
+def environ(request: Request) -> dict[str, Any]:
+    """A WSGI environment (PEP 3333) of a request."""
+    host, _, port = request.headers.get("host", "127.0.0.1").partition(":")
+    made: dict[str, Any] = {
+        "REQUEST_METHOD": request.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": request.path.encode().decode("latin-1"),
+        "RAW_URI": (request.raw_path + (b"?" + request.query if request.query else b"")).decode("latin-1"),
+        "QUERY_STRING": request.query.decode("latin-1"),
+        "SERVER_NAME": host,
+        "SERVER_PORT": port or "80",
+        "SERVER_PROTOCOL": f"HTTP/{request.http_version}",
+        "HTTP_HOST": request.headers.get("host", host),
+        "REMOTE_ADDR": "127.0.0.1",
+        "CONTENT_LENGTH": str(len(request.body)),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(request.body),
+        "wsgi.input_terminated": True,
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+        PRESERVED_NAMES: {},
+    }
+    for raw_name, raw_value in request.header_list:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        key = name.upper().replace("-", "_")
+        if key == "CONTENT_TYPE":
+            made[key] = value
+        elif key not in ("CONTENT_LENGTH", "HOST", "TRANSFER_ENCODING") and not name.startswith(":"):
+            made[f"HTTP_{key}"] = f"{made[f'HTTP_{key}']},{value}" if f"HTTP_{key}" in made else value
+            if "_" in name and name.lower().startswith("x-amz-meta-"):
+                made[PRESERVED_NAMES][f"HTTP_{key}"] = name
+    return made

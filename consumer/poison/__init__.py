@@ -1,0 +1,1 @@
+"""A way past any record that ends whoever reads it."""

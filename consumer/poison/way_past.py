@@ -1,0 +1,115 @@
+"""When a task reads shards carefully: before its JVM starts, and once it has ended.
+
+A shard in doubt is read by a task that reads nothing else meanwhile. So a task that finds one as it starts reads it
+first; one that KCL gives one to drains its other shards, ends its JVM, reads it and starts anew; and one whose JVM has
+died reads at once what is in doubt by that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
+
+from consumer.poison.doubts import Doubts, in_short, may_be_a_records_doing
+from consumer.poison.notes import LeaseNotes, Noted
+from consumer.poison.reader import Careful, Held, Hindered
+from pipeline.background import Work
+from pipeline.errors import one_line
+
+log = logging.getLogger("careful")
+
+MARGIN_S = 1.0
+"""A lease that has stood still for this much longer than KCL allows is nobody's."""
+
+
+class WayPast:
+    """Of one task. ``busy`` are the shards that it reads carefully now, or is about to."""
+
+    def __init__(self, notes: LeaseNotes, doubts: Doubts, *, failover_s: float) -> None:
+        self.busy: set[str] = set()
+        self.notes = notes
+        self._doubts = doubts
+        self._silence_s = failover_s + MARGIN_S
+
+    async def at_start(self, careful: Careful, failing: Work) -> None:
+        """Read every shard in doubt that no living task has. Cancel it to leave."""
+        first = await self._in_doubt()
+        if any(noted.lease.holder for noted in first.values()):
+            await asyncio.sleep(self._silence_s)
+        for shard_id, noted in (await self._in_doubt()).items() if first else ():
+            if not noted.lease.holder or _stands_still(first.get(shard_id), noted):
+                await self.read(careful, await self._hold(careful, [noted]), failing)
+
+    async def take(self, careful: Careful, worker_id: str, shard_ids: Collection[str] | None) -> list[Held]:
+        """Hold what is in doubt of a worker whose JVM has ended: this task's own. ``shard_ids``: None: any."""
+        found = [noted for noted in (await self._in_doubt()).values() if noted.lease.holder == worker_id]
+        return await self._hold(careful, [each for each in found if shard_ids is None or each.shard_id in shard_ids])
+
+    async def read(self, careful: Careful, held: Sequence[Held], failing: Work) -> None:
+        """One after the other; whatever happens, all are given up in the end.
+
+        One that could not be read for a reason that is no record's is left to the next reading, or to KCL.
+        """
+        left = list(held)
+        try:
+            while left:
+                try:
+                    await careful.read(left[0], failing)
+                except Hindered as error:
+                    log.warning("%s cannot be read carefully now: %s", left[0].shard_id, error)
+                self.busy.discard(left.pop(0).shard_id)
+        finally:
+            for each in left[1:]:
+                await careful.free(each)
+            self.busy.clear()
+
+    async def note_end(self, error: BaseException, worker_id: str, begun: Collection[str]) -> None:
+        """This task ends by an error: note whether what it reads may be why.
+
+        ``begun`` are the shards with a session that is not over. A JVM may also have died of one it had only begun to
+        read, so every lease of the worker's is noted.
+        """
+        if not may_be_a_records_doing(error):
+            for shard_id in begun:
+                await self._doubts.ended(shard_id)
+            return
+        found = await self._all()
+        for shard_id in {*begun, *(noted.shard_id for noted in found if noted.lease.holder == worker_id)}:
+            await self._doubts.died(shard_id, in_short(error))
+
+    async def _in_doubt(self) -> dict[str, Noted]:
+        return {noted.shard_id: noted for noted in await self._all() if _may_be_read(noted)}
+
+    async def _hold(self, careful: Careful, found: Sequence[Noted]) -> list[Held]:
+        held = [each for noted in found if (each := await self._held(careful, noted)) is not None]
+        self.busy |= {each.shard_id for each in held}
+        return held
+
+    async def _held(self, careful: Careful, noted: Noted) -> Held | None:
+        try:
+            return await careful.hold(noted)
+        except Hindered as error:
+            log.warning("%s cannot be held, to be read carefully: %s", noted.shard_id, error)
+            await self._doubts.hindered(noted.shard_id)
+            return None
+
+    async def _all(self) -> list[Noted]:
+        """None where the table does not answer, or not as it should: KCL's way stays open."""
+        try:
+            return await asyncio.to_thread(lambda: list(self.notes.all()))
+        except Exception as error:  # noqa: BLE001  # whatever it is, it stops no task
+            log.warning("the leases cannot be read: %s", one_line(error))
+            return []
+
+
+def _may_be_read(noted: Noted) -> bool:
+    """Whoever is noted now is counted as dead: whether it is, its lease tells."""
+    return noted.may_be_careful and noted.doubt.begun("").doubtful
+
+
+def _stands_still(before: Noted | None, now: Noted) -> bool:
+    def seen(noted: Noted) -> tuple[str, str, int]:
+        return noted.lease.owner, noted.lease.draining_owner, noted.lease.counter
+
+    return before is not None and seen(before) == seen(now)

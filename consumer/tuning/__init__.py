@@ -1,0 +1,1 @@
+"""``penstock tune``: which replicas, threads and batches are best here."""

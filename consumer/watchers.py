@@ -1,0 +1,97 @@
+"""What a task keeps an eye on while it works: its shards, its drain, handoffs, and the leader of all workers.
+
+Each watch is a coroutine that runs until it is cancelled. None of them touches a record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from consumer.config import drain
+from consumer.config.kcl_properties import REPORT_MS
+from consumer.kcl.stuck import StuckWatch
+from consumer.leases import handoffs, leader_watch
+from consumer.leases.takeover import LeaderWatch
+from consumer.leases.watch import LeaseWatch
+
+if TYPE_CHECKING:
+    from consumer.aws.clients import Aws
+    from consumer.config.settings import Settings, StreamSettings
+    from consumer.kcl.bridge_server import Bridges
+    from pipeline.metrics import Metrics
+
+log = logging.getLogger("penstock")
+
+LOOK_EVERY_S = 5.0
+"""Between two looks at whether every shard gets on."""
+
+
+class Vigil:
+    """Of one task. ``stuck``: the shards that do not get on, with the reasons. ``leases`` says what is not read."""
+
+    def __init__(self, settings: Settings, worker_id: str, aws: Aws, metrics: Metrics) -> None:
+        self.stuck: dict[str, str] = {}
+        self.leases: LeaseWatch | None = None
+        self._settings = settings
+        self._worker_id = worker_id
+        self._aws = aws
+        self._metrics = metrics
+
+    async def over_the_leader(self) -> None:
+        """From before the model is loaded: by the time it is warm, a dead leader may be forgotten."""
+        kcl, application = self._settings.kcl, self._settings.stream.application
+        report_ms = int(kcl.properties.get("workerMetricsReporterFreqInMillis", REPORT_MS))
+        watch = LeaderWatch(self._worker_id, failover_s=kcl.failover_ms / 1000, report_s=report_ms / 1000)
+        await leader_watch.watch(self._aws.client("dynamodb"), application, watch, kcl.max_leases)
+
+    async def over_handoffs(self, bridges: Bridges) -> None:
+        """Leases that KCL has forgotten to hand over are passed on."""
+
+        def busy() -> set[str]:
+            return {session.shard_id for session in bridges.sessions if not session.over}
+
+        application, watch = self._settings.stream.application, handoffs.HandoffWatch(self._worker_id)
+        await handoffs.watch(self._aws.client("dynamodb"), application, watch, busy)
+
+    @property
+    def unwell(self) -> dict[str, str]:
+        """What a new task is worth a try for: shards that are stuck, or not read at all."""
+        return (self.leases.red if self.leases is not None else {}) | self.stuck
+
+    @property
+    def unready(self) -> str | None:
+        """Why the task does not read all that it should; None if it does."""
+        return self.leases.unread.unready if self.leases is not None else "no lease yet"
+
+    async def over_the_leases(self, bridges: Bridges, stream: StreamSettings, stream_created_s: int) -> None:
+        """Is everything read that should be, and is the stream still the same?"""
+        self.leases = LeaseWatch(
+            stream,
+            stream_created_s,
+            self._worker_id,
+            self._settings.health.stuck_after_s,
+            self._aws,
+            self._metrics,
+            lambda: bridges.sessions,
+        )
+        await self.leases.watch()
+
+    async def over_the_shards(self, bridges: Bridges, believed: drain.DrainSum | None) -> None:
+        """Every few seconds: does every shard get on, and could the task leave cleanly now? Whoever asks is told."""
+        watch = StuckWatch(self._settings.health.stuck_after_s)
+        too_long = self._metrics.troubles.part("drain", patience_s=float("inf"))
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            looks = [session.look() for session in bridges.sessions if session.shard_id and not session.over]
+            before, self.stuck = self.stuck, watch.look(looks, time.monotonic())
+            self._metrics.stuck(len(self.stuck))
+            for shard_id in self.stuck.keys() - before.keys():
+                log.error("%s", self.stuck[shard_id])
+            reason = drain.outgrown(believed, self._metrics.batch_p99_s, self._settings)
+            if reason is None:
+                too_long.worked()
+            else:
+                too_long.failed(reason)

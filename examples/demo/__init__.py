@@ -1,0 +1,1 @@
+"""``penstock demo``: the whole application on one machine, with real text and a real model."""

@@ -1,0 +1,326 @@
+"""How large batches should be: what they took so far says. Pure: no clock, no dice.
+
+On CPUs the best batch is often small, on GPUs large, and where it lies depends on the model, the machine and the
+lengths; so it is measured, never assumed. Sizes are a ladder with steps of about 1.4. Most batches are of the size that
+is the best known; now and then one is of a size nearby, and is compared with those just before it, so that no trend of
+the machine's is taken for a difference. A size that is clearly quicker is moved to; one that is not is tried less.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import ceil, log, log2, sqrt
+from statistics import median
+
+from pipeline.batching.batcher import Plan
+from pipeline.batching.call_times import Fit, Line, Rate
+from pipeline.events import Predicted
+
+START_RECORDS = 8
+"""Records of the first batches: few enough that no model takes minutes over one."""
+
+START_S = 1.0
+"""What a first batch may take, as far as the model's example tells."""
+
+CALL_S = 0.0005
+"""What a call costs besides its time in the replica, about: a model that does next to nothing wants large batches."""
+
+WARM_CALLS = 2
+"""So many first calls of a replica teach nothing."""
+
+NEARBY = (1, -1, 2, -2, -4)
+"""Steps on the ladder to the sizes that are tried."""
+
+FAR, FAR_GAIN = 4, 0.15
+"""A batch four times as large is a dear try, made only if the line foresees such a gain."""
+
+GOLDEN = (sqrt(5) - 1) / 2
+"""Its multiples' fractions are as even as can be, and in step with nothing: replicas that take turns try alike."""
+
+FIRST_EVERY, LATER_EVERY, LAST_EVERY = 2, 32, 256
+"""A size nearby is tried in one of so many batches; less often each time that it was not better. After a move the
+direction is kept at first: what is behind is looked at later."""
+
+LATE, LATE_AT_LEAST = 5, 3
+"""With the median of so many late batches of the usual size one of another size is compared."""
+
+LEAST_TRIES, MOST_TRIES = 3, 64
+GAIN = 0.005
+"""A size must be quicker by this share to be moved to."""
+
+DEAR = 0.04
+"""A size that is slower by this share is left alone for a long time: trying it costs."""
+
+SURE = 2.0
+"""Standard errors that make a difference clear."""
+
+NOISE = 0.015
+"""A comparison is never taken to be more exact than this."""
+
+NOISE_CALLS, MOST_OFF = 50, 0.7
+"""How far off the usual rates are of late: over so many calls, of which one that is further off counts as this."""
+
+FULL = 0.77
+"""A batch is of a size of the ladder if it fills that much of it."""
+
+UNFILLED = 24
+"""A size that so many batches in a row were to have and had not, for there was not enough, is out of reach for now."""
+
+
+CHANGED = 0.5
+"""A change of the usual rate's logarithm that makes it another machine."""
+
+
+@dataclass(slots=True)
+class _Trial:
+    """Of a size near the usual one. ``gains``: how much quicker its batches were, ``rates``: their rates, by replica.
+
+    All of them are logarithms.
+    """
+
+    every: int = FIRST_EVERY
+    since: int = 0
+    unfilled: int = 0
+    gains: list[float] = field(default_factory=list)
+    rates: list[tuple[int, float]] = field(default_factory=list)
+
+    def rest(self, longer: int = 2) -> None:
+        self.every = min(LAST_EVERY, self.every * longer)
+        self.since = self.unfilled = 0
+        self.gains.clear()
+        self.rates.clear()
+
+
+class Pace:
+    """Told of predict calls by :meth:`learn`, says by :attr:`plan` what the next batch may have.
+
+    Sizes are records, or, if the model ``measures`` them, costs as :func:`pipeline.record.cost_of` has them.
+    ``target_s``: what a predict call may take, by the slowest replica's fit; None: only throughput counts.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_records: int,
+        max_cost: int,
+        measures: bool,
+        target_s: float | None = None,
+        example_s: float | None = None,
+        start: Plan | None = None,
+    ) -> None:
+        """``start``: what was best at an earlier time, if that is known."""
+        self._max_records = max_records
+        self._max_cost = max_cost
+        self._measures = measures
+        self._target_s = target_s
+        fits = int(START_S / example_s) if example_s else START_RECORDS
+        self._start = max(1, min(START_RECORDS, fits, max_records))
+        self._rung: int | None = None
+        if best := start and (start.cost if measures else start.records):
+            self._rung = _rung(best)
+        elif not measures:
+            self._rung = _rung(self._start)
+        self._trials: dict[int, _Trial] = {}
+        self._tried = 0
+        self._calls: dict[int, int] = {}
+        self._fits: dict[int, Fit] = {}
+        self._formed = 0
+        self._late: dict[int, deque[float]] = {}
+        self._record_cost = 0.0
+        self._noise = NOISE
+        self._settled: float | None = None
+        self._rate = Rate()
+
+    @property
+    def plan(self) -> Plan:
+        """For the next batch; the same until :meth:`formed`."""
+        if self._rung is None:
+            return Plan(self._start, self._max_cost)
+        size = _size(self._rung + self._tried)
+        if not self._measures:
+            return Plan(size)
+        return Plan(self._max_records, size, min(self._call_cost(), size // 4))
+
+    @property
+    def usual(self) -> int | None:
+        """The size that is the best known; None before anything is known."""
+        return None if self._rung is None else _size(self._rung)
+
+    @property
+    def best_rate(self) -> float | None:
+        """Size per second of a replica at the usual size, undisturbed; None until a few batches had it."""
+        return self._rate.best
+
+    def line(self, replica: int) -> Line | None:
+        """What a call takes on this replica."""
+        fit = self._fits.get(replica)
+        return fit.line if fit else None
+
+    def sizes(self, call: Predicted) -> tuple[int, int]:
+        """A call's size, and without its padding."""
+        return (call.padded, call.cost) if self._measures else (call.records, call.records)
+
+    def is_small(self, size: int) -> bool:
+        """Whether a batch of this size has clearly less than is best."""
+        return self._rung is not None and size < FULL * _size(self._rung)
+
+    def formed(self) -> None:
+        """A batch was formed after :attr:`plan`: what is the next one to be?"""
+        if self._rung is None:
+            return
+        if self._tried:
+            trial = self._trials.setdefault(self._tried, _Trial())
+            trial.unfilled += 1
+            if trial.unfilled > UNFILLED:
+                trial.rest()
+        self._formed += 1
+        self._tried = self._next_tried() if self._formed * GOLDEN % 1 < 0.5 and self._known else 0
+
+    def learn(self, call: Predicted) -> None:
+        """A predict call has come back."""
+        calls = self._calls[call.replica] = self._calls.get(call.replica, 0) + 1
+        if calls <= WARM_CALLS or not call.records:
+            return
+        size, _ = self.sizes(call)
+        seconds = call.seconds + CALL_S
+        self._record_cost += (call.cost / call.records - self._record_cost) / min(calls - WARM_CALLS, 100)
+        self._fits.setdefault(call.replica, Fit()).add(call.records, call.padded, seconds)
+        if self._rung is None:
+            self._rung = min(_rung(size), self._top())
+        if self._is_full(size, 0):
+            self._rate.add(size, seconds)
+        self._compare(size, log(size / seconds), call.replica)
+        self._rung = max(0, min(self._rung, self._top()))
+
+    # -- sizes
+
+    def _is_full(self, size: int, steps: int) -> bool:
+        """Whether a batch is of the size so many steps from the usual one."""
+        assert self._rung is not None
+        full = _size(self._rung + steps)
+        return FULL * full <= size <= full
+
+    def _top(self) -> int:
+        """The largest size that the settings and the target allow."""
+        most = (self._max_cost or 2**62) if self._measures else self._max_records
+        top = _rung(most)
+        if self._target_s is not None:
+            while top and self._slowest(_size(top)) > self._target_s:
+                top -= 1
+        return top
+
+    def _foreseen(self, steps: int) -> float:
+        """The gain that the lines promise of a size so many steps away, as a logarithm."""
+        assert self._rung is not None
+        usual, other = _size(self._rung), _size(self._rung + steps)
+        now_s, then_s = self._slowest(usual), self._slowest(other)
+        return log(other / usual * now_s / then_s) if now_s and then_s else 0.0
+
+    def _slowest(self, size: int) -> float:
+        records = max(1, round(size / self._record_cost)) if self._measures and self._record_cost else size
+        cost = size if self._measures else round(size * (self._record_cost or 1))
+        lines = [line for fit in self._fits.values() if (line := fit.line)]
+        return max((line.seconds(records, cost) * (1 + line.error) for line in lines), default=0.0)
+
+    def _call_cost(self) -> int:
+        lines = [line for fit in self._fits.values() if (line := fit.line) and line.cost_s]
+        return int(min((line.call_s / line.cost_s for line in lines), default=0))
+
+    # -- trials
+
+    @property
+    def _known(self) -> bool:
+        """Whether there is anything to compare with."""
+        return any(len(late) >= LATE_AT_LEAST for late in self._late.values())
+
+    def _next_tried(self) -> int:
+        assert self._rung is not None
+        top = self._top()
+        due: list[tuple[float, int]] = []
+        for steps in (*NEARBY, FAR) if self._foreseen(FAR) > FAR_GAIN else NEARBY:
+            if not 0 <= self._rung + steps <= top:
+                continue
+            trial = self._trials.setdefault(steps, _Trial())
+            trial.since += 1
+            if trial.since >= trial.every:
+                due.append((trial.since / trial.every, steps))
+        if not due:
+            return 0
+        _, steps = max(due)
+        self._trials[steps].since = 0
+        return steps
+
+    def _compare(self, size: int, rate: float, replica: int) -> None:
+        """``rate``: the logarithm of size per second."""
+        assert self._rung is not None
+        late = self._late.setdefault(replica, deque(maxlen=LATE))
+        known = len(late) >= LATE_AT_LEAST
+        if self._is_full(size, 0):
+            if known:
+                self._noise += (min(MOST_OFF, abs(rate - median(late))) - self._noise) / NOISE_CALLS
+            late.append(rate)
+            self._look_around(median(late))
+            return
+        for steps, trial in self._trials.items():
+            if known and self._is_full(size, steps):
+                trial.unfilled = 0
+                trial.gains.append(rate - median(late))
+                trial.rates.append((replica, rate))
+                self._judge(steps, trial)
+                return
+
+    def _look_around(self, rate: float) -> None:
+        """When the usual size is much slower than it was, or quicker, what is known of the others is known no more."""
+        if self._settled is None:
+            self._settled = rate
+        elif abs(rate - self._settled) > max(CHANGED, 3 * self._noise):
+            self._settled = rate
+            self._trials.clear()
+
+    def _judge(self, steps: int, trial: _Trial) -> None:
+        """By the median: a pause of the machine says nothing of the size that it met."""
+        tries = len(trial.gains)
+        if tries < LEAST_TRIES:
+            return
+        gain = median(trial.gains)
+        noise = max(NOISE, self._noise, spread(gain, trial.gains))
+        doubt = SURE * noise / sqrt(tries)
+        if gain - doubt > log(1 + GAIN):
+            self._move(steps, trial.rates)
+        elif gain + doubt < -DEAR:
+            trial.rest(longer=8)
+        elif gain + doubt < log(1 + GAIN) or tries >= MOST_TRIES:
+            trial.rest()
+
+    def _move(self, steps: int, rates: Sequence[tuple[int, float]]) -> None:
+        """``rates``: those that the new size has shown already."""
+        assert self._rung is not None
+        self._rung += steps
+        self._tried = 0
+        self._late.clear()
+        for replica, rate in rates:
+            self._late.setdefault(replica, deque(maxlen=LATE)).append(rate)
+        self._settled = None
+        self._rate = Rate(self._rate.best)
+        ahead = steps > 0
+        self._trials = {near: _Trial(FIRST_EVERY if (near > 0) == ahead else LATER_EVERY) for near in NEARBY}
+
+
+def spread(middle: float, values: Sequence[float]) -> float:
+    """The standard deviation, as the median of the deviations tells it."""
+    return 1.48 * median(abs(value - middle) for value in values)
+
+
+def _size(rung: int) -> int:
+    """1, 2, 3, 4, 6, 8, 12, 16, 23, 32 …"""
+    return ceil(2 ** ((rung + 1) / 2) - 1e-9) if rung else 1
+
+
+def _rung(size: int) -> int:
+    """The largest that is not above ``size``."""
+    rung = int(2 * log2(max(1, size))) + 1
+    while _size(rung) > size:
+        rung -= 1
+    return rung

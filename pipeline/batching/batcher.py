@@ -1,0 +1,247 @@
+"""Which records go to the model together, and when. One batcher per task, across all its shards.
+
+Pure and single-threaded: ``now`` is an argument, in seconds of any clock that never goes back.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+
+from pipeline.batching.length_buckets import stretch
+from pipeline.record import Record
+
+LOOK_AHEAD = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a batch may have at most; 0: no limit. ``call_cost``: of a call besides its records, in their unit."""
+
+    records: int = 0
+    cost: int = 0
+    call_cost: int = 0
+
+    def within(self, cost: int) -> Plan:
+        """The same, but for a batch that costs no more than ``cost``; 0: no limit."""
+        return replace(self, cost=min(self.cost or cost, cost or self.cost))
+
+
+class Batcher:
+    """Micro-batches within two budgets, fair across lanes, and work-conserving.
+
+    A batch has at most ``max_records`` records, and costs (:func:`pipeline.record.cost_of`) at most ``max_cost`` (0: no
+    limit), or what :meth:`follow` says if that is less. A record that is over the budget by itself goes alone. A batch
+    is due when there is enough for a full one, or when the oldest record has waited ``linger_s``; so a deep backlog
+    never lingers.
+
+    Each batch serves the lane that has waited longest for its turn, so a lane is served at least once in as many
+    batches as there are lanes, however hot the others are. Records of a lane leave in the order in which they came;
+    if the model ``pads``, in a batch of their like (:mod:`pipeline.batching.length_buckets`), with which they may
+    overtake others. None
+    is overtaken by ``look_ahead`` records of its lane, and in as many batches as there are lanes the oldest of each
+    lane leaves: so a record with ``n`` older ones in its lane leaves within ``n + 1`` times as many batches.
+    """
+
+    def __init__(
+        self, *, max_records: int, max_cost: int, linger_s: float, pads: bool, look_ahead: int = LOOK_AHEAD
+    ) -> None:
+        self._most = Plan(max_records, max_cost)
+        self._plan = self._most
+        self._linger_s = linger_s
+        self._pads = pads
+        self._look_ahead = look_ahead
+        self._lanes: OrderedDict[Hashable, _Waiting] = OrderedDict()  # with records; the front is next
+        self._count = 0
+        self._cost = 0
+
+    def __len__(self) -> int:
+        """How many records wait."""
+        return self._count
+
+    def add(self, lane: Hashable, records: Sequence[Record], now: float) -> None:
+        """Let ``records``, which follow the lane's earlier ones, wait for a batch."""
+        if not records:
+            return
+        waiting = self._lanes.get(lane)
+        if waiting is None:
+            waiting = self._lanes[lane] = _Waiting()
+        waiting.extend(records, now)
+        self._count += len(records)
+        self._cost += _sum(records)
+
+    def follow(self, plan: Plan) -> None:
+        """From now on keep within ``plan``, too: what is quickest, and fits into memory."""
+        records = min(plan.records or self._most.records, self._most.records)
+        self._plan = replace(plan.within(self._most.cost), records=records)
+
+    def take(self, now: float, *, draining: bool = False, patience_s: float = 0.0) -> list[Record]:
+        """A batch if one is due, else an empty list. ``draining``: whatever waits is due."""
+        due_at = self.due_at(patience_s)
+        if due_at is None or not (draining or due_at <= now):
+            return []
+        form = self._form_alike if self._pads else self._form_by_cost if self._plan.cost else self._form
+        batch = form()
+        self._left(batch)
+        return batch
+
+    def due_at(self, patience_s: float = 0.0) -> float | None:
+        """When :meth:`take` gives a batch if nothing more is added; a time in the past if it would now.
+
+        ``patience_s``: how long records may wait for company, if that is longer than they usually may.
+        """
+        if not self._count:
+            return None
+        oldest = min(waiting.since for waiting in self._lanes.values())
+        return oldest if self._is_full() else oldest + max(self._linger_s, patience_s)
+
+    def drop(self, lane: Hashable) -> None:
+        """Forget the lane's waiting records: its lease is lost."""
+        if waiting := self._lanes.pop(lane, None):
+            self._left(list(waiting))
+
+    def _is_full(self) -> bool:
+        return self._count >= self._plan.records or 0 < self._plan.cost <= self._cost
+
+    def _left(self, records: Sequence[Record]) -> None:
+        self._count -= len(records)
+        self._cost -= _sum(records)
+
+    # -- forming
+
+    def _form(self) -> list[Record]:
+        """Share the batch out evenly; what one lane cannot fill goes to the others."""
+        batch: list[Record] = []
+        turn = list(self._lanes)
+        while turn and (room := self._plan.records - len(batch)):
+            share = max(1, room // len(turn))
+            for lane in turn[:room]:
+                batch += self._lanes[lane].pop(share)
+                self._served(lane)
+            turn = [lane for lane in turn if lane in self._lanes]
+        return batch
+
+    def _form_by_cost(self) -> list[Record]:
+        """One record of each lane in turn; a lane whose next record does not fit waits for another batch."""
+        batch: list[Record] = []
+        turn = deque(self._lanes)
+        cost = 0
+        while turn and len(batch) < self._plan.records:
+            lane = turn.popleft()
+            head = self._lanes[lane].first.cost
+            if batch and cost + head > self._plan.cost:
+                continue
+            cost += head
+            batch += self._lanes[lane].pop(1)
+            self._served(lane)
+            if lane in self._lanes:
+                turn.append(lane)
+        return batch
+
+    def _form_alike(self) -> list[Record]:
+        """The oldest of the lane whose turn it is, and its like from the look-ahead, shared out among the lanes."""
+        share = max(1, self._look_ahead // len(self._lanes))
+        ahead = [
+            (record.cost, turn, ordinal)
+            for turn, waiting in enumerate(self._lanes.values())
+            for ordinal, record in waiting.ahead(share)
+        ]
+        anchor = ahead[0]
+        ahead.sort()
+        low, high = stretch(
+            [cost for cost, _, _ in ahead],
+            ahead.index(anchor),
+            most=self._plan.records,
+            budget=self._plan.cost,
+            call_cost=self._plan.call_cost,
+        )
+        taken: dict[int, set[int]] = {}
+        for _, turn, ordinal in ahead[low:high]:
+            taken.setdefault(turn, set()).add(ordinal)
+        lanes = list(self._lanes)
+        batch: list[Record] = []
+        for turn, ordinals in taken.items():
+            waiting = self._lanes[lanes[turn]]
+            oldest = waiting.first
+            batch += waiting.take(ordinals)
+            if not waiting or waiting.first is not oldest:
+                self._served(lanes[turn])
+        return batch
+
+    def _served(self, lane: Hashable) -> None:
+        if self._lanes[lane]:
+            self._lanes.move_to_end(lane)
+        else:
+            del self._lanes[lane]
+
+
+def _sum(records: Sequence[Record]) -> int:
+    return sum([record.cost for record in records])
+
+
+class _Waiting:
+    """A lane's records, numbered in the order of their coming; and when they came, once per :meth:`extend`."""
+
+    __slots__ = ("_arrivals", "_next", "_ordinals", "_records")
+
+    def __init__(self) -> None:
+        self._records: deque[Record] = deque()
+        self._ordinals: deque[int] = deque()
+        self._arrivals: deque[tuple[float, int]] = deque()
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records)
+
+    @property
+    def first(self) -> Record:
+        return self._records[0]
+
+    @property
+    def since(self) -> float:
+        """When the oldest record came."""
+        return self._arrivals[0][0]
+
+    def extend(self, records: Sequence[Record], now: float) -> None:
+        end = self._next + len(records)
+        self._records.extend(records)
+        self._ordinals.extend(range(self._next, end))
+        self._arrivals.append((now, end))
+        self._next = end
+
+    def pop(self, most: int) -> list[Record]:
+        """The oldest records, at most so many."""
+        pop, forget = self._records.popleft, self._ordinals.popleft
+        popped = [(pop(), forget())[0] for _ in range(min(most, len(self._records)))]
+        self._forget_arrivals()
+        return popped
+
+    def ahead(self, most: int) -> Iterator[tuple[int, Record]]:
+        """The oldest, and those that came as one of the next ``most`` after it, with their ordinals."""
+        end = self._ordinals[0] + most
+        return takewhile(lambda each: each[0] < end, zip(self._ordinals, self._records, strict=True))
+
+    def take(self, ordinals: set[int]) -> list[Record]:
+        """The records of these ordinals, in their order."""
+        taken: list[Record] = []
+        kept: list[tuple[int, Record]] = []
+        while len(taken) < len(ordinals):
+            ordinal, record = self._ordinals.popleft(), self._records.popleft()
+            if ordinal in ordinals:
+                taken.append(record)
+            else:
+                kept.append((ordinal, record))
+        for ordinal, record in reversed(kept):
+            self._ordinals.appendleft(ordinal)
+            self._records.appendleft(record)
+        self._forget_arrivals()
+        return taken
+
+    def _forget_arrivals(self) -> None:
+        while self._arrivals and (not self._ordinals or self._arrivals[0][1] <= self._ordinals[0]):
+            self._arrivals.popleft()

@@ -1,0 +1,1 @@
+"""How many records may become dead letters, and what may be said of them."""

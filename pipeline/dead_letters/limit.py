@@ -1,0 +1,287 @@
+"""A limit on dead letters, so that a bad release does not eat the stream. Pure: no I/O, no clock.
+
+A release that fails on every record makes a dead letter of each, quickly. So the task ends where too many records in a
+row, or too large a share of the last ones, became dead letters *by the release's fault*; and what may turn out to
+belong to such a stretch is held back from the sinks until that is known: it is not durable, and not checkpointed. So
+the next task meets the same records, and ends before them, too.
+
+What counts (:func:`counts`) is what the model did: it raised, broke its contract, hung, died. What a payload is
+refused for on purpose (a ``Reject``, what is no JSON, a broken aggregate) says nothing of the release: a producer may
+send any amount of it, and must not be able to stop a task with it. Nor may one record: a Kinesis record, however many
+user records are aggregated in it, fills a twentieth of a limit at most.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.dead_letters.redaction import label
+from pipeline.record import Dead, Record, Run, Shard, settled_weight
+
+FAILURES = frozenset({"exception", "contract", "not_finite", "timeout", "died", "memory"})
+"""Kinds of dead letters that say something of the model."""
+
+SHARE_OF_ONE = 20
+"""A Kinesis record fills at most one of so many parts of a limit."""
+
+LABELS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``max_consecutive``: so many in a row; 0: no limit. ``max_ratio``: a larger share of the last ``window`` records
+    that count, once there are so many; 1: no limit. ``on``: what counts besides rows, failures or all dead letters."""
+
+    max_consecutive: int = 1_000
+    max_ratio: float = 0.5
+    window: int = 1_000
+    on: Literal["failures", "all"] = "failures"
+
+    @property
+    def allowance(self) -> int:
+        """So many of an unfinished stretch may become durable, where nothing comes any more that would settle it."""
+        return max(1, (self.max_consecutive or self.window) // 4)
+
+    def __bool__(self) -> bool:
+        return self.max_consecutive > 0 or self.max_ratio < 1
+
+
+def counts(dead: Dead, limits: Limits) -> bool:
+    """Whether a dead letter counts for the limits. Of ``decode``, an accident in the model's own code does."""
+    return limits.on == "all" or dead.kind in FAILURES or (dead.kind == "decode" and bool(dead.traceback))
+
+
+class Tally:
+    """How many records in a row, and of the last ones, became dead letters that count; of a shard, or of a task.
+
+    ``run``: in a row. ``since_clear``: since nothing was suspicious. Other dead letters neither lengthen nor end a run.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.run = 0
+        self.since_clear = 0
+        self._limits = limits
+        self._window: deque[tuple[int, int]] = deque()  # rows or one dead letter: (count, 0) or (0, 1)
+        self._good = self._bad = 0
+        self._unit: tuple[str, str] = ("", "")
+        self._unit_run = self._unit_window = 0
+
+    @property
+    def share(self) -> float:
+        """Of the last records; 0 before the first."""
+        return self._bad / (self._good + self._bad) if self._bad else 0.0
+
+    @property
+    def clear(self) -> bool:
+        """Nothing here may be the beginning of a stretch that ends the task."""
+        return not (self.run and self._limits.max_consecutive) and self.share <= self._limits.max_ratio
+
+    @property
+    def exceeded(self) -> str | None:
+        """Which limit, as part of a sentence."""
+        limits = self._limits
+        if limits.max_consecutive and self.run >= limits.max_consecutive:
+            return f"{self.run:,} records in a row (dead_letter.max_consecutive)"
+        if self._good + self._bad >= limits.window and self.share > limits.max_ratio:
+            return (
+                f"{self._bad:,} of the last {self._good + self._bad:,} records "
+                f"(dead_letter.max_ratio {limits.max_ratio:g})"
+            )
+        return None
+
+    def rows(self, count: int) -> None:
+        """So many records became rows, and none between them a dead letter."""
+        self.run = 0
+        self._count(min(count, self._limits.window), 0)
+
+    def row(self, record: Record) -> None:
+        """A record became a row, among dead letters."""
+        self.run = 0
+        self._enter(record)
+        if self._unit_window < self._most(self._limits.window):
+            self._unit_window += 1
+            self._count(1, 0)
+        elif self.clear:
+            self.since_clear = 0
+
+    def dead(self, record: Record) -> None:
+        """A record became a dead letter that counts."""
+        self._enter(record)
+        if self._unit_run < self._most(self._limits.max_consecutive or self._limits.window):
+            self._unit_run += 1
+            self.run += 1
+            self.since_clear += 1
+        if self._unit_window < self._most(self._limits.window):
+            self._unit_window += 1
+            self._count(0, 1)
+        self.run = max(1, self.run)
+
+    def all_of(self, records: Iterable[Record]) -> None:
+        """Settled records, in order, some of them dead."""
+        for record in records:
+            if not isinstance(record.outcome, Dead):
+                self.row(record)
+            elif counts(record.outcome, self._limits):
+                self.dead(record)
+
+    def _most(self, limit: int) -> int:
+        return max(1, limit // SHARE_OF_ONE)
+
+    def _enter(self, record: Record) -> None:
+        if (unit := (record.shard_id, record.sequence)) != self._unit:
+            self._unit = unit
+            self._unit_run = self._unit_window = 0
+
+    def _count(self, good: int, bad: int) -> None:
+        self._window.append((good, bad))
+        self._good += good
+        self._bad += bad
+        while (excess := self._good + self._bad - self._limits.window) > 0:
+            first_good, first_bad = self._window.popleft()
+            self._bad -= first_bad
+            self._good -= min(first_good, excess)
+            if first_good > excess:
+                self._window.appendleft((first_good - excess, 0))
+        if self.clear:
+            self.since_clear = 0
+
+
+class Gate:
+    """Between a shard's settled records and its sinks: holds back what may belong to a bad stretch, in order.
+
+    ``stopped``: why the task must end, in one line; from then on nothing more passes.
+    """
+
+    def __init__(self, shard: Shard, limits: Limits) -> None:
+        self.stopped: str | None = None
+        self.bytes = 0
+        self.tally = Tally(limits)
+        self.turn = 0
+        """Rises with every run that comes."""
+        self._shard = shard
+        self._limits = limits
+        self._records: list[Record] = []
+        self._payloads: list[bytes] = []
+        self._let_go = 0
+        self._labels: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        """Records that are held back."""
+        return len(self._records)
+
+    def take(self, run: Run, dead: int) -> Run | None:
+        """What passes now, of what was held back and of ``run``, which has so many dead records."""
+        self.turn += 1
+        if self.stopped:
+            return None
+        if not dead:
+            self.tally.rows(len(run.records))
+            passes = len(run.records) if self.tally.clear else 0
+        else:
+            passes = self._weigh(run.records)
+        if passes == len(run.records) and not self._records:
+            self._forget()
+            return run
+        return self._pass(run, passes)
+
+    def let_go(self) -> Run | None:
+        """All that is held back, if that is few: nothing comes any more for now that would settle what it is."""
+        if self.stopped or not self._records or self.tally.since_clear > self._limits.allowance:
+            return None
+        self._let_go += len(self._records)
+        return self._emptied()
+
+    def end(self) -> Run | None:
+        """All that is held back: the shard is at its end."""
+        return self._emptied() if self._records and not self.stopped else None
+
+    def overflow(self) -> Run | None:
+        """As :meth:`let_go`, where there is no room to hold more; what is too much for that stops the task."""
+        if (run := self.let_go()) is None and self._records and not self.stopped:
+            self._stop(f"{self.tally.since_clear:,} records, and no more of them fit into window.mib to be held back,")
+        return run
+
+    def said(self) -> str | None:
+        """What is suspicious, in one line; None while it is little."""
+        if self.tally.since_clear <= self._limits.allowance // 4:
+            return None
+        return (
+            f"{self._shard.shard_id}: {self.tally.since_clear:,} dead letters, {self.tally.run:,} of them in a row, "
+            f"{self._commonest()}; {len(self):,} records are held back"
+        )
+
+    def clear(self) -> None:
+        """Drop what is held back: the lease is lost."""
+        self._emptied()
+
+    def stop(self, tally: Tally) -> None:
+        """The whole task's tally is too much."""
+        if not self.stopped and (exceeded := tally.exceeded):
+            self._stop(f"{exceeded} of all shards together")
+
+    def _weigh(self, records: list[Record]) -> int:
+        """How many of the records pass: all up to the last after which nothing is suspicious."""
+        passes = 0
+        for place, record in enumerate(records, 1):
+            outcome = record.outcome
+            if not isinstance(outcome, Dead):
+                self.tally.row(record)
+            elif counts(outcome, self._limits):
+                self.tally.dead(record)
+                self._note(record, outcome)
+                if exceeded := self.tally.exceeded:
+                    self._stop(exceeded)
+                    return passes
+            if self.tally.clear:
+                passes = place
+                self._forget()
+        return passes
+
+    def _pass(self, run: Run, passes: int) -> Run | None:
+        before = self._emptied() if passes and self._records else None
+        rest = run.records[passes:]
+        self._records += rest
+        self._payloads += run.payloads[passes:]
+        self.bytes += settled_weight(rest) + sum(map(len, run.payloads[passes:]))
+        if not passes:
+            return None
+        head = Run(run.shard, run.records[:passes], run.payloads[:passes])
+        if before is None:
+            return head
+        return Run(run.shard, before.records + head.records, [*before.payloads, *head.payloads])
+
+    def _emptied(self) -> Run:
+        run = Run(self._shard, self._records, self._payloads)
+        self._records, self._payloads, self.bytes = [], [], 0
+        return run
+
+    def _note(self, record: Record, dead: Dead) -> None:
+        name = label(dead)
+        if name not in self._labels and len(self._labels) >= LABELS:
+            name = dead.kind
+        self._labels[name] += 1
+        self._examples.setdefault(name, record.record_id(self._shard.stream))
+
+    def _forget(self) -> None:
+        self._let_go = 0
+        if self._labels:
+            self._labels.clear()
+            self._examples.clear()
+
+    def _commonest(self) -> str:
+        if not self._labels:
+            return "of other shards"
+        [(name, _)] = self._labels.most_common(1)
+        return f"most of them {name}, such as {self._examples[name]}"
+
+    def _stop(self, exceeded: str) -> None:
+        before = f" all but the first {self._let_go:,} of" if self._let_go else ""
+        self.stopped = (
+            f"{self._shard.shard_id}: {exceeded} became dead letters, {self._commonest()}. The checkpoint stays before"
+            f"{before} them. Mend the release; if the records are to blame, raise that limit, or switch it off for a "
+            "run that gets past them (PENSTOCK_DEAD_LETTER__MAX_CONSECUTIVE=0, PENSTOCK_DEAD_LETTER__MAX_RATIO=1)"
+        )

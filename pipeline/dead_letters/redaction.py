@@ -1,0 +1,49 @@
+"""What may be said of a dead letter where payloads must not be seen: in the log, by the health page.
+
+A reason and a traceback may quote the payload; they are in the dead letter and nowhere else. What is said elsewhere is
+made of the kind, the exception's type, and the place in the code that raised it.
+"""
+
+from __future__ import annotations
+
+import re
+import sysconfig
+import traceback
+from pathlib import Path
+
+from pipeline.record import Dead
+
+OURS = str(Path(__file__).parents[1])
+LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+SAID = re.compile(r"column '[\w .-]{1,80}'|predict returned an? [\w.]{1,80}")
+"""How reasons of our own begin, as far as they are of the model alone."""
+
+HOSTS_OWN = re.compile(r"replica (killed by signal \d{1,3}|exited with code -?\d{1,5}|timed out after [\d.]{1,12} s)")
+"""Whole reasons that are the host's own. Others of its kinds are not: a lost device's message may quote the payload."""
+
+MOST = 120
+
+
+def label(dead: Dead) -> str:
+    """The dead letter's kind and what can be said of its reason; one of few, whatever the payloads are."""
+    if dead.where:
+        return f"{dead.kind} ({_plain(dead.where)})"
+    if HOSTS_OWN.fullmatch(dead.reason):
+        return f"{dead.kind} ({dead.reason})"
+    said = SAID.match(dead.reason)
+    return f"{dead.kind} ({said.group()})" if said else dead.kind
+
+
+def where(error: BaseException) -> str:
+    """An exception's type and the place that raised it: the innermost in the model's own code, if there is one."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith((OURS, *LIBRARIES))]
+    kind = _plain(type(error).__name__)
+    if not frames:
+        return kind
+    frame = (own or frames)[-1]
+    return f"{kind} at {_plain(Path(frame.filename).name)}:{frame.lineno} in {_plain(frame.name)}"
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^\w .:<>=,-]", "?", text)[:MOST]

@@ -1,0 +1,1 @@
+"""What this container has: cores, GPUs, memory."""

@@ -1,0 +1,83 @@
+"""How much memory this container has, and a replica's share of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pipeline.errors import ConfigError
+
+MIB = 1024 * 1024
+
+JVM_MIB = 192
+"""What a JVM takes beside its heap: classes, compiled code, threads, network buffers."""
+HOST_MIB = 512
+"""The host (about 150), a bridge for each of ten shards (10 each), the process that measures costs (up to 250)."""
+LEAST_MIB = 128
+"""Less is too little for any model: an interpreter with numpy and pyarrow takes 30, with torch 160."""
+
+UNLIMITED_BYTES = 2**60
+"""cgroup v1 has no word for it: it says the largest whole number of pages."""
+
+
+def share_mib(task_mib: int | None, *, heap_mib: int, window_mib: int, replicas: int) -> int:
+    """What each replica may take of a task that has ``task_mib``; 0, no limit, if nobody knows what it has.
+
+    ``ConfigError``, with the sum, if it is too little.
+    """
+    if task_mib is None:
+        return 0
+    left_mib = task_mib - heap_mib - JVM_MIB - window_mib - HOST_MIB
+    share = left_mib // replicas
+    if share >= LEAST_MIB:
+        return share
+    taken = f"kcl.java_heap_mib {heap_mib} + {JVM_MIB} for the JVM + window.mib {window_mib} + {HOST_MIB} for the host"
+    raise ConfigError(
+        "model.memory_mib",
+        f"of the task's {task_mib} MiB, {taken} leave {max(0, left_mib)} for {replicas} "
+        f"replica{'s' * (replicas > 1)}, which need {LEAST_MIB} each",
+        "Give the task more memory, lower kcl.java_heap_mib, window.mib or model.replicas, or set it (0: no limit)",
+    )
+
+
+def task_mib(root: Path = Path("/")) -> int | None:
+    """The container's memory limit, or the machine's memory if that is less; None where nobody says.
+
+    A cgroup is held by its parents' limits too, so the least of them counts. Of cgroup v2 and v1, as cgroups(7) has
+    them; inside a container the paths in ``/proc/self/cgroup`` may be the host's, and only the top is there.
+    """
+    sizes = [size for size in (_machine_bytes(root), *_limits(root)) if size is not None and size < UNLIMITED_BYTES]
+    return min(sizes) // MIB if sizes else None
+
+
+def _machine_bytes(root: Path) -> int | None:
+    found = re.search(r"^MemTotal:\s+(\d+) kB$", _text(root / "proc" / "meminfo"), re.MULTILINE)
+    return int(found[1]) * 1024 if found else None
+
+
+def _limits(root: Path) -> list[int | None]:
+    mounts = root / "sys" / "fs" / "cgroup"
+    limits = []
+    for line in _text(root / "proc" / "self" / "cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            top, name = mounts, "memory.max"
+        elif "memory" in controllers.split(","):
+            top, name = mounts / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        own = top / path.lstrip("/")
+        limits += [_bytes(folder / name) for folder in (own, *own.parents) if folder.is_relative_to(top)]
+    return limits
+
+
+def _bytes(path: Path) -> int | None:
+    text = _text(path).strip()
+    return int(text) if text.isdecimal() else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

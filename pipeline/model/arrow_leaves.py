@@ -1,0 +1,315 @@
+"""Values without parts as Arrow arrays: numbers, text, bytes, times. Exactly what is meant, or :class:`Refused`.
+
+What rounds is what the column's own type says: a float of 64 bits in a column of 32, a Decimal in one of floats. No
+number changes otherwise, no unit is guessed, no text is read as a number.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.model.scalars import ATTOSECONDS, Clock, Day, Moment, Refused, Span, is_nan, named, plain
+
+DAY = ATTOSECONDS["D"]
+_FIRST_DAY, _AFTER_LAST_DAY = -719_162, 2_932_897
+_LONGEST_DAYS = 999_999_999
+_FLOAT32_WHOLE = 2**24
+"""Every whole number up to here is a float of 32 bits."""
+
+Fits = Callable[[Any], Any]
+
+
+def fast(kind: pa.DataType) -> frozenset[type]:
+    """The types of values that pyarrow itself converts exactly to ``kind``, or refuses."""
+    if pa.types.is_integer(kind):
+        return frozenset({int, type(None)})
+    if pa.types.is_float32(kind) or pa.types.is_float64(kind):
+        return frozenset({float, int, bool, type(None), np.float32, np.float64, np.float16})
+    if pa.types.is_float16(kind):
+        return frozenset({float, type(None)})
+    if pa.types.is_boolean(kind):
+        return frozenset({bool, type(None)})
+    if is_text(kind):
+        return frozenset({str, type(None)})
+    return frozenset({bytes, type(None)}) if is_bytes(kind) else frozenset()
+
+
+def from_list(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """An array of a list of values. Raises :class:`Refused`, or what pyarrow raises."""
+    if (floats := _floats(values, kind)) is not None:
+        return floats
+    if set(map(type, values)) <= fast(kind):
+        try:
+            array = pa.array(values, kind)
+        except (pa.ArrowException, OverflowError, ValueError, TypeError):
+            pass  # told better, value by value
+        else:
+            return _whole(array) if not pa.types.is_floating(kind) else _no_overflow(_whole(array), values)
+    fits = _fits(kind)
+    return _whole(pa.array([_fitted(value, fits, kind) for value in values], kind))
+
+
+def _floats(values: Sequence[Any], kind: pa.DataType) -> pa.Array | None:
+    """Floats in a column of such, at half the price of asking each value for its type; None: look at each value.
+
+    Told no type, pyarrow makes doubles of nothing but floats, and of whole numbers and bools beside them. In a column
+    of 32 bits a large number may have been whole, and then must not be rounded; an infinity may be a wider float that
+    overflowed.
+    """
+    if not (pa.types.is_float32(kind) or pa.types.is_float64(kind)):
+        return None
+    try:
+        array = pa.array(values)
+    except (pa.ArrowException, OverflowError, ValueError, TypeError):
+        return None
+    if isinstance(array, pa.ChunkedArray) or not pa.types.is_float64(array.type):
+        return None
+    most = _FLOAT32_WHOLE if pa.types.is_float32(kind) else sys.float_info.max
+    return None if (np.abs(array.to_numpy(zero_copy_only=False)) > most).any() else array.cast(kind)
+
+
+def _infinities(array: pa.Array) -> int:
+    return pc.sum(pc.is_inf(array)).as_py() or 0
+
+
+def from_arrow(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    """An Arrow array as one of ``kind``, if that is sure to be exact; None: look at each value."""
+    source = array.type
+    if source == kind and not pa.types.is_date64(kind):
+        return array
+    numbers = is_number(source) or pa.types.is_boolean(source)
+    alike = (
+        (is_number(kind) and numbers and not pa.types.is_float16(kind))
+        or (is_text(kind) and is_text(source))
+        or (is_bytes(kind) and is_bytes(source))
+        or pa.types.is_null(source)
+    )
+    if not alike:
+        return None
+    try:
+        cast = array.cast(kind, safe=True)
+    except pa.ArrowException:
+        return None
+    return _no_overflow(cast, array) if pa.types.is_floating(kind) else cast
+
+
+def from_numpy(array: np.ndarray[Any, Any], kind: pa.DataType) -> pa.Array | None:
+    """One dimension of numpy's values as an Arrow array of whatever type keeps them; None: look at each value."""
+    code, size = array.dtype.kind, array.dtype.itemsize
+    if code in "biuf" and size <= 8:
+        native = array.astype(array.dtype.newbyteorder("="), copy=False)
+        nan = np.isnan(native) if code == "f" and not pa.types.is_floating(kind) else None
+        return pa.array(native, mask=nan if nan is not None and nan.any() else None)
+    return pa.array(array) if code == "U" and is_text(kind) else None
+
+
+def is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+
+
+def checked_range(array: pa.Array) -> pa.Array:
+    """Times that every reader can hold: years 1 to 9999, hours of one day. Raises :class:`Refused` for others."""
+    low, high = _range(array.type)
+    if high is None or array.null_count == len(array):
+        return array
+    counts = array.view(pa.int32() if array.type.bit_width == 32 else pa.int64())
+    ends = pc.min_max(counts)
+    if ends["min"].as_py() < low or ends["max"].as_py() >= high:
+        raise Refused("a time out of range: readers know the years 1 to 9999, and 24 hours in a day")
+    return array
+
+
+def _range(kind: pa.DataType) -> tuple[int, int | None]:
+    if pa.types.is_timestamp(kind):
+        day = DAY // ATTOSECONDS[kind.unit]
+        return _FIRST_DAY * day, _AFTER_LAST_DAY * day
+    if pa.types.is_date(kind):
+        day = 1 if pa.types.is_date32(kind) else 86_400_000
+        return _FIRST_DAY * day, _AFTER_LAST_DAY * day
+    if pa.types.is_time(kind):
+        return 0, DAY // ATTOSECONDS[kind.unit]
+    if pa.types.is_duration(kind):
+        most = _LONGEST_DAYS * DAY // ATTOSECONDS[kind.unit]
+        return -most, most + 1
+    return 0, None
+
+
+def _whole(array: pa.Array) -> pa.Array:
+    if isinstance(array, pa.ChunkedArray):
+        raise OverflowError(f"{array.nbytes} bytes are too much for one array")
+    return array
+
+
+def _no_overflow(array: pa.Array, values: Any) -> pa.Array:
+    """No finite number may have become infinite in a narrower float."""
+    if pa.types.is_float64(array.type):
+        return array
+    wide = array.cast(pa.float64()) if pa.types.is_float16(array.type) else array
+    infinite = _infinities(wide)
+    if infinite:
+        given = values if isinstance(values, pa.Array) else pa.array(values, pa.float64())
+        if infinite != _infinities(given.cast(pa.float64())):
+            raise Refused(f"a number too large for a {array.type}")
+    return array
+
+
+def _fitted(value: Any, fits: Fits, kind: pa.DataType) -> Any:
+    bare = plain(value)
+    if bare is None:
+        return None
+    if is_nan(bare) and not pa.types.is_floating(kind):
+        return None
+    try:
+        fitted = fits(bare)
+    except Refused:
+        raise
+    except (ArithmeticError, ValueError, TypeError, pa.ArrowException) as error:
+        raise Refused(f"{named(value)} out of its range") from error
+    if fitted is None:
+        raise Refused(named(value))
+    return fitted
+
+
+def _fits(kind: pa.DataType) -> Fits:
+    """A plain value as what pyarrow converts exactly to ``kind``; None if it is something else."""
+    if pa.types.is_integer(kind):
+        return _integer(kind)
+    if pa.types.is_floating(kind):
+        return _floating(kind)
+    if pa.types.is_boolean(kind):
+        return lambda value: value if isinstance(value, bool) else None
+    if is_text(kind):
+        return _text
+    if is_bytes(kind):
+        return _bytes
+    if pa.types.is_decimal(kind):
+        return _decimal(kind)
+    return _temporal(kind)
+
+
+def _integer(kind: pa.DataType) -> Fits:
+    low = -(2 ** (kind.bit_width - 1)) if pa.types.is_signed_integer(kind) else 0
+    high = low + 2**kind.bit_width
+
+    def fits(value: Any) -> int | None:
+        if not isinstance(value, int | float | Decimal):
+            return None
+        if isinstance(value, float | Decimal) and (not math.isfinite(value) or value % 1 != 0):
+            raise Refused("a number that is not whole")
+        if not low <= value < high:
+            raise Refused(f"a number out of the range of {kind}")
+        return int(value)
+
+    return fits
+
+
+def _floating(kind: pa.DataType) -> Fits:
+    narrow: Callable[[float], Any] = {16: np.float16, 32: np.float32, 64: np.float64}[kind.bit_width]
+
+    def fits(value: Any) -> Any:
+        if not isinstance(value, int | float | Decimal):
+            return None
+        with np.errstate(over="ignore"):
+            number = narrow(float(value))
+        if np.isinf(number) and abs(value) != math.inf:
+            raise Refused(f"a number too large for {kind}")
+        if isinstance(value, int) and int(number) != value:
+            raise Refused(f"a whole number that {kind} cannot hold exactly")
+        return number if kind.bit_width == 16 else float(number)
+
+    return fits
+
+
+def _text(value: Any) -> str | None:
+    text = value.decode() if isinstance(value, bytes) else value
+    if not isinstance(text, str):
+        return None
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Refused("a str with half a surrogate pair, which UTF-8 cannot hold") from None
+    return text
+
+
+def _bytes(value: Any) -> bytes | None:
+    data = value.encode() if isinstance(value, str) else value
+    return data if isinstance(data, bytes) else None
+
+
+def _decimal(kind: pa.DataType) -> Fits:
+    def fits(value: Any) -> Decimal | None:
+        if isinstance(value, bool) or not isinstance(value, int | Decimal):
+            return None
+        number = Decimal(value)
+        if not number.is_finite():
+            raise Refused("a Decimal that is not finite")
+        try:
+            pa.scalar(number, kind)
+        except pa.ArrowException:
+            raise Refused(f"a number with more digits than {kind} has") from None
+        return number
+
+    return fits
+
+
+def _temporal(kind: pa.DataType) -> Fits:
+    """Counts in the column's own unit, which pyarrow takes as they are."""
+    if pa.types.is_date(kind):
+        return _date(1 if pa.types.is_date32(kind) else 86_400_000)
+    wanted = Clock if pa.types.is_time(kind) else Span if pa.types.is_duration(kind) else Moment
+    zone = kind.tz if pa.types.is_timestamp(kind) else None
+    unit = ATTOSECONDS[kind.unit]
+
+    def fits(value: Any) -> int | None:
+        if wanted is Moment:
+            value = _in_zone(value, zone)
+        if not isinstance(value, wanted):
+            return None
+        count, finer = divmod(value.attoseconds, unit)
+        if finer:
+            raise Refused(f"a time finer than {kind} holds: round it, or give the column a finer unit")
+        return int(count)
+
+    return fits
+
+
+def _in_zone(value: Any, zone: str | None) -> Any:
+    """A day is its first moment. Times without a zone are UTC's where the column is; elsewhere nobody can tell."""
+    if isinstance(value, Day):
+        value = Moment(value.days * DAY, zoned=False)
+    if isinstance(value, Moment):
+        if value.zoned and zone is None:
+            raise Refused("a time with a time zone, and the column has none")
+        if not value.zoned and zone not in (None, "UTC", "Etc/UTC", "Z", "+00:00"):
+            raise Refused(f"a time without a time zone, and the column has {zone}")
+    return value
+
+
+def _date(per_day: int) -> Fits:
+    def fits(value: Any) -> int | None:
+        if isinstance(value, Moment):
+            if value.zoned:
+                raise Refused("a time with a time zone, which may be another day elsewhere")
+            days, rest = divmod(value.attoseconds, DAY)
+            if rest:
+                raise Refused("a time that is not midnight, and the column holds days")
+            return days * per_day
+        return value.days * per_day if isinstance(value, Day) else None
+
+    return fits

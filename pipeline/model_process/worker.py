@@ -1,0 +1,311 @@
+"""What a replica does with a frame: decode, predict, convert; or decode and measure.
+
+One record's trouble stays its own, wherever that can be told.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import traceback
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from pipeline.dead_letters.redaction import where
+from pipeline.errors import BatchFailed, Fatal, ModelError, UserError, one_line
+from pipeline.machine import gpus
+from pipeline.model import LoadContext, Reject
+from pipeline.model.arrow_columns import Missing, NotFinite, Rules
+from pipeline.model.arrow_rows import Inconvertible, Row, RowMaker
+from pipeline.model.loader import UserModel, find
+from pipeline.model.results import Columns, taken
+from pipeline.model_process import frames, memory_limit
+from pipeline.record import Fault
+
+log = logging.getLogger("model")
+
+Chunks = list[Any]
+
+REASON_LIMIT = 1_000
+TRACEBACK_LIMIT = 16_000
+"""Characters that a dead letter keeps: a model may put whole payloads into its exceptions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a replica is told when it starts; ``role`` is ``predict`` or ``measure``. ``memory_mib``: 0 is no limit.
+
+    ``device``: ``auto``, ``cpu`` or ``cuda``; which GPU, its number decides. ``aws_credentials``: whether the process
+    may have the task's.
+    """
+
+    role: str
+    factory: str
+    version: str
+    number: int
+    threads: int
+    search_path: Sequence[str]
+    carry: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    missing: Missing = "null"
+    not_finite: NotFinite = "keep"
+    memory_mib: int = 0
+    device: str = "cpu"
+    aws_credentials: bool = False
+
+
+class Work(Protocol):
+    """``usable``: whether another frame may be answered."""
+
+    usable: bool
+
+    def answer(self, frame: frames.Frame) -> Chunks: ...
+
+
+def start(assignment: Assignment) -> tuple[Chunks, Work | None]:
+    """Find the model, load it, warm it up. Never raises: the first frame of the answer says how it went."""
+    began = time.monotonic()
+    example_s = None
+    try:
+        model = find(assignment.factory, assignment.search_path, assignment.carry)
+        rules = Rules(missing=assignment.missing, not_finite=assignment.not_finite)
+        rows = RowMaker(model.output_schema, assignment.carry, rules, model=assignment.factory)
+        work: Work = Measuring(model) if assignment.role == "measure" else Predicting(model, rows, assignment.number)
+        if isinstance(work, Predicting):
+            rows.make([], [])  # pyarrow imports pandas over its first array, which would be paid for by the first batch
+            _load(model, assignment)
+        if assignment.memory_mib:
+            log.info("%s", memory_limit.confine(assignment.memory_mib))
+        if isinstance(work, Predicting):
+            example_s = _warm_up(model, work)
+    except Exception as error:
+        if not isinstance(error, ModelError):
+            log.exception("the model cannot be used")
+        return frames.pack("unusable", {"reason": frames.plain(str(error), REASON_LIMIT)}), None
+    seconds = time.monotonic() - began
+    head = {
+        "measures": model.measures,
+        "pads": model.pads,
+        "seconds": seconds,
+        "example_s": example_s,
+        "pid": os.getpid(),
+    }
+    return frames.pack("ready", head, [rows.schema.serialize().to_pybytes()]), work
+
+
+def _load(model: UserModel, assignment: Assignment) -> None:
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(assignment.threads)
+    context = LoadContext(
+        options=assignment.options,
+        threads=assignment.threads,
+        replica=assignment.number,
+        device=gpus.place(assignment.device, assignment.number, gpus.count()),
+        version=assignment.version,
+    )
+    try:
+        model.load(context)
+    except ModelError:
+        raise
+    except (Exception, SystemExit) as error:
+        log.exception("the model did not load")
+        raise ModelError(f"model.factory {model.name}: load failed: {one_line(error)}") from error
+
+
+def _warm_up(model: UserModel, work: Predicting) -> float | None:
+    """Predict the model's own example, if it has one: the first batch is then as quick as the others.
+
+    Twice, since the first call pays for what a model puts off until then. How long the second took; None: no example.
+    """
+    if (item := model.example()) is None:
+        return None
+    seconds = 0.0
+    for _ in range(2):
+        began = time.monotonic()
+        answer = work.predict_items([item], [work.nothing_carried])
+        seconds = time.monotonic() - began
+        fault = answer.fault if isinstance(answer, Failed) else answer.faults.get(0)
+        if fault is not None:
+            log.error("%s", fault.traceback or fault.reason)
+            raise ModelError(f"model.factory {model.name}: its own example failed: {fault.reason}")
+    return seconds
+
+
+@dataclass(slots=True)
+class Predicted:
+    """``batch`` has the good records' rows in order; ``faults`` says by index which have none, and why."""
+
+    batch: pa.RecordBatch
+    faults: dict[int, Fault]
+
+
+@dataclass(slots=True)
+class Failed:
+    """The batch as a whole. ``op``: ``failed``, ``memory``, ``worn``, ``broken``, ``fatal``.
+
+    After ``worn`` and ``broken`` this replica must go. It is ``worn`` if memory did not suffice for one record, and it
+    has answered before: what it has taken until then and not given back may be why.
+    """
+
+    op: str
+    fault: Fault
+
+
+class Predicting:
+    """Payloads in; rows, and a fault for each record that has none, out."""
+
+    def __init__(self, model: UserModel, rows: RowMaker, replica: int = 0) -> None:
+        self.usable = True
+        self._replica = replica
+        self._model = model
+        self._rows = rows
+        self._is_new = True
+        self.nothing_carried: Row = rows.nothing_carried
+
+    def answer(self, frame: frames.Frame) -> Chunks:
+        began = time.monotonic()
+        payloads = frames.payloads(frame)
+        if frame.op == "example":
+            return self._answered_example(began)
+        was_new, self._is_new = self._is_new, False
+        try:
+            outcome = self.predict(payloads)
+            if isinstance(outcome, Predicted):
+                return self._packed(outcome, began)
+        except Exception as error:
+            if not memory_limit.ran_out(error):
+                raise
+            outcome = _failure(error)
+        if outcome.op == "failed" and memory_limit.is_short():
+            outcome.op = "memory"
+        if outcome.op == "memory" and len(payloads) == 1 and not was_new:
+            outcome.op = "worn"
+        self.usable = outcome.op not in {"broken", "worn"}
+        return frames.pack(outcome.op, _portable(outcome.fault))
+
+    def _answered_example(self, began: float) -> Chunks:
+        """Whether this replica is well; the model has an example, or nobody would ask."""
+        outcome = self.predict_items([self._model.example()], [self.nothing_carried])
+        if isinstance(outcome, Predicted):
+            return self._packed(outcome, began)
+        return frames.pack(outcome.op, _portable(outcome.fault))
+
+    def _packed(self, outcome: Predicted, began: float) -> Chunks:
+        faults = [{"index": index, **_portable(fault)} for index, fault in outcome.faults.items()]
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self._rows.schema) as stream:
+            stream.write_batch(outcome.batch)
+        head = {"faults": faults, "replica": self._replica, "seconds": time.monotonic() - began}
+        return frames.pack("rows", head, [memoryview(sink.getvalue())])
+
+    def predict(self, payloads: Sequence[bytes]) -> Predicted | Failed:
+        """Records that do not decode are left out of the batch that the model sees.
+
+        Raises what tells that memory ran out before the model saw the batch: that is about all of it.
+        """
+        faults: dict[int, Fault] = {}
+        indices: list[int] = []
+        items: list[Any] = []
+        carried: list[Row] = []
+        for index, payload in enumerate(payloads):
+            try:
+                item = self._model.decode(payload)
+                carried.append(self._rows.carried(item, payload, reads_json=self._model.reads_json))
+            except Exception as error:
+                if memory_limit.ran_out(error):
+                    raise
+                faults[index] = fault_of(error, "decode")
+                continue
+            items.append(item)
+            indices.append(index)
+        made = self.predict_items(items, carried)
+        if isinstance(made, Failed):
+            return made
+        faults.update((indices[position], fault) for position, fault in made.faults.items())
+        return Predicted(made.batch, faults)
+
+    def predict_items(self, items: list[Any], carried: list[Row]) -> Predicted | Failed:
+        """As :meth:`predict`, from where the payloads are decoded."""
+        try:
+            made = self._rows.make(carried, self._results(items) if items else [])
+        except BaseException as error:  # noqa: BLE001  # the user's code: even sys.exit() in it is about this batch
+            return _failure(error)
+        return Predicted(made.batch, made.faults)
+
+    def _results(self, items: list[Any]) -> list[Any] | Columns:
+        """The model gets a list of its own: whatever it does to it, the records keep their places."""
+        try:
+            return taken(self._model.predict(list(items)), len(items), self._rows.names)
+        except Reject as refusal:
+            if len(items) > 1:
+                raise
+            return [refusal]
+
+
+class Measuring:
+    """Payloads in; costs, and a fault for each record that has none, out."""
+
+    def __init__(self, model: UserModel) -> None:
+        self.usable = True
+        self._model = model
+
+    def answer(self, frame: frames.Frame) -> Chunks:
+        costs = array("q")
+        faults = []
+        for index, payload in enumerate(frames.payloads(frame)):
+            try:
+                costs.append(self._cost(payload))
+            except Exception as error:  # noqa: BLE001  # the user's code: whatever it raises is about this record
+                costs.append(0)
+                kind = "memory" if memory_limit.ran_out(error) else "decode"
+                faults.append({"index": index, **_portable(fault_of(error, kind))})
+        return frames.pack("costs", {"faults": faults}, [costs.tobytes()])
+
+    def _cost(self, payload: bytes) -> int:
+        cost = self._model.cost(self._model.decode(payload))
+        try:
+            return min(max(1, int(cost)), 2**62)
+        except (TypeError, ValueError, OverflowError):
+            raise TypeError(f"cost returned {cost!r}, not a whole number") from None
+
+
+def fault_of(error: BaseException, kind: str) -> Fault:
+    """A refusal is its reason; anything else is an accident, and its traceback is kept."""
+    if isinstance(error, Reject):
+        return Fault("rejected" if kind == "exception" else kind, error.reason, where=where(error))
+    text = "".join(traceback.format_exception(error))
+    return Fault(kind, one_line(error), text, where(error))
+
+
+def _failure(error: BaseException) -> Failed:
+    if isinstance(error, Fatal | UserError):
+        return Failed("fatal", Fault("exception", str(error)))
+    if isinstance(error, BatchFailed):
+        return Failed("failed", Fault("contract", error.reason, error.traceback))
+    if isinstance(error, Inconvertible):
+        return Failed("failed", Fault("contract", f"the rows do not fit one batch: {error}"))
+    if memory_limit.ran_out(error):
+        fault = fault_of(error, "memory")
+        memory_limit.give_back(error)
+        return Failed("memory", fault)
+    return Failed("broken" if _lost_its_device(error) else "failed", fault_of(error, "exception"))
+
+
+def _lost_its_device(error: BaseException) -> bool:
+    """After an assertion or a fault on the device, every later call of the process fails too, whatever the record."""
+    return isinstance(error, RuntimeError) and "CUDA error" in str(error)
+
+
+def _portable(fault: Fault) -> dict[str, str]:
+    return {
+        "kind": fault.kind,
+        "reason": frames.plain(fault.reason, REASON_LIMIT),
+        "traceback": frames.plain(fault.traceback, TRACEBACK_LIMIT),
+        "where": fault.where,
+    }

@@ -1,0 +1,1 @@
+"""The host's side of the model's processes: started, given batches, judged, replaced."""

@@ -1,0 +1,310 @@
+"""The model host: records in, an outcome on each. The only module that starts replicas.
+
+Whatever a record does to the model (an exception, a NaN, a hang, a segfault) costs that record, and its neighbours
+nothing but time. :mod:`pipeline.replicas.bisection` decides what to try, :mod:`pipeline.replicas.pool` has it tried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import repeat
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.events import Condemned, ModelEvent, Predicted, SafeCostLearned
+from pipeline.machine.cores import resolve
+from pipeline.model.arrow_columns import Missing, NotFinite
+from pipeline.model_process.worker import Assignment
+from pipeline.outages import Troubles
+from pipeline.record import Dead, Enriched, Fault, Record, cost_of
+from pipeline.replicas import answers
+from pipeline.replicas.bisection import Bisection
+from pipeline.replicas.crash_journal import Notes
+from pipeline.replicas.device_faults import Device
+from pipeline.replicas.pool import Pool
+from pipeline.replicas.process import Link
+from pipeline.replicas.safe_cost import SafeCost
+from pipeline.replicas.safe_time import SafeTime
+from pipeline.replicas.trial import Trial
+
+log = logging.getLogger("host")
+
+__all__ = ["HostSettings", "ModelHost", "ModelSpec", "resolve"]
+
+MEASURE_RECORDS = 512
+MEASURE_BYTES = 4 * 1024 * 1024
+"""What is measured in one request: small enough that no shard waits long for another's."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """``[model]`` with every ``auto`` resolved. ``search_path``: folders to import the factory from.
+
+    ``memory_mib``: of each replica; 0: no limit. ``patience_s``: how long one may fail to start again. ``device``:
+    ``auto``, ``cpu`` or ``cuda``. ``aws_credentials``: whether the replicas may have the task's.
+    """
+
+    factory: str
+    version: str
+    replicas: int
+    threads: int
+    timeout_s: float = 120.0
+    retries: int = 1
+    start_timeout_s: float = 120.0
+    carry: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    search_path: tuple[str, ...] = ()
+    missing: Missing = "null"
+    not_finite: NotFinite = "keep"
+    memory_mib: int = 0
+    patience_s: float = 120.0
+    device: str = "cpu"
+    aws_credentials: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What the model turned out to be. ``row_schema``: the carried payload fields, then the output columns.
+
+    ``example_s``: how long one call with the model's example takes once it is warm; None if it has none.
+    """
+
+    row_schema: pa.Schema
+    measures: bool
+    pads: bool
+    example_s: float | None = None
+
+
+class ModelHost:
+    """``failed`` resolves with the reason when the host cannot go on; :meth:`judge` and :meth:`measure` raise it.
+
+    ``link`` makes a replica; :class:`pipeline.testing.FakeReplica` is one without a process. ``notes``: where a batch
+    that has killed its replica is noted, before its records are tried one by one.
+    """
+
+    def __init__(
+        self,
+        settings: HostSettings,
+        *,
+        on_event: Callable[[ModelEvent], None] | None = None,
+        link: Callable[[Assignment], Link] = Link,
+        notes: Notes | None = None,
+        troubles: Troubles | None = None,
+    ) -> None:
+        self._settings = settings
+        self._troubles = troubles or Troubles()
+        self._device = Device(self._troubles.part("model", settings.patience_s))
+        self._safe_cost = SafeCost()
+        self._safe_time = SafeTime(settings.timeout_s)
+        self._notes = notes
+        self._link = link
+        self._on_event = on_event or _ignore
+        self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self._predictors = self._pool("predict", settings.replicas)
+        self._measurer = self._pool("measure", 1)
+        self._predicting = self._trial(self._predictors, "predict")
+        self._measuring = self._trial(self._measurer, "measure")
+        self._spec: ModelSpec | None = None
+
+    async def start(self) -> ModelSpec:
+        """Every replica has loaded the model, and predicted its example if it has one, when this returns.
+
+        ``ModelError`` with one line if the model cannot be used, ``Fatal`` if a replica dies over it; nothing is
+        left running then.
+        """
+        try:
+            ready = await self._predictors.start()
+            if ready.measures:
+                await self._measurer.start()
+        except BaseException:
+            await self.stop()
+            raise
+        self._predicting.witnesses.has_example = ready.example_s is not None
+        self._spec = ModelSpec(ready.schema, ready.measures, ready.pads, ready.example_s)
+        return self._spec
+
+    async def stop(self) -> None:
+        """Every replica is gone when this returns, within about a second. May be called at any time."""
+        await asyncio.gather(self._predictors.stop(), self._measurer.stop())
+
+    @property
+    def slots(self) -> int:
+        """How many calls of :meth:`judge` may usefully run at once."""
+        return self._predictors.slots
+
+    @property
+    def measures(self) -> bool:
+        """Whether the model has a cost of its own, so that :meth:`measure` is worth its time."""
+        return self._spec is not None and self._spec.measures
+
+    @property
+    def pids(self) -> list[int]:
+        """The replicas that serve; the one that measures comes last."""
+        return self._predictors.pids + self._measurer.pids
+
+    @property
+    def replicas_alive(self) -> int:
+        return len(self._predictors.pids)
+
+    @property
+    def safe_cost(self) -> int:
+        """The most that a batch may cost (:func:`pipeline.record.cost_of`) to fit into memory and ``timeout_s``; 0: no
+        limit is known."""
+        memory, time = self._safe_cost.limit, self._safe_time.limit
+        return min(memory or time, time or memory)
+
+    def expect(self, max_records: int) -> None:
+        """Begin with batches that are in time if their records take what the model's example takes, one by one.
+
+        For models that measure no costs; nothing changes for others, nor if the model has no example.
+        """
+        if self._spec is not None and not self._spec.measures and self._spec.example_s:
+            self._safe_time.expect(self._spec.example_s, max_records)
+            self._tell(0)
+
+    async def measure(self, records: Sequence[Record]) -> None:
+        """Set ``cost`` of every record; one that cannot be decoded or measured gets its outcome, ``Dead``, instead."""
+        if not self.measures:
+            return
+        for chunk in _chunks(records):
+            await self._measuring.settle(chunk)
+
+    async def judge(self, records: Sequence[Record]) -> None:
+        """Set ``outcome`` of every record: ``Enriched``, or ``Dead`` after the configured retries.
+
+        Records of finished parts of the batch have theirs before this returns. ``Fatal`` if the host cannot go on.
+        """
+        await self._predicting.settle(records)
+
+    # -- trying
+
+    def passed(
+        self, answer: answers.Rows | answers.Costs, tried: Sequence[Record], bisection: Bisection[Record]
+    ) -> None:
+        """Of :class:`pipeline.replicas.trial.Bench`, as the next ones."""
+        if isinstance(answer, answers.Rows):
+            self._enrich(answer, tried)
+            self._learn(tried, bisection, fits=True)
+            self._in_time(tried, answer.seconds)
+        else:
+            _set_costs(answer, tried)
+
+    def too_large(self, tried: Sequence[Record], bisection: Bisection[Record]) -> None:
+        self._learn(tried, bisection, fits=False)
+
+    def timed_out(self, tried: Sequence[Record]) -> None:
+        before = self.safe_cost
+        self._safe_time.timed_out(len(tried), self._costs(tried)[1])
+        self._tell(before)
+
+    def bury(self, record: Record, fault: Fault, attempts: int) -> None:
+        record.outcome = Dead(record.data, fault.reason, fault.traceback, attempts, fault.kind, where=fault.where)
+        self._on_event(Condemned(fault.kind))
+
+    async def device_works(self, reason: str) -> bool:
+        return await self._device.works(self._predictors, reason)
+
+    def _trial(self, pool: Pool, op: str) -> Trial:
+        part = self._troubles.part("model", self._settings.patience_s)
+        return Trial(pool, op, self._settings.retries, self, on_event=self._on_event, notes=self._notes, part=part)
+
+    def _learn(self, tried: Sequence[Record], bisection: Bisection[Record], *, fits: bool) -> None:
+        before = self.safe_cost
+        if fits and not self._safe_cost.limit:
+            return
+        cost = cost_of(tried, pads=self._spec is not None and self._spec.pads)
+        if fits:
+            self._safe_cost.passed(len(tried), cost, after=bisection.was_too_large)
+        else:
+            self._safe_cost.ran_out(len(tried), cost)
+        self._tell(before)
+
+    def _in_time(self, tried: Sequence[Record], seconds: float) -> None:
+        if self._safe_time.limit:
+            before = self.safe_cost
+            self._safe_time.passed(len(tried), self._costs(tried)[1], seconds)
+            self._tell(before)
+
+    def _tell(self, before: int) -> None:
+        if self.safe_cost != before:
+            log.info(
+                "a batch may cost %d now to fit into memory and model.timeout_s (0: no limit; records cost 1 each "
+                "unless the model measures them)",
+                self.safe_cost,
+            )
+            self._on_event(SafeCostLearned(self.safe_cost))
+
+    def _enrich(self, answer: answers.Rows, tried: Sequence[Record]) -> None:
+        table, faults = answer.batch, answer.faults
+        good = [record for index, record in enumerate(tried) if index not in faults] if faults else tried
+        for record, outcome in zip(good, map(Enriched, repeat(table), range(len(table))), strict=True):
+            record.outcome = outcome
+        if good:
+            self._device.passed(good[-1].data)
+        cost, padded = self._costs(tried)
+        self._on_event(Predicted(len(tried), answer.seconds, answer.replica, cost, padded))
+
+    def _costs(self, tried: Sequence[Record]) -> tuple[int, int]:
+        """The sum of the records' costs, and what the batch costs; one each where nothing is measured."""
+        if self._spec is None or not self._spec.measures:
+            return len(tried), len(tried)
+        return cost_of(tried, pads=False), cost_of(tried, pads=self._spec.pads)
+
+    # -- replicas
+
+    def _pool(self, role: str, count: int) -> Pool:
+        settings = self._settings
+        assignments = [
+            Assignment(
+                role=role,
+                factory=settings.factory,
+                version=settings.version,
+                number=number,
+                threads=settings.threads if role == "predict" else 1,
+                search_path=settings.search_path,
+                carry=dict(settings.carry),
+                options=dict(settings.options),
+                missing=settings.missing,
+                not_finite=settings.not_finite,
+                memory_mib=settings.memory_mib,
+                device=settings.device,
+                aws_credentials=settings.aws_credentials,
+            )
+            for number in range(count)
+        ]
+        return Pool(
+            assignments,
+            timeout_s=settings.timeout_s,
+            start_timeout_s=settings.start_timeout_s,
+            patience_s=settings.patience_s,
+            troubles=self._troubles,
+            failed=self.failed,
+            on_event=self._on_event,
+            link=self._link,
+        )
+
+
+def _set_costs(answer: answers.Costs, tried: Sequence[Record]) -> None:
+    for record, cost in zip(tried, answer.costs, strict=True):
+        record.cost = cost
+
+
+def _chunks(records: Sequence[Record]) -> Iterator[list[Record]]:
+    chunk: list[Record] = []
+    size = 0
+    for record in records:
+        if chunk and (len(chunk) == MEASURE_RECORDS or size + len(record.data) > MEASURE_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(record)
+        size += len(record.data)
+    if chunk:
+        yield chunk
+
+
+def _ignore(event: ModelEvent) -> None:
+    return

@@ -1,0 +1,303 @@
+"""Replicas of one role: requests go to the least busy, and one that ends is replaced while the others go on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+
+from pipeline import background
+from pipeline.errors import Fatal, ModelError, PenstockError, ReplicaDied, one_line
+from pipeline.events import ModelEvent, ReplicaReplaced
+from pipeline.model_process import frames as wire
+from pipeline.model_process.worker import Assignment
+from pipeline.outages import Part, Trouble, Troubles
+from pipeline.replicas import answers
+from pipeline.replicas.process import DEPTH, Link, TimedOut, Unbegun
+
+log = logging.getLogger("host")
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 15.0
+
+LOOK_AGAIN_S = 1.0
+"""A request that was given up has its place until it is answered, of which nobody is told."""
+
+SETTLED_S = 5.0
+"""A replica that has lived so long starts, whatever was before."""
+
+
+class LostDevice(ReplicaDied):
+    """The replica told that its device failed, so that nothing more can come of it; another starts in its place."""
+
+
+def pause_s(trouble: Trouble) -> float:
+    """Before the next try: up to as long as the tries have failed by now, at most 15 s, and not beyond the end."""
+    return min(trouble.left_s, min(LONGEST_PAUSE_S, FIRST_PAUSE_S + trouble.lasted_s) * (1 + random.random()) / 2)
+
+
+class Pool:
+    """``failed`` resolves with the reason when a replica cannot be replaced; every call raises it from then on.
+
+    A replica that fails to start at first is an error. One that has served and does not start again is tried until it
+    has failed for ``patience_s``, which ``troubles`` shows meanwhile; requests wait for it, or go to the others.
+    """
+
+    def __init__(
+        self,
+        assignments: Sequence[Assignment],
+        *,
+        timeout_s: float,
+        start_timeout_s: float,
+        patience_s: float,
+        troubles: Troubles,
+        failed: asyncio.Future[BaseException],
+        on_event: Callable[[ModelEvent], None],
+        link: Callable[[Assignment], Link] = Link,
+    ) -> None:
+        self._assignments = assignments
+        self._link = link
+        self._timeout_s = timeout_s
+        self._start_timeout_s = start_timeout_s
+        self._patience_s = patience_s
+        self._troubles = troubles
+        self._failed = failed
+        self._on_event = on_event
+        self._reader: answers.Reader | None = None
+        self._links: set[Link] = set()  # whatever has a process
+        self._serving: list[Link] = []
+        self._keepers: list[asyncio.Task[None]] = []
+        self._freed = asyncio.Event()
+        self._stopped = False
+        self._wanted_new = 0
+        self.passes = 0
+        """Answers in which some record passed."""
+
+    @property
+    def slots(self) -> int:
+        """So many calls may usefully run at once."""
+        return len(self._assignments) * DEPTH
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the replicas that serve."""
+        return [link.pid for link in self._serving if link.pid is not None and not link.ended.done()]
+
+    async def start(self) -> answers.Ready:
+        """Start all at once; what the first of them says. ``ModelError`` or ``Fatal`` if one fails to."""
+        frames = await background.all_of(*(partial(self._first_start, each) for each in self._assignments))
+        self._keepers = [
+            background.start(partial(self._keep, link), name="the keeper of a replica", on_failure=self._fail)
+            for link in self._serving
+        ]
+        return frames[0]
+
+    async def call(self, op: str, payloads: Sequence[bytes]) -> answers.Answer:
+        """Have some replica answer. ``ReplicaDied`` if one ended over this very request (:class:`LostDevice` if it lost
+        its device, and nothing else did); ``Fatal`` if none will do.
+        """
+        return (await self.tried(op, payloads))[0]
+
+    async def tried(self, op: str, payloads: Sequence[bytes]) -> tuple[answers.Answer, Link, bool]:
+        """As :meth:`call`; with the replica that answered, and whether that was the first thing it did.
+
+        What memory did not suffice for is tried on a replica that has done nothing yet, before that is believed: one
+        that leaks would condemn every record in the end.
+        """
+        while True:
+            link = await self._free_link()
+            is_new = not link.calls and not link.load
+            try:
+                answer = await self.ask(link, op, payloads)
+            except Unbegun:
+                continue
+            if answer.op != "worn":
+                return answer, link, is_new
+            async with self.held(new=True) as link:
+                with contextlib.suppress(Unbegun):
+                    return await self.ask(link, op, payloads), link, True
+
+    async def ask(self, link: Link, op: str, payloads: Sequence[bytes]) -> answers.Answer:
+        """Have this replica answer. Raises :class:`Unbegun` if it ended before it came to it, else as :meth:`call`."""
+        try:
+            frame = await link.ask(op, payloads, self._timeout_s)
+        finally:
+            self._freed.set()
+        link.calls += 1
+        answer = self._read(link, frame, op, 1 if op == "example" else len(payloads))
+        if isinstance(answer, answers.Failed):
+            if answer.op == "fatal":
+                raise Fatal(f"the model gives up: {answer.fault.reason}")
+            if answer.op == "worn":
+                link.discard("ran out of memory with a single record")
+            if answer.op == "broken":
+                link.discard("lost its device")
+                raise LostDevice(f"lost its device: {answer.fault.reason}")
+        elif len(answer.faults) < max(1, len(payloads)):
+            link.passes += 1
+            self.passes += 1
+        return answer
+
+    @contextlib.asynccontextmanager
+    async def held(self, *, new: bool = False) -> AsyncIterator[Link]:
+        """A replica that has nothing else to do meanwhile; ``new``: nor has done anything yet."""
+        self._wanted_new += new
+        try:
+            link = await self._claimed(new=new)
+        finally:
+            self._wanted_new -= new
+        try:
+            yield link
+        finally:
+            link.held = False
+            self._freed.set()
+
+    def _read(self, link: Link, frame: wire.Frame, op: str, count: int) -> answers.Answer:
+        assert self._reader is not None
+        try:
+            return self._reader.read(frame, op, count)
+        except wire.Garbage as garbage:
+            raise link.spoilt(garbage) from None
+
+    async def stop(self) -> None:
+        """Every replica is gone when this returns, within about a second."""
+        self._stopped = True
+        self._freed.set()
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await asyncio.gather(*(link.close() for link in list(self._links)))
+
+    # -- who serves
+
+    async def _free_link(self) -> Link:
+        while True:
+            free = [link for link in self._serving if link.can_take and (link.calls or not self._wanted_new)]
+            self._check()
+            if free:
+                return min(free, key=lambda link: link.load)
+            await self._look_again()
+
+    async def _claimed(self, *, new: bool) -> Link:
+        """The replica that is claimed takes nothing more; one that has worked is replaced if a new one is wanted."""
+        while True:
+            self._check()
+            able = [link for link in self._serving if link.can_serve and not link.held]
+            if not able:
+                await self._look_again()
+                continue
+            link = min(able, key=lambda link: (new and link.calls > 0, link.load))
+            link.held = True
+            try:
+                while link.load and link.can_serve:
+                    await self._look_again()
+                self._check()
+            except BaseException:
+                link.held = False
+                raise
+            if link.can_serve and not (new and link.calls):
+                return link
+            if link.can_serve:
+                link.discard("gave way to one that has done nothing yet")
+            link.held = False
+
+    def _check(self) -> None:
+        if self._failed.done():
+            raise Fatal(str(self._failed.result()))
+        if self._stopped:
+            raise Fatal("the model host has been stopped")
+
+    async def _look_again(self) -> None:
+        self._freed.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_AGAIN_S):  # wait_for loses a cancellation that comes with the event
+                await self._freed.wait()
+
+    async def _first_start(self, assignment: Assignment) -> answers.Ready:
+        link, ready = await self._start(assignment)
+        self._serving.append(link)
+        return ready
+
+    async def _start(self, assignment: Assignment) -> tuple[Link, answers.Ready]:
+        link = self._link(assignment)
+        self._links.add(link)
+        try:
+            ready = await link.start(self._start_timeout_s)
+            self._compare(assignment, ready)
+        except TimedOut:
+            await self._forget(link)
+            limit = f"{self._start_timeout_s:g} s (model.start_timeout_s)"
+            raise ModelError(f"model.factory {assignment.factory}: not loaded and warm within {limit}") from None
+        except ReplicaDied as error:
+            await self._forget(link)
+            raise Fatal(f"{error} while it loaded {assignment.factory}; see the log") from None
+        except Exception:
+            await self._forget(link)
+            raise
+        timing = {"pid": link.pid, "seconds": round(ready.seconds, 3)}
+        log.info("%s replica %d serves", assignment.role, link.number, extra=timing)
+        return link, ready
+
+    def _compare(self, assignment: Assignment, ready: answers.Ready) -> None:
+        """Whatever starts later must have the columns that were there first."""
+        if self._reader is None:
+            self._reader = answers.Reader(ready.schema)
+        elif ready.schema != self._reader.schema:
+            raise ModelError(f"model.factory {assignment.factory}: its columns have changed since the task started")
+
+    async def _forget(self, link: Link) -> None:
+        await link.close()
+        self._links.discard(link)
+
+    async def _keep(self, link: Link) -> None:
+        """Replace the replica whenever it ends, until none has stayed for ``patience_s``."""
+        part = self._troubles.part("model", self._patience_s)
+        while True:
+            reason = await self._end_of(link, part)
+            self._serving.remove(link)
+            self._links.discard(link)
+            log.warning("replica %d %s; starting another", link.number, reason)
+            try:
+                if link.was_useless:
+                    await self._pause(part, Fatal("replicas end as soon as they have started"))
+                else:
+                    part.worked()
+                link = await self._replacement(link.assignment, part)
+            except PenstockError as error:
+                self._fail(Fatal(f"replica {reason}, and no other starts: {error}"))
+                return
+            self._serving.append(link)
+            self._freed.set()
+            self._on_event(ReplicaReplaced(reason))
+
+    async def _end_of(self, link: Link, part: Part) -> str:
+        await asyncio.wait([link.ended], timeout=SETTLED_S)
+        if not link.ended.done():
+            part.worked()
+        return await asyncio.shield(link.ended)
+
+    async def _replacement(self, assignment: Assignment, part: Part) -> Link:
+        """The next replica, after as many failed starts as it takes; the last one's error if there is no more time."""
+        while True:
+            try:
+                return (await self._start(assignment))[0]
+            except PenstockError as error:
+                failure = error
+            except Exception as error:  # noqa: BLE001  # tried again within patience_s, whatever it is
+                failure = Fatal(one_line(error))
+            log.error("a replica did not start: %s", failure)
+            await self._pause(part, failure)
+
+    async def _pause(self, part: Part, failure: PenstockError) -> None:
+        """Return when it is time to try again; raise ``failure`` if it has lasted too long."""
+        if part.failed(f"no replica starts: {failure}"):
+            raise failure
+        await asyncio.sleep(pause_s(part.trouble()))
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._failed.done():
+            self._failed.set_result(error)
+        self._freed.set()

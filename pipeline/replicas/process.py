@@ -1,0 +1,351 @@
+"""The host's end of one replica: its process, its socket, its log, and the clock that runs while it works."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import pickle
+import queue
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline import background, reaper
+from pipeline.errors import Fatal, ModelError, ReplicaDied, one_line
+from pipeline.model_process import frames
+from pipeline.model_process.worker import Assignment
+from pipeline.replicas import answers
+from pipeline.replicas.environment import environment
+
+log = logging.getLogger("replica")
+
+DEPTH = 2
+"""Requests per replica: one that it works on, and the next, so that it never waits for us."""
+
+PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import pipeline; "
+    "sys.path[:] = sys.argv[2].split(':'); from pipeline.model_process.keeper import main; main()"
+)
+"""Finds every module where we would, so host and replica are always of one version; and ours whatever else is there."""
+
+HOME = str(Path(__file__).resolve().parents[2])
+
+AHEAD_BYTES = 1024 * 1024
+"""What the kernel may hold of a frame in each direction, if it allows so much (net.core.wmem_max): the fewer the pieces
+that a frame goes in, the less often either side has to turn to it."""
+
+UNWATCHED = 1
+"""The exit code of a process whose watch has failed, for want of a better one."""
+
+LAST_WORDS_S = 1.0
+"""How long the streams may outlive the process: what it answered and printed before its end is still read."""
+
+LEVELS = {b"<2>": logging.CRITICAL, b"<3>": logging.ERROR, b"<4>": logging.WARNING, b"<7>": logging.DEBUG}
+LINE_LIMIT_BYTES = 16 * 1024
+
+
+class TimedOut(ReplicaDied):
+    """We killed it, because its request took too long."""
+
+
+class Unbegun(Exception):
+    """The replica ended before it came to this request: nothing is known about it; send it elsewhere."""
+
+
+class _Request:
+    __slots__ = ("answer", "seal", "timeout_s")
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self.seal = frames.new_seal()
+        self.answer: asyncio.Future[frames.Frame] = asyncio.get_running_loop().create_future()
+
+
+class Link:
+    """One replica, from its start to its end. Used from the event loop's thread, which must outlive it.
+
+    ``ended`` resolves, once the process is reaped and every request is answered, with the reason: ``killed by signal
+    11``, ``exited with code 3``, ``timed out after 120 s``.
+    """
+
+    def __init__(self, assignment: Assignment, body_limit: int = frames.BODY_LIMIT_BYTES) -> None:
+        """``body_limit``: bytes of the largest answer that is taken; a batch whose rows have more is tried by parts."""
+        self._body_limit = body_limit
+        self.number = assignment.number
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.was_useless = False
+        """Whether it ended by itself, with nothing to do, before it had done anything."""
+        self.assignment = assignment
+        self.held = False
+        """Whether it takes nothing but what its holder gives it."""
+        self.calls = self.passes = 0
+        """Answers since it was loaded, and those in which some record passed; counted by the pool."""
+        self._requests: deque[_Request] = deque()
+        self._clock: asyncio.TimerHandle | None = None
+        self._verdict: ReplicaDied | None = None
+        self._innocent = False
+        self._answers = 0
+        self._open_streams = 2
+        self._streams_ended = asyncio.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pid: int | None = None
+        self._transport: asyncio.Transport | None = None
+        self._log: asyncio.BaseTransport | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that holds the model; None before it is loaded."""
+        return self._pid
+
+    @property
+    def load(self) -> int:
+        """Requests that are sent and not answered."""
+        return len(self._requests)
+
+    @property
+    def can_take(self) -> bool:
+        return self.can_serve and not self.held and self.load < DEPTH
+
+    @property
+    def can_serve(self) -> bool:
+        """Whether it is not at its end."""
+        return not self.ended.done() and self._verdict is None
+
+    async def start(self, timeout_s: float) -> answers.Ready:
+        """Begin the process, load the model, warm it up. ``ModelError``, or ``ReplicaDied``, if that fails."""
+        await self._spawn()
+        settings = pickle.dumps(self.assignment)
+        frame = await self._send(frames.pack("start", body=[settings]), timeout_s)
+        try:
+            if frame.op == "unusable":
+                raise ModelError(answers.unusable(frame))
+            ready = answers.ready(frame)
+        except frames.Garbage as garbage:
+            raise self.spoilt(garbage) from None
+        self._pid = ready.pid
+        return ready
+
+    async def ask(self, op: str, payloads: Sequence[bytes], timeout_s: float) -> frames.Frame:
+        """Send a request and wait for its answer. The time-out counts from when the replica can begin with it.
+
+        Raises ``ReplicaDied`` if it ended over this request, :class:`Unbegun` if over an earlier one.
+        """
+        return await self._send(frames.pack_payloads(op, payloads), timeout_s)
+
+    def kill(self, verdict: ReplicaDied | None = None) -> None:
+        """End it, and all it started, at once. ``verdict``: why, if not for what its exit status will say."""
+        self._verdict = self._verdict or verdict
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(self._process.pid, signal.SIGTERM)
+
+    def spoilt(self, garbage: frames.Garbage) -> ReplicaDied:
+        """End it for an answer that is none; the verdict, for whoever asked."""
+        verdict = ReplicaDied(f"sent {garbage}")
+        self.kill(verdict)
+        return verdict
+
+    def discard(self, reason: str) -> None:
+        """End it for what it told of itself; no request that is still out is to blame."""
+        self._innocent = True
+        self.kill(ReplicaDied(reason))
+
+    async def close(self) -> None:
+        """End it, and wait for its end. It has nothing to save, so it is not asked."""
+        if self._process is not None:
+            self.discard("stopped")
+            await asyncio.shield(self.ended)
+
+    # -- its process
+
+    async def _spawn(self) -> None:
+        """``Fatal`` if there is not enough of something: descriptors, processes, threads, memory; try again later."""
+        try:
+            with contextlib.ExitStack() as stack:
+                await self._begin(stack)
+        except (OSError, RuntimeError, MemoryError) as error:
+            raise Fatal(f"a replica cannot be started: {one_line(error)}") from error
+
+    async def _begin(self, stack: contextlib.ExitStack) -> None:
+        """Nothing waits between the start of the process and its watch: a cancelled start is closed as any other."""
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        given_up = stack.enter_context(contextlib.ExitStack())  # what is ours, should it not come to a process
+        given_up.callback(ours.close)
+        stack.callback(theirs.close)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, AHEAD_BYTES)
+        read_end, write_end = os.pipe()
+        stack.callback(os.close, write_end)
+        lines = given_up.enter_context(os.fdopen(read_end, "rb", buffering=0))
+        given_up.callback(self._close_streams)
+        self._log, _ = await loop.connect_read_pipe(lambda: _LogLines(self.number, self._stream_over), lines)
+        ours.setblocking(False)
+        protocol = frames.FrameProtocol(self._answered, self._garbage, self._stream_over, self._body_limit)
+        self._transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
+        watch = _Watch(loop, self._exited)
+        given_up.callback(watch.give_up)
+        self._process = subprocess.Popen(  # noqa: ASYNC220  # a vfork: what takes long happens in the child
+            self._command(theirs.fileno()),
+            stdin=subprocess.DEVNULL,
+            stdout=write_end,
+            stderr=write_end,
+            env=environment(os.environ, self.assignment),
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+        )
+        given_up.pop_all()
+        watch.begin(self._process)
+
+    def _command(self, descriptor: int) -> list[str]:
+        """Where a model lies is looked into later (:mod:`pipeline.model.user_modules`): no file there stands for
+        Python's own."""
+        later = {os.path.abspath(folder) for folder in self.assignment.search_path}
+        folders = [folder for folder in map(os.path.abspath, sys.path) if folder not in later]
+        given = [HOME, ":".join(folders), str(descriptor), str(os.getpid())]
+        return [sys.executable, "-P", "-X", "faulthandler", "-c", PROGRAM, *given]
+
+    def _exited(self, status: int) -> None:
+        self._verdict = self._verdict or ReplicaDied(_reason(status))
+        background.start(partial(self._end, self._verdict), name="the end of a replica", on_failure=self._ended_badly)
+
+    def _ended_badly(self, error: BaseException) -> None:
+        """Whoever waits for it is told, in any case."""
+        for request in self._requests:
+            if not request.answer.done():
+                request.answer.set_exception(Fatal(str(error)))
+        if not self.ended.done():
+            self.ended.set_exception(Fatal(str(error)))
+
+    async def _end(self, verdict: ReplicaDied) -> None:
+        """What it answered before its end still counts; then nobody waits for it any more."""
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS_S):
+                    await self._streams_ended.wait()
+        finally:
+            self._close_streams()
+        self._stop_clock()
+        self.was_useless = not self._requests and not self._innocent and self._answers <= 1
+        for place, request in enumerate(self._requests):
+            if not request.answer.done():
+                request.answer.set_exception(Unbegun() if place or self._innocent else verdict)
+        self._requests.clear()
+        self.ended.set_result(verdict.reason)
+
+    def _close_streams(self) -> None:
+        for transport in (self._transport, self._log):
+            if transport is not None:
+                transport.close()
+
+    # -- its requests
+
+    async def _send(self, chunks: list[Any], timeout_s: float) -> frames.Frame:
+        assert self._transport is not None
+        if self.ended.done():
+            raise Unbegun
+        request = _Request(timeout_s)
+        self._requests.append(request)
+        if len(self._requests) == 1:
+            self._start_clock()
+        self._transport.writelines(frames.sealed(chunks, request.seal))
+        return await request.answer
+
+    def _answered(self, frame: frames.Frame) -> None:
+        if not self._requests:
+            self.kill(ReplicaDied("answered what nobody asked"))
+            return
+        if frame.seal != self._requests[0].seal:
+            self.kill(ReplicaDied("answered what nobody asked"))
+            return
+        request = self._requests.popleft()
+        self._answers += 1
+        self._start_clock()
+        if not request.answer.done():
+            request.answer.set_result(frame)
+
+    def _garbage(self, error: frames.Garbage) -> None:
+        self.kill(ReplicaDied(f"sent {error}"))
+
+    def _stream_over(self) -> None:
+        """It has no use without its streams, should it have closed them itself."""
+        self._open_streams -= 1
+        if not self._open_streams:
+            self._streams_ended.set()
+            self.kill()
+
+    def _start_clock(self) -> None:
+        """The time of the request at the head begins."""
+        self._stop_clock()
+        if self._requests:
+            timeout_s = self._requests[0].timeout_s
+            verdict = TimedOut(f"timed out after {timeout_s:g} s")
+            self._clock = asyncio.get_running_loop().call_later(timeout_s, self.kill, verdict)
+
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+
+class _LogLines(asyncio.Protocol):
+    """What a replica prints, line by line, in the host's log."""
+
+    def __init__(self, number: int, on_end: Callable[[], None]) -> None:
+        self._extra = {"replica": number}
+        self._on_end = on_end
+        self._line = b""
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._line = (self._line + data).split(b"\n")
+        if len(self._line) > LINE_LIMIT_BYTES:
+            lines.append(self._line)
+            self._line = b""
+        for line in lines:
+            self._write(line)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._line:
+            self._write(self._line)
+        self._on_end()
+
+    def _write(self, line: bytes) -> None:
+        level = LEVELS.get(line[:3], logging.INFO)
+        text = line[3:] if line[:1] == b"<" and line[2:3] == b">" else line
+        log.log(level, "%s", text[:LINE_LIMIT_BYTES].decode("utf-8", "backslashreplace"), extra=self._extra)
+
+
+class _Watch:
+    """Waits for a process in a thread, which there is before there is a process: without one nothing is begun."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, exited: Callable[[int], None]) -> None:
+        self._loop = loop
+        self._exited = exited
+        self._process: queue.SimpleQueue[subprocess.Popen[bytes] | None] = queue.SimpleQueue()
+        background.thread(self._wait, name="the watch of a replica", on_failure=lambda error: exited(UNWATCHED))
+
+    def begin(self, process: subprocess.Popen[bytes]) -> None:
+        reaper.awaits(process.pid)
+        self._process.put(process)
+
+    def give_up(self) -> None:
+        self._process.put(None)
+
+    def _wait(self) -> None:
+        if process := self._process.get():
+            status = process.wait()
+            reaper.has_ended(process.pid)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+                self._loop.call_soon_threadsafe(self._exited, status)
+
+
+def _reason(status: int) -> str:
+    return f"killed by signal {-status}" if status < 0 else f"exited with code {status}"

@@ -1,0 +1,183 @@
+"""Records that will never be rows: as JSON lines, with all that is needed to find out why and to try again."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+import uuid
+import weakref
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+
+import orjson
+
+from pipeline.outages import PATIENCE_S, Troubles
+from pipeline.record import Dead, Position, Record, Shard
+from pipeline.sinks import OnDurable
+from pipeline.sinks.chain import Chain, File
+from pipeline.sinks.chain_writer import Committer, Driver
+from pipeline.stores.base import ObjectStore
+from pipeline.stores.retry import Threads, at_start
+from pipeline.table.names import LETTERS, Names, day_of, letters_apart, letters_key
+from pipeline.table.schema import TableSchema
+
+FLUSH_INTERVAL_S = 5.0
+FLUSH_BYTES = 8 * 1024 * 1024
+
+
+def lines(records: Iterable[Record], schema: TableSchema, failed_at: datetime) -> bytes:
+    """A line for each dead record, in order; empty if there is none."""
+    return b"".join(
+        line(record, record.outcome, schema, failed_at) for record in records if isinstance(record.outcome, Dead)
+    )
+
+
+def line(record: Record, dead: Dead, schema: TableSchema, failed_at: datetime) -> bytes:
+    """One dead letter: JSON, and a line feed."""
+    arrived_at = datetime.fromtimestamp(record.arrived_ms / 1000, UTC)
+    letter = {
+        "record_id": record.record_id(schema.stream),
+        "stream": schema.stream,
+        "shard_id": record.shard_id,
+        "sequence_number": record.sequence,
+        "sub_sequence_number": record.sub,
+        "partition_key": record.partition_key and _printable(record.partition_key),
+        "arrived_at": arrived_at.isoformat(timespec="milliseconds"),
+        "failed_at": failed_at.isoformat(timespec="milliseconds"),
+        "kind": dead.kind,
+        "sink": dead.sink or None,
+        "reason": _printable(dead.reason),
+        "traceback": _printable(dead.traceback),
+        "attempts": dead.attempts,
+        "model_version": schema.model_version,
+        "payload_base64": base64.b64encode(dead.payload).decode(),
+    }
+    return orjson.dumps(letter) + b"\n"
+
+
+def _printable(text: str) -> str:
+    """Without lone surrogates, which a model's message may have and JSON may not."""
+    return text.encode("utf-8", "replace").decode()
+
+
+class DeadLetterSink:
+    """The dead letters of a task that has no Parquet sink to keep them by: one object per stretch that has any.
+
+    An object is named after its first letter, and a name is taken once. A letter that an object holds, whoever wrote
+    it, is not written again.
+    """
+
+    name = "dead-letter"
+    wants_payloads = False
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        schema: TableSchema,
+        *,
+        flush_interval_s: float = FLUSH_INTERVAL_S,
+        troubles: Troubles | None = None,
+        patience_s: float = PATIENCE_S,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._store = store
+        self._schema = schema
+        self._flush_interval_s = flush_interval_s
+        self._troubles = troubles or Troubles(clock)
+        self._patience_s = patience_s
+        self._clock = clock
+        self._sleep = sleep
+        self._threads = Threads("sink-dead-letter")
+        self._writers: weakref.WeakSet[Driver] = weakref.WeakSet()
+
+    async def check(self) -> None:
+        await at_start(self._store.check, self._threads, self._sleep)
+
+    def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> Driver:
+        names = Names(shard)
+        chain = Chain(names, flush_interval_s=self._flush_interval_s, flush_bytes=FLUSH_BYTES)
+        letters = Letters(self._store, names, self._schema)
+        writer = Driver(
+            chain,
+            letters,
+            on_durable,
+            on_fatal,
+            call=self._threads,
+            part=self._troubles.part(self.name, self._patience_s),
+            clock=self._clock,
+            sleep=self._sleep,
+        )
+        self._writers.add(writer)
+        return writer
+
+    async def close(self) -> None:
+        """Give up what is not written. A call under way ends in its own time, and nobody hears of it."""
+        for writer in list(self._writers):
+            writer.abandon()
+        self._threads.close()
+
+
+class Letters(Committer):
+    """Writes a stretch's dead letters, and nothing where there are none."""
+
+    def __init__(self, store: ObjectStore, names: Names, schema: TableSchema) -> None:
+        self._store = store
+        self._names = names
+        self._schema = schema
+
+    def prepare(self, file: File, writer: str) -> Callable[[], Position]:
+        now = datetime.now(UTC)
+        letters = {
+            self._key(record): line(record, record.outcome, self._schema, now)
+            for record in file.records
+            if isinstance(record.outcome, Dead)
+        }
+
+        def put() -> Position:
+            if letters:
+                self._put(letters)
+            return file.end
+
+        return put
+
+    def held(self, first: Record, checkpoint: Position | None) -> Position | None:
+        return None
+
+    def _put(self, letters: dict[str, bytes]) -> None:
+        """What no object has yet. ``letters`` are in sequence order, by the key that an object beginning there has."""
+        first, last = min(letters), max(letters)
+        keys = [key for key in self._store.list(day_of(first)) if LETTERS.fullmatch(key)]
+        missing = letters
+        for key in keys[max(0, bisect_right(keys, first) - 1) : bisect_right(keys, last)]:
+            missing = self._without(missing, key)
+        while missing:
+            first = next(iter(missing))
+            if self._store.put_new(first, b"".join(missing.values()), {}):
+                return
+            missing = self._without(missing, first)
+            if first in missing:  # something else has taken the name
+                self._store.put_new(letters_apart(first, uuid.uuid4().hex), b"".join(missing.values()), {})
+                return
+
+    def _without(self, letters: dict[str, bytes], key: str) -> dict[str, bytes]:
+        """The letters that this object does not hold. What is no dead letter holds none."""
+        held = _ids(self._store.get(key) or b"")
+        return {each: line for each, line in letters.items() if orjson.loads(line)["record_id"] not in held}
+
+    def _key(self, record: Record) -> str:
+        return letter_key(self._names, record)
+
+
+def _ids(body: bytes) -> set[str]:
+    try:
+        return {str(orjson.loads(line)["record_id"]) for line in body.splitlines()}
+    except (ValueError, LookupError, TypeError):
+        return set()
+
+
+def letter_key(names: Names, record: Record) -> str:
+    """By sequence and sub-sequence: of an aggregate's letters any may be the first."""
+    return letters_key(names.key(record))

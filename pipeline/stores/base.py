@@ -1,0 +1,50 @@
+"""What a store of objects promises: one write is all or nothing, and a key is written once.
+
+Calls block; sinks make them in threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from pipeline.errors import PenstockError, UserError
+
+Metadata = Mapping[str, str]
+
+ON_OBJECTS = "penstock-"
+"""Names of metadata begin so. The rest of a Parquet footer is not an object's metadata."""
+
+
+class Retryable(PenstockError):
+    """The store did not answer, or said later: the same call may go through. Whether it took effect is unknown."""
+
+
+class Denied(UserError):
+    """The store refuses, and will again until somebody mends it."""
+
+
+class ObjectStore(Protocol):
+    """Keys are relative to the store's root. :class:`Retryable` and :class:`Denied` may come of any call."""
+
+    def put_new(self, key: str, body: bytes, metadata: Metadata) -> bool:
+        """Write the object if there is none of that key. False: there is one, which may be this very write's.
+
+        Names in ``metadata`` are of lower-case letters and hyphens and begin with :data:`ON_OBJECTS`. A Parquet file
+        must have the same in its footer, where a folder keeps them.
+        """
+        ...
+
+    def head(self, key: str) -> Metadata | None:
+        """The object's metadata; None if there is no such object. A folder knows those of Parquet files only."""
+        ...
+
+    def get(self, key: str) -> bytes | None: ...
+
+    def list(self, prefix: str, *, limit: int | None = None) -> list[str]:
+        """Keys that begin with ``prefix``, sorted; with ``limit``, the first so many. Sees every write answered."""
+        ...
+
+    def check(self) -> None:
+        """Reachable and writable, or :class:`Denied` or :class:`Retryable`. Leaves no object behind."""
+        ...

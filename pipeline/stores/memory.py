@@ -1,0 +1,53 @@
+"""A store in memory, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Lock
+
+from pipeline.stores.base import Metadata
+
+
+class MemoryStore:
+    """A store in memory, for tests of ours and of users.
+
+    ``before`` and ``after`` are called around each call with its name and key, and may raise: a fault before a write
+    is a request that never arrived, one after it an answer that was lost.
+    """
+
+    def __init__(self) -> None:
+        self.objects: dict[str, tuple[bytes, dict[str, str]]] = {}
+        self.before: Callable[[str, str], None] = lambda operation, key: None
+        self.after: Callable[[str, str], None] = lambda operation, key: None
+        self._lock = Lock()
+
+    def put_new(self, key: str, body: bytes, metadata: Metadata) -> bool:
+        self.before("put", key)
+        with self._lock:
+            new = key not in self.objects
+            if new:
+                self.objects[key] = (body, dict(metadata))
+        self.after("put", key)
+        return new
+
+    def head(self, key: str) -> Metadata | None:
+        self.before("head", key)
+        found = self.objects.get(key)
+        self.after("head", key)
+        return None if found is None else dict(found[1])
+
+    def get(self, key: str) -> bytes | None:
+        self.before("get", key)
+        found = self.objects.get(key)
+        self.after("get", key)
+        return None if found is None else found[0]
+
+    def list(self, prefix: str, *, limit: int | None = None) -> list[str]:
+        self.before("list", prefix)
+        with self._lock:
+            keys = sorted(key for key in self.objects if key.startswith(prefix))
+        self.after("list", prefix)
+        return keys[:limit]
+
+    def check(self) -> None:
+        self.before("check", "")

@@ -1,0 +1,1 @@
+"""What lies below a Parquet prefix: names, columns, footers; its audit; its comparison with a stream."""

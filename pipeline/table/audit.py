@@ -1,0 +1,304 @@
+"""Walks every shard's list of files and says what is wrong with it: the proof, and the tool of a bad day.
+
+Reads a table as it is, and may run beside its writers: what is written meanwhile is seen or not, never half. Blocks.
+Memory holds the keys of the table and one file of it; of files that overlap, the record ids of all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import groupby, pairwise
+from operator import attrgetter
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.record import Position
+from pipeline.stores.base import Metadata, ObjectStore
+from pipeline.table import letters_audit
+from pipeline.table.contents import UNREADABLE, Changed, Contents, read
+from pipeline.table.footer import (
+    DEAD,
+    DEAD_POSITIONS,
+    KEY,
+    LETTERS_SHA256,
+    ON_BOTH,
+    ROWS,
+    WRITER,
+    ends_whole,
+    goes_on,
+    is_ours,
+)
+from pipeline.table.names import TABLE_FILE, first_of, is_day, letters_key
+from pipeline.table.staged_letters import Ledger
+
+SKIPPED = ("_", ".")
+"""Readers pass over names that begin so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """``kind`` is one of gap, overlap, duplicate, identity, order, range, rows, values, columns, metadata, changed,
+    dead-letters, stray, unreadable.
+
+    Held against the stream (``pipeline.table.compare``) also missing, doubled, alien, differs, behind.
+    """
+
+    kind: str
+    key: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Report:
+    """What was found. ``begins`` and ``reached``: per list of files (stream's creation and shard), where its first file
+    begins and its last row or dead letter is. ``letters_of_sinks``: objects of rows that one sink could not carry."""
+
+    files: int = 0
+    rows: int = 0
+    dead_letters: int = 0
+    letters_of_sinks: int = 0
+    begins: dict[str, Position] = field(default_factory=dict)
+    reached: dict[str, Position] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def shards(self) -> int:
+        return len(self.reached)
+
+    def problem(self, kind: str, key: str, detail: str) -> None:
+        self.problems.append(Problem(kind, key, detail))
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    key: str
+    list: str
+    shard_id: str
+    day: str
+    first: Position
+
+
+def audit(store: ObjectStore, dead_letters: ObjectStore | None = None) -> Report:
+    """Audit a table. ``dead_letters``: where its dead letters lie, to be held against the files.
+
+    Each file: byte for byte what was written; its metadata is its footer's; it begins where its name says and ends with
+    its last row or dead letter; rows in sequence order, as many as it says, each with the id, shard and day of its
+    place. Each list: every file goes on where the one before it ended. The table: no ``record_id`` twice, neither among
+    rows nor among rows and dead letters; one stream, one set of columns; nothing else below the URL. The dead letters:
+    those that files name, and no others.
+    """
+    report = Report()
+    audited = _Audit(store, dead_letters, report)
+    entries = sorted(_entries(store, report), key=lambda entry: (entry.list, entry.first))
+    for name, files in groupby(entries, key=attrgetter("list")):
+        audited.list_of(name, list(files))
+    if dead_letters is not None:
+        audited.letters_of_nobody(dead_letters)
+    return report
+
+
+def _entries(store: ObjectStore, report: Report) -> Iterator[_Entry]:
+    for key in store.list(""):
+        match = TABLE_FILE.fullmatch(key)
+        if match and is_day(match["day"]):
+            yield _Entry(key, match["list"], match["shard"], match["day"], first_of(key))
+        else:
+            skipped = any(part.startswith(SKIPPED) for part in key.split("/"))
+            who = "readers pass over it" if skipped else "readers would read it"
+            report.problem("stray", key, f"is no file of the table's; {who}. Move it elsewhere")
+
+
+class _Audit:
+    def __init__(self, store: ObjectStore, dead_letters: ObjectStore | None, report: Report) -> None:
+        self._store = store
+        self._dead_letters = dead_letters
+        self._report = report
+        self._named: set[str] = set()
+        self._continued: dict[str, bool] = {}
+        self._stream = ""
+        self._columns: tuple[str, pa.Schema] | None = None
+
+    def list_of(self, name: str, entries: list[_Entry]) -> None:
+        """One shard's files, in their order."""
+        ids: list[pa.ChunkedArray] = []
+        before: Contents | None = None
+        unread = False
+        furthest: Position | None = None
+        for entry in entries:
+            if furthest is None or entry.first > furthest:
+                _distinct(name, ids, self._report)
+                ids = []
+            contents = self._read(entry)
+            if contents is None:
+                unread = True
+                continue
+            self._links(entry, contents, before, furthest, unread=unread)
+            self._file(entry, contents, ids)
+            before, unread = contents, False
+            if contents.last is not None:
+                furthest = max(furthest or contents.last, contents.last)
+        _distinct(name, ids, self._report)
+        if furthest is not None:
+            self._report.begins[name], self._report.reached[name] = entries[0].first, furthest
+
+    def letters_of_nobody(self, letters: ObjectStore) -> None:
+        lists = {name: (begins, self._continued.get(name, False)) for name, begins in self._report.begins.items()}
+        for key, why in letters_audit.unnamed(letters, self._store, self._named, lists):
+            self._report.problem("dead-letters", key, why)
+        self._report.letters_of_sinks = letters_audit.of_sinks(letters)
+
+    def _read(self, entry: _Entry) -> Contents | None:
+        try:
+            return read(self._store.get(entry.key))
+        except Changed as error:
+            self._report.problem("changed", entry.key, f"{error}. Restore it from a copy")
+        except UNREADABLE as error:
+            self._report.problem("unreadable", entry.key, f"{type(error).__name__}: {error}")
+        return None
+
+    def _links(
+        self, entry: _Entry, contents: Contents, before: Contents | None, furthest: Position | None, *, unread: bool
+    ) -> None:
+        """``unread``: the file before it could not be read, so nobody knows where it ended."""
+        previous = contents.previous_end
+        if before is None:
+            self._continued.setdefault(entry.list, previous is not None)
+        if previous is not None and previous >= entry.first:
+            self._report.problem("gap", entry.key, f"goes on from {previous}, which is behind its beginning")
+        elif furthest is not None and entry.first <= furthest:
+            self._report.problem("overlap", entry.key, f"begins before {furthest}, where a file before it ends")
+        elif before is not None and not unread and not goes_on(entry.first, previous, before.footer):
+            where = "" if ends_whole(before.footer) else ", within an aggregate: the rest of that must follow"
+            detail = f"goes on from {previous or 'nowhere'}, though the file before it ends at {before.end}{where}"
+            self._report.problem("gap", entry.key, detail)
+
+    def _file(self, entry: _Entry, contents: Contents, ids: list[pa.ChunkedArray]) -> None:
+        report = self._report
+        report.files += 1
+        report.rows += contents.rows.num_rows
+        report.dead_letters += len(contents.dead)
+        for kind, detail in (*_metadata(self._store.head(entry.key), contents), *_range(entry, contents)):
+            report.problem(kind, entry.key, detail)
+        for kind, detail in (*_counts(contents), *_rows(entry, contents), *self._one_table(entry, contents)):
+            report.problem(kind, entry.key, detail)
+        ids.append(contents.rows["record_id"])
+        dead_ids = [f"{self._stream}/{entry.shard_id}/{position}" for position in contents.dead]
+        ids.append(pa.chunked_array([pa.array(dead_ids, pa.string())]))
+        self._letters(entry, contents)
+
+    def _one_table(self, entry: _Entry, contents: Contents) -> Iterator[tuple[str, str]]:
+        """All files are of one stream, and have the same columns."""
+        streams = set(pc.unique(pc.list_element(pc.split_pattern(contents.rows["record_id"], "/"), 0)).to_pylist())
+        streams.discard(None)
+        self._stream = self._stream or min(streams, default="")
+        if streams - {self._stream}:
+            yield "identity", f"is of stream {min(streams - {self._stream})!r}, others are of {self._stream!r}"
+        self._columns = self._columns or (entry.key, contents.columns)
+        if not contents.columns.equals(self._columns[1]):
+            yield (
+                "columns",
+                f"has other columns than {self._columns[0]}: other columns want a url of their own",
+            )
+
+    def _letters(self, entry: _Entry, contents: Contents) -> None:
+        if self._dead_letters is None or not contents.dead:
+            return
+        if not contents.footer[LETTERS_SHA256]:
+            self._report.problem("dead-letters", entry.key, "names none: the first Parquet sink keeps them, audit that")
+            return
+        found = letters_audit.found_letters(self._dead_letters, entry.key, contents.footer)
+        plain = letters_key(entry.key)
+        if found is None:
+            self._report.problem(
+                "dead-letters",
+                entry.key,
+                f"{plain} does not hold the {len(contents.dead)} that it names. The shard's next owner writes them, or "
+                f"penstock audit --repair, from {contents.footer[WRITER]}.jsonl beside the dead letters",
+            )
+            return
+        self._named.add(found[0])
+        for fault in letters_audit.faults(entry.key, contents, found[1]):
+            self._report.problem("dead-letters", found[0], fault)
+
+
+def _metadata(on_object: Metadata | None, contents: Contents) -> Iterator[tuple[str, str]]:
+    """Writers trust the object's, readers the footer's."""
+    for name in ON_BOTH:
+        said = (on_object or {}).get(name)
+        if said != contents.footer[name]:
+            yield "metadata", f"its object says {name}={said!r}, its footer {contents.footer[name]!r}"
+
+
+def _range(entry: _Entry, contents: Contents) -> Iterator[tuple[str, str]]:
+    if (written_as := contents.footer.get(KEY)) != entry.key:
+        yield "range", f"was written as {written_as}"
+    if contents.first != entry.first:
+        yield "range", f"begins with {contents.first or 'nothing'}, its name says {entry.first}"
+    if contents.last != contents.end:
+        yield "range", f"ends with {contents.last or 'nothing'}, its footer says {contents.end}"
+
+
+def _counts(contents: Contents) -> Iterator[tuple[str, str]]:
+    for name, what, count in ((ROWS, "rows", contents.rows.num_rows), (DEAD, "dead letters", len(contents.dead))):
+        if contents.footer[name] != str(count):
+            yield "rows", f"has {count} {what}, its footer says {contents.footer[name]}"
+    if not contents.footer[WRITER]:
+        yield "metadata", "its footer names no writer"
+    if bool(contents.footer[DEAD_POSITIONS]) < bool(contents.footer[LETTERS_SHA256]):
+        yield "metadata", "its footer has a hash of dead letters, and none of them"
+
+
+def _rows(entry: _Entry, contents: Contents) -> Iterator[tuple[str, str]]:
+    positions = contents.positions
+    if any(later <= earlier for earlier, later in pairwise(positions)):
+        yield "order", "rows are not in sequence order"
+    if positions and (min(positions) < entry.first or max(positions) > contents.end):
+        yield "order", f"has rows outside of {entry.first} to {contents.end}"
+    if both := set(positions).intersection(contents.dead):
+        yield "duplicate", f"{len(both)} records are rows and dead letters, among them {min(both)}"
+    if positions:
+        yield from _identity(entry, contents.rows)
+        yield from _values(entry, contents.rows)
+
+
+def _identity(entry: _Entry, rows: pa.Table) -> Iterator[tuple[str, str]]:
+    stream = (rows["record_id"][0].as_py() or "").partition("/")[0]
+    subs = rows["sub_sequence_number"].cast(pa.string())
+    made = pc.binary_join_element_wise(stream, entry.shard_id, rows["sequence_number"], subs, "/")
+    wrong = rows.filter(pc.invert(pc.fill_null(pc.equal(rows["record_id"], made), False)))
+    if wrong.num_rows:
+        yield "identity", f"{wrong.num_rows} rows have another record's id, among them {wrong['record_id'][0].as_py()}"
+    if pc.unique(rows["shard_id"]).to_pylist() != [entry.shard_id]:
+        yield "identity", f"has rows of other shards than {entry.shard_id}"
+
+
+def _values(entry: _Entry, rows: pa.Table) -> Iterator[tuple[str, str]]:
+    days = pc.unique(rows["arrived_at"].cast(pa.date32())).to_pylist()
+    if days != [date.fromisoformat(entry.day)]:
+        yield "values", f"has rows that did not arrive on {entry.day}"
+    for name in ("processed_at", "model_version"):  # one writer, one moment, one model
+        values = pc.unique(rows[name]).to_pylist()
+        if len(values) != 1 or values[0] is None:
+            yield "values", f"{name} is not the same in all of its rows"
+
+
+def _distinct(name: str, ids: list[pa.ChunkedArray], report: Report) -> None:
+    every = pa.chunked_array([chunk for column in ids for chunk in column.chunks], pa.string())
+    twice = len(every) - pc.count_distinct(every, mode="all").as_py()
+    if twice:
+        counts = every.value_counts()
+        example = next(entry["values"].as_py() for entry in counts if entry["counts"].as_py() > 1)
+        report.problem("duplicate", name, f"{twice} records more than once, among them {example}")
+
+
+def repair(store: ObjectStore, ledger: Ledger) -> int:
+    """Write the dead letters that a crash left unwritten, as their shard's next owner would. How many files had any.
+
+    Raises ``Fatal`` where what was staged of them is gone.
+    """
+    keys = [key for key in store.list("") if TABLE_FILE.fullmatch(key)]
+    found = [(key, metadata) for key in keys if is_ours(metadata := store.head(key) or {})]
+    return sum(ledger.complete(key, metadata) for key, metadata in found)

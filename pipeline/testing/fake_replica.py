@@ -1,0 +1,123 @@
+"""A replica without a process: the model's own code runs in this one, and takes what time it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pipeline.errors import ModelError, ReplicaDied
+from pipeline.model_process import frames
+from pipeline.model_process.worker import Assignment, Work, start
+from pipeline.replicas import answers
+from pipeline.replicas.process import Link, TimedOut, Unbegun
+
+FOREVER = math.inf
+
+
+class FakeReplica(Link):
+    """For :class:`pipeline.replicas.host.ModelHost`, as ``link=partial(FakeReplica, ...)``.
+
+    ``seconds`` says how long it works on these payloads (:data:`FOREVER`: it hangs), ``ends`` why it dies over them,
+    such as ``killed by signal 11``; an empty text if it does not. Decoding, predicting and making rows are the real
+    replica's; its process, its socket and its log are not there.
+    """
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        *,
+        seconds: Callable[[Sequence[bytes]], float] = lambda payloads: 0.0,
+        ends: Callable[[Sequence[bytes]], str] = lambda payloads: "",
+    ) -> None:
+        super().__init__(assignment)
+        self._seconds = seconds
+        self._ends = ends
+        self._asked: deque[tuple[str, Sequence[bytes], float, asyncio.Future[frames.Frame]]] = deque()
+        self._has_work = asyncio.Event()
+        self._work: Work | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._serving is None else self.number + 1
+
+    @property
+    def load(self) -> int:
+        return len(self._asked)
+
+    async def start(self, timeout_s: float) -> answers.Ready:
+        answer, self._work = start(replace(self.assignment, memory_mib=0))  # the limit would be this process's
+        frame = _frame(answer)
+        if frame.op == "unusable":
+            raise ModelError(answers.unusable(frame))
+        self._serving = asyncio.create_task(self._serve())
+        return answers.ready(frame)
+
+    async def ask(self, op: str, payloads: Sequence[bytes], timeout_s: float) -> frames.Frame:
+        if self.ended.done():
+            raise Unbegun
+        answer: asyncio.Future[frames.Frame] = asyncio.get_running_loop().create_future()
+        self._asked.append((op, payloads, timeout_s, answer))
+        self._has_work.set()
+        return await answer
+
+    def kill(self, verdict: ReplicaDied | None = None) -> None:
+        """The request at the head has the verdict; the others were not begun."""
+        self._finish(verdict or ReplicaDied("killed by signal 9"))
+
+    def discard(self, reason: str) -> None:
+        self._finish(ReplicaDied(reason), innocent=True)
+
+    async def close(self) -> None:
+        self.discard("stopped")
+
+    def _finish(self, verdict: ReplicaDied, *, innocent: bool = False) -> None:
+        if self.ended.done():
+            return
+        for place, (_, _, _, answer) in enumerate(self._asked):
+            if not answer.done():
+                answer.set_exception(Unbegun() if place or innocent else verdict)
+        self._asked.clear()
+        self.ended.set_result(verdict.reason)
+        if self._serving is not None:
+            self._serving.cancel()
+
+    async def _serve(self) -> None:
+        """One request after the other, as a replica does."""
+        assert self._work is not None
+        while True:
+            while not self._asked:
+                self._has_work.clear()
+                await self._has_work.wait()
+            op, payloads, timeout_s, answer = self._asked[0]
+            seconds = self._seconds(payloads)
+            await asyncio.sleep(min(seconds, timeout_s))
+            if seconds > timeout_s:
+                self.kill(TimedOut(f"timed out after {timeout_s:g} s"))
+            elif reason := self._ends(payloads):
+                self.kill(ReplicaDied(reason))
+            else:
+                frame = _frame(self._work.answer(_frame(frames.pack_payloads(op, payloads))))
+                if "seconds" in frame.head:
+                    frame.head["seconds"] = seconds  # of the clock that the loop goes by
+                self._asked.popleft()
+                if not answer.done():
+                    answer.set_result(frame)
+
+
+def _frame(chunks: Sequence[Any]) -> frames.Frame:
+    """What the other end of a socket would make of these chunks."""
+    assembler = frames.Assembler()
+    data = memoryview(b"".join(chunks))
+    while data:
+        space = assembler.space()
+        size = min(len(space), len(data))
+        space[:size] = data[:size]
+        data = data[size:]
+        if frame := assembler.wrote(size):
+            return frame
+    raise frames.Garbage("half a frame")
