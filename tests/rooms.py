@@ -11,15 +11,13 @@ from importlinter import Contract, ContractCheck, fields, output
 
 
 class Room(Contract):
-    """Modules in ``room`` (but ``without``) import each other, and of ours only what ``may_import`` names.
+    """Modules in ``room`` import each other, and of ours only what ``may_import`` names.
 
     Unlike import-linter's own contracts it names what is allowed, so a new module is covered from its first day.
     """
 
-    room: Any = fields.StringField()
-    without: Any = fields.ListField(subfield=fields.StringField(), required=False, default=[])
+    room: Any = fields.ListField(subfield=fields.StringField())
     may_import: Any = fields.ListField(subfield=fields.StringField(), required=False, default=[])
-    except_imports: Any = fields.ListField(subfield=fields.StringField(), required=False, default=[])
     standard_library_only: Any = fields.BooleanField(required=False, default=False)
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
@@ -35,17 +33,17 @@ class Room(Contract):
             if not self._in_room(module):
                 continue
             for imported in graph.find_modules_directly_imported_by(module):
-                if not self._allowed(imported) and f"{module} -> {imported}" not in self.except_imports:
+                if not self._allowed(imported):
                     yield f"{module} -> {imported}"
 
     def _in_room(self, module: str) -> bool:
-        return _within(module, str(self.room)) and not any(_within(module, other) for other in self.without)
+        return any(within(module, part) for part in self.room)
 
     def _allowed(self, imported: str) -> bool:
-        if not any(_within(imported, root) for root in self.session_options["root_packages"]):
+        if not any(within(imported, root) for root in self.session_options["root_packages"]):
             return not self.standard_library_only or imported.partition(".")[0] in sys.stdlib_module_names
-        return self._in_room(imported) or any(_within(imported, allowed) for allowed in self.may_import)
+        return self._in_room(imported) or any(within(imported, allowed) for allowed in self.may_import)
 
 
-def _within(module: str, package: str) -> bool:
+def within(module: str, package: str) -> bool:
     return module == package or module.startswith(f"{package}.")
