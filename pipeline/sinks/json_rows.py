@@ -19,9 +19,12 @@ _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
 @dataclass(frozen=True, slots=True)
 class Unwritable:
-    """A row that JSON cannot hold, and why."""
+    """A row that JSON cannot hold, and why. ``reason`` may quote the row, and is for its dead letter alone; ``told``
+    says the same to everybody.
+    """
 
     reason: str
+    told: str
 
 
 def encode_each(table: pa.Table) -> list[bytes | Unwritable]:
@@ -37,8 +40,8 @@ def _alone(row: pa.Table) -> bytes | Unwritable:
         try:
             encode(row.select([name]))
         except Exception as error:  # noqa: BLE001  # as above
-            kind = row.schema.field(name).type
-            return Unwritable(f"column '{name}' has a {kind} that JSON cannot hold: {one_line(error)}")
+            why = f"column '{name}' has a {row.schema.field(name).type} that JSON cannot hold"
+            return Unwritable(f"{why}: {one_line(error)}", f"{why} ({type(error).__name__})")
     return encode(row)[0]
 
 

@@ -147,9 +147,12 @@ class KinesisSink:
             answer = await self.call(lambda: self._client().put_records(StreamName=self.stream, Records=records))
         except ClientError as error:
             code = _code(error)
-            return Answer([False] * len(request), _message(error), code in REFUSALS, code in ROW_FAULTS)
+            if code in ROW_FAULTS:
+                return Answer([False] * len(request), code, code in REFUSALS, at_fault=True, quoting=_message(error))
+            return Answer([False] * len(request), _message(error), code in REFUSALS)
         except ParamValidationError as error:
-            return Answer([False] * len(request), one_line(error), at_fault=True)
+            name = type(error).__name__
+            return Answer([False] * len(request), name, at_fault=True, quoting=one_line(error))
         except BotoCoreError as error:
             return Answer([False] * len(request), str(error))
         codes = [each.get("ErrorCode") for each in answer["Records"]]
@@ -173,7 +176,7 @@ class KinesisSink:
 
 
 class Answer(NamedTuple):
-    """Which rows of a call were accepted, and why the others were not."""
+    """Which rows of a call were accepted, and why the others were not: ``reason`` quotes none of them."""
 
     accepted: Sequence[bool]
     reason: str
@@ -182,7 +185,9 @@ class Answer(NamedTuple):
     at_fault: bool = False
     """The call was found invalid as a whole: by a row in it, or nobody knows which."""
     row_faults: Mapping[int, str] = MappingProxyType({})
-    """By place in the call: rows that were found invalid by themselves."""
+    """By place in the call: rows that were found invalid by themselves. What is said there may quote them."""
+    quoting: str = ""
+    """Why the call as a whole is invalid, in words that may quote its rows: for dead letters."""
 
 
 class KinesisWriter:
@@ -270,7 +275,7 @@ class KinesisWriter:
         if answer.at_fault and len(request) > 1:
             log.info("%s: a call of %d rows is invalid: %s", self._sink.name, len(request), answer.reason)
         elif answer.at_fault and await self._sink.is_well():
-            self._suspects, faults[0] = 0, answer.reason
+            self._suspects, faults[0] = 0, answer.quoting
         elif answer.at_fault:
             await self._back_off(answer._replace(refused=True))
         await self._bury([Refused(request[place].origin, reason) for place, reason in faults.items()])
@@ -301,7 +306,7 @@ class KinesisWriter:
                 if exceeded := self._tally.exceeded:
                     why = (
                         f"sink {self._sink.name}: {self._shard.shard_id}: the rows of {exceeded} cannot be carried, "
-                        f"such as that of {load.origin.record_id(self._shard.stream)}: {load.row.reason}. "
+                        f"such as that of {load.origin.record_id(self._shard.stream)}: {load.row.told}. "
                         "Mend the release, or raise that limit"
                     )
                     self._sink.events.on_stop(why)

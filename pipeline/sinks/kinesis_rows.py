@@ -65,7 +65,8 @@ def _carried(record: Record, stream: str, data: bytes | Unwritable, row_bytes: i
     key = key_for(record, stream)
     size_bytes = len(data) + len(key.encode())
     if size_bytes > row_bytes:
-        return Unwritable(f"the row has {size_bytes:,} bytes with its key, and the stream takes {row_bytes:,}")
+        why = f"the row has {size_bytes:,} bytes with its key, and the stream takes {row_bytes:,}"
+        return Unwritable(why, why)
     return key, data
 
 
@@ -85,5 +86,6 @@ def _encoded_alone(table: Callable[[Run], pa.Table], run: Run) -> bytes | Unwrit
     try:
         made = table(run)
     except ROW_FAULTS as error:
-        return Unwritable(f"no row can be made of it: {one_line(error)}")
+        why = "no row can be made of it"
+        return Unwritable(f"{why}: {one_line(error)}", f"{why} ({type(error).__name__})")
     return encode_each(made)[0]
