@@ -10,6 +10,9 @@ from collections import deque
 from dataclasses import dataclass
 from math import sqrt
 
+import numpy as np
+from numpy.typing import NDArray
+
 MEMORY_CALLS = 100
 """A call this many calls ago counts e times less than the last."""
 
@@ -78,8 +81,8 @@ class Fit:
         self._calls = 0
         self._weight = 0.0
         self._error = 0.0
-        self._products = [[0.0] * 3 for _ in range(3)]
-        self._targets = [0.0] * 3
+        self._products = np.zeros((3, 3))
+        self._targets = np.zeros(3)
         self._line: Line | None = None
 
     @property
@@ -91,11 +94,11 @@ class Fit:
         """Learn from a call; each counts the same, however long it took, since errors are taken as shares."""
         weight = self._trust(records, cost, seconds) / seconds**2
         keep = 1 - 1 / MEMORY_CALLS
-        row = (1.0, float(records), float(cost))
-        for i in range(3):
-            self._targets[i] = keep * self._targets[i] + weight * row[i] * seconds
-            for j in range(3):
-                self._products[i][j] = keep * self._products[i][j] + weight * row[i] * row[j]
+        row = np.array((1.0, records, cost))
+        self._targets *= keep
+        self._targets += weight * seconds * row
+        self._products *= keep
+        self._products += weight * row * row[:, None]
         self._calls += 1
         self._line = self._solved()
 
@@ -111,29 +114,18 @@ class Fit:
     def _solved(self) -> Line:
         """Least squares; a coefficient that comes out negative is left out, and the others are solved for anew."""
         used = [0, 1, 2]
-        while True:
-            values = _solve([[self._products[i][j] for j in used] for i in used], [self._targets[i] for i in used])
-            negative = [i for i, value in zip(used, values, strict=True) if value < 0]
-            if not negative:
-                break
-            used.remove(max(negative))
+        values = _solve(self._products, self._targets)
+        while min(values) < 0:
+            used.remove(max(i for i, value in zip(used, values, strict=True) if value < 0))
+            values = _solve(self._products[np.ix_(used, used)], self._targets[used])
         found = dict(zip(used, values, strict=True))
         return Line(found.get(0, 0.0), found.get(1, 0.0), found.get(2, 0.0), self._error)
 
 
-def _solve(matrix: list[list[float]], targets: list[float]) -> list[float]:
-    """Gauss, after scaling to ones on the diagonal, with a ridge."""
-    size = len(targets)
-    scale = [1 / sqrt(matrix[i][i]) if matrix[i][i] > 0 else 0.0 for i in range(size)]
-    rows = [
-        [matrix[i][j] * scale[i] * scale[j] + (RIDGE if i == j else 0.0) for j in range(size)] + [targets[i] * scale[i]]
-        for i in range(size)
-    ]
-    for i in range(size):
-        for below in range(i + 1, size):
-            factor = rows[below][i] / rows[i][i]
-            rows[below] = [x - factor * y for x, y in zip(rows[below], rows[i], strict=True)]
-    values = [0.0] * size
-    for i in reversed(range(size)):
-        values[i] = (rows[i][-1] - sum(rows[i][j] * values[j] for j in range(i + 1, size))) / rows[i][i]
-    return [value * by for value, by in zip(values, scale, strict=True)]
+def _solve(products: NDArray[np.float64], targets: NDArray[np.float64]) -> list[float]:
+    """After scaling to ones on the diagonal, with a ridge."""
+    scale = np.array([1 / sqrt(own) if own > 0 else 0.0 for own in products.diagonal().tolist()])
+    scaled = products * scale * scale[:, None]
+    scaled.flat[:: len(scale) + 1] += RIDGE
+    values: list[float] = (np.linalg.solve(scaled, targets * scale) * scale).tolist()
+    return values
