@@ -5,8 +5,10 @@ Pure bookkeeping: no I/O, no clock, no waiting.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
+from operator import attrgetter
 
 from pipeline.aggregate import Aggregate
 from pipeline.kpl import HashRange
@@ -172,17 +174,10 @@ class Durability:
 
 
 def after(held: Position | None, records: Sequence[Record]) -> Sequence[Record]:
-    """The records beyond ``held``; they are in sequence order, so a bisection finds the place."""
+    """The records beyond ``held``, of records in sequence order."""
     if held is None or not records or records[0].position > held:
         return records
-    low, high = 0, len(records)
-    while low < high:
-        middle = (low + high) // 2
-        if records[middle].position <= held:
-            low = middle + 1
-        else:
-            high = middle
-    return records[low:]
+    return records[bisect_right(records, held, key=attrgetter("position")) :]
 
 
 class Milestones:
