@@ -1,20 +1,18 @@
 # A consumer as a container runs it: docker build -t penstock . ; mount the configuration at /etc/penstock/penstock.toml.
 # Give it AWS credentials the way every AWS SDK finds them, and a stop time-out above [drain] budget_s.
+# There is no torch in it: a model brings its own packages, in an image FROM this one (docs/dependencies.md).
 
 FROM python:3.11-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-# The build of torch for machines without a GPU is a tenth of the default one: --build-arg TORCH_INDEX=<its index>.
-ARG TORCH_INDEX=
-RUN python -m venv /venv
+RUN python -m venv /tools && python -m venv /venv
 WORKDIR /src
-COPY requirements-torch.lock requirements.lock ./
-RUN /venv/bin/pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -r requirements-torch.lock
+COPY requirements-build.lock requirements.lock ./
+RUN /tools/bin/pip install --no-deps -r requirements-build.lock
 RUN /venv/bin/pip install --no-deps -r requirements.lock
 COPY setup.cfg pyproject.toml README.md LICENSE ./
 COPY consumer consumer
 COPY pipeline pipeline
-COPY examples examples
-RUN /venv/bin/pip install --no-deps --no-build-isolation .
+RUN /tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel . && /venv/bin/pip install --no-deps /wheel/*.whl
 
 FROM python:3.11-slim
 RUN useradd --system --create-home --uid 10001 penstock

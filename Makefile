@@ -3,6 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.run-is-ready
+DEMO := $(VENV)/.demo-is-ready
 DEV := $(VENV)/.dev-is-ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 KINESIS_LOCAL := tests/contract/kinesis_local
@@ -18,9 +19,9 @@ SEEDS ?= 10000
 help:  ## What there is to make
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-install: $(RUN)  ## Set up .venv with all that Penstock needs to run
+install: $(RUN)  ## Set up .venv with what a consumer needs, Java included
 
-demo: $(RUN)  ## Enrich 2,000 docstrings with a real model, on this machine alone (options: ARGS="--records 500")
+demo: $(DEMO)  ## Enrich 2,000 docstrings with a real model, on this machine alone (options: ARGS="--records 500")
 	@$(BIN)/penstock demo $(ARGS)
 
 test: $(DEV) kinesis-local  ## Every test, those with the real KCL and the real model included
@@ -78,22 +79,31 @@ clean:  ## Remove all that was made here, .venv included
 	rm -rf $(KINESIS_LOCAL)/node_modules
 	find consumer pipeline examples tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# torch first and by itself: a build that is there already satisfies whatever asks for torch later.
 # The locks are complete, so nothing is resolved; that is quicker, and every machine gets the same.
-$(RUN): requirements-torch.lock requirements.lock setup.cfg pyproject.toml | $(BIN)/python
+$(RUN): requirements-build.lock requirements.lock setup.cfg pyproject.toml | $(BIN)/python
 	@echo "Setting up $(VENV): a few minutes, once."
-	@$(PIP) -r requirements-torch.lock
+	@$(PIP) --no-deps -r requirements-build.lock
 	@$(PIP) --no-deps -r requirements.lock
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(DEV): requirements-dev.lock $(RUN)
+# Which build of torch it is depends on where pip looks. PyPI's build for Linux needs CUDA, other builds do not.
+$(DEMO): requirements-torch-deps.lock requirements-torch.lock requirements-torch-cuda.lock requirements-demo.lock $(RUN)
+	@$(PIP) --no-deps -r requirements-torch-deps.lock
+	@$(PIP) --no-deps -r requirements-torch.lock
+	@if $(BIN)/python -m pip check | grep -q '^torch .* requires nvidia-'; then \
+	    $(PIP) --no-deps -r requirements-torch-cuda.lock; \
+	fi
+	@$(PIP) --no-deps -r requirements-demo.lock
+	@touch $@
+
+$(DEV): requirements-dev.lock $(DEMO)
 	@$(PIP) --no-deps -r requirements-dev.lock
 	@touch $@
 
 # Ask every Python there may be for what is needed, and take the first that has it.
 $(BIN)/python:
-	@for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
+	@for python in $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3; do \
 	    if $$python -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	        exec $$python -m venv $(VENV); \
 	    fi; \

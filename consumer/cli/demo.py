@@ -28,6 +28,15 @@ def demo(
     Starts a local AWS, puts the docstrings on a stream, runs the consumer against it, and shows the table that
     comes out.
     """
+    from importlib.util import find_spec
+
+    from pipeline.errors import UserError
+    from pipeline.extras import require
+
+    if find_spec("examples") is None:
+        raise UserError("The demo is part of Penstock's source, not of the package. Get the source; run: make demo")
+    require("local")
+    require("demo")
     from examples.demo.run import DemoOptions
     from examples.demo.run import demo as run_demo
 

@@ -30,6 +30,9 @@ def up(port: int, host: str, limits: Literal["on", "off"], allow_remote: bool) -
 
     boto3, the AWS CLI and the KCL reach it through AWS_ENDPOINT_URL.
     """
+    from pipeline.extras import require
+
+    require("local")
     from consumer.local.server import up as serve
 
     serve(host, port, limits == "on", allow_remote)

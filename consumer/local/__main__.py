@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from consumer.local.server import up
 from pipeline.errors import UserError
+from pipeline.extras import require
 
 
 def main() -> int:
@@ -18,6 +18,9 @@ def main() -> int:
     parser.add_argument("--until-stdin-closes", action="store_true")
     given = parser.parse_args()
     try:
+        require("local")
+        from consumer.local.server import up
+
         up(given.host, given.port, given.limits == "on", given.allow_remote, given.until_stdin_closes)
     except UserError as error:
         sys.stderr.write(f"{error}\n")

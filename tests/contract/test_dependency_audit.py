@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / ".ci" / "audit"
 OFFLINE_S = 8
-PINS = sum(len(re.findall(r"(?m)^\S+==", path.read_text())) for path in ROOT.glob("requirements*.lock"))
+PINS = len({pin for path in ROOT.glob("requirements*.lock") for pin in re.findall(r"(?m)^\S+==\S+", path.read_text())})
 
 Answer = Callable[[str, str], Any]
 """What is known of a package's version; None: the connection ends."""

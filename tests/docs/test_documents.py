@@ -17,6 +17,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from consumer.config.load import parse
+from pipeline.extras import EXTRAS
 from tests.docs.rendered import DOCS, RENDERED, between, contexts
 
 ROOT = DOCS.parent
@@ -37,13 +38,36 @@ def test_every_command_and_option_says_what_it_is_for() -> None:
                 assert parameter.help, (context.command_path, parameter.name)
 
 
-def test_every_requirement_has_its_reason() -> None:
+ALWAYS = ""
+"""What is installed without an extra."""
+
+
+def requirements() -> dict[str, list[Requirement]]:
+    """What setup.cfg asks for, by extra; an extra of our own is named ``penstock``."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    lines = setup["options"]["install_requires"] + setup["options.extras_require"]["dev"]
-    wanted = {Requirement(line).name for line in lines.strip().splitlines()}
-    documented = set(re.findall(r"(?m)^\| `([^`]+)` \|", (DOCS / "dependencies.md").read_text()))
+    lines = {ALWAYS: setup["options"]["install_requires"], **setup["options.extras_require"]}
+    return {extra: [Requirement(line) for line in text.strip().splitlines()] for extra, text in lines.items()}
+
+
+def test_every_requirement_has_its_reason() -> None:
+    """In the table of its extra."""
+    parts = re.split(r"(?m)^## .*?(?:`\[(\w+)\]`)?$", (DOCS / "dependencies.md").read_text())[1:]
+    documented = {
+        extra or ALWAYS: set(re.findall(r"(?m)^\| `([^`]+)` \|", text))
+        for extra, text in zip(parts[::2], parts[1::2], strict=True)
+        if "| package |" in text
+    }
+    wanted = {extra: {each.name for each in some if each.name != "penstock"} for extra, some in requirements().items()}
     assert documented == wanted
+
+
+def test_the_modules_of_each_extra_are_those_that_its_requirements_bring() -> None:
+    providers = packages_distributions()
+    for extra, modules in EXTRAS.items():
+        names = {canonical(each.name) for each in requirements()[extra]} - {"penstock"}
+        found = {PART_OF.get(module) or canonical(providers[module][0]) for module in modules}
+        assert found == names, extra
 
 
 def test_every_configuration_in_the_documents_is_valid() -> None:
@@ -65,13 +89,10 @@ def test_locks_hold_no_trace_of_the_machine_that_wrote_them() -> None:
 
 
 def test_locks_satisfy_what_is_required() -> None:
-    setup = configparser.ConfigParser()
-    setup.read(ROOT / "setup.cfg")
     pins: dict[str, str] = {}
     for lock in ROOT.glob("requirements*.lock"):
         pins.update(re.findall(r"(?m)^([a-z0-9._-]+)==(\S+)", lock.read_text()))
-    for line in (setup["options"]["install_requires"] + setup["options.extras_require"]["dev"]).strip().splitlines():
-        required = Requirement(line)
+    for required in {each for some in requirements().values() for each in some if each.name != "penstock"}:
         name = canonical(required.name)
         assert required.specifier.contains(pins[name]), f"{name} {pins[name]}: run make lock"
 
@@ -127,7 +148,6 @@ def test_every_test_that_is_named_as_a_proof_exists() -> None:
 
 PART_OF = {
     "botocore": "boto3",
-    "google": "aws-kinesis-agg",
     "pydantic_core": "pydantic",
     "werkzeug": "moto",
     "flask": "moto",
@@ -137,27 +157,36 @@ TYPES_ONLY = {"mypy_boto3_dynamodb", "mypy_boto3_kinesis", "mypy_boto3_s3"}
 """Imported where only the type checker looks."""
 
 
-def imported(folder: Path) -> set[str]:
-    """The top-level names that a folder's modules import, wherever in them."""
+def imported(path: Path) -> set[str]:
+    """The top-level names that a module imports, wherever in it."""
     names: set[str] = set()
-    for path in folder.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                names |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                names.add(node.module.partition(".")[0])
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
     return names - sys.stdlib_module_names - {"consumer", "examples", "pipeline", "tests"} - TYPES_ONLY
 
 
-def test_what_is_imported_is_required() -> None:
-    setup = configparser.ConfigParser()
-    setup.read(ROOT / "setup.cfg")
-    required = {canonical(Requirement(line).name) for line in setup["options"]["install_requires"].strip().splitlines()}
+MAY_IMPORT = {
+    "consumer/local": {ALWAYS, "local"},
+    "consumer/tuning": {ALWAYS, "tune"},
+    "consumer": {ALWAYS},
+    "pipeline": {ALWAYS},
+    "examples": {ALWAYS, "demo", "torch"},
+}
+"""Which extras a part of the code may import from; the first that fits counts."""
+
+
+def test_what_is_imported_is_required_by_the_extra_that_its_room_belongs_to() -> None:
+    required = {extra: {canonical(each.name) for each in some} for extra, some in requirements().items()}
     providers = packages_distributions()
-    for room in ("consumer", "pipeline", "examples"):
-        for name in imported(ROOT / room):
-            provided_by = {PART_OF.get(name) or canonical(package) for package in providers.get(name, [name])}
-            assert provided_by & required, f"{room} imports {name}, which setup.cfg does not require"
+    for path in (path for room in ("consumer", "pipeline", "examples") for path in (ROOT / room).rglob("*.py")):
+        name = str(path.relative_to(ROOT))
+        extras = next(extras for part, extras in MAY_IMPORT.items() if name.startswith(part))
+        for module in imported(path):
+            provided_by = {PART_OF.get(module) or canonical(package) for package in providers.get(module, [module])}
+            assert any(provided_by & required[extra] for extra in extras), (name, module, extras)
 
 
 def canonical(name: str) -> str:

@@ -30,6 +30,7 @@ from pipeline.table.audit import audit
 ROOT = Path(__file__).resolve().parents[2]
 POLL_S = 0.1
 UP_S = 60
+PENSTOCK = (sys.executable, "-m", "consumer.cli")
 LEAVE_S = 60
 
 
@@ -46,12 +47,12 @@ def wait_until(condition: Callable[[], Any], deadline_s: float, what: str) -> An
 class Worker:
     """One ``penstock run``, in a process group of its own."""
 
-    def __init__(self, config: Path, log: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, config: Path, log: Path, env: Mapping[str, str], program: Sequence[str] = PENSTOCK) -> None:
         self.log = log
         self.started = time.monotonic()
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "consumer.cli", "run", "--config", str(config)],
+                [*program, "run", "--config", str(config)],
                 cwd=ROOT,
                 env={**os.environ, **env},
                 stdin=subprocess.DEVNULL,
@@ -248,9 +249,9 @@ class Rig:
         path.write_text("\n\n".join([*(f"[{name}]\n{text}" for name, text in texts.items()), sinks]))
         return path
 
-    def start(self, config: Path | None = None, **env: str) -> Worker:
+    def start(self, config: Path | None = None, program: Sequence[str] = PENSTOCK, **env: str) -> Worker:
         log = self.folder / f"worker-{len(self.workers)}.jsonl"
-        worker = Worker(config or self.config(), log, {**self.aws.env, **env})
+        worker = Worker(config or self.config(), log, {**self.aws.env, **env}, program)
         self.workers.append(worker)
         return worker
 

