@@ -150,6 +150,7 @@ def model_settings(settings: Settings) -> HostSettings:
         patience_s=model.patience_s,
         device=model.device,
         aws_credentials=model.aws_credentials,
+        stream=settings.stream.name,
     )
 
 

@@ -48,6 +48,22 @@ class Shard:
     shard_id: str
 
 
+About = tuple[str, str | None, str, int, int]
+"""Which record it is: shard, partition key, sequence and sub-sequence number, arrival in ms since 1970."""
+
+
+class Payload(bytes):
+    """A record's payload that says whose it is; of payloads that need not, plain ``bytes`` are sent to the model."""
+
+    about: About
+
+    @classmethod
+    def of(cls, record: Record) -> Payload:
+        payload = cls(record.data)
+        payload.about = (record.shard_id, record.partition_key, record.sequence, record.sub, record.arrived_ms)
+        return payload
+
+
 @dataclass(slots=True, eq=False)
 class Record:
     """One record as its producer wrote it, perhaps a user record of a KPL aggregate, plus its way through the stage.
@@ -80,7 +96,12 @@ class Record:
 
     def record_id(self, stream: str) -> str:
         """``<stream>/<shard>/<sequence>/<sub>``: the identity that rows and dead letters share."""
-        return f"{stream}/{self.shard_id}/{self.sequence}/{self.sub}"
+        return record_id(stream, self.shard_id, self.sequence, self.sub)
+
+
+def record_id(stream: str, shard_id: str, sequence: str, sub: int) -> str:
+    """See :meth:`Record.record_id`."""
+    return f"{stream}/{shard_id}/{sequence}/{sub}"
 
 
 class Enriched(NamedTuple):

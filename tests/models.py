@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import Fatal, ModelError
-from pipeline.model import LoadContext, Model, Reject
+from pipeline.model import LoadContext, Model, RecordInfo, Reject
 
 MIB = 1024 * 1024
 
@@ -446,3 +446,39 @@ async def makes_later() -> Toy:
 class WantsArguments(Toy):
     def __init__(self, path: str) -> None:
         self.path = path
+
+
+class Curious(Toy):
+    """Says which records it was given. Closed, it leaves a line in the file ``closed`` and does what ``end`` says."""
+
+    output_schema = pa.schema(
+        [("n", pa.int64()), *((name, pa.string()) for name in ("id", "shard", "key", "at"))],
+    )
+
+    def load(self, context: LoadContext) -> None:
+        super().load(context)
+        self.options = context.options
+
+    def example(self) -> Any:
+        return {"n": 0}
+
+    def predict(self, items: Sequence[Mapping[str, Any]], records: Sequence[RecordInfo] = ()) -> list[Any]:
+        results = super().predict(items)
+        return [
+            result if isinstance(result, Reject) else {"n": result["n"], **self.told(record)}
+            for result, record in zip(results, records, strict=False)
+        ]
+
+    def told(self, record: RecordInfo) -> dict[str, Any]:
+        at = record.arrived_at.isoformat()
+        return {"id": record.record_id, "shard": record.shard_id, "key": ascii(record.partition_key), "at": at}
+
+    def close(self) -> None:
+        with Path(self.options["closed"]).open("a") as file:
+            file.write("closed\n")
+        DEEDS.get(self.options.get("end", ""), str)()
+
+
+class WantsMore(Toy):
+    def predict(self, items: Sequence[Mapping[str, Any]], threshold: float, records: Any = None) -> list[Any]:  # type: ignore[override]
+        return []

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,6 +34,24 @@ class LoadContext:
     replica: int = 0
     device: str = "cpu"
     version: str = ""
+
+
+class RecordInfo(NamedTuple):
+    """Which record an item came from, for a ``predict`` with a parameter ``records``.
+
+    ``record_id`` is the row's column of that name. ``partition_key`` is None if the producer gave none. ``arrived_ms``:
+    when Kinesis took it, in milliseconds since 1970. All are empty or 0 for the model's own example.
+    """
+
+    record_id: str
+    shard_id: str
+    partition_key: str | None
+    arrived_ms: int
+
+    @property
+    def arrived_at(self) -> datetime:
+        """``arrived_ms`` as a time with its zone, UTC."""
+        return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=self.arrived_ms)
 
 
 class Model:
@@ -69,5 +88,15 @@ class Model:
         return 1
 
     def predict(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Reject]:
-        """As many results as items, in their order; each has the columns of ``output_schema``."""
+        """As many results as items, in their order; each has the columns of ``output_schema``.
+
+        ``predict(self, items, records=())`` is also given a :class:`RecordInfo` for each item, in the same order.
+        """
         raise TypeError(f"{type(self).__name__} has no predict(items)")
+
+    def close(self) -> None:
+        """When the replica ends in good order, once, after the last ``predict``: flush, hang up. It has 2 s.
+
+        Never count on it: a replica that is killed, or runs out of time or memory, ends without. What it raises is
+        logged, and changes nothing.
+        """

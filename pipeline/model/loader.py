@@ -14,13 +14,14 @@ import pyarrow as pa
 
 from pipeline import extras
 from pipeline.errors import ModelError, PenstockError, one_line
-from pipeline.model import LoadContext, Model, user_modules
+from pipeline.model import LoadContext, Model, RecordInfo, user_modules
 
 
 class UserModel:
     """What the replica calls: every method of :class:`~pipeline.model.Model`, whichever the user left out.
 
     ``measures``: the class has a ``cost`` of its own. ``reads_json``: its items are the payload's JSON objects.
+    ``wants_records``: its ``predict`` asks which records the items came from. ``closes``: it has a ``close``.
     """
 
     def __init__(self, name: str, model: Any) -> None:
@@ -31,16 +32,25 @@ class UserModel:
         self.decode: Callable[[bytes], Any] = self._method("decode")
         self.example: Callable[[], Any] = self._method("example")
         self.cost: Callable[[Any], int] = self._method("cost")
-        self.predict: Callable[[Sequence[Any]], Sequence[Any]] = self._method("predict")
+        self.close: Callable[[], object] = self._method("close")
+        self._predict: Callable[..., Sequence[Any]] = self._method("predict")
         self.measures = not self._is_default("cost")
         self.reads_json = self._is_default("decode")
+        self.closes = not self._is_default("close")
         if self._is_default("predict"):
             raise ModelError(f"model.factory {name}: it has no predict(items)")
+        self.wants_records, self._by_name = _asks_for_records(name, self._predict)
         self.output_schema = _schema(name, model)
 
     @property
     def pads(self) -> bool:
         return bool(getattr(self._model, "pads", Model.pads))
+
+    def predict(self, items: Sequence[Any], records: Sequence[RecordInfo] = ()) -> Sequence[Any]:
+        """``records`` are handed on to a model that asks for them, and only to one that does."""
+        if not self.wants_records:
+            return self._predict(items)
+        return self._predict(items, records=records) if self._by_name else self._predict(items, records)
 
     def _method(self, name: str) -> Any:
         method = getattr(self._model, name, None)
@@ -55,6 +65,27 @@ class UserModel:
     def _is_default(self, name: str) -> bool:
         method = getattr(self._model, name, None)
         return method is None or getattr(method, "__func__", None) is getattr(Model, name)
+
+
+def _asks_for_records(name: str, predict: Callable[..., Any]) -> tuple[bool, bool]:
+    """Whether ``predict`` has a parameter ``records``, and whether that is given by its name.
+
+    Raises ``ModelError`` if it needs more than we have.
+    """
+    try:
+        parameters = inspect.signature(predict).parameters
+    except (TypeError, ValueError):
+        return False, False
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    single = [each for each in parameters.values() if each.kind not in several]
+    needed = [each.name for each in single[1:] if each.default is each.empty and each.name != "records"]
+    if needed:
+        raise ModelError(
+            f"model.factory {name}: its predict needs {', '.join(needed)}, and is given items, and records if it has a "
+            "parameter of that name"
+        )
+    asked = parameters.get("records") if parameters.get("records") in single[1:] else None
+    return asked is not None, asked is not None and asked.kind is not inspect.Parameter.POSITIONAL_ONLY
 
 
 def _is_async(method: Any) -> bool:

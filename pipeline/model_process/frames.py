@@ -13,6 +13,7 @@ stream, or put into it, are noticed: whatever is shifted does not end with the s
 from __future__ import annotations
 
 import asyncio
+import json  # a key may hold what is no Unicode, which orjson refuses
 import os
 import socket
 import struct
@@ -21,6 +22,8 @@ from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import orjson
+
+from pipeline.record import About, Payload
 
 LENGTHS = struct.Struct("<IQ")
 ALIGNMENT = 64
@@ -57,9 +60,13 @@ def pack(op: str, head: dict[str, Any] | None = None, body: Sequence[bytes | mem
 
 
 def pack_payloads(op: str, payloads: Sequence[bytes]) -> list[Any]:
-    """A frame that carries records' payloads, for :func:`payloads`."""
+    """A frame that carries records' payloads, for :func:`payloads`. If they say whose they are, which all of them do or
+    none, :func:`abouts` finds that in it."""
     sizes = list(map(len, payloads))
-    return [_start(op, {"sizes": sizes}, sum(sizes)), *payloads]
+    if not payloads or not isinstance(payloads[0], Payload):
+        return [_start(op, {"sizes": sizes}, sum(sizes)), *payloads]
+    told = json.dumps([payload.about for payload in payloads if isinstance(payload, Payload)]).encode()
+    return [_start(op, {"sizes": sizes, "told": True}, sum(sizes) + len(told)), *payloads, told]
 
 
 def sealed(chunks: Sequence[Any], seal: bytes) -> list[Any]:
@@ -77,6 +84,13 @@ def payloads(frame: Frame) -> list[bytes]:
     ends = accumulate(frame.head["sizes"], initial=0)
     body = frame.body
     return [bytes(body[start:end]) for start, end in pairwise(ends)]
+
+
+def abouts(frame: Frame) -> list[About]:
+    """Of each payload whose it is; empty if they did not say."""
+    if not frame.head.get("told"):
+        return []
+    return [tuple(about) for about in json.loads(bytes(frame.body[sum(frame.head["sizes"]) :]))]
 
 
 def _start(op: str, head: dict[str, Any], body_size: int) -> bytes:

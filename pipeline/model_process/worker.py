@@ -20,17 +20,20 @@ import pyarrow as pa
 from pipeline.dead_letters.redaction import where
 from pipeline.errors import BatchFailed, Fatal, ModelError, UserError, one_line
 from pipeline.machine import gpus
-from pipeline.model import LoadContext, Reject
+from pipeline.model import LoadContext, RecordInfo, Reject
 from pipeline.model.arrow_columns import Missing, NotFinite, Rules
 from pipeline.model.arrow_rows import Inconvertible, Row, RowMaker
 from pipeline.model.loader import UserModel, find
 from pipeline.model.results import Columns, taken
 from pipeline.model_process import frames, memory_limit
-from pipeline.record import Fault
+from pipeline.record import About, Fault, record_id
 
 log = logging.getLogger("model")
 
 Chunks = list[Any]
+
+NOT_A_RECORD = RecordInfo("", "", None, 0)
+"""Beside the model's own example."""
 
 REASON_LIMIT = 1_000
 TRACEBACK_LIMIT = 16_000
@@ -58,6 +61,8 @@ class Assignment:
     memory_mib: int = 0
     device: str = "cpu"
     aws_credentials: bool = False
+    stream: str = ""
+    """Begins the ids of its records."""
 
 
 class Work(Protocol):
@@ -76,7 +81,11 @@ def start(assignment: Assignment) -> tuple[Chunks, Work | None]:
         model = find(assignment.factory, assignment.search_path, assignment.carry)
         rules = Rules(missing=assignment.missing, not_finite=assignment.not_finite)
         rows = RowMaker(model.output_schema, assignment.carry, rules, model=assignment.factory)
-        work: Work = Measuring(model) if assignment.role == "measure" else Predicting(model, rows, assignment.number)
+        work: Work = (
+            Measuring(model)
+            if assignment.role == "measure"
+            else Predicting(model, rows, assignment.number, assignment.stream)
+        )
         if isinstance(work, Predicting):
             rows.make([], [])  # pyarrow imports pandas over its first array, which would be paid for by the first batch
             _load(model, assignment)
@@ -92,6 +101,8 @@ def start(assignment: Assignment) -> tuple[Chunks, Work | None]:
     head = {
         "measures": model.measures,
         "pads": model.pads,
+        "wants_records": model.wants_records,
+        "closes": model.closes and assignment.role == "predict",
         "seconds": seconds,
         "example_s": example_s,
         "pid": os.getpid(),
@@ -128,7 +139,7 @@ def _warm_up(model: UserModel, work: Predicting) -> float | None:
     seconds = 0.0
     for _ in range(2):
         began = time.monotonic()
-        answer = work.predict_items([item], [work.nothing_carried])
+        answer = work.predict_items([item], [work.nothing_carried], [NOT_A_RECORD])
         seconds = time.monotonic() - began
         fault = answer.fault if isinstance(answer, Failed) else answer.faults.get(0)
         if fault is not None:
@@ -160,9 +171,10 @@ class Failed:
 class Predicting:
     """Payloads in; rows, and a fault for each record that has none, out."""
 
-    def __init__(self, model: UserModel, rows: RowMaker, replica: int = 0) -> None:
+    def __init__(self, model: UserModel, rows: RowMaker, replica: int = 0, stream: str = "") -> None:
         self.usable = True
         self._replica = replica
+        self._stream = stream
         self._model = model
         self._rows = rows
         self._is_new = True
@@ -170,12 +182,14 @@ class Predicting:
 
     def answer(self, frame: frames.Frame) -> Chunks:
         began = time.monotonic()
+        if frame.op == "close":
+            return self._closed()
         payloads = frames.payloads(frame)
         if frame.op == "example":
             return self._answered_example(began)
         was_new, self._is_new = self._is_new, False
         try:
-            outcome = self.predict(payloads)
+            outcome = self.predict(payloads, [_info(self._stream, about) for about in frames.abouts(frame)])
             if isinstance(outcome, Predicted):
                 return self._packed(outcome, began)
         except Exception as error:
@@ -191,10 +205,18 @@ class Predicting:
 
     def _answered_example(self, began: float) -> Chunks:
         """Whether this replica is well; the model has an example, or nobody would ask."""
-        outcome = self.predict_items([self._model.example()], [self.nothing_carried])
+        outcome = self.predict_items([self._model.example()], [self.nothing_carried], [NOT_A_RECORD])
         if isinstance(outcome, Predicted):
             return self._packed(outcome, began)
         return frames.pack(outcome.op, _portable(outcome.fault))
+
+    def _closed(self) -> Chunks:
+        self.usable = False
+        try:
+            self._model.close()
+        except (Exception, SystemExit):
+            log.exception("the model's close failed")
+        return frames.pack("closed")
 
     def _packed(self, outcome: Predicted, began: float) -> Chunks:
         faults = [{"index": index, **_portable(fault)} for index, fault in outcome.faults.items()]
@@ -204,8 +226,10 @@ class Predicting:
         head = {"faults": faults, "replica": self._replica, "seconds": time.monotonic() - began}
         return frames.pack("rows", head, [memoryview(sink.getvalue())])
 
-    def predict(self, payloads: Sequence[bytes]) -> Predicted | Failed:
+    def predict(self, payloads: Sequence[bytes], records: Sequence[RecordInfo] = ()) -> Predicted | Failed:
         """Records that do not decode are left out of the batch that the model sees.
+
+        ``records``: empty if the model does not ask for them.
 
         Raises what tells that memory ran out before the model saw the batch: that is about all of it.
         """
@@ -224,24 +248,26 @@ class Predicting:
                 continue
             items.append(item)
             indices.append(index)
-        made = self.predict_items(items, carried)
+        made = self.predict_items(items, carried, [records[index] for index in indices] if records else ())
         if isinstance(made, Failed):
             return made
         faults.update((indices[position], fault) for position, fault in made.faults.items())
         return Predicted(made.batch, faults)
 
-    def predict_items(self, items: list[Any], carried: list[Row]) -> Predicted | Failed:
+    def predict_items(
+        self, items: list[Any], carried: list[Row], records: Sequence[RecordInfo] = ()
+    ) -> Predicted | Failed:
         """As :meth:`predict`, from where the payloads are decoded."""
         try:
-            made = self._rows.make(carried, self._results(items) if items else [])
+            made = self._rows.make(carried, self._results(items, records) if items else [])
         except BaseException as error:  # noqa: BLE001  # the user's code: even sys.exit() in it is about this batch
             return _failure(error)
         return Predicted(made.batch, made.faults)
 
-    def _results(self, items: list[Any]) -> list[Any] | Columns:
+    def _results(self, items: list[Any], records: Sequence[RecordInfo]) -> list[Any] | Columns:
         """The model gets a list of its own: whatever it does to it, the records keep their places."""
         try:
-            return taken(self._model.predict(list(items)), len(items), self._rows.names)
+            return taken(self._model.predict(list(items), list(records)), len(items), self._rows.names)
         except Reject as refusal:
             if len(items) > 1:
                 raise
@@ -273,6 +299,11 @@ class Measuring:
             return min(max(1, int(cost)), 2**62)
         except (TypeError, ValueError, OverflowError):
             raise TypeError(f"cost returned {cost!r}, not a whole number") from None
+
+
+def _info(stream: str, about: About) -> RecordInfo:
+    shard_id, key, sequence, sub, arrived_ms = about
+    return RecordInfo(record_id(stream, shard_id, sequence, sub), shard_id, key, arrived_ms)
 
 
 def fault_of(error: BaseException, kind: str) -> Fault:

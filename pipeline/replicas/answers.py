@@ -41,6 +41,8 @@ class Ready:
     seconds: float
     example_s: float | None
     pid: int
+    wants_records: bool = False
+    closes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +91,24 @@ def ready(frame: Frame) -> Ready:
         schema = pa.ipc.read_schema(pa.py_buffer(frame.body))
     except SUSPICIOUS:
         raise Garbage("a schema that is none") from None
-    measures, pads = head.get("measures"), head.get("pads")
-    if not isinstance(measures, bool) or not isinstance(pads, bool):
-        raise Garbage("a start that does not say what the model is")
     example_s = None if head.get("example_s") is None else _seconds(head, "example_s")
-    return Ready(schema, measures, pads, _seconds(head, "seconds"), example_s, _whole(head, "pid"))
+    return Ready(
+        schema,
+        _flag(head, "measures"),
+        _flag(head, "pads"),
+        _seconds(head, "seconds"),
+        example_s,
+        _whole(head, "pid"),
+        _flag(head, "wants_records"),
+        _flag(head, "closes"),
+    )
+
+
+def _flag(head: dict[str, Any], name: str) -> bool:
+    value = head.get(name)
+    if not isinstance(value, bool):
+        raise Garbage("a start that does not say what the model is")
+    return value
 
 
 def unusable(frame: Frame) -> str:

@@ -20,7 +20,7 @@ from pipeline.machine.cores import resolve
 from pipeline.model.arrow_columns import Missing, NotFinite
 from pipeline.model_process.worker import Assignment
 from pipeline.outages import Troubles
-from pipeline.record import Dead, Enriched, Fault, Record, cost_of
+from pipeline.record import Dead, Enriched, Fault, Payload, Record, cost_of
 from pipeline.replicas import answers
 from pipeline.replicas.bisection import Bisection
 from pipeline.replicas.crash_journal import Notes
@@ -64,6 +64,8 @@ class HostSettings:
     patience_s: float = 120.0
     device: str = "cpu"
     aws_credentials: bool = False
+    stream: str = ""
+    """Begins the ids of its records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +125,17 @@ class ModelHost:
         except BaseException:
             await self.stop()
             raise
+        if ready.wants_records:
+            self._predicting.payload_of = Payload.of
         self._predicting.witnesses.has_example = ready.example_s is not None
         self._spec = ModelSpec(ready.schema, ready.measures, ready.pads, ready.example_s)
         return self._spec
 
     async def stop(self) -> None:
-        """Every replica is gone when this returns, within about a second. May be called at any time."""
+        """Every replica is gone when this returns, within about a second; a model with a ``close`` has 2 s for it.
+
+        May be called at any time.
+        """
         await asyncio.gather(self._predictors.stop(), self._measurer.stop())
 
     @property
@@ -244,7 +251,7 @@ class ModelHost:
         for record, outcome in zip(good, map(Enriched, repeat(table), range(len(table))), strict=True):
             record.outcome = outcome
         if good:
-            self._device.passed(good[-1].data)
+            self._device.passed(self._predicting.payload_of(good[-1]))
         cost, padded = self._costs(tried)
         self._on_event(Predicted(len(tried), answer.seconds, answer.replica, cost, padded))
 
@@ -273,6 +280,7 @@ class ModelHost:
                 memory_mib=settings.memory_mib,
                 device=settings.device,
                 aws_credentials=settings.aws_credentials,
+                stream=settings.stream,
             )
             for number in range(count)
         ]

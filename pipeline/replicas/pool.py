@@ -67,6 +67,7 @@ class Pool:
         self._failed = failed
         self._on_event = on_event
         self._reader: answers.Reader | None = None
+        self._wants_records = False
         self._links: set[Link] = set()  # whatever has a process
         self._serving: list[Link] = []
         self._keepers: list[asyncio.Task[None]] = []
@@ -163,7 +164,7 @@ class Pool:
             raise link.spoilt(garbage) from None
 
     async def stop(self) -> None:
-        """Every replica is gone when this returns, within about a second."""
+        """Every replica is gone when this returns, within about a second and what its ``close`` may take."""
         self._stopped = True
         self._freed.set()
         for keeper in self._keepers:
@@ -245,8 +246,11 @@ class Pool:
         """Whatever starts later must have the columns that were there first."""
         if self._reader is None:
             self._reader = answers.Reader(ready.schema)
+            self._wants_records = ready.wants_records
         elif ready.schema != self._reader.schema:
             raise ModelError(f"model.factory {assignment.factory}: its columns have changed since the task started")
+        elif ready.wants_records != self._wants_records:
+            raise ModelError(f"model.factory {assignment.factory}: its predict has changed since the task started")
 
     async def _forget(self, link: Link) -> None:
         await link.close()

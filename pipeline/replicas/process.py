@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import background, reaper
-from pipeline.errors import Fatal, ModelError, ReplicaDied, one_line
+from pipeline.errors import Fatal, ModelError, PenstockError, ReplicaDied, one_line
 from pipeline.model_process import frames
 from pipeline.model_process.worker import Assignment
 from pipeline.replicas import answers
@@ -44,6 +44,9 @@ that a frame goes in, the less often either side has to turn to it."""
 
 UNWATCHED = 1
 """The exit code of a process whose watch has failed, for want of a better one."""
+
+CLOSE_S = 2.0
+"""What a model's ``close`` may take: a part of ``consumer.drain.LEAVE_S``."""
 
 LAST_WORDS_S = 1.0
 """How long the streams may outlive the process: what it answered and printed before its end is still read."""
@@ -97,6 +100,7 @@ class Link:
         self._streams_ended = asyncio.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._pid: int | None = None
+        self._closes = False
         self._transport: asyncio.Transport | None = None
         self._log: asyncio.BaseTransport | None = None
 
@@ -130,7 +134,7 @@ class Link:
             ready = answers.ready(frame)
         except frames.Garbage as garbage:
             raise self.spoilt(garbage) from None
-        self._pid = ready.pid
+        self._pid, self._closes = ready.pid, ready.closes
         return ready
 
     async def ask(self, op: str, payloads: Sequence[bytes], timeout_s: float) -> frames.Frame:
@@ -159,8 +163,12 @@ class Link:
         self.kill(ReplicaDied(reason))
 
     async def close(self) -> None:
-        """End it, and wait for its end. It has nothing to save, so it is not asked."""
+        """End it, and wait for its end. A model with a ``close`` is asked first, after what it is working on."""
         if self._process is not None:
+            if self._closes and self.can_serve:
+                with contextlib.suppress(TimeoutError, PenstockError, Unbegun):
+                    async with asyncio.timeout(CLOSE_S):
+                        await self._send(frames.pack("close"), CLOSE_S)
             self.discard("stopped")
             await asyncio.shield(self.ended)
 

@@ -19,6 +19,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Protocol
 
 from pipeline.errors import Fatal, ReplicaDied
@@ -31,6 +32,9 @@ from pipeline.replicas.crash_journal import Note, Notes
 from pipeline.replicas.pool import LostDevice, Pool, pause_s
 from pipeline.replicas.process import Link, TimedOut, Unbegun
 from pipeline.replicas.witnesses import Witnesses, is_deliberate
+
+payload_of: Callable[[Record], bytes] = attrgetter("data")
+"""Of a model that does not ask whose it is."""
 
 SICK = "fails with what passed before"
 
@@ -85,6 +89,8 @@ class Trial:
         part: Part,
     ) -> None:
         self.witnesses = Witnesses(op)
+        self.payload_of: Callable[[Record], bytes] = payload_of
+        """What is sent of a record; :meth:`pipeline.record.Payload.of` if the model asks whose it is."""
         self._pool = pool
         self._op = op
         self._retries = retries
@@ -141,7 +147,7 @@ class _Round:
 
     async def _together(self, tried: list[Record], bisection: Bisection[Record]) -> None:
         self._count()
-        payloads = [record.data for record in tried]
+        payloads = list(map(self._trial.payload_of, tried))
         if self._turn >= NEW_FROM and not self._trial.witnesses.hopeless:
             async with self._pool.held(new=True) as link:
                 answer, is_new = await self._pool.ask(link, self._trial._op, payloads), True
@@ -169,7 +175,7 @@ class _Round:
         failures = 0
         while True:
             self._count()
-            answer = await self._pool.ask(link, self._trial._op, [tried[0].data])
+            answer = await self._pool.ask(link, self._trial._op, [self._trial.payload_of(tried[0])])
             if not _fails(answer) or answer.op in {"memory", "worn"}:
                 return answer
             failures += 1
@@ -213,7 +219,7 @@ class _Round:
         self._bury(tried, answer.faults, bisection.attempts)
         good = next((record for index, record in enumerate(tried) if index not in answer.faults), None)
         if good is not None:
-            self._trial.witnesses.passed(good.data)
+            self._trial.witnesses.passed(self._trial.payload_of(good))
         self._bench.passed(answer, tried, bisection)
         bisection.passed()
 

@@ -55,7 +55,9 @@ class FakeReplica(Link):
         if frame.op == "unusable":
             raise ModelError(answers.unusable(frame))
         self._serving = asyncio.create_task(self._serve())
-        return answers.ready(frame)
+        ready = answers.ready(frame)
+        self._closes = ready.closes
+        return ready
 
     async def ask(self, op: str, payloads: Sequence[bytes], timeout_s: float) -> frames.Frame:
         if self.ended.done():
@@ -73,6 +75,8 @@ class FakeReplica(Link):
         self._finish(ReplicaDied(reason), innocent=True)
 
     async def close(self) -> None:
+        if self._closes and self._work is not None and self.can_serve:
+            self._work.answer(_frame(frames.pack("close")))
         self.discard("stopped")
 
     def _finish(self, verdict: ReplicaDied, *, innocent: bool = False) -> None:

@@ -75,6 +75,10 @@ def test_the_specification_tells_what_the_model_is() -> None:
         ("makes_nothing", "it returned NoneType, not a model"),
         ("makes_a_class", "it returned the class Toy, not a model"),
         ("makes_later", "it returned coroutine, not a model"),
+        (
+            "WantsMore",
+            "its predict needs threshold, and is given items, and records if it has a parameter of that name",
+        ),
         ("WantsArguments", "WantsArguments() needs path, and it is made without arguments; options come to load"),
         ("NoPredict", "it has no predict(items)"),
         ("NoSchema", "it needs an output_schema"),

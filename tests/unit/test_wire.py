@@ -14,11 +14,13 @@ from pipeline.model_process.frames import (
     Assembler,
     Frame,
     Garbage,
+    abouts,
     pack,
     pack_payloads,
     payloads,
     plain,
 )
+from pipeline.record import Payload, Record
 
 
 def assembled(data: bytes, sizes: list[int]) -> list[Frame]:
@@ -42,6 +44,22 @@ def test_frames_come_out_as_they_went_in(batches: list[list[bytes]], sizes: list
     data = b"".join(b"".join(pack_payloads("predict", batch)) for batch in batches)
     frames = assembled(data, sizes)
     assert [(frame.op, payloads(frame)) for frame in frames] == [("predict", batch) for batch in batches]
+
+
+KEYS = st.none() | st.text(st.characters(exclude_categories=[]), max_size=5)
+
+
+@given(st.lists(st.tuples(st.binary(max_size=20), KEYS, st.integers(0, 2**63)), min_size=1, max_size=5))
+def test_payloads_say_whose_they_are_whatever_their_keys(given: list[tuple[bytes, str | None, int]]) -> None:
+    records = [Record("shard", data, key, str(10**55 + at), at % 7, at) for data, key, at in given]
+    [frame] = assembled(b"".join(pack_payloads("predict", list(map(Payload.of, records)))), [1000])
+    assert payloads(frame) == [data for data, _, _ in given]
+    assert abouts(frame) == [(r.shard_id, r.partition_key, r.sequence, r.sub, r.arrived_ms) for r in records]
+
+
+def test_plain_payloads_say_nothing() -> None:
+    [frame] = assembled(b"".join(pack_payloads("predict", [b"a", b"b"])), [1000])
+    assert (abouts(frame), frame.head) == ([], {"sizes": [1, 1]})
 
 
 def test_bodies_are_aligned() -> None:
