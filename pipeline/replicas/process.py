@@ -46,7 +46,7 @@ UNWATCHED = 1
 """The exit code of a process whose watch has failed, for want of a better one."""
 
 CLOSE_S = 2.0
-"""What a model's ``close`` may take: a part of ``consumer.drain.LEAVE_S``."""
+"""What a model's ``close`` may take: a part of ``consumer.config.drain.LEAVE_S``."""
 
 LAST_WORDS_S = 1.0
 """How long the streams may outlive the process: what it answered and printed before its end is still read."""
