@@ -108,7 +108,7 @@ def _say(report: Report, comparison: Comparison | None, *, complete: bool) -> No
             )
         _say_some(
             [
-                f"{shard_id}: {aggregates:,} aggregates hold user records of another shard's hash keys; these are "
+                f"{shard_id}: user records of another shard's hash keys in {aggregates:,} of its aggregates; they are "
                 "delivered, and their producer may have sent them again"
                 for shard_id, aggregates in comparison.misplaced.items()
             ]

@@ -186,9 +186,9 @@ class Rig:
             "the stream is active",
         )
 
-    def put(self, records: Iterable[tuple[bytes, str]]) -> list[str]:
+    def put(self, records: Iterable[tuple[bytes, str | None]]) -> list[str]:
         """Put records one call per 100, again what is refused; the record ids, where nothing is aggregated."""
-        waiting = [{"Data": data, "PartitionKey": key} for data, key in records]
+        waiting = [{"Data": data, "PartitionKey": key} if key else {"Data": data} for data, key in records]
         ids = []
         while waiting:
             batch, waiting = waiting[:100], waiting[100:]
@@ -228,6 +228,30 @@ class Rig:
     def reshard(self, count: int) -> None:
         self.kinesis.update_shard_count(StreamName=self.name, TargetShardCount=count, ScalingType="UNIFORM_SCALING")
         self.active()
+
+    def distributes_by_itself(self) -> None:
+        """From now on keys are optional, and say nothing."""
+        arn = self.kinesis.describe_stream_summary(StreamName=self.name)["StreamDescriptionSummary"]["StreamARN"]
+        self.kinesis.update_stream_mode(StreamARN=arn, StreamModeDetails={"StreamMode": "ON_DEMAND"})
+        self.active()
+        self.kinesis.update_stream_record_distribution_strategy(StreamARN=arn, RecordDistributionStrategy="AUTO")
+        self.active()
+
+    def read(self, stream: str) -> list[dict[str, Any]]:
+        """All rows on a stream of one shard."""
+        shard = self.kinesis.list_shards(StreamName=stream)["Shards"][0]["ShardId"]
+        start = self.kinesis.get_shard_iterator(StreamName=stream, ShardId=shard, ShardIteratorType="TRIM_HORIZON")
+        found: list[dict[str, Any]] = []
+        at = [start["ShardIterator"]]
+
+        def caught_up() -> bool:
+            answer = self.kinesis.get_records(ShardIterator=at[0])
+            at[0] = answer["NextShardIterator"]
+            found.extend(json.loads(record["Data"]) for record in answer["Records"])
+            return bool(answer["MillisBehindLatest"] == 0)
+
+        wait_until(caught_up, 20, f"{stream} read to its end")
+        return found
 
     # -- the workers
 

@@ -6,21 +6,29 @@ import json
 
 import aws_kinesis_agg.aggregator
 
+from consumer.admin.audit_stream import compare
 from consumer.testing.aggregates import aggregate, field, sealed, user
 from examples.demo.corpus import records
 from pipeline.kpl import Malformed, Message
 from pipeline.record import Position
+from pipeline.stores.folder import FolderStore
+from pipeline.table.audit import audit
 from tests.e2e.rig import Rig
 
 AGGREGATED = 40
 TEXT = b'{"text": "of an aggregate"}'
 TABLES = field(1, b"key") + field(2, b"ff00") + field(2, b"%d" % 2**128)
 MEGABYTE = 1024 * 1024
+KEYLESS = {"keyless, no JSON": b"{neither JSON", "keyless, empty": b""}
 
 
 def test_every_payload_is_one_row_or_one_dead_letter(rig: Rig) -> None:
     rig.create(shards=2)
-    worker = rig.start()
+    downstream = f"{rig.name}-out"
+    rig.kinesis.create_stream(StreamName=downstream, ShardCount=1)
+    rig.kinesis.get_waiter("stream_exists").wait(StreamName=downstream, WaiterConfig={"Delay": 1})
+    sinks = f'[[sink]]\ntype = "parquet"\nurl = "{rig.table}"\nflush_interval_s = 2\n'
+    worker = rig.start(rig.config(sinks=f'{sinks}[[sink]]\ntype = "kinesis"\nstream = "{downstream}"'))
     bad = {
         "empty": b"",
         "utf8": b'{"text": "\xff\xfe"}',
@@ -34,20 +42,39 @@ def test_every_payload_is_one_row_or_one_dead_letter(rig: Rig) -> None:
     aggregated = put_aggregate(rig)
     alive, dead_ids = put_hostile(rig)
     rig.settle()
+    assert b"penstock_misplaced_aggregates_total 0.0" not in worker.get("/metrics")[1]
+    rig.distributes_by_itself()
+    keyless = rig.put([(TEXT, None), (TEXT, None)])
+    bad_ids |= zip(KEYLESS, rig.put((payload, None) for payload in KEYLESS.values()), strict=True)
+    rig.settle()
     assert worker.leave() == 0
 
     rows, dead = rig.rows(), rig.dead_letters()
-    assert sorted(rows["record_id"]) == sorted(good + large + aggregated + alive)
+    assert sorted(rows["record_id"]) == sorted(good + large + aggregated + alive + keyless)
+    assert sorted(rows["record_id"][rows["partition_key"].isna()]) == sorted(keyless)
+    sent = rig.read(downstream)
+    assert {row["record_id"] for row in sent} == set(rows["record_id"])
+    assert {row["record_id"] for row in sent if row["partition_key"] is None} == set(keyless)
     assert sorted(letter["record_id"] for letter in dead) == sorted([*bad_ids.values(), *dead_ids])
     by_id = {letter["record_id"]: letter for letter in dead}
     assert {by_id[each]["kind"] for each in dead_ids} == {"aggregate", "decode"}
     assert "JSON" in by_id[bad_ids["json"]]["reason"]
     assert "text" in by_id[bad_ids["refused"]]["reason"]
-    for name, payload in bad.items():
+    for name, payload in {**bad, **KEYLESS}.items():
         letter = by_id[bad_ids[name]]
-        assert letter["partition_key"] == name
+        assert letter["partition_key"] == (None if name in KEYLESS else name)
         assert letter["attempts"] >= 1 and letter["model_version"] == "test-1"
         assert payload_of(letter) == payload
+    audited(rig)
+
+
+def audited(rig: Rig) -> None:
+    """The table is what the stream has, records without a key included."""
+    table, letters = FolderStore(rig.table), FolderStore(rig.folder / "dead-letter")
+    assert audit(table, letters).problems == []
+    summary = rig.kinesis.describe_stream_summary(StreamName=rig.name)["StreamDescriptionSummary"]
+    found = compare(rig.kinesis, rig.name, int(summary["StreamCreationTimestamp"].timestamp()), table, letters)
+    assert found.problems(complete=True) == []
 
 
 HOSTILE = {

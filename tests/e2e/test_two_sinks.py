@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 
-from tests.e2e.rig import Rig, wait_until
+from tests.e2e.rig import Rig
 
 RECORDS = 300
 ECHO = 'factory = "tests.e2e.models:Echo"\nversion = "test-1"\nthreads = 1'
@@ -25,27 +25,10 @@ def test_one_run_feeds_parquet_and_a_downstream_stream(rig: Rig) -> None:
     rig.settle()
     assert worker.leave() == 0
     rows = rig.expect_each_once()
-    sent = read(rig, downstream)
+    sent = rig.read(downstream)
     assert sorted({record["record_id"] for record in sent}) == sorted(rows["record_id"])
     by_key = defaultdict(list)
     for record in sent:
         by_key[record["partition_key"], record["shard_id"]].append(int(record["sequence_number"]))
     assert all(sequences == sorted(sequences) for sequences in by_key.values())
     assert {record["said"] for record in sent} == {str(number) for number in range(RECORDS)}
-
-
-def read(rig: Rig, stream: str) -> list[dict[str, str]]:
-    """Everything on a stream of one shard."""
-    shard = rig.kinesis.list_shards(StreamName=stream)["Shards"][0]["ShardId"]
-    start = rig.kinesis.get_shard_iterator(StreamName=stream, ShardId=shard, ShardIteratorType="TRIM_HORIZON")
-    found: list[dict[str, str]] = []
-    at = [start["ShardIterator"]]
-
-    def caught_up() -> bool:
-        answer = rig.kinesis.get_records(ShardIterator=at[0])
-        at[0] = answer["NextShardIterator"]
-        found.extend(json.loads(record["Data"]) for record in answer["Records"])
-        return bool(answer["MillisBehindLatest"] == 0)
-
-    wait_until(caught_up, 20, f"{stream} read to its end")
-    return found
