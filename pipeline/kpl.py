@@ -108,15 +108,19 @@ class Message:
             length = data[at]
             at += 1
             if length > 127:
-                length, at = _varint(data, at - 1)
+                if (high := data[at]) < 128:
+                    length += (high << 7) - 128
+                    at += 1
+                else:
+                    length, at = _varint(data, at - 1)
             at += length
         if at != stop:
             raise Malformed("it is cut off")
         return count
 
-    def users(self, skip: int = 0) -> Iterator[tuple[bytes, str | None, int, str]]:
+    def users(self, skip: int = 0) -> Iterator[tuple[bytes, str | None, int, str]]:  # noqa: C901  # hot: no call per record
         """The user records beyond the first ``skip``, as :class:`User` has them, one at a time."""
-        data, stop, at, known = self.data, self._stop, len(MAGIC), self._known
+        data, stop, at, known, keys = self.data, self._stop, len(MAGIC), self._known, len(self._keys)
         while at < stop:
             tag = data[at]
             at += 1
@@ -128,19 +132,35 @@ class Message:
             length = data[at]
             at += 1
             if length > 127:
-                length, at = _varint(data, at - 1)
+                if (high := data[at]) < 128:
+                    length += (high << 7) - 128
+                    at += 1
+                else:
+                    length, at = _varint(data, at - 1)
             begin, at = at, at + length
             if skip:
                 skip -= 1
                 continue
-            if length > 3 and data[begin] == KEY_INDEX_TAG and data[begin + 2] == DATA_TAG:  # as KPL writes most
-                index, start = data[begin + 1], begin + 4
-                size = data[begin + 3]
-                if size > 127:
-                    size, start = _varint(data, begin + 3)
-                if start + size == at and index in known:
-                    yield data[start:at], known[index], 0, ""
-                    continue
+            if data[begin] == KEY_INDEX_TAG:  # then the data and nothing else, as KPL writes most
+                index, start = data[begin + 1], begin + 2
+                if index > 127 and (high := data[start]) < 128:
+                    index += (high << 7) - 128
+                    start += 1
+                if data[start] == DATA_TAG:
+                    size = data[start + 1]
+                    start += 2
+                    if size > 127 and (high := data[start]) < 128:
+                        size += (high << 7) - 128
+                        start += 1
+                    if start + size == at and data[start - 1] < 128:
+                        if index in known:
+                            yield data[start:at], known[index], 0, ""
+                            continue
+                        if index < keys:
+                            key, key_bytes = self._key(index)
+                            self._know(index, key)
+                            yield data[start:at], key, key_bytes, ""
+                            continue
             yield self._user(begin, at)
 
     # -- what is not as usual, and the first time of everything

@@ -8,11 +8,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
+from itertools import takewhile
 from operator import attrgetter
 
 from pipeline.aggregate import Aggregate
 from pipeline.kpl import HashRange
 from pipeline.record import Position, Record, Run, Shard, weight
+
+_OUTCOME = attrgetter("outcome")
 
 
 class Waiting:
@@ -29,7 +32,8 @@ class Waiting:
         self.beyond: Position | None = None
         self.within: HashRange | None = None
         self.misplaced: list[Position] = []
-        self._parcels: deque[Aggregate | Sequence[Record]] = deque()
+        self._parcels: deque[Aggregate | tuple[Sequence[Record], int]] = deque()
+        """Plain records with their weight."""
 
     def __bool__(self) -> bool:
         return bool(self._parcels)
@@ -37,7 +41,7 @@ class Waiting:
     @property
     def first(self) -> Record:
         head = self._parcels[0]
-        return head if isinstance(head, Aggregate) else head[0]
+        return head if isinstance(head, Aggregate) else head[0][0]
 
     def put(self, records: Sequence[Record]) -> int:
         """Take records that follow those before, in sequence order; how many there are, user records counted."""
@@ -71,9 +75,10 @@ class Waiting:
                     self.bytes -= head.weight
             else:
                 self._parcels.popleft()
-                self.records -= len(head)
-                self.bytes -= weight(head)
-                taken += after(self.beyond, head)
+                records, held_before = head
+                self.records -= len(records)
+                self.bytes -= held_before
+                taken += after(self.beyond, records)
         return taken
 
     def clear(self) -> None:
@@ -90,9 +95,10 @@ class Waiting:
 
     def _put_plain(self, records: Sequence[Record]) -> None:
         if records:
-            self._parcels.append(records)
+            held = weight(records)
+            self._parcels.append((records, held))
             self.records += len(records)
-            self.bytes += weight(records)
+            self.bytes += held
 
     def _put_aggregate(self, record: Record) -> None:
         assert isinstance(record, Aggregate)
@@ -123,22 +129,19 @@ class Window:
     def release(self, *, keep_payloads: bool = False) -> Run | None:
         """The longest settled prefix, or None if the head is still open. The records' payloads are dropped, or kept
         beside them in the run."""
-        settled: list[Record] = []
-        payloads: list[bytes] = []
-        for record in self._records:
-            if record.outcome is None:
-                break
-            settled.append(record)
-            if keep_payloads:
-                payloads.append(record.data)
+        settled = list(takewhile(_OUTCOME, self._records))
         if not settled:
             return None
+        payloads = [record.data for record in settled] if keep_payloads else []
         self.bytes -= weight(settled)
         for record in settled:
             record.data = b""
-        pop = self._records.popleft
-        for _ in settled:
-            pop()
+        if len(settled) == len(self._records):
+            self._records.clear()
+        else:
+            pop = self._records.popleft
+            for _ in settled:
+                pop()
         return Run(self.shard, settled, payloads)
 
     def clear(self) -> None:

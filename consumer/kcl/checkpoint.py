@@ -29,14 +29,11 @@ class CheckpointTracker:
 
     def deliver(self, records: Sequence[Record]) -> None:
         """These were delivered, and follow those before."""
-        before = self.delivered
-        for record in records:
-            if isinstance(record, Aggregate):
-                self._aggregates.append((before, record.last))
-                before = record.last
-            else:
-                before = record.position
-        self.delivered = before
+        for place in [place for place, record in enumerate(records) if type(record) is Aggregate]:
+            before = records[place - 1].last if place else self.delivered
+            self._aggregates.append((before, records[place].last))
+        if records:
+            self.delivered = records[-1].last
 
     def due(self, durable: Position | None) -> Position | None:
         """The position to send now, or None."""

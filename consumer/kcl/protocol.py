@@ -128,7 +128,7 @@ class _WrongFieldError(Exception):
 _SEQUENCE = re.compile(rf"[0-9]{{1,{SEQUENCE_DIGITS}}}", re.ASCII)
 _SHARD_ID = re.compile(r"[a-zA-Z0-9_-][a-zA-Z0-9_.-]{0,127}", re.ASCII)
 """As Kinesis's API model has it, and no path: it becomes part of the names of files."""
-_ROW = itemgetter("data", "sequenceNumber", "subSequenceNumber", "approximateArrivalTimestamp")
+_ROW = itemgetter("data", "sequenceNumber", "subSequenceNumber", "approximateArrivalTimestamp", "partitionKey")
 _RECORDS = b'"records":['
 _NEXT_ROW = re.compile(rb'\}\s*,\s*(?=\{\s*"\w)')
 """Between two rows. Within a string, a quotation mark that is followed by a letter would be escaped."""
@@ -198,8 +198,11 @@ def _records(rows: list[Any], shard_id: str, records: list[Record]) -> list[Reco
     row: Any = None
     try:
         for row in rows:
-            data, sequence, sub, arrived = _ROW(row)
-            key = row.get("partitionKey")
+            try:
+                data, sequence, sub, arrived, key = _ROW(row)
+            except KeyError:
+                row.setdefault("partitionKey")
+                data, sequence, sub, arrived, key = _ROW(row)
             if not key and (key is None or key == ""):
                 key = None
             elif type(key) is not str:
@@ -210,8 +213,9 @@ def _records(rows: list[Any], shard_id: str, records: list[Record]) -> list[Reco
                 raise _WrongFieldError(_why(row, len(records)))
             if not (sequence.isdigit() and sequence.isascii() and len(sequence) <= SEQUENCE_DIGITS):
                 raise _WrongFieldError(_why(row, len(records)))
-            record = Record(shard_id, b64decode(data, None, True), key, sequence, 0, arrived)
-            append(looked_into(record) if record.data.startswith(MAGIC) else record)
+            data = b64decode(data, None, True)
+            record = Record(shard_id, data, key, sequence, 0, arrived)
+            append(looked_into(record) if data.startswith(MAGIC) else record)
             last = sequence
     except (KeyError, TypeError, ValueError, AttributeError):
         raise _WrongFieldError(_why(row, len(records))) from None

@@ -217,7 +217,9 @@ class _Waiting:
     def pop(self, most: int) -> list[Record]:
         """The oldest records, at most so many."""
         pop, forget = self._records.popleft, self._ordinals.popleft
-        popped = [(pop(), forget())[0] for _ in range(min(most, len(self._records)))]
+        popped = [pop() for _ in range(min(most, len(self._records)))]
+        for _ in popped:
+            forget()
         self._forget_arrivals()
         return popped
 

@@ -125,6 +125,16 @@ def test_of_many_keys_some_are_held_at_a_time() -> None:
     assert many.weight < 3 * len(body)
 
 
+@pytest.mark.parametrize("size", [0, 1, 24, 25, 26, 127, 128, 129, 16_383, 16_384])
+def test_each_user_record_has_its_own_key_and_data_however_many_and_long_they_are(size: int) -> None:
+    """Of 3,328 keys the index looks like two others' bytes; 16,384 bytes have a length of three."""
+    count = 3_500 if size < 1_000 else 40
+    tables = b"".join(field(1, b"k%d" % number) for number in range(count))
+    users = b"".join(user((b"%d" % number).zfill(size), number) for number in range(count))
+    read = [(data, key) for data, key, _, _ in Message(sealed(tables + users)).users()]
+    assert read == [((b"%d" % number).zfill(size), f"k{number}") for number in range(count)]
+
+
 def test_an_aggregate_in_an_aggregate_is_a_payload() -> None:
     inner = aggregate([b"x"])
     assert [data for data, _, _, _ in made(field(1, b"k") + user(inner)).users()] == [inner]
