@@ -35,6 +35,9 @@ AGGREGATE_BYTES, DATA_BYTES = 50_000, 200
 HOLDS = AGGREGATE_BYTES // (DATA_BYTES + 10)
 RECORDS = SHARDS * MESSAGES * AGGREGATES * HOLDS
 KEYS = 50
+PLAIN_MESSAGES = 30
+"""Half of what :mod:`benchmarks.host` has: its figures are rates, and what a record costs does not depend on it."""
+
 UNITS = {
     "rate": "records/s",
     "us": "µs of the host's process per record",
@@ -49,8 +52,7 @@ def record(folder: Path, how: str) -> None:
     from benchmarks import host, traffic
 
     if how == PLAIN:
-        load = host.FULL
-        traffic.record(folder, shards=load.shards, messages=load.messages, records=load.records)
+        traffic.record(folder, shards=host.FULL.shards, messages=PLAIN_MESSAGES, records=host.FULL.records)
         return
     dice = random.Random(4)  # nothing is secret here
     keys = [f"{dice.getrandbits(128):032x}" for _ in range(KEYS)]
@@ -117,7 +119,12 @@ def measure(runs: int = 5) -> dict[str, Figure]:
 
 
 def beside(checkout: Path, runs: int) -> None:
-    """Print medians of this tree and of the other, and the ratio of runs that took turns."""
+    """Tell medians of this tree and of the other, and the ratio of runs that took turns; build/beside.json has all."""
+    from tests.chaos.report import circumstances
+
+    commit = ["git", "rev-parse", "--short", "HEAD"]
+    other = subprocess.run(commit, cwd=checkout, check=True, capture_output=True, text=True).stdout.strip()
+    result: dict[str, Any] = {**circumstances(), "beside": other, "turns": []}
     with tempfile.TemporaryDirectory() as folder:
         for how in (WHOLE, APART, PLAIN):
             (Path(folder) / how).mkdir()
@@ -130,9 +137,10 @@ def beside(checkout: Path, runs: int) -> None:
                 ):
                     turns = [(_turn(left), _turn(right)) for _ in range(runs)]
                 for key, unit in UNITS.items():
-                    _tell(
-                        f"{what}, {sink}: {unit}", *([each[key] for each in side] for side in zip(*turns, strict=True))
-                    )
+                    ours_and_theirs = [[each[key] for each in side] for side in zip(*turns, strict=True)]
+                    result["turns"].append(_told(f"{what}, {sink}", unit, *ours_and_theirs))
+    (THIS / "build").mkdir(exist_ok=True)
+    (THIS / "build" / "beside.json").write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2) + b"\n")
 
 
 @contextmanager
@@ -165,11 +173,12 @@ async def _turns(recording: Path, sink: str) -> None:
         sys.stdout.buffer.flush()
 
 
-def _tell(what: str, ours: list[float], theirs: list[float]) -> None:
+def _told(what: str, unit: str, ours: list[float], theirs: list[float]) -> dict[str, Any]:
     ratio = median(one / other for one, other in zip(ours, theirs, strict=True))
     spread = f"{min(ours):,.4g} to {max(ours):,.4g} / {min(theirs):,.4g} to {max(theirs):,.4g}"
-    sys.stdout.write(f"{what}: {median(ours):,.4g} / {median(theirs):,.4g} = {ratio:.3f}  ({spread})\n")
+    sys.stdout.write(f"{what}: {median(ours):,.4g} / {median(theirs):,.4g} {unit} = {ratio:.3f}  ({spread})\n")
     sys.stdout.flush()
+    return {"what": what, "unit": unit, "ours": ours, "theirs": theirs, "ratio": ratio}
 
 
 def main(arguments: list[str]) -> None:

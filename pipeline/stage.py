@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Protocol
 
 from pipeline import aggregate, background
@@ -29,6 +30,8 @@ from pipeline.record import Dead, Position, Record, Run, Shard
 from pipeline.sinks import ShardWriter, Sink
 
 log = logging.getLogger("stage")
+
+_SHARD_ID = attrgetter("shard_id")
 
 BEHIND_MS = 1_000
 """A shard that lags so much has more for us than it could hand over by now."""
@@ -384,7 +387,7 @@ class Stage:
 
     def _begin(self, batch: Sequence[Record]) -> Sequence[Lane]:
         """The lanes that a batch is of; what is in the batcher is of lanes that are open."""
-        lanes = [self._lanes[shard_id] for shard_id in dict.fromkeys(record.shard_id for record in batch)]
+        lanes = [self._lanes[shard_id] for shard_id in dict.fromkeys(map(_SHARD_ID, batch))]
         for lane in lanes:
             lane.judging += 1
         self._out(+1)
