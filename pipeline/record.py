@@ -170,7 +170,8 @@ RECORD_BYTES = 500
 
 def weight(records: Sequence[Record]) -> int:
     """What the records hold in memory, in bytes; those without a payload weigh something, too."""
-    return RECORD_BYTES * len(records) + sum(map(len, map(_DATA, records))) + sum(map(_KEY_BYTES, records))
+    keys: int = sum(map(_KEY_BYTES, records))
+    return RECORD_BYTES * len(records) + sum(map(len, map(_DATA, records))) + keys
 
 
 _DATA, _KEY_BYTES = attrgetter("data"), attrgetter("key_bytes")
