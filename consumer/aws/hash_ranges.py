@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from consumer.aws.shards import KnownShard, known, spread_by_key
+from pipeline import background
 from pipeline.kpl import HashRange
 
 if TYPE_CHECKING:
@@ -46,9 +48,27 @@ class HashRanges:
         """None if Kinesis does not say, or not in time, or if keys do not say which shard a record goes to."""
         if shard_id not in self._known or self._clock() - self._asked_s >= AGAIN_S:
             if self._asking is None or self._asking.done():
-                self._asking = asyncio.get_running_loop().run_in_executor(None, self._ask)
+                self._asking = self._answer()
             await asyncio.wait((self._asking,), timeout=self._wait_s)
         return self._known.get(shard_id)
+
+    def _answer(self) -> asyncio.Future[None]:
+        """Asked in a thread that the end of the loop does not wait for, however long Kinesis is silent."""
+        loop = asyncio.get_running_loop()
+        answered = loop.create_future()
+
+        def ask() -> None:
+            self._ask()
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(answered.set_result, None)
+
+        try:
+            background.thread(
+                ask, name="the look at the shards' hash keys", on_failure=lambda error: answered.set_result(None)
+            )
+        except RuntimeError:  # no thread: then nothing is known, as if Kinesis were silent
+            answered.set_result(None)
+        return answered
 
     def _ask(self) -> None:
         try:

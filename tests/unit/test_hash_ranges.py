@@ -90,11 +90,12 @@ def test_where_kinesis_does_not_answer_nothing_is_known_and_nothing_fails(kinesi
     asyncio.run(main())
 
 
-def test_a_slow_answer_is_not_waited_for(kinesis: ClockedKinesis) -> None:
-    let_go = threading.Event()
+def test_a_slow_answer_is_not_waited_for_by_a_session_nor_by_the_end_of_the_task(kinesis: ClockedKinesis) -> None:
+    let_go, gone = threading.Event(), threading.Event()
 
     def wait(operation: str, request: dict[str, Any]) -> None:
         let_go.wait(10)
+        gone.set()
 
     kinesis.before = wait
 
@@ -102,6 +103,8 @@ def test_a_slow_answer_is_not_waited_for(kinesis: ClockedKinesis) -> None:
         known = ranges(kinesis, wait_s=0.05)
         async with asyncio.timeout(5):
             assert await known.of(LOWER) is None
-        let_go.set()
 
     asyncio.run(main())
+    assert not gone.is_set()
+    let_go.set()
+    assert gone.wait(10)
