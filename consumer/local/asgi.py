@@ -12,10 +12,11 @@ import orjson
 
 from consumer.local.codecs import codec_for
 from consumer.local.error_responses import failure, put_some
+from consumer.local.event_stream import EventStream, News
 from consumer.local.faults import Fault, Faults
 from consumer.local.kinesis.engine import Engine
 from consumer.local.kinesis.errors import KinesisError
-from consumer.local.kinesis.operations import perform
+from consumer.local.kinesis.operations import SUBSCRIBE, perform, subscribe
 from consumer.local.moto_services import Moto
 from consumer.local.origin import is_control, refusal
 from consumer.local.request import Receive, Request, Response, Send, read
@@ -27,6 +28,8 @@ RESET_PATH = "/moto-api/reset"
 METRICS_EVERY_S = 60.0
 ASKED_S = 10.0
 
+Answer = Response | EventStream
+
 
 class LocalAws:
     """Kinesis by our engines, one per region; all else by moto."""
@@ -35,6 +38,8 @@ class LocalAws:
         self.limits = limits
         self.bound = bound
         self.faults = Faults()
+        self.news = News()
+        self.leaving = False
         self._loop = asyncio.get_running_loop()
         self.moto = Moto(self._ask_kinesis)
         self.engines: dict[str, Engine] = {}
@@ -49,9 +54,9 @@ class LocalAws:
             return
         why = refusal(request.path, request.headers, self.bound)
         if why is not None:
-            await _json(403, {"message": why}).send(send)
+            await _json(403, {"message": why}).send(send, receive)
         elif is_control(request.path):
-            await (await self._control(request)).send(send)
+            await (await self._control(request)).send(send, receive)
         else:
             await self._serve(request, receive, send)
 
@@ -61,9 +66,9 @@ class LocalAws:
         if response is None:
             request.transport.abort()
         else:
-            await response.send(send)
+            await response.send(send, receive)
 
-    async def answer(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Answer:
         """What a healthy AWS answers."""
         service = request.service
         if service == "kinesis":
@@ -72,6 +77,12 @@ class LocalAws:
             await self.flush_metrics()
         return await self.moto.answer(request)
 
+    def leave(self) -> None:
+        """End what would go on: stalled requests and subscriptions."""
+        self.leaving = True
+        self.faults.remove()
+        self.news.tell()
+
     # -- Kinesis
 
     def engine(self, region: str) -> Engine:
@@ -79,18 +90,21 @@ class LocalAws:
             self.engines[region] = Engine(region, limits=self.limits)
         return self.engines[region]
 
-    def _kinesis(self, request: Request, partial: Fault | None = None) -> Response:
+    def _kinesis(self, request: Request, partial: Fault | None = None) -> Answer:
         codec = codec_for(request.headers.get("content-type", "").encode())
         status, operation, now_ms = 200, request.operation, time.time_ns() // 1_000_000
         try:
             content = codec.decode(operation, request.body)
             engine = self.engine(request.region)
+            if operation == SUBSCRIBE:
+                return EventStream(subscribe(engine, content, now_ms), codec, self.news, lambda: self.leaving)
             if partial and operation == "PutRecords":
                 answer = put_some(engine, content, partial, now_ms)
             else:
                 answer = perform(engine, operation, content, now_ms)
         except KinesisError as error:
             status, answer = error.status, {"__type": error.code, "message": error.message}
+        self.news.tell()
         headers = [(b"content-type", codec.content_type), (b"x-amzn-requestid", str(uuid4()).encode())]
         return Response(status, headers, codec.encode(answer) if answer else b"")
 
@@ -98,6 +112,7 @@ class LocalAws:
         """For moto's threads: performed in the server's own, since an engine is for one."""
 
         async def performed() -> dict[str, Any]:
+            self.news.tell()
             return perform(self.engine(region), operation, content, time.time_ns() // 1_000_000)
 
         return asyncio.run_coroutine_threadsafe(performed(), self._loop).result(ASKED_S)
@@ -116,7 +131,7 @@ class LocalAws:
 
     # -- faults, and what was asked for
 
-    async def _faulty(self, request: Request, receive: Receive) -> Response | None:
+    async def _faulty(self, request: Request, receive: Receive) -> Answer | None:
         """As :meth:`answer`, after whatever the faults ask for; None: reset the connection."""
         service, operation = request.service, request.operation
         fault = self.faults.pick(service, operation, request.raw_path, request.body)
@@ -140,13 +155,18 @@ class LocalAws:
         """
         if not request.path.startswith(OWN_PATH):
             if (request.method, request.path) == ("POST", RESET_PATH):
-                self.engines.clear()
+                self._empty()
             return await self.moto.answer(request)
         try:
             shown = self._controlled(request)
         except ValueError as error:
             return _json(400, {"message": str(error)})
         return _json(200, shown)
+
+    def _empty(self) -> None:
+        for engine in self.engines.values():
+            engine.streams.clear()  # subscriptions hold on to their engine
+        self.engines.clear()
 
     def _controlled(self, request: Request) -> Any:
         if request.path == CALLS_PATH:

@@ -99,7 +99,7 @@ class Response:
     headers: list[tuple[bytes, bytes]]
     body: bytes
 
-    async def send(self, send: Send) -> None:
+    async def send(self, send: Send, receive: Receive) -> None:
         headers = [pair for pair in self.headers if pair[0].lower() not in (b"transfer-encoding", b"connection")]
         if not any(name.lower() == b"content-length" for name, _ in headers):
             headers.append((b"content-length", b"%d" % len(self.body)))

@@ -58,7 +58,7 @@ async def serve(host: str, port: int, *, limits: bool, ready: Callable[[str], No
         await stop.wait()
     finally:
         server.close()
-        app.faults.remove()
+        app.leave()
         await context.terminated.set()
         for task in (flushing, warming):
             task.cancel()

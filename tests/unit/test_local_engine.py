@@ -496,4 +496,4 @@ def test_a_value_of_another_type_cannot_be_read() -> None:
     kinesis = Kinesis()
     assert kinesis.refused("DescribeStream", StreamName=1) == "SerializationException"
     assert kinesis.refused("GetRecords", ShardIterator="x", Limit=True) == "SerializationException"
-    assert kinesis.refused("SubscribeToShard") == "UnknownOperationException"
+    assert kinesis.refused("ReceiveQueueRecords") == "UnknownOperationException"

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from consumer.local.kinesis import consumers, reads, reshards, shapes, streams, tags, warm, writes
+from consumer.local.kinesis import consumers, reads, reshards, shapes, streams, subscriptions, tags, warm, writes
 from consumer.local.kinesis.engine import Engine
 from consumer.local.kinesis.errors import KinesisError
+from consumer.local.kinesis.subscriptions import Subscription
 
 Handler = Callable[[Engine, dict[str, Any], int], dict[str, Any] | None]
 
+SUBSCRIBE = "SubscribeToShard"
 HANDLERS: dict[str, Handler] = {
     "AddTagsToStream": tags.add_tags_to_stream,
     "CreateStream": streams.create_stream,
@@ -54,11 +56,20 @@ def perform(engine: Engine, operation: str, request: dict[str, Any], now_ms: int
     handler = HANDLERS.get(operation)
     if handler is None:
         raise KinesisError("UnknownOperationException", f"The local Kinesis has no operation {operation}.")
+    return handler(engine, _prepared(engine, operation, request, now_ms), now_ms) or {}
+
+
+def subscribe(engine: Engine, request: dict[str, Any], now_ms: int) -> Subscription:
+    """SubscribeToShard, whose answer has no end. Errors as :func:`perform` has them."""
+    return subscriptions.subscribe(engine, _prepared(engine, SUBSCRIBE, request, now_ms), now_ms)
+
+
+def _prepared(engine: Engine, operation: str, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
+    """The request, if the model allows it; and all streams as they are by now."""
     shapes.check(operation, request)
-    request = _without_nulls(request)
     for stream in list(engine.streams.values()):
         stream.settle(now_ms)
-    return handler(engine, request, now_ms) or {}
+    return _without_nulls(request)
 
 
 def _without_nulls(request: dict[str, Any]) -> dict[str, Any]:

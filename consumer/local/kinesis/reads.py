@@ -26,14 +26,15 @@ def get_shard_iterator(engine: Engine, request: dict[str, Any], now_ms: int) -> 
     shard = stream.trimmed(request["ShardId"], now_ms)
     if shard is None:
         raise not_found(f"Shard {request['ShardId']} in {stream.place} does not exist")
-    position = _start(stream, shard, request, now_ms)
+    position = start_of(stream, shard, request, now_ms)
     dry_run(request)
     if engine.limits and not shard.limits.iterator(now_ms):
         raise throttled(f"Rate exceeded for shard {shard.shard_id} in {stream.place}.")
     return {"ShardIterator": str(Iterator(stream.name, stream.created_ms, shard.shard_id, position, now_ms))}
 
 
-def _start(stream: Stream, shard: Shard, request: dict[str, Any], now_ms: int) -> int:
+def start_of(stream: Stream, shard: Shard, request: dict[str, Any], now_ms: int) -> int:
+    """The position where the request says that an iterator begins."""
     kind = request["ShardIteratorType"]
     _require_no_stray(request, kind)
     if kind == "TRIM_HORIZON":
@@ -88,7 +89,7 @@ def get_records(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[st
     position = max(iterator.position, shard.first) + len(found)
     behind_ms = shard.behind_ms(position, now_ms)
     _count_read(engine, stream, shard, found, behind_ms, now_ms)
-    answer: dict[str, Any] = {"Records": [_shown(record) for record in found], "MillisBehindLatest": behind_ms}
+    answer: dict[str, Any] = {"Records": [shown(record) for record in found], "MillisBehindLatest": behind_ms}
     if shard.is_open or position < shard.end:
         answer["NextShardIterator"] = str(iterator._replace(position=position, issued_ms=now_ms))
     else:
@@ -96,13 +97,14 @@ def get_records(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[st
     return answer
 
 
-def _shown(record: Stored) -> dict[str, Any]:
-    shown = {
+def shown(record: Stored) -> dict[str, Any]:
+    """As GetRecords and SubscribeToShard show it."""
+    made = {
         "SequenceNumber": record.sequence,
         "ApproximateArrivalTimestamp": Timestamp(record.arrived_ms),
         "Data": record.data,
     }
-    return shown if record.partition_key is None else {**shown, "PartitionKey": record.partition_key}
+    return made if record.partition_key is None else {**made, "PartitionKey": record.partition_key}
 
 
 def _count_read(engine: Engine, stream: Stream, shard: Shard, found: list[Stored], behind_ms: int, now_ms: int) -> None:

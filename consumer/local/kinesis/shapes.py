@@ -161,6 +161,7 @@ MODE = Struct(("StreamMode",), {"StreamMode": Text(among=("PROVISIONED", "ON_DEM
 COMMITMENT = Struct(("Status",), {"Status": Text(among=("ENABLED", "DISABLED"))})
 DISTRIBUTION = Text(among=("AUTO", "USER_PARTITION_KEY"))
 ITERATOR_TYPES = ("AFTER_SEQUENCE_NUMBER", "LATEST", "AT_TIMESTAMP", "AT_SEQUENCE_NUMBER", "TRIM_HORIZON")
+POSITION = Struct(("Type",), {"Type": Text(among=ITERATOR_TYPES), "SequenceNumber": SEQUENCE_NUMBER, "Timestamp": TIME})
 FILTER_TYPES = (
     "AFTER_SHARD_ID",
     "AT_TRIM_HORIZON",
@@ -243,6 +244,10 @@ OPERATIONS: dict[str, Struct] = {
     ),
     "RemoveTagsFromStream": _on_stream("TagKeys", TagKeys=TAG_KEYS),
     "SplitShard": _on_stream("ShardToSplit", "NewStartingHashKey", ShardToSplit=NAME, NewStartingHashKey=HASH_KEY),
+    "SubscribeToShard": Struct(
+        ("ConsumerARN", "ShardId", "StartingPosition"),
+        {"ConsumerARN": CONSUMER_ARN, "ShardId": NAME, "StartingPosition": POSITION, "DryRun": Flag()},
+    ),
     "TagResource": Struct(("ResourceARN", "Tags"), {"ResourceARN": RESOURCE_ARN, "Tags": TAGS}),
     "UntagResource": Struct(("ResourceARN", "TagKeys"), {"ResourceARN": RESOURCE_ARN, "TagKeys": TAG_KEYS}),
     "UpdateAccountSettings": Struct(

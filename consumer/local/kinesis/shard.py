@@ -99,6 +99,10 @@ class Shard:
             raise ValueError(f"{sequence_number} is not of {self.shard_id}")
         return min(place.position, self.end)
 
+    def number_before(self, position: int, now_ms: int) -> str:
+        """A sequence number after which the record at ``position`` comes next, whether or not it is there yet."""
+        return sequence.number(self._prefix, position - 1, max(now_ms, self._last_ms) // 1000)
+
     def to_dict(self) -> dict[str, Any]:
         """As ListShards and DescribeStream show it."""
         numbers = {"StartingSequenceNumber": sequence.number(self._prefix, 0, self.epoch_s)}

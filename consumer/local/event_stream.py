@@ -1,0 +1,106 @@
+"""``application/vnd.amazon.eventstream``: messages with headers and two checksums, as AWS sends what has no end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import zlib
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+from consumer.local.kinesis.errors import KinesisError
+from consumer.local.kinesis.subscriptions import Subscription
+from consumer.local.request import Receive, Send
+from consumer.local.wire import Codec
+
+CONTENT_TYPE = b"application/vnd.amazon.eventstream"
+STRING = 7
+LOOK_S = 0.1
+"""How often a subscription looks for what no request tells it of: the end of a reshard, of its life."""
+GATHER_S = 0.02
+"""How long it waits for more once there is something: AWS gathers for longer."""
+
+
+def message(headers: dict[str, str], payload: bytes) -> bytes:
+    """One message: lengths, their CRC32, the headers, the payload, and the CRC32 of all before."""
+    written = b"".join(_header(name.encode(), value.encode()) for name, value in headers.items())
+    prelude = (16 + len(written) + len(payload)).to_bytes(4) + len(written).to_bytes(4)
+    body = prelude + zlib.crc32(prelude).to_bytes(4) + written + payload
+    return body + zlib.crc32(body).to_bytes(4)
+
+
+def _header(name: bytes, value: bytes) -> bytes:
+    return bytes([len(name)]) + name + bytes([STRING]) + len(value).to_bytes(2) + value
+
+
+def event(kind: str, content: dict[str, Any], codec: Codec) -> bytes:
+    headers = {":message-type": "event", ":event-type": kind, ":content-type": codec.content_type.decode()}
+    return message(headers, codec.encode(content))
+
+
+def exception(error: KinesisError, codec: Codec) -> bytes:
+    headers = {
+        ":message-type": "exception",
+        ":exception-type": error.code,
+        ":content-type": codec.content_type.decode(),
+    }
+    return message(headers, codec.encode({"message": error.message}))
+
+
+class News:
+    """Wakes all who wait for a change."""
+
+    def __init__(self) -> None:
+        self._event: asyncio.Event | None = None
+
+    def tell(self) -> None:
+        if self._event is not None:
+            self._event.set()
+            self._event = None
+
+    async def wait(self, timeout_s: float) -> None:
+        """Until something is told, or time is out."""
+        self._event = self._event or asyncio.Event()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._event.wait()
+        except TimeoutError:
+            return
+
+
+class EventStream:
+    """The answer to SubscribeToShard: events until it is over, its client leaves or the server does."""
+
+    def __init__(self, subscription: Subscription, codec: Codec, news: News, leaving: Callable[[], bool]) -> None:
+        self._subscription = subscription
+        self._codec = codec
+        self._news = news
+        self._leaving = leaving
+
+    async def send(self, send: Send, receive: Receive) -> None:
+        headers = [(b"content-type", CONTENT_TYPE), (b"x-amzn-requestid", str(uuid4()).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._part(send, event("initial-response", {}, self._codec))
+        left = asyncio.ensure_future(receive())
+        try:
+            while not (self._subscription.is_over or self._leaving() or left.done()):
+                await self._tell(send)
+        finally:
+            left.cancel()
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _tell(self, send: Send) -> None:
+        try:
+            told = self._subscription.next_event(time.time_ns() // 1_000_000)
+        except KinesisError as error:
+            await self._part(send, exception(error, self._codec))
+            return
+        if told is not None:
+            await self._part(send, event("SubscribeToShardEvent", told, self._codec))
+        if not self._subscription.is_over:
+            await self._news.wait(LOOK_S)
+            await asyncio.sleep(GATHER_S)
+
+    async def _part(self, send: Send, body: bytes) -> None:
+        await send({"type": "http.response.body", "body": body, "more_body": True})

@@ -1,0 +1,103 @@
+"""SubscribeToShard: what a registered consumer is told of a shard, for five minutes or until it ends. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from consumer.local.kinesis.consumers import find_consumer
+from consumer.local.kinesis.engine import Engine
+from consumer.local.kinesis.errors import in_use, not_found
+from consumer.local.kinesis.limits import GET_RECORDS_MAX_RECORDS, MIB, READ_BYTES_PER_S, Bucket
+from consumer.local.kinesis.reads import shown, start_of
+from consumer.local.kinesis.shard import Shard
+from consumer.local.kinesis.stream import Consumer, Stream
+from consumer.local.kinesis.writes import dry_run
+
+LIFE_MS = 300_000
+AGAIN_MS = 5_000
+"""How soon after a successful call the same consumer may not subscribe to the same shard again (API reference)."""
+HEARTBEAT_MS = 1_000
+"""How often a consumer hears of a shard that has nothing new."""
+EVENT_BYTES = MIB
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """One consumer at one place of one shard. ``is_over``: nothing more will be told."""
+
+    engine: Engine
+    stream: Stream
+    consumer: Consumer
+    shard_id: str
+    position: int
+    opened_ms: int
+    told_ms: int
+    bucket: Bucket
+    is_over: bool = False
+
+    def next_event(self, now_ms: int) -> dict[str, Any] | None:
+        """What is to be told now; None if there is nothing yet, or nothing more.
+
+        Raises a :class:`KinesisError` where AWS would tell of an exception; then it is over too.
+        """
+        if now_ms >= self.opened_ms + LIFE_MS:
+            self.is_over = True
+        if self.is_over:
+            return None
+        try:
+            shard = self._shard(now_ms)
+        except BaseException:
+            self.is_over = True
+            raise
+        flows = not self.engine.limits or self.bucket.holds(1, now_ms)
+        found = shard.read(self.position, GET_RECORDS_MAX_RECORDS, EVENT_BYTES) if flows else []
+        self.position = max(self.position, shard.first) + len(found)
+        self.is_over = not shard.is_open and self.position >= shard.end
+        if not (found or self.is_over or now_ms >= self.told_ms + HEARTBEAT_MS):
+            return None
+        self.told_ms = now_ms
+        self.bucket.take(sum(len(record.data) for record in found))
+        event = {"Records": [shown(record) for record in found], "MillisBehindLatest": self._behind_ms(shard, now_ms)}
+        if self.is_over:
+            return {**event, "ChildShards": [child.to_child() for child in shard.children]}
+        return {**event, "ContinuationSequenceNumber": shard.number_before(self.position, now_ms)}
+
+    def _behind_ms(self, shard: Shard, now_ms: int) -> int:
+        return shard.behind_ms(self.position, now_ms)
+
+    def _shard(self, now_ms: int) -> Shard:
+        self.stream.settle(now_ms)
+        if self.consumer.subscriptions.get(self.shard_id) is not self:
+            raise in_use(f"Another subscription of {self.consumer.name} to {self.shard_id} took this one over.")
+        is_there = self.engine.streams.get(self.stream.name) is self.stream
+        if not is_there or self.consumer.status(now_ms) != "ACTIVE":
+            raise not_found(f"Consumer {self.consumer.arn} not found.")
+        return _shard_of(self.stream, self.shard_id, now_ms)
+
+
+def subscribe(engine: Engine, request: dict[str, Any], now_ms: int) -> Subscription:
+    """Takes over from an earlier subscription, if that is at least five seconds old or there are no limits."""
+    stream, consumer = find_consumer(engine, request)
+    if consumer.status(now_ms) != "ACTIVE":
+        raise in_use(f"Consumer {consumer.arn} is in state {consumer.status(now_ms)}.")
+    stream.require_made()
+    shard_id, at = request["ShardId"], request["StartingPosition"]
+    shard = _shard_of(stream, shard_id, now_ms)
+    begin = {"ShardIteratorType": at["Type"], "StartingSequenceNumber": at.get("SequenceNumber")}
+    position = start_of(stream, shard, {**begin, "Timestamp": at.get("Timestamp")}, now_ms)
+    earlier = consumer.subscriptions.get(shard_id)
+    if engine.limits and earlier is not None and now_ms < earlier.opened_ms + AGAIN_MS:
+        raise in_use(f"Another active subscription exists for consumer {consumer.arn} and shard {shard_id}.")
+    dry_run(request)
+    bucket = Bucket(READ_BYTES_PER_S)
+    made = Subscription(engine, stream, consumer, shard_id, position, now_ms, now_ms - HEARTBEAT_MS, bucket)
+    consumer.subscriptions[shard_id] = made
+    return made
+
+
+def _shard_of(stream: Stream, shard_id: str, now_ms: int) -> Shard:
+    shard = stream.trimmed(shard_id, now_ms)
+    if shard is None:
+        raise not_found(f"Shard {shard_id} in {stream.place} does not exist")
+    return shard
