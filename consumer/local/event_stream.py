@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
+from consumer.local.codecs import Codec
 from consumer.local.kinesis.errors import KinesisError
 from consumer.local.kinesis.subscriptions import Subscription
 from consumer.local.request import Receive, Send
-from consumer.local.wire import Codec
 
 CONTENT_TYPE = b"application/vnd.amazon.eventstream"
 STRING = 7

@@ -10,10 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import cbor2
 import httpx
 import pytest
 from botocore.config import Config
+from botocore.eventstream import EventStreamBuffer
 from botocore.exceptions import ClientError, HTTPClientError
 
 from consumer.local.process import LocalAWS
@@ -203,6 +206,71 @@ def test_a_stack_makes_a_stream_of_ours_and_a_reset_empties_all(aws: LocalAWS) -
     assert httpx.post(f"{aws.endpoint}/moto-api/reset").status_code == 200
     assert kinesis.list_streams()["StreamNames"] == []
     assert s3.list_buckets()["Buckets"] == []
+
+
+def consumer_of(kinesis: Any, name: str) -> str:
+    """A stream of one shard, and the ARN of a consumer of it that may subscribe."""
+    kinesis.create_stream(StreamName=name, ShardCount=1)
+    describe = kinesis.describe_stream_summary
+    until(lambda: describe(StreamName=name)["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE", "it is active")
+    arn = describe(StreamName=name)["StreamDescriptionSummary"]["StreamARN"]
+    made = str(kinesis.register_stream_consumer(StreamARN=arn, ConsumerName="c")["Consumer"]["ConsumerARN"])
+    ready = kinesis.describe_stream_consumer
+    until(lambda: ready(ConsumerARN=made)["ConsumerDescription"]["ConsumerStatus"] == "ACTIVE", "it may subscribe")
+    return made
+
+
+SHARD = "shardId-000000000000"
+FROM_THE_START = {"Type": "TRIM_HORIZON"}
+
+
+def test_boto3_is_pushed_records_until_the_shard_ends(aws: LocalAWS) -> None:
+    kinesis = aws.client("kinesis")
+    asked = {"ConsumerARN": consumer_of(kinesis, "pushed"), "ShardId": SHARD, "StartingPosition": FROM_THE_START}
+    events = (event["SubscribeToShardEvent"] for event in kinesis.subscribe_to_shard(**asked)["EventStream"])
+    assert next(events)["Records"] == []
+    with pytest.raises(ClientError, match="Another active subscription"):
+        kinesis.subscribe_to_shard(**asked)
+    began = time.monotonic()
+    kinesis.put_record(StreamName="pushed", Data=b"\x00\xff", PartitionKey="k")
+    (record,) = next(event for event in events if event["Records"])["Records"]
+    assert (record["Data"], record["PartitionKey"]) == (b"\x00\xff", "k")
+    assert time.monotonic() - began < 0.9  # it does not wait for the next heartbeat
+    kinesis.split_shard(StreamName="pushed", ShardToSplit=SHARD, NewStartingHashKey=str(2**127))
+    *_, last = events
+    assert len(last["ChildShards"]) == 2
+
+
+def test_a_subscription_in_cbor_over_http2_ends_with_a_reset(aws: LocalAWS) -> None:
+    content = {
+        "ConsumerARN": consumer_of(aws.client("kinesis"), "framed"),
+        "ShardId": SHARD,
+        "StartingPosition": FROM_THE_START,
+    }
+    headers = {"content-type": "application/x-amz-cbor-1.1", "x-amz-target": "Kinesis_20131202.SubscribeToShard"}
+    aws.client("kinesis").put_record(StreamName="framed", Data=b"\x00\xff", PartitionKey="k")
+    buffer = EventStreamBuffer()
+    with (
+        httpx.Client(http1=False, http2=True) as client,
+        client.stream("POST", aws.endpoint, headers=headers, content=cbor2.dumps(content)) as answer,
+    ):
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "application/vnd.amazon.eventstream")
+        parts = answer.iter_raw()
+        messages: list[Any] = []
+        while len(messages) < 2:
+            buffer.add_data(next(parts))
+            messages += buffer
+        httpx.post(f"{aws.endpoint}/moto-api/reset")
+        for part in parts:
+            buffer.add_data(part)
+        messages += buffer
+    kinds = [told.headers.get(":event-type") or told.headers[":exception-type"] for told in messages]
+    assert (kinds[:2], kinds[-1]) == (
+        ["initial-response", "SubscribeToShardEvent"],
+        "ResourceNotFoundException",
+    )
+    told_first = cbor2.loads(messages[1].payload, semantic_decoders={1: lambda value, _: value})
+    assert told_first["Records"][0]["Data"] == b"\x00\xff"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "penstock.example", ""])

@@ -1,4 +1,4 @@
-"""KCL, its JVM and the bridges without a model: a start, a clean leave, and a second start that goes on from there."""
+"""KCL, its JVM and the bridges without a model: a start, a clean leave, a second start, by polling and in fan-out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from consumer.config import kcl_properties
 from consumer.config.settings import KclSettings, StreamSettings
 from consumer.kcl.daemon import Daemon
 from consumer.kcl.door import TOKEN_BYTES, Door
@@ -18,6 +19,7 @@ from consumer.kcl.protocol import (
     CheckpointAnswer,
     Initialize,
     ProcessRecords,
+    ShardEnded,
     ShutdownRequested,
     decode,
     encode_checkpoint,
@@ -29,6 +31,7 @@ from consumer.local.process import LocalAWS
 from pipeline.record import Position
 
 STREAM = StreamSettings(name="kcl-daemon", application="kcl-daemon")
+DEFAULTS = KclSettings()
 SHARDS, RECORDS, DEADLINE_S = 2, 40, 60.0
 
 
@@ -40,6 +43,7 @@ class Host:
     data: list[bytes] = dataclasses.field(default_factory=list)
     checkpoints: list[CheckpointAnswer] = dataclasses.field(default_factory=list)
     drained: set[str] = dataclasses.field(default_factory=set)
+    ended: set[str] = dataclasses.field(default_factory=set)
     changed: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
 
     async def session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -57,6 +61,10 @@ class Host:
                         writer.write(encode_checkpoint(last))
                         self.checkpoints.append(decode(await reader.readline(), shard_id))  # type: ignore[arg-type]
                         self.data += [record.data for record in message.records]
+                    case ShardEnded():
+                        writer.write(encode_checkpoint(None))
+                        self.checkpoints.append(decode(await reader.readline(), shard_id))  # type: ignore[arg-type]
+                        self.ended.add(shard_id)
                     case ShutdownRequested():
                         self.drained.add(shard_id)
                 name = type(message).__name__
@@ -67,10 +75,10 @@ class Host:
         finally:
             writer.close()
 
-    async def everything(self, daemon: Daemon) -> None:
+    async def everything(self, daemon: Daemon, records: int = RECORDS) -> None:
         """Return when all records that were put are here."""
         async with asyncio.timeout(DEADLINE_S):
-            while len(self.data) < RECORDS:
+            while len(self.data) < records:
                 assert daemon.running
                 self.changed.clear()
                 await self.changed.wait()
@@ -79,7 +87,7 @@ class Host:
         """Drain every shard, then end the JVM."""
         daemon.terminate()
         async with asyncio.timeout(DEADLINE_S):
-            while self.drained != set(self.began):
+            while self.drained | self.ended != set(self.began):
                 self.changed.clear()
                 await self.changed.wait()
         daemon.kill()
@@ -87,9 +95,9 @@ class Host:
 
 
 @asynccontextmanager
-async def worker(aws: LocalAWS, worker_id: str) -> AsyncIterator[tuple[Daemon, Host]]:
+async def worker(aws: LocalAWS, worker_id: str, kcl: KclSettings = DEFAULTS) -> AsyncIterator[tuple[Daemon, Host]]:
     host = Host()
-    daemon = Daemon(KclSettings(), STREAM, worker_id, Place.from_environment(aws.env))
+    daemon = Daemon(kcl, STREAM, worker_id, Place.from_environment(aws.env))
     Door(daemon.socket_path)  # leaves a token there, which every bridge says first
     server = await asyncio.start_unix_server(host.session, daemon.socket_path, limit=64 << 20)
     try:
@@ -119,6 +127,12 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAWS]:
         yield local
 
 
+def reshard(aws: LocalAWS, target: int) -> None:
+    kinesis = aws.client("kinesis")
+    kinesis.update_shard_count(StreamName=STREAM.name, TargetShardCount=target, ScalingType="UNIFORM_SCALING")
+    kinesis.get_waiter("stream_exists").wait(StreamName=STREAM.name, WaiterConfig={"Delay": 1})
+
+
 async def life(aws: LocalAWS, worker_id: str) -> tuple[Host, float]:
     """Read everything, leave, free the leases; the seconds that it took to have everything."""
     began = time.monotonic()
@@ -130,7 +144,20 @@ async def life(aws: LocalAWS, worker_id: str) -> tuple[Host, float]:
     return host, seconds
 
 
-def test_a_worker_starts_leaves_and_another_goes_on_where_it_stopped(aws: LocalAWS) -> None:
+async def life_in_fan_out(aws: LocalAWS, worker_id: str) -> tuple[Host, set[bytes]]:
+    """Read everything, and as much again behind a reshard; leave."""
+    async with worker(aws, worker_id, KclSettings(properties={"retrievalMode": "FANOUT"})) as (daemon, host):
+        await host.everything(daemon)
+        await asyncio.to_thread(reshard, aws, 2 * SHARDS)
+        late = put(aws, 2 * RECORDS)
+        await host.everything(daemon, 2 * RECORDS)
+        await host.leave(daemon)
+    return host, late
+
+
+def test_a_worker_starts_leaves_and_another_goes_on_in_fan_out_where_it_stopped(
+    aws: LocalAWS, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dynamodb, kinesis = aws.client("dynamodb"), aws.client("kinesis")
     tables.make_tables(dynamodb, STREAM.application)
     assert len(seed(dynamodb, kinesis, STREAM.application, STREAM.name, STREAM.start)) == SHARDS
@@ -144,7 +171,13 @@ def test_a_worker_starts_leaves_and_another_goes_on_where_it_stopped(aws: LocalA
     left = leases.read(dynamodb, STREAM.application)
     assert {lease.owner for lease in left} == {""}
     after = put(aws, RECORDS)
-    host, seconds = asyncio.run(life(aws, "second"))
-    assert (set(host.data), len(host.data)) == (after, RECORDS)
-    assert host.began == {lease.shard_id: lease.checkpoint for lease in left}
-    assert seconds < 20
+    aws.calls(forget=True)
+    monkeypatch.delitem(kcl_properties.OURS, "retrievalMode")  # ours polls: what is tried is the local AWS
+    host, late = asyncio.run(life_in_fan_out(aws, "second"))
+    assert (set(host.data), len(host.data)) == (after | late, 2 * RECORDS)
+    children = dict.fromkeys(host.began.keys() - host.ended)
+    assert (len(children), host.began) == (2 * SHARDS, {lease.shard_id: lease.checkpoint for lease in left} | children)
+    assert [answer.error for answer in host.checkpoints] == [None] * len(host.checkpoints)
+    calls = aws.calls()["kinesis"]
+    assert calls["SubscribeToShard"] >= 3 * SHARDS
+    assert "GetRecords" not in calls
