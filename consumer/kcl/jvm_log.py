@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
+
+from consumer.kcl.repeated_messages import RepeatedMessages
 
 MARK = "KCL|"
 """Begins every record; what does not begin with it continues the record before."""
@@ -27,6 +31,10 @@ QUIET = {
 
 ``ProcessTask`` warns at every call of a shard younger than KCL's cache of shards, up to 30 seconds after a reshard.
 """
+
+ORDINARY = {("LeaseAssignmentManager", "Not able to assign all expiredOrUnAssignedLeases")}
+"""Warnings of every first start: no worker has given a sign of life yet. Shards that stay without a reader are told by
+:mod:`consumer.leases.unread`."""
 
 SKIPPED = ("|ShardConsumerSubscriber|", "Caught exception from handleInput")
 """KCL has read records, cannot hand them on, and goes on behind them: it says so, and nobody else will."""
@@ -66,12 +74,15 @@ class KclLog:
     """Feed it lines; it logs a record once the next one begins, or at :meth:`flush`.
 
     Loggers are named ``kcl.<class>`` and keep KCL's level. What the JVM says on its own is a warning of ``kcl``.
+    Warnings and errors that are said over and over are counted (:mod:`consumer.kcl.repeated_messages`).
     """
 
     MAX_LINES = 200
     """Of one record; the rest of a longer one is dropped, and the record says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._repeated = RepeatedMessages()
         self._logger = "kcl"
         self._level = logging.WARNING
         self._lines: list[str] = []
@@ -87,7 +98,7 @@ class KclLog:
             self.flush()
             level, _, rest = line.removeprefix(MARK).partition("|")
             name, _, message = rest.partition("|")
-            self._level = LEVELS.get(level, logging.WARNING)
+            self._level = logging.INFO if (name, message) in ORDINARY else LEVELS.get(level, logging.WARNING)
             self._logger = f"kcl.{name}" if name else "kcl"
             self._lines = [message]
         elif len(self._lines) >= self.MAX_LINES:
@@ -101,5 +112,7 @@ class KclLog:
             return
         if self._dropped:
             self._lines.append(f"... and {self._dropped} more lines")
-        logging.getLogger(self._logger).log(self._level, "%s", "\n".join(self._lines))
+        text = self._repeated.wording(self._logger, self._level, self._lines, self._clock())
+        if text is not None:
+            logging.getLogger(self._logger).log(self._level, "%s", text)
         self._logger, self._level, self._lines, self._dropped = "kcl", logging.WARNING, [], 0

@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from consumer.kcl.jvm_log import MARK, KclLog, logback, tells_of_skipped_records
+from consumer.kcl.repeated_messages import MOST_MESSAGES, RepeatedMessages
 
 
 @pytest.fixture(autouse=True)
@@ -94,3 +95,67 @@ def test_what_tells_of_skipped_records_is_said_at_any_level() -> None:
     loggers = ET.fromstring(logback("ERROR")).iter("logger")
     levels = {logger.get("name"): logger.get("level") for logger in loggers}
     assert levels["software.amazon.kinesis.lifecycle.ShardConsumerSubscriber"] == "WARN"
+
+
+def failing(shard: int, request: str, exception: str = "java.net.ConnectException") -> list[str]:
+    return [
+        f"{MARK}ERROR|PrefetchRecordsPublisher|shardId-00000000000{shard} : Exception thrown fetching, {request}\n",
+        f"{exception}: Connection refused: /10.0.0.{shard}:443\n",
+        *(f"\tat A.b(A.java:{line})\n" for line in range(50)),
+    ]
+
+
+def test_a_flood_of_errors_is_one_stack_trace_and_a_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    kcl = KclLog(lambda: now)
+    for turn in range(3_600):
+        now = turn / 20
+        for line in failing(turn % 8, f"id {turn:x}f0-{turn}"):
+            kcl.feed(line)
+    kcl.flush()
+    texts = [text for _, level, text in told(caplog) if level == "ERROR"]
+    assert [text.count("\n") for text in texts] == [51, 0, 0]
+    assert all("(1199 more like it in the last 60 s)" in text for text in texts[1:])
+    assert sum(map(len, texts)) < 2_000
+
+
+def test_another_error_another_exception_and_one_after_an_hour_are_told_in_full(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = 0.0
+    kcl = KclLog(lambda: now)
+    for now, lines in [  # noqa: B007  # the clock's
+        (0.0, failing(1, "a1")),
+        (1.0, failing(2, "b1")),
+        (2.0, failing(1, "a1", "java.io.IOException")),
+        (3.0, [f"{MARK}ERROR|PrefetchRecordsPublisher|something else\n"]),
+        (4.0, [f"{MARK}WARN|ShardConsumer|something else\n"]),
+        (4_000.0, failing(1, "a1")),
+    ]:
+        for line in lines:
+            kcl.feed(line)
+        kcl.flush()
+    assert len(told(caplog)) == 6 - 1
+
+
+def test_what_is_no_warning_is_told_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    kcl = KclLog()
+    for _ in range(3):
+        kcl.feed(f"{MARK}INFO|Scheduler|again\n")
+    kcl.flush()
+    assert len(told(caplog)) == 3
+
+
+def test_messages_that_are_remembered_have_a_bound() -> None:
+    repeated = RepeatedMessages()
+    for number in range(1_000):
+        word = "".join(chr(ord("a") + int(digit)) for digit in str(number))
+        assert repeated.wording("kcl", logging.ERROR, [word], 0.0) == word
+    assert len(repeated._messages) == MOST_MESSAGES
+
+
+def test_what_every_first_start_says_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    kcl = KclLog()
+    kcl.feed(f"{MARK}WARN|LeaseAssignmentManager|Not able to assign all expiredOrUnAssignedLeases\n")
+    kcl.flush()
+    assert [level for _, level, _ in told(caplog)] == ["INFO"]
