@@ -162,7 +162,7 @@ def learner(settings: Settings, spec: ModelSpec) -> Pace | None:
     batch = settings.batch
     if not batch.learn:
         return None
-    longest_s = min(drain.longest_batch_s(settings), SHARE * settings.model.timeout_s)
+    longest_s = min(drain.learnt_batch_s(settings), SHARE * settings.model.timeout_s)
     measured = profile.find(settings).profile
     return Pace(
         max_records=batch.max_records,

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 HANDED = 2
 """Batches with a replica at a time: ``pipeline.replicas.process.DEPTH``, without importing what predicts."""
 
+AIM = 0.8
+"""Of what a batch may take for a drain to fit: learnt batches are made for this much, since some take longer."""
+
 CHECKPOINT_S = 2.0
 """A checkpoint is one conditional write to DynamoDB; this leaves room for a retry."""
 
@@ -81,11 +84,17 @@ def longest_batch_s(settings: Settings) -> float:
     return DrainSum(0.0, "", settings.drain.flush_s, settings.kcl.shutdown_grace_s).longest_batch_s
 
 
+def learnt_batch_s(settings: Settings) -> float:
+    """What ``batch.learn`` lets a batch take, as far as that can be foreseen."""
+    return AIM * longest_batch_s(settings)
+
+
 def check(settings: Settings, example_s: float | None) -> DrainSum | None:
     """Once the model is warm: raise ``ConfigError`` if a full batch is too long for a clean leave.
 
     Where ``drain.batch_s`` does not say how long a batch takes, it is taken for ``batch.max_records`` times the model's
-    example, which is right for models that are busy with one item and too much for others. None: there is neither.
+    example, which is right for models that are busy with one item and too much for others. Batches that are learnt are
+    kept below what fits, so they are refused only if a single item does not fit. None: there is neither.
     """
     drain, grace_s, most = settings.drain, settings.kcl.shutdown_grace_s, settings.batch.max_records
     if drain.batch_s != "auto":
@@ -94,6 +103,10 @@ def check(settings: Settings, example_s: float | None) -> DrainSum | None:
         return None
     measured = f"batch.max_records {most} x {example_s:.2g} s, measured with the model's example"
     total = DrainSum(most * example_s, measured, drain.flush_s, grace_s)
+    if not total.fits and settings.batch.learn:
+        learnt_s = max(example_s, learnt_batch_s(settings))
+        learnt = "the most that batch.learn aims at" if learnt_s > example_s else "one item, the model's example"
+        total = DrainSum(learnt_s, learnt, drain.flush_s, grace_s)
     if total.fits:
         return total
     fitting = int(total.longest_batch_s / example_s)

@@ -216,7 +216,8 @@ class KclSettings(_Section):
 class DrainSettings(_Section):
     batch_s: BatchSeconds = Field(
         default="auto",
-        description="what a full batch takes at most; `auto`: `batch.max_records` times the model's example",
+        description="what a full batch takes at most; `auto`: what `batch.learn` aims at, else `batch.max_records` "
+        "times the model's example",
     )
     flush_s: float = Field(default=5, gt=0, description="what writing the last files takes at most")
     budget_s: float = Field(

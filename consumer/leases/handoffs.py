@@ -69,7 +69,12 @@ async def watch(
             if forgotten := watch.look(found, busy(), time.monotonic()):
                 await asyncio.to_thread(end, dynamodb, application, forgotten)
         except (BotoCoreError, ClientError) as error:
-            log.warning("cannot look after handoffs, trying again in %g s: %s", LOOK_S, error, exc_info=True)
+            log.warning(
+                "cannot look after handoffs, trying again in %g s: %s",
+                LOOK_S,
+                error,
+                exc_info=log.isEnabledFor(logging.DEBUG),
+            )
 
 
 def end(dynamodb: DynamoDBClient, application: str, forgotten: Iterable[Holding]) -> None:

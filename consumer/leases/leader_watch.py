@@ -39,7 +39,12 @@ async def watch(
             await asyncio.sleep(CLOSE_LOOK_S if watch.close else GLANCE_S)
         except (BotoCoreError, ClientError) as error:
             delay_s = min(2 * delay_s, LONGEST_RETRY_S)
-            log.warning("cannot look after the leader, trying again in %g s: %s", delay_s, error, exc_info=True)
+            log.warning(
+                "cannot look after the leader, trying again in %g s: %s",
+                delay_s,
+                error,
+                exc_info=log.isEnabledFor(logging.DEBUG),
+            )
             await asyncio.sleep(delay_s)
 
 

@@ -38,14 +38,22 @@ def test_batches_that_fit_are_let_through_with_their_sum() -> None:
 
 def test_batches_too_long_for_the_grace_are_refused_with_the_sum_and_the_most_that_would_fit() -> None:
     with pytest.raises(ConfigError) as refused:
-        drain.check(settings(), example_s=0.65)
+        drain.check(settings(batch={"learn": False}), example_s=0.65)
     assert str(refused.value) == (
         "kcl.shutdown_grace_s: 2 batches of 41.6 s (batch.max_records 64 x 0.65 s, measured with the model's example) "
         "+ drain.flush_s 5 s + checkpoint 2 s = 90.2 s do not fit into 80 s, so a task could not leave cleanly. "
         "Set batch.max_records to 56 or less; or, if a full batch is quicker than that, say how long it takes in "
         "drain.batch_s"
     )
-    drain.check(settings(batch={"max_records": 56}), example_s=0.65)
+    drain.check(settings(batch={"learn": False, "max_records": 56}), example_s=0.65)
+
+
+@pytest.mark.parametrize("example_s", [0.65, 1.0, 20.0, 36.0])
+def test_a_slow_model_starts_with_default_settings_since_batches_are_learnt(example_s: float) -> None:
+    total = drain.check(settings(), example_s=example_s)
+    assert total is not None and total.fits
+    assert total.batch_s == max(example_s, 0.8 * 36.5)
+    assert drain.check_timeout(settings(), example_s=example_s) is None or 64 * example_s > 120
 
 
 def test_one_record_too_long_for_the_grace_is_no_matter_of_the_batch() -> None:
