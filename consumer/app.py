@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 
 from consumer import build
 from consumer.aws.clients import Aws
-from consumer.aws.hash_ranges import HashRanges
 from consumer.config import drain, profile
 from consumer.config.kcl_properties import READS_AHEAD, read_at_once
 from consumer.config.settings import Settings, StreamSettings
@@ -40,19 +39,10 @@ from consumer.watchers import Vigil
 from pipeline import background, reaper
 from pipeline.background import Background
 from pipeline.batching import utilization
-from pipeline.batching.batch_size import Pace
-from pipeline.batching.batcher import Batcher
-from pipeline.dead_letters.log import DeadLetterLog
 from pipeline.errors import Broken, Fatal, PenstockError, one_line
-from pipeline.events import ModelEvent, Predicted
 from pipeline.metrics import Metrics
-from pipeline.misplaced import Misplaced
 from pipeline.record import Shard
-from pipeline.replicas.crash_journal import Wary
-from pipeline.replicas.host import ModelHost, ModelSpec
-from pipeline.replicas.process import DEPTH
-from pipeline.sinks import Sink
-from pipeline.stage import Bounds, Judge, Stage
+from pipeline.stage import Stage
 
 log = logging.getLogger("penstock")
 
@@ -102,7 +92,6 @@ class Task:
         notes = LeaseNotes(lambda: self.aws.client("dynamodb"), settings.stream.application)
         self.doubts = Doubts(notes, self.worker_id, self._aside)
         self.past = WayPast(notes, self.doubts, failover_s=settings.kcl.failover_ms / 1000)
-        self.pace: Pace | None = None
         self.warm = False
 
     async def run(self) -> int:
@@ -147,13 +136,9 @@ class Task:
         stack.push_async_callback(daemon.close)
         self.background.start(self.vigil.over_the_leader, "the watch over the leader")
         log.info("%s", profile.find(settings).said)
-        notes = build.open_notes(settings, self.aws, self.metrics, self._switches)
-        host = ModelHost(
-            build.model_settings(settings),
-            on_event=self._model_event,
-            notes=notes,
-            troubles=self.metrics.troubles,
-        )
+        parts = build.Parts(settings, build.Outside.of(self.aws), self.metrics)
+        notes = parts.notes(self._switches)
+        host = parts.host(notes)
         stack.push_async_callback(host.stop)
         spec = await self._unless_leaving(host.start())
         drain_sum = drain.check(settings, spec.example_s)
@@ -161,12 +146,11 @@ class Task:
             log.warning("%s", said)
             host.expect(settings.batch.max_records)
         log.info("a drain takes at most %s", drain_sum or "what nobody can say: the model has no example()")
-        sinks = build.open_sinks(settings, self.aws, spec.row_schema, self.metrics)
+        sinks = parts.sinks(spec.row_schema)
         for sink in sinks:
             stack.push_async_callback(sink.close)
             await self._unless_leaving(sink.check())
-        judge = Wary(host, notes, retries=settings.model.retries, on_event=self.metrics.model_event)
-        stage = self._stage(judge, spec, sinks)
+        stage = parts.stage(host, notes, spec, sinks)
         bridges = Bridges(self._session_maker(stage, created_s, stack), self.metrics.stray)
         await bridges.listen(daemon.socket_path)
         stack.push_async_callback(bridges.close)
@@ -183,35 +167,6 @@ class Task:
         return await self._consume(careful, bridges, daemon, drain_sum)
 
     # -- parts
-
-    def _stage(self, judge: Judge, spec: ModelSpec, sinks: Sequence[Sink]) -> Stage:
-        batch, window, limits = self.settings.batch, self.settings.window, build.limits_of(self.settings)
-        batcher = Batcher(
-            max_records=batch.max_records,
-            max_cost=batch.max_cost,
-            linger_s=batch.linger_ms / 1000,
-            pads=spec.pads and spec.measures,
-            look_ahead=batch.look_ahead,
-        )
-        self.pace = build.learner(self.settings, spec)
-        ranges = HashRanges(lambda: self.aws.client("kinesis"), self.settings.stream.name)
-        self.metrics.account_for(judge.slots // DEPTH, self.pace)
-        return Stage(
-            judge,
-            batcher,
-            sinks,
-            Bounds(window.records, window.mib * MIB),
-            self.metrics,
-            pace=self.pace,
-            limits=limits,
-            letters=DeadLetterLog(self.settings.dead_letter.url),
-            misplaced=Misplaced(self.metrics, ranges.of),
-        )
-
-    def _model_event(self, event: ModelEvent) -> None:
-        self.metrics.model_event(event)
-        if self.pace is not None and isinstance(event, Predicted):
-            self.pace.learn(event)
 
     def _session_maker(self, stage: Stage, created_s: int, stack: AsyncExitStack) -> Callable[[Wire], ShardSession]:
         decoder = Decoder()

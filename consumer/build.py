@@ -1,132 +1,216 @@
-"""Settings in, parts out: the model host's settings, the learner of batch sizes, the sinks."""
+"""Settings in, parts out: how the parts of a task are joined is said here, and nowhere else.
+
+The application, ``penstock tune`` and the simulation of the tests take their parts from here, each with what lies
+outside of it (:class:`Outside`).
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
+from consumer.aws.hash_ranges import HashRanges
 from consumer.config import drain, profile
 from consumer.config.settings import KinesisSinkSettings, ParquetSettings, Settings
 from pipeline.batching.batch_size import Pace
-from pipeline.batching.batcher import Plan
+from pipeline.batching.batcher import Batcher, Plan
 from pipeline.dead_letters.limit import Limits
+from pipeline.dead_letters.log import DeadLetterLog
+from pipeline.events import ModelEvent, Predicted
 from pipeline.machine.memory import share_mib, task_mib
-from pipeline.record import Run
-from pipeline.replicas.crash_journal import Notes
-from pipeline.replicas.host import HostSettings, ModelSpec
+from pipeline.misplaced import Misplaced
+from pipeline.replicas.crash_journal import Notes, Wary
+from pipeline.replicas.host import HostSettings, ModelHost, ModelSpec
+from pipeline.replicas.process import DEPTH, Link
 from pipeline.replicas.safe_time import SHARE
-from pipeline.sinks import Sink
 from pipeline.sinks.dead_letters import DeadLetterSink
 from pipeline.sinks.kinesis import KinesisSink
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.refused import RefusedLetters
+from pipeline.stage import Bounds, Stage
 from pipeline.stores import open_store
-from pipeline.stores.base import ObjectStore
 from pipeline.stores.retry import Persistence, Threads
-from pipeline.table.names import STAGED
 from pipeline.table.schema import TableSchema
 from pipeline.table.staged_letters import Ledger
-
-log = logging.getLogger("outputs")
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from consumer.aws.clients import Aws
     from pipeline.metrics import Metrics
+    from pipeline.model_process.worker import Assignment
+    from pipeline.record import Run
+    from pipeline.sinks import Sink
+    from pipeline.stores.base import ObjectStore
+
+log = logging.getLogger("build")
 
 SUSPECTS = ".suspects"
 """Put behind the dead letters' URL."""
 
+MIB = 1024 * 1024
 
-def open_notes(settings: Settings, aws: Aws, metrics: Metrics, switches: Callable[[str], Awaitable[int]]) -> Notes:
-    """Where tries are noted that may take the task down: beside the dead letters that come of it."""
-    part = metrics.troubles.part("suspects", settings.dead_letter.patience_s)
-    store = _store(f"{settings.dead_letter.url.rstrip('/')}{SUSPECTS}", aws)
-    return Notes(store, Persistence(Threads("suspects"), part), switches=switches)
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What the parts of a task meet outside of it.
+
+    ``client`` makes a boto3 client of a service, ``store`` opens the store at a URL, ``link`` starts a replica.
+    ``clock`` never goes back; ``now`` is the time of day.
+    """
+
+    client: Callable[[str], Any]
+    store: Callable[[str], ObjectStore]
+    link: Callable[[Assignment], Link] = Link
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+
+    @classmethod
+    def of(cls, aws: Aws) -> Outside:
+        """AWS, folders, this machine's processes and its clocks."""
+        return cls(aws.client, lambda url: open_store(url, lambda: aws.client("s3")))
+
+
+class Parts:
+    """The parts of one task, in the order in which they are made: notes, host, sinks, stage."""
+
+    def __init__(self, settings: Settings, outside: Outside, metrics: Metrics) -> None:
+        self.settings = settings
+        self.outside = outside
+        self.metrics = metrics
+        self.pace: Pace | None = None
+        """How large batches should be; known with the stage, and None if they are as large as they may be."""
+
+    def notes(self, switches: Callable[[str], Awaitable[int]]) -> Notes:
+        """Where tries are noted that may take the task down: beside the dead letters that come of it."""
+        letters = self.settings.dead_letter
+        part = self.metrics.troubles.part("suspects", letters.patience_s)
+        store = self.outside.store(f"{letters.url.rstrip('/')}{SUSPECTS}")
+        surely = Persistence(Threads("suspects"), part, sleep=self.outside.sleep)
+        return Notes(store, surely, switches=switches, today=lambda: self.outside.now().date())
+
+    def host(self, notes: Notes | None) -> ModelHost:
+        """The model's processes, not started."""
+        return ModelHost(
+            model_settings(self.settings),
+            on_event=self._note,
+            link=self.outside.link,
+            notes=notes,
+            troubles=self.metrics.troubles,
+        )
+
+    def sinks(self, rows: pa.Schema) -> list[Sink]:
+        """One sink for each of ``[[sink]]``, in their order. ``rows``: what the model says of an item.
+
+        The first Parquet sink is the ledger of the dead letters; without one they get a sink of their own.
+        """
+        settings = self.settings
+        schema = TableSchema(rows, settings.stream.name, settings.model.version, settings.model.carry)
+        if any(isinstance(entry, ParquetSettings) for entry in settings.sink):
+            for line in schema.warnings:
+                log.warning("%s", line)
+        sinks: list[Sink] = []
+        ledger: Ledger | None = Ledger.at(settings.dead_letter.url, self.outside.store)
+        for entry in settings.sink:
+            if isinstance(entry, KinesisSinkSettings):
+                sinks.append(self._kinesis(entry, schema))
+            else:
+                sinks.append(self._parquet(entry, schema, ledger))
+                ledger = None
+        if ledger is not None:
+            sinks.append(self._dead_letters(schema))
+        return sinks
+
+    def stage(
+        self, host: ModelHost, notes: Notes, spec: ModelSpec, sinks: list[Sink], *, kind: type[Stage] = Stage
+    ) -> Stage:
+        """The one stage of the task. ``kind``: a stage that a test has broken."""
+        settings, metrics = self.settings, self.metrics
+        judge = Wary(host, notes, retries=settings.model.retries, on_event=metrics.model_event)
+        self.pace = learner(settings, spec)
+        metrics.account_for(judge.slots // DEPTH, self.pace)
+        ranges = HashRanges(lambda: self.outside.client("kinesis"), settings.stream.name)
+        return kind(
+            judge,
+            batcher(settings, spec),
+            sinks,
+            Bounds(settings.window.records, int(settings.window.mib * MIB)),
+            metrics,
+            pace=self.pace,
+            limits=limits_of(settings),
+            letters=DeadLetterLog(settings.dead_letter.url),
+            misplaced=Misplaced(metrics, ranges.of),
+            clock=self.outside.clock,
+        )
+
+    def _note(self, event: ModelEvent) -> None:
+        self.metrics.model_event(event)
+        if self.pace is not None and isinstance(event, Predicted):
+            self.pace.learn(event)
+
+    def _parquet(self, entry: ParquetSettings, schema: TableSchema, ledger: Ledger | None) -> ParquetSink:
+        name = f"parquet:{entry.url}"
+        return ParquetSink(
+            name=name,
+            store=self.outside.store(entry.url),
+            flush_interval_s=entry.flush_interval_s,
+            flush_mib=entry.flush_mib,
+            schema=schema,
+            ledger=ledger,
+            events=self.metrics.of_sink(name),
+            troubles=self.metrics.troubles,
+            patience_s=entry.patience_s,
+            clock=self.outside.clock,
+            now=self.outside.now,
+            sleep=self.outside.sleep,
+        )
+
+    def _kinesis(self, entry: KinesisSinkSettings, schema: TableSchema) -> KinesisSink:
+        def table(run: Run) -> pa.Table:
+            return schema.table(run.records)
+
+        name = f"kinesis:{entry.stream}"
+        return KinesisSink(
+            lambda: self.outside.client("kinesis"),
+            entry.stream,
+            table,
+            events=self.metrics.of_sink(name),
+            troubles=self.metrics.troubles,
+            letters=RefusedLetters(self.outside.store(self.settings.dead_letter.url), schema, name),
+            limits=limits_of(self.settings),
+            patience_s=entry.patience_s,
+            sleep=self.outside.sleep,
+        )
+
+    def _dead_letters(self, schema: TableSchema) -> DeadLetterSink:
+        letters = self.settings.dead_letter
+        return DeadLetterSink(
+            self.outside.store(letters.url), schema, troubles=self.metrics.troubles, patience_s=letters.patience_s
+        )
+
+
+def batcher(settings: Settings, spec: ModelSpec, *, linger_s: float | None = None) -> Batcher:
+    """Micro-batches within the settings' bounds. ``linger_s``: instead of the settings'."""
+    batch = settings.batch
+    return Batcher(
+        max_records=batch.max_records,
+        max_cost=batch.max_cost,
+        linger_s=batch.linger_ms / 1000 if linger_s is None else linger_s,
+        pads=spec.pads and spec.measures,
+        look_ahead=batch.look_ahead,
+    )
 
 
 def limits_of(settings: Settings) -> Limits:
     """Of dead letters, and of the rows that a sink cannot carry."""
     letters = settings.dead_letter
     return Limits(letters.max_consecutive, letters.max_ratio, letters.window, letters.limit_on)
-
-
-def open_sinks(settings: Settings, aws: Aws, rows: pa.Schema, metrics: Metrics) -> list[Sink]:
-    """One sink for each of ``[[sink]]``, in their order.
-
-    The first Parquet sink is the ledger of the dead letters; without one they get a sink of their own.
-    """
-    schema = TableSchema(rows, settings.stream.name, settings.model.version, settings.model.carry)
-    limits = limits_of(settings)
-    if any(isinstance(entry, ParquetSettings) for entry in settings.sink):
-        for line in schema.warnings:
-            log.warning("%s", line)
-    dead_letters = _store(settings.dead_letter.url, aws)
-    sinks: list[Sink] = []
-    ledger: Ledger | None = open_ledger(settings.dead_letter.url, aws)
-    for entry in settings.sink:
-        if isinstance(entry, KinesisSinkSettings):
-            sinks.append(_kinesis(entry, aws, schema, dead_letters, metrics, limits))
-        else:
-            sinks.append(_parquet(entry, aws, schema, ledger, metrics))
-            ledger = None
-    if ledger is not None:
-        sinks.append(
-            DeadLetterSink(dead_letters, schema, troubles=metrics.troubles, patience_s=settings.dead_letter.patience_s)
-        )
-    return sinks
-
-
-def _parquet(
-    entry: ParquetSettings, aws: Aws, schema: TableSchema, ledger: Ledger | None, metrics: Metrics
-) -> ParquetSink:
-    name = f"parquet:{entry.url}"
-    return ParquetSink(
-        name=name,
-        store=_store(entry.url, aws),
-        flush_interval_s=entry.flush_interval_s,
-        flush_mib=entry.flush_mib,
-        schema=schema,
-        ledger=ledger,
-        events=metrics.of_sink(name),
-        troubles=metrics.troubles,
-        patience_s=entry.patience_s,
-    )
-
-
-def _kinesis(
-    entry: KinesisSinkSettings,
-    aws: Aws,
-    schema: TableSchema,
-    dead_letters: ObjectStore,
-    metrics: Metrics,
-    limits: Limits,
-) -> KinesisSink:
-    def table(run: Run) -> pa.Table:
-        return schema.table(run.records)
-
-    name = f"kinesis:{entry.stream}"
-    return KinesisSink(
-        lambda: aws.client("kinesis"),
-        entry.stream,
-        table,
-        events=metrics.of_sink(name),
-        troubles=metrics.troubles,
-        letters=RefusedLetters(dead_letters, schema, name),
-        limits=limits,
-        patience_s=entry.patience_s,
-    )
-
-
-def open_ledger(url: str, aws: Aws) -> Ledger:
-    """The dead letters of a table, at this URL and beside it."""
-    return Ledger(_store(url, aws), _store(f"{url.rstrip('/')}{STAGED}", aws))
-
-
-def _store(url: str, aws: Aws) -> ObjectStore:
-    return open_store(url, lambda: aws.client("s3"))
 
 
 def model_settings(settings: Settings) -> HostSettings:

@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from consumer.admin.audit_stream import Comparison
+    from pipeline.stores.base import ObjectStore
     from pipeline.table.audit import Report
 
 SHOWN = 20
@@ -41,22 +42,24 @@ def audit(
     """
     from consumer.admin.audit_stream import compare
     from consumer.aws.clients import Aws
-    from consumer.build import open_ledger
     from pipeline.errors import UserError
     from pipeline.stores import open_store
     from pipeline.table import audit as auditor
+    from pipeline.table.staged_letters import Ledger
 
     if complete and stream is None:
         raise UserError("--complete asks what the stream holds. Name it with --stream")
     if repair and dead_letter is None:
         raise UserError("--repair writes dead letters. Say where they lie with --dead-letter")
     aws = Aws()
-    stores = [open_store(each, lambda: aws.client("s3")) if each else None for each in (url, dead_letter)]
-    table, letters = stores
-    assert table is not None
+
+    def store(at: str) -> ObjectStore:
+        return open_store(at, lambda: aws.client("s3"))
+
+    table, letters = store(url), store(dead_letter) if dead_letter else None
     created_s = aws.stream_created_s(stream) if stream else 0
     if repair and dead_letter is not None:
-        written = auditor.repair(table, open_ledger(dead_letter, aws))
+        written = auditor.repair(table, Ledger.at(dead_letter, store))
         click.echo(f"the dead letters of {written} files were to be written, and are", err=True)
     report = auditor.audit(table, letters)
     if not report.files and not report.problems and not complete:

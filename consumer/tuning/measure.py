@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from consumer.build import model_settings
+from consumer.build import batcher, model_settings
 from consumer.config.profile import Profile, circumstances
 from consumer.config.settings import Settings
 from consumer.tuning.search import Answer, Combo, Run, Search, best, combos, run_of, sizes
 from pipeline import background
-from pipeline.batching.batcher import Batcher, Plan
+from pipeline.batching.batcher import Plan
 from pipeline.errors import ConfigError, Fatal, PenstockError, UserError
 from pipeline.events import ModelEvent, Predicted
 from pipeline.machine import cores, gpus
@@ -146,17 +146,11 @@ def _plans(settings: Settings, spec: ModelSpec, costs: Sequence[int], count: int
 
 def _batches(settings: Settings, spec: ModelSpec, plan: Plan, records: Sequence[Record]) -> list[list[Record]]:
     """The records as the batcher would hand them to the model, were there never too few."""
-    batcher = Batcher(
-        max_records=settings.batch.max_records,
-        max_cost=settings.batch.max_cost,
-        linger_s=0.0,
-        pads=spec.pads and spec.measures,
-        look_ahead=settings.batch.look_ahead,
-    )
-    batcher.follow(plan)
-    batcher.add("tuned", records, 0.0)
+    waiting = batcher(settings, spec, linger_s=0.0)
+    waiting.follow(plan)
+    waiting.add("tuned", records, 0.0)
     found: list[list[Record]] = []
-    while batch := batcher.take(0.0, draining=True):
+    while batch := waiting.take(0.0, draining=True):
         found.append(batch)
     return found[:-1] or found  # the last one has what is left over
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 
 from pipeline.errors import Fatal
 from pipeline.stores.base import Metadata, ObjectStore
@@ -35,6 +36,11 @@ class Ledger:
     def __init__(self, final: ObjectStore, staged: ObjectStore) -> None:
         self.final = final
         self.staged = staged
+
+    @classmethod
+    def at(cls, url: str, store: Callable[[str], ObjectStore]) -> Ledger:
+        """The dead letters at this URL, staged beside it; ``store`` opens one."""
+        return cls(store(url), store(f"{url.rstrip('/')}{STAGED}"))
 
     def check(self) -> None:
         self.final.check()

@@ -16,7 +16,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ParamValidationError
 
 from consumer.aws.clients import Aws
-from consumer.build import open_sinks
+from consumer.build import Outside, Parts
 from consumer.config.load import parse
 from consumer.config.settings import HealthSettings
 from consumer.http.health import Health
@@ -93,7 +93,7 @@ def consumed(
             troubles=metrics.troubles,
         )
         spec = await host.start()
-        sinks = open_sinks(settings, Aws(), spec.row_schema, metrics)
+        sinks = Parts(settings, Outside.of(Aws()), metrics).sinks(spec.row_schema)
         batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001, pads=False)
         stage = Stage(
             Unguarded(host),

@@ -11,27 +11,21 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
 
+from consumer import build
+from consumer.config import settings as configured
+from consumer.config.load import parse
 from consumer.kcl.protocol import Message
 from consumer.kcl.session import ShardSession, Wire
 from consumer.testing import FakeLeases, FakeStream, FakeWorker, Pace, Throttled
-from pipeline.batching import batch_size
-from pipeline.batching.batcher import Batcher
 from pipeline.errors import Fatal
-from pipeline.events import ModelEvent, Predicted
 from pipeline.metrics import Metrics
 from pipeline.model_process.worker import Assignment
 from pipeline.outages import Troubles
 from pipeline.record import Shard
-from pipeline.replicas.crash_journal import Notes, Wary
-from pipeline.replicas.host import HostSettings, ModelHost
-from pipeline.sinks import Sink
-from pipeline.sinks.kinesis import KinesisSink
-from pipeline.sinks.parquet import ParquetSink
-from pipeline.stage import Bounds, Stage
+from pipeline.replicas.host import ModelHost
+from pipeline.stage import Stage
 from pipeline.stores.memory import MemoryStore
-from pipeline.stores.retry import Persistence, Threads
 from pipeline.table.schema import TableSchema
-from pipeline.table.staged_letters import Ledger
 from pipeline.testing import FakeReplica, Process
 from pipeline.testing.fake_replica import FOREVER
 from tests.simulation import app_model
@@ -39,6 +33,7 @@ from tests.simulation.app_downstream import Downstream
 
 STREAM = "events"
 CREATED_S = 1_700_000_000
+TABLE, LETTERS = "/table", "/letters"
 SCHEMA = TableSchema(app_model.Plain.output_schema, STREAM, "m@1")
 MIB = 1024 * 1024
 
@@ -100,6 +95,42 @@ class Settings:
             target_s=dice.choice([None, 0.3]),
         )
 
+    def as_configured(self) -> configured.Settings:
+        """As a user would write them, but for windows that are far smaller than anybody's."""
+        model = "Padded" if self.pads else "Measured" if self.measured else "Plain"
+        sinks = [
+            {"type": "parquet", "url": TABLE, "flush_interval_s": self.flush_interval_s},
+            *([{"type": "kinesis", "stream": "enriched"}] if self.downstream else []),
+        ]
+        settings = parse(
+            {
+                "stream": {"name": STREAM, "application": "app"},
+                "model": {
+                    "factory": f"tests.simulation.app_model:{model}",
+                    "version": "m@1",
+                    "replicas": self.replicas,
+                    "threads": 1,
+                    "device": "cpu",
+                    "memory_mib": 0,
+                    "timeout_s": self.timeout_s,
+                    "retries": self.retries,
+                    "not_finite": "reject",
+                },
+                "batch": {
+                    "max_records": self.max_records,
+                    "max_cost": self.max_cost,
+                    "linger_ms": self.linger_s * 1000,
+                    "look_ahead": self.look_ahead,
+                    "target_latency_ms": 1000 * (self.target_s or 0),
+                },
+                "sink": sinks,
+                "dead_letter": {"url": LETTERS, "max_ratio": 1.0, "max_consecutive": 0},
+            }
+        )
+        window = configured.WindowSettings.model_construct(records=self.window_records, mib=self.window_bytes / MIB)
+        table = settings.sink[0].model_copy(update={"flush_mib": self.flush_bytes / MIB})
+        return settings.model_copy(update={"window": window, "sink": (table, *settings.sink[1:])})
+
 
 class World(Protocol):
     """What a task sees of the world around it."""
@@ -112,13 +143,9 @@ class World(Protocol):
 
     def latency(self) -> float: ...
 
-    def table_for(self, task: Task) -> MemoryStore: ...
-
-    def ledger_for(self, task: Task) -> Ledger: ...
+    def store_for(self, task: Task, url: str) -> MemoryStore: ...
 
     def downstream_for(self, task: Task) -> Downstream: ...
-
-    def notes_for(self, task: Task) -> MemoryStore: ...
 
     def wall_clock(self) -> datetime: ...
 
@@ -137,35 +164,21 @@ class Task:
     stage: Stage | None = None
 
     def __post_init__(self) -> None:
-        settings = self.world.settings
-        self._pace = batch_size.Pace(
-            max_records=settings.max_records,
-            max_cost=settings.max_cost,
-            measures=settings.measured,
-            target_s=settings.target_s,
-        )
+        self.metrics.troubles = Troubles(self.process.loop.time)
 
     async def main(self) -> None:
         world, settings = self.world, self.world.settings
-        notes = self._notes()
-        host = self._host(notes)
-        await host.start()
-        sinks: list[Sink] = [self._table()]
-        if settings.downstream:
-            sinks.append(self._downstream())
+        parts = build.Parts(settings.as_configured(), self._outside(), self.metrics)
+        notes = parts.notes(self._switches)
+        host = parts.host(notes)
+        spec = await host.start()
+        sinks = parts.sinks(spec.row_schema)
+        if not world.parts.keeps_letters:
+            sinks[0]._ledger = None  # type: ignore[attr-defined]
         try:
             for sink in sinks:
                 await sink.check()
-            batcher = Batcher(
-                max_records=settings.max_records,
-                max_cost=settings.max_cost,
-                linger_s=settings.linger_s,
-                pads=settings.pads,
-                look_ahead=settings.look_ahead,
-            )
-            bounds, clock = Bounds(settings.window_records, settings.window_bytes), self.process.loop.time
-            judge = Wary(host, notes, retries=settings.retries, on_event=self.metrics.model_event)
-            self.stage = world.parts.stage(judge, batcher, sinks, bounds, self.metrics, pace=self._pace, clock=clock)
+            self.stage = parts.stage(host, notes, spec, sinks, kind=world.parts.stage)
             failed: asyncio.Future[BaseException] = self.process.loop.create_future()
             self.worker = FakeWorker(
                 self.name,
@@ -184,39 +197,20 @@ class Task:
 
     # -- parts
 
-    def _notes(self) -> Notes:
-        part = Troubles(self.process.loop.time).part("suspects")
-        surely = Persistence(Threads("suspects"), part)
-        return Notes(
-            self.world.notes_for(self), surely, switches=self._switches, today=lambda: self.world.wall_clock().date()
-        )
+    def _outside(self) -> build.Outside:
+        loop = self.process.loop
+        return build.Outside(self._client, self._store, self._replica, loop.time, self.world.wall_clock)
+
+    def _client(self, service: str) -> Downstream:
+        assert service == "kinesis"
+        return self.world.downstream_for(self)
+
+    def _store(self, url: str) -> MemoryStore:
+        return self.world.store_for(self, url)
 
     async def _switches(self, shard_id: str) -> int:
         await asyncio.sleep(self.world.latency())
         return self.world.leases[shard_id].switches
-
-    def _host(self, notes: Notes) -> ModelHost:
-        settings = self.world.settings
-        model = "Padded" if settings.pads else "Measured" if settings.measured else "Plain"
-        return ModelHost(
-            HostSettings(
-                f"tests.simulation.app_model:{model}",
-                "m@1",
-                replicas=settings.replicas,
-                threads=1,
-                timeout_s=settings.timeout_s,
-                retries=settings.retries,
-                not_finite="reject",
-            ),
-            on_event=self._note,
-            notes=notes,
-            link=self._replica,
-        )
-
-    def _note(self, event: ModelEvent) -> None:
-        self.metrics.model_event(event)
-        if isinstance(event, Predicted):
-            self._pace.learn(event)
 
     def _replica(self, assignment: Assignment) -> FakeReplica:
         """What costs are asked in has no weights, and fells nobody."""
@@ -229,29 +223,6 @@ class Task:
         if app_model.hangs(payloads):
             return FOREVER
         return self.world.settings.predict_s * self.world.random.uniform(0.5, 2.0)
-
-    def _downstream(self) -> KinesisSink:
-        client = self.world.downstream_for(self)
-        return KinesisSink(
-            lambda: client,
-            "enriched",
-            lambda run: SCHEMA.table(run.records),
-            events=self.metrics.of_sink("kinesis"),
-            troubles=self.metrics.troubles,
-        )
-
-    def _table(self) -> ParquetSink:
-        settings = self.world.settings
-        return ParquetSink(
-            name="parquet",
-            store=self.world.table_for(self),
-            flush_interval_s=settings.flush_interval_s,
-            flush_mib=settings.flush_bytes / MIB,
-            schema=SCHEMA,
-            ledger=self.world.ledger_for(self) if self.world.parts.keeps_letters else None,
-            clock=self.process.loop.time,
-            now=self.world.wall_clock,
-        )
 
     def _connect(self, stage: Stage, failed: asyncio.Future[BaseException], wire: Wire) -> None:
         session = self.world.parts.session(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
+from consumer import build
 from consumer.leases.leases import as_kcl_has_it
 from consumer.testing import FakeLeases, FakeStream, Lease, Throttled, aggregates
 from consumer.testing.fake_stream import FIRST_SEQUENCE
@@ -18,12 +19,12 @@ from pipeline.errors import UserError
 from pipeline.record import Position
 from pipeline.stores.base import Retryable
 from pipeline.stores.memory import MemoryStore
-from pipeline.table.staged_letters import Ledger
+from pipeline.table.names import STAGED
 from pipeline.testing import Process, Simulation, Vanished
 from tests.simulation.app_downstream import Downstream, no_answer, throttled
 from tests.simulation.app_model import BAD, FELLS, GARBLED, GOOD, payload
 from tests.simulation.app_promises import Promises
-from tests.simulation.app_task import Late, Parts, Settings, Task
+from tests.simulation.app_task import LETTERS, TABLE, Late, Parts, Settings, Task
 
 DAY_MS = 24 * 60 * 60 * 1000
 FIRST_MS = 1_795_000_000_000 // DAY_MS * DAY_MS
@@ -118,15 +119,14 @@ class World:
     def latency(self) -> float:
         return self.random.choice((0.0, 0.0, 0.0, 0.003, 0.01, 0.05))
 
-    def table_for(self, task: Task) -> MemoryStore:
-        return self._store_for(task, self.table, self.promises.file_written)
-
-    def ledger_for(self, task: Task) -> Ledger:
-        final = self._store_for(task, self.letters, self.promises.letters_written)
-        return Ledger(final, self._store_for(task, self.staged, lambda key, body: None))
-
-    def notes_for(self, task: Task) -> MemoryStore:
-        return self._store_for(task, self.notes, lambda key, body: None)
+    def store_for(self, task: Task, url: str) -> MemoryStore:
+        store, written = {
+            TABLE: (self.table, self.promises.file_written),
+            LETTERS: (self.letters, self.promises.letters_written),
+            f"{LETTERS}{STAGED}": (self.staged, _unseen),
+            f"{LETTERS}{build.SUSPECTS}": (self.notes, _unseen),
+        }[url]
+        return self._store_for(task, store, written)
 
     def wall_clock(self) -> datetime:
         return datetime.fromtimestamp(FIRST_MS / 1000 + self.simulation.now + self.wrong_s, UTC)
@@ -414,3 +414,7 @@ class World:
 
 def _short(position: Position | str | None) -> str:
     return f"{position.sequence - FIRST_SEQUENCE}/{position.sub}" if isinstance(position, Position) else f"{position}"
+
+
+def _unseen(key: str, body: bytes) -> None:
+    """Written, and no promise is about it."""

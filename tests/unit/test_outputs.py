@@ -10,7 +10,7 @@ import pytest
 
 from consumer.app import Task
 from consumer.aws.clients import Aws
-from consumer.build import limits_of, open_sinks
+from consumer.build import Outside, Parts, limits_of
 from consumer.config.load import parse
 from consumer.config.settings import Settings
 from pipeline.dead_letters.limit import Limits
@@ -49,23 +49,27 @@ def parquet(folder: Path, name: str = "table") -> dict[str, Any]:
 
 def test_the_first_parquet_sink_keeps_the_dead_letters(aws: Aws, tmp_path: Path) -> None:
     both = settings(tmp_path, {"type": "kinesis", "stream": "out"}, parquet(tmp_path))
-    sinks = open_sinks(both, aws, ROWS, Metrics())
+    sinks = Parts(both, Outside.of(aws), Metrics()).sinks(ROWS)
     assert [type(sink) for sink in sinks] == [KinesisSink, ParquetSink]
 
 
 def test_without_a_parquet_sink_dead_letters_have_a_sink_of_their_own(aws: Aws, tmp_path: Path) -> None:
-    sinks = open_sinks(settings(tmp_path, {"type": "kinesis", "stream": "out"}), aws, ROWS, Metrics())
+    sinks = Parts(settings(tmp_path, {"type": "kinesis", "stream": "out"}), Outside.of(aws), Metrics()).sinks(ROWS)
     assert [type(sink) for sink in sinks] == [KinesisSink, DeadLetterSink]
 
 
 def test_sinks_have_names_of_their_own(aws: Aws, tmp_path: Path) -> None:
-    sinks = open_sinks(settings(tmp_path, parquet(tmp_path, "a"), parquet(tmp_path, "b")), aws, ROWS, Metrics())
+    sinks = Parts(settings(tmp_path, parquet(tmp_path, "a"), parquet(tmp_path, "b")), Outside.of(aws), Metrics()).sinks(
+        ROWS
+    )
     assert len({sink.name for sink in sinks}) == 2
 
 
 def test_a_column_of_the_models_that_is_ours_is_a_mistake(aws: Aws, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="record_id"):
-        open_sinks(settings(tmp_path, parquet(tmp_path)), aws, pa.schema([("record_id", pa.string())]), Metrics())
+        Parts(settings(tmp_path, parquet(tmp_path)), Outside.of(aws), Metrics()).sinks(
+            pa.schema([("record_id", pa.string())])
+        )
 
 
 def test_no_region_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,6 +90,6 @@ def test_healthz_is_red_where_a_limit_of_dead_letters_ends_the_task(aws: Aws, tm
 
 def test_rows_that_a_kinesis_sink_cannot_carry_have_the_limits_of_dead_letters(aws: Aws, tmp_path: Path) -> None:
     made = settings(tmp_path, {"type": "kinesis", "stream": "out"})
-    [sink, _] = open_sinks(made, aws, ROWS, Metrics())
+    [sink, _] = Parts(made, Outside.of(aws), Metrics()).sinks(ROWS)
     assert isinstance(sink, KinesisSink)
     assert sink.limits == limits_of(made) == Limits(1_000, 0.5, 1_000, "failures")
