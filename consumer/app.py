@@ -162,6 +162,8 @@ class Task:
         await daemon.start()
         self.warm = True
         log.info("worker %s consumes %s", self.worker_id, stream.name, extra={"health": health.url})
+        for line in build.waits_of(settings):
+            log.info("%s", line)
         watching = partial(self.vigil.over_the_leases, bridges, stream, created_s)
         self.background.start(watching, "the watch over the leases")
         return await self._consume(careful, bridges, daemon, drain_sum)

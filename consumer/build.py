@@ -213,6 +213,16 @@ def limits_of(settings: Settings) -> Limits:
     return Limits(letters.max_consecutive, letters.max_ratio, letters.window, letters.limit_on)
 
 
+def waits_of(settings: Settings) -> list[str]:
+    """A line for each table: when a reader sees what was put on the stream."""
+    return [
+        f"{entry.url}: a row is readable once its file is written, at most {entry.flush_interval_s:g} s after the row "
+        f"(sink.{place}.flush_interval_s)"
+        for place, entry in enumerate(settings.sink)
+        if isinstance(entry, ParquetSettings)
+    ]
+
+
 def model_settings(settings: Settings) -> HostSettings:
     """What the model host is told: ``auto`` resolved to this machine, the configuration's folder to import from."""
     model = settings.model

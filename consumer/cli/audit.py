@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -63,7 +64,7 @@ def audit(
         click.echo(f"the dead letters of {written} files were to be written, and are", err=True)
     report = auditor.audit(table, letters)
     if not report.files and not report.problems and not complete:
-        raise UserError(f"{url}: no files of a table. Name the URL of the sink, without dt=.")
+        raise UserError(_nothing_at(url))
     comparison = None
     if stream:
         kinesis = aws.client("kinesis")
@@ -74,6 +75,16 @@ def audit(
         report.problems += comparison.problems(complete=complete)
     _say_json(report, comparison) if as_json else _say(report, comparison, complete=complete)
     ctx.exit(1 if report.problems else 0)
+
+
+def _nothing_at(url: str) -> str:
+    """A right URL has no files either until the first is written."""
+    if not url.startswith("s3://") and not Path(url).is_dir():
+        return f"{url}: there is no such folder. Name the url of the sink, without dt="
+    return (
+        f"{url}: no files yet. A worker writes one once its oldest row is flush_interval_s old (300 by default), and "
+        "when it leaves. If the sink has another url, name that, without dt="
+    )
 
 
 @contextlib.contextmanager

@@ -18,7 +18,20 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--config", "path", type=FILE, required=True, metavar="FILE", help="The configuration, as `penstock run` takes it."
 )
-@click.option("--records", type=FILE, metavar="FILE", help="Records to tune with, one per line.  [default: the stream]")
+@click.option(
+    "--records",
+    type=FILE,
+    metavar="PATH",
+    help="Records to tune with: a file, or a folder with a file for each.  [default: the stream]",
+)
+@click.option(
+    "--framing",
+    type=click.Choice(["lines", "lengths"]),
+    default="lines",
+    show_default=True,
+    help="How records lie in the file: one per line, or, if they are binary, each after its length in 4 bytes, "
+    "the most significant first.",
+)
 @click.option("--count", type=click.IntRange(1), default=1000, show_default=True, help="How many records, at most.")
 @click.option(
     "--seconds",
@@ -37,7 +50,14 @@ FILE = click.Path(path_type=Path)
 @click.option("--plot", type=FILE, metavar="FILE", help="Where the plot goes, as PNG.  [default: beside the profile]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 def tune(
-    path: Path, records: Path | None, count: int, seconds: float, output: Path | None, plot: Path | None, as_json: bool
+    path: Path,
+    records: Path | None,
+    framing: str,
+    count: int,
+    seconds: float,
+    output: Path | None,
+    plot: Path | None,
+    as_json: bool,
 ) -> None:
     """Measure which replicas, threads and batches are quickest here.
 
@@ -56,7 +76,7 @@ def tune(
 
     require("tune")
     settings = load(path)
-    found = from_file(records, count) if records else from_stream(settings.stream.name, count)
+    found = from_file(records, count, framing) if records else from_stream(settings.stream.name, count)
     with progress(Console(stderr=True), seconds) as tell:
         tuned = measure(settings, found, seconds, tell)
     beside = path_of(path)

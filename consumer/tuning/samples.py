@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from consumer.aws.clients import Aws
 from consumer.aws.stream_reader import payloads, shards
@@ -20,19 +20,53 @@ SEED = 2026
 """The same records are mixed alike every time."""
 
 
-def from_file(path: Path, count: int) -> list[Record]:
-    """A record for each line that is not empty, as it stands: JSON, or whatever the model decodes.
+LINES, LENGTHS = "lines", "lengths"
+"""How records lie in a file: one per line, or each after its length, 4 bytes, the most significant first."""
 
-    ``UserError`` if the file cannot be read or has no lines.
+LENGTH_BYTES = 4
+
+
+def from_file(path: Path, count: int, framing: str = LINES) -> list[Record]:
+    """The first ``count`` records of a file, as they stand: JSON, or whatever the model decodes.
+
+    Of a folder, each of its files is a record, in the order of their names; names that begin with a dot are left out.
+    ``UserError`` if something cannot be read, or is not framed so, or if there are no records.
     """
     try:
-        with path.open("rb") as lines:
-            found = _within(islice((line for line in map(bytes.strip, lines) if line), count))
+        if path.is_dir():
+            found = _within(islice(_files(path), count))
+        else:
+            with path.open("rb") as file:
+                records = _lines(file) if framing == LINES else _after_their_lengths(path, file)
+                found = _within(islice(records, count))
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}). Name a file with a record per line") from None
+        what = "a file with a record per line, or a folder with a file per record"
+        raise UserError(f"{path}: cannot be read ({error.strerror}). Name {what}") from None
     if not found:
-        raise UserError(f"{path}: has no records. Write one per line")
+        raise UserError(f"{path}: has no records. Write one per line, or a file for each into a folder")
     return _mixed(found)
+
+
+def _files(folder: Path) -> Iterator[bytes]:
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and not path.name.startswith("."):
+            yield path.read_bytes()
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    return (line for line in map(bytes.strip, file) if line)
+
+
+def _after_their_lengths(path: Path, file: BinaryIO) -> Iterator[bytes]:
+    while prefix := file.read(LENGTH_BYTES):
+        length, at = int.from_bytes(prefix, "big"), file.tell() - len(prefix)
+        data = file.read(length) if len(prefix) == LENGTH_BYTES and length <= MOST_BYTES else b""
+        if len(prefix) < LENGTH_BYTES or len(data) < length:
+            raise UserError(
+                f"{path}: at byte {at} there is no record after its length of {LENGTH_BYTES} bytes, the most "
+                "significant first. Write each record so, or leave --framing out for one per line"
+            )
+        yield data
 
 
 def from_stream(stream: str, count: int) -> list[Record]:

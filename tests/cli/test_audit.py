@@ -57,7 +57,14 @@ def test_a_missing_file_is_told_and_exits_with_1(table: Path) -> None:
 def test_a_table_that_is_not_there_exits_with_2_and_the_fix(tmp_path: Path) -> None:
     result = audited(tmp_path / "nowhere")
     assert result.exit_code == 2
-    assert result.stderr.count("\n") == 1 and "URL of the sink" in result.stderr
+    assert result.stderr.count("\n") == 1 and "there is no such folder. Name the url of the sink" in result.stderr
+
+
+def test_a_right_url_without_files_yet_is_told_so(tmp_path: Path) -> None:
+    result = audited(tmp_path)
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1 and "no files yet. A worker writes one once" in result.stderr
+    assert "flush_interval_s" in result.stderr and "generation" not in result.stderr
 
 
 def test_complete_without_a_stream_exits_with_2_and_the_fix(table: Path) -> None:

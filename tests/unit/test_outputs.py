@@ -10,7 +10,7 @@ import pytest
 
 from consumer.app import Task
 from consumer.aws.clients import Aws
-from consumer.build import Outside, Parts, limits_of
+from consumer.build import Outside, Parts, limits_of, waits_of
 from consumer.config.load import parse
 from consumer.config.settings import Settings
 from pipeline.dead_letters.limit import Limits
@@ -70,6 +70,13 @@ def test_a_column_of_the_models_that_is_ours_is_a_mistake(aws: Aws, tmp_path: Pa
         Parts(settings(tmp_path, parquet(tmp_path)), Outside.of(aws), Metrics()).sinks(
             pa.schema([("record_id", pa.string())])
         )
+
+
+def test_a_start_says_when_rows_can_be_read(tmp_path: Path) -> None:
+    kinesis = {"type": "kinesis", "stream": "other"}
+    [line] = waits_of(settings(tmp_path, kinesis, parquet(tmp_path) | {"flush_interval_s": 10}))
+    assert line.startswith(f"{tmp_path / 'table'}: ") and "at most 10 s after" in line
+    assert "sink.1.flush_interval_s" in line
 
 
 def test_no_region_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
