@@ -80,7 +80,7 @@ def audited(rig: Rig) -> None:
 HOSTILE = {
     "many empty": (aggregate([b""] * 5_000, ["K" * 250]), 0, 5_000),
     "long key": (aggregate([b""] * 1_500 + [TEXT], ["K" * 20_000]), 1, 1_500),
-    "many small": (aggregate([TEXT] * 3_000), 3_000, 0),
+    "many small": (aggregate([TEXT] * 1_000), 1_000, 0),
     "hash key that is text": (sealed(TABLES + user(TEXT) + user(TEXT, 0, 0)), 1, 1),
     "hash key too large": (sealed(TABLES + user(TEXT) + user(TEXT) + user(TEXT, 0, 1)), 2, 1),
     "key that is not there": (sealed(TABLES + user(TEXT) + user(TEXT, 7)), 1, 1),
