@@ -12,6 +12,7 @@ Ask = Callable[[str, str, dict[str, Any]], dict[str, Any]]
 """Performs an operation of Kinesis: region, operation, request; its answer, or :class:`KinesisError`."""
 Properties = dict[str, Any]
 
+REFUSED = ("AWS::Kinesis::StreamConsumer", "AWS::Kinesis::ResourcePolicy")
 CHANGED_S = 5.0
 NUMBERS = ("ShardCount", "RetentionPeriodHours", "MaxRecordSizeInKiB", "WarmThroughputMiBps")
 AT_CREATION = ("ShardCount", "StreamModeDetails", "MaxRecordSizeInKiB", "WarmThroughputMiBps")
@@ -122,11 +123,30 @@ def _tags(properties: Properties) -> dict[str, str]:
 
 
 def adopt(ask: Ask) -> None:
-    """Have moto's CloudFormation make our streams and consumers, and none of its own."""
+    """Have moto's CloudFormation make our streams and none of its own, and refuse what it would pass over."""
     from moto.cloudformation.parsing import get_model_map
 
     models = get_model_map()
     models["AWS::Kinesis::Stream"] = _stream_model(ask)
+    models.update((kind, _refused_model(kind)) for kind in REFUSED)
+
+
+def _refused_model(kind: str) -> Any:
+    from moto.cloudformation.exceptions import ValidationError
+    from moto.kinesis.models import Stream as MotoStream
+
+    class Refused(MotoStream):
+        """A kind of resource that moto does not know: it would say that the stack is complete."""
+
+        @classmethod
+        def create_from_cloudformation_json(cls, *given: Any, **more: Any) -> Refused:
+            raise ValidationError(message=f"The local AWS has no {kind} for CloudFormation.")
+
+        @classmethod
+        def has_cfn_attr(cls, attr: str) -> bool:
+            return True
+
+    return Refused
 
 
 def _stream_model(ask: Ask) -> Any:
