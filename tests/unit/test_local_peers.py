@@ -62,6 +62,15 @@ def test_a_page_is_no_longer_than_aws_makes_it() -> None:
     assert len(kinesis("ListShards", StreamName="wide", MaxResults=10_000)["Shards"]) == 1000
 
 
+def test_a_member_that_is_null_is_not_given() -> None:
+    kinesis = Kinesis()
+    kinesis("CreateStream", StreamName="t", StreamModeDetails=None, Tags=None, RecordDistributionStrategy=None)
+    assert kinesis("ListShards", MaxResults=None, ShardFilter={"Type": "AT_LATEST", "Timestamp": None})["Shards"]
+    assert kinesis("DescribeStream", Limit=None)["StreamDescription"]["Shards"]
+    assert kinesis("ListStreams", StreamName=None, ExclusiveStartStreamName=None)["StreamNames"] == ["s", "t"]
+    assert kinesis.read(kinesis.iterator(), Limit=None)["Records"] == []
+
+
 # -- iterators
 
 
