@@ -9,13 +9,16 @@ import json
 import os
 import signal
 import socket
+import struct
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TextIO
+from weakref import WeakValueDictionary
 
 from consumer.local.asgi import LocalAws
 from consumer.local.origin import is_loopback
-from consumer.local.request import DEFAULT_REGION
+from consumer.local.request import DEFAULT_REGION, Receive, Send
 from pipeline.errors import UserError
 
 LEAVE_S = 0.5
@@ -25,54 +28,107 @@ BACKLOG = 1024
 
 
 async def serve(host: str, port: int, *, limits: bool, ready: Callable[[str], None], stop: asyncio.Event) -> None:
-    """Serve until ``stop`` is set. ``ready`` is called with the endpoint once requests are answered.
+    """Serve until ``stop`` is set. ``ready`` is called with the endpoint once connections are accepted.
 
     Port 0 is a free one. Raises :class:`UserError` if the address cannot be had.
     """
-    from hypercorn.app_wrappers import ASGIWrapper
-    from hypercorn.asyncio.tcp_server import TCPServer
-    from hypercorn.asyncio.worker_context import WorkerContext
-    from hypercorn.config import Config
-    from hypercorn.typing import LifespanState
+    from hypercorn.asyncio import serve as serve_http
+    from hypercorn.config import Config, Sockets
+
+    class Configured(Config):
+        def create_sockets(self) -> Sockets:
+            return Sockets([], [listener], [])
 
     app = LocalAws(limits=limits, bound=host)
-    wrapped, config, context = ASGIWrapper(app), _configured(Config()), WorkerContext(None)
-    loop = asyncio.get_running_loop()
-    connections: set[asyncio.Task[Any]] = set()
+    listener = _bound(host, port)
+    connections = Connections(app, listener)
 
-    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        state = LifespanState({"transport": writer.transport})
-        await TCPServer(wrapped, loop, config, context, state, reader, writer)
+    async def stopped() -> None:
+        await stop.wait()
+        app.leave()
+        await connections.end()
 
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # A task of ours: asyncio (3.11) reports the cancelling of its own as an error.
-        task = asyncio.create_task(converse(reader, writer))
-        connections.add(task)
-        task.add_done_callback(connections.discard)
-
-    server = await asyncio.start_server(connected, sock=_bound(host, port), backlog=BACKLOG)
     warming = app.moto.warm_up()
     flushing = asyncio.create_task(app.flush_metrics_forever())
     try:
-        ready(_endpoint(server.sockets[0]))
-        await stop.wait()
+        ready(_endpoint(listener))
+        await serve_http(connections, _configured(Configured()), shutdown_trigger=stopped)
     finally:
-        server.close()
-        app.leave()
-        await context.terminated.set()
         for task in (flushing, warming):
             task.cancel()
-        await _end(connections)
         app.moto.close()
 
 
-async def _end(connections: set[asyncio.Task[Any]]) -> None:
-    if not connections:
-        return
-    _, late = await asyncio.wait(connections, timeout=LEAVE_S)
-    for task in late:
-        task.cancel()
-    await asyncio.gather(*late, return_exceptions=True)
+class Connections:
+    """An ASGI application around ``app`` that can reset a request's connection and end all of them.
+
+    ASGI has no way to do either. The sockets are known from ``listener``, by the addresses of the clients.
+    """
+
+    def __init__(self, app: LocalAws, listener: Listener) -> None:
+        self._app = app
+        self._listener = listener
+        self._under_way: set[asyncio.Task[Any]] = set()
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        state = {"transport": Connection(self._listener, tuple(scope["client"]))}
+        await self._app({**scope, "state": state}, receive, send)
+
+    async def end(self) -> None:
+        """End all connections once no request is under way; what is not answered within ``LEAVE_S`` is cancelled."""
+        if self._under_way:
+            _, late = await asyncio.wait(self._under_way, timeout=LEAVE_S)
+            for task in late:
+                task.cancel()
+        self._listener.end_all()
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """That of one request."""
+
+    listener: Listener
+    client: tuple[Any, ...]
+
+    def abort(self) -> None:
+        """End it without an answer."""
+        self.listener.reset(self.client)
+
+
+class Listener(socket.socket):
+    """Keeps the connections that it accepted, as long as they are open."""
+
+    def __init__(self, family: int) -> None:
+        # The protocol by name: asyncio sends small answers at once only on sockets that say they are TCP.
+        super().__init__(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        self._accepted: WeakValueDictionary[tuple[Any, ...], socket.socket] = WeakValueDictionary()
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        connection, client = super().accept()
+        self._accepted[client[:2]] = connection
+        return connection, client
+
+    def reset(self, client: tuple[Any, ...]) -> None:
+        """End a connection; what was not sent yet is lost."""
+        if (connection := self._accepted.get(client[:2])) is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            _shut(connection)
+
+    def end_all(self) -> None:
+        """End every connection once what was written to it is sent."""
+        for connection in list(self._accepted.values()):
+            _shut(connection)
+
+
+def _shut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # the client was quicker
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _configured(config: Any) -> Any:
@@ -81,19 +137,22 @@ def _configured(config: Any) -> Any:
     config.include_server_header = False
     config.h2_max_concurrent_streams = 1000
     config.accesslog = None
+    config.backlog = BACKLOG
+    config.loglevel = "WARNING"
+    config.graceful_timeout = LEAVE_S
     return config
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _bound(host: str, port: int) -> Listener:
+    """Listens already, so that a connection made from now on is accepted in a moment."""
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        # The protocol by name: asyncio sends small answers at once only on sockets that say they are TCP.
-        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        sock = Listener(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0])
     except OSError as error:
         raise UserError(f"Cannot listen on {host}: {error.strerror}. Name an address of this machine.") from None
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
+        sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRINUSE:
