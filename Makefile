@@ -35,8 +35,9 @@ test-fast: $(DEV)  ## The tests that need neither a JVM nor a model nor a server
 chaos: $(DEV)  ## Ten minutes of everything that can go wrong, on real workers (options: ARGS="--minutes 2 --seed 7")
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-soak: $(DEV)  ## Leave in mid-batch, for batches of 0.1 to 30 s; kill and replace workers; 10,000 seeds of the simulations
+soak: $(DEV)  ## Leave in mid-batch; the largest aggregates; kill and replace workers; 10,000 seeds of the simulations
 	$(BIN)/python -m tests.soak $(ARGS)
+	$(BIN)/python -m tests.soak.giants
 	rm -f build/deaths.jsonl
 	for run in 1 2 3; do PENSTOCK_FIGURES=build/deaths.jsonl \
 	    $(PYTEST) -n $(WORKERS) tests/e2e/test_takeover.py tests/e2e/test_rolling_restart.py || exit 1; done
@@ -63,7 +64,7 @@ format: $(DEV)  ## Format, and mend what ruff can mend by itself
 	$(BIN)/ruff format .
 
 figures: $(DEV)  ## Put what make chaos, make soak and make bench measured last into the documents
-	for file in chaos.json soak.json deaths.jsonl bench.json; do \
+	for file in chaos.json soak.json giants.json deaths.jsonl bench.json beside.json; do \
 	    if [ -f build/$$file ]; then cp build/$$file docs/figures/; fi; done
 	if [ -f build/more/bench.json ]; then cp build/more/bench.json docs/figures/more.json; fi
 	$(BIN)/python -m tests.docs.rendered

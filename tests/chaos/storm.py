@@ -38,7 +38,8 @@ Show = Callable[[str], None]
 @dataclass(frozen=True, slots=True)
 class Weather:
     """``downstream``: the records go to a second stream too, which is at-least-once. ``giants``: the share of their
-    full size that the largest aggregates have; 0: there are none."""
+    full size that the largest aggregates have; 0: there are none. ``timeout_s``: of the model; each record that hangs
+    costs it several times, and a replica's start each time."""
 
     acts: Sequence[Act]
     seconds: float
@@ -46,6 +47,7 @@ class Weather:
     per_s: float = PER_S
     downstream: bool = False
     giants: float = 0.0
+    timeout_s: float = 5.0
 
 
 @dataclass(slots=True)
@@ -77,7 +79,7 @@ class Outcome:
 
 def storm(aws: LocalAWS, name: str, folder: Path, weather: Weather, show: Show = lambda text: None) -> Outcome:
     """Run it, and count. Raises ``AssertionError`` where not even that is possible."""
-    site = Site(aws, name, folder, downstream=weather.downstream)
+    site = Site(aws, name, folder, downstream=weather.downstream, timeout_s=weather.timeout_s)
     crew = Crew(site.rig, site.config(), WORKERS)
     mixer = Mixer(weather.seed)
     giants = mixer.giants(weather.giants, weather.seconds) if weather.giants else []
@@ -106,8 +108,9 @@ def storm(aws: LocalAWS, name: str, folder: Path, weather: Weather, show: Show =
 class Site:
     """Where it happens: a stream, a bucket, a configuration; clients that come through."""
 
-    def __init__(self, aws: LocalAWS, name: str, folder: Path, *, downstream: bool = False) -> None:
+    def __init__(self, aws: LocalAWS, name: str, folder: Path, *, downstream: bool, timeout_s: float) -> None:
         self.rig = Rig(aws, name, folder)
+        self.timeout_s = timeout_s
         self.name = name
         self._aws = aws
         self.s3 = aws.client("s3")
@@ -141,7 +144,7 @@ application = "{self.name}"
 factory = "tests.chaos.model:Fragile"
 version = "chaos-1"
 threads = 1
-timeout_s = 5
+timeout_s = {self.timeout_s}
 options = {{ record_s = 0.01 }}
 
 [batch]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+SIDES = ("ours", "theirs")
 FIGURES = Path(__file__).parents[2] / "docs" / "figures"
 
 
@@ -17,6 +19,7 @@ def reliability() -> str:
         _storm(chaos),
         _stalls(chaos),
         _drains(soak),
+        _giants(_read("giants.json")),
         _deaths([json.loads(line) for line in (FIGURES / "deaths.jsonl").read_text().splitlines()]),
     ]
     return "\n".join(parts)
@@ -36,7 +39,27 @@ def performance() -> str:
         )
         for key, figure in bench["figures"].items()
     ]
-    return f"### The last run: {_when(bench)}, {bench['seconds'] / 60:.0f} minutes\n\n{_table(head, rows)}"
+    last = f"### The last run: {_when(bench)}, {bench['seconds'] / 60:.0f} minutes\n\n{_table(head, rows)}"
+    return f"{last}\n{_beside(_read('beside.json'))}"
+
+
+def _beside(beside: Mapping[str, Any]) -> str:
+    """What ``benchmarks/aggregated.py beside`` measured of the host, by the processor's time and by the clock."""
+    head = ("what comes, and where it goes", "unit", "this commit", f"`{beside['beside']}`", "ratio, median of pairs")
+    rows = [
+        (
+            turn["what"],
+            turn["unit"],
+            *(
+                f"{_short(median(turn[side]))} ({_short(min(turn[side]))} to {_short(max(turn[side]))})"
+                for side in SIDES
+            ),
+            f"{turn['ratio']:.2f}",
+        )
+        for turn in beside["turns"]
+    ]
+    pairs = len(beside["turns"][0]["ours"])
+    return f"### Beside another commit: {_when(beside)}, {pairs} pairs that took turns\n\n{_table(head, rows)}"
 
 
 def more() -> str:
@@ -103,7 +126,7 @@ def _storm(chaos: Mapping[str, Any]) -> str:
     acts = "; ".join(f"{name} ({times})" for name, times in storm["acts"].items())
     rows = [
         ("put", f"{storm['put']:,} records, on {storm['shards']} shards in the end"),
-        ("rows", f"{storm['rows']:,}, in {storm['files']:,} files"),
+        ("rows", f"{storm['rows']:,}, in {storm['files']:,} files; {storm['keyless']:,} without a partition key"),
         ("dead letters, all of them poison", f"{sum(letters.values()):,}: {kinds}"),
         ("lost", storm["lost"]),
         ("doubled", storm["doubled"]),
@@ -168,6 +191,24 @@ def _drains(soak: Mapping[str, Any]) -> str:
         for drain in soak["drains"]
     ]
     return f"### SIGTERM in the middle of a batch, {_when(soak)}, seed {soak['seed']}\n\n{_table(head, rows)}"
+
+
+def _giants(giants: Mapping[str, Any]) -> str:
+    before, most = giants["before_mib"], giants["most_mib"]
+    rows = [
+        ("user records, in 5 Kinesis records", f"{giants['users']:,}"),
+        ("until all were rows, durable and checkpointed", f"{giants['seconds']:.0f} s"),
+        (
+            f"the host, with `window.mib = {giants['window_mib']}`",
+            f"{before['host']} MiB before, {most['host']} at most",
+        ),
+        (
+            f"the JVM, with `kcl.java_heap_mib = {giants['heap_mib']}`",
+            f"{before['jvm']} MiB before, {most['jvm']} at most; {giants['heap_most_mib']} MiB of heap at most",
+        ),
+    ]
+    title = f"### The largest aggregates on a real worker, {_when(giants)}"
+    return f"{title}\n\n{_table(('', ''), rows)}"
 
 
 def _deaths(notes: Iterable[Mapping[str, Any]]) -> str:

@@ -13,15 +13,15 @@ from tests.chaos.plan import DECK, Act
 from tests.chaos.storm import Outcome, Weather, storm
 
 SEED = 3
-STORM_S = 40.0
+STORM_S, TIMEOUT_S = 28.0, 2.0
 WHEN = {
     "S3 PutObject: 409": 0.0,
-    "Kinesis PutRecords: answer lost": 3.0,
-    "SIGKILL of a replica": 6.0,
-    "SplitShard": 8.0,
-    "SIGSTOP of a worker, then SIGCONT": 10.0,
-    "Kinesis ListShards: 500": 14.0,
-    "SIGKILL of a host": 24.0,
+    "Kinesis PutRecords: answer lost": 2.0,
+    "SIGKILL of a replica": 4.0,
+    "SplitShard": 5.0,
+    "SIGSTOP of a worker, then SIGCONT": 7.0,
+    "Kinesis ListShards: 500": 10.0,
+    "SIGKILL of a host": 20.0,
 }
 FROZEN_S = 12.0
 """Longer than ``kcl.failover_ms``: its shards are taken over, and it comes back as a zombie."""
@@ -44,7 +44,7 @@ def unlimited() -> Iterator[LocalAWS]:
 
 
 def test_a_storm_loses_and_doubles_nothing(unlimited: LocalAWS, tmp_path: Path) -> None:
-    outcome = storm(unlimited, "storm", tmp_path, Weather(acts(), STORM_S, SEED))
+    outcome = storm(unlimited, "storm", tmp_path, Weather(acts(), STORM_S, SEED, timeout_s=TIMEOUT_S))
     assert outcome.problems == []
     assert (outcome.lost, outcome.doubled, outcome.out_of_order, outcome.wronged) == (0, 0, 0, 0)
     assert set(outcome.acts) == set(WHEN)

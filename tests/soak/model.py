@@ -1,4 +1,4 @@
-"""A model that takes its time, and tells what it has finished."""
+"""A model that takes its time and tells what it has finished, and one that takes none and any payload."""
 
 from __future__ import annotations
 
@@ -34,3 +34,15 @@ class Slow(Model):
 def _append(file: Path, text: str) -> None:
     with file.open("a") as told:
         told.write(text)
+
+
+class Sized(Model):
+    """A row for every payload, an empty one too: how many bytes it has."""
+
+    output_schema = pa.schema([("bytes", pa.int64())])
+
+    def decode(self, data: bytes) -> int:
+        return len(data)
+
+    def predict(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Reject]:
+        return [{"bytes": item} for item in items]
