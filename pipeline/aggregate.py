@@ -5,7 +5,7 @@ A user record's position is the aggregate's sequence number and its index in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pipeline import kpl
 from pipeline.record import RECORD_BYTES, Dead, Position, Record
@@ -73,6 +73,13 @@ class Aggregate(Record):
                 break
         self._taken = sub
         return taken
+
+
+def aggregates_in(records: Sequence[Record]) -> list[int]:
+    """Their places. Quick where there is none, as in most messages."""
+    if Aggregate not in set(map(type, records)):
+        return []
+    return [place for place, record in enumerate(records) if type(record) is Aggregate]
 
 
 def looked_into(record: Record) -> Record:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from operator import attrgetter
 
-from pipeline.aggregate import Aggregate
+from pipeline.aggregate import Aggregate, aggregates_in
 from pipeline.kpl import HashRange
 from pipeline.record import Position, Record, Run, Shard, weight
 
@@ -45,10 +45,9 @@ class Waiting:
 
     def put(self, records: Sequence[Record]) -> int:
         """Take records that follow those before, in sequence order; how many there are, user records counted."""
-        places = [place for place, record in enumerate(records) if type(record) is Aggregate]
         before = self.records
         begin = 0
-        for place in places:
+        for place in aggregates_in(records):
             self._put_plain(records[begin:place])
             self._put_aggregate(records[place])
             begin = place + 1

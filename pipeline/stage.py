@@ -31,7 +31,7 @@ from pipeline.sinks import ShardWriter, Sink
 
 log = logging.getLogger("stage")
 
-_SHARD_ID = attrgetter("shard_id")
+_SHARD_ID, _OUTCOME = attrgetter("shard_id"), attrgetter("outcome")
 
 BEHIND_MS = 1_000
 """A shard that lags so much has more for us than it could hand over by now."""
@@ -408,7 +408,7 @@ class Stage:
         self._announce()
 
     def _settled(self, lane: Lane, run: Run) -> None:
-        dead = sum([isinstance(record.outcome, Dead) for record in run.records])
+        dead = list(map(type, map(_OUTCOME, run.records))).count(Dead)
         self._metrics.settled(lane.shard.shard_id, len(run.records) - dead, dead)
         if dead:
             self._note(run)

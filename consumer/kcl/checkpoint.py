@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from pipeline.aggregate import Aggregate
+from pipeline.aggregate import aggregates_in
 from pipeline.record import Position, Record
 
 
@@ -29,7 +29,7 @@ class CheckpointTracker:
 
     def deliver(self, records: Sequence[Record]) -> None:
         """These were delivered, and follow those before."""
-        for place in [place for place, record in enumerate(records) if type(record) is Aggregate]:
+        for place in aggregates_in(records):
             before = records[place - 1].last if place else self.delivered
             self._aggregates.append((before, records[place].last))
         if records:

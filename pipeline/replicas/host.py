@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -32,6 +33,9 @@ from pipeline.replicas.safe_time import SafeTime
 from pipeline.replicas.trial import Trial
 
 log = logging.getLogger("host")
+
+_ENRICHED: Callable[[tuple[pa.RecordBatch, int]], Enriched] = partial(tuple.__new__, Enriched)
+"""Of a table and a row. What a named tuple has of its own is a call in Python, for every record."""
 
 __all__ = ["HostSettings", "ModelHost", "ModelSpec", "resolve"]
 
@@ -248,7 +252,8 @@ class ModelHost:
     def _enrich(self, answer: answers.Rows, tried: Sequence[Record]) -> None:
         table, faults = answer.batch, answer.faults
         good = [record for index, record in enumerate(tried) if index not in faults] if faults else tried
-        for record, outcome in zip(good, map(Enriched, repeat(table), range(len(table))), strict=True):
+        places = zip(repeat(table, len(table)), range(len(table)), strict=True)
+        for record, outcome in zip(good, map(_ENRICHED, places), strict=True):
             record.outcome = outcome
         if good:
             self._device.passed(self._predicting.payload_of(good[-1]))
