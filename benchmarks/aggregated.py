@@ -28,15 +28,15 @@ import orjson
 if TYPE_CHECKING:
     from benchmarks.figures import Figure
 
-SHARDS, MESSAGES, AGGREGATES = 8, 12, 10
+SHARDS, MESSAGES, AGGREGATES = 8, 6, 10
 AGGREGATE_BYTES, DATA_BYTES = 50_000, 200
 """As KPL makes them by default."""
 
 HOLDS = AGGREGATE_BYTES // (DATA_BYTES + 10)
 RECORDS = SHARDS * MESSAGES * AGGREGATES * HOLDS
 KEYS = 50
-PLAIN_MESSAGES = 30
-"""Half of what :mod:`benchmarks.host` has: its figures are rates, and what a record costs does not depend on it."""
+PLAIN_MESSAGES = 15
+"""A quarter of what :mod:`benchmarks.host` has: its figures are rates, and what a record costs does not depend on it."""
 
 UNITS = {
     "rate": "records/s",
