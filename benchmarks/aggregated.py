@@ -36,7 +36,7 @@ HOLDS = AGGREGATE_BYTES // (DATA_BYTES + 10)
 RECORDS = SHARDS * MESSAGES * AGGREGATES * HOLDS
 KEYS = 50
 PLAIN_MESSAGES = 15
-"""A quarter of what :mod:`benchmarks.host` has: its figures are rates, and what a record costs does not depend on it."""
+"""A quarter of what :mod:`benchmarks.host` has: what a record costs does not depend on it."""
 
 UNITS = {
     "rate": "records/s",
