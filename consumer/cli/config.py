@@ -20,25 +20,59 @@ def config() -> None:
 
 @config.command()
 @FILE
+@click.option("--load", "loads", is_flag=True, help="Load the model too, as a start does, and predict its example.")
 @click.option("--json", "as_json", is_flag=True, help="Print {ok, mistakes: [{key, problem, fix}]} on stdout.")
 @click.pass_context
-def check(ctx: click.Context, path: Path, as_json: bool) -> None:
-    """Tell every mistake in FILE and the environment: key, value and fix."""
+def check(ctx: click.Context, path: Path, loads: bool, as_json: bool) -> None:
+    """Tell every mistake in FILE and the environment: key, value and fix.
+
+    The model's module must be there. With --load the model is made, loaded and warmed up in a process of its own, and
+    its columns and its pace are checked as `penstock run` does. AWS is not asked.
+    """
     from consumer.config.errors import ConfigErrors
-    from consumer.config.load import load
+    from pipeline.errors import ConfigError, ModelError
 
     try:
-        load(path)
-    except ConfigErrors as errors:
+        said = _checked(path, loads)
+    except (ConfigErrors, ConfigError, ModelError) as error:
         if not as_json:
             raise
-        mistakes = [{"key": error.key, "problem": error.problem, "fix": error.fix} for error in errors.errors]
-        _print_json({"ok": False, "mistakes": mistakes})
-        ctx.exit(errors.exit_code)
+        _print_json({"ok": False, "mistakes": _mistakes(error)})
+        ctx.exit(error.exit_code)
     if as_json:
         _print_json({"ok": True, "mistakes": []})
     else:
-        click.echo(f"{path}: no mistakes")
+        click.echo(f"{path}: no mistakes{said}")
+
+
+def _checked(path: Path, loads: bool) -> str:
+    """What there is to say of a model that was loaded. Raises ``UserError``."""
+    from consumer.config.errors import ConfigErrors
+    from consumer.config.load import load
+
+    settings = load(path)
+
+    from consumer.admin import check_model
+
+    if mistake := check_model.missing_module(settings):
+        raise ConfigErrors(str(path), [mistake], {})
+    if not loads:
+        return ""
+    loaded = check_model.load(settings)
+    for line in loaded.warnings:
+        click.echo(f"{path}: {line}", err=True)
+    example = "it has no example()" if loaded.example_s is None else f"its example takes {loaded.example_s:.3g} s"
+    return f"; the model loads in {loaded.seconds:.1f} s, and {example}"
+
+
+def _mistakes(error: Exception) -> list[dict[str, str]]:
+    from consumer.config.errors import ConfigErrors
+    from pipeline.errors import ConfigError
+
+    if isinstance(error, ConfigErrors | ConfigError):
+        found = error.errors if isinstance(error, ConfigErrors) else [error]
+        return [{"key": each.key, "problem": each.problem, "fix": each.fix} for each in found]
+    return [{"key": "model.factory", "problem": str(error), "fix": "Mend the model"}]
 
 
 @config.command()

@@ -180,7 +180,7 @@ def _workers(options: DemoOptions, out: Path, env: Mapping[str, str]) -> Iterato
 
 def _start(config: Path, stderr: Any, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "consumer.cli", "run", "--config", str(config)],
+        [sys.executable, "-P", "-m", "consumer.cli", "run", "--config", str(config)],
         env={**os.environ, **env},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -55,6 +55,27 @@ def load(module_name: str, folders: Sequence[str]) -> ModuleType:
     return importlib.import_module(ALIAS + module_name)
 
 
+def exists(module_name: str, folders: Sequence[str]) -> bool:
+    """Whether :func:`load` would find the module, without importing it or any other."""
+    if module_name in sys.modules:
+        return True
+    top, *parts = module_name.split(".")
+    try:
+        elsewhere = importlib.util.find_spec(top)
+    except ValueError:  # loaded, and says not from where
+        elsewhere = None
+    return any(_leads_to(spec, top, parts) for spec in (PathFinder.find_spec(top, list(folders)), elsewhere))
+
+
+def _leads_to(spec: ModuleSpec | None, name: str, parts: Sequence[str]) -> bool:
+    for part in parts:
+        if spec is None or spec.submodule_search_locations is None:
+            return False
+        name = f"{name}.{part}"
+        spec = PathFinder.find_spec(name, list(spec.submodule_search_locations))
+    return spec is not None and spec.has_location
+
+
 def _installed(folders: Sequence[str]) -> Beside:
     """Before the finder that looks into ``sys.path``; at whose end the folders are, for the model's own processes."""
     sys.meta_path[:] = [each for each in sys.meta_path if not isinstance(each, Beside)]

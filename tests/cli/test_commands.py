@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from click.testing import CliRunner, Result
 from consumer.cli import Commands, main
 from pipeline.errors import Fatal, PenstockError, UserError
 
+ROOT = Path(__file__).parents[2]
 GOOD = """
 [stream]
 name = "events"
@@ -189,6 +191,89 @@ def test_check_as_json_is_one_object_and_keeps_the_exit_code(good: Path, bad: Pa
     assert [mistake["key"] for mistake in found["mistakes"]] == ["batch.linger_ms", "batch.max_recrods"]
     good.write_text(GOOD)
     assert json.loads(penstock("config", "check", good, "--json").stdout) == {"ok": True, "mistakes": []}
+
+
+MODELS = """
+import pyarrow as pa
+raise_on_import = False
+class Good:
+    output_schema = pa.schema([("label", pa.string())])
+    def example(self): return {}
+    def predict(self, items): return [{"label": "x"} for _ in items]
+class Clashing(Good):
+    output_schema = pa.schema([("dt", pa.string())])
+    def example(self): return None
+class Halved(Good):
+    output_schema = pa.schema([("label", pa.float16())])
+    def example(self): return None
+"""
+
+
+def with_model(good: Path, factory: str) -> Path:
+    good.with_name("given.py").write_text(MODELS)
+    good.with_name("package").mkdir(exist_ok=True)
+    good.with_name("package").joinpath("inside.py").write_text(MODELS)
+    good.write_text(GOOD.replace("examples.minilm:MiniLM", factory))
+    return good
+
+
+@pytest.mark.parametrize(
+    "factory", ["given:Good", "package.inside:Good", "given:NotThere", "json:JSONDecoder", "os.path:join"]
+)
+def test_check_imports_nothing(factory: str, good: Path) -> None:
+    assert penstock("config", "check", with_model(good, factory)).exit_code == 0
+    assert "given" not in sys.modules and "package" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "module", ["nowhere", "given.inside", "package.nowhere", "package", "json.nowhere", "nowhere.json"]
+)
+def test_check_tells_a_module_that_is_not_there(module: str, good: Path) -> None:
+    config = with_model(good, f"{module}:Model")
+    result = penstock("config", "check", config)
+    assert result.exit_code == 2 and result.stdout == ""
+    assert f"  model.factory: there is no module {module}. Put " in result.stderr
+    [mistake] = json.loads(penstock("config", "check", config, "--json").stdout)["mistakes"]
+    assert mistake["key"] == "model.factory"
+
+
+@pytest.mark.parametrize(
+    ("factory", "code", "says"),
+    [
+        ("given:Good", 0, "no mistakes; the model loads in "),
+        ("given:Halved", 0, "column 'label' has the type halffloat"),
+        ("given:NotThere", 2, "penstock: model.factory given:NotThere: module given has no NotThere"),
+        ("given:Clashing", 2, "penstock: model.output_schema: column 'dt' is one of the table's folders"),
+    ],
+)
+def test_check_with_load_says_what_a_start_would(factory: str, code: int, says: str, good: Path) -> None:
+    result = penstock("config", "check", "--load", with_model(good, factory))
+    assert result.exit_code == code
+    assert says in result.stdout + result.stderr
+    if code:
+        assert result.stdout == "" and result.stderr.count("\n") == 1
+
+
+def test_check_with_load_as_json_has_the_models_mistake_too(good: Path) -> None:
+    result = penstock("config", "check", "--load", "--json", with_model(good, "given:raise_on_import"))
+    assert result.exit_code == 2
+    said = json.loads(result.stdout)
+    assert said["ok"] is False and said["mistakes"][0]["key"] == "model.factory"
+
+
+@pytest.mark.parametrize("name", ["pipeline", "click", "logging"])
+def test_the_module_runs_in_a_folder_with_files_of_any_name(name: str, good: Path) -> None:
+    """A ``consumer.py`` is the exception: Python looks there first for what ``-m`` names."""
+    good.with_name(f"{name}.py").write_text("raise SystemExit('not yours')\n")
+    run = subprocess.run(
+        [sys.executable, "-m", "consumer.cli", "config", "check", good.name],
+        cwd=good.parent,
+        env=os.environ | {"PYTHONPATH": f"{good.parent}{os.pathsep}{ROOT}" if name == "pipeline" else str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stdout) == (0, f"{good.name}: no mistakes\n"), run.stderr
 
 
 WITH_FILE = [["config", "check"], ["config", "show"], ["run", "--config"], ["tune", "--config"]]

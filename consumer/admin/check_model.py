@@ -1,0 +1,65 @@
+"""``penstock config check``: whether the model is there, and with ``--load`` whether a task can work with it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from consumer.config import drain
+from pipeline.errors import ConfigError
+from pipeline.model import user_modules
+
+if TYPE_CHECKING:
+    from consumer.config.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """``seconds``: of the model's start, warm-up included. ``example_s``: of one call with its example, if it has one.
+
+    ``warnings``: what ``penstock run`` would say of it in its log.
+    """
+
+    seconds: float
+    example_s: float | None
+    warnings: tuple[str, ...]
+
+
+def missing_module(settings: Settings) -> ConfigError | None:
+    """What is wrong if there is no such module as ``model.factory`` names. Imports nothing."""
+    name = settings.model.factory.partition(":")[0]
+    if user_modules.exists(name, [str(settings.folder)]):
+        return None
+    file = f"{name.replace('.', '/')}.py"
+    return ConfigError(
+        "model.factory", f"there is no module {name}", f"Put {file} beside the configuration, or install it"
+    )
+
+
+def load(settings: Settings) -> Loaded:
+    """Load the model in a replica of its own, predict its example, and check what a start checks of it.
+
+    :raises UserError: the model, its columns or its pace are not what a task needs: ``ModelError``, ``ConfigError``.
+    :raises Fatal: its process ended.
+    """
+    return asyncio.run(_load(settings))
+
+
+async def _load(settings: Settings) -> Loaded:
+    from consumer import build
+    from pipeline.replicas.host import ModelHost
+    from pipeline.table.schema import TableSchema
+
+    began = asyncio.get_running_loop().time()
+    host = ModelHost(replace(build.model_settings(settings), replicas=1))
+    try:
+        spec = await host.start()
+    finally:
+        await host.stop()
+    seconds = asyncio.get_running_loop().time() - began
+    drain.check(settings, spec.example_s)
+    told = drain.check_timeout(settings, spec.example_s)
+    schema = TableSchema(spec.row_schema, settings.stream.name, settings.model.version, settings.model.carry)
+    is_table = any(entry.type == "parquet" for entry in settings.sink)
+    return Loaded(seconds, spec.example_s, (*filter(None, [told]), *(schema.warnings if is_table else ())))
