@@ -13,7 +13,7 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from consumer.poison.doubt import PIECE, Death, Doubt, parsed, written
+from consumer.poison.doubt import MOST_PIECE, PIECE, Death, Doubt, parsed, written
 from consumer.poison.notes import HOLDER, Noted
 from consumer.poison.reader import Careful, Held, Page
 from consumer.testing import aggregate
@@ -212,6 +212,6 @@ def test_the_culprit_is_passed_in_five_tasks(
     assert delivered <= set(counted) <= delivered | ({deadly} if when.startswith("after") else set())
     again = {number for number, times in counted.items() if times > 1}
     assert max(counted.values()) <= 1 + deaths
-    assert len(again) <= PIECE and all(abs(number - deadly) < PIECE for number in again)
+    assert len(again) <= MOST_PIECE and all(abs(number - deadly) < MOST_PIECE for number in again)
     assert parsed(life.note) == Doubt()
     assert life.checkpoint is not None and life.checkpoint.sequence == int(life.records[-1].sequence)
