@@ -7,7 +7,16 @@ import pytest
 from consumer.local.origin import is_loopback, refusal
 
 FAULTS, RESET, BUCKET = "/_penstock/faults", "/moto-api/reset", "/bucket/key"
-OURS = ["127.0.0.1:4566", "localhost:4566", "LOCALHOST", "[::1]:4566", "172.17.0.2:4566", "localaws:4566", "localhost"]
+OURS = [
+    "127.0.0.1:4566",
+    "localhost:4566",
+    "LOCALHOST",
+    "[::1]:4566",
+    "172.17.0.2:4566",
+    "localaws:4566",
+    "localhost",
+    "host.docker.internal:4566",
+]
 FOREIGN = ["evil.example", "evil.example:4566", "127.0.0.1.nip.io", "127.0.0.1@evil.example", "localhost.evil.example"]
 NO_HOST = ["", ":4566", "[::1", "[]:80"]
 
