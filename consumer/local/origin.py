@@ -18,8 +18,8 @@ def refusal(path: str, headers: Mapping[str, str], bound: str = "") -> str | Non
     """Why the request is refused, or None. ``bound`` is the name that the server was told to listen on.
 
     A page of another site gives itself away by its ``Origin``. Where the page's own name leads to this machine (DNS
-    rebinding), ``Host`` is that name: the control paths answer to addresses, ``localhost``, names of containers (without a
-    dot, or in ``.internal``) and ``bound`` only. AWS's own paths take any ``Host``, since S3 has bucket names in it.
+    rebinding), ``Host`` is that name: the control paths answer to addresses, ``localhost``, names of containers
+    (without a dot, or in ``.internal``) and ``bound`` only. AWS's own paths take any ``Host``: S3 has buckets in it.
     """
     origin, host = headers.get("origin"), headers.get("host", "")
     if is_control(path):
