@@ -11,6 +11,8 @@ from rich.table import Table
 
 from benchmarks.figures import Figure
 
+PIPED_COLUMNS = 1000
+
 
 def as_json(figure: Figure) -> dict[str, Any]:
     return {
@@ -41,7 +43,14 @@ def table(console: Console, figures: Sequence[Figure]) -> None:
             figure.text,
             style="red" if figure.reached is False else None,
         )
+    fit(console)
     console.print(rows)
+
+
+def fit(console: Console) -> None:
+    """A pipe or a file has no edge, where rich assumes 80 columns and cuts what is longer."""
+    if not console.is_terminal:
+        console.width = max(console.width, PIPED_COLUMNS)
 
 
 def bar_of(figure: Figure) -> str:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from consumer.tuning.measure import Tuned
 
 FILE = click.Path(path_type=Path)
+PIPED_COLUMNS = 1000
 
 
 @click.command()
@@ -99,6 +100,8 @@ def _say(settings: Settings, tuned: Tuned, profile: Path, plot: Path, as_json: b
         click.echo(json.dumps(report.as_json(tuned, profile, plot)))
         return
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:  # no edge, where rich assumes 80 columns
+        console.width = max(console.width, PIPED_COLUMNS)
     console.print(report.table(tuned))
     best, target_ms = tuned.profile, settings.batch.target_latency_ms
     click.echo(

@@ -19,6 +19,7 @@ from rich.table import Table
 from pipeline.batching.utilization import described
 
 PREVIEW_ROWS = 8
+PIPED_COLUMNS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,8 @@ def report(console: Console, result: DemoResult, table: Path) -> None:
         vector = ", ".join(f"{value:+.3f}" for value in row["embedding"][:3])
         text = " ".join(row["text"].split())
         preview.add_row(row["module"], row["name"], text, f"{vector}, … ({len(row['embedding'])})")
+    if not console.is_terminal:  # no edge, where rich assumes 80 columns
+        console.width = max(console.width, PIPED_COLUMNS)
     console.print(preview)
     console.print(_figures_table(result))
     console.print("\nRead it:\n", style="bold")

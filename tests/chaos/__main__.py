@@ -18,6 +18,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from benchmarks.report import fit
 from consumer.local.process import LocalAWS
 from tests.chaos import report, stalls
 from tests.chaos.plan import deal
@@ -52,6 +53,7 @@ def main(
         signal.signal(number, signal.default_int_handler)
     seed = random.randrange(10_000) if seed is None else seed
     console = Console(stderr=as_json, highlight=False)
+    fit(console)
     began = time.monotonic()
     result: dict[str, Any] = {**report.circumstances(), "seed": seed, "minutes": minutes}
     with report.progress(console) as show, contextlib.ExitStack() as stack:

@@ -16,6 +16,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.report import fit
 from consumer.local.process import LocalAWS
 from tests.chaos.report import circumstances, progress
 from tests.soak.drains import BATCH, BUDGET_S, GRACE_S, Drain, drain
@@ -37,6 +38,7 @@ def main(ctx: click.Context, seed: int | None, batches_s: tuple[float, ...], as_
         signal.signal(number, signal.default_int_handler)
     seed = random.randrange(10_000) if seed is None else seed
     console = Console(stderr=as_json, highlight=False)
+    fit(console)
     began = time.monotonic()
     with progress(console) as show:
         show("draining")

@@ -39,6 +39,13 @@ def test_the_table_names_what_was_missed() -> None:
     assert ">=" not in lines["shown"]
 
 
+def test_nothing_of_the_table_is_cut_where_it_is_piped() -> None:
+    text, long = io.StringIO(), Figure("replica_" * 8, [1.0], text="what it is " * 20)
+    table(Console(file=text), [long])
+    assert "…" not in text.getvalue()
+    assert long.key in text.getvalue() and long.text.strip() in text.getvalue()
+
+
 def test_every_run_is_in_the_json() -> None:
     assert as_json(SMALL)["values"] == [0.8, 0.9, 0.7]
     assert as_json(SMALL)["reached"] is False
