@@ -6,6 +6,7 @@ RUN := $(VENV)/.run-is-ready
 DEMO := $(VENV)/.demo-is-ready
 DEV := $(VENV)/.dev-is-ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
+CLASSES := build/kcl.jsa
 KINESIS_LOCAL := tests/contract/kinesis_local
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
@@ -24,7 +25,7 @@ install: $(RUN)  ## Set up .venv with what a consumer needs, Java included
 demo: $(DEMO)  ## Enrich 2,000 docstrings with a real model, on this machine alone (options: ARGS="--records 500")
 	@$(BIN)/penstock demo $(ARGS)
 
-test: $(DEV) kinesis-local  ## Every test, those with the real KCL and the real model included
+test: $(DEV) $(CLASSES) kinesis-local  ## Every test, those with the real KCL and the real model included
 	$(PYTEST) tests/speed
 	$(PYTEST) -n $(WORKERS) --ignore tests/e2e --ignore tests/speed
 	$(PYTEST) -n $(E2E_WORKERS) --maxschedchunk 1 tests/e2e
@@ -112,6 +113,10 @@ $(BIN)/python:
 	echo "Penstock needs Python 3.11 or newer with its venv module; found: $$(python3 --version 2>&1)." >&2; \
 	echo "Install it (Debian, Ubuntu: python3.11 python3.11-venv), or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; \
 	exit 2
+
+# A JVM of the end-to-end tests starts in half the processor's time with it.
+$(CLASSES): $(DEV) consumer/kcl/classes/penstock-kcl.jar
+	@$(BIN)/python -m tests.class_archive $@
 
 # The second opinion on Kinesis, for the contract tests; where there is no npm they do without.
 kinesis-local:

@@ -92,7 +92,7 @@ class Daemon:
 
         :raises UserError: Java or the jars are missing, or a property is wrong.
         """
-        self._java, self._jars, self._classes = find_java(), find_jars(), aggregator.class_folder()
+        self._java, self._jars, self._our_jar = find_java(), find_jars(), aggregator.jar()
         self.aggregates_whole = asyncio.Event()
         """Set once the JVM has loaded our class, which hands aggregates over whole."""
         self._heap_mib = kcl.java_heap_mib
@@ -220,7 +220,7 @@ class Daemon:
             str(self._java),
             *self._flags(),
             "-cp",
-            f"{self._classes}{os.pathsep}{self._jars}/*",
+            f"{self._our_jar}{os.pathsep}{self._jars}/*",
             MAIN_CLASS,
             *arguments,
         ]

@@ -32,6 +32,12 @@ def compiler() -> str:
     return javac
 
 
+def our_class() -> bytes:
+    with zipfile.ZipFile(aggregator.JAR) as files:
+        assert files.namelist() == [f"{aggregator.NAME}.class"]
+        return files.read(files.namelist()[0])
+
+
 @pytest.mark.parametrize("path", aggregator.SHA256, ids=lambda path: path.suffix)
 def test_class_and_source_are_those_that_belong_together(path: Path) -> None:
     """Whoever changes the source compiles it, and writes both sums anew."""
@@ -41,7 +47,7 @@ def test_class_and_source_are_those_that_belong_together(path: Path) -> None:
 def test_the_class_is_what_the_source_compiles_to(tmp_path: Path) -> None:
     options = ["--release", "8", "-Xlint:-options", "-g:none", "-cp", f"{find_jars()}/*", "-d", str(tmp_path)]
     subprocess.run([compiler(), *options, str(aggregator.SOURCE)], check=True)
-    assert (tmp_path / f"{aggregator.NAME}.class").read_bytes() == aggregator.CLASS.read_bytes()
+    assert (tmp_path / f"{aggregator.NAME}.class").read_bytes() == our_class()
 
 
 def test_it_has_every_method_of_the_installed_kcls_class_that_others_call() -> None:
@@ -57,7 +63,7 @@ def test_it_has_every_method_of_the_installed_kcls_class_that_others_call() -> N
         ]
         called = {text for name in callers for text in re.findall(rb"deaggregate", files.read(name))}
     assert len(theirs) == 3 and called
-    assert theirs <= set(methods(aggregator.CLASS.read_bytes()))
+    assert theirs <= set(methods(our_class()))
 
 
 def test_both_are_part_of_the_package() -> None:
@@ -65,20 +71,20 @@ def test_both_are_part_of_the_package() -> None:
     config.read(ROOT / "setup.cfg")
     patterns = config["options.package_data"]["*"].split()
     for path in aggregator.SHA256:
-        assert any(path in (ROOT / "consumer").glob(pattern) for pattern in patterns)
+        assert any(path in (ROOT / "consumer" / "kcl").glob(pattern) for pattern in patterns)
 
 
 def test_a_class_that_is_not_ours_or_missing_is_refused_at_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = tmp_path / "AggregatorUtil.class"
-    monkeypatch.setattr(aggregator, "SHA256", {other: aggregator.SHA256[aggregator.CLASS]})
-    monkeypatch.setattr(aggregator, "CLASS", other)
+    other = tmp_path / "penstock-kcl.jar"
+    monkeypatch.setattr(aggregator, "SHA256", {other: aggregator.SHA256[aggregator.JAR]})
+    monkeypatch.setattr(aggregator, "JAR", other)
     with pytest.raises(UserError, match="Install it again"):
-        aggregator.class_folder()
+        aggregator.jar()
     other.write_bytes(b"another")
-    with pytest.raises(UserError, match="not the class that Penstock came with"):
-        aggregator.class_folder()
+    with pytest.raises(UserError, match="not the one that Penstock came with"):
+        aggregator.jar()
 
 
 def test_a_jvm_that_reads_a_shard_without_having_loaded_it_ends_the_task(monkeypatch: pytest.MonkeyPatch) -> None:

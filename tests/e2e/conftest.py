@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from consumer.local.process import LocalAWS
-from tests.e2e.rig import Rig
+from tests import class_archive
+from tests.e2e.rig import ROOT, Rig
 
 LONGEST_S = 300
+CLASSES = ROOT / "build" / "kcl.jsa"
 
 LONG = ("test_main_job", "test_chaos", "test_zombie", "test_takeover", "test_rolling_restart", "test_reshard")
 """These begin first, so that no worker is left with one of them while the others have nothing to do."""
@@ -25,6 +27,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "tests/e2e" in item.path.as_posix():
             item.add_marker(pytest.mark.timeout(LONGEST_S))
     items.sort(key=lambda item: item.path.stem not in LONG)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shared_classes() -> Iterator[None]:
+    """Where ``make test`` has left them."""
+    with pytest.MonkeyPatch.context() as environment:
+        if CLASSES.exists():
+            environment.setenv(class_archive.VARIABLE, class_archive.options(CLASSES))
+        yield
 
 
 @pytest.fixture(scope="session")

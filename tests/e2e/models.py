@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.model import Model, Reject
+from pipeline.model import LoadContext, Model, Reject
 
 
 class Misspelt(Model):
@@ -25,6 +25,25 @@ class Echo(Model):
 
     def predict(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Reject]:
         return [{"said": item["text"], "chars": len(item["text"])} for item in items]
+
+
+class Paced(Echo):
+    """5 ms for each item, as a small transformer takes for a docstring; refuses what has no text."""
+
+    def predict(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Reject]:
+        time.sleep(0.005 * len(items))  # the work
+        return [self.one(item) for item in items]
+
+    def one(self, item: Any) -> Mapping[str, Any] | Reject:
+        text = item.get("text") if isinstance(item, dict) else None
+        return {"said": text, "chars": len(text)} if isinstance(text, str) else Reject("text is not a string")
+
+
+class Loading(Echo):
+    """Takes longer to load than any test waits."""
+
+    def load(self, context: LoadContext) -> None:
+        time.sleep(600)  # the work
 
 
 class Steady(Echo):

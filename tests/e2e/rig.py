@@ -28,7 +28,12 @@ from pipeline.stores.folder import FolderStore
 from pipeline.table.audit import audit
 
 ROOT = Path(__file__).resolve().parents[2]
-POLL_S = 0.1
+POLL_S = 0.2
+MINILM = (
+    'factory = "examples.minilm:MiniLM"\nversion = "test-1"\nthreads = 1\n'
+    'carry = { module = "string", name = "string" }'
+)
+PACED = 'factory = "tests.e2e.models:Paced"\nversion = "test-1"\nthreads = 1'
 UP_S = 60
 PENSTOCK = (sys.executable, "-m", "consumer.cli")
 LEAVE_S = 60
@@ -256,11 +261,10 @@ class Rig:
     # -- the workers
 
     def config(self, **sections: str) -> Path:
-        """A configuration with MiniLM and Parquet; ``sections`` adds TOML to a section, or a new one."""
+        """A configuration with a paced model and Parquet; ``sections`` adds TOML to a section, or a new one."""
         texts = {
             "stream": f'name = "{self.name}"\napplication = "{self.name}"',
-            "model": 'factory = "examples.minilm:MiniLM"\nversion = "test-1"\nthreads = 1\n'
-            'carry = { module = "string", name = "string" }',
+            "model": PACED,
             "batch": "max_records = 16",
             "health": "port = 0",
             "dead_letter": f'url = "{self.folder / "dead-letter"}"',

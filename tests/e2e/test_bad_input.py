@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.rig import ROOT, Rig, kind_of
+from tests.e2e.rig import MINILM, ROOT, Rig, kind_of
 
 ECHO = 'factory = "tests.e2e.models:Echo"\nversion = "test-1"\nthreads = 1'
 
@@ -63,7 +63,7 @@ def test_a_factory_that_does_not_import(rig: Rig, factory: str, said: str) -> No
 
 def test_weights_with_another_hash(rig: Rig) -> None:
     rig.create(shards=1)
-    line = refused(rig, rig.config(**{"model.options": f'sha256 = "{"0" * 64}"'}))
+    line = refused(rig, rig.config(model=MINILM, **{"model.options": f'sha256 = "{"0" * 64}"'}))
     assert "SHA-256" in line or "sha256" in line
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from examples.demo.corpus import records
 from examples.minilm import MiniLM
 from pipeline.model import LoadContext
-from tests.e2e.rig import Rig, wait_until
+from tests.e2e.rig import MINILM, Rig, wait_until
 
 TOLERANCE = 1e-4
 RECORDS = 800
@@ -18,7 +18,7 @@ COMPARED = 200
 
 def test_every_docstring_becomes_one_row(rig: Rig) -> None:
     rig.create(shards=2)
-    worker = rig.start()
+    worker = rig.start(rig.config(model=MINILM))
     rig.put(records(RECORDS, seed=1))
     rig.enriched(1)
     assert worker.get("/healthz")[0] == 200
@@ -49,7 +49,7 @@ def keyed(rig: Rig) -> list[tuple[tuple[str, str], str]]:
 
 def check_embeddings(rows, texts) -> None:  # type: ignore[no-untyped-def]  # a DataFrame, and texts by identity
     model = MiniLM()
-    model.load(LoadContext(threads=2))
+    model.load(LoadContext(threads=1))
     for row in rows.itertuples():
         [expected] = model.predict([{"text": texts[row.module, row.name]}])
         assert np.abs(np.asarray(expected["embedding"]) - row.embedding).max() < TOLERANCE

@@ -16,6 +16,7 @@ from tests.e2e.rig import UP_S, Rig, Worker, wait_until
 FIRST_RECORD_S = 20
 PART = 150
 AGGREGATED = 5_000
+LOADING = 'factory = "tests.e2e.models:Loading"\nversion = "test-1"\nthreads = 1'
 
 
 def test_a_worker_that_leaves_frees_its_leases_and_the_next_goes_on_within_an_aggregate(rig: Rig) -> None:
@@ -94,7 +95,7 @@ def test_kills_in_mid_flow_lose_and_double_nothing(rig: Rig, kills: tuple[Callab
 
 def test_a_worker_told_to_leave_while_the_model_loads_leaves_at_once(rig: Rig) -> None:
     rig.create(shards=1)
-    worker = rig.start()
+    worker = rig.start(rig.config(model=LOADING))
     wait_until(lambda: worker.tree()["replica"], UP_S, "a replica")
     started = worker.tree()["replica"]
     assert worker.leave(deadline_s=10) == 0

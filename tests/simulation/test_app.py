@@ -1,6 +1,6 @@
 """The whole application under everything at once, a thousand times; and mutants of it, which must be found out.
 
-A failing seed prints its history, and the command that lives it again; ``PENSTOCK_SEEDS`` says how many to live.
+A failing seed prints its history, and the command that lives it again; ``PENSTOCK_SEEDS``: how many to live, from 0 on.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import pytest
 
 from tests.simulation.app_mutants import MUTANTS
 from tests.simulation.app_world import World
+from tests.simulation.seeds import ALL, first_of, seeds
 
-SEEDS = int(os.environ.get("PENSTOCK_SEEDS", "400"))
+SEEDS = 300
 CHUNKS = 20
 MUTANT_SEEDS = 100
 
@@ -57,11 +58,20 @@ def live(seed: int) -> None:
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_no_seed_breaks_a_promise(chunk: int) -> None:
-    lived = 0
-    for seed in range(chunk, SEEDS, CHUNKS):
+    for seed in seeds(SEEDS, chunk, CHUNKS):
         live(seed)
-        lived += 1
-    assert lived == len(range(chunk, SEEDS, CHUNKS))
+
+
+def test_each_commit_has_seeds_of_its_own_and_the_soak_has_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    firsts = [first_of(f"{number * 2**20:08x}0123", SEEDS) for number in range(1000)]
+    assert len(set(firsts)) > 900
+    assert all(0 <= first <= ALL - SEEDS for first in firsts)
+    assert first_of("", SEEDS) == 0
+    monkeypatch.delenv("PENSTOCK_SEEDS", raising=False)
+    lived = sorted(each for chunk in range(CHUNKS) for each in seeds(SEEDS, chunk, CHUNKS))
+    assert lived == [*range(lived[0], lived[0] + SEEDS)]
+    monkeypatch.setenv("PENSTOCK_SEEDS", str(ALL))
+    assert sorted(each for chunk in range(CHUNKS) for each in seeds(SEEDS, chunk, CHUNKS)) == [*range(ALL)]
 
 
 def test_one_seed_is_lived_again() -> None:

@@ -1,0 +1,31 @@
+"""Which seeds are lived: other ones for each commit, and in ``make soak`` all of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+ALL = 10_000
+
+
+def seeds(count: int, chunk: int, chunks: int) -> Iterator[int]:
+    """The share of ``chunk`` of ``count`` seeds; of the first ``PENSTOCK_SEEDS`` seeds, where that is set."""
+    given = int(os.environ.get("PENSTOCK_SEEDS", "0"))
+    first = 0 if given else first_of(commit(), count)
+    return (first + number for number in range(chunk, given or count, chunks))
+
+
+def first_of(commit: str, count: int) -> int:
+    """Where a commit's seeds begin: anywhere among ``ALL``."""
+    return int(commit[:8] or "0", 16) % (ALL - count + 1)
+
+
+@cache
+def commit() -> str:
+    """Empty where there is no repository."""
+    asked = ["git", "rev-parse", "HEAD"]
+    done = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
