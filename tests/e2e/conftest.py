@@ -17,7 +17,18 @@ from tests.e2e.rig import ROOT, Rig
 LONGEST_S = 300
 CLASSES = ROOT / "build" / "kcl.jsa"
 
-LONG = ("test_main_job", "test_chaos", "test_zombie", "test_takeover", "test_rolling_restart", "test_reshard")
+LONG = (
+    "test_main_job",
+    "test_chaos",
+    "test_zombie",
+    "test_takeover",
+    "test_rolling_restart",
+    "test_bad_release",
+    "test_unread",
+    "test_way_past",
+    "test_reshard",
+    "test_restarts",
+)
 """These begin first, so that no worker is left with one of them while the others have nothing to do."""
 
 

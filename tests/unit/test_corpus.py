@@ -1,12 +1,23 @@
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from examples.demo import corpus
 from examples.demo.corpus import PARTITION_KEY_CHARS, Docstring, docstrings, library, records, sources
 from pipeline.errors import UserError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _each_file_is_parsed_once() -> Iterator[None]:
+    parse = corpus._docstrings_of
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus, "_docstrings_of", functools.cache(lambda path, root: [*parse(path, root)]))
+        yield
 
 
 def write(root: Path, **files: str) -> Path:
