@@ -34,7 +34,7 @@ def make(archive: Path) -> None:
         os.environ[VARIABLE] = f"-Xshare:off -XX:DumpLoadedClassList={classes}"
         consume()
         del os.environ[VARIABLE]
-        command = [find_java(), "-Xshare:dump", "-XX:+UseSerialGC", "-Xlog:disable", "-Xlog:all=error:stderr"]
+        command = [str(find_java()), "-Xshare:dump", "-XX:+UseSerialGC", "-Xlog:disable", "-Xlog:all=error:stderr"]
         command += [f"-XX:SharedClassListFile={classes}", f"-XX:SharedArchiveFile={made}"]
         command += ["-cp", f"{aggregator.jar()}{os.pathsep}{find_jars()}/*"]
         subprocess.run(command, check=True)
