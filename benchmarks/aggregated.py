@@ -54,9 +54,7 @@ def record(folder: Path, how: str) -> None:
     if how == PLAIN:
         traffic.record(folder, shards=host.FULL.shards, messages=PLAIN_MESSAGES, records=host.FULL.records)
         return
-    dice = random.Random(4)  # nothing is secret here
-    keys = [f"{dice.getrandbits(128):032x}" for _ in range(KEYS)]
-    users = [(dice.choice(keys), dice.randbytes(DATA_BYTES)) for _ in range(HOLDS)]
+    keys, users = _contents()
     for shard in range(SHARDS):
         sequence = traffic.FIRST_SEQUENCE + shard * 10**40
         with (folder / f"shardId-{shard:012}").open("wb") as file:
@@ -68,13 +66,29 @@ def record(folder: Path, how: str) -> None:
 
 def _rows(sequence: int, keys: list[str], users: list[tuple[str, bytes]], how: str) -> list[dict[str, Any]]:
     """One Kinesis record, as MultiLang writes it."""
-    from consumer.testing.aggregates import field, sealed, user
     from consumer.testing.fake_kcl import row
 
     if how == APART:
         return [row(sequence, data, sub, key) for sub, (key, data) in enumerate(users)]
+    return [row(sequence, _sealed(keys, users), 0, keys[0])]
+
+
+def _sealed(keys: list[str], users: list[tuple[str, bytes]]) -> bytes:
+    from consumer.testing.aggregates import field, sealed, user
+
     message = [field(1, key.encode()) for key in keys] + [user(data, keys.index(key)) for key, data in users]
-    return [row(sequence, sealed(b"".join(message)), 0, keys[0])]
+    return sealed(b"".join(message))
+
+
+def one() -> bytes:
+    """One aggregate, as all of them are."""
+    return _sealed(*_contents())
+
+
+def _contents() -> tuple[list[str], list[tuple[str, bytes]]]:
+    dice = random.Random(4)  # nothing is secret here
+    keys = [f"{dice.getrandbits(128):032x}" for _ in range(KEYS)]
+    return keys, [(dice.choice(keys), dice.randbytes(DATA_BYTES)) for _ in range(HOLDS)]
 
 
 async def consumed(recording: Path, turns: Iterable[object], *, files: bool = False) -> AsyncIterator[dict[str, float]]:
