@@ -65,7 +65,7 @@ format: $(DEV)  ## Format, and mend what ruff can mend by itself
 	$(BIN)/ruff format .
 
 figures: $(DEV)  ## Put what make chaos, make soak and make bench measured last into the documents
-	for file in chaos.json soak.json giants.json deaths.jsonl bench.json beside.json; do \
+	for file in chaos.json soak.json giants.json deaths.jsonl bench.json beside.json task.json; do \
 	    if [ -f build/$$file ]; then cp build/$$file docs/figures/; fi; done
 	if [ -f build/more/bench.json ]; then cp build/more/bench.json docs/figures/more.json; fi
 	$(BIN)/python -m tests.docs.rendered

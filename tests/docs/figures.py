@@ -40,7 +40,7 @@ def performance() -> str:
         for key, figure in bench["figures"].items()
     ]
     last = f"### The last run: {_when(bench)}, {bench['seconds'] / 60:.0f} minutes\n\n{_table(head, rows)}"
-    return f"{last}\n{_beside(_read('beside.json'))}"
+    return f"{last}\n{_beside(_read('beside.json'))}\n{_task(_read('task.json'))}"
 
 
 def _beside(beside: Mapping[str, Any]) -> str:
@@ -60,6 +60,21 @@ def _beside(beside: Mapping[str, Any]) -> str:
     ]
     pairs = len(beside["turns"][0]["ours"])
     return f"### Beside another commit: {_when(beside)}, {pairs} pairs that took turns\n\n{_table(head, rows)}"
+
+
+def _task(task: Mapping[str, Any]) -> str:
+    """What ``benchmarks/aggregated_task.py`` measured: a whole task, on a stream of aggregates."""
+    names = {"jvm": "JVM", "bridge": "bridges", "replica": "a replica that does nothing"}
+    units = {part: f"µs: {names.get(part, part)}" for part in task["ours"][0]} | {
+        "task": "µs in all",
+        "rate": "records/s",
+    }
+    rows = [
+        (unit, *(_short(median(run[part] for run in task[side])) for side in SIDES)) for part, unit in units.items()
+    ]
+    head = ("per user record", "this commit", f"`{task['beside']}`")
+    title = f"### A task on a stream of aggregates, real KCL: {_when(task)}, {len(task['ours'])} runs in turns"
+    return f"{title}\n\n{_table(head, rows)}"
 
 
 def more() -> str:
@@ -126,7 +141,10 @@ def _storm(chaos: Mapping[str, Any]) -> str:
     acts = "; ".join(f"{name} ({times})" for name, times in storm["acts"].items())
     rows = [
         ("put", f"{storm['put']:,} records, on {storm['shards']} shards in the end"),
-        ("rows", f"{storm['rows']:,}, in {storm['files']:,} files; {storm['keyless']:,} without a partition key"),
+        (
+            "rows",
+            f"{storm['rows']:,}, in {storm['files']:,} files; {storm.get('keyless', 0):,} without a partition key",
+        ),
         ("dead letters, all of them poison", f"{sum(letters.values()):,}: {kinds}"),
         ("lost", storm["lost"]),
         ("doubled", storm["doubled"]),
