@@ -278,6 +278,34 @@ def streams_are_listed_by_name(kinesis: Any) -> None:
         assert found == sorted(found)
 
 
+def a_stream_whose_shards_are_not_counted_has_4(kinesis: Any) -> None:
+    name = next(_names)
+    kinesis.create_stream(StreamName=name)
+    active(kinesis, name)
+    assert len(shards_of(kinesis, name)) == 4
+    kinesis.delete_stream(StreamName=name)
+
+
+def quoted_iterators_are_taken_and_odd_tags_refused(kinesis: Any) -> None:
+    with stream(kinesis) as name:
+        put = kinesis.put_record(StreamName=name, Data=b"here", PartitionKey="k")
+        quoted = f'"{iterator(kinesis, name, put["ShardId"])}"'
+        assert data(kinesis.get_records(ShardIterator=quoted)) == [b"here"]
+        for character in ";\t\n,%":
+            assert refusal(kinesis.add_tags_to_stream, StreamName=name, Tags={f"a{character}": "b"}) == (
+                "InvalidArgumentException"
+            )
+
+
+def a_sequence_number_goes_with_iterators_that_begin_there(kinesis: Any) -> None:
+    with stream(kinesis) as name:
+        put = kinesis.put_record(StreamName=name, Data=b"", PartitionKey="k")
+        asked = {"StreamName": name, "ShardId": put["ShardId"], "StartingSequenceNumber": put["SequenceNumber"]}
+        for kind in ("LATEST", "TRIM_HORIZON"):
+            code = refusal(kinesis.get_shard_iterator, **asked, ShardIteratorType=kind)
+            assert code == "InvalidArgumentException"
+
+
 BEHAVIOURS: tuple[Callable[[Any], None], ...] = (
     a_record_comes_back_as_it_was_put,
     records_come_in_the_order_of_their_sequence_numbers,
@@ -299,4 +327,7 @@ BEHAVIOURS: tuple[Callable[[Any], None], ...] = (
     retention_is_kept,
     consumers_come_and_go,
     streams_are_listed_by_name,
+    a_stream_whose_shards_are_not_counted_has_4,
+    quoted_iterators_are_taken_and_odd_tags_refused,
+    a_sequence_number_goes_with_iterators_that_begin_there,
 )

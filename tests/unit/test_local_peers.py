@@ -94,13 +94,6 @@ def test_a_sequence_number_is_refused_where_the_iterator_does_not_begin_there(ki
     assert kinesis.refused("GetShardIterator", **asked, StartingSequenceNumber=number) == INVALID
 
 
-def test_a_time_is_refused_where_the_iterator_does_not_begin_there() -> None:
-    kinesis = Kinesis()
-    for kind in ("TRIM_HORIZON", "LATEST"):
-        asked = {"ShardId": "shardId-000000000000", "ShardIteratorType": kind, "Timestamp": 1}
-        assert kinesis.refused("GetShardIterator", **asked) == INVALID
-
-
 @pytest.mark.parametrize("time", [b"1e308", b"-1e308", b"1e300", b"-1", b"true", b'"now"', b"[]", b"1e999", b"9" * 400])
 @pytest.mark.parametrize(
     "body",

@@ -13,11 +13,6 @@ from consumer.local.kinesis.tokens import Iterator, next_token, parse_next_token
 from consumer.local.kinesis.writes import dry_run
 
 LIST_SHARDS_PAGE = 1000
-STARTS_OF = {
-    "StartingSequenceNumber": ("AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER"),
-    "Timestamp": ("AT_TIMESTAMP",),
-}
-"""Which members of a request say where to start, and the types of iterators that they go with."""
 
 
 def get_shard_iterator(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
@@ -36,14 +31,15 @@ def get_shard_iterator(engine: Engine, request: dict[str, Any], now_ms: int) -> 
 def start_of(stream: Stream, shard: Shard, request: dict[str, Any], now_ms: int) -> int:
     """The position where the request says that an iterator begins."""
     kind = request["ShardIteratorType"]
-    _require_no_stray(request, kind)
+    number = request.get("StartingSequenceNumber")
+    if number is not None and not kind.endswith("SEQUENCE_NUMBER"):
+        raise invalid(f"StartingSequenceNumber must not be given for an iterator of type {kind}.")
     if kind == "TRIM_HORIZON":
         return shard.first
     if kind == "LATEST":
         return shard.end
     if kind == "AT_TIMESTAMP":
         return shard.position_at(_past(request.get("Timestamp"), f"an iterator of type {kind}", now_ms))
-    number = request.get("StartingSequenceNumber")
     if number is None:
         raise invalid(f"Must specify startingSequenceNumber parameter for an iterator of type {kind}.")
     try:
@@ -54,12 +50,6 @@ def start_of(stream: Stream, shard: Shard, request: dict[str, Any], now_ms: int)
             "is invalid because it did not come from this stream."
         ) from None
     return position + 1 if kind == "AFTER_SEQUENCE_NUMBER" and position < shard.end else position
-
-
-def _require_no_stray(request: dict[str, Any], kind: str) -> None:
-    for name, types in STARTS_OF.items():
-        if request.get(name) is not None and kind not in types:
-            raise invalid(f"{name} must not be given for an iterator of type {kind}.")
 
 
 def _past(timestamp_ms: int | None, what: str, now_ms: int) -> int:
