@@ -27,6 +27,12 @@ KEYS_KEPT = 4096
 KEY_BYTES = 64
 """What a key costs in memory beside its characters."""
 
+KEY_CHARACTERS = 256
+"""The longest partition key of Kinesis (API reference, PutRecord), and of a user record (KPL's ``UserRecord``)."""
+
+KEY_KEPT = 180
+"""Of a key that is longer, so many characters are kept; its length and its SHA-256 come after them."""
+
 GROUPS = 100
 """How deeply groups of unknown fields may lie in each other, as in protobuf's own readers."""
 
@@ -44,7 +50,8 @@ class Malformed(ValueError):
 class User(NamedTuple):
     """A user record. ``fault`` is not empty if it cannot be delivered; ``data`` is then what there is of it.
 
-    ``key_bytes``: what the key adds to memory; 0 where it is the same object as that of a record before.
+    ``partition_key``: of one that is too long, what stands for it (:func:`bounded`). ``key_bytes``: what the key adds
+    to memory; 0 where it is the same object as that of a record before.
     """
 
     data: bytes
@@ -209,14 +216,14 @@ class Message:
         if len(self._names) >= KEYS_KEPT:
             self._names.clear()
             self._known.clear()
-        name = self._names[index] = self._text(self._keys[index])
+        name = self._names[index] = bounded(self._text(self._keys[index]))
         return name, len(name) + KEY_BYTES
 
     def _know(self, index: int, key: str) -> None:
         """From now on the key needs no second look."""
         self._known[index] = key
         if self.within is not None and not self.misplaced:
-            self._place(hash_of(key))
+            self._place(hash_of(self._text(self._keys[index])))
 
     def _hash_fault(self, index: int) -> str:
         """Why an explicit hash key is none, if so."""
@@ -260,6 +267,18 @@ def hash_key(text: str) -> int | None:
     match = HASH_KEY.fullmatch(text)
     number = int("".join(match.groups())) if match else -1
     return number if 0 <= number < HASH_KEYS else None
+
+
+def bounded(key: str) -> str:
+    """The key itself, or what stands for it where it is longer than Kinesis and KPL allow: never more characters.
+
+    A key is in the aggregate once, and in every row and dead letter of its user records. So whatever is written is
+    linear in what was read only where a key is bounded. Equal keys stay equal, and others differ.
+    """
+    if len(key) <= KEY_CHARACTERS:
+        return key
+    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{key[:KEY_KEPT]}…{len(key)}:{digest}"
 
 
 def hash_of(partition_key: str) -> int:

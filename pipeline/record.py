@@ -69,10 +69,10 @@ class Payload(bytes):
 class Record:
     """One record as its producer wrote it, perhaps a user record of a KPL aggregate, plus its way through the stage.
 
-    ``partition_key`` is None if the producer gave none. ``whole`` is true where KCL's checkpoint may stand after this
-    record: it is the last of its aggregate, or of none. ``outcome`` is set once, when the record settles; ``data`` is
-    dropped then. ``key_bytes``: what its key adds to memory, where that is more than ``RECORD_BYTES`` allows for; 0 for
-    those that share it.
+    ``partition_key`` is None if the producer gave none, and has 256 characters at most. ``whole`` is true where KCL's
+    checkpoint may stand after this record: it is the last of its aggregate, or of none. ``outcome`` is set once, when
+    the record settles; ``data`` is dropped then. ``key_bytes``: what its key adds to memory, where that is more than
+    ``RECORD_BYTES`` allows for; 0 for those that share it.
     """
 
     shard_id: str
@@ -191,13 +191,14 @@ SETTLED_BYTES = 300
 def settled_weight(records: Sequence[Record]) -> int:
     """What settled records hold in memory, in bytes, about: their shares of batches' rows, or payloads, and keys.
 
-    The user records of an aggregate may share a key; the table that a file is made of has it once for each row.
+    A key that the user records of an aggregate share is held once, and weighs once.
     """
     tables = [record.outcome.table for record in records if isinstance(record.outcome, Enriched)]
     by_id = {id(table): table for table in tables if table is not None}
     rows = Counter(map(id, tables))
     shares: int = sum(int(table.nbytes) // max(1, table.num_rows) * rows[name] for name, table in by_id.items())
-    keys = sum([len(record.partition_key or "") for record in records])
+    texts = {id(record.partition_key): record.partition_key or "" for record in records}
+    keys = sum(map(len, texts.values()))
     dead = [record.outcome.size_bytes for record in records if isinstance(record.outcome, Dead)]
     return SETTLED_BYTES * len(records) + shares + keys + sum(dead)
 

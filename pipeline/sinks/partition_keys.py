@@ -15,7 +15,7 @@ def key_for(record: Record, stream: str) -> str:
     """Rows of one key get one key, so that their order is kept; and Kinesis takes whatever this returns.
 
     A record without a key has nothing to be in order with: it goes by its ``record_id``, which spreads. A key that is
-    too long, as a user record of the KPL may have it, goes by its SHA-256. The row's ``partition_key`` is the source's.
+    too long, as one of 256 characters beyond the basic plane may be, goes by its SHA-256.
     """
     key = record.partition_key
     if not key:

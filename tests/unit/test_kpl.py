@@ -7,7 +7,19 @@ import re
 import pytest
 
 from consumer.testing.aggregates import aggregate, field, sealed, user, varint
-from pipeline.kpl import HASH_KEYS, KEYS_KEPT, MAGIC, HashRange, Malformed, Message, hash_key, hash_of, message
+from pipeline.kpl import (
+    HASH_KEYS,
+    KEY_CHARACTERS,
+    KEYS_KEPT,
+    MAGIC,
+    HashRange,
+    Malformed,
+    Message,
+    bounded,
+    hash_key,
+    hash_of,
+    message,
+)
 
 
 def made(body: bytes) -> Message:
@@ -113,7 +125,24 @@ def test_keys_are_shared_and_weigh_once() -> None:
     keys = "K" * 20_000
     users = list(message(aggregate([b""] * 4_000, [keys])).users())  # type: ignore[union-attr]
     assert len({id(key) for _, key, _, _ in users}) == 1
-    assert sum(key_bytes for _, _, key_bytes, _ in users) < 21_000
+    assert sum(key_bytes for _, _, key_bytes, _ in users) < 1_000
+
+
+def test_a_key_that_is_longer_than_any_of_kinesis_is_bounded_and_stays_another_than_its_neighbours() -> None:
+    longest, keys = "é" * KEY_CHARACTERS, ["é" * 257, "é" * 300_000, "é" * 299_999 + "e"]
+    assert bounded(longest) == longest
+    kept = [bounded(key) for key in keys]
+    assert len(set(kept)) == 3 and max(map(len, kept)) <= KEY_CHARACTERS
+    assert kept[1].startswith("é" * 180 + "…300000:") and kept == [bounded(key) for key in keys]
+
+
+def test_a_long_key_is_placed_by_the_whole_of_it() -> None:
+    key = "K" * 20_000
+    for within, misplaced in ((HashRange(hash_of(key), hash_of(key)), False), (HashRange(0, 0), True)):
+        held = message(aggregate([b""] * 3, [key]))
+        assert held is not None
+        held.within = within
+        assert len(list(held.users())) == 3 and held.misplaced == misplaced
 
 
 def test_of_many_keys_some_are_held_at_a_time() -> None:
