@@ -5,14 +5,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from consumer.local.kinesis.errors import in_use, not_found
 from consumer.local.kinesis.hash_ranges import HashRange, Merge, Split, uniform
 from consumer.local.kinesis.shard import Shard
-
-if TYPE_CHECKING:
-    from consumer.local.kinesis.subscriptions import Subscription
 
 HOUR_MS = 3_600_000
 BY_KEY = "USER_PARTITION_KEY"
@@ -31,6 +28,13 @@ class Timestamp:
         self.ms = ms
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """When a subscription began; itself only equal to itself."""
+
+    at_ms: int
+
+
 @dataclass(slots=True)
 class Consumer:
     """A registered consumer: CREATING until ``ready_ms``, DELETING from ``leaving_ms`` until ``gone_ms``."""
@@ -41,8 +45,8 @@ class Consumer:
     ready_ms: int
     gone_ms: int | None = None
     tags: dict[str, str] = field(default_factory=dict)
-    subscriptions: dict[str, Subscription] = field(default_factory=dict)
-    """The latest to each shard, by the shard's id, over or not."""
+    opened: dict[str, Opened] = field(default_factory=dict)
+    """The latest subscription to each shard, by the shard's id, over or not."""
 
     def status(self, now_ms: int) -> str:
         if self.gone_ms is not None:

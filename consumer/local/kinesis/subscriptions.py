@@ -11,7 +11,7 @@ from consumer.local.kinesis.errors import in_use, not_found
 from consumer.local.kinesis.limits import GET_RECORDS_MAX_RECORDS, MIB, READ_BYTES_PER_S, Bucket
 from consumer.local.kinesis.reads import shown, start_of
 from consumer.local.kinesis.shard import Shard
-from consumer.local.kinesis.stream import Consumer, Stream
+from consumer.local.kinesis.stream import Consumer, Opened, Stream
 from consumer.local.kinesis.writes import dry_run
 
 LIFE_MS = 300_000
@@ -31,7 +31,7 @@ class Subscription:
     consumer: Consumer
     shard_id: str
     position: int
-    opened_ms: int
+    opened: Opened
     told_ms: int
     bucket: Bucket
     is_over: bool = False
@@ -41,7 +41,7 @@ class Subscription:
 
         Raises a :class:`KinesisError` where AWS would tell of an exception; then it is over too.
         """
-        if now_ms >= self.opened_ms + LIFE_MS:
+        if now_ms >= self.opened.at_ms + LIFE_MS:
             self.is_over = True
         if self.is_over:
             return None
@@ -68,7 +68,7 @@ class Subscription:
 
     def _shard(self, now_ms: int) -> Shard:
         self.stream.settle(now_ms)
-        if self.consumer.subscriptions.get(self.shard_id) is not self:
+        if self.consumer.opened.get(self.shard_id) is not self.opened:
             raise in_use(f"Another subscription of {self.consumer.name} to {self.shard_id} took this one over.")
         is_there = self.engine.streams.get(self.stream.name) is self.stream
         if not is_there or self.consumer.status(now_ms) != "ACTIVE":
@@ -86,14 +86,13 @@ def subscribe(engine: Engine, request: dict[str, Any], now_ms: int) -> Subscript
     shard = _shard_of(stream, shard_id, now_ms)
     begin = {"ShardIteratorType": at["Type"], "StartingSequenceNumber": at.get("SequenceNumber")}
     position = start_of(stream, shard, {**begin, "Timestamp": at.get("Timestamp")}, now_ms)
-    earlier = consumer.subscriptions.get(shard_id)
-    if engine.limits and earlier is not None and now_ms < earlier.opened_ms + AGAIN_MS:
+    earlier = consumer.opened.get(shard_id)
+    if engine.limits and earlier is not None and now_ms < earlier.at_ms + AGAIN_MS:
         raise in_use(f"Another active subscription exists for consumer {consumer.arn} and shard {shard_id}.")
     dry_run(request)
-    bucket = Bucket(READ_BYTES_PER_S)
-    made = Subscription(engine, stream, consumer, shard_id, position, now_ms, now_ms - HEARTBEAT_MS, bucket)
-    consumer.subscriptions[shard_id] = made
-    return made
+    bucket, opened = Bucket(READ_BYTES_PER_S), Opened(now_ms)
+    consumer.opened[shard_id] = opened
+    return Subscription(engine, stream, consumer, shard_id, position, opened, now_ms - HEARTBEAT_MS, bucket)
 
 
 def _shard_of(stream: Stream, shard_id: str, now_ms: int) -> Shard:
