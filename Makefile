@@ -10,8 +10,9 @@ CLASSES := build/kcl.jsa
 KINESIS_LOCAL := tests/contract/kinesis_local
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
-# Tests with real workers wait for leases more than they work.
-E2E_WORKERS ?= 3
+# Tests with processes and servers wait a third of their time; those with real workers wait for leases most of it.
+TEST_WORKERS ?= 3
+E2E_WORKERS ?= 4
 SEEDS ?= 10000
 
 .DEFAULT_GOAL := help
@@ -27,7 +28,7 @@ demo: $(DEMO)  ## Enrich 2,000 docstrings with a real model, on this machine alo
 
 test: $(DEV) $(CLASSES) kinesis-local  ## Every test, those with the real KCL and the real model included
 	$(PYTEST) tests/speed
-	$(PYTEST) -n $(WORKERS) --ignore tests/e2e --ignore tests/speed
+	$(PYTEST) -n $(TEST_WORKERS) --ignore tests/e2e --ignore tests/speed
 	$(PYTEST) -n $(E2E_WORKERS) --maxschedchunk 1 tests/e2e
 
 test-fast: $(DEV)  ## The tests that need neither a JVM nor a model nor a server
