@@ -311,7 +311,7 @@ def test_the_jvm_is_out_of_reach_of_signals_to_the_hosts_group(java_is: StandIn)
 HOST = """
 import asyncio, sys
 from pathlib import Path
-from consumer import daemon
+from consumer.kcl import daemon
 from consumer.config.settings import KclSettings, StreamSettings
 
 daemon.find_java = lambda: Path(sys.argv[1])

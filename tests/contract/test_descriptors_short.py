@@ -13,8 +13,8 @@ PROGRAM = """
 import asyncio, os, resource, signal, sys, contextlib
 from tests.hosting import batch, expect_all_but, settings, until
 from pipeline.errors import Fatal
-from pipeline.host import ModelHost
-from pipeline.troubles import Troubles
+from pipeline.replicas.host import ModelHost
+from pipeline.outages import Troubles
 
 async def main(again, patience_s):
     troubles = Troubles()

@@ -366,7 +366,7 @@ def test_a_replica_whose_host_is_gone_already_does_not_begin() -> None:
 HOST = """
 import asyncio, sys
 from tests.hosting import record, settings
-from pipeline.host import ModelHost
+from pipeline.replicas.host import ModelHost
 
 async def main():
     host = ModelHost(settings(replicas=2))

@@ -21,7 +21,7 @@ from tests.hosting import ROOT
 HOST = """
 import sys, time
 from pathlib import Path
-from consumer.run_folder import RunFolder
+from consumer.kcl.run_folder import RunFolder
 print(RunFolder(Path(sys.argv[1])).path, flush=True)
 time.sleep(600)
 """

@@ -161,7 +161,8 @@ HANGS = """
 import asyncio, sys
 from pathlib import Path
 from tests.contract import test_supervision as it
-from consumer import app, drain, logs
+from consumer import app, logs
+from consumer.config import drain
 how, folder = sys.argv[1], Path(sys.argv[2])
 logs.configure()
 app.GIVE_UP_S = 0.5
