@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.figures import Figure
 from examples.demo.corpus import records as docstrings
-from pipeline.batching.batch_size import Pace
+from pipeline.batching.batch_size import BatchSizeController
 from pipeline.batching.batcher import Batcher
 from pipeline.events import ModelEvent, Predicted
 from pipeline.machine.cores import available
@@ -45,7 +45,7 @@ class Line:
     def __init__(self, factory: str, *, learns: bool, options: Mapping[str, Any] | None = None) -> None:
         self._learns = learns
         self.cost = self.padded = 0
-        self.pace: Pace | None = None
+        self.pace: BatchSizeController | None = None
         settings = HostSettings(factory, "bench", replicas=1, threads=available(), options=options or {})
         self.host = Trusting(settings, on_event=self._note)
         self._sequence = 0
@@ -58,7 +58,9 @@ class Line:
         """What was learned; nothing is known as at the start."""
         if self._learns:
             spec = self._spec
-            self.pace = Pace(max_records=MAX_RECORDS, max_cost=0, measures=spec.measures, example_s=spec.example_s)
+            self.pace = BatchSizeController(
+                max_records=MAX_RECORDS, max_cost=0, measures=spec.measures, example_s=spec.example_s
+            )
 
     async def rate(self, texts: Sequence[tuple[bytes, str]]) -> float:
         """Records per second."""

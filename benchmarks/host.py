@@ -30,21 +30,21 @@ from benchmarks import traffic
 from benchmarks.alone import run
 from benchmarks.figures import Figure
 from benchmarks.memory_sink import Memory
-from consumer.kcl.bridge_server import Bridges, Decoder
+from consumer.kcl.bridge_server import BridgeServer, Decoder
 from consumer.kcl.session import ShardSession
 from pipeline.batching.batcher import Batcher
 from pipeline.events import ModelEvent, Predicted
 from pipeline.metrics import Metrics
 from pipeline.record import Record, Run, Shard
 from pipeline.replicas.answers import Rows
-from pipeline.replicas.crash_journal import Notes, Wary
+from pipeline.replicas.crash_journal import CrashJournal, JournaledHost
 from pipeline.replicas.host import HostSettings, ModelHost
 from pipeline.sinks import Sink
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.stage import Bounds, Lane, Stage
 from pipeline.stores.folder import FolderStore
 from pipeline.stores.memory import MemoryStore
-from pipeline.stores.retry import Persistence, Threads
+from pipeline.stores.retry import Retry, Threads
 from pipeline.table.schema import TableSchema
 from pipeline.table.staged_letters import Ledger
 
@@ -153,12 +153,12 @@ class Host:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             metrics, decoder = Metrics(), Decoder()
             stack.callback(decoder.close)
-            notes = Notes(
+            notes = CrashJournal(
                 MemoryStore(),
-                Persistence(Threads("suspects"), metrics.troubles.part("suspects")),
+                Retry(Threads("suspects"), metrics.outages.part("suspects")),
                 switches=_never,
             )
-            judge = Wary(self.model, notes, retries=1, on_event=metrics.model_event)
+            judge = JournaledHost(self.model, notes, retries=1, on_event=metrics.model_event)
             batcher = Batcher(max_records=MAX_RECORDS, max_cost=0, linger_s=LINGER_MS / 1000, pads=False)
             stage = stage_of(judge, batcher, [sink], BOUNDS, metrics)
             begun_s: list[float] = []
@@ -168,7 +168,7 @@ class Host:
                 begun_s.append(time.monotonic())
                 return Shard("bench", 0, shard_id)
 
-            bridges = Bridges(lambda wire: ShardSession(wire, stage, shard, leaving, metrics, decoder))
+            bridges = BridgeServer(lambda wire: ShardSession(wire, stage, shard, leaving, metrics, decoder))
             await bridges.listen(folder / "host.sock")
             stack.push_async_callback(bridges.close)
             running = asyncio.create_task(stage.run())

@@ -17,7 +17,7 @@ from examples.reference_1gb import Options, Reference
 from pipeline.machine.cores import available
 from pipeline.model import LoadContext
 from pipeline.model_process.worker import Assignment
-from pipeline.replicas.process import Link
+from pipeline.replicas.process import ReplicaProcess
 
 BAR_S = 3.0
 TIMEOUT_S = 120.0
@@ -35,7 +35,7 @@ def warm(**options: object) -> None:
 
 async def start_s(assignment: Assignment) -> tuple[float, float]:
     """Until the first prediction, and how long the second took."""
-    link = Link(assignment)
+    link = ReplicaProcess(assignment)
     began = time.perf_counter()
     try:
         ready = await link.start(TIMEOUT_S)

@@ -24,7 +24,7 @@ from consumer.config import drain, profile
 from consumer.config.kcl_properties import READS_AHEAD, read_at_once
 from consumer.config.settings import Settings, StreamSettings
 from consumer.http.health import Health
-from consumer.kcl.bridge_server import Bridges, Decoder
+from consumer.kcl.bridge_server import BridgeServer, Decoder
 from consumer.kcl.daemon import Daemon
 from consumer.kcl.session import ShardSession, Wire
 from consumer.last_resort import LastResort
@@ -32,10 +32,10 @@ from consumer.leases import joining, leases
 from consumer.poison.doubts import Doubts, may_be_a_records_doing
 from consumer.poison.notes import LeaseNotes
 from consumer.poison.pages import LeasePages
-from consumer.poison.reader import Careful
+from consumer.poison.reader import PoisonReader
 from consumer.poison.way_past import WayPast
 from consumer.signals import Signals
-from consumer.watchers import Vigil
+from consumer.watchers import Watchers
 from pipeline import background, reaper
 from pipeline.background import Background
 from pipeline.batching import utilization
@@ -88,7 +88,7 @@ class Task:
         self.last_resort = LastResort()
         self.background: Background
         self.aws = Aws()
-        self.vigil = Vigil(settings, self.worker_id, self.aws, self.metrics)
+        self.watchers = Watchers(settings, self.worker_id, self.aws, self.metrics)
         notes = LeaseNotes(lambda: self.aws.client("dynamodb"), settings.stream.application)
         self.doubts = Doubts(notes, self.worker_id, self._aside)
         self.past = WayPast(notes, self.doubts, failover_s=settings.kcl.failover_ms / 1000)
@@ -134,7 +134,7 @@ class Task:
         stream = await self._unless_leaving(asyncio.to_thread(joining.join, settings, self.aws, created_s))
         daemon = Daemon(settings.kcl, stream, self.worker_id)
         stack.push_async_callback(daemon.close)
-        self.background.start(self.vigil.over_the_leader, "the watch over the leader")
+        self.background.start(self.watchers.over_the_leader, "the watch over the leader")
         log.info("%s", profile.find(settings).said)
         parts = build.Parts(settings, build.Outside.of(self.aws), self.metrics)
         notes = parts.notes(self._switches)
@@ -151,7 +151,7 @@ class Task:
             stack.push_async_callback(sink.close)
             await self._unless_leaving(sink.check())
         stage = parts.stage(host, notes, spec, sinks)
-        bridges = Bridges(self._session_maker(stage, created_s, stack), self.metrics.stray)
+        bridges = BridgeServer(self._session_maker(stage, created_s, stack), self.metrics.stray)
         await bridges.listen(daemon.socket_path)
         stack.push_async_callback(bridges.close)
         self.background.start(stage.run, "the stage")
@@ -164,7 +164,7 @@ class Task:
         log.info("worker %s consumes %s", self.worker_id, stream.name, extra={"health": health.url})
         for line in build.waits_of(settings):
             log.info("%s", line)
-        watching = partial(self.vigil.over_the_leases, bridges, stream, created_s)
+        watching = partial(self.watchers.over_the_leases, bridges, stream, created_s)
         self.background.start(watching, "the watch over the leases")
         return await self._consume(careful, bridges, daemon, drain_sum)
 
@@ -188,8 +188,8 @@ class Task:
 
         return session
 
-    def _careful(self, stage: Stage, created_s: int, stream: StreamSettings) -> Careful:
-        return Careful(
+    def _careful(self, stage: Stage, created_s: int, stream: StreamSettings) -> PoisonReader:
+        return PoisonReader(
             stage,
             self.past.notes,
             LeasePages(lambda: self.aws.client("kinesis"), stream),
@@ -207,7 +207,7 @@ class Task:
 
     def _alive(self) -> str | None:
         """The event loop turns, or nobody would answer; what ends the task ends the answer too."""
-        return "; ".join([*filter(None, [self.metrics.stop_reason]), *self.vigil.unwell.values()]) or None
+        return "; ".join([*filter(None, [self.metrics.stop_reason]), *self.watchers.unwell.values()]) or None
 
     def _ready(self) -> str | None:
         if self.past.busy:
@@ -216,7 +216,7 @@ class Task:
             return "leaving"
         if not self.warm:
             return "the model is not warm yet"
-        return self.vigil.unready
+        return self.watchers.unready
 
     # -- life
 
@@ -251,13 +251,13 @@ class Task:
         return results[0]
 
     async def _consume(
-        self, careful: Careful, bridges: Bridges, daemon: Daemon, drain_sum: drain.DrainSum | None
+        self, careful: PoisonReader, bridges: BridgeServer, daemon: Daemon, drain_sum: drain.DrainBudget | None
     ) -> int:
         """Until asked to leave, or something ends that must not."""
         working: dict[str, background.Work] = {
             "the bridges": partial(_raise, bridges.failure),
-            "the watch over the shards": partial(self.vigil.over_the_shards, bridges, drain_sum),
-            "the watch over handoffs": partial(self.vigil.over_handoffs, bridges),
+            "the watch over the shards": partial(self.watchers.over_the_shards, bridges, drain_sum),
+            "the watch over handoffs": partial(self.watchers.over_handoffs, bridges),
             "the look at KCL's classes": partial(daemon.must_hand_over_whole, lambda: bool(bridges.sessions)),
         }
         for name, work in working.items():
@@ -277,7 +277,7 @@ class Task:
             log.info("the replicas' time: %s", utilization.described(self.metrics.shares()) or "unused")
             log.info("totals", extra={"totals": self.metrics.snapshot()})
 
-    async def _leave(self, careful: Careful, bridges: Bridges, daemon: Daemon) -> None:
+    async def _leave(self, careful: PoisonReader, bridges: BridgeServer, daemon: Daemon) -> None:
         """Drain every shard, end the JVM, free the leases. What is not drained in time will be read again.
 
         KCL's leader takes a drained shard again within seconds; such a session admits nothing and is not waited for.
@@ -303,7 +303,7 @@ class Task:
             )
         log.info("left: every shard drained, leases free")
 
-    async def _give_up(self, careful: Careful, bridges: Bridges, daemon: Daemon, error: Exception) -> None:
+    async def _give_up(self, careful: PoisonReader, bridges: BridgeServer, daemon: Daemon, error: Exception) -> None:
         """Ending with an error: the leases need not wait until they expire, nor the leader's lock for its 120 s.
 
         Where KCL alone has ended, what is in doubt by that is read at once.
@@ -318,7 +318,7 @@ class Task:
         except Exception as another:  # noqa: BLE001  # the reason for which the task ends is told, not this one
             log.warning("the leases are left to expire: %s", another)
 
-    async def _release_and_read(self, careful: Careful, shard_ids: Collection[str] | None) -> None:
+    async def _release_and_read(self, careful: PoisonReader, shard_ids: Collection[str] | None) -> None:
         """Free the leases, and read carefully what of these shards is in doubt; None: any. Only without a JVM."""
         able = not self.told.is_set() and not self.background.failure.done()
         held = await self.past.take(careful, self.worker_id, shard_ids) if able else []

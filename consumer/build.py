@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 from consumer.aws.hash_ranges import HashRanges
 from consumer.config import drain, profile
 from consumer.config.settings import KinesisSinkSettings, ParquetSettings, Settings
-from pipeline.batching.batch_size import Pace
+from pipeline.batching.batch_size import BatchSizeController
 from pipeline.batching.batcher import Batcher, Plan
 from pipeline.dead_letters.limit import Limits
 from pipeline.dead_letters.log import DeadLetterLog
 from pipeline.events import ModelEvent, Predicted
 from pipeline.machine.memory import share_mib, task_mib
 from pipeline.misplaced import Misplaced
-from pipeline.replicas.crash_journal import Notes, Wary
+from pipeline.replicas.crash_journal import CrashJournal, JournaledHost
 from pipeline.replicas.host import HostSettings, ModelHost, ModelSpec
-from pipeline.replicas.process import DEPTH, Link
+from pipeline.replicas.process import DEPTH, ReplicaProcess
 from pipeline.replicas.safe_time import SHARE
 from pipeline.sinks.dead_letters import DeadLetterSink
 from pipeline.sinks.kinesis import KinesisSink
@@ -34,7 +34,7 @@ from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.refused import RefusedLetters
 from pipeline.stage import Bounds, Stage
 from pipeline.stores import open_store
-from pipeline.stores.retry import Persistence, Threads
+from pipeline.stores.retry import Retry, Threads
 from pipeline.table.schema import TableSchema
 from pipeline.table.staged_letters import Ledger
 
@@ -66,7 +66,7 @@ class Outside:
 
     client: Callable[[str], Any]
     store: Callable[[str], ObjectStore]
-    link: Callable[[Assignment], Link] = Link
+    link: Callable[[Assignment], ReplicaProcess] = ReplicaProcess
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
@@ -84,25 +84,25 @@ class Parts:
         self.settings = settings
         self.outside = outside
         self.metrics = metrics
-        self.pace: Pace | None = None
+        self.pace: BatchSizeController | None = None
         """How large batches should be; known with the stage, and None if they are as large as they may be."""
 
-    def notes(self, switches: Callable[[str], Awaitable[int]]) -> Notes:
+    def notes(self, switches: Callable[[str], Awaitable[int]]) -> CrashJournal:
         """Where tries are noted that may take the task down: beside the dead letters that come of it."""
         letters = self.settings.dead_letter
-        part = self.metrics.troubles.part("suspects", letters.patience_s)
+        part = self.metrics.outages.part("suspects", letters.patience_s)
         store = self.outside.store(f"{letters.url.rstrip('/')}{SUSPECTS}")
-        surely = Persistence(Threads("suspects"), part, sleep=self.outside.sleep)
-        return Notes(store, surely, switches=switches, today=lambda: self.outside.now().date())
+        surely = Retry(Threads("suspects"), part, sleep=self.outside.sleep)
+        return CrashJournal(store, surely, switches=switches, today=lambda: self.outside.now().date())
 
-    def host(self, notes: Notes | None) -> ModelHost:
+    def host(self, notes: CrashJournal | None) -> ModelHost:
         """The model's processes, not started."""
         return ModelHost(
             model_settings(self.settings),
             on_event=self._note,
             link=self.outside.link,
             notes=notes,
-            troubles=self.metrics.troubles,
+            outages=self.metrics.outages,
         )
 
     def sinks(self, rows: pa.Schema) -> list[Sink]:
@@ -128,11 +128,11 @@ class Parts:
         return sinks
 
     def stage(
-        self, host: ModelHost, notes: Notes, spec: ModelSpec, sinks: list[Sink], *, kind: type[Stage] = Stage
+        self, host: ModelHost, notes: CrashJournal, spec: ModelSpec, sinks: list[Sink], *, kind: type[Stage] = Stage
     ) -> Stage:
         """The one stage of the task. ``kind``: a stage that a test has broken."""
         settings, metrics = self.settings, self.metrics
-        judge = Wary(host, notes, retries=settings.model.retries, on_event=metrics.model_event)
+        judge = JournaledHost(host, notes, retries=settings.model.retries, on_event=metrics.model_event)
         self.pace = learner(settings, spec)
         metrics.account_for(judge.slots // DEPTH, self.pace)
         ranges = HashRanges(lambda: self.outside.client("kinesis"), settings.stream.name)
@@ -164,7 +164,7 @@ class Parts:
             schema=schema,
             ledger=ledger,
             events=self.metrics.of_sink(name),
-            troubles=self.metrics.troubles,
+            outages=self.metrics.outages,
             patience_s=entry.patience_s,
             clock=self.outside.clock,
             now=self.outside.now,
@@ -181,7 +181,7 @@ class Parts:
             entry.stream,
             table,
             events=self.metrics.of_sink(name),
-            troubles=self.metrics.troubles,
+            outages=self.metrics.outages,
             letters=RefusedLetters(self.outside.store(self.settings.dead_letter.url), schema, name),
             limits=limits_of(self.settings),
             patience_s=entry.patience_s,
@@ -191,7 +191,7 @@ class Parts:
     def _dead_letters(self, schema: TableSchema) -> DeadLetterSink:
         letters = self.settings.dead_letter
         return DeadLetterSink(
-            self.outside.store(letters.url), schema, troubles=self.metrics.troubles, patience_s=letters.patience_s
+            self.outside.store(letters.url), schema, outages=self.metrics.outages, patience_s=letters.patience_s
         )
 
 
@@ -248,7 +248,7 @@ def model_settings(settings: Settings) -> HostSettings:
     )
 
 
-def learner(settings: Settings, spec: ModelSpec) -> Pace | None:
+def learner(settings: Settings, spec: ModelSpec) -> BatchSizeController | None:
     """What finds out how large batches should be, so that a drain fits and none times out.
 
     None: they are as large as they may be.
@@ -258,7 +258,7 @@ def learner(settings: Settings, spec: ModelSpec) -> Pace | None:
         return None
     longest_s = min(drain.learnt_batch_s(settings), SHARE * settings.model.timeout_s)
     measured = profile.find(settings).profile
-    return Pace(
+    return BatchSizeController(
         max_records=batch.max_records,
         max_cost=batch.max_cost,
         measures=spec.measures,

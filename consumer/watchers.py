@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from consumer.config import drain
-from consumer.config.kcl_properties import REPORT_MS
+from consumer.config.kcl_properties import WORKER_REPORT_MS
 from consumer.kcl.stuck import StuckWatch
 from consumer.leases import handoffs, leader_watch
 from consumer.leases.takeover import LeaderWatch
@@ -20,7 +20,7 @@ from consumer.leases.watch import LeaseWatch
 if TYPE_CHECKING:
     from consumer.aws.clients import Aws
     from consumer.config.settings import Settings, StreamSettings
-    from consumer.kcl.bridge_server import Bridges
+    from consumer.kcl.bridge_server import BridgeServer
     from pipeline.metrics import Metrics
 
 log = logging.getLogger("penstock")
@@ -29,7 +29,7 @@ LOOK_EVERY_S = 5.0
 """Between two looks at whether every shard gets on."""
 
 
-class Vigil:
+class Watchers:
     """Of one task. ``stuck``: the shards that do not get on, with the reasons. ``leases`` says what is not read."""
 
     def __init__(self, settings: Settings, worker_id: str, aws: Aws, metrics: Metrics) -> None:
@@ -43,11 +43,11 @@ class Vigil:
     async def over_the_leader(self) -> None:
         """From before the model is loaded: by the time it is warm, a dead leader may be forgotten."""
         kcl, application = self._settings.kcl, self._settings.stream.application
-        report_ms = int(kcl.properties.get("workerMetricsReporterFreqInMillis", REPORT_MS))
+        report_ms = int(kcl.properties.get("workerMetricsReporterFreqInMillis", WORKER_REPORT_MS))
         watch = LeaderWatch(self._worker_id, failover_s=kcl.failover_ms / 1000, report_s=report_ms / 1000)
         await leader_watch.watch(self._aws.client("dynamodb"), application, watch, kcl.max_leases)
 
-    async def over_handoffs(self, bridges: Bridges) -> None:
+    async def over_handoffs(self, bridges: BridgeServer) -> None:
         """Leases that KCL has forgotten to hand over are passed on."""
 
         def busy() -> set[str]:
@@ -66,7 +66,7 @@ class Vigil:
         """Why the task does not read all that it should; None if it does."""
         return self.leases.unread.unready if self.leases is not None else "no lease yet"
 
-    async def over_the_leases(self, bridges: Bridges, stream: StreamSettings, stream_created_s: int) -> None:
+    async def over_the_leases(self, bridges: BridgeServer, stream: StreamSettings, stream_created_s: int) -> None:
         """Is everything read that should be, and is the stream still the same?"""
         self.leases = LeaseWatch(
             stream,
@@ -79,10 +79,10 @@ class Vigil:
         )
         await self.leases.watch()
 
-    async def over_the_shards(self, bridges: Bridges, believed: drain.DrainSum | None) -> None:
+    async def over_the_shards(self, bridges: BridgeServer, believed: drain.DrainBudget | None) -> None:
         """Every few seconds: does every shard get on, and could the task leave cleanly now? Whoever asks is told."""
         watch = StuckWatch(self._settings.health.stuck_after_s)
-        too_long = self._metrics.troubles.part("drain", patience_s=float("inf"))
+        too_long = self._metrics.outages.part("drain", patience_s=float("inf"))
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             looks = [session.look() for session in bridges.sessions if session.shard_id and not session.over]

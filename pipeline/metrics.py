@@ -17,10 +17,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from pipeline.batching.batch_size import Pace
-from pipeline.batching.utilization import Account
+from pipeline.batching.batch_size import BatchSizeController
+from pipeline.batching.utilization import ReplicaTime
 from pipeline.events import Condemned, ModelEvent, OutOfMemory, Predicted, ReplicaReplaced, Retried, SafeCostLearned
-from pipeline.outages import Troubles
+from pipeline.outages import Outages
 from pipeline.record import REASONS
 from pipeline.sinks import SinkEvents
 
@@ -64,12 +64,12 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._totals = _Totals()
-        self.troubles = Troubles()
+        self.outages = Outages()
         """What fails now and is tried again, noted by whoever tries."""
         self.in_flight: InFlight = dict
-        self._account: Account | None = None
+        self._account: ReplicaTime | None = None
         self._clock: Callable[[], float] = time.monotonic
-        self._pace: Pace | None = None
+        self._pace: BatchSizeController | None = None
         self._shards: dict[tuple[Any, str], Any] = {}
         self._late_batches: deque[float] = deque(maxlen=LATE_BATCHES)
         self._received = self._counter("records_received", "Records that KCL handed over", "shard")
@@ -290,13 +290,16 @@ class Metrics:
         """Ask this, whenever somebody looks, for what is in flight."""
         self.in_flight = in_flight
 
-    def account_for(self, replicas: int, pace: Pace | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def account_for(
+        self, replicas: int, pace: BatchSizeController | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """From now on keep account of the replicas' time."""
-        self._account = Account(replicas, pace)
+        self._account = ReplicaTime(replicas, pace)
         self._pace, self._clock = pace, clock
 
     def shares(self) -> Mapping[str, float]:
-        """Of the replicas' time, see :class:`pipeline.batching.utilization.Account`; empty if nobody keeps account."""
+        """Of the replicas' time, see :class:`pipeline.batching.utilization.ReplicaTime`; empty if nobody keeps
+        account."""
         return {} if self._account is None else self._account.shares(self._clock())
 
     def late_shares(self) -> Mapping[str, float]:
@@ -348,7 +351,7 @@ class Metrics:
             "replica_restarts": totals.replica_restarts,
             "usual_batch": self.usual_batch,
             "capacity": {part: round(share, 4) for part, share in self.shares().items()},
-            "troubles": [str(trouble) for trouble in self.troubles.current()],
+            "outages": [str(trouble) for trouble in self.outages.current()],
         }
 
 
@@ -366,7 +369,7 @@ class _Looked:
             size.add_metric([shard], held)
         text = "How long this has failed in a row and been tried again; absent while it works"
         trouble = GaugeMetricFamily("penstock_trouble_seconds", text, labels=["part"])
-        for each in self._metrics.troubles.current():
+        for each in self._metrics.outages.current():
             trouble.add_metric([each.part], each.lasted_s)
         usual = GaugeMetricFamily(
             "penstock_usual_batch", "The batch that is quickest, in records or cost", value=self._metrics.usual_batch

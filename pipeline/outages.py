@@ -18,7 +18,7 @@ REFUSED_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Outage:
     """``part`` is one of a small closed set, fit for a label; ``lasted_s`` since its first failure in a row."""
 
     part: str
@@ -31,20 +31,20 @@ class Trouble:
         return f"{self.part}: {self.reason} (for {self.lasted_s:.0f} s{ends})"
 
 
-class Troubles:
+class Outages:
     """Of one task. ``clock`` never goes back."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._failing: dict[Part, None] = {}
+        self._failing: dict[Component, None] = {}
 
-    def part(self, name: str, patience_s: float = PATIENCE_S) -> Part:
+    def part(self, name: str, patience_s: float = PATIENCE_S) -> Component:
         """Something that may fail, for ever if ``patience_s`` is infinite. Many may have one name: a sink's shards."""
-        return Part(name, patience_s, self._clock, self._failing)
+        return Component(name, patience_s, self._clock, self._failing)
 
-    def current(self) -> list[Trouble]:
+    def current(self) -> list[Outage]:
         """One for each name that is failing: the one with the least time left. In the order of their names."""
-        worst: dict[str, Trouble] = {}
+        worst: dict[str, Outage] = {}
         for part in self._failing:
             trouble = part.trouble()
             if trouble.part not in worst or trouble.left_s < worst[trouble.part].left_s:
@@ -52,11 +52,11 @@ class Troubles:
         return [worst[name] for name in sorted(worst)]
 
 
-class Part:
-    """Made by :meth:`Troubles.part`."""
+class Component:
+    """Made by :meth:`Outages.part`."""
 
     def __init__(
-        self, name: str, patience_s: float, clock: Callable[[], float], failing: dict[Part, None] | None = None
+        self, name: str, patience_s: float, clock: Callable[[], float], failing: dict[Component, None] | None = None
     ) -> None:
         self._name = name
         self._patience_s = patience_s
@@ -92,9 +92,9 @@ class Part:
         self._failing.pop(self, None)
         self._refused_since = None
 
-    def trouble(self) -> Trouble:
+    def trouble(self) -> Outage:
         now = self._clock()
         left_s = self._since + self._patience_s - now
         if self._refused_since is not None:
             left_s = min(left_s, self._refused_since + REFUSED_S - now)
-        return Trouble(self._name, self._reason, now - self._since, max(0.0, left_s))
+        return Outage(self._name, self._reason, now - self._since, max(0.0, left_s))

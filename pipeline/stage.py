@@ -18,7 +18,7 @@ from operator import attrgetter
 from typing import Protocol
 
 from pipeline import aggregate, background
-from pipeline.batching.batch_size import Pace
+from pipeline.batching.batch_size import BatchSizeController
 from pipeline.batching.batcher import Batcher, Plan
 from pipeline.dead_letters.limit import Gate, Limits, Tally
 from pipeline.dead_letters.log import INTERVAL_S, DeadLetterLog
@@ -68,7 +68,7 @@ class Bounds:
 
 class Judge(Protocol):
     """What the stage asks of a model host; see :class:`pipeline.replicas.host.ModelHost` and
-    :class:`pipeline.replicas.crash_journal.Wary`."""
+    :class:`pipeline.replicas.crash_journal.JournaledHost`."""
 
     @property
     def slots(self) -> int:
@@ -145,7 +145,7 @@ class Stage:
         bounds: Bounds,
         metrics: Metrics,
         *,
-        pace: Pace | None = None,
+        pace: BatchSizeController | None = None,
         limits: Limits | None = None,
         letters: DeadLetterLog | None = None,
         misplaced: Misplaced | None = None,
@@ -163,7 +163,7 @@ class Stage:
         self._tally = Tally(limits or Limits(0, 1.0))
         self._letters = letters
         self._telling: asyncio.TimerHandle | None = None
-        self._suspicion = metrics.troubles.part("dead-letter limit", float("inf"))
+        self._suspicion = metrics.outages.part("dead-letter limit", float("inf"))
         self._pace = pace
         self._judging = 0
         self._judge = judge

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.outages import Troubles
+from pipeline.outages import Outages
 from pipeline.record import Dead, Record, Shard
-from pipeline.replicas.crash_journal import Notes, Wary
+from pipeline.replicas.crash_journal import CrashJournal, JournaledHost
 from pipeline.replicas.host import HostSettings, ModelHost
 from pipeline.stores.folder import FolderStore
-from pipeline.stores.retry import Persistence, Threads
+from pipeline.stores.retry import Retry, Threads
 from tests.hosting import ROOT, kill_host
 from tests.models import Toy
 
@@ -40,10 +40,10 @@ async def main(folder: Path, changes: int) -> None:
         return changes
 
     threads = Threads("suspects")
-    notes = Notes(FolderStore(folder), Persistence(threads, Troubles().part("suspects")), switches=switches)
+    notes = CrashJournal(FolderStore(folder), Retry(threads, Outages().part("suspects")), switches=switches)
     settings = HostSettings("tests.doomed:Doomed", "1", 1, 1, search_path=(str(ROOT),))
     host = ModelHost(settings, notes=notes)
-    judge = Wary(host, notes, retries=1, on_event=lambda event: None)
+    judge = JournaledHost(host, notes, retries=1, on_event=lambda event: None)
     records = [
         Record(SHARD.shard_id, json.dumps({"n": n}).encode(), "key", str(n), 0, ARRIVED_MS) for n in range(RECORDS)
     ]

@@ -24,7 +24,7 @@ import orjson
 
 from consumer.config.settings import StreamSettings
 from consumer.kcl import protocol
-from consumer.kcl.bridge_server import Bridges
+from consumer.kcl.bridge_server import BridgeServer
 from consumer.kcl.protocol import Message
 from consumer.kcl.session import Gone, ShardSession, Wire
 from consumer.leases.leases import Lease
@@ -33,7 +33,7 @@ from consumer.poison.doubt import Doubt, written
 from consumer.poison.doubts import Doubts
 from consumer.poison.notes import LeaseNotes, Noted
 from consumer.poison.pages import LeasePages
-from consumer.poison.reader import Careful
+from consumer.poison.reader import PoisonReader
 from consumer.poison.way_past import WayPast
 from consumer.testing import FakeKcl, aggregate, row
 from pipeline import background
@@ -41,14 +41,14 @@ from pipeline.aggregate import looked_into
 from pipeline.batching.batcher import Batcher
 from pipeline.errors import Broken
 from pipeline.metrics import Metrics
-from pipeline.outages import Troubles
+from pipeline.outages import Outages
 from pipeline.record import Dead, Position, Record, Run, Shard
-from pipeline.replicas.crash_journal import Notes, Wary
+from pipeline.replicas.crash_journal import CrashJournal, JournaledHost
 from pipeline.replicas.host import HostSettings, ModelHost
 from pipeline.sinks import OnDurable
 from pipeline.stage import Bounds, Judge, Stage
 from pipeline.stores.folder import FolderStore
-from pipeline.stores.retry import Persistence, Threads
+from pipeline.stores.retry import Retry, Threads
 from pipeline.testing.fake_ports import FakeJudge, FakeSink, FakeWriter
 from tests.hosting import ROOT, kill_host
 from tests.models import Toy
@@ -241,7 +241,7 @@ class Dying:
         running = background.start(stage.run, name="the stage", on_failure=self._fail, endless=True)
         kinesis: Any = FakeKinesis(self.records)
         pages = LeasePages(lambda: kinesis, cast("StreamSettings", _Stream()))
-        reader = Careful(
+        reader = PoisonReader(
             stage,
             notes,
             pages,
@@ -278,15 +278,15 @@ class Dying:
         async def switches(shard_id: str) -> int:
             return 0
 
-        suspects = Notes(
+        suspects = CrashJournal(
             FolderStore(self.folder / "suspects"),
-            Persistence(threads, Troubles().part("suspects")),
+            Retry(threads, Outages().part("suspects")),
             switches=switches,
         )
         factory = f"tests.dying:{MODELS[self.layer].__name__}"
         host = ModelHost(HostSettings(factory, "1", 1, 1, search_path=(str(ROOT),)), notes=suspects)
         await host.start()
-        return Wary(host, suspects, retries=1, on_event=self.metrics.model_event), host.stop
+        return JournaledHost(host, suspects, retries=1, on_event=self.metrics.model_event), host.stop
 
     def _deadly(self, record: Record) -> bool:
         outcome = record.outcome
@@ -310,7 +310,7 @@ class Dying:
             )
 
         with tempfile.TemporaryDirectory() as place:
-            bridges = Bridges(session)
+            bridges = BridgeServer(session)
             await bridges.listen(Path(place) / "s")
             kcl = FakeKcl()
             bridge = await self._bridge(kcl, Path(place) / "s")
@@ -385,7 +385,7 @@ class _Stream:
     name, start = "events", "TRIM_HORIZON"
 
 
-async def _raise(bridges: Bridges) -> None:
+async def _raise(bridges: BridgeServer) -> None:
     raise await bridges.failure
 
 

@@ -16,7 +16,7 @@ from benchmarks.freezing import Tree
 from benchmarks.stock import Way
 from consumer.config.settings import KclSettings, StreamSettings
 from consumer.kcl.daemon import MAIN_CLASS, SMALL_HEAP_MIB, find_jars, find_java
-from consumer.kcl.properties import Place, properties, render
+from consumer.kcl.properties import AwsEndpoints, properties, render
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAP_MIB = KclSettings().java_heap_mib
@@ -98,5 +98,7 @@ class Stock:
 
 
 def _properties(settings: StreamSettings, command: str, env: dict[str, str]) -> dict[str, str | int | bool]:
-    values = properties(KclSettings(failover_ms=FAILOVER_MS), settings, "stock", command, Place.from_environment(env))
+    values = properties(
+        KclSettings(failover_ms=FAILOVER_MS), settings, "stock", command, AwsEndpoints.from_environment(env)
+    )
     return {name: value for name, value in values.items() if name not in OURS_ALONE}

@@ -31,7 +31,7 @@ LEAVE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class DrainSum:
+class DrainBudget:
     """What a drain takes at most, in seconds. ``batch``: where the time of a batch comes from, for the reader."""
 
     batch_s: float
@@ -70,7 +70,7 @@ def mistakes(kcl: KclSettings, drain: DrainSettings) -> Iterator[ConfigError]:
             "Lower kcl.shutdown_grace_s, or raise drain.budget_s (at most 120)",
         )
     batch_s = 0.0 if drain.batch_s == "auto" else drain.batch_s
-    total = DrainSum(batch_s, "drain.batch_s", drain.flush_s, kcl.shutdown_grace_s)
+    total = DrainBudget(batch_s, "drain.batch_s", drain.flush_s, kcl.shutdown_grace_s)
     if not total.fits:
         yield ConfigError(
             "kcl.shutdown_grace_s",
@@ -81,7 +81,7 @@ def mistakes(kcl: KclSettings, drain: DrainSettings) -> Iterator[ConfigError]:
 
 def longest_batch_s(settings: Settings) -> float:
     """A batch may take this long, and a drain still fits."""
-    return DrainSum(0.0, "", settings.drain.flush_s, settings.kcl.shutdown_grace_s).longest_batch_s
+    return DrainBudget(0.0, "", settings.drain.flush_s, settings.kcl.shutdown_grace_s).longest_batch_s
 
 
 def learnt_batch_s(settings: Settings) -> float:
@@ -89,7 +89,7 @@ def learnt_batch_s(settings: Settings) -> float:
     return AIM * longest_batch_s(settings)
 
 
-def check(settings: Settings, example_s: float | None) -> DrainSum | None:
+def check(settings: Settings, example_s: float | None) -> DrainBudget | None:
     """Once the model is warm: raise ``ConfigError`` if a full batch is too long for a clean leave.
 
     Where ``drain.batch_s`` does not say how long a batch takes, it is taken for ``batch.max_records`` times the model's
@@ -98,15 +98,15 @@ def check(settings: Settings, example_s: float | None) -> DrainSum | None:
     """
     drain, grace_s, most = settings.drain, settings.kcl.shutdown_grace_s, settings.batch.max_records
     if drain.batch_s != "auto":
-        return DrainSum(drain.batch_s, "drain.batch_s", drain.flush_s, grace_s)
+        return DrainBudget(drain.batch_s, "drain.batch_s", drain.flush_s, grace_s)
     if example_s is None:
         return None
     measured = f"batch.max_records {most} x {example_s:.2g} s, measured with the model's example"
-    total = DrainSum(most * example_s, measured, drain.flush_s, grace_s)
+    total = DrainBudget(most * example_s, measured, drain.flush_s, grace_s)
     if not total.fits and settings.batch.learn:
         learnt_s = max(example_s, learnt_batch_s(settings))
         learnt = "the most that batch.learn aims at" if learnt_s > example_s else "one item, the model's example"
-        total = DrainSum(learnt_s, learnt, drain.flush_s, grace_s)
+        total = DrainBudget(learnt_s, learnt, drain.flush_s, grace_s)
     if total.fits:
         return total
     fitting = int(total.longest_batch_s / example_s)
@@ -143,13 +143,13 @@ def check_timeout(settings: Settings, example_s: float | None) -> str | None:
     )
 
 
-def outgrown(believed: DrainSum | None, batch_s: float, settings: Settings) -> str | None:
+def outgrown(believed: DrainBudget | None, batch_s: float, settings: Settings) -> str | None:
     """Why the task, as its batches really are, could not leave cleanly now; None if it could.
 
     ``batch_s``: the 99th percentile of what batches have taken of late.
     """
     grace_s = settings.kcl.shutdown_grace_s
-    real = DrainSum(batch_s, "99th percentile of late", settings.drain.flush_s, grace_s)
+    real = DrainBudget(batch_s, "99th percentile of late", settings.drain.flush_s, grace_s)
     if real.fits:
         return None
     thought = f" instead of {believed.batch_s:.3g} s" if believed is not None else ""

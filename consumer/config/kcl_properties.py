@@ -58,7 +58,7 @@ OURS: dict[str, str] = {
 AWS_CHAIN = "credentials, region and endpoints come from the standard AWS chain"
 FANOUT = "fanoutConfig."
 
-REPORT_MS = 5_000
+WORKER_REPORT_MS = 5_000
 """How often a worker says that it is alive: twice this long after its death it is given no more leases."""
 
 MAX_RECORDS = 1_000

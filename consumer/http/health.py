@@ -21,7 +21,7 @@ from pipeline import background
 from pipeline.errors import ConfigError
 from pipeline.escape import in_json, shown
 from pipeline.metrics import Metrics
-from pipeline.outages import Trouble
+from pipeline.outages import Outage
 
 if TYPE_CHECKING:
     from consumer.config.settings import HealthSettings
@@ -127,7 +127,7 @@ class Health:
         if method not in ("GET", "HEAD"):
             return 405, "text/plain", b"GET or HEAD\n"
         if path == "/healthz":
-            return _verdict(self._alive(), self._metrics.troubles.current())
+            return _verdict(self._alive(), self._metrics.outages.current())
         if path == "/readyz":
             return _verdict(self._alive() or self._ready())
         if path == "/metrics":
@@ -163,7 +163,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _verdict(reason: str | None, troubles: Sequence[Trouble] = ()) -> Answer:
+def _verdict(reason: str | None, outages: Sequence[Outage] = ()) -> Answer:
     """What fails now and is tried again is said, and is no reason to end a task: the next would meet the same."""
     status, lines = (200, ["ok"]) if reason is None else (503, [reason])
-    return status, "text/plain", "".join(f"{shown(line)}\n" for line in [*lines, *map(str, troubles)]).encode()
+    return status, "text/plain", "".join(f"{shown(line)}\n" for line in [*lines, *map(str, outages)]).encode()

@@ -115,7 +115,7 @@ class Decoder:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-class Bridges:
+class BridgeServer:
     """Accepts bridges and runs a session for each. ``failure`` resolves with what must end the task.
 
     ``on_stray`` is called for every connection that was closed because it did not begin as KCL's do.

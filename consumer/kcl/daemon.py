@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from consumer.kcl import aggregator, bridge, die_with_parent
 from consumer.kcl.jvm_log import KclLog, logback, tells_of_skipped_records
-from consumer.kcl.properties import Place, properties, render
+from consumer.kcl.properties import AwsEndpoints, properties, render
 from consumer.kcl.run_folder import RunFolder
 from pipeline import background, reaper
 from pipeline.errors import Fatal, UserError
@@ -87,7 +87,9 @@ def find_java() -> Path:
 class Daemon:
     """One JVM. Everything it needs is found when this is made, so that mistakes show before the model is loaded."""
 
-    def __init__(self, kcl: KclSettings, stream: StreamSettings, worker_id: str, place: Place | None = None) -> None:
+    def __init__(
+        self, kcl: KclSettings, stream: StreamSettings, worker_id: str, place: AwsEndpoints | None = None
+    ) -> None:
         """``place`` is where AWS is, if the environment does not say.
 
         :raises UserError: Java or the jars are missing, or a property is wrong.
@@ -104,7 +106,7 @@ class Daemon:
         self.failure: BaseException | None = None
         """Why the JVM was ended from here, if it was not asked for."""
         try:
-            place = place or Place.from_environment(os.environ)
+            place = place or AwsEndpoints.from_environment(os.environ)
             values = properties(kcl, stream, worker_id, " ".join(self._bridge_command()), place)
             self._properties = self._write("kcl.properties", render(values))
             self._logback = self._write("logback.xml", logback(kcl.log_level))

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from consumer.config.settings import KclSettings, StreamSettings
-from consumer.config.kcl_properties import MAX_RECORDS, REPORT_MS, Value, check, java_text, start_time_s
+from consumer.config.kcl_properties import MAX_RECORDS, WORKER_REPORT_MS, Value, check, java_text, start_time_s
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class AwsEndpoints:
     """Where AWS is. Empty: KCL's own AWS chain finds it."""
 
     region: str = ""
@@ -23,7 +23,7 @@ class Place:
     cloudwatch: str = ""
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Place:
+    def from_environment(cls, environment: Mapping[str, str]) -> AwsEndpoints:
         """The endpoints that ``AWS_ENDPOINT_URL`` and its kin give; the JVM's SDK does not read AWS_DEFAULT_REGION."""
         region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION", "")
         if environment.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
@@ -39,7 +39,7 @@ class Place:
 
 
 def properties(
-    kcl: KclSettings, stream: StreamSettings, worker_id: str, command: str, place: Place
+    kcl: KclSettings, stream: StreamSettings, worker_id: str, command: str, place: AwsEndpoints
 ) -> dict[str, Value]:
     """All of them. ``command`` starts a bridge; KCL splits it at spaces and knows no quotes.
 
@@ -84,7 +84,7 @@ def _position(start: str) -> dict[str, Value]:
     return {"initialPositionInStreamExtended": seconds}
 
 
-def _aws(place: Place) -> dict[str, Value]:
+def _aws(place: AwsEndpoints) -> dict[str, Value]:
     values: dict[str, Value] = {
         "awsCredentialsProvider": "DefaultCredentialsProvider",
         "regionName": place.region,
@@ -110,7 +110,7 @@ def _tuned(kcl: KclSettings) -> dict[str, Value]:
         "varianceBalancingFrequency": 5,
         "disableWorkerMetrics": True,
         "inMemoryWorkerMetricsCaptureFrequencyMillis": 500,
-        "workerMetricsReporterFreqInMillis": REPORT_MS,
+        "workerMetricsReporterFreqInMillis": WORKER_REPORT_MS,
         "parentShardPollIntervalMillis": 1_000,
         "gracefulLeaseHandoffTimeoutMillis": max(30_000, int(kcl.shutdown_grace_s * 1000) + 10_000),
     }

@@ -28,7 +28,7 @@ from consumer.kcl.protocol import (
     encode_checkpoint,
     encode_status,
 )
-from consumer.kcl.stuck import Look
+from consumer.kcl.stuck import SessionSnapshot
 from consumer.leases.leases import as_kcl_has_it
 from consumer.poison.doubts import Doubting, Reading, Unwatched
 from pipeline import background
@@ -157,12 +157,12 @@ class ShardSession:
         self._heard_s = clock()
         self._checkpointed_s = -CHECKPOINT_EVERY_S
 
-    def look(self) -> Look:
+    def look(self) -> SessionSnapshot:
         """Whether it gets on, for whoever watches for shards that are stuck."""
         lane = self._lane
         durable, unsettled, lag_ms = (lane.durable, lane.unsettled, lane.lag_ms) if lane is not None else (None, 0, 0)
         progress = (self.state, self._tracker.delivered, durable, unsettled)
-        return Look(self.shard_id, progress, lag_ms, self._heard_s, unsettled)
+        return SessionSnapshot(self.shard_id, progress, lag_ms, self._heard_s, unsettled)
 
     def lag_at(self, now: float) -> float:
         """How far it is behind, in ms."""

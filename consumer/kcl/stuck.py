@@ -15,7 +15,7 @@ SILENT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class SessionSnapshot:
     """One look at a shard session.
 
     ``progress`` is anything that changes whenever the session gets on: what was delivered, settled, durable.
@@ -48,7 +48,7 @@ class StuckWatch:
         self._after_s = after_s
         self._marks: dict[str, _Mark] = {}
 
-    def look(self, looks: Iterable[Look], now: float) -> dict[str, str]:
+    def look(self, looks: Iterable[SessionSnapshot], now: float) -> dict[str, str]:
         """The shards that are stuck, with the reason in one line each. Shards that are not named are forgotten."""
         marks: dict[str, _Mark] = {}
         stuck: dict[str, str] = {}
@@ -62,7 +62,7 @@ class StuckWatch:
         self._marks = marks
         return stuck
 
-    def _reason(self, look: Look, mark: _Mark, now: float) -> str:
+    def _reason(self, look: SessionSnapshot, mark: _Mark, now: float) -> str:
         still_s = now - mark.since_s
         lag_ms = look.lag_at(now)
         if still_s < self._after_s or not (look.unsettled or lag_ms > mark.lag_ms):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from consumer.leases import leases
-from consumer.leases.reassign import Holding, pass_on
+from consumer.leases.reassign import OrphanedLease, reassign
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -41,7 +41,7 @@ class HandoffWatch:
         self._patience_s = patience_s
         self._since: dict[tuple[str, str], float] = {}
 
-    def look(self, found: Iterable[leases.Lease], busy: Collection[str], now: float) -> list[Holding]:
+    def look(self, found: Iterable[leases.Lease], busy: Collection[str], now: float) -> list[OrphanedLease]:
         """``busy``: shards that have a session here. What is told has had none for all of ``patience_s``, while it was
         to go to the same owner.
         """
@@ -52,7 +52,7 @@ class HandoffWatch:
         }
         self._since = {key: self._since.get(key, now) for key in idle}
         return [
-            Holding(lease.shard_id, self._me, lease.owner, drainer=self._me)
+            OrphanedLease(lease.shard_id, self._me, lease.owner, drainer=self._me)
             for key, lease in idle.items()
             if now - self._since[key] >= self._patience_s
         ]
@@ -77,7 +77,7 @@ async def watch(
             )
 
 
-def end(dynamodb: DynamoDBClient, application: str, forgotten: Iterable[Holding]) -> None:
+def end(dynamodb: DynamoDBClient, application: str, forgotten: Iterable[OrphanedLease]) -> None:
     """Pass each on to its owner, if it still is to go there. Blocks."""
-    for shard_id, owner in pass_on(dynamodb, application, forgotten, Counter(), 0).items():
+    for shard_id, owner in reassign(dynamodb, application, forgotten, Counter(), 0).items():
         log.warning("%s: KCL had forgotten to hand it to %s; it has it now", shard_id, owner)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from consumer.leases import leases
-from consumer.leases.reassign import pass_on
+from consumer.leases.reassign import reassign
 from consumer.leases.tables import Item, delete_if, reports, text
-from consumer.leases.takeover import LeaderWatch, Look, Takeover
+from consumer.leases.takeover import LeaderObservation, LeaderWatch, Takeover
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -54,7 +54,7 @@ def step(dynamodb: DynamoDBClient, application: str, watch: LeaderWatch, max_lea
     return take_over(dynamodb, application, takeover, max_leases) if takeover else {}
 
 
-def observe(dynamodb: DynamoDBClient, application: str, *, close: bool) -> Look:
+def observe(dynamodb: DynamoDBClient, application: str, *, close: bool) -> LeaderObservation:
     """Read the leader's signs of life; ``close``: those of all workers and leases. Blocks."""
     began_s = time.monotonic()
     lock = _item(dynamodb, f"{application}-CoordinatorState", {"key": {"S": "Leader"}})
@@ -66,7 +66,7 @@ def observe(dynamodb: DynamoDBClient, application: str, *, close: bool) -> Look:
     else:
         metrics = _item(dynamodb, f"{application}-WorkerMetricStats", {"wid": {"S": leader}}) if leader else {}
         reported = {leader: int(metrics["lut"]["N"])} if "lut" in metrics else {}
-    return Look(began_s, time.monotonic(), leader, text(lock, "recordVersionNumber"), reported, held)
+    return LeaderObservation(began_s, time.monotonic(), leader, text(lock, "recordVersionNumber"), reported, held)
 
 
 def take_over(dynamodb: DynamoDBClient, application: str, takeover: Takeover, max_leases: int) -> dict[str, str]:
@@ -76,7 +76,7 @@ def take_over(dynamodb: DynamoDBClient, application: str, takeover: Takeover, ma
     The next look tells which. Whoever frees the lock has left nothing behind that would wait for a new leader.
     """
     load = takeover.load.copy()
-    passed = pass_on(dynamodb, application, takeover.holdings, load, max_leases)
+    passed = reassign(dynamodb, application, takeover.holdings, load, max_leases)
     refused = [each.shard_id for each in takeover.holdings if each.shard_id not in passed]
     log.warning(
         "leader %s has shown no sign of life for %.0f s: took over %s%s",

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from consumer.config.kcl_properties import REPORT_MS
-from consumer.leases.reassign import Holding, pass_on
+from consumer.config.kcl_properties import WORKER_REPORT_MS
+from consumer.leases.reassign import OrphanedLease, reassign
 from consumer.leases.tables import Item, delete_if, lease_items, reports, text
 from pipeline.errors import UserError
 from pipeline.record import Position
@@ -31,7 +31,7 @@ log = logging.getLogger("leases")
 LATE_S = 0.5
 """What a living leader had already decided on when a worker left, or was being drained for it, has come by then."""
 
-ALIVE_S = 2 * REPORT_MS / 1000
+ALIVE_S = 2 * WORKER_REPORT_MS / 1000
 """KCL's own measure: a worker that has missed two reports is given no leases."""
 
 
@@ -61,9 +61,9 @@ class Lease:
         """All of the shard is read and checkpointed."""
         return self.sentinel == "SHARD_END"
 
-    def left_by(self, worker_id: str, counter: int | None = None) -> Holding:
+    def left_by(self, worker_id: str, counter: int | None = None) -> OrphanedLease:
         """To be passed on from a worker that is gone; ``counter``: only if that is still the lease's."""
-        return Holding(self.shard_id, worker_id, self.owner, self.draining_owner, counter)
+        return OrphanedLease(self.shard_id, worker_id, self.owner, self.draining_owner, counter)
 
 
 def read(dynamodb: DynamoDBClient, application: str) -> list[Lease]:
@@ -104,7 +104,7 @@ def _pass_on(dynamodb: DynamoDBClient, application: str, worker_id: str, max_lea
     found = read(dynamodb, application)
     held = [lease.left_by(worker_id) for lease in found if worker_id in {lease.owner, lease.draining_owner}]
     alive = _alive(dynamodb, application, time.time()) - {worker_id} if held else set()
-    return pass_on(dynamodb, application, held, load_of(found, alive), max_leases)
+    return reassign(dynamodb, application, held, load_of(found, alive), max_leases)
 
 
 def load_of(found: Iterable[Lease], workers: Collection[str]) -> Counter[str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class OrphanedLease:
     """A lease, and what the worker that is gone has to do with it.
 
     ``gone`` owns it, and nobody drains it; or ``gone`` drains it for ``owner``; or ``gone`` owns it as soon as
@@ -34,8 +34,8 @@ class Holding:
     counter: int | None = None
 
 
-def pass_on(
-    dynamodb: DynamoDBClient, application: str, holdings: Iterable[Holding], load: Counter[str], max_leases: int
+def reassign(
+    dynamodb: DynamoDBClient, application: str, holdings: Iterable[OrphanedLease], load: Counter[str], max_leases: int
 ) -> dict[str, str]:
     """Returns the shards that were passed on with their new owners, "" for none.
 
@@ -58,7 +58,7 @@ def _heir(load: Counter[str], max_leases: int) -> str:
     return min(able, key=lambda worker: (load[worker], worker), default="")
 
 
-def _write(dynamodb: DynamoDBClient, application: str, holding: Holding, heir: str) -> bool:
+def _write(dynamodb: DynamoDBClient, application: str, holding: OrphanedLease, heir: str) -> bool:
     """False if the lease is no longer as it was, or was renewed."""
     values: Item = {":owner": {"S": holding.owner}, ":one": {"N": "1"}}
     update, still_so = "REMOVE leaseOwner", "leaseOwner = :owner"

@@ -5,7 +5,7 @@ Among KCL's workers only the leader assigns leases. One that is killed leaves it
 when for long enough *none* of its signs of life has moved:
 
 - the version of its lock, renewed every 30 seconds (``DynamoDBLockBasedLeaderDecider``);
-- its report among the worker metrics, every 5 seconds (``consumer.config.kcl_properties.REPORT_MS``);
+- its report among the worker metrics, every 5 seconds (``consumer.config.kcl_properties.WORKER_REPORT_MS``);
 - the counter of every lease that it holds, every third of ``failover_ms`` (``DynamoDBLeaseCoordinator``).
 
 Then its leases go to the living and its lock is deleted, each by a write that is refused if what was seen has changed.
@@ -32,7 +32,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from consumer.leases.leases import Lease, load_of
-from consumer.leases.reassign import Holding
+from consumer.leases.reassign import OrphanedLease
 
 LEAST_SILENCE_S = 10.0
 MARGIN_S = 2.0
@@ -49,7 +49,7 @@ GAP_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class LeaderObservation:
     """What was read between ``began_s`` and ``ended_s``.
 
     ``leader`` and ``version`` are those of the lock, empty where nobody has it. ``reports``: per worker its last one,
@@ -74,7 +74,7 @@ class Takeover:
     leader: str
     version: str
     report: int | None
-    holdings: tuple[Holding, ...]
+    holdings: tuple[OrphanedLease, ...]
     load: Counter[str]
     silent_s: float
 
@@ -87,7 +87,7 @@ class LeaderWatch:
         self._silence_s = max(failover_s, LEAST_SILENCE_S, 2 * report_s) + MARGIN_S
         self._quiet_s = REPORTS_MISSED * report_s
         self._report_s = report_s
-        self._last: Look | None = None
+        self._last: LeaderObservation | None = None
         self._sign_s = 0.0
         self._close_s: float | None = None
         self._reported_s: dict[str, float] = {}
@@ -95,7 +95,7 @@ class LeaderWatch:
         self.close = False
         """Whether the next look is to be a close one: with all leases and all reports."""
 
-    def look(self, look: Look) -> Takeover | None:
+    def look(self, look: LeaderObservation) -> Takeover | None:
         """Take in what was read. Call it with looks in their order, a close one whenever ``close`` says so."""
         before, self._last = self._last, look
         if look.leader in {"", self._me} or before is None or _apart(before, look) or _signs_of_life(before, look):
@@ -110,14 +110,14 @@ class LeaderWatch:
         self._compare(before, look, look.leases)
         return self._takeover(look, look.leases, look.began_s - self._close_s)
 
-    def _forget(self, look: Look) -> None:
+    def _forget(self, look: LeaderObservation) -> None:
         self.close = False
         self._sign_s = look.ended_s
         self._close_s = None
         self._reported_s.clear()
         self._still.clear()
 
-    def _compare(self, before: Look, look: Look, leases: Mapping[str, Lease]) -> None:
+    def _compare(self, before: LeaderObservation, look: LeaderObservation, leases: Mapping[str, Lease]) -> None:
         """Since when each lease has stood still, and when each worker has reported while we looked closely."""
         seen, self._still = self._still, {}
         for shard_id, lease in leases.items():
@@ -127,7 +127,7 @@ class LeaderWatch:
             moved = [who for who, at in look.reports.items() if before.reports.get(who, at) != at]
             self._reported_s.update(dict.fromkeys(moved, look.ended_s))
 
-    def _takeover(self, look: Look, leases: Mapping[str, Lease], watched_s: float) -> Takeover | None:
+    def _takeover(self, look: LeaderObservation, leases: Mapping[str, Lease], watched_s: float) -> Takeover | None:
         expired = {shard for shard, (_, since_s) in self._still.items() if look.began_s - since_s >= self._silence_s}
         held = {shard for shard, lease in leases.items() if lease.holder == look.leader}
         if watched_s < self._silence_s or not held <= expired:
@@ -148,11 +148,11 @@ class LeaderWatch:
         )
 
 
-def _apart(before: Look, look: Look) -> bool:
+def _apart(before: LeaderObservation, look: LeaderObservation) -> bool:
     return look.ended_s - before.ended_s > GAP_S
 
 
-def _signs_of_life(before: Look, look: Look) -> bool:
+def _signs_of_life(before: LeaderObservation, look: LeaderObservation) -> bool:
     """Whether the leader has moved anything between the two looks, or there is another leader."""
     if (before.leader, before.version) != (look.leader, look.version):
         return True

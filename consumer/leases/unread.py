@@ -22,7 +22,7 @@ TOLD_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class StreamObservation:
     """``hearing``: shards with a session here that KCL has handed a message. ``leader`` is empty if there is none."""
 
     known: Mapping[str, KnownShard]
@@ -65,7 +65,7 @@ class UnreadWatch:
         self._was_ready = False
         self._expired: set[str] = set()
 
-    def look(self, look: Look, now: float) -> Unread:
+    def look(self, look: StreamObservation, now: float) -> Unread:
         """Take in a look. The reasons are one line each, and name the shard."""
         lacks = self._lacks(look)
         self._since = {shard_id: self._kept(shard_id, lack, now) for shard_id, lack in lacks.items()}
@@ -86,7 +86,7 @@ class UnreadWatch:
         before = self._since.get(shard_id)
         return (lack, before[1]) if before is not None and before[0].mark == lack.mark else (lack, now)
 
-    def _lacks(self, look: Look) -> dict[str, _Lack]:
+    def _lacks(self, look: StreamObservation) -> dict[str, _Lack]:
         """What each shard lacks at this moment that is not read. A lease that moves is read, or about to be."""
         lacks = {shard_id: _Lack("it has no lease") for shard_id in holes(look.known, look.leases.values())}
         for lease in look.leases.values():
@@ -101,7 +101,7 @@ class UnreadWatch:
                 lacks[lease.shard_id] = _Lack(reason, "ours", ours=True)
         return lacks
 
-    def _unready(self, look: Look, lasting: Mapping[str, tuple[_Lack, float]]) -> str | None:
+    def _unready(self, look: StreamObservation, lasting: Mapping[str, tuple[_Lack, float]]) -> str | None:
         """Ready is who reads all that it holds, or holds nothing because others hold everything."""
         ours = {shard_id: lasted_s for shard_id, (lack, lasted_s) in lasting.items() if lack.ours}
         waiting = [shard_id for shard_id, lasted_s in ours.items() if not self._was_ready or lasted_s >= READY_S]
@@ -113,7 +113,7 @@ class UnreadWatch:
             return "no lease yet"
         return None
 
-    def _new_expired(self, look: Look, *, leads: bool) -> Iterable[Lease]:
+    def _new_expired(self, look: StreamObservation, *, leads: bool) -> Iterable[Lease]:
         found = {lease.shard_id: lease for lease in expired(look.known, look.leases.values())}
         new = [lease for shard_id, lease in found.items() if shard_id not in self._expired]
         self._expired |= found.keys()
@@ -130,7 +130,7 @@ def expired(known: Mapping[str, KnownShard], leases: Iterable[Lease]) -> list[Le
     ]
 
 
-def _may_be_read(lease: Lease, look: Look) -> bool:
+def _may_be_read(lease: Lease, look: StreamObservation) -> bool:
     """Not ended, not forgotten, and no parent still to be read: KCL begins a shard after its parents."""
     if lease.ended or lease.shard_id not in look.known:
         return False

@@ -24,7 +24,7 @@ from consumer.leases.binding import Binding, OtherStream, at, bind, find, refusa
 from consumer.leases.leases import Lease, read
 from consumer.leases.seed import holes, seed
 from consumer.leases.tables import leader
-from consumer.leases.unread import Look, Unread, UnreadWatch
+from consumer.leases.unread import StreamObservation, Unread, UnreadWatch
 from pipeline.errors import Fatal
 
 if TYPE_CHECKING:
@@ -105,9 +105,9 @@ class LeaseWatch:
         self._told: dict[str, str] = {}
         self._looked_back: WeakSet[ShardReader] = WeakSet()
         endless = float("inf")
-        self._looking = metrics.troubles.part("leases", endless)
-        self._missing = metrics.troubles.part("shards", endless)
-        self._expiring = metrics.troubles.part("retention", endless)
+        self._looking = metrics.outages.part("leases", endless)
+        self._missing = metrics.outages.part("shards", endless)
+        self._expiring = metrics.outages.part("retention", endless)
 
     async def watch(self) -> None:
         """Until cancelled. Raises ``OtherStream`` once the stream is another than the one that the task began with."""
@@ -141,7 +141,7 @@ class LeaseWatch:
 
     # -- in a thread
 
-    def _observe(self, now: float) -> Look:
+    def _observe(self, now: float) -> StreamObservation:
         dynamodb, kinesis = self._aws.client("dynamodb"), self._aws.client("kinesis")
         application, stream = self._stream.application, self._stream.name
         known = shards.known(kinesis, stream)
@@ -154,7 +154,7 @@ class LeaseWatch:
         if lacking and (made := seed(dynamodb, kinesis, application, stream, self._stream.start)):
             log.warning("%s had no lease: made one, to be read from %s", ", ".join(made), self._stream.start)
             found = read(dynamodb, application)
-        return Look(known, {lease.shard_id: lease for lease in found}, (), leader(dynamodb, application))
+        return StreamObservation(known, {lease.shard_id: lease for lease in found}, (), leader(dynamodb, application))
 
     def _check(self) -> None:
         """The stream is still the one that the task began with, and the application is still that stream's."""
@@ -183,7 +183,7 @@ class LeaseWatch:
                 f"and not at {self._stream.start}: start again"
             )
 
-    def _probe(self, look: Look, now: float) -> dict[str, str]:
+    def _probe(self, look: StreamObservation, now: float) -> dict[str, str]:
         """What Kinesis says to whoever would read the shards of ours that KCL does not begin."""
         asked = {}
         for shard_id in set(self.unread.refused) & self.unread.told.keys():

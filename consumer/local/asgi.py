@@ -31,7 +31,7 @@ ASKED_S = 10.0
 Answer = Response | EventStream
 
 
-class LocalAws:
+class LocalAwsApp:
     """Kinesis by our engines, one per region; all else by moto."""
 
     def __init__(self, *, limits: bool = True, bound: str = "") -> None:

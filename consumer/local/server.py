@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 from weakref import WeakValueDictionary
 
-from consumer.local.asgi import LocalAws
+from consumer.local.asgi import LocalAwsApp
 from consumer.local.origin import is_loopback
 from consumer.local.request import DEFAULT_REGION, Receive, Send
 from pipeline.errors import UserError
@@ -39,7 +39,7 @@ async def serve(host: str, port: int, *, limits: bool, ready: Callable[[str], No
         def create_sockets(self) -> Sockets:
             return Sockets([], [listener], [])
 
-    app = LocalAws(limits=limits, bound=host)
+    app = LocalAwsApp(limits=limits, bound=host)
     listener = _bound(host, port)
     connections = Connections(app, listener)
 
@@ -65,7 +65,7 @@ class Connections:
     ASGI has no way to do either. The sockets are known from ``listener``, by the addresses of the clients.
     """
 
-    def __init__(self, app: LocalAws, listener: Listener) -> None:
+    def __init__(self, app: LocalAwsApp, listener: Listener) -> None:
         self._app = app
         self._listener = listener
         self._under_way: set[asyncio.Task[Any]] = set()

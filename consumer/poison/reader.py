@@ -82,7 +82,7 @@ class Hindered(Exception):
     """A read of the shard, or a write to its lease, failed: that is no record's doing."""
 
 
-class Careful:
+class PoisonReader:
     """Of one task, for one shard after the other. ``reads_ahead``: records that KCL has read ahead, at most.
 
     ``stage`` must be running, and have no other lane.

@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 
 from consumer.poison.doubts import Doubts, in_short, may_be_a_records_doing
 from consumer.poison.notes import LeaseNotes, Noted
-from consumer.poison.reader import Careful, Held, Hindered
+from consumer.poison.reader import Held, Hindered, PoisonReader
 from pipeline.background import Work
 from pipeline.errors import one_line
 
@@ -32,7 +32,7 @@ class WayPast:
         self._doubts = doubts
         self._silence_s = failover_s + MARGIN_S
 
-    async def at_start(self, careful: Careful, failing: Work) -> None:
+    async def at_start(self, careful: PoisonReader, failing: Work) -> None:
         """Read every shard in doubt that no living task has. Cancel it to leave."""
         first = await self._in_doubt()
         if any(noted.lease.holder for noted in first.values()):
@@ -41,12 +41,12 @@ class WayPast:
             if not noted.lease.holder or _stands_still(first.get(shard_id), noted):
                 await self.read(careful, await self._hold(careful, [noted]), failing)
 
-    async def take(self, careful: Careful, worker_id: str, shard_ids: Collection[str] | None) -> list[Held]:
+    async def take(self, careful: PoisonReader, worker_id: str, shard_ids: Collection[str] | None) -> list[Held]:
         """Hold what is in doubt of a worker whose JVM has ended: this task's own. ``shard_ids``: None: any."""
         found = [noted for noted in (await self._in_doubt()).values() if noted.lease.holder == worker_id]
         return await self._hold(careful, [each for each in found if shard_ids is None or each.shard_id in shard_ids])
 
-    async def read(self, careful: Careful, held: Sequence[Held], failing: Work) -> None:
+    async def read(self, careful: PoisonReader, held: Sequence[Held], failing: Work) -> None:
         """One after the other; whatever happens, all are given up in the end.
 
         One that could not be read for a reason that is no record's is left to the next reading, or to KCL.
@@ -81,12 +81,12 @@ class WayPast:
     async def _in_doubt(self) -> dict[str, Noted]:
         return {noted.shard_id: noted for noted in await self._all() if _may_be_read(noted)}
 
-    async def _hold(self, careful: Careful, found: Sequence[Noted]) -> list[Held]:
+    async def _hold(self, careful: PoisonReader, found: Sequence[Noted]) -> list[Held]:
         held = [each for noted in found if (each := await self._held(careful, noted)) is not None]
         self.busy |= {each.shard_id for each in held}
         return held
 
-    async def _held(self, careful: Careful, noted: Noted) -> Held | None:
+    async def _held(self, careful: PoisonReader, noted: Noted) -> Held | None:
         try:
             return await careful.hold(noted)
         except Hindered as error:

@@ -8,21 +8,21 @@ They live on any event loop; on :class:`pipeline.testing.SimulatedLoop` their mi
 
 from consumer.testing.aggregates import aggregate
 from consumer.testing.fake_kcl import FakeKcl, ProtocolBroken, row
-from consumer.testing.fake_leases import SHARD_END, FakeLeases, Lease
+from consumer.testing.fake_leases import SHARD_END, FakeLease, FakeLeases
 from consumer.testing.fake_stream import FakeStream, Read, Throttled
-from consumer.testing.fake_worker import FakeWorker, Pace
+from consumer.testing.fake_worker import FakeWorker, Timing
 
 __all__ = [
     "SHARD_END",
     "FakeKcl",
+    "FakeLease",
     "FakeLeases",
     "FakeStream",
     "FakeWorker",
-    "Lease",
-    "Pace",
     "ProtocolBroken",
     "Read",
     "Throttled",
+    "Timing",
     "aggregate",
     "row",
 ]

@@ -14,7 +14,7 @@ SHARD_END: Final = "SHARD_END"
 
 
 @dataclass(slots=True)
-class Lease:
+class FakeLease:
     """``counter`` rises with each change of hands; ``checkpoint`` None is TRIM_HORIZON. ``switches``: changes of the
     owner since the last checkpoint, which KCL calls ``ownerSwitchesSinceCheckpoint``."""
 
@@ -42,19 +42,19 @@ class FakeLeases:
         self.failover_s = failover_s
         self.before: Callable[[str, str], None] = lambda operation, shard_id: None
         self.after: Callable[[str, str], None] = lambda operation, shard_id: None
-        self.on_checkpoint: Callable[[Lease, Position | str], None] = lambda lease, position: None
+        self.on_checkpoint: Callable[[FakeLease, Position | str], None] = lambda lease, position: None
         self._stream = stream
         self._clock = clock
-        self._leases = {shard_id: Lease(shard_id) for shard_id, shard in stream.shards.items() if not shard.parents}
+        self._leases = {shard_id: FakeLease(shard_id) for shard_id, shard in stream.shards.items() if not shard.parents}
 
-    def __getitem__(self, shard_id: str) -> Lease:
+    def __getitem__(self, shard_id: str) -> FakeLease:
         return self._leases[shard_id]
 
-    def __iter__(self) -> Iterator[Lease]:
+    def __iter__(self) -> Iterator[FakeLease]:
         """All of them, in the order in which they were made."""
         return iter(self._leases.values())
 
-    def expired(self, lease: Lease) -> bool:
+    def expired(self, lease: FakeLease) -> bool:
         return not lease.owner or self._clock() - lease.renewed_at_s > self.failover_s
 
     def may_begin(self, shard_id: str) -> bool:
@@ -108,7 +108,7 @@ class FakeLeases:
         """Make the leases of a shard's children; those that are there stay as they are."""
         with self._call("bear", shard_id):
             for child in self._stream.shards[shard_id].children:
-                self._leases.setdefault(child, Lease(child))
+                self._leases.setdefault(child, FakeLease(child))
 
     @contextmanager
     def _call(self, operation: str, shard_id: str) -> Iterator[None]:

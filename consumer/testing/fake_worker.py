@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from consumer.kcl.session import Wire
 from consumer.testing.fake_kcl import FakeKcl, ProtocolBroken, position_of
-from consumer.testing.fake_leases import SHARD_END, FakeLeases, Lease
+from consumer.testing.fake_leases import SHARD_END, FakeLease, FakeLeases
 from consumer.testing.fake_stream import FakeStream, Read, Throttled
 from pipeline.record import Position
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Timing:
     """``idle_s`` between reads that found nothing, ``take_s`` between looks for leases, ``read_limit`` records."""
 
     idle_s: float = 1.0
@@ -45,7 +45,7 @@ class FakeWorker:
         leases: FakeLeases,
         connect: Callable[[Wire], object],
         *,
-        pace: Pace | None = None,
+        pace: Timing | None = None,
         latency: Callable[[], float] = lambda: 0.0,
         dice: random.Random | None = None,
     ) -> None:
@@ -53,7 +53,7 @@ class FakeWorker:
         self.stream = stream
         self.leases = leases
         self.connect = connect
-        self.pace = pace or Pace()
+        self.pace = pace or Timing()
         self.children: dict[str, Child] = {}
         self.told_s: dict[str, float] = {}
         self.takes = True
@@ -131,7 +131,7 @@ class FakeWorker:
             child = self.children[shard_id] = Child(self, shard_id, taken)
             self.spawn(child.live())
 
-    def _wanted(self) -> list[Lease]:
+    def _wanted(self) -> list[FakeLease]:
         """Free leases up to a fair share; if there is none, one of a worker that has two more than this one."""
         active = [lease for lease in self.leases if not lease.ended]
         free = [lease for lease in active if self.leases.expired(lease) and lease.shard_id not in self.children]

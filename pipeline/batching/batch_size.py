@@ -15,7 +15,7 @@ from math import ceil, log, log2, sqrt
 from statistics import median
 
 from pipeline.batching.batcher import Plan
-from pipeline.batching.call_times import Fit, Line, Rate
+from pipeline.batching.call_times import CallTimeModel, Line, Rate
 from pipeline.events import Predicted
 
 START_RECORDS = 8
@@ -93,7 +93,7 @@ class _Trial:
         self.rates.clear()
 
 
-class Pace:
+class BatchSizeController:
     """Told of predict calls by :meth:`learn`, says by :attr:`plan` what the next batch may have.
 
     Sizes are records, or, if the model ``measures`` them, costs as :func:`pipeline.record.cost_of` has them.
@@ -125,7 +125,7 @@ class Pace:
         self._trials: dict[int, _Trial] = {}
         self._tried = 0
         self._calls: dict[int, int] = {}
-        self._fits: dict[int, Fit] = {}
+        self._fits: dict[int, CallTimeModel] = {}
         self._formed = 0
         self._late: dict[int, deque[float]] = {}
         self._record_cost = 0.0
@@ -186,7 +186,7 @@ class Pace:
         size, _ = self.sizes(call)
         seconds = call.seconds + CALL_S
         self._record_cost += (call.cost / call.records - self._record_cost) / min(calls - WARM_CALLS, 100)
-        self._fits.setdefault(call.replica, Fit()).add(call.records, call.padded, seconds)
+        self._fits.setdefault(call.replica, CallTimeModel()).add(call.records, call.padded, seconds)
         if self._rung is None:
             self._rung = min(_rung(size), self._top())
         if self._is_full(size, 0):

@@ -74,7 +74,7 @@ class Rate:
             self._batches, self._size, self._seconds = 0, 0, 0.0
 
 
-class Fit:
+class CallTimeModel:
     """Of one replica's calls."""
 
     def __init__(self) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 
-from pipeline.batching.batch_size import Pace
+from pipeline.batching.batch_size import BatchSizeController
 from pipeline.events import Predicted
 
 PARTS = ("model", "padding", "underfilled", "contention", "transport", "sinks", "waiting")
-"""What a replica's second may be, see :class:`Account`."""
+"""What a replica's second may be, see :class:`ReplicaTime`."""
 
 EXPECTED = ("model", "padding", "underfilled")
 """Of a call, what was to be expected from earlier ones."""
@@ -23,7 +23,7 @@ LATE_S = 60.0
 MARK_S = 5.0
 
 
-class Account:
+class ReplicaTime:
     """Of the time of ``replicas`` replicas since the first batch. The parts are seconds, and add up to all of it.
 
     ``model``: what the calls would have taken at the best rate that ``pace`` knows, without padding: the bare model's
@@ -33,7 +33,7 @@ class Account:
     nothing was out, since there was nothing, or not long enough.
     """
 
-    def __init__(self, replicas: int, pace: Pace | None) -> None:
+    def __init__(self, replicas: int, pace: BatchSizeController | None) -> None:
         self._replicas = replicas
         self._pace = pace
         self._changed: float | None = None

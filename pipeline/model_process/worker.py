@@ -149,7 +149,7 @@ def _warm_up(model: UserModel, work: Predicting) -> float | None:
 
 
 @dataclass(slots=True)
-class Predicted:
+class PredictedRows:
     """``batch`` has the good records' rows in order; ``faults`` says by index which have none, and why."""
 
     batch: pa.RecordBatch
@@ -190,7 +190,7 @@ class Predicting:
         was_new, self._is_new = self._is_new, False
         try:
             outcome = self.predict(payloads, [_info(self._stream, about) for about in frames.abouts(frame)])
-            if isinstance(outcome, Predicted):
+            if isinstance(outcome, PredictedRows):
                 return self._packed(outcome, began)
         except Exception as error:
             if not memory_limit.ran_out(error):
@@ -206,7 +206,7 @@ class Predicting:
     def _answered_example(self, began: float) -> Chunks:
         """Whether this replica is well; the model has an example, or nobody would ask."""
         outcome = self.predict_items([self._model.example()], [self.nothing_carried], [NOT_A_RECORD])
-        if isinstance(outcome, Predicted):
+        if isinstance(outcome, PredictedRows):
             return self._packed(outcome, began)
         return frames.pack(outcome.op, _portable(outcome.fault))
 
@@ -218,7 +218,7 @@ class Predicting:
             log.exception("the model's close failed")
         return frames.pack("closed")
 
-    def _packed(self, outcome: Predicted, began: float) -> Chunks:
+    def _packed(self, outcome: PredictedRows, began: float) -> Chunks:
         faults = [{"index": index, **_portable(fault)} for index, fault in outcome.faults.items()]
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, self._rows.schema) as stream:
@@ -226,7 +226,7 @@ class Predicting:
         head = {"faults": faults, "replica": self._replica, "seconds": time.monotonic() - began}
         return frames.pack("rows", head, [memoryview(sink.getvalue())])
 
-    def predict(self, payloads: Sequence[bytes], records: Sequence[RecordInfo] = ()) -> Predicted | Failed:
+    def predict(self, payloads: Sequence[bytes], records: Sequence[RecordInfo] = ()) -> PredictedRows | Failed:
         """Records that do not decode are left out of the batch that the model sees.
 
         ``records``: empty if the model does not ask for them.
@@ -252,17 +252,17 @@ class Predicting:
         if isinstance(made, Failed):
             return made
         faults.update((indices[position], fault) for position, fault in made.faults.items())
-        return Predicted(made.batch, faults)
+        return PredictedRows(made.batch, faults)
 
     def predict_items(
         self, items: list[Any], carried: list[Row], records: Sequence[RecordInfo] = ()
-    ) -> Predicted | Failed:
+    ) -> PredictedRows | Failed:
         """As :meth:`predict`, from where the payloads are decoded."""
         try:
             made = self._rows.make(carried, self._results(items, records) if items else [])
         except BaseException as error:  # noqa: BLE001  # the user's code: even sys.exit() in it is about this batch
             return _failure(error)
-        return Predicted(made.batch, made.faults)
+        return PredictedRows(made.batch, made.faults)
 
     def _results(self, items: list[Any], records: Sequence[RecordInfo]) -> list[Any] | Columns:
         """The model gets a list of its own: whatever it does to it, the records keep their places."""

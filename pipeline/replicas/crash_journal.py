@@ -34,7 +34,7 @@ from pipeline.errors import PenstockError
 from pipeline.events import Condemned, ModelEvent
 from pipeline.record import Dead, Position, Record, Shard
 from pipeline.stores.base import ObjectStore
-from pipeline.stores.retry import Persistence
+from pipeline.stores.retry import Retry
 
 log = logging.getLogger("suspects")
 
@@ -70,13 +70,13 @@ class Inner(Protocol):
     async def judge(self, records: Sequence[Record]) -> None: ...
 
 
-class Notes:
+class CrashJournal:
     """Of one task. Notes lie in ``store`` as ``dt=<day>/<stream created>-<shard>/<first position>-<id>.json``."""
 
     def __init__(
         self,
         store: ObjectStore,
-        surely: Persistence,
+        surely: Retry,
         *,
         switches: Callable[[str], Awaitable[int]],
         today: Callable[[], date] = lambda: datetime.fromtimestamp(time.time(), UTC).date(),
@@ -164,9 +164,9 @@ class Notes:
 
 
 class Note:
-    """Made by :meth:`Notes.begin`."""
+    """Made by :meth:`CrashJournal.begin`."""
 
-    def __init__(self, notes: Notes, keys: Sequence[str]) -> None:
+    def __init__(self, notes: CrashJournal, keys: Sequence[str]) -> None:
         self._notes = notes
         self._keys = keys
 
@@ -175,10 +175,12 @@ class Note:
         await self._notes.end(self._keys)
 
 
-class Wary:
+class JournaledHost:
     """A judge that notes what may be deadly before ``inner`` tries it. ``retries`` as in ``[model]``."""
 
-    def __init__(self, inner: Inner, notes: Notes, *, retries: int, on_event: Callable[[ModelEvent], None]) -> None:
+    def __init__(
+        self, inner: Inner, notes: CrashJournal, *, retries: int, on_event: Callable[[ModelEvent], None]
+    ) -> None:
         self._inner = inner
         self._notes = notes
         self._most = max(LEAST_ATTEMPTS, retries + 1)

@@ -6,14 +6,14 @@ import asyncio
 import re
 
 from pipeline.errors import Fatal, ReplicaDied
-from pipeline.outages import Part
+from pipeline.outages import Component
 from pipeline.replicas.pool import Pool, pause_s
 
 CAUSE = re.compile(r"CUDA error: [A-Za-z -]{1,60}")
 """As ``cudaGetErrorString`` puts it. The rest of the exception's text is the model's, and may hold a payload."""
 
 
-class Device:
+class DeviceCheck:
     """What the replicas compute on. A fault on it spoils every later call of its process, whatever the record.
 
     So a lost device is about a record only if it was lost with that record alone, on replicas that had not lost it,
@@ -21,7 +21,7 @@ class Device:
     is to blame: the record is tried again, with pauses, until the device has been lost for so long that the task ends.
     """
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: Component) -> None:
         self._part = part
         self._witness: bytes | None = None
 

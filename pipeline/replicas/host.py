@@ -20,14 +20,14 @@ from pipeline.events import Condemned, ModelEvent, Predicted, SafeCostLearned
 from pipeline.machine.cores import resolve
 from pipeline.model.arrow_columns import Missing, NotFinite
 from pipeline.model_process.worker import Assignment
-from pipeline.outages import Troubles
+from pipeline.outages import Outages
 from pipeline.record import Dead, Enriched, Fault, Payload, Record, cost_of
 from pipeline.replicas import answers
 from pipeline.replicas.bisection import Bisection
-from pipeline.replicas.crash_journal import Notes
-from pipeline.replicas.device_faults import Device
+from pipeline.replicas.crash_journal import CrashJournal
+from pipeline.replicas.device_faults import DeviceCheck
 from pipeline.replicas.pool import Pool
-from pipeline.replicas.process import Link
+from pipeline.replicas.process import ReplicaProcess
 from pipeline.replicas.safe_cost import SafeCost
 from pipeline.replicas.safe_time import SafeTime
 from pipeline.replicas.trial import Trial
@@ -97,13 +97,13 @@ class ModelHost:
         settings: HostSettings,
         *,
         on_event: Callable[[ModelEvent], None] | None = None,
-        link: Callable[[Assignment], Link] = Link,
-        notes: Notes | None = None,
-        troubles: Troubles | None = None,
+        link: Callable[[Assignment], ReplicaProcess] = ReplicaProcess,
+        notes: CrashJournal | None = None,
+        outages: Outages | None = None,
     ) -> None:
         self._settings = settings
-        self._troubles = troubles or Troubles()
-        self._device = Device(self._troubles.part("model", settings.patience_s))
+        self._troubles = outages or Outages()
+        self._device = DeviceCheck(self._troubles.part("model", settings.patience_s))
         self._safe_cost = SafeCost()
         self._safe_time = SafeTime(settings.timeout_s)
         self._notes = notes
@@ -294,7 +294,7 @@ class ModelHost:
             timeout_s=settings.timeout_s,
             start_timeout_s=settings.start_timeout_s,
             patience_s=settings.patience_s,
-            troubles=self._troubles,
+            outages=self._troubles,
             failed=self.failed,
             on_event=self._on_event,
             link=self._link,

@@ -14,9 +14,9 @@ from pipeline.errors import Fatal, ModelError, PenstockError, ReplicaDied, one_l
 from pipeline.events import ModelEvent, ReplicaReplaced
 from pipeline.model_process import frames as wire
 from pipeline.model_process.worker import Assignment
-from pipeline.outages import Part, Trouble, Troubles
+from pipeline.outages import Component, Outage, Outages
 from pipeline.replicas import answers
-from pipeline.replicas.process import DEPTH, Link, TimedOut, Unbegun
+from pipeline.replicas.process import DEPTH, ReplicaProcess, TimedOut, Unbegun
 
 log = logging.getLogger("host")
 
@@ -34,7 +34,7 @@ class LostDevice(ReplicaDied):
     """The replica told that its device failed, so that nothing more can come of it; another starts in its place."""
 
 
-def pause_s(trouble: Trouble) -> float:
+def pause_s(trouble: Outage) -> float:
     """Before the next try: up to as long as the tries have failed by now, at most 15 s, and not beyond the end."""
     return min(trouble.left_s, min(LONGEST_PAUSE_S, FIRST_PAUSE_S + trouble.lasted_s) * (1 + random.random()) / 2)
 
@@ -53,23 +53,23 @@ class Pool:
         timeout_s: float,
         start_timeout_s: float,
         patience_s: float,
-        troubles: Troubles,
+        outages: Outages,
         failed: asyncio.Future[BaseException],
         on_event: Callable[[ModelEvent], None],
-        link: Callable[[Assignment], Link] = Link,
+        link: Callable[[Assignment], ReplicaProcess] = ReplicaProcess,
     ) -> None:
         self._assignments = assignments
         self._link = link
         self._timeout_s = timeout_s
         self._start_timeout_s = start_timeout_s
         self._patience_s = patience_s
-        self._troubles = troubles
+        self._troubles = outages
         self._failed = failed
         self._on_event = on_event
         self._reader: answers.Reader | None = None
         self._wants_records = False
-        self._links: set[Link] = set()  # whatever has a process
-        self._serving: list[Link] = []
+        self._links: set[ReplicaProcess] = set()  # whatever has a process
+        self._serving: list[ReplicaProcess] = []
         self._keepers: list[asyncio.Task[None]] = []
         self._freed = asyncio.Event()
         self._stopped = False
@@ -102,7 +102,7 @@ class Pool:
         """
         return (await self.tried(op, payloads))[0]
 
-    async def tried(self, op: str, payloads: Sequence[bytes]) -> tuple[answers.Answer, Link, bool]:
+    async def tried(self, op: str, payloads: Sequence[bytes]) -> tuple[answers.Answer, ReplicaProcess, bool]:
         """As :meth:`call`; with the replica that answered, and whether that was the first thing it did.
 
         What memory did not suffice for is tried on a replica that has done nothing yet, before that is believed: one
@@ -121,7 +121,7 @@ class Pool:
                 with contextlib.suppress(Unbegun):
                     return await self.ask(link, op, payloads), link, True
 
-    async def ask(self, link: Link, op: str, payloads: Sequence[bytes]) -> answers.Answer:
+    async def ask(self, link: ReplicaProcess, op: str, payloads: Sequence[bytes]) -> answers.Answer:
         """Have this replica answer. Raises :class:`Unbegun` if it ended before it came to it, else as :meth:`call`."""
         try:
             frame = await link.ask(op, payloads, self._timeout_s)
@@ -143,7 +143,7 @@ class Pool:
         return answer
 
     @contextlib.asynccontextmanager
-    async def held(self, *, new: bool = False) -> AsyncIterator[Link]:
+    async def held(self, *, new: bool = False) -> AsyncIterator[ReplicaProcess]:
         """A replica that has nothing else to do meanwhile; ``new``: nor has done anything yet."""
         self._wanted_new += new
         try:
@@ -156,7 +156,7 @@ class Pool:
             link.held = False
             self._freed.set()
 
-    def _read(self, link: Link, frame: wire.Frame, op: str, count: int) -> answers.Answer:
+    def _read(self, link: ReplicaProcess, frame: wire.Frame, op: str, count: int) -> answers.Answer:
         assert self._reader is not None
         try:
             return self._reader.read(frame, op, count)
@@ -174,7 +174,7 @@ class Pool:
 
     # -- who serves
 
-    async def _free_link(self) -> Link:
+    async def _free_link(self) -> ReplicaProcess:
         while True:
             free = [link for link in self._serving if link.can_take and (link.calls or not self._wanted_new)]
             self._check()
@@ -182,7 +182,7 @@ class Pool:
                 return min(free, key=lambda link: link.load)
             await self._look_again()
 
-    async def _claimed(self, *, new: bool) -> Link:
+    async def _claimed(self, *, new: bool) -> ReplicaProcess:
         """The replica that is claimed takes nothing more; one that has worked is replaced if a new one is wanted."""
         while True:
             self._check()
@@ -222,7 +222,7 @@ class Pool:
         self._serving.append(link)
         return ready
 
-    async def _start(self, assignment: Assignment) -> tuple[Link, answers.Ready]:
+    async def _start(self, assignment: Assignment) -> tuple[ReplicaProcess, answers.Ready]:
         link = self._link(assignment)
         self._links.add(link)
         try:
@@ -252,11 +252,11 @@ class Pool:
         elif ready.wants_records != self._wants_records:
             raise ModelError(f"model.factory {assignment.factory}: its predict has changed since the task started")
 
-    async def _forget(self, link: Link) -> None:
+    async def _forget(self, link: ReplicaProcess) -> None:
         await link.close()
         self._links.discard(link)
 
-    async def _keep(self, link: Link) -> None:
+    async def _keep(self, link: ReplicaProcess) -> None:
         """Replace the replica whenever it ends, until none has stayed for ``patience_s``."""
         part = self._troubles.part("model", self._patience_s)
         while True:
@@ -277,13 +277,13 @@ class Pool:
             self._freed.set()
             self._on_event(ReplicaReplaced(reason))
 
-    async def _end_of(self, link: Link, part: Part) -> str:
+    async def _end_of(self, link: ReplicaProcess, part: Component) -> str:
         await asyncio.wait([link.ended], timeout=SETTLED_S)
         if not link.ended.done():
             part.worked()
         return await asyncio.shield(link.ended)
 
-    async def _replacement(self, assignment: Assignment, part: Part) -> Link:
+    async def _replacement(self, assignment: Assignment, part: Component) -> ReplicaProcess:
         """The next replica, after as many failed starts as it takes; the last one's error if there is no more time."""
         while True:
             try:
@@ -295,7 +295,7 @@ class Pool:
             log.error("a replica did not start: %s", failure)
             await self._pause(part, failure)
 
-    async def _pause(self, part: Part, failure: PenstockError) -> None:
+    async def _pause(self, part: Component, failure: PenstockError) -> None:
         """Return when it is time to try again; raise ``failure`` if it has lasted too long."""
         if part.failed(f"no replica starts: {failure}"):
             raise failure

@@ -72,7 +72,7 @@ class _Request:
         self.answer: asyncio.Future[frames.Frame] = asyncio.get_running_loop().create_future()
 
 
-class Link:
+class ReplicaProcess:
     """One replica, from its start to its end. Used from the event loop's thread, which must outlive it.
 
     ``ended`` resolves, once the process is reaped and every request is answered, with the reason: ``killed by signal

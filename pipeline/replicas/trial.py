@@ -24,13 +24,13 @@ from typing import Protocol
 
 from pipeline.errors import Fatal, ReplicaDied
 from pipeline.events import ModelEvent, OutOfMemory, Retried
-from pipeline.outages import Part
+from pipeline.outages import Component
 from pipeline.record import Fault, Record
 from pipeline.replicas.answers import Answer, Costs, Failed, Rows
 from pipeline.replicas.bisection import Bisection
-from pipeline.replicas.crash_journal import Note, Notes
+from pipeline.replicas.crash_journal import CrashJournal, Note
 from pipeline.replicas.pool import LostDevice, Pool, pause_s
-from pipeline.replicas.process import Link, TimedOut, Unbegun
+from pipeline.replicas.process import ReplicaProcess, TimedOut, Unbegun
 from pipeline.replicas.witnesses import Witnesses, is_deliberate
 
 payload_of: Callable[[Record], bytes] = attrgetter("data")
@@ -69,7 +69,7 @@ class _Suspect:
     record: Record
     fault: Fault
     attempts: int
-    link: Link | None
+    link: ReplicaProcess | None
     passes: int
     is_new: bool = False
 
@@ -85,8 +85,8 @@ class Trial:
         bench: Bench,
         *,
         on_event: Callable[[ModelEvent], None],
-        notes: Notes | None,
-        part: Part,
+        notes: CrashJournal | None,
+        part: Component,
     ) -> None:
         self.witnesses = Witnesses(op)
         self.payload_of: Callable[[Record], bytes] = payload_of
@@ -169,7 +169,7 @@ class _Round:
         self._taken(answer, tried, bisection, link, wants_new)
         await self._look_at(link, answer)
 
-    async def _in_a_row(self, link: Link, tried: list[Record], bisection: Bisection[Record]) -> Answer:
+    async def _in_a_row(self, link: ReplicaProcess, tried: list[Record], bisection: Bisection[Record]) -> Answer:
         """The answer that counts: the first that is no mere failure, or the last one."""
         least = min(LEAST_IN_A_ROW, self._trial._retries + 1)
         failures = 0
@@ -193,7 +193,7 @@ class _Round:
     # -- what came of them
 
     def _taken(
-        self, answer: Answer, tried: list[Record], bisection: Bisection[Record], link: Link, is_new: bool
+        self, answer: Answer, tried: list[Record], bisection: Bisection[Record], link: ReplicaProcess, is_new: bool
     ) -> None:
         if isinstance(answer, Failed) and answer.op in {"memory", "worn"}:
             self._trial._on_event(OutOfMemory(len(tried)))
@@ -228,7 +228,7 @@ class _Round:
             self._bench.bury(tried[index], fault, attempts)
 
     def _suspect(
-        self, tried: list[Record], fault: Fault, attempts: int | None, link: Link | None, is_new: bool
+        self, tried: list[Record], fault: Fault, attempts: int | None, link: ReplicaProcess | None, is_new: bool
     ) -> None:
         if attempts is None:
             return
@@ -256,7 +256,7 @@ class _Round:
 
     # -- who is to blame
 
-    async def _look_at(self, link: Link, answer: Answer) -> None:
+    async def _look_at(self, link: ReplicaProcess, answer: Answer) -> None:
         """Where a suspect failed, more fails: rather look at once than try all the others there."""
         if self._asked or not _fails(answer) or len(self._suspects) < 2:
             return
@@ -265,7 +265,7 @@ class _Round:
             link.discard(SICK)
 
     async def _judge(self) -> None:
-        of_links: dict[Link | None, list[_Suspect]] = {}
+        of_links: dict[ReplicaProcess | None, list[_Suspect]] = {}
         for suspect in self._suspects:
             of_links.setdefault(suspect.link, []).append(suspect)
         for link, suspects in of_links.items():
@@ -279,7 +279,7 @@ class _Round:
             for suspect in believed:
                 self._bench.bury(suspect.record, suspect.fault, suspect.attempts)
 
-    async def _are_guilty(self, link: Link | None, doubted: list[_Suspect]) -> bool:
+    async def _are_guilty(self, link: ReplicaProcess | None, doubted: list[_Suspect]) -> bool:
         """Of records after which nothing has passed there."""
         if link is not None:
             well = await self._is_well(link)
@@ -296,7 +296,7 @@ class _Round:
         await self._pause(doubted[0].fault)
         return False
 
-    async def _is_well(self, link: Link) -> bool | None:
+    async def _is_well(self, link: ReplicaProcess) -> bool | None:
         """Whether the replica does with what passed before; None if nothing has. One that has ended is not well."""
         if not link.can_serve:
             return False

@@ -11,11 +11,11 @@ from functools import partial
 from typing import Protocol
 
 from pipeline import background
-from pipeline.outages import Part, Troubles
+from pipeline.outages import Component, Outages
 from pipeline.record import Position, Record, Run
 from pipeline.sinks import OnDurable
 from pipeline.sinks.chain import Chain, File
-from pipeline.stores.retry import Call, Persistence
+from pipeline.stores.retry import Call, Retry
 
 log = logging.getLogger("sink.chain")
 
@@ -34,7 +34,7 @@ class Committer(Protocol):
         ...
 
 
-class Driver:
+class ChainWriter:
     """A :class:`pipeline.sinks.ShardWriter` over a chain and a committer.
 
     ``call`` makes a blocking call elsewhere; ``part`` is who is in trouble while the store does not answer.
@@ -48,7 +48,7 @@ class Driver:
         on_fatal: Callable[[BaseException], None],
         *,
         call: Call,
-        part: Part | None = None,
+        part: Component | None = None,
         on_retry: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -57,7 +57,7 @@ class Driver:
         self._committer = committer
         self._on_durable = on_durable
         self._on_fatal = on_fatal
-        self._surely = Persistence(call, part or Troubles(clock).part("sink"), on_retry=on_retry, sleep=sleep)
+        self._surely = Retry(call, part or Outages(clock).part("sink"), on_retry=on_retry, sleep=sleep)
         self._clock = clock
         self._sleep = sleep
         self._abandoned = False

@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 
 import orjson
 
-from pipeline.outages import PATIENCE_S, Troubles
+from pipeline.outages import PATIENCE_S, Outages
 from pipeline.record import Dead, Position, Record, Shard
 from pipeline.sinks import OnDurable
 from pipeline.sinks.chain import Chain, File
-from pipeline.sinks.chain_writer import Committer, Driver
+from pipeline.sinks.chain_writer import ChainWriter, Committer
 from pipeline.stores.base import ObjectStore
 from pipeline.stores.retry import Threads, at_start
 from pipeline.table.names import LETTERS, Names, day_of, letters_apart, letters_key
@@ -78,7 +78,7 @@ class DeadLetterSink:
         schema: TableSchema,
         *,
         flush_interval_s: float = FLUSH_INTERVAL_S,
-        troubles: Troubles | None = None,
+        outages: Outages | None = None,
         patience_s: float = PATIENCE_S,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -86,21 +86,21 @@ class DeadLetterSink:
         self._store = store
         self._schema = schema
         self._flush_interval_s = flush_interval_s
-        self._troubles = troubles or Troubles(clock)
+        self._troubles = outages or Outages(clock)
         self._patience_s = patience_s
         self._clock = clock
         self._sleep = sleep
         self._threads = Threads("sink-dead-letter")
-        self._writers: weakref.WeakSet[Driver] = weakref.WeakSet()
+        self._writers: weakref.WeakSet[ChainWriter] = weakref.WeakSet()
 
     async def check(self) -> None:
         await at_start(self._store.check, self._threads, self._sleep)
 
-    def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> Driver:
+    def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> ChainWriter:
         names = Names(shard)
         chain = Chain(names, flush_interval_s=self._flush_interval_s, flush_bytes=FLUSH_BYTES)
         letters = Letters(self._store, names, self._schema)
-        writer = Driver(
+        writer = ChainWriter(
             chain,
             letters,
             on_durable,

@@ -28,14 +28,14 @@ from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from pipeline import background
 from pipeline.dead_letters.limit import Limits, Tally
 from pipeline.errors import Fatal, UserError, one_line
-from pipeline.outages import PATIENCE_S, Troubles
+from pipeline.outages import PATIENCE_S, Outages
 from pipeline.record import Position, Record, Run, Shard
 from pipeline.sinks import NOBODY, OnDurable, SinkEvents
 from pipeline.sinks.json_rows import Unwritable
 from pipeline.sinks.kinesis_rows import Load, loads_of, size_of
-from pipeline.sinks.put_queue import REQUEST_BYTES, REQUEST_ROWS, Outbox, Row
+from pipeline.sinks.put_queue import REQUEST_BYTES, REQUEST_ROWS, OrderedPutQueue, Row
 from pipeline.sinks.refused import Refused, RefusedLetters
-from pipeline.stores.retry import Persistence, Threads
+from pipeline.stores.retry import Retry, Threads
 
 log = logging.getLogger("sink.kinesis")
 
@@ -82,7 +82,7 @@ class KinesisSink:
         table: Callable[[Run], pa.Table],
         *,
         events: SinkEvents = NOBODY,
-        troubles: Troubles | None = None,
+        outages: Outages | None = None,
         letters: RefusedLetters | None = None,
         limits: Limits = NO_LIMITS,
         patience_s: float = PATIENCE_S,
@@ -95,7 +95,7 @@ class KinesisSink:
         self.stream = stream
         self.table = table
         self.events = events
-        self.troubles = troubles or Troubles()
+        self.outages = outages or Outages()
         self.patience_s = patience_s
         self.sleep = sleep
         self.row_bytes = ROW_BYTES
@@ -200,14 +200,14 @@ class KinesisWriter:
         self._shard = shard
         self._on_durable = on_durable
         self._runs: deque[tuple[Run, int]] = deque()
-        self._outbox = Outbox()
+        self._put_queue = OrderedPutQueue()
         self._tally = Tally(sink.limits)
         self._payload_bytes = 0
         self._fruitless = 0
         self._refused = 0
-        self._trouble = sink.troubles.part(sink.name, sink.patience_s)
-        letters = sink.troubles.part("dead-letter", sink.patience_s)
-        self._surely = Persistence(sink.letter_threads, letters, sleep=sink.sleep)
+        self._trouble = sink.outages.part(sink.name, sink.patience_s)
+        letters = sink.outages.part("dead-letter", sink.patience_s)
+        self._surely = Retry(sink.letter_threads, letters, sleep=sink.sleep)
         self._suspects = 0
         """So many rows at the front of the outbox have one among them that makes a call invalid."""
         self._told: Position | None = None
@@ -229,7 +229,7 @@ class KinesisWriter:
 
     @property
     def backlog_bytes(self) -> int:
-        return self._outbox.bytes + self._payload_bytes + sum(size_bytes for _, size_bytes in self._runs)
+        return self._put_queue.bytes + self._payload_bytes + sum(size_bytes for _, size_bytes in self._runs)
 
     async def flush(self) -> None:
         await self._idle.wait()
@@ -240,7 +240,7 @@ class KinesisWriter:
         self._trouble.worked()
         self._surely.give_up()
         self._runs.clear()
-        self._outbox = Outbox()
+        self._put_queue = OrderedPutQueue()
         self._payload_bytes = 0
         self._sink.forget(self)
 
@@ -248,20 +248,20 @@ class KinesisWriter:
         while True:
             await self._work.wait()
             await self._step()
-            if not self._runs and not self._outbox:
+            if not self._runs and not self._put_queue:
                 self._work.clear()
                 self._idle.set()
 
     async def _step(self) -> None:
         """Encode a run if the outbox has room, make one call if there is a row."""
-        if self._runs and self._outbox.bytes < REQUEST_BYTES:
+        if self._runs and self._put_queue.bytes < REQUEST_BYTES:
             await self._load(self._runs[0][0])
             self._runs.popleft()
             self._tell()
-        if request := self._outbox.take(max(1, self._suspects // 2) if self._suspects else REQUEST_ROWS):
+        if request := self._put_queue.take(max(1, self._suspects // 2) if self._suspects else REQUEST_ROWS):
             answer = await self._sink.put(request)
             done = await self._without_faults(request, answer)
-            self._outbox.settle(request, done)
+            self._put_queue.settle(request, done)
             self._payload_bytes -= sum(len(row.origin.data) for row, over in zip(request, done, strict=True) if over)
             self._tell()
             if all(done) or not answer.at_fault:
@@ -290,7 +290,7 @@ class KinesisWriter:
         await self._bury(refused)
         for origin, row in loads:
             carried = None if isinstance(row, Unwritable) else row
-            self._outbox.put(origin.position, carried, origin=origin)
+            self._put_queue.put(origin.position, carried, origin=origin)
             self._payload_bytes += len(origin.data) if carried else 0
 
     def _count(self, loads: Sequence[Load], refused: int) -> None:
@@ -330,7 +330,7 @@ class KinesisWriter:
         sink.events.on_refused(len(refused))
 
     def _tell(self) -> None:
-        durable = self._outbox.durable
+        durable = self._put_queue.durable
         if durable is not None and durable != self._told:
             self._told = durable
             self._on_durable(durable)

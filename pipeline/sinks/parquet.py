@@ -18,11 +18,11 @@ from functools import partial
 import pyarrow as pa
 
 from pipeline.errors import ConfigError, Fatal
-from pipeline.outages import PATIENCE_S, Troubles
+from pipeline.outages import PATIENCE_S, Outages
 from pipeline.record import Position, Record, Shard
 from pipeline.sinks import NOBODY, OnDurable, SinkEvents
 from pipeline.sinks.chain import Chain, File
-from pipeline.sinks.chain_writer import Committer, Driver
+from pipeline.sinks.chain_writer import ChainWriter, Committer
 from pipeline.sinks.dead_letters import lines
 from pipeline.sinks.writable import ROW_FAULTS, cut, without_unwritable
 from pipeline.stores.base import Metadata, ObjectStore
@@ -67,7 +67,7 @@ class ParquetSink:
         schema: TableSchema,
         ledger: Ledger | None,
         events: SinkEvents = NOBODY,
-        troubles: Troubles | None = None,
+        outages: Outages | None = None,
         patience_s: float = PATIENCE_S,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -80,19 +80,19 @@ class ParquetSink:
         self._schema = schema
         self._ledger = ledger
         self._events = events
-        self._troubles = troubles or Troubles(clock)
+        self._troubles = outages or Outages(clock)
         self._patience_s = patience_s
         self._clock = clock
         self._now = now
         self._sleep = sleep
         self._threads = Threads("sink-parquet")
-        self._writers: weakref.WeakSet[Driver] = weakref.WeakSet()
+        self._writers: weakref.WeakSet[ChainWriter] = weakref.WeakSet()
 
     async def check(self) -> None:
         """The stores can be used, and the table's files, if any, have this schema."""
         await at_start(self._check, self._threads, self._sleep)
 
-    def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> Driver:
+    def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> ChainWriter:
         names = Names(shard)
         chain = Chain(names, flush_interval_s=self._flush_interval_s, flush_bytes=self._flush_bytes)
         files = Files(
@@ -104,7 +104,7 @@ class ParquetSink:
             events=self._events,
             now=self._now,
         )
-        writer = Driver(
+        writer = ChainWriter(
             chain,
             files,
             on_durable,

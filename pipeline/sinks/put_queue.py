@@ -36,7 +36,7 @@ class Row:
         object.__setattr__(self, "size_bytes", len(self.data) + len(self.key.encode()))
 
 
-class Outbox:
+class OrderedPutQueue:
     """One shard session's rows on their way to a stream.
 
     Guarantees: a row is handed out by :meth:`take` only when every earlier row of its key was accepted; a row is

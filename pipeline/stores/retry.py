@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from pipeline.errors import Fatal, UserError
-from pipeline.outages import Part
+from pipeline.outages import Component
 from pipeline.stores.base import Denied, Retryable
 
 log = logging.getLogger("sink")
@@ -55,7 +55,7 @@ async def at_start(check: Callable[[], None], call: Call, sleep: Callable[[float
         raise UserError(f"{error}. It must answer before records are taken") from None
 
 
-class Persistence:
+class Retry:
     """``await persistence(call)``: the call's result, however often it takes.
 
     Raises ``Denied`` when a refusal lasts, ``Fatal`` when there is no answer for as long as ``part`` allows. The waits
@@ -65,7 +65,7 @@ class Persistence:
     def __init__(
         self,
         call: Call,
-        part: Part,
+        part: Component,
         *,
         on_retry: Callable[[], None] = lambda: None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,

@@ -13,12 +13,12 @@ from pipeline.errors import ModelError, ReplicaDied
 from pipeline.model_process import frames
 from pipeline.model_process.worker import Assignment, Work, start
 from pipeline.replicas import answers
-from pipeline.replicas.process import Link, TimedOut, Unbegun
+from pipeline.replicas.process import ReplicaProcess, TimedOut, Unbegun
 
 FOREVER = math.inf
 
 
-class FakeReplica(Link):
+class FakeReplica(ReplicaProcess):
     """For :class:`pipeline.replicas.host.ModelHost`, as ``link=partial(FakeReplica, ...)``.
 
     ``seconds`` says how long it works on these payloads (:data:`FOREVER`: it hangs), ``ends`` why it dies over them,

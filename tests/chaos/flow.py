@@ -138,7 +138,7 @@ class Answered:
     """What Kinesis said it took: shard and sequence number of each record, with its data."""
 
     records: dict[tuple[str, str], bytes] = field(default_factory=dict)
-    troubles: Counter[str] = field(default_factory=Counter)
+    outages: Counter[str] = field(default_factory=Counter)
 
 
 class Producer(threading.Thread):
@@ -202,7 +202,7 @@ class Producer(threading.Thread):
         try:
             answers = self._client.put_records(StreamName=self._stream, Records=entries)["Records"]
         except (ClientError, BotoCoreError) as error:
-            self.answered.troubles[type(error).__name__] += 1
+            self.answered.outages[type(error).__name__] += 1
             return list(batch)
         refused = []
         for put, answer in zip(batch, answers, strict=True):

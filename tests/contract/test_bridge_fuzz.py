@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from consumer.kcl import door
-from consumer.kcl.bridge_server import GREETING_BYTES, Bridges, Decoder
+from consumer.kcl.bridge_server import GREETING_BYTES, BridgeServer, Decoder
 from consumer.kcl.door import MOST_STRANGERS, token_path
 from consumer.kcl.protocol import ProtocolError
 from consumer.kcl.session import ShardSession, Wire
@@ -44,7 +44,7 @@ class Host:
     """The host's end of the bridges, with a stage of fakes behind it."""
 
     path: Path
-    bridges: Bridges
+    bridges: BridgeServer
     metrics: Metrics
     sink: FakeSink
 
@@ -70,7 +70,7 @@ def hosted(folder: Path, body: Callable[[Host], Awaitable[None]], *, greeting_s:
         def session(wire: Wire) -> ShardSession:
             return ShardSession(wire, stage, lambda name: Shard("events", 1, name), leaving, metrics, decoder)
 
-        bridges = Bridges(session, metrics.stray, greeting_s=greeting_s)
+        bridges = BridgeServer(session, metrics.stray, greeting_s=greeting_s)
         await bridges.listen(folder / "s")
         staging = asyncio.create_task(stage.run())
         try:

@@ -20,7 +20,7 @@ from consumer.build import Outside, Parts
 from consumer.config.load import parse
 from consumer.config.settings import HealthSettings
 from consumer.http.health import Health
-from consumer.kcl.bridge_server import Bridges, Decoder
+from consumer.kcl.bridge_server import BridgeServer, Decoder
 from consumer.kcl.door import token_path
 from consumer.kcl.session import ShardSession, Wire
 from consumer.logs import JsonLines
@@ -90,7 +90,7 @@ def consumed(
                 patience_s=patience_s,
             ),
             on_event=metrics.model_event,
-            troubles=metrics.troubles,
+            outages=metrics.outages,
         )
         spec = await host.start()
         sinks = Parts(settings, Outside.of(Aws()), metrics).sinks(spec.row_schema)
@@ -233,7 +233,7 @@ def test_a_broken_message_ends_the_task_without_its_payload(
         def session(wire: Wire) -> ShardSession:
             return ShardSession(wire, stage, lambda name: Shard("events", 1, name), leaving, metrics, decoder)
 
-        bridges = Bridges(session)
+        bridges = BridgeServer(session)
         await bridges.listen(tmp_path / "s")
         reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
         try:
@@ -315,7 +315,7 @@ def test_rows_that_a_sink_cannot_carry_are_told_without_a_word_of_them(
             "enriched",
             table,
             events=metrics.of_sink("kinesis:enriched"),
-            troubles=metrics.troubles,
+            outages=metrics.outages,
             letters=RefusedLetters(store, schema, "kinesis:enriched"),
             limits=Limits(5, 1.0, 1000),
             patience_s=0.3,

@@ -21,7 +21,7 @@ import pytest
 from consumer.config.settings import KclSettings, StreamSettings
 from consumer.kcl import daemon
 from consumer.kcl.daemon import Daemon, find_jars, find_java
-from consumer.kcl.properties import Place
+from consumer.kcl.properties import AwsEndpoints
 from pipeline.errors import ConfigError, UserError
 
 STREAM = StreamSettings(name="events", application="app")
@@ -353,7 +353,7 @@ def test_closing_before_the_start_and_twice_is_fine() -> None:
 def test_the_real_jvm_takes_our_files_and_reports_what_is_wrong_in_our_log(caplog: pytest.LogCaptureFixture) -> None:
     """No AWS at the endpoint: KCL gets past its configuration and logs, in our format, that nobody answers."""
     caplog.set_level(logging.INFO)
-    place = Place("us-east-1", *["http://127.0.0.1:1"] * 3)
+    place = AwsEndpoints("us-east-1", *["http://127.0.0.1:1"] * 3)
     kcl = Daemon(KclSettings(java_heap_mib=64), STREAM, "worker-1", place)
 
     async def run() -> None:

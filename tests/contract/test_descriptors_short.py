@@ -14,11 +14,11 @@ import asyncio, os, resource, signal, sys, contextlib
 from tests.hosting import batch, expect_all_but, settings, until
 from pipeline.errors import Fatal
 from pipeline.replicas.host import ModelHost
-from pipeline.outages import Troubles
+from pipeline.outages import Outages
 
 async def main(again, patience_s):
-    troubles = Troubles()
-    host = ModelHost(settings(patience_s=patience_s), troubles=troubles)
+    outages = Outages()
+    host = ModelHost(settings(patience_s=patience_s), outages=outages)
     await host.start()
     taken = []
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
@@ -28,8 +28,8 @@ async def main(again, patience_s):
     os.kill(host.pids[0], signal.SIGKILL)
     records = batch(4)
     judging = asyncio.ensure_future(host.judge(records))
-    await until(lambda: bool(troubles.current()))
-    print(troubles.current()[0].reason, flush=True)
+    await until(lambda: bool(outages.current()))
+    print(outages.current()[0].reason, flush=True)
     if again:
         for each in taken:
             os.close(each)

@@ -47,7 +47,7 @@ def test_what_is_not_alive_is_not_ready() -> None:
 
 def test_a_trouble_is_told_while_the_task_lives() -> None:
     metrics = Metrics()
-    metrics.troubles.part("parquet:s3://bucket/table").failed("503 SlowDown")
+    metrics.outages.part("parquet:s3://bucket/table").failed("503 SlowDown")
     [alive] = answers(Health(ANYWHERE, metrics, lambda: None, lambda: None), ("GET", "/healthz"))
     assert alive.status_code == 200
     assert alive.text.startswith("ok\nparquet:s3://bucket/table: 503 SlowDown (for ")

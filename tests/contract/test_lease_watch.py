@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from consumer.aws.clients import Aws
 from consumer.config.settings import StreamSettings
-from consumer.kcl.stuck import Look
+from consumer.kcl.stuck import SessionSnapshot
 from consumer.leases.binding import OtherStream, find
 from consumer.leases.expiry import Oldest, missed
 from consumer.leases.seed import seed
@@ -42,8 +42,8 @@ class Session:
     lag_ms: int = 0
     began_after: Position | None = None
 
-    def look(self) -> Look:
-        return Look(self.shard_id, None, self.lag_ms, 1e9, 0)
+    def look(self) -> SessionSnapshot:
+        return SessionSnapshot(self.shard_id, None, self.lag_ms, 1e9, 0)
 
 
 class Rig:
@@ -90,7 +90,7 @@ def rig(tables: DynamoDBClient, kinesis: KinesisClient, monkeypatch: pytest.Monk
 def test_all_is_well_while_every_shard_is_read(rig: Rig) -> None:
     for now in (0, 50, 100, 150):
         rig.step(now)
-    assert (rig.watch.red, rig.watch.unread.unready, rig.metrics.troubles.current()) == ({}, None, [])
+    assert (rig.watch.red, rig.watch.unread.unready, rig.metrics.outages.current()) == ({}, None, [])
     bound = find(rig.dynamodb, APP)
     assert bound is not None and (bound.stream, bound.stream_created_s) == (STREAM, rig.created_s)
 
@@ -142,7 +142,7 @@ def test_a_stream_that_is_gone_is_told_and_then_turns_red(rig: Rig) -> None:
     rig.step(0)
     rig.kinesis.delete_stream(StreamName=STREAM)
     rig.step(10)
-    (trouble,) = rig.metrics.troubles.current()
+    (trouble,) = rig.metrics.outages.current()
     assert trouble.reason == f"there is no stream {STREAM} any more" == rig.watch.unread.unready
     assert rig.watch.red == {}
     rig.step(10 + AFTER_S)
@@ -190,14 +190,14 @@ def test_another_start_that_was_fixed_first_ends_the_task(
 def test_records_that_will_expire_are_told_before_they_do(rig: Rig) -> None:
     rig.sessions[2].lag_ms = 18 * HOUR_MS
     rig.step(0)
-    assert rig.metrics.troubles.current() == [] and rig.value("penstock_retention_used") == 0.75
+    assert rig.metrics.outages.current() == [] and rig.value("penstock_retention_used") == 0.75
     rig.sessions[2].lag_ms = 20 * HOUR_MS
     rig.step(10)
-    (trouble,) = rig.metrics.troubles.current()
+    (trouble,) = rig.metrics.outages.current()
     assert trouble.reason.startswith(f"{SHARDS[2]} is 20.0 h behind, and the stream keeps records for 24 h")
     rig.sessions[2].lag_ms = 0
     rig.step(20)
-    assert rig.metrics.troubles.current() == []
+    assert rig.metrics.outages.current() == []
 
 
 def test_a_shard_that_expired_unread_is_told_and_counted(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import Fatal
-from pipeline.outages import Troubles
+from pipeline.outages import Outages
 from pipeline.replicas.host import ModelHost
 from tests.hosting import DEADLINE_S, batch, death, expect_all_but, hosted, judged, settings, until
 
@@ -51,19 +51,19 @@ def test_a_device_that_is_lost_for_good_condemns_nobody(tmp_path: Path) -> None:
 def test_a_device_that_comes_back_costs_no_record(tmp_path: Path) -> None:
     lost = tmp_path / "lost"
     records = batch(3)
-    troubles = Troubles()
+    outages = Outages()
 
     async def main() -> None:
-        host = ModelHost(settings("Device", options={"lost": str(lost)}, retries=0), troubles=troubles)
+        host = ModelHost(settings("Device", options={"lost": str(lost)}, retries=0), outages=outages)
         try:
             await host.start()
             lost.touch()
             judging = asyncio.create_task(host.judge(records))
-            await until(lambda: bool(troubles.current()))
-            assert "no other record passes either" in troubles.current()[0].reason
+            await until(lambda: bool(outages.current()))
+            assert "no other record passes either" in outages.current()[0].reason
             lost.unlink()
             await judging
-            assert not troubles.current()
+            assert not outages.current()
         finally:
             await host.stop()
 

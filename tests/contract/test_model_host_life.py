@@ -22,10 +22,10 @@ import pytest
 
 from pipeline.errors import Fatal, ModelError
 from pipeline.model_process.worker import Assignment
-from pipeline.outages import Troubles
+from pipeline.outages import Outages
 from pipeline.replicas import pool
 from pipeline.replicas.host import HostSettings, ModelHost, ModelSpec
-from pipeline.replicas.process import Link
+from pipeline.replicas.process import ReplicaProcess
 from tests.hosting import DEADLINE_S, ROOT, batch, expect_all_but, hosted, judged, record, settings, until, value
 
 
@@ -137,19 +137,19 @@ def test_a_model_that_loads_again_in_time_costs_no_record(tmp_path: Path, monkey
     monkeypatch.setattr(pool, "SETTLED_S", 0.05)
     mark = tmp_path / "mark"
     records = batch(4, {1: "exit"})
-    troubles = Troubles()
+    outages = Outages()
 
     async def main() -> None:
-        host = ModelHost(settings("LoadsWhile", options={"mark": str(mark)}, patience_s=30), troubles=troubles)
+        host = ModelHost(settings("LoadsWhile", options={"mark": str(mark)}, patience_s=30), outages=outages)
         try:
             await host.start()
             judging = asyncio.create_task(host.judge(records))
-            await until(lambda: bool(troubles.current()))
-            assert troubles.current()[0].reason == "no replica starts: the weights are gone"
-            assert (troubles.current()[0].part, host.replicas_alive, judging.done()) == ("model", 0, False)
+            await until(lambda: bool(outages.current()))
+            assert outages.current()[0].reason == "no replica starts: the weights are gone"
+            assert (outages.current()[0].part, host.replicas_alive, judging.done()) == ("model", 0, False)
             mark.unlink()
             await judging
-            await until(lambda: not troubles.current())
+            await until(lambda: not outages.current())
         finally:
             await host.stop()
 
@@ -246,7 +246,7 @@ def test_a_start_that_is_given_up_at_any_moment_closes_its_streams(turns: int) -
     """After so many turns of the event loop, before its process is there or after it."""
 
     async def main() -> None:
-        link = Link(Assignment("predict", "tests.models:HangsLoading", "1", 0, 1, [str(ROOT)]))
+        link = ReplicaProcess(Assignment("predict", "tests.models:HangsLoading", "1", 0, 1, [str(ROOT)]))
         starting = asyncio.create_task(link.start(DEADLINE_S))
         for _ in range(turns):
             await asyncio.sleep(0)

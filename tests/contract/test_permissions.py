@@ -15,9 +15,9 @@ import pytest
 
 from consumer.config.settings import HealthSettings, KclSettings, StreamSettings
 from consumer.http.health import Health
-from consumer.kcl.bridge_server import Bridges
+from consumer.kcl.bridge_server import BridgeServer
 from consumer.kcl.daemon import Daemon, find_jars
-from consumer.kcl.properties import Place
+from consumer.kcl.properties import AwsEndpoints
 from consumer.kcl.session import ShardSession, Wire
 from pipeline.metrics import Metrics
 from tests import policy
@@ -67,12 +67,12 @@ def test_bridges_and_their_folder_are_private_whatever_the_umask() -> None:
             KclSettings(),
             StreamSettings(name="private", application="private"),
             "worker",
-            Place("us-east-1", "http://127.0.0.1:9", "http://127.0.0.1:9", "http://127.0.0.1:9"),
+            AwsEndpoints("us-east-1", "http://127.0.0.1:9", "http://127.0.0.1:9", "http://127.0.0.1:9"),
         )
         folder, modes = daemon.socket_path.parent, {}
 
         async def listen() -> None:
-            bridges = Bridges(no_session)
+            bridges = BridgeServer(no_session)
             await bridges.listen(daemon.socket_path)
             modes["socket"] = daemon.socket_path.stat().st_mode
             modes["folder"] = folder.stat().st_mode

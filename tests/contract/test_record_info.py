@@ -15,15 +15,15 @@ import pytest
 from pipeline.model_process.worker import Assignment
 from pipeline.record import Dead, Record
 from pipeline.replicas.host import ModelHost
-from pipeline.replicas.process import CLOSE_S, Link
+from pipeline.replicas.process import CLOSE_S, ReplicaProcess
 from pipeline.testing import FakeReplica
 from tests.hosting import record, settings, value
 
 SHARD = "shardId-000000000007"
 AT_MS = 1_795_000_000_123
-LINKS = [pytest.param(Link, id="process"), pytest.param(FakeReplica, id="fake")]
+LINKS = [pytest.param(ReplicaProcess, id="process"), pytest.param(FakeReplica, id="fake")]
 
-Maker = Callable[[Assignment], Link]
+Maker = Callable[[Assignment], ReplicaProcess]
 
 
 def told(n: int, key: str | None = "key", sub: int = 0, **payload: Any) -> Record:
@@ -66,7 +66,7 @@ def test_each_item_comes_with_its_own_record_through_decoding_bisection_and_retr
 
 def test_so_it_does_on_the_replica_after_one_that_was_killed_and_only_that_one_is_closed(tmp_path: Path) -> None:
     records = [told(n, do="be killed" if n == 1 else "well") for n in range(3)]
-    lived(Link, records, closed=str(tmp_path / "closed"))
+    lived(ReplicaProcess, records, closed=str(tmp_path / "closed"))
     assert [value(records[n], "id") for n in (0, 2)] == [records[n].record_id("events") for n in (0, 2)]
     assert isinstance(records[1].outcome, Dead)
     assert (tmp_path / "closed").read_text() == "closed\n"
@@ -86,7 +86,13 @@ def test_nothing_is_sent_to_a_model_that_does_not_ask() -> None:
 
 @pytest.mark.parametrize(
     ("link", "end"),
-    [(Link, ""), (Link, "lose device"), (FakeReplica, ""), (FakeReplica, "lose device"), (FakeReplica, "leave")],
+    [
+        (ReplicaProcess, ""),
+        (ReplicaProcess, "lose device"),
+        (FakeReplica, ""),
+        (FakeReplica, "lose device"),
+        (FakeReplica, "leave"),
+    ],
 )
 def test_a_model_is_closed_once_when_its_replica_ends_in_good_order(
     link: Maker, end: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -99,6 +105,6 @@ def test_a_model_is_closed_once_when_its_replica_ends_in_good_order(
 
 def test_an_end_takes_no_longer_than_the_close_may(tmp_path: Path) -> None:
     began = time.monotonic()
-    lived(Link, [], closed=str(tmp_path / "closed"), end="stop python")
+    lived(ReplicaProcess, [], closed=str(tmp_path / "closed"), end="stop python")
     assert (tmp_path / "closed").read_text() == "closed\n"
     assert time.monotonic() - began < 8 + CLOSE_S

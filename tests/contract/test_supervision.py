@@ -20,7 +20,7 @@ import pytest
 from consumer.app import Task
 from consumer.config.load import parse
 from consumer.config.settings import Settings
-from consumer.kcl.bridge_server import Bridges
+from consumer.kcl.bridge_server import BridgeServer
 from pipeline.errors import Fatal
 from tests.hosting import ROOT
 from tests.unit.test_config import LEAST
@@ -55,16 +55,16 @@ class Jvm:
 class Alone(Task):
     """A task with nothing but its watches, its bridges and a JVM."""
 
-    def __init__(self, folder: Path, breaks: Callable[[Alone, Bridges], Awaitable[object]] | None = None) -> None:
+    def __init__(self, folder: Path, breaks: Callable[[Alone, BridgeServer], Awaitable[object]] | None = None) -> None:
         super().__init__(settings())
         self._folder = folder
         self._breaks = breaks
 
     async def _run(self, stack: AsyncExitStack) -> int:
-        bridges = Bridges(lambda wire: None)  # type: ignore[arg-type, return-value]  # none comes
+        bridges = BridgeServer(lambda wire: None)  # type: ignore[arg-type, return-value]  # none comes
         await bridges.listen(self._folder / "s")
         stack.push_async_callback(bridges.close)
-        self.background.start(self.vigil.over_the_leader, "the watch over the leader")
+        self.background.start(self.watchers.over_the_leader, "the watch over the leader")
         if self._breaks is not None:
             await self._breaks(self, bridges)
         return await self._consume(None, bridges, Jvm(), None)  # type: ignore[arg-type]
@@ -77,7 +77,7 @@ def settings() -> Settings:
     return parse(tomllib.loads(LEAST), {})
 
 
-def ended(folder: Path, breaks: Callable[[Alone, Bridges], Awaitable[object]] | None = None) -> str:
+def ended(folder: Path, breaks: Callable[[Alone, BridgeServer], Awaitable[object]] | None = None) -> str:
     async def main() -> int:
         return await Alone(folder, breaks).run()
 
@@ -92,7 +92,7 @@ def ended(folder: Path, breaks: Callable[[Alone, Bridges], Awaitable[object]] | 
 def _no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     for watch in WATCHES:
-        monkeypatch.setattr(f"consumer.watchers.Vigil.{watch}", partial(_for_ever))
+        monkeypatch.setattr(f"consumer.watchers.Watchers.{watch}", partial(_for_ever))
     monkeypatch.setattr("consumer.poison.way_past.WayPast.note_end", _for_now)
 
 
@@ -113,26 +113,26 @@ def test_a_watch_that_dies_ends_the_task(
         await asyncio.sleep(0.01)
         raise death
 
-    monkeypatch.setattr(f"consumer.watchers.Vigil.{watch}", dies)
+    monkeypatch.setattr(f"consumer.watchers.Watchers.{watch}", dies)
     reason = ended(tmp_path)
     assert reason.startswith(f"the watch {watch.partition('_')[0]} ") and type(death).__name__ in reason
 
 
 @pytest.mark.parametrize("watch", WATCHES)
 def test_a_watch_that_just_ends_ends_the_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watch: str) -> None:
-    monkeypatch.setattr(f"consumer.watchers.Vigil.{watch}", _for_now)
+    monkeypatch.setattr(f"consumer.watchers.Watchers.{watch}", _for_now)
     assert ended(tmp_path).endswith("ended by itself")
 
 
 def test_a_session_that_dies_ends_the_task(tmp_path: Path) -> None:
-    async def breaks(task: Alone, bridges: Bridges) -> None:
+    async def breaks(task: Alone, bridges: BridgeServer) -> None:
         bridges._fail(Fatal("session of shardId-1 failed: MemoryError"))  # as a session would have it
 
     assert ended(tmp_path, breaks) == "session of shardId-1 failed: MemoryError"
 
 
 def test_an_exception_in_a_callback_ends_the_task(tmp_path: Path) -> None:
-    async def breaks(task: Alone, bridges: Bridges) -> None:
+    async def breaks(task: Alone, bridges: BridgeServer) -> None:
         def broken() -> None:
             raise OSError(errno.EMFILE, "Too many open files")
 
@@ -144,16 +144,16 @@ def test_an_exception_in_a_callback_ends_the_task(tmp_path: Path) -> None:
 def test_the_first_reason_is_told_whatever_the_end_meets_besides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    close = Bridges.close
+    close = BridgeServer.close
 
-    async def fails(bridges: Bridges) -> None:
+    async def fails(bridges: BridgeServer) -> None:
         await close(bridges)
         raise OSError(errno.EMFILE, "Too many open files")
 
-    async def breaks(task: Alone, bridges: Bridges) -> None:
+    async def breaks(task: Alone, bridges: BridgeServer) -> None:
         task.background.failed(Fatal("first"))
 
-    monkeypatch.setattr(Bridges, "close", fails)
+    monkeypatch.setattr(BridgeServer, "close", fails)
     assert ended(tmp_path, breaks) == "first"
 
 

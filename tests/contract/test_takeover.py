@@ -16,8 +16,8 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from moto import mock_aws
 
 from consumer.leases import handoffs, leader_watch, leases, tables
-from consumer.leases.reassign import Holding
-from consumer.leases.takeover import LeaderWatch, Look, Takeover
+from consumer.leases.reassign import OrphanedLease
+from consumer.leases.takeover import LeaderObservation, LeaderWatch, Takeover
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -82,7 +82,10 @@ def leader(dynamodb: DynamoDBClient) -> str:
 
 def takeover() -> Takeover:
     """What a survivor decides on who has seen the fixture's tables stand still."""
-    holdings = (Holding(SHARDS[0], "leader", "leader", counter=5), Holding(SHARDS[1], "leader", "leader", counter=5))
+    holdings = (
+        OrphanedLease(SHARDS[0], "leader", "leader", counter=5),
+        OrphanedLease(SHARDS[1], "leader", "leader", counter=5),
+    )
     return Takeover("leader", "v1", 1000, holdings, Counter({"a": 1, "b": 1}), 20.0)
 
 
@@ -183,7 +186,7 @@ class Hurried(LeaderWatch):
         self.seen = threading.Event()
         self._looks = looks
 
-    def look(self, look: Look) -> Takeover | None:
+    def look(self, look: LeaderObservation) -> Takeover | None:
         self._looks -= 1
         if self._looks <= 0:
             self.seen.set()
@@ -225,7 +228,7 @@ def test_a_failure_is_logged_and_tried_again(
     broken = iter([unreachable, slowed])
     observe = leader_watch.observe
 
-    def sometimes(*arguments: Any, close: bool) -> Look:
+    def sometimes(*arguments: Any, close: bool) -> LeaderObservation:
         for error in broken:
             raise error
         return observe(*arguments, close=close)
@@ -243,8 +246,8 @@ def test_a_handoff_that_kcl_has_forgotten_goes_to_its_new_owner_and_to_no_other(
     dynamodb.update_item(
         TableName=APP, Key=key, UpdateExpression="SET checkpointOwner = :drainer", ExpressionAttributeValues=drains
     )
-    handoffs.end(dynamodb, APP, [Holding("shard-1", "b", "c", drainer="b")])
+    handoffs.end(dynamodb, APP, [OrphanedLease("shard-1", "b", "c", drainer="b")])
     assert leases.read(dynamodb, APP)[0].draining_owner == "b"
-    handoffs.end(dynamodb, APP, [Holding("shard-1", "b", "a", drainer="b")])
+    handoffs.end(dynamodb, APP, [OrphanedLease("shard-1", "b", "a", drainer="b")])
     lease = leases.read(dynamodb, APP)[0]
     assert (lease.owner, lease.draining_owner, lease.counter) == ("a", "", 6)

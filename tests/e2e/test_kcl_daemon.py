@@ -14,7 +14,7 @@ from consumer.config import kcl_properties
 from consumer.config.settings import KclSettings, StreamSettings
 from consumer.kcl.daemon import Daemon
 from consumer.kcl.door import TOKEN_BYTES, Door
-from consumer.kcl.properties import Place
+from consumer.kcl.properties import AwsEndpoints
 from consumer.kcl.protocol import (
     CheckpointAnswer,
     Initialize,
@@ -97,7 +97,7 @@ class Host:
 @asynccontextmanager
 async def worker(aws: LocalAWS, worker_id: str, kcl: KclSettings = DEFAULTS) -> AsyncIterator[tuple[Daemon, Host]]:
     host = Host()
-    daemon = Daemon(kcl, STREAM, worker_id, Place.from_environment(aws.env))
+    daemon = Daemon(kcl, STREAM, worker_id, AwsEndpoints.from_environment(aws.env))
     Door(daemon.socket_path)  # leaves a token there, which every bridge says first
     server = await asyncio.start_unix_server(host.session, daemon.socket_path, limit=64 << 20)
     try:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.record import Position
-from pipeline.sinks.put_queue import Outbox, Row
+from pipeline.sinks.put_queue import OrderedPutQueue, Row
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Sent:
 class World:
     """An outbox, the stream that it feeds, and a model of what it must do."""
 
-    outbox: Outbox = field(default_factory=lambda: Outbox(request_rows=4, request_bytes=40))
+    put_queue: OrderedPutQueue = field(default_factory=lambda: OrderedPutQueue(request_rows=4, request_bytes=40))
     records: list[Sent] = field(default_factory=list)
     arrived: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
 
@@ -35,7 +35,7 @@ class World:
         number = len(self.records)
         self.records.append(Sent(Position(number, 0), key, size))
         data = str(number).encode().ljust(size, b" ")
-        self.outbox.put(Position(number, 0), None if key is None else (key, data))
+        self.put_queue.put(Position(number, 0), None if key is None else (key, data))
 
     def answer(self, request: list[Row], accepted: list[bool]) -> None:
         assert len({row.key for row in request}) == len(request) <= 4
@@ -48,13 +48,13 @@ class World:
             if was_accepted:
                 self.records[number].arrived = True
                 self.arrived[row.key].append(number)
-        self.outbox.settle(request, accepted)
+        self.put_queue.settle(request, accepted)
 
     def check(self) -> None:
-        assert self.outbox.durable == self.durable()
+        assert self.put_queue.durable == self.durable()
         left = [each for each in self.records if each.key is not None and not each.arrived]
-        assert len(self.outbox) == len(left)
-        assert self.outbox.bytes == sum(max(each.size, len(str(each.position.sequence))) + 1 for each in left)
+        assert len(self.put_queue) == len(left)
+        assert self.put_queue.bytes == sum(max(each.size, len(str(each.position.sequence))) + 1 for each in left)
 
     def durable(self) -> Position | None:
         found = None
@@ -84,12 +84,12 @@ def test_every_row_arrives_once_in_order_per_key_and_durable_is_exact(script: li
     world = World()
     for step in script:
         if isinstance(step, Call):
-            request = world.outbox.take()
+            request = world.put_queue.take()
             world.answer(request, step.accepted[: len(request)])
         else:
             world.put(*step)
         world.check()
-    while request := world.outbox.take():
+    while request := world.put_queue.take():
         world.answer(request, [True] * len(request))
         world.check()
     assert all(each.arrived for each in world.records if each.key is not None)
@@ -102,7 +102,7 @@ def test_new_records_while_a_call_is_under_way_change_nothing_of_it(script: list
     world = World()
     for before, during, call in script:
         world.put(*before)
-        request = world.outbox.take()
+        request = world.put_queue.take()
         world.put(*during)
         world.answer(request, call.accepted[: len(request)])
         world.check()

@@ -103,7 +103,7 @@ def test_on_a_terminal_too(text: str) -> None:
 @given(text=ANY)
 def test_the_health_page_has_a_line_for_each_reason(text: str) -> None:
     metrics = Metrics()
-    metrics.troubles.part("sink").failed(text)
+    metrics.outages.part("sink").failed(text)
     _, _, body = Health(HealthSettings(), metrics, lambda: text, lambda: None).answer("GET", "/healthz")
     lines = body.decode().split("\n")
     assert len(lines) == 3

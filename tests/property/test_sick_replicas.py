@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.events import Condemned, ReplicaReplaced, Retried
 from pipeline.model import Model
-from pipeline.outages import Troubles
+from pipeline.outages import Outages
 from pipeline.record import Dead, Enriched, Record
 from pipeline.replicas.host import HostSettings, ModelHost
 from pipeline.testing import FakeReplica, SimulatedLoop
@@ -83,8 +83,8 @@ def live(
             f"{__name__}:{model}", "1", replicas, 1, retries=retries, options=options, not_finite="reject"
         )
         link = partial(FakeReplica, seconds=lambda payloads: dice.random())
-        troubles = Troubles(asyncio.get_running_loop().time)
-        host = ModelHost(settings, on_event=events.append, link=link, troubles=troubles)
+        outages = Outages(asyncio.get_running_loop().time)
+        host = ModelHost(settings, on_event=events.append, link=link, outages=outages)
         await host.start()
         await asyncio.gather(*(judge(host) for _ in range(host.slots)))
         await host.stop()

@@ -18,7 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from pipeline.events import ModelEvent, ReplicaReplaced, SafeCostLearned
-from pipeline.outages import Troubles
+from pipeline.outages import Outages
 from pipeline.record import Dead, Enriched, Record
 from pipeline.replicas.host import ModelHost
 from pipeline.replicas.process import DEPTH
@@ -44,7 +44,7 @@ class Source:
         given = replace(settings("Toy", timeout_s=TIMEOUT_S, **more), patience_s=1e9)
         loop = asyncio.get_running_loop()
         link = partial(FakeReplica, seconds=seconds)
-        self.host = ModelHost(given, on_event=self.events.append, link=link, troubles=Troubles(loop.time))
+        self.host = ModelHost(given, on_event=self.events.append, link=link, outages=Outages(loop.time))
 
     async def batches(self, how_many: int) -> None:
         """So many of them, one replica's worth at a time."""

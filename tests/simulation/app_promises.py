@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import orjson
 import pyarrow.parquet as pq
 
-from consumer.testing import FakeStream, Lease
+from consumer.testing import FakeLease, FakeStream
 from consumer.testing.fake_worker import Child
 from pipeline.record import Position
 from pipeline.stores.memory import MemoryStore
@@ -106,7 +106,7 @@ class Promises:
         if told_s is not None and shard_id not in worker.children and task.process.called_at > told_s:
             self.breaks(f"{task.name} goes on writing {key}, though it was told that the shard is not its any more")
 
-    def checkpointed(self, lease: Lease, position: Position | str) -> None:
+    def checkpointed(self, lease: FakeLease, position: Position | str) -> None:
         """I1: all up to the checkpoint is durable before it is written, and to KCL an aggregate is one record."""
         shard = self.stream.shards[lease.shard_id]
         at = self._durable_below.get(lease.shard_id, 0)

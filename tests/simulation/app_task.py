@@ -16,11 +16,11 @@ from consumer.config import settings as configured
 from consumer.config.load import parse
 from consumer.kcl.protocol import Message
 from consumer.kcl.session import ShardSession, Wire
-from consumer.testing import FakeLeases, FakeStream, FakeWorker, Pace, Throttled
+from consumer.testing import FakeLeases, FakeStream, FakeWorker, Throttled, Timing
 from pipeline.errors import Fatal
 from pipeline.metrics import Metrics
 from pipeline.model_process.worker import Assignment
-from pipeline.outages import Troubles
+from pipeline.outages import Outages
 from pipeline.record import Shard
 from pipeline.replicas.host import ModelHost
 from pipeline.stage import Stage
@@ -164,7 +164,7 @@ class Task:
     stage: Stage | None = None
 
     def __post_init__(self) -> None:
-        self.metrics.troubles = Troubles(self.process.loop.time)
+        self.metrics.outages = Outages(self.process.loop.time)
 
     async def main(self) -> None:
         world, settings = self.world, self.world.settings
@@ -185,7 +185,7 @@ class Task:
                 world.stream,
                 world.leases,
                 partial(self._connect, self.stage, failed),
-                pace=Pace(idle_s=1.5, take_s=2.0, read_limit=settings.read_limit),
+                pace=Timing(idle_s=1.5, take_s=2.0, read_limit=settings.read_limit),
                 latency=world.latency,
                 dice=world.random,
             )

@@ -13,7 +13,7 @@ from functools import partial
 
 from consumer import build
 from consumer.leases.leases import as_kcl_has_it
-from consumer.testing import FakeLeases, FakeStream, Lease, Throttled, aggregates
+from consumer.testing import FakeLease, FakeLeases, FakeStream, Throttled, aggregates
 from consumer.testing.fake_stream import FIRST_SEQUENCE
 from pipeline.errors import UserError
 from pipeline.record import Position
@@ -197,7 +197,7 @@ class World:
         if not self.calm and self.random.random() < self.weather.throttled / 2:
             raise Throttled(operation)
 
-    def _checkpointed(self, lease: Lease, position: Position | str) -> None:
+    def _checkpointed(self, lease: FakeLease, position: Position | str) -> None:
         self.say(f"{lease.owner} checkpoints {lease.shard_id} at {_short(position)}")
         self.promises.checkpointed(lease, position)
 

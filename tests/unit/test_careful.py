@@ -12,7 +12,7 @@ from consumer.leases.leases import Lease
 from consumer.poison import reader
 from consumer.poison.doubt import HINDERED, PIECE, Death, Doubt, piece_after
 from consumer.poison.notes import HOLDER, Noted
-from consumer.poison.reader import Careful, Held, Hindered, Page
+from consumer.poison.reader import Held, Hindered, Page, PoisonReader
 from consumer.testing import aggregate
 from pipeline import background
 from pipeline.aggregate import looked_into
@@ -87,8 +87,8 @@ class Rig:
     async def within(self, shard_id: str) -> HashRange | None:
         return HashRange(0, hash_of("key") - 1)
 
-    def careful(self, stage: Stage) -> Careful:
-        return Careful(
+    def careful(self, stage: Stage) -> PoisonReader:
+        return PoisonReader(
             stage,
             self.notes,
             FakePages(self.records),

@@ -15,7 +15,7 @@ import pytest
 
 from consumer.poison.doubt import MOST_PIECE, PIECE, Death, Doubt, parsed, written
 from consumer.poison.notes import HOLDER, Noted
-from consumer.poison.reader import Careful, Held, Page
+from consumer.poison.reader import Held, Page, PoisonReader
 from consumer.testing import aggregate
 from pipeline.batching.batcher import Batcher
 from pipeline.errors import Broken
@@ -120,7 +120,7 @@ class Life:
         batcher = Batcher(max_records=64, max_cost=0, linger_s=0.0, pads=False)
         stage = Stage(Deadly(self), batcher, sinks, Bounds(10_000, 1 << 30), Metrics())
         running = asyncio.ensure_future(stage.run())
-        careful = Careful(
+        careful = PoisonReader(
             stage,
             self,
             self,

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batching.batch_size import CALL_S, Pace
-from pipeline.batching.utilization import LATE_S, PARTS, Account, described
+from pipeline.batching.batch_size import CALL_S, BatchSizeController
+from pipeline.batching.utilization import LATE_S, PARTS, ReplicaTime, described
 from pipeline.events import Predicted
 
 
-def learned(*, measures: bool = False) -> Pace:
+def learned(*, measures: bool = False) -> BatchSizeController:
     """Of a model that takes 10 ms for a call and 1 ms for a record, or 0.1 ms for a unit of cost."""
-    pace = Pace(max_records=32, max_cost=320 if measures else 0, measures=measures)
+    pace = BatchSizeController(max_records=32, max_cost=320 if measures else 0, measures=measures)
     for _ in range(300):
         plan = pace.plan
         records = min(plan.records, plan.cost // 10) if plan.cost else plan.records
@@ -30,12 +30,12 @@ def call(records: int, *, cost: int, padded: int = 0, slower: float = 1.0) -> Pr
     return Predicted(records, (0.010 + each * (padded or cost)) * slower, 0, cost, padded or cost)
 
 
-def full(pace: Pace, *, slower: float = 1.0) -> Predicted:
+def full(pace: BatchSizeController, *, slower: float = 1.0) -> Predicted:
     return call(32, cost=32, slower=slower)
 
 
 def test_a_replica_that_always_predicts_its_best_batch_is_all_model() -> None:
-    account = Account(1, learned())
+    account = ReplicaTime(1, learned())
     account.state(0.0, 2, held=False)
     for _ in range(100):
         account.called(full(learned()))
@@ -44,7 +44,7 @@ def test_a_replica_that_always_predicts_its_best_batch_is_all_model() -> None:
 
 
 def test_what_is_not_used_was_waited_for() -> None:
-    account = Account(2, learned())
+    account = ReplicaTime(2, learned())
     account.state(0.0, 0, held=False)
     account.state(10.0, 1, held=False)
     account.state(20.0, 0, held=True)
@@ -56,20 +56,20 @@ def test_what_is_not_used_was_waited_for() -> None:
 
 def test_small_batches_padding_and_a_busy_machine_are_told_apart() -> None:
     pace = learned()
-    small = Account(1, pace)
+    small = ReplicaTime(1, pace)
     small.state(0.0, 1, held=False)
     for _ in range(10):
         small.called(call(4, cost=4))
     seconds = small.seconds(10 * 0.014)
     assert seconds["underfilled"] == pytest.approx(10 * (0.014 + CALL_S - 4 * 0.0425 / 32), rel=0.1)
 
-    busy = Account(1, pace)
+    busy = ReplicaTime(1, pace)
     busy.state(0.0, 1, held=False)
     busy.called(full(pace, slower=2.0))
     assert busy.seconds(0.084)["contention"] == pytest.approx(0.042, rel=0.05)
 
     pads = learned(measures=True)
-    padded = Account(1, pads)
+    padded = ReplicaTime(1, pads)
     padded.state(0.0, 1, held=False)
     padded.called(call(16, cost=128, padded=256))
     seconds = padded.seconds(0.0356)
@@ -77,7 +77,7 @@ def test_small_batches_padding_and_a_busy_machine_are_told_apart() -> None:
 
 
 def test_the_time_before_the_first_batch_is_nobodys() -> None:
-    account = Account(1, None)
+    account = ReplicaTime(1, None)
     assert set(account.shares(100.0).values()) == {0.0}
     account.state(100.0, 1, held=False)
     account.called(call(8, cost=8))
@@ -89,7 +89,7 @@ def test_a_line_says_where_it_went() -> None:
 
 
 def test_before_anything_is_known_a_call_is_the_models() -> None:
-    account = Account(1, None)
+    account = ReplicaTime(1, None)
     account.state(0.0, 1, held=False)
     account.called(call(8, cost=8))
     assert account.shares(0.018)["model"] == pytest.approx(1.0)
@@ -101,7 +101,7 @@ steps_of_life = st.lists(st.tuples(st.sampled_from("scw"), st.integers(0, 5), st
 @given(steps_of_life, st.integers(1, 4))
 def test_the_parts_add_up_to_the_time_there_was(steps: list[tuple[str, int, float]], replicas: int) -> None:
     dice, now = random.Random(1), 0.0
-    account = Account(replicas, learned())
+    account = ReplicaTime(replicas, learned())
     for what, number, seconds in steps:
         if what == "s":
             account.state(now, number, held=number % 2 == 0)
@@ -120,7 +120,7 @@ def test_the_parts_add_up_to_the_time_there_was(steps: list[tuple[str, int, floa
 
 
 def test_of_late_is_the_last_minute() -> None:
-    account = Account(1, None)
+    account = ReplicaTime(1, None)
     for second in range(200):
         account.state(float(second), 0, held=second >= 100)
         account.late_shares(float(second))

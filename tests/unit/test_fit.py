@@ -6,18 +6,18 @@ import random
 
 import pytest
 
-from pipeline.batching.call_times import BLOCK, Fit, Line, Rate
+from pipeline.batching.call_times import BLOCK, CallTimeModel, Line, Rate
 
 
 def test_nothing_is_said_before_a_few_calls() -> None:
-    fit = Fit()
+    fit = CallTimeModel()
     for size in (1, 2, 3):
         fit.add(size, size, 0.1)
     assert fit.line is None
 
 
 def test_a_line_is_found_exactly() -> None:
-    fit = Fit()
+    fit = CallTimeModel()
     for records, cost in [(1, 9), (2, 60), (8, 70), (4, 400), (16, 33), (3, 5)]:
         fit.add(records, cost, 0.01 + 0.002 * records + 0.0003 * cost)
     assert fit.line is not None
@@ -25,7 +25,7 @@ def test_a_line_is_found_exactly() -> None:
 
 
 def test_costs_that_are_the_records_are_told_apart_from_the_call() -> None:
-    fit = Fit()
+    fit = CallTimeModel()
     for records in (1, 2, 4, 8, 16, 32):
         fit.add(records, records, 0.05 + 0.01 * records)
     assert fit.line is not None
@@ -34,7 +34,7 @@ def test_costs_that_are_the_records_are_told_apart_from_the_call() -> None:
 
 
 def test_no_coefficient_is_negative() -> None:
-    fit = Fit()
+    fit = CallTimeModel()
     for records in (1, 2, 4, 8, 16):
         fit.add(records, records, 0.01 * records**1.5)
     line = fit.line
@@ -43,7 +43,7 @@ def test_no_coefficient_is_negative() -> None:
 
 
 def learned(seconds: list[float], sizes: list[int]) -> Line:
-    fit = Fit()
+    fit = CallTimeModel()
     for size, taken in zip(sizes, seconds, strict=True):
         fit.add(size, size, taken)
     assert fit.line is not None

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from consumer.leases.handoffs import HandoffWatch
 from consumer.leases.leases import Lease
-from consumer.leases.reassign import Holding
+from consumer.leases.reassign import OrphanedLease
 
 LEASE = Lease("shard-4", "other", 7, None, "TRIM_HORIZON", ("shard-3",), (), draining_owner="me")
-FORGOTTEN = [Holding("shard-4", "me", "other", drainer="me")]
+FORGOTTEN = [OrphanedLease("shard-4", "me", "other", drainer="me")]
 
 
 def test_a_handoff_that_nobody_drains_is_told_once_it_has_lasted() -> None:

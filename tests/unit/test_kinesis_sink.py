@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from pipeline.dead_letters.limit import Limits
 from pipeline.errors import Fatal, UserError
 from pipeline.metrics import Metrics
-from pipeline.outages import Troubles
+from pipeline.outages import Outages
 from pipeline.record import Dead, Enriched, Position, Record, Run, Shard
 from pipeline.sinks.kinesis import FIRST_DELAY_S, LAST_DELAY_S, NO_LIMITS, KinesisSink, KinesisWriter, delay_s
 from pipeline.sinks.refused import RefusedLetters
@@ -75,14 +75,14 @@ class Bench:
         self.waits: list[float] = []
         self.fatal: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.metrics = Metrics()
-        self.metrics.troubles = Troubles(lambda: sum(self.waits))
+        self.metrics.outages = Outages(lambda: sum(self.waits))
         letters = RefusedLetters(self.store, TableSchema(pa.schema([("n", pa.int64())]), "source", "model@1"), NAME)
         self.sink = KinesisSink(
             lambda: kinesis,
             "enriched",
             table,
             events=self.metrics.of_sink(NAME),
-            troubles=self.metrics.troubles,
+            outages=self.metrics.outages,
             letters=letters,
             limits=limits,
             sleep=self.wait,
@@ -234,12 +234,12 @@ def test_what_does_not_come_right_ends_the_task_with_its_reason(code: str, least
         made.writer.write(run_of(["a"]))
         error = await made.fatal
         assert isinstance(error, Fatal) and code in str(error) and "enriched" in str(error)
-        assert [trouble.part for trouble in made.metrics.troubles.current()] == ["kinesis:enriched"]
+        assert [trouble.part for trouble in made.metrics.outages.current()] == ["kinesis:enriched"]
 
     made = bench(FakeKinesis(*[refusal(code)] * 1000), play)
     assert least_s <= sum(made.waits) <= most_s
     assert made.durable == []
-    assert not made.metrics.troubles.current()
+    assert not made.metrics.outages.current()
 
 
 def test_a_row_too_large_for_the_stream_is_a_dead_letter_of_this_sink_alone() -> None:
@@ -412,10 +412,10 @@ def test_a_writer_cannot_say_what_the_stream_holds() -> None:
 def test_however_rows_are_refused_each_arrives_once_in_order_of_its_key(seed: int) -> None:
     drawn = random.Random(seed)
     answers = [lambda number: drawn.random() < 0.6 for _ in range(60)]
-    troubles = [refusal("InternalFailure") if drawn.random() < 0.2 else answer for answer in answers]
+    outages = [refusal("InternalFailure") if drawn.random() < 0.2 else answer for answer in answers]
     keys = [drawn.choice(["a", "b", "c", "d", None]) for _ in range(60)]
     runs = [run_of(keys[start : start + 7], start) for start in range(0, 60, 7)]
-    made = bench(FakeKinesis(*troubles), write_and_flush(*runs))
+    made = bench(FakeKinesis(*outages), write_and_flush(*runs))
     for key in "abcd":
         found = [orjson.loads(row["Data"])["n"] for row in made.kinesis.rows if row["PartitionKey"] == key]
         assert found == [n for n, each in enumerate(keys) if each == key]

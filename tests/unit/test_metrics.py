@@ -51,7 +51,7 @@ def test_a_snapshot_says_what_happened_and_what_is_so() -> None:
         "replica_restarts": 1,
         "usual_batch": 0,
         "capacity": {},
-        "troubles": [],
+        "outages": [],
     }
 
 
@@ -136,11 +136,11 @@ def test_two_tasks_in_one_process_do_not_share_counters() -> None:
 
 def test_a_trouble_is_a_gauge_while_it_lasts() -> None:
     metrics = Metrics()
-    part = metrics.troubles.part("parquet:s3://bucket/table")
+    part = metrics.outages.part("parquet:s3://bucket/table")
     assert value(metrics, "trouble_seconds", part="parquet:s3://bucket/table") is None
     part.failed("503 SlowDown")
     lasted_s = value(metrics, "trouble_seconds", part="parquet:s3://bucket/table")
     assert lasted_s is not None and 0 <= lasted_s < 5
-    assert "503 SlowDown" in metrics.snapshot()["troubles"][0]
+    assert "503 SlowDown" in metrics.snapshot()["outages"][0]
     part.worked()
     assert value(metrics, "trouble_seconds", part="parquet:s3://bucket/table") is None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from pipeline.batching.batch_size import CALL_S, Pace
+from pipeline.batching.batch_size import CALL_S, BatchSizeController
 from pipeline.batching.batcher import Plan
 from pipeline.events import Predicted
 
@@ -49,7 +49,7 @@ class Machine:
         return self.curve(records) * dice.lognormvariate(0, self.noise) * (3 if self.warming >= 0 else 1) + pause
 
 
-def fed(pace: Pace, machine: Machine, batches: int) -> list[tuple[int, float]]:
+def fed(pace: BatchSizeController, machine: Machine, batches: int) -> list[tuple[int, float]]:
     """Records and seconds of so many full batches."""
     calls = []
     for _ in range(batches):
@@ -65,8 +65,8 @@ def rate(calls: list[tuple[int, float]]) -> float:
     return sum(records for records, _ in calls) / sum(seconds for _, seconds in calls)
 
 
-def new(max_records: int = 64, target_s: float | None = None, start: Plan | None = None) -> Pace:
-    return Pace(max_records=max_records, max_cost=0, measures=False, target_s=target_s, start=start)
+def new(max_records: int = 64, target_s: float | None = None, start: Plan | None = None) -> BatchSizeController:
+    return BatchSizeController(max_records=max_records, max_cost=0, measures=False, target_s=target_s, start=start)
 
 
 @pytest.mark.parametrize("noise", [0.02, 0.1, 0.25])
@@ -83,7 +83,7 @@ def test_the_quickest_batch_is_found(name: str, noise: float) -> None:
 
 def test_a_slow_models_size_is_climbed_to_within_few_batches() -> None:
     """A batch takes seconds: nobody wants to wait for hundreds of them."""
-    pace = Pace(max_records=12, max_cost=0, measures=False, example_s=0.65)
+    pace = BatchSizeController(max_records=12, max_cost=0, measures=False, example_s=0.65)
     assert pace.plan.records == 1
     fed(pace, Machine(CURVES["gpu"], 0.02), 40)
     assert pace.usual is not None and pace.usual >= 8
@@ -122,15 +122,15 @@ def test_no_batch_is_expected_to_take_longer_than_the_target() -> None:
 
 
 def test_the_first_batches_of_a_slow_model_are_small() -> None:
-    assert Pace(max_records=64, max_cost=0, measures=False, example_s=0.65).plan.records == 1
-    assert Pace(max_records=64, max_cost=0, measures=False, example_s=0.2).plan.records == 4
-    assert Pace(max_records=64, max_cost=0, measures=False).plan.records == 8
-    assert Pace(max_records=3, max_cost=0, measures=False).plan.records == 3
+    assert BatchSizeController(max_records=64, max_cost=0, measures=False, example_s=0.65).plan.records == 1
+    assert BatchSizeController(max_records=64, max_cost=0, measures=False, example_s=0.2).plan.records == 4
+    assert BatchSizeController(max_records=64, max_cost=0, measures=False).plan.records == 8
+    assert BatchSizeController(max_records=3, max_cost=0, measures=False).plan.records == 3
 
 
 def test_what_was_best_before_is_begun_with() -> None:
     assert new(start=Plan(records=32)).plan.records == 32
-    weighed = Pace(max_records=64, max_cost=0, measures=True, start=Plan(64, 512))
+    weighed = BatchSizeController(max_records=64, max_cost=0, measures=True, start=Plan(64, 512))
     assert (weighed.plan.records, weighed.plan.cost) == (64, 512)
 
 
@@ -152,7 +152,7 @@ def test_batches_that_traffic_does_not_fill_teach_nothing_wrong() -> None:
 
 def test_costs_are_learned_where_the_model_measures() -> None:
     """Padded costs up to 600 are quick; a call costs as much as 50."""
-    pace = Pace(max_records=64, max_cost=0, measures=True)
+    pace = BatchSizeController(max_records=64, max_cost=0, measures=True)
     dice = random.Random(3)
     for _ in range(600):
         each = dice.choice([5, 20, 60, 200])

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import Fatal
-from pipeline.outages import Troubles
+from pipeline.outages import Outages
 from pipeline.record import Enriched, Position, Record
 from pipeline.sinks import SinkEvents
 from pipeline.sinks.chain import Chain, File
-from pipeline.sinks.chain_writer import Driver
+from pipeline.sinks.chain_writer import ChainWriter
 from pipeline.sinks.parquet import Files
 from pipeline.stores.base import Denied, Retryable
 from pipeline.stores.memory import MemoryStore
@@ -39,21 +39,21 @@ class World:
         self.dead = MemoryStore()
         self.staged = MemoryStore()
         self.clock = Clock()
-        self.troubles = Troubles(self.clock)
+        self.outages = Outages(self.clock)
         self.retries = 0
         self.told: list[Told] = []
 
-    def worker(self, *, flush_bytes: int = 1 << 30) -> tuple[Driver, Told]:
+    def worker(self, *, flush_bytes: int = 1 << 30) -> tuple[ChainWriter, Told]:
         told = Told()
         self.told.append(told)
         names = Names(SHARD)
-        writer = Driver(
+        writer = ChainWriter(
             Chain(names, flush_interval_s=300, flush_bytes=flush_bytes),
             Files(self.table, names, SCHEMA, Ledger(self.dead, self.staged)),
             told.durable.append,
             told.fatal.append,
             call=Inline(),
-            part=self.troubles.part("table"),
+            part=self.outages.part("table"),
             on_retry=self.retried,
             clock=self.clock,
             sleep=self.clock.sleep,
@@ -99,7 +99,7 @@ def failing(error: Exception, *, times: int, operation: str = "put") -> Callable
     return fault
 
 
-async def resumed(writer: Driver, first: Record, checkpoint: int | None = None) -> int | None:
+async def resumed(writer: ChainWriter, first: Record, checkpoint: int | None = None) -> int | None:
     held = await writer.resume(first, None if checkpoint is None else Position(checkpoint, 0))
     return None if held is None else held.sequence
 
@@ -213,7 +213,7 @@ def test_a_store_that_does_not_answer_is_shown_while_it_lasts_and_ends_the_task_
         flushed = asyncio.create_task(writer.flush())
         await world.clock.pass_(3_590)
         assert not told.fatal
-        [trouble] = world.troubles.current()
+        [trouble] = world.outages.current()
         assert trouble.part == "table" and trouble.reason == "503 SlowDown" and trouble.lasted_s > 3_500
         await world.clock.pass_(20)
         [error] = told.fatal
@@ -231,18 +231,18 @@ def test_a_trouble_is_over_with_the_first_answer_and_with_the_lease() -> None:
         writer.write(runs(1, 4))
         flushed = asyncio.create_task(writer.flush())
         await settle()
-        assert world.troubles.current()
+        assert world.outages.current()
         await world.clock.pass_(10)
         await flushed
-        assert not world.troubles.current()
+        assert not world.outages.current()
         world.table.before = failing(Retryable("503"), times=1000)
         writer.write(runs(4, 6))
         flushed = asyncio.create_task(writer.flush())
         await settle()
-        assert world.troubles.current()
+        assert world.outages.current()
         writer.abandon()
         await flushed
-        assert not world.troubles.current()
+        assert not world.outages.current()
 
     play(work)
 

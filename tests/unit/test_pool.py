@@ -5,7 +5,7 @@ from functools import partial
 
 from pipeline.errors import Fatal
 from pipeline.model_process.worker import Assignment
-from pipeline.outages import Troubles
+from pipeline.outages import Outages
 from pipeline.replicas.pool import Pool
 from pipeline.testing import FakeReplica, SimulatedLoop
 
@@ -20,7 +20,7 @@ def pool() -> Pool:
         timeout_s=60,
         start_timeout_s=60,
         patience_s=60,
-        troubles=Troubles(loop.time),
+        outages=Outages(loop.time),
         failed=loop.create_future(),
         on_event=lambda event: None,
         link=partial(FakeReplica, seconds=lambda payloads: WORK_S),

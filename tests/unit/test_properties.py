@@ -9,16 +9,16 @@ import pytest
 from consumer.config.kcl_properties import check, start_time_s
 from consumer.config.known_kcl_properties import KNOWN_PROPERTIES
 from consumer.config.settings import KclSettings, StreamSettings
-from consumer.kcl.properties import Place, properties, render
+from consumer.kcl.properties import AwsEndpoints, properties, render
 from pipeline.errors import ConfigError
 
 COMMAND = "/usr/bin/python -I -S /bridge.py /run/host.sock"
 STREAM = StreamSettings(name="events", application="app")
 
 
-def ours(place: Place | None = None, start: str = "TRIM_HORIZON", **kcl: Any) -> dict[str, Any]:
+def ours(place: AwsEndpoints | None = None, start: str = "TRIM_HORIZON", **kcl: Any) -> dict[str, Any]:
     stream = STREAM.model_copy(update={"start": start})
-    return properties(KclSettings(**kcl), stream, "worker-1", COMMAND, place or Place())
+    return properties(KclSettings(**kcl), stream, "worker-1", COMMAND, place or AwsEndpoints())
 
 
 def complaint(name: str, value: str | int | bool = 1) -> ConfigError:
@@ -29,7 +29,7 @@ def complaint(name: str, value: str | int | bool = 1) -> ConfigError:
 
 
 def test_everything_we_set_is_known_to_kcl() -> None:
-    place = Place("eu-west-1", "http://k", "http://d", "http://c")
+    place = AwsEndpoints("eu-west-1", "http://k", "http://d", "http://c")
     assert set(ours(place, max_leases=4)) <= set(KNOWN_PROPERTIES)
     assert set(ours(place, "2026-01-31T08:00:00Z")) <= set(KNOWN_PROPERTIES)
 
@@ -95,24 +95,24 @@ def test_without_a_place_kcl_looks_for_aws_itself() -> None:
 
 
 def test_endpoints_and_region_come_from_the_environment() -> None:
-    place = Place.from_environment(
+    place = AwsEndpoints.from_environment(
         {
             "AWS_DEFAULT_REGION": "eu-west-1",
             "AWS_ENDPOINT_URL": "http://127.0.0.1:4566",
             "AWS_ENDPOINT_URL_DYNAMODB": "http://elsewhere",
         }
     )
-    assert place == Place("eu-west-1", "http://127.0.0.1:4566", "http://elsewhere", "http://127.0.0.1:4566")
+    assert place == AwsEndpoints("eu-west-1", "http://127.0.0.1:4566", "http://elsewhere", "http://127.0.0.1:4566")
     assert ours(place)["metricsLevel"] == "NONE"
 
 
 def test_aws_region_goes_before_the_default_region() -> None:
-    assert Place.from_environment({"AWS_REGION": "a", "AWS_DEFAULT_REGION": "b"}).region == "a"
+    assert AwsEndpoints.from_environment({"AWS_REGION": "a", "AWS_DEFAULT_REGION": "b"}).region == "a"
 
 
 def test_configured_endpoints_can_be_ignored_as_the_sdks_do() -> None:
     environment = {"AWS_ENDPOINT_URL": "http://x", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}
-    assert Place.from_environment(environment) == Place()
+    assert AwsEndpoints.from_environment(environment) == AwsEndpoints()
 
 
 def test_a_misspelt_property_gets_a_suggestion() -> None:

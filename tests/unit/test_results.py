@@ -16,7 +16,7 @@ from pipeline.model import Reject
 from pipeline.model.arrow_columns import AS_THEY_ARE, Rules
 from pipeline.model.arrow_rows import RowMaker
 from pipeline.model.loader import UserModel
-from pipeline.model_process.worker import Failed, Predicted, Predicting
+from pipeline.model_process.worker import Failed, PredictedRows, Predicting
 
 SCHEMA = pa.schema([("n", pa.int64()), ("x", pa.float64())])
 RIGHT: list[dict[str, Any]] = [{"n": 0, "x": 0.5}, {"n": 1, "x": 1.5}, {"n": 2, "x": 2.5}]
@@ -49,7 +49,7 @@ def predicting(predict: Callable[[Any], Any], schema: pa.Schema = SCHEMA, rules:
     return Predicting(UserModel("m:M", Returns(predict)), RowMaker(schema, {}, rules))
 
 
-def outcome(returned: Any, rules: Rules = AS_THEY_ARE) -> Predicted | Failed:
+def outcome(returned: Any, rules: Rules = AS_THEY_ARE) -> PredictedRows | Failed:
     return predicting(lambda items: returned, rules=rules).predict_items([0, 1, 2], [[], [], []])
 
 
@@ -88,7 +88,7 @@ BATCH = pa.RecordBatch.from_pylist(RIGHT)
 )
 def test_natural_answers_are_taken_a_row_for_each_record(returned: Any) -> None:
     made = outcome(returned)
-    assert isinstance(made, Predicted) and not made.faults
+    assert isinstance(made, PredictedRows) and not made.faults
     assert made.batch.to_pylist() == RIGHT
 
 
@@ -154,7 +154,7 @@ def test_a_tensor_is_refused() -> None:
 )
 def test_one_record_without_a_result_costs_itself(result: Any, came: str) -> None:
     made = outcome([RIGHT[0], result, RIGHT[2]])
-    assert isinstance(made, Predicted) and list(made.faults) == [1]
+    assert isinstance(made, PredictedRows) and list(made.faults) == [1]
     assert made.faults[1].kind == "contract" and made.faults[1].reason == f"predict returned {came}"
     assert made.batch.to_pylist() == [RIGHT[0], RIGHT[2]]
 
@@ -174,7 +174,7 @@ def test_an_endless_generator_ends() -> None:
 def test_a_misspelt_column_names_both() -> None:
     fault = "there is no column 'x'; it has 'score' instead"
     made = outcome([RIGHT[0], {"n": 1, "score": 1.5}, RIGHT[2]])
-    assert isinstance(made, Predicted)
+    assert isinstance(made, PredictedRows)
     assert made.faults[1].reason == f"predict's result for this record: {fault}"
     for returned in ({"n": [0, 1, 2], "score": [1, 2, 3]}, pd.DataFrame({"n": [0, 1, 2], "score": [1, 2, 3]})):
         failed = outcome(returned)
@@ -212,7 +212,7 @@ def test_what_predict_does_to_its_list_moves_no_answer(spoil: Callable[[list[Any
 
     items = [0, 1, 2]
     made = predicting(predict).predict_items(items, [[], [], []])
-    assert isinstance(made, Predicted) and made.batch.to_pylist() == RIGHT
+    assert isinstance(made, PredictedRows) and made.batch.to_pylist() == RIGHT
     assert items == [0, 1, 2]
 
 
@@ -221,9 +221,9 @@ def test_what_predict_does_to_its_list_moves_no_answer(spoil: Callable[[list[Any
 def test_a_missing_value_is_null_or_its_records_dead_letter(missing: Any, shape: Callable[[Any], Any]) -> None:
     returned = [RIGHT[0], {"n": missing, "x": 1.5}, RIGHT[2]]
     made = outcome(shape(returned))
-    assert isinstance(made, Predicted) and made.batch.column("n").to_pylist() == [0, None, 2]
+    assert isinstance(made, PredictedRows) and made.batch.column("n").to_pylist() == [0, None, 2]
     made = outcome(shape(returned), Rules(missing="reject"))
-    assert isinstance(made, Predicted)
+    assert isinstance(made, PredictedRows)
     assert {place: (fault.kind, fault.reason) for place, fault in made.faults.items()} == {
         1: ("contract", "column 'n' is not int64: a missing value, which model.missing refuses")
     }

@@ -7,7 +7,7 @@ import pytest
 
 from consumer.testing.aggregates import aggregate, field, sealed, user
 from pipeline.aggregate import looked_into
-from pipeline.batching.batch_size import Pace
+from pipeline.batching.batch_size import BatchSizeController
 from pipeline.batching.batcher import Batcher, Plan
 from pipeline.dead_letters.limit import Limits
 from pipeline.dead_letters.log import DeadLetterLog
@@ -41,7 +41,7 @@ def staged(
     sinks: tuple[str, ...] = ("a",),
     bounds: Bounds = BOUNDS,
     bytes_per_record: int = 0,
-    pace: Pace | None = None,
+    pace: BatchSizeController | None = None,
     limits: Limits | None = None,
     letters: DeadLetterLog | None = None,
     within: HashRanges = unknown,
@@ -314,7 +314,7 @@ def test_batches_are_as_the_learner_plans_them() -> None:
         await stage.drain(lane)
         assert judge.batches == [4, 4, 4]
 
-    staged(body, pace=Pace(max_records=8, max_cost=0, measures=False, start=Plan(4)))
+    staged(body, pace=BatchSizeController(max_records=8, max_cost=0, measures=False, start=Plan(4)))
 
 
 LIMITS = Limits(max_consecutive=40, max_ratio=0.5, window=40)
@@ -364,7 +364,7 @@ def test_what_is_held_back_is_let_go_when_nothing_more_comes_and_told_meanwhile(
         stage.admit(lane, records(8))
         await until(lane, lambda: not lane.unsettled)
         assert lane.durable == Position(103, 0) and lane.bytes > 0
-        assert "4 records are held back" in str(stage._metrics.troubles.current())
+        assert "4 records are held back" in str(stage._metrics.outages.current())
         began = asyncio.get_running_loop().time()
         await until(lane, lambda: lane.durable == Position(107, 0))
         assert asyncio.get_running_loop().time() - began >= 0.15
@@ -407,7 +407,7 @@ def test_a_lost_lease_drops_what_is_held_back() -> None:
         await until(lane, lambda: not lane.unsettled)
         assert stage.bytes > 0
         stage.abandon(lane)
-        assert stage.bytes == 0 and not stage._metrics.troubles.current()
+        assert stage.bytes == 0 and not stage._metrics.outages.current()
 
     staged(body, judge=lambda: FakeJudge(dead), limits=LIMITS)
 

@@ -3,15 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.kcl.stuck import SILENT_S, Look, StuckWatch
+from consumer.kcl.stuck import SILENT_S, SessionSnapshot, StuckWatch
 
 AFTER_S = 100.0
 
 
 def look(
     now: float, *, progress: object = 0, lag_ms: int = 0, unsettled: int = 0, heard_s: float | None = None
-) -> Look:
-    return Look("shardId-0", progress, lag_ms, now if heard_s is None else heard_s, unsettled)
+) -> SessionSnapshot:
+    return SessionSnapshot("shardId-0", progress, lag_ms, now if heard_s is None else heard_s, unsettled)
 
 
 def test_a_shard_whose_lag_grows_without_progress_is_stuck_after_the_time_and_not_before() -> None:

@@ -11,13 +11,13 @@ import pytest
 
 from pipeline.errors import Fatal
 from pipeline.events import Condemned, ModelEvent
-from pipeline.outages import Troubles
+from pipeline.outages import Outages
 from pipeline.record import Dead, Enriched, Record, Shard
 from pipeline.replicas.bisection import Bisection
-from pipeline.replicas.crash_journal import ENDED, SWITCHES, Notes, Wary
+from pipeline.replicas.crash_journal import ENDED, SWITCHES, CrashJournal, JournaledHost
 from pipeline.stores.base import Retryable
 from pipeline.stores.memory import MemoryStore
-from pipeline.stores.retry import Persistence
+from pipeline.stores.retry import Retry
 from tests.settled import MORNING_MS, Inline
 
 SHARD = Shard("events", 1_700_000_000, "shardId-000000000000")
@@ -37,7 +37,7 @@ class Model:
     measures = False
     safe_cost = 0
 
-    def __init__(self, deadly: set[str], notes: Notes, killers: frozenset[str] = frozenset()) -> None:
+    def __init__(self, deadly: set[str], notes: CrashJournal, killers: frozenset[str] = frozenset()) -> None:
         self.deadly = deadly
         self.killers = killers
         self.notes = notes
@@ -82,19 +82,19 @@ class Life:
         self.events: list[ModelEvent] = []
         self.last: Model | None = None
 
-    def notes(self) -> Notes:
+    def notes(self) -> CrashJournal:
         async def switches(shard_id: str) -> int:
             return self.died
 
-        quick = Persistence(Inline(), Troubles().part("suspects"), sleep=lambda s: asyncio.sleep(0))
+        quick = Retry(Inline(), Outages().part("suspects"), sleep=lambda s: asyncio.sleep(0))
         today = datetime.fromtimestamp(max(r.arrived_ms for r in self.records) / 1000, UTC).date()
-        return Notes(self.store, quick, switches=switches, today=lambda: today)
+        return CrashJournal(self.store, quick, switches=switches, today=lambda: today)
 
     async def task(self, batch: int) -> None:
         """Read everything again, since nothing was checkpointed; die of it or settle it all."""
         notes = self.notes()
         model = self.last = Model(self.deadly, notes, **self.given)
-        judge = Wary(model, notes, retries=1, on_event=self.events.append)
+        judge = JournaledHost(model, notes, retries=1, on_event=self.events.append)
         for shard in (SHARD, OTHER):
             if own := [r for r in self.records if r.shard_id == shard.shard_id]:
                 await judge.recall(shard, own[0])
@@ -150,7 +150,7 @@ def test_who_is_in_the_model_beside_a_killer_is_not_blamed_for_it() -> None:
         async def task(self, batch: int) -> None:
             notes = self.notes()
             model = Slow(self.deadly, notes)
-            judge = Wary(model, notes, retries=1, on_event=self.events.append)
+            judge = JournaledHost(model, notes, retries=1, on_event=self.events.append)
             for shard in (SHARD, OTHER):
                 await judge.recall(shard, next(r for r in self.records if r.shard_id == shard.shard_id))
             pairs = zip(self.records[::2], self.records[1::2], strict=True)
@@ -187,7 +187,7 @@ def test_nobody_is_tried_beside_a_record_that_is_tried_by_itself() -> None:
         await first.recall(SHARD, life.records[0])
         await first.begin([life.records[2]])  # and dies
         notes = life.notes()
-        judge = Wary(Watching(set(), notes), notes, retries=1, on_event=life.events.append)
+        judge = JournaledHost(Watching(set(), notes), notes, retries=1, on_event=life.events.append)
         await judge.recall(SHARD, life.records[0])
         batches = [life.records[:2], life.records[2:3], life.records[3:]]
         await asyncio.gather(*(judge.judge(batch) for batch in batches))
@@ -272,7 +272,7 @@ def test_a_task_that_gives_up_has_not_died_of_the_record_it_had() -> None:
         life.died = SWITCHES
         notes = life.notes()
         await notes.recall(SHARD, life.records[0])
-        judge = Wary(GivesUp(set(), notes), notes, retries=1, on_event=life.events.append)
+        judge = JournaledHost(GivesUp(set(), notes), notes, retries=1, on_event=life.events.append)
         with pytest.raises(Fatal, match="the device is lost"):
             await judge.judge(life.records)
         again = life.notes()
@@ -308,7 +308,7 @@ def refusing(times: int) -> Callable[[str, str], None]:
     return fault
 
 
-def played(body: Callable[[Life, Notes], Awaitable[None]]) -> None:
+def played(body: Callable[[Life, CrashJournal], Awaitable[None]]) -> None:
     life = Life([record(0)], set())
 
     async def main() -> None:
@@ -320,7 +320,7 @@ def played(body: Callable[[Life, Notes], Awaitable[None]]) -> None:
 
 
 def test_nothing_is_tried_before_its_note_is_written() -> None:
-    async def body(life: Life, notes: Notes) -> None:
+    async def body(life: Life, notes: CrashJournal) -> None:
         life.store.before = refusing(3)
         note = await notes.begin(life.records)
         assert len(life.store.objects) == 1
@@ -332,14 +332,14 @@ def test_nothing_is_tried_before_its_note_is_written() -> None:
 
 
 def test_a_store_that_never_takes_a_note_ends_the_task_with_its_reason() -> None:
-    async def body(life: Life, notes: Notes) -> None:
+    async def body(life: Life, notes: CrashJournal) -> None:
         clock = [0.0]
-        part = Troubles(lambda: clock[0]).part("suspects", patience_s=100)
+        part = Outages(lambda: clock[0]).part("suspects", patience_s=100)
 
         async def sleep(seconds: float) -> None:
             clock[0] += seconds
 
-        impatient = Notes(life.store, Persistence(Inline(), part, sleep=sleep), switches=none)
+        impatient = CrashJournal(life.store, Retry(Inline(), part, sleep=sleep), switches=none)
         life.store.before = refusing(10**6)
         with pytest.raises(Fatal, match="without an answer: 503"):
             await impatient.recall(SHARD, life.records[0])

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from consumer.leases.leases import Lease
-from consumer.leases.reassign import Holding
-from consumer.leases.takeover import GAP_S, LeaderWatch, Look, Takeover
+from consumer.leases.reassign import OrphanedLease
+from consumer.leases.takeover import GAP_S, LeaderObservation, LeaderWatch, Takeover
 
 ME, LEADER, OTHER = "me", "leader", "other"
 FAILOVER_S, REPORT_S = 10.0, 5.0
@@ -43,7 +43,7 @@ class Table:
         reports: Mapping[str, int] = {who: at for who, at in self.reports.items() if close or who == self.leader}
         began, self.now = self.now, self.now + self.read_s
         leases = dict(self.leases) if close else None
-        return self.watch.look(Look(began, self.now, self.leader, self.version, dict(reports), leases))
+        return self.watch.look(LeaderObservation(began, self.now, self.leader, self.version, dict(reports), leases))
 
     def wait(self) -> None:
         self.now += CLOSE_S if self.watch.close else GLANCE_S
@@ -78,7 +78,7 @@ def test_a_leader_without_any_sign_of_life_is_taken_for_dead_in_time() -> None:
     takeover = table.until_takeover()
     assert takeover is not None
     assert FAILOVER_S < table.now - began <= SOON_S
-    assert takeover.holdings == (Holding("s1", LEADER, LEADER, "", 1),)
+    assert takeover.holdings == (OrphanedLease("s1", LEADER, LEADER, "", 1),)
     assert (takeover.leader, takeover.version, takeover.report) == (LEADER, "v1", 1000)
     assert takeover.load == {ME: 1, OTHER: 1}
 
@@ -208,7 +208,7 @@ def test_a_lease_that_the_leader_drained_for_another_goes_to_that_one() -> None:
     table.leases["s1"] = lease("s1", OTHER, 3, draining=LEADER)
     takeover = table.until_takeover()
     assert takeover is not None
-    assert takeover.holdings == (Holding("s1", LEADER, OTHER, LEADER, 3),)
+    assert takeover.holdings == (OrphanedLease("s1", LEADER, OTHER, LEADER, 3),)
     assert takeover.load == {ME: 1, OTHER: 2}
 
 
@@ -218,7 +218,7 @@ def test_a_lease_that_another_drains_for_the_leader_is_passed_on_whatever_its_co
     table.leases["s2"] = lease("s2", LEADER, 3, draining=ME)
     takeover = table.until_takeover()
     assert takeover is not None
-    assert takeover.holdings[1:] == (Holding("s2", LEADER, LEADER, ME),)
+    assert takeover.holdings[1:] == (OrphanedLease("s2", LEADER, LEADER, ME),)
 
 
 def test_a_lease_that_nobody_has_is_nobodys_to_take() -> None:

@@ -1,6 +1,6 @@
 """Troubles: how long they last, when to give up, and who is shown."""
 
-from pipeline.outages import REFUSED_S, Troubles
+from pipeline.outages import REFUSED_S, Outages
 
 
 class Clock:
@@ -13,7 +13,7 @@ class Clock:
 
 def test_patience_ends_after_failures_in_a_row_and_not_before() -> None:
     clock = Clock()
-    part = Troubles(clock).part("sink", patience_s=50)
+    part = Outages(clock).part("sink", patience_s=50)
     assert not part.failed("503")
     clock.now += 49
     assert not part.failed("503")
@@ -23,7 +23,7 @@ def test_patience_ends_after_failures_in_a_row_and_not_before() -> None:
 
 def test_one_success_begins_patience_anew() -> None:
     clock = Clock()
-    part = Troubles(clock).part("sink", patience_s=50)
+    part = Outages(clock).part("sink", patience_s=50)
     part.failed("503")
     clock.now += 49
     part.worked()
@@ -35,7 +35,7 @@ def test_one_success_begins_patience_anew() -> None:
 
 def test_a_refusal_may_last_a_minute_and_another_failure_between_begins_it_anew() -> None:
     clock = Clock()
-    part = Troubles(clock).part("sink", patience_s=3600)
+    part = Outages(clock).part("sink", patience_s=3600)
     assert not part.failed("AccessDenied", refused=True)
     clock.now += REFUSED_S - 1
     assert not part.failed("503")
@@ -47,18 +47,18 @@ def test_a_refusal_may_last_a_minute_and_another_failure_between_begins_it_anew(
 
 def test_of_a_sinks_shards_the_one_with_the_least_time_left_is_shown() -> None:
     clock = Clock()
-    troubles = Troubles(clock)
-    first, second = troubles.part("sink", 3600), troubles.part("sink", 3600)
-    other = troubles.part("model", 100)
+    outages = Outages(clock)
+    first, second = outages.part("sink", 3600), outages.part("sink", 3600)
+    other = outages.part("model", 100)
     first.failed("503")
     clock.now += 10
     second.failed("500")
     other.failed("does not start")
     clock.now += 5
-    assert [(each.part, each.reason, each.lasted_s) for each in troubles.current()] == [
+    assert [(each.part, each.reason, each.lasted_s) for each in outages.current()] == [
         ("model", "does not start", 5),
         ("sink", "503", 15),
     ]
-    assert str(troubles.current()[0]) == "model: does not start (for 5 s; the task ends in 95 s)"
+    assert str(outages.current()[0]) == "model: does not start (for 5 s; the task ends in 95 s)"
     first.worked()
-    assert [each.reason for each in troubles.current()] == ["does not start", "500"]
+    assert [each.reason for each in outages.current()] == ["does not start", "500"]

@@ -9,7 +9,7 @@ import pytest
 
 from consumer.aws.shards import KnownShard
 from consumer.leases.leases import Lease
-from consumer.leases.unread import Look, Unread, UnreadWatch, expired
+from consumer.leases.unread import StreamObservation, Unread, UnreadWatch, expired
 from pipeline.record import Position
 
 A, B, C = (f"shardId-00000000000{n}" for n in range(3))
@@ -21,8 +21,10 @@ def lease(shard: str, owner: str = "me", counter: int = 1, **changes: object) ->
     return replace(Lease(shard, owner, counter, Position(5, 0), "", (), (), ""), **changes)  # type: ignore[arg-type]
 
 
-def look(*leases: Lease, hearing: str = "", leader: str = "me", known: Mapping[str, KnownShard] = KNOWN) -> Look:
-    return Look(known, {each.shard_id: each for each in leases}, hearing.split(), leader)
+def look(
+    *leases: Lease, hearing: str = "", leader: str = "me", known: Mapping[str, KnownShard] = KNOWN
+) -> StreamObservation:
+    return StreamObservation(known, {each.shard_id: each for each in leases}, hearing.split(), leader)
 
 
 class Renewed:
@@ -31,7 +33,7 @@ class Renewed:
     def __init__(self, watch: UnreadWatch) -> None:
         self.watch = watch
 
-    def until(self, seconds: float, found: Look, *, stand: str = "") -> Unread:
+    def until(self, seconds: float, found: StreamObservation, *, stand: str = "") -> Unread:
         said = Unread()
         for now in range(0, int(seconds) + 1, 10):
             moved = {
@@ -42,7 +44,7 @@ class Renewed:
         return said
 
 
-def watched(found: Look, seconds: float = AFTER_S, *, stand: str = "", after_s: float = AFTER_S) -> Unread:
+def watched(found: StreamObservation, seconds: float = AFTER_S, *, stand: str = "", after_s: float = AFTER_S) -> Unread:
     return Renewed(UnreadWatch("me", after_s)).until(seconds, found, stand=stand)
 
 

@@ -12,7 +12,7 @@ from consumer.leases.leases import Lease
 from consumer.poison.doubt import HINDERED, Death, Doubt, written
 from consumer.poison.doubts import Doubts
 from consumer.poison.notes import LeaseNotes, Noted
-from consumer.poison.reader import Careful, Page
+from consumer.poison.reader import Page, PoisonReader
 from consumer.poison.way_past import WayPast
 from pipeline.batching.batcher import Batcher
 from pipeline.metrics import Metrics
@@ -69,7 +69,7 @@ async def starts(notes: Notes) -> bool:
     running = asyncio.ensure_future(stage.run())
     doubts = Doubts(notes, "me", lambda shard_id: None)
     past = WayPast(cast(LeaseNotes, notes), doubts, failover_s=0.0)
-    careful = Careful(
+    careful = PoisonReader(
         stage, notes, notes, lambda shard_id: SHARD, "me", give_up_after=5, reads_ahead=10, on_event=lambda event: None
     )
     try:
