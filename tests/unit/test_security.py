@@ -204,7 +204,7 @@ def test_the_health_page_is_for_this_machine_unless_told() -> None:
     assert HealthSettings().host == "127.0.0.1"
 
 
-LOCKS = {path.name: path.read_text() for path in ROOT.glob("requirements*.lock")}
+LOCKS = {path.name: path.read_text() for path in sorted(ROOT.glob("requirements*.lock"))}
 TORCH = "requirements-torch.lock"
 
 
