@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from consumer.kcl import aggregator
 from consumer.local.process import LocalAWS
 from tests import class_archive
 from tests.e2e.rig import ROOT, Rig
@@ -44,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _shared_classes() -> Iterator[None]:
     """Where ``make test`` has left them."""
     with pytest.MonkeyPatch.context() as environment:
-        if CLASSES.exists():
+        if CLASSES.exists() and CLASSES.stat().st_mtime > aggregator.JAR.stat().st_mtime:  # else no JVM takes them
             environment.setenv(class_archive.VARIABLE, class_archive.options(CLASSES))
         yield
 
