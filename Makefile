@@ -117,7 +117,7 @@ $(BIN)/python:
 
 # A JVM of the end-to-end tests starts in half the processor's time with it.
 $(CLASSES): $(DEV) consumer/kcl/classes/penstock-kcl.jar
-	@$(BIN)/python -m tests.class_archive $@
+	@$(BIN)/python -m tests.support.class_archive $@
 
 # The second opinion on Kinesis, for the contract tests; where there is no npm they do without.
 kinesis-local:

@@ -21,8 +21,8 @@ from rich.console import Console
 from benchmarks.report import fit
 from consumer.local.process import LocalAWS
 from tests.chaos import report, stalls
-from tests.chaos.plan import deal
-from tests.chaos.storm import Weather, storm
+from tests.chaos.run import Weather, storm
+from tests.chaos.schedule import deal
 
 BUILD = Path("build")
 STORM = "storm"

@@ -13,9 +13,9 @@ import psutil
 from consumer.leases.leases import Lease
 from consumer.local.process import LocalAWS
 from pipeline.stores.s3 import S3Store
-from tests.chaos import table, truth
-from tests.chaos.flow import Mixer, Producer
-from tests.chaos.verdict import judge
+from tests.chaos import expected, output
+from tests.chaos.checks import judge
+from tests.chaos.producer import Mixer, Producer
 from tests.e2e.rig import Rig, Worker, wait_until
 
 SHARDS = 2
@@ -141,7 +141,7 @@ class Scene:
         show("draining")
         began = time.monotonic()
         producer.end()
-        real = truth.read(self.rig.kinesis, self.name)
+        real = expected.read(self.rig.kinesis, self.name)
         self.rig.ends = dict(real.ends)
         try:
             wait_until(self.rig.all_durable, DRAIN_S, "all that was put is durable")
@@ -153,10 +153,10 @@ class Scene:
         show("counting")
         self._count(real, result)
 
-    def _count(self, real: truth.Truth, result: Stalled) -> None:
+    def _count(self, real: expected.Truth, result: Stalled) -> None:
         store = S3Store(self.s3, self.name, "enriched")
-        verdict = judge(real, table.rows(store), [])
-        _, said = table.audited(store, S3Store(self.s3, self.name, "dead-letter"), self.rig.kinesis, self.name)
+        verdict = judge(real, output.rows(store), [])
+        _, said = output.audited(store, S3Store(self.s3, self.name, "dead-letter"), self.rig.kinesis, self.name)
         result.put, result.rows = verdict.put, verdict.rows
         result.lost, result.doubled = len(verdict.lost), len(verdict.doubled)
         result.out_of_order = len(verdict.out_of_order)

@@ -14,7 +14,7 @@ from pipeline.sinks.parquet import Files
 from pipeline.stores.folder import FolderStore
 from pipeline.table.names import Names
 from pipeline.table.staged_letters import Ledger
-from tests.settled import SCHEMA, SHARD, runs
+from tests.support.settled_records import SCHEMA, SHARD, runs
 
 
 @pytest.fixture

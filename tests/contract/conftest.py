@@ -10,7 +10,7 @@ import pytest
 from moto import mock_aws
 
 from consumer.leases import tables as lease_tables
-from tests.kcl_tables import APP, STREAM
+from tests.support.kcl_tables import APP, STREAM
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

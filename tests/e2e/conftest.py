@@ -12,16 +12,16 @@ import pytest
 
 from consumer.kcl import aggregator
 from consumer.local.process import LocalAWS
-from tests import class_archive
 from tests.e2e.rig import ROOT, Rig
+from tests.support import class_archive
 
 LONGEST_S = 300
 CLASSES = ROOT / "build" / "kcl.jsa"
 
 LONG = (
-    "test_main_job",
+    "test_two_thousand_records",
     "test_chaos",
-    "test_zombie",
+    "test_frozen_leader",
     "test_takeover",
     "test_rolling_restart",
     "test_bad_release",

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from consumer.local.process import LocalAWS
-from tests.chaos.flow import BAD
-from tests.chaos.plan import DECK, Act
-from tests.chaos.storm import Outcome, Weather, storm
+from tests.chaos.producer import BAD
+from tests.chaos.run import Outcome, Weather, storm
+from tests.chaos.schedule import DECK, Act
 
 SEED = 3
 STORM_S, TIMEOUT_S = 28.0, 2.0

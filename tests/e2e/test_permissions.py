@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from consumer.local.process import LocalAWS
-from tests import policy
 from tests.e2e.rig import UP_S, Rig, wait_until
+from tests.support import iam_policy as policy
 
 RECORDS = 40
 

@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.model_process import frames
 from pipeline.replicas.answers import Reader, Rows
-from tests.hosting import ROOT
+from tests.support.hosts import ROOT
 
 ROUNDS = int(os.environ.get("PENSTOCK_FUZZ_ROUNDS", "4000"))
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.dead_letters.limit import Gate, Limits
 from pipeline.record import Dead, Enriched, Record, Run, Shard
-from tests.settled import rows
+from tests.support.settled_records import rows
 
 SHARD = Shard("events", 1, "shardId-000000000000")
 BATCH = rows([1])

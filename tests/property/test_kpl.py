@@ -14,7 +14,7 @@ from consumer.testing.aggregates import field, sealed, user
 from pipeline.aggregate import Aggregate, looked_into
 from pipeline.kpl import Malformed, Message, message
 from pipeline.record import Dead, Position, Record
-from tests.garbage import BATCH, mangled, repeatable
+from tests.support.fuzz_inputs import BATCH, mangled, repeatable
 
 SEEDS = 40
 TEST = "tests/property/test_kpl.py"

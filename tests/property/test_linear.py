@@ -15,7 +15,7 @@ from pipeline.stores.memory import MemoryStore
 from pipeline.table.audit import audit
 from pipeline.table.names import Names
 from pipeline.table.staged_letters import Ledger
-from tests.settled import MORNING_MS, SCHEMA, SHARD, rows
+from tests.support.settled_records import MORNING_MS, SCHEMA, SHARD, rows
 
 TIMES, EACH = 4, 2_500
 """Of the bytes read, and for each user record: a letter is staged and written, of at most 1 KiB beside its payload."""

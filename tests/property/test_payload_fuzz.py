@@ -16,7 +16,7 @@ from pipeline.model.loader import UserModel
 from pipeline.model_process import frames
 from pipeline.model_process.worker import Predicting
 from pipeline.sinks.json_rows import encode
-from tests.garbage import payloads, repeatable, seeds
+from tests.support.fuzz_inputs import payloads, repeatable, seeds
 
 TEST = "tests/property/test_payload_fuzz.py"
 EVERY_TYPE = {"s": "string", "i": "int64", "f": "float64", "b": "bool", "t": "timestamp"}

@@ -26,7 +26,17 @@ from consumer.kcl.protocol import (
 )
 from consumer.testing import row
 from pipeline.record import Position
-from tests.garbage import BATCH, NUMBERS, RAW_NUMBERS, RAW_TEXTS, TEXTS, mangled, payloads, repeatable, seeds
+from tests.support.fuzz_inputs import (
+    BATCH,
+    NUMBERS,
+    RAW_NUMBERS,
+    RAW_TEXTS,
+    TEXTS,
+    mangled,
+    payloads,
+    repeatable,
+    seeds,
+)
 
 TEST = "tests/property/test_protocol_fuzz.py"
 MESSAGES = (Initialize, ProcessRecords, LeaseLost, ShardEnded, ShutdownRequested, CheckpointAnswer)

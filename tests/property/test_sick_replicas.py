@@ -18,7 +18,7 @@ from pipeline.outages import Outages
 from pipeline.record import Dead, Enriched, Record
 from pipeline.replicas.host import HostSettings, ModelHost
 from pipeline.testing import FakeReplica, SimulatedLoop
-from tests.hosting import record
+from tests.support.hosts import record
 
 SEEDS = int(os.environ.get("PENSTOCK_SEEDS", "6")) % 100 or 100
 GARBAGE = 0.05

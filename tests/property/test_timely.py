@@ -24,7 +24,7 @@ from pipeline.replicas.host import ModelHost
 from pipeline.replicas.process import DEPTH
 from pipeline.replicas.safe_time import SafeTime
 from pipeline.testing import FakeReplica, SimulatedLoop
-from tests.hosting import record, settings
+from tests.support.hosts import record, settings
 
 TIMEOUT_S = 1.0
 MOST = 64

@@ -14,7 +14,7 @@ from consumer.local.process import LocalAWS
 from pipeline.record import Position
 from pipeline.stores.folder import FolderStore
 from pipeline.table.audit import audit
-from tests.chaos.flow import payload
+from tests.chaos.producer import payload
 from tests.e2e.rig import Rig, Worker, wait_until
 
 BATCH, SHARDS = 8, 2

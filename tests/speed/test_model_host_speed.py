@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from pipeline.record import Enriched, Record
 from pipeline.replicas.host import ModelHost
-from tests.hosting import hosted
+from tests.support.hosts import hosted
 
 RECORDS = 100_000
 BATCH = 512

@@ -11,10 +11,10 @@ import pytest
 from pipeline import kpl
 from pipeline.record import Position
 from tests.chaos import hostile
-from tests.chaos.flow import BAD, Mixer, kind_of, number_of, payload
-from tests.chaos.plan import DECK, deal
-from tests.chaos.truth import Truth, User, taken_apart
-from tests.chaos.verdict import Letter, Row, judge
+from tests.chaos.checks import Letter, Row, judge
+from tests.chaos.expected import Truth, User, taken_apart
+from tests.chaos.producer import BAD, Mixer, kind_of, number_of, payload
+from tests.chaos.schedule import DECK, deal
 
 GOOD = [f"events/shard-0/{number}/0" for number in range(4)]
 POISON = "events/shard-0/9/0"

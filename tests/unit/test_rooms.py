@@ -13,7 +13,7 @@ from typing import Any
 import grimp
 import pytest
 
-from tests.rooms import Room, within
+from tests.support.import_rules import Room, within
 
 PACKAGES = ("consumer", "pipeline", "examples")
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"

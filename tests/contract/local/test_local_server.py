@@ -1,0 +1,284 @@
+"""The server around the local AWS: quick answers, real resets, a clean end, and one line on standard output."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import httpx
+import pytest
+from botocore.config import Config
+from botocore.eventstream import EventStreamBuffer
+from botocore.exceptions import ClientError, HTTPClientError
+
+from consumer.local.process import LocalAWS
+from consumer.local.server import up
+from pipeline.errors import UserError
+
+ROOT = Path(__file__).parents[3]
+NO_RETRIES = Config(retries={"total_max_attempts": 1})
+DELAYED_ACK_S = 0.04
+"""What an answer costs at least if its parts wait for each other's acknowledgement (Linux's TCP_DELACK_MIN)."""
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[LocalAWS]:
+    with LocalAWS() as local:
+        yield local
+
+
+def until(holds: Callable[[], bool], what: str, deadline_s: float = 10) -> None:
+    end = time.monotonic() + deadline_s
+    while not holds():
+        assert time.monotonic() < end, f"not within {deadline_s} s: {what}"
+
+
+def test_an_answer_to_a_large_request_does_not_wait_for_an_acknowledgement() -> None:
+    records = [{"Data": b"d" * 1024, "PartitionKey": str(number)} for number in range(200)]
+    times = []
+    with LocalAWS(limits=False) as aws:
+        kinesis = aws.client("kinesis")
+        kinesis.create_stream(StreamName="quick", ShardCount=1)
+        summary = kinesis.describe_stream_summary
+        until(
+            lambda: summary(StreamName="quick")["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE",
+            "the stream is active",
+        )
+        for _ in range(20):
+            started = time.perf_counter()
+            kinesis.put_records(StreamName="quick", Records=records)
+            times.append(time.perf_counter() - started)
+    assert sorted(times)[len(times) // 4] < DELAYED_ACK_S, times  # not the least: one in a while is lucky
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_a_reset_ends_the_connection_without_an_answer(aws: LocalAWS, http2: bool) -> None:
+    headers = {"x-amz-target": "Kinesis_20131202.ListStreams", "content-type": "application/x-amz-json-1.1"}
+    with (
+        httpx.Client(http1=not http2, http2=http2) as client,
+        aws.faults(service="kinesis", operation="ListStreams", kind="reset", count=1) as fault,
+    ):
+        with pytest.raises(httpx.TransportError):
+            client.post(aws.endpoint, headers=headers, content=b"{}")
+        assert client.post(aws.endpoint, headers=headers, content=b"{}").status_code == 200
+    assert fault["hits"] == 1
+
+
+def test_a_lost_answer_leaves_its_object_behind(aws: LocalAWS) -> None:
+    s3 = aws.client("s3", config=NO_RETRIES)
+    s3.create_bucket(Bucket="lost-answers")
+    with (
+        aws.faults(service="s3", operation="PutObject", kind="reset", performed=True),
+        pytest.raises(HTTPClientError),
+    ):
+        s3.put_object(Bucket="lost-answers", Key="kept", Body=b"whole")
+    assert s3.get_object(Bucket="lost-answers", Key="kept")["Body"].read() == b"whole"
+
+
+def test_what_a_client_gave_up_in_a_stall_is_not_performed(aws: LocalAWS) -> None:
+    s3 = aws.client("s3")
+    hasty = aws.client("s3", config=Config(retries={"total_max_attempts": 1}, read_timeout=0.2))
+    s3.create_bucket(Bucket="given-up")
+    with aws.faults(service="s3", operation="PutObject", kind="stall") as fault:
+        with pytest.raises(HTTPClientError):
+            hasty.put_object(Bucket="given-up", Key="never", Body=b"late")
+        hasty.close()
+        until(lambda: aws.list_faults()[0]["hits"] == 1, "the request was stalled")
+    assert fault["hits"] == 1
+    assert s3.list_objects_v2(Bucket="given-up")["KeyCount"] == 0
+
+
+def test_it_stops_at_once_and_quietly_while_a_request_is_stalled() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "consumer.local"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        endpoint = json.loads(process.stdout.readline())["endpoint"]
+        httpx.post(f"{endpoint}/_penstock/faults", json={"kind": "stall"})
+        held = threading.Thread(target=_ask, args=(endpoint,))
+        held.start()
+        until(lambda: httpx.get(f"{endpoint}/_penstock/faults").json()[0]["hits"] == 1, "a request is stalled")
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=5)
+        held.join(5)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, *said) == (0, b"", b"")
+    assert not held.is_alive()
+
+
+def _ask(endpoint: str) -> None:
+    try:
+        httpx.get(endpoint, timeout=10)
+    except httpx.TransportError:
+        return
+
+
+def test_what_moto_cannot_do_is_an_answer_and_the_server_lives_on(aws: LocalAWS) -> None:
+    headers = {"x-amz-target": "DynamoDB_20120810.NoSuchThing", "content-type": "application/x-amz-json-1.0"}
+    scope = "AWS4-HMAC-SHA256 Credential=local/20260101/us-east-1/dynamodb/aws4_request, SignedHeaders=, Signature=0"
+    answer = httpx.post(aws.endpoint, headers={**headers, "authorization": scope}, content=b"{}")
+    assert answer.status_code >= 400
+    assert "__type" in answer.json()
+    assert aws.client("dynamodb").list_tables()["TableNames"] == []
+
+
+def test_what_was_asked_for_is_counted_by_service_and_operation(aws: LocalAWS) -> None:
+    aws.calls(forget=True)
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket="counted")
+    for number in range(3):
+        s3.put_object(Bucket="counted", Key=f"a/{number}", Body=b"x")
+    s3.list_objects_v2(Bucket="counted", Prefix="a/")
+    s3.head_object(Bucket="counted", Key="a/0")
+    with aws.faults(service="kinesis", kind="throttle", count=1):
+        aws.client("kinesis").list_streams()
+    aws.client("cloudwatch").put_metric_data(Namespace="n", MetricData=[{"MetricName": "m", "Value": 1}])
+    counted = {
+        "s3": {"CreateBucket": 1, "PutObject": 3, "ListObjectsV2": 1, "HeadObject": 1},
+        "kinesis": {"ListStreams": 2},
+        "monitoring": {"PutMetricData": 1},
+    }
+    assert aws.calls() == counted
+    assert aws.calls(forget=True) == counted
+    assert aws.calls() == {}
+
+
+def test_what_the_server_has_not_is_said(aws: LocalAWS) -> None:
+    answer = httpx.get(f"{aws.endpoint}/_penstock/nothing")
+    assert (answer.status_code, "/_penstock/calls" in answer.text) == (400, True)
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_no_page_of_another_site_sets_faults_or_empties_streams(aws: LocalAWS, http2: bool) -> None:
+    aws.client("kinesis").create_stream(StreamName=f"kept-{http2}", ShardCount=1)
+    with httpx.Client(base_url=aws.endpoint, http1=not http2, http2=http2) as client:
+        for headers in ({"host": "evil.example"}, {"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}):
+            for method, path in (
+                ("POST", "/_penstock/faults"),
+                ("DELETE", "/_penstock/faults"),
+                ("GET", "/_penstock/calls"),
+            ):
+                refused = client.request(method, path, headers=headers, json={"kind": "error"})
+                assert (refused.status_code, "local AWS" in refused.text) == (403, True)
+            assert client.post("/moto-api/reset", headers=headers).status_code == 403
+        assert client.options("/", headers={"origin": "http://evil.example"}).status_code == 403
+    assert aws.list_faults() == []
+    assert f"kept-{http2}" in aws.client("kinesis").list_streams()["StreamNames"]
+
+
+TEMPLATE = """
+Resources:
+  Events: {Type: AWS::Kinesis::Stream, Properties: {ShardCount: %s, RetentionPeriodHours: 48}}
+Outputs:
+  Arn: {Value: !GetAtt Events.Arn}
+"""
+
+
+def test_a_stack_makes_a_stream_of_ours_and_a_reset_empties_all(aws: LocalAWS) -> None:
+    stacks, kinesis, s3 = (aws.client(service) for service in ("cloudformation", "kinesis", "s3"))
+    stacks.create_stack(StackName="flow", TemplateBody=TEMPLATE % 2)
+    (output,) = stacks.describe_stacks(StackName="flow")["Stacks"][0]["Outputs"]
+    arn = output["OutputValue"]
+    kinesis.put_record(StreamARN=arn, Data=b"x", PartitionKey="k")
+    stacks.update_stack(StackName="flow", TemplateBody=TEMPLATE % 4)
+    summary = kinesis.describe_stream_summary(StreamARN=arn)["StreamDescriptionSummary"]
+    assert (summary["OpenShardCount"], summary["RetentionPeriodHours"]) == (4, 48)
+    with pytest.raises(ClientError, match="cannot scale up"):
+        stacks.update_stack(StackName="flow", TemplateBody=TEMPLATE % 400)
+    for kind in ("StreamConsumer", "ResourcePolicy"):
+        with pytest.raises(ClientError, match=f"has no AWS::Kinesis::{kind}"):
+            stacks.create_stack(StackName=kind, TemplateBody=f"Resources: {{A: {{Type: AWS::Kinesis::{kind}}}}}")
+    stacks.delete_stack(StackName="flow")
+    assert arn.rpartition("/")[2] not in kinesis.list_streams()["StreamNames"]
+    kinesis.create_stream(StreamName="emptied")
+    s3.create_bucket(Bucket="emptied")
+    assert httpx.post(f"{aws.endpoint}/moto-api/reset").status_code == 200
+    assert kinesis.list_streams()["StreamNames"] == []
+    assert s3.list_buckets()["Buckets"] == []
+
+
+def consumer_of(kinesis: Any, name: str) -> str:
+    """A stream of one shard, and the ARN of a consumer of it that may subscribe."""
+    kinesis.create_stream(StreamName=name, ShardCount=1)
+    describe = kinesis.describe_stream_summary
+    until(lambda: describe(StreamName=name)["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE", "it is active")
+    arn = describe(StreamName=name)["StreamDescriptionSummary"]["StreamARN"]
+    made = str(kinesis.register_stream_consumer(StreamARN=arn, ConsumerName="c")["Consumer"]["ConsumerARN"])
+    ready = kinesis.describe_stream_consumer
+    until(lambda: ready(ConsumerARN=made)["ConsumerDescription"]["ConsumerStatus"] == "ACTIVE", "it may subscribe")
+    return made
+
+
+SHARD = "shardId-000000000000"
+FROM_THE_START = {"Type": "TRIM_HORIZON"}
+
+
+def test_boto3_is_pushed_records_until_the_shard_ends(aws: LocalAWS) -> None:
+    kinesis = aws.client("kinesis")
+    asked = {"ConsumerARN": consumer_of(kinesis, "pushed"), "ShardId": SHARD, "StartingPosition": FROM_THE_START}
+    events = (event["SubscribeToShardEvent"] for event in kinesis.subscribe_to_shard(**asked)["EventStream"])
+    assert next(events)["Records"] == []
+    with pytest.raises(ClientError, match="Another active subscription"):
+        kinesis.subscribe_to_shard(**asked)
+    began = time.monotonic()
+    kinesis.put_record(StreamName="pushed", Data=b"\x00\xff", PartitionKey="k")
+    (record,) = next(event for event in events if event["Records"])["Records"]
+    assert (record["Data"], record["PartitionKey"]) == (b"\x00\xff", "k")
+    assert time.monotonic() - began < 0.9  # it does not wait for the next heartbeat
+    kinesis.split_shard(StreamName="pushed", ShardToSplit=SHARD, NewStartingHashKey=str(2**127))
+    *_, last = events
+    assert len(last["ChildShards"]) == 2
+
+
+def test_a_subscription_in_cbor_over_http2_ends_with_a_reset(aws: LocalAWS) -> None:
+    content = {
+        "ConsumerARN": consumer_of(aws.client("kinesis"), "framed"),
+        "ShardId": SHARD,
+        "StartingPosition": FROM_THE_START,
+    }
+    headers = {"content-type": "application/x-amz-cbor-1.1", "x-amz-target": "Kinesis_20131202.SubscribeToShard"}
+    aws.client("kinesis").put_record(StreamName="framed", Data=b"\x00\xff", PartitionKey="k")
+    buffer = EventStreamBuffer()
+    with (
+        httpx.Client(http1=False, http2=True) as client,
+        client.stream("POST", aws.endpoint, headers=headers, content=cbor2.dumps(content)) as answer,
+    ):
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "application/vnd.amazon.eventstream")
+        parts = answer.iter_raw()
+        messages: list[Any] = []
+        while len(messages) < 2:
+            buffer.add_data(next(parts))
+            messages += buffer
+        httpx.post(f"{aws.endpoint}/moto-api/reset")
+        end = time.monotonic() + 10
+        for part in parts:
+            assert time.monotonic() < end, "the subscription goes on"
+            buffer.add_data(part)
+        messages += buffer
+    kinds = [told.headers.get(":event-type") or told.headers[":exception-type"] for told in messages]
+    assert (kinds[:2], kinds[-1]) == (
+        ["initial-response", "SubscribeToShardEvent"],
+        "ResourceNotFoundException",
+    )
+    told_first = cbor2.loads(messages[1].payload, semantic_decoders={1: lambda value, _: value})
+    assert told_first["Records"][0]["Data"] == b"\x00\xff"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "penstock.example", ""])
+def test_it_refuses_to_be_reached_from_elsewhere_unless_told(host: str) -> None:
+    with pytest.raises(UserError, match="--allow-remote"):
+        up(host, 0, limits=True)

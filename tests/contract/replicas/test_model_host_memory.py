@@ -1,0 +1,139 @@
+"""The model host with real replicas whose memory is limited."""
+
+from __future__ import annotations
+
+import json
+import resource
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.batching.batcher import Batcher, Plan
+from pipeline.errors import ModelError
+from pipeline.events import OutOfMemory, ReplicaReplaced, SafeCostLearned
+from pipeline.record import Record
+from pipeline.replicas.host import ModelHost
+from tests.support.hosts import batch, death, expect_all_but, hosted, judged, record
+
+LIMIT_MIB = 256
+"""A replica of these tests takes about 30 to begin with."""
+
+
+def hungry(count: int, mib: int = 16, large: dict[int, int] | None = None, **more: Any) -> list[Record]:
+    """Records that take ``mib`` each in the model; ``large``: some take so much instead."""
+    return [record(n, mib=(large or {}).get(n, mib), **more) for n in range(count)]
+
+
+def calls_in(path: Path) -> list[int]:
+    return [int(line) for line in path.read_text().split()]
+
+
+def write_weights(path: Path, mib: int) -> Path:
+    """One tensor of zeros, in a file with a hole, so that it costs no disk."""
+    size = mib * 1024 * 1024
+    header = json.dumps({"weights": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        file.truncate(file.tell() + size)
+    return path
+
+
+@pytest.mark.parametrize("model", ["Hungry", "HungryDecoder"])
+def test_a_batch_that_does_not_fit_is_halved_and_that_is_remembered(model: str, tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    records, later = hungry(16), hungry(20)
+    costs: list[int] = []
+
+    async def body(host: ModelHost) -> None:
+        await host.judge(records)
+        costs.append(host.safe_cost)
+        batcher = Batcher(max_records=16, max_cost=0, linger_s=0, pads=False)
+        batcher.add("shard", later, 0.0)
+        while len(batcher):
+            batcher.follow(Plan(cost=host.safe_cost))
+            await host.judge(batcher.take(0.0))
+
+    events = hosted(body, model, memory_mib=LIMIT_MIB, options={"calls": str(calls)})
+    expect_all_but(records, set())
+    expect_all_but(later, set())
+    assert costs == [8]
+    assert [size for size in calls_in(calls) if size <= 8] == [8, 8, 8, 8, 4]
+    assert [event.records for event in events if isinstance(event, OutOfMemory)] == [16]
+    assert [event.cost for event in events if isinstance(event, SafeCostLearned)] == [8]
+    assert not [event for event in events if isinstance(event, ReplicaReplaced)]
+
+
+def test_a_record_that_does_not_fit_by_itself_is_dead_and_teaches_little(tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    records = hungry(8, mib=1, large={2: 400})
+    costs: list[int] = []
+
+    async def body(host: ModelHost) -> None:
+        await host.judge(records)
+        costs.append(host.safe_cost)
+
+    hosted(body, "Hungry", memory_mib=LIMIT_MIB, options={"calls": str(calls)})
+    expect_all_but(records, {2})
+    assert (death(records[2]).kind, death(records[2]).reason) == ("memory", "MemoryError")
+    assert death(records[2]).attempts == 2
+    assert calls_in(calls) == [8, 4, 2, 4, 2, 1, 1, 1, 1, 5]  # each of its two tries is made on a new replica, too
+    assert costs == [5]
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_replica_that_leaks_is_replaced_and_condemns_nobody(replicas: int) -> None:
+    batches = [batch(2) for _ in range(15)]
+
+    async def body(host: ModelHost) -> None:
+        for records in batches:
+            await host.judge(records)
+
+    events = hosted(body, "Leaky", memory_mib=LIMIT_MIB, retries=0, replicas=replicas)
+    for records in batches:
+        expect_all_but(records, set())
+    reasons = {event.reason for event in events if isinstance(event, ReplicaReplaced)}
+    assert reasons == {"ran out of memory with a single record"}
+
+
+def test_memory_that_a_library_takes_for_granted_costs_the_record_its_replica() -> None:
+    records = [*hungry(3, mib=1), record(3, mib=400, by="c")]
+    judged(records, "Hungry", memory_mib=LIMIT_MIB)
+    expect_all_but(records, {3})
+    assert (death(records[3]).kind, death(records[3]).reason) == ("died", "replica killed by signal 11")
+
+
+def test_weights_that_are_mapped_do_not_count(tmp_path: Path) -> None:
+    """512 MiB of them, read by each predict, beside a limit of 400; what torch takes besides does count."""
+    weights = write_weights(tmp_path / "model.safetensors", 512)
+    records = hungry(4, mib=1, large={3: 450})
+    judged(records, "Mapped", memory_mib=400, options={"weights": str(weights)}, retries=0)
+    expect_all_but(records, {3})
+    assert death(records[3]).kind == "memory"
+    assert "can't allocate memory" in death(records[3]).reason
+
+
+def test_a_model_that_leaves_no_memory_to_predict_with_is_told_at_once() -> None:
+    with pytest.raises(
+        ModelError, match=r"model.memory_mib: loaded, the model takes 1\d\d MiB of the 128 that a replica"
+    ):
+        judged([], "Hungry", memory_mib=128, options={"at_load": 100})
+
+
+@pytest.mark.parametrize("limit_mib", [0, LIMIT_MIB])
+def test_every_replica_is_limited_and_the_first_that_the_kernel_takes(limit_mib: int) -> None:
+    checked = []
+
+    def check(pid: int) -> None:
+        assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
+        soft, _ = resource.prlimit(pid, resource.RLIMIT_DATA)
+        assert (soft == resource.RLIM_INFINITY) == (limit_mib == 0)
+        checked.append(pid)
+
+    async def body(host: ModelHost) -> None:
+        for pid in host.pids:
+            check(pid)
+
+    hosted(body, "Measured", memory_mib=limit_mib)
+    assert len(checked) == 2

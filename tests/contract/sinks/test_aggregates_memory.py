@@ -1,0 +1,47 @@
+"""The largest aggregates pass a task's host in memory that the window bounds, and every user record has its fate."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.stores.folder import FolderStore
+from pipeline.table.audit import audit
+from tests.chaos import hostile
+from tests.support.hosts import ROOT
+
+WINDOW_MIB = 32
+FILE_MIB = 8
+"""``flush_mib``."""
+
+AT_MOST_MIB = 2 * WINDOW_MIB + 4 * FILE_MIB
+"""What the window holds, as Python has it, and a file that is being encoded: its table, its letters and their bytes."""
+
+ROWS = hostile.HUGE_ONES * hostile.HUGE
+PLACE = ["sequence_number", "sub_sequence_number"]
+LETTERS = hostile.EMPTIES + hostile.LONG_KEYED
+
+
+@pytest.mark.timeout(120)
+def test_three_aggregates_of_170000_user_records_and_others_take_no_more_memory_than_the_window(tmp_path: Path) -> None:
+    """In a process of its own: 510,000 user records of 3 MB, which were 255 MB as records all at once."""
+    command = [sys.executable, "-m", "tests.support.large_aggregates", str(tmp_path), str(WINDOW_MIB)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout)["grown_mib"] < AT_MOST_MIB
+    table, dead = tmp_path / "it" / "table", tmp_path / "it" / "dead"
+    places = pa.concat_tables(pq.read_table(file, columns=PLACE) for file in sorted(table.rglob("*.parquet")))
+    letters = [each for file in dead.rglob("*.jsonl") for each in letters_of(file)]
+    assert (places.num_rows, len(letters)) == (ROWS, LETTERS)
+    assert (places.group_by(PLACE).aggregate([]).num_rows, len(set(letters))) == (ROWS, LETTERS)
+    assert audit(FolderStore(table), FolderStore(dead)).problems == []
+
+
+def letters_of(file: Path) -> list[str]:
+    return [json.loads(line)["record_id"] for line in file.read_bytes().splitlines()]

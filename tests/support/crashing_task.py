@@ -1,0 +1,64 @@
+"""A task that its own model may kill: ``python -m tests.support.crashing_task FOLDER CHANGES_OF_OWNER``.
+
+Judges a few batches with a real model host and prints what became of the records, unless it dies of one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.outages import Outages
+from pipeline.record import Dead, Record, Shard
+from pipeline.replicas.crash_journal import CrashJournal, JournaledHost
+from pipeline.replicas.host import HostSettings, ModelHost
+from pipeline.stores.folder import FolderStore
+from pipeline.stores.retry import Retry, Threads
+from tests.support.hosts import ROOT, kill_host
+from tests.support.models import Toy
+
+SHARD = Shard("events", 1, "shardId-000000000000")
+RECORDS, BATCH, DEADLY = 24, 8, 13
+ARRIVED_MS = 1_795_000_000_000
+
+
+class Doomed(Toy):
+    """Takes the host with it: as a kernel does that kills a container for one record's memory."""
+
+    def one(self, item: Mapping[str, Any], beside: int) -> Any:
+        if item["n"] == DEADLY:
+            kill_host()
+        return super().one(item, beside)
+
+
+async def main(folder: Path, changes: int) -> None:
+    async def switches(shard_id: str) -> int:
+        return changes
+
+    threads = Threads("suspects")
+    notes = CrashJournal(FolderStore(folder), Retry(threads, Outages().part("suspects")), switches=switches)
+    settings = HostSettings("tests.support.crashing_task:Doomed", "1", 1, 1, search_path=(str(ROOT),))
+    host = ModelHost(settings, notes=notes)
+    judge = JournaledHost(host, notes, retries=1, on_event=lambda event: None)
+    records = [
+        Record(SHARD.shard_id, json.dumps({"n": n}).encode(), "key", str(n), 0, ARRIVED_MS) for n in range(RECORDS)
+    ]
+    try:
+        await host.start()
+        await judge.recall(SHARD, records[0])
+        for start in range(0, RECORDS, BATCH):
+            await judge.judge(records[start : start + BATCH])
+    finally:
+        await host.stop()
+        threads.close()
+    reasons = {record.sequence: record.outcome.reason for record in records if isinstance(record.outcome, Dead)}
+    settled = sum(record.outcome is not None for record in records)
+    print(json.dumps({"settled": settled, "dead": reasons}))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,84 @@
+"""A template's streams, made by operations of the local Kinesis alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from consumer.local.cloudformation import Streams
+from consumer.local.kinesis.errors import KinesisError
+from tests.support.local_kinesis import Kinesis
+
+
+def streams() -> tuple[Streams, Kinesis]:
+    """On a clock that goes on by a second with each operation."""
+    kinesis = Kinesis()
+
+    def ask(region: str, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        kinesis.now_s += 1
+        return kinesis(operation, **request)
+
+    return Streams(ask, "us-east-1"), kinesis
+
+
+def told(streams: Streams, name: str) -> dict[str, Any]:
+    tags = {tag["Key"]: tag["Value"] for tag in streams("ListTagsForStream", name)["Tags"]}
+    summary = streams.summary(name)
+    return {
+        "shards": summary["OpenShardCount"],
+        "mode": summary["StreamModeDetails"]["StreamMode"],
+        "hours": summary["RetentionPeriodHours"],
+        "kib": summary["MaxRecordSizeInKiB"],
+        "metrics": summary["EnhancedMonitoring"][0]["ShardLevelMetrics"],
+        "tags": tags,
+    }
+
+
+BARE = {"shards": 4, "mode": "PROVISIONED", "hours": 24, "kib": 1024, "metrics": [], "tags": {}}
+
+
+def test_a_stream_is_what_its_template_says_from_one_to_the_next() -> None:
+    made, kinesis = streams()
+    arn = made.create("t", {})
+    assert arn.endswith(":stream/t")
+    assert told(made, "t") == BARE
+    full = {
+        "ShardCount": "2",
+        "RetentionPeriodHours": 48,
+        "MaxRecordSizeInKiB": 2048,
+        "DesiredShardLevelMetrics": ["IncomingBytes"],
+        "Tags": [{"Key": "a", "Value": "1"}, {"Key": "b", "Value": 2}],
+    }
+    made.create("u", full)
+    whole = {
+        "shards": 2,
+        "mode": "PROVISIONED",
+        "hours": 48,
+        "kib": 2048,
+        "metrics": ["IncomingBytes"],
+        "tags": {"a": "1", "b": "2"},
+    }
+    assert told(made, "u") == whole
+    made.update("t", full)
+    assert told(made, "t") == whole
+    made.update("t", {"ShardCount": 2, "MaxRecordSizeInKiB": 1024, "Tags": [{"Key": "b", "Value": "3"}]})
+    assert told(made, "t") == {**BARE, "shards": 2, "tags": {"b": "3"}}
+    made.update("t", {"StreamModeDetails": {"StreamMode": "ON_DEMAND"}})
+    assert told(made, "t") == {**BARE, "shards": 2, "mode": "ON_DEMAND"}
+    made.delete("t")
+    assert kinesis("ListStreams")["StreamNames"] == ["s", "u"]
+
+
+def test_what_the_local_kinesis_has_not_is_refused_and_makes_nothing() -> None:
+    made, kinesis = streams()
+    wrong: tuple[dict[str, Any], ...] = (
+        {"StreamEncryption": {"EncryptionType": "KMS", "KeyId": "k"}},
+        {"ShardCount": "many"},
+        {"ShardCount": 0},
+        {"Tags": [{"Key": "a;b", "Value": ""}]},
+    )
+    for properties in wrong:
+        with pytest.raises(KinesisError):
+            made.create("t", properties)
+    assert kinesis("ListStreams")["StreamNames"] == ["s"]
