@@ -1,0 +1,35 @@
+"""What each reader makes of a file: its columns' types, as it names them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+
+
+def of_pyarrow(file: Path) -> dict[str, str]:
+    schema = import_module("pyarrow.parquet").read_schema(file)
+    return {field.name: str(field.type) for field in schema}
+
+
+def of_pandas(file: Path) -> dict[str, str]:
+    """Without ``dtype_backend``, and with nulls in every column."""
+    return {name: str(dtype) for name, dtype in import_module("pandas").read_parquet(file).dtypes.items()}
+
+
+def of_duckdb(file: Path) -> dict[str, str]:
+    found = import_module("duckdb").execute("describe select * from read_parquet(?)", [str(file)]).fetchall()
+    return {row[0]: row[1].replace('"', "") for row in found}
+
+
+def of_polars(file: Path) -> dict[str, str]:
+    return {name: str(dtype) for name, dtype in import_module("polars").scan_parquet(file).collect_schema().items()}
+
+
+READERS: Mapping[str, Callable[[Path], dict[str, str]]] = {
+    "pyarrow": of_pyarrow,
+    "pandas": of_pandas,
+    "DuckDB": of_duckdb,
+    "Polars": of_polars,
+}
+"""By the name that ``docs/reading.md`` has for it."""
