@@ -6,7 +6,9 @@ An aggregate is ``MAGIC``, a protobuf message and the MD5 of that message. The m
 holds is no aggregate, but a plain record that begins alike; so KCL has it.
 
 Nothing is copied before it is asked for, and no more than one user record at a time: an aggregate has no bound of its
-own, 10 MiB may hold two million user records without a payload.
+own, 10 MiB may hold two million user records without a payload. This is why the format is read by hand: protobuf's own
+classes make an object of every user record and a copy of every payload before the first of them can be used. The tests
+hold this reader against protobuf's.
 """
 
 from __future__ import annotations

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from operator import itemgetter
-from typing import Any
+from typing import Annotated
 
-import orjson
+import msgspec
 from pybase64 import b64decode
 
 from pipeline.aggregate import looked_into
 from pipeline.errors import Broken
+from pipeline.escape import shown
 from pipeline.kpl import MAGIC
 from pipeline.record import Position, Record
 
@@ -29,11 +29,14 @@ PART_BYTES = 1024 * 1024
 """Of a message that is larger, about so much is decoded at a time: all of it as Python objects has several times the
 size of its records."""
 
+TEXT_LENGTH = 160
+"""Of an error, at most: it may quote what was sent."""
+
 TAKEN_APART = "KCL took an aggregate apart: another AggregatorUtil than Penstock's is on the JVM's class path"
 
 
 class ProtocolError(Broken):
-    """KCL wrote what its protocol does not have. The text says what, and begins with the message's action."""
+    """KCL wrote what its protocol does not have. The text says what and where, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +98,13 @@ def decode(line: bytes | bytearray | memoryview, shard_id: str = "") -> Message:
     if len(line) > PART_BYTES and (message := _in_parts(line, shard_id)):
         return message
     try:
-        fields = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
+        return _message(_LINES.decode(line), shard_id)
+    except msgspec.ValidationError as error:
+        raise ProtocolError(f"no message of KCL's: {shown(str(error)):.{TEXT_LENGTH}}") from None
+    except msgspec.DecodeError as error:
         raise ProtocolError(f"a line of {len(line)} bytes is not JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise ProtocolError(f"a message must be an object, not {_kind(fields)}")
-    try:
-        return _message(fields, shard_id)
-    except _WrongFieldError as wrong:
-        raise ProtocolError(f"{fields['action']}: {wrong}") from None
+    except UnicodeDecodeError as error:
+        raise ProtocolError(f"a line of {len(line)} bytes is not UTF-8: {error.reason}") from None
 
 
 def encode_status(response_for: str) -> bytes:
@@ -121,35 +122,78 @@ def encode_checkpoint(position: Position | None) -> bytes:
     return b'{"action":"checkpoint","sequenceNumber":"%d","subSequenceNumber":%d}\n' % position
 
 
-class _WrongFieldError(Exception):
-    """What is wrong with a message, without its action."""
+_Long = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""Java's."""
 
+
+class _Initialize(msgspec.Struct, rename="camel", tag_field="action", tag="initialize"):
+    shard_id: str
+    sequence_number: str
+    sub_sequence_number: _Long | None = None
+
+
+class _Row(msgspec.Struct, rename="camel", gc=False):
+    """``data`` stays text: pybase64 decodes it more quickly than msgspec does."""
+
+    data: str
+    sequence_number: str
+    sub_sequence_number: _Long
+    approximate_arrival_timestamp: _Long
+    partition_key: str | None = None
+
+
+class _ProcessRecords(msgspec.Struct, rename="camel", tag_field="action", tag="processRecords"):
+    records: list[_Row]
+    millis_behind_latest: _Long | None = None
+
+
+class _Checkpoint(msgspec.Struct, rename="camel", tag_field="action", tag="checkpoint"):
+    sequence_number: str | None = None
+    sub_sequence_number: _Long | None = None
+    error: str | None = None
+
+
+class _LeaseLost(msgspec.Struct, tag_field="action", tag="leaseLost"):
+    pass
+
+
+class _ShardEnded(msgspec.Struct, tag_field="action", tag="shardEnded"):
+    pass
+
+
+class _ShutdownRequested(msgspec.Struct, tag_field="action", tag="shutdownRequested"):
+    pass
+
+
+_Line = _Initialize | _ProcessRecords | _Checkpoint | _LeaseLost | _ShardEnded | _ShutdownRequested
+_LINES = msgspec.json.Decoder(_Line)
+_ROWS = msgspec.json.Decoder(list[_Row])
 
 _SEQUENCE = re.compile(rf"[0-9]{{1,{SEQUENCE_DIGITS}}}", re.ASCII)
 _SHARD_ID = re.compile(r"[a-zA-Z0-9_-][a-zA-Z0-9_.-]{0,127}", re.ASCII)
 """As Kinesis's API model has it, and no path: it becomes part of the names of files."""
-_ROW = itemgetter("data", "sequenceNumber", "subSequenceNumber", "approximateArrivalTimestamp", "partitionKey")
 _RECORDS = b'"records":['
 _NEXT_ROW = re.compile(rb'\}\s*,\s*(?=\{\s*"\w)')
 """Between two rows. Within a string, a quotation mark that is followed by a letter would be escaped."""
 
 
-def _message(fields: dict[str, Any], shard_id: str) -> Message:
-    match fields.get("action"):
-        case "processRecords":
-            return _process_records(fields, shard_id)
-        case "checkpoint":
-            return _checkpoint(fields)
-        case "initialize":
-            return _initialize(fields)
-        case "leaseLost":
+def _message(line: _Line, shard_id: str) -> Message:
+    match line:
+        case _ProcessRecords():
+            return ProcessRecords(_records(line.records, shard_id, []), line.millis_behind_latest)
+        case _Checkpoint():
+            return CheckpointAnswer(
+                None if line.sequence_number is None else _position("checkpoint", line, line.sequence_number),
+                line.error,
+            )
+        case _Initialize():
+            return _initialize(line)
+        case _LeaseLost():
             return LeaseLost()
-        case "shardEnded":
+        case _ShardEnded():
             return ShardEnded()
-        case "shutdownRequested":
+        case _ShutdownRequested():
             return ShutdownRequested()
-        case other:
-            raise ProtocolError(f"no message has the action {other!r:.80}")
 
 
 def _in_parts(line: bytes | bytearray | memoryview, shard_id: str) -> ProcessRecords | None:
@@ -159,84 +203,46 @@ def _in_parts(line: bytes | bytearray | memoryview, shard_id: str) -> ProcessRec
     if not len(_RECORDS) <= begin < end:
         return None
     try:
-        fields = orjson.loads(text[:begin] + text[end:])
-        message = _message(fields, shard_id) if isinstance(fields, dict) else None
+        message = _message(_LINES.decode(text[:begin] + text[end:]), shard_id)
         if not isinstance(message, ProcessRecords):
             return None
         while begin < end:
             cut = _NEXT_ROW.search(text, begin + PART_BYTES, end)
-            rows = orjson.loads(b"[" + text[begin : cut.start() + 1 if cut else end] + b"]")
-            _records(rows, shard_id, message.records)
+            _records(
+                _ROWS.decode(b"[" + text[begin : cut.start() + 1 if cut else end] + b"]"), shard_id, message.records
+            )
             begin = cut.end() if cut else end
-    except (orjson.JSONDecodeError, _WrongFieldError):
+    except (msgspec.DecodeError, UnicodeDecodeError, ProtocolError):
         return None
     return message
 
 
-def _initialize(fields: dict[str, Any]) -> Message:
-    shard_id = _of(fields, "shardId", str)
-    if not _SHARD_ID.fullmatch(shard_id):
-        raise _WrongFieldError(f"shardId {shard_id!r:.80} cannot name a shard")
-    sequence = _of(fields, "sequenceNumber", str)
-    if sequence in SENTINELS:
-        return Initialize(shard_id, None, sequence)
-    return Initialize(shard_id, _position(fields, sequence))
+def _initialize(line: _Initialize) -> Message:
+    if not _SHARD_ID.fullmatch(line.shard_id):
+        raise ProtocolError(f"initialize: shardId {line.shard_id!r:.80} cannot name a shard")
+    if line.sequence_number in SENTINELS:
+        return Initialize(line.shard_id, None, line.sequence_number)
+    return Initialize(line.shard_id, _position("initialize", line, line.sequence_number))
 
 
-def _process_records(fields: dict[str, Any], shard_id: str) -> Message:
-    rows = _of(fields, "records", list)
-    behind = fields.get("millisBehindLatest")
-    if behind is not None and type(behind) is not int:
-        raise _WrongFieldError(f"millisBehindLatest is {_kind(behind)}, not a number")
-    return ProcessRecords(_records(rows, shard_id, []), behind)
-
-
-def _records(rows: list[Any], shard_id: str, records: list[Record]) -> list[Record]:
+def _records(rows: list[_Row], shard_id: str, records: list[Record]) -> list[Record]:
     """Behind ``records``. The hot loop: one pass, no call per record but the decoder's."""
     append = records.append
     last = records[-1].sequence if records else ""
-    row: Any = None
     try:
         for row in rows:
-            try:
-                data, sequence, sub, arrived, key = _ROW(row)
-            except KeyError:
-                row.setdefault("partitionKey")
-                data, sequence, sub, arrived, key = _ROW(row)
-            if not key and (key is None or key == ""):
-                key = None
-            elif type(key) is not str:
-                raise _WrongFieldError(_why(row, len(records)))
-            if type(arrived) is not int:
-                raise _WrongFieldError(_why(row, len(records)))
-            if sub != 0 or type(sub) is not int or sequence == last:
-                raise _WrongFieldError(_why(row, len(records)))
+            sequence = row.sequence_number
+            if row.sub_sequence_number != 0 or sequence == last:
+                raise ProtocolError(f"processRecords: record {len(records)}: {TAKEN_APART}")
             if not (sequence.isdigit() and sequence.isascii() and len(sequence) <= SEQUENCE_DIGITS):
-                raise _WrongFieldError(_why(row, len(records)))
-            data = b64decode(data, None, True)
-            record = Record(shard_id, data, key, sequence, 0, arrived)
+                raise ProtocolError(f"processRecords: record {len(records)}: {_bad_sequence(sequence)}")
+            data = b64decode(row.data, None, True)
+            record = Record(shard_id, data, row.partition_key or None, sequence, 0, row.approximate_arrival_timestamp)
             append(looked_into(record) if data.startswith(MAGIC) else record)
             last = sequence
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise _WrongFieldError(_why(row, len(records))) from None
-    return records
-
-
-def _why(row: Any, index: int) -> str:
-    """What is wrong with a row that the hot loop refused."""
-    where = f"record {index}"
-    if not isinstance(row, dict):
-        return f"{where} is {_kind(row)}, not an object"
-    for name, kind in _ROW_FIELDS.items():
-        if type(row.get(name)) is not kind and not (name == "partitionKey" and row.get(name) is None):
-            return f"{where}: {name} is {_kind(row.get(name))}, not {_NAMES[kind]}"
-    if wrong := _bad_sequence(row["sequenceNumber"]):
-        return f"{where}: {wrong}"
-    try:
-        b64decode(row["data"], None, True)
     except ValueError:
-        return f"{where}: data is not base64"
-    return f"{where}: {TAKEN_APART}"
+        raise ProtocolError(f"processRecords: record {len(records)}: data is not base64") from None
+    return records
 
 
 def _bad_sequence(sequence: str) -> str:
@@ -246,46 +252,9 @@ def _bad_sequence(sequence: str) -> str:
     return f"sequenceNumber {sequence!r:.80} is no decimal of at most {SEQUENCE_DIGITS} digits"
 
 
-def _checkpoint(fields: dict[str, Any]) -> Message:
-    error = fields.get("error")
-    if error is not None and not isinstance(error, str):
-        raise _WrongFieldError(f"error is {_kind(error)}, not a string")
-    sequence = fields.get("sequenceNumber")
-    if sequence is None:
-        return CheckpointAnswer(None, error)
-    return CheckpointAnswer(_position(fields, _of(fields, "sequenceNumber", str)), error)
-
-
-def _position(fields: dict[str, Any], sequence: str) -> Position:
+def _position(action: str, line: _Initialize | _Checkpoint, sequence: str) -> Position:
     if wrong := _bad_sequence(sequence):
-        raise _WrongFieldError(wrong)
-    return Position(int(sequence), _of(fields, "subSequenceNumber", int))
-
-
-def _of(fields: dict[str, Any], name: str, kind: type) -> Any:
-    value = fields.get(name)
-    if type(value) is not kind:
-        raise _WrongFieldError(f"{name} is {_kind(value)}, not {_NAMES[kind]}")
-    return value
-
-
-def _kind(value: object) -> str:
-    return "missing" if value is None else _NAMES.get(type(value), "a number")
-
-
-_NAMES: dict[type, str] = {
-    str: "a string",
-    int: "a whole number",
-    float: "a fraction",
-    bool: "true or false",
-    list: "a list",
-    dict: "an object",
-}
-
-_ROW_FIELDS: dict[str, type] = {
-    "data": str,
-    "partitionKey": str,
-    "sequenceNumber": str,
-    "subSequenceNumber": int,
-    "approximateArrivalTimestamp": int,
-}
+        raise ProtocolError(f"{action}: {wrong}")
+    if line.sub_sequence_number is None:
+        raise ProtocolError(f"{action}: subSequenceNumber is missing")
+    return Position(int(sequence), line.sub_sequence_number)

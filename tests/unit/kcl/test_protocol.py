@@ -114,8 +114,9 @@ def test_a_large_message_is_decoded_in_parts_to_the_same_records() -> None:
 def test_what_is_wrong_with_a_large_message_is_told_as_of_a_small_one() -> None:
     rows = [row(sequenceNumber=str(n), data="AAAA" * 300) for n in range(1, 2000)]
     rows[1500]["partitionKey"] = 7
-    with pytest.raises(ProtocolError, match="record 1500: partitionKey is a whole number"):
+    with pytest.raises(ProtocolError, match=r"got `int` - at `\$\.records\[1500\]\.partitionKey`"):
         decode(line("processRecords", records=rows, millisBehindLatest=7), "shard")
+    rows[1500]["partitionKey"] = "7"
     with pytest.raises(ProtocolError, match="is not JSON"):
         decode(line("processRecords", records=rows, millisBehindLatest=7)[:-9], "shard")
 
@@ -147,31 +148,37 @@ def test_any_kind_of_buffer_is_read() -> None:
     [
         (b"", "a line of 0 bytes is not JSON"),
         (b'{"action":', "is not JSON"),
-        (b'["initialize"]', "a message must be an object, not a list"),
-        (b"{}", "no message has the action None"),
-        (line("status", responseFor="x"), "no message has the action 'status'"),
-        (b'{"action":["initialize"]}', "no message has the action ['initialize']"),
-        (line("initialize", sequenceNumber="1", subSequenceNumber=0), "initialize: shardId is missing, not a string"),
+        (b'["initialize"]', "Expected `object`, got `array`"),
+        (b"{}", "missing required field `action`"),
+        (line("status", responseFor="x"), "Invalid value 'status' - at `$.action`"),
+        (b'{"action":["initialize"]}', "Expected `str` - at `$.action`"),
+        (line("initialize", sequenceNumber="1", subSequenceNumber=0), "missing required field `shardId`"),
         (line("initialize", shardId="", sequenceNumber="1"), "initialize: shardId '' cannot name a shard"),
         (line("initialize", shardId="../s", sequenceNumber="1"), "shardId '../s' cannot name a shard"),
         (line("initialize", shardId="s\n", sequenceNumber="1"), "cannot name a shard"),
         (line("initialize", shardId="s" * 129, sequenceNumber="1"), "cannot name a shard"),
         (line("initialize", shardId="s", sequenceNumber="", subSequenceNumber=0), "initialize: sequenceNumber ''"),
         (line("initialize", shardId="s", sequenceNumber="1"), "initialize: subSequenceNumber is missing"),
-        (line("processRecords", millisBehindLatest=1), "processRecords: records is missing, not a list"),
-        (line("processRecords", records=[], millisBehindLatest="1"), "millisBehindLatest is a string"),
-        (line("processRecords", records=[row(), None]), "processRecords: record 1 is missing, not an object"),
-        (line("processRecords", records=[row(data=None)]), "record 0: data is missing, not a string"),
+        (line("processRecords", millisBehindLatest=1), "missing required field `records`"),
+        (line("processRecords", records=[], millisBehindLatest="1"), "got `str` - at `$.millisBehindLatest`"),
+        (line("processRecords", records=[row(), None]), "got `null` - at `$.records[1]`"),
+        (line("processRecords", records=[row(data=None)]), "got `null` - at `$.records[0].data`"),
         (line("processRecords", records=[row(data="a")]), "record 0: data is not base64"),
         (line("processRecords", records=[row(data="ä===")]), "record 0: data is not base64"),
-        (line("processRecords", records=[row(partitionKey=1)]), "record 0: partitionKey is a whole number"),
+        (line("processRecords", records=[row(partitionKey=1)]), "got `int` - at `$.records[0].partitionKey`"),
         (line("processRecords", records=[row(sequenceNumber="-1")]), "record 0: sequenceNumber '-1' is no decimal"),
         (line("processRecords", records=[row(sequenceNumber="٣")]), "record 0: sequenceNumber"),
         (line("processRecords", records=[row(sequenceNumber="1" * 57)]), "is no decimal of at most 56 digits"),
-        (line("processRecords", records=[row(subSequenceNumber=True)]), "subSequenceNumber is true or false"),
-        (line("processRecords", records=[row(approximateArrivalTimestamp=1.5)]), "Timestamp is a fraction"),
-        (line("checkpoint", error=1), "checkpoint: error is a whole number, not a string"),
-        (line("checkpoint", sequenceNumber=5), "checkpoint: sequenceNumber is a whole number, not a string"),
+        (
+            line("processRecords", records=[row(subSequenceNumber=True)]),
+            "`bool` - at `$.records[0].subSequence",
+        ),
+        (
+            line("processRecords", records=[row(approximateArrivalTimestamp=1.5)]),
+            "`float` - at `$.records[0].approximate",
+        ),
+        (line("checkpoint", error=1), "got `int` - at `$.error`"),
+        (line("checkpoint", sequenceNumber=5), "got `int` - at `$.sequenceNumber`"),
     ],
 )
 def test_what_is_no_message_says_what_is_wrong(text: bytes, complaint: str) -> None:
