@@ -22,6 +22,7 @@ from pipeline.stores.base import ObjectStore
 from pipeline.stores.retry import Threads, at_start
 from pipeline.table.names import LETTERS, Names, day_of, letters_apart, letters_key
 from pipeline.table.schema import TableSchema
+from pipeline.table.staged_letters import read_letters
 
 FLUSH_INTERVAL_S = 5.0
 FLUSH_BYTES = 8 * 1024 * 1024
@@ -164,7 +165,7 @@ class Letters(Committer):
 
     def _without(self, letters: dict[str, bytes], key: str) -> dict[str, bytes]:
         """The letters that this object does not hold. What is no dead letter holds none."""
-        held = _ids(self._store.get(key) or b"")
+        held = _ids(read_letters(self._store, key) or b"")
         return {each: line for each, line in letters.items() if orjson.loads(line)["record_id"] not in held}
 
     def _key(self, record: Record) -> str:

@@ -34,10 +34,12 @@ from pipeline.table.footer import (
     WRITER,
     end_of,
     ends_whole,
+    footer_in,
     footer_of,
     goes_on,
     is_ours,
     previous_end_of,
+    without_rows,
 )
 from pipeline.table.names import TABLE_FILE, Names, day_of, first_of, of_day
 from pipeline.table.schema import TableSchema, encode, read_schema
@@ -141,9 +143,9 @@ class ParquetSink:
         """The columns of a file of the table's; None if there is none that can be read."""
         keys = [key for key in self._store.list("dt=", limit=LOOKED_AT) if TABLE_FILE.fullmatch(key)]
         for key in keys[:SCHEMAS_TRIED]:
-            body = self._store.get(key) or b""
-            if is_ours(footer_of(body)):
-                return read_schema(body)
+            file = without_rows(self._store, key)
+            if is_ours(footer_of(file)):
+                return read_schema(file)
         return None
 
 
@@ -272,15 +274,12 @@ class Files(Committer):
 
     def _metadata(self, key: str) -> Metadata | None:
         """The object's own, or its footer's, for objects that were copied without; None if it is no file of ours."""
-        for read in (self._store.head, self._footer):
+        for read in (self._store.head, partial(footer_in, self._store)):
             metadata = read(key)
             if metadata is not None and is_ours(metadata):
                 return metadata
         log.warning("%s has the name of a file of the table's and is none: passed over", key)
         return None
-
-    def _footer(self, key: str) -> Metadata | None:
-        return footer_of(self._store.get(key) or b"")
 
     # -- dead letters
 

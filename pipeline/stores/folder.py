@@ -8,8 +8,9 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
-from pipeline.stores.base import ON_OBJECTS, Denied, Metadata, Retryable
+from pipeline.stores.base import MOST_BYTES, ON_OBJECTS, Denied, Metadata, Retryable, TooLarge
 from pipeline.stores.folder_owner import check_own
 
 FOLDER_MODE = 0o755
@@ -22,7 +23,8 @@ STALE_S = 24 * 60 * 60
 class FolderStore:
     """A file appears whole or not at all, survives a power cut once written, and its name is taken once.
 
-    Written beside the folder, on the same file system, and linked into place; metadata is the Parquet footer's.
+    Written beside the folder, on the same file system, and linked into place; metadata is the Parquet footer's. A
+    symbolic link below the folder is never followed, neither to write nor to read.
     """
 
     def __init__(self, root: Path) -> None:
@@ -32,6 +34,7 @@ class FolderStore:
     def put_new(self, key: str, body: bytes, metadata: Metadata) -> bool:
         target = self._root / key
         with _disk_errors(target):
+            self._refuse_links(target.parent)
             _make(self._aside)
             _make(target.parent)
             partial = self._aside / uuid.uuid4().hex
@@ -44,7 +47,7 @@ class FolderStore:
     def head(self, key: str) -> Metadata | None:
         path = self._root / key
         with _disk_errors(path):
-            if not path.is_file():
+            if not self._is_file(path):
                 return None
             if path.suffix != ".parquet":
                 return {}
@@ -52,17 +55,74 @@ class FolderStore:
         names = [name for name in footer if name.startswith(ON_OBJECTS.encode())]
         return {name.decode(): footer[name].decode("utf-8", "replace") for name in names}
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str, most_bytes: int = MOST_BYTES) -> bytes | None:
+        with self._opened(key) as file:
+            size = 0 if file is None else os.fstat(file.fileno()).st_size
+            if size > most_bytes:
+                raise TooLarge(size)
+            return None if file is None else file.read(most_bytes)
+
+    def end(self, key: str, size: int) -> bytes | None:
+        with self._opened(key) as file:
+            if file is None:
+                return None
+            file.seek(max(0, os.fstat(file.fileno()).st_size - size))
+            return file.read(size)
+
+    def link(self, key: str) -> str | None:
         path = self._root / key
         with _disk_errors(path):
-            return path.read_bytes() if path.is_file() else None
+            return os.readlink(path) if path.is_symlink() else None
 
     def list(self, prefix: str, *, limit: int | None = None) -> list[str]:
         folder = self._root / prefix.rpartition("/")[0]
         with _disk_errors(folder):
-            paths = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
-        keys = [path.relative_to(self._root).as_posix() for path in paths]
+            keys = [os.path.relpath(path, self._root) for path in self._walked(folder)]
         return sorted(key for key in keys if key.startswith(prefix))[:limit]
+
+    def _walked(self, folder: Path) -> Iterator[str]:
+        """What is in it, and in the folders in it. A link is told, as it is, and not followed."""
+        waiting = [os.fspath(folder)] if self._linked(folder) is None else []
+        while waiting:
+            inner = waiting.pop()
+            try:
+                with os.scandir(inner) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(entry.path)
+                        else:
+                            yield entry.path
+            except FileNotFoundError:
+                continue
+            except OSError:
+                if inner == os.fspath(self._root):
+                    raise
+                yield inner
+
+    @contextlib.contextmanager
+    def _opened(self, key: str) -> Iterator[BinaryIO | None]:
+        """Without waiting, and without a link at its end: a pipe or a link may have come in its place."""
+        path = self._root / key
+        with _disk_errors(path):
+            if not self._is_file(path):
+                yield None
+                return
+            with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+                yield file
+
+    def _is_file(self, path: Path) -> bool:
+        """A regular file, and neither a link nor below one."""
+        return self._linked(path) is None and path.is_file()
+
+    def _linked(self, path: Path) -> Path | None:
+        """The first link on the way from the root to there, which may be one itself."""
+        inside = path.relative_to(self._root).parts
+        steps = [self._root.joinpath(*inside[:count]) for count in range(1, len(inside) + 1)]
+        return next((step for step in steps if step.is_symlink()), None)
+
+    def _refuse_links(self, folder: Path) -> None:
+        if link := self._linked(folder):
+            raise Denied(f"{link} is a link, and {self._root} holds none. Remove it")
 
     def check(self) -> None:
         with _disk_errors(self._root):

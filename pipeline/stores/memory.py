@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from threading import Lock
 
-from pipeline.stores.base import Metadata
+from pipeline.stores.base import MOST_BYTES, Metadata, TooLarge
 
 
 class MemoryStore:
@@ -36,11 +36,20 @@ class MemoryStore:
         self.after("head", key)
         return None if found is None else dict(found[1])
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str, most_bytes: int = MOST_BYTES) -> bytes | None:
         self.before("get", key)
         found = self.objects.get(key)
         self.after("get", key)
+        if found is not None and len(found[0]) > most_bytes:
+            raise TooLarge(len(found[0]))
         return None if found is None else found[0]
+
+    def end(self, key: str, size: int) -> bytes | None:
+        body = self.get(key)
+        return None if body is None else body[-size:]
+
+    def link(self, key: str) -> str | None:
+        return None
 
     def list(self, prefix: str, *, limit: int | None = None) -> list[str]:
         self.before("list", prefix)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipeline.stores.base import Denied, Metadata, Retryable
+from pipeline.stores.base import MOST_BYTES, Denied, Metadata, Retryable, TooLarge
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -44,6 +44,10 @@ class Taken(Exception):
     """The key has an object."""
 
 
+class NoBytes(Exception):
+    """The object has no byte of that range."""
+
+
 class S3Store:
     """``If-None-Match: *`` makes a key's first write its only one (S3 API, PutObject)."""
 
@@ -68,24 +72,40 @@ class S3Store:
             lambda: dict(self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)["Metadata"])
         )
 
-    def get(self, key: str) -> bytes | None:
-        return self._found(
-            lambda: bytes(self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"].read())
-        )
+    def get(self, key: str, most_bytes: int = MOST_BYTES) -> bytes | None:
+        return self._found(lambda: self._read(key, most_bytes))
+
+    def end(self, key: str, size: int) -> bytes | None:
+        """S3 refuses a range of an object without bytes, which is then all of it."""
+        try:
+            return self._found(lambda: self._read(key, size, Range=f"bytes=-{size}"))
+        except NoBytes:
+            return b""
+
+    def link(self, key: str) -> str | None:
+        return None
 
     def list(self, prefix: str, *, limit: int | None = None) -> list[str]:
-        keys: list[str] = []
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=self._prefix + prefix, PaginationConfig={"MaxItems": limit}
         )
         with self._errors():
-            keys = [entry["Key"].removeprefix(self._prefix) for page in pages for entry in page.get("Contents", [])]
+            entries = [entry for page in pages for entry in page.get("Contents", [])]
+        markers = {entry["Key"] for entry in entries if entry["Key"].endswith("/") and not entry["Size"]}
+        keys = [entry["Key"].removeprefix(self._prefix) for entry in entries if entry["Key"] not in markers]
         return sorted(keys)
 
     def check(self) -> None:
         self.list("", limit=1)
         with contextlib.suppress(NoSuch, Taken), self._errors():
             self._client.put_object(Bucket=self._bucket, Key=self._prefix + PROBE, Body=b"", IfMatch='"none"')
+
+    def _read(self, key: str, most_bytes: int, **part: str) -> bytes:
+        answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, **part)
+        if answer["ContentLength"] > most_bytes:
+            answer["Body"].close()
+            raise TooLarge(answer["ContentLength"])
+        return bytes(answer["Body"].read())
 
     def _found(self, call: Callable[[], T]) -> T | None:
         try:
@@ -112,6 +132,8 @@ class S3Store:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if code in {"PreconditionFailed", "412"}:
             return Taken()
+        if code in {"InvalidRange", "416"}:
+            return NoBytes()
         if code in {"NoSuchKey", "404", "NotFound"}:
             return NoSuch()
         if code in PASSING or status in PASSING_STATUS or not 300 <= status < 500:

@@ -15,8 +15,9 @@ from operator import attrgetter
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.errors import one_line
 from pipeline.record import Position
-from pipeline.stores.base import Metadata, ObjectStore
+from pipeline.stores.base import Denied, Metadata, ObjectStore, Retryable
 from pipeline.table import letters_audit
 from pipeline.table.contents import UNREADABLE, Changed, Contents, read
 from pipeline.table.footer import (
@@ -32,6 +33,7 @@ from pipeline.table.footer import (
     is_ours,
 )
 from pipeline.table.names import TABLE_FILE, first_of, is_day, letters_key
+from pipeline.table.sink_letters import SinkLetters
 from pipeline.table.staged_letters import Ledger
 
 SKIPPED = ("_", ".")
@@ -95,20 +97,29 @@ def audit(store: ObjectStore, dead_letters: ObjectStore | None = None) -> Report
     entries = sorted(_entries(store, report), key=lambda entry: (entry.list, entry.first))
     for name, files in groupby(entries, key=attrgetter("list")):
         audited.list_of(name, list(files))
-    if dead_letters is not None:
-        audited.letters_of_nobody(dead_letters)
+    audited.letters_of_nobody()
     return report
 
 
 def _entries(store: ObjectStore, report: Report) -> Iterator[_Entry]:
     for key in store.list(""):
         match = TABLE_FILE.fullmatch(key)
-        if match and is_day(match["day"]):
+        target = store.link(key)
+        if match and is_day(match["day"]) and target is None:
             yield _Entry(key, match["list"], match["shard"], match["day"], first_of(key))
         else:
             skipped = any(part.startswith(SKIPPED) for part in key.split("/"))
-            who = "readers pass over it" if skipped else "readers would read it"
-            report.problem("stray", key, f"is no file of the table's; {who}. Move it elsewhere")
+            what = "is no file of the table's" if target is None else f"is a link to {target}"
+            report.problem("stray", key or "/", f"{what}; {_who(skipped, target)}. Move it elsewhere")
+
+
+def _who(skipped: bool, target: str | None) -> str:
+    """Of DuckDB, as of 1.4: only ``**`` follows no links to folders, and no glob passes over ``_`` and ``.``."""
+    if skipped:
+        return "pandas, pyarrow and Spark pass over it, DuckDB reads it"
+    if target is not None:
+        return "pandas, pyarrow, Spark and DuckDB's */*.parquet follow it, and read what is there once more"
+    return "readers would read it"
 
 
 class _Audit:
@@ -120,6 +131,10 @@ class _Audit:
         self._continued: dict[str, bool] = {}
         self._stream = ""
         self._columns: tuple[str, pa.Schema] | None = None
+        self._letter_keys = dead_letters.list("") if dead_letters is not None else []
+        self._of_sinks = SinkLetters()
+        if dead_letters is not None:
+            self._of_sinks = SinkLetters.of(dead_letters, self._letter_keys)
 
     def list_of(self, name: str, entries: list[_Entry]) -> None:
         """One shard's files, in their order."""
@@ -136,7 +151,12 @@ class _Audit:
                 unread = True
                 continue
             self._links(entry, contents, before, furthest, unread=unread)
-            self._file(entry, contents, ids)
+            try:
+                self._file(entry, contents, ids)
+            except (Retryable, Denied):
+                raise
+            except Exception as error:  # noqa: BLE001  # whoever made the file chose what Arrow and Python meet in it
+                self._report.problem("unreadable", entry.key, one_line(error))
             before, unread = contents, False
             if contents.last is not None:
                 furthest = max(furthest or contents.last, contents.last)
@@ -144,11 +164,14 @@ class _Audit:
         if furthest is not None:
             self._report.begins[name], self._report.reached[name] = entries[0].first, furthest
 
-    def letters_of_nobody(self, letters: ObjectStore) -> None:
-        lists = {name: (begins, self._continued.get(name, False)) for name, begins in self._report.begins.items()}
-        for key, why in letters_audit.unnamed(letters, self._store, self._named, lists):
-            self._report.problem("dead-letters", key, why)
-        self._report.letters_of_sinks = letters_audit.of_sinks(letters)
+    def letters_of_nobody(self) -> None:
+        report = self._report
+        lists = {name: (begins, self._continued.get(name, False)) for name, begins in report.begins.items()}
+        ranges = {name: (begins, report.reached[name]) for name, begins in report.begins.items()}
+        faults = [*letters_audit.unnamed(self._letter_keys, self._store, self._named, lists), *self._of_sinks.faults]
+        for key, why in (*faults, *self._of_sinks.of_no_row(ranges)):
+            report.problem("dead-letters", key or "/", why)
+        report.letters_of_sinks = self._of_sinks.count
 
     def _read(self, entry: _Entry) -> Contents | None:
         try:
@@ -188,6 +211,7 @@ class _Audit:
         dead_ids = [f"{self._stream}/{entry.shard_id}/{position}" for position in contents.dead]
         ids.append(pa.chunked_array([pa.array(dead_ids, pa.string())]))
         self._letters(entry, contents)
+        self._of_sinks.held_against(entry.list, contents)
 
     def _one_table(self, entry: _Entry, contents: Contents) -> Iterator[tuple[str, str]]:
         """All files are of one stream, and have the same columns."""

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from pipeline.record import Position
 from pipeline.stores.base import ObjectStore
-from pipeline.table import letters_audit
+from pipeline.table import letters_audit, sink_letters
 from pipeline.table.audit import Problem
 from pipeline.table.contents import UNREADABLE, Contents, read
 from pipeline.table.names import TABLE_FILE, first_of
@@ -227,7 +227,7 @@ def _of(store: ObjectStore, key: str, dead_letters: ObjectStore | None) -> list[
         return [*rows, *(Arrival(position, "", UNKNOWN_MS) for position in contents.dead)]
     try:
         return [*rows, *_letters(key, contents, dead_letters)]
-    except letters_audit.WRONG:
+    except sink_letters.WRONG:
         return rows
 
 

@@ -10,16 +10,23 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.record import Position
-from pipeline.table import dead_positions
+from pipeline.table import dead_positions, pages
 from pipeline.table.footer import DEAD_POSITIONS, end_of, footer_of, is_ours, previous_end_of
 from pipeline.table.schema import IDENTITY
 from pipeline.table.seal import is_sealed
 
 ROWS_PER_BYTE = 8
 """No file of the table's has more: each row has an id of its own."""
+
+NAMED_BY_MANY = ["shard_id", "partition_key", "model_version"]
+"""Columns of which many rows have the same text."""
+
+YEARS = (-62_135_596_800_000, 253_402_300_800_000)
+"""In milliseconds since 1970, the years 1 to 9999: a day is told of no other time."""
 
 UNREADABLE = (pa.ArrowException, KeyError, TypeError, ValueError, OSError, OverflowError, MemoryError)
 """What comes of reading a file that is not whole, not Parquet, not of ours, or gone."""
@@ -65,6 +72,26 @@ class Contents:
         return max([*self.positions[-1:], *self.dead[-1:]], default=None)
 
 
+def _begins_with(columns: pa.Schema, own: pa.Schema) -> bool:
+    return bool(len(columns) >= len(own) and pa.schema(list(columns)[: len(own)]).equals(own))
+
+
+def _read(body: bytes) -> pa.Table:
+    """Penstock's columns. A text that is there once, and named by many rows, is held once."""
+    file = pq.ParquetFile(pa.BufferReader(body), read_dictionary=NAMED_BY_MANY)
+    groups = [place for place in range(file.num_row_groups) if file.metadata.row_group(place).num_rows]
+    return file.read_row_groups(groups, IDENTITY.names, use_threads=False)
+
+
+def _milliseconds(table: pa.Table) -> list[int | None]:
+    """The least and the greatest time of each column of times."""
+    found: list[int | None] = []
+    for name in ("arrived_at", "processed_at"):
+        ends = pc.min_max(table[name].cast(pa.int64())).as_py()
+        found += [ends["min"], ends["max"], None if table[name].null_count else 0]
+    return found if table.num_rows else []
+
+
 def read(body: bytes | None) -> Contents:
     """Raises :class:`Changed`, or one of :data:`UNREADABLE`."""
     if body is None:
@@ -78,13 +105,16 @@ def read(body: bytes | None) -> Contents:
     claimed = file.metadata.num_rows
     if claimed > ROWS_PER_BYTE * len(body):
         raise ValueError(f"it claims {claimed:,} rows in {len(body):,} bytes")
-    table = file.read(IDENTITY.names, use_threads=False)
-    if not table.schema.remove_metadata().equals(IDENTITY):
-        raise ValueError("its first columns are not Penstock's")
     columns = file.schema_arrow.remove_metadata()
+    if not _begins_with(columns, IDENTITY) or file.schema.names[: len(IDENTITY)] != IDENTITY.names:
+        raise ValueError("its first columns are not Penstock's")
+    pages.check(body, file.metadata, len(IDENTITY))
+    table = _read(body)
     contents = Contents(footer, table, dead_positions.decoded(footer[DEAD_POSITIONS]), columns)
     if table["sub_sequence_number"].null_count or any(each.sequence < 0 for each in contents.positions):
         raise ValueError("it has rows without a position")
+    if any(each is None or not YEARS[0] <= each < YEARS[1] for each in _milliseconds(table)):
+        raise ValueError("it has rows that arrived or were processed at no time, or in no year that there is")
     if contents.end < (contents.previous_end or Position(0, -1)):
         raise ValueError("it ends before it goes on")
     return contents

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.record import Position
-from pipeline.stores.base import Metadata
+from pipeline.stores.base import Metadata, ObjectStore
 
 YES, NO = "yes", "no"
 
@@ -34,6 +35,18 @@ KEY = "penstock.key"
 
 DEAD_POSITIONS = "penstock.dead-positions"
 """In the footer alone: where its dead letters are (:mod:`pipeline.table.dead_positions`), and no word of theirs."""
+
+
+LENGTH_AND_MAGIC = 8
+"""Behind a footer: its length in four bytes, and four letters (Parquet format)."""
+
+MAGIC = b"PAR1"
+
+MOST_FOOTER = 16 * 1024 * 1024
+"""No footer of ours has more: positions have 64 KiB, and a column some hundred bytes for each million rows."""
+
+_WRITER = re.compile(r"[A-Za-z0-9._-]{0,100}")
+"""It becomes a part of keys."""
 
 
 def end_of(metadata: Mapping[str, str]) -> Position:
@@ -70,7 +83,7 @@ def is_ours(metadata: Metadata) -> bool:
     """Whether it is what files of a table carry."""
     try:
         end_of(metadata), ends_whole(metadata)
-        return all(name in metadata for name in ON_BOTH)
+        return all(name in metadata for name in ON_BOTH) and _WRITER.fullmatch(metadata[WRITER]) is not None
     except (KeyError, ValueError):
         return False
 
@@ -82,3 +95,17 @@ def footer_of(body: bytes) -> dict[str, str]:
     except (pa.ArrowException, OSError, ValueError):
         return {}
     return {name.decode("utf-8", "replace"): text.decode("utf-8", "replace") for name, text in found.items()}
+
+
+def footer_in(store: ObjectStore, key: str) -> dict[str, str]:
+    """As :func:`footer_of`, of an object whose rows are not read, however many it has."""
+    return footer_of(without_rows(store, key))
+
+
+def without_rows(store: ObjectStore, key: str) -> bytes:
+    """An object's footer as a Parquet file of its own: its columns and metadata can be read. Empty if it is none."""
+    end = store.end(key, LENGTH_AND_MAGIC) or b""
+    length = int.from_bytes(end[:4], "little")
+    if end[4:] != MAGIC or length > MOST_FOOTER:
+        return b""
+    return MAGIC + (store.end(key, length + LENGTH_AND_MAGIC) or b"")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
 
 import orjson
 
@@ -13,16 +12,14 @@ from pipeline.stores.base import ObjectStore
 from pipeline.table.contents import Contents
 from pipeline.table.footer import LETTERS_SHA256, WRITER
 from pipeline.table.names import LETTERS, TABLE_FILE, is_day, letters_key
-from pipeline.table.staged_letters import apart_key, sha256_of
-
-WRONG = (ValueError, LookupError, TypeError, AttributeError, OverflowError)
-"""What comes of reading a letter that is none."""
+from pipeline.table.sink_letters import WRONG, position_of
+from pipeline.table.staged_letters import apart_key, read_letters, sha256_of
 
 
 def found_letters(store: ObjectStore, key: str, footer: Mapping[str, str]) -> tuple[str, bytes] | None:
     """The object with the dead letters that a file's footer names, and its lines; None if there is none."""
     for name in (letters_key(key), apart_key(key, footer[WRITER])):
-        lines = store.get(name)
+        lines = read_letters(store, name)
         if lines is not None and sha256_of(lines) == footer[LETTERS_SHA256]:
             return name, lines
     return None
@@ -30,10 +27,12 @@ def found_letters(store: ObjectStore, key: str, footer: Mapping[str, str]) -> tu
 
 def faults(key: str, contents: Contents, lines: bytes) -> Iterator[str]:
     """What is wrong with the lines of a file's dead letters, each by itself and together."""
+    match = TABLE_FILE.fullmatch(key)
+    assert match is not None
     positions: list[Position] = []
     for number, line in enumerate(lines.splitlines(), 1):
         try:
-            positions.append(_position(key, orjson.loads(line)))
+            positions.append(position_of(match, orjson.loads(line)))
         except WRONG as error:
             yield f"line {number} is no dead letter of this file ({error or type(error).__name__})"
             return
@@ -42,14 +41,15 @@ def faults(key: str, contents: Contents, lines: bytes) -> Iterator[str]:
 
 
 def unnamed(
-    letters: ObjectStore, table: ObjectStore, known: set[str], lists: Mapping[str, tuple[Position, bool]]
+    keys: Sequence[str], table: ObjectStore, known: set[str], lists: Mapping[str, tuple[Position, bool]]
 ) -> Iterator[tuple[str, str]]:
     """Objects among the dead letters that no file names, and why they should not be there.
 
-    ``known``: those that files name. ``lists``: where each list of files begins, and whether something was before it
-    that this table does not have: what was then dead may be another table's, whose dead letters lie here as well.
+    ``keys``: all objects. ``known``: those that files name. ``lists``: where each list of files
+    begins, and whether something was before it that this table does not have: what was then dead may be another
+    table's, whose dead letters lie here as well.
     """
-    for key in letters.list(""):
+    for key in keys:
         if key in known:
             continue
         match = LETTERS.fullmatch(key)
@@ -57,11 +57,6 @@ def unnamed(
             yield key, "is no object of dead letters"
         elif match["sink"] is None and (why := _why(table, match, lists)):
             yield key, why
-
-
-def of_sinks(letters: ObjectStore) -> int:
-    """Objects of dead letters that belong to one sink alone."""
-    return sum((match := LETTERS.fullmatch(key)) is not None and match["sink"] is not None for key in letters.list(""))
 
 
 def _why(table: ObjectStore, match: re.Match[str], lists: Mapping[str, tuple[Position, bool]]) -> str:
@@ -79,20 +74,3 @@ def _why(table: ObjectStore, match: re.Match[str], lists: Mapping[str, tuple[Pos
 def _written_meanwhile(table: ObjectStore, place: str) -> str:
     metadata = table.head(place) or {}
     return "" if metadata.get(LETTERS_SHA256) else f"is of {place}, which names no dead letters"
-
-
-def _position(key: str, letter: Mapping[str, object]) -> Position:
-    """Of a letter, once everything in it that says where it belongs agrees."""
-    match = TABLE_FILE.fullmatch(key)
-    assert match is not None
-    sequence, sub, shard = letter["sequence_number"], letter["sub_sequence_number"], letter["shard_id"]
-    position = Position(int(str(sequence)), int(str(sub)))
-    if shard != match["shard"]:
-        raise ValueError(f"it is of {shard!r}")
-    if letter["record_id"] != f"{letter['stream']}/{shard}/{sequence}/{sub}":
-        raise ValueError("its record_id is another record's")
-    if datetime.fromisoformat(str(letter["arrived_at"])).date().isoformat() != match["day"]:
-        raise ValueError("it arrived on another day")
-    if not isinstance(letter["payload_base64"], str):
-        raise TypeError("it has no payload")
-    return position

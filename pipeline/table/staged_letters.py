@@ -13,9 +13,12 @@ import logging
 from collections.abc import Callable
 
 from pipeline.errors import Fatal
-from pipeline.stores.base import Metadata, ObjectStore
+from pipeline.stores.base import Metadata, ObjectStore, TooLarge
 from pipeline.table.footer import DEAD, LETTERS_SHA256, WRITER
 from pipeline.table.names import STAGED, letters_apart, letters_key
+
+MOST_BYTES = 128 * 1024 * 1024
+"""No object of dead letters has more: about 8 MiB, and the largest record in base64 with its traceback."""
 
 log = logging.getLogger("sink.parquet")
 
@@ -63,7 +66,7 @@ class Ledger:
         """
         if self.is_complete(key, metadata):
             return False
-        lines = self.staged.get(staged_key(metadata[WRITER]))
+        lines = read_letters(self.staged, staged_key(metadata[WRITER]), otherwise=b"too large")
         if lines == b"":
             log.error("the %s dead letters of %s are given up: they were staged and are empty", metadata[DEAD], key)
             return False
@@ -81,11 +84,19 @@ class Ledger:
         """Whether the dead letters that the file names, if any, are where people read them."""
         named = metadata[LETTERS_SHA256]
         keys = (letters_key(key), apart_key(key, metadata[WRITER]))
-        return not named or any(sha256_of(self.final.get(each) or b"") == named for each in keys)
+        return not named or any(sha256_of(read_letters(self.final, each) or b"") == named for each in keys)
 
     def _taken(self, name: str, lines: bytes) -> bool:
         """By another table that has its dead letters in the same place."""
-        return self.final.get(name) != lines
+        return read_letters(self.final, name) != lines
+
+
+def read_letters(store: ObjectStore, key: str, otherwise: bytes | None = None) -> bytes | None:
+    """An object of dead letters; None if there is none, ``otherwise`` if it is larger than any."""
+    try:
+        return store.get(key, MOST_BYTES)
+    except TooLarge:
+        return otherwise
 
 
 def staged_key(writer: str) -> str:

@@ -271,14 +271,6 @@ def test_dead_letters_of_a_file_that_is_not_there_are_told(sequence: int) -> Non
     assert kinds(table) == {"dead-letters"}
 
 
-def test_dead_letters_of_a_sink_are_accepted_and_counted() -> None:
-    table = Table()
-    extra = letters_of(table).replace(".jsonl", "~kinesis-enriched.jsonl").replace(f"{20:056}", f"{12:056}")
-    table.dead.objects[extra] = table.dead.objects[letters_of(table)]
-    report = table.audit()
-    assert report.problems == [] and report.letters_of_sinks == 1
-
-
 def test_what_a_crash_left_is_told_and_repaired() -> None:
     table = Table()
     table.dead.objects.clear()

@@ -1,0 +1,141 @@
+"""What a file's columns of ours would take in memory, known before a page of them is read.
+
+A page's header says how large the page is once it is uncompressed, how many values it has and how they are coded
+(Parquet format, ``PageHeader``, in Thrift's compact protocol). Readers take memory by what is said there, so a file of
+a few kilobytes can cost gigabytes. No page of ours says so: values of our columns are short, and each is written once
+or by its place in a dictionary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow.parquet as pq
+
+MOST_VALUE = 1_100
+"""Bytes of one value of our columns, its length with it: a partition key has 256 characters, of 4 bytes at most."""
+
+PAGE_SLACK = 1_024
+"""Bytes of a page beside its values: levels, widths."""
+
+MOST_ROWS = 8_000_000
+"""No file of ours has more: 1 GiB of rows (:mod:`pipeline.sinks.writable`), each with more than 140 bytes of ours."""
+
+DATA, INDEX, DICTIONARY, DATA_V2 = range(4)
+PLAIN, PLAIN_DICTIONARY, RLE, RLE_DICTIONARY = 0, 2, 3, 8
+CODINGS = (PLAIN, PLAIN_DICTIONARY, RLE, RLE_DICTIONARY)
+"""Of values: with these, what is decoded is as long as what was uncompressed, or in a dictionary."""
+
+MOST_FIELDS, MOST_DEPTH = 1_000, 8
+"""Of a header, before it is no header."""
+
+
+def check(body: bytes, metadata: pq.FileMetaData, columns: int) -> None:
+    """Of row groups that have rows; of others nothing may be read.
+
+    :raises ValueError: the file's first ``columns`` columns claim more than any of ours.
+    """
+    if metadata.num_rows > MOST_ROWS:
+        raise ValueError(f"it claims {metadata.num_rows:,} rows")
+    for place in range(metadata.num_row_groups):
+        group = metadata.row_group(place)
+        for column in range(columns if group.num_rows else 0):
+            _check_chunk(body, group.column(column), group.num_rows)
+
+
+def _check_chunk(body: bytes, chunk: pq.ColumnChunkMetaData, rows: int) -> None:
+    if chunk.num_values != rows:
+        raise ValueError(f"{chunk.path_in_schema} claims {chunk.num_values:,} values in {rows:,} rows")
+    values = held = 0
+    for kind, size, count, coding in _pages(body, chunk):
+        if not 0 <= count <= rows or not 0 <= size <= MOST_VALUE * count + PAGE_SLACK or coding not in CODINGS:
+            raise ValueError(f"{chunk.path_in_schema} claims a page of {size:,} bytes for {count:,} values")
+        held += size
+        values += count if kind in {DATA, DATA_V2} else 0
+    if values != rows or held > 2 * (MOST_VALUE * rows + PAGE_SLACK):
+        raise ValueError(f"{chunk.path_in_schema} claims {held:,} bytes for {values:,} values in {rows:,} rows")
+
+
+def _pages(body: bytes, chunk: pq.ColumnChunkMetaData) -> Iterator[tuple[int, int, int, int]]:
+    """Kind, uncompressed size, number and coding of each page's values."""
+    at = chunk.data_page_offset
+    if chunk.has_dictionary_page and chunk.dictionary_page_offset:
+        at = min(at, chunk.dictionary_page_offset)
+    stop = at + chunk.total_compressed_size
+    if not 0 < at <= stop <= len(body):
+        raise ValueError(f"{chunk.path_in_schema} lies outside of the file")
+    while at < stop:
+        header = _Thrift(body, at, stop)
+        said = header.struct()
+        kind = said.get(1)
+        inner = said.get({DATA: 5, DICTIONARY: 7, DATA_V2: 8}.get(kind, 0))
+        if not isinstance(inner, dict) or not isinstance(said.get(3), int) or said[3] < 0:
+            raise ValueError(f"{chunk.path_in_schema} has a page that is none")
+        coding = inner.get(4 if kind == DATA_V2 else 2)
+        yield kind, int(said.get(2, -1)), int(inner.get(1, -1)), int(-1 if coding is None else coding)
+        at = header.at + said[3]
+
+
+class _Thrift:
+    """One struct of Thrift's compact protocol. Text is passed over."""
+
+    def __init__(self, body: bytes, at: int, stop: int) -> None:
+        self.at = at
+        self._body = body
+        self._stop = stop
+        self._left = MOST_FIELDS
+
+    def struct(self, depth: int = 0) -> dict[int, Any]:
+        found: dict[int, Any] = {}
+        number = 0
+        while head := self._byte():
+            number = number + (head >> 4) if head >> 4 else self._number()
+            found[number] = self._value(head & 15, depth)
+        return found
+
+    def _value(self, kind: int, depth: int) -> Any:
+        self._left -= 1
+        if depth > MOST_DEPTH or self._left < 0:
+            raise ValueError("a page's header is none")
+        if kind in {1, 2}:
+            return kind == 1
+        if kind == 3:
+            return self._byte()
+        if kind in {4, 5, 6}:
+            return self._number()
+        if kind in {7, 8}:
+            size = 8 if kind == 7 else self._varint()
+            self.at += size
+            return None
+        if kind in {9, 10}:
+            return self._list(depth)
+        if kind == 12:
+            return self.struct(depth + 1)
+        raise ValueError("a page's header is none")
+
+    def _list(self, depth: int) -> None:
+        head = self._byte()
+        count = head >> 4 if head >> 4 < 15 else self._varint()
+        for _ in range(min(count, MOST_FIELDS + 1)):
+            self._value(head & 15, depth + 1)
+
+    def _number(self) -> int:
+        value = self._varint()
+        return (value >> 1) ^ -(value & 1)
+
+    def _varint(self) -> int:
+        value = shift = 0
+        while shift < 70:
+            byte = self._byte()
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+        raise ValueError("a page's header is none")
+
+    def _byte(self) -> int:
+        if not self.at < self._stop:
+            raise ValueError("a page's header is cut off")
+        self.at += 1
+        return self._body[self.at - 1]
