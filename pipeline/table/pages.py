@@ -68,7 +68,7 @@ def _pages(body: bytes, chunk: pq.ColumnChunkMetaData) -> Iterator[tuple[int, in
     while at < stop:
         header = _Thrift(body, at, stop)
         said = header.struct()
-        kind = said.get(1)
+        kind: int = said.get(1, -1)
         inner = said.get({DATA: 5, DICTIONARY: 7, DATA_V2: 8}.get(kind, 0))
         if not isinstance(inner, dict) or not isinstance(said.get(3), int) or said[3] < 0:
             raise ValueError(f"{chunk.path_in_schema} has a page that is none")

@@ -16,7 +16,7 @@ from pipeline.stores.base import Denied
 from pipeline.stores.folder import FolderStore
 from pipeline.table.audit import Problem, audit
 from pipeline.table.names import Names
-from tests.settled import SCHEMA, SHARD, record, runs
+from tests.support.settled_records import SCHEMA, SHARD, record, runs
 
 NAMES = Names(SHARD)
 DAY = "dt=2026-11-18"

@@ -17,8 +17,8 @@ from pipeline.sinks.refused import AGAIN, Refused, RefusedLetters
 from pipeline.stores.folder import FolderStore
 from pipeline.table.audit import audit
 from pipeline.table.sink_letters import with_digest
-from tests.settled import SCHEMA, SHARD, record
-from tests.unit.test_audit import Table
+from tests.support.settled_records import SCHEMA, SHARD, record
+from tests.unit.table.test_audit import Table
 
 SINK = "kinesis:enriched"
 
