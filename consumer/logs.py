@@ -11,7 +11,7 @@ from typing import Any, Literal, TextIO
 
 import orjson
 
-from pipeline.escape import in_json, shown, shown_lines
+from pipeline.escape import Lines, as_text, harmless, shown, shown_lines
 
 Format = Literal["auto", "json", "text"]
 
@@ -26,7 +26,7 @@ class TextLines(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
         line = super().formatMessage(record)
-        return shown_lines(line) if record.name.partition(".")[0] == "kcl" else shown(line)
+        return shown_lines(line) if _goes_on(record) else shown(line)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  # logging's name
         return "    " + shown_lines(super().formatException(ei))
@@ -36,29 +36,37 @@ class TextLines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object per record: ``ts`` (UTC), ``level``, ``logger``, ``msg``, then ``extra=``'s fields, ``exc``."""
+    """One JSON object per record: ``ts`` (UTC), ``level``, ``logger``, ``msg``, then ``extra=``'s fields, ``exc``.
+
+    Whoever prints what a reader of JSON has made of it is as safe as a reader of :class:`TextLines`.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
             "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
-            "msg": record.getMessage(),
+            "msg": Lines(record.getMessage()) if _goes_on(record) else record.getMessage(),
         }
         line.update((key, value) for key, value in vars(record).items() if key not in OURS and key not in line)
         if record.exc_info:
-            line["exc"] = self.formatException(record.exc_info)
+            line["exc"] = Lines(self.formatException(record.exc_info))
         if record.stack_info:
-            line["stack"] = record.stack_info
+            line["stack"] = Lines(record.stack_info)
         return _json(line)
 
 
+def _goes_on(record: logging.LogRecord) -> bool:
+    """Whether it is KCL's, whose records may have stack traces in them."""
+    return record.name.partition(".")[0] == "kcl"
+
+
 def _json(line: dict[str, Any]) -> str:
-    """As JSON, whatever a producer or a model put into a message: no line is lost over a lone surrogate."""
+    """As JSON, whatever a producer or a model put into a message: no line is lost over what JSON cannot hold."""
     try:
-        return in_json(orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
+        return orjson.dumps(harmless(line)).decode()
     except (orjson.JSONEncodeError, RecursionError):
-        return json.dumps({key: str(value) for key, value in line.items()})
+        return json.dumps({key: as_text(value) for key, value in line.items()})
 
 
 def configure(level: str = "INFO", format: Format = "auto", stream: TextIO | None = None) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.errors import text_of
 
 _ACTS = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
@@ -23,9 +27,30 @@ def shown_lines(text: str, indent: str = "    ") -> str:
     return f"\n{indent}".join(map(shown, text.split("\n")))
 
 
-def in_json(line: str) -> str:
-    """JSON that says the same, and is as harmless to look at."""
-    return _ACTS.sub(_escape_json, line) if not line.isascii() or not line.isprintable() else line
+def as_text(value: object) -> str:
+    """What any value says of itself, :func:`shown`; cut short if that is long."""
+    return shown(text_of(value))
+
+
+class Lines(str):
+    """Text of which lines stay lines."""
+
+    __slots__ = ()
+
+
+def harmless(value: Any) -> Any:
+    """``value`` for JSON: each text in it as :func:`shown`, so that whoever prints what was read is safe, too."""
+    if isinstance(value, Lines):
+        return shown_lines(value)
+    if isinstance(value, str):
+        return shown(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {as_text(key): harmless(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [harmless(each) for each in value]
+    return as_text(value)
 
 
 def _escape(found: re.Match[str]) -> str:
@@ -33,8 +58,3 @@ def _escape(found: re.Match[str]) -> str:
     code = ord(character)
     short = _SHORT.get(character)
     return short or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
-
-
-def _escape_json(found: re.Match[str]) -> str:
-    units = found[0].encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))

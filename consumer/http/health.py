@@ -19,7 +19,7 @@ import orjson
 from consumer.http.server import Answer, Cached, Port
 from pipeline import background
 from pipeline.errors import ConfigError
-from pipeline.escape import in_json, shown
+from pipeline.escape import harmless, shown
 from pipeline.metrics import Metrics
 from pipeline.outages import Outage
 
@@ -133,7 +133,7 @@ class Health:
         if path == "/metrics":
             return 200, self._metrics.content_type, self._metrics.exposition()
         if path == "/stats":
-            return 200, "application/json", in_json(orjson.dumps(self._metrics.snapshot()).decode()).encode()
+            return 200, "application/json", orjson.dumps(harmless(self._metrics.snapshot()))
         return 404, "text/plain", f"{' '.join(PATHS)}\n".encode()
 
 

@@ -11,6 +11,7 @@ import sysconfig
 import traceback
 from pathlib import Path
 
+from pipeline.errors import name_of
 from pipeline.record import Dead
 
 OURS = str(Path(__file__).parents[1])
@@ -35,15 +36,25 @@ def label(dead: Dead) -> str:
 
 
 def where(error: BaseException) -> str:
-    """An exception's type and the place that raised it: the innermost in the model's own code, if there is one."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith((OURS, *LIBRARIES))]
-    kind = _plain(type(error).__name__)
-    if not frames:
+    """An exception's type and the place that raised it: the innermost in the model's own code, if there is one.
+
+    Never raises, whatever the exception is.
+    """
+    kind = _plain(name_of(type(error)))
+    try:
+        return f"{kind}{_place(error)}"
+    except BaseException:  # noqa: BLE001  # source lines come from loaders, which may be anybody's
         return kind
+
+
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return ""
+    own = [frame for frame in frames if not frame.filename.startswith((OURS, *LIBRARIES))]
     frame = (own or frames)[-1]
-    return f"{kind} at {_plain(Path(frame.filename).name)}:{frame.lineno} in {_plain(frame.name)}"
+    return f" at {_plain(Path(frame.filename).name)}:{frame.lineno} in {_plain(frame.name)}"
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"[^\w .:<>=,-]", "?", text)[:MOST]
+    return re.sub(r"[^\w .:<>=,-]", "?", text[:MOST])

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipeline.errors import one_line, text_of
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -23,6 +25,15 @@ class Reject(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+def reason_of(refusal: Reject) -> str:
+    """Its reason as text, also of one that was never told any, or was told something else. Never raises."""
+    try:
+        reason = refusal.reason
+    except BaseException:  # noqa: BLE001  # a subclass may do without, or do anything
+        return one_line(refusal)
+    return text_of(reason) or one_line(refusal)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import one_line
-from pipeline.model import Reject, arrow_types
+from pipeline.model import Reject, arrow_types, reason_of
 from pipeline.model.arrow_columns import AS_THEY_ARE, Rules, column
 from pipeline.model.containers import listed
 from pipeline.model.passthrough import TYPES, Carried
@@ -135,7 +135,7 @@ class RowMaker:
             try:
                 column([value], field, self._rules if place >= self._count_carried else AS_THEY_ARE)
             except Reject as refusal:
-                return Fault("rejected", refusal.reason)
+                return Fault("rejected", reason_of(refusal))
             except NotFinite as refusal:
                 return Fault(refusal.kind, f"column '{field.name}' {refusal}")
             except Refused as refusal:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import extras
-from pipeline.errors import ModelError, PenstockError, one_line
+from pipeline.errors import ModelError, PenstockError, is_a, one_line, said
 from pipeline.model import LoadContext, Model, RecordInfo, user_modules
 
 
@@ -113,8 +113,8 @@ def _attribute(name: str, search_path: Sequence[str]) -> Any:
         hint = _hint(module_name, missing) or extras.hint(missing)
         raise ModelError(f"model.factory {name}: there is no module {missing}{hint}") from error
     except PenstockError as error:
-        raise ModelError(f"model.factory {name}: {error}") from error
-    except (Exception, SystemExit) as error:
+        raise ModelError(f"model.factory {name}: {said(error)}") from error
+    except BaseException as error:
         raise ModelError(f"model.factory {name}: importing it failed: {_traced(error)}") from error
     for part in path.split("."):
         try:
@@ -141,8 +141,8 @@ def _make(name: str, maker: Any) -> Any:
     try:
         made = maker()
     except PenstockError as error:
-        raise ModelError(f"model.factory {name}: {error}") from error
-    except (Exception, SystemExit) as error:
+        raise ModelError(f"model.factory {name}: {said(error)}") from error
+    except BaseException as error:
         called = getattr(maker, "__name__", type(maker).__name__)
         raise ModelError(f"model.factory {name}: {called}() failed: {_traced(error)}") from error
     if made is None or isinstance(made, type) or inspect.iscoroutine(made):
@@ -184,7 +184,10 @@ def _schema(name: str, model: Any) -> pa.Schema:
 
 def _traced(error: BaseException) -> str:
     """With its place, in one line: nobody sees a traceback of this."""
-    if isinstance(error, SyntaxError):
+    if is_a(error, SyntaxError):
         return one_line(error)  # which has its place
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{one_line(error)} ({Path(place.filename).name}, line {place.lineno})"
+    places = list(traceback.walk_tb(error.__traceback__))
+    if not places:
+        return one_line(error)
+    frame, line = places[-1]
+    return f"{one_line(error)} ({Path(frame.f_code.co_filename).name}, line {line})"

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import BatchFailed
-from pipeline.model import Reject
+from pipeline.model import Reject, reason_of
 from pipeline.model.containers import elements, fields_of
 from pipeline.model.scalars import Refused, home, named
 from pipeline.record import Fault
@@ -128,7 +128,7 @@ def lacking(given: Iterable[Any], names: Sequence[str]) -> str:
 def of_record(result: Any, names: Sequence[str]) -> Mapping[Any, Any] | Fault:
     """One record's result as its fields, or why it has none."""
     if isinstance(result, Reject):
-        return Fault("rejected", result.reason)
+        return Fault("rejected", reason_of(result))
     fields = result if type(result) is dict else fields_of(result)
     if fields is None:
         return Fault("contract", f"predict returned {_one(result)} for this record{_instead(result, names)}")

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from pipeline.errors import cut
 from pipeline.record import About, Payload
 
 LENGTHS = struct.Struct("<IQ")
@@ -33,6 +34,9 @@ BODY_LIMIT_BYTES = 2 * 1024 * 1024 * 1024
 STEP_BYTES = 4 * 1024 * 1024
 """Memory for a frame is taken as its bytes come, not as its lengths claim: so much first, then twice what there is."""
 SEAL_BYTES = 16
+
+BESIDE_EXAMPLE = "predict beside example"
+"""Asks for payloads and, as the last of the batch, for the model's own example."""
 
 
 class Garbage(Exception):
@@ -105,10 +109,7 @@ def _padded(text: bytes) -> bytes:
 
 def plain(text: str, limit: int) -> str:
     """``text`` as UTF-8 can carry it (lone surrogates escaped), its middle left out beyond ``limit`` characters."""
-    if len(text) > limit:
-        half = limit // 2
-        text = f"{text[:half]} … {len(text) - 2 * half} characters … {text[-half:]}"
-    return text.encode("utf-8", "backslashreplace").decode()
+    return cut(cut(text, limit).encode("utf-8", "backslashreplace").decode(), limit)
 
 
 class Assembler:

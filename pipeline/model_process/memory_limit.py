@@ -15,7 +15,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from pipeline.errors import ModelError, PenstockError
+from pipeline.errors import ModelError, PenstockError, causes, is_a, name_of, text_of
 from pipeline.machine.memory import MIB, _text
 from pipeline.model import Reject
 
@@ -39,6 +39,9 @@ WORDS = (
     "insufficient memory",
 )
 """Of torch's allocator on CPUs, of CUDA, of oneDNN, of C++, ONNX Runtime and TensorFlow: exceptions of many types."""
+
+READ_LIMIT = 1_000_000
+"""Characters of an exception's text that are looked through for them."""
 
 SHORT = 0.9
 """A call that fails with so much of its memory taken has failed for want of it, whatever it says."""
@@ -96,16 +99,20 @@ def confine(limit_mib: int) -> str:
 
 def ran_out(error: BaseException) -> bool:
     """Whether it is Python's, the system's, torch's or CUDA's way to say so, or was raised because of one."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    return any(map(_says_so, causes(error)))
+
+
+def _says_so(error: BaseException) -> bool:
+    kind = type(error)
+    if is_a(error, MemoryError) or name_of(kind) == "OutOfMemoryError":
         return True
-    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+    if is_a(error, OSError) and OSError.__dict__["errno"].__get__(error) == errno.ENOMEM:
         return True
-    of_a_library = isinstance(error, Exception) and type(error).__module__ != "builtins"
-    if isinstance(error, RuntimeError) or (of_a_library and not isinstance(error, PenstockError | Reject)):
-        text = str(error).lower()
-        if any(words in text for words in WORDS):
-            return True
-    return error.__cause__ is not None and ran_out(error.__cause__)
+    of_a_library = is_a(error, Exception) and kind.__module__ != "builtins"
+    if is_a(error, RuntimeError) or (of_a_library and not is_a(error, PenstockError, Reject)):
+        text = text_of(error, READ_LIMIT).lower()
+        return any(words in text for words in WORDS)
+    return False
 
 
 def is_short() -> bool:

@@ -9,7 +9,6 @@ import logging
 import os
 import sys
 import time
-import traceback
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +17,9 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from pipeline.dead_letters.redaction import where
-from pipeline.errors import BatchFailed, Fatal, ModelError, UserError, one_line
+from pipeline.errors import BatchFailed, Fatal, ModelError, UserError, is_a, one_line, said, text_of, traced
 from pipeline.machine import gpus
-from pipeline.model import LoadContext, RecordInfo, Reject
+from pipeline.model import LoadContext, RecordInfo, Reject, reason_of
 from pipeline.model.arrow_columns import Missing, NotFinite, Rules
 from pipeline.model.arrow_rows import Inconvertible, Row, RowMaker
 from pipeline.model.loader import UserModel, find
@@ -38,6 +37,9 @@ NOT_A_RECORD = RecordInfo("", "", None, 0)
 REASON_LIMIT = 1_000
 TRACEBACK_LIMIT = 16_000
 """Characters that a dead letter keeps: a model may put whole payloads into its exceptions."""
+
+TEXTS_LIMIT = frames.HEAD_LIMIT_BYTES // 16
+"""Characters of all tracebacks in an answer; in JSON, one takes up to 6 bytes, and reasons are as long at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +95,13 @@ def start(assignment: Assignment) -> tuple[Chunks, Work | None]:
             log.info("%s", memory_limit.confine(assignment.memory_mib))
         if isinstance(work, Predicting):
             example_s = _warm_up(model, work)
-    except Exception as error:
-        if not isinstance(error, ModelError):
-            log.exception("the model cannot be used")
-        return frames.pack("unusable", {"reason": frames.plain(str(error), REASON_LIMIT)}), None
+    except BaseException as error:  # noqa: BLE001  # the user's code: whatever it raises, the host is told
+        if is_a(error, ModelError):
+            reason = said(error) or f"model.factory {assignment.factory}: {one_line(error)}, which says nothing"
+        else:
+            log.error("the model cannot be used\n%s", traced(error, TRACEBACK_LIMIT))
+            reason = f"model.factory {assignment.factory}: {one_line(error)}"
+        return frames.pack("unusable", {"reason": frames.plain(reason, REASON_LIMIT)}), None
     seconds = time.monotonic() - began
     head = {
         "measures": model.measures,
@@ -124,8 +129,8 @@ def _load(model: UserModel, assignment: Assignment) -> None:
         model.load(context)
     except ModelError:
         raise
-    except (Exception, SystemExit) as error:
-        log.exception("the model did not load")
+    except BaseException as error:
+        log.error("the model did not load\n%s", traced(error, TRACEBACK_LIMIT))
         raise ModelError(f"model.factory {model.name}: load failed: {one_line(error)}") from error
 
 
@@ -134,7 +139,14 @@ def _warm_up(model: UserModel, work: Predicting) -> float | None:
 
     Twice, since the first call pays for what a model puts off until then. How long the second took; None: no example.
     """
-    if (item := model.example()) is None:
+    try:
+        item = model.example()
+    except ModelError:
+        raise
+    except BaseException as error:
+        log.error("the model gave no example\n%s", traced(error, TRACEBACK_LIMIT))
+        raise ModelError(f"model.factory {model.name}: example failed: {one_line(error)}") from error
+    if item is None:
         return None
     seconds = 0.0
     for _ in range(2):
@@ -188,14 +200,16 @@ class Predicting:
         if frame.op == "example":
             return self._answered_example(began)
         was_new, self._is_new = self._is_new, False
+        beside = frame.op == frames.BESIDE_EXAMPLE
         try:
-            outcome = self.predict(payloads, [_info(self._stream, about) for about in frames.abouts(frame)])
+            records = [_info(self._stream, about) for about in frames.abouts(frame)]
+            outcome = self.predict(payloads, records, beside_example=beside)
             if isinstance(outcome, PredictedRows):
                 return self._packed(outcome, began)
         except Exception as error:
             if not memory_limit.ran_out(error):
                 raise
-            outcome = _failure(error)
+            outcome = failure_of(error)
         if outcome.op == "failed" and memory_limit.is_short():
             outcome.op = "memory"
         if outcome.op == "memory" and len(payloads) == 1 and not was_new:
@@ -205,7 +219,7 @@ class Predicting:
 
     def _answered_example(self, began: float) -> Chunks:
         """Whether this replica is well; the model has an example, or nobody would ask."""
-        outcome = self.predict_items([self._model.example()], [self.nothing_carried], [NOT_A_RECORD])
+        outcome = self.predict([], beside_example=True)
         if isinstance(outcome, PredictedRows):
             return self._packed(outcome, began)
         return frames.pack(outcome.op, _portable(outcome.fault))
@@ -214,22 +228,24 @@ class Predicting:
         self.usable = False
         try:
             self._model.close()
-        except (Exception, SystemExit):
-            log.exception("the model's close failed")
+        except BaseException as error:  # noqa: BLE001  # the user's code, at its end: nothing depends on it
+            log.error("the model's close failed\n%s", traced(error, TRACEBACK_LIMIT))
         return frames.pack("closed")
 
     def _packed(self, outcome: PredictedRows, began: float) -> Chunks:
-        faults = [{"index": index, **_portable(fault)} for index, fault in outcome.faults.items()]
+        faults = _all_portable(outcome.faults)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, self._rows.schema) as stream:
             stream.write_batch(outcome.batch)
         head = {"faults": faults, "replica": self._replica, "seconds": time.monotonic() - began}
         return frames.pack("rows", head, [memoryview(sink.getvalue())])
 
-    def predict(self, payloads: Sequence[bytes], records: Sequence[RecordInfo] = ()) -> PredictedRows | Failed:
+    def predict(
+        self, payloads: Sequence[bytes], records: Sequence[RecordInfo] = (), *, beside_example: bool = False
+    ) -> PredictedRows | Failed:
         """Records that do not decode are left out of the batch that the model sees.
 
-        ``records``: empty if the model does not ask for them.
+        ``records``: empty if the model does not ask for them. ``beside_example``: the model's example comes last.
 
         Raises what tells that memory ran out before the model saw the batch: that is about all of it.
         """
@@ -241,14 +257,23 @@ class Predicting:
             try:
                 item = self._model.decode(payload)
                 carried.append(self._rows.carried(item, payload, reads_json=self._model.reads_json))
-            except Exception as error:
+            except BaseException as error:
                 if memory_limit.ran_out(error):
                     raise
                 faults[index] = fault_of(error, "decode")
                 continue
             items.append(item)
             indices.append(index)
-        made = self.predict_items(items, carried, [records[index] for index in indices] if records else ())
+        told = [records[index] for index in indices] if records else []
+        if beside_example:
+            try:
+                items.append(self._model.example())
+            except BaseException as error:  # noqa: BLE001  # the user's code: then it says nothing for the replica
+                return failure_of(error)
+            carried.append(self.nothing_carried)
+            indices.append(len(payloads))
+            told.append(NOT_A_RECORD)
+        made = self.predict_items(items, carried, told)
         if isinstance(made, Failed):
             return made
         faults.update((indices[position], fault) for position, fault in made.faults.items())
@@ -261,7 +286,7 @@ class Predicting:
         try:
             made = self._rows.make(carried, self._results(items, records) if items else [])
         except BaseException as error:  # noqa: BLE001  # the user's code: even sys.exit() in it is about this batch
-            return _failure(error)
+            return failure_of(error)
         return PredictedRows(made.batch, made.faults)
 
     def _results(self, items: list[Any], records: Sequence[RecordInfo]) -> list[Any] | Columns:
@@ -283,15 +308,14 @@ class Measuring:
 
     def answer(self, frame: frames.Frame) -> Chunks:
         costs = array("q")
-        faults = []
+        faults: dict[int, Fault] = {}
         for index, payload in enumerate(frames.payloads(frame)):
             try:
                 costs.append(self._cost(payload))
-            except Exception as error:  # noqa: BLE001  # the user's code: whatever it raises is about this record
+            except BaseException as error:  # noqa: BLE001  # the user's code: whatever it raises is about this record
                 costs.append(0)
-                kind = "memory" if memory_limit.ran_out(error) else "decode"
-                faults.append({"index": index, **_portable(fault_of(error, kind))})
-        return frames.pack("costs", {"faults": faults}, [costs.tobytes()])
+                faults[index] = fault_of(error, "memory" if memory_limit.ran_out(error) else "decode")
+        return frames.pack("costs", {"faults": _all_portable(faults)}, [costs.tobytes()])
 
     def _cost(self, payload: bytes) -> int:
         cost = self._model.cost(self._model.decode(payload))
@@ -307,20 +331,20 @@ def _info(stream: str, about: About) -> RecordInfo:
 
 
 def fault_of(error: BaseException, kind: str) -> Fault:
-    """A refusal is its reason; anything else is an accident, and its traceback is kept."""
-    if isinstance(error, Reject):
-        return Fault("rejected" if kind == "exception" else kind, error.reason, where=where(error))
-    text = "".join(traceback.format_exception(error))
-    return Fault(kind, one_line(error), text, where(error))
+    """A refusal is its reason; anything else is an accident, and its traceback is kept. Never raises."""
+    if is_a(error, Reject):
+        return Fault("rejected" if kind == "exception" else kind, reason_of(error), where=where(error))
+    return Fault(kind, one_line(error), traced(error, TRACEBACK_LIMIT), where(error))
 
 
-def _failure(error: BaseException) -> Failed:
-    if isinstance(error, Fatal | UserError):
-        return Failed("fatal", Fault("exception", str(error)))
-    if isinstance(error, BatchFailed):
-        return Failed("failed", Fault("contract", error.reason, error.traceback))
-    if isinstance(error, Inconvertible):
-        return Failed("failed", Fault("contract", f"the rows do not fit one batch: {error}"))
+def failure_of(error: BaseException) -> Failed:
+    """Never raises, whatever the error is."""
+    if is_a(error, Fatal, UserError):
+        return Failed("fatal", Fault("exception", said(error) or one_line(error)))
+    if type(error) is BatchFailed:
+        return Failed("failed", Fault("contract", text_of(error.reason), text_of(error.traceback, TRACEBACK_LIMIT)))
+    if is_a(error, Inconvertible):
+        return Failed("failed", Fault("contract", f"the rows do not fit one batch: {said(error)}"))
     if memory_limit.ran_out(error):
         fault = fault_of(error, "memory")
         memory_limit.give_back(error)
@@ -330,13 +354,20 @@ def _failure(error: BaseException) -> Failed:
 
 def _lost_its_device(error: BaseException) -> bool:
     """After an assertion or a fault on the device, every later call of the process fails too, whatever the record."""
-    return isinstance(error, RuntimeError) and "CUDA error" in str(error)
+    return is_a(error, RuntimeError) and "CUDA error" in text_of(error, memory_limit.READ_LIMIT)
 
 
-def _portable(fault: Fault) -> dict[str, str]:
+def _portable(fault: Fault, most: int = TRACEBACK_LIMIT) -> dict[str, str]:
+    """``most``: characters of its traceback, and of its reason."""
     return {
         "kind": fault.kind,
-        "reason": frames.plain(fault.reason, REASON_LIMIT),
-        "traceback": frames.plain(fault.traceback, TRACEBACK_LIMIT),
+        "reason": frames.plain(fault.reason, min(most, REASON_LIMIT)),
+        "traceback": frames.plain(fault.traceback, most),
         "where": fault.where,
     }
+
+
+def _all_portable(faults: Mapping[int, Fault]) -> list[dict[str, Any]]:
+    """Those of a batch, which share what one answer may say."""
+    most = min(TRACEBACK_LIMIT, TEXTS_LIMIT // max(1, len(faults)))
+    return [{"index": index, **_portable(fault, most)} for index, fault in faults.items()]

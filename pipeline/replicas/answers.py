@@ -25,6 +25,9 @@ TEXT_LIMIT = 64 * 1024
 
 FAILURES = frozenset({"failed", "memory", "worn", "broken", "fatal"})
 
+PREDICTS = frozenset({"predict", "example", frames.BESIDE_EXAMPLE})
+"""What is answered with rows."""
+
 MOST_COST = 2**62
 
 SUSPICIOUS = (pa.ArrowException, ValueError, OSError, KeyError, IndexError, TypeError, OverflowError, struct.error)
@@ -128,10 +131,10 @@ class Reader:
 
     def read(self, frame: Frame, asked: str, count: int) -> Answer:
         """The answer to a request ``asked`` about so many records. Raises :class:`Garbage`."""
-        if frame.op in FAILURES and asked in {"predict", "example"}:
+        if frame.op in FAILURES and asked in PREDICTS:
             op = cast("Literal['failed', 'memory', 'worn', 'broken', 'fatal']", frame.op)
             return Failed(op, _fault(frame.head), _strain(frame.head))
-        if frame.op == "rows" and asked in {"predict", "example"}:
+        if frame.op == "rows" and asked in PREDICTS:
             faults = _faults(frame.head, count)
             batch = self._batch(frame.body)
             if batch.num_rows + len(faults) != count:

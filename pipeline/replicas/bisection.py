@@ -91,6 +91,10 @@ class Bisection(Generic[T]):
         self._unknown = self._tried + self._rest + self._unknown
         return None
 
+    def left(self) -> list[T]:
+        """What is neither decided nor being tried."""
+        return [*self._alone, *self._guilty, *self._unknown]
+
     def unbegun(self) -> None:
         """Nothing is known of the try: it is made anew."""
         self._unknown = self._tried + self._rest + self._unknown

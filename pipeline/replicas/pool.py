@@ -17,6 +17,7 @@ from pipeline.model_process.worker import Assignment
 from pipeline.outages import Component, Outage, Outages
 from pipeline.replicas import answers
 from pipeline.replicas.process import DEPTH, ReplicaProcess, TimedOut, Unbegun
+from pipeline.replicas.witnesses import fails
 
 log = logging.getLogger("host")
 
@@ -128,7 +129,10 @@ class Pool:
         finally:
             self._freed.set()
         link.calls += 1
-        answer = self._read(link, frame, op, 1 if op == "example" else len(payloads))
+        count = len(payloads) + (op in {"example", wire.BESIDE_EXAMPLE})
+        answer = self._read(link, frame, op, count)
+        some_passed = not isinstance(answer, answers.Failed) and len(answer.faults) < count
+        link.is_well = some_passed or (link.is_well and not fails(answer))
         if isinstance(answer, answers.Failed):
             if answer.op == "fatal":
                 raise Fatal(f"the model gives up: {answer.fault.reason}")
@@ -137,17 +141,22 @@ class Pool:
             if answer.op == "broken":
                 link.discard("lost its device")
                 raise LostDevice(f"lost its device: {answer.fault.reason}")
-        elif len(answer.faults) < max(1, len(payloads)):
+        if some_passed:
             link.passes += 1
             self.passes += 1
         return answer
 
     @contextlib.asynccontextmanager
-    async def held(self, *, new: bool = False) -> AsyncIterator[ReplicaProcess]:
-        """A replica that has nothing else to do meanwhile; ``new``: nor has done anything yet."""
+    async def held(
+        self, *, new: bool = False, well: bool = False, best: ReplicaProcess | None = None
+    ) -> AsyncIterator[ReplicaProcess]:
+        """A replica that has nothing else to do meanwhile; ``new``: nor has done anything yet.
+
+        ``well``: rather one that did not fail last. ``best``: rather this. Which it is, it may all the same.
+        """
         self._wanted_new += new
         try:
-            link = await self._claimed(new=new)
+            link = await self._claimed(new=new, well=well, best=best)
         finally:
             self._wanted_new -= new
         try:
@@ -182,7 +191,7 @@ class Pool:
                 return min(free, key=lambda link: link.load)
             await self._look_again()
 
-    async def _claimed(self, *, new: bool) -> ReplicaProcess:
+    async def _claimed(self, *, new: bool, well: bool, best: ReplicaProcess | None) -> ReplicaProcess:
         """The replica that is claimed takes nothing more; one that has worked is replaced if a new one is wanted."""
         while True:
             self._check()
@@ -190,7 +199,9 @@ class Pool:
             if not able:
                 await self._look_again()
                 continue
-            link = min(able, key=lambda link: (new and link.calls > 0, link.load))
+            link = min(
+                able, key=lambda link: (link is not best, new and link.calls > 0, well > link.is_well, link.load)
+            )
             link.held = True
             try:
                 while link.load and link.can_serve:

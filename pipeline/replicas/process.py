@@ -91,6 +91,8 @@ class ReplicaProcess:
         """Whether it takes nothing but what its holder gives it."""
         self.calls = self.passes = 0
         """Answers since it was loaded, and those in which some record passed; counted by the pool."""
+        self.is_well = True
+        """Whether nothing speaks against it: it has done nothing yet, or what it did last was no mere failure."""
         self._requests: deque[_Request] = deque()
         self._clock: asyncio.TimerHandle | None = None
         self._verdict: ReplicaDied | None = None

@@ -3,21 +3,27 @@
 
 A record that has failed by itself is a suspect. It is condemned when its replica is shown to be well since
 (:mod:`pipeline.replicas.witnesses`), which mostly comes for nothing: the rest of the batch passes there. Otherwise one
-more call
-asks, for all suspects of a replica. A replica that fails it is replaced, and what failed on it is tried again on one
-that has done nothing yet. What spoils even that is condemned if replicas are well without it; if none is, nobody is
-to blame: all is tried again, with pauses, until ``model.patience_s`` has passed.
+more call asks, for all suspects of a replica. A batch of which each record has a fault of its own is tried once more
+beside a witness. If that passes, the faults are the records' own, all of them. If it passes by itself alone, faults
+spread in a batch, which is then searched as one that failed.
 
-Beside the bound of :mod:`pipeline.replicas.bisection` those are two calls at most per batch with a bad record, and one
-more try of a record whose tries did not follow each other.
+A replica that fails what passed before is replaced, and what failed on it is tried again on one that is known to be
+well: it has done nothing yet, or has just passed. What spoils even a new one is condemned if replicas are well without
+it; if none is, nobody is to blame: all is tried again, with pauses, until ``model.patience_s`` has passed. So a replica
+that is well is never replaced for a bad record, unless nothing could tell: there is no example, and nothing has ever
+passed. Then ``HOPELESS`` new ones are tried, in the life of the task.
+
+Beside the bound of :mod:`pipeline.replicas.bisection` those are three calls at most per batch with a bad record, and
+one more try of a record whose tries did not follow each other. Where a replica turned out to be sick, that is spent
+once more, with two calls for each record that fails by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
 from typing import Protocol
@@ -31,7 +37,7 @@ from pipeline.replicas.bisection import Bisection
 from pipeline.replicas.crash_journal import CrashJournal, Note
 from pipeline.replicas.pool import LostDevice, Pool, pause_s
 from pipeline.replicas.process import ReplicaProcess, TimedOut, Unbegun
-from pipeline.replicas.witnesses import Witnesses, is_deliberate
+from pipeline.replicas.witnesses import Witnesses, fails
 
 payload_of: Callable[[Record], bytes] = attrgetter("data")
 """Of a model that does not ask whose it is."""
@@ -39,7 +45,7 @@ payload_of: Callable[[Record], bytes] = attrgetter("data")
 SICK = "fails with what passed before"
 
 NEW_FROM = 2
-"""Records that were let off so often are tried on new replicas together, too."""
+"""Records that were let off so often are tried by themselves on replicas that have done nothing yet."""
 
 LEAST_IN_A_ROW = 2
 """So often a record must have failed with nothing between, if it is tried more than once: a replica that fails every
@@ -112,7 +118,8 @@ class Trial:
 
 
 class _Round:
-    """``turn``: how often these records were let off before. From the first time on, they are tried on new replicas."""
+    """``turn``: how often these records were let off before. From the first time on, they are tried on replicas that
+    are known to be well, and judged one by one."""
 
     def __init__(self, trial: Trial, turn: int) -> None:
         self._trial = trial
@@ -122,13 +129,15 @@ class _Round:
         self._suspects: list[_Suspect] = []
         self._again: list[Record] = []
         self._asked = False
+        self._spreads = False
+        self._nobody_is_well = False
         self._calls = 0
 
     async def run(self, records: Sequence[Record]) -> list[Record]:
         """Those that must be tried once more."""
         bisection = Bisection(records, self._trial._retries)
         notes: list[Note] = []
-        while tried := bisection.next():
+        while not self._nobody_is_well and (tried := bisection.next()):
             try:
                 if len(tried) == 1 and (self._calls or self._turn):
                     await self._alone(tried, bisection)
@@ -138,36 +147,81 @@ class _Round:
                 bisection.unbegun()
             except ReplicaDied as error:
                 await self._died(tried, bisection, error, notes)
+            if self._turn:
+                await self._judge()
         for note in notes:
             await note.end()
         await self._judge()
-        return self._again
+        return self._again + bisection.left()
 
     # -- tries
 
     async def _together(self, tried: list[Record], bisection: Bisection[Record]) -> None:
         self._count()
         payloads = list(map(self._trial.payload_of, tried))
-        if self._turn >= NEW_FROM and not self._trial.witnesses.hopeless:
-            async with self._pool.held(new=True) as link:
-                answer, is_new = await self._pool.ask(link, self._trial._op, payloads), True
+        if self._turn and self._trial.witnesses.exist:
+            async with self._well_one(new=False) as link:
+                is_new = not link.calls
+                answer = await self._pool.ask(link, self._trial._op, payloads)
         else:
             answer, link, is_new = await self._pool.tried(self._trial._op, payloads)
+        if len(tried) > 1 and not isinstance(answer, Failed) and fails(answer):
+            await self._beside_a_witness(tried, bisection, link)
+            return
         self._taken(answer, tried, bisection, link, is_new)
         await self._look_at(link, answer)
 
+    async def _beside_a_witness(self, tried: list[Record], bisection: Bisection[Record], link: ReplicaProcess) -> None:
+        """Each of them had a fault of its own: is that the records', the replica's, or one record's for all of them?"""
+        if self._spreads or not self._trial.witnesses.exist:
+            bisection.failed()
+            return
+        async with self._pool.held(best=link) as link:
+            self._count()
+            op, payloads = self._trial.witnesses.beside(list(map(self._trial.payload_of, tried)))
+            answer = await self._pool.ask(link, op, payloads)
+            if isinstance(answer, Failed):
+                self._taken(answer, tried, bisection, link, is_new=False)
+            elif len(tried) not in answer.faults:
+                self._passed(_without_the_last(answer), tried, bisection)
+            elif await self._is_well(link) is False:
+                link.discard(SICK)
+                self._again += tried
+                bisection.passed()
+            else:
+                self._spreads = self._asked = True
+                bisection.failed()
+
     async def _alone(self, tried: list[Record], bisection: Bisection[Record]) -> None:
         """On a replica that does nothing else meanwhile, so that the tries follow each other."""
-        wants_new = self._turn > 0 and not self._trial.witnesses.hopeless
+        wants_new = self._turn >= NEW_FROM and not self._trial.witnesses.hopeless
         while True:
             with contextlib.suppress(Unbegun):
-                async with self._pool.held(new=wants_new) as link:
+                async with self._well_one(new=wants_new) as link:
+                    is_new = not link.calls
                     answer = await self._in_a_row(link, tried, bisection)
                 if answer.op != "worn":
                     break
                 wants_new = True
-        self._taken(answer, tried, bisection, link, wants_new)
+        self._taken(answer, tried, bisection, link, is_new)
         await self._look_at(link, answer)
+
+    @contextlib.asynccontextmanager
+    async def _well_one(self, *, new: bool) -> AsyncIterator[ReplicaProcess]:
+        """A replica, held; of records that were let off, one that has done nothing yet or was well a moment ago."""
+        while True:
+            async with self._pool.held(new=new, well=self._turn > 0) as link:
+                if not self._turn or link.is_well or await self._may_serve(link):
+                    yield link
+                    return
+
+    async def _may_serve(self, link: ReplicaProcess) -> bool:
+        """Whether one that has failed last may be believed; if not, it is replaced."""
+        well = await self._is_well(link)
+        if well or (well is None and self._trial.witnesses.hopeless):
+            return True
+        link.discard(SICK if well is False else "gave way to one that has done nothing yet")
+        return False
 
     async def _in_a_row(self, link: ReplicaProcess, tried: list[Record], bisection: Bisection[Record]) -> Answer:
         """The answer that counts: the first that is no mere failure, or the last one."""
@@ -176,7 +230,7 @@ class _Round:
         while True:
             self._count()
             answer = await self._pool.ask(link, self._trial._op, [self._trial.payload_of(tried[0])])
-            if not _fails(answer) or answer.op in {"memory", "worn"}:
+            if not fails(answer) or answer.op in {"memory", "worn"}:
                 return answer
             failures += 1
             if bisection.attempts <= self._trial._retries:
@@ -201,19 +255,12 @@ class _Round:
             self._bench.too_large(tried, bisection)
         elif isinstance(answer, Failed):
             self._suspect(tried, answer.fault, bisection.failed(), link, is_new)
-        elif not _fails(answer):
+        elif not fails(answer):
             self._passed(answer, tried, bisection)
         elif len(tried) == 1:
             self._suspect(tried, answer.faults[0], bisection.failed(), link, is_new)
-        elif self._turn:
-            bisection.failed()
         else:
-            doubted = [index for index, fault in answer.faults.items() if not is_deliberate(fault)]
-            self._again += [tried[index] for index in doubted]
-            for index in doubted:
-                del answer.faults[index]
-            self._bury(tried, answer.faults, bisection.attempts)
-            bisection.passed()
+            bisection.failed()
 
     def _passed(self, answer: Rows | Costs, tried: list[Record], bisection: Bisection[Record]) -> None:
         self._bury(tried, answer.faults, bisection.attempts)
@@ -258,7 +305,7 @@ class _Round:
 
     async def _look_at(self, link: ReplicaProcess, answer: Answer) -> None:
         """Where a suspect failed, more fails: rather look at once than try all the others there."""
-        if self._asked or not _fails(answer) or len(self._suspects) < 2:
+        if self._asked or not fails(answer) or len(self._suspects) < 2:
             return
         self._asked = True
         if await self._is_well(link) is False:
@@ -268,6 +315,7 @@ class _Round:
         of_links: dict[ReplicaProcess | None, list[_Suspect]] = {}
         for suspect in self._suspects:
             of_links.setdefault(suspect.link, []).append(suspect)
+        self._suspects = []
         for link, suspects in of_links.items():
             passes = self._pool.passes if link is None else link.passes
             believed = [suspect for suspect in suspects if passes > suspect.passes]
@@ -288,11 +336,10 @@ class _Round:
             link.discard(SICK)
             if not all(suspect.is_new for suspect in doubted):
                 return False
-        self._trial._retried()
-        well = await self._trial.witnesses.pass_on(self._pool.call)
-        if well is not False:
+        if await self._some_are_well():
             self._part_worked()
             return True
+        self._nobody_is_well = True
         await self._pause(doubted[0].fault)
         return False
 
@@ -306,6 +353,17 @@ class _Round:
         except Unbegun:
             return False
 
+    async def _some_are_well(self) -> bool:
+        """Whether any replica does with what passed before, a new one at last; also if there is nothing to ask for."""
+        while True:
+            async with self._pool.held(well=True) as link:
+                is_new = not link.calls
+                if await self._is_well(link) is not False:
+                    return True
+                link.discard(SICK)
+                if is_new:
+                    return False
+
     def _part_worked(self) -> None:
         self._trial._part.worked()
 
@@ -317,9 +375,8 @@ class _Round:
         await asyncio.sleep(pause_s(part.trouble()))
 
 
-def _fails(answer: Answer) -> bool:
-    """Whether nothing in it says that the replica is well: no record passed, and not because the model refused it."""
-    if isinstance(answer, Failed):
-        return True
-    count = answer.batch.num_rows + len(answer.faults) if isinstance(answer, Rows) else len(answer.costs)
-    return 0 < count == len(answer.faults) and not all(map(is_deliberate, answer.faults.values()))
+def _without_the_last(answer: Rows | Costs) -> Rows | Costs:
+    """What it says of the others, where the last of what was tried has passed."""
+    if isinstance(answer, Costs):
+        return replace(answer, costs=answer.costs[:-1])
+    return replace(answer, batch=answer.batch.slice(0, answer.batch.num_rows - 1))

@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from pipeline.errors import ReplicaDied
+from pipeline.model_process import frames
 from pipeline.record import Fault
-from pipeline.replicas.answers import Answer, Failed
+from pipeline.replicas.answers import Answer, Failed, Rows
 
 WITNESSES = 3
 WITNESS_BYTES = 256 * 1024
@@ -35,9 +36,19 @@ class Witnesses:
         """Whether the model has one, which passed when the replicas started."""
 
     @property
+    def exist(self) -> bool:
+        return bool(self._payloads) or self.has_example
+
+    def beside(self, payloads: Sequence[bytes]) -> tuple[str, Sequence[bytes]]:
+        """A request for these and, after them, one of what has passed. There must be one."""
+        if self._payloads:
+            return self._op, [*payloads, self._payloads[-1]]
+        return frames.BESIDE_EXAMPLE, payloads
+
+    @property
     def hopeless(self) -> bool:
         """Whether nothing has ever passed, though new replicas were tried: failures are then believed as they come."""
-        return not self._payloads and not self.has_example and self._failures >= HOPELESS
+        return not self.exist and self._failures >= HOPELESS
 
     def passed(self, payload: bytes) -> None:
         self._failures = 0
@@ -66,3 +77,11 @@ class Witnesses:
 def is_deliberate(fault: Fault) -> bool:
     """Whether the model said by a ``Reject`` that it will not have this record, which it can say at any time."""
     return fault.kind == "rejected" or (fault.kind == "decode" and not fault.traceback)
+
+
+def fails(answer: Answer) -> bool:
+    """Whether nothing in it says that the replica is well: no record passed, and not because the model refused it."""
+    if isinstance(answer, Failed):
+        return True
+    count = answer.batch.num_rows + len(answer.faults) if isinstance(answer, Rows) else len(answer.costs)
+    return 0 < count == len(answer.faults) and not all(map(is_deliberate, answer.faults.values()))

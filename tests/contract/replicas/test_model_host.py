@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ import pytest
 
 from pipeline.errors import Fatal
 from pipeline.events import Condemned, OutOfMemory, Predicted, ReplicaReplaced, Retried
-from pipeline.record import Record
+from pipeline.record import Enriched, Record
 from pipeline.replicas.host import ModelHost
-from tests.support.hosts import batch, death, expect_all_but, hosted, judged, record, value
+from tests.support.hosts import batch, death, expect_all_but, hosted, judged, record, settings, value
 
 
 def calls_in(path: Path) -> list[int]:
@@ -262,3 +263,29 @@ def test_a_model_without_a_cost_of_its_own_is_not_measured() -> None:
     records = [record(5)]
     measured(records, "Toy")
     assert records[0].cost == 1
+
+
+@pytest.mark.parametrize("method", ["decode", "predict"])
+def test_a_process_survives_whatever_its_model_raises_and_however_many_records_are_bad(method: str) -> None:
+    whats = ["silent", "liar", "enormous", "circle of causes", "surrogates", "system exit", "interrupt", "base"]
+    hostile = [record(n, bad=1, what=what) for n, what in enumerate(whats)]
+    misfits = [record(n, answer="no number") for n in range(64)]
+    good = [record(n) for n in range(4)]
+    events: list[Any] = []
+
+    async def main() -> None:
+        options = {"method": method, "what": "silent"}
+        host = ModelHost(
+            replace(settings(), factory="tests.support.hostile_exceptions:Raising", options=options),
+            on_event=events.append,
+        )
+        await host.start()
+        for each in (good, misfits, hostile):
+            await host.judge(each)
+        await host.stop()
+
+    asyncio.run(main())
+    assert all(isinstance(each.outcome, Enriched) for each in good)
+    assert {death(each).kind for each in misfits} == {"contract"}
+    assert {death(each).kind for each in hostile} == {"decode" if method == "decode" else "exception"}
+    assert not [event for event in events if isinstance(event, ReplicaReplaced)]

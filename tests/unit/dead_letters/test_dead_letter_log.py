@@ -58,4 +58,4 @@ def test_the_place_is_the_models_own_and_says_nothing_of_the_value() -> None:
         said = where(error)
     assert said.startswith("ValueError at test_dead_letter_log.py:") and said.endswith(" in predict")
     kind = type(f"E\n{chr(27)}[31m", (Exception,), {})
-    assert where(kind()) == "E???31m"
+    assert where(kind()) == "E ??31m"
