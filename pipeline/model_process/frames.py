@@ -109,7 +109,9 @@ def _padded(text: bytes) -> bytes:
 
 def plain(text: str, limit: int) -> str:
     """``text`` as UTF-8 can carry it (lone surrogates escaped), its middle left out beyond ``limit`` characters."""
-    return cut(cut(text, limit).encode("utf-8", "backslashreplace").decode(), limit)
+    short = cut(text, limit)
+    escaped = short.encode("utf-8", "backslashreplace").decode()
+    return escaped if len(escaped) == len(short) else cut(escaped, limit)
 
 
 class Assembler:
