@@ -146,7 +146,7 @@ def test_a_text_that_goes_over_the_wire_is_never_too_long(text: str, limit: int)
     assert len(frames.plain("\ud800" * 20_000, 16_000)) < TEXT_LIMIT
 
 
-@pytest.mark.parametrize("what", ["surrogates", "controls", "enormous"])
+@pytest.mark.parametrize("what", ["surrogates", "zeros", "enormous"])
 def test_a_large_batch_of_long_texts_kills_no_replica(what: str) -> None:
     records = [record(n, bad="yes") for n in range(1_000)]
     records[0] = record(0)

@@ -148,6 +148,7 @@ EXCEPTIONS: Mapping[str, Callable[[], BaseException]] = {
     "silent argument": lambda: ValueError(Silent()),
     "surrogates": lambda: ValueError("\ud800\udfff" * 30_000),
     "controls": lambda: ValueError("\x1b[31m\n\r\x00\u202e" * 9_000),
+    "zeros": lambda: ValueError("\0" * 20_000),
     "enormous": lambda: ValueError("x" * ENORMOUS),
     "enormous lines": lambda: ValueError("x\n" * ENORMOUS),
     "bytes": lambda: ValueError(b"\xff" * 1_000_000),
