@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from tests.docs import figures
 
 DOCS = Path(__file__).parents[2] / "docs"
 WIDTH = 80
+MOST_NAMED = 5
+"""A room that may import more of the words than this is told to import words."""
 
 
 def helps() -> str:
@@ -82,10 +85,28 @@ def metrics() -> str:
     return "\n".join(["| metric | type | what it counts |", "|---|---|---|", *rows, ""])
 
 
+def rooms() -> str:
+    """A row per room, from the import rules; what the first one has are the words."""
+    tool = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["tool"]
+    contracts = tool["importlinter"]["contracts"]
+    words = set(contracts[0]["room"])
+    rows = [_room(contract, words) for contract in contracts if not contract.get("standard_library_only")]
+    return "\n".join(["| room | what lives there | may import, of ours |", "|---|---|---|", *rows, ""])
+
+
+def _room(contract: dict[str, Any], words: set[str]) -> str:
+    others = [f"`{module}`" for module in contract["may_import"] if module not in words]
+    known = words.intersection(contract["may_import"])
+    named = ["words"] if len(known) > MOST_NAMED else [f"`{module}`" for module in sorted(known)]
+    modules = ", ".join(f"`{module}`" for module in contract["room"])
+    return f"| {modules} | {contract['name']} | {', '.join([*others, *named]) or 'each other'} |"
+
+
 RENDERED: dict[tuple[str, str], Callable[[], str]] = {
     ("cli.md", "commands"): helps,
     ("configuration.md", "settings"): settings,
     ("metrics.md", "metrics"): metrics,
+    ("../CONTRIBUTING.md", "rooms"): rooms,
     ("reliability.md", "figures"): figures.reliability,
     ("performance.md", "figures"): figures.performance,
 }

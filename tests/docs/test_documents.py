@@ -21,6 +21,7 @@ from pipeline.extras import EXTRAS
 from tests.docs.rendered import DOCS, RENDERED, between, contexts
 
 ROOT = DOCS.parent
+DOCUMENTS = [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]
 
 
 @pytest.mark.parametrize(("name", "marker"), RENDERED)
@@ -73,7 +74,7 @@ def test_the_modules_of_each_extra_are_those_that_its_requirements_bring() -> No
 def test_every_configuration_in_the_documents_is_valid() -> None:
     shown = [
         (path.name, text)
-        for path in [*DOCS.glob("*.md"), ROOT / "README.md"]
+        for path in DOCUMENTS
         for text in re.findall(r"```toml\n(.*?)```", path.read_text(), flags=re.DOTALL)
         if "[stream]" in text
     ]
@@ -101,7 +102,7 @@ def shown_commands() -> list[tuple[str, str]]:
     """Every line of a document's code block that a user would type: ``(document, line)``."""
     return [
         (path.name, line)
-        for path in [ROOT / "README.md", *DOCS.glob("*.md")]
+        for path in DOCUMENTS
         for block in re.findall(r"```(?:sh|bash|console)\n(.*?)```", path.read_text(), flags=re.DOTALL)
         for line in re.findall(r"(?m)^(?:\$ )?((?:make|penstock) [^#&|>\n]*)", block)
     ]
@@ -112,11 +113,11 @@ OF_THE_SHELL = {".", "export", "sleep"}
 
 
 def test_a_newcomer_has_every_program_that_is_shown() -> None:
-    for path in [ROOT / "README.md", *DOCS.glob("*.md")]:
+    for path in DOCUMENTS:
         for block in re.findall(r"```(?:sh|console)\n(.*?)```", path.read_text(), flags=re.DOTALL):
             typed = set(re.findall(r"(?m)^\$ (\S+)", block) or re.findall(r"(?m)^(\S+)", block))
             assert "aws" not in typed, path.name  # the AWS CLI is no package of ours
-            assert path.name != "README.md" or typed <= COMES_WITH_IT | OF_THE_SHELL
+            assert path != ROOT / "README.md" or typed <= COMES_WITH_IT | OF_THE_SHELL
 
 
 def test_every_command_in_the_documents_exists_with_its_options() -> None:
@@ -144,6 +145,42 @@ def test_every_test_that_is_named_as_a_proof_exists() -> None:
     for path, name in named:
         assert not name or f"def {name}(" in (ROOT / path).read_text(), (path, name)
         assert (ROOT / path).is_file(), path
+
+
+def links(path: Path) -> list[tuple[Path, str]]:
+    """The files of ours that a document links to, each with its anchor or an empty text."""
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    found = re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)", text)
+    return [((path.parent / target).resolve() if target else path, anchor) for target, anchor in found]
+
+
+def anchors(path: Path) -> set[str]:
+    """What GitHub calls the headings of a document."""
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    heads = re.findall(r"(?m)^#+ (.*)$", text)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def test_every_link_leads_to_a_file_and_a_heading_that_are_there() -> None:
+    for path in DOCUMENTS:
+        for target, anchor in links(path):
+            assert target.exists(), (path.name, target.name)
+            assert not anchor or anchor in anchors(target), (path.name, target.name, anchor)
+
+
+def test_every_document_is_reached_from_the_readme() -> None:
+    reached, waiting = set[Path](), [ROOT / "README.md"]
+    while waiting:
+        path = waiting.pop()
+        reached.add(path)
+        waiting += [target for target, _ in links(path) if target.suffix == ".md" and target not in reached]
+    assert set(DOCUMENTS) == reached
+
+
+def test_every_part_that_the_documents_for_newcomers_name_is_there() -> None:
+    for path in (ROOT / "CONTRIBUTING.md", DOCS / "architecture.md", DOCS / "models.md"):
+        for part in re.findall(r"`((?:consumer|pipeline|tests|examples)/[\w/.]*)`", path.read_text()):
+            assert (ROOT / part).exists(), (path.name, part)
 
 
 PART_OF = {
