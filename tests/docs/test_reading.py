@@ -26,6 +26,7 @@ SHARD = Shard("reviews", 1_700_000_000, "shardId-000000000000")
 COLUMNS = pa.schema([("product", pa.string()), ("label", pa.string()), ("score", pa.float32())])
 DAY_MS = 86_400_000
 FIRST_DAY_MS = 1_795_000_000_000 // DAY_MS * DAY_MS  # 2026-11-18
+REFUSED = "–"
 PAYLOAD = b'{"text": null}'
 
 
@@ -121,7 +122,14 @@ def test_each_reader_makes_of_our_types_what_the_table_says(reader: str, tmp_pat
         kind = eval(row["column"], {"pa": pa})
         file = tmp_path / "file.parquet"
         file.write_bytes(encode(samples.table(pa.schema([("column", kind)])), {}))
-        assert READERS[reader](file)["column"] == row[reader], row["column"]
+        assert made_by(reader, file) == row[reader], row["column"]
+
+
+def made_by(reader: str, file: Path) -> str:
+    try:
+        return READERS[reader](file)["column"]
+    except Exception:  # noqa: BLE001  # each reader has errors of its own
+        return REFUSED
 
 
 def test_a_column_of_ours_is_in_the_document() -> None:

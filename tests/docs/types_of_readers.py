@@ -1,4 +1,4 @@
-"""What each reader makes of a file: its columns' types, as it names them."""
+"""What each reader makes of a file: its columns' types, as it names them. The file is read, not only looked at."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def of_pyarrow(file: Path) -> dict[str, str]:
-    schema = import_module("pyarrow.parquet").read_schema(file)
+    schema = import_module("pyarrow.parquet").read_table(file).schema
     return {field.name: str(field.type) for field in schema}
 
 
@@ -18,12 +18,13 @@ def of_pandas(file: Path) -> dict[str, str]:
 
 
 def of_duckdb(file: Path) -> dict[str, str]:
-    found = import_module("duckdb").execute("describe select * from read_parquet(?)", [str(file)]).fetchall()
-    return {row[0]: row[1].replace('"', "") for row in found}
+    found = import_module("duckdb").read_parquet(str(file))
+    found.fetchall()
+    return {name: str(kind).replace('"', "") for name, kind in zip(found.columns, found.types, strict=True)}
 
 
 def of_polars(file: Path) -> dict[str, str]:
-    return {name: str(dtype) for name, dtype in import_module("polars").scan_parquet(file).collect_schema().items()}
+    return {name: str(dtype) for name, dtype in import_module("polars").read_parquet(file).schema.items()}
 
 
 READERS: Mapping[str, Callable[[Path], dict[str, str]]] = {
