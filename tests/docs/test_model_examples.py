@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.model_process.frames import Frame
 from pipeline.model_process.worker import Assignment, Measuring, PredictedRows, Predicting, start
 from tests.docs.rendered import DOCS
 
@@ -144,12 +146,16 @@ def begun(role: str, name: str, folder: Path, **options: Any) -> object:
     return work
 
 
-@pytest.mark.parametrize("name", ["brightness", "padded"])
-def test_costs_are_measured_without_load(name: str, tmp_path: Path) -> None:
-    if name == "brightness":
+@pytest.mark.parametrize(("name", "payload", "cost"), [("brightness", None, 8), ("padded", b"four", 4)])
+def test_costs_are_measured_without_load(name: str, payload: bytes | None, cost: int, tmp_path: Path) -> None:
+    if payload is None:
         pytest.importorskip("PIL")
+        payload = image(4, 2)
     work = begun("measure", name, tmp_path)
     assert isinstance(work, Measuring)
+    asked = Frame("measure", {"sizes": [len(payload)]}, memoryview(payload))
+    costs = array("q", bytes(work.answer(asked)[-1]))
+    assert list(costs) == [cost]
 
 
 def test_every_example_is_run() -> None:
