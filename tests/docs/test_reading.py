@@ -26,7 +26,7 @@ SHARD = Shard("reviews", 1_700_000_000, "shardId-000000000000")
 COLUMNS = pa.schema([("product", pa.string()), ("label", pa.string()), ("score", pa.float32())])
 DAY_MS = 86_400_000
 FIRST_DAY_MS = 1_795_000_000_000 // DAY_MS * DAY_MS  # 2026-11-18
-REFUSED = "–"
+REFUSED = "refused"
 PAYLOAD = b'{"text": null}'
 
 
