@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from aws_kinesis_agg import messages_pb2
+from aws_kinesis_agg.deaggregator import messages_pb2
 from google.protobuf.message import DecodeError
 
 from pipeline.record import Position
