@@ -215,10 +215,10 @@ class Daemon:
         self._run_folder.remove()
 
     def _command(self) -> list[str]:
-        leashed = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
+        held = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
         arguments = ["--properties-file", str(self._properties), "--log-configuration", str(self._logback)]
         return [
-            *leashed,
+            *held,
             str(self._java),
             *self._flags(),
             "-cp",

@@ -1,6 +1,6 @@
 """Runs a program that must not outlive the one that started it.
 
-    python -I -S leash.py PARENT_PID PROGRAM ARGUMENT...
+    python -I -S die_with_parent.py PARENT_PID PROGRAM ARGUMENT...
 
 Asks Linux to kill this process when its parent dies, however it dies, and becomes PROGRAM. Elsewhere it only becomes
 PROGRAM: there, what ends a JVM whose host is gone is its bridges.

@@ -23,7 +23,7 @@ from typing import Any, cast
 import orjson
 
 from consumer.config.settings import StreamSettings
-from consumer.kcl import protocol
+from consumer.kcl import bridge, protocol
 from consumer.kcl.bridge_server import BridgeServer
 from consumer.kcl.protocol import Message
 from consumer.kcl.session import Gone, ShardSession, Wire
@@ -61,7 +61,7 @@ LAYERS = ("jvm", "bridge", "protocol", "order", "look", "decode", "model", "sink
 SKIPPED = ("jvm", "bridge", "protocol", "order")
 """These lie on KCL's way: the careful reader does without them, and the record gets its row."""
 
-BRIDGE = ROOT / "consumer" / "bridge.py"
+BRIDGE = Path(bridge.__file__)
 LINE_BYTES = 1 << 26
 
 KILLS = b'"kills"'
