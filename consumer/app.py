@@ -138,6 +138,7 @@ class Task:
         log.info("%s", profile.find(settings).said)
         parts = build.Parts(settings, build.Outside.of(self.aws), self.metrics)
         notes = parts.notes(self._switches)
+        await self._unless_leaving(notes.check())
         host = parts.host(notes)
         stack.push_async_callback(host.stop)
         spec = await self._unless_leaving(host.start())

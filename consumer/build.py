@@ -35,6 +35,7 @@ from pipeline.sinks.refused import RefusedLetters
 from pipeline.stage import Bounds, Stage
 from pipeline.stores import open_store
 from pipeline.stores.retry import Retry, Threads
+from pipeline.table.names import SUSPECTS
 from pipeline.table.schema import TableSchema
 from pipeline.table.staged_letters import Ledger
 
@@ -49,9 +50,6 @@ if TYPE_CHECKING:
     from pipeline.stores.base import ObjectStore
 
 log = logging.getLogger("build")
-
-SUSPECTS = ".suspects"
-"""Put behind the dead letters' URL."""
 
 MIB = 1024 * 1024
 

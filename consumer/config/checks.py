@@ -5,15 +5,15 @@ Each check looks only at what is valid by itself, so that it can run beside othe
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from itertools import combinations
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from consumer.config.drain import mistakes
 from consumer.config.kcl_properties import check
 from pipeline.errors import ConfigError
-from pipeline.table.names import STAGED
+from pipeline.table.names import ASIDE, STAGED, SUSPECTS
 
 if TYPE_CHECKING:
     from consumer.config.settings import (
@@ -77,25 +77,24 @@ def _loops(stream: StreamSettings | None, sinks: list[tuple[int, Any]]) -> Itera
 
 
 def _nested(sinks: list[tuple[int, Any]], dead_letter: DeadLetterSettings | None) -> Iterator[ConfigError]:
-    """A reader of a prefix reads all below it, so none may hold another."""
-    places = [(f"sink.{place}.url", sink.url) for place, sink in sinks if sink is not None and sink.type == "parquet"]
+    """A reader of a prefix reads all below it, so none may hold another, whatever a path says or links to."""
+    urls = [(f"sink.{place}.url", sink.url) for place, sink in sinks if sink is not None and sink.type == "parquet"]
     if dead_letter is not None:
-        places.append(("dead_letter.url", dead_letter.url))
-        places.append(("dead_letter.url", f"{dead_letter.url.rstrip('/')}{STAGED}"))
+        derived = [f"{dead_letter.url.rstrip('/')}{ending}" for ending in (STAGED, SUSPECTS)]
+        urls += [("dead_letter.url", url) for url in (dead_letter.url, *derived)]
+    asides = [(key, f"{url.rstrip('/')}{ASIDE}") for key, url in urls if not url.startswith("s3://")]
     told = set()
-    for (one, url), (other, other_url) in combinations(places, 2):
-        if (one, other) not in told and (_holds(url, other_url) or _holds(other_url, url)):
-            told.add((one, other))
+    for (one, url), (other, other_url) in combinations([*urls, *asides], 2):
+        if (one, other) not in told and _clash(url, other_url):
+            told |= {(one, other), (other, one)}
             problem = f'"{other_url}" and {one} "{url}" lie one inside the other'
             yield ConfigError(other, problem, "Give each a prefix of its own, side by side")
 
 
-def _holds(outer: str, inner: str) -> bool:
-    if outer.startswith("s3://") != inner.startswith("s3://"):
-        return False
-    if outer.startswith("s3://"):
-        return (inner.rstrip("/") + "/").startswith(outer.rstrip("/") + "/")
-    return Path(inner).absolute().is_relative_to(Path(outer).absolute())
+def _clash(one: str, other: str) -> bool:
+    places = [url.rstrip("/") if url.startswith("s3://") else os.path.realpath(url) for url in (one, other)]
+    shorter, longer = sorted((f"{place.rstrip('/')}/" for place in places), key=len)
+    return longer.startswith(shorter)
 
 
 def _leases(kcl: KclSettings | None) -> Iterator[ConfigError]:

@@ -10,6 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from consumer.config.errors import shown_value
+from pipeline.errors import ConfigError
+from pipeline.table import column_names
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 """Names of streams, as Kinesis' API model has them."""
@@ -113,6 +115,9 @@ def _url(value: str) -> str:
     bucket = value.removeprefix("s3://").partition("/")[0]
     if value.startswith("s3://") and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
         raise _wrong(f"{shown_value(value)} names no bucket", "Write s3://bucket/prefix")
+    if value.startswith("s3://") and {"", ".", ".."} & set(value[5:].strip("/").split("/")):
+        problem = f"{shown_value(value)} has an empty part, or one that is . or .."
+        raise _wrong(problem, "Write it without: S3 has such keys, and readers take them for others")
     if not value or ("://" in value and not value.startswith("s3://")) or "\0" in value:
         raise _wrong(
             f"{shown_value(value)} is neither on S3 nor a folder", "Write s3://bucket/prefix, or the path of a folder"
@@ -130,6 +135,10 @@ def _carry(value: dict[str, str]) -> dict[str, str]:
             raise _wrong(f"{field} = {shown_value(kind)} is no type", f"Write one of {', '.join(CARRY_TYPES)}")
         if not field or field.startswith("_"):
             raise _wrong(f'"{field}" cannot be a column', "Readers of Parquet skip what starts with _; rename it")
+    try:
+        column_names.check(value, value)
+    except ConfigError as error:
+        raise _wrong(error.problem, error.fix.removesuffix(".")) from None
     return value
 
 

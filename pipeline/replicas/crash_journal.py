@@ -33,7 +33,7 @@ import orjson
 from pipeline.errors import PenstockError
 from pipeline.events import Condemned, ModelEvent
 from pipeline.record import Dead, Position, Record, Shard
-from pipeline.stores.base import ObjectStore
+from pipeline.stores.base import ObjectStore, TooLarge
 from pipeline.stores.retry import Retry
 
 log = logging.getLogger("suspects")
@@ -49,6 +49,9 @@ DAYS_AT_MOST = 32
 
 SLACK_DAYS = 1
 """Arrival times of a shard go back a little now and then, and this machine's clock may be behind Kinesis'."""
+
+MOST_BYTES = 16 * 1024 * 1024
+"""No note has more: it says which records were tried."""
 
 ENDED = ".ended"
 
@@ -144,6 +147,10 @@ class CrashJournal:
     async def end(self, keys: Sequence[str]) -> None:
         await asyncio.gather(*(self._put(f"{key}{ENDED}", b"") for key in keys))
 
+    async def check(self) -> None:
+        """At start: the notes can be written, and nobody else can; or ``UserError``."""
+        await self._surely.check(self._store.check)
+
     async def _put(self, key: str, body: bytes) -> None:
         """False from a repeated write is our own answer that was lost: names are ours alone."""
         await self._surely(lambda: self._store.put_new(key, body, {}))
@@ -156,7 +163,13 @@ class CrashJournal:
         for past in range(min(DAYS_AT_MOST, (last - day).days + 1)):
             found = set(self._store.list(_prefix(day + timedelta(days=past), shard)))
             keys += sorted(key for key in found if not key.endswith(ENDED) and f"{key}{ENDED}" not in found)
-        return [body for key in keys if (body := self._store.get(key)) is not None]
+        return [body for key in keys if (body := self._read(key)) is not None]
+
+    def _read(self, key: str) -> bytes | None:
+        try:
+            return self._store.get(key, MOST_BYTES)
+        except TooLarge:
+            return None
 
     def _key(self, first: Record) -> str:
         place = f"{first.sequence.zfill(56)}-{first.sub:06d}"

@@ -97,6 +97,10 @@ class Retry:
             await self._sleep(delay_s * (1 + self._dice()) / 2)
             delay_s = min(2 * delay_s, LAST_DELAY_S)
 
+    async def check(self, check: Callable[[], None]) -> None:
+        """As :func:`at_start`."""
+        await at_start(check, self._call, self._sleep)
+
     def give_up(self) -> None:
         """Nobody waits for it any more."""
         self._part.worked()

@@ -27,6 +27,12 @@ LETTERS = re.compile(
 STAGED = ".staged"
 """Put behind the dead letters' URL: outside of what people read there."""
 
+SUSPECTS = ".suspects"
+"""Put behind the dead letters' URL, for notes of tries that may take the task down."""
+
+ASIDE = ".penstock"
+"""Put behind the path of a folder that is a store, for files that are not whole yet (:mod:`pipeline.stores.folder`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Names:

@@ -5,58 +5,36 @@ What no reader must meet is refused; what some of them cannot read is told, each
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 
 import pyarrow as pa
 
 from pipeline.errors import ConfigError
-
-SPARK_FORBIDS = " ,;{}()\n\t="
-"""Spark's own list: it refuses to read a table with a name that has one of these."""
-
-FOLDERS = ("dt",)
-"""Readers make columns of the folders' names."""
+from pipeline.table import column_names
+from pipeline.table.column_names import CARRY, KNOW_NO_CASE, OUTPUT, check_letters, wrong
 
 TIME64_NS = "times of nanoseconds, which pandas cannot read"
-KNOW_NO_CASE = "to Spark and DuckDB, which know no case"
-OUTPUT = "model.output_schema"
-"""Names the culprit in an error, as the keys of the configuration do."""
-CARRY = "model.carry"
-
-_RENAME = {OUTPUT: "Rename it in output_schema.", CARRY: "Rename it in the payload, or carry it no more."}
 
 
-def check(rows: pa.Schema, own: Sequence[str], carried: Collection[str] = ()) -> None:
-    """``rows``: the columns of ``model.carry``, which are ``carried``, and the model's; ``own``: Penstock's.
+def check(rows: pa.Schema, carried: Collection[str] = ()) -> None:
+    """``rows``: the columns of ``model.carry``, which are ``carried``, and the model's.
 
     :raises ConfigError: its key says whose column it is.
     """
-    taken = {name.casefold(): "is Penstock's own" for name in own}
-    taken |= {name.casefold(): "is one of the table's folders" for name in FOLDERS}
+    column_names.check(rows.names, carried)
     for field in rows:
-        name, whose = field.name, CARRY if field.name in carried else OUTPUT
-        if why := taken.get(name.casefold()):
-            raise _wrong(whose, f"column {name!r} {why} {KNOW_NO_CASE}")
-        if name.startswith("_"):
-            raise _wrong(whose, f"column {name!r} begins with _, which readers of Parquet skip")
-        _check_names([name], "column", whose)
-        _check_parts(field, whose)
-        taken[name.casefold()] = "is there twice"
+        _check_parts(field, CARRY if field.name in carried else OUTPUT)
 
 
 def _check_parts(field: pa.Field, whose: str) -> None:
     for path, kind in _parts(field.name, field.type):
         if pa.types.is_struct(kind):
             names = [kind.field(place).name for place in range(kind.num_fields)]
-            _check_names(names, f"in {path}, the field", whose)
+            check_letters(names, f"in {path}, the field", whose)
             if twice := {name for name in names if [each.casefold() for each in names].count(name.casefold()) > 1}:
-                raise _wrong(whose, f"{path} has the field {min(twice)!r} twice {KNOW_NO_CASE}")
+                raise wrong(whose, f"{path} has the field {min(twice)!r} twice {KNOW_NO_CASE}")
         if kind == pa.time64("ns"):
             raise ConfigError(whose, f"column {path!r} holds {TIME64_NS}", 'Write pa.time64("us").')
-
-
-def _wrong(whose: str, problem: str) -> ConfigError:
-    return ConfigError(whose, problem, _RENAME[whose])
 
 
 def warnings(rows: pa.Schema) -> list[str]:
@@ -67,14 +45,6 @@ def warnings(rows: pa.Schema) -> list[str]:
         for path, kind in _parts(field.name, field.type)
         if (trouble := _trouble(kind))
     ]
-
-
-def _check_names(names: Sequence[str], what: str, whose: str) -> None:
-    for name in names:
-        if not name:
-            raise ConfigError(whose, f"{what} '' has no name, and Spark, Athena and DuckDB want one", "Name it.")
-        if any(letter in SPARK_FORBIDS or not letter.isprintable() for letter in name):
-            raise _wrong(whose, f"{what} {name!r} has a character that Spark and Athena cannot read")
 
 
 def _parts(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:

@@ -48,7 +48,7 @@ class TableSchema:
     """
 
     def __init__(self, rows: pa.Schema, stream: str, model_version: str, carried: Collection[str] = ()) -> None:
-        readers.check(rows, IDENTITY.names, carried)
+        readers.check(rows, carried)
         self.warnings = readers.warnings(rows)
         self.stream = stream
         self.model_version = model_version

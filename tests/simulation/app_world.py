@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
-from consumer import build
 from consumer.leases.leases import as_kcl_has_it
 from consumer.testing import FakeLease, FakeLeases, FakeStream, Throttled, aggregates
 from consumer.testing.fake_stream import FIRST_SEQUENCE
@@ -19,7 +18,7 @@ from pipeline.errors import UserError
 from pipeline.record import Position
 from pipeline.stores.base import Retryable
 from pipeline.stores.memory import MemoryStore
-from pipeline.table.names import STAGED
+from pipeline.table.names import STAGED, SUSPECTS
 from pipeline.testing import Process, Simulation, Vanished
 from tests.simulation.app_downstream import Downstream, no_answer, throttled
 from tests.simulation.app_model import BAD, FELLS, GARBLED, GOOD, payload
@@ -124,7 +123,7 @@ class World:
             TABLE: (self.table, self.promises.file_written),
             LETTERS: (self.letters, self.promises.letters_written),
             f"{LETTERS}{STAGED}": (self.staged, _unseen),
-            f"{LETTERS}{build.SUSPECTS}": (self.notes, _unseen),
+            f"{LETTERS}{SUSPECTS}": (self.notes, _unseen),
         }[url]
         return self._store_for(task, store, written)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.outages import Outages
+from pipeline.replicas.crash_journal import CrashJournal
 from pipeline.stores import folder_owner
 from pipeline.stores.base import Denied
 from pipeline.stores.folder import FolderStore
+from pipeline.stores.retry import Retry, Threads
 
 
 def refused(folder: Path) -> str:
@@ -92,3 +96,18 @@ def test_what_is_made_is_nobody_elses_to_write_to_whatever_the_umask(tmp_path: P
     modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*") if path.is_dir()}
     assert modes == {0o755}
     store.check()
+
+
+def test_the_folder_of_notes_is_held_to_the_same(tmp_path: Path) -> None:
+    (tmp_path / "dead.suspects").mkdir()
+    (tmp_path / "dead.suspects").chmod(0o777)
+
+    async def switches(_: str) -> int:
+        return 0
+
+    async def check() -> None:
+        surely = Retry(Threads("suspects"), Outages().part("suspects"))
+        await CrashJournal(FolderStore(tmp_path / "dead.suspects"), surely, switches=switches).check()
+
+    with pytest.raises(UserError, match="chmod -R o-w"):
+        asyncio.run(check())

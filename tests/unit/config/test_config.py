@@ -186,6 +186,50 @@ def test_mistakes_between_sections_show_their_sum_or_their_clash(changes: str) -
     assert told(changes) == [ACROSS[changes]]
 
 
+@pytest.mark.parametrize(
+    ("table", "dead"),
+    [
+        ("out", "../cwd/out/dead"),
+        ("out", "x/../out"),
+        ("dead.staged", "dead"),
+        ("dead.suspects/t", "dead"),
+        ("dead.penstock", "dead"),
+        ("dead.staged.penstock/tmp", "dead"),
+        ("alias/t", "out"),
+        ("out", "alias"),
+    ],
+)
+def test_folders_that_lie_one_inside_the_other_are_told_whatever_their_paths_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str, dead: str
+) -> None:
+    (tmp_path / "cwd" / "out").mkdir(parents=True)
+    (tmp_path / "cwd" / "alias").symlink_to("out")
+    monkeypatch.chdir(tmp_path / "cwd")
+    [said] = told(f'[[sink]]\ntype = "parquet"\nurl = "{table}"\n[dead_letter]\nurl = "{dead}"')
+    assert "lie one inside the other" in said
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/a//b", "s3://bucket/./a", "s3://bucket/a/../b", "s3://bucket//a"])
+def test_a_url_on_s3_is_written_as_readers_understand_it(url: str) -> None:
+    [said] = told(f'[dead_letter]\nurl = "{url}"')
+    assert said.startswith("dead_letter.url") and "an empty part, or one that is . or .." in said
+
+
+@pytest.mark.parametrize(
+    ("carry", "why"),
+    [
+        ('DT = "string"', "one of the table's folders"),
+        ('Record_ID = "string"', "Penstock's own"),
+        ('a = "string"\nA = "int64"', "is there twice"),
+        ('"a b" = "string"', "a character that Spark"),
+        ('"a\\u202eb" = "string"', "a character that Spark"),
+    ],
+)
+def test_a_carried_field_that_no_table_can_have_is_told_before_a_model_is_loaded(carry: str, why: str) -> None:
+    [said] = told(f"[model.carry]\n{carry}")
+    assert said.startswith("model.carry") and why in said
+
+
 def test_prefixes_side_by_side_are_fine_even_if_one_name_begins_the_other() -> None:
     assert told('[dead_letter]\nurl = "s3://bucket/enriched-dead"') == []
 
