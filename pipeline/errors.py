@@ -50,11 +50,11 @@ def name_of(kind: type) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """``text``, its middle left out beyond ``limit`` characters."""
-    if len(text) <= limit:
-        return text
+    """``text``, its middle left out beyond ``limit`` characters. What UTF-8 cannot write is written ``\\ud800``."""
     half = limit // 2
-    return f"{text[:half]} … {len(text) - 2 * half} characters … {text[len(text) - half :]}"
+    if len(text) > limit:
+        text = f"{text[:half]} … {len(text) - 2 * half} characters … {text[len(text) - half :]}"
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def is_a(error: BaseException, *kinds: type[E]) -> TypeGuard[E]:
