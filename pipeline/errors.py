@@ -38,7 +38,7 @@ def said(error: BaseException) -> str:
 def text_of(value: object, limit: int = LINE_LIMIT) -> str:
     """``str(value)`` for any value, or that there is none."""
     try:
-        return cut(str.__str__(str(value)), limit)  # a subclass may have methods of its own
+        return plain(str.__str__(str(value)), limit)  # a subclass may have methods of its own
     except BaseException:  # noqa: BLE001  # the value's own code
         return f"<a {name_of(type(value))} that cannot be shown>"
 
@@ -46,15 +46,22 @@ def text_of(value: object, limit: int = LINE_LIMIT) -> str:
 def name_of(kind: type) -> str:
     """A class's name on one line, whatever its metaclass says."""
     name = str.__str__(type.__dict__["__name__"].__get__(kind))
-    return " ".join(cut(name, NAME_LIMIT).split()) or "an exception without a name"
+    return " ".join(plain(name, NAME_LIMIT).split()) or "an exception without a name"
 
 
 def cut(text: str, limit: int) -> str:
-    """``text``, its middle left out beyond ``limit`` characters. What UTF-8 cannot write is written ``\\ud800``."""
+    """``text``, its middle left out beyond ``limit`` characters."""
+    if len(text) <= limit:
+        return text
     half = limit // 2
-    if len(text) > limit:
-        text = f"{text[:half]} … {len(text) - 2 * half} characters … {text[len(text) - half :]}"
-    return text.encode("utf-8", "backslashreplace").decode()
+    return f"{text[:half]} … {len(text) - 2 * half} characters … {text[len(text) - half :]}"
+
+
+def plain(text: str, limit: int) -> str:
+    """``text`` as UTF-8 can carry it (lone surrogates escaped), its middle left out beyond ``limit`` characters."""
+    short = cut(text, limit)
+    escaped = short.encode("utf-8", "backslashreplace").decode()
+    return escaped if len(escaped) == len(short) else cut(escaped, limit)
 
 
 def is_a(error: BaseException, *kinds: type[E]) -> TypeGuard[E]:
@@ -77,7 +84,7 @@ def traced(error: BaseException, limit: int) -> str:
     try:
         told = traceback.TracebackException.from_exception(error)
         _shorten(told, limit)
-        return cut("".join(told.format()), limit)
+        return plain("".join(told.format()), limit)
     except BaseException:  # noqa: BLE001  # its class, its notes, its causes: any of them may be a stranger's
         return f"{_place(error)}{one_line(error)}"
 

@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from pipeline.errors import cut
 from pipeline.record import About, Payload
 
 LENGTHS = struct.Struct("<IQ")
@@ -105,13 +104,6 @@ def _start(op: str, head: dict[str, Any], body_size: int) -> bytes:
 
 def _padded(text: bytes) -> bytes:
     return text + b" " * (-len(text) % ALIGNMENT)
-
-
-def plain(text: str, limit: int) -> str:
-    """``text`` as UTF-8 can carry it (lone surrogates escaped), its middle left out beyond ``limit`` characters."""
-    short = cut(text, limit)
-    escaped = short.encode("utf-8", "backslashreplace").decode()
-    return escaped if len(escaped) == len(short) else cut(escaped, limit)
 
 
 class Assembler:

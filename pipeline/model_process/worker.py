@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from pipeline.dead_letters.redaction import where
-from pipeline.errors import BatchFailed, Fatal, ModelError, UserError, is_a, one_line, said, text_of, traced
+from pipeline.errors import BatchFailed, Fatal, ModelError, UserError, is_a, one_line, plain, said, text_of, traced
 from pipeline.machine import gpus
 from pipeline.model import LoadContext, RecordInfo, Reject, reason_of
 from pipeline.model.arrow_columns import Missing, NotFinite, Rules
@@ -101,7 +101,7 @@ def start(assignment: Assignment) -> tuple[Chunks, Work | None]:
         else:
             log.error("the model cannot be used\n%s", traced(error, TRACEBACK_LIMIT))
             reason = f"model.factory {assignment.factory}: {one_line(error)}"
-        return frames.pack("unusable", {"reason": frames.plain(reason, REASON_LIMIT)}), None
+        return frames.pack("unusable", {"reason": plain(reason, REASON_LIMIT)}), None
     seconds = time.monotonic() - began
     head = {
         "measures": model.measures,
@@ -361,8 +361,8 @@ def _portable(fault: Fault, most: int = TRACEBACK_LIMIT) -> dict[str, str]:
     """``most``: characters of its traceback, and of its reason."""
     return {
         "kind": fault.kind,
-        "reason": frames.plain(fault.reason, min(most, REASON_LIMIT)),
-        "traceback": frames.plain(fault.traceback, most),
+        "reason": plain(fault.reason, min(most, REASON_LIMIT)),
+        "traceback": plain(fault.traceback, most),
         "where": fault.where,
     }
 

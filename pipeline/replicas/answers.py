@@ -162,7 +162,7 @@ class Reader:
                     raise Garbage("more than one batch")
             batch.validate(full=True)
         except SUSPICIOUS as error:
-            raise Garbage(f"rows that are none of Arrow's: {frames.plain(' '.join(str(error).split()), 200)}") from None
+            raise Garbage(f"rows that are none of Arrow's: {plain(' '.join(str(error).split()), 200)}") from None
         if batch.schema != self.schema:
             raise Garbage("rows of another schema")
         if any(_lacks(column, field) for column, field in zip(batch.columns, self.schema, strict=True)):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.dead_letters.redaction import where
-from pipeline.errors import ModelError, cut, one_line, traced
+from pipeline.errors import ModelError, cut, one_line, plain, traced
 from pipeline.events import ReplicaReplaced
 from pipeline.model_process import frames, memory_limit
 from pipeline.model_process.worker import Assignment, fault_of, start
@@ -141,9 +141,9 @@ def test_what_is_said_of_any_exception_is_bounded_and_there(what: str) -> None:
 
 @given(st.text(st.characters(), max_size=200), st.integers(2, 300))
 def test_a_text_that_goes_over_the_wire_is_never_too_long(text: str, limit: int) -> None:
-    assert len(frames.plain(text, limit)) <= limit + 40
+    assert len(plain(text, limit)) <= limit + 40
     assert len(cut(text, limit)) <= limit + 40
-    assert len(frames.plain("\ud800" * 20_000, 16_000)) < TEXT_LIMIT
+    assert len(plain("\ud800" * 20_000, 16_000)) < TEXT_LIMIT
 
 
 @pytest.mark.parametrize("what", ["surrogates", "zeros", "enormous"])
