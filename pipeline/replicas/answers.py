@@ -16,6 +16,7 @@ from typing import Any, Literal, cast
 
 import pyarrow as pa
 
+from pipeline.errors import plain
 from pipeline.model_process import frames
 from pipeline.model_process.frames import Frame, Garbage
 from pipeline.record import REASONS, Fault

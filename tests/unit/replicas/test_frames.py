@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.errors import plain
 from pipeline.model_process.frames import (
     ALIGNMENT,
     LENGTHS,
@@ -18,7 +19,6 @@ from pipeline.model_process.frames import (
     pack,
     pack_payloads,
     payloads,
-    plain,
 )
 from pipeline.record import Payload, Record
 
