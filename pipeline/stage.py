@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -112,6 +112,8 @@ class Lane:
         self.lag_ms = 0
         self.waiting = Waiting()
         self.fed = asyncio.Event()
+        self.before_entry: Callable[[Record], Awaitable[None]] | None = None
+        """Awaited before user records are let in, with the last of them."""
         self.released = Milestones()
         self.task: asyncio.Task[None] | None = None
 
@@ -282,6 +284,10 @@ class Stage:
         """KCL has taken a checkpoint: whoever reads the shard next begins beyond it."""
         self._judge.believe(lane.shard)
 
+    def noted(self, lane: Lane) -> None:
+        """Whoever reads the shard notes each try where the next task finds it: the judge need not."""
+        self._judge.believe(lane.shard)
+
     def fail(self, error: BaseException) -> None:
         """End :meth:`run` with this error."""
         if not self._failure.done():
@@ -302,6 +308,8 @@ class Stage:
             if before - lane.waiting.records > len(fresh):
                 self._announce(but=lane)
             if fresh:
+                if lane.before_entry is not None:
+                    await lane.before_entry(fresh[-1])
                 await self._enter(lane, fresh)
             else:
                 self._relieve()

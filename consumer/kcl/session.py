@@ -243,6 +243,7 @@ class ShardSession:
         checkpoint = message.checkpoint and message.checkpoint.end_of_record
         self._tracker = CheckpointTracker(checkpoint)
         self._lane = self._stage.open(self._shard(message.shard_id), checkpoint)
+        self._lane.before_entry = self._reading.meets
         log.info("%s starts after %s", self.shard_id, message.checkpoint or message.sentinel)
 
     async def _admit(self, message: ProcessRecords) -> None:

@@ -8,11 +8,16 @@ over and crossed off when that has come to a good end, so a note that nobody cro
                                  └────── it is past what was there ◀──────┘
 
 - *Watched* (one death): it is read as ever, and each message is noted on the lease before it is taken.
+- A death is forgiven once all is durable that the dead can have met: whoever got past it has not died of it.
 - *In doubt* (:data:`DOUBTFUL` deaths): KCL does not get it. A task that reads nothing else reads it by itself, a
   piece at a time, each noted before it is tried and durable before the next.
-- A piece over which a task has died is tried again record by record. A record that was by itself at so many deaths
-  that no further task may die of it is given up: it becomes a dead letter without being tried. An aggregate that kills
-  while it is taken apart is given up whole; it stands for itself as the place behind all that it holds.
+- Beyond all that a watched task had let in (``met``), at most one of the dead can have met a record. So pieces may be
+  large there: one over which a task dies is tried again in small ones. A small piece over which a task has died is
+  tried again record by record, but for what turns out to be durable.
+- A record that was by itself at so many deaths that no further task may die of it is given up: it becomes a dead letter
+  without being tried. An aggregate that kills while it is taken apart is given up whole; it stands for itself as the
+  place behind all that it holds. After a death over several, they are taken apart one by one; what they hold is blamed
+  for nothing.
 - A careful reader may also fail before it has a record in hand: a read is refused, or a note. That names no record, and
   blames none. After :data:`HINDERED` such failures in a row the shard is KCL's again, watched; if another task dies of
   it then, it is read carefully again. So neither way to read can keep a shard from the other.
@@ -31,16 +36,19 @@ from typing import Any, NamedTuple
 import orjson
 
 from consumer.config.values import DOUBTFUL, REMEMBERED
-from pipeline.record import Position
+from pipeline.record import LAST_SUB, Position
 
-PIECE, MOST_PIECE = 128, 1_024
-"""Records that are tried together before anything is known, at first and at most (:func:`piece_after`). Each piece
-costs a flush and two writes to the lease, and so does each of its records if a task dies of it."""
+PIECE, MOST_PIECE, MOST_LARGE = 128, 256, 8_192
+"""Records that are tried together: at first, at most, and at most beyond what a watched task had met. Each piece costs
+a flush and a write to the lease or two, and so does each of its records, or each small piece of a large one, if a task
+dies of it: so a million records need a few hundred flushes, and each death as many."""
 
-QUICK_S = 1.0
+QUICK_S = 2.0
 
 HINDERED = 2
 """Careful readings in a row that came to an end without having tried a record, from which on KCL reads the shard."""
+
+NOWHERE = Position(0, 0)
 
 WORDLESS = "ended without a word"
 
@@ -56,18 +64,22 @@ class Death(NamedTuple):
 class Doubt:
     """The note on a lease. One that says nothing is a shard in order that nobody reads.
 
-    ``by`` reads it now. ``read``: so far a watched task had taken it. The rest is a careful reader's: ``passed`` is
-    durable, ``first`` to ``last`` are being tried, ``narrow`` is the end of what is to be tried record by record,
-    ``suspect`` was by itself at each of ``alone``, and ``hindered`` readings since the last death failed before they
-    tried a record.
+    ``by`` reads it now. ``read``: so far whoever notes it had taken it from KCL, at most; ``met``: so far it had let
+    user records in to decode, model and sinks. The rest is a careful reader's: ``passed`` is durable, ``first`` to
+    ``last`` are being tried, ``apart`` is the end of the aggregates that are to be taken apart one by one, ``wide`` of
+    what is to be tried in small pieces, ``narrow`` of what is to be tried record by record, ``suspect`` was by itself
+    at each of ``alone``, and ``hindered`` readings since the last death failed before they tried a record.
     """
 
     by: str = ""
     deaths: tuple[Death, ...] = ()
     read: Position | None = None
+    met: Position | None = None
     passed: Position | None = None
     first: Position | None = None
     last: Position | None = None
+    apart: Position | None = None
+    wide: Position | None = None
     narrow: Position | None = None
     suspect: Position | None = None
     alone: tuple[Death, ...] = ()
@@ -88,12 +100,12 @@ class Doubt:
     def begun(self, worker: str) -> Doubt:
         """Somebody is to read it. Whoever is still noted has died, if it is not this very worker."""
         before = self.died(self.by, WORDLESS) if self.by and self.by != worker else self
-        return replace(before, by=worker)
+        return replace(before, by=worker, met=before.met or (NOWHERE if len(before.deaths) == 1 else None))
 
     def ended(self, worker: str) -> Doubt:
         """This worker reads it no more, and lives. Whoever has taken it for dead meanwhile was wrong."""
         if self.by == worker:
-            return replace(self, by="", first=None, last=None)
+            return replace(self, by="", first=None, last=None) if self.deaths else Doubt()
         deaths = tuple(death for death in self.deaths if death.worker != worker)
         return replace(self, deaths=deaths, alone=tuple(death for death in self.alone if death.worker != worker))
 
@@ -107,7 +119,9 @@ class Doubt:
         if self.first is None or self.last is None:
             return after
         if self.first != self.last:
-            return replace(after, narrow=self.last)
+            if self.first.sub == LAST_SUB:
+                return replace(after, apart=self.last)
+            return replace(after, wide=self.last) if self.large(self.first) else replace(after, narrow=self.last)
         before = self.alone if self.suspect == self.first else ()
         return replace(after, suspect=self.first, alone=(*before, death)[-REMEMBERED:])
 
@@ -116,8 +130,12 @@ class Doubt:
         return replace(self, by="", first=None, last=None, hindered=self.hindered + 1)
 
     def reads(self, end: Position) -> Doubt:
-        """A watched session is about to take records up to here."""
+        """A session is about to take records up to here."""
         return replace(self, read=end if self.read is None else max(self.read, end))
+
+    def meets(self, last: Position) -> Doubt:
+        """A watched session is about to let user records in, up to here."""
+        return replace(self, met=last if self.met is None else max(self.met, last))
 
     def in_order(self) -> Doubt:
         """Past everything that those who died may have died of."""
@@ -127,7 +145,18 @@ class Doubt:
 
     def together(self, ahead: Sequence[Position], piece: int = PIECE) -> int:
         """How many of the next records, which must not be none, may be tried together; no more than ``piece``."""
-        return 1 if self.one_by_one(ahead[0]) else min(len(ahead), piece)
+        first = ahead[0]
+        most = 1 if self.one_by_one(first) else piece if self.large(first) else min(piece, MOST_PIECE)
+        return min(len(ahead), most)
+
+    def large(self, first: Position) -> bool:
+        """Whether a piece that begins there may be large: at most one of the dead can have met it."""
+        behind = [end for end in (self.met, self.wide, self.narrow) if end is not None]
+        return self.met is not None and first > max(behind)
+
+    def opened_apart(self, position: Position) -> bool:
+        """Whether the aggregate there is to be taken apart by itself."""
+        return self.apart is not None and position.end_of_record <= self.apart
 
     def one_by_one(self, position: Position) -> bool:
         """Whether the record there is to be tried by itself."""
@@ -143,9 +172,8 @@ class Doubt:
 
     def passes(self, last: Position) -> Doubt:
         """Everything up to here is durable."""
-        after = replace(self, passed=last, first=None, last=None, hindered=0)
-        if after.narrow is not None and after.narrow <= last:
-            after = replace(after, narrow=None)
+        apart, wide, narrow = (_left(end, last) for end in (self.apart, self.wide, self.narrow))
+        after = replace(self, passed=last, first=None, last=None, apart=apart, wide=wide, narrow=narrow, hindered=0)
         if after.suspect is not None and after.suspect <= last:
             after = replace(after, suspect=None, alone=())
         return after
@@ -156,7 +184,7 @@ class Doubt:
         ``beyond``: records passed after ``read``, or all of them if that is not known. ``reads_ahead``: those that KCL
         has read and not handed over, at most; a task may die of what it has not yet noted, and the JVM of these.
         """
-        return self.narrow is None and beyond >= reads_ahead
+        return beyond >= reads_ahead and not any(getattr(self, name) for name in LEVELS)
 
     def why(self) -> str:
         """The ways in which tasks ended, most recent last, each once."""
@@ -167,8 +195,12 @@ def piece_after(piece: int, seconds: float) -> int:
     """How large the next piece may be, after one that took so long. An aggregate may hold a million user records, which
     would be hours in small pieces; where the model is slow, small ones lose less to a task that leaves."""
     if seconds < QUICK_S:
-        return min(2 * piece, MOST_PIECE)
+        return min(2 * piece, MOST_LARGE)
     return piece if seconds < 4 * QUICK_S else max(PIECE, piece // 2)
+
+
+def _left(end: Position | None, passed: Position) -> Position | None:
+    return end if end is not None and end > passed else None
 
 
 def alone_at_most(give_up_after: int) -> int:
@@ -177,7 +209,8 @@ def alone_at_most(give_up_after: int) -> int:
 
 
 LISTS = ("deaths", "alone")
-POSITIONS = ("read", "passed", "first", "last", "narrow", "suspect")
+LEVELS = ("apart", "wide", "narrow")
+POSITIONS = ("read", "met", "passed", "first", "last", *LEVELS, "suspect")
 
 
 def written(doubt: Doubt) -> str:

@@ -14,10 +14,12 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol
 
+from consumer.config.kcl_properties import READS_AHEAD
 from consumer.poison.doubt import Doubt, written
 from consumer.poison.notes import Noted
 from pipeline.errors import Broken, PenstockError, one_line
-from pipeline.record import Position
+from pipeline.record import Position, Record
+from pipeline.stage import AT_A_TIME
 
 log = logging.getLogger("doubts")
 
@@ -29,6 +31,13 @@ SHORT = 200
 
 RELIEF_S = 1_800.0
 """A shard that is far behind is watched for so long: what a task had beyond its checkpoint lies behind it by then."""
+
+FAR_MS = 60_000
+"""A shard that is so far behind has each message noted even if nobody has died of it: its messages are large and few,
+and once what a dead task had taken is durable, its death is forgiven. One that is less far behind catches up."""
+
+AHEAD = 4 * AT_A_TIME
+"""User records of an aggregate that are noted at once before they are let in."""
 
 
 class Notes(Protocol):
@@ -44,6 +53,10 @@ class Reading(Protocol):
 
     async def takes(self, end: Position | None, behind_ms: int | None) -> None:
         """Before a message is taken: it ends here, and is so far behind the stream's tip."""
+        ...
+
+    async def meets(self, last: Record) -> None:
+        """Before user records are let in: this is their last."""
         ...
 
     async def checkpointed(self, position: Position) -> None: ...
@@ -146,6 +159,9 @@ class Unwatched:
     async def takes(self, end: Position | None, behind_ms: int | None) -> None:
         return
 
+    async def meets(self, last: Record) -> None:
+        return
+
     async def checkpointed(self, position: Position) -> None:
         return
 
@@ -161,19 +177,36 @@ class _Session:
         self._shard_id = shard_id
         self._doubt = doubt
         self._began_s = doubts.clock()
+        self._changing = asyncio.Lock()
+        self._place = doubt.read if doubt is not None and doubt.watched else None
+        """Where the dead were, if they noted it."""
+        self._past_it = 0
+        """Messages since. KCL may have read so many ahead, and its JVM died of one of them."""
         self._taken: Position | None = None
         self._enough: Position | None = None
 
     async def takes(self, end: Position | None, behind_ms: int | None) -> None:
+        self._taken = end or self._taken
+        await self._note(end, behind_ms or 0)
         if self._doubt is None or not self._doubt.watched:
             return
-        self._taken = end or self._taken
-        if end is not None:
-            await self._become(self._doubt.reads(end))
-        if behind_ms == 0 or self._doubts.clock() - self._began_s > RELIEF_S:
+        if end is not None and self._place is not None:
+            self._past_it += end > self._place
+        if behind_ms == 0 or self._past_it > READS_AHEAD or self._doubts.clock() - self._began_s > RELIEF_S:
             self._enough = self._enough or self._taken
             if self._taken is None:
                 await self._relieved()
+
+    async def meets(self, last: Record) -> None:
+        """Within an aggregate, what comes next is noted, too."""
+        if self._doubt is None or not self._doubt.watched:
+            return
+        at, met = last.position, self._doubt.met
+        after = at if last.whole else Position(at.sequence, at.sub + AT_A_TIME)
+        if met is not None and after <= met:
+            return
+        let_in = at if last.whole else Position(at.sequence, at.sub + AHEAD)
+        await self._become(lambda doubt: doubt.meets(let_in))
 
     async def checkpointed(self, position: Position) -> None:
         if self._enough is not None and position >= self._enough:
@@ -185,14 +218,28 @@ class _Session:
         if doubt is not None:
             await self._doubts.ended(self._shard_id)
 
+    async def _note(self, end: Position | None, behind_ms: int) -> None:
+        """So far it is about to take the shard; or that this is noted no more, and unknown."""
+        doubt = self._doubt
+        if doubt is None or end is None:
+            return
+        if doubt.watched or behind_ms >= FAR_MS:
+            await self._become(lambda doubt: doubt.reads(end))
+        elif doubt.read is not None:
+            await self._become(Doubt.in_order)
+
     async def _relieved(self) -> None:
         if self._doubt is not None and self._doubt.watched:
-            await self._become(self._doubt.in_order())
+            await self._become(Doubt.in_order)
             log.info("%s is in order: it is past what tasks may have ended over", self._shard_id)
 
-    async def _become(self, after: Doubt) -> None:
-        if self._doubt is not None and after != self._doubt:
-            self._doubt = after if await self._doubts.write(self._shard_id, self._doubt, after) else None
+    async def _become(self, change: Callable[[Doubt], Doubt]) -> None:
+        """One after the other: a session takes messages while the stage lets in what they hold."""
+        async with self._changing:
+            before = self._doubt
+            if before is None or (after := change(before)) == before:
+                return
+            self._doubt = after if await self._doubts.write(self._shard_id, before, after) else None
 
 
 def tell_of(shard_id: str, doubt: Doubt, what: str) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from consumer.aws.stream_reader import READ_EVERY_S, Sleep, patiently
 from consumer.config.kcl_properties import start_time_s
-from consumer.poison.doubt import PIECE
 from consumer.poison.reader import Page
 from pipeline.record import Position, Record
 
@@ -16,6 +15,10 @@ if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
 
     from consumer.config.settings import StreamSettings
+
+
+LIMIT = 512
+"""Records of a read."""
 
 
 class LeasePages:
@@ -37,7 +40,7 @@ class LeasePages:
         )
         at = found["ShardIterator"]
         while True:
-            answer = patiently(self._sleep, kinesis.get_records, ShardIterator=at, Limit=PIECE)
+            answer = patiently(self._sleep, kinesis.get_records, ShardIterator=at, Limit=LIMIT)
             at = answer.get("NextShardIterator", "")
             last = answer["MillisBehindLatest"] == 0 or not at
             if answer["Records"] or last:

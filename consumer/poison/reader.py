@@ -17,14 +17,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from consumer.poison.doubt import MOST_PIECE, PIECE, Doubt, alone_at_most, piece_after
+from botocore.exceptions import BotoCoreError, ClientError
+
+from consumer.poison.doubt import PIECE, Doubt, alone_at_most, piece_after
 from consumer.poison.doubts import in_short, may_be_a_records_doing, tell_of
 from consumer.poison.notes import HOLDER, Noted
 from pipeline import background, kpl
 from pipeline.aggregate import Aggregate, looked_into
 from pipeline.errors import Broken, one_line
 from pipeline.events import Condemned, ModelEvent
-from pipeline.lane import Waiting
+from pipeline.lane import Waiting, after
 from pipeline.record import Dead, Position, Record, Shard
 from pipeline.stage import Lane, Stage
 
@@ -36,8 +38,11 @@ KIND = "killed"
 KEEP_S = 2.0
 """Between two renewals of a held lease; ``kcl.failover_ms`` is a second at least, and ten by default."""
 
-AT_A_TIME, AT_A_TIME_BYTES = MOST_PIECE, 16 * 1024 * 1024
-"""User records that are taken out of an aggregate before the first of them is tried."""
+AT_A_TIME_BYTES = 16 * 1024 * 1024
+"""Of user records that are taken out of an aggregate before the first of them is tried."""
+
+AGAIN_S = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
+"""Waits for a service that does not answer."""
 
 PAUSE_S = 0.25
 """Between two reads of a shard, which takes five a second from everybody together."""
@@ -101,6 +106,7 @@ class PoisonReader:
         on_event: Callable[[ModelEvent], None],
         call: Callable[[Callable[[], Any]], Awaitable[Any]] = asyncio.to_thread,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._stage = stage
         self._notes = notes
@@ -112,6 +118,7 @@ class PoisonReader:
         self._on_event = on_event
         self._call = call
         self._clock = clock
+        self._sleep = sleep
 
     async def hold(self, noted: Noted) -> Held | None:
         """Take the lease from whoever is dead, or has given it up; None if somebody was quicker.
@@ -119,8 +126,11 @@ class PoisonReader:
         :raises Hindered: nobody knows whether it was taken.
         """
         doubt = noted.doubt.begun(self._holder)
-        if not await self._ask(partial(self._notes.hold, noted, self._holder, doubt)):
-            return None
+        try:
+            if not await self._call(partial(self._notes.hold, noted, self._holder, doubt)):
+                return None
+        except Exception as error:
+            raise Hindered(one_line(error)) from error
         tell_of(noted.shard_id, doubt, "it is read carefully, without KCL and with nothing beside it")
         held = Held(noted.shard_id, noted.lease.checkpoint, doubt)
 
@@ -187,16 +197,22 @@ class PoisonReader:
         try:
             while not self._past(held):
                 page: Page = await self._ask(partial(self._pages.after, held.shard_id, held.checkpoint))
-                left = list(page.records)
-                while left and not self._past(held):
-                    count = 1 if held.doubt.one_by_one(left[0].position) else len(left)
-                    await self._records(held, lane, left[:count])
-                    left = left[count:]
-                if page.last and not left:
+                await self._page(held, lane, page)
+                if page.last and not self._past(held):
                     return
                 await asyncio.sleep(PAUSE_S)
         finally:
             self._stage.abandon(lane)
+
+    async def _page(self, held: Held, lane: Lane, page: Page) -> None:
+        """Try what it holds; then nothing is in hand, and the lease says so."""
+        left = list(page.records)
+        while left and not self._past(held):
+            count = 1 if held.doubt.opened_apart(left[0].position) else len(left)
+            await self._records(held, lane, left[:count])
+            left = left[count:]
+        if page.records:
+            await self._step(held, held.doubt)
 
     def _past(self, held: Held) -> bool:
         return held.doubt.past(held.beyond, self._reads_ahead)
@@ -213,12 +229,20 @@ class PoisonReader:
             await self._step(held, held.doubt.tries(*_opening(opens)))
         waiting.put([looked_into(record) if record.outcome is None else record for record in records])
         while (left or waiting) and not self._past(held):
-            left = left or waiting.take(AT_A_TIME, AT_A_TIME_BYTES)
+            left = left or waiting.take(held.piece, AT_A_TIME_BYTES)
             self._stage.misplaced.note(lane.shard, waiting.misplaced)
+            left = self._passed_over(held, left)
             if left:
                 left = await self._try(held, lane, left)
             if waiting and not left and isinstance(waiting.first, Aggregate):
                 await self._step(held, held.doubt.tries(*_opening([waiting.first, opens[-1]])))
+
+    def _passed_over(self, held: Held, left: list[Record]) -> list[Record]:
+        """The records that are not durable. The others were, before they were tried: whoever died had not died of one
+        of them."""
+        fresh = list(after(held.at, left))
+        self._count(held, left[: len(left) - len(fresh)])
+        return fresh
 
     async def _try(self, held: Held, lane: Lane, left: list[Record]) -> list[Record]:
         """Try the first of these records until they are durable; returns the others."""
@@ -235,15 +259,20 @@ class PoisonReader:
         await self._stage.drain(lane)
         if lane.durable is None or lane.durable < last:
             raise Broken(f"{held.shard_id}: drained to {lane.durable}, though {last} was taken")
-        whole = [record.position for record in tried if record.whole]
-        read = held.doubt.read
-        held.beyond += sum(read is None or position > read for position in whole)
-        held.at = last.end_of_record if tried[-1].whole else last
-        held.checkpoint = whole[-1] if whole else held.checkpoint
-        await self._step(held, held.doubt.passes(held.at), whole[-1] if whole else None)
+        self._stage.noted(lane)
+        held.at = max(last.end_of_record if tried[-1].whole else last, lane.durable)
+        held.doubt = held.doubt.passes(held.at)
+        self._count(held, tried)
         if count == held.piece:
             held.piece = piece_after(held.piece, self._clock() - began_s)
         return left
+
+    def _count(self, held: Held, passed: Sequence[Record]) -> None:
+        """These are durable. The next step says so: a note is a write, and so is a checkpoint."""
+        whole = [record.position for record in passed if record.whole]
+        read = held.doubt.read
+        held.beyond += sum(read is None or position > read for position in whole)
+        held.checkpoint = whole[-1] if whole else held.checkpoint
 
     def _condemn_whole(self, held: Held, record: Record) -> None:
         """An aggregate that kills before a single user record is taken out of it: all that is left of it goes."""
@@ -262,12 +291,24 @@ class PoisonReader:
         log.error("%s: moving past record %s: %s", record.shard_id, record.position, reason)
         self._on_event(Condemned(KIND))
 
-    async def _step(self, held: Held, doubt: Doubt, checkpoint: Position | None = None) -> None:
+    async def _step(self, held: Held, doubt: Doubt) -> None:
+        """Note it, and the checkpoint if it has moved."""
         held.doubt = doubt
+        checkpoint = held.checkpoint if held.checkpoint != held.written else None
         if not await self._ask(partial(self._notes.step, held.shard_id, self._holder, doubt, checkpoint)):
             raise Lost
+        held.written = held.checkpoint
 
     async def _ask(self, work: Callable[[], Any]) -> Any:
+        """The answer; a service that does not give one is asked again for a while, since to begin anew takes longer."""
+        for delay_s in AGAIN_S:
+            try:
+                return await self._call(work)
+            except (ClientError, BotoCoreError, OSError) as error:
+                log.warning("%s; again in %.1f s", one_line(error), delay_s)
+                await self._sleep(delay_s)
+            except Exception as error:
+                raise Hindered(one_line(error)) from error
         try:
             return await self._call(work)
         except Exception as error:
@@ -288,7 +329,7 @@ class Held:
     """A lease that this task's careful reader has. ``checkpoint`` is the lease's: at the end of a whole record.
 
     ``at``: all up to there is durable. ``beyond``: Kinesis records passed after ``doubt.read``, or all of them.
-    ``piece``: records that may be tried together.
+    ``piece``: records that may be tried together. ``written``: the checkpoint that the lease has, as far as it is ours.
     """
 
     shard_id: str
@@ -297,5 +338,6 @@ class Held:
     at: Position | None = None
     beyond: int = 0
     piece: int = PIECE
+    written: Position | None = None
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     keeping: asyncio.Task[None] | None = None

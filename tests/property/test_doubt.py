@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.config.values import LEAST_TASKS
-from consumer.poison.doubt import PIECE, Doubt, parsed, piece_after, written
+from consumer.poison.doubt import PIECE, Death, Doubt, parsed, piece_after, written
 from pipeline.record import Position
 
-LAYERS = ("jvm", "decode", "admitted", "row")
-"""Where a record kills: while KCL reads ahead, before or once it is taken, or only when it has become a row."""
+LAYERS = ("jvm", "protocol", "look", "admitted", "row")
+"""Where a record kills: while KCL reads ahead, before it is taken, as an aggregate that is looked into, once user
+records are let in, or only when it has become a row."""
+
+PAGE = 512
 
 
 @dataclass
@@ -25,6 +30,7 @@ class Shard:
     message: int
     give_up_after: int
     piece_s: float = 0.0
+    far: bool = False
     durable: int = 0
     note: str = ""
     tasks: int = 0
@@ -49,17 +55,24 @@ class Shard:
 
     def as_ever(self, doubt: Doubt, me: str) -> bool:
         at = self.durable
+        place = doubt.read if doubt.watched else None
+        past, enough = 0, self.records
         while at < self.records:
+            if self.durable > enough:
+                doubt, enough = doubt.in_order(), self.records
             message = range(at, min(self.records, at + self.message))
             ahead = range(at, min(self.records, at + 5 * self.message))
             if any(self.kills(each, "jvm") for each in ahead):
                 self.note = written(parsed(self.note).died(me, "the JVM ended"))
                 return False
-            if any(self.kills(each, "decode") for each in message):
+            if any(self.kills(each, layer) for each in message for layer in ("protocol", "look")):
                 return False
-            if doubt.watched:
+            if doubt.watched or self.far:
                 doubt = doubt.reads(self.at(message[-1]))
+                doubt = doubt.meets(self.at(message[-1])) if doubt.watched else doubt
                 self.note = written(doubt)
+            past += place is not None and message[-1] > place.sequence
+            enough = message[-1] if past > 6 and enough == self.records else enough
             if any(self.kills(each, "admitted") for each in message):
                 return False
             at = message[-1] + 1
@@ -71,25 +84,40 @@ class Shard:
         return True
 
     def carefully(self, doubt: Doubt) -> Doubt | None:
-        beyond, piece = 0, PIECE
+        beyond, piece, page = 0, PIECE, self.durable
         while self.durable < self.records and not doubt.past(beyond, 5 * self.message):
             ahead = [self.at(each) for each in range(self.durable, self.records)]
-            count = doubt.together(ahead, piece)
+            if self.durable >= page:
+                page = min(self.records, page + (1 if doubt.opened_apart(ahead[0]) else PAGE))
+                if (after := self.opens(doubt, range(self.durable, page))) is None:
+                    return None
+                doubt = after
+            condemned = doubt.condemned(ahead[0], self.give_up_after) or self.durable in self.given_up
+            count = 1 if self.durable in self.given_up else doubt.together(ahead[: page - self.durable], piece)
             piece = piece_after(piece, self.piece_s)
             tried = [position.sequence for position in ahead[:count]]
-            condemned = doubt.condemned(ahead[0], self.give_up_after)
             doubt = doubt.tries(ahead[0], ahead[count - 1])
             self.note = written(doubt)
             if condemned:
                 assert count == 1
                 self.given_up.add(tried[0])
-            elif any(self.kills(each, layer) for each in tried for layer in LAYERS if layer != "jvm"):
+            elif any(self.kills(each, layer) for each in tried for layer in ("admitted", "row")):
                 return None
             beyond += sum(doubt.read is None or self.at(each) > doubt.read for each in tried)
             self.durable += count
-            doubt = doubt.passes(self.at(self.durable - 1))
+            doubt = doubt.passes(self.at(self.durable - 1).end_of_record)
             self.note = written(doubt)
         return doubt.in_order()
+
+    def opens(self, doubt: Doubt, numbers: range) -> Doubt | None:
+        """Each record stands for an aggregate, and for what it holds."""
+        ends = [self.at(each).end_of_record for each in numbers]
+        if doubt.condemned(ends[-1], self.give_up_after):
+            self.given_up.add(numbers[-1])
+        doubt = doubt.tries(ends[0], ends[-1])
+        self.note = written(doubt)
+        left = [each for each in numbers if each not in self.given_up]
+        return None if any(self.kills(each, "look") for each in left) else doubt
 
     def kills(self, number: int, layer: str) -> bool:
         if self.killers.get(number) != layer:
@@ -105,13 +133,60 @@ class Shard:
     flush=st.sampled_from([1, 20, 1000]),
     message=st.sampled_from([1, 7, 100]),
     give_up_after=st.integers(LEAST_TASKS, 9),
+    far=st.booleans(),
 )
 def test_no_record_stops_a_shard_for_more_than_so_many_tasks(
-    records: int, killers: dict[int, str], flush: int, message: int, give_up_after: int
+    records: int, killers: dict[int, str], flush: int, message: int, give_up_after: int, far: bool
 ) -> None:
-    shard = Shard(records, killers, flush, message, give_up_after)
+    shard = Shard(records, killers, flush, message, give_up_after, far=far)
     while not shard.task():
         assert shard.tasks <= give_up_after * (len(killers) + 1)
     assert all(deaths <= give_up_after for deaths in shard.over.values()), shard.over
-    assert shard.given_up <= {number for number, layer in killers.items() if layer != "jvm"}
+    assert shard.given_up <= {number for number, layer in killers.items() if layer not in {"jvm", "protocol"}}
     assert shard.durable == records
+
+
+WRITE_S, FLUSH_S, RECORD_S, START_S = 0.010, 0.050, 0.000_05, 5.0
+GIANT, GIANTS = 170_000, 3
+
+
+class Ahead:
+    """Places in an aggregate, made when they are asked for."""
+
+    def __init__(self, sequence: int, begin: int, end: int) -> None:
+        self.sequence, self.begin, self.end = sequence, begin, end
+
+    def __len__(self) -> int:
+        return self.end - self.begin
+
+    def __getitem__(self, place: int) -> Position:
+        return Position(self.sequence, self.begin + place)
+
+
+def read_by_itself(kill_after_s: list[float]) -> tuple[float, Doubt]:
+    """How long it takes to read the largest aggregates carefully, with a task that is killed after each such time."""
+    deaths = (Death("a", "killed"), Death("b", "killed"))
+    doubt, seconds, at = Doubt(deaths=deaths, met=Position(1, 20_000)), 0.0, Position(1, 0)
+    for number, left_s in enumerate([*kill_after_s, float("inf")]):
+        doubt, piece, begun_s = doubt.begun(f"task-{number}"), PIECE, seconds
+        while at.sequence <= GIANTS:
+            ahead = Ahead(at.sequence, at.sub, min(at.sub + piece, GIANT))
+            count = doubt.together(cast("Sequence[Position]", ahead), piece)
+            doubt = doubt.tries(ahead[0], ahead[count - 1])
+            took_s = (2 * WRITE_S if count > 1 else WRITE_S) + FLUSH_S + count * RECORD_S
+            if seconds + took_s > begun_s + left_s:
+                break
+            seconds += took_s
+            piece = piece_after(piece, took_s) if count == piece else piece
+            doubt = doubt.passes(ahead[count - 1])
+            at = Position(at.sequence, at.sub + count) if at.sub + count < GIANT else Position(at.sequence + 1, 0)
+        seconds += START_S
+    return seconds, doubt
+
+
+def test_half_a_million_records_are_read_carefully_in_a_minute_or_two() -> None:
+    """Without deaths as quick as they can be; and each death costs a few hundred flushes, and no more."""
+    quiet_s, doubt = read_by_itself([])
+    assert quiet_s < 60 and doubt.narrow is None
+    stormy_s, _ = read_by_itself([1.0, 9.0, 3.0, 11.0, 7.0, 2.0])
+    assert stormy_s < 150

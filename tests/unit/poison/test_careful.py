@@ -81,8 +81,9 @@ class Rig:
         self.metrics = Metrics()
         self.seconds = 0.0
         self.slow_s = 0.0
-        """What each note takes, and so each piece."""
+        """What each look at the clock takes, and so each piece."""
         self.notes.on_step = self.wait
+        self.step_s = 0.0
 
     async def within(self, shard_id: str) -> HashRange | None:
         return HashRange(0, hash_of("key") - 1)
@@ -98,11 +99,19 @@ class Rig:
             reads_ahead=1000,
             on_event=lambda event: None,
             call=self.call,
-            clock=lambda: self.seconds,
+            clock=self.clock,
+            sleep=self.sleep,
         )
 
-    def wait(self) -> None:
+    def clock(self) -> float:
         self.seconds += self.slow_s
+        return self.seconds
+
+    def wait(self) -> None:
+        self.seconds += self.step_s
+
+    async def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
 
     async def call(self, work: Callable[[], Any]) -> Any:
         await asyncio.sleep(0)
@@ -152,10 +161,46 @@ def test_pieces_grow_while_they_are_quick() -> None:
     rig = Rig(lambda: [Record(SHARD.shard_id, data, None, "100", 0, 1)], Doubt(deaths=DEATHS), None)
     asyncio.run(rig.read())
     sizes = [last.sub - first.sub + 1 for first, last in rig.notes.tried if last.sub < 5_000]
-    assert sizes[:5] == [128, 256, 512, 128, 1024]
+    assert sizes == [128, *[256] * 19, 8]
     assert len(rig.rows) == sum(sizes) == 5_000
-    assert [piece_after(512, seconds) for seconds in (0.9, 1.1, 4.1)] == [1024, 512, 256]
+    assert [piece_after(512, seconds) for seconds in (1.9, 2.1, 8.1)] == [1024, 512, 256]
     assert piece_after(PIECE, 100.0) == PIECE
+
+
+def test_pieces_are_large_beyond_what_a_watched_task_had_met() -> None:
+    """A large one over which a task dies is tried again in small ones, and a small one record by record."""
+    data = aggregate([b"{}"] * 5_000)
+    doubt = Doubt(deaths=DEATHS, met=Position(100, 199))
+
+    def tried() -> list[tuple[int, int]]:
+        rig = Rig(lambda: [Record(SHARD.shard_id, data, None, "100", 0, 1)], doubt, None)
+        asyncio.run(rig.read())
+        assert len(rig.rows) == 5_000 - doubt_passed(doubt)
+        return [(first.sub, last.sub) for first, last in rig.notes.tried if last.sub < 5_000]
+
+    assert tried() == [(0, 127), (128, 383), (384, 895), (896, 1919), (1920, 3967), (3968, 4999)]
+    doubt = doubt.passes(Position(100, 895)).tries(Position(100, 896), Position(100, 1919)).died("c", "z")
+    assert (doubt.wide, doubt.narrow) == (Position(100, 1919), None)
+    small = [(896, 1023), (1024, 1279), (1280, 1535), (1536, 1791), (1792, 2047)]
+    assert tried()[:5] == small and tried()[-1][0] > 3_000
+    doubt = doubt.tries(Position(100, 896), Position(100, 1023)).died("d", "z")
+    assert doubt.narrow == Position(100, 1023)
+    assert tried()[:128] == [(n, n) for n in range(896, 1024)]
+
+
+def doubt_passed(doubt: Doubt) -> int:
+    return doubt.passed.sub + 1 if doubt.passed is not None else 0
+
+
+def test_what_is_durable_is_not_tried_again() -> None:
+    """A task may die once its piece is durable, and before that is noted. The sinks know."""
+    doubt = Doubt(deaths=DEATHS, narrow=Position(100, 127))
+    rig = Rig(aggregates, doubt, None)
+    rig.sink.held[SHARD.shard_id] = Position(100, 120)
+    asyncio.run(rig.read())
+    assert rig.rows == [*(f"100/{sub}" for sub in range(121, 200)), *(f"101/{sub}" for sub in range(200))]
+    alone = [first.sub for first, last in rig.notes.tried if first == last and first.sub < 200]
+    assert alone == [0, *range(121, 128)]
 
 
 def test_checkpoints_stand_behind_whole_aggregates_only() -> None:
@@ -192,7 +237,7 @@ def test_what_tasks_died_of_by_itself_is_given_up_inside_an_aggregate_too() -> N
     assert (letter.outcome.kind, letter.outcome.payload) == ("killed", b"{}")
     assert "2 tasks ended" in letter.outcome.reason
     assert len(rig.rows) == 400
-    assert all(first == last for first, last in rig.notes.tried[:128])
+    assert all(first == last for first, last in rig.notes.tried[1:129])
     assert rig.notes.freed == [Doubt()]
 
 
@@ -290,7 +335,7 @@ def test_the_rest_of_an_aggregate_that_is_given_up_follows_what_is_durable() -> 
         passed=Position(100, 49),
         suspect=Position(100, 0).end_of_record,
         alone=DEATHS,
-        narrow=Position(101, 0).end_of_record,
+        apart=Position(101, 0).end_of_record,
     )
     rig = Rig(aggregates, doubt, None)
     asyncio.run(rig.read())
@@ -330,7 +375,7 @@ def test_a_note_that_cannot_be_kept_blames_nobody(of_a_try: bool) -> None:
     with pytest.raises(Hindered):
         asyncio.run(rig.read())
     (freed,) = rig.notes.freed
-    passed = doubt if of_a_try else doubt.passes(suspect.end_of_record)
+    passed = doubt if of_a_try else doubt.passes(Position(102, 0).end_of_record)
     assert freed == passed.hinders()
     assert freed.deaths == DEATHS
     assert rig.letters == []
