@@ -19,10 +19,11 @@ from moto import mock_aws
 from moto.core.botocore_stubber import BotocoreStubber
 
 from pipeline.stores import open_store
-from pipeline.stores.base import Denied, ObjectStore, Retryable
+from pipeline.stores.base import Denied, ObjectStore, Retryable, TooLarge
 from pipeline.stores.folder import FolderStore
 from pipeline.stores.memory import MemoryStore
 from pipeline.stores.s3 import PROBE, S3Store
+from pipeline.table.audit import audit
 from pipeline.table.schema import encode
 
 METADATA = {"penstock-end": "12/0", "penstock-previous-end": "", "penstock-writer": "me"}
@@ -239,3 +240,27 @@ def test_a_bucket_that_may_only_be_read_fails_the_check(bucket: Any, monkeypatch
 def test_no_bucket_fails_the_check(bucket: Any) -> None:
     with pytest.raises(Denied, match="Make the bucket"):
         S3Store(bucket, "sea", "table").check()
+
+
+def test_the_end_of_an_object_is_read_without_the_rest(store: ObjectStore) -> None:
+    store.put_new("a.parquet", b"0123456789", {})
+    store.put_new("empty.jsonl", b"", {})
+    assert store.end("a.parquet", 4) == b"6789" and store.end("a.parquet", 99) == b"0123456789"
+    assert store.end("empty.jsonl", 4) == b"" and store.end("nothing", 4) is None
+
+
+def test_an_object_that_is_larger_than_it_may_be_is_not_read(store: ObjectStore) -> None:
+    store.put_new("a.jsonl", b"0123456789", {})
+    assert store.get("a.jsonl", 10) == b"0123456789"
+    with pytest.raises(TooLarge, match="10 bytes"):
+        store.get("a.jsonl", 9)
+
+
+def test_empty_objects_of_s3_that_stand_for_folders_are_passed_over(bucket: Any) -> None:
+    for key in ("table/", "table/dt=2026-11-23/"):
+        bucket.put_object(Bucket="lake", Key=key, Body=b"")
+    store = S3Store(bucket, "lake", "table")
+    assert store.list("") == [] and audit(store).problems == []
+    bucket.put_object(Bucket="lake", Key="table/", Body=b"x")
+    bucket.put_object(Bucket="lake", Key="table/dt=2026-11-24/", Body=b"x")
+    assert [problem.key for problem in audit(store).problems] == ["/", "dt=2026-11-24/"]
