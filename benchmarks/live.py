@@ -104,7 +104,7 @@ class Turns:
     stocks: dict[Way, list[float]] = field(default_factory=dict)
     cores: list[Cores] = field(default_factory=list)
     stocks_cores: dict[Way, list[Cores]] = field(default_factory=dict)
-    usual_batch: int = 0
+    batch_size_target: int = 0
 
 
 class Live:
@@ -210,7 +210,7 @@ def take_turns(made: Live, worker: Worker, runs: int, ways: Sequence[Way] = ()) 
                 spent = Spent(ours, cloud)
                 turns.ours.append(rate(lambda: int(worker.stats()["enriched"]), case.turn_s))
                 turns.cores.append(spent.cores())
-                turns.usual_batch = int(worker.stats()["usual_batch"])
+                turns.batch_size_target = int(worker.stats()["batch_size_target"])
             with burning(turns.cores[-1][AWS]):
                 turns.bare.append(bare.rate(case.turn_s))
             for each in stocks:
@@ -226,7 +226,7 @@ def efficiency(case: Case, turns: Turns) -> Figure:
     """A saturated task ÷ the bare loop, which runs beside as much load as the local AWS was meanwhile."""
     text = (
         f"saturated task / bare loop in batches of {case.batch}, {case.replicas} x {case.threads} threads; "
-        f"batches of {turns.usual_batch} were found to be quickest; shares of a core: {told(turns.cores)}"
+        f"batches of {turns.batch_size_target} were found to be quickest; shares of a core: {told(turns.cores)}"
     )
     return Figure(f"efficiency_{case.model}", ratios(turns.ours, turns.bare), bar=BARS[case.model], text=text)
 

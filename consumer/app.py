@@ -152,7 +152,7 @@ class Task:
             stack.push_async_callback(sink.close)
             await self._unless_leaving(sink.check())
         stage = parts.stage(host, notes, spec, sinks)
-        bridges = BridgeServer(self._session_maker(stage, created_s, stack), self.metrics.stray)
+        bridges = BridgeServer(self._session_maker(stage, created_s, stack), self.metrics.rejected_connection)
         await bridges.listen(daemon.socket_path)
         stack.push_async_callback(bridges.close)
         self.background.start(stage.run, "the stage")

@@ -88,7 +88,7 @@ class Parts:
     def notes(self, switches: Callable[[str], Awaitable[int]]) -> CrashJournal:
         """Where tries are noted that may take the task down: beside the dead letters that come of it."""
         letters = self.settings.dead_letter
-        part = self.metrics.outages.part("suspects", letters.patience_s)
+        part = self.metrics.outages.part("suspects", letters.give_up_after_s)
         store = self.outside.store(f"{letters.url.rstrip('/')}{SUSPECTS}")
         surely = Retry(Threads("suspects"), part, sleep=self.outside.sleep)
         return CrashJournal(store, surely, switches=switches, today=lambda: self.outside.now().date())
@@ -109,7 +109,7 @@ class Parts:
         The first Parquet sink is the ledger of the dead letters; without one they get a sink of their own.
         """
         settings = self.settings
-        schema = TableSchema(rows, settings.stream.name, settings.model.version, settings.model.carry)
+        schema = TableSchema(rows, settings.stream.name, settings.model.version, settings.model.passthrough)
         if any(isinstance(entry, ParquetSettings) for entry in settings.sink):
             for line in schema.warnings:
                 log.warning("%s", line)
@@ -138,7 +138,7 @@ class Parts:
             judge,
             batcher(settings, spec),
             sinks,
-            Bounds(settings.window.records, int(settings.window.mib * MIB)),
+            Bounds(settings.in_flight.records_per_shard, int(settings.in_flight.total_mib * MIB)),
             metrics,
             pace=self.pace,
             limits=limits_of(settings),
@@ -163,7 +163,7 @@ class Parts:
             ledger=ledger,
             events=self.metrics.of_sink(name),
             outages=self.metrics.outages,
-            patience_s=entry.patience_s,
+            give_up_after_s=entry.give_up_after_s,
             clock=self.outside.clock,
             now=self.outside.now,
             sleep=self.outside.sleep,
@@ -182,14 +182,17 @@ class Parts:
             outages=self.metrics.outages,
             letters=RefusedLetters(self.outside.store(self.settings.dead_letter.url), schema, name),
             limits=limits_of(self.settings),
-            patience_s=entry.patience_s,
+            give_up_after_s=entry.give_up_after_s,
             sleep=self.outside.sleep,
         )
 
     def _dead_letters(self, schema: TableSchema) -> DeadLetterSink:
         letters = self.settings.dead_letter
         return DeadLetterSink(
-            self.outside.store(letters.url), schema, outages=self.metrics.outages, patience_s=letters.patience_s
+            self.outside.store(letters.url),
+            schema,
+            outages=self.metrics.outages,
+            give_up_after_s=letters.give_up_after_s,
         )
 
 
@@ -201,7 +204,7 @@ def batcher(settings: Settings, spec: ModelSpec, *, linger_s: float | None = Non
         max_cost=batch.max_cost,
         linger_s=batch.linger_ms / 1000 if linger_s is None else linger_s,
         pads=spec.pads and spec.measures,
-        look_ahead=batch.look_ahead,
+        bucket_records=batch.bucket_records,
     )
 
 
@@ -233,13 +236,13 @@ def model_settings(settings: Settings) -> HostSettings:
         timeout_s=model.timeout_s,
         retries=model.retries,
         start_timeout_s=model.start_timeout_s,
-        carry=model.carry,
+        passthrough=model.passthrough,
         missing=model.missing,
         not_finite=model.not_finite,
         options=model.options,
         search_path=(str(settings.folder),),
         memory_mib=_memory_mib(settings, replicas),
-        patience_s=model.patience_s,
+        give_up_after_s=model.give_up_after_s,
         device=model.device,
         aws_credentials=model.aws_credentials,
         stream=settings.stream.name,
@@ -252,7 +255,7 @@ def learner(settings: Settings, spec: ModelSpec) -> BatchSizeController | None:
     None: they are as large as they may be.
     """
     batch = settings.batch
-    if not batch.learn:
+    if not batch.adaptive:
         return None
     longest_s = min(drain.learnt_batch_s(settings), SHARE * settings.model.timeout_s)
     measured = profile.find(settings).profile
@@ -269,5 +272,5 @@ def learner(settings: Settings, spec: ModelSpec) -> BatchSizeController | None:
 def _memory_mib(settings: Settings, replicas: int) -> int:
     if settings.model.memory_mib != "auto":
         return settings.model.memory_mib
-    heap_mib, window_mib = settings.kcl.java_heap_mib, settings.window.mib
-    return share_mib(task_mib(), heap_mib=heap_mib, window_mib=window_mib, replicas=replicas)
+    heap_mib, in_flight_mib = settings.kcl.java_heap_mib, settings.in_flight.total_mib
+    return share_mib(task_mib(), heap_mib=heap_mib, in_flight_mib=in_flight_mib, replicas=replicas)

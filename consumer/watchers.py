@@ -82,7 +82,7 @@ class Watchers:
     async def over_the_shards(self, bridges: BridgeServer, believed: drain.DrainBudget | None) -> None:
         """Every few seconds: does every shard get on, and could the task leave cleanly now? Whoever asks is told."""
         watch = StuckWatch(self._settings.health.stuck_after_s)
-        too_long = self._metrics.outages.part("drain", patience_s=float("inf"))
+        too_long = self._metrics.outages.part("drain", give_up_after_s=float("inf"))
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             looks = [session.look() for session in bridges.sessions if session.shard_id and not session.over]

@@ -80,7 +80,9 @@ class Metrics:
         self._checkpoints = self._counter("checkpoints", "Checkpoints that KCL accepted", "shard")
         self._checkpoint_failures = self._counter("checkpoint_failures", "Checkpoints KCL refused", "shard")
         self._dead_letters = self._counter("dead_letters", "Dead letters by kind of reason", "reason")
-        self._strays = self._counter("strays", "Connections to the bridges' socket that did not begin as KCL's do")
+        self._rejected_connections = self._counter(
+            "rejected_connections", "Connections to the bridges' socket that did not begin as KCL's do"
+        )
         self._misplaced = self._counter(
             "misplaced_aggregates",
             "Aggregates that hold a user record of another shard, which are delivered all the same",
@@ -91,12 +93,14 @@ class Metrics:
         self._puts = self._counter("sink_puts", "Writes a sink made", "sink")
         self._put_bytes = self._counter("sink_bytes", "Bytes a sink wrote", "sink")
         self._put_retries = self._counter("sink_retries", "Writes a sink had to repeat", "sink")
-        self._lag = Gauge("penstock_lag_ms", "MillisBehindLatest, per shard", ["shard"], registry=self.registry)
+        self._lag = Gauge(
+            "penstock_lag_seconds", "How far behind the newest record, per shard", ["shard"], registry=self.registry
+        )
         self._predicted = self._counter("predicted_records", "Records that predict calls came back with")
         self._predicted_cost = self._counter("predicted_cost", "What those records cost")
         self._padded_cost = self._counter("predicted_padded_cost", "What they cost as batches, padding included")
         self._safe_cost = Gauge(
-            "penstock_safe_cost",
+            "penstock_batch_cost_limit",
             "What a batch may cost to fit into memory and model.timeout_s; 0: no limit known",
             registry=self.registry,
         )
@@ -160,7 +164,7 @@ class Metrics:
     def lag(self, shard: str, lag_ms: int) -> None:
         """``millisBehindLatest`` of a shard's newest message."""
         self._totals.lag_ms[shard] = lag_ms
-        self._of(self._lag, shard).set(lag_ms)
+        self._of(self._lag, shard).set(lag_ms / 1000)
 
     def queued(self, records: int) -> None:
         """So many records wait in the batcher now."""
@@ -244,9 +248,9 @@ class Metrics:
         if self._account is not None:
             self._account.state(self._clock(), batches, held=held)
 
-    def stray(self) -> None:
+    def rejected_connection(self) -> None:
         """A connection was closed that was no bridge's."""
-        self._strays.inc()
+        self._rejected_connections.inc()
 
     def of_sink(self, sink: str) -> SinkEvents:
         """What the sink of this name tells, counted under its name."""
@@ -307,7 +311,7 @@ class Metrics:
         return {} if self._account is None else self._account.late_shares(self._clock())
 
     @property
-    def usual_batch(self) -> int:
+    def batch_size_target(self) -> int:
         """The size that is the best known; 0 before anything is."""
         return (self._pace.usual or 0) if self._pace is not None else 0
 
@@ -349,7 +353,7 @@ class Metrics:
             "lag_ms": max(totals.lag_ms.values(), default=0),
             "retries": totals.retries,
             "replica_restarts": totals.replica_restarts,
-            "usual_batch": self.usual_batch,
+            "batch_size_target": self.batch_size_target,
             "capacity": {part: round(share, 4) for part, share in self.shares().items()},
             "outages": [str(trouble) for trouble in self.outages.current()],
         }
@@ -368,11 +372,13 @@ class _Looked:
             records.add_metric([shard], count)
             size.add_metric([shard], held)
         text = "How long this has failed in a row and been tried again; absent while it works"
-        trouble = GaugeMetricFamily("penstock_trouble_seconds", text, labels=["part"])
+        trouble = GaugeMetricFamily("penstock_outage_seconds", text, labels=["part"])
         for each in self._metrics.outages.current():
             trouble.add_metric([each.part], each.lasted_s)
         usual = GaugeMetricFamily(
-            "penstock_usual_batch", "The batch that is quickest, in records or cost", value=self._metrics.usual_batch
+            "penstock_batch_size_target",
+            "The batch that is quickest, in records or cost",
+            value=self._metrics.batch_size_target,
         )
         return records, size, trouble, usual, *self._capacity()
 

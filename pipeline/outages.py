@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-PATIENCE_S = 3600.0
+GIVE_UP_AFTER_S = 3600.0
 """How long a sink may fail to answer, unless its settings say otherwise."""
 
 REFUSED_S = 60.0
@@ -38,9 +38,10 @@ class Outages:
         self._clock = clock
         self._failing: dict[Component, None] = {}
 
-    def part(self, name: str, patience_s: float = PATIENCE_S) -> Component:
-        """Something that may fail, for ever if ``patience_s`` is infinite. Many may have one name: a sink's shards."""
-        return Component(name, patience_s, self._clock, self._failing)
+    def part(self, name: str, give_up_after_s: float = GIVE_UP_AFTER_S) -> Component:
+        """Something that may fail, for ever if ``give_up_after_s`` is infinite. Many may have one name: a sink's
+        shards."""
+        return Component(name, give_up_after_s, self._clock, self._failing)
 
     def current(self) -> list[Outage]:
         """One for each name that is failing: the one with the least time left. In the order of their names."""
@@ -56,10 +57,14 @@ class Component:
     """Made by :meth:`Outages.part`."""
 
     def __init__(
-        self, name: str, patience_s: float, clock: Callable[[], float], failing: dict[Component, None] | None = None
+        self,
+        name: str,
+        give_up_after_s: float,
+        clock: Callable[[], float],
+        failing: dict[Component, None] | None = None,
     ) -> None:
         self._name = name
-        self._patience_s = patience_s
+        self._give_up_after_s = give_up_after_s
         self._clock = clock
         self._failing = {} if failing is None else failing
         self._reason = ""
@@ -69,7 +74,8 @@ class Component:
     def failed(self, reason: str, *, refused: bool = False) -> bool:
         """Note a failure; true if it is time to give up.
 
-        Failures in a row may last ``patience_s``; refusals in a row, which will not pass by themselves, ``REFUSED_S``.
+        Failures in a row may last ``give_up_after_s``; refusals in a row, which will not pass by themselves,
+        ``REFUSED_S``.
         """
         now = self._clock()
         if self not in self._failing:
@@ -94,7 +100,7 @@ class Component:
 
     def trouble(self) -> Outage:
         now = self._clock()
-        left_s = self._since + self._patience_s - now
+        left_s = self._since + self._give_up_after_s - now
         if self._refused_since is not None:
             left_s = min(left_s, self._refused_since + REFUSED_S - now)
         return Outage(self._name, self._reason, now - self._since, max(0.0, left_s))

@@ -55,15 +55,16 @@ RELIEVE_AT = 0.75
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """``records``: admitted and not yet settled, per shard. ``bytes``: that and the sinks' backlog, whole task.
+    """``records_per_shard``: admitted and not yet settled. ``total_bytes``: of these and the sinks' backlog, in the
+    whole task.
 
     A shard that is below its bounds may admit one more message, and a session its first four in any case; so the true
     maximum is that much more per shard. Aggregates are admitted as they come, and weigh what they hold in memory so
     far; they are taken apart as far as there is room.
     """
 
-    records: int
-    bytes: int
+    records_per_shard: int
+    total_bytes: int
 
 
 class Judge(Protocol):
@@ -218,7 +219,11 @@ class Stage:
     def has_room(self, lane: Lane) -> bool:
         """Undivided, aggregates have half of the bytes, so that there is room to take them apart."""
         bounds = self._bounds
-        room = lane.unsettled < bounds.records and self.bytes < bounds.bytes and self._waiting_bytes < bounds.bytes / 2
+        room = (
+            lane.unsettled < bounds.records_per_shard
+            and self.bytes < bounds.total_bytes
+            and self._waiting_bytes < bounds.total_bytes / 2
+        )
         return room and not self.stopped
 
     @property
@@ -335,8 +340,8 @@ class Stage:
     def _room(self, lane: Lane) -> tuple[int, int]:
         """Records and bytes that may be taken out of aggregates now. Half of the bytes is theirs in any case."""
         taken = sum([each.taken_bytes for each in self._lanes.values()])
-        free = self._bounds.bytes - min(self._waiting_bytes, self._bounds.bytes // 2) - taken
-        records = min(self._bounds.records - len(lane.window), AT_A_TIME)
+        free = self._bounds.total_bytes - min(self._waiting_bytes, self._bounds.total_bytes // 2) - taken
+        records = min(self._bounds.records_per_shard - len(lane.window), AT_A_TIME)
         return (records, free) if records > 0 and free > 0 else FULL
 
     async def _resume(self, lane: Lane, first: Record) -> Position | None:
@@ -406,7 +411,7 @@ class Stage:
     def _out(self, more: int) -> None:
         """So many more batches are out."""
         self._judging += more
-        self._metrics.at_work(self._judging, held=self.bytes >= self._bounds.bytes)
+        self._metrics.at_work(self._judging, held=self.bytes >= self._bounds.total_bytes)
 
     def _release(self, lanes: Iterable[Lane]) -> None:
         for lane in lanes:
@@ -496,10 +501,10 @@ class Stage:
         """Flush the fullest writer before its time when the sinks' backlog nears the bound of the task; hold back less
         when that is what fills it."""
         gates = [lane for lane in self._lanes.values() if lane.gate]
-        if sum(lane.gate.bytes for lane in gates) >= HELD_SHARE * self._bounds.bytes:
+        if sum(lane.gate.bytes for lane in gates) >= HELD_SHARE * self._bounds.total_bytes:
             fullest_lane = max(gates, key=lambda lane: lane.gate.bytes)
             self._pass(fullest_lane, fullest_lane.gate.overflow())
-        if self.bytes < RELIEVE_AT * self._bounds.bytes or (self._relief and not self._relief.done()):
+        if self.bytes < RELIEVE_AT * self._bounds.total_bytes or (self._relief and not self._relief.done()):
             return
         writers = [writer for lane in self._lanes.values() for writer in lane.writers]
         fullest = max(writers, key=lambda writer: writer.backlog_bytes, default=None)

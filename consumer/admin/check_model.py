@@ -60,6 +60,6 @@ async def _load(settings: Settings) -> Loaded:
     seconds = asyncio.get_running_loop().time() - began
     drain.check(settings, spec.example_s)
     told = drain.check_timeout(settings, spec.example_s)
-    schema = TableSchema(spec.row_schema, settings.stream.name, settings.model.version, settings.model.carry)
+    schema = TableSchema(spec.row_schema, settings.stream.name, settings.model.version, settings.model.passthrough)
     is_table = any(entry.type == "parquet" for entry in settings.sink)
     return Loaded(seconds, spec.example_s, (*filter(None, [told]), *(schema.warnings if is_table else ())))

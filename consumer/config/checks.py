@@ -46,11 +46,16 @@ def _drain(kcl: KclSettings | None, drain: DrainSettings | None) -> Iterator[Con
 
 
 def _timeout(model: ModelSettings | None, drain: DrainSettings | None) -> Iterator[ConfigError]:
-    if model is not None and drain is not None and drain.batch_s != "auto" and drain.batch_s > model.timeout_s:
+    if (
+        model is not None
+        and drain is not None
+        and drain.longest_batch_s != "auto"
+        and drain.longest_batch_s > model.timeout_s
+    ):
         yield ConfigError(
-            "drain.batch_s",
-            f"a full batch of {drain.batch_s:g} s does not end within model.timeout_s {model.timeout_s:g} s",
-            "Raise model.timeout_s, or lower batch.max_records and drain.batch_s",
+            "drain.longest_batch_s",
+            f"a full batch of {drain.longest_batch_s:g} s does not end within model.timeout_s {model.timeout_s:g} s",
+            "Raise model.timeout_s, or lower batch.max_records and drain.longest_batch_s",
         )
 
 

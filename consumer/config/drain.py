@@ -48,7 +48,7 @@ class DrainBudget:
         return self.needed_s < self.grace_s
 
     @property
-    def longest_batch_s(self) -> float:
+    def fitting_batch_s(self) -> float:
         """A batch may take this long, and the drain still fits."""
         return (self.grace_s - self.flush_s - CHECKPOINT_S) / HANDED
 
@@ -69,8 +69,8 @@ def mistakes(kcl: KclSettings, drain: DrainSettings) -> Iterator[ConfigError]:
             f"do not fit into {drain.budget_s:g} s",
             "Lower kcl.shutdown_grace_s, or raise drain.budget_s (at most 120)",
         )
-    batch_s = 0.0 if drain.batch_s == "auto" else drain.batch_s
-    total = DrainBudget(batch_s, "drain.batch_s", drain.flush_s, kcl.shutdown_grace_s)
+    batch_s = 0.0 if drain.longest_batch_s == "auto" else drain.longest_batch_s
+    total = DrainBudget(batch_s, "drain.longest_batch_s", drain.flush_s, kcl.shutdown_grace_s)
     if not total.fits:
         yield ConfigError(
             "kcl.shutdown_grace_s",
@@ -79,51 +79,52 @@ def mistakes(kcl: KclSettings, drain: DrainSettings) -> Iterator[ConfigError]:
         )
 
 
-def longest_batch_s(settings: Settings) -> float:
+def fitting_batch_s(settings: Settings) -> float:
     """A batch may take this long, and a drain still fits."""
-    return DrainBudget(0.0, "", settings.drain.flush_s, settings.kcl.shutdown_grace_s).longest_batch_s
+    return DrainBudget(0.0, "", settings.drain.flush_s, settings.kcl.shutdown_grace_s).fitting_batch_s
 
 
 def learnt_batch_s(settings: Settings) -> float:
-    """What ``batch.learn`` lets a batch take, as far as that can be foreseen."""
-    return AIM * longest_batch_s(settings)
+    """What ``batch.adaptive`` lets a batch take, as far as that can be foreseen."""
+    return AIM * fitting_batch_s(settings)
 
 
 def check(settings: Settings, example_s: float | None) -> DrainBudget | None:
     """Once the model is warm: raise ``ConfigError`` if a full batch is too long for a clean leave.
 
-    Where ``drain.batch_s`` does not say how long a batch takes, it is taken for ``batch.max_records`` times the model's
+    Where ``drain.longest_batch_s`` does not say how long a batch takes, it is taken for ``batch.max_records`` times the
+    model's
     example, which is right for models that are busy with one item and too much for others. Batches that are learnt are
     kept below what fits, so they are refused only if a single item does not fit. None: there is neither.
     """
     drain, grace_s, most = settings.drain, settings.kcl.shutdown_grace_s, settings.batch.max_records
-    if drain.batch_s != "auto":
-        return DrainBudget(drain.batch_s, "drain.batch_s", drain.flush_s, grace_s)
+    if drain.longest_batch_s != "auto":
+        return DrainBudget(drain.longest_batch_s, "drain.longest_batch_s", drain.flush_s, grace_s)
     if example_s is None:
         return None
     measured = f"batch.max_records {most} x {example_s:.2g} s, measured with the model's example"
     total = DrainBudget(most * example_s, measured, drain.flush_s, grace_s)
-    if not total.fits and settings.batch.learn:
+    if not total.fits and settings.batch.adaptive:
         learnt_s = max(example_s, learnt_batch_s(settings))
-        learnt = "the most that batch.learn aims at" if learnt_s > example_s else "one item, the model's example"
+        learnt = "the most that batch.adaptive aims at" if learnt_s > example_s else "one item, the model's example"
         total = DrainBudget(learnt_s, learnt, drain.flush_s, grace_s)
     if total.fits:
         return total
-    fitting = int(total.longest_batch_s / example_s)
+    fitting = int(total.fitting_batch_s / example_s)
     lower = (
         f"Set batch.max_records to {fitting} or less" if fitting else "Raise kcl.shutdown_grace_s and drain.budget_s"
     )
     raise ConfigError(
         "kcl.shutdown_grace_s",
         f"{total} do not fit into {grace_s:g} s, so a task could not leave cleanly",
-        f"{lower}; or, if a full batch is quicker than that, say how long it takes in drain.batch_s",
+        f"{lower}; or, if a full batch is quicker than that, say how long it takes in drain.longest_batch_s",
     )
 
 
 def check_timeout(settings: Settings, example_s: float | None) -> str | None:
     """Once the model is warm: raise ``ConfigError`` if the example alone is longer than ``model.timeout_s``.
 
-    What to say if a full batch may be; None if it is not, if ``drain.batch_s`` says so, or if nobody knows.
+    What to say if a full batch may be; None if it is not, if ``drain.longest_batch_s`` says so, or if nobody knows.
     """
     timeout_s, most = settings.model.timeout_s, settings.batch.max_records
     if example_s is None:
@@ -134,12 +135,12 @@ def check_timeout(settings: Settings, example_s: float | None) -> str | None:
             f"the model's example alone takes {example_s:.3g} s, which is more than {timeout_s:g} s",
             "Raise it, or every record would time out",
         )
-    if settings.drain.batch_s != "auto" or most * example_s <= timeout_s:
+    if settings.drain.longest_batch_s != "auto" or most * example_s <= timeout_s:
         return None
     return (
         f"batch.max_records {most} x {example_s:.2g} s, measured with the model's example, = {most * example_s:.3g} s "
         f"do not fit into model.timeout_s {timeout_s:g} s: batches begin smaller, and grow if they are quicker than "
-        f"that. Raise model.timeout_s or lower batch.max_records; or say in drain.batch_s how long a full batch takes"
+        f"that. Raise model.timeout_s or lower batch.max_records; or set drain.longest_batch_s"
     )
 
 

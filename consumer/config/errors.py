@@ -41,13 +41,27 @@ SHOWN = 80
 """Characters of a value, or of a key."""
 
 
+RENAMED = {
+    "model.carry": "model.passthrough",
+    "model.patience_s": "model.give_up_after_s",
+    "sink.patience_s": "sink.give_up_after_s",
+    "dead_letter.patience_s": "dead_letter.give_up_after_s",
+    "batch.learn": "batch.adaptive",
+    "batch.look_ahead": "batch.bucket_records",
+    "window": "in_flight",
+    "window.records": "in_flight.records_per_shard",
+    "window.mib": "in_flight.total_mib",
+    "drain.batch_s": "drain.longest_batch_s",
+}
+"""Settings and sections of earlier versions, and their names today. A sink's number is left out."""
+
 REMOVED = {
-    "generation": (
+    "sink.generation": (
         "is no more: a table is a url of its own",
         "Write to a new url. To write the whole stream anew, use a new stream.application too",
     )
 }
-"""Settings that there were: what to say to whoever still has them."""
+"""Settings of earlier versions that have no successor: the problem and the fix."""
 
 
 class ConfigErrors(UserError):
@@ -62,7 +76,8 @@ class ConfigErrors(UserError):
 
 
 def _origin(key: str, from_env: Mapping[str, str]) -> str:
-    variable = from_env.get(key)
+    """The variable that set the key, or an entry of the table that it is."""
+    variable = from_env.get(key) or next((name for entry, name in from_env.items() if entry.startswith(f"{key}.")), "")
     return f" (set by {variable})" if variable else ""
 
 
@@ -84,6 +99,27 @@ def unusable(raw: Mapping[str, Any]) -> Iterator[ConfigError]:
             yield ConfigError(_short(key), f"lies more than {DEEPEST} levels deep", "Write it flatter")
             continue
         left += [(f"{key}.{name}", each, depth + 1) for name, each in inner]
+
+
+def unknown_section(key: str, value: Any, known: Sequence[str]) -> list[ConfigError]:
+    """A section that does not exist; of one that has been renamed, a line for each key in it."""
+    if key not in RENAMED:
+        return [unknown(key, known)]
+    names = [f"{key}.{name}" for name in value] if isinstance(value, Mapping) and value else [key]
+    return [former(name) or former(key) or unknown(name, known) for name in names]
+
+
+def former(key: str) -> ConfigError | None:
+    """What to say of a setting of an earlier version; None if it never was one."""
+    section, _, rest = key.partition(".")
+    number, _, name = rest.rpartition(".")
+    place = f"{section}.{name}" if section == "sink" else key
+    if place in REMOVED:
+        return ConfigError(_short(key), *REMOVED[place])
+    if place not in RENAMED:
+        return None
+    new = RENAMED[place].replace("sink.", f"sink.{number}.") if number else RENAMED[place]
+    return ConfigError(_short(key), f"is now called {new}", "Rename it")
 
 
 def unknown(key: str, known: Sequence[str]) -> ConfigError:
@@ -115,10 +151,9 @@ def _mistake(section: str, model: type[BaseModel], details: ErrorDetails) -> Con
     shown = shown_value(details["input"])
     kind = details["type"]
     context = details.get("ctx", {})
-    if kind == "extra_forbidden" and path[0] in REMOVED and section.startswith("sink"):
-        return ConfigError(f"{section}.{path[0]}", *REMOVED[path[0]])
     if kind == "extra_forbidden":
-        return unknown(f"{section}.{path[0]}", list(model.model_fields))
+        key = f"{section}.{path[0]}"
+        return former(key) or unknown(key, list(model.model_fields))
     key = ".".join([section, *path[:2]])
     if kind == "missing":
         return ConfigError(key, "missing", _example(path[0], field))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from consumer.config.checks import across
-from consumer.config.errors import ConfigErrors, of_section, shown_value, unknown, unusable
+from consumer.config.errors import ConfigErrors, of_section, shown_value, unknown_section, unusable
 from consumer.config.settings import SINKS, Settings
 from consumer.config.sources import override, sources_of
 from pipeline.errors import ConfigError, UserError
@@ -49,7 +49,8 @@ def parse(raw: Mapping[str, Any], env: Mapping[str, str] | None = None, *, path:
     if wrong := list(unusable(given)):
         raise ConfigErrors(str(path or "settings"), wrong, from_env)
     known = list(Settings.model_fields)
-    mistakes += [unknown(key, known) for key in given if key not in known]
+    for key in (key for key in given if key not in known):
+        mistakes += unknown_section(key, given[key], known)
     sections: dict[str, Any] = {}
     for name, field in Settings.model_fields.items():
         section, wrong = _sinks(given) if name == "sink" else of_section(name, field.annotation, given.get(name, {}))

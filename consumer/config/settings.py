@@ -23,8 +23,8 @@ from consumer.config.values import (
     StreamName,
     Url,
     _application,
-    _carry,
     _factory,
+    _passthrough,
     _start,
 )
 
@@ -75,14 +75,14 @@ class ModelSettings(_Section):
     memory_mib: Memory = Field(
         default="auto",
         description="what each replica may take, memory-mapped weights aside; `auto`: its share of the container's, "
-        "after the JVM, the window and the host; 0: no limit",
+        "after the JVM, the records in flight and the host; 0: no limit",
     )
     timeout_s: float = Field(
         default=120, gt=0, description="a batch that takes longer costs its replica, and makes later batches smaller"
     )
     retries: int = Field(default=1, ge=0, le=100, description="further tries of a record that fails alone")
     start_timeout_s: float = Field(default=120, gt=0, description="loading and warming up must end within this")
-    patience_s: float = Field(
+    give_up_after_s: float = Field(
         default=120, gt=0, description="how long a replica may fail to start again before the task ends with the reason"
     )
     aws_credentials: bool = Field(
@@ -90,7 +90,7 @@ class ModelSettings(_Section):
         description="whether the model's processes have the task's AWS credentials in their environment; "
         "see [security](security.md#what-the-model-may-do)",
     )
-    carry: Annotated[dict[str, str], AfterValidator(_carry)] = Field(
+    passthrough: Annotated[dict[str, str], AfterValidator(_passthrough)] = Field(
         default_factory=dict,
         description="payload fields to keep as columns, with their types: "
         "`string`, `int64`, `float64`, `bool`, `timestamp` (ISO-8601 text), and `timestamp[s]`, `[ms]`, `[us]`, `[ns]` "
@@ -118,14 +118,14 @@ class BatchSettings(_Section):
         "the dearest times their number; 0: no limit",
     )
     linger_ms: float = Field(default=20, ge=0, le=60_000, description="how long a record may wait for company")
-    learn: bool = Field(
+    adaptive: bool = Field(
         default=True,
         description="find out which batches are quickest, up to the maxima; false: as large as they may be",
     )
     target_latency_ms: float = Field(
         default=0, ge=0, description="how long a predict call may take, as far as that can be foreseen; 0: no matter"
     )
-    look_ahead: int = Field(
+    bucket_records: int = Field(
         default=512,
         ge=1,
         le=10_000,
@@ -133,9 +133,9 @@ class BatchSettings(_Section):
     )
 
 
-class WindowSettings(_Section):
-    records: int = Field(default=2_000, ge=1, description="admitted and not yet settled, per shard")
-    mib: int = Field(
+class InFlightSettings(_Section):
+    records_per_shard: int = Field(default=2_000, ge=1, description="admitted and not yet settled, per shard")
+    total_mib: int = Field(
         default=256, ge=16, description="admitted, or held by sinks and not yet durable, in the whole task"
     )
 
@@ -153,13 +153,13 @@ class ParquetSettings(_Section):
     flush_mib: float = Field(
         default=64, gt=0, le=4_096, description="a file is written once a shard has this much for it"
     )
-    patience_s: PatienceS = Field(default=3_600, description=PATIENCE)
+    give_up_after_s: PatienceS = Field(default=3_600, description=PATIENCE)
 
 
 class KinesisSinkSettings(_Section):
     type: Literal["kinesis"]
     stream: StreamName = Field(description="the stream to write to", examples=["enriched"])
-    patience_s: PatienceS = Field(default=3_600, description=PATIENCE)
+    give_up_after_s: PatienceS = Field(default=3_600, description=PATIENCE)
 
 
 class DeadLetterSettings(_Section):
@@ -167,7 +167,7 @@ class DeadLetterSettings(_Section):
         description="where records go that cannot be enriched: `s3://bucket/prefix`, or a folder",
         examples=["s3://bucket/dead-letter"],
     )
-    patience_s: PatienceS = Field(
+    give_up_after_s: PatienceS = Field(
         default=3_600, description=f"without a Parquet sink, which keeps them otherwise: {PATIENCE}"
     )
     max_consecutive: int = Field(
@@ -214,9 +214,9 @@ class KclSettings(_Section):
 
 
 class DrainSettings(_Section):
-    batch_s: BatchSeconds = Field(
+    longest_batch_s: BatchSeconds = Field(
         default="auto",
-        description="what a full batch takes at most; `auto`: what `batch.learn` aims at, else `batch.max_records` "
+        description="what a full batch takes at most; `auto`: what `batch.adaptive` aims at, else `batch.max_records` "
         "times the model's example",
     )
     flush_s: float = Field(default=5, gt=0, description="what writing the last files takes at most")
@@ -258,7 +258,7 @@ class Settings(_Section):
     stream: StreamSettings
     model: ModelSettings
     batch: BatchSettings = BatchSettings()
-    window: WindowSettings = WindowSettings()
+    in_flight: InFlightSettings = InFlightSettings()
     sink: tuple[SinkSettings, ...]
     dead_letter: DeadLetterSettings
     kcl: KclSettings = KclSettings()

@@ -129,7 +129,7 @@ def _level(value: object) -> object:
     return value.upper() if isinstance(value, str) and value.upper() in LEVELS else value
 
 
-def _carry(value: dict[str, str]) -> dict[str, str]:
+def _passthrough(value: dict[str, str]) -> dict[str, str]:
     for field, kind in value.items():
         if kind not in CARRY_TYPES:
             raise _wrong(f"{field} = {shown_value(kind)} is no type", f"Write one of {', '.join(CARRY_TYPES)}")

@@ -200,7 +200,7 @@ application = "{APPLICATION}"
 [model]
 factory = "examples.minilm:MiniLM"
 version = "all-MiniLM-L6-v2"
-carry = {{ module = "string", name = "string", text = "string" }}
+passthrough = {{ module = "string", name = "string", text = "string" }}
 
 [batch]
 max_records = 16

@@ -13,7 +13,7 @@ from itertools import takewhile
 from pipeline.batching.length_buckets import stretch
 from pipeline.record import Record
 
-LOOK_AHEAD = 512
+BUCKET_RECORDS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +41,18 @@ class Batcher:
     batches as there are lanes, however hot the others are. Records of a lane leave in the order in which they came;
     if the model ``pads``, in a batch of their like (:mod:`pipeline.batching.length_buckets`), with which they may
     overtake others. None
-    is overtaken by ``look_ahead`` records of its lane, and in as many batches as there are lanes the oldest of each
+    is overtaken by ``bucket_records`` records of its lane, and in as many batches as there are lanes the oldest of each
     lane leaves: so a record with ``n`` older ones in its lane leaves within ``n + 1`` times as many batches.
     """
 
     def __init__(
-        self, *, max_records: int, max_cost: int, linger_s: float, pads: bool, look_ahead: int = LOOK_AHEAD
+        self, *, max_records: int, max_cost: int, linger_s: float, pads: bool, bucket_records: int = BUCKET_RECORDS
     ) -> None:
         self._most = Plan(max_records, max_cost)
         self._plan = self._most
         self._linger_s = linger_s
         self._pads = pads
-        self._look_ahead = look_ahead
+        self._bucket_records = bucket_records
         self._lanes: OrderedDict[Hashable, _Waiting] = OrderedDict()  # with records; the front is next
         self._count = 0
         self._cost = 0
@@ -142,7 +142,7 @@ class Batcher:
 
     def _form_alike(self) -> list[Record]:
         """The oldest of the lane whose turn it is, and its like from the look-ahead, shared out among the lanes."""
-        share = max(1, self._look_ahead // len(self._lanes))
+        share = max(1, self._bucket_records // len(self._lanes))
         ahead = [
             (record.cost, turn, ordinal)
             for turn, waiting in enumerate(self._lanes.values())

@@ -202,7 +202,9 @@ class Gate:
     def overflow(self) -> Run | None:
         """As :meth:`let_go`, where there is no room to hold more; what is too much for that stops the task."""
         if (run := self.let_go()) is None and self._records and not self.stopped:
-            self._stop(f"{self.tally.since_clear:,} records, and no more of them fit into window.mib to be held back,")
+            self._stop(
+                f"{self.tally.since_clear:,} records, and no more of them fit into in_flight.total_mib to be held back,"
+            )
         return run
 
     def said(self) -> str | None:

@@ -20,23 +20,27 @@ UNLIMITED_BYTES = 2**60
 """cgroup v1 has no word for it: it says the largest whole number of pages."""
 
 
-def share_mib(task_mib: int | None, *, heap_mib: int, window_mib: int, replicas: int) -> int:
+def share_mib(task_mib: int | None, *, heap_mib: int, in_flight_mib: int, replicas: int) -> int:
     """What each replica may take of a task that has ``task_mib``; 0, no limit, if nobody knows what it has.
 
     ``ConfigError``, with the sum, if it is too little.
     """
     if task_mib is None:
         return 0
-    left_mib = task_mib - heap_mib - JVM_MIB - window_mib - HOST_MIB
+    left_mib = task_mib - heap_mib - JVM_MIB - in_flight_mib - HOST_MIB
     share = left_mib // replicas
     if share >= LEAST_MIB:
         return share
-    taken = f"kcl.java_heap_mib {heap_mib} + {JVM_MIB} for the JVM + window.mib {window_mib} + {HOST_MIB} for the host"
+    taken = (
+        f"kcl.java_heap_mib {heap_mib} + {JVM_MIB} for the JVM + in_flight.total_mib {in_flight_mib} "
+        f"+ {HOST_MIB} for the host"
+    )
     raise ConfigError(
         "model.memory_mib",
         f"of the task's {task_mib} MiB, {taken} leave {max(0, left_mib)} for {replicas} "
         f"replica{'s' * (replicas > 1)}, which need {LEAST_MIB} each",
-        "Give the task more memory, lower kcl.java_heap_mib, window.mib or model.replicas, or set it (0: no limit)",
+        "Give the task more memory, lower kcl.java_heap_mib, in_flight.total_mib or model.replicas, or set it "
+        "(0: no limit)",
     )
 
 

@@ -16,7 +16,7 @@ from pipeline.errors import one_line
 from pipeline.model import Reject, arrow_types, reason_of
 from pipeline.model.arrow_columns import AS_THEY_ARE, Rules, column
 from pipeline.model.containers import listed
-from pipeline.model.passthrough import TYPES, Carried
+from pipeline.model.passthrough import TYPES, Passthrough
 from pipeline.model.results import Columns, of_record
 from pipeline.model.scalars import NotFinite, Refused
 from pipeline.record import Fault
@@ -44,37 +44,37 @@ class RowMaker:
     """
 
     def __init__(
-        self, output: pa.Schema, carry: Mapping[str, str], rules: Rules = AS_THEY_ARE, *, model: str = "model"
+        self, output: pa.Schema, passthrough: Mapping[str, str], rules: Rules = AS_THEY_ARE, *, model: str = "model"
     ) -> None:
         self.names: list[str] = list(output.names)
         """The model's columns."""
         self._rules = rules
-        self._carried = Carried(carry)
-        fields = [pa.field(name, TYPES[kind]) for name, kind in carry.items()]
+        self._passthrough = Passthrough(passthrough)
+        fields = [pa.field(name, TYPES[kind]) for name, kind in passthrough.items()]
         self.kept = pa.schema([*fields, *arrow_types.kept(output, model)])
         """What values are converted to: as ``schema``, but null only where the model allows it."""
-        self._count_carried = len(fields)
+        self._count_passthrough = len(fields)
         self.schema = arrow_types.nullable(self.kept)
         self.nothing_carried: Row = [None] * len(fields)
         self._get: Callable[[Any], Any] = (
             itemgetter(*self.names) if len(self.names) > 1 else lambda fields: (fields[self.names[0]],)
         )
 
-    def carried(self, item: Any, payload: bytes, *, reads_json: bool) -> Row:
+    def passthrough(self, item: Any, payload: bytes, *, reads_json: bool) -> Row:
         """The carried fields of a record: from its item where that has them, else from its payload; else null.
 
         Raises ``Reject`` if a field is not of its type.
         """
-        return self._carried.row(item, payload, reads_json=reads_json)
+        return self._passthrough.row(item, payload, reads_json=reads_json)
 
-    def make(self, carried: Sequence[Row], results: Sequence[Any] | Columns) -> Made:
+    def make(self, passthrough: Sequence[Row], results: Sequence[Any] | Columns) -> Made:
         """Rows of as many results as there are lists of carried fields.
 
         Results are one for each record, of which any may be a ``Reject``; or columns.
         """
         if not isinstance(results, dict):
-            return self._of_results(carried, results)
-        columns = [*_transposed(carried, self._count_carried), *(results[name] for name in self.names)]
+            return self._of_results(passthrough, results)
+        columns = [*_transposed(passthrough, self._count_passthrough), *(results[name] for name in self.names)]
         try:
             return Made(self._batch(columns), {})
         except MemoryError:
@@ -83,7 +83,7 @@ class RowMaker:
             rows = zip(*map(listed, columns), strict=True)
             return self._one_by_one({index: list(row) for index, row in enumerate(rows)}, {}, error)
 
-    def _of_results(self, carried: Sequence[Row], results: Sequence[Any]) -> Made:
+    def _of_results(self, passthrough: Sequence[Row], results: Sequence[Any]) -> Made:
         faults: dict[int, Fault] = {}
         rows: dict[int, Row] = {}
         for index, result in enumerate(results):
@@ -91,7 +91,7 @@ class RowMaker:
             if isinstance(fields, Fault):
                 faults[index] = fields
             else:
-                rows[index] = [*carried[index], *fields]
+                rows[index] = [*passthrough[index], *fields]
         try:
             return Made(self._batch(_transposed(list(rows.values()), len(self.kept))), faults)
         except MemoryError:
@@ -125,7 +125,7 @@ class RowMaker:
     def _batch(self, columns: Sequence[Any]) -> pa.RecordBatch:
         arrays = []
         for place, (values, field) in enumerate(zip(columns, self.kept, strict=True)):
-            array = column(values, field, self._rules if place >= self._count_carried else AS_THEY_ARE)
+            array = column(values, field, self._rules if place >= self._count_passthrough else AS_THEY_ARE)
             wanted = self.schema.field(place).type
             arrays.append(array if array.type == wanted else array.cast(wanted))
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
@@ -133,7 +133,7 @@ class RowMaker:
     def _fault_of(self, row: Row) -> Fault | None:
         for place, (value, field) in enumerate(zip(row, self.kept, strict=True)):
             try:
-                column([value], field, self._rules if place >= self._count_carried else AS_THEY_ARE)
+                column([value], field, self._rules if place >= self._count_passthrough else AS_THEY_ARE)
             except Reject as refusal:
                 return Fault("rejected", reason_of(refusal))
             except NotFinite as refusal:

@@ -92,15 +92,17 @@ def _is_async(method: Any) -> bool:
     return inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
 
 
-def find(name: str, search_path: Sequence[str], carry: Mapping[str, Any]) -> UserModel:
+def find(name: str, search_path: Sequence[str], passthrough: Mapping[str, Any]) -> UserModel:
     """Import ``module:attribute``, looking into ``search_path`` first (:mod:`pipeline.model.user_modules`), and make
     the model.
 
     Loads no weights. Raises ``ModelError`` with one line that says what to mend.
     """
     model = UserModel(name, _make(name, _attribute(name, search_path)))
-    if clash := sorted(set(carry) & set(model.output_schema.names)):
-        raise ModelError(f"model.carry.{clash[0]}: the model's output has a column of that name; carry it no more")
+    if clash := sorted(set(passthrough) & set(model.output_schema.names)):
+        raise ModelError(
+            f"model.passthrough.{clash[0]}: the model's output has a column of that name; carry it no more"
+        )
     return model
 
 

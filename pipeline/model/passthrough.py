@@ -26,8 +26,8 @@ TYPES = {
     "timestamp": _TIME,
     **dict.fromkeys(_PER_SECOND, _TIME),
 }
-"""The types of ``[model.carry]``. A ``timestamp`` is read from ISO-8601 text alone; those with a unit also from numbers
-in that unit since 1970. What is finer than a microsecond is cut off."""
+"""The types of ``[model.passthrough]``. A ``timestamp`` is read from ISO-8601 text alone; those with a unit also from
+numbers in that unit since 1970. What is finer than a microsecond is cut off."""
 
 EXACT_FLOAT = 2**53
 """Every whole number up to here is a float of 64 bits."""
@@ -38,11 +38,11 @@ _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 Convert = Callable[[Any], Any]
 
 
-class Carried:
-    """The fields of ``[model.carry]``, by name and type, of one record after the other."""
+class Passthrough:
+    """The fields of ``[model.passthrough]``, by name and type, of one record after the other."""
 
-    def __init__(self, carry: Mapping[str, str]) -> None:
-        self._fields = [(name, kind, CONVERTERS[kind]) for name, kind in carry.items()]
+    def __init__(self, passthrough: Mapping[str, str]) -> None:
+        self._fields = [(name, kind, CONVERTERS[kind]) for name, kind in passthrough.items()]
 
     def row(self, item: Any, payload: bytes, *, reads_json: bool) -> list[Any]:
         """From the item where that has them, else from the payload; else None.
@@ -86,10 +86,10 @@ def _converted(name: str, kind: str, convert: Convert, value: Any) -> Any:
     try:
         return convert(value)
     except _Told as told:
-        raise Reject(f"carried field '{name}' is {told}") from None
+        raise Reject(f"passthrough field '{name}' is {told}") from None
     except (TypeError, ValueError, ArithmeticError, OSError, RecursionError):
         came = "number" if isinstance(value, _Written) else type(value).__name__
-        raise Reject(f"carried field '{name}' is a {came} that is no {kind}") from None
+        raise Reject(f"passthrough field '{name}' is a {came} that is no {kind}") from None
 
 
 class _Told(ValueError):

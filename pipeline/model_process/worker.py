@@ -56,7 +56,7 @@ class Assignment:
     number: int
     threads: int
     search_path: Sequence[str]
-    carry: Mapping[str, str] = field(default_factory=dict)
+    passthrough: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     missing: Missing = "null"
     not_finite: NotFinite = "keep"
@@ -80,9 +80,9 @@ def start(assignment: Assignment) -> tuple[Chunks, Work | None]:
     began = time.monotonic()
     example_s = None
     try:
-        model = find(assignment.factory, assignment.search_path, assignment.carry)
+        model = find(assignment.factory, assignment.search_path, assignment.passthrough)
         rules = Rules(missing=assignment.missing, not_finite=assignment.not_finite)
-        rows = RowMaker(model.output_schema, assignment.carry, rules, model=assignment.factory)
+        rows = RowMaker(model.output_schema, assignment.passthrough, rules, model=assignment.factory)
         work: Work = (
             Measuring(model)
             if assignment.role == "measure"
@@ -252,11 +252,11 @@ class Predicting:
         faults: dict[int, Fault] = {}
         indices: list[int] = []
         items: list[Any] = []
-        carried: list[Row] = []
+        passthrough: list[Row] = []
         for index, payload in enumerate(payloads):
             try:
                 item = self._model.decode(payload)
-                carried.append(self._rows.carried(item, payload, reads_json=self._model.reads_json))
+                passthrough.append(self._rows.passthrough(item, payload, reads_json=self._model.reads_json))
             except BaseException as error:
                 if memory_limit.ran_out(error):
                     raise
@@ -270,21 +270,21 @@ class Predicting:
                 items.append(self._model.example())
             except BaseException as error:  # noqa: BLE001  # the user's code: then it says nothing for the replica
                 return failure_of(error)
-            carried.append(self.nothing_carried)
+            passthrough.append(self.nothing_carried)
             indices.append(len(payloads))
             told.append(NOT_A_RECORD)
-        made = self.predict_items(items, carried, told)
+        made = self.predict_items(items, passthrough, told)
         if isinstance(made, Failed):
             return made
         faults.update((indices[position], fault) for position, fault in made.faults.items())
         return PredictedRows(made.batch, faults)
 
     def predict_items(
-        self, items: list[Any], carried: list[Row], records: Sequence[RecordInfo] = ()
+        self, items: list[Any], passthrough: list[Row], records: Sequence[RecordInfo] = ()
     ) -> PredictedRows | Failed:
         """As :meth:`predict`, from where the payloads are decoded."""
         try:
-            made = self._rows.make(carried, self._results(items, records) if items else [])
+            made = self._rows.make(passthrough, self._results(items, records) if items else [])
         except BaseException as error:  # noqa: BLE001  # the user's code: even sys.exit() in it is about this batch
             return failure_of(error)
         return PredictedRows(made.batch, made.faults)

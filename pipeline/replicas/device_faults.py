@@ -44,7 +44,7 @@ class DeviceCheck:
         shown = f"replica lost its device: {cause.group().strip()}" if cause else "replica lost its device"
         if self._part.failed(f"{shown}; no other record passes either"):
             lasted_s = self._part.trouble().lasted_s
-            raise Fatal(f"{shown}, and no other record has passed for {lasted_s:.0f} s (model.patience_s)")
+            raise Fatal(f"{shown}, and no other record has passed for {lasted_s:.0f} s (model.give_up_after_s)")
         await asyncio.sleep(pause_s(self._part.trouble()))
         return False
 

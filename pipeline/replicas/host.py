@@ -48,7 +48,7 @@ MEASURE_BYTES = 4 * 1024 * 1024
 class HostSettings:
     """``[model]`` with every ``auto`` resolved. ``search_path``: folders to import the factory from.
 
-    ``memory_mib``: of each replica; 0: no limit. ``patience_s``: how long one may fail to start again. ``device``:
+    ``memory_mib``: of each replica; 0: no limit. ``give_up_after_s``: how long one may fail to start again. ``device``:
     ``auto``, ``cpu`` or ``cuda``. ``aws_credentials``: whether the replicas may have the task's.
     """
 
@@ -59,13 +59,13 @@ class HostSettings:
     timeout_s: float = 120.0
     retries: int = 1
     start_timeout_s: float = 120.0
-    carry: Mapping[str, str] = field(default_factory=dict)
+    passthrough: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     search_path: tuple[str, ...] = ()
     missing: Missing = "null"
     not_finite: NotFinite = "keep"
     memory_mib: int = 0
-    patience_s: float = 120.0
+    give_up_after_s: float = 120.0
     device: str = "cpu"
     aws_credentials: bool = False
     stream: str = ""
@@ -103,7 +103,7 @@ class ModelHost:
     ) -> None:
         self._settings = settings
         self._troubles = outages or Outages()
-        self._device = DeviceCheck(self._troubles.part("model", settings.patience_s))
+        self._device = DeviceCheck(self._troubles.part("model", settings.give_up_after_s))
         self._safe_cost = SafeCost()
         self._safe_time = SafeTime(settings.timeout_s)
         self._notes = notes
@@ -220,7 +220,7 @@ class ModelHost:
         return await self._device.works(self._predictors, reason)
 
     def _trial(self, pool: Pool, op: str) -> Trial:
-        part = self._troubles.part("model", self._settings.patience_s)
+        part = self._troubles.part("model", self._settings.give_up_after_s)
         return Trial(pool, op, self._settings.retries, self, on_event=self._on_event, notes=self._notes, part=part)
 
     def _learn(self, tried: Sequence[Record], bisection: Bisection[Record], *, fits: bool) -> None:
@@ -278,7 +278,7 @@ class ModelHost:
                 number=number,
                 threads=settings.threads if role == "predict" else 1,
                 search_path=settings.search_path,
-                carry=dict(settings.carry),
+                passthrough=dict(settings.passthrough),
                 options=dict(settings.options),
                 missing=settings.missing,
                 not_finite=settings.not_finite,
@@ -293,7 +293,7 @@ class ModelHost:
             assignments,
             timeout_s=settings.timeout_s,
             start_timeout_s=settings.start_timeout_s,
-            patience_s=settings.patience_s,
+            give_up_after_s=settings.give_up_after_s,
             outages=self._troubles,
             failed=self.failed,
             on_event=self._on_event,

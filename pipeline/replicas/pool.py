@@ -44,7 +44,7 @@ class Pool:
     """``failed`` resolves with the reason when a replica cannot be replaced; every call raises it from then on.
 
     A replica that fails to start at first is an error. One that has served and does not start again is tried until it
-    has failed for ``patience_s``, which ``troubles`` shows meanwhile; requests wait for it, or go to the others.
+    has failed for ``give_up_after_s``, which ``troubles`` shows meanwhile; requests wait for it, or go to the others.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Pool:
         *,
         timeout_s: float,
         start_timeout_s: float,
-        patience_s: float,
+        give_up_after_s: float,
         outages: Outages,
         failed: asyncio.Future[BaseException],
         on_event: Callable[[ModelEvent], None],
@@ -63,7 +63,7 @@ class Pool:
         self._link = link
         self._timeout_s = timeout_s
         self._start_timeout_s = start_timeout_s
-        self._patience_s = patience_s
+        self._give_up_after_s = give_up_after_s
         self._troubles = outages
         self._failed = failed
         self._on_event = on_event
@@ -268,8 +268,8 @@ class Pool:
         self._links.discard(link)
 
     async def _keep(self, link: ReplicaProcess) -> None:
-        """Replace the replica whenever it ends, until none has stayed for ``patience_s``."""
-        part = self._troubles.part("model", self._patience_s)
+        """Replace the replica whenever it ends, until none has stayed for ``give_up_after_s``."""
+        part = self._troubles.part("model", self._give_up_after_s)
         while True:
             reason = await self._end_of(link, part)
             self._serving.remove(link)
@@ -301,7 +301,7 @@ class Pool:
                 return (await self._start(assignment))[0]
             except PenstockError as error:
                 failure = error
-            except Exception as error:  # noqa: BLE001  # tried again within patience_s, whatever it is
+            except Exception as error:  # noqa: BLE001  # tried again within give_up_after_s, whatever it is
                 failure = Fatal(one_line(error))
             log.error("a replica did not start: %s", failure)
             await self._pause(part, failure)

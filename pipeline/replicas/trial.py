@@ -9,9 +9,9 @@ spread in a batch, which is then searched as one that failed.
 
 A replica that fails what passed before is replaced, and what failed on it is tried again on one that is known to be
 well: it has done nothing yet, or has just passed. What spoils even a new one is condemned if replicas are well without
-it; if none is, nobody is to blame: all is tried again, with pauses, until ``model.patience_s`` has passed. So a replica
-that is well is never replaced for a bad record, unless nothing could tell: there is no example, and nothing has ever
-passed. Then ``HOPELESS`` new ones are tried, in the life of the task.
+it; if none is, nobody is to blame: all is tried again, with pauses, until ``model.give_up_after_s`` has passed. So a
+replica that is well is never replaced for a bad record, unless nothing could tell: there is no example, and nothing has
+ever passed. Then ``HOPELESS`` new ones are tried, in the life of the task.
 
 Beside the bound of :mod:`pipeline.replicas.bisection` those are three calls at most per batch with a bad record, and
 one more try of a record whose tries did not follow each other. Where a replica turned out to be sick, that is spent
@@ -371,7 +371,7 @@ class _Round:
         part = self._trial._part
         if part.failed(f"what passed before passes on no replica any more ({fault.kind})"):
             lasted_s = part.trouble().lasted_s
-            raise Fatal(f"what passed before has passed on no replica for {lasted_s:.0f} s (model.patience_s)")
+            raise Fatal(f"what passed before has passed on no replica for {lasted_s:.0f} s (model.give_up_after_s)")
         await asyncio.sleep(pause_s(part.trouble()))
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import orjson
 
-from pipeline.outages import PATIENCE_S, Outages
+from pipeline.outages import GIVE_UP_AFTER_S, Outages
 from pipeline.record import Dead, Position, Record, Shard
 from pipeline.sinks import OnDurable
 from pipeline.sinks.chain import Chain, File
@@ -80,7 +80,7 @@ class DeadLetterSink:
         *,
         flush_interval_s: float = FLUSH_INTERVAL_S,
         outages: Outages | None = None,
-        patience_s: float = PATIENCE_S,
+        give_up_after_s: float = GIVE_UP_AFTER_S,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
@@ -88,7 +88,7 @@ class DeadLetterSink:
         self._schema = schema
         self._flush_interval_s = flush_interval_s
         self._troubles = outages or Outages(clock)
-        self._patience_s = patience_s
+        self._give_up_after_s = give_up_after_s
         self._clock = clock
         self._sleep = sleep
         self._threads = Threads("sink-dead-letter")
@@ -107,7 +107,7 @@ class DeadLetterSink:
             on_durable,
             on_fatal,
             call=self._threads,
-            part=self._troubles.part(self.name, self._patience_s),
+            part=self._troubles.part(self.name, self._give_up_after_s),
             clock=self._clock,
             sleep=self._sleep,
         )

@@ -28,7 +28,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from pipeline import background
 from pipeline.dead_letters.limit import Limits, Tally
 from pipeline.errors import Fatal, UserError, one_line
-from pipeline.outages import PATIENCE_S, Outages
+from pipeline.outages import GIVE_UP_AFTER_S, Outages
 from pipeline.record import Position, Record, Run, Shard
 from pipeline.sinks import NOBODY, OnDurable, SinkEvents
 from pipeline.sinks.json_rows import Unwritable
@@ -85,7 +85,7 @@ class KinesisSink:
         outages: Outages | None = None,
         letters: RefusedLetters | None = None,
         limits: Limits = NO_LIMITS,
-        patience_s: float = PATIENCE_S,
+        give_up_after_s: float = GIVE_UP_AFTER_S,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self.name = f"kinesis:{stream}"
@@ -96,7 +96,7 @@ class KinesisSink:
         self.table = table
         self.events = events
         self.outages = outages or Outages()
-        self.patience_s = patience_s
+        self.give_up_after_s = give_up_after_s
         self.sleep = sleep
         self.row_bytes = ROW_BYTES
         self._client = client
@@ -205,8 +205,8 @@ class KinesisWriter:
         self._payload_bytes = 0
         self._fruitless = 0
         self._refused = 0
-        self._trouble = sink.outages.part(sink.name, sink.patience_s)
-        letters = sink.outages.part("dead-letter", sink.patience_s)
+        self._trouble = sink.outages.part(sink.name, sink.give_up_after_s)
+        letters = sink.outages.part("dead-letter", sink.give_up_after_s)
         self._surely = Retry(sink.letter_threads, letters, sleep=sink.sleep)
         self._suspects = 0
         """So many rows at the front of the outbox have one among them that makes a call invalid."""

@@ -38,7 +38,7 @@ def loads_of(run: Run, table: Callable[[Run], pa.Table], row_bytes: int) -> list
     if len(encoded) != len(good):
         raise Broken(f"{len(good)} enriched records made {len(encoded)} rows")
     coming = zip(good, encoded, strict=True)
-    rows = {id(record): _carried(record, run.shard.stream, data, row_bytes) for record, data in coming}
+    rows = {id(record): _passthrough(record, run.shard.stream, data, row_bytes) for record, data in coming}
     payloads = run.payloads or [b""] * len(run.records)
     return [
         Load(replace(record, data=payload, outcome=None), rows.get(id(record)))
@@ -59,7 +59,9 @@ def size_of(run: Run) -> int:
     return size_bytes
 
 
-def _carried(record: Record, stream: str, data: bytes | Unwritable, row_bytes: int) -> tuple[str, bytes] | Unwritable:
+def _passthrough(
+    record: Record, stream: str, data: bytes | Unwritable, row_bytes: int
+) -> tuple[str, bytes] | Unwritable:
     if isinstance(data, Unwritable):
         return data
     key = key_for(record, stream)

@@ -18,7 +18,7 @@ from functools import partial
 import pyarrow as pa
 
 from pipeline.errors import ConfigError, Fatal
-from pipeline.outages import PATIENCE_S, Outages
+from pipeline.outages import GIVE_UP_AFTER_S, Outages
 from pipeline.record import Position, Record, Shard
 from pipeline.sinks import NOBODY, OnDurable, SinkEvents
 from pipeline.sinks.chain import Chain, File
@@ -70,7 +70,7 @@ class ParquetSink:
         ledger: Ledger | None,
         events: SinkEvents = NOBODY,
         outages: Outages | None = None,
-        patience_s: float = PATIENCE_S,
+        give_up_after_s: float = GIVE_UP_AFTER_S,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -83,7 +83,7 @@ class ParquetSink:
         self._ledger = ledger
         self._events = events
         self._troubles = outages or Outages(clock)
-        self._patience_s = patience_s
+        self._give_up_after_s = give_up_after_s
         self._clock = clock
         self._now = now
         self._sleep = sleep
@@ -112,7 +112,7 @@ class ParquetSink:
             on_durable,
             on_fatal,
             call=self._threads,
-            part=self._troubles.part(self.name, self._patience_s),
+            part=self._troubles.part(self.name, self._give_up_after_s),
             on_retry=self._events.on_retry,
             clock=self._clock,
             sleep=self._sleep,

@@ -27,20 +27,20 @@ FOLDERS = ("dt",)
 KNOW_NO_CASE = "to Spark and DuckDB, which know no case"
 OUTPUT = "model.output_schema"
 """Names the culprit in an error, as the keys of the configuration do."""
-CARRY = "model.carry"
+PASSTHROUGH = "model.passthrough"
 
-_RENAME = {OUTPUT: "Rename it in output_schema.", CARRY: "Rename it in the payload, or carry it no more."}
+_RENAME = {OUTPUT: "Rename it in output_schema.", PASSTHROUGH: "Rename it in the payload, or carry it no more."}
 
 
-def check(names: Iterable[str], carried: Collection[str] = ()) -> None:
-    """Of columns beside Penstock's own. ``carried``: those that come of ``model.carry``.
+def check(names: Iterable[str], passthrough: Collection[str] = ()) -> None:
+    """Of columns beside Penstock's own. ``passthrough``: those that come of ``model.passthrough``.
 
     :raises ConfigError: its key says whose column it is.
     """
     taken = {name.casefold(): "is Penstock's own" for name in OWN}
     taken |= {name.casefold(): "is one of the table's folders" for name in FOLDERS}
     for name in names:
-        whose = CARRY if name in carried else OUTPUT
+        whose = PASSTHROUGH if name in passthrough else OUTPUT
         if why := taken.get(name.casefold()):
             raise wrong(whose, f"column {name!r} {why} {KNOW_NO_CASE}")
         if name.startswith("_"):

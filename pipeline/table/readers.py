@@ -11,19 +11,19 @@ import pyarrow as pa
 
 from pipeline.errors import ConfigError
 from pipeline.table import column_names
-from pipeline.table.column_names import CARRY, KNOW_NO_CASE, OUTPUT, check_letters, wrong
+from pipeline.table.column_names import KNOW_NO_CASE, OUTPUT, PASSTHROUGH, check_letters, wrong
 
 TIME64_NS = "times of nanoseconds, which pandas cannot read"
 
 
-def check(rows: pa.Schema, carried: Collection[str] = ()) -> None:
-    """``rows``: the columns of ``model.carry``, which are ``carried``, and the model's.
+def check(rows: pa.Schema, passthrough: Collection[str] = ()) -> None:
+    """``rows``: the columns of ``model.passthrough``, which are ``passthrough``, and the model's.
 
     :raises ConfigError: its key says whose column it is.
     """
-    column_names.check(rows.names, carried)
+    column_names.check(rows.names, passthrough)
     for field in rows:
-        _check_parts(field, CARRY if field.name in carried else OUTPUT)
+        _check_parts(field, PASSTHROUGH if field.name in passthrough else OUTPUT)
 
 
 def _check_parts(field: pa.Field, whose: str) -> None:

@@ -37,7 +37,7 @@ fastparquet, also below pandas, cannot read a file with a delta-coded column."""
 
 class TableSchema:
     """Makes tables of settled records. ``rows``: the schema of :class:`pipeline.record.Enriched`'s tables, whose
-    columns ``carried`` come from payloads.
+    columns ``passthrough`` come from payloads.
 
     ``schema`` is the tables', ``written`` the same as Parquet gives it back: it has its own names for values of lists.
 
@@ -47,8 +47,8 @@ class TableSchema:
         give back as it was.
     """
 
-    def __init__(self, rows: pa.Schema, stream: str, model_version: str, carried: Collection[str] = ()) -> None:
-        readers.check(rows, carried)
+    def __init__(self, rows: pa.Schema, stream: str, model_version: str, passthrough: Collection[str] = ()) -> None:
+        readers.check(rows, passthrough)
         self.warnings = readers.warnings(rows)
         self.stream = stream
         self.model_version = model_version

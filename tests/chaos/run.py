@@ -150,8 +150,8 @@ options = {{ record_s = 0.01 }}
 [batch]
 max_records = 16
 
-[window]
-records = 400
+[in_flight]
+records_per_shard = 400
 
 [[sink]]
 type = "parquet"

@@ -19,7 +19,7 @@ from tests.chaos.producer import Mixer, Producer
 from tests.e2e.rig import Rig, Worker, wait_until
 
 SHARDS = 2
-WINDOW_MIB = 16
+IN_FLIGHT_MIB = 16
 BURST, BURST_BYTES = 3_000, 8 * 1024
 """Put at once, so that the task is full from the begin of the stall on."""
 
@@ -107,7 +107,7 @@ class Scene:
         self.rig.create(SHARDS)
         self.config = self.rig.config(
             model=f'version = "chaos-1"\nthreads = 1\n{model}',
-            window=f"mib = {WINDOW_MIB}",
+            in_flight=f"total_mib = {IN_FLIGHT_MIB}",
             health=f"stuck_after_s = {stuck_after_s}",
             sinks=f'[[sink]]\ntype = "parquet"\nurl = "s3://{name}/enriched"\nflush_interval_s = 2\nflush_mib = 4',
         )
@@ -124,7 +124,7 @@ class Scene:
             stall(0)
             producer.start()
             self.rig.put(large(1, BURST))
-            full = WINDOW_MIB * 2**20
+            full = IN_FLIGHT_MIB * 2**20
             wait_until(lambda: worker.stats()["in_flight_bytes"] >= full, FULL_S, "the task is full")
             time.sleep(SETTLE_S)  # what was under way when the stall began comes to its end
             Watch(self.rig, worker, result).until(seconds, stall, show)

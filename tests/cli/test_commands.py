@@ -303,7 +303,7 @@ def test_show_as_json_has_every_key_once(good: Path) -> None:
     shown = json.loads(penstock("config", "show", good, "--json").stdout)
     assert shown["stream.name"] == {"value": "events", "source": "file"}
     assert shown["kcl.shutdown_grace_s"] == {"value": 80, "source": "default"}
-    assert shown["model.carry"] == {"value": {}, "source": "default"}
+    assert shown["model.passthrough"] == {"value": {}, "source": "default"}
 
 
 # -- the commands hand on what they were told

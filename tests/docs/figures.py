@@ -217,7 +217,7 @@ def _giants(giants: Mapping[str, Any]) -> str:
         ("user records, in 5 Kinesis records", f"{giants['users']:,}"),
         ("until all were rows, durable and checkpointed", f"{giants['seconds']:.0f} s"),
         (
-            f"the host, with `window.mib = {giants['window_mib']}`",
+            f"the host, with `in_flight.total_mib = {giants['in_flight_mib']}`",
             f"{before['host']} MiB before, {most['host']} at most",
         ),
         (

@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 POLL_S = 0.2
 MINILM = (
     'factory = "examples.minilm:MiniLM"\nversion = "test-1"\nthreads = 1\n'
-    'carry = { module = "string", name = "string" }'
+    'passthrough = { module = "string", name = "string" }'
 )
 PACED = 'factory = "tests.e2e.models:Paced"\nversion = "test-1"\nthreads = 1'
 UP_S = 60

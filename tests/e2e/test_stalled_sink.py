@@ -13,7 +13,7 @@ from tests.e2e.rig import Rig, Worker, wait_until
 
 RECORDS = 4000
 TEXT = "x" * 8 * 1024
-WINDOW_MIB = 16
+IN_FLIGHT_MIB = 16
 STUCK_S = 8
 MEMORY_MIB = 200
 """The host's growth while it is full: the window, what Arrow and the encoder need besides, and slack."""
@@ -29,7 +29,7 @@ def test_a_stalled_sink_bounds_memory_keeps_leases_and_drains_when_it_recovers(r
     resting_mib = memory_mib(worker)
     with rig.aws.faults(service="s3", operation="PutObject", kind="error", status=503):
         rig.put((json.dumps({"text": f"{number} {TEXT}"}).encode(), str(number)) for number in range(RECORDS))
-        wait_until(lambda: worker.stats()["in_flight_bytes"] >= WINDOW_MIB * 2**20, 60, "the task is full")
+        wait_until(lambda: worker.stats()["in_flight_bytes"] >= IN_FLIGHT_MIB * 2**20, 60, "the task is full")
         leases = rig.leases()
         wait_until(lambda: renewed(rig, leases), 30, "both leases renewed while the sink stalls")
         assert positions(rig) == {shard_id: lease.checkpoint for shard_id, lease in leases.items()}
@@ -37,7 +37,7 @@ def test_a_stalled_sink_bounds_memory_keeps_leases_and_drains_when_it_recovers(r
         assert memory_mib(worker) - resting_mib < MEMORY_MIB
         status, told = wait_until(lambda: unwell(worker), 30, "/healthz tells of shards that do not get on")
         assert status == 503 and b"is stuck: no progress for" in told and b"SlowDown (for " in told
-        assert b"penstock_trouble_seconds" in worker.get("/metrics")[1]
+        assert b"penstock_outage_seconds" in worker.get("/metrics")[1]
     rig.settle()
     wait_until(lambda: worker.get("/healthz") == (200, b"ok\n"), 30, "all is well again")
     assert worker.leave() == 0
@@ -48,7 +48,7 @@ def config(rig: Rig) -> Path:
     return rig.config(
         model='factory = "tests.e2e.models:Echo"\nversion = "test-1"\nthreads = 1\ntimeout_s = 5',
         health=f"stuck_after_s = {STUCK_S}",
-        window=f"mib = {WINDOW_MIB}",
+        in_flight=f"total_mib = {IN_FLIGHT_MIB}",
         sinks=f'[[sink]]\ntype = "parquet"\nurl = "s3://{rig.name}/enriched"\nflush_interval_s = 2\nflush_mib = 4',
     )
 

@@ -12,7 +12,7 @@ from pipeline.batching.length_buckets import PADDING
 from pipeline.record import Record, cost_of
 
 LINGER_S = 0.5
-LOOK_AHEAD = 8
+BUCKET_RECORDS = 8
 
 budgets = st.fixed_dictionaries(
     {"max_records": st.integers(1, 12), "max_cost": st.sampled_from([0, 7, 20]), "pads": st.booleans()}
@@ -44,7 +44,7 @@ class Traffic:
     overtaken: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.batcher = Batcher(linger_s=LINGER_S, look_ahead=LOOK_AHEAD, **self.budget)  # type: ignore[arg-type]
+        self.batcher = Batcher(linger_s=LINGER_S, bucket_records=BUCKET_RECORDS, **self.budget)  # type: ignore[arg-type]
 
     def run(self, steps: list[Step]) -> None:
         for name, number, costs in steps:
@@ -78,7 +78,7 @@ class Traffic:
         assert older == 0 or self.budget["pads"]
         for _, waiting in lane[:older]:
             self.overtaken[waiting.sequence] = self.overtaken.get(waiting.sequence, 0) + 1
-            assert self.overtaken[waiting.sequence] < LOOK_AHEAD
+            assert self.overtaken[waiting.sequence] < BUCKET_RECORDS
         del lane[older]
 
     def take(self, *, draining: bool = False) -> list[Record]:

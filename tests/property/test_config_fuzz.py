@@ -72,7 +72,7 @@ LEAST = tomllib.loads(
 
 @given(st.integers(1, 10_000), st.floats(0, 1_000), st.integers(16, 10_000))
 def test_settings_read_back_as_they_were_written(records: int, linger_ms: float, mib: int) -> None:
-    raw = LEAST | {"batch": {"max_records": records, "linger_ms": linger_ms}, "window": {"mib": mib}}
+    raw = LEAST | {"batch": {"max_records": records, "linger_ms": linger_ms}, "in_flight": {"total_mib": mib}}
     settings = parse(raw)
     written = settings.model_dump(mode="json")
     assert parse(written).model_dump(mode="json") == written

@@ -67,10 +67,10 @@ def parsed(payload: bytes) -> Any:
 
 
 def rows_of(
-    model: Model, carry: Mapping[str, str], sent: Sequence[bytes]
+    model: Model, passthrough: Mapping[str, str], sent: Sequence[bytes]
 ) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
     """Every payload with its row, or with None; no row is left over."""
-    work = Predicting(UserModel("fuzzed", model), RowMaker(model.output_schema, carry))
+    work = Predicting(UserModel("fuzzed", model), RowMaker(model.output_schema, passthrough))
     batch, faults = answered(work, sent)
     assert len(batch) + len(faults) == len(sent)
     assert all(fault["kind"] == "decode" and 0 < len(fault["reason"]) < 1100 for fault in faults.values()), faults
@@ -88,15 +88,15 @@ def test_what_is_a_json_object_is_a_row_and_the_rest_are_faults() -> None:
                 assert row == ({"fields": len(item)} if isinstance(item, dict) else None), payload[:200]
 
 
-@pytest.mark.parametrize("carry", [{"s": "string"}, EVERY_TYPE])
-def test_carried_fields_are_of_their_types_or_their_record_is_a_fault(carry: dict[str, str]) -> None:
+@pytest.mark.parametrize("passthrough", [{"s": "string"}, EVERY_TYPE])
+def test_carried_fields_are_of_their_types_or_their_record_is_a_fault(passthrough: dict[str, str]) -> None:
     for seed in seeds():
         with repeatable(seed, TEST):
-            for payload, row in rows_of(Counting(), carry, payloads(seed)):
+            for payload, row in rows_of(Counting(), passthrough, payloads(seed)):
                 item = parsed(payload)
                 assert row is None or row["fields"] == len(item), payload[:200]
-                if isinstance(item, dict) and all(item.get(name) is None for name in carry):
-                    assert row == {**dict.fromkeys(carry), "fields": len(item)}, payload[:200]
+                if isinstance(item, dict) and all(item.get(name) is None for name in passthrough):
+                    assert row == {**dict.fromkeys(passthrough), "fields": len(item)}, payload[:200]
                 if row is not None and isinstance(item.get("s"), str):
                     assert row["s"] == item["s"]
 

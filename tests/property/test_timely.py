@@ -41,7 +41,7 @@ class Source:
         self.done: list[Record] = []
         self._numbers = count()
         self.hanging: set[int] = set()
-        given = replace(settings("Toy", timeout_s=TIMEOUT_S, **more), patience_s=1e9)
+        given = replace(settings("Toy", timeout_s=TIMEOUT_S, **more), give_up_after_s=1e9)
         loop = asyncio.get_running_loop()
         link = partial(FakeReplica, seconds=seconds)
         self.host = ModelHost(given, on_event=self.events.append, link=link, outages=Outages(loop.time))

@@ -68,7 +68,7 @@ class Settings:
     predict_s: float
     downstream: bool
     pads: bool
-    look_ahead: int
+    bucket_records: int
     target_s: float | None
     timeout_s: float = 5.0
 
@@ -91,7 +91,7 @@ class Settings:
             predict_s=dice.choice([0.02, 0.1, 0.5]),
             downstream=dice.random() < 0.25,
             pads=measured and dice.random() < 0.5,
-            look_ahead=dice.choice([3, 512]),
+            bucket_records=dice.choice([3, 512]),
             target_s=dice.choice([None, 0.3]),
         )
 
@@ -120,16 +120,18 @@ class Settings:
                     "max_records": self.max_records,
                     "max_cost": self.max_cost,
                     "linger_ms": self.linger_s * 1000,
-                    "look_ahead": self.look_ahead,
+                    "bucket_records": self.bucket_records,
                     "target_latency_ms": 1000 * (self.target_s or 0),
                 },
                 "sink": sinks,
                 "dead_letter": {"url": LETTERS, "max_ratio": 1.0, "max_consecutive": 0},
             }
         )
-        window = configured.WindowSettings.model_construct(records=self.window_records, mib=self.window_bytes / MIB)
+        in_flight = configured.InFlightSettings.model_construct(
+            records_per_shard=self.window_records, total_mib=self.window_bytes / MIB
+        )
         table = settings.sink[0].model_copy(update={"flush_mib": self.flush_bytes / MIB})
-        return settings.model_copy(update={"window": window, "sink": (table, *settings.sink[1:])})
+        return settings.model_copy(update={"in_flight": in_flight, "sink": (table, *settings.sink[1:])})
 
 
 class World(Protocol):

@@ -91,7 +91,7 @@ class Scene:
         config = self.rig.config(
             model=f'factory = "tests.soak.model:Slow"\nversion = "soak-1"\nthreads = 1\noptions = {options}',
             kcl=f"shutdown_grace_s = {GRACE_S}",
-            drain=f"batch_s = {self.batch_s}\nbudget_s = {BUDGET_S}",
+            drain=f"longest_batch_s = {self.batch_s}\nbudget_s = {BUDGET_S}",
         )
         return self.rig.start(config, PENSTOCK_BATCH__MAX_RECORDS=str(BATCH))
 

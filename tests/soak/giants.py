@@ -29,12 +29,12 @@ from tests.chaos.report import circumstances
 from tests.e2e.rig import Rig, Worker, wait_until
 
 BUILD = Path("build")
-WINDOW_MIB, HEAP_MIB = 64, 256
+IN_FLIGHT_MIB, HEAP_MIB = 64, 256
 USERS = hostile.HUGE_ONES * hostile.HUGE + hostile.EMPTIES + hostile.LONG_KEYED
 KINDS = ("huge", "empties", "long key")
 FIRST_S, DEADLINE_S = 120, 600
 LOOK_S = 0.1
-AT_MOST_MIB = 3 * WINDOW_MIB
+AT_MOST_MIB = 3 * IN_FLIGHT_MIB
 """The host may grow by the window, and by files that are being encoded, with what an allocator keeps of both."""
 
 HEAP = re.compile(r"Pause .* (\d+)M->(\d+)M\(")
@@ -75,7 +75,7 @@ def measure(folder: Path) -> dict[str, Any]:
         rig.create(1)
         config = rig.config(
             model='factory = "tests.soak.model:Sized"\nversion = "1"\nthreads = 1',
-            window=f"mib = {WINDOW_MIB}",
+            in_flight=f"total_mib = {IN_FLIGHT_MIB}",
             kcl=f"java_heap_mib = {HEAP_MIB}",
         ).resolve()
         try:
@@ -98,7 +98,7 @@ def measure(folder: Path) -> dict[str, Any]:
         **circumstances(),
         "seconds": round(seconds, 1),
         "users": USERS,
-        "window_mib": WINDOW_MIB,
+        "in_flight_mib": IN_FLIGHT_MIB,
         "heap_mib": HEAP_MIB,
         "heap_most_mib": max(heaps, default=0),
         "before_mib": {name: round(mib) for name, mib in before.items()},

@@ -1,5 +1,5 @@
 """A task's host and the largest aggregates there can be: ``python -m tests.support.large_aggregates FOLDER
-WINDOW_MIB``.
+IN_FLIGHT_MIB``.
 
 Sessions, stage and Parquet sink are real; KCL and the model are fakes. It prints how much more memory than before the
 first record the process ever had, in MiB. What has no payload is a row if it is of the largest aggregates, as a model
@@ -53,7 +53,7 @@ def messages(scale: float = 1.0) -> list[list[hostile.Put]]:
     return [list(hostile.puts(kind, partial(next, numbers), "key", scale)) for kind in kinds]
 
 
-async def consumed(folder: Path, window_mib: int, said: list[list[hostile.Put]]) -> None:
+async def consumed(folder: Path, in_flight_mib: int, said: list[list[hostile.Put]]) -> None:
     """Everything that KCL says is durable and checkpointed, and the shard at its end."""
     metrics, decoder, kcl = Metrics(), Decoder(), FakeKcl()
     sink = ParquetSink(
@@ -65,7 +65,7 @@ async def consumed(folder: Path, window_mib: int, said: list[list[hostile.Put]])
         ledger=Ledger(FolderStore(folder / "dead"), FolderStore(folder / "dead.staged")),
     )
     batcher = Batcher(max_records=1024, max_cost=0, linger_s=0.01, pads=False)
-    stage = Stage(FakeJudge(verdict), batcher, [sink], Bounds(2_000, window_mib * MIB), metrics)
+    stage = Stage(FakeJudge(verdict), batcher, [sink], Bounds(2_000, in_flight_mib * MIB), metrics)
     session = ShardSession(kcl, stage, lambda shard_id: SHARD, asyncio.Event(), metrics, decoder)
     running = [asyncio.ensure_future(stage.run()), asyncio.ensure_future(session.run())]
     sequences = itertools.count(FIRST_SEQUENCE)
@@ -90,12 +90,12 @@ def memory_mib(what: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def main(folder: Path, window_mib: int) -> None:
-    asyncio.run(consumed(folder / "before", window_mib, messages(0.01)))
+def main(folder: Path, in_flight_mib: int) -> None:
+    asyncio.run(consumed(folder / "before", in_flight_mib, messages(0.01)))
     said = messages()
     Path("/proc/self/clear_refs").write_text("5")  # forget the most that it ever had
     before_mib, began = memory_mib("VmRSS"), time.monotonic()
-    asyncio.run(consumed(folder / "it", window_mib, said))
+    asyncio.run(consumed(folder / "it", in_flight_mib, said))
     seconds = time.monotonic() - began
     grown = memory_mib("VmHWM") - before_mib
     print(json.dumps({"grown_mib": round(grown, 1), "seconds": round(seconds, 1)}))

@@ -49,7 +49,7 @@ def test_a_snapshot_says_what_happened_and_what_is_so() -> None:
         "lag_ms": 500,
         "retries": 3,
         "replica_restarts": 1,
-        "usual_batch": 0,
+        "batch_size_target": 0,
         "capacity": {},
         "outages": [],
     }
@@ -69,7 +69,7 @@ def test_prometheus_sees_the_same() -> None:
     assert value(metrics, "records_checkpointed_total", shard="a") == 8
     assert value(metrics, "checkpoints_total", shard="a") == 1
     assert value(metrics, "checkpoint_failures_total", shard="b") == 1
-    assert value(metrics, "lag_ms", shard="a") == 500
+    assert value(metrics, "lag_seconds", shard="a") == 0.5
     assert value(metrics, "queue_records") == 7
     assert value(metrics, "in_flight_records", shard="b") == 8
     assert value(metrics, "in_flight_bytes", shard="c") == 100
@@ -137,10 +137,10 @@ def test_two_tasks_in_one_process_do_not_share_counters() -> None:
 def test_a_trouble_is_a_gauge_while_it_lasts() -> None:
     metrics = Metrics()
     part = metrics.outages.part("parquet:s3://bucket/table")
-    assert value(metrics, "trouble_seconds", part="parquet:s3://bucket/table") is None
+    assert value(metrics, "outage_seconds", part="parquet:s3://bucket/table") is None
     part.failed("503 SlowDown")
-    lasted_s = value(metrics, "trouble_seconds", part="parquet:s3://bucket/table")
+    lasted_s = value(metrics, "outage_seconds", part="parquet:s3://bucket/table")
     assert lasted_s is not None and 0 <= lasted_s < 5
     assert "503 SlowDown" in metrics.snapshot()["outages"][0]
     part.worked()
-    assert value(metrics, "trouble_seconds", part="parquet:s3://bucket/table") is None
+    assert value(metrics, "outage_seconds", part="parquet:s3://bucket/table") is None

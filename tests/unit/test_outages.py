@@ -13,7 +13,7 @@ class Clock:
 
 def test_patience_ends_after_failures_in_a_row_and_not_before() -> None:
     clock = Clock()
-    part = Outages(clock).part("sink", patience_s=50)
+    part = Outages(clock).part("sink", give_up_after_s=50)
     assert not part.failed("503")
     clock.now += 49
     assert not part.failed("503")
@@ -23,7 +23,7 @@ def test_patience_ends_after_failures_in_a_row_and_not_before() -> None:
 
 def test_one_success_begins_patience_anew() -> None:
     clock = Clock()
-    part = Outages(clock).part("sink", patience_s=50)
+    part = Outages(clock).part("sink", give_up_after_s=50)
     part.failed("503")
     clock.now += 49
     part.worked()
@@ -35,7 +35,7 @@ def test_one_success_begins_patience_anew() -> None:
 
 def test_a_refusal_may_last_a_minute_and_another_failure_between_begins_it_anew() -> None:
     clock = Clock()
-    part = Outages(clock).part("sink", patience_s=3600)
+    part = Outages(clock).part("sink", give_up_after_s=3600)
     assert not part.failed("AccessDenied", refused=True)
     clock.now += REFUSED_S - 1
     assert not part.failed("503")

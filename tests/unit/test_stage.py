@@ -21,7 +21,7 @@ from pipeline.testing import FakeJudge, FakeSink, dead
 from pipeline.testing.fake_ports import enriched
 
 DEADLINE_S = 5
-BOUNDS = Bounds(records=100, bytes=1_000_000)
+BOUNDS = Bounds(records_per_shard=100, total_bytes=1_000_000)
 
 Body = Callable[[Stage, FakeJudge, list[FakeSink]], Awaitable[None]]
 
@@ -148,7 +148,7 @@ def test_a_stalled_sink_takes_the_room_of_the_whole_task_and_gives_it_back() -> 
         assert stage.has_room(other)
         assert lane.durable == Position(149, 0)
 
-    staged(body, bounds=Bounds(records=1000, bytes=50 * 1000), bytes_per_record=1000)
+    staged(body, bounds=Bounds(records_per_shard=1000, total_bytes=50 * 1000), bytes_per_record=1000)
 
 
 def test_a_lost_lease_gives_its_room_to_the_others_at_once() -> None:
@@ -163,7 +163,7 @@ def test_a_lost_lease_gives_its_room_to_the_others_at_once() -> None:
         assert stage.has_room(kept)
         assert kept.changed.is_set()
 
-    staged(body, bounds=Bounds(records=1000, bytes=50 * 1000), bytes_per_record=1000)
+    staged(body, bounds=Bounds(records_per_shard=1000, total_bytes=50 * 1000), bytes_per_record=1000)
 
 
 def test_room_that_one_of_two_sinks_makes_is_announced() -> None:
@@ -180,7 +180,7 @@ def test_room_that_one_of_two_sinks_makes_is_announced() -> None:
         assert other.changed.is_set()
         assert lane.durable is None
 
-    staged(body, sinks=("a", "b"), bounds=Bounds(records=1000, bytes=75 * 1000), bytes_per_record=1000)
+    staged(body, sinks=("a", "b"), bounds=Bounds(records_per_shard=1000, total_bytes=75 * 1000), bytes_per_record=1000)
 
 
 def test_room_that_skipped_records_make_is_announced() -> None:
@@ -194,7 +194,7 @@ def test_room_that_skipped_records_make_is_announced() -> None:
         assert not stage.has_room(other)
         await until(other, lambda: stage.has_room(other))
 
-    staged(body, bounds=Bounds(records=1000, bytes=100))
+    staged(body, bounds=Bounds(records_per_shard=1000, total_bytes=100))
 
 
 def test_records_that_every_sink_holds_are_never_predicted_again() -> None:
@@ -397,7 +397,12 @@ def test_what_is_held_back_does_not_fill_the_task_s_memory_for_good() -> None:
         assert stage.has_room(lane)
         assert lane.durable is not None and stage.stopped is None
 
-    staged(body, judge=lambda: FakeJudge(dead), limits=Limits(1_000), bounds=Bounds(records=100, bytes=5_000))
+    staged(
+        body,
+        judge=lambda: FakeJudge(dead),
+        limits=Limits(1_000),
+        bounds=Bounds(records_per_shard=100, total_bytes=5_000),
+    )
 
 
 def test_a_lost_lease_drops_what_is_held_back() -> None:
@@ -457,10 +462,10 @@ def test_an_aggregate_is_taken_apart_as_the_window_has_room() -> None:
             assert positions == [Position(100 + n, sub) for n in range(2) for sub in range(2500)]
         assert stage.bytes == 0
 
-    bounds = Bounds(records=100, bytes=600_000)
+    bounds = Bounds(records_per_shard=100, total_bytes=600_000)
     staged(body, bounds=bounds)
-    assert max(records for records, _ in most) <= bounds.records
-    assert max(size for _, size in most) <= bounds.bytes
+    assert max(records for records, _ in most) <= bounds.records_per_shard
+    assert max(size for _, size in most) <= bounds.total_bytes
 
 
 def test_what_is_broken_in_an_aggregate_is_dead_and_its_neighbours_are_not() -> None:
@@ -554,4 +559,4 @@ def test_a_stalled_sink_bounds_what_is_taken_out_of_aggregates() -> None:
         await stage.drain(lane)
         assert sum(judge.batches) == 5000
 
-    staged(body, bounds=Bounds(records=100, bytes=100_000), bytes_per_record=1_000)
+    staged(body, bounds=Bounds(records_per_shard=100, total_bytes=100_000), bytes_per_record=1_000)

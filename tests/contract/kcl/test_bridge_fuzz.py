@@ -50,7 +50,7 @@ class Host:
 
     @property
     def strays(self) -> int:
-        value = self.metrics.registry.get_sample_value("penstock_strays_total")
+        value = self.metrics.registry.get_sample_value("penstock_rejected_connections_total")
         assert value is not None
         return int(value)
 
@@ -70,7 +70,7 @@ def hosted(folder: Path, body: Callable[[Host], Awaitable[None]], *, greeting_s:
         def session(wire: Wire) -> ShardSession:
             return ShardSession(wire, stage, lambda name: Shard("events", 1, name), leaving, metrics, decoder)
 
-        bridges = BridgeServer(session, metrics.stray, greeting_s=greeting_s)
+        bridges = BridgeServer(session, metrics.rejected_connection, greeting_s=greeting_s)
         await bridges.listen(folder / "s")
         staging = asyncio.create_task(stage.run())
         try:

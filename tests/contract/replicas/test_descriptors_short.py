@@ -16,9 +16,9 @@ from pipeline.errors import Fatal
 from pipeline.replicas.host import ModelHost
 from pipeline.outages import Outages
 
-async def main(again, patience_s):
+async def main(again, give_up_after_s):
     outages = Outages()
-    host = ModelHost(settings(patience_s=patience_s), outages=outages)
+    host = ModelHost(settings(give_up_after_s=give_up_after_s), outages=outages)
     await host.start()
     taken = []
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
@@ -48,10 +48,10 @@ print("over")
 """
 
 
-@pytest.mark.parametrize(("way", "patience_s"), [("again", 30), ("never", 1)])
-def test_a_replica_that_dies_while_descriptors_are_short(way: str, patience_s: float) -> None:
+@pytest.mark.parametrize(("way", "give_up_after_s"), [("again", 30), ("never", 1)])
+def test_a_replica_that_dies_while_descriptors_are_short(way: str, give_up_after_s: float) -> None:
     """It is replaced once they are there again, or the task ends with the reason in time; stopping does not hang."""
-    command = [sys.executable, "-c", PROGRAM, way, str(patience_s)]
+    command = [sys.executable, "-c", PROGRAM, way, str(give_up_after_s)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     first, *rest = done.stdout.splitlines()

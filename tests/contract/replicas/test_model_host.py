@@ -38,7 +38,7 @@ def test_every_record_gets_the_row_of_its_own() -> None:
 
 def test_carried_fields_come_first_and_missing_ones_are_null() -> None:
     records = [record(1, user="ann", age=7), record(2, user=None)]
-    judged(records, carry={"user": "string", "age": "int64", "at": "timestamp"})
+    judged(records, passthrough={"user": "string", "age": "int64", "at": "timestamp"})
     assert records[0].outcome.table.schema.names == ["user", "age", "at", "n", "x"]  # type: ignore[union-attr]
     assert [value(records[0], name) for name in ("user", "age", "at")] == ["ann", 7, None]
     assert [value(records[1], name) for name in ("user", "age", "at")] == [None, None, None]
@@ -50,7 +50,7 @@ def test_carried_fields_come_first_and_missing_ones_are_null() -> None:
         (b"", "decode", "payload is not JSON"),
         (b'{"text": "\xff"}', "decode", "payload is not JSON"),
         (b"[1]", "decode", "not an object"),
-        (b'{"age": "seven"}', "decode", "carried field 'age' is a str that is no int64"),
+        (b'{"age": "seven"}', "decode", "passthrough field 'age' is a str that is no int64"),
         (b'{"do": "reject"}', "rejected", "not to my taste"),
         (b'{"do": "nan"}', "not_finite", "column 'x' is not finite"),
         (b'{"do": "inf"}', "not_finite", "column 'x' is not finite"),
@@ -62,7 +62,7 @@ def test_carried_fields_come_first_and_missing_ones_are_null() -> None:
 def test_a_record_that_cannot_be_enriched_costs_no_further_predict(payload: bytes, kind: str, reason: str) -> None:
     records = batch(8)
     records[3].data = payload
-    events = judged(records, carry={"age": "int64"}, not_finite="reject")
+    events = judged(records, passthrough={"age": "int64"}, not_finite="reject")
     expect_all_but(records, {3})
     assert reason in death(records[3]).reason
     assert (death(records[3]).kind, death(records[3]).attempts) == (kind, 1)
@@ -235,7 +235,7 @@ def test_nan_is_a_value_unless_it_is_refused() -> None:
 
 def test_a_payload_of_a_megabyte_each_goes_through() -> None:
     records = [record(n, text="x" * 1_000_000) for n in range(20)]
-    judged(records, carry={"text": "string"})
+    judged(records, passthrough={"text": "string"})
     expect_all_but(records, set())
     assert len(value(records[19], "text")) == 1_000_000
 

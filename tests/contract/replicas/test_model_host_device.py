@@ -30,7 +30,7 @@ def test_a_record_that_nothing_can_be_held_against_is_not_condemned() -> None:
     """Nothing else has passed: it may as well be the device."""
     lone = batch(1, {0: "lose device"})
     with pytest.raises(Fatal, match=r"^replica lost its device: .* no other record has passed for \d s"):
-        judged(lone, patience_s=0.2)
+        judged(lone, give_up_after_s=0.2)
     assert lone[0].outcome is None
 
 
@@ -44,7 +44,7 @@ def test_a_device_that_is_lost_for_good_condemns_nobody(tmp_path: Path) -> None:
         await host.judge(later)
 
     with pytest.raises(Fatal, match="lost its device: CUDA error: device-side assert triggered, and"):
-        hosted(body, "Device", options={"lost": str(lost)}, retries=0, patience_s=0.2)
+        hosted(body, "Device", options={"lost": str(lost)}, retries=0, give_up_after_s=0.2)
     assert [record.outcome for record in later] == [None, None]
 
 

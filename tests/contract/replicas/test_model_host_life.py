@@ -60,7 +60,7 @@ def wait_until_gone(pids: list[int]) -> None:
 
 
 def test_the_specification_tells_what_the_model_is() -> None:
-    spec = started(settings("Measured", carry={"user": "string"}))
+    spec = started(settings("Measured", passthrough={"user": "string"}))
     assert spec.row_schema.names == ["user", "n", "x"]
     assert (spec.measures, spec.pads) == (True, True)
 
@@ -111,8 +111,8 @@ def test_a_factory_that_does_not_import_is_told_in_one_line(factory: str, text: 
 
 
 def test_a_carried_field_may_not_clash_with_an_output_column() -> None:
-    with pytest.raises(ModelError, match=r"model.carry.x: "):
-        started(settings(carry={"x": "string"}))
+    with pytest.raises(ModelError, match=r"model.passthrough.x: "):
+        started(settings(passthrough={"x": "string"}))
 
 
 def test_a_replica_that_dies_while_it_loads_is_fatal() -> None:
@@ -128,7 +128,7 @@ def test_loading_has_a_deadline() -> None:
 def test_a_model_that_loads_no_more_ends_the_host_with_its_reason(tmp_path: Path) -> None:
     records = batch(2, {0: "exit"})
     with pytest.raises(Fatal, match="replica exited with code 3, and no other starts: the weights are gone"):
-        judged(records, "LoadsWhile", options={"mark": str(tmp_path / "mark")}, patience_s=0.3)
+        judged(records, "LoadsWhile", options={"mark": str(tmp_path / "mark")}, give_up_after_s=0.3)
     assert [record.outcome for record in records] == [None, None]
 
 
@@ -140,7 +140,7 @@ def test_a_model_that_loads_again_in_time_costs_no_record(tmp_path: Path, monkey
     outages = Outages()
 
     async def main() -> None:
-        host = ModelHost(settings("LoadsWhile", options={"mark": str(mark)}, patience_s=30), outages=outages)
+        host = ModelHost(settings("LoadsWhile", options={"mark": str(mark)}, give_up_after_s=30), outages=outages)
         try:
             await host.start()
             judging = asyncio.create_task(host.judge(records))
@@ -163,7 +163,7 @@ def test_replicas_that_end_as_soon_as_they_start_end_the_host() -> None:
         await host.judge([record(0)])
 
     with pytest.raises(Fatal, match="replica exited with code 5, and no other starts: replicas end as soon as they"):
-        hosted(body, "DiesIdle", patience_s=0.3)
+        hosted(body, "DiesIdle", give_up_after_s=0.3)
 
 
 def test_a_stopped_host_judges_no_more() -> None:

@@ -61,7 +61,7 @@ def shown(caplog: pytest.LogCaptureFixture) -> str:
 
 
 def consumed(
-    folder: Path, body: Callable[[FakeKcl, Metrics], Coroutine[Any, Any, None]], patience_s: float = 60.0
+    folder: Path, body: Callable[[FakeKcl, Metrics], Coroutine[Any, Any, None]], give_up_after_s: float = 60.0
 ) -> Metrics:
     """Run ``body`` against a session with a real model host and real sinks in ``folder``."""
 
@@ -84,10 +84,10 @@ def consumed(
                 threads=1,
                 timeout_s=1.5,
                 retries=0,
-                carry={"i": "int64"},
+                passthrough={"i": "int64"},
                 not_finite="reject",
                 search_path=(str(ROOT),),
-                patience_s=patience_s,
+                give_up_after_s=give_up_after_s,
             ),
             on_event=metrics.model_event,
             outages=metrics.outages,
@@ -188,7 +188,7 @@ def test_a_device_that_is_lost_for_good_ends_the_task_without_the_payload(
             await asyncio.sleep(0.05)
 
     with caplog.at_level(logging.INFO), pytest.raises(Fatal, match="device-side assert triggered") as ended:
-        consumed(tmp_path, body, patience_s=0.2)
+        consumed(tmp_path, body, give_up_after_s=0.2)
     assert CANARY not in str(ended.value)
     assert CANARY not in shown(caplog)
 
@@ -318,7 +318,7 @@ def test_rows_that_a_sink_cannot_carry_are_told_without_a_word_of_them(
             outages=metrics.outages,
             letters=RefusedLetters(store, schema, "kinesis:enriched"),
             limits=Limits(5, 1.0, 1000),
-            patience_s=0.3,
+            give_up_after_s=0.3,
             sleep=lambda wait_s: asyncio.sleep(0.02),
         )
         writer = sink.open(Shard("events", 1, SHARD_ID), lambda position: None, ended.set_result)

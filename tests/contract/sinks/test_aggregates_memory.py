@@ -16,11 +16,11 @@ from pipeline.table.audit import audit
 from tests.chaos import hostile
 from tests.support.hosts import ROOT
 
-WINDOW_MIB = 32
+IN_FLIGHT_MIB = 32
 FILE_MIB = 8
 """``flush_mib``."""
 
-AT_MOST_MIB = 2 * WINDOW_MIB + 4 * FILE_MIB
+AT_MOST_MIB = 2 * IN_FLIGHT_MIB + 4 * FILE_MIB
 """What the window holds, as Python has it, and a file that is being encoded: its table, its letters and their bytes."""
 
 ROWS = hostile.HUGE_ONES * hostile.HUGE
@@ -31,7 +31,7 @@ LETTERS = hostile.EMPTIES + hostile.LONG_KEYED
 @pytest.mark.timeout(120)
 def test_three_aggregates_of_170000_user_records_and_others_take_no_more_memory_than_the_window(tmp_path: Path) -> None:
     """In a process of its own: 510,000 user records of 3 MB, which were 255 MB as records all at once."""
-    command = [sys.executable, "-m", "tests.support.large_aggregates", str(tmp_path), str(WINDOW_MIB)]
+    command = [sys.executable, "-m", "tests.support.large_aggregates", str(tmp_path), str(IN_FLIGHT_MIB)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout)["grown_mib"] < AT_MOST_MIB

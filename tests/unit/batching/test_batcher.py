@@ -89,8 +89,8 @@ def test_padding_is_taken_where_a_call_costs_more() -> None:
     assert [costs(waiting.take(1.0)) for _ in range(2)] == [[8, 10, 10], [99]]
 
 
-def test_likes_are_looked_for_in_all_lanes_and_no_further_than_the_look_ahead() -> None:
-    waiting = Batcher(max_records=8, max_cost=0, linger_s=0.02, pads=True, look_ahead=6)
+def test_likes_are_looked_for_in_all_lanes_and_no_further_than_the_bucket_records() -> None:
+    waiting = Batcher(max_records=8, max_cost=0, linger_s=0.02, pads=True, bucket_records=6)
     waiting.add("a", records(7, 300, 300, 7), now=0.0)
     waiting.add("b", records(50, 60, 7, 7), now=0.0)
     assert costs(waiting.take(1.0)) == [7, 7]

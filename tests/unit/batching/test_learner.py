@@ -39,7 +39,7 @@ def largest(**batch: Any) -> int:
 
 
 def test_batches_are_as_large_as_may_be_if_nothing_is_to_be_learned() -> None:
-    assert learner(settings(learn=False), ModelSpec(pa.schema([]), measures=False, pads=False)) is None
+    assert learner(settings(adaptive=False), ModelSpec(pa.schema([]), measures=False, pads=False)) is None
 
 
 def test_no_batch_is_planned_that_a_drain_would_not_fit() -> None:

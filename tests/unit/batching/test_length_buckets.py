@@ -65,7 +65,7 @@ def test_batches_are_still_large() -> None:
     assert sum(map(len, taken)) / len(taken) > 25
 
 
-def test_nobody_is_overtaken_by_as_many_as_the_look_ahead_has() -> None:
+def test_nobody_is_overtaken_by_as_many_as_the_bucket_records_has() -> None:
     left: dict[str, list[int]] = {}
     for batch in batches(Plan(cost=1024)):
         for record in batch:

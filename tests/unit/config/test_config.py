@@ -56,6 +56,43 @@ def test_each_sink_is_read_by_its_type() -> None:
     assert settings.sink[1] == KinesisSinkSettings(type="kinesis", stream="enriched")
 
 
+@pytest.mark.parametrize(
+    ("old", "value", "new"),
+    [
+        ("model.carry", {"text": "string"}, "model.passthrough"),
+        ("model.patience_s", 60, "model.give_up_after_s"),
+        ("sink.0.patience_s", 60, "sink.0.give_up_after_s"),
+        ("dead_letter.patience_s", 60, "dead_letter.give_up_after_s"),
+        ("batch.learn", False, "batch.adaptive"),
+        ("batch.look_ahead", 64, "batch.bucket_records"),
+        ("window.records", 100, "in_flight.records_per_shard"),
+        ("window.mib", 64, "in_flight.total_mib"),
+        ("drain.batch_s", 2, "drain.longest_batch_s"),
+    ],
+)
+def test_a_former_name_is_refused_with_the_name_of_today(old: str, value: object, new: str) -> None:
+    section, _, key = old.rpartition(".")
+    settings = tomllib.loads(LEAST)
+    place = settings["sink"][0] if section == "sink.0" else settings.setdefault(section, {})
+    place[key] = value
+    with pytest.raises(ConfigErrors) as caught:
+        parse(settings)
+    assert [str(error) for error in caught.value.errors] == [f"{old}: is now called {new}. Rename it"]
+
+    variable = f"PENSTOCK_{old.upper().replace('.', '__')}"
+    with pytest.raises(ConfigErrors) as caught:
+        parse(tomllib.loads(LEAST), {variable: '{text = "string"}' if key == "carry" else str(value).lower()})
+    assert str(caught.value).splitlines()[1:] == [f"  {old}: is now called {new}. Rename it (set by {variable})"]
+
+
+def test_a_former_section_is_refused_whatever_it_holds() -> None:
+    for held in ({}, {"mibs": 1}, 3):
+        with pytest.raises(ConfigErrors, match=r"window.*is now called in_flight"):
+            parse({**tomllib.loads(LEAST), "window": held})
+    with pytest.raises(ConfigErrors, match=r"model.passthrough. Rename it \(set by PENSTOCK_MODEL__CARRY__TEXT\)"):
+        parse(tomllib.loads(LEAST), {"PENSTOCK_MODEL__CARRY__TEXT": "string"})
+
+
 def test_a_generation_is_a_url_of_its_own() -> None:
     [said] = told(least=LEAST.replace('enriched"\n', 'enriched"\ngeneration = 2\n'))
     assert said.startswith("sink.0.generation") and "a table is a url of its own" in said
@@ -75,8 +112,8 @@ def test_settings_cannot_be_changed() -> None:
 
 MISTAKES = {
     "[batch]\nmax_recrods = 1": "batch.max_recrods: unknown key. Did you mean max_records?",
-    "[batch]\nzzz = 1": "batch.zzz: unknown key. Known here: max_records, max_cost, linger_ms, learn, "
-    "target_latency_ms, look_ahead",
+    "[batch]\nzzz = 1": "batch.zzz: unknown key. Known here: max_records, max_cost, linger_ms, adaptive, "
+    "target_latency_ms, bucket_records",
     "[bach]\nmax_records = 1": "bach: unknown section. Did you mean batch?",
     "[batch]\nmax_records = 0": "batch.max_records: 0 is too small. Write at least 1",
     "[batch]\nmax_records = 10001": "batch.max_records: 10001 is too large. Write at most 10000",
@@ -96,9 +133,9 @@ MISTAKES = {
     'Write "auto", a whole number of MiB, or 0 for no limit',
     '[model]\nthreads = "all"': 'model.threads: "all" is no count. Write "auto" or a whole number of at least 1',
     "[model]\ntimeout_s = 0": "model.timeout_s: 0 is too small. Write more than 0",
-    '[model.carry]\ntext = "str"': 'model.carry: text = "str" is no type. '
+    '[model.passthrough]\ntext = "str"': 'model.passthrough: text = "str" is no type. '
     "Write one of string, int64, float64, bool, timestamp, timestamp[s], timestamp[ms], timestamp[us], timestamp[ns]",
-    '[model.carry]\n_text = "string"': 'model.carry: "_text" cannot be a column. '
+    '[model.passthrough]\n_text = "string"': 'model.passthrough: "_text" cannot be a column. '
     "Readers of Parquet skip what starts with _; rename it",
     '[stream]\nname = "my stream"': 'stream.name: "my stream" is no name of a stream. '
     "Write 1 to 128 letters, digits, '.', '_' or '-'",
@@ -136,7 +173,7 @@ MISTAKES = {
     '[[sink]]\nurl = "out"': 'sink.0.type: missing. Write "parquet" or "kinesis"',
     '[[sink]]\ntype = "parquet"': 'sink.0.url: missing. Write for example url = "s3://bucket/enriched"',
     '[[sink]]\ntype = "kinesis"\nurl = "x"\nstream = "y"': "sink.0.url: unknown key. "
-    "Known here: type, stream, patience_s",
+    "Known here: type, stream, give_up_after_s",
     '[log]\nlevel = "LOUD"': 'log.level: "LOUD" is not known. Write "DEBUG", "INFO", "WARNING" or "ERROR"',
     "[health]\nport = 70000": "health.port: 70000 is too large. Write at most 65535",
     "[kcl.properties]\nmaxRecords = [1]": "kcl.properties.maxRecords: [1] cannot stand here. "
@@ -145,7 +182,8 @@ MISTAKES = {
     "Did you mean maxRecords?",
     "[kcl.properties]\nstreamName = 'x'": "kcl.properties.streamName: there is a setting for it. "
     "Set [stream] name instead",
-    "[drain]\nbatch_s = 0": 'drain.batch_s: 0 is no number of seconds. Write "auto" or a number above 0',
+    "[drain]\nlongest_batch_s = 0": 'drain.longest_batch_s: 0 is no number of seconds. Write "auto" or a number '
+    "above 0",
     "[drain]\nbudget_s = 121": "drain.budget_s: 121 is too large. Write at most 120",
 }
 
@@ -158,12 +196,12 @@ def test_each_mistake_names_key_value_and_fix(changes: str) -> None:
 ACROSS = {
     "[kcl]\nshutdown_grace_s = 100": "drain.budget_s: kcl.shutdown_grace_s 100 s + 5 s to leave = 105 s "
     "do not fit into 100 s. Lower kcl.shutdown_grace_s, or raise drain.budget_s (at most 120)",
-    "[drain]\nbatch_s = 40": "kcl.shutdown_grace_s: 2 batches of 40 s (drain.batch_s) + drain.flush_s 5 s + "
-    "checkpoint 2 s = 87 s do not fit into 80 s. Raise it (and drain.budget_s, at most 120 s), or make batches smaller "
-    "with [batch] max_records",
-    "[kcl]\nshutdown_grace_s = 6": "kcl.shutdown_grace_s: 2 batches of 0 s (drain.batch_s) + drain.flush_s 5 s + "
-    "checkpoint 2 s = 7 s do not fit into 6 s. Raise it (and drain.budget_s, at most 120 s), or make batches smaller "
-    "with [batch] max_records",
+    "[drain]\nlongest_batch_s = 40": "kcl.shutdown_grace_s: 2 batches of 40 s (drain.longest_batch_s) + "
+    "drain.flush_s 5 s + checkpoint 2 s = 87 s do not fit into 80 s. Raise it (and drain.budget_s, at most 120 s), "
+    "or make batches smaller with [batch] max_records",
+    "[kcl]\nshutdown_grace_s = 6": "kcl.shutdown_grace_s: 2 batches of 0 s (drain.longest_batch_s) + "
+    "drain.flush_s 5 s + checkpoint 2 s = 7 s do not fit into 6 s. Raise it (and drain.budget_s, at most 120 s), "
+    "or make batches smaller with [batch] max_records",
     "[health]\nstuck_after_s = 120": "health.stuck_after_s: 120 s is no more than model.timeout_s 120 s. "
     "A single batch may take that long: raise it",
     "[kcl]\nfailover_ms = 1000\nidle_between_reads_ms = 500": "kcl.failover_ms: 1000 ms is less than two reads of "
@@ -226,8 +264,8 @@ def test_a_url_on_s3_is_written_as_readers_understand_it(url: str) -> None:
     ],
 )
 def test_a_carried_field_that_no_table_can_have_is_told_before_a_model_is_loaded(carry: str, why: str) -> None:
-    [said] = told(f"[model.carry]\n{carry}")
-    assert said.startswith("model.carry") and why in said
+    [said] = told(f"[model.passthrough]\n{carry}")
+    assert said.startswith("model.passthrough") and why in said
 
 
 def test_prefixes_side_by_side_are_fine_even_if_one_name_begins_the_other() -> None:
@@ -263,7 +301,7 @@ def test_the_environment_overrides_numbers_strings_tables_and_sinks() -> None:
             "PENSTOCK_BATCH__MAX_RECORDS": "8",
             "PENSTOCK_STREAM__NAME": "123",
             "PENSTOCK_MODEL__REPLICAS": "auto",
-            "PENSTOCK_MODEL__CARRY": '{text = "string"}',
+            "PENSTOCK_MODEL__PASSTHROUGH": '{text = "string"}',
             "PENSTOCK_MODEL__OPTIONS__DEVICE": "cpu",
             "PENSTOCK_MODEL__OPTIONS__DEPTH": "3",
             "PENSTOCK_SINK__0__URL": "s3://bucket/elsewhere",
@@ -273,7 +311,7 @@ def test_the_environment_overrides_numbers_strings_tables_and_sinks() -> None:
     )
     assert settings.batch.max_records == 8
     assert settings.stream.name == "123"
-    assert settings.model.carry == {"text": "string"}
+    assert settings.model.passthrough == {"text": "string"}
     assert settings.model.options == {"device": "cpu", "depth": 3}
     assert [sink.type for sink in settings.sink] == ["parquet", "kinesis"]
     assert settings.sink[0] == ParquetSettings(type="parquet", url="s3://bucket/elsewhere")
@@ -318,13 +356,13 @@ def test_what_was_parsed_is_left_as_it_was() -> None:
 
 
 def test_each_setting_knows_where_it_comes_from() -> None:
-    tables = {"PENSTOCK_MODEL__CARRY": '{text = "string"}'}
+    tables = {"PENSTOCK_MODEL__PASSTHROUGH": '{text = "string"}'}
     sources = settings_with({"PENSTOCK_SINK__0__URL": "out", "PENSTOCK_LOG__LEVEL": "debug", **tables}).sources
     assert sources["stream.name"] == "file"
     assert sources["sink.0.type"] == "file"
     assert sources["sink.0.url"] == "PENSTOCK_SINK__0__URL"
     assert sources["log.level"] == "PENSTOCK_LOG__LEVEL"
-    assert sources["model.carry.text"] == "PENSTOCK_MODEL__CARRY"
+    assert sources["model.passthrough.text"] == "PENSTOCK_MODEL__PASSTHROUGH"
     assert "batch.max_records" not in sources
 
 

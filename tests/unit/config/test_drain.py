@@ -38,14 +38,14 @@ def test_batches_that_fit_are_let_through_with_their_sum() -> None:
 
 def test_batches_too_long_for_the_grace_are_refused_with_the_sum_and_the_most_that_would_fit() -> None:
     with pytest.raises(ConfigError) as refused:
-        drain.check(settings(batch={"learn": False}), example_s=0.65)
+        drain.check(settings(batch={"adaptive": False}), example_s=0.65)
     assert str(refused.value) == (
         "kcl.shutdown_grace_s: 2 batches of 41.6 s (batch.max_records 64 x 0.65 s, measured with the model's example) "
         "+ drain.flush_s 5 s + checkpoint 2 s = 90.2 s do not fit into 80 s, so a task could not leave cleanly. "
         "Set batch.max_records to 56 or less; or, if a full batch is quicker than that, say how long it takes in "
-        "drain.batch_s"
+        "drain.longest_batch_s"
     )
-    drain.check(settings(batch={"learn": False, "max_records": 56}), example_s=0.65)
+    drain.check(settings(batch={"adaptive": False, "max_records": 56}), example_s=0.65)
 
 
 @pytest.mark.parametrize("example_s", [0.65, 1.0, 20.0, 36.0])
@@ -62,7 +62,7 @@ def test_one_record_too_long_for_the_grace_is_no_matter_of_the_batch() -> None:
 
 
 def test_who_says_how_long_a_batch_takes_is_believed() -> None:
-    total = drain.check(settings(drain={"batch_s": 2.5}), example_s=50)
+    total = drain.check(settings(drain={"longest_batch_s": 2.5}), example_s=50)
     assert total is not None and total.needed_s == 2 * 2.5 + 5 + 2
 
 
@@ -85,13 +85,13 @@ def test_full_batches_longer_than_the_timeout_are_told_with_the_sum() -> None:
     assert said is not None and "batch.max_records 64 x 0.1 s" in said and "= 6.4 s do not fit" in said
     assert drain.check_timeout(settings(model=short), example_s=0.01) is None
     assert drain.check_timeout(settings(model=short), example_s=None) is None
-    assert drain.check_timeout(settings(model=short, drain={"batch_s": 0.5}), example_s=0.1) is None
+    assert drain.check_timeout(settings(model=short, drain={"longest_batch_s": 0.5}), example_s=0.1) is None
 
 
 def test_a_batch_that_is_said_to_outlast_the_timeout_is_a_mistake() -> None:
     with pytest.raises(UserError, match=r"a full batch of 2 s does not end within model\.timeout_s 1 s"):
-        settings(model={**MODEL, "timeout_s": 1}, drain={"batch_s": 2})
-    settings(model={**MODEL, "timeout_s": 2}, drain={"batch_s": 2})
+        settings(model={**MODEL, "timeout_s": 1}, drain={"longest_batch_s": 2})
+    settings(model={**MODEL, "timeout_s": 2}, drain={"longest_batch_s": 2})
 
 
 def test_batches_that_have_become_too_long_are_told() -> None:

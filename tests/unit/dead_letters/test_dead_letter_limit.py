@@ -135,7 +135,7 @@ def test_what_does_not_fit_any_more_is_let_go_if_it_is_little_and_stops_the_task
     assert len(numbers(gate.overflow())) == 5
     take(gate, record(6))
     assert gate.overflow() is None
-    assert gate.stopped is not None and "window.mib" in gate.stopped
+    assert gate.stopped is not None and "in_flight.total_mib" in gate.stopped
 
 
 def test_the_end_of_a_shard_lets_everything_pass() -> None:

@@ -156,9 +156,9 @@ def test_faults_and_rows_keep_their_places() -> None:
     assert result.batch.column("x").to_pylist() == [0.0, 2.0, pytest.approx(NAN, nan_ok=True), 4.0, None]
 
 
-def carried(kind: str, payload: Mapping[str, Any]) -> Any:
+def passthrough(kind: str, payload: Mapping[str, Any]) -> Any:
     rows = RowMaker(pa.schema([("y", pa.int64())]), {"x": kind})
-    row = rows.carried(payload, orjson.dumps(payload), reads_json=True)
+    row = rows.passthrough(payload, orjson.dumps(payload), reads_json=True)
     return rows.make([row], [{"y": 1}]).batch.column("x")[0].as_py()
 
 
@@ -183,7 +183,7 @@ NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
     ],
 )
 def test_carried_fields_are_read_as_their_type(kind: str, value: Any, read: Any) -> None:
-    assert carried(kind, {"x": value}) == read
+    assert passthrough(kind, {"x": value}) == read
 
 
 @pytest.mark.parametrize(
@@ -205,8 +205,8 @@ def test_carried_fields_are_read_as_their_type(kind: str, value: Any, read: Any)
 )
 def test_a_carried_field_of_another_type_is_refused(kind: str, value: Any) -> None:
     came = "number" if value == 1e30 else type(value).__name__
-    with pytest.raises(Reject, match=f"carried field 'x' is a {came} that is no {re.escape(kind)}"):
-        carried(kind, {"x": value})
+    with pytest.raises(Reject, match=f"passthrough field 'x' is a {came} that is no {re.escape(kind)}"):
+        passthrough(kind, {"x": value})
 
 
 @pytest.mark.parametrize(
@@ -223,4 +223,4 @@ def test_a_model_that_decodes_by_itself_carries_from_its_item_or_the_payload(
     item: Any, payload: bytes, read: str | None
 ) -> None:
     rows = RowMaker(pa.schema([("y", pa.int64())]), {"x": "string"})
-    assert rows.carried(item, payload, reads_json=False) == [read]
+    assert rows.passthrough(item, payload, reads_json=False) == [read]

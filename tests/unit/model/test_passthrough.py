@@ -15,11 +15,11 @@ from pipeline.model import Reject
 from pipeline.model.arrow_rows import RowMaker
 
 
-def carried(kind: str, text: str) -> Any:
+def passthrough(kind: str, text: str) -> Any:
     """Of a payload whose field is written as ``text``."""
     payload = f'{{"before": [1, {{"x": 2}}], "x" : {text} , "after": "x"}}'.encode()
     rows = RowMaker(pa.schema([("y", pa.int64())]), {"x": kind})
-    row = rows.carried(orjson.loads(payload), payload, reads_json=True)
+    row = rows.passthrough(orjson.loads(payload), payload, reads_json=True)
     return rows.make([row], [{"y": 1}]).batch.column("x")[0].as_py()
 
 
@@ -39,34 +39,34 @@ def carried(kind: str, text: str) -> Any:
     ],
 )
 def test_what_is_no_text_is_carried_as_text_as_it_is_written(text: str) -> None:
-    assert carried("string", text) == text
+    assert passthrough("string", text) == text
 
 
 def test_of_a_field_that_is_there_twice_the_last_is_carried() -> None:
-    assert carried("string", '1.0, "x": 18446744073709551617') == "18446744073709551617"
+    assert passthrough("string", '1.0, "x": 18446744073709551617') == "18446744073709551617"
 
 
 @given(st.integers(-(2**70), 2**70))
 def test_whole_numbers_are_carried_exactly_or_refused(number: int) -> None:
-    assert carried("string", str(number)) == str(number)
+    assert passthrough("string", str(number)) == str(number)
     if -(2**63) <= number < 2**63:
-        assert carried("int64", str(number)) == number
+        assert passthrough("int64", str(number)) == number
     else:
         with pytest.raises(Reject):
-            carried("int64", str(number))
+            passthrough("int64", str(number))
     if int(float(number)) == number:
-        assert carried("float64", str(number)) == number
+        assert passthrough("float64", str(number)) == number
     else:
         with pytest.raises(Reject, match="float64 cannot hold exactly"):
-            carried("float64", str(number))
+            passthrough("float64", str(number))
 
 
 @pytest.mark.parametrize("text", ["1767225600", "1767225600.5", "18446744073709551617"])
 def test_a_number_is_no_time_without_a_unit(text: str) -> None:
     with pytest.raises(Reject, match="a number, whose unit nobody knows"):
-        carried("timestamp", text)
+        passthrough("timestamp", text)
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)])
 def test_a_number_is_a_time_in_its_unit(unit: str, factor: int) -> None:
-    assert carried(f"timestamp[{unit}]", str(1767225600 * factor)) == datetime(2026, 1, 1, tzinfo=UTC)
+    assert passthrough(f"timestamp[{unit}]", str(1767225600 * factor)) == datetime(2026, 1, 1, tzinfo=UTC)

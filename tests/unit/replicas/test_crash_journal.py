@@ -334,7 +334,7 @@ def test_nothing_is_tried_before_its_note_is_written() -> None:
 def test_a_store_that_never_takes_a_note_ends_the_task_with_its_reason() -> None:
     async def body(life: Life, notes: CrashJournal) -> None:
         clock = [0.0]
-        part = Outages(lambda: clock[0]).part("suspects", patience_s=100)
+        part = Outages(lambda: clock[0]).part("suspects", give_up_after_s=100)
 
         async def sleep(seconds: float) -> None:
             clock[0] += seconds

@@ -45,30 +45,30 @@ def v1(root: Path, path: str, **limits: str) -> Path:
 
 def test_replicas_share_what_is_left() -> None:
     left = 8192 - 512 - JVM_MIB - 256 - HOST_MIB
-    assert share_mib(8192, heap_mib=512, window_mib=256, replicas=1) == left
-    assert share_mib(8192, heap_mib=512, window_mib=256, replicas=4) == left // 4
+    assert share_mib(8192, heap_mib=512, in_flight_mib=256, replicas=1) == left
+    assert share_mib(8192, heap_mib=512, in_flight_mib=256, replicas=4) == left // 4
 
 
 def test_too_little_memory_shows_the_sum() -> None:
     with pytest.raises(ConfigError) as raised:
-        share_mib(2048, heap_mib=512, window_mib=256, replicas=8)
+        share_mib(2048, heap_mib=512, in_flight_mib=256, replicas=8)
     assert raised.value.problem == (
-        "of the task's 2048 MiB, kcl.java_heap_mib 512 + 192 for the JVM + window.mib 256 + 512 for the host "
+        "of the task's 2048 MiB, kcl.java_heap_mib 512 + 192 for the JVM + in_flight.total_mib 256 + 512 for the host "
         "leave 576 for 8 replicas, which need 128 each"
     )
 
 
 def test_a_task_smaller_than_its_jvm_has_nothing_left() -> None:
     with pytest.raises(ConfigError, match="leave 0 for 1 replica, which"):
-        share_mib(1024, heap_mib=512, window_mib=256, replicas=1)
+        share_mib(1024, heap_mib=512, in_flight_mib=256, replicas=1)
 
 
 def test_the_least_share_is_enough() -> None:
-    assert share_mib(LEAST_MIB + JVM_MIB + HOST_MIB + 80, heap_mib=64, window_mib=16, replicas=1) == LEAST_MIB
+    assert share_mib(LEAST_MIB + JVM_MIB + HOST_MIB + 80, heap_mib=64, in_flight_mib=16, replicas=1) == LEAST_MIB
 
 
 def test_a_share_of_nobody_knows_what_is_no_limit() -> None:
-    assert share_mib(None, heap_mib=512, window_mib=256, replicas=1) == 0
+    assert share_mib(None, heap_mib=512, in_flight_mib=256, replicas=1) == 0
 
 
 def test_without_a_limit_the_machine_counts(tmp_path: Path) -> None:
@@ -145,7 +145,10 @@ def test_a_process_that_has_opened_a_gpu_is_known_by_its_mappings() -> None:
 
 def test_the_documents_have_the_sum() -> None:
     text = " ".join((Path(__file__).parents[3] / "docs" / "configuration.md").read_text().split())
-    assert f"`kcl.java_heap_mib` + {JVM_MIB} MiB for the JVM, `window.mib` and {HOST_MIB} MiB for the host" in text
+    assert (
+        f"`kcl.java_heap_mib` + {JVM_MIB} MiB for the JVM, `in_flight.total_mib` and {HOST_MIB} MiB for the host"
+        in text
+    )
     assert f"at least {LEAST_MIB} MiB" in text
 
 

@@ -19,7 +19,7 @@ def pool() -> Pool:
         [Assignment("measure", "tests.support.models:Measured", "m", 0, 1, ())],
         timeout_s=60,
         start_timeout_s=60,
-        patience_s=60,
+        give_up_after_s=60,
         outages=Outages(loop.time),
         failed=loop.create_future(),
         on_event=lambda event: None,

@@ -71,13 +71,13 @@ def test_columns_that_clash_are_mistakes_of_the_configuration(names: list[str], 
     rows = pa.schema([(name, pa.string()) for name in names])
     with pytest.raises(ConfigError, match=rf"^model.output_schema: .*{word}.*(Rename it in output_schema|Name it)\.$"):
         TableSchema(rows, "events", "1")
-    with pytest.raises(ConfigError, match=rf"^model.carry: .*{word}"):
-        TableSchema(rows, "events", "1", carried=names)
+    with pytest.raises(ConfigError, match=rf"^model.passthrough: .*{word}"):
+        TableSchema(rows, "events", "1", passthrough=names)
 
 
 def test_of_two_columns_of_a_name_the_models_is_told() -> None:
     with pytest.raises(ConfigError, match=r"^model.output_schema: column 'text' is there twice"):
-        TableSchema(pa.schema([("Text", pa.string()), ("text", pa.string())]), "events", "1", carried=["Text"])
+        TableSchema(pa.schema([("Text", pa.string()), ("text", pa.string())]), "events", "1", passthrough=["Text"])
 
 
 def test_a_type_that_parquet_lacks_is_a_mistake_of_the_configuration() -> None:
