@@ -115,6 +115,8 @@ class Lane:
         self.fed = asyncio.Event()
         self.before_entry: Callable[[Record], Awaitable[None]] | None = None
         """Awaited before user records are let in, with the last of them."""
+        self.entering = 0
+        """Taken out of what waits, and in no window yet."""
         self.released = Milestones()
         self.task: asyncio.Task[None] | None = None
 
@@ -125,7 +127,7 @@ class Lane:
 
     @property
     def unsettled(self) -> int:
-        return self.waiting.records + len(self.window)
+        return self.waiting.records + self.entering + len(self.window)
 
     @property
     def bytes(self) -> int:
@@ -314,7 +316,9 @@ class Stage:
                 self._announce(but=lane)
             if fresh:
                 if lane.before_entry is not None:
+                    lane.entering = len(fresh)
                     await lane.before_entry(fresh[-1])
+                    lane.entering = 0
                 await self._enter(lane, fresh)
             else:
                 self._relieve()
