@@ -72,36 +72,40 @@ class Metrics:
         self._pace: BatchSizeController | None = None
         self._shards: dict[tuple[Any, str], Any] = {}
         self._late_batches: deque[float] = deque(maxlen=LATE_BATCHES)
-        self._received = self._counter("records_received", "Records that KCL handed over", "shard")
+        self._received = self._counter("records_received", "Records received from KCL", "shard")
         self._enriched = self._counter("records_enriched", "Records settled with a row", "shard")
         self._dead = self._counter("records_dead", "Records settled as dead letters", "shard")
         self._durable = self._counter("records_durable", "Records durable in every sink", "shard")
-        self._checkpointed = self._counter("records_checkpointed", "Durable records a checkpoint has passed", "shard")
+        self._checkpointed = self._counter("records_checkpointed", "Durable records covered by a checkpoint", "shard")
         self._checkpoints = self._counter("checkpoints", "Checkpoints that KCL accepted", "shard")
-        self._checkpoint_failures = self._counter("checkpoint_failures", "Checkpoints KCL refused", "shard")
-        self._dead_letters = self._counter("dead_letters", "Dead letters by kind of reason", "reason")
+        self._checkpoint_failures = self._counter("checkpoint_failures", "Checkpoints that KCL rejected", "shard")
+        self._dead_letters = self._counter(
+            "dead_letters", "Dead letters by reason; counts the same records as penstock_records_dead_total", "reason"
+        )
         self._rejected_connections = self._counter(
-            "rejected_connections", "Connections to the bridges' socket that did not begin as KCL's do"
+            "rejected_connections", "Connections to the internal socket that were closed because they are not KCL's"
         )
         self._misplaced = self._counter(
             "misplaced_aggregates",
-            "Aggregates that hold a user record of another shard, which are delivered all the same",
+            "Aggregates with user records of another shard's hash keys; these are processed as usual",
         )
-        self._retries = self._counter("predict_retries", "Predict calls beyond each batch's first")
+        self._retries = self._counter("predict_retries", "Predict calls that repeat part of a batch")
         self._restarts = self._counter("replica_restarts", "Replicas replaced")
-        self._out_of_memory = self._counter("out_of_memory", "Batches that did not fit into memory and were halved")
-        self._puts = self._counter("sink_puts", "Writes a sink made", "sink")
-        self._put_bytes = self._counter("sink_bytes", "Bytes a sink wrote", "sink")
-        self._put_retries = self._counter("sink_retries", "Writes a sink had to repeat", "sink")
+        self._out_of_memory = self._counter(
+            "out_of_memory", "Batches that were halved because they did not fit into memory"
+        )
+        self._puts = self._counter("sink_puts", "Writes by a sink", "sink")
+        self._put_bytes = self._counter("sink_bytes", "Bytes written by a sink", "sink")
+        self._put_retries = self._counter("sink_retries", "Writes that a sink repeated", "sink")
         self._lag = Gauge(
             "penstock_lag_seconds", "How far behind the newest record, per shard", ["shard"], registry=self.registry
         )
-        self._predicted = self._counter("predicted_records", "Records that predict calls came back with")
-        self._predicted_cost = self._counter("predicted_cost", "What those records cost")
-        self._padded_cost = self._counter("predicted_padded_cost", "What they cost as batches, padding included")
+        self._predicted = self._counter("predicted_records", "Records in predict calls that returned")
+        self._predicted_cost = self._counter("predicted_cost", "Cost of the records in predict calls")
+        self._padded_cost = self._counter("predicted_padded_cost", "Cost of the batches in predict calls, with padding")
         self._safe_cost = Gauge(
             "penstock_batch_cost_limit",
-            "What a batch may cost to fit into memory and model.timeout_s; 0: no limit known",
+            "The highest batch cost that fits into memory and model.timeout_s; 0: no limit known",
             registry=self.registry,
         )
         self._queue = Gauge("penstock_queue_records", "Records waiting for a batch", registry=self.registry)
@@ -109,15 +113,15 @@ class Metrics:
         """Why the task has to end, if it has: too many dead letters."""
         self._limit = Gauge(
             "penstock_dead_letter_limit_reached",
-            "1: the task ends, so that a bad release does not eat the stream",
+            "1 if the task exits because of too many dead letters",
             registry=self.registry,
         )
         self._stuck = Gauge("penstock_stuck_shards", "Shards that fall behind without progress", registry=self.registry)
-        self._unread = Gauge(
-            "penstock_unread_shards", "Shards that should be read and are not, as far as told", registry=self.registry
-        )
+        self._unread = Gauge("penstock_unread_shards", "Shards that should be read and are not", registry=self.registry)
         self._retention_used = Gauge(
-            "penstock_retention_used", "The largest lag, as a share of the stream's retention", registry=self.registry
+            "penstock_retention_used_ratio",
+            "The largest lag, as a share of the stream's retention",
+            registry=self.registry,
         )
         self._expired = self._counter("expired_shards", "Shards whose records expired before they were read")
         self._batch_records = Histogram(
@@ -125,12 +129,12 @@ class Metrics:
         )
         self._batch_seconds = Histogram(
             "penstock_batch_seconds",
-            "From a micro-batch's forming to its last outcome",
+            "Time from forming a batch to its last result",
             buckets=SECONDS,
             registry=self.registry,
         )
         self._predict_seconds = Histogram(
-            "penstock_predict_seconds", "Time in the replica per predict call", buckets=SECONDS, registry=self.registry
+            "penstock_predict_seconds", "Time per predict call in the replica", buckets=SECONDS, registry=self.registry
         )
         self._by_shard = (
             self._received,
@@ -366,28 +370,32 @@ class _Looked:
         self._metrics = metrics
 
     def collect(self) -> Iterable[Metric]:
-        records = GaugeMetricFamily("penstock_in_flight_records", "Admitted, not yet settled", labels=["shard"])
-        size = GaugeMetricFamily("penstock_in_flight_bytes", "Held until durable", labels=["shard"])
+        records = GaugeMetricFamily(
+            "penstock_in_flight_records", "Records that have no row or dead letter yet", labels=["shard"]
+        )
+        size = GaugeMetricFamily(
+            "penstock_in_flight_bytes", "Size of the records that are not durable yet", labels=["shard"]
+        )
         for shard, (count, held) in self._metrics.in_flight().items():
             records.add_metric([shard], count)
             size.add_metric([shard], held)
-        text = "How long this has failed in a row and been tried again; absent while it works"
+        text = "How long this part has failed and been retried; absent while it works"
         trouble = GaugeMetricFamily("penstock_outage_seconds", text, labels=["part"])
         for each in self._metrics.outages.current():
             trouble.add_metric([each.part], each.lasted_s)
         usual = GaugeMetricFamily(
             "penstock_batch_size_target",
-            "The batch that is quickest, in records or cost",
+            "The batch size with the highest throughput so far, in records or cost",
             value=self._metrics.batch_size_target,
         )
         return records, size, trouble, usual, *self._capacity()
 
     def _capacity(self) -> Iterable[Metric]:
         shares = self._metrics.late_shares()
-        text = "What the bare model would have needed of the replicas' time, in the last minute"
+        text = "Share of replica time the model alone would have needed, in the last minute"
         yield GaugeMetricFamily("penstock_efficiency", text, value=shares.get("model", 0.0))
         capacity = GaugeMetricFamily(
-            "penstock_capacity_share", "Where the replicas' time went in the last minute", labels=["part"]
+            "penstock_capacity_share", "Shares of replica time by use, in the last minute", labels=["part"]
         )
         for part, share in shares.items():
             capacity.add_metric([part], share)

@@ -27,10 +27,12 @@ class Commands(click.Group):
     """The one place where an error becomes a line on stderr and an exit code."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Prepare signal handling before click parses anything."""
         signals.before_all()
         return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; exit with the error's code, or 130 after Ctrl-C. ``--debug`` prints the traceback."""
         try:
             return super().invoke(ctx)
         except PenstockError as error:
@@ -60,10 +62,10 @@ def _tell(error: PenstockError) -> None:
 @click.version_option(package_name="penstock")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(debug: bool) -> None:
-    """Feed a heavy model from a Kinesis stream: one model per task, every record exactly one row.
+    """Run a heavy model on a Kinesis stream: one model per task, exactly one row per record.
 
-    AWS credentials, region and endpoint come from the standard AWS chain. Exit codes: 0 done, 1 failed, 2 something
-    that you can mend, 130 interrupted.
+    AWS credentials, region and endpoint come from the standard AWS chain. Exit codes: 0 success, 1 failure,
+    2 a mistake that you can fix, 130 interrupted.
     """
 
 

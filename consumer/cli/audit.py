@@ -19,10 +19,12 @@ SHOWN = 20
 
 @click.command()
 @click.argument("url")
-@click.option("--dead-letter", metavar="URL", help="Where its dead letters lie, to be held against the files.")
-@click.option("--stream", metavar="NAME", help="The stream it was made from, to be held against it as well.")
-@click.option("--complete", is_flag=True, help="With --stream: records that were not read yet are a problem, too.")
-@click.option("--repair", is_flag=True, help="Write the dead letters that a crash left unwritten; needs --dead-letter.")
+@click.option("--dead-letter", metavar="URL", help="Where the dead letters are; checks them against the files.")
+@click.option("--stream", metavar="NAME", help="The source stream; compares the table with its records.")
+@click.option(
+    "--complete", is_flag=True, help="With --stream: report records that have not been processed yet as problems."
+)
+@click.option("--repair", is_flag=True, help="Write dead letters that a crash left unwritten. Needs --dead-letter.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def audit(
@@ -34,12 +36,12 @@ def audit(
     repair: bool,
     as_json: bool,
 ) -> None:
-    """Walk every shard's files of a Parquet table and say what is wrong with it.
+    """Check a Parquet table's files, shard by shard, and report every problem.
 
-    URL is that of the sink: s3://bucket/prefix, or a folder. Exit code 1 if there is a gap, an overlap, a record
-    twice, a wrong count, a missing or an unnamed dead letter, a file that is not what was written, or a stray. With
-    --stream also if a record that the stream still has is neither row nor dead letter, or the table has one that the
-    stream has not. Reads only, but for --repair, and may run at any time.
+    URL is the url of the sink: s3://bucket/prefix, or a folder. Exits with 1 on a gap, an overlap, a duplicate record,
+    a wrong count, a missing or unexpected dead letter, a modified file, or an unexpected file. With --stream, also if
+    a record in the stream has neither a row nor a dead letter, or the table has a record that is not in the stream.
+    Writes nothing unless --repair is given. Can run at any time.
     """
     from consumer.admin.audit_stream import compare
     from consumer.aws.clients import Aws
@@ -49,9 +51,9 @@ def audit(
     from pipeline.table.staged_letters import Ledger
 
     if complete and stream is None:
-        raise UserError("--complete asks what the stream holds. Name it with --stream")
+        raise UserError("--complete needs the stream. Name it with --stream")
     if repair and dead_letter is None:
-        raise UserError("--repair writes dead letters. Say where they lie with --dead-letter")
+        raise UserError("--repair writes dead letters. Give their url with --dead-letter")
     aws = Aws()
 
     def store(at: str) -> ObjectStore:

@@ -15,19 +15,21 @@ FILE = click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
 
 @click.group()
 def config() -> None:
-    """Check a configuration, or show what it comes to."""
+    """Check a configuration, or show all of its settings."""
 
 
 @config.command()
 @FILE
-@click.option("--load", "loads", is_flag=True, help="Load the model too, as a start does, and predict its example.")
+@click.option(
+    "--load", "loads", is_flag=True, help="Also load the model, as `penstock run` does, and predict its example."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print {ok, mistakes: [{key, problem, fix}]} on stdout.")
 @click.pass_context
 def check(ctx: click.Context, path: Path, loads: bool, as_json: bool) -> None:
-    """Tell every mistake in FILE and the environment: key, value and fix.
+    """Report every mistake in FILE and the environment, with its key, value and fix.
 
-    The model's module must be there. With --load the model is made, loaded and warmed up in a process of its own, and
-    its columns and its pace are checked as `penstock run` does. AWS is not asked.
+    Checks that the model's module exists. With --load, also loads and warms up the model in a separate process, and
+    checks its columns and its speed as `penstock run` does. Does not call AWS.
     """
     from consumer.config.errors import ConfigErrors
     from pipeline.errors import ConfigError, ModelError
@@ -79,9 +81,9 @@ def _mistakes(error: Exception) -> list[dict[str, str]]:
 @FILE
 @click.option("--json", "as_json", is_flag=True, help="Print {key: {value, source}} on stdout.")
 def show(path: Path, as_json: bool) -> None:
-    """Show every setting with its value and where it comes from: the file, the environment, or a default.
+    """Show every setting, its value, and its source: the file, the environment, or a default.
 
-    Of replicas and threads that are "auto" also what they come to here, by the profile of `penstock tune` or the cores.
+    For replicas and threads that are "auto", also shows the number used on this machine.
     """
     from consumer.config.load import load
 

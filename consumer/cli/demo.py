@@ -8,25 +8,26 @@ import click
 
 
 @click.command()
-@click.option("--records", type=click.IntRange(1), default=2000, show_default=True, help="Docstrings to enrich.")
-@click.option("--shards", type=click.IntRange(1, 64), default=2, show_default=True, help="Shards of the stream.")
-@click.option("--workers", type=click.IntRange(1, 16), default=1, show_default=True, help="Consumers to start.")
+@click.option(
+    "--records", type=click.IntRange(1), default=2000, show_default=True, help="Number of docstrings to enrich."
+)
+@click.option("--shards", type=click.IntRange(1, 64), default=2, show_default=True, help="Number of shards.")
+@click.option("--workers", type=click.IntRange(1, 16), default=1, show_default=True, help="Number of consumers.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Where the Parquet goes: a new or empty folder.  [default: a new one in penstock-demo]",
+    help="Output folder for Parquet; must be new or empty.  [default: a new one in penstock-demo]",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Which docstrings, and in which order.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Selects the docstrings and their order.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead of the tables.")
 @click.pass_context
 def demo(
     ctx: click.Context, records: int, shards: int, workers: int, out: Path | None, seed: int, as_json: bool
 ) -> None:
-    """Enrich Python's own docstrings with a real model, on this machine alone.
+    """Enrich Python's own docstrings with a real model, on this machine.
 
-    Starts a local AWS, puts the docstrings on a stream, runs the consumer against it, and shows the table that
-    comes out.
+    Starts a local AWS, puts the docstrings on a stream, runs the consumer, and shows the resulting table.
     """
     from importlib.util import find_spec
 

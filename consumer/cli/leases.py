@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def leases() -> None:
-    """What an application has read of each shard, as KCL keeps it in DynamoDB."""
+    """Manage an application's leases: its position in each shard, which KCL keeps in DynamoDB."""
 
 
 @leases.command()
@@ -27,17 +27,18 @@ def leases() -> None:
     metavar="FILE",
     help="The configuration that names stream and application.",
 )
-@click.option("--execute", is_flag=True, help="Do it. Without it the plan is printed, and nothing is changed.")
+@click.option("--execute", is_flag=True, help="Delete the leases. Without this option, only print the plan.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def reset(path: Path, execute: bool, as_json: bool) -> None:
-    """Forget what was read, so that the application begins anew at stream.start.
+    """Delete all leases, so that the application starts again at stream.start.
 
-    For a stream that was made anew under its name, whose old leases keep every worker from starting; or to begin
-    elsewhere: LATEST is then the time of the next start. Takes every lease away and the note of whose they are. Stop
-    every worker first: with --execute the leases are watched for kcl.failover_ms and a little more, and if one is
-    renewed meanwhile nothing is changed.
+    Use it after a stream was deleted and created again with the same name (workers refuse to start with the old
+    leases), or to start from another position. LATEST means the time of the next start. Stop all workers first: with
+    --execute, the command watches the leases for a little longer than kcl.failover_ms, and changes nothing if one of
+    them is renewed.
 
-    What the stream still has is read again from the start. A Parquet table takes no row twice; a Kinesis sink does.
+    The records that the stream still holds are processed again. A Parquet table does not get duplicate rows; a Kinesis
+    sink does.
     """
     from consumer.admin.reset_leases import carry_out, plan
     from consumer.aws.clients import Aws
@@ -91,4 +92,4 @@ def _conclude(said: dict[str, Any], *, done: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({**said, "executed": done}, ensure_ascii=False))
     else:
-        click.echo("done" if done else "nothing was changed: run it again with --execute")
+        click.echo("done" if done else "nothing changed; run again with --execute to delete the leases")

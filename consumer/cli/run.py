@@ -14,11 +14,11 @@ import click
     type=click.Path(path_type=Path),
     required=True,
     metavar="FILE",
-    help="The configuration, see docs/configuration.md.",
+    help="The configuration file; see docs/configuration.md.",
 )
 @click.pass_context
 def run(ctx: click.Context, path: Path) -> None:
-    """Consume a stream until SIGTERM, then drain. What a container runs."""
+    """Consume a stream until SIGTERM, then drain and exit. This is the command for containers."""
     from consumer import logs
     from consumer.config.load import load
 

@@ -23,32 +23,32 @@ PIPED_COLUMNS = 1000
     "--records",
     type=FILE,
     metavar="PATH",
-    help="Records to tune with: a file, or a folder with a file for each.  [default: the stream]",
+    help="Records to tune with: a file, or a folder with one file per record.  [default: the stream]",
 )
 @click.option(
     "--framing",
     type=click.Choice(["lines", "lengths"]),
     default="lines",
     show_default=True,
-    help="How records lie in the file: one per line, or, if they are binary, each after its length in 4 bytes, "
-    "the most significant first.",
+    help="Format of the file: one record per line, or for binary records a length of 4 bytes (big-endian) before "
+    "each record.",
 )
-@click.option("--count", type=click.IntRange(1), default=1000, show_default=True, help="How many records, at most.")
+@click.option("--count", type=click.IntRange(1), default=1000, show_default=True, help="Maximum number of records.")
 @click.option(
     "--seconds",
     type=click.FloatRange(0, min_open=True),
     default=120,
     show_default=True,
-    help="How long to measure, about; the model's first start comes on top.",
+    help="Approximate duration of the measurement, without the model's first start.",
 )
 @click.option(
     "--output",
     type=FILE,
     metavar="PATH",
-    help="Where the profile goes: a folder, or a file that ends with .json.  [default: beside the configuration, "
+    help="Where to write the profile: a folder, or a file that ends with .json.  [default: beside the configuration, "
     "where `penstock run` looks for it]",
 )
-@click.option("--plot", type=FILE, metavar="FILE", help="Where the plot goes, as PNG.  [default: beside the profile]")
+@click.option("--plot", type=FILE, metavar="FILE", help="Where to write the plot (PNG).  [default: beside the profile]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 def tune(
     path: Path,
@@ -60,11 +60,11 @@ def tune(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure which replicas, threads and batches are quickest here.
+    """Measure which numbers of replicas, threads and records per batch are fastest on this machine.
 
-    Loads the model and has it work on real records, from the stream or a file; then writes a profile, which `penstock
-    run` uses wherever replicas and threads are "auto". The stream is only read: no lease is taken, nothing is
-    checkpointed. Nothing the model answers is kept. Whatever else keeps the machine busy is measured too.
+    Runs the model on real records, from the stream or a file, and writes a profile. `penstock run` uses the profile
+    for replicas and threads that are "auto". Only reads the stream: takes no lease and writes no checkpoint. Discards
+    the model's results. Other load on the machine affects the result.
     """
     from rich.console import Console
 

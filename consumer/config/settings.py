@@ -38,25 +38,30 @@ class _Section(BaseModel):
 class StreamSettings(_Section):
     name: StreamName = Field(description="the stream to read", examples=["events"])
     application: Annotated[str, AfterValidator(_application)] = Field(
-        description="the KCL application: names the lease table; a new one reads the stream anew",
+        description=(
+            "the KCL application's name, which is also the name of its lease table; a new application reads the"
+            " stream from `stream.start`"
+        ),
         examples=["penstock-events"],
     )
     start: Annotated[str, BeforeValidator(_start)] = Field(
         default="TRIM_HORIZON",
-        description="where a new application begins: `TRIM_HORIZON`, `LATEST` or an ISO-8601 time with its zone that "
-        "has passed; fixed at its first start",
+        description=(
+            "where a new application starts: `TRIM_HORIZON`, `LATEST`, or a past ISO-8601 time with a time "
+            "zone; has no effect after the first start"
+        ),
     )
     give_up_after_tasks: int = Field(
         default=5,
         ge=LEAST_TASKS,
         le=MOST_TASKS,
-        description="so many tasks may end over one record, whatever it kills; the next makes it a dead letter",
+        description="how many tasks one record may crash; the next task writes it as a dead letter without trying it",
     )
 
 
 class ModelSettings(_Section):
     factory: Annotated[str, AfterValidator(_factory)] = Field(
-        description="the model's class as `module:attribute`; modules beside this file are found",
+        description="the model's class as `module:attribute`; modules in this file's folder can be imported",
         examples=["examples.minilm:MiniLM"],
     )
     version: str = Field(
@@ -64,31 +69,43 @@ class ModelSettings(_Section):
     )
     replicas: Count = Field(
         default="auto",
-        description="processes that hold the model; `auto`: as `penstock tune` found, or one, or one for each GPU",
+        description="number of model processes; `auto`: the profile of `penstock tune`, else one per GPU, else one",
     )
     threads: Count = Field(
-        default="auto", description="threads per replica; `auto`: as `penstock tune` found, or the cores shared out"
+        default="auto",
+        description=(
+            "threads per replica; `auto`: the profile of `penstock tune`, else the cores divided among the replicas"
+        ),
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="what replicas compute on; `auto`: GPUs where there are some, one for each replica"
+        default="auto",
+        description="device that replicas compute on; `auto`: one GPU per replica if there are GPUs, else the CPU",
     )
     memory_mib: Memory = Field(
         default="auto",
-        description="what each replica may take, memory-mapped weights aside; `auto`: its share of the container's, "
-        "after the JVM, the records in flight and the host; 0: no limit",
+        description=(
+            "memory limit of each replica, without memory-mapped weights; `auto`: an equal share of what the "
+            "JVM, the records in flight and the host leave of the container's memory; 0: no limit"
+        ),
     )
     timeout_s: float = Field(
-        default=120, gt=0, description="a batch that takes longer costs its replica, and makes later batches smaller"
+        default=120,
+        gt=0,
+        description="time-out of one batch; its replica is then replaced, and later batches are smaller",
     )
-    retries: int = Field(default=1, ge=0, le=100, description="further tries of a record that fails alone")
-    start_timeout_s: float = Field(default=120, gt=0, description="loading and warming up must end within this")
+    retries: int = Field(default=1, ge=0, le=100, description="how often a record that fails alone is tried again")
+    start_timeout_s: float = Field(default=120, gt=0, description="time-out for loading and warming up the model")
     give_up_after_s: float = Field(
-        default=120, gt=0, description="how long a replica may fail to start again before the task ends with the reason"
+        default=120,
+        gt=0,
+        description="how long a replica is restarted without success before the task exits with an error",
     )
     aws_credentials: bool = Field(
         default=False,
-        description="whether the model's processes have the task's AWS credentials in their environment; "
-        "see [security](security.md#what-the-model-may-do)",
+        description=(
+            "whether the model's processes get the task's AWS credentials in their environment; see "
+            "[security](security.md#what-the-model-may-do)"
+        ),
     )
     passthrough: Annotated[dict[str, str], AfterValidator(_passthrough)] = Field(
         default_factory=dict,
@@ -98,96 +115,132 @@ class ModelSettings(_Section):
     )
     missing: Literal["null", "reject"] = Field(
         default="null",
-        description="what `None`, `NaT`, `pandas.NA`, and NaN in a column that holds no floats are in the model's "
-        "results: a null, or the record's dead letter",
+        description=(
+            "what `None`, `NaT` and `pandas.NA` in the model's results become, and NaN in a column that is not "
+            "of floats: a null, or a dead letter for the record"
+        ),
     )
     not_finite: Literal["keep", "null", "reject"] = Field(
         default="keep",
-        description="what NaN and the infinities are in the model's columns of floats: kept, a null, or the record's "
-        "dead letter",
+        description=(
+            "what NaN and the infinities in the model's float columns become: unchanged, a null, or a dead "
+            "letter for the record"
+        ),
     )
-    options: dict[str, Any] = Field(default_factory=dict, description="handed to the model as they are")
+    options: dict[str, Any] = Field(default_factory=dict, description="passed to the model unchanged")
 
 
 class BatchSettings(_Section):
-    max_records: int = Field(default=64, ge=1, le=10_000, description="records in a micro-batch, at most")
+    max_records: int = Field(default=64, ge=1, le=10_000, description="maximum number of records in a batch")
     max_cost: int = Field(
         default=0,
         ge=0,
-        description="what a micro-batch may cost at most: the sum of the model's own `cost(item)`, or, if it pads, "
-        "the dearest times their number; 0: no limit",
+        description=(
+            "maximum cost of a batch: the sum of the model's `cost(item)`, or for models that pad the largest "
+            "cost times the number of records; 0: no limit"
+        ),
     )
-    linger_ms: float = Field(default=20, ge=0, le=60_000, description="how long a record may wait for company")
+    linger_ms: float = Field(
+        default=20,
+        ge=0,
+        le=60_000,
+        description="how long a record may wait for others before an incomplete batch is sent to the model",
+    )
     adaptive: bool = Field(
         default=True,
-        description="find out which batches are quickest, up to the maxima; false: as large as they may be",
+        description=(
+            "find the batch size with the highest throughput, up to the maxima; false: always fill batches to "
+            "the maxima"
+        ),
     )
     target_latency_ms: float = Field(
-        default=0, ge=0, description="how long a predict call may take, as far as that can be foreseen; 0: no matter"
+        default=0,
+        ge=0,
+        description=(
+            "target for the duration of a predict call; batches are made small enough to meet it as far as it "
+            "can be predicted; 0: no target"
+        ),
     )
     bucket_records: int = Field(
         default=512,
         ge=1,
         le=10_000,
-        description="for a model that pads: among so many waiting records a batch's like are looked for",
+        description="for models that pad: how many waiting records to search for items of similar length",
     )
 
 
 class InFlightSettings(_Section):
-    records_per_shard: int = Field(default=2_000, ge=1, description="admitted and not yet settled, per shard")
+    records_per_shard: int = Field(
+        default=2_000,
+        ge=1,
+        description="maximum number of records per shard that have been received and have no row or dead letter yet",
+    )
     total_mib: int = Field(
-        default=256, ge=16, description="admitted, or held by sinks and not yet durable, in the whole task"
+        default=256,
+        ge=16,
+        description=(
+            "maximum size of all records in the task that have been received and are not durable yet, including"
+            " what sinks hold"
+        ),
     )
 
 
-PatienceS = Annotated[float, Field(gt=0)]
-PATIENCE = "how long it may fail to answer before the task ends with the reason; a refusal may last a minute"
+Seconds = Annotated[float, Field(gt=0)]
+GIVE_UP = "how long to retry before the task exits with an error; permission errors are retried for one minute"
 
 
 class ParquetSettings(_Section):
     type: Literal["parquet"]
     url: Url = Field(description="`s3://bucket/prefix`, or a folder", examples=["s3://bucket/enriched"])
     flush_interval_s: float = Field(
-        default=300, gt=0, le=86_400, description="the oldest a row may be before it is written"
+        default=300, gt=0, le=86_400, description="maximum age of a row before its file is written"
     )
     flush_mib: float = Field(
-        default=64, gt=0, le=4_096, description="a file is written once a shard has this much for it"
+        default=64, gt=0, le=4_096, description="a shard's file is written when it reaches this size"
     )
-    give_up_after_s: PatienceS = Field(default=3_600, description=PATIENCE)
+    give_up_after_s: Seconds = Field(default=3_600, description=GIVE_UP)
 
 
 class KinesisSinkSettings(_Section):
     type: Literal["kinesis"]
     stream: StreamName = Field(description="the stream to write to", examples=["enriched"])
-    give_up_after_s: PatienceS = Field(default=3_600, description=PATIENCE)
+    give_up_after_s: Seconds = Field(default=3_600, description=GIVE_UP)
 
 
 class DeadLetterSettings(_Section):
     url: Url = Field(
-        description="where records go that cannot be enriched: `s3://bucket/prefix`, or a folder",
+        description="where dead letters are written: `s3://bucket/prefix`, or a folder",
         examples=["s3://bucket/dead-letter"],
     )
-    give_up_after_s: PatienceS = Field(
-        default=3_600, description=f"without a Parquet sink, which keeps them otherwise: {PATIENCE}"
+    give_up_after_s: Seconds = Field(
+        default=3_600, description=f"without a Parquet sink, which otherwise stores the dead letters: {GIVE_UP}"
     )
     max_consecutive: int = Field(
         default=1_000,
         ge=0,
-        description="so many records of a shard in a row, or of all shards together, that the model fails on end the "
-        "task, with its checkpoint before them; 0: no limit",
+        description=(
+            "the task exits if the model fails on this many consecutive records, of one shard or of all shards "
+            "together; the checkpoint stays before them; 0: no limit"
+        ),
     )
     max_ratio: float = Field(
         default=0.5,
         ge=0,
         le=1,
-        description="so does a larger share of the last `dead_letter.window` records, once there are so many; "
-        "1: no limit",
+        description=(
+            "the task exits if the model fails on a larger share of the last `dead_letter.window` records; "
+            "applies once there are that many; 1: no limit"
+        ),
     )
-    window: int = Field(default=1_000, ge=1, le=1_000_000, description="how many records `dead_letter.max_ratio` is of")
+    window: int = Field(
+        default=1_000, ge=1, le=1_000_000, description="number of records that `dead_letter.max_ratio` is computed over"
+    )
     limit_on: Literal["failures", "all"] = Field(
         default="failures",
-        description="what counts for the limits: `failures` of the model, or `all` dead letters, also those of "
-        "payloads that are refused on purpose",
+        description=(
+            "what counts towards the limits: `failures` of the model, or `all` dead letters, including payloads"
+            " that the model rejects on purpose"
+        ),
     )
 
 
@@ -195,53 +248,69 @@ class KclSettings(_Section):
     java_heap_mib: int = Field(
         default=512,
         ge=64,
-        description="the JVM's `-Xmx`; with records of 1 MB it wants about 64 for each shard of the task, and 96",
+        description="the JVM's `-Xmx`; with records of 1 MB it needs about 96, and 64 more for each shard of the task",
     )
-    failover_ms: int = Field(default=10_000, ge=1_000, description="a lease not renewed for this long may be taken")
+    failover_ms: int = Field(
+        default=10_000, ge=1_000, description="another task may take a lease that has not been renewed for this long"
+    )
     idle_between_reads_ms: int = Field(
         default=250,
         ge=200,
-        description="between two reads of a shard (AWS allows five a second); also the checkpoints' beat",
+        description=(
+            "pause between two reads of a shard (AWS allows five reads a second); also the interval between checkpoints"
+        ),
     )
-    max_leases: int = Field(default=0, ge=0, description="the most shards this task takes; 0: no limit")
+    max_leases: int = Field(
+        default=0, ge=0, description="maximum number of shards that this task processes; 0: no limit"
+    )
     shutdown_grace_s: float = Field(
-        default=80, gt=0, description="what a shard has to drain in, on SIGTERM; nobody waits longer than needed"
+        default=80,
+        gt=0,
+        description="how long a shard may drain after SIGTERM; the task exits earlier if everything is drained",
     )
     properties: dict[str, str | int | bool] = Field(
         default_factory=dict, description="further KCL properties, by KCL's own names"
     )
-    log_level: Level = Field(default="INFO", description="KCL's own: `DEBUG`, `INFO`, `WARNING`, `ERROR`")
+    log_level: Level = Field(default="INFO", description="log level of KCL: `DEBUG`, `INFO`, `WARNING`, `ERROR`")
 
 
 class DrainSettings(_Section):
     longest_batch_s: BatchSeconds = Field(
         default="auto",
-        description="what a full batch takes at most; `auto`: what `batch.adaptive` aims at, else `batch.max_records` "
-        "times the model's example",
+        description=(
+            "maximum duration of a full batch; `auto`: the target of `batch.adaptive`, else `batch.max_records`"
+            " times the duration of the model's example"
+        ),
     )
-    flush_s: float = Field(default=5, gt=0, description="what writing the last files takes at most")
+    flush_s: float = Field(default=5, gt=0, description="maximum duration of writing the last files")
     budget_s: float = Field(
         default=100,
         gt=0,
         le=STOP_TIMEOUT_S,
-        description="from SIGTERM to the end; keep it below the container's stop time-out",
+        description="maximum time from SIGTERM to exit; keep it below the container's stop time-out",
     )
 
 
 class HealthSettings(_Section):
-    host: str = Field(default="127.0.0.1", min_length=1, description="`0.0.0.0` where a load balancer must reach it")
-    port: int = Field(default=8080, ge=0, le=65_535, description="0: a free one, which the log names")
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="address to listen on; use `0.0.0.0` if a load balancer must reach it",
+    )
+    port: int = Field(default=8080, ge=0, le=65_535, description="port to listen on; 0: a free port, which is logged")
     stuck_after_s: float = Field(
         default=900,
         gt=0,
-        description="`/healthz` fails once a shard is not read, or falls behind without any progress, for so long",
+        description=(
+            "`/healthz` fails when a shard has not been read, or has fallen behind without progress, for this long"
+        ),
     )
 
 
 class LogSettings(_Section):
     level: Level = Field(default="INFO", description="`DEBUG`, `INFO`, `WARNING`, `ERROR`")
     format: Literal["auto", "json", "text"] = Field(
-        default="auto", description="`auto`: text on a terminal, else JSON lines"
+        default="auto", description="`auto`: text on a terminal, JSON lines otherwise"
     )
 
 

@@ -190,7 +190,7 @@ def test_another_start_that_was_fixed_first_ends_the_task(
 def test_records_that_will_expire_are_told_before_they_do(rig: Rig) -> None:
     rig.sessions[2].lag_ms = 18 * HOUR_MS
     rig.step(0)
-    assert rig.metrics.outages.current() == [] and rig.value("penstock_retention_used") == 0.75
+    assert rig.metrics.outages.current() == [] and rig.value("penstock_retention_used_ratio") == 0.75
     rig.sessions[2].lag_ms = 20 * HOUR_MS
     rig.step(10)
     (trouble,) = rig.metrics.outages.current()
