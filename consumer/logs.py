@@ -25,13 +25,16 @@ class TextLines(logging.Formatter):
     """One line per record, whatever is in it; KCL's records and tracebacks go on in lines that are set in."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        """The message on one line, control characters escaped; KCL's and tracebacks' lines are indented."""
         line = super().formatMessage(record)
         return shown_lines(line) if _goes_on(record) else shown(line)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  # logging's name
+        """The traceback, each line indented and escaped."""
         return "    " + shown_lines(super().formatException(ei))
 
     def formatStack(self, stack_info: str) -> str:  # noqa: N802  # logging's name
+        """The stack, each line indented and escaped."""
         return "    " + shown_lines(super().formatStack(stack_info))
 
 
@@ -42,6 +45,7 @@ class JsonLines(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
+        """One line of JSON, without control characters."""
         line: dict[str, Any] = {
             "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,

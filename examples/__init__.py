@@ -1,0 +1,1 @@
+"""Example models, each with a configuration: what users copy from."""

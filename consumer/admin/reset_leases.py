@@ -34,6 +34,7 @@ class Plan:
 
     @property
     def nothing(self) -> bool:
+        """There are no leases and no binding to delete."""
         return self.bound is None and not self.leases
 
 

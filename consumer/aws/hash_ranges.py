@@ -84,4 +84,5 @@ def found(kinesis: KinesisClient, stream: str) -> dict[str, HashRange]:
 
 
 def of_shards(shards: Mapping[str, KnownShard]) -> dict[str, HashRange]:
+    """The range of hash keys of each shard, both ends included."""
     return {shard_id: HashRange(*map(int, shard.hash_keys)) for shard_id, shard in shards.items()}

@@ -67,6 +67,7 @@ class Health:
 
     @property
     def url(self) -> str:
+        """The server's base URL. The port is 0 until the server has started."""
         host = self._settings.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 

@@ -38,6 +38,7 @@ class Binding:
     lease_table: str
 
     def same_stream(self, other: Binding) -> bool:
+        """Same name and same creation time; a stream that was deleted and created again is another one."""
         return (self.stream, self.stream_created_s) == (other.stream, other.stream_created_s)
 
     def __str__(self) -> str:

@@ -52,10 +52,14 @@ class ShardReader(Protocol):
     """A shard's session, as far as the watch asks."""
 
     @property
-    def shard_id(self) -> str: ...
+    def shard_id(self) -> str:
+        """Kinesis' id of the shard."""
+        ...
 
     @property
-    def over(self) -> bool: ...
+    def over(self) -> bool:
+        """The session has ended."""
+        ...
 
     @property
     def hears(self) -> bool:

@@ -169,6 +169,7 @@ class Running:
         self._usual_cost = 1.0
 
     async def start(self) -> None:
+        """Start the model's process. Raises ``UserError`` if the model does not load."""
         self.spec = await self.host.start()
 
     async def judge_some(self, records: Sequence[Record]) -> None:

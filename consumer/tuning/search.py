@@ -72,10 +72,12 @@ class Measured:
 
     @property
     def records_per_s(self) -> float:
+        """Median rate of the runs, in records per second."""
         return median(run.records_per_s for run in self.runs)
 
     @property
     def call_s(self) -> float:
+        """Median duration of a predict call, in seconds."""
         return median(run.call_s for run in self.runs)
 
     @property

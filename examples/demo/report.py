@@ -46,7 +46,9 @@ class DemoResult:
 class Show(Protocol):
     """Say what happens now, with the totals so far by name (see ``/stats``)."""
 
-    def __call__(self, what: str, /, **totals: float) -> None: ...
+    def __call__(self, what: str, /, **totals: float) -> None:
+        """Show the current activity and the totals."""
+        ...
 
 
 @contextlib.contextmanager

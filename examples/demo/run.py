@@ -138,6 +138,8 @@ def _reached(dynamodb: Any, ends: Mapping[str, Position]) -> bool:
 
 @dataclass(slots=True)
 class Worker:
+    """One consumer process, its log file, and the URL of its health server once it is known."""
+
     process: subprocess.Popen[bytes]
     log: Path
     health: str = ""

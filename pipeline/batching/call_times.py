@@ -39,6 +39,7 @@ class Line:
     error: float
 
     def seconds(self, records: int, cost: int) -> float:
+        """Expected duration of a call, in seconds."""
         return self.call_s + self.record_s * records + self.cost_s * cost
 
 
@@ -66,6 +67,7 @@ class Rate:
         return self._size / self._seconds if self._batches >= FEW else None
 
     def add(self, size: int, seconds: float) -> None:
+        """Note a batch of this size that took so long."""
         self._batches += 1
         self._size += size
         self._seconds += seconds
