@@ -564,16 +564,16 @@ def test_a_stalled_sink_bounds_what_is_taken_out_of_aggregates() -> None:
 
 def test_a_drain_waits_for_what_is_noted_before_it_is_let_in() -> None:
     async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
-        lane, noted = stage.open(shard(), None), list[Record]()
+        lane, noted, begun = stage.open(shard(), None), list[Record](), asyncio.Event()
 
         async def note(last: Record) -> None:
+            begun.set()
             await asyncio.sleep(0.01)
             noted.append(last)
 
         lane.before_entry = note
         stage.admit(lane, made := records(5))
-        while lane.waiting:
-            await asyncio.sleep(0)
+        await begun.wait()
         await stage.drain(lane)
         assert (noted, lane.durable) == ([made[-1]], made[-1].position)
 
