@@ -45,6 +45,9 @@ class Session:
     def look(self) -> SessionSnapshot:
         return SessionSnapshot(self.shard_id, None, self.lag_ms, 1e9, 0)
 
+    def lag_at(self, now: float) -> float:
+        return self.look().lag_at(now)
+
 
 class Rig:
     """A task that holds every lease of the stream, and reads each shard."""
