@@ -46,7 +46,7 @@ async def _host_rate(host: ModelHost, size: int) -> float:
 
     async def judge() -> None:
         for batch in waiting:
-            await host.judge(batch)
+            await host.settle(batch)
 
     began = time.perf_counter()
     await asyncio.gather(*(judge() for _ in range(AT_ONCE)))

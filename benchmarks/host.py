@@ -288,7 +288,7 @@ async def _transport_share(host: Host, batches: int) -> float:
 
     async def work(mine: Iterator[list[Record]]) -> None:
         for records in mine:
-            await host.model.judge(records)
+            await host.model.settle(records)
 
     began = time.monotonic()
     await asyncio.gather(*(work(todo) for _ in range(host.model.slots)))

@@ -65,7 +65,7 @@ class Aggregate(Record):
         for data, key, key_bytes, fault in self._users:
             record = Record(shard_id, data, key, sequence, sub, arrived_ms, sub == last, 1, None, key_bytes)
             if fault:
-                record.outcome = Dead(data, fault, "", 0, KIND)
+                record.settle(Dead(data, fault, "", 0, KIND))
             taken.append(record)
             sub += 1
             held += RECORD_BYTES + key_bytes + len(data)
@@ -87,6 +87,6 @@ def looked_into(record: Record) -> Record:
     try:
         message = kpl.message(record.data)
     except kpl.Malformed as error:
-        record.outcome = Dead(record.data, f"it is an aggregate of the KPL that cannot be read: {error}", "", 0, KIND)
+        record.settle(Dead(record.data, f"it is an aggregate of the KPL that cannot be read: {error}", "", 0, KIND))
         return record
     return record if message is None else Aggregate(record, message)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
+from pipeline.errors import Fatal
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -70,8 +72,8 @@ class Record:
     """One record as its producer wrote it, perhaps a user record of a KPL aggregate, plus its way through the stage.
 
     ``partition_key`` is None if the producer gave none, and has 256 characters at most. ``whole`` is true where KCL's
-    checkpoint may stand after this record: it is the last of its aggregate, or of none. ``outcome`` is set once, when
-    the record settles; ``data`` is dropped then. ``key_bytes``: what its key adds to memory, where that is more than
+    checkpoint may stand after this record: it is the last of its aggregate, or of none. ``outcome`` is set by
+    :meth:`settle`; ``data`` is dropped then. ``key_bytes``: what its key adds to memory, where that is more than
     ``RECORD_BYTES`` allows for; 0 for those that share it.
     """
 
@@ -94,6 +96,15 @@ class Record:
     def last(self) -> Position:
         """Of what the record holds: of itself, but for an aggregate that is not taken apart."""
         return self.position
+
+    def settle(self, outcome: Outcome) -> None:
+        """Say what becomes of it; once, whoever says it: the model's host, or who finds that no model can have it.
+
+        :raises Fatal: it is settled already: two answers to one record.
+        """
+        if self.outcome is not None:
+            raise Fatal(f"{self.shard_id}: {self.position} is settled twice")
+        self.outcome = outcome
 
     def record_id(self, stream: str) -> str:
         """``<stream>/<shard>/<sequence>/<sub>``: the identity that rows and dead letters share."""

@@ -1,6 +1,6 @@
 """Records in, durable rows out. The whole way of a record is in this file:
 
-    admit ─▶ take in (skip what is held, measure) ─▶ batch ─▶ judge ─▶ release in order ─▶ gate ─▶ write ─▶ durable
+    admit ─▶ take in (skip what is held, measure) ─▶ batch ─▶ settle ─▶ release in order ─▶ gate ─▶ write ─▶ durable
 
 One :class:`Lane` per shard session, one :class:`Stage` per task. Batches span shards; rows come out per shard, in
 sequence order; how far a shard is durable is for the session to checkpoint.
@@ -73,7 +73,7 @@ class Judge(Protocol):
 
     @property
     def slots(self) -> int:
-        """So many calls of :meth:`judge` may usefully run at once. Half of them are worked on, the others are next."""
+        """So many calls of :meth:`settle` may usefully run at once. Half of them are worked on, the others are next."""
         ...
 
     @property
@@ -84,7 +84,7 @@ class Judge(Protocol):
 
     async def measure(self, records: Sequence[Record]) -> None: ...
 
-    async def judge(self, records: Sequence[Record]) -> None: ...
+    async def settle(self, records: Sequence[Record]) -> None: ...
 
     async def recall(self, shard: Shard, first: Record) -> None:
         """Before the first record of a session is judged: what is known of the shard's records from there on?"""
@@ -362,7 +362,7 @@ class Stage:
         while True:
             batch, lanes = await self._next_batch()
             started = self._clock()
-            await self._judge.judge(batch)
+            await self._judge.settle(batch)
             self._metrics.batch(len(batch), self._clock() - started)
             self._out(-1)
             self._wake.set()

@@ -287,7 +287,7 @@ class PoisonReader:
         payload = record.data
         if deaths > alone_at_most(self._give_up_after):
             payload, reason = b"", f"{reason}; its payload is left out, since a task ended over its dead letter, too"
-        record.outcome = Dead(payload, reason, "", deaths, KIND)
+        record.settle(Dead(payload, reason, "", deaths, KIND))
         log.error("%s: moving past record %s: %s", record.shard_id, record.position, reason)
         self._on_event(Condemned(KIND))
 

@@ -179,7 +179,7 @@ class Running:
         """
         some = records[:TRIED_RECORDS]
         for record in some:
-            await self.host.judge([record])
+            await self.host.settle([record])
             if not isinstance(record.outcome, Dead):
                 return
         kinds = sorted({record.outcome.kind for record in some if isinstance(record.outcome, Dead)})
@@ -209,7 +209,7 @@ class Running:
             nonlocal place, answers
             while not answers:
                 place += 1
-                await self.host.judge(batches[place % len(batches)])
+                await self.host.settle(batches[place % len(batches)])
                 if not answers and time.monotonic() - began_s >= run_s and self._answered_enough():
                     answers = list(self._answers)
 

@@ -70,7 +70,7 @@ class Inner(Protocol):
 
     async def measure(self, records: Sequence[Record]) -> None: ...
 
-    async def judge(self, records: Sequence[Record]) -> None: ...
+    async def settle(self, records: Sequence[Record]) -> None: ...
 
 
 class CrashJournal:
@@ -222,12 +222,12 @@ class JournaledHost:
     def believe(self, shard: Shard) -> None:
         self._notes.believe(shard.shard_id)
 
-    async def judge(self, records: Sequence[Record]) -> None:
+    async def settle(self, records: Sequence[Record]) -> None:
         of_each_shard = {record.shard_id: record for record in records}.values()
         suspects = self._notes.suspects(records)
         if not suspects and not any(map(self._notes.in_doubt, of_each_shard)):
             async with self._model.shared():
-                await self._inner.judge(records)
+                await self._inner.settle(records)
             return
         others = [record for record in records if self._notes.deaths(record) is None]
         if others:
@@ -243,7 +243,7 @@ class JournaledHost:
         """A task that gives up (its device is lost, its weights are gone) has not died of these."""
         note = await self._notes.begin(records)
         try:
-            await self._inner.judge(records)
+            await self._inner.settle(records)
         except PenstockError:
             await note.end()
             raise
@@ -255,7 +255,7 @@ class JournaledHost:
             await self._noted([suspect])
             return
         reason = f"{deaths} tasks ended while the model had this record by itself"
-        suspect.outcome = Dead(suspect.data, reason, "", deaths, "died")
+        suspect.settle(Dead(suspect.data, reason, "", deaths, "died"))
         self._on_event(Condemned("died"))
 
 

@@ -86,7 +86,7 @@ class ModelSpec:
 
 
 class ModelHost:
-    """``failed`` resolves with the reason when the host cannot go on; :meth:`judge` and :meth:`measure` raise it.
+    """``failed`` resolves with the reason when the host cannot go on; :meth:`settle` and :meth:`measure` raise it.
 
     ``link`` makes a replica; :class:`pipeline.testing.FakeReplica` is one without a process. ``notes``: where a batch
     that has killed its replica is noted, before its records are tried one by one.
@@ -144,7 +144,7 @@ class ModelHost:
 
     @property
     def slots(self) -> int:
-        """How many calls of :meth:`judge` may usefully run at once."""
+        """How many calls of :meth:`settle` may usefully run at once."""
         return self._predictors.slots
 
     @property
@@ -184,7 +184,7 @@ class ModelHost:
         for chunk in _chunks(records):
             await self._measuring.settle(chunk)
 
-    async def judge(self, records: Sequence[Record]) -> None:
+    async def settle(self, records: Sequence[Record]) -> None:
         """Set ``outcome`` of every record: ``Enriched``, or ``Dead`` after the configured retries.
 
         Records of finished parts of the batch have theirs before this returns. ``Fatal`` if the host cannot go on.
@@ -213,7 +213,7 @@ class ModelHost:
         self._tell(before)
 
     def bury(self, record: Record, fault: Fault, attempts: int) -> None:
-        record.outcome = Dead(record.data, fault.reason, fault.traceback, attempts, fault.kind, where=fault.where)
+        record.settle(Dead(record.data, fault.reason, fault.traceback, attempts, fault.kind, where=fault.where))
         self._on_event(Condemned(fault.kind))
 
     async def device_works(self, reason: str) -> bool:
@@ -254,7 +254,7 @@ class ModelHost:
         good = [record for index, record in enumerate(tried) if index not in faults] if faults else tried
         places = zip(repeat(table, len(table)), range(len(table)), strict=True)
         for record, outcome in zip(good, map(_ENRICHED, places), strict=True):
-            record.outcome = outcome
+            record.settle(outcome)
         if good:
             self._device.passed(self._predicting.payload_of(good[-1]))
         cost, padded = self._costs(tried)

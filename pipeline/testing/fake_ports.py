@@ -59,14 +59,14 @@ class FakeJudge:
     def believe(self, shard: Shard) -> None:
         self.believed.append(shard.shard_id)
 
-    async def judge(self, records: Sequence[Record]) -> None:
+    async def settle(self, records: Sequence[Record]) -> None:
         self._count += 1
         self._begun.set()
         await self._open.wait()
         self.batches.append(len(records))
         await asyncio.sleep(0)
         for record in records:
-            record.outcome = self._verdict(record)
+            record.settle(self._verdict(record))
 
 
 class FakeWriter:

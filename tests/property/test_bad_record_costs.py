@@ -108,7 +108,7 @@ def judged(model: str, batches: Sequence[list[Record]], *, retries: int = 1, rep
         await host.start()
         for batch in batches:
             counted = 0
-            await host.judge(batch)
+            await host.settle(batch)
             told.calls.append(counted)
         await host.stop()
 

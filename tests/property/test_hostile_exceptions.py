@@ -41,7 +41,7 @@ def judged(model: str, method: str, what: str, records: Sequence[Record]) -> int
         await host.start()
         await host.measure(records)
         if waiting := [each for each in records if each.outcome is None]:
-            await host.judge(waiting)
+            await host.settle(waiting)
         await host.stop()
 
     with asyncio.Runner(loop_factory=SimulatedLoop) as runner:

@@ -76,7 +76,7 @@ def live(
         while waiting:
             count = dice.randint(1, size)
             batch, waiting[:count] = waiting[:count], []
-            await host.judge(batch)
+            await host.settle(batch)
 
     async def main() -> None:
         settings = HostSettings(
@@ -155,8 +155,8 @@ def test_one_bad_record_costs_two_calls_beside_its_search(place: int) -> None:
         settings = HostSettings(f"{__name__}:Sick", "1", 1, 1, retries=1, options={"way": "well"})
         host = ModelHost(settings, on_event=events.append, link=FakeReplica)
         await host.start()
-        await host.judge(records[:1])
-        await host.judge(records[1:])
+        await host.settle(records[:1])
+        await host.settle(records[1:])
         await host.stop()
 
     with asyncio.Runner(loop_factory=SimulatedLoop) as runner:

@@ -57,7 +57,7 @@ class Source:
             numbers = [next(self._numbers) for _ in range(size)]
             batch = [record(n, **({"hang": 1} if n in self.hanging else {})) for n in numbers]
             self.sizes.append(size)
-            await self.host.judge(batch)
+            await self.host.settle(batch)
             self.done += batch
 
     @property

@@ -32,7 +32,7 @@ def test_the_transport_costs_the_host_a_few_microseconds_per_record(
     async def body(host: ModelHost) -> None:
         async def work(mine: Iterator[list[Record]]) -> None:
             for records in mine:
-                await host.judge(records)
+                await host.settle(records)
 
         todo = iter(waiting)
         cpu, wall = time.process_time(), time.monotonic()

@@ -51,7 +51,7 @@ async def main(folder: Path, changes: int) -> None:
         await host.start()
         await judge.recall(SHARD, records[0])
         for start in range(0, RECORDS, BATCH):
-            await judge.judge(records[start : start + BATCH])
+            await judge.settle(records[start : start + BATCH])
     finally:
         await host.stop()
         threads.close()

@@ -190,10 +190,10 @@ def told(record: Record) -> dict[str, str]:
 class DeadlyJudge(FakeJudge):
     """Kills the host with the batch in hand."""
 
-    async def judge(self, records: Sequence[Record]) -> None:
+    async def settle(self, records: Sequence[Record]) -> None:
         if any(KILLS in record.data for record in records):
             die()
-        await super().judge([record for record in records if record.outcome is None])
+        await super().settle([record for record in records if record.outcome is None])
 
 
 class KillsHost(Toy):

@@ -49,7 +49,7 @@ def judged(records: list[Record], model: str = "Toy", **more: Any) -> list[Model
     """Judge ``records`` as one batch; what the host told."""
 
     async def body(host: ModelHost) -> None:
-        await host.judge(records)
+        await host.settle(records)
 
     return hosted(body, model, **more)
 

@@ -27,7 +27,7 @@ async def main(again, give_up_after_s):
             taken.append(os.open(os.devnull, os.O_RDONLY))
     os.kill(host.pids[0], signal.SIGKILL)
     records = batch(4)
-    judging = asyncio.ensure_future(host.judge(records))
+    judging = asyncio.ensure_future(host.settle(records))
     await until(lambda: bool(outages.current()))
     print(outages.current()[0].reason, flush=True)
     if again:

@@ -132,7 +132,7 @@ def test_each_request_has_the_whole_time() -> None:
     batches = [batch(1, {0: "slow"}) for _ in range(5)]
 
     async def body(host: ModelHost) -> None:
-        await asyncio.gather(*(host.judge(records) for records in batches))
+        await asyncio.gather(*(host.settle(records) for records in batches))
 
     assert not restarts(hosted(body, timeout_s=0.7, retries=0))
     for records in batches:
@@ -143,7 +143,7 @@ def test_a_replica_killed_from_outside_costs_no_record() -> None:
     records = batch(10, {2: "slow"})
 
     async def body(host: ModelHost) -> None:
-        judging = asyncio.create_task(host.judge(records))
+        judging = asyncio.create_task(host.settle(records))
         await asyncio.sleep(0)
         os.kill(host.pids[0], signal.SIGKILL)
         await judging
@@ -159,7 +159,7 @@ def test_a_batch_behind_a_deadly_one_is_no_suspect(action: str, tmp_path: Path) 
 
     async def body(host: ModelHost) -> None:
         assert host.slots == 2
-        await asyncio.gather(host.judge(deadly), host.judge(behind))
+        await asyncio.gather(host.settle(deadly), host.settle(behind))
 
     hosted(body, options={"calls": str(tmp_path / "calls")}, retries=0)
     expect_all_but(deadly, {0})
@@ -194,7 +194,7 @@ def test_a_batch_goes_to_the_replica_that_has_least_to_do() -> None:
     batches = [batch(1), batch(1)]
 
     async def body(host: ModelHost) -> None:
-        await asyncio.gather(*(host.judge(records) for records in batches))
+        await asyncio.gather(*(host.settle(records) for records in batches))
 
     hosted(body, "Environment", replicas=2)
     assert value(batches[0][0], "session") != value(batches[1][0], "session")
@@ -205,7 +205,7 @@ def test_several_replicas_share_the_work_and_outlive_each_other() -> None:
 
     async def body(host: ModelHost) -> None:
         assert (host.replicas_alive, host.slots) == (2, 4)
-        await asyncio.gather(*(host.judge(records) for records in batches))
+        await asyncio.gather(*(host.settle(records) for records in batches))
 
     hosted(body, replicas=2)
     for number, records in enumerate(batches):
@@ -281,7 +281,7 @@ def test_a_process_survives_whatever_its_model_raises_and_however_many_records_a
         )
         await host.start()
         for each in (good, misfits, hostile):
-            await host.judge(each)
+            await host.settle(each)
         await host.stop()
 
     asyncio.run(main())

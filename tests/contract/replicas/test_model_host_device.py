@@ -17,8 +17,8 @@ def test_a_record_that_loses_the_device_by_itself_while_others_pass_is_dead() ->
     records, lone = batch(3), batch(1, {0: "lose device"})
 
     async def body(host: ModelHost) -> None:
-        await host.judge(records)
-        await host.judge(lone)
+        await host.settle(records)
+        await host.settle(lone)
 
     hosted(body)
     expect_all_but(records, set())
@@ -39,9 +39,9 @@ def test_a_device_that_is_lost_for_good_condemns_nobody(tmp_path: Path) -> None:
     records, later = batch(2), batch(2)
 
     async def body(host: ModelHost) -> None:
-        await host.judge(records)
+        await host.settle(records)
         lost.touch()
-        await host.judge(later)
+        await host.settle(later)
 
     with pytest.raises(Fatal, match="lost its device: CUDA error: device-side assert triggered, and"):
         hosted(body, "Device", options={"lost": str(lost)}, retries=0, give_up_after_s=0.2)
@@ -58,7 +58,7 @@ def test_a_device_that_comes_back_costs_no_record(tmp_path: Path) -> None:
         try:
             await host.start()
             lost.touch()
-            judging = asyncio.create_task(host.judge(records))
+            judging = asyncio.create_task(host.settle(records))
             await until(lambda: bool(outages.current()))
             assert "no other record passes either" in outages.current()[0].reason
             lost.unlink()

@@ -143,7 +143,7 @@ def test_a_model_that_loads_again_in_time_costs_no_record(tmp_path: Path, monkey
         host = ModelHost(settings("LoadsWhile", options={"mark": str(mark)}, give_up_after_s=30), outages=outages)
         try:
             await host.start()
-            judging = asyncio.create_task(host.judge(records))
+            judging = asyncio.create_task(host.settle(records))
             await until(lambda: bool(outages.current()))
             assert outages.current()[0].reason == "no replica starts: the weights are gone"
             assert (outages.current()[0].part, host.replicas_alive, judging.done()) == ("model", 0, False)
@@ -160,7 +160,7 @@ def test_a_model_that_loads_again_in_time_costs_no_record(tmp_path: Path, monkey
 def test_replicas_that_end_as_soon_as_they_start_end_the_host() -> None:
     async def body(host: ModelHost) -> None:
         assert isinstance(await host.failed, Fatal)
-        await host.judge([record(0)])
+        await host.settle([record(0)])
 
     with pytest.raises(Fatal, match="replica exited with code 5, and no other starts: replicas end as soon as they"):
         hosted(body, "DiesIdle", give_up_after_s=0.3)
@@ -168,7 +168,7 @@ def test_replicas_that_end_as_soon_as_they_start_end_the_host() -> None:
 
 def test_a_stopped_host_judges_no_more() -> None:
     async def body(host: ModelHost) -> None:
-        judging = asyncio.create_task(host.judge(batch(1, {0: "hang"})))
+        judging = asyncio.create_task(host.settle(batch(1, {0: "hang"})))
         await asyncio.sleep(0)
         await host.stop()
         await judging
@@ -197,7 +197,7 @@ def test_a_replica_stays_when_the_whole_task_is_told_to_drain() -> None:
         before = host.pids
         os.kill(before[0], signal.SIGTERM)
         os.kill(before[0], signal.SIGINT)
-        await host.judge(records)
+        await host.settle(records)
         assert host.pids == before
 
     hosted(body)
@@ -207,7 +207,7 @@ def test_a_replica_stays_when_the_whole_task_is_told_to_drain() -> None:
 @pytest.mark.parametrize("action", ["hang", "stop python"])
 def test_stopping_takes_no_second_whatever_the_model_does(action: str) -> None:
     async def body(host: ModelHost) -> None:
-        judging = asyncio.create_task(host.judge(batch(1, {0: action})))
+        judging = asyncio.create_task(host.settle(batch(1, {0: action})))
         await asyncio.sleep(0)
         pids, began = host.pids, time.monotonic()
         await host.stop()
@@ -273,7 +273,7 @@ def test_what_a_model_started_goes_with_it(end: str, tmp_path: Path) -> None:
     async def body(host: ModelHost) -> None:
         child = int(mark.read_text())
         if end == "exit":
-            await host.judge(batch(1, {0: "exit"}))
+            await host.settle(batch(1, {0: "exit"}))
         else:
             await host.stop()
         await asyncio.to_thread(wait_until_gone, [child])
@@ -292,7 +292,7 @@ def test_what_a_model_let_go_of_goes_with_it(end: str, tmp_path: Path) -> None:
         children.append(int(mark.read_text()))
         assert not gone(children[0])
         if end == "exit":
-            await host.judge(batch(1, {0: "exit"}))
+            await host.settle(batch(1, {0: "exit"}))
         elif end == "killed":
             os.kill(host.pids[0], signal.SIGKILL)
         elif end == "stopped":
@@ -371,7 +371,7 @@ from pipeline.replicas.host import ModelHost
 async def main():
     host = ModelHost(settings(replicas=2))
     await host.start()
-    judging = asyncio.ensure_future(host.judge([record(0, do=sys.argv[1], mark=sys.argv[2])]))
+    judging = asyncio.ensure_future(host.settle([record(0, do=sys.argv[1], mark=sys.argv[2])]))
     print(*host.pids, flush=True)
     await judging
 
@@ -410,7 +410,7 @@ def test_a_model_may_have_a_file_of_any_name(tmp_path: Path, monkeypatch: pytest
             judged_one = record()
             await host.measure([judged_one])
             assert judged_one.cost == 5
-            await host.judge([judged_one])
+            await host.settle([judged_one])
             return value(judged_one, "n")
         finally:
             await host.stop()

@@ -47,13 +47,13 @@ def test_a_batch_that_does_not_fit_is_halved_and_that_is_remembered(model: str, 
     costs: list[int] = []
 
     async def body(host: ModelHost) -> None:
-        await host.judge(records)
+        await host.settle(records)
         costs.append(host.safe_cost)
         batcher = Batcher(max_records=16, max_cost=0, linger_s=0, pads=False)
         batcher.add("shard", later, 0.0)
         while len(batcher):
             batcher.follow(Plan(cost=host.safe_cost))
-            await host.judge(batcher.take(0.0))
+            await host.settle(batcher.take(0.0))
 
     events = hosted(body, model, memory_mib=LIMIT_MIB, options={"calls": str(calls)})
     expect_all_but(records, set())
@@ -71,7 +71,7 @@ def test_a_record_that_does_not_fit_by_itself_is_dead_and_teaches_little(tmp_pat
     costs: list[int] = []
 
     async def body(host: ModelHost) -> None:
-        await host.judge(records)
+        await host.settle(records)
         costs.append(host.safe_cost)
 
     hosted(body, "Hungry", memory_mib=LIMIT_MIB, options={"calls": str(calls)})
@@ -88,7 +88,7 @@ def test_a_replica_that_leaks_is_replaced_and_condemns_nobody(replicas: int) -> 
 
     async def body(host: ModelHost) -> None:
         for records in batches:
-            await host.judge(records)
+            await host.settle(records)
 
     events = hosted(body, "Leaky", memory_mib=LIMIT_MIB, retries=0, replicas=replicas)
     for records in batches:

@@ -18,7 +18,7 @@ def test_threads_reach_torch_openmp_and_mkl_before_they_load(threads: int, monke
     asked = record()
 
     async def body(host: ModelHost) -> None:
-        await host.judge([asked])
+        await host.settle([asked])
 
     hosted(body, "Threads", threads=threads)
     assert value(asked, "before") == f"{threads} {threads}"

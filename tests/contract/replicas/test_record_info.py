@@ -38,7 +38,7 @@ def lived(link: Maker, records: list[Record], model: str = "Curious", **options:
             async with asyncio.timeout(60):
                 await host.start()
                 if records:
-                    await host.judge(records)
+                    await host.settle(records)
         finally:
             await host.stop()
 

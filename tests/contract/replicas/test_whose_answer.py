@@ -20,7 +20,7 @@ def in_a_row(model: str, **options: Any) -> list[Any]:
 
     async def body(host: ModelHost) -> None:
         for first, second in zip(batches[::2], batches[1::2], strict=True):
-            await asyncio.gather(host.judge(first), host.judge(second))
+            await asyncio.gather(host.settle(first), host.settle(second))
 
     events = hosted(body, model, options=options)
     for number, records in enumerate(batches):
@@ -47,8 +47,8 @@ def test_who_reads_or_writes_the_replicas_socket_ends_the_replica(deed: str, siz
     first[1] = record(1, do=deed, bytes=size)
 
     async def body(host: ModelHost) -> None:
-        await host.judge(first)
-        await host.judge(second)
+        await host.settle(first)
+        await host.settle(second)
 
     hosted(body, "Steals", timeout_s=2.0, retries=0)
     expect_all_but(second, set())

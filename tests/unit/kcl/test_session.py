@@ -135,9 +135,9 @@ def test_a_full_window_withholds_status_until_there_is_room() -> None:
 class SlowJudge(FakeJudge):
     """Takes a tenth of a second for a batch."""
 
-    async def judge(self, records: Sequence[Record]) -> None:
+    async def settle(self, records: Sequence[Record]) -> None:
         await asyncio.sleep(0.1)
-        await super().judge(records)
+        await super().settle(records)
 
 
 def test_a_withheld_status_is_no_reason_to_checkpoint_more_than_once_a_second() -> None:

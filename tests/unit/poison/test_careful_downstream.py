@@ -156,11 +156,11 @@ class Deadly(FakeJudge):
         super().__init__(_enriched)
         self._life = life
 
-    async def judge(self, records: Sequence[Record]) -> None:
+    async def settle(self, records: Sequence[Record]) -> None:
         if self._life.when == "in the model" and any(number_of(record) == self._life.deadly for record in records):
             self._life.die()
             await asyncio.Event().wait()
-        await super().judge(records)
+        await super().settle(records)
 
 
 def number_of(record: Record) -> int:

@@ -46,7 +46,7 @@ class Model:
     async def measure(self, records: Sequence[Record]) -> None:
         return
 
-    async def judge(self, records: Sequence[Record]) -> None:
+    async def settle(self, records: Sequence[Record]) -> None:
         """As the host does it, in short: a batch that kills its replica is noted, then tried one by one."""
         bisection, opened = Bisection(records, 1), []
         while tried := bisection.next():
@@ -99,7 +99,7 @@ class Life:
             if own := [r for r in self.records if r.shard_id == shard.shard_id]:
                 await judge.recall(shard, own[0])
         for start in range(0, len(self.records), batch):
-            await judge.judge(self.records[start : start + batch])
+            await judge.settle(self.records[start : start + batch])
 
     def run(self, batch: int = 8) -> None:
         for _ in range(TASKS):
@@ -155,12 +155,12 @@ def test_who_is_in_the_model_beside_a_killer_is_not_blamed_for_it() -> None:
                 await judge.recall(shard, next(r for r in self.records if r.shard_id == shard.shard_id))
             pairs = zip(self.records[::2], self.records[1::2], strict=True)
             for one, other in pairs:
-                await asyncio.gather(judge.judge([one]), judge.judge([other]))
+                await asyncio.gather(judge.settle([one]), judge.settle([other]))
 
     class Slow(Model):
-        async def judge(self, records: Sequence[Record]) -> None:
+        async def settle(self, records: Sequence[Record]) -> None:
             await asyncio.sleep(0)
-            await super().judge(records)
+            await super().settle(records)
             await asyncio.sleep(0.01)
 
     life = AtOnce([record(n, OTHER if n % 2 else SHARD) for n in range(8)], {"3"})
@@ -172,7 +172,7 @@ def test_nobody_is_tried_beside_a_record_that_is_tried_by_itself() -> None:
     inside: list[set[str]] = []
 
     class Watching(Model):
-        async def judge(self, records: Sequence[Record]) -> None:
+        async def settle(self, records: Sequence[Record]) -> None:
             inside.append({each.sequence for each in records} | (inside[-1] if self.busy else set()))
             self.busy += 1
             await asyncio.sleep(0.001)
@@ -190,7 +190,7 @@ def test_nobody_is_tried_beside_a_record_that_is_tried_by_itself() -> None:
         judge = JournaledHost(Watching(set(), notes), notes, retries=1, on_event=life.events.append)
         await judge.recall(SHARD, life.records[0])
         batches = [life.records[:2], life.records[2:3], life.records[3:]]
-        await asyncio.gather(*(judge.judge(batch) for batch in batches))
+        await asyncio.gather(*(judge.settle(batch) for batch in batches))
 
     asyncio.run(main())
     assert {"2"} in inside
@@ -265,7 +265,7 @@ def test_a_task_that_gives_up_has_not_died_of_the_record_it_had() -> None:
     life = Life([record(n) for n in range(4)], set())
 
     class GivesUp(Model):
-        async def judge(self, records: Sequence[Record]) -> None:
+        async def settle(self, records: Sequence[Record]) -> None:
             raise Fatal("the device is lost")
 
     async def main() -> None:
@@ -274,7 +274,7 @@ def test_a_task_that_gives_up_has_not_died_of_the_record_it_had() -> None:
         await notes.recall(SHARD, life.records[0])
         judge = JournaledHost(GivesUp(set(), notes), notes, retries=1, on_event=life.events.append)
         with pytest.raises(Fatal, match="the device is lost"):
-            await judge.judge(life.records)
+            await judge.settle(life.records)
         again = life.notes()
         await again.recall(SHARD, life.records[0])
         assert [again.deaths(each) for each in life.records] == [None] * 4
