@@ -77,7 +77,7 @@ def stalled_sink(aws: LocalAWS, folder: Path, seconds: float, show: Show) -> Sta
             if now:
                 aws.add_fault(service="s3", operation="PutObject", **now)
 
-    model = 'factory = "tests.chaos.model:Fragile"\ncarry = { text = "string" }\ntimeout_s = 5'
+    model = 'factory = "tests.chaos.model:Fragile"\npassthrough = { text = "string" }\ntimeout_s = 5'
     return Scene(aws, "stalled-sink", folder, model, stuck_after_s=30).run(seconds, stall, show)
 
 
