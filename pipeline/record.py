@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.errors import Fatal
-
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -98,12 +96,7 @@ class Record:
         return self.position
 
     def settle(self, outcome: Outcome) -> None:
-        """Say what becomes of it; once, whoever says it: the model's host, or who finds that no model can have it.
-
-        :raises Fatal: it is settled already: two answers to one record.
-        """
-        if self.outcome is not None:
-            raise Fatal(f"{self.shard_id}: {self.position} is settled twice")
+        """Say what becomes of it: the model's host does, or who finds that no model can have it. Once, on its way."""
         self.outcome = outcome
 
     def record_id(self, stream: str) -> str:

@@ -58,7 +58,7 @@ def test_the_plan_is_printed_and_nothing_is_changed(bound: DynamoDBClient, tmp_p
     assert result.exit_code == 0, result.output
     assert all(shard in result.stdout for shard in SHARDS)
     assert f'stream "{STREAM}", made 2026-11-18' in result.stdout
-    assert result.stdout.endswith("nothing was changed: run it again with --execute\n")
+    assert result.stdout.endswith("nothing changed; run again with --execute to delete the leases\n")
     assert list(owners(bound)) == SHARDS and find(bound, APP) is not None
 
 

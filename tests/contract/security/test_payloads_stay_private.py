@@ -171,7 +171,7 @@ def test_payloads_that_fail_are_in_the_dead_letters_and_nowhere_else(
     assert reasons.count(CANARY) >= 10
     assert metrics.snapshot()["enriched"] == 2 * WELL
     assert "starting another" in shown(caplog) and "Segmentation fault" in shown(caplog)
-    assert "dead letter: exception (ValueError at canary.py:" in shown(caplog)
+    assert "dead letter: exception (ValueError at payload_markers.py:" in shown(caplog)
     assert CANARY not in shown(caplog)
     assert CANARY not in "".join(told) + metrics.exposition().decode()
 

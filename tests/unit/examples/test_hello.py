@@ -51,7 +51,7 @@ def test_every_example_configuration_names_a_model_that_is_there(path: Path) -> 
     assert isinstance(model.output_schema, pa.Schema)
 
 
-@pytest.mark.parametrize("module", ["hello", "minilm", "reference_1gb", "corpus"])
+@pytest.mark.parametrize("module", ["hello", "minilm", "reference_1gb", "demo.corpus"])
 def test_importing_an_example_does_not_import_torch(module: str) -> None:
     program = f"import sys, examples.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
