@@ -17,7 +17,7 @@ from pipeline.table.names import Names
 from pipeline.table.staged_letters import Ledger
 from tests.support.settled_records import MORNING_MS, SCHEMA, SHARD, rows
 
-TIMES, EACH = 4, 2_500
+TIMES, EACH = 4, 4_000
 """Of the bytes read, and for each user record: a letter is staged and written, of at most 1 KiB beside its payload."""
 
 KEYS = st.lists(st.tuples(st.sampled_from("ké\\\0\U0001f600"), st.integers(0, 60_000)), min_size=1, max_size=20)
