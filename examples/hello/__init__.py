@@ -27,9 +27,9 @@ class Sentiment:
         return {"text": "thanks"}
 
     def predict(self, items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any] | Reject]:
-        return [self.settle(item.get("text")) for item in items]  # a micro-batch in, as many results out
+        return [self.judge(item.get("text")) for item in items]  # a micro-batch in, as many results out
 
-    def settle(self, text: object) -> Mapping[str, Any] | Reject:
+    def judge(self, text: object) -> Mapping[str, Any] | Reject:
         if not isinstance(text, str):
             return Reject("no field 'text' that is a string")  # this record becomes a dead letter, no other
         found = [self.weight[word] for word in re.findall(r"\w+", text.lower()) if word in self.weight]
