@@ -53,6 +53,8 @@ def taken_over(rig: Rig, shards: list[str], since_s: float, deadline_s: float = 
 
     def look() -> dict[str, float]:
         rows = rig.rows()
+        if rows.empty:  # no file is written yet
+            return {}
         seen = rows[rows["seen_s"] > since_s].groupby("shard_id")["seen_s"].min()
         return {shard: float(seen[shard]) - since_s for shard in shards} if set(shards) <= set(seen.index) else {}
 
