@@ -99,5 +99,11 @@ def test_the_check_is_the_stores() -> None:
         raise Retryable("no answer")
 
     store.before = silent
+    waits: list[float] = []
+
+    async def sleep(wait_s: float) -> None:
+        waits.append(wait_s)
+
     with pytest.raises(UserError, match="no answer"):
-        asyncio.run(DeadLetterSink(store, SCHEMA).check())
+        asyncio.run(DeadLetterSink(store, SCHEMA, sleep=sleep).check())
+    assert sum(waits) > 5
