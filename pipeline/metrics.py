@@ -72,6 +72,15 @@ class Metrics:
         self._pace: BatchSizeController | None = None
         self._shards: dict[tuple[Any, str], Any] = {}
         self._late_batches: deque[float] = deque(maxlen=LATE_BATCHES)
+        self.stop_reason: str | None = None
+        """Why the task has to end, if it has: too many dead letters."""
+        self._make_records()
+        self._make_model()
+        self._make_sinks()
+        self._make_shards()
+        self.registry.register(_Looked(self))
+
+    def _make_records(self) -> None:
         self._received = self._counter("records_received", "Records received from KCL", "shard")
         self._enriched = self._counter("records_enriched", "Records settled with a row", "shard")
         self._dead = self._counter("records_dead", "Records settled as dead letters", "shard")
@@ -89,16 +98,25 @@ class Metrics:
             "misplaced_aggregates",
             "Aggregates with user records of another shard's hash keys; these are processed as usual",
         )
+        self._lag = Gauge(
+            "penstock_lag_seconds", "How far behind the newest record, per shard", ["shard"], registry=self.registry
+        )
+        self._by_shard = (
+            self._received,
+            self._enriched,
+            self._dead,
+            self._durable,
+            self._checkpointed,
+            self._checkpoints,
+            self._checkpoint_failures,
+            self._lag,
+        )
+
+    def _make_model(self) -> None:
         self._retries = self._counter("predict_retries", "Predict calls that repeat part of a batch")
         self._restarts = self._counter("replica_restarts", "Replicas replaced")
         self._out_of_memory = self._counter(
             "out_of_memory", "Batches that were halved because they did not fit into memory"
-        )
-        self._puts = self._counter("sink_puts", "Writes by a sink", "sink")
-        self._put_bytes = self._counter("sink_bytes", "Bytes written by a sink", "sink")
-        self._put_retries = self._counter("sink_retries", "Writes that a sink repeated", "sink")
-        self._lag = Gauge(
-            "penstock_lag_seconds", "How far behind the newest record, per shard", ["shard"], registry=self.registry
         )
         self._predicted = self._counter("predicted_records", "Records in predict calls that returned")
         self._predicted_cost = self._counter("predicted_cost", "Cost of the records in predict calls")
@@ -109,21 +127,6 @@ class Metrics:
             registry=self.registry,
         )
         self._queue = Gauge("penstock_queue_records", "Records waiting for a batch", registry=self.registry)
-        self.stop_reason: str | None = None
-        """Why the task has to end, if it has: too many dead letters."""
-        self._limit = Gauge(
-            "penstock_dead_letter_limit_reached",
-            "1 if the task exits because of too many dead letters",
-            registry=self.registry,
-        )
-        self._stuck = Gauge("penstock_stuck_shards", "Shards that fall behind without progress", registry=self.registry)
-        self._unread = Gauge("penstock_unread_shards", "Shards that should be read and are not", registry=self.registry)
-        self._retention_used = Gauge(
-            "penstock_retention_used_ratio",
-            "The largest lag, as a share of the stream's retention",
-            registry=self.registry,
-        )
-        self._expired = self._counter("expired_shards", "Shards whose records expired before they were read")
         self._batch_records = Histogram(
             "penstock_batch_records", "Records per micro-batch", buckets=BATCH_SIZES, registry=self.registry
         )
@@ -136,17 +139,26 @@ class Metrics:
         self._predict_seconds = Histogram(
             "penstock_predict_seconds", "Time per predict call in the replica", buckets=SECONDS, registry=self.registry
         )
-        self._by_shard = (
-            self._received,
-            self._enriched,
-            self._dead,
-            self._durable,
-            self._checkpointed,
-            self._checkpoints,
-            self._checkpoint_failures,
-            self._lag,
+
+    def _make_sinks(self) -> None:
+        self._puts = self._counter("sink_puts", "Writes by a sink", "sink")
+        self._put_bytes = self._counter("sink_bytes", "Bytes written by a sink", "sink")
+        self._put_retries = self._counter("sink_retries", "Writes that a sink repeated", "sink")
+        self._limit = Gauge(
+            "penstock_dead_letter_limit_reached",
+            "1 if the task exits because of too many dead letters",
+            registry=self.registry,
         )
-        self.registry.register(_Looked(self))
+
+    def _make_shards(self) -> None:
+        self._stuck = Gauge("penstock_stuck_shards", "Shards that fall behind without progress", registry=self.registry)
+        self._unread = Gauge("penstock_unread_shards", "Shards that should be read and are not", registry=self.registry)
+        self._retention_used = Gauge(
+            "penstock_retention_used_ratio",
+            "The largest lag, as a share of the stream's retention",
+            registry=self.registry,
+        )
+        self._expired = self._counter("expired_shards", "Shards whose records expired before they were read")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"penstock_{name}", text, labels, registry=self.registry)

@@ -78,7 +78,7 @@ class Life:
     # -- the lease, and the shard
 
     def hold(self, noted: Noted, holder: str, doubt: Doubt) -> bool:
-        raise NotImplementedError
+        raise AssertionError("the shard is held already")
 
     def step(self, shard_id: str, holder: str, doubt: Doubt, checkpoint: Position | None = None) -> bool:
         if not self.dead.is_set():
