@@ -118,6 +118,18 @@ class UserError(PenstockError):
     exit_code = 2
 
 
+class RefusedError(PenstockError):
+    """The command refuses, since going on could lose records or stop a shard; the text says what to do. Exit code 3."""
+
+    exit_code = 3
+
+
+class NothingToDo(PenstockError):
+    """The state is already as wished, and nothing was changed. Exit code 4."""
+
+    exit_code = 4
+
+
 class ConfigError(UserError):
     """A setting is wrong: ``key`` names it, ``fix`` says what to write instead."""
 

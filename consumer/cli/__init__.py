@@ -65,7 +65,7 @@ def main(debug: bool) -> None:
     """Run a heavy model on a Kinesis stream: one model per task, exactly one row per record.
 
     AWS credentials, region and endpoint come from the standard AWS chain. Exit codes: 0 success, 1 failure,
-    2 a mistake that you can fix, 130 interrupted.
+    2 a mistake that you can fix, 3 refused for safety, 4 nothing to do, 130 interrupted.
     """
 
 

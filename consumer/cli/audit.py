@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from consumer.cli.options import json_option
+
 if TYPE_CHECKING:
     from consumer.admin.audit_stream import Comparison
     from pipeline.stores.base import ObjectStore
@@ -25,7 +27,7 @@ SHOWN = 20
     "--complete", is_flag=True, help="With --stream: report records that have not been processed yet as problems."
 )
 @click.option("--repair", is_flag=True, help="Write dead letters that a crash left unwritten. Needs --dead-letter.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 @click.pass_context
 def audit(
     ctx: click.Context,
@@ -104,7 +106,8 @@ def _progress() -> Iterator[Callable[[int], None]]:
 
 def _say_json(report: Report, comparison: Comparison | None) -> None:
     import dataclasses
-    import json
+
+    from consumer.cli.output import emit
 
     said = dataclasses.asdict(report)
     said["reached"] = {name: str(position) for name, position in report.reached.items()}
@@ -112,7 +115,7 @@ def _say_json(report: Report, comparison: Comparison | None) -> None:
     said["shards"] = report.shards
     if comparison is not None:
         said["against"] = comparison.to_dict()
-    click.echo(json.dumps(said))
+    emit("audit", said)
 
 
 def _say(report: Report, comparison: Comparison | None, *, complete: bool) -> None:

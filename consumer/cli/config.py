@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from consumer.cli.output import emit
+
 if TYPE_CHECKING:
     from consumer.config.settings import Settings
 
@@ -23,7 +25,7 @@ def config() -> None:
 @click.option(
     "--load", "loads", is_flag=True, help="Also load the model, as `penstock run` does, and predict its example."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print {ok, mistakes: [{key, problem, fix}]} on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print {schema, ok, mistakes: [{key, problem, fix}]} on stdout.")
 @click.pass_context
 def check(ctx: click.Context, path: Path, loads: bool, as_json: bool) -> None:
     """Report every mistake in FILE and the environment, with its key, value and fix.
@@ -39,10 +41,10 @@ def check(ctx: click.Context, path: Path, loads: bool, as_json: bool) -> None:
     except (ConfigErrors, ConfigError, ModelError) as error:
         if not as_json:
             raise
-        _print_json({"ok": False, "mistakes": _mistakes(error)})
+        emit("config.check", {"ok": False, "mistakes": _mistakes(error)})
         ctx.exit(error.exit_code)
     if as_json:
-        _print_json({"ok": True, "mistakes": []})
+        emit("config.check", {"ok": True, "mistakes": []})
     else:
         click.echo(f"{path}: no mistakes{said}")
 
@@ -79,7 +81,7 @@ def _mistakes(error: Exception) -> list[dict[str, str]]:
 
 @config.command()
 @FILE
-@click.option("--json", "as_json", is_flag=True, help="Print {key: {value, source}} on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print {schema, settings: {key: {value, source}}} on stdout.")
 def show(path: Path, as_json: bool) -> None:
     """Show every setting, its value, and its source: the file, the environment, or a default.
 
@@ -92,12 +94,13 @@ def show(path: Path, as_json: bool) -> None:
     here = _here(settings)
     if as_json:
         shown = {key: {"value": value, "source": source} for key, value, source in rows}
-        _print_json({key: {**row, **({"here": here[key]} if key in here else {})} for key, row in shown.items()})
+        said = {key: {**row, **({"here": here[key]} if key in here else {})} for key, row in shown.items()}
+        emit("config.show", {"settings": said})
         return
     width = max(len(_line(key, value)) for key, value, _ in rows)
     for key, value, source in rows:
-        said = f"{source}; here {here[key]}" if key in here else source
-        click.echo(f"{_line(key, value):{min(width, 72)}}  {click.style(f'# {said}', dim=source == 'default')}")
+        comment = f"{source}; here {here[key]}" if key in here else source
+        click.echo(f"{_line(key, value):{min(width, 72)}}  {click.style(f'# {comment}', dim=source == 'default')}")
 
 
 def _rows(settings: Settings) -> list[tuple[str, Any, str]]:
@@ -121,9 +124,3 @@ def _line(key: str, value: object) -> str:
     import json
 
     return f"{key} = {json.dumps(value, ensure_ascii=False)}"
-
-
-def _print_json(value: object) -> None:
-    import json
-
-    click.echo(json.dumps(value, ensure_ascii=False))

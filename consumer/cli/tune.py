@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from consumer.cli.output import emit
+
 if TYPE_CHECKING:
     from consumer.config.settings import Settings
     from consumer.tuning.measure import Tuned
@@ -89,15 +91,13 @@ def tune(
 
 
 def _say(settings: Settings, tuned: Tuned, profile: Path, plot: Path, as_json: bool) -> None:
-    import json
-
     from rich.console import Console
 
     from consumer.config.profile import path_of
     from consumer.tuning import report
 
     if as_json:
-        click.echo(json.dumps(report.as_json(tuned, profile, plot)))
+        emit("tune", report.as_json(tuned, profile, plot))
         return
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:  # no edge, where rich assumes 80 columns

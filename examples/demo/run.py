@@ -70,7 +70,7 @@ def demo(options: DemoOptions) -> int:
         _leave(workers)
     result = _result(options, out, stats, capacity, seconds)
     if options.json:
-        click.echo(json.dumps(asdict(result)))
+        click.echo(json.dumps({"schema": "penstock.demo/1", **asdict(result)}))
     else:
         demo_report.report(console, result, out / "enriched")
     return 0 if result.rows + result.dead_letters == options.records else 1

@@ -190,7 +190,11 @@ def test_check_as_json_is_one_object_and_keeps_the_exit_code(good: Path, bad: Pa
     assert found["ok"] is False
     assert [mistake["key"] for mistake in found["mistakes"]] == ["batch.linger_ms", "batch.max_recrods"]
     good.write_text(GOOD)
-    assert json.loads(penstock("config", "check", good, "--json").stdout) == {"ok": True, "mistakes": []}
+    assert json.loads(penstock("config", "check", good, "--json").stdout) == {
+        "schema": "penstock.config.check/1",
+        "ok": True,
+        "mistakes": [],
+    }
 
 
 MODELS = """
@@ -300,7 +304,7 @@ def test_show_says_where_each_setting_comes_from(good: Path) -> None:
 
 
 def test_show_as_json_has_every_key_once(good: Path) -> None:
-    shown = json.loads(penstock("config", "show", good, "--json").stdout)
+    shown = json.loads(penstock("config", "show", good, "--json").stdout)["settings"]
     assert shown["stream.name"] == {"value": "events", "source": "file"}
     assert shown["kcl.shutdown_grace_s"] == {"value": 80, "source": "default"}
     assert shown["model.passthrough"] == {"value": {}, "source": "default"}

@@ -152,5 +152,5 @@ def test_config_show_tells_what_auto_comes_to_here(settings: Settings) -> None:
         "default; here 3",
         "default; here 5",
     ]
-    shown = json.loads(CliRunner().invoke(main, ["config", "show", str(settings.path), "--json"]).stdout)
+    shown = json.loads(CliRunner().invoke(main, ["config", "show", str(settings.path), "--json"]).stdout)["settings"]
     assert shown["model.threads"] == {"value": "auto", "source": "default", "here": 5}

@@ -1,0 +1,98 @@
+"""Options that several commands share, and the types of their values."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+execute_option = click.option(
+    "--execute", is_flag=True, help="Carry out the plan. Without this option, only print the plan."
+)
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, from a number with a unit: 90s, 30m, 2h, 7d."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds as a float; :raises click.BadParameter: for another form."""
+        if isinstance(value, int | float):
+            return float(value)
+        seconds = _duration_s(value)
+        if seconds is None:
+            self.fail(f"{value!r} is not a duration. Write for example 90s, 30m, 2h or 7d", param, ctx)
+        return seconds
+
+
+class Time(click.ParamType[datetime]):
+    """A moment as an aware ``datetime``: ISO 8601 with a zone, or a duration before now, such as ``2h ago``."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """The moment in UTC; :raises click.BadParameter: for another form, or a time without a zone."""
+        if isinstance(value, datetime):
+            return value
+        before_s = _duration_s(value.removesuffix("ago").rstrip()) if value.endswith("ago") else None
+        if before_s is not None:
+            return datetime.now(UTC) - timedelta(seconds=before_s)
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a time. Write for example 2026-01-31T08:00:00Z, or '2h ago'", param, ctx)
+        if moment.tzinfo is None:
+            self.fail(f"{value!r} has no zone. Write {value}Z for UTC", param, ctx)
+        return moment.astimezone(UTC)
+
+
+DURATION = Duration()
+TIME = Time()
+
+
+def application_options(command: Command) -> Command:
+    """Adds ``--config`` or ``--application`` with ``--stream``; the command gets ``target``, which has both names."""
+    return _target_options(command, needs_application=True)
+
+
+def stream_options(command: Command) -> Command:
+    """As :func:`application_options`, for commands that can do without an application."""
+    return _target_options(command, needs_application=False)
+
+
+def _target_options(command: Command, *, needs_application: bool) -> Command:
+    @click.option(
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The configuration that names the stream and the application.",
+    )
+    @click.option("--application", metavar="NAME", help="The KCL application: the name of its lease table.")
+    @click.option("--stream", metavar="NAME", help="The stream.")
+    @functools.wraps(command)
+    def with_target(
+        *args: Any, config_path: Path | None, application: str | None, stream: str | None, **options: Any
+    ) -> Any:
+        from consumer.admin.application import target
+
+        found = target(config_path, application, stream, needs_application=needs_application)
+        return command(*args, target=found, **options)
+
+    return with_target
+
+
+def _duration_s(text: str) -> float | None:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip())
+    return float(found[1]) * _SECONDS[found[2]] if found else None

@@ -1,0 +1,175 @@
+"""What commands print: one JSON object with ``--json``, tables on a terminal, whole lines when piped.
+
+Answers go to stdout; progress goes to stderr. Text from a stream, a bucket or a table is escaped before it is printed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import click
+
+UNKNOWN = "unknown"
+"""What a table shows for None. JSON has null there."""
+
+PIPED_EVERY_S = 10.0
+"""Where stderr is not a terminal, progress is one line after each such time."""
+
+
+class Advance(Protocol):
+    """Reports progress."""
+
+    def __call__(self, done: float = 1, *, total: float | None = None) -> None:
+        """``done`` more units are done; ``total`` replaces the expected total."""
+
+
+def emit(schema: str, said: Mapping[str, Any], version: int = 1) -> None:
+    """Print one JSON object on one line, its first key ``schema``: ``penstock.<schema>/<version>``.
+
+    A later version may add keys to a schema without a new number; a key that changes or goes away takes a new number.
+    """
+    import json
+
+    click.echo(json.dumps({"schema": f"penstock.{schema}/{version}", **said}, ensure_ascii=False, allow_nan=False))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+    """Print rows under column names. ``right`` names columns of numbers, which a terminal aligns to the right.
+
+    On a terminal: a table as wide as the screen. When piped: a line of names, then a line a row, cells separated by
+    tabs, nothing cut. None is printed as ``unknown``.
+    """
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        Console(highlight=False).print(drawn(columns, rows, right=right))
+        return
+    click.echo("\t".join(columns))
+    for row in rows:
+        click.echo("\t".join(cell(value) for value in row))
+
+
+def drawn(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> Any:
+    """The table as rich draws it, for a terminal or a live screen."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    drawing = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        drawing.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        drawing.add_row(*(Text(cell(value)) for value in row))
+    return drawing
+
+
+def cell(value: object) -> str:
+    """One cell on one line: ``unknown`` for None, numbers with thousands separators, other text escaped."""
+    from pipeline.escape import as_text
+
+    if value is None:
+        return UNKNOWN
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    return as_text(value)
+
+
+def line(text: str) -> None:
+    """Print one line on stdout, escaped."""
+    from pipeline.escape import shown
+
+    click.echo(shown(text))
+
+
+def note(text: str) -> None:
+    """Print one line on stderr, escaped: what the command does at the moment."""
+    from pipeline.escape import shown
+
+    click.echo(shown(text), err=True)
+
+
+def seconds(value: float | None) -> str:
+    """A duration as people say it: ``850 ms``, ``12 s``, ``3 min 20 s``, ``2 h 5 min``, ``4 d 3 h``."""
+    if value is None:
+        return UNKNOWN
+    if value < 1:
+        return f"{value * 1000:.0f} ms"
+    whole = round(value)
+    for unit, below, size, part in (("d", "h", 86400, 3600), ("h", "min", 3600, 60), ("min", "s", 60, 1)):
+        if whole >= size:
+            rest = whole % size // part
+            return f"{whole // size} {unit} {rest} {below}" if rest else f"{whole // size} {unit}"
+    return f"{whole} s"
+
+
+@contextlib.contextmanager
+def progress(
+    what: str, total: float | None = None, *, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Advance]:
+    """Show on stderr how far long work has come: a bar with the time left on a terminal, lines when piped."""
+    if sys.stderr.isatty():
+        with _bar(what, total) as advance:
+            yield advance
+    else:
+        yield _Lines(what, total, clock)
+
+
+@contextlib.contextmanager
+def _bar(what: str, total: float | None) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[said]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total, said=_said(0, total))
+
+        def advance(done: float = 1, *, total: float | None = None) -> None:
+            current = bar.tasks[task]
+            if total is not None:
+                bar.update(task, total=total)
+            bar.update(task, advance=done, said=_said(current.completed + done, current.total))
+
+        yield advance
+
+
+class _Lines:
+    """Progress for a log: one line each ``PIPED_EVERY_S``."""
+
+    def __init__(self, what: str, total: float | None, clock: Callable[[], float]) -> None:
+        self._what = what
+        self._total = total
+        self._clock = clock
+        self._began_s = self._told_s = clock()
+        self._done = 0.0
+
+    def __call__(self, done: float = 1, *, total: float | None = None) -> None:
+        self._done += done
+        self._total = self._total if total is None else total
+        now = self._clock()
+        if now - self._told_s >= PIPED_EVERY_S:
+            self._told_s = now
+            note(f"{self._what}: {_said(self._done, self._total)}{self._left(now)}")
+
+    def _left(self, now: float) -> str:
+        if not self._total or not 0 < self._done < self._total:
+            return ""
+        return f", {seconds((now - self._began_s) * (self._total - self._done) / self._done)} left"
+
+
+def _said(done: float, total: float | None) -> str:
+    return f"{done:,.0f} of {total:,.0f}" if total else f"{done:,.0f}"
