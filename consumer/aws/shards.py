@@ -54,10 +54,11 @@ def _listed(kinesis: KinesisClient, stream: str, shard_filter: dict[str, Any] | 
     while token := answer.get("NextToken"):
         answer = kinesis.list_shards(NextToken=token)
         found += answer["Shards"]
-    return {shard["ShardId"]: _known(shard) for shard in found}
+    return {shard["ShardId"]: of_listing(shard) for shard in found}
 
 
-def _known(shard: Any) -> KnownShard:
+def of_listing(shard: Any) -> KnownShard:
+    """A shard as ListShards describes it."""
     hash_keys, sequences = shard["HashKeyRange"], shard["SequenceNumberRange"]
     return KnownShard(
         shard["ShardId"],

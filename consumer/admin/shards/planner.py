@@ -1,0 +1,342 @@
+"""Which calls bring a stream's shards to where an operator wants them, and why not. Pure.
+
+The limits are those of Kinesis's API reference (UpdateShardCount, SplitShard, MergeShards): a stream in provisioned
+mode that is ACTIVE; a count of at most twice the present one and at least half of it; ten changes of the count in
+24 hours; at most 10,000 shards; and the account's quota of shards. SplitShard and MergeShards do not count among the
+ten changes.
+
+Plans do not remember: called again after an interruption, at any step, :func:`plan` returns the steps that are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from consumer.admin.shards.keyspace import (
+    Piece,
+    halved,
+    may_split,
+    open_pieces,
+    range_of,
+    recounted,
+)
+from consumer.aws.shards import KnownShard
+from pipeline.kpl import HashRange
+
+RECOUNTS_A_DAY = 10
+"""Calls of UpdateShardCount that Kinesis takes per stream in 24 hours."""
+
+MOST_SHARDS = 10_000
+"""To which UpdateShardCount goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A stream as it is. None is unknown.
+
+    ``shards``: all that Kinesis lists, closed ones too. ``recounts_left``: calls of UpdateShardCount that it still
+    takes; ``next_recount``: when it takes another, as text. ``account_open`` and ``account_limit`` are the account's
+    open shards in the region, and how many it may have.
+    """
+
+    stream: str
+    shards: Mapping[str, KnownShard]
+    status: str = "ACTIVE"
+    mode: str = "PROVISIONED"
+    recounts_left: int | None = None
+    next_recount: str = ""
+    account_open: int | None = None
+    account_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """So many open shards of the same size."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Two shards instead of one; the upper one begins ``at``, or in the middle."""
+
+    shard_id: str
+    at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """One shard instead of two neighbours."""
+
+    shard_id: str
+    other_id: str
+
+
+Wish = Scale | Split | Merge
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateShardCount:
+    """One call; ``before`` shards are open when it is made."""
+
+    before: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"UpdateShardCount to {self.count:,} (from {self.before:,})"
+
+
+@dataclass(frozen=True, slots=True)
+class SplitShard:
+    """One call."""
+
+    shard_id: str
+    at: int
+
+    def __str__(self) -> str:
+        return f"SplitShard {self.shard_id} at {self.at}"
+
+
+@dataclass(frozen=True, slots=True)
+class MergeShards:
+    """One call; ``lower`` has the lower hash keys."""
+
+    lower: str
+    upper: str
+
+    def __str__(self) -> str:
+        return f"MergeShards {self.lower} with {self.upper}"
+
+
+Step = UpdateShardCount | SplitShard | MergeShards
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Calls in order, each made once the stream is ACTIVE after the one before. ``then`` is what comes out."""
+
+    now: tuple[Piece, ...]
+    steps: tuple[Step, ...]
+    then: tuple[Piece, ...]
+    notes: tuple[str, ...] = ()
+
+
+Kind = Literal["mistake", "refused", "nothing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why there is no plan, and what to do instead.
+
+    ``mistake``: the wish names what there is not. ``refused``: Kinesis would refuse it, or it helps nobody.
+    ``nothing``: it is so already.
+    """
+
+    kind: Kind
+    why: str
+
+
+def plan(state: State, wish: Wish) -> Plan | Refusal:
+    """The steps that are left from ``state`` to the wish."""
+    if (why := _not_now(state)) is not None:
+        return Refusal("refused", why)
+    now = open_pieces(state.shards)
+    if isinstance(wish, Scale):
+        return _scale(state, now, wish.count)
+    if isinstance(wish, Split):
+        return _split(state, now, wish)
+    return _merge(state, now, wish)
+
+
+def counts(now: int, target: int) -> list[int]:
+    """The counts on the way: doubled or halved as long as that is not enough, then the target."""
+    way: list[int] = []
+    while now != target:
+        now = min(2 * now, target) if target > now else max((now + 1) // 2, target)
+        way.append(now)
+    return way
+
+
+def _not_now(state: State) -> str | None:
+    if state.mode != "PROVISIONED":
+        return (
+            f"stream {state.stream} is in on-demand mode: Kinesis scales it, and refuses to split, merge or count its "
+            "shards for anybody else. To do it yourself, switch the stream to provisioned mode first: "
+            "aws kinesis update-stream-mode"
+        )
+    if state.status != "ACTIVE":
+        return (
+            f"stream {state.stream} is {state.status}, and Kinesis changes shards of an ACTIVE stream only. Try again "
+            "when it is ACTIVE; with --execute, the command waits for it"
+        )
+    return None
+
+
+# -- scale
+
+
+def _scale(state: State, now: tuple[Piece, ...], target: int) -> Plan | Refusal:
+    if target < 1:
+        return Refusal("mistake", "a stream has at least one shard. Ask for 1 or more")
+    if target == len(now):
+        return Refusal("nothing", f"stream {state.stream} has {target:,} open shards already")
+    way = counts(len(now), target)
+    if (why := _too_many(state, len(now), target)) or (why := _too_often(state, way)):
+        return Refusal("refused", why)
+    befores = [len(now), *way[:-1]]
+    steps = tuple(UpdateShardCount(before, count) for before, count in zip(befores, way, strict=True))
+    return Plan(now, steps, recounted(now, target), tuple(_notes(state, steps)))
+
+
+def _too_many(state: State, now: int, target: int) -> str | None:
+    if target > MOST_SHARDS and target > now:
+        return f"UpdateShardCount goes to {MOST_SHARDS:,} shards at most. Ask for no more"
+    if now > MOST_SHARDS and counts(now, target)[0] >= MOST_SHARDS:
+        return (
+            f"UpdateShardCount takes a stream of {now:,} shards only to less than {MOST_SHARDS:,}, and to no less than "
+            "half. Merge single shards first: penstock shards merge"
+        )
+    return _no_room(state, target - now)
+
+
+def _no_room(state: State, more: int) -> str | None:
+    if state.account_open is None or state.account_limit is None or more <= 0:
+        return None
+    room = state.account_limit - state.account_open
+    if more <= room:
+        return None
+    return (
+        f"that takes {more:,} more shards, and the account has room for {max(0, room):,}: {state.account_open:,} of "
+        f"{state.account_limit:,} are open in this region. Raise the quota 'Shards per Region' in Service Quotas first"
+    )
+
+
+def _too_often(state: State, way: list[int]) -> str | None:
+    left = RECOUNTS_A_DAY if state.recounts_left is None else min(state.recounts_left, RECOUNTS_A_DAY)
+    if len(way) <= left:
+        return None
+    named = ", ".join(f"{count:,}" for count in way)
+    when = f" (the next one {state.next_recount})" if state.next_recount else ""
+    calls = "1 call" if len(way) == 1 else f"{len(way)} calls"
+    why = (
+        f"that takes {calls} of UpdateShardCount, to {named}, since one call at most doubles or halves the count; "
+        f"Kinesis takes {RECOUNTS_A_DAY} in 24 hours, of which {left} are left{when}. "
+    )
+    if left:
+        return f"{why}Scale to {way[left - 1]:,} now, and on when more calls are left"
+    return f"{why}Until then, split single shards, which does not count: penstock shards split"
+
+
+def _notes(state: State, steps: tuple[UpdateShardCount, ...]) -> list[str]:
+    notes = []
+    if state.recounts_left is None:
+        notes.append(f"how many of the {RECOUNTS_A_DAY} changes of the count in 24 hours are left is unknown")
+    else:
+        left = state.recounts_left - len(steps)
+        notes.append(f"{left} of {RECOUNTS_A_DAY} changes of the count in 24 hours are left afterwards")
+    uneven = [step for step in steps if not _even(step.before, step.count)]
+    if uneven:
+        notes.append(
+            "a count that neither doubles nor halves the one before makes short-lived shards on the way; they count "
+            "against the account's quota, and the call takes longer"
+        )
+    return notes
+
+
+def _even(before: int, count: int) -> bool:
+    return count == 2 * before or before == 2 * count
+
+
+# -- split
+
+
+def _split(state: State, now: tuple[Piece, ...], wish: Split) -> Plan | Refusal:
+    shard = state.shards.get(wish.shard_id)
+    if shard is None:
+        return _unknown(state, wish.shard_id)
+    keys = range_of(shard)
+    at = halved(keys) if wish.at is None else wish.at
+    if not shard.open:
+        return _split_already(state, shard, at)
+    if not may_split(keys, at):
+        return Refusal("mistake", f"{at} is not inside {wish.shard_id}. Give a hash key between {_inside(keys)}")
+    if (why := _no_room(state, 1)) is not None:
+        return Refusal("refused", why)
+    halves = (
+        Piece(HashRange(keys.first, at - 1), "", (wish.shard_id,)),
+        Piece(HashRange(at, keys.last), "", (wish.shard_id,)),
+    )
+    place = next(number for number, piece in enumerate(now) if piece.shard_id == wish.shard_id)
+    then = (*now[:place], *halves, *now[place + 1 :])
+    return Plan(now, (SplitShard(wish.shard_id, at),), then, (f"undone by merging the two: {_UNDO_SPLIT}",))
+
+
+_UNDO_SPLIT = "penstock shards merge"
+
+
+def _inside(keys: HashRange) -> str:
+    return f"{keys.first + 2} and {keys.last - 1}"
+
+
+def _split_already(state: State, shard: KnownShard, at: int) -> Refusal:
+    """Closed: by this very wish, or by something else."""
+    children = sorted(_children(state, shard.shard_id), key=range_of)
+    if len(children) == 2 and range_of(children[1]).first == at:
+        return Refusal("nothing", f"{shard.shard_id} is split there already, {_into(children)}")
+    return Refusal("mistake", f"{shard.shard_id} is closed: {_into(children) or 'split or merged before'}")
+
+
+def _children(state: State, shard_id: str) -> list[KnownShard]:
+    return [shard for shard in state.shards.values() if shard_id in shard.parents]
+
+
+def _into(children: list[KnownShard]) -> str:
+    return f"its records go to {' and '.join(child.shard_id for child in children)} now" if children else ""
+
+
+# -- merge
+
+
+def _merge(state: State, now: tuple[Piece, ...], wish: Merge) -> Plan | Refusal:
+    ids = (wish.shard_id, wish.other_id)
+    for shard_id in ids:
+        if shard_id not in state.shards:
+            return _unknown(state, shard_id)
+    if wish.shard_id == wish.other_id:
+        return Refusal("mistake", "a shard cannot be merged with itself. Name two neighbours")
+    lower, upper = sorted((state.shards[shard_id] for shard_id in ids), key=range_of)
+    if not (lower.open and upper.open):
+        return _merged_already(state, lower, upper)
+    if range_of(lower).last + 1 != range_of(upper).first:
+        return Refusal("mistake", f"{lower.shard_id} and {upper.shard_id} are not neighbours. {_beside(now, ids)}")
+    whole = Piece(HashRange(range_of(lower).first, range_of(upper).last), "", (lower.shard_id, upper.shard_id))
+    place = next(number for number, piece in enumerate(now) if piece.shard_id == lower.shard_id)
+    undo = f"undone by: penstock shards split SHARD --at {range_of(upper).first}"
+    return Plan(
+        now, (MergeShards(lower.shard_id, upper.shard_id),), (*now[:place], whole, *now[place + 2 :]), (undo,)
+    )
+
+
+def _merged_already(state: State, lower: KnownShard, upper: KnownShard) -> Refusal:
+    both = {lower.shard_id, upper.shard_id}
+    for shard in state.shards.values():
+        if set(shard.parents) == both:
+            return Refusal("nothing", f"the two are merged already, into {shard.shard_id}")
+    closed = lower if not lower.open else upper
+    into = _into(_children(state, closed.shard_id)) or "split or merged before"
+    return Refusal("mistake", f"{closed.shard_id} is closed: {into}. Name open shards")
+
+
+def _beside(now: tuple[Piece, ...], ids: tuple[str, str]) -> str:
+    said = []
+    for place, piece in enumerate(now):
+        if piece.shard_id in ids:
+            beside = [now[other].shard_id for other in (place - 1, place + 1) if 0 <= other < len(now)]
+            said.append(f"{piece.shard_id} lies beside {' and '.join(beside)}")
+    return "; ".join(said)
+
+
+def _unknown(state: State, shard_id: str) -> Refusal:
+    return Refusal("mistake", f"stream {state.stream} has no shard {shard_id}. penstock shards list names them")

@@ -1,0 +1,192 @@
+"""Plans for a stream's shards, held against the local Kinesis with its limits on."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consumer.admin.shards import planner
+from consumer.admin.shards.keyspace import halved, may_split, open_pieces, range_of, tiles, uniform
+from consumer.admin.shards.planner import Merge, Plan, Refusal, Scale, Split, State, Step, Wish, counts, plan
+from consumer.aws.shards import KnownShard, of_listing
+from tests.support.local_kinesis import Kinesis
+
+DAY_S = 86_400
+
+
+def state_of(kinesis: Kinesis, left: int | None = None) -> State:
+    shards = {shard["ShardId"]: of_listing(shard) for shard in kinesis.shards()}
+    return State("s", shards, recounts_left=left)
+
+
+def make(kinesis: Kinesis, step: Step) -> None:
+    """What the executor calls; the local Kinesis refuses what AWS refuses."""
+    if isinstance(step, planner.UpdateShardCount):
+        kinesis.change("UpdateShardCount", TargetShardCount=step.count, ScalingType="UNIFORM_SCALING")
+    elif isinstance(step, planner.SplitShard):
+        kinesis.change("SplitShard", ShardToSplit=step.shard_id, NewStartingHashKey=str(step.at))
+    else:
+        kinesis.change("MergeShards", ShardToMerge=step.lower, AdjacentShardToMerge=step.upper)
+
+
+def uneven(kinesis: Kinesis, seed: int) -> None:
+    """Splits and merges until nothing is as it was made."""
+    rng = random.Random(seed)
+    for _ in range(rng.randrange(4)):
+        pieces = open_pieces(state_of(kinesis).shards)
+        place = rng.randrange(len(pieces))
+        piece = pieces[place]
+        if rng.random() < 0.6 or len(pieces) == 1:
+            at = rng.randrange(piece.keys.first + 2, piece.keys.last)
+            make(kinesis, planner.SplitShard(piece.shard_id, at))
+        else:
+            lower = min(place, len(pieces) - 2)
+            make(kinesis, planner.MergeShards(pieces[lower].shard_id, pieces[lower + 1].shard_id))
+
+
+def wishes(pieces: tuple[Any, ...], seed: int) -> Wish:
+    rng = random.Random(seed)
+    place = rng.randrange(len(pieces))
+    piece = pieces[place]
+    kind = rng.randrange(3)
+    if kind == 0 or (kind == 2 and len(pieces) == 1):
+        return Scale(rng.randrange(1, 41))
+    if kind == 1:
+        at = None if rng.random() < 0.5 else rng.randrange(piece.keys.first + 2, piece.keys.last)
+        return Split(piece.shard_id, at)
+    lower = min(place, len(pieces) - 2)
+    ids = [pieces[lower].shard_id, pieces[lower + 1].shard_id]
+    rng.shuffle(ids)
+    return Merge(*ids)
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 12), st.integers(0, 2**32))
+def test_a_plan_is_taken_by_kinesis_reaches_the_wish_and_goes_on_after_any_interruption(shards: int, seed: int) -> None:
+    kinesis = Kinesis(shards, limits=True)
+    uneven(kinesis, seed)
+    wish = wishes(open_pieces(state_of(kinesis).shards), seed)
+    whole = plan(state_of(kinesis, 10), wish)
+    if isinstance(whole, Refusal):
+        assert whole.kind == "nothing"
+        return
+    assert tiles(piece.keys for piece in whole.now)
+    assert tiles(piece.keys for piece in whole.then)
+    for done, step in enumerate(whole.steps):
+        rest = plan(state_of(kinesis, 10 - done), wish)
+        assert isinstance(rest, Plan)
+        assert rest.steps == whole.steps[done:]
+        assert [piece.keys for piece in rest.then] == [piece.keys for piece in whole.then]
+        make(kinesis, step)
+        assert tiles(piece.keys for piece in open_pieces(state_of(kinesis).shards))
+    ended = open_pieces(state_of(kinesis).shards)
+    # UpdateShardCount need not hit the very key: the local one keeps a boundary that lies next to the wanted one.
+    assert len(ended) == len(whole.then)
+    assert all(abs(made.keys.first - said.keys.first) < 2**65 for made, said in zip(ended, whole.then, strict=True))
+    again = plan(state_of(kinesis, 0), wish)
+    assert isinstance(again, Refusal)
+    assert again.kind == "nothing"
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 12_000), st.integers(1, 12_000), st.one_of(st.none(), st.integers(0, 10)))
+def test_no_step_is_beyond_what_kinesis_takes(now: int, target: int, left: int | None) -> None:
+    shards = {
+        str(number): KnownShard(str(number), hash_keys=(str(keys.first), str(keys.last)))
+        for number, keys in enumerate(uniform(now))
+    }
+    found = plan(State("s", shards, recounts_left=left, account_open=now, account_limit=11_000), Scale(target))
+    if isinstance(found, Refusal):
+        assert found.kind == ("nothing" if now == target else "refused")
+        return
+    assert 0 < len(found.steps) <= (10 if left is None else left)
+    at = now
+    for step in found.steps:
+        assert isinstance(step, planner.UpdateShardCount)
+        assert step.before == at
+        assert at <= 2 * step.count
+        assert step.count <= 2 * at
+        assert step.count <= 10_000 or step.count < at
+        at = step.count
+    assert at == target <= max(11_000, now)
+
+
+@given(st.integers(1, 10_000), st.integers(1, 10_000))
+def test_the_way_is_as_short_as_doubling_and_halving_allow(now: int, target: int) -> None:
+    reach = [now, now]
+    steps = 0
+    while not reach[0] <= target <= reach[1]:
+        reach = [(reach[0] + 1) // 2, 2 * reach[1]]
+        steps += 1
+    assert len(counts(now, target)) == max(steps, int(now != target))
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 1_000))
+def test_uniform_ranges_tile_and_their_halves_do(count: int) -> None:
+    ranges = uniform(count)
+    assert tiles(ranges)
+    sizes = {keys.last - keys.first for keys in ranges}
+    assert max(sizes) - min(sizes) <= 1
+    assert all(may_split(keys, halved(keys)) for keys in ranges)
+
+
+def test_what_is_not_there_is_the_users_mistake_and_names_what_is() -> None:
+    kinesis = Kinesis(3)
+    state = state_of(kinesis)
+    first, second, third = (piece.shard_id for piece in open_pieces(state.shards))
+    for wish, said in (
+        (Split("shardId-9"), "has no shard shardId-9"),
+        (Split(first, 0), "is not inside"),
+        (Merge(first, third), f"{first} lies beside {second}"),
+        (Merge(first, first), "with itself"),
+        (Merge(first, "x"), "has no shard x"),
+        (Scale(0), "at least one"),
+    ):
+        found = plan(state, wish)
+        assert isinstance(found, Refusal)
+        assert found.kind == "mistake"
+        assert said in found.why
+
+
+def test_a_closed_shard_is_named_with_its_children() -> None:
+    kinesis = Kinesis(2)
+    first, second = (piece.shard_id for piece in open_pieces(state_of(kinesis).shards))
+    make(kinesis, planner.MergeShards(first, second))
+    found = plan(state_of(kinesis), Split(first))
+    assert isinstance(found, Refusal)
+    assert found.kind == "mistake"
+    assert "shardId-000000000002" in found.why
+    again = plan(state_of(kinesis), Merge(second, first))
+    assert isinstance(again, Refusal)
+    assert (again.kind, "into shardId-000000000002" in again.why) == ("nothing", True)
+
+
+def test_refusals_say_why_and_what_to_do() -> None:
+    kinesis = Kinesis(4)
+    shards = state_of(kinesis).shards
+    for state, wish, said in (
+        (State("s", shards, mode="ON_DEMAND"), Scale(8), "update-stream-mode"),
+        (State("s", shards, status="UPDATING"), Scale(8), "is UPDATING"),
+        (State("s", shards, recounts_left=0, next_recount="at 14:00 UTC"), Scale(8), "penstock shards split"),
+        (State("s", shards, recounts_left=2), Scale(64), "Scale to 16 now"),
+        (State("s", shards, account_open=10, account_limit=12), Scale(8), "Service Quotas"),
+        (State("s", shards, account_open=12, account_limit=12), Split("shardId-000000000000"), "Service Quotas"),
+        (State("s", shards), Scale(10_001), "10,000"),
+    ):
+        found = plan(state, wish)
+        assert isinstance(found, Refusal)
+        assert found.kind == "refused"
+        assert said in found.why
+
+
+def test_predicted_shards_name_those_they_replace() -> None:
+    kinesis = Kinesis(4)
+    found = plan(state_of(kinesis), Scale(6))
+    assert isinstance(found, Plan)
+    parents = [[name[-1] for name in piece.parents] for piece in found.then]
+    assert parents == [["0"], ["0", "1"], ["1"], ["2"], ["2", "3"], ["3"]]
+    assert range_of(state_of(kinesis).shards["shardId-000000000000"]) == found.now[0].keys
