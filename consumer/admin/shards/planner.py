@@ -314,9 +314,7 @@ def _merge(state: State, now: tuple[Piece, ...], wish: Merge) -> Plan | Refusal:
     whole = Piece(HashRange(range_of(lower).first, range_of(upper).last), "", (lower.shard_id, upper.shard_id))
     place = next(number for number, piece in enumerate(now) if piece.shard_id == lower.shard_id)
     undo = f"undone by: penstock shards split SHARD --at {range_of(upper).first}"
-    return Plan(
-        now, (MergeShards(lower.shard_id, upper.shard_id),), (*now[:place], whole, *now[place + 2 :]), (undo,)
-    )
+    return Plan(now, (MergeShards(lower.shard_id, upper.shard_id),), (*now[:place], whole, *now[place + 2 :]), (undo,))
 
 
 def _merged_already(state: State, lower: KnownShard, upper: KnownShard) -> Refusal:
