@@ -1,1 +1,1 @@
-"""What a user may write, what is wrong with it, and what ``auto`` comes to."""
+"""The configuration: its settings, its checks, and how ``auto`` is resolved."""

@@ -1,6 +1,6 @@
-"""What no key is wrong about alone: arithmetic and clashes between sections.
+"""Checks that span sections: arithmetic between settings, and clashes between URLs or streams.
 
-Each check looks only at what is valid by itself, so that it can run beside other mistakes.
+A check looks only at sections that are valid by themselves, so one run reports every mistake.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def across(sections: Mapping[str, Any]) -> list[ConfigError]:
-    """All mistakes between sections; a section that is wrong by itself is None."""
+    """Return every mistake between sections. A section that is invalid by itself is passed as None and skipped."""
     sinks = list(enumerate(sections["sink"]))
     return [
         *_drain(sections["kcl"], sections["drain"]),
@@ -54,7 +54,7 @@ def _timeout(model: ModelSettings | None, drain: DrainSettings | None) -> Iterat
     ):
         yield ConfigError(
             "drain.longest_batch_s",
-            f"a full batch of {drain.longest_batch_s:g} s does not end within model.timeout_s {model.timeout_s:g} s",
+            f"a full batch takes {drain.longest_batch_s:g} s, longer than model.timeout_s ({model.timeout_s:g} s)",
             "Raise model.timeout_s, or lower batch.max_records and drain.longest_batch_s",
         )
 
@@ -63,8 +63,8 @@ def _stuck(model: ModelSettings | None, health: HealthSettings | None) -> Iterat
     if model is not None and health is not None and health.stuck_after_s <= model.timeout_s:
         yield ConfigError(
             "health.stuck_after_s",
-            f"{health.stuck_after_s:g} s is no more than model.timeout_s {model.timeout_s:g} s",
-            "A single batch may take that long: raise it",
+            f"{health.stuck_after_s:g} s is not more than model.timeout_s ({model.timeout_s:g} s)",
+            "Raise it: one batch may take up to model.timeout_s",
         )
 
 
@@ -74,26 +74,26 @@ def _loops(stream: StreamSettings | None, sinks: list[tuple[int, Any]]) -> Itera
         if sink is None or sink.type != "kinesis":
             continue
         if stream is not None and sink.stream == stream.name:
-            problem = f'"{sink.stream}" is the stream that is read: it would feed itself for ever'
+            problem = f'"{sink.stream}" is also the input stream, which would be an endless loop'
             yield ConfigError(f"sink.{place}.stream", problem, "Name another stream")
         if (other := seen.setdefault(sink.stream, place)) != place:
-            problem = f'"{sink.stream}" is the stream of sink.{other} already'
+            problem = f'sink.{other} already writes to "{sink.stream}"'
             yield ConfigError(f"sink.{place}.stream", problem, "Remove one of them")
 
 
 def _nested(sinks: list[tuple[int, Any]], dead_letter: DeadLetterSettings | None) -> Iterator[ConfigError]:
-    """A reader of a prefix reads all below it, so none may hold another, whatever a path says or links to."""
+    """Refuse a prefix inside another, with symbolic links resolved: a reader of a prefix reads everything below it."""
     urls = [(f"sink.{place}.url", sink.url) for place, sink in sinks if sink is not None and sink.type == "parquet"]
     if dead_letter is not None:
         derived = [f"{dead_letter.url.rstrip('/')}{ending}" for ending in (STAGED, SUSPECTS)]
         urls += [("dead_letter.url", url) for url in (dead_letter.url, *derived)]
     asides = [(key, f"{url.rstrip('/')}{ASIDE}") for key, url in urls if not url.startswith("s3://")]
-    told = set()
+    reported = set()
     for (one, url), (other, other_url) in combinations([*urls, *asides], 2):
-        if (one, other) not in told and _clash(url, other_url):
-            told |= {(one, other), (other, one)}
-            problem = f'"{other_url}" and {one} "{url}" lie one inside the other'
-            yield ConfigError(other, problem, "Give each a prefix of its own, side by side")
+        if (one, other) not in reported and _clash(url, other_url):
+            reported |= {(one, other), (other, one)}
+            problem = f'"{other_url}" and {one} "{url}" are the same or one contains the other'
+            yield ConfigError(other, problem, "Use separate prefixes")
 
 
 def _clash(one: str, other: str) -> bool:
@@ -106,13 +106,13 @@ def _leases(kcl: KclSettings | None) -> Iterator[ConfigError]:
     if kcl is not None and kcl.idle_between_reads_ms * 2 >= kcl.failover_ms:
         yield ConfigError(
             "kcl.failover_ms",
-            f"{kcl.failover_ms} ms is less than two reads of {kcl.idle_between_reads_ms} ms",
-            "Leases would be lost for want of a beat: raise it",
+            f"{kcl.failover_ms} ms is not more than twice kcl.idle_between_reads_ms ({kcl.idle_between_reads_ms} ms)",
+            "Raise it: leases would expire between two reads",
         )
 
 
 def _properties(kcl: KclSettings | None) -> Iterator[ConfigError]:
-    """KCL ignores a misspelt property in silence; we do not."""
+    """Check each property: KCL silently ignores a misspelt one."""
     for name, value in kcl.properties.items() if kcl is not None else ():
         try:
             check({name: value})

@@ -1,9 +1,10 @@
-"""Whether a task can leave cleanly: the arithmetic of a drain. Pure.
+"""Whether a task has time to drain before it is killed. Pure.
 
-    batches in the model + flush + checkpoint  <  kcl.shutdown_grace_s  <  drain.budget_s  <=  120 s, ECS's longest
+    batches in the model + flush + checkpoint  <  kcl.shutdown_grace_s  <  drain.budget_s  <=  120 s (limit of ECS)
 
-What the model has begun is finished when a task leaves, and nothing else is. A replica works on one batch and holds
-the next, so that is two batches' time. What does not fit would be cut off: read again by the next owner, never lost.
+A drain finishes the batches that have been sent to the model, and starts none. A replica computes one batch and holds
+the next, so a drain waits for two batches. Records of a batch that does not finish in time are not lost: the next owner
+of the shard reads them again.
 """
 
 from __future__ import annotations
@@ -18,21 +19,24 @@ if TYPE_CHECKING:
     from consumer.config.settings import DrainSettings, KclSettings, Settings
 
 HANDED = 2
-"""Batches with a replica at a time: ``pipeline.replicas.process.DEPTH``, without importing what predicts."""
+"""Batches sent to a replica at a time. Equal to ``pipeline.replicas.process.DEPTH``, which would be slow to import."""
 
 AIM = 0.8
-"""Of what a batch may take for a drain to fit: learnt batches are made for this much, since some take longer."""
+"""Adaptive batches aim at this share of the longest batch that a drain allows, because some batches take longer."""
 
 CHECKPOINT_S = 2.0
-"""A checkpoint is one conditional write to DynamoDB; this leaves room for a retry."""
+"""Seconds for the last checkpoint: one conditional write to DynamoDB, and one retry."""
 
 LEAVE_S = 5.0
-"""From the last shard drained to the end of the task: the JVM is ended, leases are released."""
+"""Seconds from the last drained shard to the exit of the task: the JVM ends and leases are released."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrainBudget:
-    """What a drain takes at most, in seconds. ``batch``: where the time of a batch comes from, for the reader."""
+    """The longest time a drain takes, in seconds.
+
+    ``batch`` says where ``batch_s`` comes from; it appears in messages. ``grace_s`` is ``kcl.shutdown_grace_s``.
+    """
 
     batch_s: float
     batch: str
@@ -41,15 +45,17 @@ class DrainBudget:
 
     @property
     def needed_s(self) -> float:
+        """Seconds that the drain takes at most."""
         return HANDED * self.batch_s + self.flush_s + CHECKPOINT_S
 
     @property
     def fits(self) -> bool:
+        """Whether the drain ends within ``grace_s``."""
         return self.needed_s < self.grace_s
 
     @property
     def fitting_batch_s(self) -> float:
-        """A batch may take this long, and the drain still fits."""
+        """The duration of a batch, in seconds, below which the drain fits."""
         return (self.grace_s - self.flush_s - CHECKPOINT_S) / HANDED
 
     def __str__(self) -> str:
@@ -60,13 +66,13 @@ class DrainBudget:
 
 
 def mistakes(kcl: KclSettings, drain: DrainSettings) -> Iterator[ConfigError]:
-    """What can be said before the model has been seen."""
+    """Return the mistakes that can be found without running the model."""
     least_s = kcl.shutdown_grace_s + LEAVE_S
     if least_s > drain.budget_s:
         yield ConfigError(
             "drain.budget_s",
-            f"kcl.shutdown_grace_s {kcl.shutdown_grace_s:g} s + {LEAVE_S:g} s to leave = {least_s:g} s "
-            f"do not fit into {drain.budget_s:g} s",
+            f"kcl.shutdown_grace_s {kcl.shutdown_grace_s:g} s + {LEAVE_S:g} s to exit = {least_s:g} s, "
+            f"but the limit is {drain.budget_s:g} s",
             "Lower kcl.shutdown_grace_s, or raise drain.budget_s (at most 120)",
         )
     batch_s = 0.0 if drain.longest_batch_s == "auto" else drain.longest_batch_s
@@ -74,39 +80,42 @@ def mistakes(kcl: KclSettings, drain: DrainSettings) -> Iterator[ConfigError]:
     if not total.fits:
         yield ConfigError(
             "kcl.shutdown_grace_s",
-            f"{total} do not fit into {kcl.shutdown_grace_s:g} s",
-            "Raise it (and drain.budget_s, at most 120 s), or make batches smaller with [batch] max_records",
+            f"a drain may take {total}, but the limit is {kcl.shutdown_grace_s:g} s",
+            "Raise it (and drain.budget_s, at most 120 s), or lower batch.max_records and drain.longest_batch_s",
         )
 
 
 def fitting_batch_s(settings: Settings) -> float:
-    """A batch may take this long, and a drain still fits."""
+    """The duration of a batch, in seconds, below which a drain fits into ``kcl.shutdown_grace_s``."""
     return DrainBudget(0.0, "", settings.drain.flush_s, settings.kcl.shutdown_grace_s).fitting_batch_s
 
 
 def learnt_batch_s(settings: Settings) -> float:
-    """What ``batch.adaptive`` lets a batch take, as far as that can be foreseen."""
+    """The duration, in seconds, that ``batch.adaptive`` aims to stay below. A single batch may take longer."""
     return AIM * fitting_batch_s(settings)
 
 
 def check(settings: Settings, example_s: float | None) -> DrainBudget | None:
-    """Once the model is warm: raise ``ConfigError`` if a full batch is too long for a clean leave.
+    """Check, once the model is warm, that a full batch leaves time for a drain.
 
-    Where ``drain.longest_batch_s`` does not say how long a batch takes, it is taken for ``batch.max_records`` times the
-    model's
-    example, which is right for models that are busy with one item and too much for others. Batches that are learnt are
-    kept below what fits, so they are refused only if a single item does not fit. None: there is neither.
+    The duration of a full batch is ``drain.longest_batch_s``. If that is ``auto``, it is ``batch.max_records`` times
+    ``example_s``, the duration of the model's example: an upper bound for models that compute items in parallel. With
+    ``batch.adaptive``, batches stay below the limit, so only a single item can be too long.
+
+    Returns None if the duration is unknown: ``auto``, and the model has no example (``example_s`` is None).
+
+    :raises ConfigError: if the drain does not fit.
     """
     drain, grace_s, most = settings.drain, settings.kcl.shutdown_grace_s, settings.batch.max_records
     if drain.longest_batch_s != "auto":
         return DrainBudget(drain.longest_batch_s, "drain.longest_batch_s", drain.flush_s, grace_s)
     if example_s is None:
         return None
-    measured = f"batch.max_records {most} x {example_s:.2g} s, measured with the model's example"
+    measured = f"batch.max_records {most} x {example_s:.2g} s, the duration of the model's example"
     total = DrainBudget(most * example_s, measured, drain.flush_s, grace_s)
     if not total.fits and settings.batch.adaptive:
         learnt_s = max(example_s, learnt_batch_s(settings))
-        learnt = "the most that batch.adaptive aims at" if learnt_s > example_s else "one item, the model's example"
+        learnt = "the maximum that batch.adaptive aims at" if learnt_s > example_s else "one item, the model's example"
         total = DrainBudget(learnt_s, learnt, drain.flush_s, grace_s)
     if total.fits:
         return total
@@ -116,15 +125,18 @@ def check(settings: Settings, example_s: float | None) -> DrainBudget | None:
     )
     raise ConfigError(
         "kcl.shutdown_grace_s",
-        f"{total} do not fit into {grace_s:g} s, so a task could not leave cleanly",
-        f"{lower}; or, if a full batch is quicker than that, say how long it takes in drain.longest_batch_s",
+        f"a drain may take {total}, but the limit is {grace_s:g} s",
+        f"{lower}; or, if a full batch takes less time, set drain.longest_batch_s to its duration",
     )
 
 
 def check_timeout(settings: Settings, example_s: float | None) -> str | None:
-    """Once the model is warm: raise ``ConfigError`` if the example alone is longer than ``model.timeout_s``.
+    """Check, once the model is warm, that a batch can finish within ``model.timeout_s``.
 
-    What to say if a full batch may be; None if it is not, if ``drain.longest_batch_s`` says so, or if nobody knows.
+    Returns a warning if a full batch may take longer. Returns None if it cannot, if ``drain.longest_batch_s`` is set,
+    or if the model has no example (``example_s`` is None).
+
+    :raises ConfigError: if the example alone takes longer.
     """
     timeout_s, most = settings.model.timeout_s, settings.batch.max_records
     if example_s is None:
@@ -132,26 +144,30 @@ def check_timeout(settings: Settings, example_s: float | None) -> str | None:
     if example_s > timeout_s:
         raise ConfigError(
             "model.timeout_s",
-            f"the model's example alone takes {example_s:.3g} s, which is more than {timeout_s:g} s",
-            "Raise it, or every record would time out",
+            f"the model's example alone takes {example_s:.3g} s, more than {timeout_s:g} s",
+            "Raise it: every record would time out",
         )
     if settings.drain.longest_batch_s != "auto" or most * example_s <= timeout_s:
         return None
     return (
-        f"batch.max_records {most} x {example_s:.2g} s, measured with the model's example, = {most * example_s:.3g} s "
-        f"do not fit into model.timeout_s {timeout_s:g} s: batches begin smaller, and grow if they are quicker than "
-        f"that. Raise model.timeout_s or lower batch.max_records; or set drain.longest_batch_s"
+        f"batch.max_records {most} x {example_s:.2g} s, the duration of the model's example, = {most * example_s:.3g} "
+        f"s, more than model.timeout_s ({timeout_s:g} s): batches start smaller and grow if they take less time. "
+        f"Raise model.timeout_s or lower batch.max_records; or set drain.longest_batch_s"
     )
 
 
 def outgrown(believed: DrainBudget | None, batch_s: float, settings: Settings) -> str | None:
-    """Why the task, as its batches really are, could not leave cleanly now; None if it could.
+    """Return a warning if the batches measured in production leave too little time for a drain; None otherwise.
 
-    ``batch_s``: the 99th percentile of what batches have taken of late.
+    ``batch_s`` is the 99th percentile of the durations of recent batches. ``believed`` is what :func:`check` returned
+    at the start.
     """
     grace_s = settings.kcl.shutdown_grace_s
-    real = DrainBudget(batch_s, "99th percentile of late", settings.drain.flush_s, grace_s)
+    real = DrainBudget(batch_s, "99th percentile of recent batches", settings.drain.flush_s, grace_s)
     if real.fits:
         return None
-    thought = f" instead of {believed.batch_s:.3g} s" if believed is not None else ""
-    return f"batches take {batch_s:.3g} s{thought}: {real} do not fit into kcl.shutdown_grace_s {grace_s:g} s"
+    expected = f" instead of {believed.batch_s:.3g} s" if believed is not None else ""
+    return (
+        f"batches take {batch_s:.3g} s{expected}: a drain may take {real}, "
+        f"but the limit is {grace_s:g} s (kcl.shutdown_grace_s)"
+    )

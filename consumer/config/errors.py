@@ -1,4 +1,4 @@
-"""Mistakes in a configuration, told so that the reader can mend them: key, value, fix, all at once."""
+"""Mistakes in a configuration. Each names the key, the value and the fix; all are reported at once."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ KINDS = {
 
 
 DEEPEST = 32
-"""Tables and lists within each other: more is a slip, and would end whatever walks through them."""
+"""Maximum nesting of tables and lists. Deeper values would exceed Python's recursion limit in later checks."""
 
 LARGEST = 2**63
-"""TOML's whole numbers have 64 bits."""
+"""Whole numbers in TOML are signed and have 64 bits."""
 
 SHOWN = 80
-"""Characters of a value, or of a key."""
+"""Characters of a value or a key that a message shows."""
 
 
 RENAMED = {
@@ -53,19 +53,22 @@ RENAMED = {
     "window.mib": "in_flight.total_mib",
     "drain.batch_s": "drain.longest_batch_s",
 }
-"""Settings and sections of earlier versions, and their names today. A sink's number is left out."""
+"""Settings and sections of earlier versions, with their current names. The number of a sink is left out."""
 
 REMOVED = {
     "sink.generation": (
-        "is no more: a table is a url of its own",
-        "Write to a new url. To write the whole stream anew, use a new stream.application too",
+        "was removed: each url is one table",
+        "Write to a new url. To write the whole stream again, use a new stream.application too",
     )
 }
-"""Settings of earlier versions that have no successor: the problem and the fix."""
+"""Settings of earlier versions that were removed, each with its problem and fix."""
 
 
 class ConfigErrors(UserError):
-    """Every mistake of a configuration: its text has a line for each, in the order of the settings tree."""
+    """Every mistake in a configuration. The text has one line for each, in the order of the settings tree.
+
+    ``where`` is the file; ``from_env`` maps each key that the environment sets to its variable.
+    """
 
     def __init__(self, where: str, errors: Sequence[ConfigError], from_env: Mapping[str, str]) -> None:
         lines = [f"{error}{_origin(error.key, from_env)}" for error in errors]
@@ -76,13 +79,16 @@ class ConfigErrors(UserError):
 
 
 def _origin(key: str, from_env: Mapping[str, str]) -> str:
-    """The variable that set the key, or an entry of the table that it is."""
+    """The variable that set the key, or an entry below it."""
     variable = from_env.get(key) or next((name for entry, name in from_env.items() if entry.startswith(f"{key}.")), "")
     return f" (set by {variable})" if variable else ""
 
 
 def unusable(raw: Mapping[str, Any]) -> Iterator[ConfigError]:
-    """Values that TOML does not promise to hold, whatever key they stand at: nothing else needs to expect them."""
+    """Return a mistake for each value that is nested too deep or too large for TOML, at any key.
+
+    Later checks rely on it and do not expect such values.
+    """
     left: list[tuple[str, Any, int]] = [(str(key), value, 1) for key, value in raw.items()]
     while left:
         key, value, depth = left.pop()
@@ -93,16 +99,16 @@ def unusable(raw: Mapping[str, Any]) -> Iterator[ConfigError]:
             inner = iter(enumerate(value))
         elif isinstance(value, int) and not -LARGEST <= value < LARGEST:
             yield ConfigError(
-                _short(key), "is a whole number of more than 64 bits", "Write a smaller one, or a string in quotes"
+                _short(key), "is a whole number of more than 64 bits", "Write a smaller number, or a string in quotes"
             )
         if depth > DEEPEST:
-            yield ConfigError(_short(key), f"lies more than {DEEPEST} levels deep", "Write it flatter")
+            yield ConfigError(_short(key), f"is nested more than {DEEPEST} levels deep", "Use fewer levels")
             continue
         left += [(f"{key}.{name}", each, depth + 1) for name, each in inner]
 
 
 def unknown_section(key: str, value: Any, known: Sequence[str]) -> list[ConfigError]:
-    """A section that does not exist; of one that has been renamed, a line for each key in it."""
+    """Return the mistake of a section that does not exist, or one for each key of a section that was renamed."""
     if key not in RENAMED:
         return [unknown(key, known)]
     names = [f"{key}.{name}" for name in value] if isinstance(value, Mapping) and value else [key]
@@ -110,7 +116,7 @@ def unknown_section(key: str, value: Any, known: Sequence[str]) -> list[ConfigEr
 
 
 def former(key: str) -> ConfigError | None:
-    """What to say of a setting of an earlier version; None if it never was one."""
+    """Return the mistake of a setting of an earlier version, or None if the key never existed."""
     section, _, rest = key.partition(".")
     number, _, name = rest.rpartition(".")
     place = f"{section}.{name}" if section == "sink" else key
@@ -123,7 +129,7 @@ def former(key: str) -> ConfigError | None:
 
 
 def unknown(key: str, known: Sequence[str]) -> ConfigError:
-    """A key that does not exist, with what was probably meant."""
+    """Return the mistake of a key that does not exist. The fix is the closest name in ``known``, or all of them."""
     section, _, name = key.rpartition(".")
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
     meant = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(known)}"
@@ -132,7 +138,7 @@ def unknown(key: str, known: Sequence[str]) -> ConfigError:
 
 
 def of_section(name: str, kind: Any, value: Any) -> tuple[Any, list[ConfigError]]:
-    """``value`` as a ``kind`` (a pydantic model), or None and its mistakes."""
+    """Validate a section: return the instance of ``kind`` (a pydantic model) and no mistakes, or None and mistakes."""
     model: type[BaseModel] = kind
     try:
         return model.model_validate(value), []
@@ -167,8 +173,8 @@ def _mistake(section: str, model: type[BaseModel], details: ErrorDetails) -> Con
     if kind == "string_too_short":
         return ConfigError(key, "is empty", _example(path[0], field))
     if len(path) > 1:
-        return ConfigError(key, f"{shown} cannot stand here", "Write a string, a whole number, true or false")
-    wanted = KINDS.get(kind, "a value of another kind")
+        return ConfigError(key, f"{shown} is not allowed here", "Write a string, a whole number, true or false")
+    wanted = KINDS.get(kind, "of the expected type")
     return ConfigError(key, f"{shown} is not {wanted}", _example(path[0], field) if path else f"Write [{section}]")
 
 
@@ -176,11 +182,11 @@ def _example(key: str, field: FieldInfo | None) -> str:
     if field is None:
         return "Remove it"
     example = field.examples[0] if field.examples else field.get_default(call_default_factory=True, validated_data={})
-    return f"Write for example {key} = {shown_value(example)}"
+    return f"For example: {key} = {shown_value(example)}"
 
 
 def shown_value(value: object) -> str:
-    """As it stands in a file; what is long is cut."""
+    """Format a value as TOML, cut to ``SHOWN`` characters."""
     if isinstance(value, bool):
         return str(value).lower()
     return f'"{_short(value)}"' if isinstance(value, str) else _short(str(value))

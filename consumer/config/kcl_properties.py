@@ -1,7 +1,7 @@
-"""Which of KCL's properties a user may set. Pure.
+"""Which properties of KCL a user may set. Pure.
 
-KCL ignores a misspelt name in silence, and a ``false`` or ``0`` wherever it holds the value as a Java primitive; both
-are errors here. Names that this package sets are not to be set twice.
+KCL silently ignores a misspelt name. It also ignores ``false`` and ``0`` for properties whose Java type is a primitive.
+Both are errors here. Properties that Penstock sets cannot be set by the user.
 """
 
 from __future__ import annotations
@@ -34,39 +34,40 @@ SETTING_OF: dict[str, str] = {
     "maxLeasesForWorker": "[kcl] max_leases",
     "shutdownGraceMillis": "[kcl] shutdown_grace_s",
 }
-"""Properties that follow from a setting."""
+"""Properties that are derived from a setting."""
 
 OURS: dict[str, str] = {
-    "executableName": "the bridge is the only child there is",
-    "processingLanguage": "the bridge is the only child there is",
-    "maxActiveThreads": "each shard needs several threads at once, and a bounded pool can starve all of them",
-    "workerId": "it is made anew at every start",
-    "workerIdentifier": "it is made anew at every start",
-    "tableName": "leases are found by [stream] application",
-    "coordinatorStateTableName": "leases are found by [stream] application",
-    "workerMetricsTableName": "leases are found by [stream] application",
-    "clientVersionConfig": "leaving cleanly relies on KCL 3's own coordination",
-    "retrievalMode": "records are polled for",
-    "callProcessRecordsEvenForEmptyRecordList": "checkpoints ride on the empty calls",
+    "executableName": "the JVM always starts Penstock's bridge",
+    "processingLanguage": "the JVM always starts Penstock's bridge",
+    "maxActiveThreads": "each shard needs several threads, and a bounded pool can block all of them",
+    "workerId": "Penstock makes a new one at every start",
+    "workerIdentifier": "Penstock makes a new one at every start",
+    "tableName": "the tables are named after [stream] application",
+    "coordinatorStateTableName": "the tables are named after [stream] application",
+    "workerMetricsTableName": "the tables are named after [stream] application",
+    "clientVersionConfig": "graceful handoff needs the lease assignment of KCL 3",
+    "retrievalMode": "Penstock polls",
+    "callProcessRecordsEvenForEmptyRecordList": "Penstock checkpoints during empty calls too",
     "skipShardSyncAtWorkerInitializationIfLeasesExist": "KCL would skip records whenever ListShards fails",
-    "timeoutInSeconds": "it halts the JVM without a drain; the model has [model] timeout_s",
-    "validateSequenceNumberBeforeCheckpointing": "only delivered positions are checkpointed",
-    "shardPrioritization": "it is a Java object and cannot be written here",
+    "timeoutInSeconds": "it halts the JVM without a drain; use [model] timeout_s for the model",
+    "validateSequenceNumberBeforeCheckpointing": "Penstock checkpoints only positions that were delivered",
+    "shardPrioritization": "its value is a Java object, which cannot be written in TOML",
 }
-"""Properties that are fixed, and why."""
+"""Properties that are fixed, each with the reason."""
 
 AWS_CHAIN = "credentials, region and endpoints come from the standard AWS chain"
 FANOUT = "fanoutConfig."
 
 WORKER_REPORT_MS = 5_000
-"""How often a worker says that it is alive: twice this long after its death it is given no more leases."""
+"""Milliseconds between two reports of a worker that it is alive. KCL stops assigning leases to a dead worker after
+twice this time."""
 
 MAX_RECORDS = 1_000
-"""What KCL reads at once, unless ``[kcl.properties] maxRecords`` says otherwise."""
+"""Maximum number of records of one read, unless ``[kcl.properties] maxRecords`` is set."""
 
 READS_AHEAD = 6
-"""Reads that KCL may have made of a shard and not handed over, with one to spare: three wait
-(``maxPendingProcessRecordsInput``), one is under way and one is handed over."""
+"""Maximum number of reads of a shard that KCL has made and the session has not processed: three wait
+(``maxPendingProcessRecordsInput``), one is in progress, one is being processed; one is spare."""
 
 PRIMITIVES = frozenset({"boolean", "int", "long", "double"})
 WHOLE = frozenset({"int", "long", "Integer", "Long"})
@@ -74,9 +75,9 @@ TRUTHS = frozenset({"boolean", "Boolean"})
 
 
 def check(extra: Mapping[str, Value]) -> None:
-    """Refuse what KCL would ignore, misread, or take from our hands.
+    """Refuse properties that KCL would ignore or misread, and those that Penstock sets.
 
-    :raises ConfigError: at the first that is wrong.
+    :raises ConfigError: for the first property that is wrong.
     """
     for name, value in extra.items():
         _check_name(name)
@@ -84,7 +85,10 @@ def check(extra: Mapping[str, Value]) -> None:
 
 
 def start_time_s(start: str) -> int | None:
-    """``[stream] start`` in epoch seconds, rounded down; None for TRIM_HORIZON and LATEST."""
+    """Return ``[stream] start`` in seconds since the epoch, rounded down; None for TRIM_HORIZON and LATEST.
+
+    :raises ConfigError: if it is neither of the two nor an ISO-8601 time with a time zone.
+    """
     if start in {"TRIM_HORIZON", "LATEST"}:
         return None
     try:
@@ -94,31 +98,31 @@ def start_time_s(start: str) -> int | None:
     if when is None or when.tzinfo is None:
         raise ConfigError(
             "[stream] start",
-            f"{start!r} is neither TRIM_HORIZON nor LATEST nor a time with a zone",
-            "Write for example 2026-01-31T08:00:00Z.",
+            f"{start!r} is not TRIM_HORIZON, LATEST or a time with a time zone",
+            "For example: 2026-01-31T08:00:00Z.",
         )
     return int(when.timestamp() // 1)
 
 
 def read_at_once(kcl: KclSettings) -> int:
-    """Records of one read, at most."""
+    """Maximum number of records of one GetRecords call."""
     return int(kcl.properties.get("maxRecords", MAX_RECORDS))
 
 
 def _check_name(name: str) -> None:
     if setting := SETTING_OF.get(name):
-        raise ConfigError(f"{KEY} {name}", "there is a setting for it", f"Set {setting} instead.")
+        raise ConfigError(f"{KEY} {name}", "Penstock has a setting for it", f"Set {setting} instead.")
     if why := OURS.get(name):
-        raise ConfigError(f"{KEY} {name}", f"it is fixed: {why}", "Remove it.")
+        raise ConfigError(f"{KEY} {name}", f"it cannot be set: {why}", "Remove it.")
     if _is_of_aws(name):
         raise ConfigError(f"{KEY} {name}", AWS_CHAIN, "Remove it.")
     if name.startswith(FANOUT):
-        raise ConfigError(f"{KEY} {name}", "records are polled for, not fanned out", "Remove it.")
+        raise ConfigError(f"{KEY} {name}", "Penstock polls and does not use enhanced fan-out", "Remove it.")
     if name not in KNOWN_PROPERTIES:
         free = [known for known in KNOWN_PROPERTIES if not _is_fixed(known)]
         close = difflib.get_close_matches(name, free, n=1)
-        fix = f"Did you mean {close[0]}?" if close else "See the KCL's MultiLangDaemonConfiguration for the names."
-        raise ConfigError(f"{KEY} {name}", "KCL knows no such property", fix)
+        fix = f"Did you mean {close[0]}?" if close else "See MultiLangDaemonConfiguration in KCL for the names."
+        raise ConfigError(f"{KEY} {name}", "KCL has no such property", fix)
 
 
 def _is_fixed(name: str) -> bool:
@@ -126,7 +130,7 @@ def _is_fixed(name: str) -> bool:
 
 
 def _is_of_aws(name: str) -> bool:
-    """KCL itself takes ``awsCredentialsProvider`` in any case."""
+    """Compare in lower case: KCL accepts ``awsCredentialsProvider`` in any case."""
     lower = name.lower()
     services = ("awscredentialsprovider", "regionname", "kinesisendpoint", "dynamodbendpoint")
     return lower.startswith(services) or lower.endswith((".endpointoverride", ".region"))
@@ -142,4 +146,5 @@ def _check_value(name: str, value: Value, kind: str) -> None:
 
 
 def java_text(value: Value) -> str:
+    """Format a value as a Java properties file has it: ``true``, ``false``, or ``str(value)``."""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,7 +1,8 @@
-"""Every property that KCL 3.1.3's MultiLangDaemon knows, with its Java type; it ignores any other in silence.
+"""Every property that the MultiLangDaemon of KCL 3.1.3 knows, with its Java type. KCL silently ignores all others.
 
-Read off the class files: the setters of ``MultiLangDaemonConfiguration`` and of its ``fanoutConfig``, what a
-``BuilderDynaBean`` can set on an AWS client's builder from one string, and what ``MultiLangDaemonConfig`` reads itself.
+The list was taken from the class files: the setters of ``MultiLangDaemonConfiguration`` and of its ``fanoutConfig``,
+the properties of AWS client builders that ``BuilderDynaBean`` can set from a string, and the properties that
+``MultiLangDaemonConfig`` reads itself.
 """
 
 KNOWN_PROPERTIES: dict[str, str] = {

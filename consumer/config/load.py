@@ -1,8 +1,7 @@
-"""One TOML file, one validated settings tree.
+"""Read a TOML file into validated settings.
 
-:func:`load` reads the file, lets ``PENSTOCK_<SECTION>__<KEY>`` override it, and either returns
-:class:`~consumer.config.settings.Settings` or raises :class:`~consumer.config.errors.ConfigErrors` with every mistake
-at once.
+:func:`load` reads the file, applies the overrides of ``PENSTOCK_<SECTION>__<KEY>``, and returns
+:class:`~consumer.config.settings.Settings` or raises :class:`~consumer.config.errors.ConfigErrors` with every mistake.
 """
 
 from __future__ import annotations
@@ -22,7 +21,11 @@ from pipeline.errors import ConfigError, UserError
 
 
 def load(path: str | Path, env: Mapping[str, str] = os.environ) -> Settings:
-    """The settings in the file, with ``PENSTOCK_…`` of ``env`` on top. Raises ``UserError`` or ``ConfigErrors``."""
+    """Return the settings of the file. Variables ``PENSTOCK_…`` of ``env`` override it.
+
+    :raises UserError: if the file cannot be read or is not TOML.
+    :raises ConfigErrors: if settings are wrong; the error has every mistake.
+    """
     path = Path(path)
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -33,16 +36,19 @@ def load(path: str | Path, env: Mapping[str, str] = os.environ) -> Settings:
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: not TOML: {error}. Strings need quotes, tables look like [batch]") from None
     except RecursionError:
-        raise UserError(f"{path}: lists or tables lie too deep in each other. Write them flatter") from None
+        raise UserError(f"{path}: lists or tables are nested too deep. Use fewer levels") from None
     except ValueError:
         most = sys.get_int_max_str_digits()
-        problem = f"{path}: a number has more than {most} digits. Write a smaller one, or a string in quotes"
+        problem = f"{path}: a number has more than {most} digits. Write a smaller number, or a string in quotes"
         raise UserError(problem) from None
     return parse(raw, env, path=path)
 
 
 def parse(raw: Mapping[str, Any], env: Mapping[str, str] | None = None, *, path: Path | None = None) -> Settings:
-    """The settings in a mapping laid out as the file is. Raises ``ConfigErrors``."""
+    """Return the settings of a mapping with the layout of the file. ``path`` appears in messages.
+
+    :raises ConfigErrors: if settings are wrong; the error has every mistake.
+    """
     if mistakes := list(unusable(raw)):
         raise ConfigErrors(str(path or "settings"), mistakes, {})
     given, from_env, mistakes = override(raw, env or {}, Settings)
@@ -67,18 +73,18 @@ def parse(raw: Mapping[str, Any], env: Mapping[str, str] | None = None, *, path:
 
 
 def _sinks(given: Mapping[str, Any]) -> tuple[tuple[Any, ...], list[ConfigError]]:
-    """Each sink is checked as its ``type`` has it; one that is wrong is None."""
+    """Check each sink by its ``type``. A sink that is wrong becomes None."""
     tables = given.get("sink", [])
     how = 'Write [[sink]] with type = "parquet" and url = "s3://bucket/enriched"'
     if not isinstance(tables, list) or not tables:
-        problem = "has no table" if not tables else "must be a list of tables"
+        problem = "missing" if not tables else "must be a list of tables"
         return (), [ConfigError("sink", problem, how)]
     sinks: list[Any] = []
     mistakes: list[ConfigError] = []
     for place, table in enumerate(tables):
         kind = table.get("type") if isinstance(table, dict) else None
         if kind not in SINKS:
-            problem = "missing" if kind is None else f"{shown_value(kind)} is no type of sink"
+            problem = "missing" if kind is None else f"{shown_value(kind)} is not a type of sink"
             mistakes.append(ConfigError(f"sink.{place}.type", problem, 'Write "parquet" or "kinesis"'))
             continue
         sink, wrong = of_section(f"sink.{place}", SINKS[kind], table)

@@ -1,7 +1,8 @@
-"""What ``penstock tune`` found out, in a file beside the configuration; and whether it holds here and now.
+"""The profile: what ``penstock tune`` measured, in a file beside the configuration.
 
-A profile is used only where it was measured: same model, version and options, same processor and cores, no less memory,
-same version of Penstock. Elsewhere it is left alone, and the log says why.
+A profile is used only if it was measured in the same circumstances: the same model, version and options, the same
+processor and number of cores, at least as much memory, and the same version of Penstock. Otherwise it is ignored, and
+the log says why.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ if TYPE_CHECKING:
 
 SUFFIX = ".profile.json"
 ABOUT = 0.95
-"""Of the memory: machines of a kind differ by what their kernels keep."""
+"""Share of the measured memory that a machine must have: the kernels of equal machines reserve different amounts."""
 CPUS = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What a measurement holds for. ``options``: a hash. ``memory_mib``: the task's; 0: nobody knows."""
+    """The circumstances of a measurement.
+
+    ``options`` is a hash of ``model.options``. ``memory_mib`` is the memory of the task, 0 if unknown.
+    """
 
     factory: str
     version: str
@@ -45,9 +49,10 @@ class Circumstances:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """``records`` and ``cost``: the best batch, the latter 0 if the model has no cost of its own.
+    """The best configuration that was measured.
 
-    ``records_per_s``: of all replicas together. ``call_ms``: what nine predict calls of ten kept within.
+    ``records`` and ``cost`` describe the best batch; ``cost`` is 0 if the model does not define it. ``records_per_s``
+    is the rate of all replicas together. ``call_ms`` is the 90th percentile of the duration of a predict call.
     """
 
     replicas: int
@@ -61,29 +66,29 @@ class Profile:
 
     @property
     def batch(self) -> tuple[int, int]:
-        """The best batch: records, and what it may cost (0: the model has no cost of its own)."""
+        """The best batch: its records, and its cost (0 if the model does not define it)."""
         return self.records, self.cost
 
     def dumps(self) -> str:
-        """As :func:`loads` reads it."""
+        """Return the profile as JSON; :func:`loads` reads it."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """``profile``: the one that holds, or None; ``said`` is the line that tells which, or why none."""
+    """``profile`` is the valid profile, or None. ``said`` is one line for the log: which profile, or why none."""
 
     profile: Profile | None
     said: str
 
 
 def path_of(config: Path) -> Path:
-    """Where the profile of a configuration lies: ``penstock.toml`` has ``penstock.profile.json``."""
+    """Return the path of a configuration's profile: ``penstock.profile.json`` for ``penstock.toml``."""
     return config.with_suffix(SUFFIX)
 
 
 def circumstances(settings: Settings) -> Circumstances:
-    """Of this process, on this machine, with this model."""
+    """Return the circumstances of this process, on this machine, with this model."""
     return Circumstances(
         factory=settings.model.factory,
         version=settings.model.version,
@@ -98,9 +103,11 @@ def circumstances(settings: Settings) -> Circumstances:
 
 
 def find(settings: Settings) -> Found:
-    """The profile beside the configuration, if there is one that holds. Never raises: it is no more than advice."""
+    """Return the profile beside the configuration if it is valid here. Never raises: a task starts without one, too."""
     if settings.path is None or not (path := path_of(settings.path)).exists():
-        return Found(None, "no profile: replicas and threads by the cores; `penstock tune` measures what is best")
+        return Found(
+            None, "no profile: replicas and threads follow the cores; `penstock tune` measures the best values"
+        )
     try:
         profile = loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -113,7 +120,7 @@ def find(settings: Settings) -> Found:
 
 
 def counts(settings: Settings) -> tuple[int, int]:
-    """``model.replicas`` and ``model.threads`` with ``auto`` resolved: by the profile that holds, or by the cores."""
+    """Resolve ``auto`` in ``model.replicas`` and ``model.threads``: from a valid profile, else from GPUs and cores."""
     model = settings.model
     if "auto" in (model.replicas, model.threads) and (profile := find(settings).profile):
         return profile.replicas, profile.threads
@@ -122,47 +129,53 @@ def counts(settings: Settings) -> tuple[int, int]:
 
 
 def differences(profile: Profile, now: Circumstances, settings: Settings) -> Iterator[str]:
-    """Why the profile does not hold; nothing if it does. A replica or thread count that is set must be the one."""
+    """Yield each reason why the profile is not valid for ``now`` and ``settings``; nothing if it is valid."""
     then = profile.measured_for
     if then.options != now.options:
-        yield "model.options are others"
+        yield "model.options have changed"
     for name in ("factory", "version", "target_latency_ms", "cores", "cpu", "gpus", "penstock"):
         was, here = getattr(then, name), getattr(now, name)
         if was != here:
             yield f"{name} was {was} and is {here}"
     if now.memory_mib < then.memory_mib * ABOUT:
-        yield f"it had {then.memory_mib} MiB of memory and has {now.memory_mib}"
+        yield f"memory was {then.memory_mib} MiB and is {now.memory_mib} MiB"
     for name in ("replicas", "threads"):
-        told, best = getattr(settings.model, name), getattr(profile, name)
-        if told not in ("auto", best):
-            yield f"model.{name} is {told} and was {best}"
+        configured, best = getattr(settings.model, name), getattr(profile, name)
+        if configured not in ("auto", best):
+            yield f"model.{name} was {best} and is {configured}"
 
 
 def loads(text: str) -> Profile:
-    """A profile from its JSON. ``ValueError``, in one line, if it is none."""
+    """Return the profile that :meth:`Profile.dumps` wrote.
+
+    :raises ValueError: in one line, if the text is not a profile.
+    """
     raw = json.loads(text)
     if not isinstance(raw, dict):
-        raise ValueError("it holds no JSON object")  # noqa: TRY004  # it is a file that is wrong, not a caller
+        raise ValueError("not a JSON object")  # noqa: TRY004  # the file is wrong, not the caller
     measured_for = Circumstances(**_typed(Circumstances, raw.get("measured_for")))
     found = Profile(**_typed(Profile, {**raw, "measured_for": measured_for}))
     if min(found.replicas, found.threads, found.records) < 1 or found.cost < 0:
-        raise ValueError("replicas, threads and records are at least 1, and cost at least 0")
+        raise ValueError("replicas, threads and records must be at least 1, and cost at least 0")
     return found
 
 
 def write(profile: Profile, path: Path) -> None:
-    """Whoever reads meanwhile gets the old one or the new one. ``UserError`` if it cannot be written."""
+    """Write the profile atomically: a concurrent reader gets the old file or the new one.
+
+    :raises UserError: if it cannot be written.
+    """
     beside = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside.write_text(profile.dumps(), encoding="utf-8")
         beside.replace(path)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}). Name another place with --output") from None
+        raise UserError(f"{path}: cannot be written ({error.strerror}). Choose another path with --output") from None
 
 
 def _typed(kind: type[Profile | Circumstances], raw: object) -> dict[str, Any]:
-    """The fields of ``kind``, each of its type; what is unknown is left out."""
+    """Return the fields of ``kind``, each of its declared type. Unknown fields are left out."""
     hints = get_type_hints(kind)
     given: dict[str, Any] = {}
     for field in fields(kind):
@@ -179,7 +192,7 @@ def _hash(options: object) -> str:
 
 
 def _cpu(cpus: Path = CPUS) -> str:
-    """The processor's name, where the system tells it."""
+    """The name of the processor, or its architecture if the system does not provide the name."""
     try:
         names = [line.partition(":")[2].strip() for line in cpus.read_text().splitlines() if line[:10] == "model name"]
     except OSError:

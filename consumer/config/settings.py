@@ -1,6 +1,7 @@
-"""The settings tree: one class for each section, with its defaults and what each key is for.
+"""The settings tree: one class for each section, with the default and the description of each key.
 
-AWS credentials, region and endpoint are no settings: they come from the standard AWS chain.
+``docs/configuration.md`` is rendered from it. AWS credentials, region and endpoint are not settings: they come from the
+standard AWS chain.
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ from consumer.config.values import (
 
 
 class _Section(BaseModel):
-    """Strict: ``"64"`` is no number and ``true`` no count. A whole number may stand where a float is wanted."""
+    """Strict types: ``"64"`` is not a number and ``true`` is not a count. A float accepts a whole number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class StreamSettings(_Section):
+    """``[stream]``: the stream to read, and the KCL application that reads it."""
+
     name: StreamName = Field(description="the stream to read", examples=["events"])
     application: Annotated[str, AfterValidator(_application)] = Field(
         description=(
@@ -60,6 +63,8 @@ class StreamSettings(_Section):
 
 
 class ModelSettings(_Section):
+    """``[model]``: the model, its processes, its limits, and how its results are stored."""
+
     factory: Annotated[str, AfterValidator(_factory)] = Field(
         description="the model's class as `module:attribute`; modules in this file's folder can be imported",
         examples=["examples.minilm:MiniLM"],
@@ -131,6 +136,8 @@ class ModelSettings(_Section):
 
 
 class BatchSettings(_Section):
+    """``[batch]``: the limits within which micro-batches are formed."""
+
     max_records: int = Field(default=64, ge=1, le=10_000, description="maximum number of records in a batch")
     max_cost: int = Field(
         default=0,
@@ -170,6 +177,8 @@ class BatchSettings(_Section):
 
 
 class InFlightSettings(_Section):
+    """``[in_flight]``: the limits on records that are received and not durable yet. They bound a task's memory."""
+
     records_per_shard: int = Field(
         default=2_000,
         ge=1,
@@ -190,6 +199,8 @@ GIVE_UP = "how long to retry before the task exits with an error; permission err
 
 
 class ParquetSettings(_Section):
+    """``[[sink]]`` with ``type = "parquet"``: a table of Parquet files on S3 or in a folder."""
+
     type: Literal["parquet"]
     url: Url = Field(description="`s3://bucket/prefix`, or a folder", examples=["s3://bucket/enriched"])
     flush_interval_s: float = Field(
@@ -202,12 +213,16 @@ class ParquetSettings(_Section):
 
 
 class KinesisSinkSettings(_Section):
+    """``[[sink]]`` with ``type = "kinesis"``: a downstream stream, written at least once."""
+
     type: Literal["kinesis"]
     stream: StreamName = Field(description="the stream to write to", examples=["enriched"])
     give_up_after_s: Seconds = Field(default=3_600, description=GIVE_UP)
 
 
 class DeadLetterSettings(_Section):
+    """``[dead_letter]``: where dead letters are written, and how many are too many."""
+
     url: Url = Field(
         description="where dead letters are written: `s3://bucket/prefix`, or a folder",
         examples=["s3://bucket/dead-letter"],
@@ -245,6 +260,8 @@ class DeadLetterSettings(_Section):
 
 
 class KclSettings(_Section):
+    """``[kcl]``: the JVM, its leases and its reads."""
+
     java_heap_mib: int = Field(
         default=512,
         ge=64,
@@ -275,6 +292,8 @@ class KclSettings(_Section):
 
 
 class DrainSettings(_Section):
+    """``[drain]``: how long the parts of a drain may take; :mod:`consumer.config.drain` checks the sum."""
+
     longest_batch_s: BatchSeconds = Field(
         default="auto",
         description=(
@@ -292,6 +311,8 @@ class DrainSettings(_Section):
 
 
 class HealthSettings(_Section):
+    """``[health]``: the HTTP endpoint, and when a task counts as stuck."""
+
     host: str = Field(
         default="127.0.0.1",
         min_length=1,
@@ -308,6 +329,8 @@ class HealthSettings(_Section):
 
 
 class LogSettings(_Section):
+    """``[log]``: the level and the format of the log on stderr."""
+
     level: Level = Field(default="INFO", description="`DEBUG`, `INFO`, `WARNING`, `ERROR`")
     format: Literal["auto", "json", "text"] = Field(
         default="auto", description="`auto`: text on a terminal, JSON lines otherwise"
@@ -322,7 +345,11 @@ SINKS: dict[str, type[ParquetSettings | KinesisSinkSettings]] = {
 
 
 class Settings(_Section):
-    """Everything a consumer is told. Made by :func:`load` or :func:`parse`, which also check what spans sections."""
+    """All settings of a consumer. Immutable.
+
+    Made by :func:`consumer.config.load.load` or :func:`consumer.config.load.parse`, which also run the checks that span
+    sections.
+    """
 
     stream: StreamSettings
     model: ModelSettings
@@ -341,15 +368,15 @@ class Settings(_Section):
 
     @property
     def folder(self) -> Path:
-        """Where the file lies: goes on ``sys.path`` of the replicas."""
+        """The folder of the file, or the working directory without a file. Replicas have it on ``sys.path``."""
         return self._folder
 
     @property
     def path(self) -> Path | None:
-        """The file itself; None if there is none. ``penstock tune`` writes its profile beside it."""
+        """The file, or None if the settings come from a mapping. ``penstock tune`` writes its profile beside it."""
         return self._path
 
     @property
     def sources(self) -> Mapping[str, Source]:
-        """For each key that is set (``batch.max_records``, ``sink.0.url``) where from; the others have defaults."""
+        """The source of each key that is set (``batch.max_records``, ``sink.0.url``). Other keys have their default."""
         return self._sources

@@ -1,7 +1,7 @@
 """Where a setting comes from: the file, the environment, or a default.
 
-``PENSTOCK_<SECTION>__<KEY>`` overrides a key, ``PENSTOCK_SINK__<N>__<KEY>`` one of the N-th sink (from 0), and
-``PENSTOCK_MODEL__OPTIONS__<NAME>`` one entry of a table.
+``PENSTOCK_<SECTION>__<KEY>`` overrides a key, ``PENSTOCK_SINK__<N>__<KEY>`` a key of sink N (from 0), and
+``PENSTOCK_MODEL__OPTIONS__<NAME>`` an entry of a table.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ from pipeline.errors import ConfigError
 
 PREFIX = "PENSTOCK_"
 Source = str
-"""``file``, or the name of the variable."""
+"""``file``, or the name of an environment variable."""
 
 
 def override(
     raw: Mapping[str, Any], env: Mapping[str, str], tree: type[BaseModel]
 ) -> tuple[dict[str, Any], dict[str, str], list[ConfigError]]:
-    """``raw`` with the variables of ``env`` set in it, which variable set which key, and those that found no place."""
+    """Apply the variables of ``env`` to a copy of ``raw``.
+
+    Returns the result, the variable of each key that was set, and a mistake for each variable that names no place in
+    ``tree``.
+    """
     given: dict[str, Any] = copy.deepcopy(dict(raw))
     from_env: dict[str, str] = {}
     lost: list[ConfigError] = []
@@ -35,12 +39,12 @@ def override(
         path = _path(parts, given)
         from_env[key := ".".join(path)] = variable
         if not _set(given, path, env[variable] if _is_text(path, tree) else _value(env[variable])):
-            lost.append(ConfigError(key, "no such place in the configuration", f"Unset {variable}, or rename it"))
+            lost.append(ConfigError(key, "there is no such key", f"Unset {variable}, or rename it"))
     return given, from_env, lost
 
 
 def sources_of(given: Mapping[str, Any], from_env: Mapping[str, str]) -> dict[str, Source]:
-    """For every key that is set, by whom; a variable that sets a table sets all in it."""
+    """Return the source of every key that is set. A variable that sets a table is the source of all its entries."""
     return {key: _setter(key, from_env) for key, _ in leaves(given)}
 
 
@@ -53,7 +57,7 @@ def _setter(key: str, from_env: Mapping[str, str]) -> Source:
 
 
 def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """``(key, value)`` of all that is neither table nor list of tables; an empty table is a value."""
+    """Yield ``(key, value)`` of each value that is not a table or a list of tables. An empty table is a value."""
     items: Iterator[tuple[Any, Any]] | None = None
     if isinstance(value, Mapping) and (value or not prefix):
         items = iter(value.items())
@@ -67,7 +71,7 @@ def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _path(parts: list[str], given: Mapping[str, Any]) -> list[str]:
-    """The key that a variable's parts name. Variables have no case: keys of the file are found whatever theirs."""
+    """The key that the parts of a variable name. Keys of the file match in any case, because variables have no case."""
     path: list[str] = []
     here: Any = given
     for part in parts:
@@ -93,7 +97,7 @@ def _is_text(path: list[str], tree: type[BaseModel]) -> bool:
 
 
 def _value(text: str) -> Any:
-    """As it would read in the file; what is no TOML is a string."""
+    """Parse the text as a TOML value; text that is not TOML is a string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError, KeyError):  # TOML's errors and Python's limit of digits are ValueErrors
@@ -101,7 +105,7 @@ def _value(text: str) -> Any:
 
 
 def _set(given: dict[str, Any], path: list[str], value: Any) -> bool:
-    """Set the value at the path; a sink may be appended. False if something on the way is no table."""
+    """Set the value at the path; a sink may be appended. Returns False if the path leads through a plain value."""
     here: Any = given
     for part, following in pairwise(path):
         if isinstance(here, list):

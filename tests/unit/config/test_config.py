@@ -95,13 +95,13 @@ def test_a_former_section_is_refused_whatever_it_holds() -> None:
 
 def test_a_generation_is_a_url_of_its_own() -> None:
     [said] = told(least=LEAST.replace('enriched"\n', 'enriched"\ngeneration = 2\n'))
-    assert said.startswith("sink.0.generation") and "a table is a url of its own" in said
+    assert said.startswith("sink.0.generation") and "each url is one table" in said
     assert "new url" in said and "new stream.application" in said
 
 
 def test_no_table_lies_where_dead_letters_are_staged() -> None:
     [said] = told(least=LEAST.replace("bucket/enriched", "bucket/dead-letter.staged"))
-    assert "lie one inside the other" in said
+    assert "are the same or one contains the other" in said
 
 
 def test_settings_cannot_be_changed() -> None:
@@ -117,72 +117,71 @@ MISTAKES = {
     "[bach]\nmax_records = 1": "bach: unknown section. Did you mean batch?",
     "[batch]\nmax_records = 0": "batch.max_records: 0 is too small. Write at least 1",
     "[batch]\nmax_records = 10001": "batch.max_records: 10001 is too large. Write at most 10000",
-    '[batch]\nmax_records = "64"': 'batch.max_records: "64" is not a whole number. Write for example max_records = 64',
-    "[batch]\nmax_records = true": "batch.max_records: true is not a whole number. Write for example max_records = 64",
-    "[batch]\nmax_records = 1.5": "batch.max_records: 1.5 is not a whole number. Write for example max_records = 64",
-    '[batch]\nlinger_ms = "x"': 'batch.linger_ms: "x" is not a number. Write for example linger_ms = 20',
-    "[batch]\nlinger_ms = nan": "batch.linger_ms: nan is not a number. Write for example linger_ms = 20",
+    '[batch]\nmax_records = "64"': 'batch.max_records: "64" is not a whole number. For example: max_records = 64',
+    "[batch]\nmax_records = true": "batch.max_records: true is not a whole number. For example: max_records = 64",
+    "[batch]\nmax_records = 1.5": "batch.max_records: 1.5 is not a whole number. For example: max_records = 64",
+    '[batch]\nlinger_ms = "x"': 'batch.linger_ms: "x" is not a number. For example: linger_ms = 20',
+    "[batch]\nlinger_ms = nan": "batch.linger_ms: nan is not a number. For example: linger_ms = 20",
     "batch = 3": "batch: 3 is not a table. Write [batch]",
     "[model]\nversion = 3": "model.version: 3 is not a string in quotes. "
-    'Write for example version = "all-MiniLM-L6-v2@1110a24"',
-    '[model]\nversion = ""': 'model.version: is empty. Write for example version = "all-MiniLM-L6-v2@1110a24"',
+    'For example: version = "all-MiniLM-L6-v2@1110a24"',
+    '[model]\nversion = ""': 'model.version: is empty. For example: version = "all-MiniLM-L6-v2@1110a24"',
     '[model]\nfactory = "examples.minilm"': 'model.factory: "examples.minilm" is not of the form module:attribute. '
-    'Write for example "examples.minilm:MiniLM"',
-    "[model]\nreplicas = 0": 'model.replicas: 0 is no count. Write "auto" or a whole number of at least 1',
-    "[model]\nmemory_mib = -1": "model.memory_mib: -1 is no memory. "
+    'For example: "examples.minilm:MiniLM"',
+    "[model]\nreplicas = 0": 'model.replicas: 0 is not a count. Write "auto" or a whole number of at least 1',
+    "[model]\nmemory_mib = -1": "model.memory_mib: -1 is not a memory size. "
     'Write "auto", a whole number of MiB, or 0 for no limit',
-    '[model]\nthreads = "all"': 'model.threads: "all" is no count. Write "auto" or a whole number of at least 1',
+    '[model]\nthreads = "all"': 'model.threads: "all" is not a count. Write "auto" or a whole number of at least 1',
     "[model]\ntimeout_s = 0": "model.timeout_s: 0 is too small. Write more than 0",
-    '[model.passthrough]\ntext = "str"': 'model.passthrough: text = "str" is no type. '
+    '[model.passthrough]\ntext = "str"': 'model.passthrough: text = "str" is not a type. '
     "Write one of string, int64, float64, bool, timestamp, timestamp[s], timestamp[ms], timestamp[us], timestamp[ns]",
     '[model.passthrough]\n_text = "string"': 'model.passthrough: "_text" cannot be a column. '
-    "Readers of Parquet skip what starts with _; rename it",
-    '[stream]\nname = "my stream"': 'stream.name: "my stream" is no name of a stream. '
+    "Rename it: Parquet readers skip names that start with _",
+    '[stream]\nname = "my stream"': 'stream.name: "my stream" is not a valid stream name. '
     "Write 1 to 128 letters, digits, '.', '_' or '-'",
     '[stream]\nname = "arn:aws:kinesis:eu-west-1:123456789012:stream/events"': "stream.name: "
     '"arn:aws:kinesis:eu-west-1:123456789012:stream/events" is an ARN, not a name. '
-    'Write "events"; the region is AWS_REGION\'s',
-    f'[stream]\nname = "{"x" * 200}"': f'stream.name: "{"x" * 80} … (200 characters)" is no name of a stream. '
+    'Write "events"; AWS_REGION sets the region',
+    f'[stream]\nname = "{"x" * 200}"': f'stream.name: "{"x" * 80} … (200 characters)" is not a valid stream name. '
     "Write 1 to 128 letters, digits, '.', '_' or '-'",
     f"[batch]\nmax_records = {2**63}": "batch.max_records: is a whole number of more than 64 bits. "
-    "Write a smaller one, or a string in quotes",
+    "Write a smaller number, or a string in quotes",
     f"[model.options]\nn = [{-(2**63) - 1}]": "model.options.n.0: is a whole number of more than 64 bits. "
-    "Write a smaller one, or a string in quotes",
+    "Write a smaller number, or a string in quotes",
     f"[batch]\nmax_records = 0x{'f' * 5000}": "batch.max_records: is a whole number of more than 64 bits. "
-    "Write a smaller one, or a string in quotes",
-    "[batch]\nlinger_ms = 1e999": "batch.linger_ms: inf is not a number. Write for example linger_ms = 20",
-    f"[model.options]\nn = {'[' * 40}{']' * 40}": f"model.options.n{'.0' * 30}: lies more than 32 levels deep. "
-    "Write it flatter",
-    '[stream]\napplication = "a b"': 'stream.application: "a b" cannot name a DynamoDB table. '
+    "Write a smaller number, or a string in quotes",
+    "[batch]\nlinger_ms = 1e999": "batch.linger_ms: inf is not a number. For example: linger_ms = 20",
+    f"[model.options]\nn = {'[' * 40}{']' * 40}": f"model.options.n{'.0' * 30}: is nested more than 32 levels deep. "
+    "Use fewer levels",
+    '[stream]\napplication = "a b"': 'stream.application: "a b" is not a valid name of a DynamoDB table. '
     "Write 3 to 238 letters, digits, '.', '_' or '-'; no spaces",
-    '[stream]\nstart = "NEWEST"': 'stream.start: "NEWEST" is no place in a stream. '
+    '[stream]\nstart = "NEWEST"': 'stream.start: "NEWEST" is not a position in a stream. '
     'Write "TRIM_HORIZON", "LATEST" or a time such as "2026-11-23T08:00:00Z"',
-    "[stream]\nstart = 2999-01-01T00:00:00Z": 'stream.start: "2999-01-01 00:00:00+00:00" lies ahead. '
-    'Write "LATEST" to begin now, or a time that has passed',
+    "[stream]\nstart = 2999-01-01T00:00:00Z": 'stream.start: "2999-01-01 00:00:00+00:00" is in the future. '
+    'Write "LATEST" to start now, or a time in the past',
     "[stream]\nstart = 2026-11-23T08:00:00": 'stream.start: "2026-11-23 08:00:00" has no time zone. '
     'Write "TRIM_HORIZON", "LATEST" or a time such as "2026-11-23T08:00:00Z"',
-    '[dead_letter]\nurl = "gs://bucket/x"': 'dead_letter.url: "gs://bucket/x" is neither on S3 nor a folder. '
+    '[dead_letter]\nurl = "gs://bucket/x"': 'dead_letter.url: "gs://bucket/x" is not an S3 URL or a folder. '
     "Write s3://bucket/prefix, or the path of a folder",
-    '[dead_letter]\nurl = "s3://B/x"': 'dead_letter.url: "s3://B/x" names no bucket. Write s3://bucket/prefix',
-    '[dead_letter]\nurl = ""': 'dead_letter.url: "" is neither on S3 nor a folder. '
+    '[dead_letter]\nurl = "s3://B/x"': 'dead_letter.url: "s3://B/x" has no valid bucket name. Write s3://bucket/prefix',
+    '[dead_letter]\nurl = ""': 'dead_letter.url: "" is not an S3 URL or a folder. '
     "Write s3://bucket/prefix, or the path of a folder",
-    "sink = []": 'sink: has no table. Write [[sink]] with type = "parquet" and url = "s3://bucket/enriched"',
+    "sink = []": 'sink: missing. Write [[sink]] with type = "parquet" and url = "s3://bucket/enriched"',
     '[sink]\ntype = "parquet"': 'sink: must be a list of tables. Write [[sink]] with type = "parquet" and '
     'url = "s3://bucket/enriched"',
-    '[[sink]]\ntype = "parquett"': 'sink.0.type: "parquett" is no type of sink. Write "parquet" or "kinesis"',
+    '[[sink]]\ntype = "parquett"': 'sink.0.type: "parquett" is not a type of sink. Write "parquet" or "kinesis"',
     '[[sink]]\nurl = "out"': 'sink.0.type: missing. Write "parquet" or "kinesis"',
-    '[[sink]]\ntype = "parquet"': 'sink.0.url: missing. Write for example url = "s3://bucket/enriched"',
+    '[[sink]]\ntype = "parquet"': 'sink.0.url: missing. For example: url = "s3://bucket/enriched"',
     '[[sink]]\ntype = "kinesis"\nurl = "x"\nstream = "y"': "sink.0.url: unknown key. "
     "Known here: type, stream, give_up_after_s",
     '[log]\nlevel = "LOUD"': 'log.level: "LOUD" is not known. Write "DEBUG", "INFO", "WARNING" or "ERROR"',
     "[health]\nport = 70000": "health.port: 70000 is too large. Write at most 65535",
-    "[kcl.properties]\nmaxRecords = [1]": "kcl.properties.maxRecords: [1] cannot stand here. "
+    "[kcl.properties]\nmaxRecords = [1]": "kcl.properties.maxRecords: [1] is not allowed here. "
     "Write a string, a whole number, true or false",
-    "[kcl.properties]\nmaxRecrods = 1": "kcl.properties.maxRecrods: KCL knows no such property. "
-    "Did you mean maxRecords?",
-    "[kcl.properties]\nstreamName = 'x'": "kcl.properties.streamName: there is a setting for it. "
+    "[kcl.properties]\nmaxRecrods = 1": "kcl.properties.maxRecrods: KCL has no such property. Did you mean maxRecords?",
+    "[kcl.properties]\nstreamName = 'x'": "kcl.properties.streamName: Penstock has a setting for it. "
     "Set [stream] name instead",
-    "[drain]\nlongest_batch_s = 0": 'drain.longest_batch_s: 0 is no number of seconds. Write "auto" or a number '
+    "[drain]\nlongest_batch_s = 0": 'drain.longest_batch_s: 0 is not a number of seconds. Write "auto" or a number '
     "above 0",
     "[drain]\nbudget_s = 121": "drain.budget_s: 121 is too large. Write at most 120",
 }
@@ -194,28 +193,28 @@ def test_each_mistake_names_key_value_and_fix(changes: str) -> None:
 
 
 ACROSS = {
-    "[kcl]\nshutdown_grace_s = 100": "drain.budget_s: kcl.shutdown_grace_s 100 s + 5 s to leave = 105 s "
-    "do not fit into 100 s. Lower kcl.shutdown_grace_s, or raise drain.budget_s (at most 120)",
-    "[drain]\nlongest_batch_s = 40": "kcl.shutdown_grace_s: 2 batches of 40 s (drain.longest_batch_s) + "
-    "drain.flush_s 5 s + checkpoint 2 s = 87 s do not fit into 80 s. Raise it (and drain.budget_s, at most 120 s), "
-    "or make batches smaller with [batch] max_records",
-    "[kcl]\nshutdown_grace_s = 6": "kcl.shutdown_grace_s: 2 batches of 0 s (drain.longest_batch_s) + "
-    "drain.flush_s 5 s + checkpoint 2 s = 7 s do not fit into 6 s. Raise it (and drain.budget_s, at most 120 s), "
-    "or make batches smaller with [batch] max_records",
-    "[health]\nstuck_after_s = 120": "health.stuck_after_s: 120 s is no more than model.timeout_s 120 s. "
-    "A single batch may take that long: raise it",
-    "[kcl]\nfailover_ms = 1000\nidle_between_reads_ms = 500": "kcl.failover_ms: 1000 ms is less than two reads of "
-    "500 ms. Leases would be lost for want of a beat: raise it",
+    "[kcl]\nshutdown_grace_s = 100": "drain.budget_s: kcl.shutdown_grace_s 100 s + 5 s to exit = 105 s, "
+    "but the limit is 100 s. Lower kcl.shutdown_grace_s, or raise drain.budget_s (at most 120)",
+    "[drain]\nlongest_batch_s = 40": "kcl.shutdown_grace_s: a drain may take 2 batches of 40 s (drain.longest_batch_s) "
+    "+ drain.flush_s 5 s + checkpoint 2 s = 87 s, but the limit is 80 s. Raise it (and drain.budget_s, at most 120 s), "
+    "or lower batch.max_records and drain.longest_batch_s",
+    "[kcl]\nshutdown_grace_s = 6": "kcl.shutdown_grace_s: a drain may take 2 batches of 0 s (drain.longest_batch_s) + "
+    "drain.flush_s 5 s + checkpoint 2 s = 7 s, but the limit is 6 s. Raise it (and drain.budget_s, at most 120 s), "
+    "or lower batch.max_records and drain.longest_batch_s",
+    "[health]\nstuck_after_s = 120": "health.stuck_after_s: 120 s is not more than model.timeout_s (120 s). "
+    "Raise it: one batch may take up to model.timeout_s",
+    "[kcl]\nfailover_ms = 1000\nidle_between_reads_ms = 500": "kcl.failover_ms: 1000 ms is not more than twice "
+    "kcl.idle_between_reads_ms (500 ms). Raise it: leases would expire between two reads",
     '[dead_letter]\nurl = "s3://bucket/enriched/dead"': 'dead_letter.url: "s3://bucket/enriched/dead" and sink.0.url '
-    '"s3://bucket/enriched" lie one inside the other. Give each a prefix of its own, side by side',
+    '"s3://bucket/enriched" are the same or one contains the other. Use separate prefixes',
     '[dead_letter]\nurl = "s3://bucket/"': 'dead_letter.url: "s3://bucket/" and sink.0.url '
-    '"s3://bucket/enriched" lie one inside the other. Give each a prefix of its own, side by side',
-    '[[sink]]\ntype = "kinesis"\nstream = "events"': 'sink.0.stream: "events" is the stream that is read: it would '
-    "feed itself for ever. Name another stream",
-    '[[sink]]\ntype = "kinesis"\nstream = "a"\n[[sink]]\ntype = "kinesis"\nstream = "a"': 'sink.1.stream: "a" is the '
-    "stream of sink.0 already. Remove one of them",
+    '"s3://bucket/enriched" are the same or one contains the other. Use separate prefixes',
+    '[[sink]]\ntype = "kinesis"\nstream = "events"': 'sink.0.stream: "events" is also the input stream, which would '
+    "be an endless loop. Name another stream",
+    '[[sink]]\ntype = "kinesis"\nstream = "a"\n[[sink]]\ntype = "kinesis"\nstream = "a"': "sink.1.stream: sink.0 "
+    'already writes to "a". Remove one of them',
     '[[sink]]\ntype = "parquet"\nurl = "out"\n[[sink]]\ntype = "parquet"\nurl = "./out/x"': 'sink.1.url: "./out/x" and '
-    'sink.0.url "out" lie one inside the other. Give each a prefix of its own, side by side',
+    'sink.0.url "out" are the same or one contains the other. Use separate prefixes',
 }
 
 
@@ -237,20 +236,20 @@ def test_mistakes_between_sections_show_their_sum_or_their_clash(changes: str) -
         ("out", "alias"),
     ],
 )
-def test_folders_that_lie_one_inside_the_other_are_told_whatever_their_paths_say(
+def test_folders_inside_each_other_are_reported_however_their_paths_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str, dead: str
 ) -> None:
     (tmp_path / "cwd" / "out").mkdir(parents=True)
     (tmp_path / "cwd" / "alias").symlink_to("out")
     monkeypatch.chdir(tmp_path / "cwd")
     [said] = told(f'[[sink]]\ntype = "parquet"\nurl = "{table}"\n[dead_letter]\nurl = "{dead}"')
-    assert "lie one inside the other" in said
+    assert "are the same or one contains the other" in said
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/a//b", "s3://bucket/./a", "s3://bucket/a/../b", "s3://bucket//a"])
 def test_a_url_on_s3_is_written_as_readers_understand_it(url: str) -> None:
     [said] = told(f'[dead_letter]\nurl = "{url}"')
-    assert said.startswith("dead_letter.url") and "an empty part, or one that is . or .." in said
+    assert said.startswith("dead_letter.url") and "an empty part, or a part that is . or .." in said
 
 
 @pytest.mark.parametrize(
@@ -392,8 +391,8 @@ def test_a_file_that_is_not_utf_8_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (f"x = {'[' * 20_000}{']' * 20_000}", "lie too deep"),
-        (f"x = {'{a = ' * 20_000}1{'}' * 20_000}", "lie too deep"),
+        (f"x = {'[' * 20_000}{']' * 20_000}", "nested too deep"),
+        (f"x = {'{a = ' * 20_000}1{'}' * 20_000}", "nested too deep"),
         (f"[{'.'.join(['a'] * 20_000)}]", "32 levels deep"),
         (f"x = {'9' * 5_000}", "more than 4300 digits"),
     ],
