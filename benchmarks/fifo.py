@@ -16,11 +16,12 @@ from examples.demo.corpus import records as docstrings
 from pipeline.batching.batch_size import BatchSizeController
 from pipeline.batching.batcher import Batcher
 from pipeline.events import ModelEvent, Predicted
+from pipeline.flow.bounds import Bounds
 from pipeline.machine.cores import available
 from pipeline.metrics import Metrics
 from pipeline.record import Record, Shard
 from pipeline.replicas.host import HostSettings, ModelHost
-from pipeline.stage import Bounds, Stage
+from pipeline.stage import Stage
 from pipeline.testing import FakeSink
 
 RECORDS = 512

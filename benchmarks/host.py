@@ -34,6 +34,8 @@ from consumer.kcl.bridge_server import BridgeServer, Decoder
 from consumer.kcl.session import ShardSession
 from pipeline.batching.batcher import Batcher
 from pipeline.events import ModelEvent, Predicted
+from pipeline.flow.bounds import Bounds
+from pipeline.flow.lane import Lane
 from pipeline.metrics import Metrics
 from pipeline.record import Record, Run, Shard
 from pipeline.replicas.answers import Rows
@@ -41,7 +43,7 @@ from pipeline.replicas.crash_journal import CrashJournal, JournaledHost
 from pipeline.replicas.host import HostSettings, ModelHost
 from pipeline.sinks import Sink
 from pipeline.sinks.parquet import ParquetSink
-from pipeline.stage import Bounds, Lane, Stage
+from pipeline.stage import Stage
 from pipeline.stores.folder import FolderStore
 from pipeline.stores.memory import MemoryStore
 from pipeline.stores.retry import Retry, Threads

@@ -22,8 +22,9 @@ from pipeline.batching.batcher import Batcher, Plan
 from pipeline.dead_letters.limit import Limits
 from pipeline.dead_letters.log import DeadLetterLog
 from pipeline.events import ModelEvent, Predicted
+from pipeline.flow.bounds import Bounds
+from pipeline.flow.misplaced import Misplaced
 from pipeline.machine.memory import share_mib, task_mib
-from pipeline.misplaced import Misplaced
 from pipeline.replicas.crash_journal import CrashJournal, JournaledHost
 from pipeline.replicas.host import HostSettings, ModelHost, ModelSpec
 from pipeline.replicas.process import DEPTH, ReplicaProcess
@@ -32,7 +33,7 @@ from pipeline.sinks.dead_letters import DeadLetterSink
 from pipeline.sinks.kinesis import KinesisSink
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.refused import RefusedLetters
-from pipeline.stage import Bounds, Stage
+from pipeline.stage import Stage
 from pipeline.stores import open_store
 from pipeline.stores.retry import Retry, Threads
 from pipeline.table.names import SUSPECTS

@@ -33,10 +33,10 @@ from consumer.leases.leases import as_kcl_has_it
 from consumer.poison.doubts import Doubting, Reading, Unwatched
 from pipeline import background
 from pipeline.errors import Broken, Fatal
-from pipeline.lane import Milestones
+from pipeline.flow.lane import Lane, Milestones
 from pipeline.metrics import Metrics
 from pipeline.record import Position, Record, Shard
-from pipeline.stage import Lane, Stage
+from pipeline.stage import Stage
 
 log = logging.getLogger("session")
 
@@ -278,7 +278,7 @@ class ShardSession:
         if self._refused:
             await self._drain()
             return
-        await self._stage.drain(lane)
+        await self._stage.end(lane)
         if not self._tracker.covers_all(lane.durable):
             raise Broken(f"{self.shard_id}: drained to {lane.durable}, though {self._tracker.delivered} was delivered")
         await self._checkpoint_surely(None)
@@ -289,7 +289,7 @@ class ShardSession:
     async def _drain(self) -> None:
         """What the model has begun is finished and checkpointed; the rest was not read, as far as KCL knows."""
         lane = self._open_lane()
-        await self._stage.finish(lane)
+        await self._stage.drain(lane)
         if position := self._tracker.due(lane.durable):
             await self._checkpoint_surely(position)
         log.info("%s drained to %s", self.shard_id, lane.durable)

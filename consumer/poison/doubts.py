@@ -18,8 +18,8 @@ from consumer.config.kcl_properties import READS_AHEAD
 from consumer.poison.doubt import Doubt, written
 from consumer.poison.notes import Noted
 from pipeline.errors import Broken, PenstockError, one_line
+from pipeline.flow.bounds import AT_A_TIME
 from pipeline.record import Position, Record
-from pipeline.stage import AT_A_TIME
 
 log = logging.getLogger("doubts")
 

@@ -26,9 +26,10 @@ from pipeline import background, kpl
 from pipeline.aggregate import Aggregate, looked_into
 from pipeline.errors import Broken, one_line
 from pipeline.events import Condemned, ModelEvent
-from pipeline.lane import Waiting, after
+from pipeline.flow.lane import Lane
+from pipeline.flow.waiting import Waiting, after
 from pipeline.record import Dead, Position, Record, Shard
-from pipeline.stage import Lane, Stage
+from pipeline.stage import Stage
 
 log = logging.getLogger("careful")
 
@@ -256,7 +257,7 @@ class PoisonReader:
         await self._step(held, held.doubt.tries(*named))
         began_s = self._clock()
         self._stage.admit(lane, tried)
-        await self._stage.drain(lane)
+        await self._stage.end(lane)
         if lane.durable is None or lane.durable < last:
             raise Broken(f"{held.shard_id}: drained to {lane.durable}, though {last} was taken")
         self._stage.noted(lane)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from consumer.kcl.checkpoint import CheckpointTracker
 from consumer.kcl.protocol import Initialize, ProcessRecords
 from consumer.kcl.session import ShardSession
-from pipeline.lane import Durability, Window
+from pipeline.flow.lane import Durability, Lane, Window
 from pipeline.record import Position, Record, Run, Shard
-from pipeline.stage import Lane, Stage
+from pipeline.stage import Stage
 from tests.simulation.app_task import Parts
 
 

@@ -40,13 +40,15 @@ from pipeline import background
 from pipeline.aggregate import looked_into
 from pipeline.batching.batcher import Batcher
 from pipeline.errors import Broken
+from pipeline.flow.bounds import Bounds
+from pipeline.flow.judge import Judge
 from pipeline.metrics import Metrics
 from pipeline.outages import Outages
 from pipeline.record import Dead, Position, Record, Run, Shard
 from pipeline.replicas.crash_journal import CrashJournal, JournaledHost
 from pipeline.replicas.host import HostSettings, ModelHost
 from pipeline.sinks import OnDurable
-from pipeline.stage import Bounds, Judge, Stage
+from pipeline.stage import Stage
 from pipeline.stores.folder import FolderStore
 from pipeline.stores.retry import Retry, Threads
 from pipeline.testing.fake_ports import FakeJudge, FakeSink, FakeWriter

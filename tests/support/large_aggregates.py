@@ -22,10 +22,11 @@ from consumer.kcl.bridge_server import Decoder
 from consumer.kcl.session import ShardSession
 from consumer.testing.fake_kcl import FakeKcl, row
 from pipeline.batching.batcher import Batcher
+from pipeline.flow.bounds import Bounds
 from pipeline.metrics import Metrics
 from pipeline.record import Dead, Enriched, Outcome, Record, Shard
 from pipeline.sinks.parquet import ParquetSink
-from pipeline.stage import Bounds, Stage
+from pipeline.stage import Stage
 from pipeline.stores.folder import FolderStore
 from pipeline.table.schema import TableSchema
 from pipeline.table.staged_letters import Ledger

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.lane import Durability, Milestones, Window, after
+from pipeline.flow.lane import Durability, Milestones, Window
+from pipeline.flow.waiting import after
 from pipeline.record import Dead, Position, Record, Shard
 
 SHARD = Shard("events", 1, "shardId-000000000000")

@@ -49,9 +49,9 @@ def test_a_room_may_import_itself_what_is_named_and_what_is_not_ours() -> None:
 
 
 def test_a_room_may_be_a_few_modules() -> None:
-    options = {"room": ["pipeline.stage", "pipeline.lane"]}
-    assert broken(options, ("pipeline.stage", "pipeline.lane"), ("pipeline.sinks", "pipeline.metrics")) == []
-    assert broken(options, ("pipeline.lane", "pipeline.metrics")) == ["pipeline.lane -> pipeline.metrics"]
+    options = {"room": ["pipeline.stage", "pipeline.flow"]}
+    assert broken(options, ("pipeline.stage", "pipeline.flow"), ("pipeline.sinks", "pipeline.metrics")) == []
+    assert broken(options, ("pipeline.flow", "pipeline.metrics")) == ["pipeline.flow -> pipeline.metrics"]
 
 
 @pytest.mark.parametrize(("imported", "wrong"), [("socket", False), ("orjson", True)])

@@ -12,11 +12,13 @@ from pipeline.batching.batcher import Batcher, Plan
 from pipeline.dead_letters.limit import Limits
 from pipeline.dead_letters.log import DeadLetterLog
 from pipeline.errors import Fatal
+from pipeline.flow.bounds import Bounds
+from pipeline.flow.lane import BEHIND_MS, Lane
+from pipeline.flow.misplaced import HashRanges, Misplaced, unknown
 from pipeline.kpl import HashRange, hash_of
 from pipeline.metrics import Metrics
-from pipeline.misplaced import HashRanges, Misplaced, unknown
 from pipeline.record import Dead, Position, Record, Shard
-from pipeline.stage import BEHIND_MS, Bounds, Lane, Stage
+from pipeline.stage import Stage
 from pipeline.testing import FakeJudge, FakeSink, dead
 from pipeline.testing.fake_ports import enriched
 
@@ -78,10 +80,10 @@ def test_batches_are_no_larger_than_what_fits_into_memory() -> None:
     async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
         lane = stage.open(shard(), None)
         stage.admit(lane, records(16))
-        await stage.drain(lane)
+        await stage.end(lane)
         judge.safe_cost = 3
         stage.admit(lane, records(6, first=200))
-        await stage.drain(lane)
+        await stage.end(lane)
         assert judge.batches == [8, 8, 3, 3]
 
     staged(body)
@@ -93,7 +95,7 @@ def test_every_record_reaches_every_sink_once_and_in_order() -> None:
         for number, lane in enumerate(lanes):
             stage.admit(lane, records(50, number=number))
         for number, lane in enumerate(lanes):
-            await stage.drain(lane)
+            await stage.end(lane)
             assert lane.durable == Position(149, 0)
             for sink in sinks:
                 sequences = [record.sequence for record in sink.rows[shard(number).shard_id]]
@@ -106,7 +108,7 @@ def test_dead_records_advance_what_is_durable() -> None:
     async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
         lane = stage.open(shard(), None)
         stage.admit(lane, records(10))
-        await stage.drain(lane)
+        await stage.end(lane)
         assert lane.durable == Position(109, 0)
 
     staged(body, judge=lambda: FakeJudge(dead))
@@ -118,7 +120,7 @@ def test_batches_span_shards() -> None:
         for number, lane in enumerate(lanes):
             stage.admit(lane, records(1, number=number))
         for lane in lanes:
-            await stage.drain(lane)
+            await stage.end(lane)
         assert judge.batches[0] > 1
 
     staged(body)
@@ -203,7 +205,7 @@ def test_records_that_every_sink_holds_are_never_predicted_again() -> None:
             sink.held[shard().shard_id] = Position(held, 0)
         lane = stage.open(shard(), None)
         stage.admit(lane, records(10))
-        await stage.drain(lane)
+        await stage.end(lane)
         assert sum(judge.batches) == 6
         assert lane.durable == Position(109, 0)
 
@@ -215,7 +217,7 @@ def test_what_is_held_counts_as_durable_before_anything_new_settles() -> None:
         sinks[0].held[shard().shard_id] = Position(500, 0)
         lane = stage.open(shard(), None)
         stage.admit(lane, records(10))
-        await stage.drain(lane)
+        await stage.end(lane)
         assert lane.durable == Position(500, 0)
         assert judge.batches == []
 
@@ -230,7 +232,7 @@ def test_a_lost_lease_writes_nothing_more() -> None:
         stage.admit(kept, records(20, number=1))
         stage.abandon(lost)
         judge.resume()
-        await stage.drain(kept)
+        await stage.end(kept)
         assert shard(0).shard_id not in sinks[0].rows
         assert len(sinks[0].rows[shard(1).shard_id]) == 20
 
@@ -245,7 +247,7 @@ def test_a_shard_that_comes_back_leaves_its_old_session_behind() -> None:
         new = stage.open(shard(), None)
         stage.admit(new, records(20))
         judge.resume()
-        await stage.drain(new)
+        await stage.end(new)
         assert [record.sequence for record in sinks[0].rows[shard().shard_id]] == [str(100 + i) for i in range(20)]
 
     staged(body)
@@ -256,7 +258,7 @@ def test_measured_costs_reach_the_batcher() -> None:
         lane = stage.open(shard(), None)
         admitted = records(5)
         stage.admit(lane, admitted)
-        await stage.drain(lane)
+        await stage.end(lane)
         assert [record.cost for record in admitted] == [7] * 5
 
     staged(body, judge=lambda: FakeJudge(cost=7))
@@ -286,7 +288,7 @@ def test_a_batch_that_is_not_full_waits_for_more_while_the_model_is_busy_and_sha
                 await judge.begun(2)
         stage.admit(lane, records(4, first=300))
         judge.resume()
-        await stage.drain(lane)
+        await stage.end(lane)
         assert judge.batches == [8, 8]
 
     staged(body, judge=lambda: FakeJudge(slots=2))
@@ -301,7 +303,7 @@ def test_a_shard_that_has_caught_up_waits_for_nobody() -> None:
         stage.admit(lane, records(4, first=200))
         await judge.begun(2)
         judge.resume()
-        await stage.drain(lane)
+        await stage.end(lane)
         assert judge.batches == [8, 4]
 
     staged(body, judge=lambda: FakeJudge(slots=2))
@@ -311,7 +313,7 @@ def test_batches_are_as_the_learner_plans_them() -> None:
     async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
         lane = stage.open(shard(), None)
         stage.admit(lane, records(12))
-        await stage.drain(lane)
+        await stage.end(lane)
         assert judge.batches == [4, 4, 4]
 
     staged(body, pace=BatchSizeController(max_records=8, max_cost=0, measures=False, start=Plan(4)))
@@ -332,7 +334,7 @@ def test_too_many_dead_letters_end_the_task_and_none_of_them_is_durable() -> Non
         assert lane.durable == Position(119, 0)
         assert not stage.has_room(other), "nothing more is admitted"
         with pytest.raises(Fatal, match=r"40 records in a row \(dead_letter.max_consecutive\)"):
-            await stage.drain(lane)
+            await stage.end(lane)
         assert lane.durable == Position(119, 0)
         raise Fatal("seen")
 
@@ -379,11 +381,11 @@ def test_a_shard_that_is_behind_lets_nothing_go_and_one_at_its_end_everything() 
         lane.lag_ms = BEHIND_MS + 1
         stage.admit(lane, records(8))
         await until(lane, lambda: not lane.unsettled)
-        await stage.finish(lane)
+        await stage.drain(lane)
         assert lane.durable is None
         lane = stage.open(shard(1), None)
         stage.admit(lane, records(30, number=1))
-        await stage.drain(lane)
+        await stage.end(lane)
         assert lane.durable == Position(129, 0)
 
     staged(body, judge=lambda: FakeJudge(dead), limits=LIMITS)
@@ -421,7 +423,7 @@ def test_dead_letters_are_logged_once_each_sort_and_then_counted(caplog: pytest.
     async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
         lane = stage.open(shard(), None)
         stage.admit(lane, records(100))
-        await stage.drain(lane)
+        await stage.end(lane)
 
     staged(body, judge=lambda: FakeJudge(dead), letters=DeadLetterLog("s3://bucket/dead"))
     lines = [entry.message for entry in caplog.records if "dead letter" in entry.message]
@@ -456,7 +458,7 @@ def test_an_aggregate_is_taken_apart_as_the_window_has_room() -> None:
             assert lane.unsettled == 5000
             assert not stage.has_room(lane)
         for number, lane in enumerate(lanes):
-            await stage.drain(lane)
+            await stage.end(lane)
             assert lane.durable == Position(101, 2499)
             positions = [record.position for record in sinks[0].rows[shard(number).shard_id]]
             assert positions == [Position(100 + n, sub) for n in range(2) for sub in range(2500)]
@@ -473,7 +475,7 @@ def test_what_is_broken_in_an_aggregate_is_dead_and_its_neighbours_are_not() -> 
         lane = stage.open(shard(), None)
         body = field(1, b"k") + user(b"1") + user(b"2", 7) + user(b"3")
         stage.admit(lane, [held(sealed(body)), held(sealed(b"\x1a\x7f"), 101), held(sealed(user(b"x", 3)), 102)])
-        await stage.drain(lane)
+        await stage.end(lane)
         rows = sinks[0].rows[shard().shard_id]
         assert [str(row.position) for row in rows] == ["100/0", "100/1", "100/2", "101/0", "102/0"]
         kinds = [row.outcome.kind if isinstance(row.outcome, Dead) else "" for row in rows]
@@ -499,7 +501,7 @@ def test_an_aggregate_of_another_shards_records_is_delivered_and_counts_once(cap
         stage.admit(lane, [held(aggregate([b"x"] * 300, ["here"]), 100)])
         stage.admit(lane, [held(aggregate([b"x"] * 300, ["here"], [there]), 101), *records(10, 102)])
         stage.admit(lane, [held(aggregate([b"x"] * 300, ["here"], [there]), 112)])
-        await stage.drain(lane)
+        await stage.end(lane)
         assert len(sinks[0].rows[shard().shard_id]) == 910
         assert b"penstock_misplaced_aggregates_total 2.0" in stage._metrics.exposition()
 
@@ -515,7 +517,7 @@ def test_no_aggregate_is_misplaced_where_hash_keys_are_not_known() -> None:
     async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
         lane = stage.open(shard(), None)
         stage.admit(lane, [held(aggregate([b"x"] * 30, ["k"], ["7"]))])
-        await stage.drain(lane)
+        await stage.end(lane)
         assert b"penstock_misplaced_aggregates_total 0.0" in stage._metrics.exposition()
 
     staged(body)
@@ -526,7 +528,7 @@ def test_a_session_goes_on_within_an_aggregate() -> None:
         sinks[0].held[shard().shard_id] = Position(101, 1500)
         lane = stage.open(shard(), None)
         stage.admit(lane, [held(aggregate([b"x"] * 2000), 100 + n) for n in range(3)])
-        await stage.drain(lane)
+        await stage.end(lane)
         assert sum(judge.batches) == 499 + 2000
         assert sinks[0].rows[shard().shard_id][0].position == Position(101, 1501)
 
@@ -538,7 +540,7 @@ def test_leaving_within_an_aggregate_keeps_what_the_model_has_begun() -> None:
         lane = stage.open(shard(), None)
         stage.admit(lane, [held(aggregate([b""] * 170_000))])
         await until(lane, lambda: (lane.durable or Position(0, 0)).sub > 50)
-        await stage.finish(lane)
+        await stage.drain(lane)
         assert lane.durable is not None and 50 < lane.durable.sub < 1000
         stage.abandon(lane)
         assert stage.bytes == 0
@@ -556,7 +558,7 @@ def test_a_stalled_sink_bounds_what_is_taken_out_of_aggregates() -> None:
         await until(lane, lambda: not len(lane.window))
         assert 0 < sum(judge.batches) <= 100_000 / 500
         sinks[0].recover()
-        await stage.drain(lane)
+        await stage.end(lane)
         assert sum(judge.batches) == 5000
 
     staged(body, bounds=Bounds(records_per_shard=100, total_bytes=100_000), bytes_per_record=1_000)
@@ -574,7 +576,7 @@ def test_a_drain_waits_for_what_is_noted_before_it_is_let_in() -> None:
         lane.before_entry = note
         stage.admit(lane, made := records(5))
         await begun.wait()
-        await stage.drain(lane)
+        await stage.end(lane)
         assert (noted, lane.durable) == ([made[-1]], made[-1].position)
 
     staged(body)

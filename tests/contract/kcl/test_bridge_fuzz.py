@@ -24,9 +24,10 @@ from consumer.kcl.protocol import ProtocolError
 from consumer.kcl.session import ShardSession, Wire
 from consumer.testing import FakeKcl, row
 from pipeline.batching.batcher import Batcher
+from pipeline.flow.bounds import Bounds
 from pipeline.metrics import Metrics
 from pipeline.record import Position, Shard
-from pipeline.stage import Bounds, Stage
+from pipeline.stage import Stage
 from pipeline.testing import FakeJudge, FakeSink
 from tests.contract.kcl.test_bridge import DEADLINE_S, Ends, connected, in_thread, receive, start, write_all
 

@@ -29,12 +29,13 @@ from pipeline.batching.batcher import Batcher
 from pipeline.dead_letters.limit import Limits
 from pipeline.dead_letters.log import DeadLetterLog
 from pipeline.errors import Fatal
+from pipeline.flow.bounds import Bounds
 from pipeline.metrics import Metrics
 from pipeline.record import Enriched, Record, Run, Shard
 from pipeline.replicas.host import HostSettings, ModelHost
 from pipeline.sinks.kinesis import KinesisSink
 from pipeline.sinks.refused import RefusedLetters
-from pipeline.stage import Bounds, Stage
+from pipeline.stage import Stage
 from pipeline.stores.memory import MemoryStore
 from pipeline.table.schema import TableSchema
 from tests.support.hosts import ROOT

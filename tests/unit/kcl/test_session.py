@@ -12,9 +12,10 @@ from consumer.kcl.session import AT_ONCE, TRANSITIONS, ShardSession, State
 from consumer.testing import FakeKcl, aggregate, row
 from pipeline.batching.batcher import Batcher
 from pipeline.errors import Fatal
+from pipeline.flow.bounds import Bounds
 from pipeline.metrics import Metrics
 from pipeline.record import Position, Record, Shard
-from pipeline.stage import Bounds, Stage
+from pipeline.stage import Stage
 from pipeline.testing import FakeJudge, FakeSink, SimulatedLoop
 
 DEADLINE_S = 5

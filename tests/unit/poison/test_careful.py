@@ -18,11 +18,12 @@ from pipeline import background
 from pipeline.aggregate import looked_into
 from pipeline.batching.batcher import Batcher
 from pipeline.errors import Broken, Fatal
+from pipeline.flow.bounds import Bounds
+from pipeline.flow.misplaced import Misplaced
 from pipeline.kpl import HashRange, hash_of
 from pipeline.metrics import Metrics
-from pipeline.misplaced import Misplaced
 from pipeline.record import Dead, Position, Record, Shard
-from pipeline.stage import Bounds, Stage
+from pipeline.stage import Stage
 from pipeline.testing.fake_ports import FakeJudge, FakeSink
 
 SHARD = Shard("events", 1, "shardId-000000000000")

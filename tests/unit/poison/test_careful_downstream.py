@@ -19,13 +19,14 @@ from consumer.poison.reader import Held, Page, PoisonReader
 from consumer.testing import aggregate
 from pipeline.batching.batcher import Batcher
 from pipeline.errors import Broken
+from pipeline.flow.bounds import Bounds
 from pipeline.metrics import Metrics
 from pipeline.record import Enriched, Outcome, Position, Record, Run, Shard
 from pipeline.sinks import Sink
 from pipeline.sinks.dead_letters import DeadLetterSink
 from pipeline.sinks.kinesis import KinesisSink
 from pipeline.sinks.refused import RefusedLetters
-from pipeline.stage import Bounds, Stage
+from pipeline.stage import Stage
 from pipeline.stores.memory import MemoryStore
 from pipeline.table.schema import TableSchema
 from pipeline.testing.fake_ports import FakeJudge

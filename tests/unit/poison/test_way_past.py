@@ -15,9 +15,10 @@ from consumer.poison.notes import LeaseNotes, Noted
 from consumer.poison.reader import Page, PoisonReader
 from consumer.poison.way_past import WayPast
 from pipeline.batching.batcher import Batcher
+from pipeline.flow.bounds import Bounds
 from pipeline.metrics import Metrics
 from pipeline.record import Position, Shard
-from pipeline.stage import Bounds, Stage
+from pipeline.stage import Stage
 from pipeline.testing.fake_ports import FakeJudge, FakeSink
 
 SHARD = Shard("events", 1, "shardId-000000000000")

@@ -10,9 +10,10 @@ from consumer.kcl.protocol import Message
 from consumer.kcl.session import ShardSession, Wire
 from consumer.testing import SHARD_END, FakeKcl, FakeLeases, FakeStream, FakeWorker, ProtocolBroken, Throttled
 from pipeline.batching.batcher import Batcher
+from pipeline.flow.bounds import Bounds
 from pipeline.metrics import Metrics
 from pipeline.record import Shard
-from pipeline.stage import Bounds, Stage
+from pipeline.stage import Stage
 from pipeline.testing import FakeJudge, FakeSink, SimulatedLoop
 
 PARENT, LEFT, RIGHT = (f"shardId-{number:012}" for number in range(3))

@@ -1,21 +1,15 @@
-"""One shard session's way through the stage: its window, its writers, and how far it is durable.
-
-Pure bookkeeping: no I/O, no clock, no waiting.
-"""
+"""What a shard session was handed and has not taken in. Pure bookkeeping: no I/O, no clock, no waiting."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
-from itertools import takewhile
 from operator import attrgetter
 
 from pipeline.aggregate import Aggregate, aggregates_in
 from pipeline.kpl import HashRange
-from pipeline.record import Position, Record, Run, Shard, weight
-
-_OUTCOME = attrgetter("outcome")
+from pipeline.record import Position, Record, weight
 
 
 class Waiting:
@@ -40,6 +34,7 @@ class Waiting:
 
     @property
     def first(self) -> Record:
+        """The oldest; ``IndexError`` if nothing waits. An aggregate is one record here."""
         head = self._parcels[0]
         return head if isinstance(head, Aggregate) else head[0][0]
 
@@ -81,6 +76,7 @@ class Waiting:
         return taken
 
     def clear(self) -> None:
+        """Drop everything: the lease is lost."""
         self._parcels.clear()
         self.records = self.bytes = 0
 
@@ -106,94 +102,8 @@ class Waiting:
         self.bytes += record.weight
 
 
-class Window:
-    """What a shard session has admitted and not yet released, in sequence order.
-
-    Records settle in any order; :meth:`release` hands out the longest settled prefix, once.
-    """
-
-    def __init__(self, shard: Shard) -> None:
-        self.shard = shard
-        self.bytes = 0
-        self._records: deque[Record] = deque()
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def extend(self, records: Sequence[Record]) -> None:
-        """Admit records, which must follow the last ones in sequence order."""
-        self._records.extend(records)
-        self.bytes += weight(records)
-
-    def release(self, *, keep_payloads: bool = False) -> Run | None:
-        """The longest settled prefix, or None if the head is still open. The records' payloads are dropped, or kept
-        beside them in the run."""
-        settled = list(takewhile(_OUTCOME, self._records))
-        if not settled:
-            return None
-        payloads = [record.data for record in settled] if keep_payloads else []
-        self.bytes -= weight(settled)
-        for record in settled:
-            record.data = b""
-        if len(settled) == len(self._records):
-            self._records.clear()
-        else:
-            pop = self._records.popleft
-            for _ in settled:
-                pop()
-        return Run(self.shard, settled, payloads)
-
-    def clear(self) -> None:
-        self._records.clear()
-        self.bytes = 0
-
-
-class Durability:
-    """How far a shard is durable: the least of what its sinks report.
-
-    Positions only rise. A sink that has not reported yet holds everything back.
-    """
-
-    def __init__(self, sinks: Sequence[str]) -> None:
-        self._reached: dict[str, Position | None] = dict.fromkeys(sinks)
-        self.position: Position | None = None
-
-    def reached(self, sink: str, position: Position) -> bool:
-        """Note a sink's report; true if the shard as a whole got further by it."""
-        before = self._reached[sink]
-        if before is not None and position <= before:
-            return False
-        self._reached[sink] = position
-        least = self._least()
-        if least is None or (self.position is not None and least <= self.position):
-            return False
-        self.position = least
-        return True
-
-    def _least(self) -> Position | None:
-        positions = [position for position in self._reached.values() if position is not None]
-        return min(positions) if len(positions) == len(self._reached) else None
-
-
 def after(held: Position | None, records: Sequence[Record]) -> Sequence[Record]:
     """The records beyond ``held``, of records in sequence order."""
     if held is None or not records or records[0].position > held:
         return records
     return records[bisect_right(records, held, key=attrgetter("position")) :]
-
-
-class Milestones:
-    """How many records lie behind a moving position: what was passed counts once."""
-
-    def __init__(self) -> None:
-        self._ahead: deque[tuple[Position, int]] = deque()
-
-    def add(self, end: Position, records: int) -> None:
-        self._ahead.append((end, records))
-
-    def passed(self, position: Position) -> int:
-        """Records of the stretches that end at or below ``position`` and were not counted before."""
-        count = 0
-        while self._ahead and self._ahead[0][0] <= position:
-            count += self._ahead.popleft()[1]
-        return count

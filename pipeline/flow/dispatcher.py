@@ -1,0 +1,114 @@
+"""When the next batch goes to the model, and how large it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+
+from pipeline.batching.batch_size import BatchSizeController
+from pipeline.batching.batcher import Batcher, Plan
+from pipeline.flow.bounds import Room
+from pipeline.flow.judge import Judge
+from pipeline.flow.lane import Lane
+from pipeline.metrics import Metrics
+from pipeline.record import Record
+
+_SHARD_ID = attrgetter("shard_id")
+
+PATIENCE_S = 0.25
+"""How long a batch may wait for more, at most, while every replica is busy and shards are behind."""
+
+
+class Dispatcher:
+    """Hands out batches, one at a time, to as many callers of the judge as there are."""
+
+    def __init__(
+        self,
+        batcher: Batcher,
+        judge: Judge,
+        lanes: Mapping[str, Lane],
+        room: Room,
+        metrics: Metrics,
+        *,
+        pace: BatchSizeController | None,
+        clock: Callable[[], float],
+    ) -> None:
+        """``lanes``: the open ones, by shard id. ``pace``: None if batches are as large as they may be."""
+        self._batcher = batcher
+        self._judge = judge
+        self._lanes = lanes
+        self._room = room
+        self._metrics = metrics
+        self._pace = pace
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._out = 0
+
+    def add(self, lane: Lane, records: Sequence[Record]) -> None:
+        """Let records of an open lane wait for a batch."""
+        self._batcher.add(lane, records, self._clock())
+        self.look_again()
+
+    def drop(self, lane: Lane) -> None:
+        """Forget what waits of a lane."""
+        self._batcher.drop(lane)
+
+    def look_again(self) -> None:
+        """A batch may be due that was not."""
+        self._wake.set()
+
+    async def next(self) -> tuple[Sequence[Record], Sequence[Lane]]:
+        """Wait for the next batch. It is out from now on, until :meth:`returned` is told of its lanes."""
+        async with self._turn:
+            while True:
+                self._wake.clear()
+                now = self._clock()
+                ending = any(lane.ending for lane in self._lanes.values())
+                patience_s = self._patience_s()
+                self._batcher.follow(self._plan())
+                if batch := self._batcher.take(now, draining=ending, patience_s=patience_s):
+                    self._metrics.queued(len(self._batcher))
+                    return batch, self._begin(batch)
+                due = self._batcher.due_at(patience_s)
+                await self._woken(None if due is None else max(0.0, due - now))
+
+    def returned(self, lanes: Sequence[Lane]) -> None:
+        """A batch of these lanes is settled."""
+        self._note_out(-1)
+        self._wake.set()
+        for lane in lanes:
+            lane.judging -= 1
+
+    def _plan(self) -> Plan:
+        """What is quickest, and fits into memory and the time-out."""
+        plan = Plan() if self._pace is None else self._pace.plan
+        return plan.within(self._judge.safe_cost)
+
+    def _patience_s(self) -> float:
+        """A batch that is not full waits no longer than it must, unless it would wait for a replica in any case, and
+        shards that are behind will fill it."""
+        busy = 2 * self._out >= self._judge.slots
+        return PATIENCE_S if busy and any(lane.behind for lane in self._lanes.values()) else 0.0
+
+    async def _woken(self, timeout_s: float | None) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    def _begin(self, batch: Sequence[Record]) -> Sequence[Lane]:
+        """The lanes that a batch is of; what is in the batcher is of lanes that are open."""
+        lanes = [self._lanes[shard_id] for shard_id in dict.fromkeys(map(_SHARD_ID, batch))]
+        for lane in lanes:
+            lane.judging += 1
+        self._note_out(+1)
+        if self._pace is not None:
+            self._pace.formed()
+        return lanes
+
+    def _note_out(self, more: int) -> None:
+        self._out += more
+        self._metrics.at_work(self._out, held=self._room.full)

@@ -1,0 +1,165 @@
+"""One shard session's way through the stage: its window, its writers, and how far it is durable.
+
+Bookkeeping: no I/O, no clock, no waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import takewhile
+from operator import attrgetter
+
+from pipeline.dead_letters.limit import Gate, Limits
+from pipeline.flow.waiting import Waiting
+from pipeline.record import Position, Record, Run, Shard, weight
+from pipeline.sinks import ShardWriter
+
+_OUTCOME = attrgetter("outcome")
+
+BEHIND_MS = 1_000
+"""A shard with a larger lag is behind: more of its records are on their way."""
+
+
+class Lane:
+    """One shard session's way through the stage. Its session reads it; only the stage changes it."""
+
+    def __init__(
+        self, shard: Shard, checkpoint: Position | None, sinks: Sequence[str], limits: Limits | None = None
+    ) -> None:
+        """``sinks``: the names of those that must hold a record for it to be durable. ``limits``: of dead letters."""
+        self.shard = shard
+        self.checkpoint = checkpoint
+        self.window = Window(shard)
+        self.gate = Gate(shard, limits or Limits(0, 1.0))
+        self.durability = Durability(sinks)
+        self.writers: list[ShardWriter] = []
+        self.changed = asyncio.Event()
+        """Set when there may be more room, or more of the lane is durable."""
+        self.ending = False
+        """Nothing more comes: whatever waits for a batch is due."""
+        self.judging = 0
+        """Batches with records of the lane that the model has now."""
+        self.lag_ms = 0
+        self.waiting = Waiting()
+        self.fed = asyncio.Event()
+        self.before_entry: Callable[[Record], Awaitable[None]] | None = None
+        """Awaited before user records are let in, with the last of them."""
+        self.entering = 0
+        """Taken out of what waits, and in no window yet."""
+        self.released = Milestones()
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def durable(self) -> Position | None:
+        """Everything up to here is durable in every sink, or in the dead letters."""
+        return self.durability.position
+
+    @property
+    def behind(self) -> bool:
+        """More records of the shard are on their way."""
+        return self.lag_ms > BEHIND_MS
+
+    @property
+    def unsettled(self) -> int:
+        """Records admitted that have no row or dead letter yet; user records of aggregates are counted."""
+        return self.waiting.records + self.entering + len(self.window)
+
+    @property
+    def bytes(self) -> int:
+        """Of everything admitted that is not durable yet."""
+        return self.waiting.bytes + self.taken_bytes
+
+    @property
+    def taken_bytes(self) -> int:
+        """Of what was taken in: in the window, held back, or in the sinks."""
+        return self.window.bytes + self.gate.bytes + sum(writer.backlog_bytes for writer in self.writers)
+
+
+class Window:
+    """What a shard session has admitted and not yet released, in sequence order.
+
+    Records settle in any order; :meth:`release` hands out the longest settled prefix, once.
+    """
+
+    def __init__(self, shard: Shard) -> None:
+        self.shard = shard
+        self.bytes = 0
+        self._records: deque[Record] = deque()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def extend(self, records: Sequence[Record]) -> None:
+        """Admit records, which must follow the last ones in sequence order."""
+        self._records.extend(records)
+        self.bytes += weight(records)
+
+    def release(self, *, keep_payloads: bool = False) -> Run | None:
+        """The longest settled prefix, or None if the head is still open. The records' payloads are dropped, or kept
+        beside them in the run."""
+        settled = list(takewhile(_OUTCOME, self._records))
+        if not settled:
+            return None
+        payloads = [record.data for record in settled] if keep_payloads else []
+        self.bytes -= weight(settled)
+        for record in settled:
+            record.data = b""
+        if len(settled) == len(self._records):
+            self._records.clear()
+        else:
+            pop = self._records.popleft
+            for _ in settled:
+                pop()
+        return Run(self.shard, settled, payloads)
+
+    def clear(self) -> None:
+        """Drop everything: the lease is lost."""
+        self._records.clear()
+        self.bytes = 0
+
+
+class Durability:
+    """How far a shard is durable: the least of what its sinks report.
+
+    Positions only rise. A sink that has not reported yet holds everything back.
+    """
+
+    def __init__(self, sinks: Sequence[str]) -> None:
+        self._reached: dict[str, Position | None] = dict.fromkeys(sinks)
+        self.position: Position | None = None
+
+    def reached(self, sink: str, position: Position) -> bool:
+        """Note a sink's report; true if the shard as a whole got further by it."""
+        before = self._reached[sink]
+        if before is not None and position <= before:
+            return False
+        self._reached[sink] = position
+        least = self._least()
+        if least is None or (self.position is not None and least <= self.position):
+            return False
+        self.position = least
+        return True
+
+    def _least(self) -> Position | None:
+        positions = [position for position in self._reached.values() if position is not None]
+        return min(positions) if len(positions) == len(self._reached) else None
+
+
+class Milestones:
+    """How many records lie behind a moving position: what was passed counts once."""
+
+    def __init__(self) -> None:
+        self._ahead: deque[tuple[Position, int]] = deque()
+
+    def add(self, end: Position, records: int) -> None:
+        """The next ``records`` records end at ``end``."""
+        self._ahead.append((end, records))
+
+    def passed(self, position: Position) -> int:
+        """Records of the stretches that end at or below ``position`` and were not counted before."""
+        count = 0
+        while self._ahead and self._ahead[0][0] <= position:
+            count += self._ahead.popleft()[1]
+        return count
