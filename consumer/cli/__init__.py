@@ -14,6 +14,7 @@ from consumer.cli.config import config
 from consumer.cli.demo import demo
 from consumer.cli.leases import leases
 from consumer.cli.local import local
+from consumer.cli.put import put
 from consumer.cli.run import run
 from consumer.cli.tune import tune
 from pipeline.errors import PenstockError, UserError
@@ -69,5 +70,5 @@ def main(debug: bool) -> None:
     """
 
 
-for command in (run, tune, demo, local, config, audit, leases):
+for command in (run, tune, demo, local, config, audit, leases, put):
     main.add_command(command)

@@ -1,0 +1,76 @@
+"""Packs records into aggregates of the KPL's format, one shard's records together, as the KPL does."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+
+from consumer.aws.put import Entry
+from pipeline.kpl import HashRange, hash_of
+from pipeline.kpl_writer import partition_key, sealed, user
+
+AGGREGATE_BYTES = 51_200
+"""The KPL's default (AggregationMaxSize)."""
+
+USER_BYTES, KEY_BYTES = 16, 8
+"""What the format adds to a payload and to a key, at most, within an aggregate of this size."""
+
+
+class _Pending:
+    """The aggregate that one shard's next records go into."""
+
+    def __init__(self, number: int, within: HashRange) -> None:
+        self._order = f"shard {number}"
+        self._hash_key = str(within.first)
+        self._entries: list[Entry] = []
+        self._keys: dict[str, int] = {}
+        self._users: list[bytes] = []
+        self._bytes = 0
+
+    def add(self, entry: Entry) -> Iterator[Entry]:
+        """The records to put before ``entry`` can wait: none, or a full aggregate."""
+        size = (
+            len(entry.data) + 16 + (0 if entry.partition_key in self._keys else len(entry.partition_key.encode()) + 8)
+        )
+        if self._bytes + size > AGGREGATE_BYTES:
+            yield from self.flush()
+        if size > AGGREGATE_BYTES:
+            yield Entry(entry.data, entry.partition_key, self._order, source=entry.source)
+            return
+        place = self._keys.setdefault(entry.partition_key, len(self._keys))
+        self._users.append(user(entry.data, place))
+        self._entries.append(entry)
+        self._bytes += size
+
+    def flush(self) -> Iterator[Entry]:
+        """What waits, as one record. A record that waits alone goes as it is."""
+        if len(self._entries) == 1:
+            [alone] = self._entries
+            yield Entry(alone.data, alone.partition_key, self._order, source=alone.source)
+        elif self._entries:
+            message = b"".join([*map(partition_key, self._keys), *self._users])
+            yield Entry(
+                sealed(message),
+                self._entries[0].partition_key,
+                self._order,
+                self._hash_key,
+                len(self._entries),
+                self._entries[0].source,
+            )
+        self._entries, self._keys, self._users, self._bytes = [], {}, [], 0
+
+
+def aggregated(entries: Iterable[Entry], ranges: Sequence[HashRange]) -> Iterator[Entry]:
+    """The entries, packed. Records of a key keep their order, since all of them go to one shard.
+
+    ``ranges`` are the hash keys of the stream's open shards. Memory: one aggregate a shard. A record that is larger
+    than an aggregate goes alone, in its turn. Where a shard splits meanwhile, its aggregates may come to a child whose
+    hash keys some of their records do not have; Penstock delivers those too.
+    """
+    shards = sorted(ranges)
+    firsts = [within.first for within in shards]
+    pending = [_Pending(number, within) for number, within in enumerate(shards)]
+    for entry in entries:
+        yield from pending[bisect_right(firsts, hash_of(entry.partition_key)) - 1].add(entry)
+    for each in pending:
+        yield from each.flush()

@@ -1,0 +1,156 @@
+"""``penstock put``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from consumer.cli.options import json_option, stream_options
+
+if TYPE_CHECKING:
+    from consumer.admin.application import Target
+    from consumer.aws.put import Entry, PutReport
+
+
+@click.command()
+@click.argument("file", type=click.File("rb"), default="-")
+@stream_options
+@click.option(
+    "--key",
+    "key_field",
+    metavar="FIELD",
+    help="The JSON field that holds the partition key, such as user.id. Without it, each record gets a random key.",
+)
+@click.option(
+    "--records",
+    "as_records",
+    is_flag=True,
+    help="The lines are records as `penstock tail` prints them. Their payloads and keys are put.",
+)
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Records per second at most.")
+@click.option("--aggregate", is_flag=True, help="Pack records into aggregates of the KPL's format.")
+@json_option
+@click.pass_context
+def put(
+    ctx: click.Context,
+    file: BinaryIO,
+    target: Target,
+    key_field: str | None,
+    as_records: bool,
+    rate: float | None,
+    aggregate: bool,
+    as_json: bool,
+) -> None:
+    """Put one record per line of FILE (standard input by default) on a stream.
+
+    A line is the payload, byte for byte. Empty lines are skipped. Records of one key arrive in the order of their
+    lines: only one of them is in a request at a time, so that many keys are faster than few. Records that Kinesis
+    refuses for the moment are put again. Prints a report. Exits with 1 if a record could not be put, such as one that
+    is larger than the stream allows.
+
+    \b
+    Examples:
+      penstock put events.jsonl --stream events --key user
+      penstock put events.jsonl --stream events --rate 100 --aggregate
+    """
+    from consumer.aws.clients import Aws
+    from consumer.aws.put import largest_record_bytes, put_all
+    from consumer.cli.output import progress
+    from pipeline.errors import UserError
+
+    if as_records and key_field:
+        raise UserError("--records takes the keys from the lines. Leave out --key")
+    aws = Aws()
+    kinesis, stream = aws.client("kinesis"), target.stream
+    largest = aws.ask(f"stream {stream}", lambda: largest_record_bytes(kinesis, stream))
+    entries = _recorded(file) if as_records else _entries(file, key_field)
+    if aggregate:
+        entries = aws.ask(f"stream {stream}", lambda: _packed(kinesis, stream, entries))
+    with progress("records put") as advance:
+        report = aws.ask(
+            f"stream {stream}",
+            lambda: put_all(kinesis, stream, entries, rate=rate, largest_bytes=largest, tell=advance),
+        )
+    _say(report, stream, as_json)
+    ctx.exit(1 if report.unfit else 0)
+
+
+def _packed(kinesis: Any, stream: str, entries: Iterator[Entry]) -> Iterator[Entry]:
+    from consumer.aws.aggregator import aggregated
+    from consumer.aws.hash_ranges import of_shards
+    from consumer.aws.shards import known, spread_by_key
+    from pipeline.errors import UserError
+
+    if not spread_by_key(kinesis, stream):
+        raise UserError(f"stream {stream} distributes records by itself (AUTO). Leave out --aggregate")
+    open_shards = {name: shard for name, shard in known(kinesis, stream).items() if shard.open}
+    return aggregated(entries, list(of_shards(open_shards).values()))
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
+    """Where each line is, and the line."""
+    for number, line in enumerate(file, 1):
+        if stripped := line.strip(b"\r\n"):
+            yield f"{file.name} line {number}", stripped
+
+
+def _entries(file: BinaryIO, key_field: str | None) -> Iterator[Entry]:
+    import uuid
+
+    from consumer.aws.put import Entry
+
+    for source, line in _lines(file):
+        key = _key(line, key_field, source) if key_field else uuid.uuid4().hex
+        yield Entry(line, key, source=source)
+
+
+def _recorded(file: BinaryIO) -> Iterator[Entry]:
+    import uuid
+
+    from consumer.aws.put import Entry
+    from consumer.aws.record_lines import payload_of
+    from pipeline.errors import UserError
+
+    for source, line in _lines(file):
+        try:
+            data, key = payload_of(line)
+        except ValueError as error:
+            raise UserError(f"{source}: {error}. --records takes what `penstock tail` prints") from None
+        yield Entry(data, key or uuid.uuid4().hex, source=source)
+
+
+def _key(line: bytes, path: str, source: str) -> str:
+    import json
+
+    from pipeline.errors import UserError
+
+    try:
+        value = json.loads(line)
+        for name in path.split("."):
+            value = value[name]
+    except ValueError:
+        raise UserError(f"{source}: not JSON. --key needs lines that are JSON objects") from None
+    except (KeyError, TypeError):
+        raise UserError(f"{source}: no field {path}. Name a field that each line has, or leave out --key") from None
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UserError(f"{source}: {path} is not a text or a number. Name another field with --key")
+    return str(value)
+
+
+def _say(report: PutReport, stream: str, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from consumer.cli.output import emit, line, note, seconds
+
+    if as_json:
+        emit("put", {"stream": stream, **asdict(report)})
+        return
+    for each in report.unfit_shown:
+        note(f"not put: {each}")
+    rate = f", {report.records / report.seconds:,.0f} records/s" if report.seconds > 0 else ""
+    line(
+        f"{report.records:,} records on {len(report.shards)} shards of {stream} in {seconds(report.seconds)}{rate}; "
+        f"{report.calls:,} requests, {report.retried:,} records retried, {report.unfit:,} not put"
+    )
