@@ -88,9 +88,13 @@ def bind(
 def find(dynamodb: DynamoDBClient, application: str) -> Binding | None:
     """The binding as it stands. Raises ``ResourceNotFoundException`` where there is no table for it."""
     answer = dynamodb.get_item(TableName=_table(application), Key={"key": {"S": KEY}}, ConsistentRead=True)
-    if "Item" not in answer:
+    return binding_of(dict(answer["Item"])) if "Item" in answer else None
+
+
+def binding_of(item: Item) -> Binding | None:
+    """The binding as it lies in the table; None if the item is something else."""
+    if KEY not in (text(item, "key"), text(item, "leaseKey")):
         return None
-    item: Item = dict(answer["Item"])
     created_s = int(item["streamCreated"]["N"])
     return Binding(text(item, "streamName"), created_s, text(item, "startsAt"), text(item, "leaseTable"))
 

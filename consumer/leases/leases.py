@@ -11,9 +11,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -50,6 +50,14 @@ class Lease:
     """Who still drains the shard before ``owner`` may begin; empty when nobody."""
     hash_keys: tuple[str, str] = ("", "")
     """The shard's first and last; empty where KCL has not written them, as before 2.3."""
+    switches: int = 0
+    """How often it has changed hands since its last checkpoint."""
+    pending: str = ""
+    """A checkpoint that was prepared and never made: a sequence number or a sentinel; empty in nearly every lease."""
+    throughput_kbps: float | None = None
+    """The shard's load as the owner saw it; None where KCL has not measured it yet."""
+    raw: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """The whole item, as DynamoDB has it."""
 
     @property
     def holder(self) -> str:
@@ -144,6 +152,10 @@ def _lease_of(item: Item) -> Lease:
         children=tuple(sorted(item.get("childShardIds", {}).get("SS", ()))),
         draining_owner=text(item, "checkpointOwner"),
         hash_keys=(text(item, "startingHashKey"), text(item, "endingHashKey")),
+        switches=int(item.get("ownerSwitchesSinceCheckpoint", {"N": "0"})["N"]),
+        pending=text(item, "pendingCheckpoint"),
+        throughput_kbps=float(item["throughputKBps"]["N"]) if "throughputKBps" in item else None,
+        raw=item,
     )
 
 

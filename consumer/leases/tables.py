@@ -70,13 +70,21 @@ def lease_items(dynamodb: DynamoDBClient, application: str) -> Iterator[Item]:
 
     None where there is no table.
     """
+    return filter(is_lease, items(dynamodb, application) or ())
+
+
+def items(dynamodb: DynamoDBClient, table: str) -> list[Item] | None:
+    """Every item of a table, read consistently, page by page; None if there is no such table."""
+    scan = dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
     try:
-        for page in dynamodb.get_paginator("scan").paginate(TableName=application, ConsistentRead=True):
-            for item in page["Items"]:
-                if "checkpoint" in item and item.get("entityType", {"S": "LEASE"}) == {"S": "LEASE"}:
-                    yield dict(item)
+        return [dict(item) for page in scan for item in page["Items"]]
     except dynamodb.exceptions.ResourceNotFoundException:
-        return
+        return None
+
+
+def is_lease(item: Item) -> bool:
+    """Whether an item of the lease table is a lease; in older releases all are, and say nothing of it."""
+    return "checkpoint" in item and item.get("entityType", {"S": "LEASE"}) == {"S": "LEASE"}
 
 
 def reports(dynamodb: DynamoDBClient, application: str) -> dict[str, int]:
@@ -84,12 +92,8 @@ def reports(dynamodb: DynamoDBClient, application: str) -> dict[str, int]:
 
     None where KCL keeps no table of them.
     """
-    scan = dynamodb.get_paginator("scan").paginate(TableName=f"{application}-WorkerMetricStats", ConsistentRead=True)
-    try:
-        items = [item for page in scan for item in page["Items"]]
-    except dynamodb.exceptions.ResourceNotFoundException:
-        return {}
-    return {text(item, "wid"): int(item["lut"]["N"]) for item in items if "lut" in item}
+    found = items(dynamodb, f"{application}-WorkerMetricStats") or []
+    return {text(item, "wid"): int(item["lut"]["N"]) for item in found if "lut" in item}
 
 
 def delete_if(dynamodb: DynamoDBClient, table: str, key: Item, **still: Item) -> bool:
@@ -133,6 +137,12 @@ def made_at(dynamodb: DynamoDBClient, table: str) -> str | None:
 def text(item: Item, name: str) -> str:
     """A string attribute; empty where the item has none of this name."""
     return str(item.get(name, {}).get("S", ""))
+
+
+def number(item: Item, name: str) -> float | None:
+    """A numeric attribute; None where the item has none of this name."""
+    value = item.get(name, {}).get("N")
+    return None if value is None else float(value)
 
 
 def _make_table(dynamodb: DynamoDBClient, table: Item) -> None:
