@@ -12,6 +12,7 @@ from consumer import signals
 from consumer.cli.audit import audit
 from consumer.cli.config import config
 from consumer.cli.demo import demo
+from consumer.cli.diff import diff
 from consumer.cli.leases import leases
 from consumer.cli.local import local
 from consumer.cli.put import put
@@ -70,5 +71,15 @@ def main(debug: bool) -> None:
     """
 
 
-for command in (run, tune, demo, local, config, audit, leases, put):
+for command in (
+    audit,
+    config,
+    demo,
+    diff,
+    leases,
+    local,
+    put,
+    run,
+    tune,
+):
     main.add_command(command)
