@@ -83,7 +83,7 @@ def _fresh_folder(options: DemoOptions) -> Path:
     try:
         (out / "logs").mkdir(parents=True)
     except OSError as error:
-        raise UserError(f"--out {out}: {error.strerror}. Name a folder that you may write.") from None
+        raise UserError(f"--out {out}: {error.strerror}. Use a folder that you may write to.") from None
     return out
 
 

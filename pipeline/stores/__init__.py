@@ -1,4 +1,4 @@
-"""Where objects lie: S3, a folder, memory; and a call that is repeated until it is answered."""
+"""Object stores: S3, a local folder, memory; and retries of calls to them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from pipeline.stores.base import ObjectStore
 
 
 def open_store(url: str, s3: Callable[[], Any]) -> ObjectStore:
-    """``s3://bucket/prefix`` or a folder. ``s3`` makes the client, if one is needed."""
+    """Open the store that ``url`` names: ``s3://bucket/prefix``, or the path of a local folder.
+
+    ``s3`` makes the S3 client and is called only for an S3 URL. Nothing is read or written until the first call.
+    """
     from pipeline.stores.folder import FolderStore
     from pipeline.stores.s3 import S3Store
 

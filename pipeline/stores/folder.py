@@ -1,4 +1,4 @@
-"""A local folder as a store, with S3's semantics."""
+"""A local folder as an object store, with S3's semantics."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pipeline.stores.base import MOST_BYTES, ON_OBJECTS, Denied, Metadata, Retry
 from pipeline.stores.folder_owner import check_own
 
 FOLDER_MODE = 0o755
-"""Whatever the umask: everybody may read a table, and nobody else may write to it."""
+"""Mode of new folders, before the umask: everybody may read a table, only its owner may write to it."""
 
 STALE_S = 24 * 60 * 60
-"""A partial file that old is of a worker that was killed."""
+"""Seconds after which a partial file belongs to a worker that was killed, and is deleted."""
 
 
 class FolderStore:
-    """A file appears whole or not at all, survives a power cut once written, and its name is taken once.
+    """A folder in which a file appears whole or not at all, survives a power cut, and never replaces another file.
 
-    Written beside the folder, on the same file system, and linked into place; metadata is the Parquet footer's. A
-    symbolic link below the folder is never followed, neither to write nor to read.
+    A file is first written to a folder next to the root, on the same file system, and then linked to its name. Metadata
+    is stored in the Parquet footer. Symbolic links below the root are never followed, for reads or for writes.
     """
 
     def __init__(self, root: Path) -> None:
@@ -32,6 +32,8 @@ class FolderStore:
         self._aside = self._root.with_name(f"{self._root.name}.penstock") / "tmp"
 
     def put_new(self, key: str, body: bytes, metadata: Metadata) -> bool:
+        """Write, sync and link the file. See :meth:`ObjectStore.put_new`; ``metadata`` must already be in its footer.
+        """
         target = self._root / key
         with _disk_errors(target):
             self._refuse_links(target.parent)
@@ -45,6 +47,7 @@ class FolderStore:
                 partial.unlink(missing_ok=True)
 
     def head(self, key: str) -> Metadata | None:
+        """Read the metadata from a Parquet file's footer. See :meth:`ObjectStore.head`."""
         path = self._root / key
         with _disk_errors(path):
             if not self._is_file(path):
@@ -56,6 +59,7 @@ class FolderStore:
         return {name.decode(): footer[name].decode("utf-8", "replace") for name in names}
 
     def get(self, key: str, most_bytes: int = MOST_BYTES) -> bytes | None:
+        """Read a regular file; links, and files below a link, count as absent. See :meth:`ObjectStore.get`."""
         with self._opened(key) as file:
             size = 0 if file is None else os.fstat(file.fileno()).st_size
             if size > most_bytes:
@@ -63,6 +67,7 @@ class FolderStore:
             return None if file is None else file.read(most_bytes)
 
     def end(self, key: str, size: int) -> bytes | None:
+        """Read the last ``size`` bytes without reading the rest. See :meth:`ObjectStore.end`."""
         with self._opened(key) as file:
             if file is None:
                 return None
@@ -70,18 +75,20 @@ class FolderStore:
             return file.read(size)
 
     def link(self, key: str) -> str | None:
+        """Return where a symbolic link points to, as it is written in the link."""
         path = self._root / key
         with _disk_errors(path):
             return os.readlink(path) if path.is_symlink() else None
 
     def list(self, prefix: str, *, limit: int | None = None) -> list[str]:
+        """List files, links and unreadable folders below ``prefix``. See :meth:`ObjectStore.list`."""
         folder = self._root / prefix.rpartition("/")[0]
         with _disk_errors(folder):
             keys = [os.path.relpath(path, self._root) for path in self._walked(folder)]
         return sorted(key for key in keys if key.startswith(prefix))[:limit]
 
     def _walked(self, folder: Path) -> Iterator[str]:
-        """What is in it, and in the folders in it. A link is told, as it is, and not followed."""
+        """Yield what the folder and its subfolders hold. A link is yielded itself and not followed."""
         waiting = [os.fspath(folder)] if self._linked(folder) is None else []
         while waiting:
             inner = waiting.pop()
@@ -101,7 +108,7 @@ class FolderStore:
 
     @contextlib.contextmanager
     def _opened(self, key: str) -> Iterator[BinaryIO | None]:
-        """Without waiting, and without a link at its end: a pipe or a link may have come in its place."""
+        """Open without blocking and without following a link: a pipe or a link may have replaced the file."""
         path = self._root / key
         with _disk_errors(path):
             if not self._is_file(path):
@@ -111,20 +118,24 @@ class FolderStore:
                 yield file
 
     def _is_file(self, path: Path) -> bool:
-        """A regular file, and neither a link nor below one."""
+        """Whether the path is a regular file that is neither a link nor below one."""
         return self._linked(path) is None and path.is_file()
 
     def _linked(self, path: Path) -> Path | None:
-        """The first link on the way from the root to there, which may be one itself."""
+        """Return the first link on the way from the root to ``path``, ``path`` included; None if there is none."""
         inside = path.relative_to(self._root).parts
         steps = [self._root.joinpath(*inside[:count]) for count in range(1, len(inside) + 1)]
         return next((step for step in steps if step.is_symlink()), None)
 
     def _refuse_links(self, folder: Path) -> None:
         if link := self._linked(folder):
-            raise Denied(f"{link} is a link, and {self._root} holds none. Remove it")
+            raise Denied(f"{link} is a link; {self._root} must not contain links. Remove it")
 
     def check(self) -> None:
+        """Check owners and modes of the folder, create it, delete stale partial files, write and link a probe.
+
+        :raises Denied: the folder cannot be written, or other users could change what is in it.
+        """
         with _disk_errors(self._root):
             for folder in (self._root, self._aside):
                 check_own(folder)
@@ -140,7 +151,7 @@ class FolderStore:
                 probe.unlink(missing_ok=True)
                 linked.unlink(missing_ok=True)
         if not os.access(self._root, os.W_OK | os.X_OK):
-            raise Denied(f"{self._root}: Permission denied. Name a folder that may be written")
+            raise Denied(f"{self._root}: Permission denied. Use a folder that this user may write to")
 
     def _sweep(self) -> None:
         for partial in self._aside.iterdir():
@@ -150,7 +161,7 @@ class FolderStore:
 
 
 def _footer(path: Path) -> Mapping[bytes, bytes]:
-    """Of a Parquet file; nothing if it is none that can be read."""
+    """Return a Parquet file's key-value metadata; empty if the file cannot be parsed."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -159,13 +170,13 @@ def _footer(path: Path) -> Mapping[bytes, bytes]:
     except (pa.ArrowException, ValueError):
         return {}
     except OSError as error:
-        if error.errno is not None:  # the disk's; a footer that cannot be parsed has none
+        if error.errno is not None:  # a disk error; pyarrow raises OSError without errno for a bad footer
             raise
         return {}
 
 
 def _make(folder: Path) -> None:
-    """The folder and those above it, each name synced into the one that holds it."""
+    """Create the folder and its parents, and sync each new name in its parent."""
     if folder.is_dir():
         return
     _make(folder.parent)
@@ -190,7 +201,7 @@ def _write_through(path: Path, body: bytes) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """A new name survives a power cut only once its folder is synced."""
+    """Sync a folder: a new name survives a power cut only once its folder is synced."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -203,6 +214,6 @@ def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise Denied(f"{path}: {error.strerror}. Name a folder that may be written") from None
+        raise Denied(f"{path}: {error.strerror}. Use a folder that this user may write to") from None
     except OSError as error:
         raise Retryable(f"{path}: {error.strerror or error}") from None

@@ -1,7 +1,7 @@
-"""Whether a folder is this user's own, so that nobody else can put files in it, or another folder in its place.
+"""Checks that other users cannot put files into a folder, or replace the folder.
 
-Root, the user, and the members of a folder's group are trusted; everybody else is not. In a folder that all may write
-to only the sticky bit keeps what is ours (/tmp): there a name belongs to its owner.
+Root, the current user and members of a folder's group are trusted; all others are not. In a folder that everybody may
+write to (``/tmp``), the sticky bit must be set, so that only the owner of a name can replace it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pipeline.stores.base import Denied
 
 
 def check_own(folder: Path) -> None:
-    """Everything on the way to ``folder``, and the folders in it. What is not there yet is for us to make.
+    """Check the folder, all its parents and all folders in it. Parts of the path that do not exist yet are not checked.
 
-    :raises Denied: with one line that says who could write there, and what to do.
+    :raises Denied: one line that says who could write there, and the fix.
     """
     for path in (folder, Path(os.path.realpath(folder))):
         for parent, child in _steps(path):
@@ -30,7 +30,7 @@ def check_own(folder: Path) -> None:
 
 
 def _steps(path: Path) -> Iterator[tuple[Path, Path]]:
-    """From the top: each folder with what the path goes to in it, as far as it exists."""
+    """Yield each existing folder on the path, from the top, together with the next part of the path."""
     chain = [*reversed(path.parents), path]
     for parent, child in pairwise(chain):
         if not os.path.lexists(child):
@@ -46,7 +46,7 @@ def _check_step(parent: Path, child: Path) -> None:
     if not found.st_mode & stat.S_IWOTH:
         return
     if not found.st_mode & stat.S_ISVTX:
-        raise Denied(f"everybody may write to {parent}, and put another folder there. chmod o-w {parent}, or {_fix()}")
+        raise Denied(f"everybody may write to {parent}, and put another folder there. chmod o-w {parent}. {_fix()}")
     if child.lstat().st_uid not in _trusted():
         raise Denied(f"{child} belongs to user {child.lstat().st_uid}. {_fix()}")
 
@@ -54,11 +54,11 @@ def _check_step(parent: Path, child: Path) -> None:
 def _check_inner(path: Path, folder: Path) -> None:
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode):
-        raise Denied(f"{path} is a link, and {folder} holds none. Remove it")
+        raise Denied(f"{path} is a link; {folder} must not contain links. Remove it")
     if found.st_uid not in _trusted():
         raise Denied(f"{path} belongs to user {found.st_uid}, who could change the files in it. {_fix()}")
     if found.st_mode & stat.S_IWOTH:
-        raise Denied(f"everybody may write to {path}. Write: chmod -R o-w {folder}")
+        raise Denied(f"everybody may write to {path}. Run: chmod -R o-w {folder}")
 
 
 def _trusted() -> tuple[int, int]:
@@ -66,4 +66,4 @@ def _trusted() -> tuple[int, int]:
 
 
 def _fix() -> str:
-    return "Name a folder below one that only this user may write to"
+    return "Use a folder inside one that only this user may write to"

@@ -1,4 +1,4 @@
-"""A store in memory, for tests."""
+"""An object store in memory, for tests."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pipeline.stores.base import MOST_BYTES, Metadata, TooLarge
 
 
 class MemoryStore:
-    """A store in memory, for tests of ours and of users.
+    """An object store in memory, for our tests and for users' tests.
 
-    ``before`` and ``after`` are called around each call with its name and key, and may raise: a fault before a write
-    is a request that never arrived, one after it an answer that was lost.
+    ``before`` and ``after`` are called around each operation with its name (``put``, ``head``, ``get``, ``list``,
+    ``check``) and key, and may raise. An error from ``before`` simulates a request that never arrived; one from
+    ``after`` a lost response.
     """
 
     def __init__(self) -> None:
@@ -22,6 +23,7 @@ class MemoryStore:
         self._lock = Lock()
 
     def put_new(self, key: str, body: bytes, metadata: Metadata) -> bool:
+        """Store the object if its key is free; thread-safe."""
         self.before("put", key)
         with self._lock:
             new = key not in self.objects
@@ -31,12 +33,17 @@ class MemoryStore:
         return new
 
     def head(self, key: str) -> Metadata | None:
+        """Return a copy of the object's metadata; None if there is no such object."""
         self.before("head", key)
         found = self.objects.get(key)
         self.after("head", key)
         return None if found is None else dict(found[1])
 
     def get(self, key: str, most_bytes: int = MOST_BYTES) -> bytes | None:
+        """Return the object; None if there is none.
+
+        :raises TooLarge: it has more than ``most_bytes`` bytes.
+        """
         self.before("get", key)
         found = self.objects.get(key)
         self.after("get", key)
@@ -45,13 +52,16 @@ class MemoryStore:
         return None if found is None else found[0]
 
     def end(self, key: str, size: int) -> bytes | None:
+        """Return the last ``size`` bytes; None if there is no such object."""
         body = self.get(key)
         return None if body is None else body[-size:]
 
     def link(self, key: str) -> str | None:
+        """Return None: there are no links in memory."""
         return None
 
     def list(self, prefix: str, *, limit: int | None = None) -> list[str]:
+        """Return the keys that start with ``prefix``, sorted; at most ``limit``."""
         self.before("list", prefix)
         with self._lock:
             keys = sorted(key for key in self.objects if key.startswith(prefix))
@@ -59,4 +69,5 @@ class MemoryStore:
         return keys[:limit]
 
     def check(self) -> None:
+        """Do nothing but call the ``before`` hook with ``check``."""
         self.before("check", "")

@@ -1,4 +1,4 @@
-"""A prefix of an S3 bucket as a store."""
+"""A prefix of an S3 bucket as an object store."""
 
 from __future__ import annotations
 
@@ -20,36 +20,42 @@ FIXES = {
     "AllAccessDisabled": "The account may not use S3",
     "ExpiredToken": "The credentials have expired",
     "InvalidAccessKeyId": "The credentials are not valid",
-    "InvalidBucketName": "Mend the URL",
-    "NoSuchBucket": "Make the bucket, or mend the URL",
+    "InvalidBucketName": "Correct the URL",
+    "NoSuchBucket": "Create the bucket, or correct the URL",
     "PermanentRedirect": "The bucket is in another region; check AWS_REGION",
     "SignatureDoesNotMatch": "The credentials are not valid",
 }
-"""Codes of S3 that the same call will meet again, and what to do about each."""
+"""S3 error codes that a retry does not cure, and what the user should do about each."""
 
 PASSING = frozenset({"RequestTimeout", "RequestTimeTooSkewed", "SlowDown", "OperationAborted", "BadDigest"})
-"""Codes of S3 below 500 after which the same call may go through (S3 API, error responses)."""
+"""S3 error codes with a status below 500 after which a retry may succeed (S3 API, error responses)."""
 
 PASSING_STATUS = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS})
 
 PROBE = ".penstock-check"
-"""Never written: asked to replace a version that there is not, S3 refuses, but checks permissions first."""
+"""Key for the permission check; no object is ever written there. The check asks S3 to replace a version that does not
+exist: S3 checks permissions first, then refuses.
+"""
 
 
 class NoSuch(Exception):
-    """There is no object of that key, or none of that version."""
+    """There is no object with that key, or no such version of it."""
 
 
 class Taken(Exception):
-    """The key has an object."""
+    """The key already has an object."""
 
 
 class NoBytes(Exception):
-    """The object has no byte of that range."""
+    """The object has no byte in the requested range."""
 
 
 class S3Store:
-    """``If-None-Match: *`` makes a key's first write its only one (S3 API, PutObject)."""
+    """Objects below a prefix of a bucket. ``If-None-Match: *`` makes the first write of a key its only one (S3 API,
+    PutObject).
+
+    ``client`` is a boto3 S3 client; its retries and time-outs apply to each call.
+    """
 
     def __init__(self, client: Any, bucket: str, prefix: str) -> None:
         self._client = client
@@ -57,7 +63,7 @@ class S3Store:
         self._prefix = f"{prefix}/" if prefix else ""
 
     def put_new(self, key: str, body: bytes, metadata: Metadata) -> bool:
-        """A body of more than 5 GB is more than one PUT takes."""
+        """Write the object in one PUT, which takes at most 5 GB. See :meth:`ObjectStore.put_new`."""
         try:
             with self._errors():
                 self._client.put_object(
@@ -68,24 +74,31 @@ class S3Store:
         return True
 
     def head(self, key: str) -> Metadata | None:
+        """Return the object's user metadata. See :meth:`ObjectStore.head`."""
         return self._found(
             lambda: dict(self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)["Metadata"])
         )
 
     def get(self, key: str, most_bytes: int = MOST_BYTES) -> bytes | None:
+        """Return the object's bytes. See :meth:`ObjectStore.get`."""
         return self._found(lambda: self._read(key, most_bytes))
 
     def end(self, key: str, size: int) -> bytes | None:
-        """S3 refuses a range of an object without bytes, which is then all of it."""
+        """Return the last bytes with a range request. See :meth:`ObjectStore.end`.
+
+        S3 refuses a range request on an empty object; the result is then empty.
+        """
         try:
             return self._found(lambda: self._read(key, size, Range=f"bytes=-{size}"))
         except NoBytes:
             return b""
 
     def link(self, key: str) -> str | None:
+        """Return None: S3 has no links."""
         return None
 
     def list(self, prefix: str, *, limit: int | None = None) -> list[str]:
+        """List keys below the prefix; S3 lists are strongly consistent. See :meth:`ObjectStore.list`."""
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=self._prefix + prefix, PaginationConfig={"MaxItems": limit}
         )
@@ -96,6 +109,7 @@ class S3Store:
         return sorted(keys)
 
     def check(self) -> None:
+        """Check that the role may list and put, without writing an object. See :meth:`ObjectStore.check`."""
         self.list("", limit=1)
         with contextlib.suppress(NoSuch, Taken), self._errors():
             self._client.put_object(Bucket=self._bucket, Key=self._prefix + PROBE, Body=b"", IfMatch='"none"')

@@ -154,9 +154,9 @@ def test_the_name_of_a_new_file_is_synced_up_to_the_folder_that_was_there(
 
 def test_a_file_in_the_folders_place_is_the_users_to_mend(tmp_path: Path) -> None:
     (tmp_path / "table").write_text("not a folder")
-    with pytest.raises(Denied, match="Name a folder"):
+    with pytest.raises(Denied, match="Use a folder"):
         FolderStore(tmp_path / "table").check()
-    with pytest.raises(Denied, match="Name a folder"):
+    with pytest.raises(Denied, match="Use a folder"):
         FolderStore(tmp_path / "table").put_new(KEY, b"", {})
 
 
@@ -201,7 +201,7 @@ def test_answers_that_pass_are_retryable(code: str, status: int) -> None:
     ("code", "status", "fix"),
     [
         ("AccessDenied", 403, "s3:PutObject"),
-        ("NoSuchBucket", 404, "Make the bucket"),
+        ("NoSuchBucket", 404, "Create the bucket"),
         ("ExpiredToken", 400, "expired"),
         ("SomethingNew", 403, "s3:PutObject"),
         ("InvalidRequest", 400, "as it says"),
@@ -238,7 +238,7 @@ def test_a_bucket_that_may_only_be_read_fails_the_check(bucket: Any, monkeypatch
 
 
 def test_no_bucket_fails_the_check(bucket: Any) -> None:
-    with pytest.raises(Denied, match="Make the bucket"):
+    with pytest.raises(Denied, match="Create the bucket"):
         S3Store(bucket, "sea", "table").check()
 
 
