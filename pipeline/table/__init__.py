@@ -1,1 +1,1 @@
-"""What lies below a Parquet prefix: names, columns, footers; its audit; its comparison with a stream."""
+"""The files below a Parquet prefix: their names, columns and footers, their audit, the comparison with a stream."""

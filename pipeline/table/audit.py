@@ -1,7 +1,8 @@
-"""Walks every shard's list of files and says what is wrong with it: the proof, and the tool of a bad day.
+"""Audits a table: reads every shard's list of files and reports what is wrong with it.
 
-Reads a table as it is, and may run beside its writers: what is written meanwhile is seen or not, never half. Blocks.
-Memory holds the keys of the table and one file of it; of files that overlap, the record ids of all of them.
+The audit only reads, and may run while writers add files: a file that appears meanwhile is either seen whole or not at
+all. All calls block. Memory holds the keys of the table and one file at a time; where files overlap, also the record
+ids of all files that overlap.
 """
 
 from __future__ import annotations
@@ -32,20 +33,21 @@ from pipeline.table.footer import (
     goes_on,
     is_ours,
 )
-from pipeline.table.names import TABLE_FILE, first_of, is_day, letters_key
+from pipeline.table.names import STAGED, TABLE_FILE, first_of, is_day, letters_key
 from pipeline.table.sink_letters import SinkLetters
 from pipeline.table.staged_letters import Ledger
 
 SKIPPED = ("_", ".")
-"""Readers pass over names that begin so."""
+"""Most readers of Parquet skip files and folders whose names start with one of these."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """``kind`` is one of gap, overlap, duplicate, identity, order, range, rows, values, columns, metadata, changed,
-    dead-letters, stray, unreadable.
+    """One thing that is wrong with the table, at ``key``: a file, a list of files, or a shard.
 
-    Held against the stream (``pipeline.table.compare``) also missing, doubled, alien, differs, behind.
+    ``kind`` is one of gap, overlap, duplicate, identity, order, range, rows, values, columns, metadata, changed,
+    dead-letters, stray, unreadable; a comparison with the stream (:mod:`pipeline.table.compare`) adds missing, doubled,
+    alien, differs, behind. ``detail`` is one line for a person.
     """
 
     kind: str
@@ -55,8 +57,12 @@ class Problem:
 
 @dataclass(slots=True)
 class Report:
-    """What was found. ``begins`` and ``reached``: per list of files (stream's creation and shard), where its first file
-    begins and its last row or dead letter is. ``letters_of_sinks``: objects of rows that one sink could not carry."""
+    """The result of an audit.
+
+    ``begins`` and ``reached``: for each list of files (stream's creation time and shard), where its first file begins
+    and where its last row or dead letter is. ``letters_of_sinks``: the number of dead letters whose record has a row
+    here, because only another sink could not store it.
+    """
 
     files: int = 0
     rows: int = 0
@@ -68,9 +74,11 @@ class Report:
 
     @property
     def shards(self) -> int:
+        """How many lists of files were read: one for each shard and each life of the stream."""
         return len(self.reached)
 
     def problem(self, kind: str, key: str, detail: str) -> None:
+        """Add a problem to the report."""
         self.problems.append(Problem(kind, key, detail))
 
 
@@ -84,13 +92,18 @@ class _Entry:
 
 
 def audit(store: ObjectStore, dead_letters: ObjectStore | None = None) -> Report:
-    """Audit a table. ``dead_letters``: where its dead letters lie, to be held against the files.
+    """Audit a table, and its dead letters if the store ``dead_letters`` is given.
 
-    Each file: byte for byte what was written; its metadata is its footer's; it begins where its name says and ends with
-    its last row or dead letter; rows in sequence order, as many as it says, each with the id, shard and day of its
-    place. Each list: every file goes on where the one before it ended. The table: no ``record_id`` twice, neither among
-    rows nor among rows and dead letters; one stream, one set of columns; nothing else below the URL. The dead letters:
-    those that files name, and no others.
+    Checked for each file: its bytes are those that were written; the metadata on the object equals that in the footer;
+    it begins where its name says, and ends with its last row or dead letter; its rows are in sequence order, as many as
+    the footer says, each with the id, shard and day of its place.
+
+    Checked for each list: every file begins where the one before it ended. For the table: no ``record_id`` occurs twice
+    among rows and dead letters, there is one stream and one set of columns, and nothing else lies below the URL. For
+    the dead letters: they are exactly those that the files name.
+
+    :raises Retryable: the store did not answer.
+    :raises Denied: the store refused.
     """
     report = Report()
     audited = _Audit(store, dead_letters, report)
@@ -109,16 +122,18 @@ def _entries(store: ObjectStore, report: Report) -> Iterator[_Entry]:
             yield _Entry(key, match["list"], match["shard"], match["day"], first_of(key))
         else:
             skipped = any(part.startswith(SKIPPED) for part in key.split("/"))
-            what = "is no file of the table's" if target is None else f"is a link to {target}"
+            what = "is not a file of this table" if target is None else f"is a link to {target}"
             report.problem("stray", key or "/", f"{what}; {_who(skipped, target)}. Move it elsewhere")
 
 
 def _who(skipped: bool, target: str | None) -> str:
-    """Of DuckDB, as of 1.4: only ``**`` follows no links to folders, and no glob passes over ``_`` and ``.``."""
+    """Which readers would read such a file. In DuckDB 1.4 only ``**`` does not follow links to folders, and no glob
+    skips names with ``_`` or ``.``.
+    """
     if skipped:
-        return "pandas, pyarrow and Spark pass over it, DuckDB reads it"
+        return "pandas, pyarrow and Spark skip it, DuckDB reads it"
     if target is not None:
-        return "pandas, pyarrow, Spark and DuckDB's */*.parquet follow it, and read what is there once more"
+        return "pandas, pyarrow, Spark and DuckDB's */*.parquet follow it and read its target a second time"
     return "readers would read it"
 
 
@@ -137,7 +152,7 @@ class _Audit:
             self._of_sinks = SinkLetters.of(dead_letters, self._letter_keys)
 
     def list_of(self, name: str, entries: list[_Entry]) -> None:
-        """One shard's files, in their order."""
+        """Audit one shard's files, in their order."""
         ids: list[pa.ChunkedArray] = []
         before: Contents | None = None
         unread = False
@@ -155,7 +170,7 @@ class _Audit:
                 self._file(entry, contents, ids)
             except (Retryable, Denied):
                 raise
-            except Exception as error:  # noqa: BLE001  # whoever made the file chose what Arrow and Python meet in it
+            except Exception as error:  # noqa: BLE001  # a foreign file can make Arrow raise anything
                 self._report.problem("unreadable", entry.key, one_line(error))
             before, unread = contents, False
             if contents.last is not None:
@@ -185,17 +200,20 @@ class _Audit:
     def _links(
         self, entry: _Entry, contents: Contents, before: Contents | None, furthest: Position | None, *, unread: bool
     ) -> None:
-        """``unread``: the file before it could not be read, so nobody knows where it ended."""
+        """Check that a file continues where the one before it ended.
+
+        ``unread``: the file before it could not be read, so its end is unknown.
+        """
         previous = contents.previous_end
         if before is None:
             self._continued.setdefault(entry.list, previous is not None)
         if previous is not None and previous >= entry.first:
-            self._report.problem("gap", entry.key, f"goes on from {previous}, which is behind its beginning")
+            self._report.problem("gap", entry.key, f"continues from {previous}, which is after its own beginning")
         elif furthest is not None and entry.first <= furthest:
-            self._report.problem("overlap", entry.key, f"begins before {furthest}, where a file before it ends")
+            self._report.problem("overlap", entry.key, f"begins before {furthest}, where an earlier file ends")
         elif before is not None and not unread and not goes_on(entry.first, previous, before.footer):
-            where = "" if ends_whole(before.footer) else ", within an aggregate: the rest of that must follow"
-            detail = f"goes on from {previous or 'nowhere'}, though the file before it ends at {before.end}{where}"
+            where = "" if ends_whole(before.footer) else ", inside an aggregate whose rest must follow"
+            detail = f"continues from {previous or 'nowhere'}, but the file before it ends at {before.end}{where}"
             self._report.problem("gap", entry.key, detail)
 
     def _file(self, entry: _Entry, contents: Contents, ids: list[pa.ChunkedArray]) -> None:
@@ -214,24 +232,24 @@ class _Audit:
         self._of_sinks.held_against(entry.list, contents)
 
     def _one_table(self, entry: _Entry, contents: Contents) -> Iterator[tuple[str, str]]:
-        """All files are of one stream, and have the same columns."""
+        """Check that all files are of one stream and have the same columns."""
         streams = set(pc.unique(pc.list_element(pc.split_pattern(contents.rows["record_id"], "/"), 0)).to_pylist())
         streams.discard(None)
         self._stream = self._stream or min(streams, default="")
         if streams - {self._stream}:
-            yield "identity", f"is of stream {min(streams - {self._stream})!r}, others are of {self._stream!r}"
+            yield "identity", f"is of stream {min(streams - {self._stream})!r}, other files are of {self._stream!r}"
         self._columns = self._columns or (entry.key, contents.columns)
         if not contents.columns.equals(self._columns[1]):
             yield (
                 "columns",
-                f"has other columns than {self._columns[0]}: other columns want a url of their own",
+                f"has other columns than {self._columns[0]}: a table with other columns needs its own url",
             )
 
     def _letters(self, entry: _Entry, contents: Contents) -> None:
         if self._dead_letters is None or not contents.dead:
             return
         if not contents.footer[LETTERS_SHA256]:
-            self._report.problem("dead-letters", entry.key, "names none: the first Parquet sink keeps them, audit that")
+            self._report.problem("dead-letters", entry.key, "names none: audit the first Parquet sink, which has them")
             return
         found = letters_audit.found_letters(self._dead_letters, entry.key, contents.footer)
         plain = letters_key(entry.key)
@@ -240,7 +258,7 @@ class _Audit:
                 "dead-letters",
                 entry.key,
                 f"{plain} does not hold the {len(contents.dead)} that it names. The shard's next owner writes them, or "
-                f"penstock audit --repair, from {contents.footer[WRITER]}.jsonl beside the dead letters",
+                f"run penstock audit --repair; it takes them from {contents.footer[WRITER]}.jsonl in …{STAGED}",
             )
             return
         self._named.add(found[0])
@@ -249,7 +267,7 @@ class _Audit:
 
 
 def _metadata(on_object: Metadata | None, contents: Contents) -> Iterator[tuple[str, str]]:
-    """Writers trust the object's, readers the footer's."""
+    """Compare the metadata on the object, which writers read, with the footer, which readers read."""
     for name in ON_BOTH:
         said = (on_object or {}).get(name)
         if said != contents.footer[name]:
@@ -260,19 +278,19 @@ def _range(entry: _Entry, contents: Contents) -> Iterator[tuple[str, str]]:
     if (written_as := contents.footer.get(KEY)) != entry.key:
         yield "range", f"was written as {written_as}"
     if contents.first != entry.first:
-        yield "range", f"begins with {contents.first or 'nothing'}, its name says {entry.first}"
+        yield "range", f"begins with {contents.first or 'nothing'}, but its name says {entry.first}"
     if contents.last != contents.end:
-        yield "range", f"ends with {contents.last or 'nothing'}, its footer says {contents.end}"
+        yield "range", f"ends with {contents.last or 'nothing'}, but its footer says {contents.end}"
 
 
 def _counts(contents: Contents) -> Iterator[tuple[str, str]]:
     for name, what, count in ((ROWS, "rows", contents.rows.num_rows), (DEAD, "dead letters", len(contents.dead))):
         if contents.footer[name] != str(count):
-            yield "rows", f"has {count} {what}, its footer says {contents.footer[name]}"
+            yield "rows", f"has {count} {what}, but its footer says {contents.footer[name]}"
     if not contents.footer[WRITER]:
         yield "metadata", "its footer names no writer"
     if bool(contents.footer[DEAD_POSITIONS]) < bool(contents.footer[LETTERS_SHA256]):
-        yield "metadata", "its footer has a hash of dead letters, and none of them"
+        yield "metadata", "its footer has a hash of dead letters, but no dead letters"
 
 
 def _rows(entry: _Entry, contents: Contents) -> Iterator[tuple[str, str]]:
@@ -280,9 +298,9 @@ def _rows(entry: _Entry, contents: Contents) -> Iterator[tuple[str, str]]:
     if any(later <= earlier for earlier, later in pairwise(positions)):
         yield "order", "rows are not in sequence order"
     if positions and (min(positions) < entry.first or max(positions) > contents.end):
-        yield "order", f"has rows outside of {entry.first} to {contents.end}"
+        yield "order", f"has rows outside its range, {entry.first} to {contents.end}"
     if both := set(positions).intersection(contents.dead):
-        yield "duplicate", f"{len(both)} records are rows and dead letters, among them {min(both)}"
+        yield "duplicate", f"{len(both)} records are both rows and dead letters, among them {min(both)}"
     if positions:
         yield from _identity(entry, contents.rows)
         yield from _values(entry, contents.rows)
@@ -303,7 +321,7 @@ def _values(entry: _Entry, rows: pa.Table) -> Iterator[tuple[str, str]]:
     days = pc.unique(rows["arrived_at"].cast(pa.date32())).to_pylist()
     if days != [date.fromisoformat(entry.day)]:
         yield "values", f"has rows that did not arrive on {entry.day}"
-    for name in ("processed_at", "model_version"):  # one writer, one moment, one model
+    for name in ("processed_at", "model_version"):  # a file has one writer, one time of writing, one model
         values = pc.unique(rows[name]).to_pylist()
         if len(values) != 1 or values[0] is None:
             yield "values", f"{name} is not the same in all of its rows"
@@ -319,9 +337,10 @@ def _distinct(name: str, ids: list[pa.ChunkedArray], report: Report) -> None:
 
 
 def repair(store: ObjectStore, ledger: Ledger) -> int:
-    """Write the dead letters that a crash left unwritten, as their shard's next owner would. How many files had any.
+    """Write the dead letters that a crash left unwritten, as their shard's next owner would. Return how many files had
+    any.
 
-    Raises ``Fatal`` where what was staged of them is gone.
+    :raises Fatal: the staged copy of a file's dead letters is gone or changed.
     """
     keys = [key for key in store.list("") if TABLE_FILE.fullmatch(key)]
     found = [(key, metadata) for key in keys if is_ours(metadata := store.head(key) or {})]

@@ -1,7 +1,8 @@
-"""A table held against the stream that it was made from: is every record one row or one dead letter, and none else?
+"""Compares a table with the stream it was made from: each record must be exactly one row or one dead letter.
 
-Both sides are in sequence order, so they are walked side by side: of each shard, memory holds a page of the stream, a
-file of the table and the first :data:`KEPT` records of each kind of problem, however large stream and table are.
+Both sides are in sequence order and are walked side by side. For each shard, memory holds one page of the stream, one
+file of the table and the first :data:`KEPT` records of each kind of problem, however large the stream and the table
+are.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ from pipeline.table.contents import UNREADABLE, Contents, read
 from pipeline.table.names import TABLE_FILE, first_of
 
 KEPT = 100
-"""Of each kind of problem in a shard; the others are counted."""
+"""How many records of each kind of problem are kept for each shard; the rest is only counted."""
 
 SHOWN = 5
-"""Record ids that a problem names."""
+"""How many record ids a problem names."""
 
 
 UNKNOWN_MS = -1
-"""When a dead letter's record arrived, where only its position is known."""
+"""``arrived_ms`` of a dead letter of which only the position is known."""
 
 
 class Arrival(NamedTuple):
-    """A record, as the stream has it or as the table says it was. Of :data:`UNKNOWN_MS`, key and time are unknown."""
+    """A record as the stream or the table has it. With :data:`UNKNOWN_MS`, key and time are unknown."""
 
     position: Position
     partition_key: str | None
@@ -45,12 +46,13 @@ class Arrival(NamedTuple):
 
 @dataclass(slots=True)
 class Tally:
-    """Records of one kind: all are counted, ``first`` has those that came first."""
+    """Counts records of one kind of problem and keeps the first :data:`KEPT` positions."""
 
     count: int = 0
     first: list[Position] = field(default_factory=list)
 
     def add(self, position: Position) -> None:
+        """Count one record; add in sequence order."""
         self.count += 1
         if len(self.first) < KEPT:
             self.first.append(position)
@@ -58,18 +60,19 @@ class Tally:
 
 @dataclass(slots=True)
 class ShardComparison:
-    """What was found of one shard.
+    """The result for one shard.
 
-    - ``compared``: records of the stream that the table should have, up to ``reached``, where it ends;
-    - ``missing``: of those, the ones that it has not;
-    - ``doubled``: what the table has once more than it should, as a row or as a dead letter;
-    - ``alien``: what the table has and the stream has not;
-    - ``differs``: with another key or time of arrival;
-    - ``behind``: records beyond ``reached``, which nobody has read yet;
-    - ``retired``: what the table has of records that have left the stream since, at the end of their retention. They
-      can be compared no more;
-    - ``misplaced``: aggregates on the stream that hold a user record of another shard's hash keys. They count like any
-      other: it is for their producer to know whether it has sent those records again.
+    - ``reached``: where the table ends; None if it has nothing of the shard;
+    - ``compared``: how many records of the stream, up to ``reached``, the table should have;
+    - ``missing``: those of them that the table does not have;
+    - ``doubled``: records that the table has more than once, as rows or as dead letters;
+    - ``alien``: records that the table has and the stream does not;
+    - ``differs``: records with another partition key or time of arrival than on the stream;
+    - ``behind``: how many records lie beyond ``reached``, not yet read by the application;
+    - ``retired``: how many records of the table have since left the stream, at the end of its retention. They cannot be
+      compared any more;
+    - ``misplaced``: how many aggregates on the stream hold a user record whose hash key belongs to another shard. They
+      are counted like any other; only their producer can know whether it sent those records again.
     """
 
     shard_id: str
@@ -84,11 +87,13 @@ class ShardComparison:
     differs: Tally = field(default_factory=Tally)
 
     def problems(self, stream: str, *, complete: bool) -> Iterator[Problem]:
-        """``complete``: that nothing was left unread is part of the promise."""
+        """Yield a problem for each kind that was found. ``complete``: unread records (``behind``) count as a problem,
+        too.
+        """
         kinds = {
-            "missing": (self.missing, "on the stream and neither rows nor dead letters"),
+            "missing": (self.missing, "on the stream but neither rows nor dead letters"),
             "doubled": (self.doubled, "more than once among rows and dead letters"),
-            "alien": (self.alien, "in the table and not on the stream"),
+            "alien": (self.alien, "in the table but not on the stream"),
             "differs": (self.differs, "with another partition key or time of arrival than on the stream"),
         }
         for kind, (tally, what) in kinds.items():
@@ -97,7 +102,7 @@ class ShardComparison:
                 yield Problem(kind, self.shard_id, f"{tally.count} records {what}, among them {ids}")
         if complete and self.behind:
             yield Problem(
-                "behind", self.shard_id, f"{self.behind} records beyond {self.reached or 'nothing'} are unread"
+                "behind", self.shard_id, f"{self.behind} records after {self.reached or 'the beginning'} are unread"
             )
 
 
@@ -108,11 +113,11 @@ def compared(
     table: Iterable[Arrival],
     oldest: Callable[[], Position | None],
 ) -> ShardComparison:
-    """One shard; ``stream`` by pages, both in sequence order.
+    """Compare one shard. ``stream`` comes in pages; both sides are in sequence order.
 
-    ``reached`` and ``table`` must have been looked up before ``stream`` is read: what the table holds was on the
-    stream before, and may have left it only at its old end. So ``oldest`` is asked, at most once a page, where the
-    stream begins by now (None: nowhere, it is empty) before a row is called alien.
+    Look up ``reached`` and ``table`` before ``stream`` is read: then the stream can lack a record of the table only at
+    its old end. ``oldest`` returns where the stream begins now (None: it is empty); it is called at most once a page,
+    before a row is counted as alien.
     """
     found = ShardComparison(shard_id, reached)
     rows = _once(table, found.doubled)
@@ -159,7 +164,7 @@ def _meets(found: ShardComparison, arrival: Arrival, row: Arrival) -> None:
 
 
 class _Unmatched:
-    """Rows that the stream has not, or has no more. Made anew for each page: the stream's old end moves."""
+    """Sorts rows that the stream lacks into alien and retired. One for each page: the stream's old end moves."""
 
     def __init__(self, found: ShardComparison, oldest: Callable[[], Position | None]) -> None:
         self._found = found
@@ -167,7 +172,9 @@ class _Unmatched:
         self._asked: tuple[Position | None] | None = None
 
     def __call__(self, row: Arrival, *, began: bool) -> None:
-        """``began``: a record before it was read from the stream; without one, it has left."""
+        """``began``: a record before this row has been read from the stream. Without one, the row's record has left the
+        stream.
+        """
         if began and self._lies_within(row.position):
             self._found.alien.add(row.position)
         else:
@@ -182,14 +189,17 @@ class _Unmatched:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One shard's files, listed at one moment."""
+    """One shard's files, listed at one moment. ``reached``: position of its last row or dead letter."""
 
     reached: Position | None
     keys: list[str]
 
 
 def written(store: ObjectStore, stream_created_s: int) -> dict[str, Written]:
-    """By shard, the files of this life of the stream, in their order."""
+    """Return, by shard id, the files of this life of the stream, in their order.
+
+    Files that cannot be read are listed but do not count for ``reached``.
+    """
     keys: dict[str, list[tuple[Position, str]]] = {}
     for key in store.list(""):
         if (match := TABLE_FILE.fullmatch(key)) and match["list"] == f"{stream_created_s}-{match['shard']}":
@@ -199,11 +209,11 @@ def written(store: ObjectStore, stream_created_s: int) -> dict[str, Written]:
 
 
 def held(store: ObjectStore, keys: Sequence[str], dead_letters: ObjectStore | None = None) -> Iterator[Arrival]:
-    """What files hold, rows and dead letters, in sequence order.
+    """Yield what the files hold, rows and dead letters, in sequence order.
 
-    Dead letters are read where people read them; without ``dead_letters``, their positions are in the footers. One file
-    at a time, and what of those before it lies behind its beginning: nothing, in a good table. A file that cannot be
-    read holds nothing; the walk of the files names it.
+    Dead letters are read from the store ``dead_letters``; without it, only their positions are known, from the footers.
+    Memory holds one file, plus records of earlier files that lie behind its beginning (none in a correct table). A file
+    that cannot be read yields nothing; the audit reports it.
     """
     left: list[Arrival] = []
     for key, following in zip_longest(keys, keys[1:]):
@@ -249,7 +259,7 @@ def _ms(text: str) -> int:
 
 
 def _end(store: ObjectStore, keys: Sequence[str]) -> Position | None:
-    """Where the last file that can be read ends: with a row or a dead letter, whatever its footer says."""
+    """Position of the last row or dead letter of the last readable file, whatever its footer says."""
     for key in reversed(keys):
         try:
             last = read(store.get(key)).last

@@ -1,7 +1,7 @@
-"""What is in a table's file, read by someone who trusts none of it: whoever may write there may have written it.
+"""Reads a table's file without trusting it: anyone who may write to the prefix may have written the file.
 
-A file is opened only if it carries its own digest (:mod:`pipeline.table.seal`), as every file of the table's does. So
-what was changed by accident, was cut off or comes from elsewhere is told at once, and costs no more than its bytes.
+A file is parsed only if it carries its own digest (:mod:`pipeline.table.seal`), as all files of a table do. So a file
+that was changed, cut off, or comes from elsewhere is detected at once, and costs no more memory than its bytes.
 """
 
 from __future__ import annotations
@@ -20,25 +20,27 @@ from pipeline.table.schema import IDENTITY
 from pipeline.table.seal import is_sealed
 
 ROWS_PER_BYTE = 8
-"""No file of the table's has more: each row has an id of its own."""
+"""More rows for each byte than any file of a table has: every row has its own id."""
 
 NAMED_BY_MANY = ["shard_id", "partition_key", "model_version"]
-"""Columns of which many rows have the same text."""
+"""Columns in which many rows share the same text."""
 
 YEARS = (-62_135_596_800_000, 253_402_300_800_000)
-"""In milliseconds since 1970, the years 1 to 9999: a day is told of no other time."""
+"""First and last millisecond, since 1970, of the years 1 to 9999: other times cannot be shown as a date."""
 
 UNREADABLE = (pa.ArrowException, KeyError, TypeError, ValueError, OSError, OverflowError, MemoryError)
-"""What comes of reading a file that is not whole, not Parquet, not of ours, or gone."""
+"""Errors from reading a file that is incomplete, gone, not Parquet, or not Penstock's."""
 
 
 class Changed(ValueError):
-    """A file of a table's, and not what was written."""
+    """The file belongs to a table, but its bytes are not those that were written."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """``rows``: Penstock's own columns; ``columns``: all of them."""
+    """A parsed file. ``rows``: Penstock's own columns; ``columns``: the schema of all columns; ``dead``: rising
+    positions.
+    """
 
     footer: dict[str, str]
     rows: pa.Table
@@ -47,28 +49,29 @@ class Contents:
 
     @property
     def end(self) -> Position:
-        """Where it says that it ends."""
+        """The last position of the file, as its footer says."""
         return end_of(self.footer)
 
     @property
     def previous_end(self) -> Position | None:
+        """Where the file before this one ended, as the footer says; None for a shard's first file."""
         return previous_end_of(self.footer)
 
     @cached_property
     def positions(self) -> list[Position]:
-        """Of its rows, as they come."""
+        """Positions of the rows, in the file's order."""
         sequences = self.rows["sequence_number"].to_pylist()
         subs = self.rows["sub_sequence_number"].to_pylist()
         return [Position(int(sequence), sub) for sequence, sub in zip(sequences, subs, strict=True)]
 
     @property
     def first(self) -> Position | None:
-        """Where its rows and dead letters begin; None: it has none."""
+        """The lowest position of rows and dead letters; None if there are none."""
         return min([*self.positions[:1], *self.dead[:1]], default=None)
 
     @property
     def last(self) -> Position | None:
-        """Where they end, whatever its footer says."""
+        """The highest position of rows and dead letters, whatever the footer says; None if there are none."""
         return max([*self.positions[-1:], *self.dead[-1:]], default=None)
 
 
@@ -77,14 +80,14 @@ def _begins_with(columns: pa.Schema, own: pa.Schema) -> bool:
 
 
 def _read(body: bytes) -> pa.Table:
-    """Penstock's columns. A text that is there once, and named by many rows, is held once."""
+    """Read Penstock's columns. A text that many rows share is held in memory once."""
     file = pq.ParquetFile(pa.BufferReader(body), read_dictionary=NAMED_BY_MANY)
     groups = [place for place in range(file.num_row_groups) if file.metadata.row_group(place).num_rows]
     return file.read_row_groups(groups, IDENTITY.names, use_threads=False)
 
 
 def _milliseconds(table: pa.Table) -> list[int | None]:
-    """The least and the greatest time of each column of times."""
+    """Return the minimum and the maximum of each time column."""
     found: list[int | None] = []
     for name in ("arrived_at", "processed_at"):
         ends = pc.min_max(table[name].cast(pa.int64())).as_py()
@@ -93,12 +96,16 @@ def _milliseconds(table: pa.Table) -> list[int | None]:
 
 
 def read(body: bytes | None) -> Contents:
-    """Raises :class:`Changed`, or one of :data:`UNREADABLE`."""
+    """Parse a file's bytes; ``None`` stands for a file that is gone.
+
+    :raises Changed: its digest does not match.
+    :raises UNREADABLE: one of these, with a text for a person: it is not a whole file of a table.
+    """
     if body is None:
-        raise ValueError("it is not there any more, or is no file")
+        raise ValueError("it is gone, or is not a file")
     footer = footer_of(body)
     if not is_ours(footer):
-        raise ValueError("it is no Parquet file, or none that Penstock has written whole")
+        raise ValueError("it is not a complete Parquet file written by Penstock")
     if not is_sealed(body):
         raise Changed("its bytes are not those that were written")
     file = pq.ParquetFile(pa.BufferReader(body))
@@ -114,7 +121,7 @@ def read(body: bytes | None) -> Contents:
     if table["sub_sequence_number"].null_count or any(each.sequence < 0 for each in contents.positions):
         raise ValueError("it has rows without a position")
     if any(each is None or not YEARS[0] <= each < YEARS[1] for each in _milliseconds(table)):
-        raise ValueError("it has rows that arrived or were processed at no time, or in no year that there is")
+        raise ValueError("it has rows whose arrived_at or processed_at is missing or outside the years 1 to 9999")
     if contents.end < (contents.previous_end or Position(0, -1)):
-        raise ValueError("it ends before it goes on")
+        raise ValueError("it ends before the place that it continues from")
     return contents

@@ -1,7 +1,8 @@
-"""The positions of a file's dead letters as a short text: a few bytes for each, and runs of an aggregate in one piece.
+"""Encodes the positions of a file's dead letters as a short text: a few bytes each, and one run for a whole aggregate.
 
-``<sequence>:<subs>`` for each sequence number, joined by ``;``. Sequence numbers are hexadecimal, each but the first as
-the distance from the one before; ``subs`` are decimal runs ``a-b`` or single ones, joined by ``,``; ``:0`` is left out.
+The text is ``<sequence>:<subs>`` for each sequence number, joined by ``;``. Sequence numbers are hexadecimal; each but
+the first is the distance from the one before. ``subs`` are single decimal numbers or runs ``a-b``, joined by ``,``;
+``:0`` is left out.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ from operator import attrgetter
 from pipeline.record import Position
 
 MOST = 200_000
-"""Positions that one text may stand for: a run of twelve characters must not cost a reader its memory.
-A file's dead letters are bounded in bytes (``pipeline.sinks.chain``), to about a tenth of this.
+"""How many positions one text may stand for, so that a run of twelve characters cannot fill a reader's memory. A file's
+dead letters are bounded in bytes (:mod:`pipeline.sinks.chain`), to about a tenth of this.
 """
 
 MOST_EACH = 72
-"""What one position adds at most: its distance in hexadecimal, its sub-sequence number, marks."""
+"""The most bytes that one position adds: its distance in hexadecimal, its sub-sequence number and separators."""
 
 _GROUP = re.compile(r"([0-9a-f]{1,64})(?::([0-9,-]+))?")
 _RUN = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?")
 
 
 def encoded(positions: Iterable[Position]) -> str:
-    """Of rising positions."""
+    """Encode positions, which must be in rising order. Empty text for none."""
     groups, before = [], 0
     for sequence, group in groupby(positions, key=attrgetter("sequence")):
         subs = ",".join(_runs([position.sub for position in group]))
@@ -36,30 +37,34 @@ def encoded(positions: Iterable[Position]) -> str:
 
 
 def decoded(text: str) -> list[Position]:
-    """What :func:`encoded` was given. Raises ``ValueError`` on any other text."""
+    """Decode what :func:`encoded` returned.
+
+    :raises ValueError: the text is anything else, or stands for more than :data:`MOST` positions.
+    """
     found: list[Position] = []
     sequence = 0
     for group in text.split(";") if text else []:
         if (match := _GROUP.fullmatch(group)) is None:
-            raise ValueError(f"{group[:40]!r} are no positions")
+            raise ValueError(f"{group[:40]!r} is not a list of positions")
         sequence += int(match[1], 16)
         for first, last in map(_ends, (match[2] or "0").split(",")):
             if last - first >= MOST - len(found):
                 raise ValueError(f"more than {MOST} positions")
             found.extend(Position(sequence, sub) for sub in range(first, last + 1))
     if encoded(found) != text:
-        raise ValueError("positions that do not rise")
+        raise ValueError("positions that are not in rising order")
     return found
 
 
 class Size:
-    """How long the text of positions is at most, as they are added one by one."""
+    """An upper bound, ``bytes``, of the length of the encoded text, kept while positions are added one by one."""
 
     def __init__(self) -> None:
         self.bytes = 0
         self._last = Position(0, -1)
 
     def add(self, position: Position) -> None:
+        """Add the next position; it must be above the last one."""
         if position.sequence != self._last.sequence:
             self.bytes += len(f"{position.sequence - self._last.sequence:x}") + 24
         elif position.sub != self._last.sub + 1:
@@ -85,5 +90,5 @@ def _run(first: int, last: int) -> str:
 
 def _ends(run: str) -> tuple[int, int]:
     if (match := _RUN.fullmatch(run)) is None:
-        raise ValueError(f"{run[:40]!r} is no run")
+        raise ValueError(f"{run[:40]!r} is not a run")
     return int(match[1]), int(match[2] or match[1])

@@ -1,4 +1,4 @@
-"""What a table's file says of itself, in its footer and on its object."""
+"""The metadata of a table's file: in its Parquet footer, and on its object."""
 
 from __future__ import annotations
 
@@ -22,51 +22,61 @@ END, WHOLE, PREVIOUS_END, WRITER, ROWS, DEAD, LETTERS_SHA256 = (
     "penstock-dead",
     "penstock-dead-sha256",
 )
-"""Metadata of a file, in its footer and on its object. S3 lowers the case of names.
+"""Names of metadata both in the footer and on the object. Lower case, since S3 lowers the case of names.
 
-``WHOLE`` is :data:`YES`, or :data:`NO` where the file ends within an aggregate, whose rest the next file must have. The
-last is of the lines of its range's dead letters; empty if there are none, or if another table keeps them.
+``END`` is the position of the last row or dead letter, ``PREVIOUS_END`` that of the file before. ``WHOLE`` is
+:data:`YES`, or :data:`NO` if the file ends inside an aggregate; the next file must then have the rest.
+``LETTERS_SHA256`` is the hash of the lines of the file's dead letters; empty if there are none, or if another table
+keeps them.
 """
 
 ON_BOTH = (END, WHOLE, PREVIOUS_END, WRITER, ROWS, DEAD, LETTERS_SHA256)
 
 KEY = "penstock.key"
-"""In the footer alone: the name that the file was written under."""
+"""In the footer only: the key that the file was written to."""
 
 DEAD_POSITIONS = "penstock.dead-positions"
-"""In the footer alone: where its dead letters are (:mod:`pipeline.table.dead_positions`), and no word of theirs."""
+"""In the footer only: positions of the file's dead letters (:mod:`pipeline.table.dead_positions`), without their texts.
+"""
 
 
 LENGTH_AND_MAGIC = 8
-"""Behind a footer: its length in four bytes, and four letters (Parquet format)."""
+"""Bytes after a Parquet footer: its length in four bytes, and the magic ``PAR1`` (Parquet format)."""
 
 MAGIC = b"PAR1"
 
 MOST_FOOTER = 16 * 1024 * 1024
-"""No footer of ours has more: positions have 64 KiB, and a column some hundred bytes for each million rows."""
+"""The largest footer that is read, in bytes. Positions take at most 64 KiB, and a column some hundred bytes for each
+million rows.
+"""
 
 _WRITER = re.compile(r"[A-Za-z0-9._-]{0,100}")
-"""It becomes a part of keys."""
+"""A writer's id; it becomes a part of keys."""
 
 
 def end_of(metadata: Mapping[str, str]) -> Position:
+    """Return the position of the file's last row or dead letter, from its metadata.
+
+    :raises KeyError: the metadata does not have it.
+    :raises ValueError: it is not a position.
+    """
     return Position.parse(metadata[END])
 
 
 def ends_whole(metadata: Mapping[str, str]) -> bool:
-    """Whether all that the last Kinesis record holds is in the file, or in those before it.
+    """Return whether the file ends with the end of a Kinesis record. False: it ends inside an aggregate.
 
-    :raises ValueError: it does not say.
+    :raises ValueError: the metadata does not say.
     """
     return (YES, NO).index(metadata[WHOLE]) == 0
 
 
 def goes_on(first: Position, previous_end: Position | None, ended: Mapping[str, str]) -> bool:
-    """Whether a file that begins with ``first`` goes on where another one ended, as that one's metadata say.
+    """Return whether a file that begins with ``first`` continues the file with the metadata ``ended``.
 
-    Behind a file that ends within an aggregate, with the aggregate's next user record and nothing else. Behind any
-    other file, with another Kinesis record: its session may have begun at KCL's checkpoint, which is behind the whole
-    of a record and does not say how many user records that was.
+    If that file ends inside an aggregate, the next one must begin with the aggregate's next user record. Otherwise it
+    must begin with another Kinesis record. ``previous_end`` may then be the end of the whole Kinesis record: a session
+    that begins at KCL's checkpoint does not know how many user records the record held.
     """
     end = end_of(ended)
     if ends_whole(ended):
@@ -75,12 +85,13 @@ def goes_on(first: Position, previous_end: Position | None, ended: Mapping[str, 
 
 
 def previous_end_of(metadata: Mapping[str, str]) -> Position | None:
+    """Return where the file before this one ended, from this one's metadata; None for a shard's first file."""
     text = metadata[PREVIOUS_END]
     return Position.parse(text) if text else None
 
 
 def is_ours(metadata: Metadata) -> bool:
-    """Whether it is what files of a table carry."""
+    """Return whether the metadata is complete and well-formed, as on every file of a table."""
     try:
         end_of(metadata), ends_whole(metadata)
         return all(name in metadata for name in ON_BOTH) and _WRITER.fullmatch(metadata[WRITER]) is not None
@@ -89,7 +100,7 @@ def is_ours(metadata: Metadata) -> bool:
 
 
 def footer_of(body: bytes) -> dict[str, str]:
-    """What a Parquet file's footer carries; nothing if it is none that can be read."""
+    """Return a Parquet file's key-value metadata; empty if the file cannot be parsed."""
     try:
         found = pq.read_metadata(pa.BufferReader(body)).metadata or {}
     except (pa.ArrowException, OSError, ValueError):
@@ -98,12 +109,14 @@ def footer_of(body: bytes) -> dict[str, str]:
 
 
 def footer_in(store: ObjectStore, key: str) -> dict[str, str]:
-    """As :func:`footer_of`, of an object whose rows are not read, however many it has."""
+    """As :func:`footer_of`, for an object. Reads only the footer, however many rows there are."""
     return footer_of(without_rows(store, key))
 
 
 def without_rows(store: ObjectStore, key: str) -> bytes:
-    """An object's footer as a Parquet file of its own: its columns and metadata can be read. Empty if it is none."""
+    """Return an object's footer as a Parquet file without rows, whose schema and metadata can be read. Empty if there
+    is none.
+    """
     end = store.end(key, LENGTH_AND_MAGIC) or b""
     length = int.from_bytes(end[:4], "little")
     if end[4:] != MAGIC or length > MOST_FOOTER:

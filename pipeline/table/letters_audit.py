@@ -1,4 +1,4 @@
-"""A table's dead letters held against its files: the objects that people read are what the files name, and no more."""
+"""Audits a table's dead letters: their objects must be exactly those that the table's files name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.table.staged_letters import apart_key, read_letters, sha256_of
 
 
 def found_letters(store: ObjectStore, key: str, footer: Mapping[str, str]) -> tuple[str, bytes] | None:
-    """The object with the dead letters that a file's footer names, and its lines; None if there is none."""
+    """Find the object with the dead letters that a file's footer names. Return its key and lines, or None."""
     for name in (letters_key(key), apart_key(key, footer[WRITER])):
         lines = read_letters(store, name)
         if lines is not None and sha256_of(lines) == footer[LETTERS_SHA256]:
@@ -26,7 +26,7 @@ def found_letters(store: ObjectStore, key: str, footer: Mapping[str, str]) -> tu
 
 
 def faults(key: str, contents: Contents, lines: bytes) -> Iterator[str]:
-    """What is wrong with the lines of a file's dead letters, each by itself and together."""
+    """Yield what is wrong with the lines of a file's dead letters."""
     match = TABLE_FILE.fullmatch(key)
     assert match is not None
     positions: list[Position] = []
@@ -34,27 +34,27 @@ def faults(key: str, contents: Contents, lines: bytes) -> Iterator[str]:
         try:
             positions.append(position_of(match, orjson.loads(line)))
         except WRONG as error:
-            yield f"line {number} is no dead letter of this file ({error or type(error).__name__})"
+            yield f"line {number} is not a dead letter of this file ({error or type(error).__name__})"
             return
     if positions != contents.dead:
-        yield f"holds {len(positions)} letters, and not those of the {len(contents.dead)} positions in the footer"
+        yield f"holds {len(positions)} letters that do not match the {len(contents.dead)} positions in the footer"
 
 
 def unnamed(
     keys: Sequence[str], table: ObjectStore, known: set[str], lists: Mapping[str, tuple[Position, bool]]
 ) -> Iterator[tuple[str, str]]:
-    """Objects among the dead letters that no file names, and why they should not be there.
+    """Yield the objects among the dead letters that no file names, each with the reason why it should not be there.
 
-    ``keys``: all objects. ``known``: those that files name. ``lists``: where each list of files
-    begins, and whether something was before it that this table does not have: what was then dead may be another
-    table's, whose dead letters lie here as well.
+    ``keys``: all objects. ``known``: those that files name. ``lists``: for each list of files, where it begins, and
+    whether it continues something that this table does not have. Dead letters from before that beginning may belong to
+    another table that stores its dead letters here as well, and are accepted.
     """
     for key in keys:
         if key in known:
             continue
         match = LETTERS.fullmatch(key)
         if match is None or not is_day(match["day"]):
-            yield key, "is no object of dead letters"
+            yield key, "is not an object of dead letters"
         elif match["sink"] is None and (why := _why(table, match, lists)):
             yield key, why
 
@@ -68,7 +68,7 @@ def _why(table: ObjectStore, match: re.Match[str], lists: Mapping[str, tuple[Pos
         return ""
     if TABLE_FILE.fullmatch(place) and table.head(place) is not None:
         return "" if match["writer"] else _written_meanwhile(table, place)
-    return "is of a file that the table does not have, or of another table's: give each a dead_letter.url of its own"
+    return "is of a file that this table does not have; if it is another table's, give each its own dead_letter.url"
 
 
 def _written_meanwhile(table: ObjectStore, place: str) -> str:

@@ -1,9 +1,9 @@
-"""What a file's columns of ours would take in memory, known before a page of them is read.
+"""Bounds the memory that Penstock's columns of a file would take, before any page is decompressed.
 
-A page's header says how large the page is once it is uncompressed, how many values it has and how they are coded
-(Parquet format, ``PageHeader``, in Thrift's compact protocol). Readers take memory by what is said there, so a file of
-a few kilobytes can cost gigabytes. No page of ours says so: values of our columns are short, and each is written once
-or by its place in a dictionary.
+A page's header says how large the page is uncompressed, how many values it has, and how they are encoded (Parquet
+format, ``PageHeader``, in Thrift's compact protocol). Readers allocate what the header says, so a file of a few
+kilobytes can cost gigabytes. Penstock's own pages never claim that much: values of its columns are short, and each is
+written once or as an index into a dictionary.
 """
 
 from __future__ import annotations
@@ -14,27 +14,31 @@ from typing import Any
 import pyarrow.parquet as pq
 
 MOST_VALUE = 1_100
-"""Bytes of one value of our columns, its length with it: a partition key has 256 characters, of 4 bytes at most."""
+"""The most bytes of one value in Penstock's columns, with its length prefix: a partition key has 256 characters of 4
+bytes at most.
+"""
 
 PAGE_SLACK = 1_024
-"""Bytes of a page beside its values: levels, widths."""
+"""Bytes of a page that are not values: levels, bit widths."""
 
 MOST_ROWS = 8_000_000
-"""No file of ours has more: 1 GiB of rows (:mod:`pipeline.sinks.writable`), each with more than 140 bytes of ours."""
+"""The most rows of a file: 1 GiB of rows (:mod:`pipeline.sinks.writable`), with more than 140 bytes each in Penstock's
+columns.
+"""
 
 DATA, INDEX, DICTIONARY, DATA_V2 = range(4)
 PLAIN, PLAIN_DICTIONARY, RLE, RLE_DICTIONARY = 0, 2, 3, 8
 CODINGS = (PLAIN, PLAIN_DICTIONARY, RLE, RLE_DICTIONARY)
-"""Of values: with these, what is decoded is as long as what was uncompressed, or in a dictionary."""
+"""Accepted encodings of values: decoded values are as long as the uncompressed page, or lie in a dictionary."""
 
 MOST_FIELDS, MOST_DEPTH = 1_000, 8
-"""Of a header, before it is no header."""
+"""A header with more fields, or nested deeper, is refused."""
 
 
 def check(body: bytes, metadata: pq.FileMetaData, columns: int) -> None:
-    """Of row groups that have rows; of others nothing may be read.
+    """Check row groups that have rows. The caller must not read from the others.
 
-    :raises ValueError: the file's first ``columns`` columns claim more than any of ours.
+    :raises ValueError: the file's first ``columns`` columns claim more memory than Penstock's columns ever need.
     """
     if metadata.num_rows > MOST_ROWS:
         raise ValueError(f"it claims {metadata.num_rows:,} rows")
@@ -58,27 +62,27 @@ def _check_chunk(body: bytes, chunk: pq.ColumnChunkMetaData, rows: int) -> None:
 
 
 def _pages(body: bytes, chunk: pq.ColumnChunkMetaData) -> Iterator[tuple[int, int, int, int]]:
-    """Kind, uncompressed size, number and coding of each page's values."""
+    """Yield kind, uncompressed size, number of values and encoding of each page."""
     at = chunk.data_page_offset
     if chunk.has_dictionary_page and chunk.dictionary_page_offset:
         at = min(at, chunk.dictionary_page_offset)
     stop = at + chunk.total_compressed_size
     if not 0 < at <= stop <= len(body):
-        raise ValueError(f"{chunk.path_in_schema} lies outside of the file")
+        raise ValueError(f"{chunk.path_in_schema} lies outside the file")
     while at < stop:
         header = _Thrift(body, at, stop)
         said = header.struct()
         kind: int = said.get(1, -1)
         inner = said.get({DATA: 5, DICTIONARY: 7, DATA_V2: 8}.get(kind, 0))
         if not isinstance(inner, dict) or not isinstance(said.get(3), int) or said[3] < 0:
-            raise ValueError(f"{chunk.path_in_schema} has a page that is none")
+            raise ValueError(f"{chunk.path_in_schema} has a malformed page header")
         coding = inner.get(4 if kind == DATA_V2 else 2)
         yield kind, int(said.get(2, -1)), int(inner.get(1, -1)), int(-1 if coding is None else coding)
         at = header.at + said[3]
 
 
 class _Thrift:
-    """One struct of Thrift's compact protocol. Text is passed over."""
+    """Parses one struct of Thrift's compact protocol. Texts are skipped."""
 
     def __init__(self, body: bytes, at: int, stop: int) -> None:
         self.at = at

@@ -1,6 +1,7 @@
-"""What the common readers of Parquet make of a table's columns: checked before the first file is written.
+"""Checks, before the first file is written, what the common readers of Parquet make of a table's columns.
 
-What no reader must meet is refused; what some of them cannot read is told, each by its name.
+A column that no reader should meet is refused. A column that only some of them cannot read causes a warning that names
+them.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from pipeline.errors import ConfigError
 from pipeline.table import column_names
 from pipeline.table.column_names import KNOW_NO_CASE, OUTPUT, PASSTHROUGH, check_letters, wrong
 
-TIME64_NS = "times of nanoseconds, which pandas cannot read"
+TIME64_NS = "times in nanoseconds, which pandas cannot read"
 
 
 def check(rows: pa.Schema, passthrough: Collection[str] = ()) -> None:
-    """``rows``: the columns of ``model.passthrough``, which are ``passthrough``, and the model's.
+    """Check the names of columns and of their fields. ``rows`` has the columns of ``model.passthrough`` (named in
+    ``passthrough``) and the model's.
 
-    :raises ConfigError: its key says whose column it is.
+    :raises ConfigError: its key says whether the model or the payload brought the column.
     """
     column_names.check(rows.names, passthrough)
     for field in rows:
@@ -38,7 +40,7 @@ def _check_parts(field: pa.Field, whose: str) -> None:
 
 
 def warnings(rows: pa.Schema) -> list[str]:
-    """A line for each column that some reader cannot read, or reads as something else."""
+    """Return one line for each column that some reader cannot read, or reads as something else."""
     return [
         f"column {path!r} has the type {kind}: {trouble}"
         for field in rows
@@ -57,19 +59,19 @@ def _parts(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
 def _trouble(kind: pa.DataType) -> str:
     types = pa.types
     if types.is_float16(kind):
-        return "Spark and Athena cannot read it, fastparquet reads bytes; float32 is read by all"
+        return "Spark and Athena cannot read it, fastparquet reads bytes; every reader can read float32"
     if types.is_timestamp(kind) and kind.unit == "ns":
-        return "Spark cannot read it, Athena not to the nanosecond; microseconds are read by all"
+        return "Spark cannot read it, Athena loses the nanoseconds; every reader can read microseconds"
     if types.is_time(kind):
-        return "Spark and Athena cannot read it, fastparquet reads a number; a string or a number is read by all"
+        return "Spark and Athena cannot read it, fastparquet reads a number; every reader can read a string or a number"
     if types.is_duration(kind):
-        return "only pandas, pyarrow and Polars know durations, all others read a number"
+        return "only pandas, pyarrow and Polars support durations, all others read a number"
     if types.is_decimal(kind) and kind.precision > 38:
-        return "Spark, Athena and Polars cannot read it, DuckDB rounds it to a double; 38 digits are read by all"
+        return "Spark, Athena and Polars cannot read it, DuckDB rounds it to a double; every reader can read 38 digits"
     if types.is_uint64(kind):
-        return "Athena cannot read it, Spark reads a decimal; int64 is read by all"
+        return "Athena cannot read it, Spark reads a decimal; every reader can read int64"
     if _is_list(kind) and _pandas_knows_no_list_of(kind.value_type):
-        return f"pandas cannot read lists of {kind.value_type}; binary and decimal128 are read by all"
+        return f"pandas cannot read lists of {kind.value_type}; every reader can read binary and decimal128"
     return ""
 
 

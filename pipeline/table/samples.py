@@ -1,4 +1,4 @@
-"""Values of every type that a column may have, to try it out: the least, none, the greatest."""
+"""Sample values for every column type, to try a schema out: the smallest, null, and the largest."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 import pyarrow as pa
 
 _DAYS = (-719_162, 2_932_896)
-"""Of the years 1 and 9999, since 1970."""
+"""First day of year 1 and last day of year 9999, in days since 1970."""
 
 _DAY = {"s": 86_400, "ms": 86_400 * 10**3, "us": 86_400 * 10**6, "ns": 86_400 * 10**9}
 _LOWEST, _HIGHEST = -(2**63) + 1, 2**63 - 1
 
 
 def table(schema: pa.Schema) -> pa.Table:
-    """Three rows; where a field may not be null, the greatest stands in for none."""
+    """Return a table of three rows for the schema; where a field is not nullable, the largest value replaces null."""
     return pa.Table.from_arrays([pa.array(_of(field), field.type) for field in schema], schema=schema)
 
 
@@ -70,7 +70,7 @@ def _ends(bits: int, is_signed: bool) -> list[Any]:
 
 
 def _times(kind: pa.DataType) -> list[Any]:
-    """As counts in the type's own unit, within the years 1 to 9999."""
+    """Times as counts in the type's own unit, within the years 1 to 9999."""
     types = pa.types
     if types.is_date(kind):
         per_day = 1 if types.is_date32(kind) else _DAY["ms"]

@@ -1,4 +1,6 @@
-"""The table's columns: who a record is, what it carried, what the model said. One schema per table, frozen."""
+"""The table's columns: the record's identity, the carried payload fields, the model's output. One frozen schema a
+table.
+"""
 
 from __future__ import annotations
 
@@ -28,23 +30,23 @@ IDENTITY = pa.schema(
         ("model_version", pa.string()),
     ]
 )
-"""Penstock's own columns; they come first."""
+"""Penstock's own columns. They come first."""
 
 RISING = ("record_id", "sequence_number")
-"""Every value is another one: never dictionary-coded. Not delta-coded either: zstd makes as little of plain text, and
-fastparquet, also below pandas, cannot read a file with a delta-coded column."""
+"""Columns whose values are all different: never dictionary-encoded. Not delta-encoded either: zstd compresses plain
+text as well, and fastparquet (which pandas can use) cannot read a file with a delta-encoded column.
+"""
 
 
 class TableSchema:
-    """Makes tables of settled records. ``rows``: the schema of :class:`pipeline.record.Enriched`'s tables, whose
-    columns ``passthrough`` come from payloads.
+    """Makes Arrow tables of settled records.
 
-    ``schema`` is the tables', ``written`` the same as Parquet gives it back: it has its own names for values of lists.
+    ``rows``: the schema of the batches in :class:`pipeline.record.Enriched`; its columns ``passthrough`` come from the
+    payload. ``schema`` is the schema of the tables made here. ``written`` is the same schema as Parquet returns it,
+    which names the values of lists differently. ``warnings`` has a line for each column that some common reader cannot
+    read.
 
-    ``warnings``: a line for each column that some common reader cannot read.
-
-    :raises ConfigError: a column's name or type is one that readers cannot take, or Parquet does not
-        give back as it was.
+    :raises ConfigError: readers cannot take a column's name or type, or Parquet does not return its values unchanged.
     """
 
     def __init__(self, rows: pa.Schema, stream: str, model_version: str, passthrough: Collection[str] = ()) -> None:
@@ -57,7 +59,10 @@ class TableSchema:
         self.written = _tried(self.schema)
 
     def table(self, records: Sequence[Record], processed_at: datetime | None = None) -> pa.Table:
-        """The enriched ones of a run's records, in their order; the dead have no row."""
+        """Make a table of the enriched records, in their order. Dead records have no row.
+
+        ``processed_at`` is the same for all rows; the current time by default.
+        """
         good = [record for record in records if isinstance(record.outcome, Enriched)]
         identity = self._identity(good, processed_at or datetime.now(UTC))
         rows = self._payload(good)
@@ -81,7 +86,7 @@ class TableSchema:
         ]
 
     def _payload(self, records: Sequence[Record]) -> pa.Table:
-        """Neighbours that came back in one batch are taken out of it together."""
+        """Take the rows out of their batches; neighbours from the same batch are taken together."""
         if not len(self._rows):
             return self._rows.empty_table()
         outcomes = [record.outcome for record in records if isinstance(record.outcome, Enriched)]
@@ -95,7 +100,10 @@ class TableSchema:
 
 
 def _tried(schema: pa.Schema) -> pa.Schema:
-    """As Parquet gives it back, after values of every column have been written and read: else ``ConfigError``."""
+    """Write and read sample values of every column; return the schema as Parquet gives it back.
+
+    :raises ConfigError: Parquet cannot hold a column, or changes its values.
+    """
     for field in schema:
         try:
             given = samples.table(pa.schema([field]))
@@ -105,13 +113,13 @@ def _tried(schema: pa.Schema) -> pa.Schema:
             trouble = f"Parquet cannot hold column {field.name!r} of type {field.type}: {' '.join(str(error).split())}"
             raise ConfigError("model.output_schema", trouble, "Change the column's type.") from None
         if not is_whole:
-            trouble = f"Parquet does not give back what column {field.name!r} of type {field.type} holds"
+            trouble = f"Parquet changes the values of column {field.name!r} of type {field.type}"
             raise ConfigError("model.output_schema", trouble, "Change the column's type.")
     return read_schema(encode(schema.empty_table(), {}))
 
 
 def _texts(values: Sequence[str | None]) -> pa.Array:
-    """As they are; a lone surrogate, which is no Unicode, as ``?``."""
+    """Make a string array. A lone surrogate, which is not valid Unicode, becomes ``?``."""
     try:
         return pa.array(values, pa.string())
     except UnicodeEncodeError:
@@ -119,8 +127,10 @@ def _texts(values: Sequence[str | None]) -> pa.Array:
 
 
 def encode(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
-    """The table as one Parquet file, with ``metadata`` in its footer. Once: Arrow's schema, of which Parquet keeps a
-    copy, has none."""
+    """Encode the table as one Parquet file with ``metadata`` in its footer.
+
+    The metadata is stored once: Parquet also keeps a copy of Arrow's schema, from which it is removed.
+    """
     sink = pa.BufferOutputStream()
     plain = [name for name in table.column_names if name not in RISING]
     with pq.ParquetWriter(
@@ -136,5 +146,5 @@ def encode(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
 
 
 def read_schema(file: bytes) -> pa.Schema:
-    """A written file's columns, without its metadata."""
+    """Return a Parquet file's Arrow schema, without its metadata."""
     return pq.read_schema(pa.BufferReader(file)).remove_metadata()

@@ -1,6 +1,7 @@
-"""A Parquet file that carries its own SHA-256, so that no byte of it can change unseen.
+"""A Parquet file that carries its own SHA-256, so that a change of any byte is detected.
 
-The digest lies in the footer and is that of the file with zeros in its place. Parquet's own checksums cover no footer.
+The footer holds the digest of the file with zeros in the digest's place. Parquet's own checksums do not cover the
+footer.
 """
 
 from __future__ import annotations
@@ -9,26 +10,29 @@ import hashlib
 import re
 
 SHA256 = "penstock.sha256"
-"""In the footer alone."""
+"""Name of the digest in the footer; it is not on the object."""
 
 BLANK = "0" * 64
-"""What is written there first."""
+"""Value to write for :data:`SHA256` before :func:`sealed` fills in the digest."""
 
 FOOTER_END = 8
-"""Behind the footer: its length in four bytes, and four letters (Parquet format)."""
+"""Bytes after the footer: its length in four bytes, and four letters (Parquet format)."""
 
 _PLACE = re.compile(re.escape(SHA256.encode()) + rb"\x18\x40([0-9a-f]{64})")
-"""Name and value as Thrift's compact protocol writes them: the next field, a binary, 64 bytes long."""
+"""Name and value in Thrift's compact protocol: the next field, a binary, 64 bytes long."""
 
 
 def sealed(file: bytes) -> bytes:
-    """The file with its digest where :data:`BLANK` is."""
+    """Return the file with its digest in place of :data:`BLANK`.
+
+    :raises ValueError: the footer does not have exactly one place for it.
+    """
     first, last = _place(file)
     return b"".join([memoryview(file)[:first], _digest(file, first, last), memoryview(file)[last:]])
 
 
 def is_sealed(file: bytes) -> bool:
-    """Whether it is, byte for byte, what :func:`sealed` returned."""
+    """Return whether the file is, byte for byte, what :func:`sealed` returned. Never raises."""
     try:
         first, last = _place(file)
     except ValueError:
@@ -48,5 +52,5 @@ def _place(file: bytes) -> tuple[int, int]:
     begins = max(0, len(file) - FOOTER_END - length)
     found = list(_PLACE.finditer(file, begins))
     if len(found) != 1:
-        raise ValueError("no place for a digest")
+        raise ValueError("the footer has no place for a digest")
     return found[0].span(1)

@@ -105,6 +105,6 @@ def test_problems_name_records_and_count_the_rest() -> None:
     found = held_against(range(3 * KEPT), [], 10**6)
     [problem] = found.problems("events", complete=True)
     assert problem.kind == "missing"
-    assert problem.detail.startswith("300 records on the stream and neither rows nor dead letters, among them events/")
+    assert problem.detail.startswith("300 records on the stream but neither rows nor dead letters, among them events/")
     assert f"events/{SHARD}/0/0, events/{SHARD}/0/1" in problem.detail
     assert len(found.missing.first) == KEPT

@@ -95,7 +95,7 @@ def test_a_lost_rest_of_an_aggregate_is_told_without_the_stream() -> None:
     assert kinds(table) == set()
     lost = table.store.objects.pop(cut_keys(table)[2])
     [problem] = table.audit().problems
-    assert problem.kind == "gap" and "at 12/1, within an aggregate" in problem.detail
+    assert problem.kind == "gap" and "at 12/1, inside an aggregate" in problem.detail
     table.store.objects[cut_keys(table)[1]] = lost
     assert kinds(table)
 

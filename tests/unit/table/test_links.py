@@ -93,7 +93,7 @@ def test_what_readers_pass_over_is_told_as_such(tmp_path: Path) -> None:
     (root / "_old").symlink_to(DAY)
     (root / ".old").symlink_to(DAY)
     assert rows(root) == 4
-    assert {(each.key, "pass over it" in each.detail) for each in audit(FolderStore(root)).problems} == {
+    assert {(each.key, "skip it" in each.detail) for each in audit(FolderStore(root)).problems} == {
         ("_old", True),
         (".old", True),
     }

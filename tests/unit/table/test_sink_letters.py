@@ -129,7 +129,7 @@ def test_a_letter_of_a_record_without_a_row_is_told(sequence: int, sub: int) -> 
     """21 is a dead letter of all sinks."""
     table = Table()
     [key] = refused(table, record(sequence, sub=sub))
-    assert said(table) == [(key, "is of a record that has no row")]
+    assert said(table) == [(key, "its record has no row")]
 
 
 def test_a_letter_that_is_there_twice_is_told() -> None:
