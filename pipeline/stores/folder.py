@@ -32,7 +32,7 @@ class FolderStore:
         self._aside = self._root.with_name(f"{self._root.name}.penstock") / "tmp"
 
     def put_new(self, key: str, body: bytes, metadata: Metadata) -> bool:
-        """Write, sync and link the file. See :meth:`ObjectStore.put_new`; ``metadata`` must already be in its footer."""
+        """Write, sync and link the file; its footer must already have ``metadata``. See :meth:`ObjectStore.put_new`."""
         target = self._root / key
         with _disk_errors(target):
             self._refuse_links(target.parent)
