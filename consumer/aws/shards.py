@@ -41,6 +41,65 @@ def spread_by_key(kinesis: KinesisClient, stream: str) -> bool:
     return summary.get("RecordDistributionStrategy") != "AUTO"
 
 
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What DescribeStreamSummary says of a stream. ``monitored``: its shard-level metrics that are enabled."""
+
+    name: str
+    arn: str
+    created_s: float
+    status: str
+    mode: str
+    retention_hours: int
+    open_shards: int
+    consumers: int
+    monitored: frozenset[str]
+
+
+def summary(kinesis: KinesisClient, stream: str) -> Summary:
+    """One call."""
+    said: Any = kinesis.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]
+    monitored = (name for each in said.get("EnhancedMonitoring", ()) for name in each.get("ShardLevelMetrics", ()))
+    return Summary(
+        name=said["StreamName"],
+        arn=said["StreamARN"],
+        created_s=said["StreamCreationTimestamp"].timestamp(),
+        status=said["StreamStatus"],
+        mode=said.get("StreamModeDetails", {}).get("StreamMode", "PROVISIONED"),
+        retention_hours=said["RetentionPeriodHours"],
+        open_shards=said["OpenShardCount"],
+        consumers=said.get("ConsumerCount", 0),
+        monitored=frozenset(monitored),
+    )
+
+
+def account(kinesis: KinesisClient) -> tuple[int, int]:
+    """The account's open shards in this region, and how many it may have. One call, of one a second at most."""
+    said = kinesis.describe_limits()
+    return said["OpenShardCount"], said["ShardLimit"]
+
+
+def fan_out_consumers(kinesis: KinesisClient, arn: str) -> list[str]:
+    """The names of a stream's registered consumers."""
+    pages = kinesis.get_paginator("list_stream_consumers").paginate(StreamARN=arn)
+    return [consumer["ConsumerName"] for page in pages for consumer in page["Consumers"]]
+
+
+def split(kinesis: KinesisClient, stream: str, shard_id: str, at: int) -> None:
+    """Begin to split a shard; the stream is UPDATING until it is done."""
+    kinesis.split_shard(StreamName=stream, ShardToSplit=shard_id, NewStartingHashKey=str(at))
+
+
+def merge(kinesis: KinesisClient, stream: str, shard_id: str, adjacent: str) -> None:
+    """Begin to merge two neighbours; the stream is UPDATING until it is done."""
+    kinesis.merge_shards(StreamName=stream, ShardToMerge=shard_id, AdjacentShardToMerge=adjacent)
+
+
+def recount(kinesis: KinesisClient, stream: str, count: int) -> None:
+    """Begin to change the count of shards; the stream is UPDATING until it is done."""
+    kinesis.update_shard_count(StreamName=stream, TargetShardCount=count, ScalingType="UNIFORM_SCALING")
+
+
 def number(shard_id: str) -> int | None:
     """Shards of a stream are numbered in the order in which they are made; None for an id of another form."""
     digits = shard_id.removeprefix("shardId-")

@@ -25,6 +25,9 @@ Sleep = Callable[[float], object]
 READ_EVERY_S = 0.25
 """A shard takes five reads a second from everybody together; the consumer needs four."""
 
+GENTLE_S = 1.0
+"""Between two reads of who only looks: it leaves the application four of a shard's five reads a second."""
+
 PAGE = 10_000
 """As many records as one read may have."""
 
@@ -90,16 +93,50 @@ def payloads(
             return
 
 
-def _pages(kinesis: KinesisClient, stream: str, shard_id: str, limit: int, sleep: Sleep) -> Iterator[Sequence[Any]]:
-    """From the oldest record on to the tip, or to the end of a closed shard. No page is empty."""
+def since(
+    kinesis: KinesisClient, stream: str, shard_id: str, at_s: float, most: int, sleep: Sleep = time.sleep
+) -> Iterator[Sequence[Any]]:
+    """Pages of records, as GetRecords returns them, that arrived from a time on: ``most`` records in all.
+
+    One read a second. Ends at the tip, at the end of a closed shard, or when the shard is forgotten.
+    """
+    left = most
+    for records in _pages(kinesis, stream, shard_id, min(most, PAGE), sleep, at_s=at_s, every_s=GENTLE_S):
+        yield records[:left]
+        left -= len(records)
+        if left <= 0:
+            return
+
+
+def users(record: Any) -> Iterator[tuple[str | None, bytes]]:
+    """Key and payload of the record, or of each user record that it is an aggregate of."""
+    message = _message(record["Data"])
+    if message is None:
+        yield record.get("PartitionKey") or None, record["Data"]
+        return
+    for data, key, _, _ in message.users():
+        yield key, data
+
+
+def _pages(
+    kinesis: KinesisClient,
+    stream: str,
+    shard_id: str,
+    limit: int,
+    sleep: Sleep,
+    *,
+    at_s: float | None = None,
+    every_s: float = READ_EVERY_S,
+) -> Iterator[Sequence[Any]]:
+    """From the oldest record, or a time, on to the tip, or to the end of a closed shard. No page is empty."""
     last = ""
     try:
-        at = _iterator(kinesis, stream, shard_id, last, sleep)
+        at = _iterator(kinesis, stream, shard_id, last, sleep, at_s)
         while True:
             try:
                 answer = patiently(sleep, kinesis.get_records, ShardIterator=at, Limit=limit)
             except kinesis.exceptions.ExpiredIteratorException:  # five minutes after it was made
-                at = _iterator(kinesis, stream, shard_id, last, sleep)
+                at = _iterator(kinesis, stream, shard_id, last, sleep, at_s)
                 continue
             if answer["Records"]:
                 last = answer["Records"][-1]["SequenceNumber"]
@@ -107,15 +144,19 @@ def _pages(kinesis: KinesisClient, stream: str, shard_id: str, limit: int, sleep
             if answer["MillisBehindLatest"] == 0 or not answer.get("NextShardIterator"):
                 return
             at = answer["NextShardIterator"]
-            sleep(READ_EVERY_S)
+            sleep(every_s)
     except kinesis.exceptions.ResourceNotFoundException:
         if shard_id in shards(kinesis, stream):
             raise
 
 
-def _iterator(kinesis: KinesisClient, stream: str, shard_id: str, last: str, sleep: Sleep) -> str:
-    """Behind record ``last``, or at the oldest."""
-    where: dict[str, str] = {"ShardIteratorType": "TRIM_HORIZON"}
+def _iterator(
+    kinesis: KinesisClient, stream: str, shard_id: str, last: str, sleep: Sleep, at_s: float | None = None
+) -> str:
+    """Behind record ``last``, or else at a time, or at the oldest."""
+    where: dict[str, Any] = {"ShardIteratorType": "TRIM_HORIZON"}
+    if at_s is not None:
+        where = {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": at_s}
     if last:
         where = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": last}
     answer = patiently(sleep, kinesis.get_shard_iterator, StreamName=stream, ShardId=shard_id, **where)

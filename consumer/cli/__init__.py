@@ -17,6 +17,7 @@ from consumer.cli.leases import leases
 from consumer.cli.local import local
 from consumer.cli.put import put
 from consumer.cli.run import run
+from consumer.cli.shards import shards
 from consumer.cli.tune import tune
 from pipeline.errors import PenstockError, UserError
 from pipeline.escape import shown, shown_lines
@@ -80,6 +81,7 @@ for command in (
     local,
     put,
     run,
+    shards,
     tune,
 ):
     main.add_command(command)

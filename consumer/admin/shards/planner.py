@@ -60,10 +60,14 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Two shards instead of one; the upper one begins ``at``, or in the middle."""
+    """Two shards instead of one; the upper one begins ``at``, or in the middle.
+
+    ``anywhere``: one that is split already is as wished, wherever it is.
+    """
 
     shard_id: str
     at: int | None = None
+    anywhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +263,7 @@ def _split(state: State, now: tuple[Piece, ...], wish: Split) -> Plan | Refusal:
     keys = range_of(shard)
     at = halved(keys) if wish.at is None else wish.at
     if not shard.open:
-        return _split_already(state, shard, at)
+        return _split_already(state, shard, None if wish.anywhere else at)
     if not may_split(keys, at):
         return Refusal("mistake", f"{at} is not inside {wish.shard_id}. Give a hash key between {_inside(keys)}")
     if (why := _no_room(state, 1)) is not None:
@@ -280,11 +284,11 @@ def _inside(keys: HashRange) -> str:
     return f"{keys.first + 2} and {keys.last - 1}"
 
 
-def _split_already(state: State, shard: KnownShard, at: int) -> Refusal:
+def _split_already(state: State, shard: KnownShard, at: int | None) -> Refusal:
     """Closed: by this very wish, or by something else."""
     children = sorted(_children(state, shard.shard_id), key=range_of)
-    if len(children) == 2 and range_of(children[1]).first == at:
-        return Refusal("nothing", f"{shard.shard_id} is split there already, {_into(children)}")
+    if len(children) == 2 and at in {None, range_of(children[1]).first}:
+        return Refusal("nothing", f"{shard.shard_id} is split already: {_into(children)}")
     return Refusal("mistake", f"{shard.shard_id} is closed: {_into(children) or 'split or merged before'}")
 
 

@@ -1,0 +1,60 @@
+"""Reads a sample of a shard's records: one read a second, of the five that it gives to everybody together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from consumer.admin.shards.observed import Sampled
+from consumer.aws import stream_reader
+from consumer.aws.shard_metrics import Load
+
+SAMPLE_S = 300.0
+"""How far back a sample begins."""
+
+SAMPLE_RECORDS = 10_000
+"""Kinesis records of one shard, aggregates as one: one read where they are small."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Of one shard. ``load`` is that of the time which the sample spans, by the records as they lie on the stream."""
+
+    shard_id: str
+    records: tuple[Sampled, ...]
+    load: Load
+    span_s: float
+
+
+def sample(
+    kinesis: Any,
+    stream: str,
+    shard_id: str,
+    *,
+    since_s: float,
+    most: int = SAMPLE_RECORDS,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], object] = time.sleep,
+) -> Sample:
+    """The shard's records from ``since_s`` (epoch) on. Failures of AWS come as botocore's errors."""
+    count = size = 0
+    last_s = since_s
+    found: list[Sampled] = []
+    for page in stream_reader.since(kinesis, stream, shard_id, since_s, most, sleep):
+        for record in page:
+            count += 1
+            size += len(record["Data"]) + len(record.get("PartitionKey") or "")
+            found += taken_apart(record)
+        last_s = page[-1]["ApproximateArrivalTimestamp"].timestamp()
+    until_s = last_s if count >= most else clock()  # a sample that is not full ends at the tip
+    span_s = max(1.0, until_s - since_s)
+    return Sample(shard_id, tuple(found), Load(count / span_s, size / span_s), span_s)
+
+
+def taken_apart(record: Any) -> Iterator[Sampled]:
+    """The record, or the user records that it is an aggregate of."""
+    outer = record.get("PartitionKey") or None
+    for key, data in stream_reader.users(record):
+        yield Sampled(key, len(data) + len(key or ""), outer)

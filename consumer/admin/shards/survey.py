@@ -1,0 +1,77 @@
+"""Reads what the planner needs to know of a stream. Calls block; what may be denied is unknown then, and no error."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from consumer.admin.shards.planner import State
+from consumer.admin.shards.recounts import DAY_S, Budget, Call, Log, budget
+from consumer.aws import cloudtrail, shards
+from consumer.aws.shards import Summary
+from pipeline.errors import one_line
+
+log = logging.getLogger("shards")
+
+T = TypeVar("T")
+
+Client = Callable[[str], Any]
+"""Makes a client of a service of AWS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A stream as it was read, and where what is known of its budget comes from."""
+
+    summary: Summary
+    state: State
+    budget: Budget
+    own_calls: tuple[Call, ...]
+
+
+def identity(summary: Summary) -> str:
+    """Tells the stream from every other, and from an earlier one of its name."""
+    return f"{summary.arn}@{summary.created_s:.0f}"
+
+
+def survey(client: Client, stream: str, own: Log, clock: Callable[[], float] = time.time) -> Survey:
+    """Everything that :class:`State` has. Failures to read the stream itself come as botocore's errors."""
+    kinesis = client("kinesis")
+    summary = shards.summary(kinesis, stream)
+    known = shards.known(kinesis, stream)
+    now_s = clock()
+    calls = own.calls(identity(summary))
+    recorded = if_allowed(
+        "CloudTrail", lambda: cloudtrail.recounts(client("cloudtrail"), stream, summary.arn, now_s - DAY_S)
+    )
+    spent = budget(recorded, calls, now_s)
+    account = if_allowed("the account's shards", lambda: shards.account(kinesis))
+    state = State(
+        stream,
+        known,
+        summary.status,
+        summary.mode,
+        spent.left,
+        f"from {_clock_time(spent.next_s)} on" if spent.next_s else "",
+        *(account or (None, None)),
+    )
+    return Survey(summary, state, spent, tuple(calls))
+
+
+def if_allowed(what: str, call: Callable[[], T]) -> T | None:
+    """The answer; None where AWS gives none, whatever the reason."""
+    try:
+        return call()
+    except (BotoCoreError, ClientError) as error:
+        log.debug("%s cannot be read: %s", what, one_line(error))
+        return None
+
+
+def _clock_time(epoch_s: float) -> str:
+    return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%d %H:%M UTC")

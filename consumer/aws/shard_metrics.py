@@ -1,0 +1,64 @@
+"""What CloudWatch says of single shards, where shard-level metrics are enabled on the stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, NamedTuple
+
+QUERIES = 500
+"""Metrics that one call of GetMetricData takes."""
+
+PERIOD_S = 60
+
+RECORDS, BYTES = "IncomingRecords", "IncomingBytes"
+
+
+class Load(NamedTuple):
+    """What is written to a shard."""
+
+    records_per_s: float
+    bytes_per_s: float
+
+
+def written(cloudwatch: Any, stream: str, shard_ids: Sequence[str], since_s: float, until_s: float) -> dict[str, Load]:
+    """Means between two times, by shard. A shard without a single data point is left out: nothing is known of it.
+
+    Failures of AWS come as botocore's errors.
+    """
+    asked = [(shard_id, name) for shard_id in shard_ids for name in (RECORDS, BYTES)]
+    sums: dict[tuple[str, str], float] = {}
+    for some in _batches(asked, QUERIES):
+        queries = [_query(f"m{place}", stream, *each) for place, each in enumerate(some)]
+        pages = cloudwatch.get_paginator("get_metric_data").paginate(
+            MetricDataQueries=queries,
+            StartTime=datetime.fromtimestamp(since_s, UTC),
+            EndTime=datetime.fromtimestamp(until_s, UTC),
+        )
+        for result in (result for page in pages for result in page["MetricDataResults"]):
+            if result["Values"]:
+                which = some[int(result["Id"][1:])]
+                sums[which] = sums.get(which, 0) + sum(result["Values"])
+    span_s = max(PERIOD_S, until_s - since_s)
+    return {
+        shard_id: Load(sums[shard_id, RECORDS] / span_s, sums.get((shard_id, BYTES), 0) / span_s)
+        for shard_id in shard_ids
+        if (shard_id, RECORDS) in sums
+    }
+
+
+def _query(name: str, stream: str, shard_id: str, metric: str) -> dict[str, Any]:
+    dimensions = [{"Name": "StreamName", "Value": stream}, {"Name": "ShardId", "Value": shard_id}]
+    stat = {
+        "Metric": {"Namespace": "AWS/Kinesis", "MetricName": metric, "Dimensions": dimensions},
+        "Period": PERIOD_S,
+        "Stat": "Sum",
+    }
+    return {"Id": name, "MetricStat": stat}
+
+
+def _batches(asked: Iterable[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:
+    left = iter(asked)
+    while some := list(islice(left, size)):
+        yield some

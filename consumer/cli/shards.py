@@ -1,0 +1,124 @@
+"""``penstock shards``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from consumer.cli.options import DURATION, execute_option, json_option, stream_options
+
+if TYPE_CHECKING:
+    from consumer.cli.options import Command
+
+
+@click.group()
+def shards() -> None:
+    """Show a stream's shards, and split, merge or count them anew."""
+
+
+def _change_options(command: Command) -> Command:
+    """What every command that changes shards has."""
+    for option in (
+        click.option(
+            "--prices",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Prices in the form of consumer/aws/prices.json, instead of those of this version.",
+        ),
+        click.option(
+            "--timeout", type=DURATION, default="1h", show_default=True, help="With --wait: give up after this time."
+        ),
+        click.option(
+            "--wait",
+            is_flag=True,
+            help="With --execute: wait until the application has followed: closed shards read to their ends, each "
+            "open shard's lease owned and renewed. Needs --config or --application.",
+        ),
+        execute_option,
+        json_option,
+        stream_options,
+    ):
+        command = option(command)
+    return command
+
+
+@shards.command()
+@click.argument("count", type=click.IntRange(min=1))
+@_change_options
+def scale(count: int, **options: Any) -> None:
+    """Change the number of open shards to COUNT, all of the same size.
+
+    One call of UpdateShardCount doubles or halves the count at most, so a larger change takes several, one after the
+    other. Kinesis takes ten in 24 hours. After an interruption (Ctrl-C), run the same command again: it goes on with
+    the calls that are left.
+
+    \b
+    Examples:
+      penstock shards scale 8 --stream events
+      penstock shards scale 8 --config penstock.toml --execute --wait
+    """
+    from consumer.admin.shards.planner import Scale
+    from consumer.cli.shards_change import change
+
+    change("scale", Scale(count), **options)
+
+
+@shards.command()
+@click.argument("shard")
+@click.option(
+    "--at", metavar="HASH", help="The first hash key of the upper shard, from 0 to 2^128-1. Default: the middle."
+)
+@click.option(
+    "--weighted",
+    is_flag=True,
+    help="Split where half of the load lies, by a sample of the shard's records from the last five minutes. The sample "
+    "takes one of the shard's five reads a second.",
+)
+@_change_options
+def split(shard: str, at: str | None, weighted: bool, **options: Any) -> None:
+    """Split SHARD in two.
+
+    Does not count against Kinesis's ten changes of the shard count in 24 hours. Records that are in SHARD stay there;
+    the application reads them before it begins with the two new shards.
+
+    \b
+    Examples:
+      penstock shards split shardId-000000000000 --stream events
+      penstock shards split shardId-000000000000 --stream events --weighted
+    """
+    from consumer.admin.shards.planner import Split
+    from consumer.cli.shards_change import change, weighted_split
+    from pipeline.errors import UserError
+    from pipeline.kpl import hash_key
+
+    if at is not None and weighted:
+        raise UserError("--at and --weighted both say where to split. Give one of them")
+    place = None if at is None else hash_key(at)
+    if at is not None and place is None:
+        raise UserError(f"--at {at} is no hash key. Give a whole number from 0 to 2^128-1")
+    if weighted:
+        weighted_split(shard, **options)
+    else:
+        change("split", Split(shard, place), **options)
+
+
+@shards.command()
+@click.argument("shard")
+@click.argument("neighbour")
+@_change_options
+def merge(shard: str, neighbour: str, **options: Any) -> None:
+    """Merge SHARD and its NEIGHBOUR into one.
+
+    The two must be open, and their hash keys must adjoin. Does not count against Kinesis's ten changes of the shard
+    count in 24 hours.
+
+    \b
+    Examples:
+      penstock shards merge shardId-000000000000 shardId-000000000001 --stream events
+    """
+    from consumer.admin.shards.planner import Merge
+    from consumer.cli.shards_change import change
+
+    change("merge", Merge(shard, neighbour), **options)

@@ -1,0 +1,195 @@
+"""What ``penstock shards scale``, ``split`` and ``merge`` have in common: plan, print, carry out, wait."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from consumer.admin.application import Target
+from consumer.admin.shards import cost, observed, sampling
+from consumer.admin.shards.carry_out import Outside, carry_out, until_active
+from consumer.admin.shards.convergence import Convergence, Left
+from consumer.admin.shards.keyspace import range_of
+from consumer.admin.shards.planner import Refusal, Split, Step, Wish, plan
+from consumer.admin.shards.recounts import Log, seconds
+from consumer.admin.shards.report import Report, money
+from consumer.admin.shards.survey import Survey, identity, survey
+from consumer.aws import prices as price_file
+from consumer.aws import shards as aws_shards
+from consumer.aws.clients import Aws
+from consumer.cli import output
+from pipeline.errors import NothingToDo, PenstockError, RefusedError, UserError
+
+SHOWN = 40
+"""Rows of a plan on one screen; ``--json`` has all."""
+
+LOOK_S = 2.0
+"""Between two looks at leases and shards."""
+
+
+def change(
+    name: str,
+    wish: Wish,
+    *,
+    target: Target,
+    prices: Path | None,
+    execute: bool,
+    wait: bool,
+    timeout: float,
+    as_json: bool,
+    about: tuple[str, ...] = (),
+) -> None:
+    """Plan, print, and with ``execute`` carry out. ``about``: lines that say where the wish comes from."""
+    if wait and target.application is None:
+        raise UserError("--wait looks at the application's leases. Give --config FILE or --application NAME")
+    aws, own = Aws(), Log()
+    outside = Outside(aws.client("kinesis"))
+    if execute:
+        aws.ask(f"stream {target.stream}", lambda: until_active(outside, target.stream))
+    found: Survey = aws.ask(f"stream {target.stream}", lambda: survey(aws.client, target.stream, own))
+    planned = plan(found.state, wish)
+    if isinstance(planned, Refusal):
+        if not (planned.kind == "nothing" and execute and wait):
+            _refuse(planned)
+        output.note(planned.why)
+        _follow(aws, target, timeout)
+        return
+    known = price_file.load(aws.client("kinesis").meta.region_name, prices)
+
+    def daily(shards: int) -> cost.Daily:
+        summary = found.summary
+        return cost.daily(known, shards, consumers=summary.consumers, retention_hours=summary.retention_hours)
+
+    report = Report(
+        target.stream,
+        planned,
+        seconds(planned.steps, found.own_calls),
+        daily(len(planned.now)),
+        daily(len(planned.then)),
+        known.currency,
+        known.source,
+    )
+    if not as_json:
+        _print(report, about)
+    if execute:
+        _carry_out(aws, outside, wish, planned.steps, own, found, target.stream)
+    converged = _follow(aws, target, timeout) if execute and wait else None
+    if as_json:
+        said = {**report.to_dict(), "about": list(about), "executed": execute, "converged": converged}
+        output.emit(f"shards.{name}", said)
+    elif execute:
+        output.line(f"done: stream {target.stream} has {len(planned.then):,} open shards")
+    else:
+        output.line("nothing changed; run again with --execute to carry this out")
+
+
+def weighted_split(shard_id: str, *, target: Target, **options: Any) -> None:
+    """Split where the sampled load is halved. Refused where one key carries more than half."""
+    aws = Aws()
+    kinesis = aws.client("kinesis")
+    known = aws.ask(f"stream {target.stream}", lambda: aws_shards.known(kinesis, target.stream))
+    shard = known.get(shard_id)
+    if shard is None or not shard.open:
+        change("split", Split(shard_id, anywhere=True), target=target, **options)
+        return
+    since_s = time.time() - sampling.SAMPLE_S
+    output.note(f"reading a sample of {shard_id}, one read a second")
+    taken = aws.ask(
+        f"stream {target.stream}", lambda: sampling.sample(kinesis, target.stream, shard_id, since_s=since_s)
+    )
+    weights = observed.weights_of(range_of(shard), taken.records)
+    found = observed.median(shard_id, weights)
+    if isinstance(found, observed.NoMedian):
+        raise RefusedError(found.why)
+    line = (
+        f"of {len(taken.records):,} records sampled over {output.seconds(taken.span_s)}, by "
+        f"{'bytes' if weights.by_bytes else 'records'}: {100 * found.lower:.0f} % go to the lower shard, "
+        f"{100 * found.upper:.0f} % to the upper"
+    )
+    change("split", Split(shard_id, found.at), target=target, about=(line,), **options)
+
+
+def _refuse(refusal: Refusal) -> NoReturn:
+    kinds: dict[str, type[PenstockError]] = {"mistake": UserError, "refused": RefusedError, "nothing": NothingToDo}
+    raise kinds[refusal.kind](refusal.why)
+
+
+def _print(report: Report, about: tuple[str, ...]) -> None:
+    rows = report.rows()
+    output.line(f"stream {report.stream}: {len(report.plan.now):,} open shards now, {len(report.plan.then):,} then")
+    output.table(("then", "share", "first hash key", "from"), rows[:SHOWN], right=("share",))
+    if len(rows) > SHOWN:
+        output.line(f"… and {len(rows) - SHOWN:,} more; --json has all")
+    if report.unchanged:
+        output.line(f"unchanged: {report.unchanged:,} shards")
+    for line in about:
+        output.line(line)
+    for place, step in enumerate(report.plan.steps, 1):
+        output.line(f"call {place}: {step}")
+    took = "unknown: none was made from this machine yet; AWS says a few minutes, by the size of the stream"
+    output.line(f"time: {took if report.seconds is None else 'about ' + output.seconds(report.seconds)}")
+    before, after = (money(each.total, report.currency) for each in (report.before, report.after))
+    output.line(f"a day: {before} now, {after} then ({report.prices})")
+    for note in report.plan.notes:
+        output.line(f"note: {note}")
+
+
+def _carry_out(
+    aws: Aws, outside: Outside, wish: Wish, steps: tuple[Step, ...], own: Log, found: Survey, stream: str
+) -> None:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    with output.progress("changing shards", len(steps)) as advance:
+
+        def tell(step: Step) -> None:
+            output.note(f"done: {step}")
+            advance()
+
+        try:
+            carry_out(
+                outside,
+                lambda: survey(aws.client, stream, own).state,
+                wish,
+                steps,
+                own,
+                identity(found.summary),
+                tell,
+            )
+        except KeyboardInterrupt:
+            output.note("interrupted: Kinesis ends the call that is under way. Run the same command again to go on")
+            raise
+        except (ClientError, BotoCoreError) as error:
+            raise PenstockError(f"stream {stream}: {error}. Run the same command again to go on") from None
+
+
+def _follow(aws: Aws, target: Target, timeout: float) -> bool:
+    """Wait until the application has followed; raises ``PenstockError`` with what is left."""
+    assert target.application is not None
+    deadline, converging = time.monotonic() + timeout, Convergence()
+    left = _look(aws, target, converging)
+    told: list[str] = []
+    with output.progress(f"application {target.application} follows", left.count) as advance:
+        while left.count:
+            if left.stages != told:
+                told = left.stages
+                output.note(str(left))
+            if time.monotonic() > deadline:
+                raise PenstockError(f"application {target.application} has not followed yet: {left}")
+            time.sleep(LOOK_S)
+            now = _look(aws, target, converging)
+            advance(left.count - now.count)
+            left = now
+    output.note(f"application {target.application} has followed: {left}")
+    return True
+
+
+def _look(aws: Aws, target: Target, converging: Convergence) -> Left:
+    from consumer.leases import leases
+
+    kinesis, application = aws.client("kinesis"), target.application or ""
+    shards = aws.ask(f"stream {target.stream}", lambda: aws_shards.known(kinesis, target.stream))
+    found = aws.ask(f"lease table {application}", lambda: leases.read(aws.client("dynamodb"), application))
+    if not found:
+        raise UserError(f'there is no lease in table "{application}". Check --application, and that a worker has run')
+    return converging.look(shards, found)

@@ -1,0 +1,240 @@
+"""``penstock shards`` on the local AWS."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from consumer.admin.shards.keyspace import open_pieces, range_of
+from consumer.aws import shards
+from consumer.cli import main, shards_change
+from consumer.leases import leases, tables
+from consumer.local.process import LocalAWS
+from pipeline.kpl import hash_of
+from tests.support.kcl_tables import put as put_lease
+
+STREAM, APP = "events", "app"
+SHARD = "shardId-{:012d}".format
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[LocalAWS]:
+    with LocalAWS(limits=True) as local:
+        yield local
+
+
+@pytest.fixture
+def aws(local: LocalAWS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAWS]:
+    """With one stream, of two shards."""
+    for name, value in {**local.env, "XDG_STATE_HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    make_stream(local, 2)
+    yield local
+    kinesis = local.client("kinesis")
+    kinesis.delete_stream(StreamName=STREAM)
+    kinesis.get_waiter("stream_not_exists").wait(StreamName=STREAM, WaiterConfig={"Delay": 0, "MaxAttempts": 1000})
+
+
+def make_stream(local: LocalAWS, count: int) -> None:
+    kinesis = local.client("kinesis")
+    kinesis.create_stream(StreamName=STREAM, ShardCount=count)
+    kinesis.get_waiter("stream_exists").wait(StreamName=STREAM, WaiterConfig={"Delay": 0, "MaxAttempts": 1000})
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["shards", *arguments])
+
+
+def open_ids(local: LocalAWS) -> list[str]:
+    return [piece.shard_id for piece in open_pieces(shards.known(local.client("kinesis"), STREAM))]
+
+
+def test_a_plan_is_printed_and_nothing_is_changed(aws: LocalAWS) -> None:
+    result = run("scale", "5", "--stream", STREAM)
+    assert result.exit_code == 0, result.output
+    fifths = [f"new {n + 1}\t20.00 %\t{n * 2**128 // 5}\t" for n in range(5)]
+    froms = [f"{SHARD(0)} (50.00 %)", f"{SHARD(0)} (50.00 %)", f"{SHARD(0)} (50.00 %), {SHARD(1)} (50.00 %)"]
+    froms += [f"{SHARD(1)} (50.00 %)"] * 2
+    uneven = "a count that neither doubles nor halves the one before makes short-lived shards on the way; they count "
+    uneven += "against the account's quota, and the call takes longer"
+    assert result.stdout.splitlines() == [
+        "stream events: 2 open shards now, 5 then",
+        "then\tshare\tfirst hash key\tfrom",
+        *(fifth + made for fifth, made in zip(fifths, froms, strict=True)),
+        "call 1: UpdateShardCount to 4 (from 2)",
+        "call 2: UpdateShardCount to 5 (from 4)",
+        "time: unknown: none was made from this machine yet; AWS says a few minutes, by the size of the stream",
+        "a day: 0.72 USD now, 1.80 USD then (prices.json of this version, 2026-11-27)",
+        "note: how many of the 10 changes of the count in 24 hours are left is unknown",
+        f"note: {uneven}",
+        "nothing changed; run again with --execute to carry this out",
+    ]
+    assert open_ids(aws) == [SHARD(0), SHARD(1)]
+
+
+def test_scale_split_and_merge_are_carried_out_and_are_nothing_to_do_again(aws: LocalAWS) -> None:
+    scaled = run("scale", "5", "--stream", STREAM, "--execute", "--json")
+    assert scaled.exit_code == 0, scaled.output
+    said = json.loads(scaled.stdout)
+    assert (said["schema"], said["executed"], said["converged"]) == ("penstock.shards.scale/1", True, None)
+    assert len(open_ids(aws)) == 5
+    first, second, *_ = open_ids(aws)
+    assert run("merge", second, first, "--stream", STREAM, "--execute").exit_code == 0
+    assert run("split", open_ids(aws)[0], "--at", "5000", "--stream", STREAM, "--execute").exit_code == 0
+    assert range_of(shards.known(aws.client("kinesis"), STREAM)[open_ids(aws)[1]]).first == 5000
+    assert run("scale", "5", "--stream", STREAM, "--execute").exit_code == 4
+    assert run("merge", first, second, "--stream", STREAM, "--execute").exit_code == 4
+    planned = json.loads(run("scale", "10", "--stream", STREAM, "--json").stdout)
+    assert planned["notes"][0] == "7 of 10 changes of the count in 24 hours are left afterwards"
+    assert planned["seconds"] > 0, "by what the calls before took"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("split", "shardId-9"), 2, "has no shard shardId-9"),
+        (("split", SHARD(0), "--at", "-1"), 2, "no hash key"),
+        (("split", SHARD(0), "--at", "5", "--weighted"), 2, "Give one of them"),
+        (("scale", "4000"), 3, "Scale to 2,048 now"),
+        (("scale", "4", "--execute", "--wait"), 2, "--wait looks at the application's leases"),
+        (("split", SHARD(0), "--weighted"), 3, "too few records"),
+        (("scale", "4", "--prices", "/nowhere"), 2, "--prices /nowhere"),
+    ],
+)
+def test_refusals_exit_with_their_codes(aws: LocalAWS, arguments: tuple[str, ...], code: int, said: str) -> None:
+    result = run(*arguments, "--stream", STREAM)
+    assert (result.exit_code, said in result.stderr) == (code, True), result.output
+    assert result.stdout == ""
+
+
+def test_an_on_demand_stream_is_refused_with_the_reason(aws: LocalAWS) -> None:
+    kinesis = aws.client("kinesis")
+    arn = shards.summary(kinesis, STREAM).arn
+    kinesis.update_stream_mode(StreamARN=arn, StreamModeDetails={"StreamMode": "ON_DEMAND"})
+    result = run("scale", "4", "--stream", STREAM, "--execute")
+    assert (result.exit_code, "is in on-demand mode" in result.stderr) == (3, True), result.output
+
+
+def put(local: LocalAWS, keys: list[str]) -> dict[str, int]:
+    """Put a record for each key; how many went to each shard."""
+    kinesis, went = local.client("kinesis"), dict[str, int]()
+    for begin in range(0, len(keys), 500):
+        entries = [{"Data": b"x", "PartitionKey": key} for key in keys[begin : begin + 500]]
+        for record in kinesis.put_records(StreamName=STREAM, Records=entries)["Records"]:
+            went[record["ShardId"]] = went.get(record["ShardId"], 0) + 1
+    return went
+
+
+def test_a_weighted_split_halves_the_hottest_shards_load(aws: LocalAWS) -> None:
+    """Nearly all keys of the hot shard lie in its upper sixteenth: a split in the middle would change nothing."""
+    names = (f"customer-{n}" for n in range(100_000))
+    hot = [key for key in names if 2**127 - 2**123 <= hash_of(key) < 2**127][:60]
+    cold = [f"other-{n}" for n in range(60)]
+    skewed = [key for place, key in enumerate(hot) for _ in range(1 + 200 // (place + 10))] + cold
+    before = put(aws, skewed)
+    hottest = max(before, key=before.__getitem__)
+    assert hottest == SHARD(0)
+    result = run("split", hottest, "--weighted", "--stream", STREAM, "--execute", "--json")
+    assert result.exit_code == 0, result.output
+    after = put(aws, skewed)
+    assert set(after) == set(open_ids(aws))
+    assert max(after.values()) < 0.55 * before[hottest], (before, after)
+    assert run("split", hottest, "--weighted", "--stream", STREAM, "--execute").exit_code == 4, "it is split already"
+
+
+def test_one_key_that_carries_more_than_half_is_named_and_not_split(aws: LocalAWS) -> None:
+    put(aws, ["hot"] * 300)
+    shard = next(shard for shard in open_ids(aws) if shard in put(aws, ["hot"]))
+    result = run("split", shard, "--weighted", "--stream", STREAM, "--execute")
+    assert (result.exit_code, "partition key 'hot' alone carries" in result.stderr) == (3, True), result.output
+    assert open_ids(aws) == [SHARD(0), SHARD(1)]
+
+
+# -- --wait
+
+
+@contextlib.contextmanager
+def kcl(local: LocalAWS) -> Iterator[None]:
+    """Moves leases as KCL does: renews them, ends those of closed shards, and makes those of their children then."""
+    dynamodb, kinesis, over = local.client("dynamodb"), local.client("kinesis"), threading.Event()
+    tables.make_tables(dynamodb, APP)
+
+    def work() -> None:
+        closed = 0
+        while not over.wait(0.1):
+            known = shards.known(kinesis, STREAM)
+            found = {lease.shard_id: lease for lease in leases.read(dynamodb, APP)}
+            closed += any(not shard.open for shard in known.values())
+            for shard in known.values():
+                parents = [found.get(parent) for parent in shard.parents]
+                if shard.shard_id in found and not shard.open and closed > 20:
+                    put_lease(dynamodb, shard.shard_id, checkpoint="SHARD_END")
+                elif shard.shard_id in found or all(parent is not None and parent.ended for parent in parents):
+                    counter = found[shard.shard_id].counter + 1 if shard.shard_id in found else 1
+                    ended = shard.shard_id in found and found[shard.shard_id].ended
+                    if not ended:
+                        put_lease(dynamodb, shard.shard_id, leaseOwner="worker")
+                        dynamodb.update_item(
+                            TableName=APP,
+                            Key={"leaseKey": {"S": shard.shard_id}},
+                            UpdateExpression="SET leaseCounter = :counter",
+                            ExpressionAttributeValues={":counter": {"N": str(counter)}},
+                        )
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        for name in dynamodb.list_tables()["TableNames"]:
+            dynamodb.delete_table(TableName=name)
+
+
+def test_wait_ends_when_the_application_has_followed(aws: LocalAWS, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards_change, "LOOK_S", 0.05)
+    arguments = ("scale", "4", "--stream", STREAM, "--application", APP, "--execute", "--wait")
+    with kcl(aws):
+        result = run(*arguments, "--json")
+        assert (result.exit_code, json.loads(result.stdout)["converged"]) == (0, True), result.output
+        assert f"{SHARD(0)}, {SHARD(1)} closed, and not read to the end; 4 shards without a lease" in result.stderr
+        assert result.stderr.endswith("application app has followed: every lease is owned and moving\n")
+        found = {lease.shard_id: lease for lease in leases.read(aws.client("dynamodb"), APP)}
+        assert found[SHARD(0)].ended and found[SHARD(1)].ended and len(found) == 6
+        assert run(*arguments).exit_code == 0, "nothing is left to call, and it waits all the same"
+
+
+def test_an_application_that_does_not_follow_is_told_with_what_is_left(
+    aws: LocalAWS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards_change, "LOOK_S", 0.05)
+    arguments = (
+        "split",
+        SHARD(0),
+        "--stream",
+        STREAM,
+        "--application",
+        APP,
+        "--execute",
+        "--wait",
+        "--timeout",
+        "0.2s",
+    )
+    assert run(*arguments).exit_code == 2, "there is no lease table"
+    dynamodb = aws.client("dynamodb")
+    tables.make_tables(dynamodb, APP)
+    put_lease(dynamodb, SHARD(0), leaseOwner="worker")
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert (
+        f"has not followed yet: {SHARD(0)} closed, and not read to the end; 3 shards without a lease" in result.stderr
+    )
+    for name in dynamodb.list_tables()["TableNames"]:
+        dynamodb.delete_table(TableName=name)
