@@ -24,6 +24,7 @@ from consumer.config import drain, profile
 from consumer.config.kcl_properties import READS_AHEAD, read_at_once
 from consumer.config.settings import Settings, StreamSettings
 from consumer.http.health import Health
+from consumer.kcl.bounded import RateLimit, ShardSlice
 from consumer.kcl.bridge_server import BridgeServer, Decoder
 from consumer.kcl.daemon import Daemon
 from consumer.kcl.session import ShardSession, Wire
@@ -32,7 +33,7 @@ from consumer.leases import joining, leases
 from consumer.poison.doubts import Doubts, may_be_a_records_doing
 from consumer.poison.notes import LeaseNotes
 from consumer.poison.pages import LeasePages
-from consumer.poison.reader import PoisonReader
+from consumer.poison.reader import Pages, PoisonReader
 from consumer.poison.way_past import WayPast
 from consumer.signals import Signals
 from consumer.watchers import Watchers
@@ -185,6 +186,8 @@ class Task:
                 self.metrics,
                 decoder,
                 doubts=self.doubts,
+                bounds=self.session_bounds,
+                rate=self.rate,
             )
 
         return session
@@ -193,13 +196,30 @@ class Task:
         return PoisonReader(
             stage,
             self.past.notes,
-            LeasePages(lambda: self.aws.client("kinesis"), stream),
+            self.pages(stream),
             lambda shard_id: Shard(stream.name, created_s, shard_id),
             self.worker_id,
             give_up_after=stream.give_up_after_tasks,
             reads_ahead=READS_AHEAD * read_at_once(self.settings.kcl),
             on_event=self.metrics.model_event,
         )
+
+    def session_bounds(self, shard_id: str) -> ShardSlice | None:
+        """The stretch of a shard that is read; None: all of it."""
+        return None
+
+    @property
+    def rate(self) -> RateLimit | None:
+        """Of all sessions of the task together; None: no limit."""
+        return None
+
+    def pages(self, stream: StreamSettings) -> Pages:
+        """What a careful reader sees of a shard."""
+        return LeasePages(lambda: self.aws.client("kinesis"), stream)
+
+    async def over_the_slice(self, bridges: BridgeServer) -> None:
+        """Where there is an end to be watched for: until cancelled."""
+        await asyncio.Event().wait()
 
     async def _switches(self, shard_id: str) -> int:
         """How often the shard's lease has changed hands since its last checkpoint, as KCL counts it."""
@@ -259,6 +279,7 @@ class Task:
             "the bridges": partial(_raise, bridges.failure),
             "the watch over the shards": partial(self.watchers.over_the_shards, bridges, drain_sum),
             "the watch over handoffs": partial(self.watchers.over_handoffs, bridges),
+            "the watch over the end": partial(self.over_the_slice, bridges),
             "the look at KCL's classes": partial(daemon.must_hand_over_whole, lambda: bool(bridges.sessions)),
         }
         for name, work in working.items():

@@ -85,7 +85,8 @@ class Watchers:
         too_long = self._metrics.outages.part("drain", give_up_after_s=float("inf"))
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            looks = [session.look() for session in bridges.sessions if session.shard_id and not session.over]
+            at_work = [session for session in bridges.sessions if not (session.over or session.passed)]
+            looks = [session.look() for session in at_work if session.shard_id]
             before, self.stuck = self.stuck, watch.look(looks, time.monotonic())
             self._metrics.stuck(len(self.stuck))
             for shard_id in self.stuck.keys() - before.keys():

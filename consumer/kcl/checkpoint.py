@@ -48,6 +48,11 @@ class CheckpointTracker:
         while self._aggregates and self._aggregates[0][1] <= position:
             self._aggregates.popleft()
 
+    @property
+    def settled(self) -> bool:
+        """Everything delivered so far is checkpointed."""
+        return self.delivered is None or (self.accepted is not None and self.accepted >= self.delivered)
+
     def covers_all(self, durable: Position | None) -> bool:
         """Whether everything delivered so far is durable; only then may the end of the shard be checkpointed."""
         return self.delivered is None or (durable is not None and durable >= self.delivered)

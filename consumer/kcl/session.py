@@ -13,8 +13,10 @@ import enum
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Protocol
 
+from consumer.kcl.bounded import RateLimit, ShardSlice
 from consumer.kcl.checkpoint import CheckpointTracker
 from consumer.kcl.protocol import (
     CheckpointAnswer,
@@ -133,8 +135,12 @@ class ShardSession:
         decoder: Callable[[bytes, Callable[[], Message]], Awaitable[Message]],
         *,
         doubts: Doubting | None = None,
+        bounds: Callable[[str], ShardSlice | None] = lambda shard_id: None,
+        rate: RateLimit | None = None,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
     ) -> None:
+        """``bounds``: the stretch of each shard that is read; all of it by default. ``now``: epoch seconds."""
         self.state = State.NEW
         self.shard_id = ""
         self.began_after: Position | None = None
@@ -148,6 +154,12 @@ class ShardSession:
         self._decoder = decoder
         self._doubts = doubts or Unwatched()
         self._reading: Reading = Unwatched()
+        self._bounds = bounds
+        self._slice: ShardSlice | None = None
+        self._beyond = False
+        self._rate = rate or RateLimit(0)
+        self._held_until_s = float("-inf")
+        self._now = now
         self._lane: Lane | None = None
         self._tracker = CheckpointTracker(None)
         self._delivered = Milestones()
@@ -177,6 +189,11 @@ class ShardSession:
     def over(self) -> bool:
         """Nothing more will come of this session: its shard is drained, ended or lost."""
         return self.state in OVER
+
+    @property
+    def passed(self) -> bool:
+        """The shard is read to the end of its stretch, and all of it is checkpointed."""
+        return self._beyond and self._tracker.settled
 
     async def run(self) -> None:
         """Until the bridge goes. Whatever was not durable then is another session's to read again."""
@@ -244,33 +261,53 @@ class ShardSession:
         self._tracker = CheckpointTracker(checkpoint)
         self._lane = self._stage.open(self._shard(message.shard_id), checkpoint)
         self._lane.before_entry = self._reading.meets
+        self._slice = self._bounds(message.shard_id)
         log.info("%s starts after %s", self.shard_id, message.checkpoint or message.sentinel)
 
     async def _admit(self, message: ProcessRecords) -> None:
         lane = self._open_lane()
+        records = self._of_slice(message)
+        beyond = self._slice is not None and self._slice.beyond
         if message.millis_behind is not None:
-            lane.lag_ms = message.millis_behind
-            self._metrics.lag(self.shard_id, message.millis_behind)
-        end = message.records[-1].last if message.records else None
+            lane.lag_ms = 0 if beyond else message.millis_behind
+            self._metrics.lag(self.shard_id, lane.lag_ms)
+        end = records[-1].last if records else None
         await self._reading.takes(end, message.millis_behind)
         if self._leaving.is_set():
-            self._refused = self._refused or bool(message.records)
-        elif message.records:
-            self._deliver(lane, message.records)
+            self._refused = self._refused or bool(records)
+        else:
+            if records:
+                self._deliver(lane, records)
+            self._beyond = beyond
         await self._checkpoint_if_due()
         self._messages += 1
         if self._messages > AT_ONCE and self._must_wait(lane):
+            if self._beyond:
+                await self._finish_slice(lane)
             await self._room(lane)
+
+    def _of_slice(self, message: ProcessRecords) -> Sequence[Record]:
+        if self._slice is None:
+            return message.records
+        return self._slice.take(message.records, message.millis_behind, 1000 * self._now())
 
     def _deliver(self, lane: Lane, records: Sequence[Record]) -> None:
         before = lane.unsettled
         self._stage.admit(lane, records)
+        self._held_until_s = self._rate.take(lane.unsettled - before, self._clock())
         self._tracker.deliver(records)
         if self._tracker.delivered is not None:
             self._delivered.add(self._tracker.delivered, lane.unsettled - before)
 
     def _must_wait(self, lane: Lane) -> bool:
-        return self.state is State.READING and not self._stage.has_room(lane) and not self._leaving.is_set()
+        if self.state is not State.READING or self._leaving.is_set():
+            return False
+        return self._beyond or not self._stage.has_room(lane) or self._clock() < self._held_until_s
+
+    async def _finish_slice(self, lane: Lane) -> None:
+        """What was delivered is made durable and checkpointed now: nothing follows that would."""
+        await background.first_of(partial(self._stage.drain, lane), self._leaving.wait)
+        await self._checkpoint_if_due()
 
     async def _end(self) -> None:
         """Everything durable, then the end of the shard is checkpointed with nulls: nothing else writes SHARD_END."""
@@ -322,12 +359,16 @@ class ShardSession:
             while self._must_wait(lane):
                 lane.changed.clear()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_AGAIN_S):
+                    async with asyncio.timeout(self._look_again_s()):
                         await lane.changed.wait()
                 if self._clock() - self._checkpointed_s >= CHECKPOINT_EVERY_S:
                     await self._checkpoint_if_due()
         finally:
             leaving.cancel()
+
+    def _look_again_s(self) -> float:
+        held_s = self._held_until_s - self._clock()
+        return min(LOOK_AGAIN_S, held_s) if held_s > 0 else LOOK_AGAIN_S
 
     # -- checkpoints
 

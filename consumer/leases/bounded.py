@@ -1,0 +1,70 @@
+"""Marks on leases: a replay of a slice has passed the shard's end. And the end of such an application.
+
+The mark is an attribute of its own, which KCL keeps through renewals, checkpoints and changes of hands. All calls
+block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+from consumer.aws.shards import KnownShard
+from consumer.leases.tables import Item, lease_items, text
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+MARK = "boundedDone"
+
+
+def mark(dynamodb: DynamoDBClient, application: str, shard_id: str, to_ms: int) -> bool:
+    """Note that everything of the shard before ``to_ms`` is checkpointed; false if there is no such lease.
+
+    The lease's counter stays as it is, so that its owner keeps it.
+    """
+    try:
+        dynamodb.update_item(
+            TableName=application,
+            Key={"leaseKey": {"S": shard_id}},
+            UpdateExpression="SET #mark = :to",
+            ConditionExpression="attribute_exists(leaseKey)",
+            ExpressionAttributeNames={"#mark": MARK},
+            ExpressionAttributeValues={":to": {"N": str(to_ms)}},
+        )
+    except (dynamodb.exceptions.ConditionalCheckFailedException, dynamodb.exceptions.ResourceNotFoundException):
+        return False
+    return True
+
+
+def items(dynamodb: DynamoDBClient, application: str) -> dict[str, Item]:
+    """The leases as they lie in the table, by shard; empty if there is no table."""
+    return {text(item, "leaseKey"): item for item in lease_items(dynamodb, application)}
+
+
+def left(known: Mapping[str, KnownShard], leases: Mapping[str, Item], to_ms: int) -> list[str]:
+    """The shards that have not passed ``to_ms``: their leases are neither marked nor at the shard's end. Pure.
+
+    KCL makes the leases of a shard's children before it ends the shard, so a child without one is left as well.
+    """
+    ended = {shard_id for shard_id, lease in leases.items() if text(lease, "checkpoint") == "SHARD_END"}
+    marked = {shard_id for shard_id, lease in leases.items() if lease.get(MARK) == {"N": str(to_ms)}}
+    unborn = {
+        shard_id for shard_id, shard in known.items() if shard_id not in leases and ended.intersection(shard.parents)
+    }
+    return sorted((leases.keys() - ended - marked) | unborn)
+
+
+def held_by_others(leases: Mapping[str, Item], worker_id: str) -> Collection[str]:
+    """The workers, apart from this one, that own or drain a lease. Pure."""
+    owners = {text(lease, name) for lease in leases.values() for name in ("leaseOwner", "checkpointOwner")}
+    return owners - {"", worker_id}
+
+
+def delete_tables(dynamodb: DynamoDBClient, application: str) -> None:
+    """Delete an application's tables, the leases last; those that are gone are passed over."""
+    for name in (f"{application}-WorkerMetricStats", f"{application}-CoordinatorState", application):
+        try:
+            dynamodb.delete_table(TableName=name)
+        except dynamodb.exceptions.ResourceNotFoundException:
+            continue

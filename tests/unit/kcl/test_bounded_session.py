@@ -1,0 +1,131 @@
+"""A session that reads a slice: it stops at the end, makes what it took durable, and is passed only then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from consumer.kcl.bounded import MARGIN_MS, RateLimit, ShardSlice, Slice
+from consumer.kcl.bridge_server import Decoder
+from consumer.kcl.session import AT_ONCE, ShardSession
+from consumer.testing import FakeKcl, row
+from pipeline.batching.batcher import Batcher
+from pipeline.metrics import Metrics
+from pipeline.record import Position, Shard
+from pipeline.stage import Bounds, Stage
+from pipeline.testing import FakeJudge, FakeSink, SimulatedLoop
+
+SHARD_ID = "shardId-000000000000"
+SLICE = Slice(1_000, 2_000)
+BEYOND_MS = SLICE.to_ms + MARGIN_MS
+
+
+class Rig:
+    def __init__(self, rate: float) -> None:
+        self.kcl, self.sink, self.leaving = FakeKcl(), FakeSink(), asyncio.Event()
+        batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001, pads=False)
+        metrics, clock = Metrics(), asyncio.get_running_loop().time
+        self.stage = Stage(FakeJudge(), batcher, [self.sink], Bounds(100, 10**9), metrics)
+        self.session = ShardSession(
+            self.kcl,
+            self.stage,
+            lambda shard_id: Shard("events", 1, shard_id),
+            self.leaving,
+            metrics,
+            Decoder(),
+            bounds=lambda shard_id: ShardSlice(SLICE, shard_id),
+            rate=RateLimit(rate),
+            clock=clock,
+            now=lambda: BEYOND_MS / 1000,
+        )
+
+    async def begin(self) -> None:
+        await self.kcl.initialize(SHARD_ID)
+        for _ in range(AT_ONCE):
+            await self.kcl.process([], behind_ms=5)
+
+    def hand_over(self, *arrived_ms: int) -> None:
+        rows = [row(number, arrived_ms=at) for number, at in enumerate(arrived_ms, 1)]
+        self.kcl.begin("processRecords", records=rows, millisBehindLatest=5)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            await asyncio.sleep(0.01)  # noqa: ASYNC110  # simulated time; the session has nothing to wait for
+
+
+def rigged(body: Callable[[Rig], Awaitable[None]], rate: float = 0.0) -> None:
+    async def main() -> None:
+        rig = Rig(rate)
+        tasks = [asyncio.create_task(rig.stage.run()), asyncio.create_task(rig.session.run())]
+        try:
+            async with asyncio.timeout(100):
+                await body(rig)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
+        runner.run(main())
+
+
+async def withheld(rig: Rig) -> bool:
+    try:
+        async with asyncio.timeout(20):
+            await rig.kcl.answer()
+    except TimeoutError:
+        return True
+    return False
+
+
+def test_what_lies_outside_is_not_taken_and_the_status_is_withheld_until_leaving() -> None:
+    async def body(rig: Rig) -> None:
+        await rig.begin()
+        rig.hand_over(999, 1_000, 1_999, 2_000, BEYOND_MS, 1_500)
+        await rig.until(lambda: rig.session.passed)
+        assert rig.kcl.checkpoints == [Position(6, 0)]
+        assert await withheld(rig)
+        rig.leaving.set()
+        await rig.kcl.answer()
+        await rig.kcl.say("shutdownRequested")
+        assert rig.session.over
+
+    rigged(body)
+
+
+def test_a_shard_is_not_passed_before_all_of_it_is_durable() -> None:
+    async def body(rig: Rig) -> None:
+        rig.sink.stall()
+        await rig.begin()
+        rig.hand_over(1_000, BEYOND_MS)
+        assert await withheld(rig)
+        assert not rig.session.passed
+        rig.sink.recover()
+        await rig.until(lambda: rig.session.passed)
+
+    rigged(body)
+
+
+def test_an_idle_shard_is_passed_without_a_checkpoint() -> None:
+    async def body(rig: Rig) -> None:
+        await rig.begin()
+        while not rig.session.passed:
+            rig.kcl.begin("processRecords", records=[], millisBehindLatest=0)
+            await withheld(rig)
+        assert rig.kcl.checkpoints == []
+
+    rigged(body)
+
+
+def test_a_rate_withholds_the_status_for_as_long_as_it_takes() -> None:
+    async def body(rig: Rig) -> None:
+        clock = asyncio.get_running_loop().time
+        await rig.begin()
+        began_s = clock()
+        for begin in (1, 11, 21):
+            await rig.kcl.process([row(begin + number, arrived_ms=1_500) for number in range(10)], behind_ms=5)
+        assert clock() - began_s == pytest.approx(3.0, abs=0.1)
+
+    rigged(body, rate=10.0)
