@@ -306,7 +306,7 @@ class ShardSession:
 
     async def _finish_slice(self, lane: Lane) -> None:
         """What was delivered is made durable and checkpointed now: nothing follows that would."""
-        await background.first_of(partial(self._stage.drain, lane), self._leaving.wait)
+        await background.first_of(partial(self._stage.end, lane), self._leaving.wait)
         await self._checkpoint_if_due()
 
     async def _end(self) -> None:

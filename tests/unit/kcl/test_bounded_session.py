@@ -12,9 +12,10 @@ from consumer.kcl.bridge_server import Decoder
 from consumer.kcl.session import AT_ONCE, ShardSession
 from consumer.testing import FakeKcl, row
 from pipeline.batching.batcher import Batcher
+from pipeline.flow.bounds import Bounds
 from pipeline.metrics import Metrics
 from pipeline.record import Position, Shard
-from pipeline.stage import Bounds, Stage
+from pipeline.stage import Stage
 from pipeline.testing import FakeJudge, FakeSink, SimulatedLoop
 
 SHARD_ID = "shardId-000000000000"
@@ -51,8 +52,8 @@ class Rig:
         self.kcl.begin("processRecords", records=rows, millisBehindLatest=5)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            await asyncio.sleep(0.01)  # noqa: ASYNC110  # simulated time; the session has nothing to wait for
+        while not condition():  # noqa: ASYNC110  # in simulated time
+            await asyncio.sleep(0.01)
 
 
 def rigged(body: Callable[[Rig], Awaitable[None]], rate: float = 0.0) -> None:
