@@ -9,7 +9,6 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,6 @@ class Example:
     name: str
     good: dict[bytes, dict[str, Any]]
     bad: dict[bytes, str] = field(default_factory=dict)
-    needs: tuple[str, ...] = ()
     made: Callable[[Path], object] = lambda path: None
     """Writes the weights that the example loads."""
 
@@ -79,7 +77,6 @@ def dumps(**payload: Any) -> bytes:
 
 
 def cases() -> list[Any]:
-    has_pillow = find_spec("PIL") is not None
     some = [
         Example(
             "digest",
@@ -93,29 +90,20 @@ def cases() -> list[Any]:
         ),
         Example(
             "brightness",
-            {image(4, 2): {"width": 4, "height": 2, "brightness": 1.0}} if has_pillow else {},
+            {image(4, 2): {"width": 4, "height": 2, "brightness": 1.0}},
             {b"no image": "the payload is not an image"},
-            ("PIL",),
         ),
-        Example("tabular", {dumps(features=[1, 2, 3]): {"score": 6.0}}, {}, ("onnxruntime", "onnx"), of_onnx),
+        Example("tabular", {dumps(features=[1, 2, 3]): {"score": 6.0}}, made=of_onnx),
         Example(
             "churn",
             {dumps(age=90): {"known": 1}, dumps(age=90, visits=2, spent=None): {"known": 2}},
             {dumps(age="old"): "ValueError"},
-            ("sklearn",),
             of_sklearn,
         ),
-        Example("embedder", {dumps(features=[1, 2, 3]): {"embedding": [0.0] * 8}}, {}, ("torch",), of_torch),
+        Example("embedder", {dumps(features=[1, 2, 3]): {"embedding": [0.0] * 8}}, made=of_torch),
         Example("padded", {b"\1\3": {"mean": 2.0, "tokens": 2}, b"\5": {"mean": 5.0, "tokens": 1}, b"": {"tokens": 0}}),
     ]
-    return [
-        pytest.param(
-            each,
-            id=each.name,
-            marks=pytest.mark.skipif(None in map(find_spec, each.needs), reason=f"not installed: {each.needs}"),
-        )
-        for each in some
-    ]
+    return [pytest.param(each, id=each.name) for each in some]
 
 
 @pytest.mark.parametrize("example", cases())
@@ -149,7 +137,6 @@ def begun(role: str, name: str, folder: Path, **options: Any) -> object:
 @pytest.mark.parametrize(("name", "payload", "cost"), [("brightness", None, 8), ("padded", b"four", 4)])
 def test_costs_are_measured_without_load(name: str, payload: bytes | None, cost: int, tmp_path: Path) -> None:
     if payload is None:
-        pytest.importorskip("PIL")
         payload = image(4, 2)
     work = begun("measure", name, tmp_path)
     assert isinstance(work, Measuring)

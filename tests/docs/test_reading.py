@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +27,6 @@ DAY_MS = 86_400_000
 FIRST_DAY_MS = 1_795_000_000_000 // DAY_MS * DAY_MS  # 2026-11-18
 REFUSED = "refused"
 PAYLOAD = b'{"text": null}'
-
-
-def readers() -> list[Any]:
-    """Those that this machine has; the others are told as skipped."""
-    return [
-        pytest.param(name, marks=pytest.mark.skipif(find_spec(name.lower()) is None, reason=f"{name} is not installed"))
-        for name in READERS
-    ]
 
 
 def record(number: int, ms: int) -> Record:
@@ -84,7 +75,7 @@ def recipe(reader: str) -> str:
     return "\n".join(blocks)
 
 
-@pytest.mark.parametrize("reader", readers())
+@pytest.mark.parametrize("reader", READERS)
 def test_each_recipe_finds_the_rows_the_day_and_the_dead_letters(
     reader: str, written: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,7 +107,7 @@ def types() -> list[dict[str, str]]:
     return [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
 
 
-@pytest.mark.parametrize("reader", readers())
+@pytest.mark.parametrize("reader", READERS)
 def test_each_reader_makes_of_our_types_what_the_table_says(reader: str, tmp_path: Path) -> None:
     for row in types():
         kind = eval(row["column"], {"pa": pa})
