@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -49,7 +50,9 @@ def place(device: str, replica: int, gpus: int) -> str:
     return f"cuda:{replica % gpus}" if wanted(device, gpus) else "cpu"
 
 
+@cache
 def _torch_version() -> str:
+    """Looked up once: the metadata of an installed package does not change while a process runs."""
     try:
         return metadata.version("torch")
     except metadata.PackageNotFoundError:

@@ -21,6 +21,14 @@ from tests.simulation.seeds import ALL, first_of, seeds
 SEEDS = 300
 CHUNKS = 20
 MUTANT_SEEDS = 100
+RARELY_FOUND = {
+    "admits without bound": 55,
+    "content with any sink": 8,
+    "forgets what it refused": 15,
+    "keeps lost leases": 6,
+    "writes on for the lost": 6,
+}
+"""The seed that found out a mutant before is lived first; where it does not any more, all are."""
 
 HISTORIES = """
 import logging
@@ -85,18 +93,17 @@ def test_one_seed_is_lived_again() -> None:
 
 def test_a_seed_is_the_same_in_every_process() -> None:
     """Whatever order a process has its sets in."""
-    told = set()
-    for hash_seed in ("1", "2"):
-        ran = subprocess.run(
-            [sys.executable, "-c", HISTORIES],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        told.add(ran.stdout)
-    assert len(told) == 1
-    assert "calm" in told.pop()
+    other = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    env = {**os.environ, "PYTHONHASHSEED": other}
+    told = subprocess.run([sys.executable, "-c", HISTORIES], env=env, capture_output=True, text=True, check=True).stdout
+    assert told.splitlines() == [line for seed in range(8) for line in history(seed)]
+    assert "calm" in told
+
+
+def history(seed: int) -> list[str]:
+    world = World(seed)
+    world.run()
+    return "\n".join(world.history).splitlines()
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
@@ -108,4 +115,5 @@ def test_a_broken_promise_is_found_out(mutant: str) -> None:
             return True
         return False
 
-    assert any(bad(seed) for seed in range(MUTANT_SEEDS))
+    first = RARELY_FOUND.get(mutant, 0)
+    assert any(bad(seed) for seed in (first, *range(MUTANT_SEEDS)))
