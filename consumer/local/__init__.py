@@ -1,1 +1,1 @@
-"""An AWS on this machine: Kinesis of our own, and DynamoDB, S3, CloudWatch and the rest from moto, on one port."""
+"""A local AWS on one port: Penstock's own Kinesis; DynamoDB, S3, CloudWatch and other services from moto."""

@@ -1,4 +1,4 @@
-"""``python -m consumer.local``: what ``penstock local up`` does, for those that start it as a child."""
+"""``python -m consumer.local``: ``penstock local up`` for a parent process, such as :class:`LocalAWS`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pipeline.extras import require
 
 
 def main() -> int:
+    """Parse the command line and serve until a signal; returns the exit code. Prints one JSON line when ready."""
     parser = argparse.ArgumentParser(prog="python -m consumer.local", description="Serve a local AWS.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)

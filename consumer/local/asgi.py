@@ -1,4 +1,4 @@
-"""The ASGI application: one port for all services, faults on demand, and Kinesis's metrics to CloudWatch."""
+"""The ASGI application: all services on one port, faults on demand, and the metrics of Kinesis in CloudWatch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ Answer = Response | EventStream
 
 
 class LocalAwsApp:
-    """Kinesis by our engines, one per region; all else by moto."""
+    """Answers Kinesis with one engine per region, and every other service with moto.
+
+    With ``limits`` off, shards have no rate limits. ``bound`` is the host that the server listens on.
+    """
 
     def __init__(self, *, limits: bool = True, bound: str = "") -> None:
         self.limits = limits
@@ -44,9 +47,10 @@ class LocalAwsApp:
         self.moto = Moto(self._ask_kinesis)
         self.engines: dict[str, Engine] = {}
         self.calls: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        """How often each operation of each service was asked for, whatever was answered."""
+        """The number of requests per service and operation, including those that failed."""
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Answer one request, as ASGI defines it. Scopes other than ``http`` are ignored."""
         if scope["type"] != "http":
             return
         request = await read(scope, receive)
@@ -69,7 +73,7 @@ class LocalAwsApp:
             await response.send(send, receive)
 
     async def answer(self, request: Request) -> Answer:
-        """What a healthy AWS answers."""
+        """Answer a request without faults."""
         service = request.service
         if service == "kinesis":
             return self._kinesis(request)
@@ -78,7 +82,7 @@ class LocalAwsApp:
         return await self.moto.answer(request)
 
     def leave(self) -> None:
-        """End what would go on: stalled requests and subscriptions."""
+        """End the requests that would not end by themselves: stalled ones and subscriptions."""
         self.leaving = True
         self.faults.remove()
         self.news.tell()
@@ -86,6 +90,7 @@ class LocalAwsApp:
     # -- Kinesis
 
     def engine(self, region: str) -> Engine:
+        """Return the Kinesis of a region; it is created on first use."""
         if region not in self.engines:
             self.engines[region] = Engine(region, limits=self.limits)
         return self.engines[region]
@@ -109,7 +114,7 @@ class LocalAwsApp:
         return Response(status, headers, codec.encode(answer) if answer else b"")
 
     def _ask_kinesis(self, region: str, operation: str, content: dict[str, Any]) -> dict[str, Any]:
-        """For moto's threads: performed in the server's own, since an engine is for one."""
+        """Perform an operation in the server's event loop, for the threads of moto: an engine is not thread-safe."""
 
         async def performed() -> dict[str, Any]:
             self.news.tell()
@@ -118,21 +123,22 @@ class LocalAwsApp:
         return asyncio.run_coroutine_threadsafe(performed(), self._loop).result(ASKED_S)
 
     async def flush_metrics(self) -> None:
-        """Tell CloudWatch what Kinesis counted so far."""
+        """Send the metrics that Kinesis has counted since the last flush to CloudWatch."""
         for region, engine in self.engines.items():
             drained = engine.metrics.drain()
             if drained:
                 await self.moto.put_metrics(region, drained)
 
     async def flush_metrics_forever(self) -> None:
+        """Call :meth:`flush_metrics` every ``METRICS_EVERY_S`` seconds until cancelled."""
         while True:
             await asyncio.sleep(METRICS_EVERY_S)
             await self.flush_metrics()
 
-    # -- faults, and what was asked for
+    # -- faults and counts of calls
 
     async def _faulty(self, request: Request, receive: Receive) -> Answer | None:
-        """As :meth:`answer`, after whatever the faults ask for; None: reset the connection."""
+        """Answer a request with the faults in force. None: the connection must be reset."""
         service, operation = request.service, request.operation
         fault = self.faults.pick(service, operation, request.raw_path, request.body)
         if fault is None:
@@ -151,7 +157,7 @@ class LocalAwsApp:
     async def _control(self, request: Request) -> Response:
         """Faults: GET lists them, POST adds one, DELETE ends one (``…/faults/<id>``) or all. Calls: GET, or DELETE.
 
-        What moto controls is moto's; its reset empties Kinesis too.
+        Other control paths go to moto. Its reset also deletes all streams.
         """
         if not request.path.startswith(OWN_PATH):
             if (request.method, request.path) == ("POST", RESET_PATH):
@@ -175,7 +181,7 @@ class LocalAwsApp:
                 self.calls.clear()
             return counted
         if not request.path.startswith(FAULTS_PATH):
-            raise ValueError(f"there is nothing at {request.path}; there are {FAULTS_PATH} and {CALLS_PATH}")
+            raise ValueError(f"{request.path} does not exist. Use {FAULTS_PATH} or {CALLS_PATH}")
         if request.method == "POST":
             return self.faults.add(Fault.parse(orjson.loads(request.body))).to_dict()
         if request.method == "DELETE":
@@ -185,7 +191,7 @@ class LocalAwsApp:
 
 
 async def _outlasts(fault: Fault, receive: Receive) -> bool:
-    """Wait for the end of a stall; whether the client is still there then."""
+    """Wait for the end of a stall. Returns False if the client disconnects first."""
     over, left = asyncio.ensure_future(fault.over.wait()), asyncio.ensure_future(receive())
     done, pending = await asyncio.wait((over, left), return_when=asyncio.FIRST_COMPLETED)
     for task in pending:

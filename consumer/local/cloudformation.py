@@ -1,4 +1,4 @@
-"""What a template says of Kinesis becomes streams and consumers of ours. The rest of a template is moto's."""
+"""CloudFormation for Kinesis: ``AWS::Kinesis::Stream`` makes streams of the local Kinesis. moto handles the rest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 from consumer.local.kinesis.errors import KinesisError, invalid
 
 Ask = Callable[[str, str, dict[str, Any]], dict[str, Any]]
-"""Performs an operation of Kinesis: region, operation, request; its answer, or :class:`KinesisError`."""
+"""Performs an operation of Kinesis: takes region, operation and request; returns the answer or raises
+:class:`KinesisError`."""
 Properties = dict[str, Any]
 
 REFUSED = ("AWS::Kinesis::StreamConsumer", "AWS::Kinesis::ResourcePolicy")
@@ -20,14 +21,17 @@ KNOWN = {"Name", "Tags", "DesiredShardLevelMetrics", *NUMBERS, *AT_CREATION}
 
 
 class Streams:
-    """``AWS::Kinesis::Stream`` as a template says. Each call returns when the change is done."""
+    """Creates, updates and deletes streams as a template describes them. Each call returns when the change is done."""
 
     def __init__(self, ask: Ask, region: str) -> None:
         self._region = region
         self._ask = ask
 
     def create(self, name: str, properties: Properties) -> str:
-        """Its ARN."""
+        """Create a stream and return its ARN.
+
+        :raises KinesisError: if a property is unknown or wrong, or the stream exists.
+        """
         wanted = _checked(properties)
         tags = {"Tags": _tags(wanted)} if _tags(wanted) else {}
         self("CreateStream", name, **{key: wanted[key] for key in AT_CREATION if key in wanted}, **tags)
@@ -36,7 +40,10 @@ class Streams:
         return str(self.summary(name)["StreamARN"])
 
     def update(self, name: str, properties: Properties) -> None:
-        """What the template does not say is as AWS has it by default, but for the count of shards and the mode."""
+        """Change a stream to match the template.
+
+        Properties that the template omits get the default of AWS, except for the shard count and the mode, which stay.
+        """
         wanted, has = _checked(properties), self.summary(name)
         for operation, request in (*_mode(wanted, has), *_shards(wanted, has), *_retention(wanted, has)):
             self(operation, name, **request)
@@ -45,13 +52,19 @@ class Streams:
         self._monitor(name, set(wanted.get("DesiredShardLevelMetrics", ())), has)
 
     def delete(self, name: str) -> None:
+        """Delete a stream and its consumers, and wait until it is gone.
+
+        :raises KinesisError: if there is no such stream.
+        """
         self("DeleteStream", name, EnforceConsumerDeletion=True)
         self._wait(lambda: name not in self._ask(self._region, "ListStreams", {})["StreamNames"])
 
     def summary(self, name: str) -> dict[str, Any]:
+        """Return ``StreamDescriptionSummary`` of the stream."""
         return dict(self("DescribeStreamSummary", name)["StreamDescriptionSummary"])
 
     def __call__(self, operation: str, name: str, **request: Any) -> dict[str, Any]:
+        """Perform one operation on the stream and return its answer."""
         return self._ask(self._region, operation, {"StreamName": name, **request})
 
     def _changed(self, name: str) -> None:
@@ -109,9 +122,9 @@ def _retention(wanted: Properties, has: dict[str, Any]) -> list[Step]:
 
 
 def _checked(properties: Properties) -> Properties:
-    """With numbers for numbers, which a template may write as text."""
+    """Return the properties with numbers as integers; a template may write them as strings."""
     if unknown := sorted(properties.keys() - KNOWN):
-        raise invalid(f"AWS::Kinesis::Stream has no {', '.join(unknown)} on the local AWS.")
+        raise invalid(f"The local AWS does not support {', '.join(unknown)} of AWS::Kinesis::Stream.")
     try:
         return {**properties, **{name: int(properties[name]) for name in NUMBERS if name in properties}}
     except (TypeError, ValueError):
@@ -123,7 +136,10 @@ def _tags(properties: Properties) -> dict[str, str]:
 
 
 def adopt(ask: Ask) -> None:
-    """Have moto's CloudFormation make our streams and none of its own, and refuse what it would pass over."""
+    """Make moto's CloudFormation create our streams, and refuse the Kinesis resources that it would silently skip.
+
+    Changes moto for the whole process.
+    """
     from moto.cloudformation.parsing import get_model_map
 
     models = get_model_map()
@@ -136,11 +152,11 @@ def _refused_model(kind: str) -> Any:
     from moto.kinesis.models import Stream as MotoStream
 
     class Refused(MotoStream):
-        """A kind of resource that moto does not know: it would say that the stack is complete."""
+        """A resource that moto does not know. Without this class moto would skip it and report a complete stack."""
 
         @classmethod
         def create_from_cloudformation_json(cls, *given: Any, **more: Any) -> Refused:
-            raise ValidationError(message=f"The local AWS has no {kind} for CloudFormation.")
+            raise ValidationError(message=f"The local AWS does not support {kind} in CloudFormation.")
 
         @classmethod
         def has_cfn_attr(cls, attr: str) -> bool:
@@ -153,14 +169,14 @@ def _stream_model(ask: Ask) -> Any:
     from moto.cloudformation.exceptions import ValidationError
     from moto.kinesis.models import Stream as MotoStream
 
-    def told(call: Callable[..., Any], *given: Any) -> Any:
+    def checked(call: Callable[..., Any], *given: Any) -> Any:
         try:
             return call(*given)
         except KinesisError as error:
             raise ValidationError(message=f"AWS::Kinesis::Stream: {error.message}") from None
 
     class OurStream(MotoStream):
-        """What CloudFormation keeps of one of our streams: moto's own, which it takes for one of its models."""
+        """One of our streams in a stack. It extends moto's class, because CloudFormation accepts only moto's models."""
 
         def __init__(self, name: str, arn: str) -> None:
             self.stream_name = name
@@ -171,7 +187,7 @@ def _stream_model(ask: Ask) -> Any:
             cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **more: Any
         ) -> OurStream:
             properties = cloudformation_json.get("Properties", {})
-            return cls(resource_name, told(Streams(ask, region_name).create, resource_name, properties))
+            return cls(resource_name, checked(Streams(ask, region_name).create, resource_name, properties))
 
         @classmethod
         def update_from_cloudformation_json(
@@ -184,7 +200,7 @@ def _stream_model(ask: Ask) -> Any:
         ) -> OurStream:
             properties, old = cloudformation_json["Properties"], original_resource.stream_name
             if properties.get("Name", old) == old:
-                told(Streams(ask, region_name).update, old, properties)
+                checked(Streams(ask, region_name).update, old, properties)
                 return cls(old, original_resource.arn)
             made = cls.create_from_cloudformation_json(new_resource_name, cloudformation_json, account_id, region_name)
             cls.delete_from_cloudformation_json(old, cloudformation_json, account_id, region_name)
@@ -194,7 +210,7 @@ def _stream_model(ask: Ask) -> Any:
         def delete_from_cloudformation_json(
             cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str
         ) -> None:
-            told(Streams(ask, region_name).delete, resource_name)
+            checked(Streams(ask, region_name).delete, resource_name)
 
         def is_created(self) -> bool:
             return True

@@ -1,4 +1,4 @@
-"""How Kinesis's requests and answers are written: JSON (boto3, the AWS CLI) and CBOR (the Java SDK, so KCL)."""
+"""The encodings of Kinesis: JSON (boto3, the AWS CLI) and CBOR (the Java SDK, and so KCL)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,24 @@ from consumer.local.kinesis.stream import Timestamp
 TIMES = ("StreamCreationTimestamp", "Timestamp")
 EPOCH_TAG = 1
 MILLIS_FROM = 10_000_000_000
-"""A CBOR time above this is in milliseconds: as seconds it would be past the year 2286."""
+"""A CBOR time above this is in milliseconds: in seconds it would be after the year 2286."""
 
 
 class Codec(Protocol):
-    """One encoding: bytes to requests with blobs as ``bytes`` and times in epoch ms, and answers to bytes."""
+    """An encoding. Decoded requests have ``bytes`` for blobs and milliseconds since the epoch for times."""
 
     content_type: bytes
 
-    def decode(self, operation: str, body: bytes) -> dict[str, Any]: ...
+    def decode(self, operation: str, body: bytes) -> dict[str, Any]:
+        """Parse the body of a request.
 
-    def encode(self, answer: dict[str, Any]) -> bytes: ...
+        :raises KinesisError: ``SerializationException`` if it cannot be parsed.
+        """
+        ...
+
+    def encode(self, answer: dict[str, Any]) -> bytes:
+        """Serialize an answer, with ``bytes`` for blobs and :class:`Timestamp` for times."""
+        ...
 
 
 class Json:
@@ -34,6 +41,7 @@ class Json:
     content_type = b"application/x-amz-json-1.1"
 
     def decode(self, operation: str, body: bytes) -> dict[str, Any]:
+        """Parse a JSON body; see :class:`Codec`."""
         try:
             request = orjson.loads(body or b"{}")
         except orjson.JSONDecodeError as error:
@@ -47,15 +55,18 @@ class Json:
         return request
 
     def encode(self, answer: dict[str, Any]) -> bytes:
+        """Serialize an answer as JSON; see :class:`Codec`."""
         return orjson.dumps(answer, default=_plain)
 
 
 class Cbor:
-    """``application/x-amz-cbor-1.1``: blobs are bytes, times are tag 1 with *milliseconds*, as AWS has it."""
+    """``application/x-amz-cbor-1.1``: blobs are bytes. Times are tag 1 with milliseconds, as in AWS's answers; CBOR
+    itself defines seconds."""
 
     content_type = b"application/x-amz-cbor-1.1"
 
     def decode(self, operation: str, body: bytes) -> dict[str, Any]:
+        """Parse a CBOR body; see :class:`Codec`. Times may be in seconds or in milliseconds."""
         try:
             request = cbor2.loads(body or b"\xa0", semantic_decoders={EPOCH_TAG: _untagged})
         except (cbor2.CBORDecodeError, ValueError) as error:
@@ -63,6 +74,7 @@ class Cbor:
         return _of_times(request, lambda time: round(time if time > MILLIS_FROM else time * 1000))
 
     def encode(self, answer: dict[str, Any]) -> bytes:
+        """Serialize an answer as CBOR; see :class:`Codec`."""
         return cbor2.dumps(answer, default=_tagged)
 
 
@@ -71,6 +83,7 @@ CBOR = Cbor()
 
 
 def codec_for(content_type: bytes) -> Codec:
+    """Return the codec of a request's Content-Type; JSON unless it names CBOR."""
     return CBOR if b"cbor" in content_type else JSON
 
 
@@ -91,7 +104,7 @@ def _ms(name: str, time: Any, to_ms: Callable[[float], int]) -> int:
     try:
         return to_ms(time)
     except (OverflowError, ValueError):  # infinite, or not a number
-        raise malformed(f"{name} must be a time, and is {time}.") from None
+        raise malformed(f"{name} must be a time; it is {time}.") from None
 
 
 def _unpack(record: Any) -> None:
@@ -107,7 +120,7 @@ def _unpack(record: Any) -> None:
 
 
 def _untagged(time: Any, immutable: bool) -> Any:
-    """cbor2 would make a datetime of it, for which milliseconds are too many."""
+    """Keep the number. cbor2 would make a datetime, which cannot hold milliseconds as seconds."""
     return time
 
 

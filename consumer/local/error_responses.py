@@ -1,4 +1,4 @@
-"""How each service words its failures, so that clients see what they would see of AWS."""
+"""Error answers in the format of each service, so that clients see what AWS would send."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MESSAGE = "A fault of the local AWS"
 
 
 def failure(fault: Fault, request: Request) -> Response:
-    """The answer that a fault of kind error, throttle or expired_iterator asks for."""
+    """Return the answer for a fault of kind error, throttle or expired_iterator."""
     status, code = fault.status, fault.code
     if fault.kind == "throttle":
         status = 503 if request.service == "s3" else 400
@@ -29,7 +29,7 @@ def failure(fault: Fault, request: Request) -> Response:
 
 
 def put_some(engine: Engine, request: dict[str, Any], fault: Fault, now_ms: int) -> dict[str, Any]:
-    """PutRecords that refuses ``fault.share`` of its records, chosen by its dice, and performs the others."""
+    """Perform PutRecords for some records and refuse a random ``fault.share`` of them."""
     records = request.get("Records", [])
     refused = [fault.dice.random() < fault.share for _ in records]
     kept = [record for record, refuse in zip(records, refused, strict=True) if not refuse]
@@ -40,7 +40,7 @@ def put_some(engine: Engine, request: dict[str, Any], fault: Fault, now_ms: int)
 
 
 def failed(request: Request, status: int, message: str, code: str = "") -> Response:
-    """An answer of no success, in the words of the service that the request is for."""
+    """Return an error answer in the format of the request's service. ``code`` defaults to the code for ``status``."""
     if request.service == "s3":
         return _xml(status, code or S3_CODES.get(status, "InternalError"), message, request)
     codec = codec_for(request.headers.get("content-type", "").encode())

@@ -1,4 +1,4 @@
-"""``application/vnd.amazon.eventstream``: messages with headers and two checksums, as AWS sends what has no end."""
+"""``application/vnd.amazon.eventstream``: the format of AWS's streaming answers, messages with two checksums."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from consumer.local.request import Receive, Send
 CONTENT_TYPE = b"application/vnd.amazon.eventstream"
 STRING = 7
 LOOK_S = 0.1
-"""How often a subscription looks for what no request tells it of: the end of a reshard, of its life."""
+"""Seconds between two checks for changes that no request causes: the end of a reshard, or of the subscription."""
 GATHER_S = 0.02
-"""How long it waits for more once there is something: AWS gathers for longer."""
+"""Seconds to wait for more records before an event is sent. AWS waits longer."""
 
 
 def message(headers: dict[str, str], payload: bytes) -> bytes:
-    """One message: lengths, their CRC32, the headers, the payload, and the CRC32 of all before."""
+    """Encode one message: lengths, their CRC32, headers, payload, and the CRC32 of everything before."""
     written = b"".join(_header(name.encode(), value.encode()) for name, value in headers.items())
     prelude = (16 + len(written) + len(payload)).to_bytes(4) + len(written).to_bytes(4)
     body = prelude + zlib.crc32(prelude).to_bytes(4) + written + payload
@@ -35,11 +35,13 @@ def _header(name: bytes, value: bytes) -> bytes:
 
 
 def event(kind: str, content: dict[str, Any], codec: Codec) -> bytes:
+    """Encode one event, for example ``SubscribeToShardEvent``."""
     headers = {":message-type": "event", ":event-type": kind, ":content-type": codec.content_type.decode()}
     return message(headers, codec.encode(content))
 
 
 def exception(error: KinesisError, codec: Codec) -> bytes:
+    """Encode an error that ends the stream."""
     headers = {
         ":message-type": "exception",
         ":exception-type": error.code,
@@ -49,18 +51,19 @@ def exception(error: KinesisError, codec: Codec) -> bytes:
 
 
 class News:
-    """Wakes all who wait for a change."""
+    """Wakes every task that waits for a change."""
 
     def __init__(self) -> None:
         self._event: asyncio.Event | None = None
 
     def tell(self) -> None:
+        """Wake every task that waits. Must be called in the event loop of the server."""
         if self._event is not None:
             self._event.set()
             self._event = None
 
     async def wait(self, timeout_s: float) -> None:
-        """Until something is told, or time is out."""
+        """Return after the next :meth:`tell`, or after ``timeout_s`` seconds."""
         self._event = self._event or asyncio.Event()
         try:
             async with asyncio.timeout(timeout_s):
@@ -70,7 +73,7 @@ class News:
 
 
 class EventStream:
-    """The answer to SubscribeToShard: events until it is over, its client leaves or the server does."""
+    """The answer to SubscribeToShard: events until the subscription ends, or the client or the server leaves."""
 
     def __init__(self, subscription: Subscription, codec: Codec, news: News, leaving: Callable[[], bool]) -> None:
         self._subscription = subscription
@@ -79,6 +82,7 @@ class EventStream:
         self._leaving = leaving
 
     async def send(self, send: Send, receive: Receive) -> None:
+        """Send the answer through ASGI. Returns when the subscription is over, or the client or the server leaves."""
         headers = [(b"content-type", CONTENT_TYPE), (b"x-amzn-requestid", str(uuid4()).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._part(send, event("initial-response", {}, self._codec))
@@ -92,12 +96,12 @@ class EventStream:
 
     async def _tell(self, send: Send) -> None:
         try:
-            told = self._subscription.next_event(time.time_ns() // 1_000_000)
+            found = self._subscription.next_event(time.time_ns() // 1_000_000)
         except KinesisError as error:
             await self._part(send, exception(error, self._codec))
             return
-        if told is not None:
-            await self._part(send, event("SubscribeToShardEvent", told, self._codec))
+        if found is not None:
+            await self._part(send, event("SubscribeToShardEvent", found, self._codec))
         if not self._subscription.is_over:
             await self._news.wait(LOOK_S)
             await asyncio.sleep(GATHER_S)

@@ -1,4 +1,4 @@
-"""Failures on demand, for tests: which requests are to fail, and how. Rules only; the application carries them out."""
+"""Faults on demand, for tests: rules that say which requests fail, and how. :mod:`consumer.local.asgi` applies them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _TYPES: dict[str, Any] = {
 class Fault:
     """One rule. Empty ``service``, ``operation`` and ``match`` match everything.
 
-    - ``error``: answer ``status`` and ``code``. ``throttle``: what the service answers when it is asked too often.
-    - ``delay``: answer after ``delay_s``. ``stall``: not before the rule is removed.
-    - ``reset``: the connection is reset. ``expired_iterator``: what GetRecords answers to an old iterator.
-    - ``partial``: PutRecords refuses this ``share`` of its records.
+    - ``error``: answer with ``status`` and ``code``. ``throttle``: answer with the service's throttling error.
+    - ``delay``: answer after ``delay_s`` seconds. ``stall``: do not answer until the rule is removed.
+    - ``reset``: reset the connection. ``expired_iterator``: answer GetRecords as for an expired iterator.
+    - ``partial``: PutRecords refuses a random ``share`` of its records.
 
-    ``performed``: the request is performed all the same, and its true answer is lost. ``count`` ends the rule after so
-    many requests, None never does; ``probability`` and ``seed`` choose requests by chance, the same ones each time.
-    ``match`` must be contained in the path of the request as it is written there, or in its body.
+    With ``performed`` the request is performed before the fault, and its answer is lost. ``count`` is the number of
+    requests after which the rule ends; None means no end. ``probability`` selects requests at random; the same ``seed``
+    selects the same ones. ``match`` must occur in the encoded path of the request, or in its body.
     """
 
     kind: Kind
@@ -54,21 +54,25 @@ class Fault:
 
     @classmethod
     def parse(cls, spec: Any) -> Fault:
-        """Read a rule as JSON gives it; ``ValueError`` names what is wrong."""
+        """Check and return a rule that was parsed from JSON.
+
+        :raises ValueError: names the field that is wrong.
+        """
         if not isinstance(spec, dict):
-            raise ValueError("a fault is an object")  # noqa: TRY004  # one kind of error for whatever JSON brings
+            raise ValueError("a fault must be an object")  # noqa: TRY004  # one type of error for any wrong JSON
         if unknown := sorted(spec.keys() - _TYPES.keys()):
-            raise ValueError(f"unknown: {', '.join(unknown)}; there are {', '.join(_TYPES)}")
+            raise ValueError(f"unknown field {', '.join(unknown)}. Fields: {', '.join(_TYPES)}")
         if spec.get("kind") not in KINDS:
-            raise ValueError(f"kind: {spec.get('kind')!r} is none of {', '.join(KINDS)}")
+            raise ValueError(f"kind: {spec.get('kind')!r} is not one of {', '.join(KINDS)}")
         for name, value in spec.items():
             if not isinstance(value, _TYPES[name]) or isinstance(value, bool) != (_TYPES[name] is bool):
-                raise ValueError(f"{name}: {value!r} is of the wrong type")
+                raise ValueError(f"{name}: {value!r} has the wrong type")
         fault = cls(**spec)
         fault.dice.seed(fault.seed)
         return fault
 
     def concerns(self, service: str, operation: str, *texts: bytes) -> bool:
+        """Whether the rule matches a request. ``texts`` are its path and body, for ``match``."""
         return (
             self.service in ("", service)
             and self.operation in ("", operation)
@@ -77,11 +81,12 @@ class Fault:
         )
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the rule as JSON, with its ``id`` and ``hits``."""
         return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("over", "dice")}
 
 
 class Faults:
-    """The rules in force, in the order they came; the first that concerns a request, and falls, is used."""
+    """The rules in force, oldest first. The first one that matches a request and is selected by chance applies."""
 
     def __init__(self) -> None:
         self._rules: dict[int, Fault] = {}
@@ -91,12 +96,13 @@ class Faults:
         return bool(self._rules)
 
     def add(self, fault: Fault) -> Fault:
+        """Put a rule in force and return it with its ``id``."""
         fault.id = next(self._ids)
         self._rules[fault.id] = fault
         return fault
 
     def remove(self, fault_id: int | None = None) -> list[Fault]:
-        """End one rule, or all, and whatever they hold up; the rules as they were."""
+        """End one rule, or all, and return them. Requests that they stall go on."""
         chosen = list(self._rules) if fault_id is None else [fault_id]
         removed = [self._rules.pop(number) for number in chosen if number in self._rules]
         for fault in removed:
@@ -104,10 +110,11 @@ class Faults:
         return removed
 
     def all(self) -> list[Fault]:
+        """Return the rules in force, oldest first."""
         return list(self._rules.values())
 
     def pick(self, service: str, operation: str, *texts: bytes) -> Fault | None:
-        """The rule for this request, which counts as a hit."""
+        """Return the rule that applies to a request, or None. The request counts as a hit of the rule."""
         for fault in self._rules.values():
             if fault.concerns(service, operation, *texts) and fault.dice.random() < fault.probability:
                 fault.hits += 1

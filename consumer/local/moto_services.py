@@ -1,4 +1,4 @@
-"""Every service but Kinesis: moto, as a WSGI application in threads, one request at a time per service."""
+"""Every service except Kinesis: moto as a WSGI application in threads, with one request at a time per service."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ THREADS = 8
 NEEDED_FIRST: tuple[Literal["dynamodb", "s3", "cloudwatch"], ...] = ("dynamodb", "s3", "cloudwatch")
 MAKE_STACKS = ("cloudformation", "servicecatalog")
 PRESERVED_NAMES = "moto.preserved_header_names"
-"""moto's own server puts S3 metadata names that have an underscore there; see moto.core.request."""
+"""The WSGI key in which moto's own server keeps S3 metadata names with an underscore; see moto.core.request."""
 
 
 class Moto:
-    """moto behind locks. It is imported when first needed, since that takes longer than all the rest.
+    """moto behind locks. It is imported on first use, because the import is slow.
 
-    moto's backends are not made for several threads; a lock per service makes every request atomic, so that of two
-    conditional writes one wins.
+    The backends of moto are not thread-safe. One lock per service makes every request atomic, so only one of two
+    competing conditional writes succeeds.
     """
 
     def __init__(self, kinesis: Ask) -> None:
-        """``kinesis`` performs operations of Kinesis, and may be called from any thread."""
+        """``kinesis`` performs operations of Kinesis; it must be thread-safe."""
         self._kinesis = kinesis
         self._threads = ThreadPoolExecutor(THREADS, "moto")
         self._locks: defaultdict[str, Lock] = defaultdict(Lock)
@@ -42,17 +42,19 @@ class Moto:
         self._adopted = False
 
     def warm_up(self) -> asyncio.Future[None]:
-        """Import what nearly everybody needs, in the background."""
+        """Import the services that KCL and the sinks use, in the background."""
         return asyncio.get_running_loop().run_in_executor(self._threads, self._warm_up)
 
     def close(self) -> None:
+        """Stop the threads. Requests that have not started are dropped."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def answer(self, request: Request) -> Response:
+        """Perform a request in a thread. An exception of moto becomes an answer with status 500."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._perform, request)
 
     async def put_metrics(self, region: str, metrics: dict[Key, Statistics]) -> None:
-        """Hand what Kinesis counted to CloudWatch."""
+        """Put metrics of Kinesis into CloudWatch."""
         await asyncio.get_running_loop().run_in_executor(self._threads, self._put_metrics, region, metrics)
 
     # -- in threads
@@ -74,7 +76,7 @@ class Moto:
             return self._app
 
     def _adopt(self) -> None:
-        """Before the first stack: importing CloudFormation takes longer than all else of moto together."""
+        """Run before the first stack is made, not at start: importing CloudFormation is the slowest part of moto."""
         if not self._adopted:
             adopt(self._kinesis)
             self._adopted = True
@@ -92,7 +94,7 @@ class Moto:
                 if request.service in MAKE_STACKS:
                     self._adopt()
                 body = _whole(application(environ(request), start_response))
-            except Exception as error:  # noqa: BLE001  # whatever moto cannot do is a failure of the service
+            except Exception as error:  # noqa: BLE001  # any error of moto becomes an error answer
                 return failed(request, 500, f"moto: {type(error).__name__}: {error}")
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in status[1]]
         return Response(status[0], headers, body)
@@ -122,7 +124,7 @@ def _datum(key: Key, statistics: Statistics) -> dict[str, Any]:
     return {
         "MetricName": key.name,
         "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()],
-        # Without a zone, as moto reads the times it is asked for.
+        # Without a time zone: moto compares it with times that have none.
         "Timestamp": datetime.fromtimestamp(key.minute_ms / 1000, UTC).replace(tzinfo=None),
         "StatisticValues": {
             "SampleCount": statistics.count,
@@ -135,7 +137,7 @@ def _datum(key: Key, statistics: Statistics) -> dict[str, Any]:
 
 
 def environ(request: Request) -> dict[str, Any]:
-    """A WSGI environment (PEP 3333) of a request."""
+    """Return the WSGI environment (PEP 3333) of a request."""
     host, _, port = request.headers.get("host", "127.0.0.1").partition(":")
     made: dict[str, Any] = {
         "REQUEST_METHOD": request.method,

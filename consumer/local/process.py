@@ -1,4 +1,4 @@
-"""A local AWS as a child process, for the demo and for tests."""
+"""A local AWS as a child process, for the demo and tests."""
 
 from __future__ import annotations
 
@@ -23,9 +23,12 @@ ROOT = Path(__file__).parents[2]
 
 
 class LocalAWS:
-    """A context manager: a local AWS on a free port of the loopback, gone on exit, and gone if this process dies.
+    """A context manager that runs a local AWS on the loopback interface. ``port`` 0 is a free port.
 
-    It has a process group of its own, so Ctrl-C in a terminal does not reach it; it ends when its standard input does.
+    The server ends on exit, and also if this process dies, because its standard input closes. It has its own process
+    group, so Ctrl-C in a terminal does not reach it.
+
+    :raises PenstockError: on entry, if the server does not start within 30 s.
     """
 
     def __init__(self, *, limits: bool = True, port: int = 0) -> None:
@@ -54,7 +57,7 @@ class LocalAWS:
         self.stop()
 
     def _ready_line(self) -> dict[str, Any]:
-        """The line that the server prints when it answers; :class:`PenstockError` if it ends or says nothing."""
+        """Return the JSON line that the server prints when it is ready."""
         assert self._process is not None
         assert self._process.stdout is not None
         readable, _, _ = select.select([self._process.stdout], [], [], READY_S)
@@ -68,11 +71,12 @@ class LocalAWS:
 
     @property
     def pid(self) -> int:
+        """The process id of the server. Only within the ``with`` block."""
         assert self._process is not None
         return self._process.pid
 
     def stop(self) -> None:
-        """End it and wait for it. Nothing of it is left."""
+        """End the server and wait for its exit. Does nothing before the start."""
         process = self._process
         if process is None:
             return
@@ -90,7 +94,7 @@ class LocalAWS:
 
     @property
     def env(self) -> dict[str, str]:
-        """What a process must have in its environment for its AWS clients to come here."""
+        """The environment variables with which the AWS clients of a process use this server."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": "local",
@@ -102,23 +106,23 @@ class LocalAWS:
         }
 
     def client(self, service: str, **options: Any) -> Any:
-        """A boto3 client that comes here, whatever this process's own environment says."""
+        """Return a boto3 client of this server, independent of the environment of this process."""
         import boto3
         from botocore.config import Config
 
         direct = Config(proxies={})
         options["config"] = direct.merge(options["config"]) if "config" in options else direct
         return boto3.client(
-            service,  # type: ignore[call-overload]  # any service at all
+            service,  # type: ignore[call-overload]  # any service
             endpoint_url=self.endpoint,
             region_name=REGION,
             aws_access_key_id="local",
-            aws_secret_access_key="local",  # noqa: S106  # it opens nothing
+            aws_secret_access_key="local",  # noqa: S106  # not a secret
             **options,
         )
 
     def calls(self, *, forget: bool = False) -> dict[str, dict[str, int]]:
-        """How often each operation of each service was asked for; ``forget``: and count from 0 again."""
+        """Return the number of requests per service and operation. ``forget`` resets the counts afterwards."""
         counted: dict[str, dict[str, int]] = self._control("DELETE" if forget else "GET", "calls")
         return counted
 
@@ -126,9 +130,9 @@ class LocalAWS:
 
     @contextlib.contextmanager
     def faults(self, **rule: Any) -> Iterator[dict[str, Any]]:
-        """A fault while the block runs; see :class:`consumer.local.faults.Fault` for what a rule may say.
+        """A context manager that keeps a fault in force; see :class:`consumer.local.faults.Fault` for the fields.
 
-        Yields the rule; on exit it is updated with ``hits``, and what it stalled goes on.
+        Yields the rule. On exit the rule gets its ``hits``, and requests that it stalls go on.
         """
         fault = self.add_fault(**rule)
         try:
@@ -138,14 +142,20 @@ class LocalAWS:
                 fault.update(ended)
 
     def add_fault(self, **rule: Any) -> dict[str, Any]:
+        """Put a fault in force and return it with its ``id``.
+
+        :raises ValueError: if the rule is invalid.
+        """
         made: dict[str, Any] = self._control("POST", "faults", rule)
         return made
 
     def list_faults(self) -> list[dict[str, Any]]:
+        """Return the faults in force, with their ``hits``."""
         listed: list[dict[str, Any]] = self._control("GET", "faults")
         return listed
 
     def clear_faults(self) -> None:
+        """End all faults. Requests that they stall go on."""
         self._control("DELETE", "faults")
 
     def _control(self, method: str, path: str, rule: dict[str, Any] | None = None) -> Any:

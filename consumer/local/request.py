@@ -1,4 +1,4 @@
-"""An HTTP request as the local AWS sees it: whole, and sorted by service and operation."""
+"""A complete HTTP request, with its AWS service and operation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _S3_BUCKET = {
 
 @dataclass(slots=True)
 class Request:
-    """``headers`` have lower-case names; ``writer`` is the connection's transport, so that it can be reset."""
+    """A request. Names in ``headers`` are in lower case; ``transport.abort()`` resets the connection."""
 
     method: str
     path: str
@@ -46,11 +46,12 @@ class Request:
 
     @property
     def region(self) -> str:
+        """The region that the request is signed for; us-east-1 if it is not signed."""
         return self._scope()[0]
 
     @property
     def service(self) -> str:
-        """As credentials name it: ``kinesis``, ``dynamodb``, ``monitoring`` … Unsigned requests are S3's."""
+        """The service that the request is signed for: ``kinesis``, ``dynamodb``, ``monitoring``, … Unsigned: ``s3``."""
         if self.headers.get("x-amz-target", "").startswith(KINESIS_TARGET):
             return "kinesis"
         return self._scope()[1]
@@ -65,6 +66,7 @@ class Request:
 
     @property
     def operation(self) -> str:
+        """The name of the API operation, such as ``GetRecords`` or ``PutObject``; empty if unknown."""
         target = self.headers.get("x-amz-target")
         if target:
             return target.rpartition(".")[2]
@@ -95,11 +97,14 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
+    """A complete HTTP answer. ``content-length`` is added when it is sent."""
+
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes
 
     async def send(self, send: Send, receive: Receive) -> None:
+        """Send the answer through ASGI."""
         headers = [pair for pair in self.headers if pair[0].lower() not in (b"transfer-encoding", b"connection")]
         if not any(name.lower() == b"content-length" for name, _ in headers):
             headers.append((b"content-length", b"%d" % len(self.body)))
@@ -108,7 +113,7 @@ class Response:
 
 
 async def read(scope: Any, receive: Receive) -> Request | None:
-    """The whole request; None if the client left before it had sent it."""
+    """Read a complete request. Returns None if the client disconnects before the end of the body."""
     parts = []
     while True:
         message = await receive()

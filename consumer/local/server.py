@@ -1,4 +1,4 @@
-"""Serves the local AWS over HTTP/1.1, and over HTTP/2 with prior knowledge, which is all that KCL speaks."""
+"""Serves the local AWS over HTTP/1.1, and over HTTP/2 with prior knowledge, which KCL needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from consumer.local.request import DEFAULT_REGION, Receive, Send
 from pipeline.errors import UserError
 
 LEAVE_S = 0.5
-"""How long requests under way may take once the server is to stop."""
+"""Seconds that open requests may take once the server stops."""
 KEEP_ALIVE_S = 3600.0
 BACKLOG = 1024
 
@@ -30,7 +30,9 @@ BACKLOG = 1024
 async def serve(host: str, port: int, *, limits: bool, ready: Callable[[str], None], stop: asyncio.Event) -> None:
     """Serve until ``stop`` is set. ``ready`` is called with the endpoint once connections are accepted.
 
-    Port 0 is a free one. Raises :class:`UserError` if the address cannot be had.
+    Port 0 is a free port.
+
+    :raises UserError: if the server cannot listen on the address.
     """
     from hypercorn.asyncio import serve as serve_http
     from hypercorn.config import Config, Sockets
@@ -60,9 +62,9 @@ async def serve(host: str, port: int, *, limits: bool, ready: Callable[[str], No
 
 
 class Connections:
-    """An ASGI application around ``app`` that can reset a request's connection and end all of them.
+    """An ASGI application around ``app`` that can reset the connection of a request, and close all connections.
 
-    ASGI has no way to do either. The sockets are known from ``listener``, by the addresses of the clients.
+    ASGI offers neither. ``listener`` knows the sockets by the addresses of their clients.
     """
 
     def __init__(self, app: LocalAwsApp, listener: Listener) -> None:
@@ -71,6 +73,7 @@ class Connections:
         self._under_way: set[asyncio.Task[Any]] = set()
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Answer one request through ``app``, with its :class:`Connection` in the scope."""
         if scope["type"] != "http":
             return
         task = asyncio.current_task()
@@ -81,7 +84,7 @@ class Connections:
         await self._app({**scope, "state": state}, receive, send)
 
     async def end(self) -> None:
-        """End all connections once no request is under way; what is not answered within ``LEAVE_S`` is cancelled."""
+        """Wait for open requests, cancel those that take longer than ``LEAVE_S``, and close all connections."""
         if self._under_way:
             _, late = await asyncio.wait(self._under_way, timeout=LEAVE_S)
             for task in late:
@@ -91,43 +94,44 @@ class Connections:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """That of one request."""
+    """The connection of one request."""
 
     listener: Listener
     client: tuple[Any, ...]
 
     def abort(self) -> None:
-        """End it without an answer."""
+        """Reset the connection without an answer."""
         self.listener.reset(self.client)
 
 
 class Listener(socket.socket):
-    """Keeps the connections that it accepted, as long as they are open."""
+    """A listening socket that keeps track of its open connections."""
 
     def __init__(self, family: int) -> None:
-        # The protocol by name: asyncio sends small answers at once only on sockets that say they are TCP.
+        # The protocol is explicit: asyncio disables Nagle's algorithm only on sockets that report TCP.
         super().__init__(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._accepted: WeakValueDictionary[tuple[Any, ...], socket.socket] = WeakValueDictionary()
 
     def accept(self) -> tuple[socket.socket, Any]:
+        """Accept a connection and keep track of it; see :meth:`socket.socket.accept`."""
         connection, client = super().accept()
         self._accepted[client[:2]] = connection
         return connection, client
 
     def reset(self, client: tuple[Any, ...]) -> None:
-        """End a connection; what was not sent yet is lost."""
+        """Reset a connection. Data that has not been sent is lost."""
         if (connection := self._accepted.get(client[:2])) is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             _shut(connection)
 
     def end_all(self) -> None:
-        """End every connection once what was written to it is sent."""
+        """Close every connection after its buffered data has been sent."""
         for connection in list(self._accepted.values()):
             _shut(connection)
 
 
 def _shut(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # the client was quicker
+    with contextlib.suppress(OSError):  # the client has closed it already
         connection.shutdown(socket.SHUT_RDWR)
 
 
@@ -144,11 +148,11 @@ def _configured(config: Any) -> Any:
 
 
 def _bound(host: str, port: int) -> Listener:
-    """Listens already, so that a connection made from now on is accepted in a moment."""
+    """Return a socket that listens already: connections wait until the server accepts them."""
     try:
         sock = Listener(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0])
     except OSError as error:
-        raise UserError(f"Cannot listen on {host}: {error.strerror}. Name an address of this machine.") from None
+        raise UserError(f"Cannot listen on {host}: {error.strerror}. Use an address of this machine.") from None
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
@@ -156,7 +160,7 @@ def _bound(host: str, port: int) -> Listener:
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRINUSE:
-            raise UserError(f"Port {port} of {host} is in use. Choose another, or 0 for a free one.") from None
+            raise UserError(f"Port {port} of {host} is in use. Choose another port, or 0 for a free one.") from None
         raise UserError(f"Cannot listen on {host}:{port}: {error.strerror}.") from None
     sock.setblocking(False)
     return sock
@@ -168,15 +172,17 @@ def _endpoint(sock: Any) -> str:
 
 
 def up(host: str, port: int, limits: bool, allow_remote: bool = False, until_stdin_closes: bool = False) -> None:
-    """Serve until SIGTERM or SIGINT; prints one line of JSON with ``endpoint``, ``region`` and ``pid`` when ready.
+    """Serve until SIGTERM or SIGINT. Prints one line of JSON with ``endpoint``, ``region`` and ``pid`` when ready.
 
-    ``until_stdin_closes``: also stop when standard input ends, as it does when the process that holds it dies.
-    Refuses an address that other machines can reach unless ``allow_remote``: anybody may do anything here.
+    With ``until_stdin_closes`` the server also stops when standard input closes, for example because its parent died.
+
+    :raises UserError: if the server cannot listen on the address, or if other machines can reach it and
+        ``allow_remote`` is not set: requests are not authenticated.
     """
     if not (allow_remote or is_loopback(host)):
         raise UserError(
-            f"{host} can be reached from other machines, and the local AWS asks nobody who they are. "
-            "Use 127.0.0.1, or permit it with --allow-remote."
+            f"{host} can be reached from other machines, and the local AWS does not authenticate requests. "
+            "Use 127.0.0.1, or allow it with --allow-remote."
         )
     asyncio.run(_up(host, port, limits, until_stdin_closes))
 
@@ -189,7 +195,7 @@ async def _up(host: str, port: int, limits: bool, until_stdin_closes: bool) -> N
     if until_stdin_closes:
         loop.add_reader(sys.stdin.fileno(), _read_out, stop)
     answer = sys.stdout
-    # That one line is all there may be on standard output, whatever moto prints: nobody reads on.
+    # Standard output has only that line: nobody reads it afterwards, and output of moto would fill the pipe.
     with contextlib.redirect_stdout(sys.stderr):
         await serve(host, port, limits=limits, ready=lambda endpoint: _say_ready(endpoint, answer), stop=stop)
 

@@ -1,4 +1,4 @@
-"""Registered consumers (enhanced fan-out), as far as they can be without SubscribeToShard."""
+"""Registered consumers of enhanced fan-out. :mod:`consumer.local.kinesis.subscriptions` has SubscribeToShard."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ PAGE = 100
 
 
 def register(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
+    """RegisterStreamConsumer. The consumer is CREATING for ``engine.change_ms``, then ACTIVE."""
     stream = engine.find(request)
     stream.require_made()
     name = request["ConsumerName"]
@@ -31,11 +32,13 @@ def register(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, 
 
 
 def describe(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
+    """DescribeStreamConsumer."""
     stream, consumer = find_consumer(engine, request)
     return {"ConsumerDescription": {**consumer.to_dict(now_ms), "StreamARN": stream.arn}}
 
 
 def list_all(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
+    """ListStreamConsumers, sorted by name."""
     stream = engine.find(request)
     after = ""
     if request.get("NextToken") is not None:
@@ -49,12 +52,17 @@ def list_all(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, 
 
 
 def deregister(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
+    """DeregisterStreamConsumer. The consumer is DELETING for ``engine.change_ms``, then gone."""
     _, consumer = find_consumer(engine, request)
     consumer.gone_ms = now_ms + engine.change_ms
 
 
 def find_consumer(engine: Engine, request: dict[str, Any]) -> tuple[Stream, Consumer]:
-    """By ``ConsumerARN``, or by ``StreamARN`` and ``ConsumerName``."""
+    """Return the stream and the consumer that a request names by ``ConsumerARN``, or by ``StreamARN`` and
+    ``ConsumerName``.
+
+    :raises KinesisError: ``ResourceNotFoundException`` if there is none.
+    """
     arn, name = request.get("ConsumerARN"), request.get("ConsumerName")
     stream_arn = request.get("StreamARN") or (arn or "").partition("/consumer/")[0]
     if not stream_arn or not (arn or name):

@@ -10,24 +10,24 @@ from consumer.local.kinesis.metrics import MINUTE_MS, Key, Metrics
 from consumer.local.kinesis.stream import Owner, Stream
 
 ACCOUNT = "123456789012"
-"""The account that moto uses unless it is told another."""
+"""The default account of moto."""
 CHANGE_MS = 300
-"""How long a stream is CREATING, UPDATING or DELETING: long enough to be seen, short enough for tests."""
+"""Milliseconds that a stream is CREATING, UPDATING or DELETING: long enough to observe, short enough for tests."""
 
 
 @dataclass(slots=True)
 class Commitment:
-    """The account's commitment to pay for a least throughput: from ``started_ms`` until ``ends_ms``, if ever."""
+    """The account's commitment to pay for a minimum throughput, from ``started_ms`` to ``ends_ms`` (None: no end)."""
 
     started_ms: int | None = None
     ends_ms: int | None = None
 
 
 class Engine:
-    """What the operations work on. Not for several threads at a time.
+    """The state that the operations work on. Not thread-safe.
 
-    With ``limits`` off, shards carry any rate and UpdateShardCount takes any count; what a single request may hold
-    is bounded all the same.
+    With ``limits`` off, shards have no rate limits and UpdateShardCount accepts any count. The limits on a single
+    request always apply.
     """
 
     def __init__(self, region: str, *, limits: bool = True, change_ms: int = CHANGE_MS, account: str = ACCOUNT) -> None:
@@ -39,7 +39,10 @@ class Engine:
         self.streams: dict[str, Stream] = {}
 
     def find(self, request: dict[str, Any]) -> Stream:
-        """The stream that a request names by ``StreamName``, ``StreamARN`` or both."""
+        """Return the stream that a request names by ``StreamName``, ``StreamARN`` or both.
+
+        :raises KinesisError: if they contradict each other or there is no such stream.
+        """
         name = request.get("StreamName")
         arn = request.get("StreamARN")
         if arn is not None:
@@ -52,13 +55,17 @@ class Engine:
         return self.named(name)
 
     def named(self, name: str) -> Stream:
+        """Return the stream of this name.
+
+        :raises KinesisError: ``ResourceNotFoundException`` if there is none.
+        """
         stream = self.streams.get(name)
         if stream is None:
             raise not_found(f"Stream {name} under account {self.owner.account} not found.")
         return stream
 
     def count(self, stream: Stream, shard_id: str, name: str, value: float, now_ms: int, shard_name: str = "") -> None:
-        """Count for the stream, and for the shard too where its enhanced monitoring asks for ``shard_name``."""
+        """Count a value for the stream, and for the shard if enhanced monitoring of ``shard_name`` is on."""
         minute_ms = now_ms - now_ms % MINUTE_MS
         self.metrics.add(Key(stream.name, "", name, minute_ms), value)
         if shard_name in stream.monitoring:

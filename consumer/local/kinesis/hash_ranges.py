@@ -9,8 +9,8 @@ from typing import NamedTuple
 SPACE = 2**128
 
 NEAR = 2**64
-"""Boundaries no further apart than this are the same to :func:`reshard`: rounding must not make a shard of one key,
-which AWS's SplitShard refuses and KCL 3 takes for an error.
+""":func:`reshard` treats boundaries within this distance as equal. Otherwise rounding could make a shard of one hash
+key, which SplitShard of AWS refuses and KCL 3 reports as an error.
 """
 
 
@@ -21,51 +21,58 @@ class HashRange(NamedTuple):
     end: int
 
     def split(self, at: int) -> tuple[HashRange, HashRange]:
-        """Two ranges, the upper of which begins ``at``; ``start < at <= end``."""
+        """Return the two ranges below and from ``at``.
+
+        :raises ValueError: unless ``start < at <= end``.
+        """
         if not self.start < at <= self.end:
             raise ValueError(f"{at} does not split {self}")
         return HashRange(self.start, at - 1), HashRange(at, self.end)
 
     def merge(self, upper: HashRange) -> HashRange:
-        """One range of this one and the one just above it."""
+        """Return the union with the adjacent range above.
+
+        :raises ValueError: if the ranges are not adjacent.
+        """
         if self.end + 1 != upper.start:
-            raise ValueError(f"{upper} is not just above {self}")
+            raise ValueError(f"{upper} is not adjacent to {self}")
         return HashRange(self.start, upper.end)
 
     def to_dict(self) -> dict[str, str]:
+        """Return ``HashKeyRange`` as the API has it: decimal strings."""
         return {"StartingHashKey": str(self.start), "EndingHashKey": str(self.end)}
 
 
 class Split(NamedTuple):
-    """Split the shard that has this range, so that one child begins ``at``."""
+    """Split the shard with this range; the upper child starts ``at``."""
 
     shard: HashRange
     at: int
 
 
 class Merge(NamedTuple):
-    """Merge the two shards that have these ranges, ``upper`` just above ``lower``."""
+    """Merge the two shards with these adjacent ranges."""
 
     lower: HashRange
     upper: HashRange
 
 
 def hash_of(partition_key: str) -> int:
-    """Where a partition key falls: the MD5 of its UTF-8, as the API reference says."""
+    """Return the hash key of a partition key: the MD5 of its UTF-8 bytes (API reference of PutRecord)."""
     return int.from_bytes(hashlib.md5(partition_key.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest())
 
 
 def uniform(count: int) -> list[HashRange]:
-    """``count`` ranges of the same size, give or take one key, which together are the whole space."""
+    """Return ``count`` ranges that cover the whole space; their sizes differ by at most one key."""
     starts = [number * SPACE // count for number in range(count)]
     return [HashRange(start, end - 1) for start, end in zip(starts, [*starts[1:], SPACE], strict=True)]
 
 
 def reshard(current: Sequence[HashRange], count: int) -> list[Split | Merge]:
-    """Steps, in order, from ``current`` (sorted, the whole space) to ``uniform(count)``, or very near to it.
+    """Return the steps, in order, from ``current`` to ``uniform(count)``, up to ``NEAR``.
 
-    First every split that a new boundary asks for, then the merges. As with AWS's UpdateShardCount, a count that
-    neither divides nor multiplies the present one makes short-lived shards on the way.
+    ``current`` must be sorted and cover the whole space. All splits come before all merges. Like UpdateShardCount of
+    AWS, a count that is neither a divisor nor a multiple of the current one makes intermediate shards.
     """
     target = _snapped(uniform(count), [whole.start for whole in current])
     steps: list[Split | Merge] = []
@@ -86,6 +93,6 @@ def reshard(current: Sequence[HashRange], count: int) -> list[Split | Merge]:
 
 
 def _snapped(target: Sequence[HashRange], starts: Sequence[int]) -> list[HashRange]:
-    """``target`` with each boundary moved to the one of ``starts`` that is near it, where there is one."""
+    """Return ``target`` with each boundary moved to the one of ``starts`` within ``NEAR``, if there is one."""
     moved = [next((start for start in starts if abs(start - wanted.start) <= NEAR), wanted.start) for wanted in target]
     return [HashRange(start, end - 1) for start, end in zip(moved, [*moved[1:], SPACE], strict=True)]

@@ -1,6 +1,7 @@
-"""What a shard may carry: token buckets that are told the time.
+"""The rate limits of a shard: token buckets. The caller passes the time.
 
-Numbers: the service quotas of Kinesis Data Streams and the reference of GetRecords, PutRecords and GetShardIterator.
+Source of the numbers: the quotas of Kinesis Data Streams and the API reference of GetRecords, PutRecords and
+GetShardIterator.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ TAGS_PER_STREAM = 50
 
 @dataclass(slots=True)
 class Bucket:
-    """Holds one second's worth, refills evenly; starts full."""
+    """A token bucket. It starts full, holds the tokens of one second, and refills continuously."""
 
     per_s: float
     level: float = field(init=False)
@@ -37,18 +38,19 @@ class Bucket:
         self.level = self.per_s
 
     def holds(self, amount: float, now_ms: int) -> bool:
-        """Whether ``amount`` may be taken now. A full bucket gives more than it holds, and then owes."""
+        """Whether ``amount`` may be taken now. A full bucket allows any amount; its level may then be negative."""
         if now_ms > self.at_ms:
             self.level = min(self.per_s, self.level + (now_ms - self.at_ms) / 1000 * self.per_s)
             self.at_ms = now_ms
         return self.level >= min(amount, self.per_s)
 
     def take(self, amount: float) -> None:
+        """Take ``amount``, which may leave the bucket below 0."""
         self.level -= amount
 
 
 class ShardLimits:
-    """The buckets of one shard. Each method answers whether the call may go on, and counts it if so."""
+    """The limits of one shard. A method that returns a bool says whether the call is allowed, and if so counts it."""
 
     __slots__ = ("_iterators", "_read_bytes", "_reads", "_write_bytes", "_write_records")
 
@@ -60,6 +62,7 @@ class ShardLimits:
         self._iterators = Bucket(ITERATORS_PER_S)
 
     def write(self, size: int, now_ms: int) -> bool:
+        """One record of ``size`` bytes, key included."""
         if not (self._write_records.holds(1, now_ms) and self._write_bytes.holds(size, now_ms)):
             return False
         self._write_records.take(1)
@@ -67,16 +70,18 @@ class ShardLimits:
         return True
 
     def read(self, now_ms: int) -> bool:
-        """One GetRecords call; :meth:`was_read` then counts its bytes, which may leave the shard in debt."""
+        """One GetRecords call. :meth:`was_read` then counts its bytes, which may exceed what the bucket holds."""
         if not (self._reads.holds(1, now_ms) and self._read_bytes.holds(1, now_ms)):
             return False
         self._reads.take(1)
         return True
 
     def was_read(self, size: int) -> None:
+        """Count the bytes that a GetRecords call returned."""
         self._read_bytes.take(size)
 
     def iterator(self, now_ms: int) -> bool:
+        """One GetShardIterator call."""
         if not self._iterators.holds(1, now_ms):
             return False
         self._iterators.take(1)

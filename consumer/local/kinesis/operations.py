@@ -1,4 +1,4 @@
-"""The one way in: :func:`perform`, and which operation is performed by what."""
+"""The entry points of the local Kinesis, :func:`perform` and :func:`subscribe`, and the handler of each operation."""
 
 from __future__ import annotations
 
@@ -52,20 +52,26 @@ HANDLERS: dict[str, Handler] = {
 
 
 def perform(engine: Engine, operation: str, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
-    """Perform one operation at ``now_ms``; its answer. Every error that AWS would answer is a :class:`KinesisError`."""
+    """Perform one operation at ``now_ms``, in milliseconds since the epoch, and return its answer.
+
+    :raises KinesisError: for every error that AWS would answer with.
+    """
     handler = HANDLERS.get(operation)
     if handler is None:
-        raise KinesisError("UnknownOperationException", f"The local Kinesis has no operation {operation}.")
+        raise KinesisError("UnknownOperationException", f"The local Kinesis does not support {operation}.")
     return handler(engine, _prepared(engine, operation, request, now_ms), now_ms) or {}
 
 
 def subscribe(engine: Engine, request: dict[str, Any], now_ms: int) -> Subscription:
-    """SubscribeToShard, whose answer has no end. Errors as :func:`perform` has them."""
+    """Perform SubscribeToShard and return the subscription, whose events are the answer.
+
+    :raises KinesisError: as :func:`perform` does.
+    """
     return subscriptions.subscribe(engine, _prepared(engine, SUBSCRIBE, request, now_ms), now_ms)
 
 
 def _prepared(engine: Engine, operation: str, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
-    """The request, if the model allows it; and all streams as they are by now."""
+    """Check the request against the API model, and apply all changes of streams that are due."""
     shapes.check(operation, request)
     for stream in list(engine.streams.values()):
         stream.settle(now_ms)
@@ -73,7 +79,7 @@ def _prepared(engine: Engine, operation: str, request: dict[str, Any], now_ms: i
 
 
 def _without_nulls(request: dict[str, Any]) -> dict[str, Any]:
-    """A member that is null is a member that is not given; in lists there are none."""
+    """Remove members that are null, as AWS does. Lists cannot have null members."""
     return {
         name: _without_nulls(value) if isinstance(value, dict) else value
         for name, value in request.items()

@@ -16,6 +16,7 @@ LIST_SHARDS_PAGE = 1000
 
 
 def get_shard_iterator(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
+    """GetShardIterator. The iterator is valid for five minutes."""
     stream = engine.find(request)
     stream.require_made()
     shard = stream.trimmed(request["ShardId"], now_ms)
@@ -29,7 +30,10 @@ def get_shard_iterator(engine: Engine, request: dict[str, Any], now_ms: int) -> 
 
 
 def start_of(stream: Stream, shard: Shard, request: dict[str, Any], now_ms: int) -> int:
-    """The position where the request says that an iterator begins."""
+    """Return the position at which the iterator of a request starts.
+
+    :raises KinesisError: ``InvalidArgumentException`` if the request contradicts itself or the shard.
+    """
     kind = request["ShardIteratorType"]
     number = request.get("StartingSequenceNumber")
     if number is not None and not kind.endswith("SEQUENCE_NUMBER"):
@@ -64,7 +68,10 @@ def _past(timestamp_ms: int | None, what: str, now_ms: int) -> int:
 
 
 def get_records(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
-    """The end of a closed shard has no NextShardIterator, and ChildShards instead."""
+    """GetRecords. At the end of a closed shard the answer has ChildShards and no NextShardIterator.
+
+    :raises KinesisError: among others for an expired iterator, a deleted shard, or a shard over its read limit.
+    """
     iterator = Iterator.parse(request["ShardIterator"], now_ms)
     stream = engine.named(iterator.stream)
     shard = stream.trimmed(iterator.shard_id, now_ms)
@@ -88,7 +95,7 @@ def get_records(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[st
 
 
 def shown(record: Stored) -> dict[str, Any]:
-    """As GetRecords and SubscribeToShard show it."""
+    """Return a record as GetRecords and SubscribeToShard show it."""
     made = {
         "SequenceNumber": record.sequence,
         "ApproximateArrivalTimestamp": Timestamp(record.arrived_ms),
@@ -113,6 +120,7 @@ def _count_read(engine: Engine, stream: Stream, shard: Shard, found: list[Stored
 
 
 def list_shards(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
+    """ListShards, in the order of shard ids. Closed shards that have expired are not listed."""
     stream, after, wanted = _listing(engine, request, now_ms)
     if stream.status in ("CREATING", "DELETING"):
         raise in_use(f"Stream {stream.name} under account {engine.owner.account} is in state {stream.status}")
@@ -127,7 +135,7 @@ def list_shards(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[st
 
 
 def _listing(engine: Engine, request: dict[str, Any], now_ms: int) -> tuple[Stream, str, dict[str, Any]]:
-    """The stream, the shard id after which to go on, and the filter: from the request, or from its token."""
+    """Return the stream, the shard id to continue after, and the filter, from the request or its token."""
     token = request.get("NextToken")
     if token is None:
         stream = engine.find(request)
@@ -146,13 +154,16 @@ def _listing(engine: Engine, request: dict[str, Any], now_ms: int) -> tuple[Stre
 
 
 def _filtered(stream: Stream, wanted: dict[str, Any], now_ms: int) -> list[Shard]:
-    """The shards that a ShardFilter asks for, by id. A moment before the trim horizon counts as the horizon."""
+    """Return the shards that a ShardFilter selects, by id. A time before the trim horizon counts as the horizon."""
     kind = wanted.get("Type", "FROM_TRIM_HORIZON")
     shards = list(stream.shards.values())
     if (kind == "AFTER_SHARD_ID") != (wanted.get("ShardId") is not None):
-        raise invalid("ShardFilter: ShardId goes with the type AFTER_SHARD_ID, and only with it.")
+        raise invalid("ShardFilter: ShardId is required for the type AFTER_SHARD_ID, and only allowed with it.")
     if kind.endswith("TIMESTAMP") != (wanted.get("Timestamp") is not None):
-        raise invalid("ShardFilter: Timestamp goes with the types AT_TIMESTAMP and FROM_TIMESTAMP, and only with them.")
+        raise invalid(
+            "ShardFilter: Timestamp is required for the types AT_TIMESTAMP and FROM_TIMESTAMP, and only allowed with "
+            "them."
+        )
     horizon_ms = stream.horizon_ms(now_ms)
     at_ms = max(_past(wanted.get("Timestamp", horizon_ms), "ShardFilter", now_ms), horizon_ms)
     if kind == "AFTER_SHARD_ID":

@@ -1,4 +1,4 @@
-"""SplitShard, MergeShards and UpdateShardCount. The stream is UPDATING first; the shards change at the end of it."""
+"""SplitShard, MergeShards and UpdateShardCount. The stream is UPDATING first; the shards change at the end of that."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from consumer.local.kinesis.stream import HOUR_MS, Change, Stream
 
 
 def split_shard(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
+    """SplitShard. Like AWS, refuses to make a child that holds a single hash key."""
     stream = engine.find(request)
     _require_provisioned(stream, "SplitShard")
     shard = _shard(stream, request["ShardToSplit"])
@@ -31,6 +32,7 @@ def split_shard(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
 
 
 def merge_shards(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
+    """MergeShards of two adjacent open shards."""
     stream = engine.find(request)
     _require_provisioned(stream, "MergeShards")
     shard, adjacent = (_shard(stream, request[name]) for name in ("ShardToMerge", "AdjacentShardToMerge"))
@@ -47,6 +49,7 @@ def merge_shards(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
 
 
 def update_shard_count(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
+    """UpdateShardCount. With limits, at most double, at least half, and ten times in 24 hours, as on AWS."""
     stream = engine.find(request)
     stream.require_active()
     _require_provisioned(stream, "UpdateShardCount")
@@ -65,12 +68,15 @@ def update_shard_count(engine: Engine, request: dict[str, Any], now_ms: int) -> 
 
 
 def uniform_steps(stream: Stream, target: int) -> list[Split | Merge]:
-    """What makes ``target`` shards of the open ones, of nearly the same size."""
+    """Return the steps that turn the open shards into ``target`` shards of almost equal size."""
     return reshard([shard.keys for shard in stream.open_shards()], target)
 
 
 def require_room(engine: Engine, more: int) -> None:
-    """Refuse what would take the account past its shards."""
+    """Check that the account may have ``more`` additional open shards.
+
+    :raises KinesisError: ``LimitExceededException`` otherwise.
+    """
     have = sum(len(stream.open_shards()) for stream in engine.streams.values())
     if have + more > SHARDS_PER_ACCOUNT:
         raise limit_exceeded(

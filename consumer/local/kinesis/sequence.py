@@ -1,8 +1,8 @@
-"""Sequence numbers: 56 decimal digits that rise within a shard, and from parents to children.
+"""Sequence numbers: 56 decimal digits that increase within a shard, and from parents to children.
 
-Bits, high to low: 2 (4 bits), the shard's epoch in seconds (36), low nibble of the shard's index (4), position in the
-shard (64), zero (8), arrival in seconds (36), the shard's index (32), 2 (4). It is the layout that kinesalite found in
-AWS's own numbers. A child's epoch is above its parents', which puts all of its numbers above theirs.
+Bits, high to low: 2 (4 bits), the shard's epoch in seconds (36), the low four bits of the shard's index (4), position
+in the shard (64), zero (8), arrival in seconds (36), the shard's index (32), 2 (4). kinesalite found this layout in
+AWS's numbers. The epoch of a child is larger than that of its parents, and so are all its numbers.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 LAST_POSITION = 2**63 - 1
-"""The position in a closed shard's EndingSequenceNumber: above every record's."""
+"""The position in the EndingSequenceNumber of a closed shard. It is above that of every record."""
 
 _VERSION = 2
 _TOP_SHIFT, _EPOCH_SHIFT, _NIBBLE_SHIFT, _POSITION_SHIFT, _TIME_SHIFT, _INDEX_SHIFT = 184, 148, 144, 80, 36, 4
 
 
 class Place(NamedTuple):
-    """What a sequence number says: which shard of which epoch, and where in it. Records begin at position 1."""
+    """The parts of a sequence number: the shard, its epoch, and the position of the record, from 1."""
 
     epoch_s: int
     shard_index: int
@@ -25,7 +25,7 @@ class Place(NamedTuple):
 
 
 def prefix(epoch_s: int, shard_index: int) -> int:
-    """The part that all sequence numbers of a shard share; :func:`number` adds the rest."""
+    """Return the bits that all sequence numbers of a shard share, for :func:`number`."""
     return (
         _VERSION << _TOP_SHIFT
         | epoch_s << _EPOCH_SHIFT
@@ -36,11 +36,15 @@ def prefix(epoch_s: int, shard_index: int) -> int:
 
 
 def number(shard_prefix: int, position: int, at_s: int) -> str:
+    """Return the sequence number of a position in a shard. ``at_s`` is the arrival time in seconds since the epoch."""
     return str(shard_prefix | position << _POSITION_SHIFT | at_s << _TIME_SHIFT)
 
 
 def parse(text: str) -> Place:
-    """Read a sequence number back; ``ValueError`` for what can never have been one."""
+    """Parse a sequence number.
+
+    :raises ValueError: if the text does not have the layout of one.
+    """
     value = int(text)
     index = value >> _INDEX_SHIFT & 0xFFFFFFFF
     whole = (

@@ -1,6 +1,6 @@
-"""Which members each operation takes, and what may be in them: Kinesis's API model of 2013-12-02, as far as it is here.
+"""The members of each operation and their constraints, from the API model of Kinesis (2013-12-02, in botocore).
 
-Blobs come as ``bytes`` and times as integers (epoch ms); whoever reads the wire sees to that.
+Blobs are ``bytes`` and times are milliseconds since the epoch; :mod:`consumer.local.codecs` decodes them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,13 @@ from consumer.local.kinesis.errors import KinesisError, malformed
 
 
 class Shape(Protocol):
+    """The type of a member, with its constraints."""
+
     def problems(self, value: Any, path: str) -> Iterator[str]:
-        """What is wrong with ``value``, in AWS's words; :class:`KinesisError` if it has the wrong type altogether."""
+        """Yield each constraint that ``value`` violates, as AWS words it. ``path`` is the name of the member.
+
+        :raises KinesisError: ``SerializationException`` if the value has the wrong type.
+        """
         ...
 
 
@@ -25,17 +30,20 @@ def _failed(value: object, path: str, constraint: str) -> str:
 
 def _of_type(value: object, kind: type, path: str) -> None:
     if type(value) is not kind:
-        raise malformed(f"{path} must be {kind.__name__}, and is {type(value).__name__}")
+        raise malformed(f"{path} must be {kind.__name__}; it is {type(value).__name__}")
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
+    """A string of ``least`` to ``most`` characters. If they are set, it matches ``pattern`` and is one of ``among``."""
+
     least: int = 0
     most: int = 2**31
     pattern: re.Pattern[str] | None = None
     among: tuple[str, ...] = ()
 
     def problems(self, value: Any, path: str) -> Iterator[str]:
+        """See :class:`Shape`."""
         _of_type(value, str, path)
         if len(value) < self.least:
             yield _failed(value, path, f"have length greater than or equal to {self.least}")
@@ -49,10 +57,13 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Number:
+    """A whole number from ``least`` to ``most``."""
+
     least: int = 0
     most: int = 2**63
 
     def problems(self, value: Any, path: str) -> Iterator[str]:
+        """See :class:`Shape`."""
         _of_type(value, int, path)
         if value < self.least:
             yield _failed(value, path, f"have value greater than or equal to {self.least}")
@@ -62,26 +73,33 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Flag:
+    """A boolean."""
+
     def problems(self, value: Any, path: str) -> Iterator[str]:
+        """See :class:`Shape`."""
         _of_type(value, bool, path)
         yield from ()
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
+    """Bytes of any length. Record sizes are checked per stream."""
+
     def problems(self, value: Any, path: str) -> Iterator[str]:
+        """See :class:`Shape`."""
         _of_type(value, bytes, path)
         yield from ()
 
 
 @dataclass(frozen=True, slots=True)
 class Struct:
-    """Members that are not named here are ignored, as AWS does."""
+    """A structure. Members that are not listed are ignored, as AWS does."""
 
     required: tuple[str, ...]
     members: Mapping[str, Shape] = field(hash=False)
 
     def problems(self, value: Any, path: str) -> Iterator[str]:
+        """See :class:`Shape`."""
         _of_type(value, dict, path or "the body")
         dot = f"{path}." if path else ""
         for name in self.required:
@@ -95,11 +113,14 @@ class Struct:
 
 @dataclass(frozen=True, slots=True)
 class ListOf:
+    """A list of ``least`` to ``most`` members."""
+
     member: Shape
     least: int
     most: int
 
     def problems(self, value: Any, path: str) -> Iterator[str]:
+        """See :class:`Shape`."""
         _of_type(value, list, path)
         yield from _sized(value, path, self.least, self.most)
         for place, member in enumerate(value, 1):
@@ -108,12 +129,15 @@ class ListOf:
 
 @dataclass(frozen=True, slots=True)
 class MapOf:
+    """A map of ``least`` to ``most`` entries."""
+
     key: Shape
     value: Shape
     least: int
     most: int
 
     def problems(self, value: Any, path: str) -> Iterator[str]:
+        """See :class:`Shape`."""
         _of_type(value, dict, path)
         yield from _sized(value, path, self.least, self.most)
         for key, member in value.items():
@@ -178,7 +202,7 @@ ENTRY = Struct(
 
 
 def _on_stream(*required: str, **members: Shape) -> Struct:
-    """The members of an operation on one stream, which either its name or its ARN tells."""
+    """The members of an operation on one stream, which is named by its name or its ARN."""
     return Struct(required, {"StreamName": NAME, "StreamARN": STREAM_ARN, "DryRun": Flag(), **members})
 
 
@@ -270,7 +294,10 @@ OPERATIONS: dict[str, Struct] = {
 
 
 def check(operation: str, request: Any) -> None:
-    """Raise what AWS answers to a request that breaks the model; all mistakes at once."""
+    """Check a request against the API model.
+
+    :raises KinesisError: ``ValidationException`` with every violation, or ``SerializationException``.
+    """
     problems = list(OPERATIONS[operation].problems(request, ""))
     if problems:
         plural = "s" if len(problems) > 1 else ""

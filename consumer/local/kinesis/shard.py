@@ -1,4 +1,4 @@
-"""One shard: its records, in order, and its place among parents and children."""
+"""One shard: its records in order, its parents and its children."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from consumer.local.kinesis.limits import ShardLimits
 
 
 class Stored(NamedTuple):
-    """A record as the shard keeps it."""
+    """A stored record. ``partition_key`` is None for streams that distribute records by themselves."""
 
     sequence: str
     arrived_ms: int
@@ -21,9 +21,9 @@ class Stored(NamedTuple):
 
 
 class Shard:
-    """Records by position. Positions count from 1 and have no gaps; ``first`` is that of the oldest one kept.
+    """Records by position. Positions count from 1 without gaps; ``first`` is that of the oldest record.
 
-    Arrival times never fall, whatever the clock does. A closed shard keeps its records until retention takes them.
+    Arrival times never decrease, even if the clock does. A closed shard keeps its records until they expire.
     """
 
     def __init__(self, index: int, keys: HashRange, epoch_s: int, opened_ms: int, parents: tuple[str, ...]) -> None:
@@ -43,22 +43,23 @@ class Shard:
 
     @property
     def is_open(self) -> bool:
+        """Whether the shard takes records: no split or merge has closed it."""
         return self.closed_ms is None
 
     @property
     def end(self) -> int:
-        """The position that the next record gets; on a closed shard, the one that nobody gets."""
+        """The position after the last record, which the next record gets."""
         return self.first + len(self._records)
 
     def append(self, data: bytes, partition_key: str | None, now_ms: int) -> str:
-        """Keep a record; its sequence number."""
+        """Store a record and return its sequence number."""
         arrived_ms = self._last_ms = max(now_ms, self._last_ms)
         number = sequence.number(self._prefix, self.end, arrived_ms // 1000)
         self._records.append(Stored(number, arrived_ms, data, partition_key))
         return number
 
     def read(self, position: int, max_records: int, max_bytes: int) -> list[Stored]:
-        """Records from ``position`` on, at least one if there is any, else at most ``max_bytes`` of data."""
+        """Return the records from ``position`` on: at most ``max_bytes`` of data, but at least one record if any."""
         offset = max(position - self.first, 0)
         found = self._records[offset : offset + max_records]
         size = 0
@@ -69,30 +70,34 @@ class Shard:
         return found
 
     def behind_ms(self, position: int, now_ms: int) -> int:
-        """How old the next record to read is: 0 only if there is none."""
+        """Return the age of the record at ``position`` in milliseconds, at least 1; 0 if there is none."""
         offset = max(position - self.first, 0)
         return max(now_ms - self._records[offset].arrived_ms, 1) if offset < len(self._records) else 0
 
     def position_at(self, timestamp_ms: int) -> int:
-        """The position of the first record that arrived then or later."""
+        """Return the position of the first record that arrived at this time or later."""
         return self.first + bisect_left(self._records, timestamp_ms, key=attrgetter("arrived_ms"))
 
     def trim(self, horizon_ms: int) -> None:
-        """Forget what arrived before ``horizon_ms``."""
+        """Remove the records that arrived before ``horizon_ms``."""
         if self._records and self._records[0].arrived_ms < horizon_ms:
             count = self.position_at(horizon_ms) - self.first
             del self._records[:count]
             self.first += count
 
     def expired(self, horizon_ms: int) -> bool:
-        """Whether the shard itself is to be forgotten: it was closed before ``horizon_ms``."""
+        """Whether the shard itself has expired: it was closed before ``horizon_ms``."""
         return self.closed_ms is not None and self.closed_ms < horizon_ms
 
     def close(self, now_ms: int) -> None:
+        """Take no more records. Those that are stored stay readable."""
         self.closed_ms = now_ms
 
     def position_of(self, sequence_number: str) -> int:
-        """The position that a sequence number of this shard names; ``ValueError`` if it is not of this shard."""
+        """Return the position of a sequence number.
+
+        :raises ValueError: if it is not a sequence number of this shard.
+        """
         place = sequence.parse(sequence_number)
         known = place.position < self.end or (place.position == sequence.LAST_POSITION and not self.is_open)
         if (place.epoch_s, place.shard_index) != (self.epoch_s, self.index) or not known:
@@ -100,11 +105,11 @@ class Shard:
         return min(place.position, self.end)
 
     def number_before(self, position: int, now_ms: int) -> str:
-        """A sequence number after which the record at ``position`` comes next, whether or not it is there yet."""
+        """Return a sequence number just before the record at ``position``, which need not exist yet."""
         return sequence.number(self._prefix, position - 1, max(now_ms, self._last_ms) // 1000)
 
     def to_dict(self) -> dict[str, Any]:
-        """As ListShards and DescribeStream show it."""
+        """Return the shard as ListShards and DescribeStream show it."""
         numbers = {"StartingSequenceNumber": sequence.number(self._prefix, 0, self.epoch_s)}
         if self.closed_ms is not None:
             closed_s = max(self.closed_ms, self._last_ms) // 1000
@@ -118,7 +123,7 @@ class Shard:
         }
 
     def to_child(self) -> dict[str, Any]:
-        """As GetRecords shows it at the end of a parent."""
+        """Return the shard as ``ChildShards`` of GetRecords shows it."""
         return {
             "ShardId": self.shard_id,
             "ParentShards": list(self.parents),

@@ -1,4 +1,4 @@
-"""One stream: its shards, its status, and what changes it."""
+"""One stream: its shards, its status, its consumers and its changes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from consumer.local.kinesis.shard import Shard
 
 HOUR_MS = 3_600_000
 BY_KEY = "USER_PARTITION_KEY"
-"""The distribution in which a record's key says which shard it goes to; in AUTO nobody knows."""
+"""The distribution strategy in which the key of a record selects its shard. With AUTO the service selects it."""
 
 SHARDS_AT_FIRST = 4
-"""With how many shards AWS starts a stream on demand, and one whose count of shards is not said."""
+"""The number of shards of a new on-demand stream, or of one created without ShardCount, as on AWS."""
 
 
 class Timestamp:
-    """A time in an answer. How it is written depends on the encoding, so that is left to the wire."""
+    """A time in an answer, in milliseconds since the epoch. The codec decides how it is written."""
 
     __slots__ = ("ms",)
 
@@ -30,14 +30,14 @@ class Timestamp:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opened:
-    """When a subscription began; itself only equal to itself."""
+    """The start of a subscription. Each is equal only to itself."""
 
     at_ms: int
 
 
 @dataclass(slots=True)
 class Consumer:
-    """A registered consumer: CREATING until ``ready_ms``, DELETING from ``leaving_ms`` until ``gone_ms``."""
+    """A registered consumer: CREATING until ``ready_ms``; once deregistered, DELETING until ``gone_ms``."""
 
     name: str
     arn: str
@@ -46,14 +46,16 @@ class Consumer:
     gone_ms: int | None = None
     tags: dict[str, str] = field(default_factory=dict)
     opened: dict[str, Opened] = field(default_factory=dict)
-    """The latest subscription to each shard, by the shard's id, over or not."""
+    """The latest subscription to each shard, by shard id, including those that have ended."""
 
     def status(self, now_ms: int) -> str:
+        """``ConsumerStatus`` at this time."""
         if self.gone_ms is not None:
             return "DELETING"
         return "ACTIVE" if now_ms >= self.ready_ms else "CREATING"
 
     def to_dict(self, now_ms: int) -> dict[str, Any]:
+        """Return the consumer as RegisterStreamConsumer and ListStreamConsumers show it."""
         return {
             "ConsumerName": self.name,
             "ConsumerARN": self.arn,
@@ -63,7 +65,7 @@ class Consumer:
 
 
 class Change(NamedTuple):
-    """What is under way: the status meanwhile, and what happens when it is done."""
+    """A change in progress: the status until ``due_ms``, when ``apply`` is called with the time."""
 
     status: str
     due_ms: int
@@ -72,14 +74,14 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose stream it is; for ARNs and for texts."""
+    """The account and region of a stream, for ARNs and messages."""
 
     account: str
     region: str
 
 
 class Stream:
-    """Shards by id in the order they were made. ``settle`` must be called with the time before anything else is."""
+    """A stream. ``shards`` are in the order in which they were made. Call :meth:`settle` before any other method."""
 
     def __init__(self, owner: Owner, name: str, shard_count: int, now_ms: int) -> None:
         self.owner = owner
@@ -109,18 +111,20 @@ class Stream:
 
     @property
     def status(self) -> str:
+        """``StreamStatus``: ACTIVE, or the status of the change in progress."""
         return self._change.status if self._change else "ACTIVE"
 
     @property
     def place(self) -> str:
-        """How error texts name it."""
+        """The stream as error messages name it."""
         return f"stream {self.name} under account {self.owner.account}"
 
     def begin(self, change: Change) -> None:
+        """Start a change; it replaces one that is in progress."""
         self._change = change
 
     def settle(self, now_ms: int) -> None:
-        """Apply what was due by now, at the time it was due, and forget what retention or deletion took."""
+        """Apply the change that is due, as of the time it was due, and remove consumers that are deregistered."""
         if self._change and self._change.due_ms <= now_ms:
             change, self._change = self._change, None
             change.apply(change.due_ms)
@@ -129,24 +133,31 @@ class Stream:
             del self.consumers[name]
 
     def require_active(self) -> None:
+        """Check the status.
+
+        :raises KinesisError: ``ResourceInUseException`` unless the stream is ACTIVE.
+        """
         if self.status != "ACTIVE":
             raise in_use(
                 f"Stream {self.name} under account {self.owner.account} not ACTIVE, instead in state {self.status}"
             )
 
     def require_made(self) -> None:
-        """For what works on any stream whose shards exist."""
+        """Check that the shards exist.
+
+        :raises KinesisError: ``ResourceNotFoundException`` while the stream is CREATING.
+        """
         if self.status == "CREATING":
             raise not_found(f"Stream {self.name} under account {self.owner.account} not found.")
 
     # -- retention
 
     def horizon_ms(self, now_ms: int) -> int:
-        """The trim horizon: nothing older can be read."""
+        """Return the trim horizon, in milliseconds since the epoch. Older records cannot be read."""
         return max(now_ms - self.retention_hours * HOUR_MS, self.created_ms)
 
     def trim(self, now_ms: int) -> None:
-        """Drop records older than the horizon, and shards that were closed before it."""
+        """Remove records older than the trim horizon, and shards that were closed before it."""
         horizon_ms = self.horizon_ms(now_ms)
         for shard in list(self.shards.values()):
             shard.trim(horizon_ms)
@@ -154,7 +165,7 @@ class Stream:
                 del self.shards[shard.shard_id]
 
     def trimmed(self, shard_id: str, now_ms: int) -> Shard | None:
-        """The shard without what it no longer has; None if there is none, or none any more."""
+        """Return the shard without its expired records, or None if it does not exist or has expired."""
         shard, horizon_ms = self.shards.get(shard_id), self.horizon_ms(now_ms)
         if shard is None or shard.expired(horizon_ms):
             return None
@@ -164,19 +175,20 @@ class Stream:
     # -- shards
 
     def open_shards(self) -> list[Shard]:
-        """Sorted by hash range; together they are the whole space, always."""
+        """Return the open shards, sorted by hash range. They always cover the whole space."""
         return self._open
 
     def next_in_turn(self) -> Shard:
-        """Where a record goes whose key says nothing."""
+        """Return the next open shard in turn, for the distribution strategy AUTO."""
         self._turn += 1
         return self._open[self._turn % len(self._open)]
 
     def route(self, hash_key: int) -> Shard:
+        """Return the open shard whose range has this hash key."""
         return self._open[bisect_right(self._starts, hash_key) - 1]
 
     def take_steps(self, steps: Sequence[Split | Merge], now_ms: int) -> None:
-        """Split and merge open shards, which the steps name by their ranges."""
+        """Split and merge open shards. The steps name them by their hash ranges."""
         by_keys = {shard.keys: shard for shard in self._open}
         for step in steps:
             if isinstance(step, Split):

@@ -1,4 +1,4 @@
-"""Making, deleting, describing and adjusting streams."""
+"""Operations that create, delete, describe and change streams."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ PAGE = 100
 
 
 def create_stream(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
+    """CreateStream. The stream is CREATING for ``engine.change_ms``, then ACTIVE."""
     name = request["StreamName"]
     if name in engine.streams:
         raise in_use(f"Stream {name} under account {engine.owner.account} already exists.")
@@ -49,6 +50,7 @@ def _shard_count(mode: str, asked: int | None, warm_mib: int | None) -> int:
 
 
 def delete_stream(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
+    """DeleteStream. The stream is DELETING for ``engine.change_ms``, then gone."""
     stream = engine.find(request)
     if stream.consumers and not request.get("EnforceConsumerDeletion"):
         raise in_use(f"Stream {stream.name} under account {engine.owner.account} has consumers registered with it.")
@@ -64,6 +66,7 @@ def delete_stream(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
 
 
 def describe_stream(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
+    """DescribeStream, with at most 100 shards a page."""
     stream = engine.find(request)
     stream.trim(now_ms)
     page = min(request.get("Limit", PAGE), PAGE)
@@ -79,6 +82,7 @@ def describe_stream(engine: Engine, request: dict[str, Any], now_ms: int) -> dic
 
 
 def describe_stream_summary(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
+    """DescribeStreamSummary."""
     stream = engine.find(request)
     summary = {
         **_described(stream),
@@ -107,6 +111,7 @@ def _described(stream: Stream) -> dict[str, Any]:
 
 
 def list_streams(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
+    """ListStreams, sorted by name, at most 100 a page."""
     after = request.get("ExclusiveStartStreamName", "")
     if request.get("NextToken") is not None:
         [after] = parse_next_token("streams", request["NextToken"], now_ms)
@@ -125,6 +130,7 @@ def list_streams(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[s
 
 
 def describe_limits(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
+    """DescribeLimits, with the default quotas of us-east-1."""
     streams = engine.streams.values()
     return {
         "ShardLimit": SHARDS_PER_ACCOUNT,
@@ -138,6 +144,7 @@ def describe_limits(engine: Engine, request: dict[str, Any], now_ms: int) -> dic
 
 
 def increase_retention(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
+    """IncreaseStreamRetentionPeriod, up to 8760 hours."""
     stream, hours = _retention(engine, request)
     if hours < stream.retention_hours:
         raise invalid(
@@ -148,6 +155,7 @@ def increase_retention(engine: Engine, request: dict[str, Any], now_ms: int) -> 
 
 
 def decrease_retention(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
+    """DecreaseStreamRetentionPeriod, down to 24 hours. Older records are dropped at once."""
     stream, hours = _retention(engine, request)
     if hours > stream.retention_hours:
         raise invalid(
@@ -175,7 +183,7 @@ def _retention(engine: Engine, request: dict[str, Any]) -> tuple[Stream, int]:
 
 
 def _retain(engine: Engine, stream: Stream, hours: int, now_ms: int) -> None:
-    """What the old period has already taken does not come back with a longer one."""
+    """Change the retention. Records that have expired under the old period do not come back with a longer one."""
     stream.trim(now_ms)
     stream.retention_hours = hours
     stream.trim(now_ms)
@@ -187,10 +195,12 @@ def _updating(engine: Engine, stream: Stream, now_ms: int) -> None:
 
 
 def enable_monitoring(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
+    """EnableEnhancedMonitoring: CloudWatch then gets these metrics per shard."""
     return _monitor(engine, request, lambda have, named: have | named)
 
 
 def disable_monitoring(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
+    """DisableEnhancedMonitoring."""
     return _monitor(engine, request, lambda have, named: have - named)
 
 
@@ -209,6 +219,7 @@ def _monitor(engine: Engine, request: dict[str, Any], combine: Any) -> dict[str,
 
 
 def update_stream_mode(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
+    """UpdateStreamMode. Open shards stay as they are, except for ``WarmThroughputMiBps``."""
     stream = engine.find(request)
     stream.require_active()
     mode = request["StreamModeDetails"]["StreamMode"]
@@ -224,7 +235,7 @@ def update_stream_mode(engine: Engine, request: dict[str, Any], now_ms: int) -> 
 
 
 def update_distribution(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
-    """It counts at once, for new records."""
+    """UpdateStreamRecordDistributionStrategy. It applies to new records immediately."""
     stream = engine.find(request)
     stream.require_active()
     distribution = request["RecordDistributionStrategy"]
@@ -239,6 +250,7 @@ def _require_distribution(place: str, mode: str, distribution: str) -> None:
 
 
 def update_max_record_size(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
+    """UpdateMaxRecordSize, for records that are put from now on."""
     stream = engine.find(request)
     stream.require_active()
     stream.max_record_kib = request["MaxRecordSizeInKiB"]

@@ -1,4 +1,4 @@
-"""SubscribeToShard: what a registered consumer is told of a shard, for five minutes or until it ends. Pure."""
+"""SubscribeToShard: the events of a shard for a registered consumer, for five minutes or until the shard ends. Pure."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from consumer.local.kinesis.writes import dry_run
 
 LIFE_MS = 300_000
 AGAIN_MS = 5_000
-"""How soon after a successful call the same consumer may not subscribe to the same shard again (API reference)."""
+"""Milliseconds after a call in which the same consumer may not subscribe to the same shard again (API reference)."""
 HEARTBEAT_MS = 1_000
-"""How often a consumer hears of a shard that has nothing new."""
+"""Milliseconds between two events of a shard without new records."""
 EVENT_BYTES = MIB
 
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """One consumer at one place of one shard. ``is_over``: nothing more will be told."""
+    """The subscription of one consumer to one shard, at ``position``. ``is_over``: there are no more events."""
 
     engine: Engine
     stream: Stream
@@ -37,9 +37,9 @@ class Subscription:
     is_over: bool = False
 
     def next_event(self, now_ms: int) -> dict[str, Any] | None:
-        """What is to be told now; None if there is nothing yet, or nothing more.
+        """Return the event that is due, or None.
 
-        Raises a :class:`KinesisError` where AWS would tell of an exception; then it is over too.
+        :raises KinesisError: where AWS would send an exception; the subscription is then over.
         """
         if now_ms >= self.opened.at_ms + LIFE_MS:
             self.is_over = True
@@ -69,7 +69,7 @@ class Subscription:
     def _shard(self, now_ms: int) -> Shard:
         self.stream.settle(now_ms)
         if self.consumer.opened.get(self.shard_id) is not self.opened:
-            raise in_use(f"Another subscription of {self.consumer.name} to {self.shard_id} took this one over.")
+            raise in_use(f"Another subscription of {self.consumer.name} to {self.shard_id} replaced this one.")
         is_there = self.engine.streams.get(self.stream.name) is self.stream
         if not is_there or self.consumer.status(now_ms) != "ACTIVE":
             raise not_found(f"Consumer {self.consumer.arn} not found.")
@@ -77,7 +77,7 @@ class Subscription:
 
 
 def subscribe(engine: Engine, request: dict[str, Any], now_ms: int) -> Subscription:
-    """Takes over from an earlier subscription, if that is at least five seconds old or there are no limits."""
+    """SubscribeToShard. It replaces an earlier subscription, which with limits must be at least five seconds old."""
     stream, consumer = find_consumer(engine, request)
     if consumer.status(now_ms) != "ACTIVE":
         raise in_use(f"Consumer {consumer.arn} is in state {consumer.status(now_ms)}.")

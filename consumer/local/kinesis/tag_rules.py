@@ -1,4 +1,4 @@
-"""Which tags may be put on a stream or on a consumer."""
+"""Which tags a stream or a consumer may have (API reference of AddTagsToStream)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ SYMBOLS = frozenset("_.:/=+-@")
 
 
 def require_tags(have: dict[str, str], more: dict[str, str], what: str) -> dict[str, str]:
-    """``have`` and ``more`` together, if that is allowed."""
+    """Return ``have`` and ``more`` together. ``what`` names the stream or consumer in messages.
+
+    :raises KinesisError: if a tag is not allowed, or there are too many.
+    """
     require_characters((*more.keys(), *more.values()), f"add tags to {what}")
     for key in more:
         if key.lower().startswith("aws:"):
@@ -24,7 +27,10 @@ def require_tags(have: dict[str, str], more: dict[str, str], what: str) -> dict[
 
 
 def require_characters(texts: Iterable[str], what: str) -> None:
-    """Refuse keys and values of tags that no tag can have."""
+    """Check the characters of keys and values. ``what`` names the action in the message.
+
+    :raises KinesisError: ``InvalidArgumentException`` if one is not allowed.
+    """
     if not all(_may_be_in_a_tag(character) for text in texts for character in text):
         raise invalid(
             f"Failed to {what} because some tags contained illegal characters. "
@@ -33,5 +39,5 @@ def require_characters(texts: Iterable[str], what: str) -> None:
 
 
 def _may_be_in_a_tag(character: str) -> bool:
-    """Letters, numbers and separators: tabs and line feeds are control characters to Unicode."""
+    """Letters, numbers, separators and some symbols. In Unicode, tabs and line feeds are not separators."""
     return character in SYMBOLS or category(character)[0] in "LNZ"

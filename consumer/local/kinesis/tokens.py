@@ -1,4 +1,4 @@
-"""Shard iterators and next tokens: opaque to clients, and everything the engine needs to go on."""
+"""Shard iterators and next tokens: opaque to clients. They hold all that the engine needs to continue."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ import orjson
 from consumer.local.kinesis.errors import KinesisError, invalid
 
 LIFETIME_MS = 300_000
-"""Iterators and next tokens live five minutes (API reference of GetShardIterator and ListShards)."""
+"""Iterators and next tokens are valid for five minutes (API reference of GetShardIterator and ListShards)."""
 
 
 def seal(content: list[Any]) -> str:
+    """Encode JSON values as an opaque token with a checksum. :func:`unseal` decodes it."""
     raw = orjson.dumps(content)
     return b64encode(zlib.crc32(raw).to_bytes(4) + raw).decode()
 
 
 def unseal(token: str) -> list[Any]:
-    """What :func:`seal` was given; ``ValueError`` for anything that it did not make."""
+    """Return the values that :func:`seal` encoded.
+
+    :raises ValueError: if the token was altered or is not one.
+    """
     try:
         sealed = b64decode(token, validate=True)
     except binascii.Error as error:
@@ -33,7 +37,7 @@ def unseal(token: str) -> list[Any]:
 
 
 class Iterator(NamedTuple):
-    """A place in a shard of one life of a stream."""
+    """A position in a shard. ``stream_created_ms`` tells a stream from an earlier one with the same name."""
 
     stream: str
     stream_created_ms: int
@@ -46,7 +50,10 @@ class Iterator(NamedTuple):
 
     @classmethod
     def parse(cls, text: str, now_ms: int) -> Iterator:
-        """Read an iterator, if it is one and has not expired. It may be in double quotes, as the AWS CLI prints it."""
+        """Parse an iterator. It may be in double quotes, as the AWS CLI prints it.
+
+        :raises KinesisError: if it is not one, or is older than ``LIFETIME_MS``.
+        """
         try:
             kind, *fields = unseal(text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text)
             iterator = cls(*fields)
@@ -64,11 +71,15 @@ class Iterator(NamedTuple):
 
 
 def next_token(kind: str, now_ms: int, *content: Any) -> str:
+    """Return a token that :func:`parse_next_token` accepts for ``LIFETIME_MS``."""
     return seal([kind, now_ms, *content])
 
 
 def parse_next_token(kind: str, text: str, now_ms: int) -> list[Any]:
-    """The content of a next token of this kind, if it has not expired."""
+    """Return the content of a next token of this kind.
+
+    :raises KinesisError: if it is of another kind, is not one, or has expired.
+    """
     try:
         found, issued_ms, *content = unseal(text)
     except (ValueError, TypeError):

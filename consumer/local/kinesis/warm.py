@@ -1,4 +1,4 @@
-"""Warm throughput: as many shards as a writer will need, for streams on demand of accounts with a commitment to pay."""
+"""Warm throughput: capacity that an on-demand stream has in advance, for accounts that pay for a minimum throughput."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ COMMITTED_MS = 24 * HOUR_MS
 
 
 def describe_account(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
+    """DescribeAccountSettings."""
     return {"MinimumThroughputBillingCommitment": _commitment(engine, now_ms)}
 
 
 def update_account(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
-    """A commitment holds for 24 hours; whoever ends it sooner has it until then."""
+    """UpdateAccountSettings. A commitment lasts at least 24 hours, even if it is disabled earlier."""
     account, on = engine.commitment, is_committed(engine, now_ms)
     if request["MinimumThroughputBillingCommitment"]["Status"] == "ENABLED":
         account.started_ms = account.started_ms if on else now_ms
@@ -30,6 +31,7 @@ def update_account(engine: Engine, request: dict[str, Any], now_ms: int) -> dict
 
 
 def is_committed(engine: Engine, now_ms: int) -> bool:
+    """Whether the account pays for a minimum throughput at this time."""
     account = engine.commitment
     return account.started_ms is not None and (account.ends_ms is None or now_ms < account.ends_ms)
 
@@ -48,7 +50,7 @@ def _commitment(engine: Engine, now_ms: int) -> dict[str, Any]:
 
 
 def update_warm_throughput(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
-    """The stream gets a shard for each MiB a second, and never less than it began with."""
+    """UpdateStreamWarmThroughput. The stream gets one shard per MiB/s, and four at least."""
     stream = engine.find(request)
     stream.require_active()
     mib = request["WarmThroughputMiBps"]
@@ -62,7 +64,10 @@ def update_warm_throughput(engine: Engine, request: dict[str, Any], now_ms: int)
 
 
 def require_warm(engine: Engine, place: str, mode: str, mib: int | None, now_ms: int) -> None:
-    """Refuse warm throughput where AWS has none."""
+    """Check that a stream may have this warm throughput in MiB/s. None is always allowed.
+
+    :raises KinesisError: as AWS does, for the wrong mode, an account without a commitment, or more than 10 GiB/s.
+    """
     if mib is None:
         return
     if mode != "ON_DEMAND":
@@ -78,10 +83,12 @@ def require_warm(engine: Engine, place: str, mode: str, mib: int | None, now_ms:
 
 
 def shards_for(mib: int | None) -> int:
+    """Return the number of shards for a warm throughput in MiB/s; four at least."""
     return max(mib or 0, SHARDS_AT_FIRST)
 
 
 def warm_up(engine: Engine, stream: Stream, mib: int, now_ms: int) -> None:
+    """Set the warm throughput of a stream and reshard it accordingly."""
     target = shards_for(mib)
     require_room(engine, target - len(stream.open_shards()))
     steps = uniform_steps(stream, target)
@@ -90,6 +97,6 @@ def warm_up(engine: Engine, stream: Stream, mib: int, now_ms: int) -> None:
 
 
 def shown(stream: Stream) -> dict[str, int]:
-    """As descriptions show it: what is asked for, and what the open shards carry."""
+    """Return ``WarmThroughput`` as descriptions show it: the requested MiB/s, and those of the open shards."""
     current = len(stream.open_shards())
     return {"TargetMiBps": current if stream.warm_mib is None else stream.warm_mib, "CurrentMiBps": current}

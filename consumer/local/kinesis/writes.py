@@ -17,6 +17,10 @@ THROTTLED = "ProvisionedThroughputExceededException"
 
 
 def put_record(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
+    """PutRecord.
+
+    :raises KinesisError: if the record is too large or invalid, or the shard is throttled.
+    """
     stream = _writable(engine, request)
     _check_ordering(stream, request.get("SequenceNumberForOrdering"))
     shard = _shard_of(stream, request)
@@ -31,7 +35,10 @@ def put_record(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str
 
 
 def put_records(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
-    """Each record by itself: what its shard cannot carry now is refused, and the others are not."""
+    """PutRecords. Records whose shard is throttled are refused one by one; the others are stored.
+
+    :raises KinesisError: if a record is invalid or the request is too large; then nothing is stored.
+    """
     stream = _writable(engine, request)
     records = request["Records"]
     sizes = [_size(stream, record) for record in records]
@@ -59,7 +66,10 @@ def put_records(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[st
 
 
 def dry_run(request: dict[str, Any]) -> None:
-    """A request that is good and asked to be tried only ends here."""
+    """Stop a request with ``DryRun`` that would have succeeded.
+
+    :raises KinesisError: ``DryRunOperationException`` if ``DryRun`` is set.
+    """
     if request.get("DryRun"):
         raise KinesisError("DryRunOperationException", "Request would have succeeded, but DryRun flag is set.")
 
@@ -79,7 +89,7 @@ def _shard_of(stream: Stream, record: dict[str, Any]) -> Shard:
 def _hash_key(record: dict[str, Any], stream: Stream) -> int:
     explicit, key = record.get("ExplicitHashKey"), record.get("PartitionKey")
     if key is None:
-        raise invalid(f"PartitionKey must be given for {stream.place}, whose records are distributed by it.")
+        raise invalid(f"PartitionKey must be given for {stream.place}, which distributes records by it.")
     if explicit is None:
         return hash_of(key)
     if int(explicit) >= SPACE:
@@ -91,11 +101,11 @@ def _hash_key(record: dict[str, Any], stream: Stream) -> int:
 
 
 def _check_ordering(stream: Stream, number: str | None) -> None:
-    """What it asks for holds anyway, since numbers only rise; what is no sequence number is refused."""
+    """Check SequenceNumberForOrdering. Its promise always holds, because sequence numbers only increase."""
     if number is None:
         return
     if stream.distribution != BY_KEY:
-        raise invalid(f"SequenceNumberForOrdering is not supported for {stream.place}, which distributes by itself.")
+        raise invalid(f"SequenceNumberForOrdering is not supported for {stream.place} with the distribution AUTO.")
     try:
         sequence.parse(number)
     except ValueError:

@@ -200,7 +200,7 @@ def test_a_stack_makes_a_stream_of_ours_and_a_reset_empties_all(aws: LocalAWS) -
     with pytest.raises(ClientError, match="cannot scale up"):
         stacks.update_stack(StackName="flow", TemplateBody=TEMPLATE % 400)
     for kind in ("StreamConsumer", "ResourcePolicy"):
-        with pytest.raises(ClientError, match=f"has no AWS::Kinesis::{kind}"):
+        with pytest.raises(ClientError, match=f"does not support AWS::Kinesis::{kind}"):
             stacks.create_stack(StackName=kind, TemplateBody=f"Resources: {{A: {{Type: AWS::Kinesis::{kind}}}}}")
     stacks.delete_stack(StackName="flow")
     assert arn.rpartition("/")[2] not in kinesis.list_streams()["StreamNames"]

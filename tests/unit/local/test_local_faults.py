@@ -65,10 +65,10 @@ def test_removing_a_rule_ends_what_it_stalls_and_leaves_the_others() -> None:
 @pytest.mark.parametrize(
     ("rule", "says"),
     [
-        ([], "a fault is an object"),
+        ([], "a fault must be an object"),
         ({}, "kind"),
         ({"kind": "explode"}, "explode"),
-        ({"kind": "error", "hits": 3}, "unknown: hits"),
+        ({"kind": "error", "hits": 3}, "unknown field hits"),
         ({"kind": "error", "count": "3"}, "count"),
         ({"kind": "error", "count": True}, "count"),
         ({"kind": "error", "performed": 1}, "performed"),
