@@ -44,9 +44,9 @@ from pipeline.replicas.host import HostSettings, ModelHost
 from pipeline.sinks import Sink
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.stage import Stage
+from pipeline.stores.calls import SureCalls, Threads
 from pipeline.stores.folder import FolderStore
 from pipeline.stores.memory import MemoryStore
-from pipeline.stores.retry import Retry, Threads
 from pipeline.table.schema import TableSchema
 from pipeline.table.staged_letters import Ledger
 
@@ -157,7 +157,7 @@ class Host:
             stack.callback(decoder.close)
             notes = CrashJournal(
                 MemoryStore(),
-                Retry(Threads("suspects"), metrics.outages.part("suspects")),
+                SureCalls(Threads("suspects"), metrics.outages.part("suspects")),
                 switches=_never,
             )
             judge = JournaledHost(self.model, notes, retries=1, on_event=metrics.model_event)

@@ -35,7 +35,7 @@ from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.refused import RefusedLetters
 from pipeline.stage import Stage
 from pipeline.stores import open_store
-from pipeline.stores.retry import Retry, Threads
+from pipeline.stores.calls import SureCalls, Threads
 from pipeline.table.names import SUSPECTS
 from pipeline.table.schema import TableSchema
 from pipeline.table.staged_letters import Ledger
@@ -91,7 +91,7 @@ class Parts:
         letters = self.settings.dead_letter
         part = self.metrics.outages.part("suspects", letters.give_up_after_s)
         store = self.outside.store(f"{letters.url.rstrip('/')}{SUSPECTS}")
-        surely = Retry(Threads("suspects"), part, sleep=self.outside.sleep)
+        surely = SureCalls(Threads("suspects"), part, sleep=self.outside.sleep)
         return CrashJournal(store, surely, switches=switches, today=lambda: self.outside.now().date())
 
     def host(self, notes: CrashJournal | None) -> ModelHost:

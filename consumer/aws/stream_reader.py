@@ -10,11 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pipeline import kpl
 from pipeline.record import Position
+from pipeline.retry import Retry
 from pipeline.table.compare import Arrival
 
 if TYPE_CHECKING:
@@ -39,8 +41,15 @@ THROTTLES = frozenset(
         "ThrottlingException",
     }
 )
-THROTTLED_S = 1.0
-TRIES = 120
+
+
+def _throttled(error: Exception) -> bool:
+    from botocore.exceptions import ClientError
+
+    return isinstance(error, ClientError) and error.response.get("Error", {}).get("Code") in THROTTLES
+
+
+READ = Retry(1.0, 1.0, tries=120, on=_throttled)
 """Others read the shard, too. Two minutes without a single read are an error."""
 
 MS = 1000
@@ -165,16 +174,7 @@ def _iterator(
 
 def patiently(sleep: Sleep, call: Callable[..., Any], **request: Any) -> Any:
     """The answer; while Kinesis throttles, ask again."""
-    from botocore.exceptions import ClientError
-
-    for _ in range(TRIES - 1):
-        try:
-            return call(**request)
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") not in THROTTLES:
-                raise
-        sleep(THROTTLED_S)
-    return call(**request)
+    return READ.call_blocking(partial(call, **request), sleep=sleep)
 
 
 def taken_apart(

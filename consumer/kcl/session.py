@@ -38,14 +38,13 @@ from pipeline.errors import Broken, Fatal
 from pipeline.flow.lane import Lane, Milestones
 from pipeline.metrics import Metrics
 from pipeline.record import Position, Record, Shard
+from pipeline.retry import Retry
 from pipeline.stage import Stage
 
 log = logging.getLogger("session")
 
-CHECKPOINT_TRIES = 8
-"""Of the last checkpoint of a shard or a session, before the task ends for it."""
-
-FIRST_RETRY_S = 0.25
+LAST_CHECKPOINT = Retry(0.25, tries=8)
+"""Of a shard or a session, before the task ends for it: no later message will carry it."""
 
 LOOK_AGAIN_S = 1.0
 """A sink may make room without getting further, as when it sends rows of other keys past one that is refused."""
@@ -66,6 +65,8 @@ three, and one that waited for them (``maxPendingProcessRecordsInput``).
 
 
 class State(enum.Enum):
+    """Where a shard session is in its life."""
+
     NEW = "new"
     READING = "reading"
     ENDED = "ended"
@@ -74,6 +75,8 @@ class State(enum.Enum):
 
 
 class Step(enum.Enum):
+    """What a message makes a session do."""
+
     OPEN = "open"
     ADMIT = "admit"
     END = "end"
@@ -119,7 +122,9 @@ class Wire(Protocol):
         """The next line. Raises :class:`Gone` at the end."""
         ...
 
-    async def write(self, line: bytes) -> None: ...
+    async def write(self, line: bytes) -> None:
+        """Send a line. Raises :class:`Gone` if nobody can read it any more."""
+        ...
 
 
 class ShardSession:
@@ -379,13 +384,12 @@ class ShardSession:
 
     async def _checkpoint_surely(self, position: Position | None) -> None:
         """The last one: retried here, since no later beat will carry it."""
-        delay_s = FIRST_RETRY_S
-        for _ in range(CHECKPOINT_TRIES):
-            if await self._checkpoint(position) or self.state is State.LOST:
-                return
-            await asyncio.sleep(delay_s)
-            delay_s *= 2
-        raise Fatal(f"{self.shard_id}: the last checkpoint was refused {CHECKPOINT_TRIES} times")
+
+        async def done() -> bool:
+            return await self._checkpoint(position) or self.state is State.LOST
+
+        if not await LAST_CHECKPOINT.until(done):
+            raise Fatal(f"{self.shard_id}: the last checkpoint was refused {LAST_CHECKPOINT.tries} times")
 
     async def _checkpoint(self, position: Position | None) -> bool:
         """Send one and take its answer; true if it was accepted. A shutdown in the answer is a lost lease."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -17,6 +18,7 @@ from consumer.leases import leases
 from consumer.leases.reassign import reassign
 from consumer.leases.tables import Item, delete_if, reports, text
 from consumer.leases.takeover import LeaderObservation, LeaderWatch, Takeover
+from pipeline.retry import Retry, only
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -24,28 +26,28 @@ if TYPE_CHECKING:
 log = logging.getLogger("takeover")
 
 GLANCE_S, CLOSE_LOOK_S = 2.5, 1.0
-LONGEST_RETRY_S = 60.0
+
+LOOK = Retry(2 * GLANCE_S, 60.0, on=only(BotoCoreError, ClientError))
+"""A look that AWS or the network refuses. Another task may have the leader's lock meanwhile: this one has time."""
 
 
 async def watch(
-    dynamodb: DynamoDBClient, application: str, watch: LeaderWatch, max_leases: int, *, retry_s: float = GLANCE_S
+    dynamodb: DynamoDBClient, application: str, watch: LeaderWatch, max_leases: int, *, retry: Retry = LOOK
 ) -> None:
     """Until cancelled. What AWS or the network refuses is logged, and tried again later; anything else is raised."""
-    delay_s = retry_s
+    look = partial(asyncio.to_thread, step, dynamodb, application, watch, max_leases)
     while True:
-        try:
-            await asyncio.to_thread(step, dynamodb, application, watch, max_leases)
-            delay_s = retry_s
-            await asyncio.sleep(CLOSE_LOOK_S if watch.close else GLANCE_S)
-        except (BotoCoreError, ClientError) as error:
-            delay_s = min(2 * delay_s, LONGEST_RETRY_S)
-            log.warning(
-                "cannot look after the leader, trying again in %g s: %s",
-                delay_s,
-                error,
-                exc_info=log.isEnabledFor(logging.DEBUG),
-            )
-            await asyncio.sleep(delay_s)
+        await retry.call(look, on_failure=_tell)
+        await asyncio.sleep(CLOSE_LOOK_S if watch.close else GLANCE_S)
+
+
+def _tell(error: Exception, wait_s: float) -> None:
+    log.warning(
+        "cannot look after the leader, trying again in %g s: %s",
+        wait_s,
+        error,
+        exc_info=error if log.isEnabledFor(logging.DEBUG) else None,
+    )
 
 
 def step(dynamodb: DynamoDBClient, application: str, watch: LeaderWatch, max_leases: int) -> dict[str, str]:

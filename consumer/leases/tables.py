@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import Fatal, UserError
+from pipeline.retry import Retry
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -147,15 +147,18 @@ def number(item: Item, name: str) -> float | None:
 
 def _make_table(dynamodb: DynamoDBClient, table: Item) -> None:
     """Return when it is active, whoever made it."""
-    deadline, delay_s = time.monotonic() + TABLE_READY_S, FIRST_POLL_S
-    while (status := _table_status(dynamodb, table["TableName"], table["KeySchema"])) != "ACTIVE":
-        if time.monotonic() > deadline:
-            raise Fatal(f"table {table['TableName']} is {status} after {TABLE_READY_S:.0f} s")
+    status = ""
+
+    def active() -> bool:
+        nonlocal status
+        status = _table_status(dynamodb, table["TableName"], table["KeySchema"])
         if status == "ABSENT":
             _create(dynamodb, table)
-            continue
-        time.sleep(delay_s)
-        delay_s = min(2 * delay_s, LAST_POLL_S)
+            status = _table_status(dynamodb, table["TableName"], table["KeySchema"])
+        return status == "ACTIVE"
+
+    if not Retry(FIRST_POLL_S, LAST_POLL_S, within_s=TABLE_READY_S).until_blocking(active):
+        raise Fatal(f"table {table['TableName']} is {status} after {TABLE_READY_S:.0f} s")
 
 
 def _create(dynamodb: DynamoDBClient, table: Item) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from consumer.leases.tables import Item
+from pipeline.retry import Retry
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -24,16 +26,19 @@ def take_turn(dynamodb: DynamoDBClient, application: str, token: str) -> bool:
     for. So a worker that finds no leader takes a turn of ``TURN_S``, and the others wait for a leader or for theirs.
     Returns whether this worker took a turn; nothing depends on it but how soon shards are read.
     """
-    deadline = time.monotonic() + 2 * TURN_S
     table = f"{application}-CoordinatorState"
-    try:
-        while time.monotonic() < deadline and not _has_leader(dynamodb, table):
-            if _took_turn(dynamodb, table, token, time.time()):
-                return True
-            time.sleep(TURN_POLL_S)
-    except dynamodb.exceptions.ResourceNotFoundException:
-        return False  # KCL will make the table
-    return False
+    took = False
+
+    def may_start() -> bool:
+        nonlocal took
+        if _has_leader(dynamodb, table):
+            return True
+        took = _took_turn(dynamodb, table, token, time.time())
+        return took
+
+    with suppress(dynamodb.exceptions.ResourceNotFoundException):  # KCL will make the table
+        Retry(TURN_POLL_S, TURN_POLL_S, within_s=2 * TURN_S).until_blocking(may_start, sleep=time.sleep)
+    return took
 
 
 def _has_leader(dynamodb: DynamoDBClient, table: str) -> bool:

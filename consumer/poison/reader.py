@@ -29,6 +29,7 @@ from pipeline.events import Condemned, ModelEvent
 from pipeline.flow.lane import Lane
 from pipeline.flow.waiting import Waiting, after
 from pipeline.record import Dead, Position, Record, Shard
+from pipeline.retry import Retry, only
 from pipeline.stage import Stage
 
 log = logging.getLogger("careful")
@@ -42,13 +43,13 @@ KEEP_S = 2.0
 AT_A_TIME_BYTES = 16 * 1024 * 1024
 """Of user records that are taken out of an aggregate before the first of them is tried."""
 
-AGAIN_S = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
-"""Waits for a service that does not answer."""
+ANSWER = Retry(0.5, 8.0, tries=7, on=only(ClientError, BotoCoreError, OSError))
+"""Of a service that does not give one, for 23.5 s: to begin anew takes longer."""
 
 PAUSE_S = 0.25
 """Between two reads of a shard, which takes five a second from everybody together."""
 
-FREE_TRIES, FREE_AGAIN_S = 4, 1.0
+FREE = Retry(1.0, 1.0, tries=4)
 """Of giving a lease up: a note that stays there says that this task has died of what it had in hand."""
 
 
@@ -172,15 +173,17 @@ class PoisonReader:
             held.keeping.cancel()
             await asyncio.gather(held.keeping, return_exceptions=True)
         doubt = held.doubt.ended(self._holder) if held.doubt.by == self._holder else held.doubt
-        for _ in range(FREE_TRIES):
-            try:
-                await asyncio.shield(self._call(partial(self._notes.free, held.shard_id, self._holder, doubt)))
-            except Exception as error:  # noqa: BLE001  # whatever it is, it may go by
-                log.warning("%s: its lease cannot be given up: %s", held.shard_id, one_line(error))
-                await asyncio.sleep(FREE_AGAIN_S)
-            else:
-                return
-        log.warning("%s: its lease is left to expire", held.shard_id)
+
+        def tell(error: Exception, wait_s: float) -> None:
+            log.warning("%s: its lease cannot be given up: %s", held.shard_id, one_line(error))
+
+        async def give_up() -> None:
+            await asyncio.shield(self._call(partial(self._notes.free, held.shard_id, self._holder, doubt)))
+
+        try:
+            await FREE.call(give_up, on_failure=tell)
+        except Exception as error:  # noqa: BLE001  # the lease expires by itself
+            log.warning("%s: its lease is left to expire: %s", held.shard_id, one_line(error))
 
     async def _keep(self, held: Held) -> None:
         while not held.lost.is_set():
@@ -301,17 +304,13 @@ class PoisonReader:
         held.written = held.checkpoint
 
     async def _ask(self, work: Callable[[], Any]) -> Any:
-        """The answer; a service that does not give one is asked again for a while, since to begin anew takes longer."""
-        for delay_s in AGAIN_S:
-            try:
-                return await self._call(work)
-            except (ClientError, BotoCoreError, OSError) as error:
-                log.warning("%s; again in %.1f s", one_line(error), delay_s)
-                await self._sleep(delay_s)
-            except Exception as error:
-                raise Hindered(one_line(error)) from error
+        """The answer, within :data:`ANSWER`."""
+
+        def tell(error: Exception, wait_s: float) -> None:
+            log.warning("%s; again in %.1f s", one_line(error), wait_s)
+
         try:
-            return await self._call(work)
+            return await ANSWER.call(partial(self._call, work), on_failure=tell, sleep=self._sleep)
         except Exception as error:
             raise Hindered(one_line(error)) from error
 

@@ -34,7 +34,7 @@ from pipeline.errors import PenstockError
 from pipeline.events import Condemned, ModelEvent
 from pipeline.record import Dead, Position, Record, Shard
 from pipeline.stores.base import ObjectStore, TooLarge
-from pipeline.stores.retry import Retry
+from pipeline.stores.calls import SureCalls
 
 log = logging.getLogger("suspects")
 
@@ -79,7 +79,7 @@ class CrashJournal:
     def __init__(
         self,
         store: ObjectStore,
-        surely: Retry,
+        surely: SureCalls,
         *,
         switches: Callable[[str], Awaitable[int]],
         today: Callable[[], date] = lambda: datetime.fromtimestamp(time.time(), UTC).date(),

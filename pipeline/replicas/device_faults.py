@@ -7,7 +7,7 @@ import re
 
 from pipeline.errors import Fatal, ReplicaDied
 from pipeline.outages import Component
-from pipeline.replicas.pool import Pool, pause_s
+from pipeline.replicas.pool import START, Pool
 
 CAUSE = re.compile(r"CUDA error: [A-Za-z -]{1,60}")
 """As ``cudaGetErrorString`` puts it. The rest of the exception's text is the model's, and may hold a payload."""
@@ -45,7 +45,7 @@ class DeviceCheck:
         if self._part.failed(f"{shown}; no other record passes either"):
             lasted_s = self._part.trouble().lasted_s
             raise Fatal(f"{shown}, and no other record has passed for {lasted_s:.0f} s (model.give_up_after_s)")
-        await asyncio.sleep(pause_s(self._part.trouble()))
+        await asyncio.sleep(START.wait_in(self._part.trouble()))
         return False
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
@@ -14,15 +13,16 @@ from pipeline.errors import Fatal, ModelError, PenstockError, ReplicaDied, one_l
 from pipeline.events import ModelEvent, ReplicaReplaced
 from pipeline.model_process import frames as wire
 from pipeline.model_process.worker import Assignment
-from pipeline.outages import Component, Outage, Outages
+from pipeline.outages import Component, Outages
 from pipeline.replicas import answers
 from pipeline.replicas.process import DEPTH, ReplicaProcess, TimedOut, Unbegun
 from pipeline.replicas.witnesses import fails
+from pipeline.retry import Retry
 
 log = logging.getLogger("host")
 
-FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 15.0
+START = Retry(0.5, 15.0, jitter=0.5)
+"""Of a replica, or of a call on replicas that all fail; ``model.give_up_after_s`` says for how long."""
 
 LOOK_AGAIN_S = 1.0
 """A request that was given up has its place until it is answered, of which nobody is told."""
@@ -33,11 +33,6 @@ SETTLED_S = 5.0
 
 class LostDevice(ReplicaDied):
     """The replica told that its device failed, so that nothing more can come of it; another starts in its place."""
-
-
-def pause_s(trouble: Outage) -> float:
-    """Before the next try: up to as long as the tries have failed by now, at most 15 s, and not beyond the end."""
-    return min(trouble.left_s, min(LONGEST_PAUSE_S, FIRST_PAUSE_S + trouble.lasted_s) * (1 + random.random()) / 2)
 
 
 class Pool:
@@ -310,7 +305,7 @@ class Pool:
         """Return when it is time to try again; raise ``failure`` if it has lasted too long."""
         if part.failed(f"no replica starts: {failure}"):
             raise failure
-        await asyncio.sleep(pause_s(part.trouble()))
+        await asyncio.sleep(START.wait_in(part.trouble()))
 
     def _fail(self, error: BaseException) -> None:
         if not self._failed.done():

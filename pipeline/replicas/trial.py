@@ -35,7 +35,7 @@ from pipeline.record import Fault, Record
 from pipeline.replicas.answers import Answer, Costs, Failed, Rows
 from pipeline.replicas.bisection import Bisection
 from pipeline.replicas.crash_journal import CrashJournal, Note
-from pipeline.replicas.pool import LostDevice, Pool, pause_s
+from pipeline.replicas.pool import START, LostDevice, Pool
 from pipeline.replicas.process import ReplicaProcess, TimedOut, Unbegun
 from pipeline.replicas.witnesses import Witnesses, fails
 
@@ -372,7 +372,7 @@ class _Round:
         if part.failed(f"what passed before passes on no replica any more ({fault.kind})"):
             lasted_s = part.trouble().lasted_s
             raise Fatal(f"what passed before has passed on no replica for {lasted_s:.0f} s (model.give_up_after_s)")
-        await asyncio.sleep(pause_s(part.trouble()))
+        await asyncio.sleep(START.wait_in(part.trouble()))
 
 
 def _without_the_last(answer: Rows | Costs) -> Rows | Costs:

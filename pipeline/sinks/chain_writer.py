@@ -15,7 +15,7 @@ from pipeline.outages import Component, Outages
 from pipeline.record import Position, Record, Run
 from pipeline.sinks import OnDurable
 from pipeline.sinks.chain import Chain, File
-from pipeline.stores.retry import Call, Retry
+from pipeline.stores.calls import Call, SureCalls
 
 log = logging.getLogger("sink.chain")
 
@@ -57,7 +57,7 @@ class ChainWriter:
         self._committer = committer
         self._on_durable = on_durable
         self._on_fatal = on_fatal
-        self._surely = Retry(call, part or Outages(clock).part("sink"), on_retry=on_retry, sleep=sleep)
+        self._surely = SureCalls(call, part or Outages(clock).part("sink"), on_retry=on_retry, sleep=sleep)
         self._clock = clock
         self._sleep = sleep
         self._abandoned = False

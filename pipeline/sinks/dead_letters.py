@@ -19,7 +19,7 @@ from pipeline.sinks import OnDurable
 from pipeline.sinks.chain import Chain, File
 from pipeline.sinks.chain_writer import ChainWriter, Committer
 from pipeline.stores.base import ObjectStore
-from pipeline.stores.retry import Threads, at_start
+from pipeline.stores.calls import Threads, at_start
 from pipeline.table.names import LETTERS, Names, day_of, letters_apart, letters_key
 from pipeline.table.schema import TableSchema
 from pipeline.table.staged_letters import read_letters

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,18 +29,22 @@ from pipeline.dead_letters.limit import Limits, Tally
 from pipeline.errors import Fatal, UserError, one_line
 from pipeline.outages import GIVE_UP_AFTER_S, Outages
 from pipeline.record import Position, Record, Run, Shard
+from pipeline.retry import Retry
 from pipeline.sinks import NOBODY, OnDurable, SinkEvents
 from pipeline.sinks.json_rows import Unwritable
 from pipeline.sinks.kinesis_rows import Load, loads_of, size_of
 from pipeline.sinks.put_queue import REQUEST_BYTES, REQUEST_ROWS, OrderedPutQueue, Row
 from pipeline.sinks.refused import Refused, RefusedLetters
-from pipeline.stores.retry import Retry, Threads
+from pipeline.stores.calls import SureCalls, Threads
 
 log = logging.getLogger("sink.kinesis")
 
 CALLS_AT_ONCE = 8
-FIRST_DELAY_S, LAST_DELAY_S = 0.1, 10.0
 LETTERS_AT_ONCE = 8
+
+SEND = Retry(0.1, 10.0, jitter=0.5)
+"""Of rows that are refused. A call that has some accepted counts as the first failure: only some shards are full."""
+
 NO_LIMITS = Limits(0, 1.0)
 ROW_BYTES = 1024 * 1024
 """Data and key of one record, unless the stream says otherwise (API reference, PutRecord)."""
@@ -122,11 +125,13 @@ class KinesisSink:
         self.row_bytes = 1024 * summary.get("MaxRecordSizeInKiB", ROW_BYTES // 1024)
 
     def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> KinesisWriter:
+        """A writer for a shard session; see :class:`pipeline.sinks.Sink`."""
         writer = KinesisWriter(self, shard, on_durable, on_fatal)
         self._writers.add(writer)
         return writer
 
     def forget(self, writer: KinesisWriter) -> None:
+        """The writer is abandoned: :meth:`close` need not abandon it."""
         self._writers.discard(writer)
 
     async def close(self) -> None:
@@ -207,7 +212,7 @@ class KinesisWriter:
         self._refused = 0
         self._trouble = sink.outages.part(sink.name, sink.give_up_after_s)
         letters = sink.outages.part("dead-letter", sink.give_up_after_s)
-        self._surely = Retry(sink.letter_threads, letters, sleep=sink.sleep)
+        self._surely = SureCalls(sink.letter_threads, letters, sleep=sink.sleep)
         self._suspects = 0
         """So many rows at the front of the outbox have one among them that makes a call invalid."""
         self._told: Position | None = None
@@ -223,15 +228,18 @@ class KinesisWriter:
         return None
 
     def write(self, run: Run) -> None:
+        """Take a run; its rows are sent in order of their keys."""
         self._runs.append((run, size_of(run)))
         self._idle.clear()
         self._work.set()
 
     @property
     def backlog_bytes(self) -> int:
+        """Of rows that are not accepted yet, with the payloads they are of, and of runs that are not encoded yet."""
         return self._put_queue.bytes + self._payload_bytes + sum(size_bytes for _, size_bytes in self._runs)
 
     async def flush(self) -> None:
+        """Return once every row is accepted, or is a durable dead letter."""
         await self._idle.wait()
 
     def abandon(self) -> None:
@@ -349,9 +357,9 @@ class KinesisWriter:
             return
         self._refused += 1
         self._sink.events.on_retry()
-        wait_s = delay_s(self._fruitless, random.random())
+        wait_s = SEND.wait_s(self._fruitless + 1)
         # Each long wait is worth a line; of many short ones the 1st, 2nd, 4th, 8th …
-        if wait_s >= LAST_DELAY_S / 2 or self._refused.bit_count() == 1:
+        if wait_s >= SEND.last_s / 2 or self._refused.bit_count() == 1:
             log.warning(
                 "%s: %s: %d of %d rows refused, again in %.1f s (call %d in a row): %s",
                 self._sink.name,
@@ -363,11 +371,6 @@ class KinesisWriter:
                 answer.reason,
             )
         await self._sink.sleep(wait_s)
-
-
-def delay_s(fruitless: int, dice: float) -> float:
-    """How long to wait after ``fruitless`` calls in a row; ``dice`` in [0, 1) spreads those who wait alike."""
-    return min(LAST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(fruitless, 16)) * (0.5 + dice / 2)
 
 
 def _code(error: ClientError) -> str:

@@ -26,7 +26,7 @@ from pipeline.sinks.chain_writer import ChainWriter, Committer
 from pipeline.sinks.dead_letters import lines
 from pipeline.sinks.writable import ROW_FAULTS, cut, without_unwritable
 from pipeline.stores.base import Metadata, ObjectStore
-from pipeline.stores.retry import Threads, at_start
+from pipeline.stores.calls import Threads, at_start
 from pipeline.table import dead_positions
 from pipeline.table.footer import (
     DEAD_POSITIONS,

@@ -16,8 +16,8 @@ from pipeline.outages import Outages
 from pipeline.record import Dead, Record, Shard
 from pipeline.replicas.crash_journal import CrashJournal, JournaledHost
 from pipeline.replicas.host import HostSettings, ModelHost
+from pipeline.stores.calls import SureCalls, Threads
 from pipeline.stores.folder import FolderStore
-from pipeline.stores.retry import Retry, Threads
 from tests.support.hosts import ROOT, kill_host
 from tests.support.models import Toy
 
@@ -40,7 +40,7 @@ async def main(folder: Path, changes: int) -> None:
         return changes
 
     threads = Threads("suspects")
-    notes = CrashJournal(FolderStore(folder), Retry(threads, Outages().part("suspects")), switches=switches)
+    notes = CrashJournal(FolderStore(folder), SureCalls(threads, Outages().part("suspects")), switches=switches)
     settings = HostSettings("tests.support.crashing_task:Doomed", "1", 1, 1, search_path=(str(ROOT),))
     host = ModelHost(settings, notes=notes)
     judge = JournaledHost(host, notes, retries=1, on_event=lambda event: None)

@@ -49,8 +49,8 @@ from pipeline.replicas.crash_journal import CrashJournal, JournaledHost
 from pipeline.replicas.host import HostSettings, ModelHost
 from pipeline.sinks import OnDurable
 from pipeline.stage import Stage
+from pipeline.stores.calls import SureCalls, Threads
 from pipeline.stores.folder import FolderStore
-from pipeline.stores.retry import Retry, Threads
 from pipeline.testing.fake_ports import FakeJudge, FakeSink, FakeWriter
 from tests.support.hosts import ROOT, kill_host
 from tests.support.models import Toy
@@ -282,7 +282,7 @@ class Dying:
 
         suspects = CrashJournal(
             FolderStore(self.folder / "suspects"),
-            Retry(threads, Outages().part("suspects")),
+            SureCalls(threads, Outages().part("suspects")),
             switches=switches,
         )
         factory = f"tests.support.dying_task:{MODELS[self.layer].__name__}"

@@ -198,7 +198,9 @@ def watched(dynamodb: DynamoDBClient, looks: int) -> None:
 
     async def run() -> None:
         watch = Hurried(looks)
-        task = asyncio.create_task(leader_watch.watch(dynamodb, APP, watch, 0, retry_s=0.001))
+        task = asyncio.create_task(
+            leader_watch.watch(dynamodb, APP, watch, 0, retry=replace(leader_watch.LOOK, first_s=0.001))
+        )
         assert await asyncio.to_thread(watch.seen.wait, 20)
         assert not task.done()
         task.cancel()

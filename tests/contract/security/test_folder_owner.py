@@ -14,8 +14,8 @@ from pipeline.outages import Outages
 from pipeline.replicas.crash_journal import CrashJournal
 from pipeline.stores import folder_owner
 from pipeline.stores.base import Denied
+from pipeline.stores.calls import SureCalls, Threads
 from pipeline.stores.folder import FolderStore
-from pipeline.stores.retry import Retry, Threads
 
 
 def refused(folder: Path) -> str:
@@ -106,7 +106,7 @@ def test_the_folder_of_notes_is_held_to_the_same(tmp_path: Path) -> None:
         return 0
 
     async def check() -> None:
-        surely = Retry(Threads("suspects"), Outages().part("suspects"))
+        surely = SureCalls(Threads("suspects"), Outages().part("suspects"))
         await CrashJournal(FolderStore(tmp_path / "dead.suspects"), surely, switches=switches).check()
 
     with pytest.raises(UserError, match="chmod -R o-w"):

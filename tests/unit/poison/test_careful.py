@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -395,8 +396,8 @@ def test_a_task_that_dies_as_it_reads_is_hindered_too() -> None:
 
 
 def test_a_lease_is_given_up_although_the_table_does_not_answer_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "FREE_AGAIN_S", 0.0)
+    monkeypatch.setattr(reader, "FREE", replace(reader.FREE, first_s=0.0))
     rig = Rig(lambda: plain(3), Doubt(deaths=DEATHS), None)
-    rig.notes.deaf = reader.FREE_TRIES - 1
+    rig.notes.deaf = 3
     asyncio.run(rig.read())
     assert rig.notes.freed == [Doubt()]

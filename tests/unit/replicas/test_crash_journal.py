@@ -16,8 +16,8 @@ from pipeline.record import Dead, Enriched, Record, Shard
 from pipeline.replicas.bisection import Bisection
 from pipeline.replicas.crash_journal import ENDED, SWITCHES, CrashJournal, JournaledHost
 from pipeline.stores.base import Retryable
+from pipeline.stores.calls import SureCalls
 from pipeline.stores.memory import MemoryStore
-from pipeline.stores.retry import Retry
 from tests.support.settled_records import MORNING_MS, Inline
 
 SHARD = Shard("events", 1_700_000_000, "shardId-000000000000")
@@ -86,7 +86,7 @@ class Life:
         async def switches(shard_id: str) -> int:
             return self.died
 
-        quick = Retry(Inline(), Outages().part("suspects"), sleep=lambda s: asyncio.sleep(0))
+        quick = SureCalls(Inline(), Outages().part("suspects"), sleep=lambda s: asyncio.sleep(0))
         today = datetime.fromtimestamp(max(r.arrived_ms for r in self.records) / 1000, UTC).date()
         return CrashJournal(self.store, quick, switches=switches, today=lambda: today)
 
@@ -339,7 +339,7 @@ def test_a_store_that_never_takes_a_note_ends_the_task_with_its_reason() -> None
         async def sleep(seconds: float) -> None:
             clock[0] += seconds
 
-        impatient = CrashJournal(life.store, Retry(Inline(), part, sleep=sleep), switches=none)
+        impatient = CrashJournal(life.store, SureCalls(Inline(), part, sleep=sleep), switches=none)
         life.store.before = refusing(10**6)
         with pytest.raises(Fatal, match="without an answer: 503"):
             await impatient.recall(SHARD, life.records[0])

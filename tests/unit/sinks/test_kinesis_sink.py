@@ -19,7 +19,7 @@ from pipeline.errors import Fatal, UserError
 from pipeline.metrics import Metrics
 from pipeline.outages import Outages
 from pipeline.record import Dead, Enriched, Position, Record, Run, Shard
-from pipeline.sinks.kinesis import FIRST_DELAY_S, LAST_DELAY_S, NO_LIMITS, KinesisSink, KinesisWriter, delay_s
+from pipeline.sinks.kinesis import NO_LIMITS, SEND, KinesisSink, KinesisWriter
 from pipeline.sinks.refused import RefusedLetters
 from pipeline.stores.base import Retryable
 from pipeline.stores.memory import MemoryStore
@@ -210,14 +210,8 @@ def test_trouble_is_outlasted_with_growing_waits(trouble: Any, caplog: pytest.Lo
     made = bench(FakeKinesis(*[trouble] * 12), write_and_flush(run_of(["a", "b", "a"])))
     assert [row["n"] for row in made.payloads()] == [0, 1, 2]
     assert len(made.waits) == 12
-    assert made.waits[0] < 3 * FIRST_DELAY_S and made.waits[-1] >= LAST_DELAY_S / 2
+    assert made.waits[0] < 3 * SEND.first_s and made.waits[-1] >= SEND.last_s / 2
     assert "again in" in caplog.text
-
-
-def test_waits_grow_to_a_bound_and_are_spread() -> None:
-    assert delay_s(0, 0.0) == FIRST_DELAY_S / 2
-    assert delay_s(3, 0.999) > delay_s(2, 0.999) > delay_s(2, 0.0)
-    assert delay_s(10**9, 0.999) <= LAST_DELAY_S
 
 
 @pytest.mark.parametrize(

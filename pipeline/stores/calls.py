@@ -1,4 +1,4 @@
-"""A call to a store, again and again until it is answered, refused for good, or outlasts the patience with it."""
+"""Calls to a store: in threads of the caller's own, and again until they are answered."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from pipeline.errors import Fatal, UserError
 from pipeline.outages import Component
+from pipeline.retry import Dice, Retry, only
 from pipeline.stores.base import Denied, Retryable
 
 log = logging.getLogger("sink")
@@ -18,9 +20,12 @@ log = logging.getLogger("sink")
 T = TypeVar("T")
 
 CALLS_AT_ONCE = 8
-FIRST_DELAY_S, LAST_DELAY_S = 0.2, 10.0
-CHECK_AGAIN_S = (0.5, 1.0, 2.0, 4.0)
-"""Between the tries of a check at start."""
+
+ANSWER = Retry(0.2, 10.0, jitter=0.5, on=only(Retryable, Denied))
+"""For a running task. When to give up is the :class:`pipeline.outages.Component`'s to say."""
+
+CHECK = Retry(0.5, tries=5, on=only(Retryable))
+"""At start: what passes is waited for, for 7.5 s; a person looks on."""
 
 Call = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Makes a blocking call without blocking the event loop."""
@@ -33,6 +38,7 @@ class Threads:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
 
     async def __call__(self, work: Callable[[], Any]) -> Any:
+        """The result of ``work()``, or what it raises."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def close(self) -> None:
@@ -41,25 +47,21 @@ class Threads:
 
 
 async def at_start(check: Callable[[], None], call: Call, sleep: Callable[[float], Awaitable[object]]) -> None:
-    """What passes is waited for, some seconds; a store that does not answer then is the user's to mend."""
-    for delay_s in CHECK_AGAIN_S:
-        try:
-            await call(check)
-        except Retryable:
-            await sleep(delay_s)
-        else:
-            return
+    """Make a check that passes at last within :data:`CHECK`.
+
+    :raises UserError: the store still does not answer.
+    """
     try:
-        await call(check)
+        await CHECK.call(partial(call, check), sleep=sleep)
     except Retryable as error:
         raise UserError(f"{error}. It must answer before records are taken") from None
 
 
-class Retry:
-    """``await persistence(call)``: the call's result, however often it takes.
+class SureCalls:
+    """``await surely(work)``: the result of a call to a store, however often the call is made.
 
-    Raises ``Denied`` when a refusal lasts, ``Fatal`` when there is no answer for as long as ``part`` allows. The waits
-    between double, with jitter, so that those who wait alike do not come back alike.
+    ``part`` is shown as failing meanwhile. Raises ``Denied`` when a refusal lasts, ``Fatal`` when there is no answer
+    for as long as ``part`` allows. ``on_retry`` is called before each wait.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class Retry:
         *,
         on_retry: Callable[[], None] = lambda: None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-        dice: Callable[[], float] = random.random,
+        dice: Dice = random.random,
     ) -> None:
         self._call = call
         self._part = part
@@ -77,25 +79,12 @@ class Retry:
         self._sleep = sleep
         self._dice = dice
 
-    async def __call__(self, call: Callable[[], T]) -> T:
-        delay_s = FIRST_DELAY_S
-        while True:
-            try:
-                result: T = await self._call(call)
-            except Retryable as error:
-                if self._part.failed(str(error)):
-                    raise Fatal(f"{self._part.trouble().lasted_s:.0f} s without an answer: {error}") from None
-                log.warning("%s; again in about %.1f s", error, delay_s)
-            except Denied as error:
-                if self._part.failed(str(error), refused=True):
-                    raise
-                log.error("%s; again in about %.1f s", error, delay_s)
-            else:
-                self._part.worked()
-                return result
-            self._on_retry()
-            await self._sleep(delay_s * (1 + self._dice()) / 2)
-            delay_s = min(2 * delay_s, LAST_DELAY_S)
+    async def __call__(self, work: Callable[[], T]) -> T:
+        """The result of ``work()``."""
+        made = partial(self._call, work)
+        result: T = await ANSWER.call(made, on_failure=self._failed, sleep=self._sleep, dice=self._dice)
+        self._part.worked()
+        return result
 
     async def check(self, check: Callable[[], None]) -> None:
         """As :func:`at_start`."""
@@ -104,3 +93,12 @@ class Retry:
     def give_up(self) -> None:
         """Nobody waits for it any more."""
         self._part.worked()
+
+    def _failed(self, error: Exception, wait_s: float) -> None:
+        refused = isinstance(error, Denied)
+        if self._part.failed(str(error), refused=refused):
+            if refused:
+                raise error
+            raise Fatal(f"{self._part.trouble().lasted_s:.0f} s without an answer: {error}") from None
+        log.log(logging.ERROR if refused else logging.WARNING, "%s; again in %.1f s", error, wait_s)
+        self._on_retry()
