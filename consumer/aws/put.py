@@ -8,7 +8,6 @@ hands them out; a refused record holds back the later records of its key only.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -65,7 +64,7 @@ class PutReport:
     calls: int = 0
     retried: int = 0
     seconds: float = 0.0
-    shards: Counter[str] = field(default_factory=Counter)
+    shards: dict[str, int] = field(default_factory=dict)
     unfit: int = 0
     unfit_shown: list[str] = field(default_factory=list)
 
@@ -170,7 +169,8 @@ class _Put:
             if "SequenceNumber" in answer:
                 put += row.origin.users
                 self.report.bytes += len(row.data)
-                self.report.shards[answer["ShardId"]] += row.origin.users
+                shard_id = answer["ShardId"]
+                self.report.shards[shard_id] = self.report.shards.get(shard_id, 0) + row.origin.users
         self.report.records += put
         return put
 

@@ -18,6 +18,7 @@ from consumer.cli.local import local
 from consumer.cli.put import put
 from consumer.cli.run import run
 from consumer.cli.shards import shards
+from consumer.cli.tail import tail
 from consumer.cli.tune import tune
 from pipeline.errors import PenstockError, UserError
 from pipeline.escape import shown, shown_lines
@@ -82,6 +83,7 @@ for command in (
     put,
     run,
     shards,
+    tail,
     tune,
 ):
     main.add_command(command)

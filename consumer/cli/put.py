@@ -91,9 +91,10 @@ def _packed(kinesis: Any, stream: str, entries: Iterator[Entry]) -> Iterator[Ent
 
 def _lines(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
     """Where each line is, and the line."""
+    name = getattr(file, "name", "<stdin>")
     for number, line in enumerate(file, 1):
         if stripped := line.strip(b"\r\n"):
-            yield f"{file.name} line {number}", stripped
+            yield f"{name} line {number}", stripped
 
 
 def _entries(file: BinaryIO, key_field: str | None) -> Iterator[Entry]:
