@@ -30,6 +30,7 @@ from consumer.kcl.daemon import Daemon
 from consumer.kcl.session import ShardSession, Wire
 from consumer.last_resort import LastResort
 from consumer.leases import joining, leases
+from consumer.leases.worker_notes import WorkerNoteBook
 from consumer.poison.doubts import Doubts, may_be_a_records_doing
 from consumer.poison.notes import LeaseNotes
 from consumer.poison.pages import LeasePages
@@ -37,6 +38,7 @@ from consumer.poison.reader import Pages, PoisonReader
 from consumer.poison.way_past import WayPast
 from consumer.signals import Signals
 from consumer.watchers import Watchers
+from consumer.worker_stats import WorkerStats, reached_at
 from pipeline import background, reaper
 from pipeline.background import Background
 from pipeline.batching import utilization
@@ -93,6 +95,15 @@ class Task:
         notes = LeaseNotes(lambda: self.aws.client("dynamodb"), settings.stream.application)
         self.doubts = Doubts(notes, self.worker_id, self._aside)
         self.past = WayPast(notes, self.doubts, failover_s=settings.kcl.failover_ms / 1000)
+        self.stats = WorkerStats(
+            settings,
+            self.worker_id,
+            self.metrics,
+            self.watchers,
+            careful=lambda: self.past.busy,
+            leaving=self.leaving.is_set,
+        )
+        self.note = WorkerNoteBook(lambda: self.aws.client("dynamodb"), settings.stream.application, self.worker_id)
         self.warm = False
 
     async def run(self) -> int:
@@ -129,13 +140,18 @@ class Task:
         """Everything in order; what is made is unmade in reverse, whatever happens."""
         settings = self.settings
         health = await stack.enter_async_context(
-            Health(settings.health, self.metrics, self._alive, self._ready, self.background.failed)
+            Health(settings.health, self.metrics, self._alive, self._ready, self.background.failed, self.stats)
         )
         created_s = await self._unless_leaving(asyncio.to_thread(self.aws.stream_created_s, settings.stream.name))
         stream = await self._unless_leaving(asyncio.to_thread(joining.join, settings, self.aws, created_s))
         daemon = Daemon(settings.kcl, stream, self.worker_id)
         stack.push_async_callback(daemon.close)
         self.background.start(self.watchers.over_the_leader, "the watch over the leader")
+        noting = partial(
+            self.watchers.over_the_note, self.note, reached_at(health.url, settings.health.host), self.stats
+        )
+        self.background.start(noting, "the note of this worker")
+        stack.push_async_callback(asyncio.to_thread, self.note.leave)
         log.info("%s", profile.find(settings).said)
         parts = build.Parts(settings, build.Outside.of(self.aws), self.metrics)
         notes = parts.notes(self._switches)
@@ -156,6 +172,7 @@ class Task:
         bridges = BridgeServer(self._session_maker(stage, created_s, stack), self.metrics.rejected_connection)
         await bridges.listen(daemon.socket_path)
         stack.push_async_callback(bridges.close)
+        self.stats.sessions = lambda: bridges.sessions
         self.background.start(stage.run, "the stage")
         self.background.start(partial(_raise, host.failed), "the model host")
         careful = self._careful(stage, created_s, stream)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from consumer.config import drain
 from consumer.config.kcl_properties import WORKER_REPORT_MS
@@ -16,6 +17,7 @@ from consumer.kcl.stuck import StuckWatch
 from consumer.leases import handoffs, leader_watch
 from consumer.leases.takeover import LeaderWatch
 from consumer.leases.watch import LeaseWatch
+from consumer.leases.worker_notes import EVERY_S, WorkerNoteBook
 
 if TYPE_CHECKING:
     from consumer.aws.clients import Aws
@@ -66,6 +68,12 @@ class Watchers:
         """Why the task does not read all that it should; None if it does."""
         return self.leases.unread.unready if self.leases is not None else "no lease yet"
 
+    async def over_the_note(self, note: WorkerNoteBook, url: str, stats: Callable[[], Mapping[str, Any]]) -> None:
+        """Every few seconds it is written down, beside the leases, how this worker does and where its page is."""
+        while True:
+            await asyncio.to_thread(note.write, url, stats())
+            await asyncio.sleep(EVERY_S)
+
     async def over_the_leases(self, bridges: BridgeServer, stream: StreamSettings, stream_created_s: int) -> None:
         """Is everything read that should be, and is the stream still the same?"""
         self.leases = LeaseWatch(
@@ -86,8 +94,12 @@ class Watchers:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             at_work = [session for session in bridges.sessions if not (session.over or session.passed)]
-            looks = [session.look() for session in at_work if session.shard_id]
-            before, self.stuck = self.stuck, watch.look(looks, time.monotonic())
+            sessions = [session for session in at_work if session.shard_id]
+            now, wall_s = time.monotonic(), time.time()
+            for session in sessions:
+                self._metrics.progress.sample(session.shard_id, session.behind_s(now, wall_s), now)
+            looks = [session.look() for session in sessions]
+            before, self.stuck = self.stuck, watch.look(looks, now)
             self._metrics.stuck(len(self.stuck))
             for shard_id in self.stuck.keys() - before.keys():
                 log.error("%s", self.stuck[shard_id])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,12 @@ class Predicted:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """Predict was called once more than batches would need: a bisection, or a record tried alone."""
+    """Predict was called once more than batches would need: a bisection, or a record tried alone.
+
+    ``shards``: of the records that it was called with.
+    """
+
+    shards: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

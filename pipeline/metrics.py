@@ -20,6 +20,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from pipeline.batching.batch_size import BatchSizeController
 from pipeline.batching.utilization import ReplicaTime
 from pipeline.events import Condemned, ModelEvent, OutOfMemory, Predicted, ReplicaReplaced, Retried, SafeCostLearned
+from pipeline.flow.progress import Progress
 from pipeline.outages import Outages
 from pipeline.record import REASONS
 from pipeline.sinks import SinkEvents
@@ -64,6 +65,9 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._totals = _Totals()
+        self.progress = Progress()
+        self.sinks: set[str] = set()
+        """The names of those whose events are counted here; an outage of one has its name."""
         self.outages = Outages()
         """What fails now and is tried again, noted by whoever tries."""
         self.in_flight: InFlight = dict
@@ -175,6 +179,7 @@ class Metrics:
     def received(self, shard: str, records: int) -> None:
         """KCL handed over a message's records."""
         self._totals.records_in += records
+        self.progress.received(shard, records, self._clock())
         self._of(self._received, shard).inc(records)
 
     def lag(self, shard: str, lag_ms: int) -> None:
@@ -199,6 +204,7 @@ class Metrics:
         """A run was released to the sinks."""
         self._totals.enriched += enriched
         self._totals.dead_letters += dead
+        self.progress.settled(shard, enriched + dead)
         self._of(self._enriched, shard).inc(enriched)
         self._of(self._dead, shard).inc(dead)
 
@@ -238,8 +244,9 @@ class Metrics:
         match event:
             case Predicted():
                 self._note_call(event)
-            case Retried():
+            case Retried(shards=shards):
                 self.retried()
+                self.progress.tried_again(shards)
             case Condemned(kind=kind, records=records):
                 self.dead_letter(kind, records)
             case OutOfMemory():
@@ -270,6 +277,7 @@ class Metrics:
 
     def of_sink(self, sink: str) -> SinkEvents:
         """What the sink of this name tells, counted under its name."""
+        self.sinks.add(sink)
         return SinkEvents(
             on_put=partial(self.sink_put, sink),
             on_retry=partial(self.sink_retried, sink),
@@ -334,6 +342,7 @@ class Metrics:
     def forget(self, shard: str) -> None:
         """The shard is another task's: its labels go, the totals stay."""
         self._totals.lag_ms.pop(shard, None)
+        self.progress.forget(shard)
         for metric in self._by_shard:
             self._shards.pop((metric, shard), None)
             metric.remove(shard)

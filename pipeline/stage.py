@@ -238,7 +238,8 @@ class Stage:
         while True:
             batch, lanes = await self._dispatcher.next()
             started = self._clock()
-            await self._judge.settle(batch)
+            with self._metrics.progress.batch([lane.shard.shard_id for lane in lanes], started):
+                await self._judge.settle(batch)
             self._metrics.batch(len(batch), self._clock() - started)
             self._dispatcher.returned(lanes)
             self._release(lanes)

@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
@@ -45,7 +45,8 @@ class Health:
     """``async with Health(…) as health``: answers at ``health.url`` until the block is left.
 
     Entering raises ``UserError`` if the port cannot be had: enter early, before anything slow starts. ``on_failure`` is
-    told, in the event loop, what has ended the page before its time.
+    told, in the event loop, what has ended the page before its time. ``stats`` is what ``/stats`` says; by default what
+    ``metrics`` counts.
     """
 
     def __init__(
@@ -55,12 +56,14 @@ class Health:
         alive: Check,
         ready: Check,
         on_failure: background.OnFailure = lambda error: log.error("%s", error),
+        stats: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._alive = alive
         self._ready = ready
         self._on_failure = on_failure
+        self._stats = stats or metrics.snapshot
         self._stop: Callable[[], object] | None = None
         self._ended = asyncio.Event()
         self.port = 0
@@ -134,7 +137,7 @@ class Health:
         if path == "/metrics":
             return 200, self._metrics.content_type, self._metrics.exposition()
         if path == "/stats":
-            return 200, "application/json", orjson.dumps(harmless(self._metrics.snapshot()))
+            return 200, "application/json", orjson.dumps(harmless(self._stats()))
         return 404, "text/plain", f"{' '.join(PATHS)}\n".encode()
 
 

@@ -185,6 +185,19 @@ class ShardSession:
         """How far it is behind, in ms."""
         return self.look().lag_at(now)
 
+    def behind_s(self, now: float, wall_s: float) -> float:
+        """The age of the oldest record that has not settled; where all have, how far the shard is read behind its tip.
+
+        ``wall_s`` is the time of day, by which the age is told.
+        """
+        oldest_ms = self._lane.oldest_ms if self._lane is not None else None
+        age_s = 0.0 if oldest_ms is None else wall_s - oldest_ms / 1000
+        return max(0.0, age_s, self.lag_at(now) / 1000)
+
+    def counts(self) -> dict[str, int]:
+        """``unsettled``: records that it was handed and that have no row or dead letter yet; ``lag_ms`` as KCL told."""
+        return {"unsettled": self._lane.unsettled, "lag_ms": self._lane.lag_ms} if self._lane is not None else {}
+
     @property
     def hears(self) -> bool:
         """KCL has read the shard, and handed on what it found, be it nothing."""

@@ -108,6 +108,7 @@ class LeaseWatch:
         self._probed: dict[str, tuple[float, str]] = {}
         self._told: dict[str, str] = {}
         self._looked_back: WeakSet[ShardReader] = WeakSet()
+        self._handoffs: dict[tuple[str, str, str], float] = {}
         endless = float("inf")
         self._looking = metrics.outages.part("leases", endless)
         self._missing = metrics.outages.part("shards", endless)
@@ -131,6 +132,8 @@ class LeaseWatch:
         sessions = [session for session in self._sessions() if session.shard_id and not session.over]
         hearing = {session.shard_id for session in sessions if session.hears}
         look = replace(look, hearing=hearing)
+        pending = {(each.shard_id, each.draining_owner, each.owner) for each in look.leases.values()}
+        self._handoffs = {key: self._handoffs.get(key, now) for key in pending if key[1]}
         self.unread = self._watch.look(look, now)
         self._tell(await asyncio.to_thread(self._probe, look, now))
         for lease in self.unread.expired:
@@ -142,6 +145,10 @@ class LeaseWatch:
             )
         await asyncio.to_thread(self._look_back, sessions)
         self._foresee({session.shard_id: session.lag_at(now) for session in sessions})
+
+    def handoffs_s(self, now: float) -> dict[str, float]:
+        """By shard: for how long one worker has drained it for another, as far as this task has seen."""
+        return {shard_id: round(now - since_s, 1) for (shard_id, _, _), since_s in self._handoffs.items()}
 
     # -- in a thread
 

@@ -8,14 +8,22 @@ often out of an operator's reach (it listens on 127.0.0.1 unless told otherwise)
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from consumer.leases.tables import Item, number, text
+from botocore.exceptions import BotoCoreError, ClientError
+
+from consumer.leases.tables import Item, items, number, text
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+log = logging.getLogger("leases")
 
 PREFIX = "PenstockWorker/"
 """Begins the item's key; the worker's id follows."""
@@ -55,6 +63,47 @@ def forget(dynamodb: DynamoDBClient, application: str, workers: Iterable[str]) -
     """Delete the notes of workers that have left."""
     for worker in workers:
         dynamodb.delete_item(TableName=_table(application), Key={"key": {"S": f"{PREFIX}{worker}"}})
+
+
+class WorkerNoteBook:
+    """One worker's note: written while it works, taken away when it leaves. Whatever DynamoDB refuses is tried again
+    with the next one: a task does not end for want of a note. For any thread."""
+
+    def __init__(self, dynamodb: Callable[[], DynamoDBClient], application: str, worker: str) -> None:
+        self._client = dynamodb
+        self._application = application
+        self._worker = worker
+        self._lock = threading.Lock()
+        self._left = False
+        self._cleared = False
+
+    def write(self, url: str, stats: Mapping[str, Any]) -> None:
+        """Write it; the first time, also delete those of workers that are long gone."""
+        note = WorkerNote(self._worker, url, socket.gethostname(), time.time(), stats)
+        with self._lock:
+            if self._left:
+                return
+            try:
+                write(self._client(), self._application, note)
+                if not self._cleared:
+                    self._clear(note.at_s)
+                self._cleared = True
+            except (BotoCoreError, ClientError) as error:
+                log.debug("the note of %s is not written: %s", self._worker, error)
+
+    def leave(self) -> None:
+        """Take it away; nothing is written from then on."""
+        with self._lock:
+            self._left = True
+            try:
+                forget(self._client(), self._application, [self._worker])
+            except (BotoCoreError, ClientError) as error:
+                log.debug("the note of %s stays: %s", self._worker, error)
+
+    def _clear(self, now_s: float) -> None:
+        dynamodb = self._client()
+        found = map(note_of, items(dynamodb, _table(self._application)) or ())
+        forget(dynamodb, self._application, outdated(filter(None, found), now_s))
 
 
 def outdated(notes: Iterable[WorkerNote], now_s: float) -> list[str]:

@@ -67,6 +67,12 @@ class Lane:
         return self.waiting.records + self.entering + len(self.window)
 
     @property
+    def oldest_ms(self) -> int | None:
+        """When the oldest record that is not settled arrived, in epoch ms; None if there is none."""
+        first = self.window.first or (self.waiting.first if self.waiting else None)
+        return None if first is None else first.arrived_ms
+
+    @property
     def bytes(self) -> int:
         """Of everything admitted that is not durable yet."""
         return self.waiting.bytes + self.taken_bytes
@@ -90,6 +96,11 @@ class Window:
 
     def __len__(self) -> int:
         return len(self._records)
+
+    @property
+    def first(self) -> Record | None:
+        """The oldest; None if there is none."""
+        return self._records[0] if self._records else None
 
     def extend(self, records: Sequence[Record]) -> None:
         """Admit records, which must follow the last ones in sequence order."""

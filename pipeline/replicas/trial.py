@@ -112,9 +112,9 @@ class Trial:
             records = await _Round(self, turn).run(records)
             turn += 1
 
-    def _retried(self) -> None:
+    def _retried(self, tried: Sequence[Record]) -> None:
         if self._op == "predict":
-            self._on_event(Retried())
+            self._on_event(Retried(tuple(dict.fromkeys(record.shard_id for record in tried))))
 
 
 class _Round:
@@ -157,7 +157,7 @@ class _Round:
     # -- tries
 
     async def _together(self, tried: list[Record], bisection: Bisection[Record]) -> None:
-        self._count()
+        self._count(tried)
         payloads = list(map(self._trial.payload_of, tried))
         if self._turn and self._trial.witnesses.exist:
             async with self._well_one(new=False) as link:
@@ -177,7 +177,7 @@ class _Round:
             bisection.failed()
             return
         async with self._pool.held(best=link) as link:
-            self._count()
+            self._count(tried)
             op, payloads = self._trial.witnesses.beside(list(map(self._trial.payload_of, tried)))
             answer = await self._pool.ask(link, op, payloads)
             if isinstance(answer, Failed):
@@ -228,7 +228,7 @@ class _Round:
         least = min(LEAST_IN_A_ROW, self._trial._retries + 1)
         failures = 0
         while True:
-            self._count()
+            self._count(tried)
             answer = await self._pool.ask(link, self._trial._op, [self._trial.payload_of(tried[0])])
             if not fails(answer) or answer.op in {"memory", "worn"}:
                 return answer
@@ -239,9 +239,9 @@ class _Round:
             elif failures >= least:
                 return answer
 
-    def _count(self) -> None:
+    def _count(self, tried: Sequence[Record]) -> None:
         if self._calls or self._turn:
-            self._trial._retried()
+            self._trial._retried(tried)
         self._calls += 1
 
     # -- what came of them
@@ -347,7 +347,7 @@ class _Round:
         """Whether the replica does with what passed before; None if nothing has. One that has ended is not well."""
         if not link.can_serve:
             return False
-        self._trial._retried()
+        self._trial._retried(())
         try:
             return await self._trial.witnesses.pass_on(partial(self._pool.ask, link))
         except Unbegun:

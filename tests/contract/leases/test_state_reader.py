@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from consumer.leases import leases, worker_notes
 from consumer.leases.state import NO_TABLES, ONE_TABLE, THREE_TABLES, read_state
-from consumer.leases.worker_notes import WorkerNote
+from consumer.leases.worker_notes import WorkerNote, WorkerNoteBook
 from tests.support import kcl_layouts
 from tests.support.kcl_tables import APP
 
@@ -54,6 +55,25 @@ def test_more_leases_than_a_page_holds(tables: DynamoDBClient) -> None:
     put_all(tables, APP, [{**item, "leaseKey": {"S": f"shardId-{n:012d}"}, "filler": filler} for n in range(8)])
     assert len(tables.scan(TableName=APP)["Items"]) < 8
     assert len(read_state(tables, APP).leases) == 8
+
+
+def test_a_notebook_clears_up_after_the_dead_and_writes_nothing_once_it_has_left(tables: DynamoDBClient) -> None:
+    worker_notes.write(tables, APP, WorkerNote("long dead", "", "", 12.0, {}))
+    worker_notes.write(tables, APP, WorkerNote("living", "", "", time.time(), {}))
+    book = WorkerNoteBook(lambda: tables, APP, "me")
+    book.write("http://10.0.0.1:8080", {"queue": 1})
+    notes = read_state(tables, APP).notes
+    assert set(notes) == {"living", "me"}
+    assert (notes["me"].url, notes["me"].stats) == ("http://10.0.0.1:8080", {"queue": 1})
+    book.leave()
+    book.write("http://10.0.0.1:8080", {})
+    assert set(read_state(tables, APP).notes) == {"living"}
+
+
+def test_a_notebook_without_tables_fails_nobody(dynamodb: DynamoDBClient) -> None:
+    book = WorkerNoteBook(lambda: dynamodb, APP, "me")
+    book.write("", {})
+    book.leave()
 
 
 def test_a_worker_writes_its_note_and_takes_it_away(tables: DynamoDBClient) -> None:

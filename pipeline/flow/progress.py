@@ -1,0 +1,153 @@
+"""How each shard has got on of late, and what the model is at: what ``/stats`` and ``penstock status`` are made of.
+
+Pure: ``now`` is an argument, in seconds of any clock that never goes back. Nothing here is called per record.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import NamedTuple
+
+WINDOW_S = 120.0
+"""What a rate and a trend are taken over."""
+
+LEAST_S = 5.0
+"""Over less time neither says anything."""
+
+
+class Sample(NamedTuple):
+    """At ``at_s``: how many records had come, and had settled, and how many seconds the shard was behind."""
+
+    at_s: float
+    received: int
+    settled: int
+    behind_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPace:
+    """Of the last two minutes. None where the task has not had the shard for long enough, or nothing came at all.
+
+    ``rate`` and ``arrival_rate`` are records a second; ``slope``: by how many seconds it falls behind in a second;
+    ``idle_s``: since its last record came.
+    """
+
+    received: int
+    settled: int
+    rate: float | None
+    arrival_rate: float | None
+    slope: float | None
+    idle_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOut:
+    """A batch that the model has. ``tries``: calls for parts of it, beyond the first."""
+
+    shards: tuple[str, ...]
+    age_s: float
+    tries: int
+
+
+@dataclass(slots=True)
+class _Shard:
+    received: int = 0
+    settled: int = 0
+    last_s: float | None = None
+    samples: deque[Sample] = field(default_factory=deque)
+
+
+@dataclass(slots=True)
+class _Batch:
+    shards: tuple[str, ...]
+    since_s: float
+    tries: int = 0
+
+
+class Progress:
+    """Of one task: the shards that it has, and the batches that are out."""
+
+    def __init__(self) -> None:
+        self._shards: dict[str, _Shard] = {}
+        self._out: dict[int, _Batch] = {}
+        self._numbers = count()
+
+    def received(self, shard: str, records: int, now: float) -> None:
+        """Records of a message were admitted."""
+        of = self._of(shard)
+        of.received += records
+        of.last_s = now
+
+    def settled(self, shard: str, records: int) -> None:
+        """Records have their rows, or are dead letters."""
+        self._of(shard).settled += records
+
+    def sample(self, shard: str, behind_s: float, now: float) -> None:
+        """Note how far a shard is behind, every few seconds."""
+        of = self._of(shard)
+        of.samples.append(Sample(now, of.received, of.settled, behind_s))
+        while now - of.samples[0].at_s > WINDOW_S:
+            of.samples.popleft()
+
+    def forget(self, shard: str) -> None:
+        """The shard is another task's."""
+        self._shards.pop(shard, None)
+
+    def pace(self, shard: str, now: float) -> ShardPace | None:
+        """None for a shard that nothing is known of."""
+        of = self._shards.get(shard)
+        if of is None:
+            return None
+        idle_s = None if of.last_s is None else now - of.last_s
+        first = of.samples[0] if of.samples else None
+        if first is None or now - first.at_s < LEAST_S:
+            return ShardPace(of.received, of.settled, None, None, None, idle_s)
+        lasted_s = now - first.at_s
+        return ShardPace(
+            of.received,
+            of.settled,
+            (of.settled - first.settled) / lasted_s,
+            (of.received - first.received) / lasted_s,
+            slope([(sample.at_s, sample.behind_s) for sample in of.samples]),
+            idle_s,
+        )
+
+    # -- batches
+
+    @contextmanager
+    def batch(self, shards: Sequence[str], now: float) -> Iterator[None]:
+        """A batch of records of these shards is with the model until the block is left."""
+        number = next(self._numbers)
+        self._out[number] = _Batch(tuple(shards), now)
+        try:
+            yield
+        finally:
+            del self._out[number]
+
+    def tried_again(self, shards: Iterable[str]) -> None:
+        """The model was called for a part of a batch with these shards."""
+        names = set(shards)
+        for batch in self._out.values():
+            if names & set(batch.shards):
+                batch.tries += 1
+
+    def batches(self, now: float) -> list[BatchOut]:
+        """What the model has now, the oldest first."""
+        return [BatchOut(batch.shards, now - batch.since_s, batch.tries) for batch in self._out.values()]
+
+    def _of(self, shard: str) -> _Shard:
+        return self._shards.setdefault(shard, _Shard())
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float | None:
+    """By how much the second number rises for one of the first, by least squares; None if they say nothing of it."""
+    if len(points) < 2 or points[-1][0] - points[0][0] < LEAST_S:
+        return None
+    mean_x = sum(x for x, _ in points) / len(points)
+    mean_y = sum(y for _, y in points) / len(points)
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else None

@@ -1,0 +1,68 @@
+"""How shards get on, and what the model is at."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.flow.progress import LEAST_S, WINDOW_S, BatchOut, Progress, ShardPace, slope
+
+
+def test_rates_and_slope_are_of_the_last_two_minutes() -> None:
+    progress = Progress()
+    for second in range(0, 601, 5):
+        progress.received("a", 50, second)
+        progress.settled("a", 40 if second > 300 else 0)
+        progress.sample("a", float(second), second)
+    pace = progress.pace("a", 600)
+    assert pace is not None and pace.slope is not None
+    assert pace == ShardPace(121 * 50, 60 * 40, 8, 10, pace.slope, 0)
+    assert pace.slope == pytest.approx(1)
+
+
+def test_what_is_not_known_is_none() -> None:
+    progress = Progress()
+    assert progress.pace("a", 0) is None
+    progress.sample("a", 3, 0)
+    assert progress.pace("a", LEAST_S - 1) == ShardPace(0, 0, None, None, None, None)
+
+
+def test_a_shard_that_has_gone_is_forgotten() -> None:
+    progress = Progress()
+    progress.received("a", 1, 0)
+    progress.forget("a")
+    assert progress.pace("a", 1) is None
+
+
+def test_memory_is_bounded() -> None:
+    progress = Progress()
+    for second in range(0, 100_000, 5):
+        progress.sample("a", 0, second)
+    assert len(progress._shards["a"].samples) <= WINDOW_S / 5 + 1
+
+
+def test_the_batches_that_are_out_and_which_of_them_are_tried_in_parts() -> None:
+    progress = Progress()
+    with progress.batch(["a", "b"], 0), progress.batch(["c"], 2):
+        progress.tried_again(["b"])
+        progress.tried_again([])
+        assert progress.batches(5) == [BatchOut(("a", "b"), 5, 1), BatchOut(("c",), 3, 0)]
+    assert progress.batches(6) == []
+
+
+def test_a_batch_that_fails_is_out_no_more() -> None:
+    progress = Progress()
+    with pytest.raises(RuntimeError), progress.batch(["a"], 0):
+        raise RuntimeError
+    assert progress.batches(1) == []
+
+
+@given(st.floats(-5, 5), st.floats(-100, 100), st.lists(st.floats(0, 600), min_size=2, unique=True))
+def test_a_line_has_its_slope(rise: float, start: float, times: list[float]) -> None:
+    times.sort()
+    found = slope([(at, start + rise * at) for at in times])
+    if times[-1] - times[0] < LEAST_S:
+        assert found is None
+    else:
+        assert found == pytest.approx(rise, abs=1e-6)
