@@ -160,7 +160,7 @@ class Host:
                 SureCalls(Threads("suspects"), metrics.outages.part("suspects")),
                 switches=_never,
             )
-            judge = JournaledHost(self.model, notes, retries=1, on_event=metrics.model_event)
+            judge = JournaledHost(self.model, notes, retries=1, on_event=metrics.model.note)
             batcher = Batcher(max_records=MAX_RECORDS, max_cost=0, linger_s=LINGER_MS / 1000, pads=False)
             stage = stage_of(judge, batcher, [sink], BOUNDS, metrics)
             begun_s: list[float] = []
@@ -170,7 +170,7 @@ class Host:
                 begun_s.append(time.monotonic())
                 return Shard("bench", 0, shard_id)
 
-            bridges = BridgeServer(lambda wire: ShardSession(wire, stage, shard, leaving, metrics, decoder))
+            bridges = BridgeServer(lambda wire: ShardSession(wire, stage, shard, leaving, metrics.records, decoder))
             await bridges.listen(folder / "host.sock")
             stack.push_async_callback(bridges.close)
             running = asyncio.create_task(stage.run())

@@ -200,7 +200,7 @@ class Task:
                 stage,
                 lambda shard_id: Shard(name, created_s, shard_id),
                 self.leaving,
-                self.metrics,
+                self.metrics.records,
                 decoder,
                 doubts=self.doubts,
                 bounds=self.session_bounds,
@@ -218,7 +218,7 @@ class Task:
             self.worker_id,
             give_up_after=stream.give_up_after_tasks,
             reads_ahead=READS_AHEAD * read_at_once(self.settings.kcl),
-            on_event=self.metrics.model_event,
+            on_event=self.metrics.model.note,
         )
 
     def session_bounds(self, shard_id: str) -> ShardSlice | None:
@@ -245,7 +245,8 @@ class Task:
 
     def _alive(self) -> str | None:
         """The event loop turns, or nobody would answer; what ends the task ends the answer too."""
-        return "; ".join([*filter(None, [self.metrics.stop_reason]), *self.watchers.unwell.values()]) or None
+        stopped = self.metrics.dead_letters.stop_reason
+        return "; ".join([*filter(None, [stopped]), *self.watchers.unwell.values()]) or None
 
     def _ready(self) -> str | None:
         if self.past.busy:
@@ -313,7 +314,7 @@ class Task:
             return AGAIN if self.set_aside and not self.told.is_set() else 0
         finally:
             await self.background.stop()
-            log.info("the replicas' time: %s", utilization.described(self.metrics.shares()) or "unused")
+            log.info("the replicas' time: %s", utilization.described(self.metrics.replica_time.shares()) or "unused")
             log.info("totals", extra={"totals": self.metrics.snapshot()})
 
     async def _leave(self, careful: PoisonReader, bridges: BridgeServer, daemon: Daemon) -> None:

@@ -131,9 +131,9 @@ class Parts:
     ) -> Stage:
         """The one stage of the task. ``kind``: a stage that a test has broken."""
         settings, metrics = self.settings, self.metrics
-        judge = JournaledHost(host, notes, retries=settings.model.retries, on_event=metrics.model_event)
+        judge = JournaledHost(host, notes, retries=settings.model.retries, on_event=metrics.model.note)
         self.pace = learner(settings, spec)
-        metrics.account_for(judge.slots // DEPTH, self.pace)
+        metrics.replica_time.account_for(judge.slots // DEPTH, self.pace)
         ranges = HashRanges(lambda: self.outside.client("kinesis"), settings.stream.name)
         return kind(
             judge,
@@ -144,12 +144,12 @@ class Parts:
             pace=self.pace,
             limits=limits_of(settings),
             letters=DeadLetterLog(settings.dead_letter.url),
-            misplaced=Misplaced(metrics, ranges.of),
+            misplaced=Misplaced(metrics.records, ranges.of),
             clock=self.outside.clock,
         )
 
     def _note(self, event: ModelEvent) -> None:
-        self.metrics.model_event(event)
+        self.metrics.model.note(event)
         if self.pace is not None and isinstance(event, Predicted):
             self.pace.learn(event)
 
@@ -162,7 +162,7 @@ class Parts:
             flush_mib=entry.flush_mib,
             schema=schema,
             ledger=ledger,
-            events=self.metrics.of_sink(name),
+            events=self.metrics.sinks.of(name),
             outages=self.metrics.outages,
             give_up_after_s=entry.give_up_after_s,
             clock=self.outside.clock,
@@ -179,7 +179,7 @@ class Parts:
             lambda: self.outside.client("kinesis"),
             entry.stream,
             table,
-            events=self.metrics.of_sink(name),
+            events=self.metrics.sinks.of(name),
             outages=self.metrics.outages,
             letters=RefusedLetters(self.outside.store(self.settings.dead_letter.url), schema, name),
             limits=limits_of(self.settings),

@@ -82,7 +82,8 @@ class Watchers:
             self._worker_id,
             self._settings.health.stuck_after_s,
             self._aws,
-            self._metrics,
+            self._metrics.outages,
+            self._metrics.shards,
             lambda: bridges.sessions,
         )
         await self.leases.watch()
@@ -100,10 +101,10 @@ class Watchers:
                 self._metrics.progress.sample(session.shard_id, session.behind_s(now, wall_s), now)
             looks = [session.look() for session in sessions]
             before, self.stuck = self.stuck, watch.look(looks, now)
-            self._metrics.stuck(len(self.stuck))
+            self._metrics.shards.stuck(len(self.stuck))
             for shard_id in self.stuck.keys() - before.keys():
                 log.error("%s", self.stuck[shard_id])
-            reason = drain.outgrown(believed, self._metrics.batch_p99_s, self._settings)
+            reason = drain.outgrown(believed, self._metrics.batches.p99_s, self._settings)
             if reason is None:
                 too_long.worked()
             else:

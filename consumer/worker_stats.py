@@ -52,14 +52,14 @@ class WorkerStats:
     def __call__(self) -> dict[str, Any]:
         """Totals since the start, and what is so now; JSON as it is."""
         now, wall_s = time.monotonic(), time.time()
-        watchers, late = self._watchers, self._metrics.late_shares()
+        watchers, late = self._watchers, self._metrics.replica_time.recent_shares()
         return {
             **self._metrics.snapshot(),
             **self._who(wall_s),
             "leaving": self._leaving(),
             "busy": round(1 - late["waiting"], 4) if late else None,
             "efficiency": round(late["model"], 4) if late else None,
-            "batch_p99_s": round(self._metrics.batch_p99_s, 3),
+            "batch_p99_s": round(self._metrics.batches.p99_s, 3),
             "by_shard": self._shards(now, wall_s),
             "batches_out": batches(self._metrics.progress, now),
             "troubles": self._troubles(),
@@ -96,7 +96,7 @@ class WorkerStats:
 
     def _troubles(self) -> list[dict[str, Any]]:
         """What fails now and is tried again, with the kind of part that it is: ``model``, ``sink`` or ``other``."""
-        sinks = self._metrics.sinks
+        sinks = self._metrics.sinks.names
         return [
             {
                 "part": each.part,

@@ -29,6 +29,7 @@ class Aggregate(Record):
 
     @property
     def count(self) -> int:
+        """User records in all, taken or not."""
         return self.message.count
 
     @property

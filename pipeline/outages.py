@@ -99,6 +99,7 @@ class Component:
         self._refused_since = None
 
     def trouble(self) -> Outage:
+        """How long it has failed, why, and how long it may go on."""
         now = self._clock()
         left_s = self._since + self._give_up_after_s - now
         if self._refused_since is not None:

@@ -38,6 +38,7 @@ def awaits(pid: int) -> None:
 
 
 def has_ended(pid: int) -> None:
+    """The child has ended and was waited for: its id means nothing any more."""
     _awaited.discard(pid)
 
 

@@ -60,6 +60,7 @@ class Payload(bytes):
 
     @classmethod
     def of(cls, record: Record) -> Payload:
+        """The payload of a record, with what a model may ask about it."""
         payload = cls(record.data)
         payload.about = (record.shard_id, record.partition_key, record.sequence, record.sub, record.arrived_ms)
         return payload
@@ -88,6 +89,7 @@ class Record:
 
     @property
     def position(self) -> Position:
+        """Its place in the shard: comparable as numbers."""
         return Position(int(self.sequence), self.sub)
 
     @property
@@ -162,6 +164,7 @@ class Dead:
 
     @property
     def size_bytes(self) -> int:
+        """What it holds in memory, roughly."""
         return len(self.payload) + len(self.reason) + len(self.traceback)
 
 
@@ -221,4 +224,5 @@ class Run:
 
     @property
     def end(self) -> Position:
+        """Of its last record."""
         return self.records[-1].position

@@ -63,21 +63,24 @@ class Stage:
         """
         self.stopped: str | None = None
         """Why the task must end: too many dead letters. Nothing passes from then on."""
-        self.misplaced = misplaced or Misplaced(metrics)
+        self.misplaced = misplaced or Misplaced(metrics.records)
         self._limits = limits
         self._tally = Tally(limits or Limits(0, 1.0))
         self._reports = DeadLetterReports(letters, metrics.outages.part("dead-letter limit", float("inf")))
         self._judge = judge
         self._sinks = sinks
         self._keeps_payloads = any(sink.wants_payloads for sink in sinks)
-        self._metrics = metrics
+        self.metrics = metrics
+        self._records, self._batches, self._letters = metrics.records, metrics.batches, metrics.dead_letters
         self._clock = clock
         self._lanes: dict[str, Lane] = {}
         self._room = Room(bounds, self._lanes)
-        self._dispatcher = Dispatcher(batcher, judge, self._lanes, self._room, metrics, pace=pace, clock=clock)
+        self._dispatcher = Dispatcher(
+            batcher, judge, self._lanes, self._room, metrics.batches, metrics.replica_time, pace=pace, clock=clock
+        )
         self._relief: asyncio.Task[None] | None = None
         self._failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        metrics.watch(self.in_flight)
+        metrics.in_flight.watch(self.in_flight)
 
     async def run(self) -> None:
         """Work until cancelled; raises what makes going on pointless."""
@@ -110,7 +113,7 @@ class Stage:
             return
         count = lane.waiting.put(records)
         lane.fed.set()
-        self._metrics.received(lane.shard.shard_id, count)
+        self._records.received(lane.shard.shard_id, count)
 
     def has_room(self, lane: Lane) -> bool:
         """Whether one more message may be admitted."""
@@ -166,7 +169,7 @@ class Stage:
         lane.waiting.clear()
         if self._lanes.get(lane.shard.shard_id) is lane:
             del self._lanes[lane.shard.shard_id]
-            self._metrics.forget(lane.shard.shard_id)
+            self._records.forget(lane.shard.shard_id)
             self._reports.suspect(self._lanes.values())
         lane.changed.set()
         self._announce()
@@ -224,7 +227,7 @@ class Stage:
         able = [record for record in fresh if record.outcome is None]
         for record in fresh if len(able) < len(fresh) else ():
             if isinstance(record.outcome, Dead) and record.outcome.kind == aggregate.KIND:
-                self._metrics.dead_letter(record.outcome.kind)
+                self._letters.note(record.outcome.kind)
         if able and self._judge.measures:
             await self._judge.measure(able)
             able = [record for record in able if record.outcome is None]
@@ -238,9 +241,9 @@ class Stage:
         while True:
             batch, lanes = await self._dispatcher.next()
             started = self._clock()
-            with self._metrics.progress.batch([lane.shard.shard_id for lane in lanes], started):
+            with self.metrics.progress.batch([lane.shard.shard_id for lane in lanes], started):
                 await self._judge.settle(batch)
-            self._metrics.batch(len(batch), self._clock() - started)
+            self._batches.returned(len(batch), self._clock() - started)
             self._dispatcher.returned(lanes)
             self._release(lanes)
 
@@ -253,7 +256,7 @@ class Stage:
 
     def _settled(self, lane: Lane, run: Run) -> None:
         dead = list(map(type, map(_OUTCOME, run.records))).count(Dead)
-        self._metrics.settled(lane.shard.shard_id, len(run.records) - dead, dead)
+        self._records.settled(lane.shard.shard_id, len(run.records) - dead, dead)
         if dead:
             self._reports.note(run)
         passes = lane.gate.take(run, dead)
@@ -271,7 +274,7 @@ class Stage:
         """To the sinks; unless the task has to end, and what it holds is not to become durable."""
         if lane.gate.stopped and not self.stopped:
             self.stopped = lane.gate.stopped
-            self._metrics.stopped(self.stopped)
+            self._letters.stopped(self.stopped)
             self.fail(Fatal(self.stopped))
         if run is None or self.stopped:
             return
@@ -281,7 +284,7 @@ class Stage:
 
     def _durable(self, lane: Lane, sink: str, position: Position) -> None:
         if lane.durability.reached(sink, position) and (passed := lane.released.passed(position)):
-            self._metrics.durable(lane.shard.shard_id, passed)
+            self._records.durable(lane.shard.shard_id, passed)
         self._announce()
 
     # -- what is held back, and what is too much

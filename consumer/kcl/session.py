@@ -36,7 +36,7 @@ from consumer.poison.doubts import Doubting, Reading, Unwatched
 from pipeline import background
 from pipeline.errors import Broken, Fatal
 from pipeline.flow.lane import Lane, Milestones
-from pipeline.metrics import Metrics
+from pipeline.metrics.records import RecordMetrics
 from pipeline.record import Position, Record, Shard
 from pipeline.retry import Retry
 from pipeline.stage import Stage
@@ -136,7 +136,7 @@ class ShardSession:
         stage: Stage,
         shard: Callable[[str], Shard],
         leaving: asyncio.Event,
-        metrics: Metrics,
+        metrics: RecordMetrics,
         decoder: Callable[[bytes, Callable[[], Message]], Awaitable[Message]],
         *,
         doubts: Doubting | None = None,

@@ -30,7 +30,8 @@ from pipeline.errors import Fatal
 if TYPE_CHECKING:
     from consumer.aws.clients import Aws
     from consumer.config.settings import StreamSettings
-    from pipeline.metrics import Metrics
+    from pipeline.metrics.shards import ShardMetrics
+    from pipeline.outages import Outages
     from pipeline.record import Position
 
 log = logging.getLogger("leases")
@@ -89,7 +90,8 @@ class LeaseWatch:
         me: str,
         after_s: float,
         aws: Aws,
-        metrics: Metrics,
+        outages: Outages,
+        metrics: ShardMetrics,
         sessions: Callable[[], Iterable[ShardReader]],
     ) -> None:
         self.unread = Unread()
@@ -110,9 +112,9 @@ class LeaseWatch:
         self._looked_back: WeakSet[ShardReader] = WeakSet()
         self._handoffs: dict[tuple[str, str, str], float] = {}
         endless = float("inf")
-        self._looking = metrics.outages.part("leases", endless)
-        self._missing = metrics.outages.part("shards", endless)
-        self._expiring = metrics.outages.part("retention", endless)
+        self._looking = outages.part("leases", endless)
+        self._missing = outages.part("shards", endless)
+        self._expiring = outages.part("retention", endless)
 
     async def watch(self) -> None:
         """Until cancelled. Raises ``OtherStream`` once the stream is another than the one that the task began with."""

@@ -11,7 +11,8 @@ from pipeline.batching.batcher import Batcher, Plan
 from pipeline.flow.bounds import Room
 from pipeline.flow.judge import Judge
 from pipeline.flow.lane import Lane
-from pipeline.metrics import Metrics
+from pipeline.metrics.batches import BatchMetrics
+from pipeline.metrics.replica_time import ReplicaTimeMetrics
 from pipeline.record import Record
 
 _SHARD_ID = attrgetter("shard_id")
@@ -29,7 +30,8 @@ class Dispatcher:
         judge: Judge,
         lanes: Mapping[str, Lane],
         room: Room,
-        metrics: Metrics,
+        batches: BatchMetrics,
+        replica_time: ReplicaTimeMetrics,
         *,
         pace: BatchSizeController | None,
         clock: Callable[[], float],
@@ -39,7 +41,8 @@ class Dispatcher:
         self._judge = judge
         self._lanes = lanes
         self._room = room
-        self._metrics = metrics
+        self._batches = batches
+        self._replica_time = replica_time
         self._pace = pace
         self._clock = clock
         self._wake = asyncio.Event()
@@ -69,7 +72,7 @@ class Dispatcher:
                 patience_s = self._patience_s()
                 self._batcher.follow(self._plan())
                 if batch := self._batcher.take(now, draining=ending, patience_s=patience_s):
-                    self._metrics.queued(len(self._batcher))
+                    self._batches.queued(len(self._batcher))
                     return batch, self._begin(batch)
                 due = self._batcher.due_at(patience_s)
                 await self._woken(None if due is None else max(0.0, due - now))
@@ -111,4 +114,4 @@ class Dispatcher:
 
     def _note_out(self, more: int) -> None:
         self._out += more
-        self._metrics.at_work(self._out, held=self._room.full)
+        self._replica_time.at_work(self._out, held=self._room.full)

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from pipeline.kpl import HashRange
-from pipeline.metrics import Metrics
+from pipeline.metrics.records import RecordMetrics
 from pipeline.record import Position, Shard
 
 log = logging.getLogger("stage")
@@ -35,7 +35,7 @@ class Misplaced:
     ``within`` is asked once for each session, before its first record is taken in, and must answer soon.
     """
 
-    def __init__(self, metrics: Metrics, within: HashRanges = unknown) -> None:
+    def __init__(self, metrics: RecordMetrics, within: HashRanges = unknown) -> None:
         self.within = within
         self._metrics = metrics
         self._any = False

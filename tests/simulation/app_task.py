@@ -161,12 +161,12 @@ class Task:
     name: str
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     sessions: list[ShardSession] = field(default_factory=list)
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: Metrics = field(init=False)
     worker: FakeWorker | None = None
     stage: Stage | None = None
 
     def __post_init__(self) -> None:
-        self.metrics.outages = Outages(self.process.loop.time)
+        self.metrics = Metrics(Outages(self.process.loop.time))
 
     async def main(self) -> None:
         world, settings = self.world, self.world.settings
@@ -232,7 +232,7 @@ class Task:
             stage,
             lambda shard_id: Shard(STREAM, CREATED_S, shard_id),
             self.leaving,
-            self.metrics,
+            self.metrics.records,
             _decode,
             clock=self.process.loop.time,
         )

@@ -251,7 +251,7 @@ class Dying:
             self.me,
             give_up_after=GIVE_UP_AFTER,
             reads_ahead=6 * MESSAGE,
-            on_event=self.metrics.model_event,
+            on_event=self.metrics.model.note,
         )
         try:
             await past.at_start(reader, self._failing)
@@ -288,7 +288,7 @@ class Dying:
         factory = f"tests.support.dying_task:{MODELS[self.layer].__name__}"
         host = ModelHost(HostSettings(factory, "1", 1, 1, search_path=(str(ROOT),)), notes=suspects)
         await host.start()
-        return JournaledHost(host, suspects, retries=1, on_event=self.metrics.model_event), host.stop
+        return JournaledHost(host, suspects, retries=1, on_event=self.metrics.model.note), host.stop
 
     def _deadly(self, record: Record) -> bool:
         outcome = record.outcome
@@ -308,7 +308,7 @@ class Dying:
 
         def session(wire: Wire) -> ShardSession:
             return ShardSession(
-                wire, stage, lambda shard_id: SHARD, asyncio.Event(), self.metrics, _decode, doubts=doubts
+                wire, stage, lambda shard_id: SHARD, asyncio.Event(), self.metrics.records, _decode, doubts=doubts
             )
 
         with tempfile.TemporaryDirectory() as place:

@@ -67,7 +67,7 @@ async def consumed(folder: Path, in_flight_mib: int, said: list[list[hostile.Put
     )
     batcher = Batcher(max_records=1024, max_cost=0, linger_s=0.01, pads=False)
     stage = Stage(FakeJudge(verdict), batcher, [sink], Bounds(2_000, in_flight_mib * MIB), metrics)
-    session = ShardSession(kcl, stage, lambda shard_id: SHARD, asyncio.Event(), metrics, decoder)
+    session = ShardSession(kcl, stage, lambda shard_id: SHARD, asyncio.Event(), metrics.records, decoder)
     running = [asyncio.ensure_future(stage.run()), asyncio.ensure_future(session.run())]
     sequences = itertools.count(FIRST_SEQUENCE)
     try:

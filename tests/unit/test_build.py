@@ -91,7 +91,7 @@ def test_healthz_is_red_where_a_limit_of_dead_letters_ends_the_task(aws: Aws, tm
     """The task itself may be gone before anyone asks."""
     task = Task(settings(tmp_path, parquet(tmp_path)))
     assert task._alive() is None
-    task.metrics.stopped("1,000 records in a row became dead letters")
+    task.metrics.dead_letters.stopped("1,000 records in a row became dead letters")
     assert task._alive() == "1,000 records in a row became dead letters"
 
 

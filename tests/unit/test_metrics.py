@@ -15,20 +15,19 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 def busy() -> Metrics:
     metrics = Metrics()
     for shard in ("a", "b"):
-        metrics.received(shard, 10)
-        metrics.lag(shard, 500 if shard == "a" else 20)
-    metrics.queued(7)
-    metrics.batch(4, 0.2)
-    metrics.batch(8, 0.4)
-    metrics.settled("a", enriched=9, dead=1)
-    metrics.settled("b", enriched=2, dead=0)
-    metrics.durable("a", 10)
-    metrics.checkpointed("a", 8)
-    metrics.checkpoint_failed("b")
-    for _ in range(3):
-        metrics.retried()
-    metrics.replica_restarted()
-    metrics.watch(lambda: {"b": (8, 800), "c": (1, 100)})
+        metrics.records.received(shard, 10)
+        metrics.records.lag(shard, 500 if shard == "a" else 20)
+    metrics.batches.queued(7)
+    metrics.batches.returned(4, 0.2)
+    metrics.batches.returned(8, 0.4)
+    metrics.records.settled("a", enriched=9, dead=1)
+    metrics.records.settled("b", enriched=2, dead=0)
+    metrics.records.durable("a", 10)
+    metrics.records.checkpointed("a", 8)
+    metrics.records.checkpoint_failed("b")
+    for event in (Retried(), Retried(), Retried(), ReplicaReplaced("killed by signal 9")):
+        metrics.model.note(event)
+    metrics.in_flight.watch(lambda: {"b": (8, 800), "c": (1, 100)})
     return metrics
 
 
@@ -81,8 +80,8 @@ def test_prometheus_sees_the_same() -> None:
 def test_a_lost_shard_takes_its_labels_along_and_leaves_the_totals() -> None:
     metrics = busy()
     before = metrics.snapshot()
-    metrics.forget("a")
-    metrics.forget("never seen")
+    metrics.records.forget("a")
+    metrics.records.forget("never seen")
     assert b'shard="a"' not in metrics.exposition()
     after = metrics.snapshot()
     assert after["shards"] == ["b", "c"]
@@ -92,16 +91,16 @@ def test_a_lost_shard_takes_its_labels_along_and_leaves_the_totals() -> None:
 
 def test_a_shard_that_comes_back_counts_on() -> None:
     metrics = busy()
-    metrics.forget("a")
-    metrics.received("a", 1)
+    metrics.records.forget("a")
+    metrics.records.received("a", 1)
     assert value(metrics, "records_received_total", shard="a") == 1
     assert metrics.snapshot()["records_in"] == 21
 
 
 def test_reasons_of_dead_letters_are_a_closed_set() -> None:
     metrics = Metrics()
-    metrics.dead_letter("timeout", 2)
-    metrics.dead_letter("ValueError: the payload said 'secret'")
+    metrics.dead_letters.note("timeout", 2)
+    metrics.dead_letters.note("ValueError: the payload said 'secret'")
     assert value(metrics, "dead_letters_total", reason="timeout") == 2
     assert value(metrics, "dead_letters_total", reason="other") == 1
     assert b"secret" not in metrics.exposition()
@@ -111,7 +110,7 @@ def test_a_model_host_tells_of_its_work() -> None:
     metrics = Metrics()
     told = (Retried(), Retried(), ReplicaReplaced("killed by signal 9"), Condemned("died", 2), OutOfMemory(64))
     for event in (*told, Predicted(records=8, seconds=0.5)):
-        metrics.model_event(event)
+        metrics.model.note(event)
     assert metrics.snapshot()["retries"] == 2
     assert metrics.snapshot()["replica_restarts"] == 1
     assert value(metrics, "dead_letters_total", reason="died") == 2
@@ -121,9 +120,9 @@ def test_a_model_host_tells_of_its_work() -> None:
 
 def test_sinks_count_their_writes() -> None:
     metrics = Metrics()
-    metrics.sink_put("parquet", 1_000)
-    metrics.sink_put("parquet", 24)
-    metrics.sink_retried("kinesis")
+    metrics.sinks.put("parquet", 1_000)
+    metrics.sinks.put("parquet", 24)
+    metrics.sinks.retried("kinesis")
     assert value(metrics, "sink_puts_total", sink="parquet") == 2
     assert value(metrics, "sink_bytes_total", sink="parquet") == 1_024
     assert value(metrics, "sink_retries_total", sink="kinesis") == 1

@@ -55,7 +55,7 @@ def staged(
         fakes = [FakeSink(name, bytes_per_record=bytes_per_record) for name in sinks]
         batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001, pads=False)
         metrics = Metrics()
-        misplaced = Misplaced(metrics, within)
+        misplaced = Misplaced(metrics.records, within)
         stage = Stage(
             made, batcher, fakes, bounds, metrics, pace=pace, limits=limits, letters=letters, misplaced=misplaced
         )
@@ -350,7 +350,7 @@ def test_the_stage_ends_with_the_reason_of_a_limit() -> None:
         stage.admit(stage.open(shard(), None), records(100))
         with pytest.raises(Fatal, match="Mend the release"):
             await asyncio.wait_for(stage.run(), DEADLINE_S)
-        assert metrics.stop_reason is not None
+        assert metrics.dead_letters.stop_reason is not None
         assert b"penstock_dead_letter_limit_reached 1.0" in metrics.exposition()
 
     asyncio.run(main())
@@ -366,7 +366,7 @@ def test_what_is_held_back_is_let_go_when_nothing_more_comes_and_told_meanwhile(
         stage.admit(lane, records(8))
         await until(lane, lambda: not lane.unsettled)
         assert lane.durable == Position(103, 0) and lane.bytes > 0
-        assert "4 records are held back" in str(stage._metrics.outages.current())
+        assert "4 records are held back" in str(stage.metrics.outages.current())
         began = asyncio.get_running_loop().time()
         await until(lane, lambda: lane.durable == Position(107, 0))
         assert asyncio.get_running_loop().time() - began >= 0.15
@@ -414,7 +414,7 @@ def test_a_lost_lease_drops_what_is_held_back() -> None:
         await until(lane, lambda: not lane.unsettled)
         assert stage.bytes > 0
         stage.abandon(lane)
-        assert stage.bytes == 0 and not stage._metrics.outages.current()
+        assert stage.bytes == 0 and not stage.metrics.outages.current()
 
     staged(body, judge=lambda: FakeJudge(dead), limits=LIMITS)
 
@@ -503,7 +503,7 @@ def test_an_aggregate_of_another_shards_records_is_delivered_and_counts_once(cap
         stage.admit(lane, [held(aggregate([b"x"] * 300, ["here"], [there]), 112)])
         await stage.end(lane)
         assert len(sinks[0].rows[shard().shard_id]) == 910
-        assert b"penstock_misplaced_aggregates_total 2.0" in stage._metrics.exposition()
+        assert b"penstock_misplaced_aggregates_total 2.0" in stage.metrics.exposition()
 
     staged(body, within=within)
     assert asked == [shard().shard_id]
@@ -518,7 +518,7 @@ def test_no_aggregate_is_misplaced_where_hash_keys_are_not_known() -> None:
         lane = stage.open(shard(), None)
         stage.admit(lane, [held(aggregate([b"x"] * 30, ["k"], ["7"]))])
         await stage.end(lane)
-        assert b"penstock_misplaced_aggregates_total 0.0" in stage._metrics.exposition()
+        assert b"penstock_misplaced_aggregates_total 0.0" in stage.metrics.exposition()
 
     staged(body)
 

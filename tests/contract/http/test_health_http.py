@@ -55,7 +55,7 @@ def test_a_trouble_is_told_while_the_task_lives() -> None:
 
 def test_metrics_are_prometheus_text_and_stats_are_json() -> None:
     metrics = Metrics()
-    metrics.received("shard-0", 3)
+    metrics.records.received("shard-0", 3)
     health = Health(ANYWHERE, metrics, lambda: None, lambda: None)
     prometheus, stats = answers(health, ("GET", "/metrics"), ("GET", "/stats"))
     assert prometheus.headers["content-type"].startswith("text/plain")

@@ -104,7 +104,7 @@ def test_who_does_not_take_the_answer_is_given_up(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(server, "ANSWER_S", 0.2)
     metrics = Metrics()
     for shard in range(4_000):
-        metrics.received(f"shard-{shard:012}", 1)
+        metrics.records.received(f"shard-{shard:012}", 1)
 
     async def main() -> int:
         async with page(metrics) as health:

@@ -69,7 +69,7 @@ def hosted(folder: Path, body: Callable[[Host], Awaitable[None]], *, greeting_s:
         stage = Stage(FakeJudge(), batcher, [sink], Bounds(100, 10**9), metrics)
 
         def session(wire: Wire) -> ShardSession:
-            return ShardSession(wire, stage, lambda name: Shard("events", 1, name), leaving, metrics, decoder)
+            return ShardSession(wire, stage, lambda name: Shard("events", 1, name), leaving, metrics.records, decoder)
 
         bridges = BridgeServer(session, metrics.rejected_connection, greeting_s=greeting_s)
         await bridges.listen(folder / "s")

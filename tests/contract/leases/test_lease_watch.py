@@ -59,7 +59,8 @@ class Rig:
         self.aws = Aws()
         self.created_s = self.aws.stream_created_s(STREAM)
         stream = StreamSettings(name=STREAM, application=APP, start=start)
-        self.watch = LeaseWatch(stream, self.created_s, "me", AFTER_S, self.aws, self.metrics, lambda: self.sessions)
+        outages, shards = self.metrics.outages, self.metrics.shards
+        self.watch = LeaseWatch(stream, self.created_s, "me", AFTER_S, self.aws, outages, shards, lambda: self.sessions)
         seed(dynamodb, kinesis, APP, STREAM, "TRIM_HORIZON")
         lead(dynamodb, "me")
         for shard in SHARDS:

@@ -90,7 +90,7 @@ def consumed(
                 search_path=(str(ROOT),),
                 give_up_after_s=give_up_after_s,
             ),
-            on_event=metrics.model_event,
+            on_event=metrics.model.note,
             outages=metrics.outages,
         )
         spec = await host.start()
@@ -105,7 +105,7 @@ def consumed(
             limits=Limits(),
             letters=DeadLetterLog("dead"),
         )
-        session = ShardSession(kcl, stage, lambda name: Shard("events", 1, name), leaving, metrics, decoder)
+        session = ShardSession(kcl, stage, lambda name: Shard("events", 1, name), leaving, metrics.records, decoder)
         staging, running = asyncio.create_task(stage.run()), asyncio.create_task(session.run())
         working = asyncio.create_task(body(kcl, metrics))
         try:
@@ -142,7 +142,7 @@ class Unguarded:
 
 
 async def healths(metrics: Metrics) -> str:
-    health = Health(HealthSettings(port=0), metrics, lambda: metrics.stop_reason, lambda: None)
+    health = Health(HealthSettings(port=0), metrics, lambda: metrics.dead_letters.stop_reason, lambda: None)
     return "".join(health.answer("GET", path)[2].decode() for path in ("/healthz", "/readyz", "/metrics", "/stats"))
 
 
@@ -232,7 +232,7 @@ def test_a_broken_message_ends_the_task_without_its_payload(
         )
 
         def session(wire: Wire) -> ShardSession:
-            return ShardSession(wire, stage, lambda name: Shard("events", 1, name), leaving, metrics, decoder)
+            return ShardSession(wire, stage, lambda name: Shard("events", 1, name), leaving, metrics.records, decoder)
 
         bridges = BridgeServer(session)
         await bridges.listen(tmp_path / "s")
@@ -315,7 +315,7 @@ def test_rows_that_a_sink_cannot_carry_are_told_without_a_word_of_them(
             lambda: Quoting(answer, ill),
             "enriched",
             table,
-            events=metrics.of_sink("kinesis:enriched"),
+            events=metrics.sinks.of("kinesis:enriched"),
             outages=metrics.outages,
             letters=RefusedLetters(store, schema, "kinesis:enriched"),
             limits=Limits(5, 1.0, 1000),
@@ -332,7 +332,7 @@ def test_rows_that_a_sink_cannot_carry_are_told_without_a_word_of_them(
             told.append(await healths(metrics))
             await asyncio.sleep(0.02)
         told.append(str(await ended) if ended.done() else "")
-        told.append(f"{await healths(metrics)} {metrics.stop_reason}")
+        told.append(f"{await healths(metrics)} {metrics.dead_letters.stop_reason}")
         writer.abandon()
         await sink.close()
 

@@ -34,7 +34,7 @@ class Rig:
             self.stage,
             lambda shard_id: Shard("events", 1, shard_id),
             self.leaving,
-            metrics,
+            metrics.records,
             Decoder(),
             bounds=lambda shard_id: ShardSlice(SLICE, shard_id),
             rate=RateLimit(rate),

@@ -64,7 +64,7 @@ def rigged(
         kcl, decoder = FakeKcl(), Decoder()
 
         def start(kcl: FakeKcl) -> ShardSession:
-            return ShardSession(kcl, stage, shard, leaving, metrics, decoder, clock=clock)
+            return ShardSession(kcl, stage, shard, leaving, metrics.records, decoder, clock=clock)
 
         session = start(kcl)
         staging, running = asyncio.create_task(stage.run()), asyncio.create_task(session.run())

@@ -121,7 +121,7 @@ class Rig:
 
     async def read(self, failing: background.Work | None = None) -> None:
         batcher = Batcher(max_records=1000, max_cost=0, linger_s=0.0, pads=False)
-        misplaced = Misplaced(self.metrics, self.within)
+        misplaced = Misplaced(self.metrics.records, self.within)
         stage = Stage(self.judge, batcher, [self.sink], Bounds(10_000, 1 << 30), self.metrics, misplaced=misplaced)
         running = asyncio.ensure_future(stage.run())
         held = Held(SHARD.shard_id, self.noted.lease.checkpoint, self.doubt.begun(f"{HOLDER}me"))

@@ -74,14 +74,13 @@ class Bench:
         self.durable: list[Position] = []
         self.waits: list[float] = []
         self.fatal: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        self.metrics = Metrics()
-        self.metrics.outages = Outages(lambda: sum(self.waits))
+        self.metrics = Metrics(Outages(lambda: sum(self.waits)))
         letters = RefusedLetters(self.store, TableSchema(pa.schema([("n", pa.int64())]), "source", "model@1"), NAME)
         self.sink = KinesisSink(
             lambda: kinesis,
             "enriched",
             table,
-            events=self.metrics.of_sink(NAME),
+            events=self.metrics.sinks.of(NAME),
             outages=self.metrics.outages,
             letters=letters,
             limits=limits,

@@ -35,7 +35,9 @@ class Rig:
         leaving, metrics = asyncio.Event(), Metrics()
 
         def connect(wire: Wire) -> None:
-            session = ShardSession(wire, stage, lambda name: Shard("events", 1, name), leaving, metrics, decoded)
+            session = ShardSession(
+                wire, stage, lambda name: Shard("events", 1, name), leaving, metrics.records, decoded
+            )
             self.running.append(asyncio.create_task(session.run()))
 
         worker = FakeWorker(name, self.stream, self.leases, connect)

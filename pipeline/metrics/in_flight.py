@@ -1,0 +1,54 @@
+"""What is in flight, and what fails now: asked for when somebody looks, so that nobody keeps it up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+
+from pipeline.outages import Outages
+
+InFlight = Callable[[], Mapping[str, tuple[int, int]]]
+"""Per shard: records admitted and not yet settled, and the bytes held for it until they are durable."""
+
+
+class InFlightMetrics:
+    """Of the stage that :meth:`watch` was given last."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.loads: InFlight = dict
+        registry.register(self)
+
+    def watch(self, loads: InFlight) -> None:
+        """Ask this from now on."""
+        self.loads = loads
+
+    def collect(self) -> Iterable[Metric]:
+        """For Prometheus."""
+        records = GaugeMetricFamily(
+            "penstock_in_flight_records", "Records that have no row or dead letter yet", labels=["shard"]
+        )
+        size = GaugeMetricFamily(
+            "penstock_in_flight_bytes", "Size of the records that are not durable yet", labels=["shard"]
+        )
+        for shard, (count, held) in self.loads().items():
+            records.add_metric([shard], count)
+            size.add_metric([shard], held)
+        return records, size
+
+
+class OutageMetrics:
+    """One gauge for each part that fails now."""
+
+    def __init__(self, registry: CollectorRegistry, outages: Outages) -> None:
+        self._outages = outages
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """For Prometheus."""
+        text = "How long this part has failed and been retried; absent while it works"
+        outage = GaugeMetricFamily("penstock_outage_seconds", text, labels=["part"])
+        for each in self._outages.current():
+            outage.add_metric([each.part], each.lasted_s)
+        return (outage,)

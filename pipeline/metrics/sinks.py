@@ -1,0 +1,42 @@
+"""What each sink writes, and how often it writes again."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from prometheus_client import CollectorRegistry
+
+from pipeline.metrics.counters import counter
+from pipeline.metrics.dead_letters import DeadLetterMetrics
+from pipeline.sinks import SinkEvents
+
+
+class SinkMetrics:
+    """By the sink's name."""
+
+    def __init__(self, registry: CollectorRegistry, dead_letters: DeadLetterMetrics) -> None:
+        self.names: set[str] = set()
+        """Of the sinks whose events are counted here; an outage of one has its name."""
+        self._letters = dead_letters
+        self._puts = counter(registry, "sink_puts", "Writes by a sink", "sink")
+        self._bytes = counter(registry, "sink_bytes", "Bytes written by a sink", "sink")
+        self._retries = counter(registry, "sink_retries", "Writes that a sink repeated", "sink")
+
+    def of(self, sink: str) -> SinkEvents:
+        """What the sink of this name tells, counted under its name."""
+        self.names.add(sink)
+        return SinkEvents(
+            on_put=partial(self.put, sink),
+            on_retry=partial(self.retried, sink),
+            on_refused=partial(self._letters.note, "sink"),
+            on_stop=self._letters.stopped,
+        )
+
+    def put(self, sink: str, size_bytes: int) -> None:
+        """A sink wrote an object, or a request's records."""
+        self._puts.labels(sink).inc()
+        self._bytes.labels(sink).inc(size_bytes)
+
+    def retried(self, sink: str) -> None:
+        """A sink makes a call again."""
+        self._retries.labels(sink).inc()
