@@ -74,7 +74,7 @@ def seed(
     sentinel = "TRIM_HORIZON" if start == "TRIM_HORIZON" else "AT_TIMESTAMP"
 
     def put(shard_id: str) -> bool:
-        return _put_new(dynamodb, application, _new_lease(known[shard_id], sentinel, int(time.time())))
+        return _put_new(dynamodb, application, new_lease(known[shard_id], sentinel, int(time.time())))
 
     with ThreadPoolExecutor(PUTS_AT_ONCE) as threads:
         made = list(threads.map(put, missing))
@@ -111,7 +111,7 @@ def _parents(known: Mapping[str, KnownShard], shard_id: str) -> tuple[str, ...]:
     return known[shard_id].parents if shard_id in known else ()
 
 
-def _new_lease(shard: KnownShard, sentinel: str, counter: int) -> Item:
+def new_lease(shard: KnownShard, sentinel: str, counter: int) -> Item:
     """As ``DynamoDBLeaseSerializer`` writes a lease that nobody has held, but for the counter.
 
     A lease of this key may have been there before, and a worker that was frozen may still hold it: its writes are

@@ -1,0 +1,116 @@
+"""Where a moment lies in each shard of a stream: the last record before it, and the first from it on. Blocks; reads
+only.
+
+Kinesis finds the first record from a time on, and never the one before. So a shard is read from a little before the
+moment, and from further and further back while nothing lies between.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from consumer.admin.replay.rewind import ShardFacts
+from consumer.aws.stream_reader import PAGE, READ_EVERY_S, Sleep, patiently
+from pipeline.record import Position
+
+if TYPE_CHECKING:
+    from mypy_boto3_kinesis import KinesisClient
+
+FIRST_LOOK_MS = 1_000
+"""How far before the moment a shard is first read. Each further look goes eight times as far."""
+
+FURTHER = 8
+
+SHARDS_AT_ONCE = 8
+
+
+def facts_of(
+    kinesis: KinesisClient,
+    stream: str,
+    shard_ids: Collection[str],
+    moment_ms: int,
+    *,
+    tell: Callable[[int], object] = lambda shards: None,
+    sleep: Sleep = time.sleep,
+) -> dict[str, ShardFacts]:
+    """Of each shard. ``tell`` hears of each that is done. Failures come as botocore's errors."""
+
+    def one(shard_id: str) -> tuple[str, ShardFacts]:
+        found = _Shard(kinesis, stream, shard_id, sleep).facts(moment_ms)
+        tell(1)
+        return shard_id, found
+
+    with ThreadPoolExecutor(SHARDS_AT_ONCE, thread_name_prefix="arrivals") as threads:
+        return dict(threads.map(one, sorted(shard_ids)))
+
+
+class _Shard:
+    def __init__(self, kinesis: KinesisClient, stream: str, shard_id: str, sleep: Sleep) -> None:
+        self._kinesis = kinesis
+        self._stream = stream
+        self._shard_id = shard_id
+        self._sleep = sleep
+
+    def facts(self, moment_ms: int) -> ShardFacts:
+        oldest = next(self._pages({"ShardIteratorType": "TRIM_HORIZON"}, 1), None)
+        if oldest is None:
+            return ShardFacts(None, None)
+        oldest_ms, back_ms = _arrived_ms(oldest[0]), FIRST_LOOK_MS
+        if oldest_ms >= moment_ms:
+            return ShardFacts(None, _position(oldest[0]), None, oldest_ms)
+        while True:
+            begin_ms = max(oldest_ms, moment_ms - back_ms)
+            where = {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": begin_ms / 1000}
+            found = _around(self._pages(where, PAGE), moment_ms)
+            if found.last_before is not None:
+                return found
+            if begin_ms == oldest_ms:  # it has expired since
+                return self.facts(moment_ms)
+            back_ms *= FURTHER
+
+    def _pages(self, where: dict[str, Any], limit: int) -> Iterator[Sequence[Any]]:
+        """To the tip, or to the end of a closed shard. No page is empty."""
+        kinesis = self._kinesis
+        answer = patiently(
+            self._sleep, kinesis.get_shard_iterator, StreamName=self._stream, ShardId=self._shard_id, **where
+        )
+        at: str = answer["ShardIterator"]
+        while at:
+            answer = patiently(self._sleep, kinesis.get_records, ShardIterator=at, Limit=limit)
+            if answer["Records"]:
+                yield answer["Records"]
+            at = answer.get("NextShardIterator", "")
+            if answer["MillisBehindLatest"] == 0:
+                return
+            self._sleep(READ_EVERY_S)
+
+
+def _around(pages: Iterator[Sequence[Any]], moment_ms: int) -> ShardFacts:
+    last: Any = None
+    for page in pages:
+        for record in page:
+            if _arrived_ms(record) >= moment_ms:
+                return _facts(last, record)
+            last = record
+    return _facts(last, None)
+
+
+def _facts(last: Any, first: Any) -> ShardFacts:
+    return ShardFacts(
+        _position(last) if last else None,
+        _position(first) if first else None,
+        _arrived_ms(last) if last else None,
+        _arrived_ms(first) if first else None,
+    )
+
+
+def _position(record: Any) -> Position:
+    return Position(int(record["SequenceNumber"]), 0)
+
+
+def _arrived_ms(record: Any) -> int:
+    milliseconds: float = record["ApproximateArrivalTimestamp"].timestamp() * 1000
+    return round(milliseconds)

@@ -1,0 +1,152 @@
+"""Carries a rewind out on a lease table: while every worker is stopped, or while they run. Blocks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from consumer.admin.replay.lease_writes import AT_ONCE, PARK, keep_parked, park, unpark
+from consumer.admin.reset_leases import MARGIN_S, renewed
+from consumer.leases.leases import Lease, read
+from consumer.leases.tables import Item
+from pipeline.errors import Fatal, RefusedError
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+Leases = Mapping[str, Lease]
+
+PARK_TRIES = 20
+"""A worker renews a lease every few seconds, and then its counter is another than was read."""
+
+AGAIN_S = 0.2
+
+KEEP_S = 2.0
+"""Between two renewals of a parked lease."""
+
+PARKED_S = 1.0
+"""Leases are parked for this much longer than KCL takes to notice."""
+
+
+class Changed(Exception):
+    """A lease is not as it was read: nothing of the transaction was written."""
+
+
+class LeaseTable:
+    """The lease table of one application. ``sleep`` waits; ``tell`` hears what is done at the moment."""
+
+    def __init__(
+        self,
+        dynamodb: DynamoDBClient,
+        application: str,
+        *,
+        failover_s: float,
+        sleep: Callable[[float], object] = time.sleep,
+        tell: Callable[[str], object] = lambda what: None,
+    ) -> None:
+        self.name = application
+        self._dynamodb = dynamodb
+        self._failover_s = failover_s
+        self._sleep = sleep
+        self._tell = tell
+
+    def read(self) -> dict[str, Lease]:
+        """The leases by shard, as they lie in the table now."""
+        return {lease.shard_id: lease for lease in read(self._dynamodb, self.name)}
+
+    def offline(self, planned: Leases, writes: Sequence[Item]) -> None:
+        """Write, if nobody renews a lease. ``planned``: the leases that the writes were planned with.
+
+        Up to 100 writes are one transaction. An interruption of more leaves some moved; the same command moves the
+        others.
+
+        :raises RefusedError: a worker is at work, or a lease has changed since it was read.
+        """
+        if any(lease.owner or lease.draining_owner for lease in planned.values()):
+            self._tell(f"watching the leases for {self._failover_s + MARGIN_S:g} s: nobody may renew one")
+            self._sleep(self._failover_s + MARGIN_S)
+        if moved := renewed(planned.values(), self.read().values()):
+            who = f"worker {moved[0].holder}" if moved[0].holder else "a worker"
+            raise RefusedError(
+                f"{who} is at work with the lease of {moved[0].shard_id}. Stop every worker first, or give --online"
+            )
+        for begin in range(0, len(writes), AT_ONCE):
+            try:
+                self._transact(writes[begin : begin + AT_ONCE])
+            except Changed:
+                raise RefusedError(
+                    "the leases have changed since they were read: a worker has begun. Stop every worker first, or "
+                    "give --online"
+                ) from None
+
+    def online(self, shard_ids: Sequence[str], writes: Callable[[Leases], Sequence[Item]]) -> None:
+        """Take the leases of these shards away from their workers, wait until those have noticed, and write.
+
+        ``writes`` is given the leases as they stand then. What is interrupted before the last write costs a fail-over
+        of the shards, and moves nothing.
+
+        :raises RefusedError: there are more leases than one transaction takes; or somebody else takes a parked lease.
+        """
+        self._tell(f"parking {len(shard_ids)} leases")
+        self._park(shard_ids)
+        try:
+            self._keep(shard_ids)
+            leases = self.read()
+            entries = writes(leases)
+            if len(entries) > AT_ONCE:
+                raise RefusedError(_TOO_MANY.format(len(entries)))
+            self._tell(f"moving {len(entries)} leases")
+            self._transact(entries)
+        except BaseException:
+            self._unpark(shard_ids)
+            raise
+        self._unpark(shard_ids)
+
+    def _park(self, shard_ids: Sequence[str]) -> None:
+        if len(shard_ids) > AT_ONCE:
+            raise RefusedError(_TOO_MANY.format(len(shard_ids)))
+        for _ in range(PARK_TRIES):
+            leases = self.read()
+            try:
+                self._transact([park(self.name, leases[shard_id]) for shard_id in shard_ids if shard_id in leases])
+            except Changed:
+                self._sleep(AGAIN_S)
+            else:
+                return
+        raise Fatal("the leases change too quickly to be parked. Try again")
+
+    def _keep(self, shard_ids: Sequence[str]) -> None:
+        """Until every worker has noticed that its lease is gone."""
+        left_s = self._failover_s + PARKED_S
+        entries = [keep_parked(self.name, shard_id) for shard_id in shard_ids if shard_id in self.read()]
+        while left_s > 0:
+            self._sleep(min(KEEP_S, left_s))
+            left_s -= KEEP_S
+            try:
+                self._transact(entries)
+            except Changed:
+                raise RefusedError("another has taken a parked lease; nothing was moved. Try again") from None
+
+    def _unpark(self, shard_ids: Sequence[str]) -> None:
+        """Those that are still parked are free: they were not to be moved, or nothing was."""
+        for lease in self.read().values():
+            if lease.shard_id in shard_ids and lease.owner == PARK:
+                try:
+                    self._transact([unpark(self.name, lease)])
+                except Changed:
+                    continue
+
+    def _transact(self, entries: Sequence[Item]) -> None:
+        if not entries:
+            return
+        try:
+            self._dynamodb.transact_write_items(TransactItems=[dict(entry) for entry in entries])  # type: ignore[misc]
+        except self._dynamodb.exceptions.TransactionCanceledException:
+            raise Changed from None
+
+
+_TOO_MANY = (
+    "{} leases would have to be moved at once, and a transaction takes 100. Stop every worker and leave --online out, "
+    "or read the slice with an application of its own (--from, --to and --url)"
+)

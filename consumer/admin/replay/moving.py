@@ -1,0 +1,174 @@
+"""The leases of one application, moved to another time: what is looked up, what is planned, what is written. Blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from consumer.admin.replay import lease_writes, undo
+from consumer.admin.replay.arrivals import facts_of
+from consumer.admin.replay.carry_out import LeaseTable
+from consumer.admin.replay.rewind import EARLIEST_MS, Moves, ShardFacts, back_to, to_latest
+from consumer.admin.replay.undo import Export, back_to_file, to_remove
+from consumer.aws.shards import KnownShard, known
+from consumer.config.kcl_properties import start_time_s
+from consumer.leases.binding import find
+from consumer.leases.leases import Lease
+from consumer.leases.tables import Item
+from pipeline.errors import NothingToDo, RefusedError, UserError
+
+if TYPE_CHECKING:
+    from consumer.aws.clients import Aws
+
+LATEST_MS = 1 << 53
+"""A moment behind every record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """``moment_ms``: everything that arrived from then on is read again. ``latest``: everything is passed over.
+
+    ``export``: what an undo file holds is put back. One of the three.
+    """
+
+    moment_ms: int | None = None
+    latest: bool = False
+    export: Export | None = None
+
+    @property
+    def goes_back(self) -> bool:
+        """Whether records are read that were read before, or passed over."""
+        return self.moment_ms is not None or (self.export is not None and self.export.forward)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``leases`` are those that were read. ``removes``: leases that go away. ``facts``: of the shards of the stream."""
+
+    moves: Moves
+    leases: Mapping[str, Lease]
+    facts: Mapping[str, ShardFacts]
+    removes: tuple[str, ...] = ()
+
+    @property
+    def nothing(self) -> bool:
+        """Every lease is where it should be."""
+        return not self.moves.moves and not self.removes
+
+    @property
+    def owners(self) -> list[str]:
+        """The workers that have a lease."""
+        return sorted({lease.holder for lease in self.leases.values() if lease.holder and not lease.ended})
+
+
+class Mover:
+    """Of one application. ``created_s``: when its stream was made."""
+
+    def __init__(self, aws: Aws, application: str, stream: str, created_s: int, table: LeaseTable) -> None:
+        self._aws = aws
+        self._application = application
+        self._stream = stream
+        self._created_s = created_s
+        self._table = table
+        self._known: dict[str, KnownShard] = {}
+        self._start_ms: int | None = None
+
+    def plan(self, wish: Wish, tell: Callable[[int], object] = lambda shards: None) -> Plan:
+        """What would be moved. ``tell`` hears of each shard that was looked through.
+
+        :raises UserError: the application has no leases, or they are another stream's.
+        """
+        leases = self._table.read()
+        if not leases:
+            raise UserError(f"lease table {self._application} has no leases: the application has not started yet")
+        self._check_stream()
+        self._known = known(self._aws.client("kinesis"), self._stream)
+        return self._planned(wish, leases, self._facts(wish, tell))
+
+    def execute(self, wish: Wish, planned: Plan, undo_file: Path, *, online: bool) -> None:
+        """Write the undo file, then move the leases.
+
+        :raises RefusedError: a worker is at work and ``online`` is false, or what :class:`LeaseTable` refuses.
+        """
+        self._write_undo(wish, planned, undo_file)
+        if online:
+            moved = sorted({*(each.shard_id for each in planned.moves.moves), *planned.removes})
+            self._table.online(moved, lambda leases: self._again(wish, planned, leases, undo_file))
+        else:
+            self._table.offline(planned.leases, self._writes(planned, wish, planned.leases))
+
+    def _again(self, wish: Wish, planned: Plan, leases: Mapping[str, Lease], undo_file: Path) -> Sequence[Item]:
+        """The writes for the leases as they stand since nobody reads their shards."""
+        again = self._planned(wish, leases, planned.facts)
+        parked = {lease.shard_id for lease in leases.values() if lease.owner == lease_writes.PARK}
+        loose = [move.shard_id for move in again.moves.moves if move.now is not None and move.shard_id not in parked]
+        if loose:
+            raise RefusedError(f"{', '.join(loose)}: a reshard came in between; nothing was moved. Try again")
+        self._write_undo(wish, again, undo_file, again=True)
+        return self._writes(again, wish, leases)
+
+    def _planned(self, wish: Wish, leases: Mapping[str, Lease], facts: Mapping[str, ShardFacts]) -> Plan:
+        if wish.export is not None:
+            moves = back_to_file(wish.export, leases)
+            return Plan(moves, leases, facts, tuple(to_remove(wish.export, leases)))
+        if wish.latest:
+            return Plan(to_latest(self._known, leases, facts), leases, facts)
+        moment_ms = wish.moment_ms or EARLIEST_MS
+        moves = back_to(self._known, leases, facts, moment_ms=moment_ms, start_ms=self._start_ms)
+        return Plan(moves, leases, facts)
+
+    def _facts(self, wish: Wish, tell: Callable[[int], object]) -> dict[str, ShardFacts]:
+        if wish.export is not None:
+            return {}
+        moment_ms = LATEST_MS if wish.latest else wish.moment_ms or EARLIEST_MS
+        return facts_of(self._aws.client("kinesis"), self._stream, self._known, moment_ms, tell=tell)
+
+    def _check_stream(self) -> None:
+        dynamodb = self._aws.client("dynamodb")
+        try:
+            binding = find(dynamodb, self._application)
+        except dynamodb.exceptions.ResourceNotFoundException:
+            binding = None
+        if binding is None:
+            return
+        if (binding.stream, binding.stream_created_s) != (self._stream, self._created_s):
+            raise UserError(
+                f"application {self._application} belongs to {binding}, not to stream {self._stream} as it is"
+            )
+        seconds = start_time_s(binding.start)
+        self._start_ms = None if seconds is None else 1000 * seconds
+
+    def _write_undo(self, wish: Wish, planned: Plan, path: Path, *, again: bool = False) -> None:
+        undo.write(
+            path,
+            Export(
+                self._application,
+                self._stream,
+                self._created_s,
+                datetime.now(UTC).isoformat(timespec="seconds"),
+                {shard_id: dict(lease.raw) for shard_id, lease in planned.leases.items()},
+                tuple(move.shard_id for move in planned.moves.moves if move.now is None),
+                wish.latest,
+            ),
+            again=again,
+        )
+
+    def _writes(self, planned: Plan, wish: Wish, leases: Mapping[str, Lease]) -> list[Item]:
+        now_s = datetime.now(UTC).timestamp()
+        name = self._application
+        if wish.export is None:
+            return lease_writes.moves(name, planned.moves.moves, self._known, leases, now_s)
+        items = wish.export.leases
+        return [
+            *(lease_writes.restore(name, leases[move.shard_id], items[move.shard_id]) for move in planned.moves.moves),
+            *(lease_writes.remove(name, leases[shard_id]) for shard_id in planned.removes),
+        ]
+
+
+def refuse_nothing(planned: Plan) -> None:
+    """:raises NothingToDo: every lease is where it should be."""
+    if planned.nothing:
+        raise NothingToDo("every shard stands at that time or before it: nothing is to be moved")

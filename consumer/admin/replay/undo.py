@@ -1,0 +1,150 @@
+"""What a lease table held before it was changed, as a file; and which of it comes back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from consumer.admin.replay.rewind import (
+    AT_TIMESTAMP,
+    LATEST,
+    SHARD_END,
+    TRIM_HORIZON,
+    Checkpoint,
+    Move,
+    Moves,
+    Stay,
+    checkpoint_of,
+)
+from consumer.leases.leases import Lease, lease_of
+from consumer.leases.tables import Item
+from pipeline.errors import RefusedError, UserError
+from pipeline.record import Position
+
+SCHEMA = "penstock.replay.undo/1"
+
+_ORDER = {TRIM_HORIZON: 0, AT_TIMESTAMP: 1, LATEST: 1, SHARD_END: 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """``leases``: the items as they lay in the table. ``made``: shards that had none, and were given one since.
+
+    ``forward``: the change passed records over, so that leases are now ahead of what they were.
+    """
+
+    application: str
+    stream: str
+    stream_created_s: int
+    taken_at: str
+    leases: Mapping[str, Item]
+    made: tuple[str, ...] = ()
+    forward: bool = False
+
+
+def back_to_file(export: Export, leases: Mapping[str, Lease]) -> Moves:
+    """Which leases the file puts back: those that are behind it. One that has gone further since stays.
+
+    Leases that the change made go away. After a change that passed records over, those that are ahead come back.
+
+    :raises RefusedError: that is not possible, since shards have begun since whose records come after.
+    """
+    if export.forward and (new := sorted(leases.keys() - export.leases.keys() - set(export.made))):
+        raise RefusedError(
+            f"{', '.join(new)} began after the file was written, and would be read before their parents. "
+            "Use --rewind --to-time with the time at which the file was written"
+        )
+    moves, stays = [], []
+    for shard_id, item in sorted(export.leases.items()):
+        then = checkpoint_of(lease_of(item))
+        lease = leases.get(shard_id)
+        if lease is None:
+            stays.append(Stay(shard_id, None, "it was read to its end since, and KCL has deleted its lease"))
+            continue
+        now = checkpoint_of(lease)
+        if _rank(now) == _rank(then):
+            stays.append(Stay(shard_id, now, "it stands there"))
+        elif (_rank(now) < _rank(then)) is export.forward:
+            stays.append(Stay(shard_id, now, "it has gone further since"))
+        else:
+            moves.append(Move(shard_id, now, then))
+    return Moves(tuple(moves), tuple(stays))
+
+
+def to_remove(export: Export, leases: Mapping[str, Lease]) -> list[str]:
+    """The leases that the change made and that are still there."""
+    return sorted(shard_id for shard_id in export.made if shard_id in leases)
+
+
+def write(path: Path, export: Export, *, again: bool = False) -> None:
+    """Write the file. A file that is there is only overwritten ``again``, by the same command.
+
+    :raises UserError: there is such a file, or it cannot be written.
+    """
+    said = {
+        "schema": SCHEMA,
+        "application": export.application,
+        "stream": export.stream,
+        "stream_created_s": export.stream_created_s,
+        "taken_at": export.taken_at,
+        "leases": [export.leases[shard_id] for shard_id in sorted(export.leases)],
+        "made": list(export.made),
+        "forward": export.forward,
+    }
+    try:
+        with path.open("w" if again else "x", encoding="utf-8") as file:
+            file.write(json.dumps(said, indent=1, default=_plain) + "\n")
+    except FileExistsError:
+        raise UserError(f"{path} is there already. Give the undo file another name with --undo FILE") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}). Name another with --undo FILE") from None
+
+
+def read(path: Path, application: str, stream: str, stream_created_s: int) -> Export:
+    """The file, which must be of this application and this stream.
+
+    :raises UserError: it is not, or no such file.
+    """
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        export = _export(said)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}). Name an undo file that exists") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is not an undo file. Name one that `penstock replay --rewind` wrote") from None
+    if export.application != application:
+        raise UserError(f"{path} is of application {export.application}, not {application}. Name another file")
+    if (export.stream, export.stream_created_s) != (stream, stream_created_s):
+        raise UserError(f"{path} is of another stream than {stream} as it is now: its positions mean nothing there")
+    return export
+
+
+def _export(said: Mapping[str, Any]) -> Export:
+    if said["schema"] != SCHEMA:
+        raise ValueError(said["schema"])
+    leases = {item["leaseKey"]["S"]: item for item in said["leases"]}
+    return Export(
+        said["application"],
+        said["stream"],
+        int(said["stream_created_s"]),
+        said["taken_at"],
+        leases,
+        tuple(said["made"]),
+        bool(said["forward"]),
+    )
+
+
+def _plain(value: object) -> object:
+    """Sets, which some of botocore's answers have, as lists."""
+    if isinstance(value, set | frozenset | tuple):
+        return sorted(value)
+    raise TypeError
+
+
+def _rank(checkpoint: Checkpoint) -> tuple[int, int]:
+    if isinstance(checkpoint, Position):
+        return 2, checkpoint.sequence
+    return _ORDER.get(checkpoint, 1), 0
