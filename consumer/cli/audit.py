@@ -137,9 +137,10 @@ def _say(report: Report, comparison: Comparison | None, *, complete: bool) -> No
             f"{totals['compared']:,} records of {comparison.stream} compared, {totals['behind']:,} not read yet; "
             f"{totals['retired']:,} rows and dead letters not comparable any more, the stream has forgotten theirs"
         )
+    redriven = f", {report.redriven:,} of them redriven" if report.redriven else ""
     click.echo(
         f"{report.files:,} files of {report.shards} shards, {report.rows:,} rows, "
-        f"{report.dead_letters:,} dead letters: {len(report.problems) or 'no'} problems"
+        f"{report.dead_letters:,} dead letters{redriven}: {len(report.problems) or 'no'} problems"
     )
 
 

@@ -14,15 +14,19 @@ import pyarrow.compute as pc
 from pipeline.diff.values import Values, comparable
 from pipeline.diff.windows import ID, File, Side, opened, windows
 from pipeline.errors import UserError
+from pipeline.record import Position
 from pipeline.stores.base import ObjectStore
-from pipeline.table.footer import DEAD
-from pipeline.table.names import TABLE_FILE, first_of
+from pipeline.table.footer import DEAD, REDRIVEN
+from pipeline.table.names import REDRIVEN_FILE, TABLE_FILE, first_of
 
 KEYS = (ID, "shard_id", "sequence_number", "sub_sequence_number")
 """Columns that say which record it is."""
 
 IGNORED = ("processed_at", "model_version")
 """Columns that differ whenever a record is processed again."""
+
+ANYWHERE = Position(0, 0)
+"""Where a file of redriven rows begins is not in its name."""
 
 KINDS = ("missing", "extra", "changed")
 
@@ -66,7 +70,8 @@ class Difference:
     """What was found. ``missing``: records of A that B does not have; ``extra``: of B that A does not have.
 
     ``duplicates``: rows of a record that the same table has already. ``dead``: dead letters that each table's files
-    name: a record that is missing may be one. ``types``: columns whose values cannot be compared.
+    name and that have no redriven row: a record that is missing may be one. ``types``: columns whose values cannot be
+    compared.
     """
 
     rows: dict[str, int] = field(default_factory=lambda: {"a": 0, "b": 0})
@@ -110,7 +115,7 @@ def compare(
     def heard(side: str, key: str, footer: dict[str, str]) -> None:
         nonlocal read
         read += 1
-        found.dead[side] += int(footer[DEAD])
+        found.dead[side] += int(footer.get(DEAD, "0")) - int(footer.get(REDRIVEN, "0"))
         tell(read, total)
 
     for day in sorted({*files["a"], *files["b"]}):
@@ -127,6 +132,8 @@ def _files(store: ObjectStore, what: str) -> dict[tuple[str, str], list[File]]:
     for key in store.list(""):
         if match := TABLE_FILE.fullmatch(key):
             found.setdefault((match["shard"], match["day"]), []).append(File(key, first_of(key)))
+        elif match := REDRIVEN_FILE.fullmatch(key):
+            found.setdefault((match["shard"], match["day"]), []).append(File(key, ANYWHERE))
     if not found:
         raise UserError(f"table {what} has no files. Name the url of the sink, without dt=")
     return found

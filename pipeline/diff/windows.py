@@ -17,7 +17,7 @@ from pipeline.errors import UserError, one_line
 from pipeline.record import Position
 from pipeline.stores.base import ObjectStore
 from pipeline.table.contents import UNREADABLE
-from pipeline.table.footer import is_ours
+from pipeline.table.footer import is_ours, is_redriven
 from pipeline.table.names import SEQUENCE_DIGITS, place_of
 
 BATCH_BYTES = 8 * 1024 * 1024
@@ -159,7 +159,7 @@ def opened(store: ObjectStore, key: str) -> pq.ParquetFile:
         file = pq.ParquetFile(pa.BufferReader(body))
     except UNREADABLE as error:
         raise _bad(key, one_line(error)) from None
-    if not is_ours(footer(file)):
+    if not is_ours(footer(file)) and not is_redriven(footer(file)):
         raise _bad(key, "it has no footer of Penstock's")
     return file
 

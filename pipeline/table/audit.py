@@ -7,10 +7,9 @@ ids of all files that overlap.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date
-from itertools import groupby, pairwise
+from itertools import groupby
 from operator import attrgetter
 
 import pyarrow as pa
@@ -18,22 +17,19 @@ import pyarrow.compute as pc
 
 from pipeline.errors import one_line
 from pipeline.record import Position
-from pipeline.stores.base import Denied, Metadata, ObjectStore, Retryable
+from pipeline.stores.base import Denied, ObjectStore, Retryable
 from pipeline.table import letters_audit
 from pipeline.table.contents import UNREADABLE, Changed, Contents, read
+from pipeline.table.file_audit import Entry, count_faults, metadata_faults, place_faults, row_faults
 from pipeline.table.footer import (
-    DEAD,
-    DEAD_POSITIONS,
-    KEY,
     LETTERS_SHA256,
-    ON_BOTH,
-    ROWS,
     WRITER,
     ends_whole,
     goes_on,
     is_ours,
 )
 from pipeline.table.names import STAGED, TABLE_FILE, first_of, is_day, letters_key
+from pipeline.table.redriven_audit import Redriven, is_redriven_file
 from pipeline.table.sink_letters import SinkLetters
 from pipeline.table.staged_letters import Ledger
 
@@ -60,13 +56,15 @@ class Report:
     """The result of an audit.
 
     ``begins`` and ``reached``: for each list of files (stream's creation time and shard), where its first file begins
-    and where its last row or dead letter is. ``letters_of_sinks``: the number of dead letters whose record has a row
+    and where its last row or dead letter is. ``redriven``: how many of the dead letters have a row by now, which is
+    among ``rows``. ``letters_of_sinks``: the number of dead letters whose record has a row
     here, because only another sink could not store it.
     """
 
     files: int = 0
     rows: int = 0
     dead_letters: int = 0
+    redriven: int = 0
     letters_of_sinks: int = 0
     begins: dict[str, Position] = field(default_factory=dict)
     reached: dict[str, Position] = field(default_factory=dict)
@@ -82,15 +80,6 @@ class Report:
         self.problems.append(Problem(kind, key, detail))
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    key: str
-    list: str
-    shard_id: str
-    day: str
-    first: Position
-
-
 def audit(store: ObjectStore, dead_letters: ObjectStore | None = None) -> Report:
     """Audit a table, and its dead letters if the store ``dead_letters`` is given.
 
@@ -99,28 +88,30 @@ def audit(store: ObjectStore, dead_letters: ObjectStore | None = None) -> Report
     the footer says, each with the id, shard and day of its place.
 
     Checked for each list: every file begins where the one before it ended. For the table: no ``record_id`` occurs twice
-    among rows and dead letters, there is one stream and one set of columns, and nothing else lies below the URL. For
-    the dead letters: they are exactly those that the files name.
+    among rows and dead letters, except that a dead letter may have one redriven row; there is one stream and one set of
+    columns, and nothing else lies below the URL. For the dead letters: they are exactly those that the files name.
 
     :raises Retryable: the store did not answer.
     :raises Denied: the store refused.
     """
     report = Report()
-    audited = _Audit(store, dead_letters, report)
-    entries = sorted(_entries(store, report), key=lambda entry: (entry.list, entry.first))
+    keys = store.list("")
+    audited = _Audit(store, dead_letters, report, Redriven.among(keys))
+    entries = sorted(_entries(store, keys, report), key=lambda entry: (entry.list, entry.first))
     for name, files in groupby(entries, key=attrgetter("list")):
         audited.list_of(name, list(files))
+    audited.redriven_rows()
     audited.letters_of_nobody()
     return report
 
 
-def _entries(store: ObjectStore, report: Report) -> Iterator[_Entry]:
-    for key in store.list(""):
+def _entries(store: ObjectStore, keys: Sequence[str], report: Report) -> Iterator[Entry]:
+    for key in keys:
         match = TABLE_FILE.fullmatch(key)
         target = store.link(key)
         if match and is_day(match["day"]) and target is None:
-            yield _Entry(key, match["list"], match["shard"], match["day"], first_of(key))
-        else:
+            yield Entry(key, match["list"], match["shard"], match["day"], first_of(key))
+        elif target is not None or not is_redriven_file(key):
             skipped = any(part.startswith(SKIPPED) for part in key.split("/"))
             what = "is not a file of this table" if target is None else f"is a link to {target}"
             report.problem("stray", key or "/", f"{what}; {_who(skipped, target)}. Move it elsewhere")
@@ -138,8 +129,11 @@ def _who(skipped: bool, target: str | None) -> str:
 
 
 class _Audit:
-    def __init__(self, store: ObjectStore, dead_letters: ObjectStore | None, report: Report) -> None:
+    def __init__(
+        self, store: ObjectStore, dead_letters: ObjectStore | None, report: Report, redriven: Redriven
+    ) -> None:
         self._store = store
+        self._redriven = redriven
         self._dead_letters = dead_letters
         self._report = report
         self._named: set[str] = set()
@@ -151,7 +145,7 @@ class _Audit:
         if dead_letters is not None:
             self._of_sinks = SinkLetters.of(dead_letters, self._letter_keys)
 
-    def list_of(self, name: str, entries: list[_Entry]) -> None:
+    def list_of(self, name: str, entries: list[Entry]) -> None:
         """Audit one shard's files, in their order."""
         ids: list[pa.ChunkedArray] = []
         before: Contents | None = None
@@ -164,7 +158,9 @@ class _Audit:
             contents = self._read(entry)
             if contents is None:
                 unread = True
+                self._redriven.unread(entry)
                 continue
+            self._redriven.dead(entry, contents.dead)
             self._links(entry, contents, before, furthest, unread=unread)
             try:
                 self._file(entry, contents, ids)
@@ -179,6 +175,18 @@ class _Audit:
         if furthest is not None:
             self._report.begins[name], self._report.reached[name] = entries[0].first, furthest
 
+    def redriven_rows(self) -> None:
+        """Audit the files of rows whose records were dead letters first, after all lists."""
+        report = self._report
+        for key, found in self._redriven.walk(self._store):
+            report.files += 1
+            if found.contents is not None:
+                report.rows += found.contents.rows.num_rows
+                report.redriven += found.contents.rows.num_rows
+                found.faults += self._one_table(found.entry, found.contents)
+            for kind, detail in found.faults:
+                report.problem(kind, key, detail)
+
     def letters_of_nobody(self) -> None:
         report = self._report
         lists = {name: (begins, self._continued.get(name, False)) for name, begins in report.begins.items()}
@@ -188,7 +196,7 @@ class _Audit:
             report.problem("dead-letters", key or "/", why)
         report.letters_of_sinks = self._of_sinks.count
 
-    def _read(self, entry: _Entry) -> Contents | None:
+    def _read(self, entry: Entry) -> Contents | None:
         try:
             return read(self._store.get(entry.key))
         except Changed as error:
@@ -198,7 +206,7 @@ class _Audit:
         return None
 
     def _links(
-        self, entry: _Entry, contents: Contents, before: Contents | None, furthest: Position | None, *, unread: bool
+        self, entry: Entry, contents: Contents, before: Contents | None, furthest: Position | None, *, unread: bool
     ) -> None:
         """Check that a file continues where the one before it ended.
 
@@ -216,14 +224,14 @@ class _Audit:
             detail = f"continues from {previous or 'nowhere'}, but the file before it ends at {before.end}{where}"
             self._report.problem("gap", entry.key, detail)
 
-    def _file(self, entry: _Entry, contents: Contents, ids: list[pa.ChunkedArray]) -> None:
+    def _file(self, entry: Entry, contents: Contents, ids: list[pa.ChunkedArray]) -> None:
         report = self._report
         report.files += 1
         report.rows += contents.rows.num_rows
         report.dead_letters += len(contents.dead)
-        for kind, detail in (*_metadata(self._store.head(entry.key), contents), *_range(entry, contents)):
+        for kind, detail in (*metadata_faults(self._store.head(entry.key), contents), *place_faults(entry, contents)):
             report.problem(kind, entry.key, detail)
-        for kind, detail in (*_counts(contents), *_rows(entry, contents), *self._one_table(entry, contents)):
+        for kind, detail in (*count_faults(contents), *row_faults(entry, contents), *self._one_table(entry, contents)):
             report.problem(kind, entry.key, detail)
         ids.append(contents.rows["record_id"])
         dead_ids = [f"{self._stream}/{entry.shard_id}/{position}" for position in contents.dead]
@@ -231,7 +239,7 @@ class _Audit:
         self._letters(entry, contents)
         self._of_sinks.held_against(entry.list, contents)
 
-    def _one_table(self, entry: _Entry, contents: Contents) -> Iterator[tuple[str, str]]:
+    def _one_table(self, entry: Entry, contents: Contents) -> Iterator[tuple[str, str]]:
         """Check that all files are of one stream and have the same columns."""
         streams = set(pc.unique(pc.list_element(pc.split_pattern(contents.rows["record_id"], "/"), 0)).to_pylist())
         streams.discard(None)
@@ -245,7 +253,7 @@ class _Audit:
                 f"has other columns than {self._columns[0]}: a table with other columns needs its own url",
             )
 
-    def _letters(self, entry: _Entry, contents: Contents) -> None:
+    def _letters(self, entry: Entry, contents: Contents) -> None:
         if self._dead_letters is None or not contents.dead:
             return
         if not contents.footer[LETTERS_SHA256]:
@@ -264,67 +272,6 @@ class _Audit:
         self._named.add(found[0])
         for fault in letters_audit.faults(entry.key, contents, found[1]):
             self._report.problem("dead-letters", found[0], fault)
-
-
-def _metadata(on_object: Metadata | None, contents: Contents) -> Iterator[tuple[str, str]]:
-    """Compare the metadata on the object, which writers read, with the footer, which readers read."""
-    for name in ON_BOTH:
-        said = (on_object or {}).get(name)
-        if said != contents.footer[name]:
-            yield "metadata", f"its object says {name}={said!r}, its footer {contents.footer[name]!r}"
-
-
-def _range(entry: _Entry, contents: Contents) -> Iterator[tuple[str, str]]:
-    if (written_as := contents.footer.get(KEY)) != entry.key:
-        yield "range", f"was written as {written_as}"
-    if contents.first != entry.first:
-        yield "range", f"begins with {contents.first or 'nothing'}, but its name says {entry.first}"
-    if contents.last != contents.end:
-        yield "range", f"ends with {contents.last or 'nothing'}, but its footer says {contents.end}"
-
-
-def _counts(contents: Contents) -> Iterator[tuple[str, str]]:
-    for name, what, count in ((ROWS, "rows", contents.rows.num_rows), (DEAD, "dead letters", len(contents.dead))):
-        if contents.footer[name] != str(count):
-            yield "rows", f"has {count} {what}, but its footer says {contents.footer[name]}"
-    if not contents.footer[WRITER]:
-        yield "metadata", "its footer names no writer"
-    if bool(contents.footer[DEAD_POSITIONS]) < bool(contents.footer[LETTERS_SHA256]):
-        yield "metadata", "its footer has a hash of dead letters, but no dead letters"
-
-
-def _rows(entry: _Entry, contents: Contents) -> Iterator[tuple[str, str]]:
-    positions = contents.positions
-    if any(later <= earlier for earlier, later in pairwise(positions)):
-        yield "order", "rows are not in sequence order"
-    if positions and (min(positions) < entry.first or max(positions) > contents.end):
-        yield "order", f"has rows outside its range, {entry.first} to {contents.end}"
-    if both := set(positions).intersection(contents.dead):
-        yield "duplicate", f"{len(both)} records are both rows and dead letters, among them {min(both)}"
-    if positions:
-        yield from _identity(entry, contents.rows)
-        yield from _values(entry, contents.rows)
-
-
-def _identity(entry: _Entry, rows: pa.Table) -> Iterator[tuple[str, str]]:
-    stream = (rows["record_id"][0].as_py() or "").partition("/")[0]
-    subs = rows["sub_sequence_number"].cast(pa.string())
-    made = pc.binary_join_element_wise(stream, entry.shard_id, rows["sequence_number"], subs, "/")
-    wrong = rows.filter(pc.invert(pc.fill_null(pc.equal(rows["record_id"], made), False)))
-    if wrong.num_rows:
-        yield "identity", f"{wrong.num_rows} rows have another record's id, among them {wrong['record_id'][0].as_py()}"
-    if pc.unique(rows["shard_id"]).to_pylist() != [entry.shard_id]:
-        yield "identity", f"has rows of other shards than {entry.shard_id}"
-
-
-def _values(entry: _Entry, rows: pa.Table) -> Iterator[tuple[str, str]]:
-    days = pc.unique(rows["arrived_at"].cast(pa.date32())).to_pylist()
-    if days != [date.fromisoformat(entry.day)]:
-        yield "values", f"has rows that did not arrive on {entry.day}"
-    for name in ("processed_at", "model_version"):  # a file has one writer, one time of writing, one model
-        values = pc.unique(rows[name]).to_pylist()
-        if len(values) != 1 or values[0] is None:
-            yield "values", f"{name} is not the same in all of its rows"
 
 
 def _distinct(name: str, ids: list[pa.ChunkedArray], report: Report) -> None:

@@ -6,6 +6,7 @@ that was changed, cut off, or comes from elsewhere is detected at once, and cost
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.record import Position
 from pipeline.table import dead_positions, pages
-from pipeline.table.footer import DEAD_POSITIONS, end_of, footer_of, is_ours, previous_end_of
+from pipeline.table.footer import DEAD_POSITIONS, end_of, footer_of, is_ours, is_redriven, previous_end_of
 from pipeline.table.schema import IDENTITY
 from pipeline.table.seal import is_sealed
 
@@ -101,10 +102,22 @@ def read(body: bytes | None) -> Contents:
     :raises Changed: its digest does not match.
     :raises UNREADABLE: one of these, with a text for a person: it is not a whole file of a table.
     """
+    contents = _opened(body, is_ours)
+    if contents.end < (contents.previous_end or Position(0, -1)):
+        raise ValueError("it ends before the place that it continues from")
+    return contents
+
+
+def read_redriven(body: bytes | None) -> Contents:
+    """As :func:`read`, for a file of redriven rows, which has no dead letters and no range."""
+    return _opened(body, is_redriven)
+
+
+def _opened(body: bytes | None, is_kind: Callable[[dict[str, str]], bool]) -> Contents:
     if body is None:
         raise ValueError("it is gone, or is not a file")
     footer = footer_of(body)
-    if not is_ours(footer):
+    if not is_kind(footer):
         raise ValueError("it is not a complete Parquet file written by Penstock")
     if not is_sealed(body):
         raise Changed("its bytes are not those that were written")
@@ -116,12 +129,11 @@ def read(body: bytes | None) -> Contents:
     if not _begins_with(columns, IDENTITY) or file.schema.names[: len(IDENTITY)] != IDENTITY.names:
         raise ValueError("its first columns are not Penstock's")
     pages.check(body, file.metadata, len(IDENTITY))
-    table = _read(body)
-    contents = Contents(footer, table, dead_positions.decoded(footer[DEAD_POSITIONS]), columns)
+    dead = dead_positions.decoded(footer[DEAD_POSITIONS] if is_kind is is_ours else "")
+    contents = Contents(footer, _read(body), dead, columns)
+    table = contents.rows
     if table["sub_sequence_number"].null_count or any(each.sequence < 0 for each in contents.positions):
         raise ValueError("it has rows without a position")
     if any(each is None or not YEARS[0] <= each < YEARS[1] for each in _milliseconds(table)):
         raise ValueError("it has rows whose arrived_at or processed_at is missing or outside the years 1 to 9999")
-    if contents.end < (contents.previous_end or Position(0, -1)):
-        raise ValueError("it ends before the place that it continues from")
     return contents

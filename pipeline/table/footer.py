@@ -39,6 +39,11 @@ DEAD_POSITIONS = "penstock.dead-positions"
 """In the footer only: positions of the file's dead letters (:mod:`pipeline.table.dead_positions`), without their texts.
 """
 
+REDRIVEN = "penstock-redriven"
+"""In the footer and on the object of a file of redriven rows: how many there are. It has :data:`WRITER`, too."""
+
+REDRIVEN_POSITIONS = "penstock.redriven-positions"
+"""In the footer alone: the places of those rows (:mod:`pipeline.table.dead_positions`)."""
 
 LENGTH_AND_MAGIC = 8
 """Bytes after a Parquet footer: its length in four bytes, and the magic ``PAR1`` (Parquet format)."""
@@ -97,6 +102,11 @@ def is_ours(metadata: Metadata) -> bool:
         return all(name in metadata for name in ON_BOTH) and _WRITER.fullmatch(metadata[WRITER]) is not None
     except (KeyError, ValueError):
         return False
+
+
+def is_redriven(metadata: Metadata) -> bool:
+    """Whether it is what files of redriven rows carry."""
+    return REDRIVEN in metadata and _WRITER.fullmatch(metadata.get(WRITER, "")) is not None
 
 
 def footer_of(body: bytes) -> dict[str, str]:

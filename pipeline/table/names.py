@@ -19,6 +19,11 @@ TABLE_FILE = re.compile(
 shard.
 """
 
+REDRIVEN_FILE = re.compile(
+    r"(?P<day_of_list>dt=(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})/(?P<list>[0-9]+-(?P<shard>[A-Za-z0-9_.-]+)))"
+    r"-redriven-(?P<number>[0-9]{6})\.parquet"
+)
+"""A file with the rows of records that were dead letters of that shard and day (:mod:`pipeline.table.redriven`)."""
 
 LETTERS = re.compile(
     TABLE_FILE.pattern.removesuffix(r"\.parquet")
@@ -30,6 +35,9 @@ letter of a sink that could not store a row.
 
 STAGED = ".staged"
 """Appended to the dead letters' URL, for staged copies: people who read dead letters do not see them."""
+
+REDRIVES = ".redrives"
+"""Put behind the dead letters' URL, for what became of those that were tried again in vain."""
 
 SUSPECTS = ".suspects"
 """Appended to the dead letters' URL, for notes of tries that may crash the task."""

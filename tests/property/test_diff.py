@@ -23,6 +23,7 @@ from pipeline.sinks.parquet import Files
 from pipeline.stores.memory import MemoryStore
 from pipeline.table.footer import footer_of
 from pipeline.table.names import Names
+from pipeline.table.redriven import RedrivenRows
 from pipeline.table.schema import IDENTITY, TableSchema, encode
 
 ROWS = pa.schema([("label", pa.string()), ("score", pa.float32()), ("vector", pa.list_(pa.float32()))])
@@ -240,3 +241,17 @@ def test_the_first_values_of_a_shard_that_one_table_does_not_have_at_all() -> No
     assert (found.missing, found.matched) == (1, 2)
     [missing] = found.examples
     assert missing.kind == "missing" and missing.record_id == f"events/{SHARDS[1].shard_id}/5/0"
+
+
+def test_redriven_rows_are_compared_as_others() -> None:
+    whole = ids(1, 2, 3, 4)
+    fewer: Rows = {**whole, (SHARDS[0], 2, 0): None, (SHARDS[0], 3, 0): None}
+    b = table(fewer, 1)
+    assert (compare(table(whole, 1), b).missing, compare(table(whole, 1), b).dead["b"]) == (2, 2)
+    columns = pa.schema(list(SCHEMA.schema)[len(IDENTITY) :])
+    batch = pa.RecordBatch.from_pylist([whole[SHARDS[0], 2, 0]], schema=columns)
+    for sequence in (3, 2):
+        again = Record(SHARDS[0].shard_id, b"", "key", str(sequence), 0, 0, outcome=Enriched(batch, 0))
+        RedrivenRows(b, f"dt=1970-01-01/1-{SHARDS[0].shard_id}", SCHEMA).add([again], "r")
+    found = compare(table(whole, 1), b)
+    assert found.equal and found.matched == 4 and found.dead["b"] == 0

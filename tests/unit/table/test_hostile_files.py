@@ -46,7 +46,7 @@ def test_whatever_looking_at_one_file_raises_is_a_problem_of_that_file(monkeypat
     def breaks(*_: object) -> None:
         raise OverflowError("date value out of range")
 
-    monkeypatch.setattr("pipeline.table.audit._values", breaks)
+    monkeypatch.setattr("pipeline.table.file_audit.value_faults", breaks)
     assert good == 0 and len(bad(table)) == len([key for key in table.store.objects if key.endswith(".parquet")]) - 1
 
 

@@ -1,0 +1,152 @@
+"""Records through the model as in a task, without KCL and without a stream: for ``penstock try`` and a redrive.
+
+The same batcher, replicas, retries and bisection, made of the same settings; what becomes of the records is the
+caller's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Self
+
+from consumer.build import Outside, Parts
+from pipeline.errors import UserError
+from pipeline.metrics import Metrics
+from pipeline.record import Position, Record, Run, Shard
+from pipeline.replicas.host import ModelHost, ModelSpec
+from pipeline.replicas.process import ReplicaProcess
+from pipeline.stage import Stage
+from pipeline.stores.memory import MemoryStore
+from pipeline.table.schema import TableSchema
+
+if TYPE_CHECKING:
+    from consumer.config.settings import Settings
+    from pipeline.model_process.worker import Assignment
+    from pipeline.sinks import OnDurable
+
+Link = Callable[["Assignment"], ReplicaProcess]
+
+
+class Feed:
+    """``async with Feed(settings) as feed``: the model is loaded then, and gone afterwards.
+
+    ``link`` starts a replica. Nothing is written anywhere, and no limit of dead letters ends the feed.
+
+    :raises UserError: the model cannot be used: ``ModelError``, ``ConfigError``.
+    """
+
+    spec: ModelSpec
+    schema: TableSchema
+
+    def __init__(self, settings: Settings, *, link: Link = ReplicaProcess) -> None:
+        letters = settings.dead_letter.model_copy(update={"max_consecutive": 0, "max_ratio": 1.0})
+        self._settings = settings.model_copy(update={"dead_letter": letters})
+        self._link = link
+        self._stack = AsyncExitStack()
+        self._stage: Stage
+        self._ended: list[asyncio.Future[Any]] = []
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._stack.aclose()
+
+    async def settle(self, shard: Shard, records: Sequence[Record]) -> None:
+        """Return once each record has its outcome. ``records``: of one shard, in sequence order.
+
+        :raises Fatal: the model's host cannot go on.
+        """
+        lane = self._stage.open(shard, None)
+        try:
+            self._stage.admit(lane, records)
+            await self._or_the_end(self._stage.drain(lane))
+        finally:
+            self._stage.abandon(lane)
+
+    async def _start(self) -> None:
+        settings = self._settings
+        parts = Parts(settings, Outside(_no_aws, lambda url: MemoryStore(), self._link), Metrics())
+        notes = parts.notes(_no_switches)
+        host = parts.host(notes)
+        self._stack.push_async_callback(host.stop)
+        self.spec = await host.start()
+        model = settings.model
+        self.schema = TableSchema(self.spec.row_schema, settings.stream.name, model.version, model.passthrough)
+        self._stage = parts.stage(host, notes, self.spec, [_Nowhere()])
+        self._begin(host)
+
+    def _begin(self, host: ModelHost) -> None:
+        running = asyncio.create_task(self._stage.run())
+        self._ended = [running, host.failed]
+        self._stack.push_async_callback(_cancelled, running)
+
+    async def _or_the_end(self, work: Any) -> None:
+        """What ``work`` comes to, or why the stage or the host has ended."""
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait([task, *self._ended], return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise next(_error(each) for each in self._ended if each.done())
+            task.result()
+        finally:
+            task.cancel()
+
+
+def _error(ended: asyncio.Future[Any]) -> BaseException:
+    return ended.exception() or ended.result()
+
+
+async def _cancelled(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _no_aws(service: str) -> Any:
+    raise UserError(f"{service}: this command calls no AWS")
+
+
+async def _no_switches(shard_id: str) -> int:
+    return 0
+
+
+class _Nowhere:
+    """A sink that keeps nothing: the caller has the records."""
+
+    name = "nowhere"
+    wants_payloads = False
+
+    async def check(self) -> None:
+        return
+
+    def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> _Passed:
+        return _Passed(on_durable)
+
+    async def close(self) -> None:
+        return
+
+
+class _Passed:
+    backlog_bytes = 0
+
+    def __init__(self, on_durable: OnDurable) -> None:
+        self._on_durable = on_durable
+
+    async def resume(self, first: Record, checkpoint: Position | None) -> Position | None:
+        return None
+
+    def write(self, run: Run) -> None:
+        self._on_durable(run.end)
+
+    async def flush(self) -> None:
+        return
+
+    def abandon(self) -> None:
+        return

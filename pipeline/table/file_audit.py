@@ -1,0 +1,97 @@
+"""What is wrong with one file of a table, by itself: what it says against what it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import pairwise
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.record import Position
+from pipeline.stores.base import Metadata
+from pipeline.table.contents import Contents
+from pipeline.table.footer import DEAD, DEAD_POSITIONS, KEY, LETTERS_SHA256, ON_BOTH, ROWS, WRITER
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file of a table, as its name has it. ``first``: where it begins; of redriven rows nothing is known."""
+
+    key: str
+    list: str
+    shard_id: str
+    day: str
+    first: Position
+
+
+Faults = Iterator[tuple[str, str]]
+"""A problem's kind, and what it is."""
+
+
+def metadata_faults(on_object: Metadata | None, contents: Contents, names: Sequence[str] = ON_BOTH) -> Faults:
+    """Compare the metadata on the object, which writers read, with the footer, which readers read."""
+    for name in names:
+        said = (on_object or {}).get(name)
+        if said != contents.footer[name]:
+            yield "metadata", f"its object says {name}={said!r}, its footer {contents.footer[name]!r}"
+
+
+def place_faults(entry: Entry, contents: Contents) -> Faults:
+    """Check that it begins and ends where it says, under the name that it was written under."""
+    if (written_as := contents.footer.get(KEY)) != entry.key:
+        yield "range", f"was written as {written_as}"
+    if contents.first != entry.first:
+        yield "range", f"begins with {contents.first or 'nothing'}, but its name says {entry.first}"
+    if contents.last != contents.end:
+        yield "range", f"ends with {contents.last or 'nothing'}, but its footer says {contents.end}"
+
+
+def count_faults(contents: Contents) -> Faults:
+    """Check that it has as many rows and dead letters as it says."""
+    for name, what, count in ((ROWS, "rows", contents.rows.num_rows), (DEAD, "dead letters", len(contents.dead))):
+        if contents.footer[name] != str(count):
+            yield "rows", f"has {count} {what}, but its footer says {contents.footer[name]}"
+    if not contents.footer[WRITER]:
+        yield "metadata", "its footer names no writer"
+    if bool(contents.footer[DEAD_POSITIONS]) < bool(contents.footer[LETTERS_SHA256]):
+        yield "metadata", "its footer has a hash of dead letters, but no dead letters"
+
+
+def row_faults(entry: Entry, contents: Contents) -> Faults:
+    """Check that its rows are in order and within its range, each with the id and values of its place."""
+    positions = contents.positions
+    if any(later <= earlier for earlier, later in pairwise(positions)):
+        yield "order", "rows are not in sequence order"
+    if positions and (min(positions) < entry.first or max(positions) > contents.end):
+        yield "order", f"has rows outside its range, {entry.first} to {contents.end}"
+    if both := set(positions).intersection(contents.dead):
+        yield "duplicate", f"{len(both)} records are both rows and dead letters, among them {min(both)}"
+    if positions:
+        yield from identity_faults(entry, contents.rows)
+        yield from value_faults(entry, contents.rows)
+
+
+def identity_faults(entry: Entry, rows: pa.Table) -> Faults:
+    """Check that each row has the id and the shard of its place. The file has rows."""
+    stream = (rows["record_id"][0].as_py() or "").partition("/")[0]
+    subs = rows["sub_sequence_number"].cast(pa.string())
+    made = pc.binary_join_element_wise(stream, entry.shard_id, rows["sequence_number"], subs, "/")
+    wrong = rows.filter(pc.invert(pc.fill_null(pc.equal(rows["record_id"], made), False)))
+    if wrong.num_rows:
+        yield "identity", f"{wrong.num_rows} rows have another record's id, among them {wrong['record_id'][0].as_py()}"
+    if pc.unique(rows["shard_id"]).to_pylist() != [entry.shard_id]:
+        yield "identity", f"has rows of other shards than {entry.shard_id}"
+
+
+def value_faults(entry: Entry, rows: pa.Table) -> Faults:
+    """Check that all rows arrived on its day, and were written at one moment, by one model. The file has rows."""
+    days = pc.unique(rows["arrived_at"].cast(pa.date32())).to_pylist()
+    if days != [date.fromisoformat(entry.day)]:
+        yield "values", f"has rows that did not arrive on {entry.day}"
+    for name in ("processed_at", "model_version"):  # a file has one writer, one time of writing, one model
+        values = pc.unique(rows[name]).to_pylist()
+        if len(values) != 1 or values[0] is None:
+            yield "values", f"{name} is not the same in all of its rows"

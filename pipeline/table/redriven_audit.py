@@ -1,0 +1,107 @@
+"""The files of redriven rows held against the dead letters that the table's files name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from pipeline.errors import one_line
+from pipeline.record import Position
+from pipeline.stores.base import ObjectStore
+from pipeline.table import dead_positions
+from pipeline.table.contents import UNREADABLE, Changed, Contents, read_redriven
+from pipeline.table.file_audit import Entry, Faults, identity_faults, metadata_faults, value_faults
+from pipeline.table.footer import KEY, REDRIVEN, REDRIVEN_POSITIONS, WRITER
+from pipeline.table.names import REDRIVEN_FILE, is_day
+
+NOWHERE = Position(-1, 0)
+
+
+def is_redriven_file(key: str) -> bool:
+    """Whether a file of redriven rows may have this name."""
+    match = REDRIVEN_FILE.fullmatch(key)
+    return match is not None and is_day(match["day"])
+
+
+@dataclass(slots=True)
+class Found:
+    """One file of redriven rows. ``contents``: None if it cannot be read."""
+
+    entry: Entry
+    contents: Contents | None = None
+    faults: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Redriven:
+    """All of a table's files of redriven rows, by shard and day, with the dead letters that they may be of."""
+
+    files: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    _dead: dict[tuple[str, str], set[Position]] = field(default_factory=dict)
+    _unread: set[str] = field(default_factory=set)
+
+    @classmethod
+    def among(cls, keys: Iterable[str]) -> Redriven:
+        """Those that have such a name."""
+        found = cls()
+        for key in sorted(keys):
+            if (match := REDRIVEN_FILE.fullmatch(key)) is not None and is_day(match["day"]):
+                found.files.setdefault((match["list"], match["day"]), []).append(key)
+        return found
+
+    def dead(self, entry: Entry, positions: Sequence[Position]) -> None:
+        """One of the list's files names these dead letters."""
+        if (entry.list, entry.day) in self.files:
+            self._dead.setdefault((entry.list, entry.day), set()).update(positions)
+
+    def unread(self, entry: Entry) -> None:
+        """One of the list's files cannot be read: nobody knows all of its dead letters."""
+        self._unread.add(entry.list)
+
+    def walk(self, store: ObjectStore) -> Iterator[tuple[str, Found]]:
+        """Every file with what is wrong with it. Memory holds one of them, and the places of a day's redriven rows."""
+        for (name, day), keys in self.files.items():
+            held: set[Position] = set()
+            for number, key in enumerate(keys):
+                yield key, self._file(store, Entry(key, name, name.partition("-")[2], day, NOWHERE), number, held)
+
+    def _file(self, store: ObjectStore, entry: Entry, number: int, held: set[Position]) -> Found:
+        found = Found(entry)
+        match = REDRIVEN_FILE.fullmatch(entry.key)
+        if match is not None and int(match["number"]) != number:
+            found.faults.append(("gap", f"is number {int(match['number'])}, though {number} files lie before it"))
+        try:
+            found.contents = read_redriven(store.get(entry.key))
+            found.faults += metadata_faults(store.head(entry.key), found.contents, (REDRIVEN, WRITER))
+            found.faults += _own_faults(entry, found.contents)
+            found.faults += self._of_letters(entry, found.contents, held)
+            held.update(found.contents.positions)
+        except Changed as error:
+            found.faults.append(("changed", f"{error}. Restore it from a copy"))
+        except UNREADABLE as error:
+            found.faults.append(("unreadable", one_line(error)))
+        return found
+
+    def _of_letters(self, entry: Entry, contents: Contents, held: set[Position]) -> Faults:
+        positions = set(contents.positions)
+        if twice := positions & held:
+            yield "duplicate", f"{len(twice)} records have redriven rows already, among them {min(twice)}"
+        alive = positions - self._dead.get((entry.list, entry.day), set())
+        if alive and entry.list not in self._unread:
+            yield "duplicate", f"{len(alive)} records are no dead letters of the table, among them {min(alive)}"
+
+
+def _own_faults(entry: Entry, contents: Contents) -> Faults:
+    if (written_as := contents.footer.get(KEY)) != entry.key:
+        yield "range", f"was written as {written_as}"
+    positions = contents.positions
+    if contents.footer[REDRIVEN] != str(len(positions)):
+        yield "rows", f"has {len(positions)} rows, its footer says {contents.footer[REDRIVEN]}"
+    if any(later <= earlier for earlier, later in pairwise(positions)):
+        yield "order", "rows are not in sequence order"
+    elif contents.footer.get(REDRIVEN_POSITIONS) != dead_positions.encoded(positions):
+        yield "metadata", "its footer names other records than it has rows of"
+    if positions:
+        yield from identity_faults(entry, contents.rows)
+        yield from value_faults(entry, contents.rows)
