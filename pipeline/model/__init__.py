@@ -1,6 +1,6 @@
-"""What a user writes: a class with ``output_schema``, ``load`` and ``predict``. The rest has defaults.
+"""The model contract: a class with ``output_schema``, ``load`` and ``predict``. Everything else has a default.
 
-A model class need not inherit from anything here: what it lacks, :class:`Model` supplies.
+A model class need not inherit from anything here: :class:`Model` supplies what it lacks.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 class Reject(Exception):
-    """This record, and no other, cannot be enriched: it becomes a dead letter with this reason.
+    """Refuses one record: it becomes a dead letter with this reason, and the other records of its batch are not
+    affected.
 
-    Raise it from ``decode`` or ``cost``; put it in the list that ``predict`` returns, at the record's place.
+    Raise it from ``decode`` or ``cost``. In ``predict``, put it into the returned list at the record's place.
     """
 
     def __init__(self, reason: str) -> None:
@@ -28,17 +29,24 @@ class Reject(Exception):
 
 
 def reason_of(refusal: Reject) -> str:
-    """Its reason as text, also of one that was never told any, or was told something else. Never raises."""
+    """Return the reason as text, also for a subclass that has none or has something else as its reason. Never
+    raises.
+    """
     try:
         reason = refusal.reason
-    except BaseException:  # noqa: BLE001  # a subclass may do without, or do anything
+    except BaseException:  # noqa: BLE001  # a subclass may define reason in any way
         return one_line(refusal)
     return text_of(reason) or one_line(refusal)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadContext:
-    """What a replica knows when it loads: its place on the machine and the options of ``[model.options]``."""
+    """What ``load`` needs to know: the replica's share of the machine, and ``[model.options]``.
+
+    ``options``: ``[model.options]`` as in the configuration. ``threads``: how many threads this replica should use.
+    ``replica``: its number, from 0. ``device``: ``cpu``, or ``cuda:N`` with the GPU to use. ``version``:
+    ``model.version``, which is written to each row.
+    """
 
     options: Mapping[str, Any] = field(default_factory=dict)
     threads: int = 1
@@ -48,10 +56,11 @@ class LoadContext:
 
 
 class RecordInfo(NamedTuple):
-    """Which record an item came from, for a ``predict`` with a parameter ``records``.
+    """Identifies the record of an item, for a ``predict`` that has a parameter ``records``.
 
-    ``record_id`` is the row's column of that name. ``partition_key`` is None if the producer gave none. ``arrived_ms``:
-    when Kinesis took it, in milliseconds since 1970. All are empty or 0 for the model's own example.
+    ``record_id`` equals the column of that name in the row. ``partition_key`` is None if the producer gave none.
+    ``arrived_ms`` is the time when Kinesis accepted the record, in milliseconds since 1970. For the model's own
+    example, all are empty or 0.
     """
 
     record_id: str
@@ -61,29 +70,42 @@ class RecordInfo(NamedTuple):
 
     @property
     def arrived_at(self) -> datetime:
-        """``arrived_ms`` as a time with its zone, UTC."""
+        """``arrived_ms`` as a datetime in UTC."""
         return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=self.arrived_ms)
 
 
 class Model:
     """The model contract, with its defaults.
 
-    ``output_schema`` names and types the columns that ``predict`` returns. ``pads`` says that a batch costs its
-    longest item times its size, as with models that pad.
+    ``output_schema`` has the name and type of each column that ``predict`` returns. ``pads``: a batch costs its longest
+    item times its size, as in models that pad.
+
+    Methods are called from one thread of the replica's process, one at a time.
     """
 
     output_schema: pa.Schema
     pads: bool = False
 
     def load(self, context: LoadContext) -> None:
-        """Once per replica: weights, device, threads. Raise ``ModelError`` for what the user must mend."""
+        """Load weights and set device and threads. Called once in each replica that predicts, before ``example`` and
+        ``predict``.
+
+        Raise ``ModelError`` for what the user has to fix; its text becomes the task's last line.
+        """
 
     def example(self) -> Any:
-        """One item to warm up with: each replica predicts it once before the first lease is taken. None: no warm-up."""
+        """Return one item to warm up with, or None for no warm-up.
+
+        Each replica predicts it twice before the task takes its first lease. The time is used to check the drain time,
+        and the item to tell a broken replica from a bad record.
+        """
         return None
 
     def decode(self, data: bytes) -> Any:
-        """One record's payload to an item. The default reads a JSON object; raise :class:`Reject` to refuse."""
+        """Turn one record's payload into an item for ``predict``. The default parses a JSON object.
+
+        Raise :class:`Reject` to refuse the record. Any other exception makes it a dead letter, too, with a traceback.
+        """
         import orjson
 
         try:
@@ -95,19 +117,26 @@ class Model:
         return item
 
     def cost(self, item: Any) -> int:
-        """What one item costs, in the unit of ``[batch] max_cost``: tokens, pixels, bytes. At least 1."""
+        """Return what one item costs, in the unit of ``[batch] max_cost``: tokens, pixels, bytes. A whole number, at
+        least 1.
+
+        A model with its own ``cost`` gets one more replica, which only calls ``decode`` and ``cost`` and never
+        ``load``.
+        """
         return 1
 
     def predict(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Reject]:
-        """As many results as items, in their order; each has the columns of ``output_schema``.
+        """Return one result for each item, in the same order, with the columns of ``output_schema``.
 
-        ``predict(self, items, records=())`` is also given a :class:`RecordInfo` for each item, in the same order.
+        ``predict(self, items, records=())`` also receives a :class:`RecordInfo` for each item, in the same order.
+
+        If it raises, the batch is split and tried again, until only the records that fail alone are dead letters.
         """
         raise TypeError(f"{type(self).__name__} has no predict(items)")
 
     def close(self) -> None:
-        """When the replica ends in good order, once, after the last ``predict``: flush, hang up. It has 2 s.
+        """Release resources when the replica ends normally. Called once, after the last ``predict``; it has 2 s.
 
-        Never count on it: a replica that is killed, or runs out of time or memory, ends without. What it raises is
-        logged, and changes nothing.
+        Do not rely on it: a replica that is killed, or runs out of time or memory, ends without this call. An exception
+        from it is logged and has no other effect.
         """

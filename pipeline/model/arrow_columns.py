@@ -1,7 +1,7 @@
-"""Values as models return them as Arrow arrays of a column's type, however deep: exactly what is meant, or refused.
+"""Converts a column of values that a model returned to an Arrow array, nested types included: exactly, or not at all.
 
-Whole columns at once: lists are taken apart into one array of all their values, structs into one for each field, and
-only what is no plain Python or numpy there is looked at value by value.
+Whole columns are converted at once. Lists become one array of all their values, structs one array for each field.
+Values are examined one by one only where they are neither plain Python nor numpy.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from pipeline.model.scalars import NotFinite as Infinite
 from pipeline.model.scalars import Refused, is_missing, is_nan, named
 
 Values = Any
-"""A column's values: a list, a tuple, numpy's array, or Arrow's; as :func:`pipeline.model.scalars.elements` gives
-them."""
+"""A column's values: a list, tuple, numpy array or Arrow array, as :func:`pipeline.model.containers.elements`
+returns.
+"""
 
 
 Missing = Literal["null", "reject"]
@@ -31,8 +32,11 @@ NotFinite = Literal["keep", "null", "reject"]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """``missing``: what a missing value is: ``null`` or ``reject``. ``not_finite``: what NaN and the infinities are in
-    a column of floats: ``keep``, ``null`` or ``reject``."""
+    """How special values are treated.
+
+    ``missing``: a missing value becomes ``null``, or the record is rejected (``reject``). ``not_finite``: in columns of
+    floats, NaN and infinities are kept (``keep``), become null (``null``), or the record is rejected (``reject``).
+    """
 
     missing: Missing = "null"
     not_finite: NotFinite = "keep"
@@ -42,9 +46,10 @@ AS_THEY_ARE = Rules()
 
 
 def column(values: Values, field: pa.Field, rules: Rules = AS_THEY_ARE) -> pa.Array:
-    """``values`` as an array of the field's type.
+    """Convert ``values`` to an array of the field's type.
 
-    Raises :class:`Refused` or what pyarrow raises; a ``Reject`` in a value's place is raised, too.
+    :raises Refused: a value does not fit the type. pyarrow's own errors mean the same.
+    :raises Reject: the model has put one in a value's place.
     """
     if isinstance(values, pa.Array):
         values.validate(full=True)
@@ -52,18 +57,18 @@ def column(values: Values, field: pa.Field, rules: Rules = AS_THEY_ARE) -> pa.Ar
 
 
 def _column(values: Values, field: pa.Field, rules: Rules, null_parents: int = 0) -> pa.Array:
-    """``null_parents``: so many values are null because what they belong to is."""
+    """``null_parents``: how many of the values are null because the struct that they belong to is null."""
     array = _array(values, field.type, rules)
     if array.null_count > null_parents:
         if not field.nullable:
             raise Refused("null, which the output_schema does not allow")
         if rules.missing == "reject":
-            raise Refused("a missing value, which model.missing refuses")
+            raise Refused("a missing value, which model.missing = 'reject' refuses")
     return _judged(array, rules) if pa.types.is_floating(field.type) else arrow_leaves.checked_range(array)
 
 
 def _judged(array: pa.Array, rules: Rules) -> pa.Array:
-    """NaN and the infinities, as the rules want them."""
+    """Apply the rules to NaN and infinities."""
     if rules.not_finite == "keep":
         return array
     finite = pc.is_finite(array.cast(pa.float32()) if pa.types.is_float16(array.type) else array)
@@ -98,7 +103,7 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _of_matrix(values: np.ndarray[Any, Any], kind: pa.DataType, rules: Rules) -> pa.Array:
-    """Each row is a list."""
+    """Convert a numpy array of two or more dimensions: each row is a list."""
     if not _is_list(kind):
         raise Refused(f"{named(values)}: an array for each value")
     flat = values.reshape(-1, *values.shape[2:])
@@ -118,7 +123,7 @@ def _lists(values: Values, kind: pa.DataType, rules: Rules) -> pa.Array:
 
 
 def _part(value: Any) -> Values | None:
-    """A list's values; None if the list itself is missing."""
+    """Return the values of one list; None if the list itself is missing."""
     kind = type(value)
     if kind is list or kind is tuple or (kind is np.ndarray and value.ndim):
         return value
@@ -130,7 +135,7 @@ def _part(value: Any) -> Values | None:
 
 
 def _joined(parts: Sequence[Values]) -> Values:
-    """All the values of all the lists: without touching each where they are arrays of one kind."""
+    """Concatenate the values of all lists; without touching each value if all are arrays of one type."""
     if parts and all(type(part) is np.ndarray for part in parts):
         shapes = {(part.dtype, part.shape[1:]) for part in parts}
         if len(shapes) == 1:
@@ -165,7 +170,7 @@ def _fixed(
     kind: pa.DataType,
     rules: Rules,
 ) -> pa.Array:
-    """A list that is null takes its place in the values all the same."""
+    """Convert lists of a fixed size. In Arrow, a null list still occupies its places among the values."""
     size = kind.list_size
     present = lengths if missing is None else lengths[~missing]
     if (present != size).any():
@@ -206,16 +211,18 @@ def _struct(value: Any, names: Sequence[str]) -> Mapping[Any, Any] | None:
         raise value
     fields = fields_of(value)
     if fields is None:
-        raise Refused(f"{named(value)}, where a mapping belongs")
+        raise Refused(f"{named(value)} where a mapping is needed")
     _known(fields, names)
     return fields
 
 
 def _known(given: Any, names: Sequence[str]) -> None:
-    """A field that the struct lacks is null; one that it does not have is a mistake that would vanish."""
+    """Refuse unknown fields: a field that a value lacks is null, but one that the struct lacks would silently
+    vanish.
+    """
     for name in given:
         if name not in names:
-            raise Refused(f"a field {name!r:.60}, and the struct has {', '.join(names)}")
+            raise Refused(f"a field {name!r:.60}, but the struct has only {', '.join(names)}")
 
 
 def _maps(values: Sequence[Any], kind: pa.DataType, rules: Rules) -> pa.Array:
@@ -242,12 +249,12 @@ def _pairs(value: Any) -> list[Any] | None:
         return list(value.items())
     pairs = list(listed(elements(value)))
     if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
-        raise Refused(f"{named(value)}, where a mapping belongs, or a list of pairs")
+        raise Refused(f"{named(value)} where a mapping or a list of pairs is needed")
     return pairs
 
 
 def _distinct(keys: pa.Array, rows: np.ndarray[Any, Any]) -> None:
-    """No map has a key twice: readers differ in which value they keep."""
+    """Refuse a map that has a key twice: readers differ in which value they keep."""
     codes = keys.dictionary_encode().indices.to_numpy(zero_copy_only=False)
     if len(np.unique(np.stack([rows, codes]), axis=1).T) != len(codes):
         raise Refused("a map with the same key twice")

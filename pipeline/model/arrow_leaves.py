@@ -1,7 +1,7 @@
-"""Values without parts as Arrow arrays: numbers, text, bytes, times. Exactly what is meant, or :class:`Refused`.
+"""Converts values without parts (numbers, text, bytes, times) to Arrow arrays: exactly, or not at all.
 
-What rounds is what the column's own type says: a float of 64 bits in a column of 32, a Decimal in one of floats. No
-number changes otherwise, no unit is guessed, no text is read as a number.
+Only the column's own type may round: a 64-bit float in a column of 32 bits, a Decimal in a column of floats. Otherwise
+no number changes, no unit is guessed, and text is never read as a number.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ DAY = ATTOSECONDS["D"]
 _FIRST_DAY, _AFTER_LAST_DAY = -719_162, 2_932_897
 _LONGEST_DAYS = 999_999_999
 _FLOAT32_WHOLE = 2**24
-"""Every whole number up to here is a float of 32 bits."""
+"""32-bit floats hold every whole number up to this one."""
 
 Fits = Callable[[Any], Any]
 
 
 def fast(kind: pa.DataType) -> frozenset[type]:
-    """The types of values that pyarrow itself converts exactly to ``kind``, or refuses."""
+    """Return the types of values that pyarrow itself converts exactly to ``kind``, or refuses."""
     if pa.types.is_integer(kind):
         return frozenset({int, type(None)})
     if pa.types.is_float32(kind) or pa.types.is_float64(kind):
@@ -43,14 +43,17 @@ def fast(kind: pa.DataType) -> frozenset[type]:
 
 
 def from_list(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """An array of a list of values. Raises :class:`Refused`, or what pyarrow raises."""
+    """Convert a list of values.
+
+    :raises Refused: a value does not fit ``kind``. pyarrow's own errors mean the same.
+    """
     if (floats := _floats(values, kind)) is not None:
         return floats
     if set(map(type, values)) <= fast(kind):
         try:
             array = pa.array(values, kind)
         except (pa.ArrowException, OverflowError, ValueError, TypeError):
-            pass  # told better, value by value
+            pass  # the conversion value by value has a better message
         else:
             return _whole(array) if not pa.types.is_floating(kind) else _no_overflow(_whole(array), values)
     fits = _fits(kind)
@@ -58,10 +61,10 @@ def from_list(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _floats(values: Sequence[Any], kind: pa.DataType) -> pa.Array | None:
-    """Floats in a column of such, at half the price of asking each value for its type; None: look at each value.
+    """Convert a list of floats, in half the time of asking each value for its type. None: examine each value.
 
-    Told no type, pyarrow makes doubles of nothing but floats, and of whole numbers and bools beside them. In a column
-    of 32 bits a large number may have been whole, and then must not be rounded; an infinity may be a wider float that
+    Without a type, pyarrow infers doubles from floats alone, and from floats mixed with whole numbers and bools. In a
+    32-bit column, a large number may have been whole and must not be rounded; an infinity may be a wider float that
     overflowed.
     """
     if not (pa.types.is_float32(kind) or pa.types.is_float64(kind)):
@@ -81,7 +84,7 @@ def _infinities(array: pa.Array) -> int:
 
 
 def from_arrow(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
-    """An Arrow array as one of ``kind``, if that is sure to be exact; None: look at each value."""
+    """Cast an Arrow array to ``kind`` if the cast is certain to be exact. None: examine each value."""
     source = array.type
     if source == kind and not pa.types.is_date64(kind):
         return array
@@ -102,7 +105,9 @@ def from_arrow(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
 
 
 def from_numpy(array: np.ndarray[Any, Any], kind: pa.DataType) -> pa.Array | None:
-    """One dimension of numpy's values as an Arrow array of whatever type keeps them; None: look at each value."""
+    """Convert a one-dimensional numpy array to an Arrow array of the type that preserves it. None: examine each
+    value.
+    """
     code, size = array.dtype.kind, array.dtype.itemsize
     if code in "biuf" and size <= 8:
         native = array.astype(array.dtype.newbyteorder("="), copy=False)
@@ -112,26 +117,32 @@ def from_numpy(array: np.ndarray[Any, Any], kind: pa.DataType) -> pa.Array | Non
 
 
 def is_number(kind: pa.DataType) -> bool:
+    """Whether the type is an integer or a float."""
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def is_text(kind: pa.DataType) -> bool:
+    """Whether the type is a string with 32-bit or 64-bit offsets."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def is_bytes(kind: pa.DataType) -> bool:
+    """Whether the type is binary, of variable or fixed size."""
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
 
 
 def checked_range(array: pa.Array) -> pa.Array:
-    """Times that every reader can hold: years 1 to 9999, hours of one day. Raises :class:`Refused` for others."""
+    """Return the array if its times are ones that every reader can hold: years 1 to 9999, times within one day.
+
+    :raises Refused: a time is out of that range.
+    """
     low, high = _range(array.type)
     if high is None or array.null_count == len(array):
         return array
     counts = array.view(pa.int32() if array.type.bit_width == 32 else pa.int64())
     ends = pc.min_max(counts)
     if ends["min"].as_py() < low or ends["max"].as_py() >= high:
-        raise Refused("a time out of range: readers know the years 1 to 9999, and 24 hours in a day")
+        raise Refused("a time out of range: readers accept the years 1 to 9999 and 24 hours in a day")
     return array
 
 
@@ -152,12 +163,12 @@ def _range(kind: pa.DataType) -> tuple[int, int | None]:
 
 def _whole(array: pa.Array) -> pa.Array:
     if isinstance(array, pa.ChunkedArray):
-        raise OverflowError(f"{array.nbytes} bytes are too much for one array")
+        raise OverflowError(f"{array.nbytes} bytes are too many for one array")
     return array
 
 
 def _no_overflow(array: pa.Array, values: Any) -> pa.Array:
-    """No finite number may have become infinite in a narrower float."""
+    """Refuse an array in which a finite number has become infinite, in a narrower float."""
     if pa.types.is_float64(array.type):
         return array
     wide = array.cast(pa.float64()) if pa.types.is_float16(array.type) else array
@@ -187,7 +198,7 @@ def _fitted(value: Any, fits: Fits, kind: pa.DataType) -> Any:
 
 
 def _fits(kind: pa.DataType) -> Fits:
-    """A plain value as what pyarrow converts exactly to ``kind``; None if it is something else."""
+    """Return a function that turns a plain value into one that pyarrow converts exactly to ``kind``, or into None."""
     if pa.types.is_integer(kind):
         return _integer(kind)
     if pa.types.is_floating(kind):
@@ -269,7 +280,7 @@ def _decimal(kind: pa.DataType) -> Fits:
 
 
 def _temporal(kind: pa.DataType) -> Fits:
-    """Counts in the column's own unit, which pyarrow takes as they are."""
+    """Times as counts in the column's own unit, which pyarrow takes unchanged."""
     if pa.types.is_date(kind):
         return _date(1 if pa.types.is_date32(kind) else 86_400_000)
     wanted = Clock if pa.types.is_time(kind) else Span if pa.types.is_duration(kind) else Moment
@@ -283,21 +294,24 @@ def _temporal(kind: pa.DataType) -> Fits:
             return None
         count, finer = divmod(value.attoseconds, unit)
         if finer:
-            raise Refused(f"a time finer than {kind} holds: round it, or give the column a finer unit")
+            raise Refused(f"a time finer than {kind} can hold: round it, or give the column a finer unit")
         return int(count)
 
     return fits
 
 
 def _in_zone(value: Any, zone: str | None) -> Any:
-    """A day is its first moment. Times without a zone are UTC's where the column is; elsewhere nobody can tell."""
+    """Return the value as a time in the column's zone. A day stands for its first moment.
+
+    A time without a zone is accepted as UTC in a column in UTC. For any other zone its meaning is unknown.
+    """
     if isinstance(value, Day):
         value = Moment(value.days * DAY, zoned=False)
     if isinstance(value, Moment):
         if value.zoned and zone is None:
-            raise Refused("a time with a time zone, and the column has none")
+            raise Refused("a time with a time zone, but the column has none")
         if not value.zoned and zone not in (None, "UTC", "Etc/UTC", "Z", "+00:00"):
-            raise Refused(f"a time without a time zone, and the column has {zone}")
+            raise Refused(f"a time without a time zone, but the column has {zone}")
     return value
 
 
@@ -308,7 +322,7 @@ def _date(per_day: int) -> Fits:
                 raise Refused("a time with a time zone, which may be another day elsewhere")
             days, rest = divmod(value.attoseconds, DAY)
             if rest:
-                raise Refused("a time that is not midnight, and the column holds days")
+                raise Refused("a time that is not midnight, but the column holds days")
             return days * per_day
         return value.days * per_day if isinstance(value, Day) else None
 

@@ -1,6 +1,7 @@
-"""What ``predict`` returned, as Arrow rows: column by column, once per batch; record by record only on error.
+"""Converts what ``predict`` returned to Arrow rows: column by column for the batch, record by record only after an
+error.
 
-Pure, and run in the replica: conversion costs the host nothing.
+It runs in the replica, so conversion costs the host no time.
 """
 
 from __future__ import annotations
@@ -26,33 +27,37 @@ Row = list[Any]
 
 
 class Inconvertible(Exception):
-    """These rows do not fit one batch of Arrow, though each does by itself."""
+    """The rows do not fit one Arrow batch together, although each of them does alone."""
 
 
 @dataclass(slots=True)
 class Made:
-    """``batch`` has the good rows in order; ``faults`` says by position which are missing there, and why."""
+    """``batch`` has the good rows, in order. ``faults``: by position in the input, which rows are missing there, and
+    why.
+    """
 
     batch: pa.RecordBatch
     faults: dict[int, Fault]
 
 
 class RowMaker:
-    """Carried payload fields first, then the model's output columns: ``schema``, in which all may be null.
+    """Makes rows of the carried payload fields and the model's output columns, in this order.
 
-    Raises ``ModelError`` if a column's type cannot be stored.
+    ``schema`` is the schema of the rows; all its fields are nullable. ``model`` is the model's name for error texts.
+
+    :raises ModelError: a column's type cannot be stored.
     """
 
     def __init__(
         self, output: pa.Schema, passthrough: Mapping[str, str], rules: Rules = AS_THEY_ARE, *, model: str = "model"
     ) -> None:
         self.names: list[str] = list(output.names)
-        """The model's columns."""
+        """Names of the model's columns."""
         self._rules = rules
         self._passthrough = Passthrough(passthrough)
         fields = [pa.field(name, TYPES[kind]) for name, kind in passthrough.items()]
         self.kept = pa.schema([*fields, *arrow_types.kept(output, model)])
-        """What values are converted to: as ``schema``, but null only where the model allows it."""
+        """The schema that values are converted to: as ``schema``, but nullable only where the model allows it."""
         self._count_passthrough = len(fields)
         self.schema = arrow_types.nullable(self.kept)
         self.nothing_carried: Row = [None] * len(fields)
@@ -61,16 +66,18 @@ class RowMaker:
         )
 
     def passthrough(self, item: Any, payload: bytes, *, reads_json: bool) -> Row:
-        """The carried fields of a record: from its item where that has them, else from its payload; else null.
+        """Return the carried fields of a record: from its item where that has them, else from its payload, else null.
 
-        Raises ``Reject`` if a field is not of its type.
+        :raises Reject: a field is not of its configured type.
         """
         return self._passthrough.row(item, payload, reads_json=reads_json)
 
     def make(self, passthrough: Sequence[Row], results: Sequence[Any] | Columns) -> Made:
-        """Rows of as many results as there are lists of carried fields.
+        """Make one row for each list of carried fields.
 
-        Results are one for each record, of which any may be a ``Reject``; or columns.
+        ``results``: one for each record, any of which may be a ``Reject``; or columns.
+
+        :raises Inconvertible: the good rows do not fit one batch.
         """
         if not isinstance(results, dict):
             return self._of_results(passthrough, results)
@@ -79,7 +86,7 @@ class RowMaker:
             return Made(self._batch(columns), {})
         except MemoryError:
             raise
-        except Exception as error:  # noqa: BLE001  # pyarrow's, numpy's and the values' own: all mean "not as it is"
+        except Exception as error:  # noqa: BLE001  # pyarrow's, numpy's or the values' own: each means that it does not fit
             rows = zip(*map(listed, columns), strict=True)
             return self._one_by_one({index: list(row) for index, row in enumerate(rows)}, {}, error)
 
@@ -104,12 +111,12 @@ class RowMaker:
             try:
                 return self._get(result)  # type: ignore[no-any-return]
             except KeyError:
-                pass  # told below
+                pass  # reported below
         fields = of_record(result, self.names)
         return fields if isinstance(fields, Fault) else tuple(fields[name] for name in self.names)
 
     def _one_by_one(self, rows: dict[int, Row], faults: dict[int, Fault], whole: Exception) -> Made:
-        """As a whole they do not convert: those that do not by themselves either are faults."""
+        """The batch did not convert: convert row by row. Rows that fail alone, too, are faults."""
         for index in list(rows):
             fault = self._fault_of(rows[index])
             if fault is not None:

@@ -1,7 +1,7 @@
-"""The types that a model's columns are stored as: those that Parquet and its readers share.
+"""The types in which a model's columns are stored: those that Parquet and its readers share.
 
-A view is stored as what it is a view of, a dictionary as its values (Parquet makes its own), and everything may be null
-in a file: the schema's ``nullable=False`` is kept when values are converted.
+A view is stored as what it is a view of; a dictionary as its values, since Parquet makes its own. Everything is
+nullable in a file; the schema's ``nullable=False`` is enforced when values are converted.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ from pipeline.errors import ModelError
 
 
 def kept(schema: pa.Schema, name: str) -> pa.Schema:
-    """What values are converted to: the schema with views and dictionaries resolved, ``nullable`` as the model says.
+    """Return the schema that values are converted to: views and dictionaries resolved, ``nullable`` as in the model.
 
-    Raises ``ModelError`` for a type that cannot be stored. ``name``: the model's.
+    ``name`` is the model's, for the error's text.
+
+    :raises ModelError: a type cannot be stored.
     """
     return pa.schema([field.with_type(_resolved(field.type, field.name, name)) for field in schema])
 
 
 def nullable(schema: pa.Schema) -> pa.Schema:
-    """The same with everything nullable, however deep; map keys never are."""
+    """Return the same schema with everything nullable, at every depth, except the keys of maps."""
     return pa.schema([pa.field(field.name, _nullable(field.type)) for field in schema])
 
 
@@ -56,11 +58,11 @@ def _unstorable(kind: pa.DataType) -> str:
     if types.is_union(kind) or types.is_interval(kind):
         return "Parquet cannot hold"
     if isinstance(kind, pa.BaseExtensionType):
-        return f"other readers do not know: {kind.storage_type} is what it is stored as"
+        return f"other readers do not know: it is stored as {kind.storage_type}"
     if types.is_struct(kind) and not kind.num_fields:
         return "has no field"
     if types.is_map(kind) and kind.key_type.num_fields:
-        return "has keys with parts"
+        return "has keys that are lists, structs or maps"
     if (types.is_fixed_size_list(kind) and not kind.list_size) or (
         types.is_fixed_size_binary(kind) and not kind.byte_width
     ):

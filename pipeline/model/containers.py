@@ -1,4 +1,4 @@
-"""Values that have parts, whoever made them: the elements of what is a list, the fields of what is a mapping."""
+"""Takes values with parts apart, of any library: elements of lists, fields of mappings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from pipeline.model.scalars import Refused, home, named, of_array
 
 
 def fields_of(value: Any) -> Mapping[Any, Any] | None:
-    """The named fields of a mapping, named tuple, dataclass, pydantic or attrs object, structured value or Series."""
+    """Return the named fields of a mapping, named tuple, dataclass, pydantic or attrs object, structured value or
+    Series.
+
+    None for anything else.
+    """
     if isinstance(value, Mapping):
         return value
     if isinstance(value, type):
@@ -35,9 +39,9 @@ def fields_of(value: Any) -> Mapping[Any, Any] | None:
 
 
 def elements(value: Any) -> list[Any] | tuple[Any, ...] | np.ndarray[Any, Any] | pa.Array:
-    """What a list holds, in its order: as it is where that is a list, a tuple or an array; else as one of them.
+    """Return a list's values in order: lists, tuples and arrays unchanged, anything else as one of them.
 
-    Raises :class:`Refused` for what has no order, can be read only once, or is no list at all.
+    :raises Refused: it has no order, can be read only once, or is not a list.
     """
     if type(value) in (list, tuple) or isinstance(value, pa.Array):
         return value
@@ -62,12 +66,12 @@ def _of_others(value: Any) -> list[Any]:
     if isinstance(value, Sequence) or (isinstance(value, Iterable) and hasattr(value, "__len__")):
         return list(value)
     if isinstance(value, Iterable):
-        raise Refused(f"{named(value)}, which can be read but once: return a list")
+        raise Refused(f"{named(value)}, which can be read only once: return a list")
     raise Refused(named(value))
 
 
 def listed(values: Any) -> list[Any] | tuple[Any, ...]:
-    """What :func:`elements` gave, as a list of values."""
+    """Return what :func:`elements` returned as a list of Python values."""
     if isinstance(values, list | tuple):
         return values
     if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "biufO" and values.itemsize <= 8:
@@ -80,7 +84,7 @@ def _array(value: Any) -> list[Any] | np.ndarray[Any, Any] | None:
     if array is None:
         return None
     if not array.ndim:
-        raise Refused(f"{named(value)} of no dimension")
+        raise Refused(f"{named(value)} without dimensions")
     if isinstance(array, np.ma.MaskedArray):
         return list(array) if np.ma.is_masked(array) else np.asarray(array)
     return array
@@ -95,7 +99,7 @@ def _is_series(value: Any) -> bool:
 
 
 def _of_pandas(value: Any) -> list[Any] | np.ndarray[Any, Any] | pa.Array:
-    """By its own way to Arrow where it has one; a float column keeps its NaNs, which are values there."""
+    """Use its own conversion to Arrow if it has one. A column of floats keeps its NaNs: they are values there."""
     if isinstance(value.dtype, np.dtype):
         array = value.to_numpy()
         return list(value) if array.dtype.kind == "O" else array

@@ -1,4 +1,4 @@
-"""A user's model, found by the name in ``[model] factory``, checked, and completed with the contract's defaults."""
+"""Finds a user's model by ``[model] factory``, checks it, and completes it with the contract's defaults."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from pipeline.model import LoadContext, Model, RecordInfo, user_modules
 
 
 class UserModel:
-    """What the replica calls: every method of :class:`~pipeline.model.Model`, whichever the user left out.
+    """The model as a replica calls it: every method of :class:`~pipeline.model.Model`, those that the user left out
+    included.
 
-    ``measures``: the class has a ``cost`` of its own. ``reads_json``: its items are the payload's JSON objects.
-    ``wants_records``: its ``predict`` asks which records the items came from. ``closes``: it has a ``close``.
+    ``measures``: the class has its own ``cost``. ``reads_json``: its items are the payload's JSON objects.
+    ``wants_records``: its ``predict`` has a parameter ``records``. ``closes``: it has a ``close``.
     """
 
     def __init__(self, name: str, model: Any) -> None:
-        """Raises ``ModelError`` if ``model`` does not keep the contract."""
+        """:raises ModelError: ``model`` does not keep the contract; the text names ``name`` and the fix."""
         self.name = name
         self._model = model
         self.load: Callable[[LoadContext], object] = self._method("load")
@@ -44,10 +45,11 @@ class UserModel:
 
     @property
     def pads(self) -> bool:
+        """The model's ``pads``, or the contract's default."""
         return bool(getattr(self._model, "pads", Model.pads))
 
     def predict(self, items: Sequence[Any], records: Sequence[RecordInfo] = ()) -> Sequence[Any]:
-        """``records`` are handed on to a model that asks for them, and only to one that does."""
+        """Call the model's ``predict``; pass ``records`` on only to a model that asks for them."""
         if not self.wants_records:
             return self._predict(items)
         return self._predict(items, records=records) if self._by_name else self._predict(items, records)
@@ -59,7 +61,7 @@ class UserModel:
         if not callable(method):
             raise ModelError(f"model.factory {self.name}: its {name} is a {type(method).__name__}, not a method")
         if any(map(_is_async, (method, getattr(method, "__call__", None)))):  # noqa: B004  # an object's own may be async
-            raise ModelError(f"model.factory {self.name}: its {name} is async, and nothing awaits it; write def {name}")
+            raise ModelError(f"model.factory {self.name}: its {name} is async, but it is not awaited; write def {name}")
         return method
 
     def _is_default(self, name: str) -> bool:
@@ -68,9 +70,9 @@ class UserModel:
 
 
 def _asks_for_records(name: str, predict: Callable[..., Any]) -> tuple[bool, bool]:
-    """Whether ``predict`` has a parameter ``records``, and whether that is given by its name.
+    """Return whether ``predict`` has a parameter ``records``, and whether it must be passed by name.
 
-    Raises ``ModelError`` if it needs more than we have.
+    :raises ModelError: it requires other parameters.
     """
     try:
         parameters = inspect.signature(predict).parameters
@@ -81,8 +83,8 @@ def _asks_for_records(name: str, predict: Callable[..., Any]) -> tuple[bool, boo
     needed = [each.name for each in single[1:] if each.default is each.empty and each.name != "records"]
     if needed:
         raise ModelError(
-            f"model.factory {name}: its predict needs {', '.join(needed)}, and is given items, and records if it has a "
-            "parameter of that name"
+            f"model.factory {name}: its predict needs {', '.join(needed)}, but it is called with items only, and with "
+            "records if it has a parameter of that name"
         )
     asked = parameters.get("records") if parameters.get("records") in single[1:] else None
     return asked is not None, asked is not None and asked.kind is not inspect.Parameter.POSITIONAL_ONLY
@@ -93,15 +95,17 @@ def _is_async(method: Any) -> bool:
 
 
 def find(name: str, search_path: Sequence[str], passthrough: Mapping[str, Any]) -> UserModel:
-    """Import ``module:attribute``, looking into ``search_path`` first (:mod:`pipeline.model.user_modules`), and make
-    the model.
+    """Import ``module:attribute`` and make the model. Modules in ``search_path`` come first
+    (:mod:`pipeline.model.user_modules`).
 
-    Loads no weights. Raises ``ModelError`` with one line that says what to mend.
+    Loads no weights. ``passthrough``: the carried fields, which must not have the names of output columns.
+
+    :raises ModelError: one line that says what to fix.
     """
     model = UserModel(name, _make(name, _attribute(name, search_path)))
     if clash := sorted(set(passthrough) & set(model.output_schema.names)):
         raise ModelError(
-            f"model.passthrough.{clash[0]}: the model's output has a column of that name; carry it no more"
+            f"model.passthrough.{clash[0]}: the model's output has a column of that name; remove this line"
         )
     return model
 
@@ -128,10 +132,10 @@ def _attribute(name: str, search_path: Sequence[str]) -> Any:
 
 def _hint(module_name: str, missing: str) -> str:
     if f"{module_name}.".startswith(f"{missing}."):
-        return "; it is looked for beside the configuration"
+        return "; put it next to the configuration file, or install it"
     top = module_name.partition(".")[0]
     if missing.startswith(f"{top}.") and user_modules.ALIAS + top in sys.modules:
-        return f"; {top} means another module there: write from . import, or rename {top}"
+        return f"; another module has the name {top}: write from . import, or rename {top}"
     return ""
 
 
@@ -156,7 +160,7 @@ def _make(name: str, maker: Any) -> Any:
 
 
 def _arguments(maker: Any) -> str:
-    """Those that it cannot be called without, as text; empty if there are none, or nobody can say."""
+    """The arguments without which it cannot be called, as text; empty if there are none or they are unknown."""
     try:
         parameters = inspect.signature(maker).parameters.values()
     except (TypeError, ValueError):
@@ -167,9 +171,9 @@ def _arguments(maker: Any) -> str:
 
 def _what_to_do_about(maker: Any, arguments: str) -> str:
     if isinstance(maker, type):
-        return f"{maker.__name__}() needs {arguments}, and it is made without arguments; options come to load(context)"
+        return f"{maker.__name__}() needs {arguments}, but is called without arguments; load(context) gets the options"
     return (
-        f"it is a function that needs {arguments}, and it is called without arguments, to make the model; "
+        f"it is a function that needs {arguments}, but it is called without arguments to make the model; "
         f"name a class with output_schema and predict(items)"
     )
 
@@ -177,7 +181,7 @@ def _what_to_do_about(maker: Any, arguments: str) -> str:
 def _schema(name: str, model: Any) -> pa.Schema:
     schema = getattr(model, "output_schema", None)
     if not isinstance(schema, pa.Schema) or not len(schema):
-        raise ModelError(f"model.factory {name}: it needs an output_schema, a pyarrow.schema with a column or more")
+        raise ModelError(f"model.factory {name}: it needs an output_schema, a pyarrow.schema with at least one column")
     twice = {column for column in schema.names if schema.names.count(column) > 1}
     if twice:
         raise ModelError(f"model.factory {name}: its output_schema has the column {min(twice)} twice")
@@ -185,9 +189,9 @@ def _schema(name: str, model: Any) -> pa.Schema:
 
 
 def _traced(error: BaseException) -> str:
-    """With its place, in one line: nobody sees a traceback of this."""
+    """The error and its place in one line, since its traceback is not shown."""
     if is_a(error, SyntaxError):
-        return one_line(error)  # which has its place
+        return one_line(error)  # a SyntaxError's text has the place
     places = list(traceback.walk_tb(error.__traceback__))
     if not places:
         return one_line(error)

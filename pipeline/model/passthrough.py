@@ -1,4 +1,4 @@
-"""Payload fields that the user keeps as columns: their types, and how their values are read, exactly or not at all."""
+"""Payload fields that are carried into columns (``[model.passthrough]``): read exactly, or the record is rejected."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ TYPES = {
     "timestamp": _TIME,
     **dict.fromkeys(_PER_SECOND, _TIME),
 }
-"""The types of ``[model.passthrough]``. A ``timestamp`` is read from ISO-8601 text alone; those with a unit also from
-numbers in that unit since 1970. What is finer than a microsecond is cut off."""
+"""The types of ``[model.passthrough]``. ``timestamp`` is read from ISO-8601 text only; a timestamp with a unit also
+from numbers in that unit since 1970. Digits beyond a microsecond are cut off.
+"""
 
 EXACT_FLOAT = 2**53
-"""Every whole number up to here is a float of 64 bits."""
+"""64-bit floats hold every whole number up to this one."""
 
 _DAY_SECONDS = 86_400
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
@@ -39,16 +40,18 @@ Convert = Callable[[Any], Any]
 
 
 class Passthrough:
-    """The fields of ``[model.passthrough]``, by name and type, of one record after the other."""
+    """Reads the fields of ``[model.passthrough]``, by name and type, of one record at a time."""
 
     def __init__(self, passthrough: Mapping[str, str]) -> None:
         self._fields = [(name, kind, CONVERTERS[kind]) for name, kind in passthrough.items()]
 
     def row(self, item: Any, payload: bytes, *, reads_json: bool) -> list[Any]:
-        """From the item where that has them, else from the payload; else None.
+        """Return the fields' values in the configured order: from the item where it has the field, else from the
+        payload, else None.
 
-        A number whose digits the JSON parser may have changed is read from the payload's own text. Raises ``Reject``
-        if a field is not of its type.
+        A number whose digits the JSON parser may have changed is read from the payload's text.
+
+        :raises Reject: a field is not of its type.
         """
         row: list[Any] = []
         parsed: Mapping[str, Any] | None = None
@@ -68,13 +71,13 @@ class Passthrough:
 
 
 class _Written(str):
-    """A JSON value that is no text, as the producer wrote it."""
+    """A JSON value that is not a string, as the producer wrote it."""
 
     __slots__ = ()
 
 
 def _may_differ(value: Any, kind: str) -> bool:
-    """Whether ``value``, as parsed, may have lost digits that matter to a column of this type."""
+    """Whether the parsed ``value`` may have lost digits that matter to a column of this type."""
     if value is None or isinstance(value, str | bool):
         return kind == "string" and isinstance(value, bool)
     if kind == "string":
@@ -89,14 +92,15 @@ def _converted(name: str, kind: str, convert: Convert, value: Any) -> Any:
         raise Reject(f"passthrough field '{name}' is {told}") from None
     except (TypeError, ValueError, ArithmeticError, OSError, RecursionError):
         came = "number" if isinstance(value, _Written) else type(value).__name__
-        raise Reject(f"passthrough field '{name}' is a {came} that is no {kind}") from None
+        raise Reject(f"passthrough field '{name}' is a {came} that is not a valid {kind}") from None
 
 
 class _Told(ValueError):
-    """Why a value is refused, where that is not its type."""
+    """A value is refused for another reason than its type; the text says which."""
 
 
 def json_object(payload: bytes) -> Mapping[str, Any]:
+    """Parse a payload. Empty if it is not a JSON object."""
     try:
         item = orjson.loads(payload)
     except orjson.JSONDecodeError:
@@ -109,9 +113,11 @@ _SPACE = " \t\n\r"
 
 
 def json_texts(payload: bytes) -> dict[str, str]:
-    """The fields of a JSON object as they are written; of a name that is there twice the last, as parsers have it.
+    """Return the fields of a JSON object as the producer wrote them. Of a name that occurs twice, the last counts.
 
-    The payload has been parsed before: it is an object. Raises ``Reject`` where it is nested too deeply for this.
+    ``payload`` must be a JSON object.
+
+    :raises Reject: it is nested too deeply.
     """
     text, texts = payload.decode(), {}
     place = _after_space(text, _after_space(text, 0) + 1)
@@ -121,7 +127,7 @@ def json_texts(payload: bytes) -> dict[str, str]:
         try:
             _, place = _SCANNER.raw_decode(text, start)
         except RecursionError:
-            raise Reject("the payload is nested too deeply to carry fields of it") from None
+            raise Reject("the payload is nested too deeply to carry its fields") from None
         texts[name] = text[start:place]
         place = _after_space(text, place)
         place = _after_space(text, place + 1) if text[place] == "," else place
@@ -135,7 +141,7 @@ def _after_space(text: str, place: int) -> int:
 
 
 def _number_in(value: Any) -> Any:
-    """A number of JSON, exactly: a whole one is an int, whatever its notation."""
+    """Read a JSON number exactly: a whole one as an int, in any notation."""
     if not isinstance(value, _Written):
         return value
     number = Decimal(value)
@@ -145,7 +151,7 @@ def _number_in(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    """Text as it is; what else JSON may hold, as the producer wrote it."""
+    """Return text unchanged, and any other JSON value as the producer wrote it."""
     if isinstance(value, str):
         return str(value)
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -159,7 +165,7 @@ def _whole(value: Any) -> int:
 
 
 def _float(value: Any) -> float:
-    """A whole number exactly, any other as the nearest float."""
+    """Read a whole number exactly, any other as the nearest float."""
     written, value = value, _number_in(value)
     if isinstance(value, bool | str):
         raise TypeError
@@ -180,11 +186,11 @@ def _flag(value: Any) -> bool:
 
 def _iso(value: Any) -> datetime:
     if isinstance(value, int | float | _Written) and not isinstance(value, bool):
-        raise _Told("a number, whose unit nobody knows: carry it as timestamp[s], [ms], [us] or [ns]")
+        raise _Told("a number, whose unit is unknown: carry it as timestamp[s], [ms], [us] or [ns]")
     if isinstance(value, date) and not isinstance(value, datetime):
         raise TypeError
     when = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-    # In UTC here, or the zone might carry it out of the years that readers know.
+    # Converted to UTC here: in its own zone the year could be one that readers refuse.
     return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
 
 

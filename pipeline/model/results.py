@@ -1,8 +1,8 @@
-"""What ``predict`` may return, told apart: a result for each record, or a column for each name with a value for each.
+"""Reads what ``predict`` returned: a result for each record, or columns with a value for each record.
 
-Accepted: an iterable of mappings, named tuples, dataclasses, pydantic objects and ``Reject``; a mapping of columns, a
-DataFrame of any library that speaks Arrow, an Arrow table, batch or reader, a structured numpy array. All else is
-refused with one line that names what came and what to write.
+Accepted: an iterable of mappings, named tuples, dataclasses, pydantic objects and ``Reject``; a mapping of columns; a
+DataFrame of any library that speaks Arrow; an Arrow table, batch or reader; a structured numpy array. Anything else is
+refused with one line that says what was returned and what to return.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from pipeline.model.scalars import Refused, home, named
 from pipeline.record import Fault
 
 Columns = dict[str, Any]
-"""A column's values by its name, as :func:`pipeline.model.scalars.elements` gives them; all of one length."""
+"""Values by column name, as :func:`pipeline.model.containers.elements` returns them; all of the same length."""
 
 _NO_RESULTS = (str, bytes, bytearray, memoryview, AbstractSet, np.ndarray)
 
 
 def taken(returned: Any, count: int, names: Sequence[str]) -> list[Any] | Columns:
-    """What ``predict`` returned for ``count`` records, as a list of results or as columns.
+    """Return what ``predict`` returned for ``count`` records as a list of results or as columns.
 
-    Raises ``BatchFailed`` if it is neither, or not for as many.
+    :raises BatchFailed: it is neither, or its length is not ``count``.
     """
     columns = _columns(returned, names)
     if columns is None:
@@ -60,9 +60,9 @@ def _told(returned: Any) -> str:
     if inspect.isawaitable(returned) or inspect.isasyncgen(returned):
         if inspect.iscoroutine(returned):
             returned.close()
-        return f"{named(returned)}: it must not be async, it is called with nothing beside it"
+        return f"{named(returned)}: predict must not be async"
     if isinstance(returned, np.ndarray) or hasattr(returned, "detach"):
-        return f"{named(returned)}, and nothing says which column it is"
+        return f"{named(returned)}, which does not say which column it is"
     return named(returned)
 
 
@@ -76,7 +76,7 @@ def _broken(what: str, names: Sequence[str]) -> BatchFailed:
 
 
 def _columns(returned: Any, names: Sequence[str]) -> Columns | None:
-    """None if it is no table of any kind."""
+    """Return its columns; None if it is not a table of any kind."""
     if isinstance(returned, pa.RecordBatchReader):
         returned = returned.read_all()
     if isinstance(returned, pa.Table | pa.RecordBatch):
@@ -94,17 +94,17 @@ def _columns(returned: Any, names: Sequence[str]) -> Columns | None:
 
 
 def _is_frame(returned: Any) -> bool:
-    """A DataFrame of pandas: taken column by column, each in its own way."""
+    """Whether it is a pandas DataFrame, which is converted column by column."""
     return home(returned) == "pandas" and hasattr(returned, "columns")
 
 
 def _picked(given: Sequence[Any], get: Any, names: Sequence[str]) -> Columns:
-    """Columns that the schema does not have are left out."""
+    """Return the schema's columns; other columns are ignored."""
     twice = sorted({str(name) for name in names if list(given).count(name) > 1})
     if twice:
         raise _broken(f"two columns '{twice[0]}'", names)
     if fault := lacking(given, names):
-        raise BatchFailed(f"predict returned columns of which one is missing: {fault}", "")
+        raise BatchFailed(f"predict did not return all columns: {fault}", "")
     columns = {}
     for name in names:
         try:
@@ -115,7 +115,7 @@ def _picked(given: Sequence[Any], get: Any, names: Sequence[str]) -> Columns:
 
 
 def lacking(given: Iterable[Any], names: Sequence[str]) -> str:
-    """Which column is not among those given, and which are there instead; empty if none is missing."""
+    """Say which of ``names`` is not given, and which unknown names are; empty if none is missing."""
     there = list(given)
     missing = [name for name in names if name not in there]
     if not missing:
@@ -126,7 +126,7 @@ def lacking(given: Iterable[Any], names: Sequence[str]) -> str:
 
 
 def of_record(result: Any, names: Sequence[str]) -> Mapping[Any, Any] | Fault:
-    """One record's result as its fields, or why it has none."""
+    """Return one record's result as its fields, or the fault if it has none."""
     if isinstance(result, Reject):
         return Fault("rejected", reason_of(result))
     fields = result if type(result) is dict else fields_of(result)

@@ -1,7 +1,8 @@
-"""One value, whoever made it (Python, numpy, pandas, Arrow, a tensor), as the plain Python that stands for the same.
+"""Converts a single value of any library (Python, numpy, pandas, Arrow, a tensor) to the plain Python value it stands
+for.
 
-Numbers, text and bytes become Python's own; times become exact counts, so that no unit is ever guessed. What cannot be
-told for sure is refused. Texts never quote a value: they may reach the log, and values may come from payloads.
+Numbers, text and bytes become Python's own; times become exact counts, so that no unit is guessed. An ambiguous value
+is refused. Error texts never quote a value: they may be logged, and values may come from payloads.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ ATTOSECONDS = {
     "fs": 10**3,
     "as": 1,
 }
-"""What each of numpy's units holds: all that have one length."""
+"""Length of each of numpy's time units that have a fixed length."""
 
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes, Decimal})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -37,26 +38,26 @@ _EPOCH_DAY = date(1970, 1, 1)
 
 
 class Refused(ValueError):
-    """This value is not what its column holds. The text says what came; ``kind``: the dead letter's."""
+    """The value does not fit its column. The text says what came; ``kind`` becomes the dead letter's kind."""
 
     kind = "contract"
 
 
 class NotFinite(Refused):
-    """A NaN or an infinity, where the configuration refuses them."""
+    """A NaN or an infinity where ``model.not_finite`` refuses them."""
 
     kind = "not_finite"
 
 
 class Moment(NamedTuple):
-    """An instant, in attoseconds since 1970; ``zoned``: whether it came with a time zone, and so is in UTC."""
+    """An instant, in attoseconds since 1970. ``zoned``: it had a time zone, so it is in UTC."""
 
     attoseconds: int
     zoned: bool
 
 
 class Day(NamedTuple):
-    """A calendar day: days since 1970."""
+    """A calendar day, in days since 1970."""
 
     days: int
 
@@ -68,17 +69,19 @@ class Clock(NamedTuple):
 
 
 class Span(NamedTuple):
-    """A length of time, in attoseconds."""
+    """A duration, in attoseconds."""
 
     attoseconds: int
 
 
 def plain(value: Any) -> Any:
-    """None for what is missing; bool, int, float, str, bytes, Decimal, :class:`Moment`, :class:`Day`, :class:`Clock`,
-    :class:`Span`; anything else as it is.
+    """Return the plain value: None for a missing one, bool, int, float, str, bytes, Decimal, or one of :class:`Moment`,
+    :class:`Day`, :class:`Clock`, :class:`Span`. Anything else is returned unchanged.
 
-    A NaN stays one: only its column knows whether it is missing there. Raises :class:`Refused`, and a ``Reject`` that
-    the model has put where a value belongs.
+    NaN stays NaN: only the column knows whether it means missing there.
+
+    :raises Refused: the value has no exact plain form.
+    :raises Reject: the model has put one in a value's place.
     """
     if type(value) in _PLAIN:
         return value
@@ -101,7 +104,7 @@ def plain(value: Any) -> Any:
 
 
 def is_missing(value: Any) -> bool:
-    """``None``, ``pandas.NA``, ``NaT`` of any kind, ``numpy.ma.masked``, an Arrow null. A NaN is none of them."""
+    """Whether it is ``None``, ``pandas.NA``, any ``NaT``, ``numpy.ma.masked``, or an Arrow null. NaN does not count."""
     if value is None or value is np.ma.masked:
         return True
     if isinstance(value, np.datetime64 | np.timedelta64):
@@ -112,17 +115,17 @@ def is_missing(value: Any) -> bool:
 
 
 def is_nan(value: Any) -> bool:
-    """A float's or a Decimal's NaN: missing, in a column of anything but floats."""
+    """Whether it is NaN, as a float or a Decimal: a missing value, except in a column of floats."""
     return value.is_nan() if isinstance(value, Decimal) else isinstance(value, float) and math.isnan(value)
 
 
 def home(value: Any) -> str:
-    """The package that a value's type comes from."""
+    """Return the top-level package of a value's type."""
     return type(value).__module__.partition(".")[0]
 
 
 def named(value: Any) -> str:
-    """What a value is, for a person: ``a str``, ``a numpy.ndarray of shape (2, 3)``."""
+    """Return what a value is, for an error's text: ``a str``, ``a numpy.ndarray of shape (2, 3)``."""
     kind, package = type(value), home(value)
     name = kind.__name__ if package in {"builtins", "__main__"} else f"{package}.{kind.__name__}"
     shape = getattr(value, "shape", None)
@@ -131,7 +134,11 @@ def named(value: Any) -> str:
 
 
 def of_array(value: Any) -> np.ndarray[Any, Any] | None:
-    """Numpy's array of what is one: numpy's own (masked ones stay so), a tensor, whatever offers ``__array__``."""
+    """Return a numpy array of an array, a tensor, or any object with ``__array__``; masked arrays stay masked. Else
+    None.
+
+    :raises Refused: the object's own conversion failed.
+    """
     if isinstance(value, np.ndarray):
         return value
     if hasattr(value, "detach"):
@@ -141,18 +148,18 @@ def of_array(value: Any) -> np.ndarray[Any, Any] | None:
     try:
         return np.asarray(value)
     except Exception as error:
-        raise Refused(f"{named(value)} that gives no array") from error
+        raise Refused(f"{named(value)} that cannot be converted to an array") from error
 
 
 def _of_tensor(value: Any) -> np.ndarray[Any, Any]:
-    """Wherever it lies, with a gradient or without; floats that numpy does not know become those of 32 bits."""
+    """Copy it to the CPU, detached from its gradient; floats that numpy lacks (bfloat16) become 32-bit floats."""
     try:
         tensor = value.detach().cpu().resolve_conj().resolve_neg()
         if tensor.is_floating_point() and str(tensor.dtype) not in {"torch.float16", "torch.float32", "torch.float64"}:
             tensor = tensor.float()
         array: np.ndarray[Any, Any] = tensor.numpy()
     except Exception as error:
-        raise Refused(f"{named(value)} that gives no array") from error
+        raise Refused(f"{named(value)} that cannot be converted to an array") from error
     return array
 
 
@@ -162,15 +169,15 @@ def _of_numpy(value: np.generic) -> Any:
     if isinstance(value, np.floating):
         return _of_floating(value)
     if isinstance(value, np.str_ | np.bytes_):
-        return _of_subclass(value)  # its item() has lost the NULs at the end
+        return _of_subclass(value)  # item() drops NULs at the end
     return value.item() if isinstance(value, np.bool_ | np.integer) else value
 
 
 def _of_floating(value: np.floating[Any]) -> float:
-    """A float of more than 64 bits is refused if it is beyond them, and rounded as every float is if not."""
+    """Convert to a 64-bit float; a wider float is rounded, and refused if it is out of range."""
     number = float(value)
     if np.isinf(number) and np.isfinite(value):
-        raise Refused(f"{named(value)} beyond 64 bits")
+        raise Refused(f"{named(value)} out of the range of 64-bit floats")
     return number
 
 
@@ -204,7 +211,7 @@ def _of_arrow(value: Any) -> Any:
 
 
 def _of_time(value: date | time | timedelta) -> Any:
-    """pandas' own first: they are subclasses of Python's that know nanoseconds."""
+    """pandas' own types come first: they are subclasses of Python's, with nanoseconds."""
     if hasattr(value, "to_datetime64"):
         return Moment(_of_numpy_time(value.to_datetime64()).attoseconds, value.tzinfo is not None)  # type: ignore[union-attr]
     if hasattr(value, "to_timedelta64"):
@@ -228,7 +235,7 @@ def _microseconds(span: timedelta) -> int:
 
 
 def _of_subclass(value: Any) -> Any:
-    """The number or text that an ``IntEnum``, a ``StrEnum`` or another subclass is, and not what it prints."""
+    """Return the number or text of an ``IntEnum``, ``StrEnum`` or another subclass, not what it prints."""
     if isinstance(value, int):
         return int.__int__(value)
     if isinstance(value, float):
@@ -238,5 +245,5 @@ def _of_subclass(value: Any) -> Any:
 
 def _of_buffer(value: bytearray | memoryview) -> bytes:
     if isinstance(value, memoryview) and value.format not in {"B", "c"}:
-        raise Refused(f"a memoryview of other things than bytes (format {value.format!r})")
+        raise Refused(f"a memoryview of elements that are not bytes (format {value.format!r})")
     return bytes(value)

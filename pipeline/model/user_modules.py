@@ -1,9 +1,9 @@
-"""Modules that lie beside the configuration: found first, and never in the place of what this process needs itself.
+"""Imports modules that lie next to the configuration, without replacing modules that this process itself needs.
 
-A model's file may have any name, those of the standard library's modules and of our own packages included. What is
-beside the configuration comes before what is installed. It never comes before the standard library, nor before what is
-loaded already. The factory's own module is found whatever its name: one that has a name of these is loaded under
-another, so that every ``import`` of the name goes on to mean what it meant.
+A model's file may have any name, also that of a module of the standard library or of our packages. Modules next to the
+configuration take precedence over installed ones, but not over the standard library or anything already loaded. The
+factory's own module is found under any name: if its name is taken, it is loaded under an alias, so that every
+``import`` of that name keeps its meaning.
 """
 
 from __future__ import annotations
@@ -16,33 +16,36 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 ALIAS = "_model_"
-"""In front of the name of a factory's module that has another's name."""
+"""Prefix of the name under which a factory's module is loaded if its own name is taken."""
 
 NEEDED = frozenset({*sys.stdlib_module_names, "numpy", "pandas", "pyarrow"})
-"""Imported by Python or by Arrow whenever they come to it."""
+"""Top-level modules that Python or Arrow may import at any time."""
 
 
 class Beside:
-    """Finds top modules in these folders, unless they are installed and needed (``sys.meta_path``)."""
+    """An import finder (``sys.meta_path``) for top-level modules in ``folders``, except for modules in
+    :data:`NEEDED`.
+    """
 
     def __init__(self, folders: Sequence[str]) -> None:
         self.folders = list(folders)
         self.aliased: set[str] = set()
-        """The factory's module, under its own name: it would be loaded twice, in the place of another's."""
+        """Name of the factory's module if it was loaded under an alias: finding it here would load it twice."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        """Return the module's spec, or None to leave it to the next finder (``importlib.abc.MetaPathFinder``)."""
         if path is not None or "." in name or name in NEEDED or name in self.aliased:
             return None
         spec = PathFinder.find_spec(name, self.folders)
-        return spec if spec is not None and spec.origin else None  # a folder without __init__.py comes last, as ever
+        return spec if spec is not None and spec.origin else None  # folders without __init__.py come last, as in Python
 
 
 def load(module_name: str, folders: Sequence[str]) -> ModuleType:
-    """The factory's module: beside the configuration if it is there, else from where Python finds it.
+    """Import the factory's module: from next to the configuration if it is there, else from where Python finds it.
 
-    Raises whatever importing it raises.
+    Raises whatever the import raises.
     """
     finder = _installed(folders)
     importlib.invalidate_caches()
@@ -56,13 +59,13 @@ def load(module_name: str, folders: Sequence[str]) -> ModuleType:
 
 
 def exists(module_name: str, folders: Sequence[str]) -> bool:
-    """Whether :func:`load` would find the module, without importing it or any other."""
+    """Whether :func:`load` would find the module. Imports nothing."""
     if module_name in sys.modules:
         return True
     top, *parts = module_name.split(".")
     try:
         elsewhere = importlib.util.find_spec(top)
-    except ValueError:  # loaded, and says not from where
+    except ValueError:  # the module is loaded and has no spec
         elsewhere = None
     return any(_leads_to(spec, top, parts) for spec in (PathFinder.find_spec(top, list(folders)), elsewhere))
 
@@ -77,7 +80,9 @@ def _leads_to(spec: ModuleSpec | None, name: str, parts: Sequence[str]) -> bool:
 
 
 def _installed(folders: Sequence[str]) -> Beside:
-    """Before the finder that looks into ``sys.path``; at whose end the folders are, for the model's own processes."""
+    """Insert the finder before the one for ``sys.path``, and append the folders to ``sys.path`` for processes of the
+    model.
+    """
     sys.meta_path[:] = [each for each in sys.meta_path if not isinstance(each, Beside)]
     finder = Beside(folders)
     place = sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else len(sys.meta_path)
@@ -87,7 +92,7 @@ def _installed(folders: Sequence[str]) -> Beside:
 
 
 def _found(top: str, part: str, folders: Sequence[str]) -> ModuleSpec | None:
-    """The module, or the package with such a part in it."""
+    """Find the module; for a package, only if it also has the submodule ``part``."""
     spec = PathFinder.find_spec(top, folders)
     if spec is None or not part:
         return spec if spec is not None and spec.origin else None
@@ -96,13 +101,13 @@ def _found(top: str, part: str, folders: Sequence[str]) -> ModuleSpec | None:
 
 
 def _clashes(top: str, spec: ModuleSpec) -> bool:
-    """Whether the name means something else in this process, or may come to."""
+    """Whether the name means, or may come to mean, another module in this process."""
     if (loaded := sys.modules.get(top)) is not None:
         return not _is_same(loaded.__spec__, spec)
     if top in NEEDED:
         return True
     if spec.submodule_search_locations is not None and spec.origin:
-        return False  # its modules may name it
+        return False  # the modules of a package may import it by its name
     elsewhere = PathFinder.find_spec(top, [folder for folder in sys.path if folder not in _folders_of(spec)])
     return elsewhere is not None and elsewhere.origin is not None and not _is_same(elsewhere, spec)
 

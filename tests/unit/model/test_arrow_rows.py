@@ -205,7 +205,7 @@ def test_carried_fields_are_read_as_their_type(kind: str, value: Any, read: Any)
 )
 def test_a_carried_field_of_another_type_is_refused(kind: str, value: Any) -> None:
     came = "number" if value == 1e30 else type(value).__name__
-    with pytest.raises(Reject, match=f"passthrough field 'x' is a {came} that is no {re.escape(kind)}"):
+    with pytest.raises(Reject, match=f"passthrough field 'x' is a {came} that is not a valid {re.escape(kind)}"):
         passthrough(kind, {"x": value})
 
 

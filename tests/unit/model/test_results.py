@@ -100,13 +100,13 @@ def test_natural_answers_are_taken_a_row_for_each_record(returned: Any) -> None:
         (b"abc", "a bytes"),
         (7, "an int"),
         ({1, 2, 3}, "a set"),
-        (np.zeros(3), "a numpy.ndarray of shape (3,), and nothing says which column it is"),
-        (np.zeros((3, 2)), "a numpy.ndarray of shape (3, 2), and nothing says which column it is"),
+        (np.zeros(3), "a numpy.ndarray of shape (3,), which does not say which column it is"),
+        (np.zeros((3, 2)), "a numpy.ndarray of shape (3, 2), which does not say which column it is"),
         (RIGHT[0], "a column 'n' that is an int;"),
         ({**COLUMNS, "x": "abc"}, "a column 'x' that is a str"),
         (
             {**COLUMNS, "x": iter([1.0])},
-            "a column 'x' that is a list_iterator, which can be read but once: return a list",
+            "a column 'x' that is a list_iterator, which can be read only once: return a list",
         ),
         ({**COLUMNS, "x": [1.0]}, "a column 'x' of 1 values for 3 records"),
         (pd.DataFrame([[0, 1, 2.0]], columns=["n", "n", "x"]), "two columns 'n'"),
@@ -126,7 +126,7 @@ def test_a_coroutine_is_refused() -> None:
 
     failed = outcome(late())
     assert isinstance(failed, Failed)
-    assert failed.fault.reason.startswith("predict returned a coroutine: it must not be async")
+    assert failed.fault.reason.startswith("predict returned a coroutine: predict must not be async")
     assert WRITE in failed.fault.reason
 
 
@@ -134,7 +134,7 @@ def test_a_tensor_is_refused() -> None:
     torch = pytest.importorskip("torch")
     failed = outcome(torch.zeros(3, 2))
     assert isinstance(failed, Failed)
-    assert failed.fault.reason.startswith("predict returned a torch.Tensor of shape (3, 2), and nothing says which")
+    assert failed.fault.reason.startswith("predict returned a torch.Tensor of shape (3, 2), which does not say which")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_misspelt_column_names_both() -> None:
     for returned in ({"n": [0, 1, 2], "score": [1, 2, 3]}, pd.DataFrame({"n": [0, 1, 2], "score": [1, 2, 3]})):
         failed = outcome(returned)
         assert isinstance(failed, Failed)
-        assert failed.fault.reason == f"predict returned columns of which one is missing: {fault}"
+        assert failed.fault.reason == f"predict did not return all columns: {fault}"
 
 
 @pytest.mark.parametrize("method", ["predict", "load", "decode", "cost", "example"])
@@ -225,7 +225,7 @@ def test_a_missing_value_is_null_or_its_records_dead_letter(missing: Any, shape:
     made = outcome(shape(returned), Rules(missing="reject"))
     assert isinstance(made, PredictedRows)
     assert {place: (fault.kind, fault.reason) for place, fault in made.faults.items()} == {
-        1: ("contract", "column 'n' is not int64: a missing value, which model.missing refuses")
+        1: ("contract", "column 'n' is not int64: a missing value, which model.missing = 'reject' refuses")
     }
     assert made.batch.to_pylist() == [RIGHT[0], RIGHT[2]]
 
@@ -261,7 +261,7 @@ def test_missing_values_are_found_however_deep(kind: pa.DataType, value: Any, is
         (pa.struct([]), "has no field"),
         (pa.list_(pa.int8(), 0), "has no size"),
         (pa.binary(0), "has no size"),
-        (pa.map_(pa.list_(pa.int8()), pa.int8()), "has keys with parts"),
+        (pa.map_(pa.list_(pa.int8()), pa.int8()), "has keys that are lists, structs or maps"),
     ],
     ids=str,
 )

@@ -111,7 +111,7 @@ def test_a_package_that_names_itself_by_anothers_name_is_told_so(tmp_path: Path)
     written(tmp_path / "types" / "mine.py", "from types.near import VALUE")
     (tmp_path / "types" / "near.py").write_text("VALUE = 1\n")
     (tmp_path / "types" / "__init__.py").write_text("")
-    with pytest.raises(ModelError, match=r"types means another module there: write from \. import, or rename types$"):
+    with pytest.raises(ModelError, match=r"another module has the name types: write from \. import, or rename types$"):
         find("types.mine:Mine", [str(tmp_path)], {})
     assert sys.modules["types"] is types
 
