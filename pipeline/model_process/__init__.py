@@ -1,1 +1,1 @@
-"""What runs in a model's process: its keeper, the frames it speaks, the user's model, a limit on its memory."""
+"""The model's process: its keeper, the frames it exchanges with the host, the user's model, a limit on its memory."""

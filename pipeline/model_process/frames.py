@@ -2,18 +2,18 @@
 
     u32 length of the head, u64 length of the body, little endian; the head, a JSON object; the body, raw bytes
 
-Heads are padded so that a body is aligned in memory for Arrow, which reads it where it lies. Nothing that comes
-from a replica is unpickled: a record that takes over a replica has not taken over the host.
+Heads are padded so that bodies are aligned for Arrow, which reads them in place. The host never unpickles anything that
+a replica sends: a record that takes over a replica cannot take over the host.
 
-Each request has a seal, 16 random bytes. The head names it, the body ends with it, and the answer carries it back in
-the same two places. So an answer is to the request that it claims, and bytes that another process has taken out of the
-stream, or put into it, are noticed: whatever is shifted does not end with the seal.
+Each request has a seal of 16 random bytes. The head contains it, the body ends with it, and the answer carries it in
+the same two places. So an answer is matched to its request; and if another process reads from the stream or writes to
+it, this is detected, because a shifted frame does not end with the seal.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json  # a key may hold what is no Unicode, which orjson refuses
+import json  # a key may hold lone surrogates, which orjson refuses
 import os
 import socket
 import struct
@@ -29,21 +29,23 @@ LENGTHS = struct.Struct("<IQ")
 ALIGNMENT = 64
 HEAD_LIMIT_BYTES = 64 * 1024 * 1024
 BODY_LIMIT_BYTES = 2 * 1024 * 1024 * 1024
-"""Both are far beyond any batch: they tell frames from garbage. What a host takes of a replica is bounded by less."""
+"""Both limits are far above any batch: they tell frames from garbage. The host sets a lower limit for replicas'
+answers.
+"""
 STEP_BYTES = 4 * 1024 * 1024
-"""Memory for a frame is taken as its bytes come, not as its lengths claim: so much first, then twice what there is."""
+"""Memory for a frame grows with the bytes received, not with the lengths claimed: this much first, then doubling."""
 SEAL_BYTES = 16
 
 BESIDE_EXAMPLE = "predict beside example"
-"""Asks for payloads and, as the last of the batch, for the model's own example."""
+"""A request with payloads, in which the model's own example is predicted as the last item of the batch."""
 
 
 class Garbage(Exception):
-    """The other side does not speak this protocol."""
+    """The other side does not keep to this protocol. The text says how."""
 
 
 class Frame(NamedTuple):
-    """``op`` names what is asked or answered; ``head`` holds the rest of the JSON object. ``seal`` may be empty."""
+    """``op`` names the request or answer; ``head`` has the other fields of the JSON object. ``seal`` may be empty."""
 
     op: str
     head: dict[str, Any]
@@ -52,19 +54,21 @@ class Frame(NamedTuple):
 
 
 def new_seal() -> bytes:
-    """Of one request: nobody can guess it who has not read the request."""
+    """Make the seal of one request. A process that has not read the request cannot guess it."""
     return os.urandom(SEAL_BYTES)
 
 
 def pack(op: str, head: dict[str, Any] | None = None, body: Sequence[bytes | memoryview] = ()) -> list[Any]:
-    """A frame as chunks to be written one after the other; what is large is not copied."""
+    """Make a frame as chunks, to be written in order. Large bodies are not copied."""
     size = sum(chunk.nbytes if isinstance(chunk, memoryview) else len(chunk) for chunk in body)
     return [_start(op, head or {}, size), *body]
 
 
 def pack_payloads(op: str, payloads: Sequence[bytes]) -> list[Any]:
-    """A frame that carries records' payloads, for :func:`payloads`. If they say whose they are, which all of them do or
-    none, :func:`abouts` finds that in it."""
+    """Make a frame with records' payloads, to be read by :func:`payloads`.
+
+    If the payloads are :class:`~pipeline.record.Payload` (all of them, or none), :func:`abouts` returns their records.
+    """
     sizes = list(map(len, payloads))
     if not payloads or not isinstance(payloads[0], Payload):
         return [_start(op, {"sizes": sizes}, sum(sizes)), *payloads]
@@ -73,7 +77,7 @@ def pack_payloads(op: str, payloads: Sequence[bytes]) -> list[Any]:
 
 
 def sealed(chunks: Sequence[Any], seal: bytes) -> list[Any]:
-    """A packed frame with the seal of its request, if that has one."""
+    """Add the seal of its request to a packed frame; an empty seal adds nothing."""
     if not seal:
         return list(chunks)
     _, body_size = LENGTHS.unpack(chunks[0][: LENGTHS.size])
@@ -83,14 +87,14 @@ def sealed(chunks: Sequence[Any], seal: bytes) -> list[Any]:
 
 
 def payloads(frame: Frame) -> list[bytes]:
-    """What :func:`pack_payloads` packed."""
+    """Return the payloads that :func:`pack_payloads` packed."""
     ends = accumulate(frame.head["sizes"], initial=0)
     body = frame.body
     return [bytes(body[start:end]) for start, end in pairwise(ends)]
 
 
 def abouts(frame: Frame) -> list[About]:
-    """Of each payload whose it is; empty if they did not say."""
+    """Return which record each payload is from; empty if the frame does not say."""
     if not frame.head.get("told"):
         return []
     return [tuple(about) for about in json.loads(bytes(frame.body[sum(frame.head["sizes"]) :]))]
@@ -107,7 +111,10 @@ def _padded(text: bytes) -> bytes:
 
 
 class Assembler:
-    """Turns bytes into frames without copying bodies: ask where the next bytes go, put them there, say how many."""
+    """Turns received bytes into frames without copying bodies. Write bytes into :meth:`space`, then call :meth:`wrote`.
+
+    ``body_limit``: bytes of the largest body that is accepted.
+    """
 
     _buffer: bytearray
     _left: memoryview
@@ -120,11 +127,14 @@ class Assembler:
         self._expect(LENGTHS.size, reads_lengths=True)
 
     def space(self) -> memoryview:
-        """Where the next bytes belong; never empty."""
+        """Return where to write the next bytes; never empty."""
         return self._left
 
     def wrote(self, size: int) -> Frame | None:
-        """So many bytes were put into :meth:`space`; a frame if they completed one. Raises :class:`Garbage`."""
+        """Note that ``size`` bytes were written into :meth:`space`. Return the frame if it is now complete.
+
+        :raises Garbage: the bytes are not a valid frame.
+        """
         self._left = self._left[size:]
         if self._left:
             return None
@@ -149,7 +159,7 @@ class Assembler:
         self._reads_lengths = reads_lengths
 
     def _grow(self) -> None:
-        """What has come so far is copied, once per doubling."""
+        """Double the buffer; what has been received is copied."""
         held = len(self._buffer)
         larger = bytearray(min(self._size, 2 * held))
         larger[:held] = self._buffer
@@ -164,7 +174,7 @@ def _frame(text: memoryview, body: memoryview) -> Frame:
         head = None
     op = head.pop("op", None) if isinstance(head, dict) else None
     if not isinstance(op, str):
-        raise Garbage(f"a head that is none: {bytes(text[:40])!r}")
+        raise Garbage(f"an invalid head: {bytes(text[:40])!r}")
     seal = head.pop("seal", None)
     if seal is None:
         return Frame(op, head, body)
@@ -176,7 +186,10 @@ def _frame(text: memoryview, body: memoryview) -> Frame:
 
 
 def receive(connection: socket.socket, assembler: Assembler) -> Frame | None:
-    """The next frame, read by a thread that has nothing else to do; None at the end of the stream."""
+    """Block until the next frame has been read, and return it; None at the end of the stream.
+
+    :raises Garbage: the bytes are not a valid frame.
+    """
     while True:
         size = connection.recv_into(assembler.space())
         if not size:
@@ -186,13 +199,13 @@ def receive(connection: socket.socket, assembler: Assembler) -> Frame | None:
 
 
 def send(connection: socket.socket, chunks: Sequence[Any]) -> None:
-    """Write a frame, by a thread that may wait."""
+    """Write a frame, blocking."""
     for chunk in chunks:
         connection.sendall(chunk)
 
 
 class FrameProtocol(asyncio.BufferedProtocol):
-    """The event loop's end. ``on_end`` is called once, when the stream has ended, after garbage too."""
+    """The event loop's end of the stream. ``on_end`` is called once, when the stream has ended, also after garbage."""
 
     def __init__(
         self,
@@ -208,21 +221,25 @@ class FrameProtocol(asyncio.BufferedProtocol):
         self._transport: asyncio.BaseTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport (``asyncio.BaseProtocol``)."""
         self._transport = transport
 
     def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where to write the next bytes; ``sizehint`` is ignored (``asyncio.BufferedProtocol``)."""
         return self._assembler.space()
 
     def buffer_updated(self, nbytes: int) -> None:
+        """Pass on a completed frame. After garbage, close the stream and call ``on_garbage``."""
         try:
             frame = self._assembler.wrote(nbytes)
         except (Garbage, MemoryError) as error:
             assert self._transport is not None
             self._transport.close()
-            self._on_garbage(error if isinstance(error, Garbage) else Garbage("more than there is memory for"))
+            self._on_garbage(error if isinstance(error, Garbage) else Garbage("a frame too large for memory"))
             return
         if frame:
             self._on_frame(frame)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Call ``on_end``."""
         self._on_end()

@@ -1,10 +1,11 @@
-"""A small process between the host and a replica. It ends when the replica does, and takes along all that it started.
+"""A small process between the host and a replica. It ends when the replica ends, and kills all processes the replica
+left.
 
-A model may start processes, and those others, in sessions of their own. When their parent ends they are nobody's, and
-go on. On Linux the keeper is their reaper (``PR_SET_CHILD_SUBREAPER``, prctl(2)): whatever the replica's end leaves
-behind becomes the keeper's child, to be killed and waited for until none is left. The keeper forks the replica before
-anything is imported, so it costs about 5 MiB, and nobody else's children are ever in question. On other systems the
-replica's process group is killed, which what has left that group outlives.
+A model may start processes, and those may start others, in sessions of their own. When their parent ends, they would
+live on. On Linux the keeper adopts them (``PR_SET_CHILD_SUBREAPER``, prctl(2)): after the replica's end it kills its
+own children and waits for them, until none is left. The keeper forks the replica before anything is imported, so it
+needs about 5 MiB and can never kill another process's children. On other systems it kills the replica's process group;
+processes that have left the group survive.
 
 Standard library only. Started by :mod:`pipeline.replicas.process` alone.
 """
@@ -24,12 +25,14 @@ PR_SET_CHILD_SUBREAPER = 36
 
 WATCHED = {signal.SIGTERM, signal.SIGCHLD}
 SWEEP_S = 5.0
-"""What cannot be killed, since it is another user's or in the kernel's hands, is left behind after so long."""
+"""Seconds after which processes that cannot be killed (of another user, or stuck in the kernel) are left behind."""
 PAUSE_S = 0.005
 
 
 def main() -> None:
-    """``keeper.main``, with the socket's descriptor and the host's process id as arguments. SIGTERM: end everything."""
+    """Run the keeper. Arguments: the socket's file descriptor and the host's process id. On SIGTERM it ends
+    everything.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _adopt(int(sys.argv[-1]))
@@ -57,11 +60,11 @@ def _adopt(host: int) -> None:
         prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != host:
-        os._exit(0)  # it died before the kernel knew
+        os._exit(0)  # the host died before the call
 
 
 def _let_go(connection: int) -> None:
-    """The replica's socket and log end when the replica lets go of them, not when we do."""
+    """Close our copies, so that the socket and the log close when the replica closes its own."""
     os.close(connection)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
@@ -69,7 +72,7 @@ def _let_go(connection: int) -> None:
 
 
 def _watched(replica: int) -> int:
-    """The replica's wait status, once it has ended, if need be by our hand."""
+    """Wait for the replica to end, kill it on SIGTERM, and return its wait status."""
     while True:
         if signal.sigwait(WATCHED) == signal.SIGTERM:
             os.kill(replica, signal.SIGKILL)
@@ -79,7 +82,7 @@ def _watched(replica: int) -> int:
 
 
 def _reaped() -> tuple[int, int] | None:
-    """A child that has ended, of whose end nobody has been told; None if there is none now."""
+    """Reap a child that has ended and return its id and status; None if there is none now."""
     try:
         pid, status = os.waitpid(-1, os.WNOHANG)
     except ChildProcessError:
@@ -88,7 +91,7 @@ def _reaped() -> tuple[int, int] | None:
 
 
 def _sweep(replica: int) -> None:
-    """Kill what the replica has left behind, and what that leaves behind, until nothing is left."""
+    """Kill the processes that the replica left, and those that they leave, until none is left."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(replica, signal.SIGKILL)
     deadline = time.monotonic() + SWEEP_S
@@ -105,7 +108,7 @@ def _sweep(replica: int) -> None:
 
 
 def _children() -> list[int]:
-    """Of this process, as proc(5) tells; empty on other systems."""
+    """The ids of this process's children, from proc(5); empty on other systems."""
     own = os.getpid()
     children = []
     for name in os.listdir("/proc") if sys.platform == "linux" else ():
@@ -117,7 +120,7 @@ def _children() -> list[int]:
 
 
 def _end_as(status: int) -> None:
-    """With the replica's own exit code, or of the signal that it died of."""
+    """End with the replica's exit code, or by the signal that ended it."""
     if os.WIFEXITED(status):
         os._exit(os.WEXITSTATUS(status))
     faulthandler.disable()

@@ -1,9 +1,9 @@
 """One replica: a process that holds the model and predicts what the host sends. Started by
 :mod:`pipeline.replicas.process` alone.
 
-It ends when the host does, however that ends: at the end of the stream, read by a thread of its own; and on Linux by
-the kernel's hand, even if the model never lets Python run again. Nothing the model prints reaches a protocol: standard
-output is standard error, and standard error is the host's log.
+It ends when the host ends, for any reason: a thread of its own reads the end of the stream; on Linux the kernel kills
+it, too, even if the model never returns to Python. What the model prints cannot corrupt the protocol: standard output
+goes to standard error, and standard error is the host's log.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ log = logging.getLogger("model")
 PR_SET_PDEATHSIG = 1
 
 SPOILED = 70
-"""The exit code of a replica whose stream was read by another: EX_SOFTWARE of sysexits.h."""
+"""Exit code of a replica if another process read from its stream: EX_SOFTWARE in sysexits.h."""
 
 LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
-"""As syslog numbers them. The host reads ``<4>text`` as a warning, as systemd does."""
+"""Syslog's numbers of the log levels. The host reads ``<4>text`` as a warning, as systemd does."""
 
 
 def main() -> None:
-    """``replica.main``, with the socket's descriptor and the parent's process id as arguments."""
+    """Run a replica. Arguments: the socket's file descriptor and the parent's process id."""
     connection = socket.socket(fileno=int(sys.argv[-2]))
     connection.set_inheritable(False)
     _die_with(int(sys.argv[-1]))
@@ -50,26 +50,28 @@ def main() -> None:
 
 
 class Inbox:
-    """Requests, in their order. ``seal`` is of the one that was taken last: its answer must carry it."""
+    """A queue of requests. ``seal`` is that of the request taken last: its answer must carry it."""
 
     def __init__(self) -> None:
         self._frames: queue.SimpleQueue[wire.Frame] = queue.SimpleQueue()
         self.seal = b""
 
     def put(self, frame: wire.Frame) -> None:
+        """Add a request; called by the reading thread."""
         self._frames.put(frame)
 
     def get(self) -> wire.Frame:
+        """Wait for the next request and note its seal."""
         frame = self._frames.get()
         self.seal = frame.seal
         return frame
 
 
 def serve(connection: socket.socket, frames: Inbox, own: int) -> None:
-    """Start as the first frame says, then answer each frame, in their order, until the process ends.
+    """Start as the first frame says, then answer each frame in order until the process ends.
 
-    ``own``: the process that may answer. A child that the model forked, and whose code has returned to here, ends: its
-    answer would be taken for ours.
+    ``own``: id of the process that may answer. A child that the model forked ends when its code returns to here: its
+    answer would be taken for the replica's.
     """
     from pipeline.model_process.worker import start
 
@@ -77,7 +79,7 @@ def serve(connection: socket.socket, frames: Inbox, own: int) -> None:
     _answer(connection, answer, frames.seal, own)
     while work is not None and work.usable:
         _answer(connection, work.answer(frames.get()), frames.seal, own)
-    threading.Event().wait()  # the host has been told that we are of no use, and ends us
+    threading.Event().wait()  # the host knows that this replica is unusable, and ends it
 
 
 def _answer(connection: socket.socket, answer: list[Any], seal: bytes, own: int) -> None:
@@ -87,31 +89,33 @@ def _answer(connection: socket.socket, answer: list[Any], seal: bytes, own: int)
 
 
 def _disown(connection: socket.socket) -> None:
-    """In a child that the model forked: it has nothing to say here."""
+    """Runs in a child that the model forked: close its copy of the socket."""
     connection.close()
 
 
 def _read(connection: socket.socket, frames: Inbox) -> None:
-    """The host sends one frame ahead and no more, so the queue is bounded by it."""
+    """Read frames into the queue. The host sends at most one frame ahead, which bounds the queue."""
     assembler = wire.Assembler()
     try:
         while frame := wire.receive(connection, assembler):
             frames.put(frame)
     except wire.Garbage as garbage:
-        log.error("bytes are missing in what the host sent (%s): another process reads its descriptor", garbage)
+        log.error("the host's stream is corrupt (%s): another process reads from the replica's socket", garbage)
         os._exit(SPOILED)
     finally:
-        os._exit(0)  # the host is gone or has done with us; the model may be in the middle of anything
+        os._exit(0)  # the host is gone or has closed the stream; the model may be busy, so do not wait for it
 
 
 def _die_with(parent: int) -> None:
-    """Be killed when the host dies; and be deaf to the signals that tell the whole task to drain, which needs us."""
+    """Ask the kernel to kill this process when the host dies, and ignore the signals that make the task drain: it
+    needs us.
+    """
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
-        os._exit(0)  # it died before the kernel knew
+        os._exit(0)  # the host died before the call
     own = os.getpid()
 
     def deaf(number: int, frame: FrameType | None) -> None:
@@ -124,7 +128,7 @@ def _die_with(parent: int) -> None:
 
 
 class _Levelled(logging.Formatter):
-    """One line per line of text, each with its level in front."""
+    """Formats each line of the text with its level in front."""
 
     def format(self, record: logging.LogRecord) -> str:
         level = LEVELS.get(record.levelno, 6)

@@ -1,9 +1,8 @@
-"""How a replica is held to its share of memory.
+"""Limits the memory of a replica.
 
-What is held is its private writable memory, by ``RLIMIT_DATA`` (setrlimit(2): since Linux 4.7 it counts private
-writable mappings, not only the heap). Memory-mapped weights are the page cache's, which the kernel takes back when it
-must, so they do not count. On other systems, and where the model computes on a GPU, whose driver reserves far more than
-it takes, there is no limit.
+The limit is on its private writable memory, by ``RLIMIT_DATA`` (setrlimit(2): since Linux 4.7 it counts private
+writable mappings, not only the heap). Memory-mapped weights do not count: they are in the page cache, which the kernel
+can reclaim. There is no limit on other systems, nor on a GPU, whose driver reserves far more memory than it uses.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from pipeline.machine.memory import MIB, _text
 from pipeline.model import Reject
 
 ROOM_MIB = 32
-"""What a loaded model must have left at least, to predict with."""
+"""MiB that must be left once the model is loaded."""
 
 DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
-"""Mapped by whoever computes on a GPU."""
+"""A process that computes on a GPU has one of these files mapped."""
 
 WORDS = (
     "can't allocate memory",
@@ -38,16 +37,18 @@ WORDS = (
     "not enough memory",
     "insufficient memory",
 )
-"""Of torch's allocator on CPUs, of CUDA, of oneDNN, of C++, ONNX Runtime and TensorFlow: exceptions of many types."""
+"""Texts of out-of-memory errors of torch's CPU allocator, CUDA, oneDNN, C++, ONNX Runtime and TensorFlow, which
+raise exceptions of many types.
+"""
 
 READ_LIMIT = 1_000_000
-"""Characters of an exception's text that are looked through for them."""
+"""Characters of an exception's text that are searched for these words."""
 
 SHORT = 0.9
-"""A call that fails with so much of its memory taken has failed for want of it, whatever it says."""
+"""A call that fails while this share of the memory is taken is treated as out of memory, whatever its error says."""
 
 _base_bytes = 0
-"""What this process had reserved when its memory was limited."""
+"""Bytes that this process had reserved when its memory was limited."""
 
 FIRST_TO_GO = "1000"
 """The highest ``oom_score_adj`` (proc(5)); a process may always raise its own."""
@@ -57,24 +58,27 @@ FIRST_TO_GO = "1000"
 
 
 def volunteer() -> None:
-    """When the container as a whole runs out, the kernel takes this process, and not the host or the JVM."""
+    """Ask the kernel to kill this process first when the container runs out of memory, not the host or the JVM."""
     try:
         Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
-    except OSError:  # another system, or a container that hides it: then the kernel takes whom it will
+    except OSError:  # another system, or a container that hides the file: the kernel then chooses by itself
         return
 
 
 def confine(limit_mib: int) -> str:
-    """Hold this process to ``limit_mib`` from now on; to be called once the model is loaded. A line for the log.
+    """Limit this process's memory to ``limit_mib`` (0: no limit). Call it once the model is loaded. Returns a line for
+    the log.
 
-    The limit is set so far above what is reserved now as the process is below its own: what it has reserved without
-    using it (pyarrow's allocator takes a GiB), and weights that are mapped privately and never written (as safetensors
-    maps them for torch), cost it nothing. ``ModelError`` if the model has taken nearly everything already.
+    Memory that is reserved and not used does not count: pyarrow's allocator reserves a GiB, and safetensors maps
+    weights privately without writing to them. So the limit is what is reserved now plus the unused rest of
+    ``limit_mib``.
+
+    :raises ModelError: the loaded model leaves less than :data:`ROOM_MIB`.
     """
     if not limit_mib:
         return "memory is not limited: model.memory_mib is 0"
     if sys.platform != "linux":
-        return "memory is not limited: this system cannot count what a process takes"
+        return "memory is not limited: only Linux can limit what a process takes"
     if on_gpu(_text(Path("/proc/self/maps"))):
         return "memory is not limited: the model computes on a GPU"
     import resource
@@ -82,23 +86,25 @@ def confine(limit_mib: int) -> str:
     status = _text(Path("/proc/self/status"))
     held, reserved = _kib(status, "RssAnon") * 1024, _kib(status, "VmData") * 1024
     if not held or not reserved:
-        return "memory is not limited: the kernel does not tell what a process takes"
+        return "memory is not limited: the kernel does not report what a process takes"
     room = limit_mib * MIB - held
     if room < ROOM_MIB * MIB:
         raise ModelError(
-            f"model.memory_mib: loaded, the model takes {held // MIB} MiB of the {limit_mib} that a replica may have, "
+            f"model.memory_mib: the loaded model takes {held // MIB} of the {limit_mib} MiB that a replica may use, "
             "which leaves too little to predict with. Raise it, or give the task more memory"
         )
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
-    global _base_bytes  # noqa: PLW0603  # as the limit is, it is the process's
+    global _base_bytes  # noqa: PLW0603  # the limit belongs to the process
     _base_bytes = reserved
     wanted = reserved + room
     resource.setrlimit(resource.RLIMIT_DATA, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
-    return f"memory is limited to {limit_mib} MiB, of which the loaded model takes {held // MIB}"
+    return f"memory is limited to {limit_mib} MiB; the loaded model takes {held // MIB}"
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether it is Python's, the system's, torch's or CUDA's way to say so, or was raised because of one."""
+    """Whether the error, or one that caused it, says that memory ran out, in the words of any known library. Never
+    raises.
+    """
     return any(map(_says_so, causes(error)))
 
 
@@ -116,7 +122,7 @@ def _says_so(error: BaseException) -> bool:
 
 
 def is_short() -> bool:
-    """Whether this process has taken nearly all that it may since it was limited."""
+    """Whether this process has used nearly all the memory it may use since it was limited."""
     if not _base_bytes:
         return False
     import resource
@@ -127,7 +133,7 @@ def is_short() -> bool:
 
 
 def give_back(error: BaseException) -> None:
-    """Free what the failed call still holds, tensors say: its traceback holds them."""
+    """Free what a failed call still holds, such as tensors, by clearing the frames of the error's traceback."""
     traceback.clear_frames(error.__traceback__)
     gc.collect()
     torch = sys.modules.get("torch")
@@ -136,11 +142,11 @@ def give_back(error: BaseException) -> None:
 
 
 def on_gpu(maps: str) -> bool:
-    """Whether a process with these ``/proc/self/maps`` has opened one."""
+    """Whether a process with this content of ``/proc/self/maps`` uses a GPU."""
     return any(device in maps for device in DEVICES)
 
 
 def _kib(status: str, name: str) -> int:
-    """Of ``/proc/self/status``."""
+    """Read a value of ``/proc/self/status``, in KiB."""
     found = re.search(rf"^{name}:\s+(\d+) kB$", status, re.MULTILINE)
     return int(found[1]) if found else 0

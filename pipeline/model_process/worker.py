@@ -1,6 +1,6 @@
-"""What a replica does with a frame: decode, predict, convert; or decode and measure.
+"""Answers a replica's requests: decode, predict and convert; or decode and measure costs.
 
-One record's trouble stays its own, wherever that can be told.
+A record's failure is reported for that record alone wherever it can be told apart from the batch's.
 """
 
 from __future__ import annotations
@@ -32,22 +32,24 @@ log = logging.getLogger("model")
 Chunks = list[Any]
 
 NOT_A_RECORD = RecordInfo("", "", None, 0)
-"""Beside the model's own example."""
+"""Passed with the model's own example."""
 
 REASON_LIMIT = 1_000
 TRACEBACK_LIMIT = 16_000
-"""Characters that a dead letter keeps: a model may put whole payloads into its exceptions."""
+"""Characters of a traceback that a dead letter keeps: a model may put whole payloads into its exceptions."""
 
 TEXTS_LIMIT = frames.HEAD_LIMIT_BYTES // 16
-"""Characters of all tracebacks in an answer; in JSON, one takes up to 6 bytes, and reasons are as long at most."""
+"""Characters of all tracebacks in one answer. A character takes up to 6 bytes in JSON, and reasons may be as long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What a replica is told when it starts; ``role`` is ``predict`` or ``measure``. ``memory_mib``: 0 is no limit.
+    """What a replica receives when it starts. ``role`` is ``predict`` or ``measure``; a measuring replica does not load
+    weights.
 
-    ``device``: ``auto``, ``cpu`` or ``cuda``; which GPU, its number decides. ``aws_credentials``: whether the process
-    may have the task's.
+    ``number``: of the replica, from 0; it decides which GPU it uses. ``device``: ``auto``, ``cpu`` or ``cuda``.
+    ``memory_mib``: 0 for no limit. ``search_path``: folders to import the factory from. ``aws_credentials``: whether
+    the process receives the task's.
     """
 
     role: str
@@ -64,19 +66,23 @@ class Assignment:
     device: str = "cpu"
     aws_credentials: bool = False
     stream: str = ""
-    """Begins the ids of its records."""
+    """Name of the stream; record ids start with it."""
 
 
 class Work(Protocol):
-    """``usable``: whether another frame may be answered."""
+    """Answers requests. ``usable`` turns False if the process must not answer another one."""
 
     usable: bool
 
-    def answer(self, frame: frames.Frame) -> Chunks: ...
+    def answer(self, frame: frames.Frame) -> Chunks:
+        """Return the packed answer to a request."""
+        ...
 
 
 def start(assignment: Assignment) -> tuple[Chunks, Work | None]:
-    """Find the model, load it, warm it up. Never raises: the first frame of the answer says how it went."""
+    """Find the model, load it and warm it up. Returns the first answer, and the worker if the model is usable. Never
+    raises.
+    """
     began = time.monotonic()
     example_s = None
     try:
@@ -89,15 +95,15 @@ def start(assignment: Assignment) -> tuple[Chunks, Work | None]:
             else Predicting(model, rows, assignment.number, assignment.stream)
         )
         if isinstance(work, Predicting):
-            rows.make([], [])  # pyarrow imports pandas over its first array, which would be paid for by the first batch
+            rows.make([], [])  # pyarrow imports pandas with its first array: do it now, not in the first batch
             _load(model, assignment)
         if assignment.memory_mib:
             log.info("%s", memory_limit.confine(assignment.memory_mib))
         if isinstance(work, Predicting):
             example_s = _warm_up(model, work)
-    except BaseException as error:  # noqa: BLE001  # the user's code: whatever it raises, the host is told
+    except BaseException as error:  # noqa: BLE001  # the user's code: the host hears of anything it raises
         if is_a(error, ModelError):
-            reason = said(error) or f"model.factory {assignment.factory}: {one_line(error)}, which says nothing"
+            reason = said(error) or f"model.factory {assignment.factory}: {one_line(error)} without a text"
         else:
             log.error("the model cannot be used\n%s", traced(error, TRACEBACK_LIMIT))
             reason = f"model.factory {assignment.factory}: {one_line(error)}"
@@ -135,16 +141,17 @@ def _load(model: UserModel, assignment: Assignment) -> None:
 
 
 def _warm_up(model: UserModel, work: Predicting) -> float | None:
-    """Predict the model's own example, if it has one: the first batch is then as quick as the others.
+    """Predict the model's example twice, so that the first batch is as fast as later ones. Return the second call's
+    seconds.
 
-    Twice, since the first call pays for what a model puts off until then. How long the second took; None: no example.
+    The first call includes work that a model postpones until then. None: the model has no example.
     """
     try:
         item = model.example()
     except ModelError:
         raise
     except BaseException as error:
-        log.error("the model gave no example\n%s", traced(error, TRACEBACK_LIMIT))
+        log.error("the model's example() failed\n%s", traced(error, TRACEBACK_LIMIT))
         raise ModelError(f"model.factory {model.name}: example failed: {one_line(error)}") from error
     if item is None:
         return None
@@ -162,7 +169,9 @@ def _warm_up(model: UserModel, work: Predicting) -> float | None:
 
 @dataclass(slots=True)
 class PredictedRows:
-    """``batch`` has the good records' rows in order; ``faults`` says by index which have none, and why."""
+    """``batch`` has the rows of the good records, in order. ``faults``: by index in the request, which have no row,
+    and why.
+    """
 
     batch: pa.RecordBatch
     faults: dict[int, Fault]
@@ -170,10 +179,10 @@ class PredictedRows:
 
 @dataclass(slots=True)
 class Failed:
-    """The batch as a whole. ``op``: ``failed``, ``memory``, ``worn``, ``broken``, ``fatal``.
+    """The batch failed as a whole. ``op``: ``failed``, ``memory``, ``worn``, ``broken`` or ``fatal``.
 
-    After ``worn`` and ``broken`` this replica must go. It is ``worn`` if memory did not suffice for one record, and it
-    has answered before: what it has taken until then and not given back may be why.
+    After ``worn`` and ``broken`` the replica must be replaced. ``worn``: memory ran out for a single record, in a
+    replica that has predicted before. Memory that it has not freed since then may be the cause.
     """
 
     op: str
@@ -181,7 +190,7 @@ class Failed:
 
 
 class Predicting:
-    """Payloads in; rows, and a fault for each record that has none, out."""
+    """Predicts: payloads in; rows, and a fault for each record without a row, out."""
 
     def __init__(self, model: UserModel, rows: RowMaker, replica: int = 0, stream: str = "") -> None:
         self.usable = True
@@ -193,6 +202,10 @@ class Predicting:
         self.nothing_carried: Row = rows.nothing_carried
 
     def answer(self, frame: frames.Frame) -> Chunks:
+        """Answer ``predict``, ``predict beside example``, ``example`` or ``close``.
+
+        :raises Exception: an error of this code, not of the model's: the process must end.
+        """
         began = time.monotonic()
         if frame.op == "close":
             return self._closed()
@@ -218,7 +231,7 @@ class Predicting:
         return frames.pack(outcome.op, _portable(outcome.fault))
 
     def _answered_example(self, began: float) -> Chunks:
-        """Whether this replica is well; the model has an example, or nobody would ask."""
+        """Predict the model's example, to show whether this replica still works. Only called if the model has one."""
         outcome = self.predict([], beside_example=True)
         if isinstance(outcome, PredictedRows):
             return self._packed(outcome, began)
@@ -228,8 +241,8 @@ class Predicting:
         self.usable = False
         try:
             self._model.close()
-        except BaseException as error:  # noqa: BLE001  # the user's code, at its end: nothing depends on it
-            log.error("the model's close failed\n%s", traced(error, TRACEBACK_LIMIT))
+        except BaseException as error:  # noqa: BLE001  # the user's code: nothing depends on its result
+            log.error("the model's close() failed\n%s", traced(error, TRACEBACK_LIMIT))
         return frames.pack("closed")
 
     def _packed(self, outcome: PredictedRows, began: float) -> Chunks:
@@ -243,11 +256,12 @@ class Predicting:
     def predict(
         self, payloads: Sequence[bytes], records: Sequence[RecordInfo] = (), *, beside_example: bool = False
     ) -> PredictedRows | Failed:
-        """Records that do not decode are left out of the batch that the model sees.
+        """Decode and predict. Records that do not decode are left out of the batch that the model receives.
 
-        ``records``: empty if the model does not ask for them. ``beside_example``: the model's example comes last.
+        ``records``: empty if the model does not ask for them. ``beside_example``: the model's example is the last item.
 
-        Raises what tells that memory ran out before the model saw the batch: that is about all of it.
+        :raises Exception: memory ran out before ``predict`` was called, so the whole batch failed
+            (:func:`memory_limit.ran_out`).
         """
         faults: dict[int, Fault] = {}
         indices: list[int] = []
@@ -268,7 +282,7 @@ class Predicting:
         if beside_example:
             try:
                 items.append(self._model.example())
-            except BaseException as error:  # noqa: BLE001  # the user's code: then it says nothing for the replica
+            except BaseException as error:  # noqa: BLE001  # the user's code: without an example nothing is shown
                 return failure_of(error)
             passthrough.append(self.nothing_carried)
             indices.append(len(payloads))
@@ -282,15 +296,15 @@ class Predicting:
     def predict_items(
         self, items: list[Any], passthrough: list[Row], records: Sequence[RecordInfo] = ()
     ) -> PredictedRows | Failed:
-        """As :meth:`predict`, from where the payloads are decoded."""
+        """As :meth:`predict`, for decoded items and their carried fields."""
         try:
             made = self._rows.make(passthrough, self._results(items, records) if items else [])
-        except BaseException as error:  # noqa: BLE001  # the user's code: even sys.exit() in it is about this batch
+        except BaseException as error:  # noqa: BLE001  # the user's code: even sys.exit() concerns this batch only
             return failure_of(error)
         return PredictedRows(made.batch, made.faults)
 
     def _results(self, items: list[Any], records: Sequence[RecordInfo]) -> list[Any] | Columns:
-        """The model gets a list of its own: whatever it does to it, the records keep their places."""
+        """Call the model with a list of its own: if it changes the list, the records keep their places."""
         try:
             return taken(self._model.predict(list(items), list(records)), len(items), self._rows.names)
         except Reject as refusal:
@@ -300,19 +314,20 @@ class Predicting:
 
 
 class Measuring:
-    """Payloads in; costs, and a fault for each record that has none, out."""
+    """Measures: payloads in; costs, and a fault for each record without a cost, out."""
 
     def __init__(self, model: UserModel) -> None:
         self.usable = True
         self._model = model
 
     def answer(self, frame: frames.Frame) -> Chunks:
+        """Decode and measure each payload. A record whose ``decode`` or ``cost`` raises has cost 0 and a fault."""
         costs = array("q")
         faults: dict[int, Fault] = {}
         for index, payload in enumerate(frames.payloads(frame)):
             try:
                 costs.append(self._cost(payload))
-            except BaseException as error:  # noqa: BLE001  # the user's code: whatever it raises is about this record
+            except BaseException as error:  # noqa: BLE001  # the user's code: any error concerns this record only
                 costs.append(0)
                 faults[index] = fault_of(error, "memory" if memory_limit.ran_out(error) else "decode")
         return frames.pack("costs", {"faults": _all_portable(faults)}, [costs.tobytes()])
@@ -331,20 +346,20 @@ def _info(stream: str, about: About) -> RecordInfo:
 
 
 def fault_of(error: BaseException, kind: str) -> Fault:
-    """A refusal is its reason; anything else is an accident, and its traceback is kept. Never raises."""
+    """Return the fault for an error: a ``Reject``'s reason, or the error with its traceback. Never raises."""
     if is_a(error, Reject):
         return Fault("rejected" if kind == "exception" else kind, reason_of(error), where=where(error))
     return Fault(kind, one_line(error), traced(error, TRACEBACK_LIMIT), where(error))
 
 
 def failure_of(error: BaseException) -> Failed:
-    """Never raises, whatever the error is."""
+    """Return the failure of a batch for an error. Never raises."""
     if is_a(error, Fatal, UserError):
         return Failed("fatal", Fault("exception", said(error) or one_line(error)))
     if type(error) is BatchFailed:
         return Failed("failed", Fault("contract", text_of(error.reason), text_of(error.traceback, TRACEBACK_LIMIT)))
     if is_a(error, Inconvertible):
-        return Failed("failed", Fault("contract", f"the rows do not fit one batch: {said(error)}"))
+        return Failed("failed", Fault("contract", f"the rows do not fit one Arrow batch: {said(error)}"))
     if memory_limit.ran_out(error):
         fault = fault_of(error, "memory")
         memory_limit.give_back(error)
@@ -353,12 +368,14 @@ def failure_of(error: BaseException) -> Failed:
 
 
 def _lost_its_device(error: BaseException) -> bool:
-    """After an assertion or a fault on the device, every later call of the process fails too, whatever the record."""
+    """Whether the device failed: after an assertion or fault on it, every later call of the process fails for any
+    record.
+    """
     return is_a(error, RuntimeError) and "CUDA error" in text_of(error, memory_limit.READ_LIMIT)
 
 
 def _portable(fault: Fault, most: int = TRACEBACK_LIMIT) -> dict[str, str]:
-    """``most``: characters of its traceback, and of its reason."""
+    """The fault as JSON. ``most``: characters of its traceback, and of its reason."""
     return {
         "kind": fault.kind,
         "reason": plain(fault.reason, min(most, REASON_LIMIT)),
@@ -368,6 +385,6 @@ def _portable(fault: Fault, most: int = TRACEBACK_LIMIT) -> dict[str, str]:
 
 
 def _all_portable(faults: Mapping[int, Fault]) -> list[dict[str, Any]]:
-    """Those of a batch, which share what one answer may say."""
+    """The faults of a batch as JSON; together they stay within an answer's limit."""
     most = min(TRACEBACK_LIMIT, TEXTS_LIMIT // max(1, len(faults)))
     return [{"index": index, **_portable(fault, most)} for index, fault in faults.items()]

@@ -1,1 +1,1 @@
-"""The host's side of the model's processes: started, given batches, judged, replaced."""
+"""The host's side of the model's processes: starts them, sends batches, judges failures, replaces processes."""

@@ -1,8 +1,8 @@
-"""What a replica answered, checked in full before the host works with it.
+"""Checks a replica's answer in full before the host uses it.
 
-A replica runs a model that may have been taken over, or that writes where it should not. Whatever it sends ends here
-as an answer that is right in its form, or as :class:`pipeline.model_process.frames.Garbage`; never as a fault in the
-host. Arrow's own reader checks a message's metadata, and its full validation what the metadata points at.
+A replica runs a model that may have been taken over or may corrupt its memory. Whatever it sends becomes either a
+well-formed answer or :class:`pipeline.model_process.frames.Garbage`, never an error in the host. Arrow's reader
+verifies a message's metadata, and its full validation the data that the metadata points to.
 """
 
 from __future__ import annotations
@@ -22,22 +22,27 @@ from pipeline.model_process.frames import Frame, Garbage
 from pipeline.record import REASONS, Fault
 
 TEXT_LIMIT = 64 * 1024
-"""Characters of one text of an answer; replicas send less."""
+"""The most characters of one text in an answer; replicas send fewer."""
 
 FAILURES = frozenset({"failed", "memory", "worn", "broken", "fatal"})
 
 PREDICTS = frozenset({"predict", "example", frames.BESIDE_EXAMPLE})
-"""What is answered with rows."""
+"""Requests that are answered with rows."""
 
 MOST_COST = 2**62
 
 SUSPICIOUS = (pa.ArrowException, ValueError, OSError, KeyError, IndexError, TypeError, OverflowError, struct.error)
-"""What reading bytes that are none of Arrow's may raise."""
+"""Errors that Arrow's reader may raise for bytes that are not Arrow's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What the model turned out to be, and how it started. ``pid``: of the process that holds the model."""
+    """A replica has started. ``pid``: of the process that holds the model. ``seconds``: how long the start took.
+
+    ``schema``: of the rows. ``measures``: the model has its own ``cost``. ``pads``, ``wants_records``, ``closes``: see
+    :class:`pipeline.model.loader.UserModel`. ``example_s``: seconds of a warm call with the model's example; None: it
+    has none.
+    """
 
     schema: pa.Schema
     measures: bool
@@ -51,7 +56,11 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """``batch`` has the good records' rows in order; ``faults`` says by index which have none, and why."""
+    """Answer to a predict request. ``batch`` has the rows of the good records, in order. ``faults``: by index, why the
+    others have none.
+
+    ``replica``: its number. ``seconds``: how long the call took. ``strain``: as in :class:`Failed`.
+    """
 
     batch: pa.RecordBatch
     faults: dict[int, Fault]
@@ -63,7 +72,9 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """One cost per record, at least 1; ``faults`` says by index which have none, and why."""
+    """Answer to a measure request: one cost for each record, at least 1. ``faults``: by index, which have none, and
+    why.
+    """
 
     costs: array[int]
     faults: dict[int, Fault]
@@ -73,9 +84,9 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The batch as a whole. ``op`` is one of :data:`FAILURES`; after ``broken`` the replica is of no use.
+    """The batch failed as a whole. ``op`` is one of :data:`FAILURES`; after ``broken`` the replica is unusable.
 
-    ``strain``: how much of the memory that a replica may take is taken, from 0 to 1; None where there is no limit.
+    ``strain``: share of its memory limit that the replica uses, from 0 to 1; None if there is no limit.
     """
 
     op: Literal["failed", "memory", "worn", "broken", "fatal"]
@@ -87,14 +98,17 @@ Answer = Rows | Costs | Failed
 
 
 def ready(frame: Frame) -> Ready:
-    """The first answer of a replica that is of use. Raises :class:`Garbage`."""
+    """Read the first answer of a replica that started well.
+
+    :raises Garbage: it is malformed.
+    """
     head = frame.head
     if frame.op != "ready":
-        raise Garbage(f"{_shown(frame.op)} for a start")
+        raise Garbage(f"{_shown(frame.op)} instead of a first answer")
     try:
         schema = pa.ipc.read_schema(pa.py_buffer(frame.body))
     except SUSPICIOUS:
-        raise Garbage("a schema that is none") from None
+        raise Garbage("an invalid schema") from None
     example_s = None if head.get("example_s") is None else _seconds(head, "example_s")
     return Ready(
         schema,
@@ -111,18 +125,21 @@ def ready(frame: Frame) -> Ready:
 def _flag(head: dict[str, Any], name: str) -> bool:
     value = head.get(name)
     if not isinstance(value, bool):
-        raise Garbage("a start that does not say what the model is")
+        raise Garbage("a first answer that does not describe the model")
     return value
 
 
 def unusable(frame: Frame) -> str:
-    """Why a model cannot be used. Raises :class:`Garbage`."""
+    """Read why a model cannot be used, from the first answer of a replica.
+
+    :raises Garbage: it is malformed.
+    """
     return _text(frame.head, "reason")
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Of the answers of replicas whose rows have this schema."""
+    """Reads the answers of replicas whose rows have this schema."""
 
     schema: pa.Schema
     _start: bytes = field(init=False, repr=False)
@@ -131,7 +148,10 @@ class Reader:
         object.__setattr__(self, "_start", self.schema.serialize().to_pybytes())
 
     def read(self, frame: Frame, asked: str, count: int) -> Answer:
-        """The answer to a request ``asked`` about so many records. Raises :class:`Garbage`."""
+        """Read the answer to a request ``asked`` for ``count`` records.
+
+        :raises Garbage: it is malformed, or not an answer to that request.
+        """
         if frame.op in FAILURES and asked in PREDICTS:
             op = cast("Literal['failed', 'memory', 'worn', 'broken', 'fatal']", frame.op)
             return Failed(op, _fault(frame.head), _strain(frame.head))
@@ -148,7 +168,9 @@ class Reader:
         raise Garbage(f"{_shown(frame.op)} for a {asked}")
 
     def _batch(self, body: memoryview) -> pa.RecordBatch:
-        """The one batch of a stream that begins with our schema, byte for byte, so that no other is ever read."""
+        """Read the single batch of a stream that must begin with the known schema, byte for byte: no other schema is
+        ever parsed.
+        """
         if bytes(body[: len(self._start)]) != self._start:
             raise Garbage("rows of another schema")
         try:
@@ -163,16 +185,16 @@ class Reader:
                     raise Garbage("more than one batch")
             batch.validate(full=True)
         except SUSPICIOUS as error:
-            raise Garbage(f"rows that are none of Arrow's: {plain(' '.join(str(error).split()), 200)}") from None
+            raise Garbage(f"rows that Arrow cannot read: {plain(' '.join(str(error).split()), 200)}") from None
         if batch.schema != self.schema:
             raise Garbage("rows of another schema")
         if any(_lacks(column, field) for column, field in zip(batch.columns, self.schema, strict=True)):
-            raise Garbage("null where the output_schema allows none")
+            raise Garbage("null where the output_schema does not allow it")
         return batch
 
 
 def _lacks(values: pa.Array, field: pa.Field) -> bool:
-    """Whether a null is where the field, or one inside it, allows none."""
+    """Whether there is a null where the field, or a field inside it, is not nullable."""
     if not field.nullable and values.null_count:
         return True
     kind = field.type
@@ -202,7 +224,7 @@ def _faults(head: dict[str, Any], count: int) -> dict[int, Fault]:
     faults: dict[int, Fault] = {}
     for each in given:
         if not isinstance(each, dict):
-            raise Garbage("a fault that is none")
+            raise Garbage("an invalid fault")
         index = _whole(each, "index")
         if index >= count or index in faults:
             raise Garbage(f"a fault of record {index} of {count}")
@@ -220,21 +242,21 @@ def _fault(head: dict[str, Any]) -> Fault:
 def _text(head: dict[str, Any], name: str) -> str:
     text = head.get(name)
     if not isinstance(text, str) or len(text) > TEXT_LIMIT:
-        raise Garbage(f"a {name} that is no text, or too long")
+        raise Garbage(f"a {name} that is not text, or too long")
     return text
 
 
 def _whole(head: dict[str, Any], name: str) -> int:
     number = head.get(name)
     if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**31:
-        raise Garbage(f"a {name} that is no whole number")
+        raise Garbage(f"a {name} that is not a whole number")
     return number
 
 
 def _seconds(head: dict[str, Any], name: str) -> float:
     number = head.get(name)
     if not isinstance(number, int | float) or isinstance(number, bool) or not 0 <= number < 1e9 or not isfinite(number):
-        raise Garbage(f"{name} that are no time")
+        raise Garbage(f"{name} that are not a time")
     return float(number)
 
 
@@ -258,9 +280,9 @@ def _shown(text: str) -> str:
 
 
 def _is_compressed(metadata: bytes) -> bool:
-    """Whether a message's buffers are: a few bytes could then stand for all the memory there is.
+    """Whether a message's buffers are compressed: a few bytes could then expand to any amount of memory.
 
-    Arrow's reader has verified the metadata. A dictionary's batch of values is a table within its table.
+    Arrow's reader has verified the metadata. The values of a dictionary's batch are a table inside its table.
     """
     message = struct.unpack_from("<I", metadata)[0]
     kind = next(_field(metadata, message, 1, "<B"), 0)
@@ -271,7 +293,7 @@ def _is_compressed(metadata: bytes) -> bool:
 
 
 def _field(data: bytes, table: int, number: int, form: str) -> Iterator[int]:
-    """A field of a table, if it is there."""
+    """Yield where a field of a table is, if it is there."""
     entries = table - struct.unpack_from("<i", data, table)[0]
     size = struct.unpack_from("<H", data, entries)[0]
     place = 4 + 2 * number
@@ -280,7 +302,7 @@ def _field(data: bytes, table: int, number: int, form: str) -> Iterator[int]:
 
 
 def _table(data: bytes, table: int, number: int) -> Iterator[int]:
-    """Where a field's table begins, if it is there."""
+    """Yield where the table of a field begins, if it is there."""
     entries = table - struct.unpack_from("<i", data, table)[0]
     size = struct.unpack_from("<H", data, entries)[0]
     place = 4 + 2 * number

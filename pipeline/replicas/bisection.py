@@ -1,14 +1,14 @@
-"""Which records of a failed batch are to blame, found with few tries. Pure: the caller does the trying.
+"""Finds the bad records of a failed batch in few tries. Pure: the caller makes the tries.
 
-A failed batch holds a bad record. A binary search finds one; what it clears on its way is done, and what it has not
-looked at is tried again as a whole.
+A failed batch holds a bad record, and a binary search finds one. Records that pass on the way are done; records that
+were not looked at are then tried again together.
 
-What k bad records in n cost beside the one try of the batch, and beside the retries of each: at most
-k·(ceil(log2 n) + 2) tries, a binary search each, its finding tried by itself, and the rest tried as a whole. That is
-reached, by bad records that are each the second of what is left. For one bad record among a power of two nobody does
-better: each good record must pass some try and the bad one fail alone, so c tries tell at most 3·2^(c-3) records apart.
-On average it is half a try less. Where searches would cost more than trying one by one, that is done: never more than
-2n + 8 tries in all.
+Cost of k bad records among n, besides the first try of the batch and the retries of each record: at most k·(ceil(log2
+n) + 2) tries. Each bad record costs a binary search, one try of the record alone, and one try of the rest. This bound
+is reached when each bad record is the second of those left. For one bad record among a power of two it is optimal: each
+good record must pass some try and the bad one must fail alone, so c tries can distinguish at most 3·2^(c-3) records.
+The average is half a try less. Where searches would cost more than trying one by one, records are tried one by one:
+never more than 2n + 8 tries in all.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 SPARE_TRIES = 8
-"""Beyond one per record: small batches may be searched to the end."""
+"""Tries allowed beyond one for each record, so that small batches can be searched to the end."""
 
 
 class Bisection(Generic[T]):
-    """Call :meth:`next`, try what it gives, say how it went; until it gives nothing.
+    """Call :meth:`next`, try the items that it returns, and report the result; repeat until it returns none.
 
-    Every item is given until it passes, or fails ``retries + 1`` times by itself; no item is blamed otherwise.
+    Every item is returned until it passes, or has failed ``retries + 1`` times alone. No item is blamed otherwise.
     """
 
     def __init__(self, items: Sequence[T], retries: int) -> None:
@@ -34,17 +34,17 @@ class Bisection(Generic[T]):
         self._pace = _Pace(len(items))
         self._tries_left = len(items) + SPARE_TRIES
         self._unknown = list(items)
-        self._guilty: list[T] = []  # holds a bad one: a try of these and others failed, and the others passed
+        self._guilty: list[T] = []  # contains a bad item: these failed together with others, and the others passed
         self._alone: deque[T] = deque()  # to be tried one by one
         self._tried: list[T] = []
-        self._rest: list[T] = []  # what was left of the guilty ones when `_tried` was taken from them
+        self._rest: list[T] = []  # the guilty items without `_tried`
         self.attempts = 1
-        """Which try by itself the next or the present one is, for an item that is tried alone."""
+        """For an item that is tried alone: the number of the present or next try, from 1."""
         self.was_too_large = False
-        """Whether several of them have run out of memory."""
+        """Whether several items together have run out of memory."""
 
     def next(self) -> list[T]:
-        """What to try now, in the order of the batch; empty when everything is decided."""
+        """Return what to try now, in the batch's order; empty when every item is decided."""
         if self._tries_left <= 0 and not self._alone:
             self._alone.extend(self._guilty + self._unknown)
             self._guilty, self._unknown = [], []
@@ -61,13 +61,13 @@ class Bisection(Generic[T]):
         return self._tried
 
     def passed(self) -> None:
-        """The items are done. If they were half of a guilty lot, the other half is guilty."""
+        """The items passed. If they were half of a guilty set, the other half is guilty."""
         self._pace.passed(len(self._tried))
         self._guilty = self._rest
         self.attempts = 1
 
     def failed(self) -> int | None:
-        """The batch failed as a whole. For one item by itself: its number of attempts if that is its end."""
+        """The try failed as a whole. For an item alone: return its number of attempts if it has used them all."""
         if len(self._tried) == 1:
             return self._failed_alone()
         self._unknown = self._rest + self._unknown
@@ -75,7 +75,7 @@ class Bisection(Generic[T]):
         return None
 
     def died(self) -> int | None:
-        """It took the replica along: each is a suspect, and tried by itself. Returns as :meth:`failed`."""
+        """The try killed the replica: each item is a suspect and is tried alone. Returns as :meth:`failed`."""
         if len(self._tried) == 1:
             return self._failed_alone()
         self._unknown = self._rest + self._unknown
@@ -83,7 +83,9 @@ class Bisection(Generic[T]):
         return None
 
     def too_large(self) -> int | None:
-        """Out of memory: nobody's fault while it is about many, so fewer at a time. Returns as :meth:`failed`."""
+        """The try ran out of memory: try fewer items at a time; an item is to blame only if it was alone. Returns as
+        :meth:`failed`.
+        """
         self._pace.too_large(len(self._tried))
         if len(self._tried) == 1:
             return self._failed_alone()
@@ -92,15 +94,15 @@ class Bisection(Generic[T]):
         return None
 
     def left(self) -> list[T]:
-        """What is neither decided nor being tried."""
+        """Return the items that are neither decided nor being tried."""
         return [*self._alone, *self._guilty, *self._unknown]
 
     def unbegun(self) -> None:
-        """Nothing is known of the try: it is made anew."""
+        """The try did not begin: it is repeated."""
         self._unknown = self._tried + self._rest + self._unknown
 
     def excused(self) -> None:
-        """What would now be at its end is tried anew, after the others that are tried alone: it was not its fault."""
+        """The item that would be at its end is not to blame: try it again, after the others that are tried alone."""
         self._alone.append(self._tried[0])
 
     def _failed_alone(self) -> int | None:
@@ -115,15 +117,15 @@ class Bisection(Generic[T]):
 
 
 class _Pace:
-    """How many to try at a time: half of what was too large, and twice what passed.
+    """How many items to try at a time: half of what was too large, twice what passed.
 
-    So one large record does not make small tries of all the others. Where every record is large, doubling fails: it is
-    then tried again after twice as many passes as before. If one record by itself was too large, the others were not.
+    So one large record does not cause small tries for all others. Where every record is large, doubling fails; the next
+    doubling then waits for twice as many passes. If a single record alone was too large, the others were not.
     """
 
     def __init__(self, size: int) -> None:
         self.most = self._size = size
-        self._wanted = 1  # passes before it is doubled
+        self._wanted = 1  # passes needed before it is doubled
         self._passes = 0
         self._doubled = False
 

@@ -1,19 +1,19 @@
-"""Records that may take the whole task down: noted where the next task finds them.
+"""Notes which records the model had when a task crashed, where the next task finds them.
 
-A record that kills its replica is found by trying its batch one by one. One that kills the *task* leaves nobody to try:
-the next task reads it again, and dies of it again, for ever. So a try that may be deadly is noted before it is made,
-in a store that outlives the task, and the note is crossed off when the try has ended, however it ended. A note that
-nobody crossed off says what the model had when a task died.
+A record that kills its replica is found by trying its batch one by one. A record that kills the whole *task* would kill
+the next task as well, and every task after it. So a try that may kill the task is noted before it is made, in a store
+that outlives the task. The note is ended when the try has ended with any result. A note that was not ended tells what
+the model had when a task died.
 
 A try is noted
 
 - when a batch has killed its replica, before its records are tried one by one;
-- while the shard is in doubt: its lease has changed hands ``SWITCHES`` times without a checkpoint between;
-- when a note of an earlier task names the record, which is then tried by itself.
+- while the shard is in doubt: its lease has changed hands ``SWITCHES`` times without a checkpoint;
+- when a note of an earlier task names the record, which is then tried alone.
 
-A record that was by itself in enough such notes becomes a dead letter. So a record that kills every task which reads it
-costs a few tasks, and no healthy record is blamed: it would have to be by itself in the model at that many crashes.
-Nothing is noted otherwise, since a note costs a write.
+A record that was alone in enough such notes becomes a dead letter. So a record that kills every task that reads it
+costs a few tasks. A healthy record is not blamed: it would have to be alone in the model at that many crashes. Nothing
+else is noted, since each note costs a write.
 """
 
 from __future__ import annotations
@@ -39,42 +39,55 @@ from pipeline.stores.calls import SureCalls
 log = logging.getLogger("suspects")
 
 SWITCHES = 2
-"""Changes of a lease's owner without a checkpoint between, from which on its shard is in doubt."""
+"""A shard is in doubt once its lease has changed owner this often without a checkpoint."""
 
 LEAST_ATTEMPTS = 2
-"""Tasks that a record must have seen die while it was by itself in the model: one may have died of something else."""
+"""How many tasks must have died while a record was alone in the model: one may have died of something else."""
 
 DAYS_AT_MOST = 32
-"""How many days of notes are looked through, from that of the shard's first unread record."""
+"""How many days of notes are read, from the day of the shard's first unread record."""
 
 SLACK_DAYS = 1
-"""Arrival times of a shard go back a little now and then, and this machine's clock may be behind Kinesis'."""
+"""Arrival times in a shard sometimes go back a little, and this machine's clock may be behind Kinesis'."""
 
 MOST_BYTES = 16 * 1024 * 1024
-"""No note has more: it says which records were tried."""
+"""The largest note that is read, in bytes."""
 
 ENDED = ".ended"
 
 
 class Inner(Protocol):
-    """What tries records: :class:`pipeline.replicas.host.ModelHost`."""
+    """Settles records: :class:`pipeline.replicas.host.ModelHost`, whose methods these are."""
 
     @property
-    def slots(self) -> int: ...
+    def slots(self) -> int:
+        """How many calls of :meth:`settle` may usefully run at once."""
+        ...
 
     @property
-    def measures(self) -> bool: ...
+    def measures(self) -> bool:
+        """Whether :meth:`measure` sets costs."""
+        ...
 
     @property
-    def safe_cost(self) -> int: ...
+    def safe_cost(self) -> int:
+        """The most that a batch may cost; 0: no limit is known."""
+        ...
 
-    async def measure(self, records: Sequence[Record]) -> None: ...
+    async def measure(self, records: Sequence[Record]) -> None:
+        """Set ``cost`` of every record, or its outcome if it has none."""
+        ...
 
-    async def settle(self, records: Sequence[Record]) -> None: ...
+    async def settle(self, records: Sequence[Record]) -> None:
+        """Set ``outcome`` of every record."""
+        ...
 
 
 class CrashJournal:
-    """Of one task. Notes lie in ``store`` as ``dt=<day>/<stream created>-<shard>/<first position>-<id>.json``."""
+    """The notes of one task, in ``store`` at ``dt=<day>/<stream created>-<shard>/<first position>-<id>.json``.
+
+    ``surely`` retries calls to the store; its ``Fatal`` and ``Denied`` may come from every coroutine here.
+    """
 
     def __init__(
         self,
@@ -84,7 +97,7 @@ class CrashJournal:
         switches: Callable[[str], Awaitable[int]],
         today: Callable[[], date] = lambda: datetime.fromtimestamp(time.time(), UTC).date(),
     ) -> None:
-        """``switches``: how often a shard's lease has changed hands since its last checkpoint."""
+        """``switches``: how often a shard's lease has changed owner since its last checkpoint."""
         self._store = store
         self._surely = surely
         self._switches = switches
@@ -94,7 +107,9 @@ class CrashJournal:
         self._in_doubt: set[str] = set()
 
     async def recall(self, shard: Shard, first: Record) -> None:
-        """Read what earlier tasks noted of the shard, from its first unread record on."""
+        """Read what earlier tasks noted of the shard, from its first unread record on. Call it before its first
+        batch.
+        """
         shard_id = shard.shard_id
         self._shards[shard_id] = shard
         deaths: Counter[Position] = Counter()
@@ -107,34 +122,35 @@ class CrashJournal:
         self.believe(shard_id)
         if deaths or await self._switches(shard_id) >= SWITCHES:
             self._in_doubt.add(shard_id)
-            log.warning("%s is in doubt: tasks have ended over it, %d records are suspects", shard_id, len(deaths))
+            log.warning("%s is in doubt: tasks died while they had it; %d records are suspects", shard_id, len(deaths))
 
     def believe(self, shard_id: str) -> None:
-        """A checkpoint of the shard was taken: it is not in doubt any more. Its suspects are.
+        """A checkpoint of the shard was written: it is not in doubt any more. Its suspects remain suspects.
 
-        Not before: what is merely durable is behind the next task, too, and if that were enough, each would get as far
-        as the last one and die of the same record, unnoted.
+        A durable range without a checkpoint is not enough: the next task starts before it and may die of the same
+        record.
         """
         self._in_doubt.discard(shard_id)
 
     def in_doubt(self, record: Record) -> bool:
+        """Whether the record's shard is in doubt."""
         return record.shard_id in self._in_doubt
 
     def deaths(self, record: Record) -> int | None:
-        """How many tasks died while the model had this record by itself; None if it is no suspect at all."""
+        """How many tasks died while the model had this record alone; None if no note names it."""
         deaths = self._deaths.get(record.shard_id)
         if not deaths or record.position not in deaths:
             return None
         return deaths[record.position]
 
     def suspects(self, records: Sequence[Record]) -> list[Record]:
-        """Those of the records that are suspects; most shards have none, and are not looked through."""
+        """Return the records that notes name. Costs nothing for shards without notes."""
         if not any(self._deaths.get(shard_id) for shard_id in {record.shard_id for record in records}):
             return []
         return [record for record in records if self.deaths(record) is not None]
 
     async def begin(self, records: Sequence[Record]) -> Note:
-        """Return once it is noted that these are about to be tried."""
+        """Note that these records are about to be tried. Returns once the note is written."""
         by_shard: dict[str, list[Record]] = {}
         for record in records:
             if record.shard_id in self._shards:
@@ -145,18 +161,22 @@ class CrashJournal:
         return Note(self, keys)
 
     async def end(self, keys: Sequence[str]) -> None:
+        """End the notes with these keys."""
         await asyncio.gather(*(self._put(f"{key}{ENDED}", b"") for key in keys))
 
     async def check(self) -> None:
-        """At start: the notes can be written, and nobody else can; or ``UserError``."""
+        """Check at start that the notes can be written, and that nobody else can write there.
+
+        :raises UserError: they cannot, or another user can.
+        """
         await self._surely.check(self._store.check)
 
     async def _put(self, key: str, body: bytes) -> None:
-        """False from a repeated write is our own answer that was lost: names are ours alone."""
+        """Write a note. False from a retried write is our own earlier try: no other writer uses these keys."""
         await self._surely(lambda: self._store.put_new(key, body, {}))
 
     def _open(self, shard: Shard, first: Record) -> list[bytes]:
-        """The notes that nobody crossed off."""
+        """Return the notes that were not ended."""
         day = _day(first) - timedelta(days=SLACK_DAYS)
         last = max(self._today(), _day(first)) + timedelta(days=SLACK_DAYS)
         keys: list[str] = []
@@ -177,19 +197,19 @@ class CrashJournal:
 
 
 class Note:
-    """Made by :meth:`CrashJournal.begin`."""
+    """A noted try. Made by :meth:`CrashJournal.begin`."""
 
     def __init__(self, notes: CrashJournal, keys: Sequence[str]) -> None:
         self._notes = notes
         self._keys = keys
 
     async def end(self) -> None:
-        """The try has ended, and the task lives."""
+        """End the note: the try has ended, and the task lives."""
         await self._notes.end(self._keys)
 
 
 class JournaledHost:
-    """A judge that notes what may be deadly before ``inner`` tries it. ``retries`` as in ``[model]``."""
+    """Notes tries that may kill the task, and lets ``inner`` make them. ``retries`` as in ``[model]``."""
 
     def __init__(
         self, inner: Inner, notes: CrashJournal, *, retries: int, on_event: Callable[[ModelEvent], None]
@@ -202,27 +222,37 @@ class JournaledHost:
 
     @property
     def slots(self) -> int:
+        """As :attr:`Inner.slots`."""
         return self._inner.slots
 
     @property
     def measures(self) -> bool:
+        """As :attr:`Inner.measures`."""
         return self._inner.measures
 
     @property
     def safe_cost(self) -> int:
+        """As :attr:`Inner.safe_cost`."""
         return self._inner.safe_cost
 
     async def measure(self, records: Sequence[Record]) -> None:
-        """Suspects are measured with the others: what costs are asked in has no weights to die of."""
+        """Measure all records, suspects included: the process that measures has no weights, so it does not kill the
+        task.
+        """
         await self._inner.measure(records)
 
     async def recall(self, shard: Shard, first: Record) -> None:
+        """As :meth:`CrashJournal.recall`."""
         await self._notes.recall(shard, first)
 
     def believe(self, shard: Shard) -> None:
+        """As :meth:`CrashJournal.believe`."""
         self._notes.believe(shard.shard_id)
 
     async def settle(self, records: Sequence[Record]) -> None:
+        """Set ``outcome`` of every record. Suspects are tried one by one, alone in the model, or become dead
+        letters.
+        """
         of_each_shard = {record.shard_id: record for record in records}.values()
         suspects = self._notes.suspects(records)
         if not suspects and not any(map(self._notes.in_doubt, of_each_shard)):
@@ -240,7 +270,9 @@ class JournaledHost:
             await self._try(records)
 
     async def _try(self, records: Sequence[Record]) -> None:
-        """A task that gives up (its device is lost, its weights are gone) has not died of these."""
+        """Note the try and make it. If the task gives up (lost device, missing weights), the note is ended: the
+        records did not do it.
+        """
         note = await self._notes.begin(records)
         try:
             await self._inner.settle(records)
@@ -254,13 +286,15 @@ class JournaledHost:
         if deaths < self._most:
             await self._noted([suspect])
             return
-        reason = f"{deaths} tasks ended while the model had this record by itself"
+        reason = f"{deaths} tasks died while this record was alone in the model"
         suspect.settle(Dead(suspect.data, reason, "", deaths, "died"))
         self._on_event(Condemned("died"))
 
 
 class _Room:
-    """Many at once, or one by itself: of two that are in the model together, nobody can tell which a task died of."""
+    """Lets many tries into the model at once, or a single one: of two tries at once, either may have killed the
+    task.
+    """
 
     def __init__(self) -> None:
         self._door = asyncio.Lock()
@@ -288,7 +322,7 @@ class _Room:
 
 
 def _body(records: Sequence[Record], *, alone: bool) -> bytes:
-    """``alone``: the model has nothing else, of this shard or another."""
+    """The note's text. ``alone``: the model has no other record, of any shard."""
     return orjson.dumps({"alone": alone, "records": [[record.sequence, record.sub] for record in records]})
 
 

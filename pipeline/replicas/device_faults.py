@@ -1,4 +1,4 @@
-"""Whose fault a lost device is: the record's that was tried, or the device's."""
+"""Decides whether a lost device is the fault of the record that was tried, or of the device."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pipeline.outages import Component
 from pipeline.replicas.pool import START, Pool
 
 CAUSE = re.compile(r"CUDA error: [A-Za-z -]{1,60}")
-"""As ``cudaGetErrorString`` puts it. The rest of the exception's text is the model's, and may hold a payload."""
+"""The text of ``cudaGetErrorString``. The rest of the exception's text is the model's and may contain a payload."""
 
 
 class DeviceCheck:
-    """What the replicas compute on. A fault on it spoils every later call of its process, whatever the record.
+    """Judges faults of the device that replicas compute on. Such a fault spoils every later call of its process.
 
-    So a lost device is about a record only if it was lost with that record alone, on replicas that had not lost it,
-    as often as a record may fail, and if a record that has passed before passes on the next replica. Otherwise nobody
-    is to blame: the record is tried again, with pauses, until the device has been lost for so long that the task ends.
+    A record is blamed only if the device was lost with this record alone, on fresh replicas, as often as a record may
+    fail, and if a record that has passed before passes on the next replica. Otherwise nothing is blamed: the record is
+    tried again, with pauses, until the device has failed for so long that the task ends.
     """
 
     def __init__(self, part: Component) -> None:
@@ -26,25 +26,26 @@ class DeviceCheck:
         self._witness: bytes | None = None
 
     def passed(self, payload: bytes) -> None:
-        """A record with this payload was enriched."""
+        """Note that a record with this payload was enriched; it becomes the record to check the device with."""
         self._witness = payload
         self._part.worked()
 
     async def works(self, pool: Pool, reason: str) -> bool:
-        """Whether it does for another record, now that it was lost as ``reason`` says. If not, after a pause.
+        """Whether the device works for another record, after it was lost as ``reason`` says. If not, return after a
+        pause.
 
-        Of the reason no more is shown than its :data:`CAUSE`.
+        Only the :data:`CAUSE` within ``reason`` is shown.
 
-        ``Fatal`` once that has lasted too long, or if no replica starts again.
+        :raises Fatal: the device has failed for ``model.give_up_after_s``, or no replica starts.
         """
         if self._witness is not None and await _passes(pool, self._witness):
             self._part.worked()
             return True
         cause = CAUSE.search(reason)
         shown = f"replica lost its device: {cause.group().strip()}" if cause else "replica lost its device"
-        if self._part.failed(f"{shown}; no other record passes either"):
+        if self._part.failed(f"{shown}; other records fail, too"):
             lasted_s = self._part.trouble().lasted_s
-            raise Fatal(f"{shown}, and no other record has passed for {lasted_s:.0f} s (model.give_up_after_s)")
+            raise Fatal(f"{shown}; no record has passed since, for {lasted_s:.0f} s (model.give_up_after_s)")
         await asyncio.sleep(START.wait_in(self._part.trouble()))
         return False
 

@@ -1,4 +1,4 @@
-"""The environment of a replica: threads and allocators of its libraries, and no credentials of the task's."""
+"""The environment of a replica: threads and allocators of its libraries, without the task's credentials."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ THREAD_VARIABLES = (
 """Read by the libraries when they load, so they must be set before the interpreter starts."""
 
 WAIT_POLICY = "passive"
-"""How OpenMP's threads wait for each other, unless OMP_WAIT_POLICY says otherwise. By default they spin, which costs
-everything once anything else wants a core, as the JVM does. Measured with MiniLM on two cores: spinning, 205 records/s
-alone and 17 to 60 beside busy processes; sleeping, 184 and 62 to 139."""
+"""How OpenMP's threads wait for each other, unless OMP_WAIT_POLICY is set. By default they spin, which is slow as
+soon as another process, such as the JVM, needs a core. Measured with MiniLM on two cores: spinning, 205 records/s
+alone and 17 to 60 next to busy processes; sleeping, 184 and 62 to 139.
+"""
 
 ARROW_POOL = "system"
-"""Where pyarrow takes its memory, unless ARROW_DEFAULT_MEMORY_POOL says otherwise. Its own default reserves a GiB at a
-time, which would count as taken where the replica's memory is limited."""
+"""Where pyarrow takes its memory, unless ARROW_DEFAULT_MEMORY_POOL is set. Its own default reserves a GiB at a time,
+which would count against the replica's memory limit.
+"""
 
 AWS_KEPT = frozenset({"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE", "AWS_EXECUTION_ENV", "AWS_DEFAULTS_MODE"})
-"""What a model may know of AWS without credentials, besides endpoints. Everything else that begins with ``AWS_`` says
-who one is, or where that can be asked: keys, tokens, roles, profiles, addresses that containers get them from."""
+"""Variables of AWS that a model without credentials keeps, besides endpoints. All others that start with ``AWS_``
+identify the task, or tell where its credentials are: keys, tokens, roles, profiles, container addresses.
+"""
 
 ENDPOINTS = "AWS_ENDPOINT_URL"
 """``AWS_ENDPOINT_URL`` and ``AWS_ENDPOINT_URL_<SERVICE>``."""
@@ -45,7 +48,9 @@ BOTO2 = frozenset({"BOTO_CONFIG", "BOTO_PATH"})
 
 
 def environment(given: Mapping[str, str], assignment: Assignment) -> dict[str, str]:
-    """For a replica of this assignment, from the host's own. Credentials only if it is assigned them."""
+    """Return the environment of a replica, made from the host's. Credentials are included only if the assignment
+    says so.
+    """
     kept = dict(given) if assignment.aws_credentials else without_credentials(given)
     defaults = {"OMP_WAIT_POLICY": WAIT_POLICY, "ARROW_DEFAULT_MEMORY_POOL": ARROW_POOL}
     fixed = {**dict.fromkeys(THREAD_VARIABLES, str(assignment.threads)), "PYTHONUNBUFFERED": "1"}
@@ -53,7 +58,7 @@ def environment(given: Mapping[str, str], assignment: Assignment) -> dict[str, s
 
 
 def without_credentials(given: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which AWS's libraries find no credentials by the ways of its documentation."""
+    """Return an environment in which AWS's libraries find no credentials in any place that its documentation names."""
     kept = {name: value for name, value in given.items() if _is_harmless(name.upper())}
     return {**kept, **NO_CREDENTIALS}
 

@@ -1,4 +1,4 @@
-"""Replicas of one role: requests go to the least busy, and one that ends is replaced while the others go on."""
+"""Replicas of one role: each request goes to the least busy one, and a replica that ends is replaced."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ START = Retry(0.5, 15.0, jitter=0.5)
 """Of a replica, or of a call on replicas that all fail; ``model.give_up_after_s`` says for how long."""
 
 LOOK_AGAIN_S = 1.0
-"""A request that was given up has its place until it is answered, of which nobody is told."""
+"""Seconds between looks for a free replica: when a cancelled request is answered, nothing signals it."""
 
 SETTLED_S = 5.0
-"""A replica that has lived so long starts, whatever was before."""
+"""A replica that has lived this many seconds counts as started well, whatever happened before."""
 
 
 class LostDevice(ReplicaDied):
-    """The replica told that its device failed, so that nothing more can come of it; another starts in its place."""
+    """The replica reported that its device failed. It is replaced."""
 
 
 class Pool:
     """``failed`` resolves with the reason when a replica cannot be replaced; every call raises it from then on.
 
-    A replica that fails to start at first is an error. One that has served and does not start again is tried until it
-    has failed for ``give_up_after_s``, which ``troubles`` shows meanwhile; requests wait for it, or go to the others.
+    A replica that fails in its first start is an error. One that has served and does not start again is retried for
+    ``give_up_after_s``; ``outages`` shows it meanwhile. Requests wait for it, or go to other replicas.
     """
 
     def __init__(
@@ -64,27 +64,31 @@ class Pool:
         self._on_event = on_event
         self._reader: answers.Reader | None = None
         self._wants_records = False
-        self._links: set[ReplicaProcess] = set()  # whatever has a process
+        self._links: set[ReplicaProcess] = set()  # every replica that has a process
         self._serving: list[ReplicaProcess] = []
         self._keepers: list[asyncio.Task[None]] = []
         self._freed = asyncio.Event()
         self._stopped = False
         self._wanted_new = 0
         self.passes = 0
-        """Answers in which some record passed."""
+        """How many answers contained a record that passed."""
 
     @property
     def slots(self) -> int:
-        """So many calls may usefully run at once."""
+        """How many calls may usefully run at once."""
         return len(self._assignments) * DEPTH
 
     @property
     def pids(self) -> list[int]:
-        """Of the replicas that serve."""
+        """Process ids of the replicas that serve."""
         return [link.pid for link in self._serving if link.pid is not None and not link.ended.done()]
 
     async def start(self) -> answers.Ready:
-        """Start all at once; what the first of them says. ``ModelError`` or ``Fatal`` if one fails to."""
+        """Start all replicas at once. Return the first answer of the first one.
+
+        :raises ModelError: the model cannot be used.
+        :raises Fatal: a replica died while it loaded.
+        """
         frames = await background.all_of(*(partial(self._first_start, each) for each in self._assignments))
         self._keepers = [
             background.start(partial(self._keep, link), name="the keeper of a replica", on_failure=self._fail)
@@ -93,16 +97,18 @@ class Pool:
         return frames[0]
 
     async def call(self, op: str, payloads: Sequence[bytes]) -> answers.Answer:
-        """Have some replica answer. ``ReplicaDied`` if one ended over this very request (:class:`LostDevice` if it lost
-        its device, and nothing else did); ``Fatal`` if none will do.
+        """Send a request to the least busy replica and return its answer.
+
+        :raises ReplicaDied: a replica ended during this request; :class:`LostDevice` if its device failed.
+        :raises Fatal: no replica can be had any more.
         """
         return (await self.tried(op, payloads))[0]
 
     async def tried(self, op: str, payloads: Sequence[bytes]) -> tuple[answers.Answer, ReplicaProcess, bool]:
-        """As :meth:`call`; with the replica that answered, and whether that was the first thing it did.
+        """As :meth:`call`; also return the replica that answered, and whether this was its first request.
 
-        What memory did not suffice for is tried on a replica that has done nothing yet, before that is believed: one
-        that leaks would condemn every record in the end.
+        If memory runs out for a single record, it is tried again on a fresh replica before this counts: otherwise a
+        model that leaks would condemn every record in the end.
         """
         while True:
             link = await self._free_link()
@@ -118,7 +124,11 @@ class Pool:
                     return await self.ask(link, op, payloads), link, True
 
     async def ask(self, link: ReplicaProcess, op: str, payloads: Sequence[bytes]) -> answers.Answer:
-        """Have this replica answer. Raises :class:`Unbegun` if it ended before it came to it, else as :meth:`call`."""
+        """Send a request to this replica and return its answer.
+
+        :raises Unbegun: it ended before it began with this request.
+        :raises ReplicaDied: as :meth:`call`.
+        """
         try:
             frame = await link.ask(op, payloads, self._timeout_s)
         finally:
@@ -130,7 +140,7 @@ class Pool:
         link.is_well = some_passed or (link.is_well and not fails(answer))
         if isinstance(answer, answers.Failed):
             if answer.op == "fatal":
-                raise Fatal(f"the model gives up: {answer.fault.reason}")
+                raise Fatal(f"the model asked to stop: {answer.fault.reason}")
             if answer.op == "worn":
                 link.discard("ran out of memory with a single record")
             if answer.op == "broken":
@@ -145,9 +155,10 @@ class Pool:
     async def held(
         self, *, new: bool = False, well: bool = False, best: ReplicaProcess | None = None
     ) -> AsyncIterator[ReplicaProcess]:
-        """A replica that has nothing else to do meanwhile; ``new``: nor has done anything yet.
+        """Hold a replica that gets no other request meanwhile.
 
-        ``well``: rather one that did not fail last. ``best``: rather this. Which it is, it may all the same.
+        ``new``: it has not predicted anything. ``well``: prefer one that did not fail last. ``best``: prefer this one.
+        Preferences are not guarantees.
         """
         self._wanted_new += new
         try:
@@ -168,7 +179,7 @@ class Pool:
             raise link.spoilt(garbage) from None
 
     async def stop(self) -> None:
-        """Every replica is gone when this returns, within about a second and what its ``close`` may take."""
+        """Stop every replica and wait for its end: about a second, plus the time of the model's ``close``."""
         self._stopped = True
         self._freed.set()
         for keeper in self._keepers:
@@ -187,7 +198,9 @@ class Pool:
             await self._look_again()
 
     async def _claimed(self, *, new: bool, well: bool, best: ReplicaProcess | None) -> ReplicaProcess:
-        """The replica that is claimed takes nothing more; one that has worked is replaced if a new one is wanted."""
+        """Claim a replica, so that it gets no other request. If ``new`` and all have predicted, one of them is
+        replaced.
+        """
         while True:
             self._check()
             able = [link for link in self._serving if link.can_serve and not link.held]
@@ -208,14 +221,14 @@ class Pool:
             if link.can_serve and not (new and link.calls):
                 return link
             if link.can_serve:
-                link.discard("gave way to one that has done nothing yet")
+                link.discard("was replaced by a fresh one")
             link.held = False
 
     def _check(self) -> None:
         if self._failed.done():
             raise Fatal(str(self._failed.result()))
         if self._stopped:
-            raise Fatal("the model host has been stopped")
+            raise Fatal("the model host was stopped")
 
     async def _look_again(self) -> None:
         self._freed.clear()
@@ -237,7 +250,7 @@ class Pool:
         except TimedOut:
             await self._forget(link)
             limit = f"{self._start_timeout_s:g} s (model.start_timeout_s)"
-            raise ModelError(f"model.factory {assignment.factory}: not loaded and warm within {limit}") from None
+            raise ModelError(f"model.factory {assignment.factory}: not loaded and warmed up within {limit}") from None
         except ReplicaDied as error:
             await self._forget(link)
             raise Fatal(f"{error} while it loaded {assignment.factory}; see the log") from None
@@ -249,7 +262,7 @@ class Pool:
         return link, ready
 
     def _compare(self, assignment: Assignment, ready: answers.Ready) -> None:
-        """Whatever starts later must have the columns that were there first."""
+        """Check that a later replica has the same columns and parameters as the first one."""
         if self._reader is None:
             self._reader = answers.Reader(ready.schema)
             self._wants_records = ready.wants_records
@@ -263,7 +276,7 @@ class Pool:
         self._links.discard(link)
 
     async def _keep(self, link: ReplicaProcess) -> None:
-        """Replace the replica whenever it ends, until none has stayed for ``give_up_after_s``."""
+        """Replace the replica whenever it ends, until starts have failed for ``give_up_after_s``."""
         part = self._troubles.part("model", self._give_up_after_s)
         while True:
             reason = await self._end_of(link, part)
@@ -272,12 +285,12 @@ class Pool:
             log.warning("replica %d %s; starting another", link.number, reason)
             try:
                 if link.was_useless:
-                    await self._pause(part, Fatal("replicas end as soon as they have started"))
+                    await self._pause(part, Fatal("replicas end right after their start"))
                 else:
                     part.worked()
                 link = await self._replacement(link.assignment, part)
             except PenstockError as error:
-                self._fail(Fatal(f"replica {reason}, and no other starts: {error}"))
+                self._fail(Fatal(f"replica {reason}, and its replacement does not start: {error}"))
                 return
             self._serving.append(link)
             self._freed.set()
@@ -290,19 +303,19 @@ class Pool:
         return await asyncio.shield(link.ended)
 
     async def _replacement(self, assignment: Assignment, part: Component) -> ReplicaProcess:
-        """The next replica, after as many failed starts as it takes; the last one's error if there is no more time."""
+        """Start the next replica, however many tries it takes. Raises the last error when the time is over."""
         while True:
             try:
                 return (await self._start(assignment))[0]
             except PenstockError as error:
                 failure = error
-            except Exception as error:  # noqa: BLE001  # tried again within give_up_after_s, whatever it is
+            except Exception as error:  # noqa: BLE001  # any error is retried within give_up_after_s
                 failure = Fatal(one_line(error))
             log.error("a replica did not start: %s", failure)
             await self._pause(part, failure)
 
     async def _pause(self, part: Component, failure: PenstockError) -> None:
-        """Return when it is time to try again; raise ``failure`` if it has lasted too long."""
+        """Pause before the next try; raise ``failure`` if starts have failed for too long."""
         if part.failed(f"no replica starts: {failure}"):
             raise failure
         await asyncio.sleep(START.wait_in(part.trouble()))

@@ -1,4 +1,4 @@
-"""The host's end of one replica: its process, its socket, its log, and the clock that runs while it works."""
+"""The host's end of one replica: its process, its socket, its log, and the time limit of its requests."""
 
 from __future__ import annotations
 
@@ -28,39 +28,42 @@ from pipeline.replicas.environment import environment
 log = logging.getLogger("replica")
 
 DEPTH = 2
-"""Requests per replica: one that it works on, and the next, so that it never waits for us."""
+"""Requests for each replica: the one in work and the next one, so that the replica never waits for the host."""
 
 PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]); import pipeline; "
     "sys.path[:] = sys.argv[2].split(':'); from pipeline.model_process.keeper import main; main()"
 )
-"""Finds every module where we would, so host and replica are always of one version; and ours whatever else is there."""
+"""Imports our modules from the host's own folder, then restores its search path: host and replica have one version."""
 
 HOME = str(Path(__file__).resolve().parents[2])
 
 AHEAD_BYTES = 1024 * 1024
-"""What the kernel may hold of a frame in each direction, if it allows so much (net.core.wmem_max): the fewer the pieces
-that a frame goes in, the less often either side has to turn to it."""
+"""Size of the socket's buffers in each direction, if the kernel allows it (net.core.wmem_max): fewer pieces of a
+frame mean fewer wake-ups.
+"""
 
 UNWATCHED = 1
-"""The exit code of a process whose watch has failed, for want of a better one."""
+"""Reported as the exit code of a process whose watching thread failed."""
 
 CLOSE_S = 2.0
-"""What a model's ``close`` may take: a part of ``consumer.config.drain.LEAVE_S``."""
+"""Seconds that a model's ``close`` may take; included in ``consumer.config.drain.LEAVE_S``."""
 
 LAST_WORDS_S = 1.0
-"""How long the streams may outlive the process: what it answered and printed before its end is still read."""
+"""Seconds that the streams are read after the process has ended: its last answers and log lines still count."""
 
 LEVELS = {b"<2>": logging.CRITICAL, b"<3>": logging.ERROR, b"<4>": logging.WARNING, b"<7>": logging.DEBUG}
 LINE_LIMIT_BYTES = 16 * 1024
 
 
 class TimedOut(ReplicaDied):
-    """We killed it, because its request took too long."""
+    """The host killed the replica because its request took too long."""
 
 
 class Unbegun(Exception):
-    """The replica ended before it came to this request: nothing is known about it; send it elsewhere."""
+    """The replica ended before it began with this request. Nothing is known about the request: send it to another
+    replica.
+    """
 
 
 class _Request:
@@ -73,26 +76,26 @@ class _Request:
 
 
 class ReplicaProcess:
-    """One replica, from its start to its end. Used from the event loop's thread, which must outlive it.
+    """One replica, from its start to its end. Use it from the event loop's thread, which must outlive it.
 
-    ``ended`` resolves, once the process is reaped and every request is answered, with the reason: ``killed by signal
+    ``ended`` resolves with the reason once the process is reaped and every request is answered: ``killed by signal
     11``, ``exited with code 3``, ``timed out after 120 s``.
     """
 
     def __init__(self, assignment: Assignment, body_limit: int = frames.BODY_LIMIT_BYTES) -> None:
-        """``body_limit``: bytes of the largest answer that is taken; a batch whose rows have more is tried by parts."""
+        """``body_limit``: bytes of the largest accepted answer. A batch whose rows are larger is tried in parts."""
         self._body_limit = body_limit
         self.number = assignment.number
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.was_useless = False
-        """Whether it ended by itself, with nothing to do, before it had done anything."""
+        """Whether it ended by itself while idle, before it had answered any request."""
         self.assignment = assignment
         self.held = False
-        """Whether it takes nothing but what its holder gives it."""
+        """Whether it only takes requests from the holder (:meth:`Pool.held`)."""
         self.calls = self.passes = 0
-        """Answers since it was loaded, and those in which some record passed; counted by the pool."""
+        """``calls``: answers since it was loaded. ``passes``: those in which a record passed. The pool counts them."""
         self.is_well = True
-        """Whether nothing speaks against it: it has done nothing yet, or what it did last was no mere failure."""
+        """False after a failed request, until another request passes."""
         self._requests: deque[_Request] = deque()
         self._clock: asyncio.TimerHandle | None = None
         self._verdict: ReplicaDied | None = None
@@ -108,25 +111,31 @@ class ReplicaProcess:
 
     @property
     def pid(self) -> int | None:
-        """Of the process that holds the model; None before it is loaded."""
+        """Id of the process that holds the model; None before it is loaded."""
         return self._pid
 
     @property
     def load(self) -> int:
-        """Requests that are sent and not answered."""
+        """Number of requests that were sent and are not answered."""
         return len(self._requests)
 
     @property
     def can_take(self) -> bool:
+        """Whether it is alive, not held, and has fewer than :data:`DEPTH` requests."""
         return self.can_serve and not self.held and self.load < DEPTH
 
     @property
     def can_serve(self) -> bool:
-        """Whether it is not at its end."""
+        """Whether it is alive and not about to end."""
         return not self.ended.done() and self._verdict is None
 
     async def start(self, timeout_s: float) -> answers.Ready:
-        """Begin the process, load the model, warm it up. ``ModelError``, or ``ReplicaDied``, if that fails."""
+        """Start the process, load the model and warm it up.
+
+        :raises ModelError: the model cannot be used.
+        :raises ReplicaDied: the process ended while it loaded.
+        :raises TimeoutError: it took longer than ``timeout_s``.
+        """
         await self._spawn()
         settings = pickle.dumps(self.assignment)
         frame = await self._send(frames.pack("start", body=[settings]), timeout_s)
@@ -140,32 +149,34 @@ class ReplicaProcess:
         return ready
 
     async def ask(self, op: str, payloads: Sequence[bytes], timeout_s: float) -> frames.Frame:
-        """Send a request and wait for its answer. The time-out counts from when the replica can begin with it.
+        """Send a request and wait for the answer. ``timeout_s`` counts from when the replica can begin with this
+        request.
 
-        Raises ``ReplicaDied`` if it ended over this request, :class:`Unbegun` if over an earlier one.
+        :raises ReplicaDied: it ended during this request.
+        :raises Unbegun: it ended before it began with this request.
         """
         return await self._send(frames.pack_payloads(op, payloads), timeout_s)
 
     def kill(self, verdict: ReplicaDied | None = None) -> None:
-        """End it, and all it started, at once. ``verdict``: why, if not for what its exit status will say."""
+        """Kill it and all processes that it started. ``verdict``: the reason, if not the one in its exit status."""
         self._verdict = self._verdict or verdict
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(self._process.pid, signal.SIGTERM)
 
     def spoilt(self, garbage: frames.Garbage) -> ReplicaDied:
-        """End it for an answer that is none; the verdict, for whoever asked."""
+        """Kill it because its answer was garbage. Return the error for the request."""
         verdict = ReplicaDied(f"sent {garbage}")
         self.kill(verdict)
         return verdict
 
     def discard(self, reason: str) -> None:
-        """End it for what it told of itself; no request that is still out is to blame."""
+        """End it for a reason that it reported or that lies outside it; open requests are not to blame."""
         self._innocent = True
         self.kill(ReplicaDied(reason))
 
     async def close(self) -> None:
-        """End it, and wait for its end. A model with a ``close`` is asked first, after what it is working on."""
+        """End it and wait for its end. A model with a ``close`` is called first, after its present request."""
         if self._process is not None:
             if self._closes and self.can_serve:
                 with contextlib.suppress(TimeoutError, PenstockError, Unbegun):
@@ -177,7 +188,10 @@ class ReplicaProcess:
     # -- its process
 
     async def _spawn(self) -> None:
-        """``Fatal`` if there is not enough of something: descriptors, processes, threads, memory; try again later."""
+        """Start the process.
+
+        :raises Fatal: the system lacks descriptors, processes, threads or memory; a later try may succeed.
+        """
         try:
             with contextlib.ExitStack() as stack:
                 await self._begin(stack)
@@ -185,10 +199,12 @@ class ReplicaProcess:
             raise Fatal(f"a replica cannot be started: {one_line(error)}") from error
 
     async def _begin(self, stack: contextlib.ExitStack) -> None:
-        """Nothing waits between the start of the process and its watch: a cancelled start is closed as any other."""
+        """Start the process and its watch without awaiting in between: so a cancelled start is closed like any
+        other.
+        """
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
-        given_up = stack.enter_context(contextlib.ExitStack())  # what is ours, should it not come to a process
+        given_up = stack.enter_context(contextlib.ExitStack())  # what to close if no process is started
         given_up.callback(ours.close)
         stack.callback(theirs.close)
         for end in (ours, theirs):
@@ -203,7 +219,7 @@ class ReplicaProcess:
         self._transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
         watch = _Watch(loop, self._exited)
         given_up.callback(watch.give_up)
-        self._process = subprocess.Popen(  # noqa: ASYNC220  # a vfork: what takes long happens in the child
+        self._process = subprocess.Popen(  # noqa: ASYNC220  # a vfork: the slow part happens in the child
             self._command(theirs.fileno()),
             stdin=subprocess.DEVNULL,
             stdout=write_end,
@@ -216,8 +232,9 @@ class ReplicaProcess:
         watch.begin(self._process)
 
     def _command(self, descriptor: int) -> list[str]:
-        """Where a model lies is looked into later (:mod:`pipeline.model.user_modules`): no file there stands for
-        Python's own."""
+        """The folders of the model are searched later (:mod:`pipeline.model.user_modules`): no file there can
+        replace one of Python's own modules.
+        """
         later = {os.path.abspath(folder) for folder in self.assignment.search_path}
         folders = [folder for folder in map(os.path.abspath, sys.path) if folder not in later]
         given = [HOME, ":".join(folders), str(descriptor), str(os.getpid())]
@@ -228,7 +245,7 @@ class ReplicaProcess:
         background.start(partial(self._end, self._verdict), name="the end of a replica", on_failure=self._ended_badly)
 
     def _ended_badly(self, error: BaseException) -> None:
-        """Whoever waits for it is told, in any case."""
+        """Report the end to all that wait for it, also if its handling failed."""
         for request in self._requests:
             if not request.answer.done():
                 request.answer.set_exception(Fatal(str(error)))
@@ -236,7 +253,7 @@ class ReplicaProcess:
             self.ended.set_exception(Fatal(str(error)))
 
     async def _end(self, verdict: ReplicaDied) -> None:
-        """What it answered before its end still counts; then nobody waits for it any more."""
+        """Read the last answers, then fail the requests that remain."""
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_WORDS_S):
@@ -271,10 +288,10 @@ class ReplicaProcess:
 
     def _answered(self, frame: frames.Frame) -> None:
         if not self._requests:
-            self.kill(ReplicaDied("answered what nobody asked"))
+            self.kill(ReplicaDied("answered without a request"))
             return
         if frame.seal != self._requests[0].seal:
-            self.kill(ReplicaDied("answered what nobody asked"))
+            self.kill(ReplicaDied("answered without a request"))
             return
         request = self._requests.popleft()
         self._answers += 1
@@ -286,14 +303,14 @@ class ReplicaProcess:
         self.kill(ReplicaDied(f"sent {error}"))
 
     def _stream_over(self) -> None:
-        """It has no use without its streams, should it have closed them itself."""
+        """Kill a replica that has closed its streams: it cannot be used any more."""
         self._open_streams -= 1
         if not self._open_streams:
             self._streams_ended.set()
             self.kill()
 
     def _start_clock(self) -> None:
-        """The time of the request at the head begins."""
+        """Start the time limit of the request that is now first."""
         self._stop_clock()
         if self._requests:
             timeout_s = self._requests[0].timeout_s
@@ -307,7 +324,7 @@ class ReplicaProcess:
 
 
 class _LogLines(asyncio.Protocol):
-    """What a replica prints, line by line, in the host's log."""
+    """Logs what a replica prints, line by line."""
 
     def __init__(self, number: int, on_end: Callable[[], None]) -> None:
         self._extra = {"replica": number}
@@ -334,7 +351,7 @@ class _LogLines(asyncio.Protocol):
 
 
 class _Watch:
-    """Waits for a process in a thread, which there is before there is a process: without one nothing is begun."""
+    """Waits for a process in a thread. The thread is started before the process: without it, no process is started."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, exited: Callable[[int], None]) -> None:
         self._loop = loop
@@ -353,7 +370,7 @@ class _Watch:
         if process := self._process.get():
             status = process.wait()
             reaper.has_ended(process.pid)
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits any more
                 self._loop.call_soon_threadsafe(self._exited, status)
 
 

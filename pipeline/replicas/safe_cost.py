@@ -1,29 +1,30 @@
-"""How much a batch may cost once one did not fit into memory. Pure."""
+"""How much a batch may cost after one did not fit into memory. Pure."""
 
 from __future__ import annotations
 
 # -- in the host
 
 CREEP_PASSES = 64
-"""So many batches near the limit must pass before it is raised by an eighth."""
+"""How many batches near the limit must pass before it is raised by an eighth."""
 
 
 class SafeCost:
-    """How much a batch may cost so that it fits into memory, as far as batches have told. Pure.
+    """Learns how much a batch may cost to fit into memory. Pure.
 
-    A batch of several records that ran out of memory halves it. It creeps up again while batches that use it pass, and
-    is forgotten once it is where it began. So a model whose memory is short settles near what fits, at the price of a
-    try in a few hundred, and one large record among small ones is not paid for by all who come later. A record that is
-    tried alone teaches nothing about how many may go together.
+    A batch of several records that runs out of memory sets the limit to half its cost. The limit rises again while
+    batches near it pass, and is dropped once it is back where it began. So a model with little memory settles near the
+    size that fits, at the price of one failed try in a few hundred; and one large record among small ones does not slow
+    down all later batches. A record that is tried alone says nothing about how many fit together.
     """
 
     def __init__(self) -> None:
         self.limit = 0
-        """The most that a batch of several records may cost; 0: nothing is known."""
-        self._failed = 0  # the largest cost that ran out since nothing was known
+        """The most that a batch of several records may cost; 0: no limit is known."""
+        self._failed = 0  # the largest cost that ran out of memory since there was no limit
         self._passes = 0
 
     def ran_out(self, records: int, cost: int) -> None:
+        """A batch of ``records`` records with this cost ran out of memory."""
         if records < 2:
             return
         half = max(1, cost // 2)
@@ -32,7 +33,9 @@ class SafeCost:
         self._passes = 0
 
     def passed(self, records: int, cost: int, *, after: bool = False) -> None:
-        """``after``: it is of a batch that ran out, tried by parts, and so tells that it is not too large."""
+        """A batch passed. ``after``: it is a part of a batch that ran out of memory, so the limit is not raised for
+        it.
+        """
         if after and records > 1 and cost > self.limit:
             self._raise(cost)
         elif cost * 2 >= self.limit:

@@ -1,55 +1,56 @@
-"""How large a batch may be so that it ends before ``model.timeout_s``, as far as batches have told. Pure.
+"""How large a batch may be to end before ``model.timeout_s``. Pure.
 
-A time-out costs its batch one call for each record, and its replica a load of the model; so it has to teach.
+A time-out costs one call for each record of the batch, and a new load of the model; so the host must learn from it.
 """
 
 from __future__ import annotations
 
 SHARE = 0.8
-"""Batches may take this share of the time-out, as far as can be foreseen: machines have slow moments."""
+"""Share of the time-out that batches are planned for: machines have slow moments."""
 
 QUICK = 0.25
-"""Records that take less of the time-out than this by themselves say how many fit. Of slower ones a call may be the
-most, and the records little: then halving finds out."""
+"""Records that alone take less than this share of the time-out tell how many fit. For slower ones, most of the time
+may be the call itself; then the limit is found by halving.
+"""
 
 LEAST_SINGLES = 3
-"""So many records must have passed by themselves before their time is believed."""
+"""How many records must have passed alone before their time is used."""
 
 CREEP_PASSES = 8
-"""After so many batches near the limit it is raised by a quarter, if that is foreseen to be in time."""
+"""After this many batches near the limit it is raised by a quarter, if a batch of that size should be in time."""
 
 
 class SafeTime:
-    """What a batch may cost so that it is in time; costs are records where the model measures none.
+    """Learns what a batch may cost to be in time. Costs are numbers of records if the model measures none.
 
-    A batch of several records that times out halves it. What its records take by themselves then lowers it to what
-    adds up to :data:`SHARE` of the time-out, or, if one of them times out by itself and the others add up to less,
-    takes the halving back: that record was to blame, not the size. The limit rises while batches that use it are
-    foreseen to stay below that share, and is forgotten once it is where it began.
+    A batch of several records that times out halves the limit. The time of its records alone then lowers the limit to
+    what should take :data:`SHARE` of the time-out. If one of them times out alone while the others together are in
+    time, that record was the cause, and the halving is undone. The limit rises while batches near it are expected to
+    stay below that share, and is dropped once it is back where it began.
     """
 
     def __init__(self, timeout_s: float) -> None:
         self.limit = 0
-        """The most that a batch of several records may cost; 0: nothing is known."""
+        """The most that a batch of several records may cost; 0: no limit is known."""
         self._most_s = SHARE * timeout_s
         self._quick_s = QUICK * timeout_s
-        self._failed = 0  # the largest cost that timed out since nothing was known
+        self._failed = 0  # the largest cost that timed out since there was no limit
         self._before = 0  # the limit before the last batch that timed out; and half of that batch
         self._half = 0
-        self._asks = False  # whether the last batch that timed out is being tried by parts
+        self._asks = False  # whether the last batch that timed out is being tried in parts
         self._guilty = False
         self._singles, self._singles_s, self._singles_cost = 0, 0.0, 0
         self._slowest: tuple[float, int] = (0.0, 0)
         self._passes = 0
 
     def expect(self, record_s: float, most: int) -> None:
-        """Before the first batch: one record takes ``record_s``, and batches may cost ``most``."""
+        """Set the limit before the first batch: one record takes ``record_s``, and batches may cost up to ``most``."""
         if record_s * most > self._most_s:
             self.limit, self._failed = max(1, int(self._most_s / record_s)), most
             self._singles, self._singles_s, self._singles_cost = LEAST_SINGLES, LEAST_SINGLES * record_s, LEAST_SINGLES
 
     def timed_out(self, records: int, cost: int) -> None:
-        """A try of so many records took too long."""
+        """A try of ``records`` records with this cost timed out."""
         if records < 2:
             self._guilty = self._asks
             self._ask()
@@ -63,7 +64,7 @@ class SafeTime:
         self._lower(self._half)
 
     def passed(self, records: int, cost: int, seconds: float) -> None:
-        """A try took ``seconds``."""
+        """A try passed in ``seconds``."""
         if not self.limit:
             return
         if records == 1 and (self._asks or self.limit == 1):
@@ -78,7 +79,7 @@ class SafeTime:
             self._creep(cost, seconds)
 
     def _ask(self) -> None:
-        """What do the records of the batch that timed out say, each by itself?"""
+        """Learn from the time that records of the batch that timed out take alone."""
         if not self._asks or self._singles < LEAST_SINGLES:
             return
         cost_s = self._singles_s / max(1, self._singles_cost)
@@ -104,7 +105,7 @@ class SafeTime:
         self._slowest, self._passes = (0.0, 0), 0
 
     def _foreseen_s(self, cost: int) -> float:
-        """By a line through what single records took and what the slowest batch of late took."""
+        """Expected seconds: a line through the time of single records and that of the slowest recent batch."""
         seconds, size = self._slowest
         single_s, single = 0.0, 0.0
         if self._singles:

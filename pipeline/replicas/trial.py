@@ -1,21 +1,22 @@
-"""One batch, from its first try to an outcome on each of its records. What is tried decides
-:mod:`pipeline.replicas.bisection`.
+"""Takes one batch from its first try to an outcome for each record. :mod:`pipeline.replicas.bisection` chooses what to
+try.
 
-A record that has failed by itself is a suspect. It is condemned when its replica is shown to be well since
-(:mod:`pipeline.replicas.witnesses`), which mostly comes for nothing: the rest of the batch passes there. Otherwise one
-more call asks, for all suspects of a replica. A batch of which each record has a fault of its own is tried once more
-beside a witness. If that passes, the faults are the records' own, all of them. If it passes by itself alone, faults
-spread in a batch, which is then searched as one that failed.
+A record that has failed alone is a suspect. It is condemned when its replica is shown to work since then
+(:mod:`pipeline.replicas.witnesses`). Mostly this needs no extra call, because the rest of the batch passes there;
+otherwise one call for all suspects of a replica decides. If every record of a batch has its own fault, the batch is
+tried once more together with a witness, a record known to pass. If the witness passes, all the faults are the records'
+own. If the witness passes only alone, faults spread within a batch, and the batch is searched like one that failed as a
+whole.
 
-A replica that fails what passed before is replaced, and what failed on it is tried again on one that is known to be
-well: it has done nothing yet, or has just passed. What spoils even a new one is condemned if replicas are well without
-it; if none is, nobody is to blame: all is tried again, with pauses, until ``model.give_up_after_s`` has passed. So a
-replica that is well is never replaced for a bad record, unless nothing could tell: there is no example, and nothing has
-ever passed. Then ``HOPELESS`` new ones are tried, in the life of the task.
+A replica that fails records that passed before is replaced. What failed on it is tried again on a replica known to
+work: one that is fresh, or has just passed a record. A record that spoils even fresh replicas is condemned if replicas
+work without it. If none works, no record is blamed: all are tried again, with pauses, until ``model.give_up_after_s``
+has passed. So a working replica is never replaced because of a bad record, unless nothing can tell: there is no
+example, and nothing has ever passed. Then ``HOPELESS`` fresh ones are tried in the life of the task.
 
-Beside the bound of :mod:`pipeline.replicas.bisection` those are three calls at most per batch with a bad record, and
-one more try of a record whose tries did not follow each other. Where a replica turned out to be sick, that is spent
-once more, with two calls for each record that fails by itself.
+Cost beyond the bound of :mod:`pipeline.replicas.bisection`: at most three calls for each batch with a bad record, and
+one more try of a record whose tries did not follow each other. If a replica turns out not to work, this is spent once
+more, plus two calls for each record that fails alone.
 """
 
 from __future__ import annotations
@@ -40,37 +41,48 @@ from pipeline.replicas.process import ReplicaProcess, TimedOut, Unbegun
 from pipeline.replicas.witnesses import Witnesses, fails
 
 payload_of: Callable[[Record], bytes] = attrgetter("data")
-"""Of a model that does not ask whose it is."""
+"""The payload to send, for a model that does not ask for the records."""
 
-SICK = "fails with what passed before"
+SICK = "fails records that passed before"
 
 NEW_FROM = 2
-"""Records that were let off so often are tried by themselves on replicas that have done nothing yet."""
+"""Records that were acquitted this often are tried alone on fresh replicas."""
 
 LEAST_IN_A_ROW = 2
-"""So often a record must have failed with nothing between, if it is tried more than once: a replica that fails every
-other call passes one of two."""
+"""How often a record must fail with no other request in between, if it is tried more than once: a replica that fails
+every other call passes one of two.
+"""
 
 
 class Bench(Protocol):
-    """What becomes of the records is noted here."""
+    """Receives the results of tries: :class:`pipeline.replicas.host.ModelHost`."""
 
-    def passed(self, answer: Rows | Costs, tried: Sequence[Record], bisection: Bisection[Record]) -> None: ...
-
-    def too_large(self, tried: Sequence[Record], bisection: Bisection[Record]) -> None: ...
-
-    def timed_out(self, tried: Sequence[Record]) -> None:
-        """A predict call of these."""
+    def passed(self, answer: Rows | Costs, tried: Sequence[Record], bisection: Bisection[Record]) -> None:
+        """A try was answered: ``answer`` has rows or costs for ``tried``, and faults."""
         ...
 
-    def bury(self, record: Record, fault: Fault, attempts: int) -> None: ...
+    def too_large(self, tried: Sequence[Record], bisection: Bisection[Record]) -> None:
+        """A try ran out of memory."""
+        ...
 
-    async def device_works(self, reason: str) -> bool: ...
+    def timed_out(self, tried: Sequence[Record]) -> None:
+        """A try of these records timed out."""
+        ...
+
+    def bury(self, record: Record, fault: Fault, attempts: int) -> None:
+        """This record is dead: set its outcome."""
+        ...
+
+    async def device_works(self, reason: str) -> bool:
+        """As :meth:`pipeline.replicas.device_faults.DeviceCheck.works`."""
+        ...
 
 
 @dataclass(slots=True)
 class _Suspect:
-    """``link``: where it failed; None if that has ended of it. ``passes``: of that replica, or of all, until then."""
+    """A record that failed alone. ``link``: on which replica; None if that replica ended because of it. ``passes``:
+    how many answers had passed by then, on that replica or in all.
+    """
 
     record: Record
     fault: Fault
@@ -81,7 +93,7 @@ class _Suspect:
 
 
 class Trial:
-    """Of batches of one kind; several at a time."""
+    """Settles batches of one kind of request (``op``), several at a time."""
 
     def __init__(
         self,
@@ -96,7 +108,7 @@ class Trial:
     ) -> None:
         self.witnesses = Witnesses(op)
         self.payload_of: Callable[[Record], bytes] = payload_of
-        """What is sent of a record; :meth:`pipeline.record.Payload.of` if the model asks whose it is."""
+        """What to send of a record; :meth:`pipeline.record.Payload.of` if the model asks for the records."""
         self._pool = pool
         self._op = op
         self._retries = retries
@@ -106,7 +118,10 @@ class Trial:
         self._part = part
 
     async def settle(self, records: Sequence[Record]) -> None:
-        """Every record has its outcome, or has passed, when this returns. ``Fatal`` if nothing will do."""
+        """Try the records until each has passed or has its outcome.
+
+        :raises Fatal: no replica works, or the model asked to stop.
+        """
         turn = 0
         while records:
             records = await _Round(self, turn).run(records)
@@ -118,8 +133,9 @@ class Trial:
 
 
 class _Round:
-    """``turn``: how often these records were let off before. From the first time on, they are tried on replicas that
-    are known to be well, and judged one by one."""
+    """One round of tries. ``turn``: how often these records were acquitted before. From turn 1 on they are tried on
+    replicas known to work, and judged one by one.
+    """
 
     def __init__(self, trial: Trial, turn: int) -> None:
         self._trial = trial
@@ -134,7 +150,7 @@ class _Round:
         self._calls = 0
 
     async def run(self, records: Sequence[Record]) -> list[Record]:
-        """Those that must be tried once more."""
+        """Try the records; return those that must be tried in another round."""
         bisection = Bisection(records, self._trial._retries)
         notes: list[Note] = []
         while not self._nobody_is_well and (tried := bisection.next()):
@@ -172,7 +188,9 @@ class _Round:
         await self._look_at(link, answer)
 
     async def _beside_a_witness(self, tried: list[Record], bisection: Bisection[Record], link: ReplicaProcess) -> None:
-        """Each of them had a fault of its own: is that the records', the replica's, or one record's for all of them?"""
+        """Every record had a fault of its own: find out whether the records, the replica, or one record for all of
+        them is the cause.
+        """
         if self._spreads or not self._trial.witnesses.exist:
             bisection.failed()
             return
@@ -193,7 +211,7 @@ class _Round:
                 bisection.failed()
 
     async def _alone(self, tried: list[Record], bisection: Bisection[Record]) -> None:
-        """On a replica that does nothing else meanwhile, so that the tries follow each other."""
+        """Try an item alone, on a replica that gets no other request meanwhile, so that the tries follow each other."""
         wants_new = self._turn >= NEW_FROM and not self._trial.witnesses.hopeless
         while True:
             with contextlib.suppress(Unbegun):
@@ -208,7 +226,7 @@ class _Round:
 
     @contextlib.asynccontextmanager
     async def _well_one(self, *, new: bool) -> AsyncIterator[ReplicaProcess]:
-        """A replica, held; of records that were let off, one that has done nothing yet or was well a moment ago."""
+        """Hold a replica. For acquitted records: a fresh one, or one that passed a moment ago."""
         while True:
             async with self._pool.held(new=new, well=self._turn > 0) as link:
                 if not self._turn or link.is_well or await self._may_serve(link):
@@ -216,15 +234,15 @@ class _Round:
                     return
 
     async def _may_serve(self, link: ReplicaProcess) -> bool:
-        """Whether one that has failed last may be believed; if not, it is replaced."""
+        """Whether a replica whose last request failed still works; if not, replace it."""
         well = await self._is_well(link)
         if well or (well is None and self._trial.witnesses.hopeless):
             return True
-        link.discard(SICK if well is False else "gave way to one that has done nothing yet")
+        link.discard(SICK if well is False else "was replaced by a fresh one")
         return False
 
     async def _in_a_row(self, link: ReplicaProcess, tried: list[Record], bisection: Bisection[Record]) -> Answer:
-        """The answer that counts: the first that is no mere failure, or the last one."""
+        """Return the answer that counts: the first that is not a plain failure, or the last one."""
         least = min(LEAST_IN_A_ROW, self._trial._retries + 1)
         failures = 0
         while True:
@@ -304,7 +322,7 @@ class _Round:
     # -- who is to blame
 
     async def _look_at(self, link: ReplicaProcess, answer: Answer) -> None:
-        """Where a suspect failed, more fails: rather look at once than try all the others there."""
+        """Check a replica at once when a suspect failed there: more records would fail on it."""
         if self._asked or not fails(answer) or len(self._suspects) < 2:
             return
         self._asked = True
@@ -328,7 +346,7 @@ class _Round:
                 self._bench.bury(suspect.record, suspect.fault, suspect.attempts)
 
     async def _are_guilty(self, link: ReplicaProcess | None, doubted: list[_Suspect]) -> bool:
-        """Of records after which nothing has passed there."""
+        """Judge suspects of a replica on which nothing has passed since."""
         if link is not None:
             well = await self._is_well(link)
             if well is not False:
@@ -344,7 +362,7 @@ class _Round:
         return False
 
     async def _is_well(self, link: ReplicaProcess) -> bool | None:
-        """Whether the replica does with what passed before; None if nothing has. One that has ended is not well."""
+        """Whether the replica passes a witness; None if there is none. A replica that has ended does not work."""
         if not link.can_serve:
             return False
         self._trial._retried(())
@@ -354,7 +372,7 @@ class _Round:
             return False
 
     async def _some_are_well(self) -> bool:
-        """Whether any replica does with what passed before, a new one at last; also if there is nothing to ask for."""
+        """Whether any replica, in the end a fresh one, passes a witness; True if there is no witness to try."""
         while True:
             async with self._pool.held(well=True) as link:
                 is_new = not link.calls
@@ -369,14 +387,16 @@ class _Round:
 
     async def _pause(self, fault: Fault) -> None:
         part = self._trial._part
-        if part.failed(f"what passed before passes on no replica any more ({fault.kind})"):
+        if part.failed(f"records that passed before now fail on every replica ({fault.kind})"):
             lasted_s = part.trouble().lasted_s
-            raise Fatal(f"what passed before has passed on no replica for {lasted_s:.0f} s (model.give_up_after_s)")
+            raise Fatal(
+                f"records that passed before have failed on every replica for {lasted_s:.0f} s (model.give_up_after_s)"
+            )
         await asyncio.sleep(START.wait_in(part.trouble()))
 
 
 def _without_the_last(answer: Rows | Costs) -> Rows | Costs:
-    """What it says of the others, where the last of what was tried has passed."""
+    """The answer without its last record, the witness, which has passed."""
     if isinstance(answer, Costs):
         return replace(answer, costs=answer.costs[:-1])
     return replace(answer, batch=answer.batch.slice(0, answer.batch.num_rows - 1))

@@ -1,8 +1,8 @@
-"""Whether a replica is well: whether it does with what it is known to do with.
+"""Shows whether a replica works, with a witness: a record, or the model's example, that has passed before.
 
-A failure says something about a record only if the replica is shown to be well: one that leaks, that lost what it
-computes with, or that an earlier record has spoilt fails whatever it is given. So what fails by itself is believed only
-when another record, or the model's own example, has passed on the same replica since.
+A failure says something about a record only if the replica works. A replica that leaks memory, has lost its device or
+was spoiled by an earlier record fails any record. So a record's failure alone is believed only if a witness has passed
+on the same replica since.
 """
 
 from __future__ import annotations
@@ -17,50 +17,54 @@ from pipeline.replicas.answers import Answer, Failed, Rows
 
 WITNESSES = 3
 WITNESS_BYTES = 256 * 1024
-"""What is kept of records that have passed: so many of them, and none that is larger."""
+"""Bytes kept of payloads that have passed; larger payloads are not kept."""
 
 HOPELESS = 3
-"""So many records failed on replicas that had done nothing else, and nothing has ever passed: it is the model."""
+"""After this many records failed on fresh replicas, while nothing has ever passed, the model itself is to blame."""
 
 Ask = Callable[[str, Sequence[bytes]], Awaitable[Answer]]
 
 
 class Witnesses:
-    """What has passed, for requests of one kind, and so passes on every replica that is well."""
+    """Payloads that have passed, for requests of one kind; they pass on every replica that works."""
 
     def __init__(self, op: str) -> None:
         self._op = op
         self._payloads: deque[bytes] = deque(maxlen=WITNESSES)
         self._failures = 0
         self.has_example = False
-        """Whether the model has one, which passed when the replicas started."""
+        """Whether the model has an example; it passed when the replicas started."""
 
     @property
     def exist(self) -> bool:
+        """Whether there is any witness."""
         return bool(self._payloads) or self.has_example
 
     def beside(self, payloads: Sequence[bytes]) -> tuple[str, Sequence[bytes]]:
-        """A request for these and, after them, one of what has passed. There must be one."""
+        """Return a request for these payloads with a witness as its last item. There must be a witness."""
         if self._payloads:
             return self._op, [*payloads, self._payloads[-1]]
         return frames.BESIDE_EXAMPLE, payloads
 
     @property
     def hopeless(self) -> bool:
-        """Whether nothing has ever passed, though new replicas were tried: failures are then believed as they come."""
+        """Whether nothing has ever passed, even on fresh replicas: failures are then believed at once."""
         return not self.exist and self._failures >= HOPELESS
 
     def passed(self, payload: bytes) -> None:
+        """A record with this payload passed."""
         self._failures = 0
         if len(payload) <= WITNESS_BYTES and (not self._payloads or self._payloads[-1] != payload):
             self._payloads.append(payload)
 
     def failed_new(self) -> None:
-        """A record failed by itself on a replica that had done nothing else."""
+        """A record failed alone on a fresh replica."""
         self._failures += 1
 
     async def pass_on(self, ask: Ask) -> bool | None:
-        """Whether one of them passes where ``ask`` asks; None if there is none. ``ask`` may raise ``ReplicaDied``."""
+        """Whether a witness passes where ``ask`` sends it; None if there is none. Raises what ``ask`` raises, such
+        as ``ReplicaDied``.
+        """
         requests = [(self._op, [payload]) for payload in reversed(self._payloads)]
         if self.has_example:
             requests.append(("example", []))
@@ -75,12 +79,12 @@ class Witnesses:
 
 
 def is_deliberate(fault: Fault) -> bool:
-    """Whether the model said by a ``Reject`` that it will not have this record, which it can say at any time."""
+    """Whether the model refused this record with a ``Reject``, which a model does in any state."""
     return fault.kind == "rejected" or (fault.kind == "decode" and not fault.traceback)
 
 
 def fails(answer: Answer) -> bool:
-    """Whether nothing in it says that the replica is well: no record passed, and not because the model refused it."""
+    """Whether the answer does not show that the replica works: no record passed, and none was refused by the model."""
     if isinstance(answer, Failed):
         return True
     count = answer.batch.num_rows + len(answer.faults) if isinstance(answer, Rows) else len(answer.costs)

@@ -124,7 +124,7 @@ def test_a_model_that_cannot_start_says_so_in_a_line(method: str, what: str, mon
 
 @pytest.mark.parametrize("what", ["silent fatal", "silent model error", "empty model error"])
 def test_what_ends_the_task_has_a_reason(what: str) -> None:
-    with pytest.raises(Exception, match=r"the model gives up: .") as told:
+    with pytest.raises(Exception, match=r"the model asked to stop: .") as told:
         judged("Raising", "predict", what, batch())
     assert one_line(told.value)
 

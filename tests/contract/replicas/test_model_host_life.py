@@ -71,15 +71,15 @@ def test_the_specification_tells_what_the_model_is() -> None:
         ("Missing", "module tests.support.models has no Missing"),
         ("Toy.missing", "module tests.support.models has no Toy.missing"),
         ("ANSWERS", "it is a dict, not a class"),
-        ("predict_items", "it is a function that needs items, and it is called without arguments"),
+        ("predict_items", "it is a function that needs items, but it is called without arguments"),
         ("makes_nothing", "it returned NoneType, not a model"),
         ("makes_a_class", "it returned the class Toy, not a model"),
         ("makes_later", "it returned coroutine, not a model"),
         (
             "WantsMore",
-            "its predict needs threshold, and is given items, and records if it has a parameter of that name",
+            "its predict needs threshold, but it is called with items only, and with records if it has a parameter",
         ),
-        ("WantsArguments", "WantsArguments() needs path, and it is made without arguments; options come to load"),
+        ("WantsArguments", "WantsArguments() needs path, but is called without arguments; load(context) gets"),
         ("NoPredict", "it has no predict(items)"),
         ("NoSchema", "it needs an output_schema"),
         ("NoWeights", "weights.safetensors: cannot be read"),
@@ -96,7 +96,7 @@ def test_a_model_that_cannot_be_used_is_told_in_one_line(model: str, text: str) 
 @pytest.mark.parametrize(
     ("factory", "text"),
     [
-        ("tests.nowhere:Toy", "there is no module tests.nowhere; it is looked for beside the configuration"),
+        ("tests.nowhere:Toy", "there is no module tests.nowhere; put it next to the configuration file, or install it"),
         ("broken:Model", "importing it failed: ZeroDivisionError: division by zero (broken.py, line 1)"),
         ("lacking:Model", "there is no module nowhere_at_all"),
         ("leaving:Model", "importing it failed: SystemExit: 4 (leaving.py, line 2)"),
@@ -127,7 +127,9 @@ def test_loading_has_a_deadline() -> None:
 
 def test_a_model_that_loads_no_more_ends_the_host_with_its_reason(tmp_path: Path) -> None:
     records = batch(2, {0: "exit"})
-    with pytest.raises(Fatal, match="replica exited with code 3, and no other starts: the weights are gone"):
+    with pytest.raises(
+        Fatal, match="replica exited with code 3, and its replacement does not start: the weights are gone"
+    ):
         judged(records, "LoadsWhile", options={"mark": str(tmp_path / "mark")}, give_up_after_s=0.3)
     assert [record.outcome for record in records] == [None, None]
 
@@ -162,7 +164,7 @@ def test_replicas_that_end_as_soon_as_they_start_end_the_host() -> None:
         assert isinstance(await host.failed, Fatal)
         await host.settle([record(0)])
 
-    with pytest.raises(Fatal, match="replica exited with code 5, and no other starts: replicas end as soon as they"):
+    with pytest.raises(Fatal, match="replica exited with code 5, and its replacement does not start: replicas end"):
         hosted(body, "DiesIdle", give_up_after_s=0.3)
 
 

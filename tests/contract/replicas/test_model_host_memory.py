@@ -116,7 +116,7 @@ def test_weights_that_are_mapped_do_not_count(tmp_path: Path) -> None:
 
 def test_a_model_that_leaves_no_memory_to_predict_with_is_told_at_once() -> None:
     with pytest.raises(
-        ModelError, match=r"model.memory_mib: loaded, the model takes 1\d\d MiB of the 128 that a replica"
+        ModelError, match=r"model.memory_mib: the loaded model takes 1\d\d of the 128 MiB that a replica"
     ):
         judged([], "Hungry", memory_mib=128, options={"at_load": 100})
 

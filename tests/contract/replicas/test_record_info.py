@@ -100,7 +100,7 @@ def test_a_model_is_closed_once_when_its_replica_ends_in_good_order(
     with caplog.at_level(logging.INFO):
         lived(link, [told(1)], closed=str(tmp_path / "closed"), end=end)
     assert (tmp_path / "closed").read_text() == "closed\n"
-    assert ("the model's close failed" in caplog.text) is bool(end)
+    assert ("the model's close() failed" in caplog.text) is bool(end)
 
 
 def test_an_end_takes_no_longer_than_the_close_may(tmp_path: Path) -> None:

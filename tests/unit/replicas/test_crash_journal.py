@@ -125,7 +125,7 @@ def test_a_record_that_kills_every_task_is_a_dead_letter_after_a_few_and_alone()
     assert life.died == SWITCHES + 1 + 2
     outcome = life.records[13].outcome
     assert isinstance(outcome, Dead)
-    assert outcome.reason == "2 tasks ended while the model had this record by itself"
+    assert outcome.reason == "2 tasks died while this record was alone in the model"
     assert (outcome.kind, outcome.attempts, outcome.payload) == ("died", 2, b"payload")
     assert life.events == [Condemned("died")]
 
