@@ -1,7 +1,8 @@
 """Where settled records go, and when they count as durable.
 
-A sink opens one writer per shard session. The stage hands every writer the same runs in sequence order; a writer
-reports the position up to which everything it was handed is durable. The checkpoint follows the least of them.
+A sink opens one writer for each shard session. The stage hands every writer the same runs in sequence order. A writer
+reports the position up to which everything it received is durable. The checkpoint follows the lowest of these
+positions.
 """
 
 from __future__ import annotations
@@ -21,65 +22,77 @@ def _unheard(*_: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SinkEvents:
-    """What a sink tells about its work, for whoever counts it. Called from any thread; none may raise."""
+    """What a sink reports about its work, for metrics. May be called from any thread; must not raise."""
 
     on_put: Callable[[int], None] = _unheard
-    """An object, or the records of a request, of so many bytes were written."""
+    """An object, or the records of a request, of this many bytes were written."""
     on_retry: Callable[[], None] = _unheard
     """A call is made again."""
     on_refused: Callable[[int], None] = _unheard
-    """So many rows cannot be carried; each is a dead letter of this sink."""
+    """This many rows cannot be stored in this sink; each becomes a dead letter of this sink."""
     on_stop: Callable[[str], None] = _unheard
-    """The task ends for this reason: too many rows cannot be carried."""
+    """The task ends because too many rows cannot be stored; the text is the limit that was exceeded."""
 
 
 NOBODY = SinkEvents()
 
 
 class ShardWriter(Protocol):
-    """One shard session's way into a sink. Every method is called from the event loop.
+    """Writes one shard session's records to a sink. Every method is called from the event loop.
 
-    ``abandon`` wins over everything: after it, nothing more is written and ``on_durable`` is not called again.
+    ``abandon`` has priority: after it, nothing more is written and ``on_durable`` is not called again.
     """
 
     async def resume(self, first: Record, checkpoint: Position | None) -> Position | None:
-        """Before anything is admitted: the position up to which this sink already holds the shard, if any.
+        """Return the position up to which this sink already has the shard, or None. Called before any record is
+        admitted.
 
-        ``first`` is the first record after ``checkpoint`` (None: no checkpoint yet, a sentinel). Records up to the
-        returned position are skipped by the stage for this sink's sake only when *all* sinks hold them; a writer
-        must itself ignore what it is handed at or below the position it returned.
+        ``first`` is the first record after ``checkpoint`` (None: there is no checkpoint yet, or a sentinel). The stage
+        skips records up to the returned position only if *all* sinks have them. A writer must itself ignore records at
+        or below the position that it returned.
         """
         ...
 
     def write(self, run: Run) -> None:
-        """Take a run. Never blocks and never fails: trouble shows as ``on_durable`` not advancing, and in logs."""
+        """Take a run. Never blocks and never raises: on trouble, ``on_durable`` does not advance and a log line says
+        why.
+        """
         ...
 
     @property
     def backlog_bytes(self) -> int:
-        """Bytes taken and not durable yet; the stage stops admitting when the sum passes its bound."""
+        """Bytes taken and not yet durable. The stage stops admitting records while the sum exceeds its limit."""
         ...
 
     async def flush(self) -> None:
-        """Return once everything written is durable. Retries without end; cancel it to give up."""
+        """Return once everything taken is durable. Retries without end; cancel it to give up."""
         ...
 
     def abandon(self) -> None:
-        """The lease is lost: drop the buffer, write nothing more."""
+        """The lease is lost: drop the buffer and write nothing more."""
         ...
 
 
 class Sink(Protocol):
-    """A destination: a Parquet prefix, a stream, the dead letters."""
+    """A destination: a Parquet prefix, a stream, the dead letters. ``name`` is used in messages and metrics."""
 
     name: str
     wants_payloads: bool
-    """Whether runs are to have their ``payloads``: memory until the sink has dropped the run."""
+    """Whether runs must have their ``payloads``. They use memory until the sink has dropped the run."""
 
     async def check(self) -> None:
-        """At start: reachable and writable, or ``UserError`` with one line that says what to mend."""
+        """Check at start that the destination can be reached and written.
+
+        :raises UserError: it cannot; the text says what to fix.
+        """
         ...
 
-    def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> ShardWriter: ...
+    def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> ShardWriter:
+        """Open a writer for a shard session. ``on_durable`` reports positions, ``on_fatal`` an error that must end
+        the task.
+        """
+        ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Stop all writers. What is not durable yet is not written."""
+        ...

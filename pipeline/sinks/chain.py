@@ -1,7 +1,8 @@
-"""Each shard's files as a linked list: where a file begins decides its name, and a name is taken once.
+"""Plans each shard's files as a linked list: the position where a file begins decides its name, and a name is taken
+once.
 
-Pure: what has been settled goes in, files to be written come out, and what became of them goes in again. ``now`` is
-an argument, in seconds of any clock that never goes back. See docs/exactly-once.md for the protocol.
+Pure: settled records go in, files to write come out, and their results go in. ``now`` is an argument, in seconds of any
+clock that never goes back. docs/exactly-once.md describes the protocol.
 """
 
 from __future__ import annotations
@@ -19,20 +20,23 @@ if TYPE_CHECKING:
     from pipeline.table.names import Names
 
 LETTERS_BYTES = 8 * 1024 * 1024
-"""A file is cut before its dead letters pass this, about: they are staged whole, and read whole by who adopts it."""
+"""A file is cut before its dead letters exceed about this size: they are staged, and read by an adopter, as a whole."""
 
 POSITIONS_BYTES = 64 * 1024
-"""A file is cut before the positions of its dead letters pass this: every reader parses a footer."""
+"""A file is cut before the positions of its dead letters exceed this size: every reader parses the footer."""
 
 LETTER_BYTES = 600
-"""What a dead letter has beside payload, reason, traceback and partition key."""
+"""Bytes of a dead letter besides payload, reason, traceback and partition key."""
 
 DAY_MS = 24 * 60 * 60 * 1000
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A contiguous range of a shard, to be written under ``key``."""
+    """A contiguous range of a shard, to be written under ``key``.
+
+    ``previous_end``: where the list ends now. ``end``: position of the last record.
+    """
 
     key: str
     records: Sequence[Record]
@@ -40,16 +44,17 @@ class File:
     end: Position
 
     def before(self, position: Position) -> File:
-        """The same file, ended before that position, which must not be its first record's."""
+        """Return the same file, ended before ``position``, which must be after its first record."""
         records = [record for record in self.records if record.position < position]
         return replace(self, records=records, end=records[-1].position)
 
     @property
     def dead(self) -> list[Position]:
-        """Where its dead letters are."""
+        """Positions of its dead letters."""
         return [record.position for record in self.records if isinstance(record.outcome, Dead)]
 
     def metadata(self, writer: str, letters_sha256: str = "") -> dict[str, str]:
+        """Return the metadata for the footer and the object (:mod:`pipeline.table.footer`)."""
         rows = sum(isinstance(record.outcome, Enriched) for record in self.records)
         return {
             END: str(self.end),
@@ -64,7 +69,7 @@ class File:
 
 @dataclass(slots=True)
 class _Piece:
-    """The records of one file to come, of one day. ``sealed``: it grows no more."""
+    """Records of one future file, all of one day. ``sealed``: no more are added."""
 
     day: int
     opened_s: float
@@ -84,7 +89,7 @@ class _Piece:
                     self.positions.add(record.position)
 
     def has_room(self, flush_bytes: int, size_bytes: int = 0, letters_bytes: int = 0) -> bool:
-        """Whether so much may come to it, and it would not be full."""
+        """Whether this much can be added before it is full."""
         more = letters_bytes // LETTER_BYTES
         return (
             self.bytes + size_bytes < flush_bytes
@@ -94,11 +99,11 @@ class _Piece:
 
 
 class Chain:
-    """One shard session's buffer, and its end of the list.
+    """One shard session's buffer, and the end of the shard's list of files.
 
-    ``end`` is the last file's end that this session knows of: its own, one it adopted, or the checkpoint it began at.
-    ``bytes`` is what the buffer holds, about. A file stays in it until :meth:`written` has passed it. A file may end at
-    any record, also within an aggregate: nobody can say how many user records an aggregate has.
+    ``end`` is the end of the last file that this session knows: its own, one it adopted, or the checkpoint it began at.
+    ``bytes`` is the approximate size of the buffer. A file stays in the buffer until :meth:`written` has passed it. A
+    file may end at any record, also inside an aggregate.
     """
 
     def __init__(self, names: Names, *, flush_interval_s: float, flush_bytes: int, end: Position | None = None) -> None:
@@ -113,21 +118,21 @@ class Chain:
         return sum(len(piece.records) for piece in self._pieces)
 
     def add(self, records: Sequence[Record], now: float) -> None:
-        """Take settled records, which follow those before; what the list already holds is passed over."""
+        """Take settled records that follow those taken before. Records that the list already has are ignored."""
         fresh = _beyond(self.end, records)
         if fresh:
             self._place(fresh, now)
             self._weigh()
 
     def due_at(self) -> float | None:
-        """When :meth:`next` will have a file; None if nothing waits that could be one."""
+        """The time when :meth:`next` will return a file; None if no record waits."""
         if not self._pieces:
             return None
         piece = self._pieces[0]
         return piece.opened_s + (0.0 if piece.sealed else self._flush_interval_s)
 
     def next(self, now: float) -> File | None:
-        """The file to write now, if any; the same one until :meth:`written` is told."""
+        """Return the file to write now, if any; the same one until :meth:`written` is called."""
         due_at = self.due_at()
         if due_at is None or now < due_at:
             return None
@@ -136,15 +141,17 @@ class Chain:
         return File(self._names.key(piece.records[0]), piece.records, self.end, piece.records[-1].position)
 
     def seal(self) -> Position | None:
-        """Everything taken is to be written now. Returns up to where."""
+        """Make everything taken so far due now. Return its last position, or None if nothing waits."""
         if not self._pieces:
             return self.end
         self._pieces[-1].sealed = True
         return self._pieces[-1].records[-1].position
 
     def written(self, end: Position) -> None:
-        """The list now reaches ``end``: by our own file, or by other writers' that we adopt. What it holds is dropped;
-        the rest of a file that was due is due again, at its new place."""
+        """Note that the list now reaches ``end``, by our own file or by adopted files of other writers.
+
+        Records that the list has are dropped. The rest of a file that was due is due again, under its new name.
+        """
         self.end = end if self.end is None else max(self.end, end)
         while self._pieces and self._pieces[0].records[-1].position <= end:
             self._pieces.popleft()
@@ -161,7 +168,7 @@ class Chain:
         self._weigh()
 
     def _place(self, records: Sequence[Record], now: float) -> None:
-        """Of any days: nearly always all at once, since nearly always all go into one file."""
+        """Sort records of any days into pieces; nearly always all of them go into one piece at once."""
         days = {record.arrived_ms // DAY_MS for record in records}
         size, letters = settled_weight(records), letters_size_of(records)
         last = self._pieces[-1] if self._pieces and not self._pieces[-1].sealed else _Piece(0, now)
@@ -172,7 +179,7 @@ class Chain:
             self._put([record], settled_weight([record]), letters_size_of([record]), now)
 
     def _put(self, records: Sequence[Record], size_bytes: int, letters_bytes: int, now: float) -> None:
-        """Into the last file to come, or a new one: of another day, or because the last is full."""
+        """Add to the last piece, or to a new one if the day differs or the last one is full."""
         day = records[0].arrived_ms // DAY_MS
         last = self._pieces[-1] if self._pieces else None
         if last is None or last.sealed or last.day != day or not last.has_room(1 << 62, 0, letters_bytes):
@@ -188,7 +195,7 @@ class Chain:
 
 
 def letters_size_of(records: Sequence[Record]) -> int:
-    """Of the dead among them: how long their dead letters are, about."""
+    """Return the approximate size of the dead letters among the records, in bytes."""
     return sum(
         [
             LETTER_BYTES + len(record.partition_key or "") + dead.size_bytes + len(dead.payload) // 3
@@ -199,7 +206,7 @@ def letters_size_of(records: Sequence[Record]) -> int:
 
 
 def _beyond(end: Position | None, records: Sequence[Record]) -> Sequence[Record]:
-    """Those after ``end``, of records in sequence order."""
+    """The records after ``end``; the input is in sequence order."""
     if end is None or not records or records[0].position > end:
         return records
     return [record for record in records if record.position > end]

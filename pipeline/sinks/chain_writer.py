@@ -1,4 +1,4 @@
-"""Carries out a chain's decisions: one file at a time per shard, the same bytes again until the store has answered."""
+"""Carries out a chain's plan: writes one file at a time for each shard, and retries with the same bytes."""
 
 from __future__ import annotations
 
@@ -21,23 +21,27 @@ log = logging.getLogger("sink.chain")
 
 
 class Committer(Protocol):
-    """What a driver does with a file. Calls block and are made in threads; they raise what stores raise."""
+    """Writes files. Calls block, are made in threads, and raise what stores raise."""
 
     def prepare(self, file: File, writer: str) -> Callable[[], Position]:
-        """Encode the file; what is returned writes it under its key, may be repeated, and tells where the list
-        reaches then: to the file's end, beyond it where another writer was first, or short of it where a file of
-        the list lies ahead."""
+        """Encode the file. Return a function that writes it under its key and returns where the list then reaches.
+
+        The function may be called again. The result is the file's end; or beyond it, if another writer was first; or
+        before it, if a file of the list begins within its range.
+        """
         ...
 
     def held(self, first: Record, checkpoint: Position | None) -> Position | None:
-        """How far the list reaches from a session's first record on; None if it does not hold that record."""
+        """Return how far the list reaches from a session's first record on; None if the list does not have that
+        record.
+        """
         ...
 
 
 class ChainWriter:
-    """A :class:`pipeline.sinks.ShardWriter` over a chain and a committer.
+    """A :class:`pipeline.sinks.ShardWriter` made of a chain and a committer.
 
-    ``call`` makes a blocking call elsewhere; ``part`` is who is in trouble while the store does not answer.
+    ``call`` makes a blocking call in a thread. ``part`` is shown as failing while the store does not answer.
     """
 
     def __init__(
@@ -66,11 +70,13 @@ class ChainWriter:
         self._task: asyncio.Task[None] | None = None
 
     async def resume(self, first: Record, checkpoint: Position | None) -> Position | None:
+        """Ask the committer how far the list reaches, and continue from there. See :meth:`ShardWriter.resume`."""
         held = await self._surely(lambda: self._committer.held(first, checkpoint))
         self._chain.end = held or checkpoint
         return held
 
     def write(self, run: Run) -> None:
+        """Add a run to the chain and wake the task that writes. See :meth:`ShardWriter.write`."""
         if self._abandoned:
             return
         self._chain.add(run.records, self._clock())
@@ -82,10 +88,11 @@ class ChainWriter:
 
     @property
     def backlog_bytes(self) -> int:
+        """Approximate bytes in the chain's buffer."""
         return self._chain.bytes
 
     async def flush(self) -> None:
-        """All but an aggregate whose rest is still to come: a file may not end within it."""
+        """Return once every record taken so far is in a file. See :meth:`ShardWriter.flush`."""
         target = self._chain.seal()
         self._wake.set()
         while target is not None and not self._abandoned and not self._reaches(target):
@@ -93,7 +100,7 @@ class ChainWriter:
             await self._progress.wait()
 
     def abandon(self) -> None:
-        """A call under way may still arrive; then its file is good, and the next owner adopts it."""
+        """Stop. A call in progress may still succeed; its file is then valid, and the shard's next owner adopts it."""
         self._abandoned = True
         if self._task is not None:
             self._task.cancel()
@@ -112,7 +119,7 @@ class ChainWriter:
                 await self._due()
 
     async def _due(self) -> None:
-        """Return when there may be something to write."""
+        """Return when there may be a file to write."""
         self._wake.clear()
         due_at = self._chain.due_at()
         waits: list[background.Work] = [self._wake.wait]
@@ -121,7 +128,7 @@ class ChainWriter:
         await background.first_of(*waits)
 
     async def _commit(self, file: File) -> None:
-        """One intent to write: one writer id, the same key and bytes however often it is tried."""
+        """Write one file: one writer id, the same key and the same bytes in every try."""
         put = await self._surely(partial(self._committer.prepare, file, uuid.uuid4().hex))
         end = await self._surely(put)
         if self._abandoned:

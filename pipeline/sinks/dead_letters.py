@@ -1,4 +1,6 @@
-"""Records that will never be rows: as JSON lines, with all that is needed to find out why and to try again."""
+"""Dead letters: records that will never be rows, as JSON lines with what is needed to find the cause and to replay
+them.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +31,14 @@ FLUSH_BYTES = 8 * 1024 * 1024
 
 
 def lines(records: Iterable[Record], schema: TableSchema, failed_at: datetime) -> bytes:
-    """A line for each dead record, in order; empty if there is none."""
+    """Return a line for each dead record, in order; empty if there is none."""
     return b"".join(
         line(record, record.outcome, schema, failed_at) for record in records if isinstance(record.outcome, Dead)
     )
 
 
 def line(record: Record, dead: Dead, schema: TableSchema, failed_at: datetime) -> bytes:
-    """One dead letter: JSON, and a line feed."""
+    """Return one dead letter: a JSON object and a line feed."""
     arrived_at = datetime.fromtimestamp(record.arrived_ms / 1000, UTC)
     letter = {
         "record_id": record.record_id(schema.stream),
@@ -59,15 +61,15 @@ def line(record: Record, dead: Dead, schema: TableSchema, failed_at: datetime) -
 
 
 def _printable(text: str) -> str:
-    """Without lone surrogates, which a model's message may have and JSON may not."""
+    """Replace lone surrogates, which a model's message may contain and JSON must not."""
     return text.encode("utf-8", "replace").decode()
 
 
 class DeadLetterSink:
-    """The dead letters of a task that has no Parquet sink to keep them by: one object per stretch that has any.
+    """Keeps the dead letters of a task without a Parquet sink: one object for each range that has any.
 
-    An object is named after its first letter, and a name is taken once. A letter that an object holds, whoever wrote
-    it, is not written again.
+    An object is named after its first letter, and a name is taken once. A letter that is already in an object, of any
+    writer, is not written again.
     """
 
     name = "dead-letter"
@@ -95,9 +97,11 @@ class DeadLetterSink:
         self._writers: weakref.WeakSet[ChainWriter] = weakref.WeakSet()
 
     async def check(self) -> None:
+        """Check that the store can be reached and written. See :meth:`Sink.check`."""
         await at_start(self._store.check, self._threads, self._sleep)
 
     def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> ChainWriter:
+        """Open a writer for a shard session. See :meth:`Sink.open`."""
         names = Names(shard)
         chain = Chain(names, flush_interval_s=self._flush_interval_s, flush_bytes=FLUSH_BYTES)
         letters = Letters(self._store, names, self._schema)
@@ -115,14 +119,14 @@ class DeadLetterSink:
         return writer
 
     async def close(self) -> None:
-        """Give up what is not written. A call under way ends in its own time, and nobody hears of it."""
+        """Stop all writers. A call in progress ends by itself; its result is ignored."""
         for writer in list(self._writers):
             writer.abandon()
         self._threads.close()
 
 
 class Letters(Committer):
-    """Writes a stretch's dead letters, and nothing where there are none."""
+    """Writes the dead letters of a range; writes nothing if there are none."""
 
     def __init__(self, store: ObjectStore, names: Names, schema: TableSchema) -> None:
         self._store = store
@@ -130,6 +134,9 @@ class Letters(Committer):
         self._schema = schema
 
     def prepare(self, file: File, writer: str) -> Callable[[], Position]:
+        """Encode the dead letters. Return a function that writes those that no object has yet. See
+        :meth:`Committer.prepare`.
+        """
         now = datetime.now(UTC)
         letters = {
             self._key(record): line(record, record.outcome, self._schema, now)
@@ -145,10 +152,13 @@ class Letters(Committer):
         return put
 
     def held(self, first: Record, checkpoint: Position | None) -> Position | None:
+        """Return None: dead letters alone do not tell how far a shard was processed."""
         return None
 
     def _put(self, letters: dict[str, bytes]) -> None:
-        """What no object has yet. ``letters`` are in sequence order, by the key that an object beginning there has."""
+        """Write the letters that no object has. ``letters`` are in sequence order, by the key of an object that
+        begins there.
+        """
         first, last = min(letters), max(letters)
         keys = [key for key in self._store.list(day_of(first)) if LETTERS.fullmatch(key)]
         missing = letters
@@ -159,12 +169,12 @@ class Letters(Committer):
             if self._store.put_new(first, b"".join(missing.values()), {}):
                 return
             missing = self._without(missing, first)
-            if first in missing:  # something else has taken the name
+            if first in missing:  # another object has the name
                 self._store.put_new(letters_apart(first, uuid.uuid4().hex), b"".join(missing.values()), {})
                 return
 
     def _without(self, letters: dict[str, bytes], key: str) -> dict[str, bytes]:
-        """The letters that this object does not hold. What is no dead letter holds none."""
+        """Return the letters that this object does not have. An object that is not one of dead letters has none."""
         held = _ids(read_letters(self._store, key) or b"")
         return {each: line for each, line in letters.items() if orjson.loads(line)["record_id"] not in held}
 
@@ -180,5 +190,5 @@ def _ids(body: bytes) -> set[str]:
 
 
 def letter_key(names: Names, record: Record) -> str:
-    """By sequence and sub-sequence: of an aggregate's letters any may be the first."""
+    """Return the key by sequence and sub-sequence number: any user record of an aggregate may be the first letter."""
     return letters_key(names.key(record))

@@ -1,4 +1,4 @@
-"""Rows of a table as JSON objects, for sinks that send them one by one."""
+"""Encodes rows of a table as JSON objects, for sinks that send them one by one."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
 @dataclass(frozen=True, slots=True)
 class Unwritable:
-    """A row that JSON cannot hold, and why. ``reason`` may quote the row, and is for its dead letter alone; ``told``
-    says the same to everybody.
+    """A row that JSON cannot hold, and why.
+
+    ``reason`` may quote the row and is for its dead letter only. ``told`` says the same without quoting, for logs.
     """
 
     reason: str
@@ -28,10 +29,10 @@ class Unwritable:
 
 
 def encode_each(table: pa.Table) -> list[bytes | Unwritable]:
-    """As :func:`encode`, but a row that does not go into JSON is told for itself, and takes no other along."""
+    """As :func:`encode`, but a row that JSON cannot hold becomes :class:`Unwritable` and does not affect other rows."""
     try:
         return list(encode(table))
-    except Exception:  # noqa: BLE001  # pyarrow's, Python's and orjson's own: each row is tried by itself
+    except Exception:  # noqa: BLE001  # pyarrow's, Python's or orjson's own: each row is then encoded alone
         return [_alone(table.slice(row, 1)) for row in range(table.num_rows)]
 
 
@@ -46,10 +47,13 @@ def _alone(row: pa.Table) -> bytes | Unwritable:
 
 
 def encode(table: pa.Table) -> list[bytes]:
-    """Each row as one JSON object with the table's columns, in its order.
+    """Encode each row as one JSON object with the table's columns, in their order.
 
-    Bytes are base64, times ISO 8601 in UTC, decimals strings, durations seconds; NaN and infinities are null, JSON has
-    no word for them. Floats of 32 bits are written as short as they read back the same: half the size of a double.
+    Bytes become base64, times ISO 8601 in UTC, decimals strings, durations seconds. NaN and infinities become null,
+    since JSON has no form for them. A 32-bit float is written with the fewest digits that read back the same: half the
+    size of a double.
+
+    :raises Exception: of pyarrow, Python or orjson: some row cannot be encoded.
     """
     columns = [_values(column) for column in table.columns]
     names = table.column_names
@@ -57,7 +61,7 @@ def encode(table: pa.Table) -> list[bytes]:
 
 
 def _values(column: pa.ChunkedArray) -> Sequence[Any]:
-    """Numpy's values where that keeps 32-bit floats what they are, else plain Python's."""
+    """Numpy's values for columns of 32-bit floats, which plain Python would widen; else plain Python's."""
     kind = column.type
     if pa.types.is_timestamp(kind) and kind.tz not in {None, "UTC"}:
         return _values(column.cast(pa.timestamp(kind.unit, "UTC")))
@@ -72,7 +76,7 @@ def _values(column: pa.ChunkedArray) -> Sequence[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """What orjson does not know: Arrow's other types as Python's."""
+    """Convert Arrow's other types, which orjson does not know, to Python's."""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if hasattr(value, "total_seconds"):

@@ -1,4 +1,6 @@
-"""What a run is to a stream: a row of JSON for each enriched record, under its key, or the reason why there is none."""
+"""Turns a run into rows for a stream: a JSON object and a partition key for each enriched record, or why there is
+none.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +19,24 @@ from pipeline.sinks.partition_keys import key_for
 log = logging.getLogger("sink")
 
 ROW_FAULTS = (pa.ArrowException, ArithmeticError, TypeError, ValueError)
-"""What values raise that do not fit. Anything else is a defect of ours, and about no row."""
+"""Errors for values that do not fit. Any other error is a defect of this code, not of a row."""
 
 
 class Load(NamedTuple):
-    """``origin``: the record with its payload, and without the batch that its row is in. ``row``: key and data; None
-    for a record that is a dead letter already."""
+    """A record on its way to a stream. ``row``: key and data, or why there are none; None: the record is a dead letter.
+
+    ``origin``: the record with its payload, without the batch that its row is in.
+    """
 
     origin: Record
     row: tuple[str, bytes] | Unwritable | None
 
 
 def loads_of(run: Run, table: Callable[[Run], pa.Table], row_bytes: int) -> list[Load]:
-    """A load for each record, in order. ``table`` types the enriched ones; ``row_bytes``: key and data, at most.
+    """Return a load for each record, in order. ``table`` makes a table of the enriched ones; ``row_bytes``: the most
+    bytes of key and data.
 
-    Raises ``Broken`` if the table has not a row for each enriched record.
+    :raises Broken: the table does not have one row for each enriched record.
     """
     good = [record for record in run.records if isinstance(record.outcome, Enriched)]
     encoded = _encoded(table, run, good)
@@ -47,7 +52,7 @@ def loads_of(run: Run, table: Callable[[Run], pa.Table], row_bytes: int) -> list
 
 
 def size_of(run: Run) -> int:
-    """About what a run holds in memory before its rows are encoded: each its share of its batch, and the payloads."""
+    """Return the approximate bytes of a run in memory before encoding: its shares of batches, and the payloads."""
     shares: dict[int, int] = {}
     size_bytes = sum(map(len, run.payloads))
     for record in run.records:
@@ -67,19 +72,19 @@ def _passthrough(
     key = key_for(record, stream)
     size_bytes = len(data) + len(key.encode())
     if size_bytes > row_bytes:
-        why = f"the row has {size_bytes:,} bytes with its key, and the stream takes {row_bytes:,}"
+        why = f"the row has {size_bytes:,} bytes with its key, but the stream takes at most {row_bytes:,}"
         return Unwritable(why, why)
     return key, data
 
 
 def _encoded(table: Callable[[Run], pa.Table], run: Run, good: Sequence[Record]) -> Sequence[bytes | Unwritable]:
-    """A row for each of the enriched records, or why there is none."""
+    """Return a row for each enriched record, or why there is none."""
     if not good:
         return []
     try:
         made = table(run)
     except ROW_FAULTS:
-        log.debug("a run makes no table: each of its records is tried by itself", exc_info=True)
+        log.debug("a run cannot be made a table: each of its records is tried alone", exc_info=True)
         return [_encoded_alone(table, Run(run.shard, [record])) for record in good]
     return encode_each(made)
 
@@ -88,6 +93,6 @@ def _encoded_alone(table: Callable[[Run], pa.Table], run: Run) -> bytes | Unwrit
     try:
         made = table(run)
     except ROW_FAULTS as error:
-        why = "no row can be made of it"
+        why = "it cannot be made a row"
         return Unwritable(f"{why}: {one_line(error)}", f"{why} ({type(error).__name__})")
     return encode_each(made)[0]

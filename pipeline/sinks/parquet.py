@@ -1,6 +1,6 @@
-"""Exactly-once Parquet that any reader can read: the chain of files, on a store.
+"""Exactly-once Parquet files that any reader can read: a chain of files in a store.
 
-One conditional PUT is the data and the commit. Dead letters have the chain for their ledger: see
+One conditional PUT writes the data and commits it. Dead letters are part of the commit: see
 :mod:`pipeline.table.staged_letters`.
 """
 
@@ -51,11 +51,14 @@ log = logging.getLogger("sink.parquet")
 MIB = 1024 * 1024
 
 LOOKED_AT, SCHEMAS_TRIED = 1_000, 10
-"""At start: keys of the table, and files among them until one can be read."""
+"""Checked at start: at most this many keys of the table (``LOOKED_AT``) and files among them, until one can be read."""
 
 
 class ParquetSink:
-    """One table: what lies below a store's root. ``ledger``: where its dead letters go, if this sink keeps them."""
+    """One table: everything below a store's root. ``ledger``: where its dead letters go, if this sink keeps them.
+
+    ``flush_interval_s``, ``flush_mib``: a file is written after this time, or once its rows have this size in memory.
+    """
 
     wants_payloads = False
 
@@ -91,10 +94,14 @@ class ParquetSink:
         self._writers: weakref.WeakSet[ChainWriter] = weakref.WeakSet()
 
     async def check(self) -> None:
-        """The stores can be used, and the table's files, if any, have this schema."""
+        """Check that the stores can be used, and that the table's files, if any, have this schema.
+
+        :raises UserError: they cannot or do not; a ``ConfigError`` for another schema.
+        """
         await at_start(self._check, self._threads, self._sleep)
 
     def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> ChainWriter:
+        """Open a writer for a shard session. See :meth:`Sink.open`."""
         names = Names(shard)
         chain = Chain(names, flush_interval_s=self._flush_interval_s, flush_bytes=self._flush_bytes)
         files = Files(
@@ -121,7 +128,7 @@ class ParquetSink:
         return writer
 
     async def close(self) -> None:
-        """Give up what is not written. A call under way ends in its own time, and nobody hears of it."""
+        """Stop all writers. A call in progress ends by itself; its result is ignored."""
         for writer in list(self._writers):
             writer.abandon()
         self._threads.close()
@@ -135,12 +142,12 @@ class ParquetSink:
             raise ConfigError(
                 "sink.url",
                 f"the table has files with other columns ({self.name})",
-                "Write to a new url: readers take one file's columns for all. To write the whole stream anew, use a "
-                "new stream.application too.",
+                "Write to a new url: readers assume the same columns in all files. To process the whole stream again, "
+                "use a new stream.application, too.",
             )
 
     def _written_schema(self) -> pa.Schema | None:
-        """The columns of a file of the table's; None if there is none that can be read."""
+        """The schema of one of the table's files; None if none can be read."""
         keys = [key for key in self._store.list("dt=", limit=LOOKED_AT) if TABLE_FILE.fullmatch(key)]
         for key in keys[:SCHEMAS_TRIED]:
             file = without_rows(self._store, key)
@@ -150,10 +157,9 @@ class ParquetSink:
 
 
 class Files(Committer):
-    """One shard's files on a store: written, adopted, and found again. One session's, used by one thread at a time.
+    """Writes, adopts and finds one shard's files in a store. For one session, used by one thread at a time.
 
-    What lies below the table and is none of its files is passed over, whatever it is called; but for one that has the
-    very name of the file to be written.
+    Other objects below the table are ignored, unless one has the key of the file to write.
     """
 
     def __init__(
@@ -177,7 +183,10 @@ class Files(Committer):
         self._listed: tuple[str, list[str]] = ("", [])
 
     def prepare(self, file: File, writer: str) -> Callable[[], Position]:
-        """A file never runs into one that is there: after a replay from before the list's first, they meet."""
+        """Encode and stage the file; cut it where another file of the list begins. See :meth:`Committer.prepare`.
+
+        After a replay from before the list's first file, the new files reach that file and continue behind it.
+        """
         if ahead := self._ahead(file):
             file = file.before(first_of(ahead))
         file = cut(file, self._schema.table)
@@ -186,7 +195,7 @@ class Files(Committer):
         except MemoryError:
             raise
         except ROW_FAULTS:
-            log.debug("%s: not as a whole", file.key, exc_info=True)
+            log.debug("%s: cannot be written as a whole", file.key, exc_info=True)
             alone = partial(_encodable, self._schema)
             mended = without_unwritable(file, alone, self._name)
             self._events.on_refused(len(mended.dead) - len(file.dead))
@@ -212,8 +221,9 @@ class Files(Committer):
     def held(self, first: Record, checkpoint: Position | None) -> Position | None:
         """Follow the list from the file that covers ``first``, if there is one.
 
-        A file's records are of one day, and it lies under that day: the covering file is under the record's own. So
-        this finds it from any checkpoint, also one moved back into the middle of a file, and from none at all.
+        A file's records are all of one day, and the file lies under that day; so the covering file lies under the
+        record's day. This finds it from any checkpoint, also from one moved back into the middle of a file, and without
+        a checkpoint.
         """
         keys = self._list(self._names.day(first.arrived_ms))
         for key in reversed(keys[: bisect_right(keys, self._names.key(first))]):
@@ -225,7 +235,7 @@ class Files(Committer):
         return None
 
     def _ahead(self, file: File) -> str | None:
-        """The first file that begins within this one's range, and not where it begins."""
+        """The first file that begins inside this one's range, after its beginning."""
         day = day_of(file.key)
         keys = self._listed[1] if self._listed[0] == day else self._list(day)
         for key in keys[bisect_right(keys, file.key) :]:
@@ -236,19 +246,21 @@ class Files(Committer):
         return None
 
     def _taken(self, file: File, writer: str, letters: bytes) -> Position:
-        """The key exists: by this very write, whose answer was lost, or by another writer, whose file is as good."""
+        """The key exists: from an earlier try of this write, whose response was lost, or from another writer, whose
+        file is as valid.
+        """
         metadata = self._metadata(file.key)
         if metadata is None:
-            raise Fatal(f"{file.key} is in the way, and no file of this table's (it has no footer of ours). Remove it")
+            raise Fatal(f"{file.key} has the next file's name but is not a file of this table. Remove it")
         if metadata[WRITER] == writer:
             self._finish(file.key, writer, letters)
             return file.end
-        log.info("%s is another writer's: adopted", file.key)
+        log.info("%s was written by another writer: adopted", file.key)
         self._list(day_of(file.key))
         return self._follow(file.key, metadata)
 
     def _follow(self, key: str, metadata: Metadata) -> Position:
-        """Adopt the file and those that go on from it, as far as the list goes."""
+        """Adopt the file and all that continue it."""
         while True:
             self._adopt(key, metadata)
             end = end_of(metadata)
@@ -258,7 +270,7 @@ class Files(Committer):
             key, metadata = following
 
     def _after(self, key: str, ended: Metadata) -> tuple[str, Metadata] | None:
-        """The file that goes on from where that one ended: of the same day, or of the next."""
+        """The file that continues the one with these metadata: of the same day or the next."""
         end = end_of(ended)
         for day in (day_of(key), self._names.day_after(key)):
             keys = self._listed[1] if self._listed[0] == day else self._list(day)
@@ -273,12 +285,14 @@ class Files(Committer):
         return keys
 
     def _metadata(self, key: str) -> Metadata | None:
-        """The object's own, or its footer's, for objects that were copied without; None if it is no file of ours."""
+        """The object's metadata, or that of its footer if the object was copied without; None if it is not a file of
+        the table.
+        """
         for read in (self._store.head, partial(footer_in, self._store)):
             metadata = read(key)
             if metadata is not None and is_ours(metadata):
                 return metadata
-        log.warning("%s has the name of a file of the table's and is none: passed over", key)
+        log.warning("%s has the name of a table's file but is not one: ignored", key)
         return None
 
     # -- dead letters
@@ -292,9 +306,9 @@ class Files(Committer):
             self._ledger.finish(key, writer, letters)
 
     def _adopt(self, key: str, metadata: Metadata) -> None:
-        """A file is good whoever wrote it; its dead letters may not have been written before that writer ended."""
+        """Adopt a file, and write its dead letters if its writer ended before it did."""
         if self._ledger is not None and self._ledger.complete(key, metadata):
-            log.info("%s: its writer ended before its dead letters were written; they are now", key)
+            log.info("%s: wrote the dead letters that its writer had not written before it ended", key)
 
 
 def _encodable(schema: TableSchema, records: Sequence[Record]) -> None:
@@ -302,12 +316,14 @@ def _encodable(schema: TableSchema, records: Sequence[Record]) -> None:
 
 
 def _tell_of_a_lost_rest(key: str, metadata: Metadata, first: Position) -> None:
-    """A session cannot have the rest of an aggregate that KCL's checkpoint is behind of; an earlier one could."""
+    """Log that the rest of an aggregate is in no file. KCL's checkpoint is after the whole aggregate, so this
+    session cannot read it.
+    """
     end = end_of(metadata)
     if not ends_whole(metadata) and first != Position(end.sequence, end.sub + 1):
         log.error(
-            "%s ends at %s, within an aggregate, and the session goes on at %s: the rest of the aggregate is in no "
-            "file. Put back the file that held it, or move the checkpoint to before %s: who begins there writes it",
+            "%s ends at %s, inside an aggregate, but the session continues at %s: the rest of the aggregate is in no "
+            "file. Restore the file that held it, or move the checkpoint to before %s to write it again",
             key,
             end,
             first,

@@ -1,4 +1,4 @@
-"""Under which key a row goes downstream: its source record's, wherever Kinesis takes it."""
+"""The partition key of a row on its way downstream: its source record's, wherever Kinesis accepts it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from pipeline.record import Record
 
 KEY_CHARACTERS = 256
 """The longest partition key (API reference, PutRecords: "Unicode strings, with a maximum length limit of 256
-characters"). Whether a character beyond the basic plane counts once or twice, it does not say; here it counts twice."""
+characters"). It does not say whether a character beyond the basic plane counts once or twice; here it counts twice.
+"""
 
 
 def key_for(record: Record, stream: str) -> str:
-    """Rows of one key get one key, so that their order is kept; and Kinesis takes whatever this returns.
+    """Return the partition key for a record's row. Equal keys give equal keys, so their order is kept. Kinesis accepts
+    every result.
 
-    A record without a key has nothing to be in order with: it goes by its ``record_id``, which spreads. A key that is
-    too long, as one of 256 characters beyond the basic plane may be, goes by its SHA-256.
+    A record without a key gets its ``record_id``, which spreads such rows over the shards. A key that is too long (256
+    characters beyond the basic plane) is replaced by its SHA-256.
     """
     key = record.partition_key
     if not key:

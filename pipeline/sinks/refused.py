@@ -1,4 +1,4 @@
-"""Rows that a sink cannot carry: dead letters of that sink alone, while the other sinks have their row."""
+"""Rows that one sink cannot store: each becomes a dead letter of that sink, while other sinks have the row."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from pipeline.table.sink_letters import is_letter, slug, with_digest
 from pipeline.table.staged_letters import read_letters
 
 AGAIN = "again"
-"""In the name of a letter whose plain name something else has taken."""
+"""In the key of a letter if another object has the plain key."""
 
 
 class Refused(NamedTuple):
-    """``record``: with what its producer wrote; ``reason``: why the sink cannot carry its row."""
+    """A record, with its payload, whose row the sink cannot store, and why."""
 
     record: Record
     reason: str
 
 
 class RefusedLetters:
-    """The dead letters of the rows that ``sink`` cannot carry, in the store of all dead letters.
+    """The dead letters of rows that ``sink`` cannot store, in the store of all dead letters.
 
-    A letter is an object of its own, ``dt=…/<stream created>-<shard>-<sequence>-<sub>~<sink>.jsonl``. A record decides
-    its name, and a name is taken once: so there is one, however often a row is refused again after a crash. If what has
-    taken the name is no such letter, the letter has :data:`AGAIN` in its name.
+    Each letter is an object of its own, ``dt=…/<stream created>-<shard>-<sequence>-<sub>~<sink>.jsonl``. The record
+    decides the key, and a key is taken once: so there is one letter, however often the row is refused again after a
+    crash. If another object has the key, the letter's key contains :data:`AGAIN`.
     """
 
     def __init__(
@@ -50,7 +50,10 @@ class RefusedLetters:
         self._now = now
 
     def put(self, shard: Shard, refused: Refused) -> None:
-        """Blocks; the letter is durable when this returns. Raises what stores raise, and may be repeated."""
+        """Write the letter; it is durable when this returns. Blocks, may be repeated, and raises what stores raise.
+
+        :raises Fatal: another object has the key.
+        """
         dead = Dead(refused.record.data, refused.reason, "", 1, "sink", sink=self._sink)
         record = replace(refused.record, outcome=dead)
         plain = letter_key(Names(shard), record)
@@ -59,4 +62,4 @@ class RefusedLetters:
             key = name.removesuffix(".jsonl") + self._ending
             if self._store.put_new(key, body, {}) or is_letter(key, read_letters(self._store, key) or b""):
                 return
-        raise Fatal(f"{key} among the dead letters is in the way, and no dead letter. Remove it")
+        raise Fatal(f"{key} has the name of a dead letter but is not one. Remove it")

@@ -1,7 +1,7 @@
-"""What of a file can be written: cut where Parquet could not give it back, and without the rows that it cannot hold.
+"""Cuts a file to a size that readers can read, and takes out rows that Parquet cannot hold.
 
-What a model returns is checked where it becomes rows (:mod:`pipeline.model.arrow_columns`), so no row should ever be
-met here that Parquet cannot hold. One that is met all the same is a dead letter, and ends no task.
+Results are checked where they become rows (:mod:`pipeline.model.arrow_columns`), so a row that Parquet cannot hold
+should never arrive here. If one does, it becomes a dead letter, and the task goes on.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 log = logging.getLogger("sink.parquet")
 
 FILE_BYTES = 1024 * 1024 * 1024
-"""Of rows in one file, as they lie in memory. Readers fail on a nested column of more than 2 GiB in one piece."""
+"""The most bytes of rows in one file, as they lie in memory. Readers fail on a nested column of more than 2 GiB."""
 
 IDENTITY_BYTES = 2048
-"""Penstock's own columns of a record have less: its partition key has 256 characters at most."""
+"""An upper bound of Penstock's own columns of one record: a partition key has 256 characters at most."""
 
 ROW_FAULTS = (pa.ArrowException, ArithmeticError, OSError, TypeError, ValueError)
-"""What pyarrow raises for values that it cannot write. Anything else is a defect of ours, and about no row."""
+"""Errors of pyarrow for values that it cannot write. Any other error is a defect of this code, not of a row."""
 
 Rows = Callable[[Sequence[Record]], pa.Table]
 Write = Callable[[Sequence[Record]], object]
 
 
 def cut(file: File, rows: Rows, most_bytes: int = FILE_BYTES) -> File:
-    """As much of the file's beginning as has so many bytes of rows; one record at least."""
+    """Return the beginning of the file that has at most ``most_bytes`` of rows, but at least one record."""
     while (half := _half(file.records)) is not None:
         if _at_most(file.records) <= most_bytes or rows(file.records).nbytes <= most_bytes:
             break
@@ -44,31 +44,31 @@ def cut(file: File, rows: Rows, most_bytes: int = FILE_BYTES) -> File:
 
 
 def _at_most(records: Sequence[Record]) -> int:
-    """What their rows have, were each batch theirs alone: cheap, and nearly always little enough."""
+    """An upper bound of the rows' size, as if each batch had no other rows: cheap, and nearly always small enough."""
     batches = {id(each.outcome.table): each.outcome.table for each in records if isinstance(each.outcome, Enriched)}
     payloads = sum(int(batch.nbytes) for batch in batches.values() if batch is not None)
     return IDENTITY_BYTES * len(records) + payloads
 
 
 def _half(records: Sequence[Record]) -> Position | None:
-    """Where the second half begins; None if there is none."""
+    """Where the second half begins; None for a single position."""
     return records[len(records) // 2].position if len(records) > 1 else None
 
 
 def without_unwritable(file: File, write: Write, sink: str) -> File:
-    """The same file, in which each record that ``write`` fails on is a dead letter of the sink.
+    """Return the same file, in which each record that ``write`` fails on is a dead letter of the sink.
 
-    Its payload is not kept: nobody foresees that it is needed, and it is in the stream. Raises what ``write`` raises
-    where no record is to blame: without memory, or if it fails even on none.
+    The letter has no payload, which is still in the stream. Raises what ``write`` raises if no record is to blame: out
+    of memory, or a failure even without records.
     """
     write([])
     reasons = _unwritable(list(file.records), write)
-    log.error("%s: %d rows cannot be written to Parquet, and become dead letters", file.key, len(reasons))
+    log.error("%s: %d rows cannot be written to Parquet and become dead letters", file.key, len(reasons))
     return replace(file, records=[_judged(record, reasons.get(id(record)), sink) for record in file.records])
 
 
 def _unwritable(records: Sequence[Record], write: Write) -> dict[int, str]:
-    """Why, for each of the records that fail by themselves. Halves, so that few failing ones are found in few tries."""
+    """Return why, for each record that fails alone. Searches by halves, so few bad records are found in few tries."""
     try:
         write(records)
     except MemoryError:

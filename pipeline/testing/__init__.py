@@ -1,10 +1,10 @@
-"""Fakes of the pipeline's ports and of time, for tests of ours and of users. They keep the ports' promises.
+"""Fakes of the pipeline's ports and of time, for our tests and for users' tests. They keep the ports' promises.
 
-    from pipeline.testing import FakeJudge, FakeSink            # a model host and a sink that obey a hand
+    from pipeline.testing import FakeJudge, FakeSink            # a model host and a sink under the test's control
     from pipeline.testing import FakeReplica                    # a replica without a process, for a real ModelHost
     from pipeline.testing import SimulatedLoop, Simulation      # simulated minutes in real milliseconds
 
-KCL, its leases and its stream are in :mod:`consumer.testing`, an object store in memory in :mod:`pipeline.stores.base`.
+:mod:`consumer.testing` has fakes of KCL, its leases and its stream; :mod:`pipeline.stores.memory` an object store.
 """
 
 from pipeline.testing.fake_ports import FakeJudge, FakeSink, FakeWriter, dead, enriched

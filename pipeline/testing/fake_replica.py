@@ -1,4 +1,4 @@
-"""A replica without a process: the model's own code runs in this one, and takes what time it is told to."""
+"""A replica without a process: the model's own code runs in this process, and takes as much time as the test says."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ FOREVER = math.inf
 
 
 class FakeReplica(ReplicaProcess):
-    """For :class:`pipeline.replicas.host.ModelHost`, as ``link=partial(FakeReplica, ...)``.
+    """Pass it to :class:`pipeline.replicas.host.ModelHost` as ``link=partial(FakeReplica, ...)``.
 
-    ``seconds`` says how long it works on these payloads (:data:`FOREVER`: it hangs), ``ends`` why it dies over them,
-    such as ``killed by signal 11``; an empty text if it does not. Decoding, predicting and making rows are the real
-    replica's; its process, its socket and its log are not there.
+    ``seconds`` returns how long it works on these payloads (:data:`FOREVER`: it hangs). ``ends`` returns why it dies
+    over them, such as ``killed by signal 11``, or an empty text. It decodes, predicts and makes rows like a real
+    replica, but has no process, socket or log.
     """
 
     def __init__(
@@ -43,14 +43,20 @@ class FakeReplica(ReplicaProcess):
 
     @property
     def pid(self) -> int | None:
+        """A made-up process id; None before it is loaded."""
         return None if self._serving is None else self.number + 1
 
     @property
     def load(self) -> int:
+        """Number of requests that are not answered."""
         return len(self._asked)
 
     async def start(self, timeout_s: float) -> answers.Ready:
-        answer, self._work = start(replace(self.assignment, memory_mib=0))  # the limit would be this process's
+        """Find, load and warm up the model, in this process and without a memory limit. ``timeout_s`` is ignored.
+
+        :raises ModelError: the model cannot be used.
+        """
+        answer, self._work = start(replace(self.assignment, memory_mib=0))  # a limit would apply to this process
         frame = _frame(answer)
         if frame.op == "unusable":
             raise ModelError(answers.unusable(frame))
@@ -60,6 +66,7 @@ class FakeReplica(ReplicaProcess):
         return ready
 
     async def ask(self, op: str, payloads: Sequence[bytes], timeout_s: float) -> frames.Frame:
+        """Queue a request and wait for the answer. See :meth:`ReplicaProcess.ask`."""
         if self.ended.done():
             raise Unbegun
         answer: asyncio.Future[frames.Frame] = asyncio.get_running_loop().create_future()
@@ -68,13 +75,15 @@ class FakeReplica(ReplicaProcess):
         return await answer
 
     def kill(self, verdict: ReplicaDied | None = None) -> None:
-        """The request at the head has the verdict; the others were not begun."""
+        """End it. The first request fails with ``verdict``; the others with :class:`Unbegun`."""
         self._finish(verdict or ReplicaDied("killed by signal 9"))
 
     def discard(self, reason: str) -> None:
+        """End it; every open request fails with :class:`Unbegun`."""
         self._finish(ReplicaDied(reason), innocent=True)
 
     async def close(self) -> None:
+        """End it, after the model's ``close`` if it has one."""
         if self._closes and self._work is not None and self.can_serve:
             self._work.answer(_frame(frames.pack("close")))
         self.discard("stopped")
@@ -91,7 +100,7 @@ class FakeReplica(ReplicaProcess):
             self._serving.cancel()
 
     async def _serve(self) -> None:
-        """One request after the other, as a replica does."""
+        """Answer one request after the other."""
         assert self._work is not None
         while True:
             while not self._asked:
@@ -107,14 +116,14 @@ class FakeReplica(ReplicaProcess):
             else:
                 frame = _frame(self._work.answer(_frame(frames.pack_payloads(op, payloads))))
                 if "seconds" in frame.head:
-                    frame.head["seconds"] = seconds  # of the clock that the loop goes by
+                    frame.head["seconds"] = seconds  # by the event loop's clock
                 self._asked.popleft()
                 if not answer.done():
                     answer.set_result(frame)
 
 
 def _frame(chunks: Sequence[Any]) -> frames.Frame:
-    """What the other end of a socket would make of these chunks."""
+    """The frame that the other end of a socket would receive."""
     assembler = frames.Assembler()
     data = memoryview(b"".join(chunks))
     while data:

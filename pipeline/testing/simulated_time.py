@@ -1,12 +1,12 @@
-"""Time as a fake: an event loop on which waiting costs nothing, and processes that can be frozen and killed.
+"""Simulated time: an event loop on which waiting costs nothing, and processes that can be frozen and killed.
 
 :class:`SimulatedLoop` alone runs code that waits for seconds in microseconds::
 
     with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
         runner.run(main())
 
-:class:`Simulation` has several processes share one time, each with a loop of its own and nothing else in common but
-what they are given. All is of one thread, and a run is the same each time as far as the code in it is.
+:class:`Simulation` runs several processes in one simulated time, each with its own event loop. They share nothing but
+what the test gives them. Everything runs in one thread, so a run is as deterministic as the code in it.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 ROUNDS = 10_000
-"""Of an event loop at one instant; one that takes more is spinning."""
+"""The most rounds of an event loop at one instant; more count as an endless loop."""
 
 INSTANT_S = 1e-9
-"""Timers this close are due now: clocks of different processes differ by rounding errors."""
+"""Timers due within this many seconds are due now: clocks of different processes differ by rounding errors."""
 
 NESTING = 4
-"""Blocking calls that may be under way in the middle of each other."""
+"""How many blocking calls may run inside each other."""
 
 
 class Stuck(AssertionError):
-    """Nothing will ever happen, or too much at once."""
+    """Nothing will ever happen again, or a process never stops at one instant."""
 
 
 class Vanished(BaseException):
-    """Ends a blocking call of a process that is dead. Nothing may catch it, as nothing can outlive a process."""
+    """Ends a blocking call of a process that was killed. Code must not catch it, since nothing outlives a process."""
 
 
 class _NoInput(selectors.SelectSelector):
-    """Nothing ever comes from outside: what would be waited for it goes to ``between``, before each round."""
+    """A selector without any input: calls ``between`` with the time to wait, before each round."""
 
     def __init__(self, between: Callable[[float | None], None]) -> None:
         super().__init__()
@@ -55,10 +55,12 @@ class _NoInput(selectors.SelectSelector):
 
 
 class SimulatedLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock stands still while anything can be done, and then jumps to the next timer.
+    """An event loop whose clock stands still while anything can run, and then jumps to the next timer.
 
-    No sockets, no signals, no threads: ``run_in_executor``, and what is built upon it, makes the call at once and in
-    this thread; its result is there ``call_s`` later. :class:`Stuck` is raised when everybody waits for nobody.
+    It has no sockets, signals or threads. ``run_in_executor``, and everything built on it, makes the call at once in
+    this thread; the result arrives ``call_s`` later.
+
+    :raises Stuck: every task waits and no timer runs.
     """
 
     call_s = 0.0
@@ -68,9 +70,11 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         super().__init__(_NoInput(self._between))
 
     def time(self) -> float:
+        """The simulated time, in seconds."""
         return self.now_s
 
     def run_in_executor(self, executor: Any, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        """Make the call after ``call_s`` of simulated time, in this thread."""
         future: asyncio.Future[T] = self.create_future()
         self.call_later(self.call_s, _settle, future, partial(func, *args))
         return future
@@ -84,7 +88,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 def _settle(future: asyncio.Future[Any], call: Callable[[], Any]) -> None:
     try:
         result = call()
-    except Exception as error:  # noqa: BLE001  # whoever awaits the call is told, whatever it is
+    except Exception as error:  # noqa: BLE001  # the awaiting code receives any error
         if not future.done():
             future.set_exception(error)
     else:
@@ -93,9 +97,9 @@ def _settle(future: asyncio.Future[Any], call: Callable[[], Any]) -> None:
 
 
 class Simulation:
-    """Simulated time from 0, and the processes that live in it. ``latency``: seconds, drawn for each blocking call.
+    """Simulated time from 0, and the processes in it. ``latency`` returns the seconds of each blocking call.
 
-    What the processes do at one instant happens in the order in which it was asked for.
+    What happens at the same instant happens in the order in which it was requested.
     """
 
     def __init__(self, latency: Callable[[], float] = lambda: 0.0) -> None:
@@ -103,27 +107,28 @@ class Simulation:
         self.latency = latency
         self.processes: list[Process] = []
         self.errors: list[str] = []
-        """What event loops complained of: exceptions that nobody took, and the like."""
+        """What event loops reported, such as exceptions that were never retrieved."""
         self.nesting = 0
         self._order = count()
         self._agenda: list[tuple[float, int, Callable[[], object]]] = []
 
     def at(self, when: float, action: Callable[[], object]) -> None:
-        """Have something done at a time, or now if that is past."""
+        """Call ``action`` at this time, or now if the time is past."""
         heappush(self._agenda, (max(when, self.now), next(self._order), action))
 
     def after(self, seconds: float, action: Callable[[], object]) -> None:
+        """Call ``action`` after this many simulated seconds."""
         self.at(self.now + seconds, action)
 
     def start(self, main: Callable[[Process], Coroutine[Any, Any, object]], *, monotonic: float = 0.0) -> Process:
-        """Begin a process, whose own clock stands at ``monotonic``. It ends when ``main`` does."""
+        """Start a process whose own clock begins at ``monotonic``. It ends when ``main`` ends."""
         process = Process(self, monotonic - self.now)
         self.processes.append(process)
         process.begin(main(process))
         return process
 
     def run(self, until: float) -> None:
-        """Let everything happen that happens up to this time."""
+        """Run everything that happens up to this time."""
         agenda = self._agenda
         while agenda and agenda[0][0] <= until:
             when, _, action = heappop(agenda)
@@ -132,13 +137,13 @@ class Simulation:
         self.now = max(self.now, until)
 
     def close(self) -> None:
-        """End every process in good order; nothing they do any more reaches a store."""
+        """End every process in an orderly way. Nothing that they still do reaches a store."""
         for process in self.processes:
             process.close()
 
 
 class _ProcessLoop(SimulatedLoop):
-    """Its time is the simulation's, which runs it when it has something to do."""
+    """An event loop in the simulation's time. The simulation runs it when it has something to do."""
 
     def __init__(self, process: Process) -> None:
         super().__init__()
@@ -171,11 +176,14 @@ class _ProcessLoop(SimulatedLoop):
         return self.process.call(partial(func, *args))
 
     def _between(self, timeout_s: float | None) -> None:
-        """Stop where nothing is left to do at this instant. A timer that is a rounding error away is due; its clock
-        moves on by that, or who waits for it would look at the clock and wait again."""
+        """Stop when nothing is left to do at this instant.
+
+        A timer that is due within a rounding error is due now. The clock then advances by that error; otherwise the
+        timer's owner would look at the clock and wait again.
+        """
         self.rounds += 1
         if self.rounds > ROUNDS:
-            raise Stuck("a process spins")
+            raise Stuck("a process loops without end at one instant")
         if timeout_s is None or timeout_s >= INSTANT_S or not self.process.may_go_on():
             self.stop()
         elif timeout_s:
@@ -185,8 +193,8 @@ class _ProcessLoop(SimulatedLoop):
 class Process:
     """One process of a simulation: an event loop, and blocking calls as threads would make them.
 
-    Frozen, it does nothing while time goes on, its own clock's as well, as under SIGSTOP. Killed, it does nothing any
-    more, not even ``finally``.
+    A frozen process does nothing while time goes on, its own clock included, as under SIGSTOP. A killed process does
+    nothing any more, not even ``finally``.
     """
 
     def __init__(self, simulation: Simulation, offset_s: float) -> None:
@@ -196,7 +204,7 @@ class Process:
         self.thaws_at: float | None = None
         self.main: asyncio.Task[object] | None = None
         self.called_at = 0.0
-        """When the blocking call was asked for that is being made now; by its own clock."""
+        """When the present blocking call was requested, by the process's own clock."""
         self.loop = _ProcessLoop(self)
         self.loop.set_exception_handler(self._complain)
         self._turning = False
@@ -209,20 +217,22 @@ class Process:
     # -- its life
 
     def begin(self, main: Coroutine[Any, Any, object]) -> None:
+        """Start the process's main task."""
         self.main = self.loop.create_task(main)
         self.main.add_done_callback(lambda task: self._leave_remains())
 
     @property
     def frozen(self) -> bool:
+        """Whether the process is frozen now."""
         return self.thaws_at is not None
 
     @property
     def ended(self) -> bool:
-        """``main`` has returned or raised; a killed process has not ended, it is just gone."""
+        """Whether ``main`` has returned or raised. A killed process has not ended."""
         return self.main is not None and self.main.done()
 
     def kill(self, after_rounds: int = 0) -> None:
-        """At once, or in the middle of things: so many rounds of its event loop later."""
+        """Kill the process now, or in the middle of its work, after this many rounds of its event loop."""
         if after_rounds:
             self._rounds_left = after_rounds
         else:
@@ -233,10 +243,11 @@ class Process:
         self._leave_remains()
 
     def _leave_remains(self) -> None:
-        """Nobody may come upon them before :meth:`close`: to collect a coroutine is to run its ``finally``."""
+        """Keep references until :meth:`close`: collecting a coroutine would run its ``finally``."""
         self._remains = [task for task in self.loop.tasks if not task.done()]
 
     def freeze(self, seconds: float) -> None:
+        """Freeze the process for this many simulated seconds; ignored if it is frozen or dead."""
         if self.alive and not self.frozen:
             self.thaws_at = self.simulation.now + seconds
             self.simulation.at(self.thaws_at, self._thaw)
@@ -251,9 +262,9 @@ class Process:
             self._turn()
 
     def close(self) -> None:
-        """Cancel whatever is left, as the end of ``asyncio.run`` does."""
+        """Cancel all remaining tasks, as the end of ``asyncio.run`` does."""
         self._die()
-        self._turning = True  # nobody is to wake it but us
+        self._turning = True  # only this method runs it now
         for _ in range(100):
             tasks = [task for task in self.loop.tasks if not task.done()]
             if not tasks:
@@ -268,11 +279,13 @@ class Process:
     # -- its event loop
 
     def wake(self) -> None:
+        """Run the event loop at this instant, once the code that runs now is done."""
         if not (self._turning or self._is_awaited):
             self._is_awaited = True
             self.simulation.at(self.simulation.now, self._awaited_turn)
 
     def wake_at(self, when: float) -> None:
+        """Run the event loop at this time of its own clock."""
         self.simulation.at(when - self.offset_s, self._turn)
 
     def _awaited_turn(self) -> None:
@@ -280,7 +293,7 @@ class Process:
         self._turn()
 
     def _turn(self) -> None:
-        """Run whatever can run now."""
+        """Run everything that can run now."""
         if not self.alive or self.ended:
             return
         self._turning = True
@@ -294,7 +307,7 @@ class Process:
             self._turning = False
 
     def may_go_on(self) -> bool:
-        """Asked before each round of its event loop."""
+        """Whether the event loop may do another round. Called before each."""
         if self._rounds_left is not None:
             self._rounds_left -= 1
             if self._rounds_left <= 0:
@@ -302,19 +315,19 @@ class Process:
         return self.alive and not self.ended and self.thaws_at is None
 
     def _complain(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if self.alive and not self.ended:  # the dead leave their tasks as they are
+        if self.alive and not self.ended:  # a dead process leaves its tasks pending
             self.simulation.errors.append(f"{context['message']}: {context.get('exception') or context.get('task')!r}")
 
     # -- its threads
 
     def call(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Make a blocking call beside the event loop; :meth:`pause` is how it takes time."""
+        """Make a blocking call next to the event loop. It takes simulated time by :meth:`pause`."""
         future: asyncio.Future[T] = self.loop.create_future()
         self.simulation.after(self.simulation.latency(), partial(self._call, work, future, self.loop.time()))
         return future
 
     def _call(self, work: Callable[[], Any], future: asyncio.Future[Any], called_at: float) -> None:
-        """A call goes on when nobody waits for it any more, as a thread does; but not when its process is gone."""
+        """Make the call even if nothing waits for it any more, as a thread would; but not if the process is dead."""
         if not self.alive or self.ended:
             return
         if self.frozen:
@@ -331,10 +344,11 @@ class Process:
         self.simulation.after(self.simulation.latency(), partial(_hand_on, outcome, future))
 
     def pause(self, seconds: float) -> None:
-        """Called in a blocking call: so much time passes there, and everybody else goes on meanwhile.
+        """Called inside a blocking call: let this much time pass, while all other processes run.
 
-        Raises :class:`Vanished` if the process is killed meanwhile. Where too many such calls are in the middle of
-        each other, no time passes.
+        No time passes if :data:`NESTING` calls are already paused inside each other.
+
+        :raises Vanished: the process was killed meanwhile.
         """
         simulation = self.simulation
         if simulation.nesting < NESTING:

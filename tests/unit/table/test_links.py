@@ -144,7 +144,7 @@ def test_a_link_in_the_place_of_the_next_file_is_not_adopted(tmp_path: Path) -> 
     chain.add(runs(5, 7).records, 0.0)
     file = chain.next(0.0)
     assert file is not None
-    with pytest.raises(Fatal, match="in the way"):
+    with pytest.raises(Fatal, match="is not a file of this table"):
         files.prepare(file, "w2")()
 
 

@@ -148,7 +148,7 @@ def test_what_has_taken_a_letters_name_does_not_take_the_letter() -> None:
     assert refused(table, record(12)) == [] and again == key.replace("~", f"-{AGAIN}~")
     assert [each for each, _ in said(table)] == [key]
     table.dead.objects[again] = (b"garbage", {})
-    with pytest.raises(Fatal, match="in the way"):
+    with pytest.raises(Fatal, match="has the name of a dead letter"):
         refused(table, record(12))
 
 

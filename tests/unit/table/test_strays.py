@@ -66,7 +66,7 @@ def test_what_has_the_name_of_a_file_is_passed_over_unless_it_is_in_the_way(body
     store.objects[NAMES.key(record(14))] = (body, {})
     assert work(store, ledger, 10, 20) == Position(19, 0)
     store.objects[NAMES.key(record(20))] = (body, {})
-    with pytest.raises(Fatal, match=f"{NAMES.key(record(20))} is in the way.*Remove it"):
+    with pytest.raises(Fatal, match=f"{NAMES.key(record(20))} has the next file.s name.*Remove it"):
         work(store, ledger, 20, 25)
 
 
