@@ -1,7 +1,8 @@
-"""What runs in the background of a task, so that nothing of it dies unseen.
+"""Starts tasks and threads that run in the background, so that none of them ends unnoticed.
 
-Whatever nobody awaits is started here, and nowhere else (``tests/unit/test_security.py``): its end is told, whatever
-it died of. A coroutine that somebody awaits at once needs none of this; :func:`first_of` and ``asyncio.gather`` do.
+Everything that is not awaited is started here, and nowhere else (``tests/unit/test_security.py``): its end is reported,
+whatever the cause. A coroutine that is awaited at once does not need this; :func:`first_of` and ``asyncio.gather``
+await.
 """
 
 from __future__ import annotations
@@ -24,15 +25,17 @@ Work = Callable[[], Awaitable[object]]
 OnFailure = Callable[[BaseException], object]
 
 SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""What ``accept`` fails with while descriptors or memory are short. asyncio tries again every second by itself."""
+"""Errors of ``accept`` while file descriptors or memory are short. asyncio itself retries every second."""
 
 _running: set[asyncio.Task[None]] = set()
-"""An event loop holds its tasks by weak references only."""
+"""Keeps references: an event loop references its tasks only weakly."""
 
 
 def start(work: Work, *, name: str, on_failure: OnFailure, endless: bool = False) -> asyncio.Task[None]:
-    """Run ``work()`` beside everything else. ``on_failure`` is called once, with a ``PenstockError``, if it ends by
-    any exception, by a cancellation that nobody asked for, or at all if it is ``endless``. Cancel the task to end it.
+    """Run ``work()`` in a task. Cancel the task to end it.
+
+    ``on_failure`` is called once, with a ``PenstockError``, if it ends by an exception, by a cancellation that no code
+    requested, or, if ``endless``, in any way.
     """
     task = asyncio.get_running_loop().create_task(_guarded(work, name, on_failure, endless), name=name)
     _running.add(task)
@@ -46,15 +49,15 @@ async def _guarded(work: Work, name: str, on_failure: OnFailure, endless: bool) 
     except asyncio.CancelledError:
         if _asked_to_end():
             raise
-        on_failure(Fatal(f"{name} was cancelled, and nobody had asked for it"))
+        on_failure(Fatal(f"{name} was cancelled unexpectedly"))
     except PenstockError as error:
         on_failure(error)
-    except BaseException as error:  # SystemExit would end the event loop, with an exit code of its own
+    except BaseException as error:  # SystemExit would end the event loop with its own exit code
         on_failure(_unforeseen(name, error))
         log.error("%s failed", name, exc_info=error)
     else:
         if endless:
-            on_failure(Fatal(f"{name} ended by itself"))
+            on_failure(Fatal(f"{name} ended unexpectedly"))
 
 
 def _asked_to_end() -> bool:
@@ -63,9 +66,9 @@ def _asked_to_end() -> bool:
 
 
 def thread(work: Callable[[], object], *, name: str, on_failure: OnFailure) -> None:
-    """Run ``work()`` in a daemon thread. ``on_failure`` is called in the event loop if it ends by any exception.
+    """Run ``work()`` in a daemon thread. ``on_failure`` is called in the event loop if it ends by an exception.
 
-    ``RuntimeError`` if the system gives no thread.
+    :raises RuntimeError: the system has no thread left.
     """
     loop = asyncio.get_running_loop()
 
@@ -73,7 +76,7 @@ def thread(work: Callable[[], object], *, name: str, on_failure: OnFailure) -> N
         try:
             work()
         except BaseException as error:  # as above
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits any more
                 loop.call_soon_threadsafe(on_failure, _unforeseen(name, error))
             log.error("%s failed", name, exc_info=error)
 
@@ -81,7 +84,9 @@ def thread(work: Callable[[], object], *, name: str, on_failure: OnFailure) -> N
 
 
 async def first_of(*works: Work, timeout_s: float | None = None) -> int | None:
-    """Return which of them ended first, None if none did in time; raise what it raised. The others are cancelled."""
+    """Return the index of the one that ended first, or None after ``timeout_s``; raise what it raised. The others
+    are cancelled.
+    """
     tasks = [asyncio.ensure_future(_awaited(work)) for work in works]
     try:
         await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
@@ -97,7 +102,7 @@ async def first_of(*works: Work, timeout_s: float | None = None) -> int | None:
 
 
 async def all_of(*works: Callable[[], Coroutine[Any, Any, T]]) -> list[T]:
-    """All their results, in order. Once one raises, the others are cancelled, and it is raised when they have ended."""
+    """Return all results, in order. If one raises, cancel the others, wait for their end, and raise its error."""
     tasks = [asyncio.ensure_future(work()) for work in works]
     try:
         return await asyncio.gather(*tasks)
@@ -112,7 +117,9 @@ async def _awaited(work: Work) -> None:
 
 
 class Background:
-    """Of one task. ``failure`` resolves with the first thing that must end it; ``on_first`` is called with it then."""
+    """The background work of one task. ``failure`` resolves with the first error that must end the task;
+    ``on_first`` is called with it.
+    """
 
     def __init__(self, on_first: OnFailure = lambda error: None) -> None:
         self.failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
@@ -121,32 +128,32 @@ class Background:
         self._shortages = 0
 
     def start(self, work: Work, name: str, *, endless: bool = True) -> None:
-        """As :func:`start`; a failure is this task's. It runs until :meth:`stop`."""
+        """As :func:`start`; a failure ends the task. The work runs until :meth:`stop`."""
         self._tasks.append(start(work, name=name, on_failure=self.failed, endless=endless))
 
     def failed(self, error: BaseException) -> None:
-        """The task is to end with this error, unless it ends with an earlier one."""
+        """End the task with this error, unless an earlier error ends it already."""
         if not self.failure.done():
             self.failure.set_result(error)
             self._on_first(error)
 
     def raise_failure(self) -> None:
-        """Raise what must end the task, if there is anything."""
+        """Raise the error that must end the task, if there is one."""
         if self.failure.done():
             raise self.failure.result()
 
     async def failing(self) -> None:
-        """Wait for what must end the task, and raise it."""
+        """Wait for the error that must end the task, and raise it."""
         raise await asyncio.shield(self.failure)
 
     async def stop(self) -> None:
-        """Cancel all that was started; it has ended when this returns."""
+        """Cancel everything that was started, and wait for its end."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def listen(self) -> contextlib.ExitStack:
-        """From now on until the answer is closed: what the event loop or a thread complains of ends the task."""
+        """Let unhandled errors of the event loop and of threads end the task, until the returned stack is closed."""
         loop = asyncio.get_running_loop()
         before, loop_before = threading.excepthook, loop.get_exception_handler()
 
@@ -164,14 +171,14 @@ class Background:
         return stack
 
     def _complaint(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Of an exception in a callback or a protocol, or of one that nobody took."""
+        """Handle an exception in a callback or protocol, or one that was never retrieved."""
         error = context.get("exception")
         if error is None:
-            log.error("the event loop complains: %s", context.get("message"))
+            log.error("the event loop reported: %s", context.get("message"))
         elif isinstance(error, OSError) and error.errno in SHORT and "accept" in context.get("message", ""):
             self._shortages += 1
             if self._shortages.bit_count() == 1:
-                log.warning("a connection waits, since it cannot be accepted: %s (%d times)", error, self._shortages)
+                log.warning("a connection cannot be accepted yet: %s (%d times)", error, self._shortages)
         elif isinstance(error, PenstockError):
             self.failed(error)
         else:
@@ -180,7 +187,7 @@ class Background:
 
 
 def _name(thread: threading.Thread | None) -> str:
-    return "of unknown name" if thread is None else thread.name
+    return "without a name" if thread is None else thread.name
 
 
 def _unforeseen(name: str, error: BaseException) -> Broken:

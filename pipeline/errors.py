@@ -1,7 +1,7 @@
-"""What can go wrong, named by the next action.
+"""Errors, named after what to do next.
 
-Nothing here is caught only to be logged: each error ends in a retry, in a dead letter, or in a
-non-zero exit with its reason.
+No error is caught only to be logged: each ends in a retry, in a dead letter, or in a non-zero exit code with its
+reason.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from typing import TypeGuard, TypeVar
 E = TypeVar("E", bound=BaseException)
 
 LINE_LIMIT = 4_000
+"""The most characters of an exception's text in one line."""
 NAME_LIMIT = 200
-"""Characters."""
+"""The most characters of a class's name."""
 
 CAUSES = 100
-"""How many errors are looked at for what caused one."""
+"""How many errors of a chain of causes are examined."""
 
 
 def one_line(error: BaseException) -> str:
-    """The exception's type and text, on one line: ``ValueError: no such name``.
+    """Return the exception's type and text on one line: ``ValueError: no such name``.
 
-    Never raises, whatever the exception is, and is never empty: its class, its text and its causes may be a stranger's.
+    Never raises and is never empty, whatever code the exception's class has.
     """
     name = name_of(type(error))
     text = " ".join(said(error).split())
@@ -31,12 +32,12 @@ def one_line(error: BaseException) -> str:
 
 
 def said(error: BaseException) -> str:
-    """The exception's text, its middle left out beyond ``LINE_LIMIT`` characters. Never raises."""
+    """Return the exception's text; beyond ``LINE_LIMIT`` characters its middle is left out. Never raises."""
     return text_of(error)
 
 
 def text_of(value: object, limit: int = LINE_LIMIT) -> str:
-    """``str(value)`` for any value, or that there is none."""
+    """Return ``str(value)``, at most about ``limit`` characters, or a text that says that it has none. Never raises."""
     try:
         return plain(str.__str__(str(value)), limit)  # a subclass may have methods of its own
     except BaseException:  # noqa: BLE001  # the value's own code
@@ -44,13 +45,13 @@ def text_of(value: object, limit: int = LINE_LIMIT) -> str:
 
 
 def name_of(kind: type) -> str:
-    """A class's name on one line, whatever its metaclass says."""
+    """Return a class's name on one line, without calling its metaclass."""
     name = str.__str__(type.__dict__["__name__"].__get__(kind))
     return " ".join(plain(name, NAME_LIMIT).split()) or "an exception without a name"
 
 
 def cut(text: str, limit: int) -> str:
-    """``text``, its middle left out beyond ``limit`` characters."""
+    """Return ``text``; beyond ``limit`` characters its middle is left out."""
     if len(text) <= limit:
         return text
     half = limit // 2
@@ -58,19 +59,21 @@ def cut(text: str, limit: int) -> str:
 
 
 def plain(text: str, limit: int) -> str:
-    """``text`` as UTF-8 can carry it (lone surrogates escaped), its middle left out beyond ``limit`` characters."""
+    """Return ``text`` with lone surrogates escaped, so that UTF-8 can encode it; beyond ``limit`` its middle is left
+    out.
+    """
     short = cut(text, limit)
     escaped = short.encode("utf-8", "backslashreplace").decode()
     return escaped if len(escaped) == len(short) else cut(escaped, limit)
 
 
 def is_a(error: BaseException, *kinds: type[E]) -> TypeGuard[E]:
-    """As ``isinstance``, by what it is and not by what it says."""
+    """As ``isinstance``, but by the real type: ``__class__`` is not asked."""
     return issubclass(type(error), kinds)
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and what it was raised from; an end comes, also where they go round."""
+    """Yield the error and those it was raised from, at most :data:`CAUSES`; ends even if the chain is a circle."""
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen and len(seen) < CAUSES:
@@ -80,17 +83,17 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def traced(error: BaseException, limit: int) -> str:
-    """The exception with its traceback and causes, as Python shows it, in ``limit`` characters. Never raises."""
+    """Return the exception with traceback and causes, as Python prints it, in ``limit`` characters. Never raises."""
     try:
         told = traceback.TracebackException.from_exception(error)
         _shorten(told, limit)
         return plain("".join(told.format()), limit)
-    except BaseException:  # noqa: BLE001  # its class, its notes, its causes: any of them may be a stranger's
+    except BaseException:  # noqa: BLE001  # its class, notes and causes may contain any code
         return f"{_place(error)}{one_line(error)}"
 
 
 def _shorten(told: traceback.TracebackException, limit: int) -> None:
-    """Each text by itself: formatting takes them apart into lines."""
+    """Shorten each text before formatting, which would split it into lines."""
     waiting = [told]
     while waiting:
         each = waiting.pop()
@@ -102,12 +105,15 @@ def _shorten(told: traceback.TracebackException, limit: int) -> None:
 def _place(error: BaseException) -> str:
     try:
         return "".join(traceback.format_tb(error.__traceback__, -LINE_LIMIT // 100))
-    except BaseException:  # noqa: BLE001  # source lines come from loaders, which may be anybody's
+    except BaseException:  # noqa: BLE001  # source lines come from import loaders, which may contain any code
         return ""
 
 
 class PenstockError(Exception):
-    """Base of every error that Penstock raises on purpose. Its text is one line for a person."""
+    """Base class of every error that Penstock raises on purpose. Its text is one line for a person.
+
+    ``exit_code`` is that of a command or task that ends with it.
+    """
 
     exit_code = 1
 
@@ -131,7 +137,7 @@ class NothingToDo(PenstockError):
 
 
 class ConfigError(UserError):
-    """A setting is wrong: ``key`` names it, ``fix`` says what to write instead."""
+    """A setting is wrong. ``key`` names it, ``problem`` says why, ``fix`` what to write instead."""
 
     def __init__(self, key: str, problem: str, fix: str) -> None:
         super().__init__(f"{key}: {problem}. {fix}")
@@ -141,19 +147,21 @@ class ConfigError(UserError):
 
 
 class ModelError(UserError):
-    """The model cannot be used as it is: it does not import, its weights are missing or have another hash."""
+    """The model cannot be used as it is, for example because an import fails or its weights are missing or have
+    another hash.
+    """
 
 
 class Fatal(PenstockError):
-    """Going on would lose, double or hide something; the task ends with this reason (exit code 1)."""
+    """Going on would lose, duplicate or hide something: the task ends with this reason. Exit code 1."""
 
 
 class Broken(Fatal):
-    """Something ended that must not, and nobody foresaw why: it may be a record's doing."""
+    """Something that must run has ended for a reason that no code expects; a record may be the cause."""
 
 
 class ReplicaDied(PenstockError):
-    """A replica ended while it worked. ``reason`` reads like ``killed by signal 11``."""
+    """A replica ended while it worked on a request. ``reason`` reads like ``killed by signal 11``."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"replica {reason}")
@@ -161,7 +169,7 @@ class ReplicaDied(PenstockError):
 
 
 class BatchFailed(PenstockError):
-    """``predict`` raised, or broke its contract, for a batch as a whole. Bisect it."""
+    """``predict`` raised an error, or broke its contract, for a batch as a whole: bisect the batch."""
 
     def __init__(self, reason: str, traceback: str) -> None:
         super().__init__(reason)

@@ -1,4 +1,4 @@
-"""Text of others, made fit for a line that a person reads: what it says is seen, and it does nothing else."""
+"""Makes foreign text safe for a line that a person reads: control characters become visible and have no effect."""
 
 from __future__ import annotations
 
@@ -12,34 +12,38 @@ _ACTS = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e007f]"
 )
-"""Controls (C0, DEL, C1), ends of lines, marks that turn or hide what follows, lone surrogates."""
+"""Control characters (C0, DEL, C1), line ends, characters that change direction or hide text, lone surrogates."""
 
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 def shown(text: str) -> str:
-    """On one line, with nothing in it that moves a cursor, turns the direction, or hides; as Python would write it."""
+    """Return the text on one line, with control characters, direction marks and hidden characters escaped as Python
+    would.
+    """
     return _ACTS.sub(_escape, text) if not text.isascii() or not text.isprintable() else text
 
 
 def shown_lines(text: str, indent: str = "    ") -> str:
-    """As :func:`shown`, and lines stay lines: later ones begin with ``indent``, so none passes for a first."""
+    """As :func:`shown`, but keep line ends. Later lines start with ``indent``, so none can pass for a first line."""
     return f"\n{indent}".join(map(shown, text.split("\n")))
 
 
 def as_text(value: object) -> str:
-    """What any value says of itself, :func:`shown`; cut short if that is long."""
+    """Return ``str(value)`` as :func:`shown`, shortened. Never raises."""
     return shown(text_of(value))
 
 
 class Lines(str):
-    """Text of which lines stay lines."""
+    """Text whose line ends are kept."""
 
     __slots__ = ()
 
 
 def harmless(value: Any) -> Any:
-    """``value`` for JSON: each text in it as :func:`shown`, so that whoever prints what was read is safe, too."""
+    """Return ``value`` for JSON, each text in it as :func:`shown`: a terminal that prints the parsed text is safe,
+    too.
+    """
     if isinstance(value, Lines):
         return shown_lines(value)
     if isinstance(value, str):

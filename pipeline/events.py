@@ -1,4 +1,6 @@
-"""What a model host tells about its work, for whoever counts it. At most a few per predict call, none per record."""
+"""What a model host reports about its work, for metrics. At most a few events for each predict call, none for each
+record.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """A predict call came back with results. ``seconds``: inside the replica, from bytes to rows.
+    """A predict call returned results. ``seconds``: in the replica, from bytes to rows.
 
-    ``cost``: the sum of its records' costs. ``padded``: what it cost as a batch, see :func:`pipeline.record.cost_of`.
+    ``replica``: its number. ``cost``: the sum of its records' costs. ``padded``: its cost as a batch, see
+    :func:`pipeline.record.cost_of`.
     """
 
     records: int
@@ -21,9 +24,9 @@ class Predicted:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """Predict was called once more than batches would need: a bisection, or a record tried alone.
+    """One more predict call than the batches need: a bisection, or a record tried alone.
 
-    ``shards``: of the records that it was called with.
+    ``shards``: ids of the records' shards.
     """
 
     shards: tuple[str, ...] = field(default=(), compare=False)
@@ -39,21 +42,21 @@ class Condemned:
 
 @dataclass(frozen=True, slots=True)
 class OutOfMemory:
-    """A batch of so many records did not fit into memory; it is halved."""
+    """A batch of this many records ran out of memory. It is halved."""
 
     records: int
 
 
 @dataclass(frozen=True, slots=True)
 class SafeCostLearned:
-    """Batches may cost at most so much from now on, so that they fit into memory and time; 0: no limit known."""
+    """From now on, batches may cost at most this much, to fit into memory and time; 0: no limit."""
 
     cost: int
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaReplaced:
-    """A replica ended (``reason``), and another one serves in its place."""
+    """A replica ended (``reason``), and another one has taken its place."""
 
     reason: str
 

@@ -1,4 +1,4 @@
-"""What the extras of the package bring, as in ``pip install "penstock[local]"``. Ask here before an import of it."""
+"""The package's extras, as in ``pip install "penstock[local]"``, and their modules. Check here before importing one."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ EXTRAS = {
 def require(extra: str) -> None:
     """Return if the extra is installed.
 
-    :raises UserError: it is not, and the text says how to install it.
+    :raises UserError: it is not; the text has the command that installs it.
     """
     if missing := [module for module in EXTRAS[extra] if find_spec(module) is None]:
         raise UserError(f"not installed: {', '.join(missing)}. Run: {command(extra)}")
 
 
 def command(extra: str) -> str:
-    """The command that installs an extra."""
+    """Return the command that installs an extra."""
     return f'pip install "penstock[{extra}]"'
 
 
 def hint(module: str) -> str:
-    """For an error message: how to install a module, if an extra brings it; otherwise empty."""
+    """Return how to install a module, for an error's text; empty if no extra brings it."""
     extra = next((extra for extra, modules in EXTRAS.items() if module.partition(".")[0] in modules), "")
     return f". Run: {command(extra)}" if extra else ""

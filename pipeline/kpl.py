@@ -1,14 +1,14 @@
 """KPL's aggregation format: several user records in one Kinesis record. Pure.
 
 An aggregate is ``MAGIC``, a protobuf message and the MD5 of that message. The message has a table of partition keys
-(field 1), one of explicit hash keys (2) and the user records (3), each of which has the index of its partition key
-(1), that of its explicit hash key (2, optional), its data (3) and tags (4). What does not end with the MD5 of what it
-holds is no aggregate, but a plain record that begins alike; so KCL has it.
+(field 1), a table of explicit hash keys (2) and the user records (3). Each user record has the index of its partition
+key (1), the index of its explicit hash key (2, optional), its data (3) and tags (4). A record that starts with the
+magic but does not end with the right MD5 is a plain record; KCL treats it so as well.
 
-Nothing is copied before it is asked for, and no more than one user record at a time: an aggregate has no bound of its
-own, 10 MiB may hold two million user records without a payload. This is why the format is read by hand: protobuf's own
-classes make an object of every user record and a copy of every payload before the first of them can be used. The tests
-hold this reader against protobuf's.
+Nothing is copied before it is needed, and at most one user record at a time. An aggregate has no limit of its own: 10
+MiB may hold two million empty user records. Therefore the format is parsed by hand: protobuf's own classes would make
+an object of every user record and copy every payload before the first can be used. The tests compare this parser with
+protobuf's.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ MD5_BYTES = 16
 HASH_KEYS = 1 << 128
 
 KEYS_KEPT = 4096
-"""Keys of one aggregate that are held as text at a time."""
+"""How many keys of one aggregate are kept as text at a time."""
 
 KEY_BYTES = 64
-"""What a key costs in memory beside its characters."""
+"""Memory of a key besides its characters, in bytes."""
 
 KEY_CHARACTERS = 256
-"""The longest partition key of Kinesis (API reference, PutRecord), and of a user record (KPL's ``UserRecord``)."""
+"""The longest partition key of Kinesis (API reference, PutRecord) and of a user record (KPL's ``UserRecord``)."""
 
 KEY_KEPT = 180
-"""Of a key that is longer, so many characters are kept; its length and its SHA-256 come after them."""
+"""How many characters are kept of a longer key; its length and SHA-256 follow them."""
 
 GROUPS = 100
-"""How deeply groups of unknown fields may lie in each other, as in protobuf's own readers."""
+"""How deep groups of unknown fields may be nested, as in protobuf's own parsers."""
 
 HASH_KEY = re.compile(r"([+-]?)0*([0-9]{1,39})", re.ASCII)
 
@@ -46,14 +46,14 @@ KEY_INDEX_TAG, HASH_INDEX_TAG, DATA_TAG = 1 << 3 | VARINT, 2 << 3 | VARINT, 3 <<
 
 
 class Malformed(ValueError):
-    """It has an aggregate's magic and checksum, and cannot be read. The text says why."""
+    """The record has an aggregate's magic and checksum but cannot be parsed. The text says why."""
 
 
 class User(NamedTuple):
-    """A user record. ``fault`` is not empty if it cannot be delivered; ``data`` is then what there is of it.
+    """A user record. A non-empty ``fault`` says why it cannot be delivered; ``data`` is then what could be read.
 
-    ``partition_key``: of one that is too long, what stands for it (:func:`bounded`). ``key_bytes``: what the key adds
-    to memory; 0 where it is the same object as that of a record before.
+    ``partition_key``: for a key that is too long, its replacement (:func:`bounded`). ``key_bytes``: memory that the key
+    adds; 0 if an earlier record has the same key object.
     """
 
     data: bytes
@@ -70,7 +70,7 @@ class HashRange(NamedTuple):
 
 
 class Message:
-    """An aggregate, looked over once: ``count`` user records, and where its keys lie. ``data`` is not copied."""
+    """An aggregate, scanned once: ``count`` user records, and where the keys are. ``data`` is not copied."""
 
     __slots__ = ("_explicit", "_hashes", "_keys", "_known", "_names", "_stop", "count", "data", "misplaced", "within")
 
@@ -83,16 +83,16 @@ class Message:
         self._known: dict[int, str] = {}
         self._explicit: dict[int, str] = {}
         self.within: HashRange | None = None
-        """The hash keys of the shard that it came by, if they are known."""
+        """The hash keys of the shard that it came from, if known."""
         self.misplaced = False
-        """Whether a user record that was handed out belongs to another shard."""
+        """Whether a returned user record belongs to another shard."""
         self.count = self._survey()
         if not self.count:
-            raise Malformed("it has no user record")
+            raise Malformed("it has no user records")
 
     @property
     def weight(self) -> int:
-        """What it holds in memory, in bytes."""
+        """Bytes that it uses in memory."""
         return len(self.data) + self._keys.itemsize * (len(self._keys) + len(self._hashes))
 
     def _survey(self) -> int:
@@ -128,7 +128,7 @@ class Message:
         return count
 
     def users(self, skip: int = 0) -> Iterator[tuple[bytes, str | None, int, str]]:  # noqa: C901  # hot: no call per record
-        """The user records beyond the first ``skip``, as :class:`User` has them, one at a time."""
+        """Yield the user records after the first ``skip``, one at a time, as the fields of :class:`User`."""
         data, stop, at, known, keys = self.data, self._stop, len(MAGIC), self._known, len(self._keys)
         while at < stop:
             tag = data[at]
@@ -150,7 +150,7 @@ class Message:
             if skip:
                 skip -= 1
                 continue
-            if data[begin] == KEY_INDEX_TAG:  # then the data and nothing else, as KPL writes most
+            if data[begin] == KEY_INDEX_TAG:  # a key index, then the data: KPL writes most records like this
                 index, start = data[begin + 1], begin + 2
                 if index > 127 and (high := data[start]) < 128:
                     index += (high << 7) - 128
@@ -172,7 +172,7 @@ class Message:
                             continue
             yield self._user(begin, at)
 
-    # -- what is not as usual, and the first time of everything
+    # -- unusual records, and the first use of each key
 
     def _user(self, at: int, stop: int) -> User:
         begin = at
@@ -191,7 +191,7 @@ class Message:
         return User(data, key, key_bytes, self._hash_fault(explicit))
 
     def _inside(self, at: int, stop: int) -> tuple[int, int | None, int, int]:
-        """Indices of the two keys, and where the data lies. Of a field that comes twice, the last counts."""
+        """Return the indices of the two keys, and where the data is. If a field occurs twice, the last one counts."""
         data = self.data
         index, explicit, start, end = -1, None, -1, -1
         while at < stop:
@@ -212,7 +212,7 @@ class Message:
         return index, explicit, start, end
 
     def _key(self, index: int) -> tuple[str, int]:
-        """The text of a key, and what it adds to memory: nothing if it is held already."""
+        """Return the text of a key, and the memory that it adds: 0 if it is kept already."""
         if (name := self._names.get(index)) is not None:
             return name, 0
         if len(self._names) >= KEYS_KEPT:
@@ -222,13 +222,13 @@ class Message:
         return name, len(name) + KEY_BYTES
 
     def _know(self, index: int, key: str) -> None:
-        """From now on the key needs no second look."""
+        """Keep the key, so that it is not decoded again."""
         self._known[index] = key
         if self.within is not None and not self.misplaced:
             self._place(hash_of(self._text(self._keys[index])))
 
     def _hash_fault(self, index: int) -> str:
-        """Why an explicit hash key is none, if so."""
+        """Why an explicit hash key is invalid; empty if it is valid."""
         if (fault := self._explicit.get(index)) is not None:
             return fault
         if index >= len(self._hashes):
@@ -236,7 +236,9 @@ class Message:
         if len(self._explicit) >= KEYS_KEPT:
             self._explicit.clear()
         number = hash_key(self._text(self._hashes[index]))
-        self._explicit[index] = "" if number is not None else "its explicit hash key is no decimal in [0, 2^128)"
+        self._explicit[index] = (
+            "" if number is not None else "its explicit hash key is not a decimal number in [0, 2^128)"
+        )
         if number is not None:
             self._place(number)
         return self._explicit[index]
@@ -246,15 +248,15 @@ class Message:
             self.misplaced = True
 
     def _text(self, at: int) -> str:
-        """As Java reads it: what is no UTF-8 becomes U+FFFD."""
+        """Decode as Java does: invalid UTF-8 becomes U+FFFD."""
         size, start = _varint(self.data, at)
         return self.data[start : start + size].decode("utf-8", "replace")
 
 
 def message(data: bytes) -> Message | None:
-    """The aggregate that a Kinesis record is; None if it is a plain record.
+    """Return the aggregate that a Kinesis record is; None if it is a plain record.
 
-    :raises Malformed: it is one, to judge by its checksum, and cannot be read.
+    :raises Malformed: it has an aggregate's checksum but cannot be parsed.
     """
     if not data.startswith(MAGIC) or len(data) <= len(MAGIC) + MD5_BYTES:
         return None
@@ -265,17 +267,18 @@ def message(data: bytes) -> Message | None:
 
 
 def hash_key(text: str) -> int | None:
-    """The number that an explicit hash key is; None if it is no decimal in [0, 2^128)."""
+    """Return the number of an explicit hash key; None if it is not a decimal number in [0, 2^128)."""
     match = HASH_KEY.fullmatch(text)
     number = int("".join(match.groups())) if match else -1
     return number if 0 <= number < HASH_KEYS else None
 
 
 def bounded(key: str) -> str:
-    """The key itself, or what stands for it where it is longer than Kinesis and KPL allow: never more characters.
+    """Return the key, or its replacement if it is longer than Kinesis and KPL allow. Never longer than
+    :data:`KEY_CHARACTERS`.
 
-    A key is in the aggregate once, and in every row and dead letter of its user records. So whatever is written is
-    linear in what was read only where a key is bounded. Equal keys stay equal, and others differ.
+    A key is in the aggregate once, but in every row and dead letter of its user records. Only bounded keys keep the
+    output linear in the input. Equal keys stay equal, and different keys stay different.
     """
     if len(key) <= KEY_CHARACTERS:
         return key
@@ -284,12 +287,12 @@ def bounded(key: str) -> str:
 
 
 def hash_of(partition_key: str) -> int:
-    """The hash key that a partition key stands for: its MD5."""
+    """Return the hash key of a partition key: its MD5."""
     return int.from_bytes(hashlib.md5(partition_key.encode("utf-8", "replace"), usedforsecurity=False).digest())
 
 
-# -- protobuf's wire format. Behind a message lie the 16 bytes of its MD5, so that a number of at most 10 bytes that
-# begins within it can be read without a look at where it ends.
+# -- protobuf's wire format. A message is followed by the 16 bytes of its MD5, so a number of at most 10 bytes that
+# starts inside the message can be read without checking for the end.
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -312,7 +315,7 @@ def _tag(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _skipped(data: bytes, at: int, tag: int, stop: int) -> int:
-    """Where an unknown field ends."""
+    """Return where an unknown field ends."""
     open_groups: list[int] = []
     while True:
         number, wire = tag >> 3, tag & 7
@@ -328,7 +331,7 @@ def _skipped(data: bytes, at: int, tag: int, stop: int) -> int:
         elif wire == END_GROUP and open_groups and open_groups[-1] == number:
             open_groups.pop()
         else:
-            raise Malformed(f"field {number} is of no type that there is")
+            raise Malformed(f"field {number} has an unknown type")
         if not open_groups:
             return at
         if at >= stop:

@@ -8,7 +8,7 @@ from pipeline.kpl import MAGIC
 
 
 def varint(number: int) -> bytes:
-    """A number as protobuf encodes it."""
+    """Return a number as protobuf encodes it."""
     made = bytearray()
     while number > 127:
         made.append(number & 127 | 128)
@@ -17,26 +17,26 @@ def varint(number: int) -> bytes:
 
 
 def field(number: int, data: bytes) -> bytes:
-    """A field with a length, such as a text or a message."""
+    """Return a field with a length, such as a text or a message."""
     return varint(number << 3 | 2) + varint(len(data)) + data
 
 
 def partition_key(key: str) -> bytes:
-    """An entry of the table of partition keys."""
+    """Return an entry of the table of partition keys."""
     return field(1, key.encode("utf-8", "surrogatepass"))
 
 
 def explicit_hash_key(key: str) -> bytes:
-    """An entry of the table of explicit hash keys."""
+    """Return an entry of the table of explicit hash keys. ``key`` is a decimal number."""
     return field(2, key.encode())
 
 
 def user(data: bytes, key: int = 0, hash_key: int | None = None) -> bytes:
-    """A user record; ``key`` and ``hash_key`` are places in the two tables."""
+    """Return a user record. ``key`` and ``hash_key`` are indices into the two tables."""
     explicit = b"" if hash_key is None else b"\x10" + varint(hash_key)
     return field(3, b"\x08" + varint(key) + explicit + field(3, data))
 
 
 def sealed(message: bytes) -> bytes:
-    """The message as an aggregate: magic bytes before it, its MD5 behind it."""
+    """Return the message as an aggregate: magic bytes before it, its MD5 after it."""
     return MAGIC + message + hashlib.md5(message, usedforsecurity=False).digest()
