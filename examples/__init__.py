@@ -1,1 +1,1 @@
-"""Example models, each with a configuration: what users copy from."""
+"""Example models, each with a configuration, to copy from."""

@@ -1,12 +1,12 @@
-"""A BERT encoder in plain torch: what MiniLM and the 1 GB reference have in common.
+"""A BERT encoder in plain torch, used by MiniLM and by the 1 GB reference model.
 
 Nothing is padded. The rows of a batch lie end to end in one matrix of tokens, which is all that the layers' products
-need to know; only attention, a small part of the work, goes row by row. On two cores and batches of 64 docstrings
-this is seven times as quick as padding to the longest, and a row's result does not depend on its neighbours.
+need. Only attention, a small part of the work, is computed row by row. On two cores with batches of 64 docstrings this
+is seven times as fast as padding to the longest row, and a row's result does not depend on its neighbours.
 
-Importing this imports torch, so models import it in ``load``. Weights go by the names that BERT checkpoints use
-(``encoder.layer.0.attention.self.query.weight`` …) and are used where they lie: memory-mapped, never copied. Their
-type is what the layers compute in: float32, bfloat16, or int8 with a scale for each row (``….weight_scale``).
+Importing this module imports torch, so models import it in ``load``. Weights have the names of BERT checkpoints
+(``encoder.layer.0.attention.self.query.weight`` …) and are used in place: memory-mapped, never copied. Layers compute
+in the weights' type: float32, bfloat16, or int8 with a scale for each row (``….weight_scale``).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from torch.nn import functional
 from pipeline.errors import ModelError
 
 WIDE_TOKENS = 1024
-"""So many go through a layer's wide products at a time."""
+"""How many tokens go through a layer's wide products at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """``width`` is a multiple of ``heads``. ``eps`` is that of the layer norms."""
+    """The network's size. ``width`` must be a multiple of ``heads``. ``eps`` is that of the layer norms."""
 
     layers: int
     width: int
@@ -38,9 +38,10 @@ class Geometry:
 
 
 def read_weights(path: Path, device: str = "cpu") -> dict[str, Tensor]:
-    """Every tensor of a safetensors file. On the CPU they are views of the mapped file: processes share its pages.
+    """Read every tensor of a safetensors file. On the CPU they are views of the mapped file, so processes share its
+    pages.
 
-    Raises ``ModelError`` if the file is damaged: sizes and header must agree.
+    :raises ModelError: the file is damaged: sizes and header do not agree.
     """
     try:
         with safe_open(path, framework="pt", device=device) as file:
@@ -50,15 +51,15 @@ def read_weights(path: Path, device: str = "cpu") -> dict[str, Tensor]:
 
 
 def mean_pool(rows: Sequence[Tensor]) -> Tensor:
-    """The mean of each row's tokens: rows of shape (tokens, width) to one tensor of shape (rows, width)."""
+    """Return the mean of each row's tokens: from rows of shape (tokens, width) to one tensor of shape (rows, width)."""
     return torch.stack([row.mean(0) for row in rows])
 
 
 class Encoder:
-    """Stateless once built, so any number of threads may call it."""
+    """The network. It has no state besides the weights, so any number of threads may call it."""
 
     def __init__(self, weights: Mapping[str, Tensor], geometry: Geometry) -> None:
-        """Raises ``ModelError`` with the name of the first tensor that is missing."""
+        """:raises ModelError: a tensor is missing; the text names the first one."""
         self._weights = weights
         self._geometry = geometry
         self._layers = [self._layer(f"encoder.layer.{i}.") for i in range(geometry.layers)]
@@ -68,13 +69,17 @@ class Encoder:
         self._norm = self._pair("embeddings.LayerNorm")
 
     def __call__(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, ...]:
-        """The last layer's hidden states of each row of token ids, of shape (tokens, width). No row may be empty."""
+        """Return the last layer's hidden states for each row of token ids, of shape (tokens, width). No row may be
+        empty.
+        """
         ids = torch.tensor(list(chain.from_iterable(rows)), device=self._words.device)
         lengths = [len(row) for row in rows]
         return torch.split(self.hidden(ids, lengths), lengths)
 
     def hidden(self, ids: Tensor, lengths: list[int]) -> Tensor:
-        """The same, end to end in one matrix, of ids that lie end to end and where the weights are."""
+        """As :meth:`__call__`, for token ids that lie end to end in one tensor on the weights' device. Returns one
+        matrix.
+        """
         places = torch.cat([self._places[:length] for length in lengths])
         hidden = self._normalised(functional.embedding(ids, self._words) + places + self._kind, self._norm)
         for layer in self._layers:
@@ -84,14 +89,16 @@ class Encoder:
         return hidden
 
     def _fed_forward(self, hidden: Tensor, layer: _Layer) -> Tensor:
-        """A part of the tokens at a time on CPUs: four times as wide, all of them would be most of a batch's memory."""
+        """On CPUs, only a part of the tokens at a time: the result is four times as wide and would be most of a
+        batch's memory.
+        """
         parts = [hidden] if hidden.is_cuda else torch.tensor_split(hidden, -(-len(hidden) // WIDE_TOKENS))
         return torch.cat([layer.narrow(functional.gelu(layer.widen(part))) for part in parts])
 
     def _attended(self, hidden: Tensor, lengths: list[int], layer: _Layer) -> Tensor:
         tokens, width = hidden.shape
         heads = self._geometry.heads
-        if hidden.is_cuda and len(set(lengths)) == 1:  # what a call costs there is its start: one for all rows
+        if hidden.is_cuda and len(set(lengths)) == 1:  # there, starting a kernel is the cost: one for all rows
             parts = (len(lengths), lengths[0], heads, width // heads)
             query, key, value = (
                 project(hidden).view(parts).transpose(1, 2) for project in (layer.query, layer.key, layer.value)
@@ -135,7 +142,7 @@ class Encoder:
         try:
             return self._weights[name]
         except KeyError:
-            raise ModelError(f"the weights are of another network: they have no tensor {name}") from None
+            raise ModelError(f"the weights belong to another network: they have no tensor {name}") from None
 
 
 _Pair = tuple[Tensor, Tensor]
@@ -144,8 +151,11 @@ _Pair = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class _Linear:
-    """A product with a weight and a bias. With ``scale``, one for each row of a weight in int8, a dynamic one: each row
-    of what comes in is rounded to whole numbers of its own scale, and the product is one of whole numbers."""
+    """A product with a weight and a bias.
+
+    With ``scale`` (one for each row of an int8 weight), quantization is dynamic: each input row is rounded to whole
+    numbers with a scale of its own, and the product is computed in whole numbers.
+    """
 
     weight: Tensor
     bias: Tensor

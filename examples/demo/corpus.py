@@ -1,6 +1,6 @@
-"""The docstrings of Python's standard library: real text that every machine with Python already has.
+"""The docstrings of Python's standard library: real text that is on every machine with Python.
 
-Source files are parsed, never imported, so nothing is run and nothing but text is read.
+Source files are parsed, never imported, so none of their code runs.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from pipeline.errors import UserError
 NOT_THE_LIBRARY = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"})
 
 PARTITION_KEY_CHARS = 256
-"""The most that Kinesis takes (API model: PartitionKey, 1 to 256 characters)."""
+"""The longest partition key that Kinesis accepts (API model: PartitionKey, 1 to 256 characters)."""
 
 _Documented = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class Docstring(NamedTuple):
-    """``name`` is the qualified name within ``module``, or empty for the module's own docstring."""
+    """A docstring and where it is. ``name`` is the qualified name within ``module``; empty for the module's own
+    docstring.
+    """
 
     module: str
     name: str
@@ -34,18 +36,21 @@ class Docstring(NamedTuple):
 
 
 def docstrings(root: Path | None = None) -> Iterator[Docstring]:
-    """Every docstring below ``root`` (default: the standard library), by path, then by place in the file."""
+    """Yield every docstring below ``root`` (default: the standard library), sorted by path, then in the file's
+    order.
+    """
     root = root or library()
     for path in sources(root):
         yield from _docstrings_of(path, root)
 
 
 def records(n: int, seed: int = 0, root: Path | None = None) -> list[tuple[bytes, str]]:
-    """``n`` records as (JSON object of module, name and text; partition key), the same for the same seed.
+    """Return ``n`` records as (JSON object of module, name and text; partition key). Equal seeds give equal records.
 
-    Only as many files are parsed as are needed, in an order that the seed decides. Where the library has fewer
-    than ``n`` docstrings they come again, their names ending in ``#2``, ``#3`` …, so no two records are equal.
-    Raises ``UserError`` if there are none.
+    Only as many files are parsed as needed, in an order that the seed decides. If the library has fewer than ``n``
+    docstrings, they are repeated with names ending in ``#2``, ``#3`` …, so no two records are equal.
+
+    :raises UserError: there are no docstrings.
     """
     drawn = random.Random(seed)
     root = root or library()
@@ -53,23 +58,23 @@ def records(n: int, seed: int = 0, root: Path | None = None) -> list[tuple[bytes
     drawn.shuffle(paths)
     found = list(islice((each for path in paths for each in _docstrings_of(path, root)), n))
     if n and not found:
-        raise UserError(f"{root}: no docstrings; the sources of Python's standard library are not installed here")
+        raise UserError(f"{root}: no docstrings. Use a Python whose standard library is installed with its sources")
     drawn.shuffle(found)
     return [_record(found[i % len(found)], i // len(found) + 1) for i in range(n)]
 
 
 def library() -> Path:
-    """The folder of the running Python's standard library."""
+    """Return the folder of the running Python's standard library."""
     return Path(sysconfig.get_path("stdlib"))
 
 
 def sources(root: Path) -> list[Path]:
-    """The library's own source files below ``root``, sorted; its tests and what was installed into it are left out."""
+    """Return the library's own source files below ``root``, sorted, without its tests and installed packages."""
     return sorted(path for path in root.rglob("*.py") if NOT_THE_LIBRARY.isdisjoint(path.relative_to(root).parts))
 
 
 def _docstrings_of(path: Path, root: Path) -> Iterator[Docstring]:
-    """Nothing for a file that does not parse: the library ships some that are wrong on purpose."""
+    """Yield nothing for a file that does not parse: the library contains some that are wrong on purpose."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -80,7 +85,7 @@ def _docstrings_of(path: Path, root: Path) -> Iterator[Docstring]:
     module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
     seen: set[str] = set()
     for name, text in _walk(tree, ""):
-        # Setters and overloads share their name with the first definition, which has the better docstring.
+        # Setters and overloads have the name of the first definition, which has the better docstring.
         if name not in seen and _is_unicode(text):
             seen.add(name)
             yield Docstring(module, name, text)
@@ -96,7 +101,7 @@ def _walk(node: ast.Module | _Documented, name: str) -> Iterator[tuple[str, str]
 
 
 def _is_unicode(text: str) -> bool:
-    """False for lone surrogates, which JSON in UTF-8 cannot carry."""
+    """Return False for lone surrogates, which JSON in UTF-8 cannot hold."""
     try:
         text.encode()
     except UnicodeEncodeError:

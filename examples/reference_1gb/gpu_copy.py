@@ -1,10 +1,10 @@
-"""How batches get to a device and results back, while it computes: what to copy when, and CUDA's way to copy.
+"""Copies batches to a device and results back while the device computes.
 
-A batch goes in parts. While the device computes one, the next is copied in and the last one's results are copied out,
-on a stream of their own and from pinned memory, so that the device does not wait for the copies. On a CPU there is
-nothing to copy, and a batch is one part.
+A batch is processed in parts. While the device computes one part, the next is copied to it and the last one's results
+are copied back, on a stream of their own and from pinned memory, so the device does not wait for copies. On a CPU there
+is nothing to copy, and a batch is one part.
 
-Importing this imports torch, so models import it in ``load``.
+Importing this module imports torch, so models import it in ``load``.
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ import torch
 from torch import Tensor
 
 PART_ROWS = 64
-"""Rows of a part on a GPU: enough to fill one, few enough that a batch of hundreds overlaps with its copies."""
+"""Rows of a part on a GPU: enough to keep it busy, few enough that a batch of hundreds overlaps with its copies."""
 
 
 class Device(Protocol):
-    """``part_rows``: how many rows of a batch it computes at once; 0: all."""
+    """Copies to and from a device. ``part_rows``: how many rows of a batch it computes at once; 0: all."""
 
     part_rows: int
 
     def copy_in(self, rows: Tensor) -> Tensor:
-        """Begin to copy to the device."""
+        """Begin to copy rows to the device."""
 
     def arrived(self, rows: Tensor) -> Tensor:
-        """What :meth:`copy_in` returned, for what is computed from here on: that waits for the copy."""
+        """Return the rows that :meth:`copy_in` returned, for use from here on: later computations wait for the copy."""
 
     def copy_out(self, results: Tensor) -> Tensor:
-        """Begin to copy back what has been computed; not to be read before :meth:`synchronise`."""
+        """Begin to copy results back. Do not read them before :meth:`synchronise`."""
 
     def synchronise(self) -> None:
-        """Every copy that was begun is whole when this returns."""
+        """Return once every copy is complete."""
 
 
 class Channel:
-    """For one thread, as a device's streams are."""
+    """Runs batches on a device. Use it from one thread, as a device's streams require."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
 
     def run(self, batch: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """``compute`` on the device for each part of the batch's rows; the results are in the batch's order.
+        """Compute each part of the batch's rows on the device; results are in the batch's order.
 
-        ``compute`` only begins, where the device works by itself: it may not look at what it computes.
+        On a GPU ``compute`` only starts the work and must not read its results.
         """
         device = self._device
         parts = torch.split(batch, device.part_rows or max(1, len(batch)))
@@ -62,31 +62,38 @@ class Channel:
 
 
 def device_of(name: str) -> Device:
-    """``cpu``, or ``cuda:N``."""
+    """Return the device named ``cpu`` or ``cuda:N``."""
     return Cpu() if name == "cpu" else Cuda(name)
 
 
 class Cpu:
-    """Everything is where it is needed."""
+    """The CPU: nothing is copied."""
 
     part_rows = 0
 
     def copy_in(self, rows: Tensor) -> Tensor:
+        """Return the rows unchanged."""
         return rows
 
     def arrived(self, rows: Tensor) -> Tensor:
+        """Return the rows unchanged."""
         return rows
 
     def copy_out(self, results: Tensor) -> Tensor:
+        """Return the results unchanged."""
         return results
 
     def synchronise(self) -> None:
+        """Return at once."""
         return
 
 
 class Cuda:
-    """One GPU. Copies go over a stream beside the one that computes; ``record_stream`` keeps what they use alive until
-    they have ended (https://docs.pytorch.org/docs/stable/notes/cuda.html, "CUDA streams")."""
+    """One GPU. Copies use a stream of their own, next to the one that computes.
+
+    ``record_stream`` keeps the memory of a copy alive until it has ended
+    (https://docs.pytorch.org/docs/stable/notes/cuda.html, "CUDA streams").
+    """
 
     part_rows = PART_ROWS
 
@@ -97,18 +104,21 @@ class Cuda:
         self._copied_in = torch.cuda.Event()  # type: ignore[no-untyped-call]
 
     def copy_in(self, rows: Tensor) -> Tensor:
+        """Begin to copy rows from pinned memory, on the copying stream."""
         with torch.cuda.stream(self._copies):
             there = rows.pin_memory().to(self._device, non_blocking=True)
             self._copied_in.record(self._copies)
         return there
 
     def arrived(self, rows: Tensor) -> Tensor:
+        """Let the computing stream wait for the copy."""
         computing = torch.cuda.current_stream(self._device)
         computing.wait_event(self._copied_in)
         rows.record_stream(computing)
         return rows
 
     def copy_out(self, results: Tensor) -> Tensor:
+        """Begin to copy results into pinned memory once they are computed."""
         self._copies.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._copies):
             here = torch.empty(results.shape, dtype=results.dtype, pin_memory=True)
@@ -117,4 +127,5 @@ class Cuda:
         return here
 
     def synchronise(self) -> None:
+        """Wait for the copying stream."""
         self._copies.synchronize()

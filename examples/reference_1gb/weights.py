@@ -1,6 +1,7 @@
-"""Random weights, written once: a safetensors file made tensor by tensor, so that 1 GB never lies in memory.
+"""Random weights, written once: a safetensors file made tensor by tensor, so that 1 GB is never in memory.
 
-What is smaller than float32 is rounded here, from the same numbers, and not in the replicas: so they share its pages.
+Types smaller than float32 are rounded here, from the same numbers, and not in the replicas, so that replicas share the
+file's pages.
 
 Format: 8 bytes of header size (little-endian), a JSON header, then the tensors end to end
 (https://github.com/huggingface/safetensors, "Format").
@@ -25,21 +26,23 @@ from pipeline.errors import ModelError
 
 SIZES = {"float32": 4, "bfloat16": 2, "int8": 1}
 NAMES = {"float32": "F32", "bfloat16": "BF16", "int8": "I8"}
-"""As the format has them."""
+"""The format's names of the types."""
 DEVIATION = 0.02
-"""Of the normal distribution that BERT's weights start from."""
+"""Standard deviation of the normal distribution that BERT's weights start from."""
 
 
 SETTLED_NS = 1_000_000_000
-"""A file changed less than this ago is not noted: the kernel's clock is coarse, and within a tick nothing is seen."""
+"""A file that changed less than this long ago is not noted: the kernel's clock is coarse, and a second change within
+a tick would not be seen.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is in the file: the same plan makes the same bytes.
+    """What is in the file. Equal plans make equal bytes.
 
-    ``dtype``: ``float32``; ``bfloat16``, to the nearest; or ``int8``, which the layers' matrices are, each row of them
-    with a scale in float32 as ``<name>_scale``, and all else float32.
+    ``dtype``: ``float32``; ``bfloat16``, rounded to the nearest; or ``int8`` for the layers' matrices, each with a
+    float32 scale for each row in ``<name>_scale``, while all other tensors are float32.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -48,14 +51,16 @@ class Plan:
 
     @property
     def parameters(self) -> int:
+        """The number of parameters."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     @property
     def size_bytes(self) -> int:
+        """The size of the file."""
         return len(self.header()) + sum(SIZES[dtype] * math.prod(shape) for _, dtype, shape in self._parts())
 
     def header(self) -> bytes:
-        """All that comes before the first tensor, filled up so that tensors begin on a cache line."""
+        """Return everything before the first tensor, padded so that tensors begin on a cache line."""
         entries: dict[str, object] = {"__metadata__": {"format": "pt", "seed": str(self.seed)}}
         start = 0
         for name, dtype, shape in self._parts():
@@ -67,7 +72,7 @@ class Plan:
         return len(text).to_bytes(8, "little") + text
 
     def tensors(self) -> Iterator[bytes]:
-        """Each tensor's bytes. One has its own generator, so it does not depend on those before it."""
+        """Yield each tensor's bytes. Each has its own random generator, so it does not depend on those before it."""
         for number, (name, shape) in enumerate(self.shapes.items()):
             if name.endswith(".bias"):
                 values = np.zeros(shape, "<f4")
@@ -82,7 +87,7 @@ class Plan:
                 yield (values if self.dtype != "bfloat16" else _halves(values)).tobytes()
 
     def _parts(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-        """Each tensor's name, type and shape."""
+        """Yield each tensor's name, type and shape."""
         for name, shape in self.shapes.items():
             if self._quantised(name):
                 yield name, "int8", shape
@@ -95,29 +100,30 @@ class Plan:
 
 
 def _halves(values: np.ndarray) -> np.ndarray:
-    """bfloat16, to the nearest and to even between two: the upper half of a float32's bits."""
+    """Round to bfloat16, the upper half of a float32's bits: to the nearest, ties to even."""
     bits = values.view("<u4")
     upper: np.ndarray = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
     return upper
 
 
 def _rows_of_bytes(values: np.ndarray) -> Iterator[bytes]:
-    """Whole numbers from -127 to 127, and what one of them is worth in each row."""
+    """Yield the matrix in whole numbers from -127 to 127, then each row's scale."""
     scales = np.abs(values).max(axis=1) / np.float32(127)
     yield np.rint(values / scales[:, None]).astype("i1").tobytes()
     yield scales.astype("<f4").tobytes()
 
 
 def write(path: Path, plan: Plan, progress: Callable[[int], None] = lambda written_bytes: None) -> str:
-    """Make the file, whole or not at all, whoever else is making it too. Returns its SHA-256, recorded beside it.
+    """Make the file, whole or not at all, even if other processes make it at the same time. Return its SHA-256, which
+    is recorded next to it.
 
-    Raises ``ModelError`` if it cannot be written there.
+    :raises ModelError: it cannot be written there.
     """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         digest = _write(unfinished, plan, progress)
-        # The hash first: a crash in between leaves a hash without weights, and the weights are made anew.
+        # The hash first: a crash in between leaves a hash without weights, and the weights are written again.
         recorded = unfinished.with_name(f"{unfinished.name}.sha256")
         recorded.write_text(f"{digest}  {path.name}\n", encoding="ascii")
         recorded.replace(hash_path(path))
@@ -132,7 +138,10 @@ def write(path: Path, plan: Plan, progress: Callable[[int], None] = lambda writt
 
 
 def check(path: Path, plan: Plan, *, whole: bool = False) -> None:
-    """Size and header are those of the plan; with ``whole``, every byte is as it was written. Else ``ModelError``."""
+    """Check that size and header are those of the plan; with ``whole``, that no byte has changed.
+
+    :raises ModelError: they are not, or it has.
+    """
     try:
         with path.open("rb") as file:
             right = (
@@ -143,17 +152,17 @@ def check(path: Path, plan: Plan, *, whole: bool = False) -> None:
     except OSError as error:
         raise ModelError(f"{path}: the weights cannot be read: {error}") from None
     if not right:
-        raise ModelError(f"{path}: these are other weights, or damaged ones. Delete the file; it is written anew")
+        raise ModelError(f"{path}: other or damaged weights. Delete the file; the next start writes it again")
 
 
 def check_once(path: Path) -> None:
-    """As :func:`check` of the whole, if the file's hash is beside it; but not again for as long as it is the same file.
+    """As :func:`check` of every byte, if the file's hash is next to it; but only once while the file stays the same.
 
-    What was hashed is noted beside the weights: device and inode, size, times of its last writing and last change, and
-    the hash. The kernel sets a file's time of change (``st_ctime``, inode(7)) at every write, and nobody can set it
-    back without setting the clock back, so a file that was written to since is hashed again. A note counts only if it
-    is this user's own and nobody else may write to it. Not found are bytes that change under the file system, and
-    nobody is kept out who may write notes as this user: who can do that can replace the recorded hash, too.
+    A note next to the weights says what was hashed: device and inode, size, times of the last write and the last
+    change, and the hash. The kernel sets a file's time of change (``st_ctime``, inode(7)) at every write, and it cannot
+    be set back without setting the clock back; so a file that was written since is hashed again. A note counts only if
+    it belongs to this user and no other user may write to it. Two things are not detected: bytes that change below the
+    file system, and notes forged by this user, who could also replace the recorded hash.
     """
     try:
         if not hash_path(path).exists():
@@ -163,16 +172,17 @@ def check_once(path: Path) -> None:
         if _noted(path) == [*before, *recorded]:
             return
         if recorded != [_sha256(path)] or _identity(path) != before:
-            raise ModelError(f"{path}: these are other weights, or damaged ones. Delete the file; it is written anew")
+            raise ModelError(f"{path}: other or damaged weights. Delete the file; the next start writes it again")
     except OSError as error:
         raise ModelError(f"{path}: the weights cannot be read: {error}") from None
     if time.time_ns() - path.stat().st_ctime_ns < SETTLED_NS:
         return
-    with suppress(OSError):  # a folder that cannot be written to: then it is hashed at every start
+    with suppress(OSError):  # in a read-only folder the weights are hashed at every start
         _note(path, [*before, *recorded])
 
 
 def note_path(path: Path) -> Path:
+    """Return the path of the note of :func:`check_once`."""
     return path.with_name(f"{path.name}.checked")
 
 
@@ -183,7 +193,7 @@ def _identity(path: Path) -> list[str]:
 
 
 def _noted(path: Path) -> list[str]:
-    """Nothing, if the note is not there or not to be trusted."""
+    """Return the note's parts; none if it is missing or not to be trusted."""
     try:
         with note_path(path).open(encoding="ascii") as file:
             found = os.fstat(file.fileno())
@@ -206,7 +216,7 @@ def _note(path: Path, parts: list[str]) -> None:
 
 
 def hash_path(path: Path) -> Path:
-    """Beside the weights, in the format of ``sha256sum --check``."""
+    """Return the path of the recorded hash, next to the weights, in the format of ``sha256sum --check``."""
     return path.with_name(f"{path.name}.sha256")
 
 

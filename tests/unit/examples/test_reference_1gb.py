@@ -241,7 +241,7 @@ def test_the_command_writes_the_weights_and_checks_them_the_next_time(tmp_path: 
     first, second = (subprocess.run(command, check=False, capture_output=True, text=True, timeout=60) for _ in range(2))
     assert (first.returncode, first.stdout.strip()) == (0, str(path))
     assert hashlib.sha256(path.read_bytes()).hexdigest() in first.stderr
-    assert (second.returncode, second.stderr.strip()) == (0, "already there, and whole")
+    assert (second.returncode, second.stderr.strip()) == (0, "the weights exist and are complete")
     path.write_bytes(b"")
     third = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert third.returncode == 2 and "Delete the file" in third.stderr and third.stdout == ""
