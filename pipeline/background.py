@@ -57,7 +57,7 @@ async def _guarded(work: Work, name: str, on_failure: OnFailure, endless: bool) 
         log.error("%s failed", name, exc_info=error)
     else:
         if endless:
-            on_failure(Fatal(f"{name} ended unexpectedly"))
+            on_failure(Fatal(f"{name} ended by itself"))
 
 
 def _asked_to_end() -> bool:

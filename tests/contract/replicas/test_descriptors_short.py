@@ -57,4 +57,4 @@ def test_a_replica_that_dies_while_descriptors_are_short(way: str, give_up_after
     first, *rest = done.stdout.splitlines()
     assert "Too many open files" in first
     assert rest[-1] == "over"
-    assert way == "again" or "no other starts: a replica cannot be started: OSError" in rest[0]
+    assert way == "again" or "does not start: a replica cannot be started: OSError" in rest[0]

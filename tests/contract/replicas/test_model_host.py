@@ -50,7 +50,7 @@ def test_carried_fields_come_first_and_missing_ones_are_null() -> None:
         (b"", "decode", "payload is not JSON"),
         (b'{"text": "\xff"}', "decode", "payload is not JSON"),
         (b"[1]", "decode", "not an object"),
-        (b'{"age": "seven"}', "decode", "passthrough field 'age' is a str that is no int64"),
+        (b'{"age": "seven"}', "decode", "passthrough field 'age' is a str that is not a valid int64"),
         (b'{"do": "reject"}', "rejected", "not to my taste"),
         (b'{"do": "nan"}', "not_finite", "column 'x' is not finite"),
         (b'{"do": "inf"}', "not_finite", "column 'x' is not finite"),

@@ -175,7 +175,7 @@ def test_a_stopped_host_judges_no_more() -> None:
         await host.stop()
         await judging
 
-    with pytest.raises(Fatal, match="has been stopped"):
+    with pytest.raises(Fatal, match="was stopped"):
         hosted(body)
 
 
