@@ -1,1 +1,1 @@
-"""Measurements: each a ratio of runs taken in turns in one session. `make bench` runs them all."""
+"""Measurements. Each is a ratio of runs that take turns in one session. `make bench` runs them all."""

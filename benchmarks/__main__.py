@@ -1,4 +1,4 @@
-"""``make bench``: every figure, the runs of what is compared taken in turns in one session."""
+"""``make bench``: every figure, each from runs that take turns in one session."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.chaos.report import circumstances, progress
 
 PARTS = ("live", "fifo", "host", "start", "sharing")
 MORE = ("tuned", "curve", "chosen", "precision", "calls", "hub", "aggregated")
-"""What explains the others' figures, and has no bars."""
+"""Parts that explain the others' figures and have no targets."""
 BUILD = Path("build")
 
 

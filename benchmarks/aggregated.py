@@ -1,11 +1,11 @@
-"""What the host does with a stream of KPL aggregates and a model that does nothing, also beside another commit.
+"""What the host does with a stream of KPL aggregates and a model that does nothing; also compared with another commit.
 
     python -m benchmarks.aggregated [--json] [RUNS]
     python benchmarks/aggregated.py beside CHECKOUT RUNS
 
-The first has figures of this tree. The second takes turns with another checkout of Penstock, in processes that run this
-file with its code: for aggregates, and for the records of :mod:`benchmarks.host`. A checkout from when KCL took
-aggregates apart is told what KCL said then: a line for each user record, with the aggregate's key and number.
+The first prints figures of this tree. The second takes turns with another checkout of Penstock, in processes that run
+this file with that checkout's code: for aggregates, and for the records of :mod:`benchmarks.host`. A checkout from when
+KCL took aggregates apart receives what KCL sent then: a line for each user record, with the aggregate's key and number.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 SHARDS, MESSAGES, AGGREGATES = 8, 6, 10
 AGGREGATE_BYTES, DATA_BYTES = 50_000, 200
-"""As KPL makes them by default."""
+"""Size of an aggregate (KPL's default) and of a user record's data, in bytes."""
 
 HOLDS = AGGREGATE_BYTES // (DATA_BYTES + 10)
 RECORDS = SHARDS * MESSAGES * AGGREGATES * HOLDS
 KEYS = 50
 PLAIN_MESSAGES = 15
-"""A quarter of what :mod:`benchmarks.host` has: what a record costs does not depend on it."""
+"""A quarter of those of :mod:`benchmarks.host`: the cost of a record does not depend on their number."""
 
 UNITS = {
     "rate": "records/s",
@@ -48,7 +48,9 @@ THIS = Path(__file__).resolve().parent.parent
 
 
 def record(folder: Path, how: str) -> None:
-    """Write a recording as :mod:`benchmarks.traffic` speaks it; aggregates as KCL hands them over, whole or apart."""
+    """Write a recording as :mod:`benchmarks.traffic` sends it. ``how``: aggregates as KCL delivers them, whole or
+    apart.
+    """
     from benchmarks import host, traffic
 
     if how == PLAIN:
@@ -81,7 +83,7 @@ def _sealed(keys: list[str], users: list[tuple[str, bytes]]) -> bytes:
 
 
 def one() -> bytes:
-    """One aggregate, as all of them are."""
+    """Return one aggregate; all of them are equal."""
     return _sealed(*_contents())
 
 
@@ -92,7 +94,7 @@ def _contents() -> tuple[list[str], list[tuple[str, bytes]]]:
 
 
 async def consumed(recording: Path, turns: Iterable[object], *, files: bool = False) -> AsyncIterator[dict[str, float]]:
-    """For each turn, as :data:`UNITS` has it; after a run that warms up."""
+    """After a run to warm up, yield the figures of :data:`UNITS` for each turn."""
     from benchmarks.host import Host, parquet
     from benchmarks.memory_sink import Memory
 
@@ -111,7 +113,7 @@ async def consumed(recording: Path, turns: Iterable[object], *, files: bool = Fa
 
 
 def measure(runs: int = 5) -> dict[str, Figure]:
-    """Figures of this tree."""
+    """Return the figures of this tree."""
     from benchmarks.figures import Figure
 
     async def all_of(recording: Path) -> list[dict[str, float]]:
@@ -133,7 +135,9 @@ def measure(runs: int = 5) -> dict[str, Figure]:
 
 
 def beside(checkout: Path, runs: int) -> None:
-    """Tell medians of this tree and of the other, and the ratio of runs that took turns; build/beside.json has all."""
+    """Print medians of this tree and of the other one, and the ratio of runs that took turns. build/beside.json has
+    all values.
+    """
     from tests.chaos.report import circumstances
 
     commit = ["git", "rev-parse", "--short", "HEAD"]
@@ -159,7 +163,7 @@ def beside(checkout: Path, runs: int) -> None:
 
 @contextmanager
 def _side(checkout: Path, recording: Path, sink: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of a checkout, which consumes once for every line that it is written."""
+    """A process of a checkout that consumes the recording once for every line written to it."""
     process = subprocess.Popen(
         [sys.executable, __file__, "consume", str(recording), sink],
         cwd=checkout,
@@ -196,6 +200,7 @@ def _told(what: str, unit: str, ours: list[float], theirs: list[float]) -> dict[
 
 
 def main(arguments: list[str]) -> None:
+    """Run one of the two commands above, or ``consume``, the process of one side."""
     match arguments:
         case ["beside", checkout, runs]:
             beside(Path(checkout).resolve(), int(runs))

@@ -1,9 +1,9 @@
-"""What a task takes of the cores for a stream of KPL aggregates: JVM, bridges, host, and a model that does nothing.
+"""CPU time of a task for a stream of KPL aggregates: JVM, bridges, host, and a model that does nothing.
 
     python benchmarks/aggregated_task.py beside CHECKOUT RUNS
 
-The real KCL and the local AWS, one shard. It takes turns with another checkout of Penstock, in processes that run this
-file with its code; build/task.json has every run.
+It uses the real KCL and the local AWS, with one shard, and takes turns with another checkout of Penstock, in processes
+that run this file with that checkout's code. build/task.json has every run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PARTS = ("host", "jvm", "bridge", "replica")
 
 
 def measure(recording: Path) -> dict[str, float]:
-    """µs of the cores per user record, by process, and user records per second; after a run that warms up."""
+    """Return µs of CPU time for each user record, by process, and user records per second; after a run to warm up."""
     from consumer.local.process import LocalAWS
     from tests.e2e.rig import Rig, wait_until
 
@@ -61,13 +61,14 @@ def _put(rig: Rig, data: bytes, count: int) -> None:
 
 
 def _taken_s(worker: Worker) -> dict[str, float]:
-    """Seconds of the cores that a worker's processes have taken."""
+    """CPU seconds that a worker's processes have used."""
     tree = worker.tree()
     found = {part: sum(sum(each.cpu_times()[:2]) for each in tree.get(part, ())) for part in PARTS}
     return {**found, "host": sum(psutil.Process(worker.process.pid).cpu_times()[:2])}
 
 
 def beside(checkout: Path, runs: int) -> None:
+    """Measure both trees in turns and write build/task.json."""
     from benchmarks import aggregated
     from tests.chaos.report import circumstances
 

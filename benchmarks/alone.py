@@ -1,4 +1,4 @@
-"""A benchmark run by itself: ``python -m benchmarks.<name> [--json] [RUNS]``."""
+"""Runs one benchmark by itself: ``python -m benchmarks.<name> [--json] [RUNS]``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A tight loop around ``predict``, in a process of its own: what a model does where nothing else is done.
+"""A tight loop around ``predict`` in a process of its own: what the model does when nothing else runs.
 
-``python -m benchmarks.bare MODEL RECORDS THREADS`` says ``ready``; then, for each line with a number of seconds, how
-many records per second it has predicted for so long.
+``python -m benchmarks.bare MODEL RECORDS THREADS`` prints ``ready``. For each line with a number of seconds on its
+input it then predicts for that long and prints the records per second.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pipeline.model import LoadContext, Model
 
 
 class Bare:
-    """The loop, in as many processes as a task has replicas, seen from outside. They sleep until they are asked."""
+    """The loop, in as many processes as a task has replicas. They sleep until a rate is requested."""
 
     def __init__(self, model: str, records: int, *, replicas: int, threads: int) -> None:
         command = [sys.executable, "-m", "benchmarks.bare", model, str(records), str(threads)]
@@ -34,7 +34,7 @@ class Bare:
             _heard(loop)
 
     def rate(self, seconds: float) -> float:
-        """Records per second of all of them together, for at least so long."""
+        """Return the records per second of all processes together, measured for at least ``seconds``."""
         for loop in self._loops:
             assert loop.stdin is not None
             loop.stdin.write(f"{seconds}\n")
@@ -60,8 +60,9 @@ def _heard(loop: subprocess.Popen[str]) -> str:
 
 
 def model_of(name: str) -> Model:
-    """``minilm``, ``padded`` (as it comes from the hub), ``library`` (sentence-transformers) or ``reference``; not
-    loaded."""
+    """Return a model that is not loaded: ``minilm``, ``padded`` (as in the hub), ``library`` (sentence-transformers)
+    or ``reference``.
+    """
     if name == "minilm":
         from examples.minilm import MiniLM
 
@@ -80,6 +81,7 @@ def model_of(name: str) -> Model:
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Run the loop: MODEL RECORDS THREADS."""
     name, records, threads = arguments[0], int(arguments[1]), int(arguments[2])
     model = model_of(name)
     model.load(LoadContext(threads=threads))

@@ -1,9 +1,10 @@
-"""What a MiniLM gains from larger calls: one thread's records/s by their size, as docstrings come or sorted by length.
+"""What a MiniLM gains from larger calls: one thread's records/s by batch size, with docstrings unsorted or sorted by
+length.
 
     python -m benchmarks.calls [--json] [RUNS]
 
 In one process, without KCL: the example's model, which needs no padding, and the hub's, which pads. Records are sorted
-within a thousand, as stock ``amazon_kclpy`` could within a ``processRecords``.
+within a thousand, as stock ``amazon_kclpy`` could do within a ``processRecords`` call.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ TURN_S = 2.0
 
 
 def timed(model: Model, message: Sequence[bytes], way: Way) -> float:
-    """Records per second, for about :data:`TURN_S`."""
+    """Return records per second, measured for about :data:`TURN_S`."""
     began, done = time.perf_counter(), 0
     for places in formed(message, way):
         model.predict([model.decode(message[place]) for place in places])
@@ -37,6 +38,7 @@ def timed(model: Model, message: Sequence[bytes], way: Way) -> float:
 
 
 def measure(runs: int = 5) -> dict[str, Figure]:
+    """Return records/s for each model, order and batch size."""
     models = {name: bare.model_of(name) for name, _ in WAYS}
     for model in models.values():
         model.load(LoadContext(threads=1))

@@ -1,8 +1,9 @@
-"""What the batcher chooses for the 1 GB reference, with nothing known at the start, at 16, 64 and 128 tokens.
+"""Which batch size the batcher chooses for the 1 GB reference, with nothing known at the start, at 16, 64 and 128
+tokens.
 
     python -m benchmarks.chosen [--json] [RUNS]
 
-A real replica, a backlog that does not end. ``benchmarks/curve.py`` says how good the choice is.
+With a real replica and an endless backlog. ``benchmarks/curve.py`` shows how good the choice is.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from benchmarks.fifo import MAX_RECORDS, Line
 from benchmarks.figures import Figure
 
 LEARNING_S = {16: 30.0, 64: 45.0, 128: 60.0}
-"""By length."""
+"""Seconds to learn, by number of tokens."""
 
 MOST_RUNS = 3
 BACKLOG = 8 * MAX_RECORDS
-"""Records admitted at once; when they are done, as many again."""
+"""Records admitted at once; when they are done, the same number again."""
 
 
 async def choose(length: int, runs: int) -> list[float]:
-    """The usual batch after :data:`LEARNING_S`, of each run."""
+    """Return the usual batch after :data:`LEARNING_S`, for each run."""
     line = Line("examples.reference_1gb:Reference", learns=True, options={"length": length})
     chosen = []
     try:
@@ -53,6 +54,7 @@ def _texts(length: int) -> list[tuple[bytes, str]]:
 
 
 def measure(runs: int = MOST_RUNS) -> dict[str, Figure]:
+    """Return the chosen batch size for each number of tokens."""
     figures = {}
     for length, seconds in LEARNING_S.items():
         values = asyncio.run(choose(length, min(runs, MOST_RUNS)))

@@ -2,7 +2,7 @@
 
     python -m benchmarks.curve [--json] [RUNS]
 
-The bare model in a loop. A run goes through all sizes once, so that what else the machine does falls on all of them.
+The bare model in a loop. Each run measures all sizes once, so other load on the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from benchmarks.precision import loaded, timed
 
 LENGTHS = (16, 64, 128)
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 23, 32)
-"""The batcher's ladder, as far as it matters on CPUs."""
+"""The batcher's sizes that matter on CPUs."""
 
 
 def rates(
     runs: int, lengths: tuple[int, ...], sizes: tuple[int, ...], dtype: str = "float32", device: str = "cpu"
 ) -> dict[tuple[int, int], list[float]]:
-    """Records per second by length and size."""
+    """Return records per second by number of tokens and batch size, for each run."""
     found: dict[tuple[int, int], list[float]] = {(length, size): [] for length in lengths for size in sizes}
     models = {length: loaded(dtype, length, device) for length in lengths}
     for turn in range(-1, runs):
@@ -36,7 +36,7 @@ def rates(
 
 
 def table(found: dict[tuple[int, int], list[float]]) -> str:
-    """As Markdown: a row for each length, a column for each size."""
+    """Return a Markdown table: a row for each number of tokens, a column for each batch size."""
     lengths, sizes = (sorted({pair[place] for pair in found}) for place in (0, 1))
     lines = ["| tokens | " + " | ".join(f"batch {size}" for size in sizes) + " |", "|---" * (len(sizes) + 1) + "|"]
     for length in lengths:
@@ -46,6 +46,7 @@ def table(found: dict[tuple[int, int], list[float]]) -> str:
 
 
 def measure(runs: int = 3) -> dict[str, Figure]:
+    """Print the table on stderr and return its figures."""
     found = rates(runs, LENGTHS, SIZES)
     sys.stderr.write(table(found))
     return {

@@ -1,6 +1,6 @@
-"""What learned batches of like lengths are worth: the same model, the same texts, the same maximum; beside plain FIFO.
+"""What learned batches of similar lengths gain over plain FIFO, with the same model, texts and maximum batch.
 
-Real model hosts and stages, no KCL: every docstring is admitted at once, on eight shards, and drained.
+Real model hosts and stages, without KCL: every docstring is admitted at once, on eight shards, and drained.
 """
 
 from __future__ import annotations
@@ -31,17 +31,19 @@ UNBOUNDED = Bounds(1_000_000, 1 << 40)
 
 
 class Trusting(ModelHost):
-    """Suspects nobody: nothing outlives a benchmark."""
+    """A host without notes of crashes: a benchmark has no next task."""
 
     async def recall(self, shard: Shard, first: Record) -> None:
+        """Do nothing."""
         return
 
     def believe(self, shard: Shard) -> None:
+        """Do nothing."""
         return
 
 
 class Line:
-    """One way of batching: a model host of one replica, and what batches for it."""
+    """One way of batching: a model host with one replica, and its batcher."""
 
     def __init__(self, factory: str, *, learns: bool, options: Mapping[str, Any] | None = None) -> None:
         self._learns = learns
@@ -52,11 +54,12 @@ class Line:
         self._sequence = 0
 
     async def start(self) -> None:
+        """Start the model."""
         self._spec = await self.host.start()
         self.forget()
 
     def forget(self) -> None:
-        """What was learned; nothing is known as at the start."""
+        """Drop what was learned, as at a start."""
         if self._learns:
             spec = self._spec
             self.pace = BatchSizeController(
@@ -64,7 +67,7 @@ class Line:
             )
 
     async def rate(self, texts: Sequence[tuple[bytes, str]]) -> float:
-        """Records per second."""
+        """Process the texts and return records per second."""
         self.cost = self.padded = 0
         pads = self._spec.pads and self._spec.measures
         batcher = Batcher(max_records=MAX_RECORDS, max_cost=0, linger_s=0.02, pads=pads)
@@ -98,6 +101,7 @@ class Line:
 
 
 async def compare(runs: int, count: int) -> dict[str, Figure]:
+    """Return the ratio of the two rates, and the learned batches' padding."""
     texts = docstrings(count * (runs + 2), seed=4)
     async with AsyncExitStack() as stack:
         fifo, learned = (
@@ -125,4 +129,5 @@ async def compare(runs: int, count: int) -> dict[str, Figure]:
 
 
 def measure(runs: int = 5, count: int = RECORDS) -> dict[str, Figure]:
+    """As :func:`compare`, synchronously."""
     return asyncio.run(compare(runs, count))

@@ -1,4 +1,4 @@
-"""What a benchmark measured: a figure is the median of several runs, and says how far they lie apart."""
+"""A benchmark's figures: each is the median of several runs, and their spread."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """``values``: one per run. ``bar``: what ``value`` should reach, or, if ``at_most``, not exceed."""
+    """``values``: one for each run. ``bar``: the target that ``value`` should reach or, with ``at_most``, not
+    exceed.
+    """
 
     key: str
     values: list[float]
@@ -19,16 +21,17 @@ class Figure:
 
     @property
     def value(self) -> float:
+        """The median."""
         return median(self.values)
 
     @property
     def spread(self) -> float:
-        """Between the least and the largest run, as a share of the median."""
+        """The distance between the lowest and highest run, as a share of the median."""
         return (max(self.values) - min(self.values)) / abs(self.value) if self.value else 0.0
 
     @property
     def reached(self) -> bool | None:
-        """None where there is no bar."""
+        """Whether the target is met; None if there is none."""
         if self.bar is None:
             return None
         return self.value <= self.bar if self.at_most else self.value >= self.bar

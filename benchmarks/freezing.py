@@ -14,7 +14,9 @@ MIB = 1024 * 1024
 
 
 class Tree:
-    """A process and all that it has started. ``name``, ``others``: what it is, and what is none of a task's parts."""
+    """A process and all its descendants. ``name``: of the root; ``others``: of processes that are none of a task's
+    parts.
+    """
 
     def __init__(self, root: psutil.Process, name: str = "host", others: str = "others") -> None:
         self._root = root
@@ -22,13 +24,14 @@ class Tree:
         self._name = name
 
     def processes(self) -> list[psutil.Process]:
+        """Return the processes that live now."""
         with contextlib.suppress(psutil.NoSuchProcess):
             return [self._root, *self._root.children(recursive=True)]
         return []
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
-        """SIGSTOP, then SIGCONT. Shorter than ``kcl.failover_ms``, or its leases are taken for lost."""
+        """SIGSTOP, and SIGCONT at the end. Must be shorter than ``kcl.failover_ms``, or its leases expire."""
         processes = self.processes()
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -42,7 +45,7 @@ class Tree:
 
     @contextlib.contextmanager
     def going_on(self) -> Iterator[None]:
-        """While it is stopped: it has a turn."""
+        """Let it run while it is otherwise stopped."""
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.resume()
@@ -54,11 +57,11 @@ class Tree:
                     process.suspend()
 
     def cpu_s(self) -> float:
-        """User and system time of those that live."""
+        """User and system time of the processes that live, in seconds."""
         return sum(self.cpu_s_by_kind().values())
 
     def cpu_s_by_kind(self) -> Counter[str]:
-        """The same, by what its processes are: host, jvm, replica, bridge."""
+        """As :meth:`cpu_s`, by kind of process: host, jvm, replica, bridge."""
         found: Counter[str] = Counter()
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -68,7 +71,7 @@ class Tree:
         return found
 
     def pss_mib(self) -> float:
-        """Shared pages are shared out among those that share them."""
+        """Memory in MiB (PSS); a page that several processes share counts in part for each."""
         total = 0
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -1,8 +1,9 @@
-"""The 1 GB reference on a GPU, in bfloat16: batch curve, records/s, and how much of the bare model's rate a host keeps.
+"""The 1 GB reference on a GPU, in bfloat16: batch curve, records/s, and the share of the bare model's rate that a host
+keeps.
 
     python -m benchmarks.gpu [--json] [RUNS]
 
-``make bench-gpu``. Where there is no GPU it says so in one line and ends with status 2.
+``make bench-gpu``. Without a GPU it prints one line and exits with status 2.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ BATCHES, AT_ONCE = 16, 2
 
 
 async def _host_rates(runs: int, size: int, device: str) -> list[float]:
-    """Records per second through a model host of one replica, with as many batches out as it has slots for."""
+    """Records per second through a model host with one replica and as many batches in progress as it has slots."""
     options = {"dtype": DTYPE, "length": LENGTH}
     host = ModelHost(HostSettings("examples.reference_1gb:Reference", "bench", 1, 1, options=options, device=device))
     try:
@@ -54,7 +55,10 @@ async def _host_rate(host: ModelHost, size: int) -> float:
 
 
 def measure(runs: int = 5, device: str = "cuda") -> dict[str, Figure]:
-    """``ModelError``, in one line, where there is no GPU."""
+    """Return the figures.
+
+    :raises ModelError: there is no GPU.
+    """
     name = gpus.place(device, 0, gpus.count())
     found = rates(runs, (LENGTH,), SIZES, DTYPE, name)
     sys.stderr.write(table(found))

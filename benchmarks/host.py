@@ -1,10 +1,10 @@
-"""What the host does with a model that does nothing: recorded protocol traffic in, durable rows out. No JVM.
+"""What the host does with a model that does nothing: recorded protocol traffic in, durable rows out, without a JVM.
 
     python -m benchmarks.host [--json] [RUNS]
 
-Everything is as in a task (the bridges' socket, sessions, batcher, stage, a replica in its process, sinks), but that
-one process speaks for all bridges (:mod:`benchmarks.traffic`). Beside it, in the same runs, `amazon_kclpy`'s own loop
-reads the same lines, with a processor that looks at each record's payload and does nothing.
+Everything is as in a task (the bridges' socket, sessions, batcher, stage, a replica in its process, sinks), except that
+one process speaks for all bridges (:mod:`benchmarks.traffic`). In the same runs, `amazon_kclpy`'s own loop reads the
+same lines, with a processor that only looks at each record's payload.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ MIB = 1024 * 1024
 BOUNDS = Bounds(2_000, 256 * MIB)
 MAX_RECORDS, LINGER_MS = 1024, 20.0
 FLUSH_INTERVAL_S, FLUSH_MIB = 60.0, 8.0
-"""Files are written while records come, and not only at the end, as they would be with a minute's worth in each."""
+"""So small that files are written during the run, and not only at its end."""
 
 DEADLINE_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A recording's shape: ``every_s`` a message per shard, 0: as fast as it is answered."""
+    """A recording's shape. ``every_s``: seconds between messages of a shard; 0: as fast as they are answered."""
 
     shards: int
     messages: int
@@ -71,10 +71,10 @@ class Load:
 
 
 FULL = Load(shards=8, messages=60, records=500)
-"""Shards far behind: a read has hundreds of records of 900 bytes."""
+"""Shards far behind: a read returns hundreds of records of 900 bytes."""
 
 CAUGHT_UP = Load(shards=8, messages=15, records=20, every_s=0.2)
-"""KCL reads a shard at most five times a second."""
+"""Shards without a backlog. KCL reads a shard at most five times a second."""
 
 MANY_SHARDS = Load(shards=64, messages=10, records=250)
 SATURATED_BATCH_S = 0.05
@@ -89,10 +89,12 @@ class Watched(Stage):
         self.closed_s: dict[str, list[float]] = {}
 
     def admit(self, lane: Lane, records: Sequence[Record]) -> None:
+        """Note the time, and admit."""
         self.admitted_s.update(dict.fromkeys(records, time.monotonic()))
         super().admit(lane, records)
 
     def has_room(self, lane: Lane) -> bool:
+        """Note the time if there is no room."""
         room = super().has_room(lane)
         if not room:
             self.closed_s.setdefault(lane.shard.shard_id, []).append(time.monotonic())
@@ -100,7 +102,7 @@ class Watched(Stage):
 
 
 class Timed(ModelHost):
-    """Notes how long the call took that a record was predicted in."""
+    """Notes the duration of the call in which each record was predicted."""
 
     def __init__(self, settings: HostSettings, **more: Any) -> None:
         super().__init__(settings, **more)
@@ -114,8 +116,11 @@ class Timed(ModelHost):
 
 @dataclass(slots=True)
 class Consumed:
-    """One recording's way through a task. ``seconds``: from the first shard's beginning to the last one's end, when
-    ``records`` are durable and checkpointed. ``beats``: see :mod:`benchmarks.traffic`."""
+    """One recording's way through a task.
+
+    ``seconds``: from the first shard's beginning to the last one's end, when ``records`` are durable and checkpointed.
+    ``beats``: see :mod:`benchmarks.traffic`.
+    """
 
     records: int
     seconds: float
@@ -129,7 +134,7 @@ class Consumed:
 
 
 class Host:
-    """A model host, for as many tasks as one likes, one after the other."""
+    """A model host for any number of tasks, one after the other."""
 
     def __init__(self, model: str = "Noop", **options: Any) -> None:
         self.predict_s: list[float] = []
@@ -140,6 +145,7 @@ class Host:
         self.rows = pa.schema([])
 
     async def start(self) -> None:
+        """Start the model and note its schema."""
         self.rows = (await self.model.start()).row_schema
 
     def _note(self, event: ModelEvent) -> None:
@@ -149,7 +155,7 @@ class Host:
     async def consume(
         self, recording: Path, sink: Sink, *, every_s: float = 0.0, stage_of: Callable[..., Stage] = Stage
     ) -> Consumed:
-        """Everything that is recorded, to the end of every shard."""
+        """Process the recording to the end of every shard."""
         gc.collect()
         async with AsyncExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -199,7 +205,7 @@ async def _ended(task: asyncio.Task[Any]) -> None:
 
 
 async def _speak(socket_path: Path, recording: Path, every_s: float) -> tuple[dict[str, list[traffic.Beat]], float]:
-    """What was said when, and when all of it was."""
+    """Run the process that plays the recording. Return what it sent when, and when all had ended."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "benchmarks.traffic", str(socket_path), str(recording), str(every_s),
         cwd=ROOT, stdout=asyncio.subprocess.PIPE,
@@ -217,7 +223,7 @@ async def _speak(socket_path: Path, recording: Path, every_s: float) -> tuple[di
 
 
 def parquet(rows: pa.Schema, folder: Path) -> ParquetSink:
-    """On a local folder, with its dead letters beside it."""
+    """Return a sink to a local folder, with its dead letters next to it."""
     return ParquetSink(
         name="parquet",
         store=FolderStore(folder / "table"),
@@ -229,7 +235,7 @@ def parquet(rows: pa.Schema, folder: Path) -> ParquetSink:
 
 
 def kclpy_rate(recording: Path) -> float:
-    """Records per second of `amazon_kclpy`'s loop, reading the first shard's lines."""
+    """Return records per second of `amazon_kclpy`'s loop, reading the first shard's lines."""
     from amazon_kclpy.kcl import KCLProcess
     from amazon_kclpy.v3.processor import RecordProcessorBase
 
@@ -261,7 +267,7 @@ def kclpy_rate(recording: Path) -> float:
 
 
 async def throughput(runs: int, load: Load = FULL) -> dict[str, Figure]:
-    """Records per second, interleaved: sinks in memory, the Parquet sink, `amazon_kclpy`."""
+    """Return records per second of a sink in memory, the Parquet sink and `amazon_kclpy`, in turns."""
     memory, files, kclpy = [], [], []
     async with AsyncExitStack() as stack:
         recording = _recording(stack, load)
@@ -283,7 +289,7 @@ async def throughput(runs: int, load: Load = FULL) -> dict[str, Figure]:
 
 
 async def _transport_share(host: Host, batches: int) -> float:
-    """What is left of a replica's time when it has all that it can take, less what it took from bytes to rows."""
+    """The share of a saturated replica's time that is not spent between bytes and rows."""
     data = bytes(traffic.DATA_BYTES)
     todo = iter([[Record("s", data, "key", str(n), 0, 1) for n in range(MAX_RECORDS)] for _ in range(batches)])
     host.predict_s.clear()
@@ -298,7 +304,9 @@ async def _transport_share(host: Host, batches: int) -> float:
 
 
 async def latency(runs: int, load: Load = CAUGHT_UP, batch_s: float = 0.0) -> dict[str, Figure]:
-    """Of records that come when nothing waits: from admission to settled, less the model's time, in ms."""
+    """Return the latency of records that arrive when nothing waits: from admission to settled, without the model's
+    time, in ms.
+    """
     p50, p99 = [], []
     async with AsyncExitStack() as stack:
         recording = _recording(stack, load)
@@ -325,7 +333,7 @@ async def latency(runs: int, load: Load = CAUGHT_UP, batch_s: float = 0.0) -> di
 
 
 async def beat(runs: int, load: Load = MANY_SHARDS, batch_s: float = SATURATED_BATCH_S) -> dict[str, Figure]:
-    """How late the latest status is, with many shards and a model that has far too much to do."""
+    """Return how late the last status is, with many shards and an overloaded model."""
     latest = []
     async with AsyncExitStack() as stack:
         recording = _recording(stack, load)
@@ -339,7 +347,9 @@ async def beat(runs: int, load: Load = MANY_SHARDS, batch_s: float = SATURATED_B
 
 
 def lateness(beats: dict[str, list[traffic.Beat]], closed_s: dict[str, list[float]]) -> Iterator[float]:
-    """Of each status, in seconds: since its message was said, or since the session last found its window closed."""
+    """Yield the delay of each status, in seconds: since its message, or since the session last found its window
+    closed.
+    """
     for shard_id, said in beats.items():
         closed = closed_s.get(shard_id, [])
         for said_s, answered_s in said:
@@ -365,10 +375,12 @@ def _by_key(*figures: Figure) -> dict[str, Figure]:
 
 
 async def everything(runs: int) -> dict[str, Figure]:
+    """Return all figures."""
     return {**await throughput(runs), **await latency(runs), **await beat(min(runs, 3))}
 
 
 def measure(runs: int = 5) -> dict[str, Figure]:
+    """As :func:`everything`, synchronously."""
     return asyncio.run(everything(runs))
 
 

@@ -1,9 +1,9 @@
-"""Beside stock ``amazon_kclpy`` with MiniLM as it comes from the hub, which pads every call to its longest text.
+"""Compared with stock ``amazon_kclpy``: MiniLM as in the hub, which pads every call to its longest text.
 
     python -m benchmarks.hub [--json] [RUNS]
 
-Stock predicts 32 records at a time as they come, as a pipeline of the hub's does; or 16 of like lengths, as a good
-engineer would have it who knows what that gains.
+Stock predicts 32 records at a time in their order, as a pipeline of the hub does; or 16 of similar lengths, as an
+engineer would write it who knows what that gains.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ AS_THEY_COME, LIKE = Way("padded", 32), Way("padded", 16, sorts=True)
 
 
 def measure(runs: int = 5) -> dict[str, Figure]:
+    """Return the ratio to stock for both ways."""
     with live(PADDED) as made:
         turns = take_turns(made, made.start(), runs, [AS_THEY_COME, LIKE])
     plain, like = (f"a MiniLM that pads, stock's in calls of {way.calls}" for way in (AS_THEY_COME, LIKE))

@@ -1,6 +1,6 @@
-"""MiniLM as its library gives it: sentence-transformers' ``encode``, which sorts what it is given and pads the rest.
+"""MiniLM as its library offers it: sentence-transformers' ``encode``, which sorts its input by length and pads.
 
-The same weights as ``examples.minilm``. What most people would write, and what stock ``amazon_kclpy`` is measured with.
+The same weights as ``examples.minilm``. Most people would write this; stock ``amazon_kclpy`` is measured with it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from pipeline.model import LoadContext
 
 
 class Library(MiniLM):
+    """MiniLM by sentence-transformers, on the CPU."""
+
     output_schema = pa.schema([("embedding", pa.list_(pa.float32(), WIDTH))])
 
     def load(self, context: LoadContext) -> None:
+        """Load the weights of ``examples.minilm`` with the library."""
         import torch
         from sentence_transformers import SentenceTransformer
 
@@ -25,5 +28,6 @@ class Library(MiniLM):
         self._model = SentenceTransformer(str(installed_folder()), device="cpu")
 
     def predict(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return an embedding for each text."""
         embeddings = self._model.encode([item["text"] for item in items], show_progress_bar=False)
         return [{"embedding": row} for row in embeddings]

@@ -1,6 +1,6 @@
-"""Whole tasks with the real KCL on a local AWS: beside the bare model, and beside stock ``amazon_kclpy``.
+"""Whole tasks with the real KCL on a local AWS, compared with the bare model and with stock ``amazon_kclpy``.
 
-What is compared takes turns on the same cores; whoever's turn it is not is stopped. There is always a backlog.
+The programs take turns on the same cores; those that wait are stopped. There is always a backlog.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SHARDS = 8
 UP_S = 240.0
 LOOK_S = 0.1
 SETTLING_S = 3.0
-"""After a program goes on, before its turn is measured."""
+"""Seconds after a program continues, before its turn is measured."""
 
 MEMORY_LOOKS = 3
 AWS = "the local AWS"
@@ -51,7 +51,8 @@ while True:
 @dataclass(frozen=True, slots=True)
 class Case:
     """A model with the replicas, threads and batch that ``penstock tune`` finds best for it on two cores
-    (``benchmarks/tuned.py``), which are the bare loop's, too; and how long a turn is."""
+    (``benchmarks/tuned.py``). The bare loop uses them, too. ``turn_s``: length of a turn.
+    """
 
     model: str
     factory: str
@@ -67,14 +68,14 @@ class Case:
 MINILM = Case("minilm", "examples.minilm:MiniLM", 2, 1, 64, 32, 60_000, 1_500, 10.0)
 REFERENCE = Case("reference", "examples.reference_1gb:Reference", 2, 1, 12, 12, 60_000, 120, 20.0)
 ONE_REPLICA = Case("reference", "examples.reference_1gb:Reference", 1, 2, 8, 8, 20_000, 60, 20.0)
-"""As a task is that nobody has tuned: one copy of the model on all cores."""
+"""An untuned task: one copy of the model on all cores."""
 
 Cores = Mapping[str, float]
-"""Shares of a core, by what took them."""
+"""Shares of a core, by what used them."""
 
 
 class Spent:
-    """What a task, its parts, and the local AWS take of the cores between two looks."""
+    """CPU time of a task, its parts, and the local AWS between two looks."""
 
     def __init__(self, tree: Tree, cloud: Tree) -> None:
         self._tree, self._cloud = tree, cloud
@@ -84,12 +85,13 @@ class Spent:
         return {**self._tree.cpu_s_by_kind(), AWS: self._cloud.cpu_s()}
 
     def cores(self) -> Cores:
+        """Return the shares of a core since the first look."""
         spent_s = time.monotonic() - self._began_s
         return {kind: (now - self._before.get(kind, 0.0)) / spent_s for kind, now in self._looked().items()}
 
 
 def told(cores: Sequence[Cores]) -> str:
-    """In a line, what took how much of a core, on average."""
+    """Return one line with the average share of a core that each part used."""
     shares = {kind: mean(each.get(kind, 0.0) for each in cores) for kind in sorted({k for each in cores for k in each})}
     ordered = sorted(shares.items(), key=lambda share: -share[1])
     return ", ".join(f"{kind} {share:.1%}" for kind, share in ordered if share >= 0.0005)
@@ -97,7 +99,7 @@ def told(cores: Sequence[Cores]) -> str:
 
 @dataclass(slots=True)
 class Turns:
-    """Records per second, turn by turn, and shares of a core that what a task consists of took in its turns."""
+    """Records per second, turn by turn, and the shares of a core that a task's parts used in its turns."""
 
     ours: list[float] = field(default_factory=list)
     bare: list[float] = field(default_factory=list)
@@ -108,7 +110,7 @@ class Turns:
 
 
 class Live:
-    """A stream with a backlog, and a worker of ours on it."""
+    """A stream with a backlog, and a worker of ours that reads it."""
 
     def __init__(self, aws: LocalAWS, case: Case, folder: Path) -> None:
         self.aws, self.case, self.folder = aws, case, folder
@@ -117,13 +119,14 @@ class Live:
         self.rig.put(payloads(case.model, case.backlog))
 
     def start(self) -> Worker:
+        """Start the worker; return it once it is warm."""
         worker = self.rig.start(self._config())
         wait_until(lambda: worker.stats()["enriched"] >= self.case.warm, UP_S, "the worker is warm")
         return worker
 
     @contextlib.contextmanager
     def stock(self, way: Way) -> Iterator[Stock]:
-        """Another consumer of the stream, all of whose processes have predicted."""
+        """Run another consumer of the stream; all its processes have predicted."""
         with Stock(self.rig.name, way, self.folder / f"stock-{way.model}-{way.calls}", self.aws.env) as made:
 
             def up() -> bool:
@@ -135,7 +138,7 @@ class Live:
             yield made
 
     def _config(self) -> Path:
-        """With a profile beside it."""
+        """Write the configuration, and a profile next to it."""
         path = self.folder / "bench.toml"
         path.write_text(
             f'[stream]\nname = "{self.rig.name}"\napplication = "{self.rig.name}"\n'
@@ -156,6 +159,7 @@ class Live:
 
 @contextlib.contextmanager
 def live(case: Case) -> Iterator[Live]:
+    """Run a local AWS with a stream for this case."""
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder, LocalAWS(limits=False) as aws:
         made = Live(aws, case, Path(folder))
         try:
@@ -171,9 +175,9 @@ def rate(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> float:
-    """Records per second, from one change of the count to another: batches are not cut in two.
+    """Return records per second between two changes of the count, so that no batch is cut in two.
 
-    Between the two nobody looks: asking costs those who are asked.
+    The count is not read in between, because reading it costs the programs CPU time.
     """
     deadline_s = clock() + seconds + UP_S
 
@@ -192,7 +196,7 @@ def rate(
 
 
 def take_turns(made: Live, worker: Worker, runs: int, ways: Sequence[Way] = ()) -> Turns:
-    """Ours, the bare loop, and stock in each of these ways."""
+    """Measure ours, the bare loop, and stock in each of these ways, in turns."""
     case = made.case
     turns = Turns(stocks={way: [] for way in ways}, stocks_cores={way: [] for way in ways})
     ours, cloud = Tree(psutil.Process(worker.process.pid)), Tree(_local_aws())
@@ -223,7 +227,9 @@ def take_turns(made: Live, worker: Worker, runs: int, ways: Sequence[Way] = ()) 
 
 
 def efficiency(case: Case, turns: Turns) -> Figure:
-    """A saturated task ÷ the bare loop, which runs beside as much load as the local AWS was meanwhile."""
+    """Return the rate of a saturated task ÷ that of the bare loop, which runs next to as much load as the local AWS
+    had.
+    """
     text = (
         f"saturated task / bare loop in batches of {case.batch}, {case.replicas} x {case.threads} threads; "
         f"batches of {turns.batch_size_target} were found to be quickest; shares of a core: {told(turns.cores)}"
@@ -232,11 +238,13 @@ def efficiency(case: Case, turns: Turns) -> Figure:
 
 
 BARS = {"minilm": 0.90, "reference": 0.95}
-"""Of the efficiency."""
+"""Targets of the efficiency."""
 
 
 def minilm(runs: int) -> list[Figure]:
-    """Beside the bare loop, and beside stock: as its users have it, and with the very model that ours has."""
+    """Compare with the bare loop and with stock, the latter with sentence-transformers and with the same model as
+    ours.
+    """
     with live(MINILM) as made:
         turns = take_turns(made, made.start(), runs, [stock.USUAL, stock.SAME_MODEL])
     return [
@@ -247,14 +255,14 @@ def minilm(runs: int) -> list[Figure]:
 
 
 def beside_stock(key: str, turns: Turns, way: Way, what: str, bar: float | None = 2.0) -> Figure:
-    """Records per second, ours ÷ stock's."""
+    """Return our records per second ÷ stock's."""
     cores = told(turns.stocks_cores[way])
     text = f"records/s / stock amazon_kclpy, {SHARDS} shards, {what}; stock's shares of a core: {cores}"
     return Figure(key, ratios(turns.ours, turns.stocks[way]), "x", bar=bar, text=text)
 
 
 def reference(runs: int) -> list[Figure]:
-    """Beside the bare loop; and in memory, with one replica and with as many as are quickest."""
+    """Compare with the bare loop; compare memory with one replica and with the fastest number of replicas."""
     with live(REFERENCE) as made:
         worker = made.start()
         two = _pss_mib(worker)
@@ -273,7 +281,7 @@ def reference(runs: int) -> list[Figure]:
 
 
 def _pss_mib(worker: Worker) -> list[float]:
-    """Of everything that a task is."""
+    """Memory of a task's processes together."""
     return [Tree(psutil.Process(worker.process.pid)).pss_mib() for _ in range(MEMORY_LOOKS)]
 
 
@@ -284,7 +292,7 @@ def _memory(key: str, theirs: Sequence[float], ours: Sequence[float], what: str,
 
 @contextlib.contextmanager
 def burning(share: float) -> Iterator[None]:
-    """A process that takes such a share of a core."""
+    """A process that uses this share of a core."""
     program = BURN.format(busy=share / 100, idle=max(0.0, 1 - share) / 100)
     process = subprocess.Popen([sys.executable, "-c", program])
     try:
@@ -295,24 +303,25 @@ def burning(share: float) -> Iterator[None]:
 
 
 def ratios(these: Sequence[float], those: Sequence[float]) -> list[float]:
-    """Turn by turn."""
+    """Return the ratios turn by turn."""
     return [one / other for one, other in zip(these, those, strict=True)]
 
 
 def _renew(trees: Sequence[Tree]) -> None:
-    """Have them renew their leases before these expire."""
+    """Let the programs renew their leases before these expire."""
     for tree in trees:
         with tree.going_on():
             time.sleep(SETTLING_S)
 
 
 def _local_aws() -> psutil.Process:
-    """The child of ours that serves it."""
+    """The child process that runs the local AWS."""
     children = psutil.Process().children()
     return next(child for child in children if any("consumer.local" in word for word in child.cmdline()))
 
 
 def measure(runs: int = 5) -> dict[str, Figure]:
+    """Return all figures."""
     return {figure.key: figure for figure in (*minilm(runs), *reference(runs))}
 
 

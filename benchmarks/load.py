@@ -1,4 +1,4 @@
-"""What the models are fed with."""
+"""The models' input."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LENGTH = 128
 
 
 def payloads(model: str, count: int) -> list[tuple[bytes, str]]:
-    """Records and their partition keys: docstrings, or tokens for ``reference``."""
+    """Return records and their partition keys: docstrings, or tokens for ``reference``."""
     if model != "reference":
         from examples.demo.corpus import records
 

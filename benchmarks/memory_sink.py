@@ -1,4 +1,4 @@
-"""A sink that costs nothing: what it is handed is durable at once, and forgotten."""
+"""A sink without cost: everything it receives is durable at once, and dropped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _ignore(run: Run) -> None:
 
 
 class Memory:
-    """``on_run`` sees every run first."""
+    """The sink. ``on_run`` sees every run first."""
 
     name = "memory"
 
@@ -25,17 +25,20 @@ class Memory:
         self._on_run = on_run
 
     async def check(self) -> None:
+        """Do nothing."""
         return
 
     def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> MemoryWriter:
+        """Return a writer."""
         return MemoryWriter(self._on_run, on_durable)
 
     async def close(self) -> None:
+        """Do nothing."""
         return
 
 
 class MemoryWriter:
-    """One shard's way into it."""
+    """Makes one shard's records durable at once."""
 
     backlog_bytes = 0
 
@@ -44,14 +47,18 @@ class MemoryWriter:
         self._on_durable = on_durable
 
     async def resume(self, first: Record, checkpoint: Position | None) -> Position | None:
+        """Return None: it holds nothing."""
         return None
 
     def write(self, run: Run) -> None:
+        """Pass the run to ``on_run`` and report it as durable."""
         self._on_run(run)
         self._on_durable(run.end)
 
     async def flush(self) -> None:
+        """Return at once."""
         return
 
     def abandon(self) -> None:
+        """Do nothing."""
         return

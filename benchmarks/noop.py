@@ -1,4 +1,4 @@
-"""Models that do nothing, or nothing but wait: what is measured beside them is everything else."""
+"""Models that do nothing, or only wait: what is measured with them is everything else."""
 
 from __future__ import annotations
 
@@ -11,26 +11,31 @@ from pipeline.model import LoadContext
 
 
 class Noop:
-    """Says how long each payload is."""
+    """Returns the size of each payload."""
 
     output_schema = pa.schema([("size", pa.int64())])
 
     def example(self) -> bytes:
+        """Return a small payload."""
         return b"{}"
 
     def decode(self, data: bytes) -> bytes:
+        """Return the payload itself."""
         return data
 
     def predict(self, items: Sequence[bytes]) -> list[dict[str, int]]:
+        """Return the size of each payload."""
         return [{"size": len(item)} for item in items]
 
 
 class Slow(Noop):
-    """Takes ``seconds`` (of its options) for each batch, without using a core."""
+    """Takes ``seconds`` (an option) for each batch, without using a core."""
 
     def load(self, context: LoadContext) -> None:
+        """Read the option ``seconds``."""
         self._seconds = float(context.options["seconds"])
 
     def predict(self, items: Sequence[bytes]) -> list[dict[str, int]]:
+        """Sleep, then return the size of each payload."""
         time.sleep(self._seconds)
         return super().predict(items)

@@ -1,4 +1,4 @@
-"""MiniLM as it comes from the hub: transformers pads every batch to its longest text.
+"""MiniLM as in the hub: transformers pads every batch to its longest text.
 
 The same weights as ``examples.minilm``, which needs no padding; most models are like this one.
 """
@@ -14,9 +14,10 @@ from pipeline.model import LoadContext
 
 
 class Padded(MiniLM):
-    """Unmeasured: its batches are formed without regard to lengths."""
+    """Without ``cost``: its batches are formed without regard to lengths."""
 
     def load(self, context: LoadContext) -> None:
+        """Load the weights of ``examples.minilm`` with transformers."""
         import torch
         from transformers import BertModel
 
@@ -26,6 +27,7 @@ class Padded(MiniLM):
 
     @cached_property
     def tokenizer(self) -> Any:
+        """The tokenizer, made at first use: it is also needed without ``load``."""
         from tokenizers import Tokenizer
 
         tokenizer = Tokenizer.from_str(read_text(installed_folder() / "tokenizer.json"))
@@ -34,6 +36,7 @@ class Padded(MiniLM):
         return tokenizer
 
     def predict(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Pad the texts to the longest, and return an embedding for each."""
         import torch
 
         rows = [encoding.ids for encoding in self.tokenizer.encode_batch_fast([item["text"] for item in items])]
@@ -49,9 +52,10 @@ class Padded(MiniLM):
 
 
 class Measured(Padded):
-    """Says what its items cost, and that it pads: batches of like lengths are formed."""
+    """With ``cost`` and ``pads``: batches of similar lengths are formed."""
 
     pads = True
 
     def cost(self, item: Mapping[str, Any]) -> int:
+        """Return the number of tokens."""
         return len(self.tokenizer.encode(item["text"]).ids)

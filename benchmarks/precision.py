@@ -1,9 +1,10 @@
-"""What smaller numbers gain, and what they cost: the 1 GB reference in bfloat16 and int8 beside float32.
+"""What smaller number types gain, and what they cost: the 1 GB reference in bfloat16 and int8 compared with float32.
 
     python -m benchmarks.precision [--json] [RUNS]
 
-In one process, the same batches in turn: docstrings of the standard library, each as long as it is (up to 256 tokens),
-so that the layers see what a real batch has. A row's error is one less the cosine between its scores and float32's.
+In one process, with the same batches in turns: docstrings of the standard library in their own lengths (up to 256
+tokens), so that the layers see what a real batch has. A row's error is one minus the cosine between its scores and
+those of float32.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ MOST_TOKENS = 256
 
 
 def loaded(dtype: str = "float32", length: int = 128, device: str = "cpu") -> Reference:
-    """As a replica loads it: threads that wait sleep, if nothing else has loaded torch into this process before."""
+    """Load the model as a replica does. Waiting threads sleep, unless torch was already loaded in this process."""
     os.environ.setdefault("OMP_WAIT_POLICY", WAIT_POLICY)
     model = Reference()
     options = {"dtype": dtype, "length": length}
@@ -38,7 +39,7 @@ def loaded(dtype: str = "float32", length: int = 128, device: str = "cpu") -> Re
 
 
 def timed(model: Reference, items: Sequence[dict[str, Any]]) -> float:
-    """Records per second."""
+    """Return records per second."""
     began = time.perf_counter()
     model.predict(items)
     return len(items) / (time.perf_counter() - began)
@@ -56,7 +57,7 @@ class Ragged:
         self._encoder, self._head = Encoder(weights, options.geometry()), weights["head.weight"]
 
     def __call__(self, rows: Sequence[Sequence[int]]) -> tuple[float, np.ndarray]:
-        """Seconds, and the scores of each row."""
+        """Return the seconds, and the scores of each row."""
         import torch
 
         from examples.encoder import mean_pool
@@ -68,18 +69,20 @@ class Ragged:
 
 
 def rows_of(count: int) -> list[list[int]]:
-    """Token ids of as many docstrings, one for each word."""
+    """Return the token ids of this many docstrings, one for each word."""
     items = [orjson.loads(data) for data, _ in records(count, seed=4)]
     return [token_ids(item, min(MOST_TOKENS, 1 + len(item["text"].split()))) for item in items]
 
 
 def errors(scores: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """Return one minus the cosine for each row; both arrays have the shape (rows, scores)."""
     product = (scores * exact).sum(1) / np.linalg.norm(scores, axis=1) / np.linalg.norm(exact, axis=1)
     found: np.ndarray = 1 - product
     return found
 
 
 def measure(runs: int = 5) -> dict[str, Figure]:
+    """Return the gain and the error of each type."""
     networks = {dtype: Ragged(dtype) for dtype in DTYPES}
     rows = rows_of(BATCH * (runs + 1))
     gains: dict[str, list[float]] = {dtype: [] for dtype in DTYPES}

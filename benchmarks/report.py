@@ -1,4 +1,4 @@
-"""What the benchmarks measured, as a table, as JSON and as a picture."""
+"""Prints the figures as a table, as JSON and as a picture."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ PIPED_COLUMNS = 1000
 
 
 def as_json(figure: Figure) -> dict[str, Any]:
+    """Return the figure as JSON."""
     return {
         "value": figure.value,
         "values": figure.values,
@@ -28,7 +29,7 @@ def as_json(figure: Figure) -> dict[str, Any]:
 
 
 def table(console: Console, figures: Sequence[Figure]) -> None:
-    """A row for each figure; a bar that was missed is red on a terminal."""
+    """Print a row for each figure. A missed target is red on a terminal."""
     rows = Table(title="Benchmarks", title_justify="left")
     for name in ("figure", "median", "range", "spread", "bar", "what it is"):
         rows.add_column(name, justify="right" if name in {"median", "range", "spread", "bar"} else "left")
@@ -48,20 +49,20 @@ def table(console: Console, figures: Sequence[Figure]) -> None:
 
 
 def fit(console: Console) -> None:
-    """A pipe or a file has no edge, where rich assumes 80 columns and cuts what is longer."""
+    """Print whole lines into a pipe or file, where rich would assume 80 columns and cut them."""
     if not console.is_terminal:
         console.width = max(console.width, PIPED_COLUMNS)
 
 
 def bar_of(figure: Figure) -> str:
-    """``>= 1.5 reached``; nothing where there is no bar."""
+    """Return ``>= 1.5 reached`` or the like; empty without a target."""
     if figure.bar is None:
         return ""
     return f"{'<=' if figure.at_most else '>='} {figure.bar:,g} {'reached' if figure.reached else 'MISSED'}"
 
 
 def plot(figures: Sequence[Figure], path: Path) -> None:
-    """Every run of the figures that have a bar, as a multiple of it: right of the line is better."""
+    """Draw every run of the figures that have a target, as a multiple of it: right of the line is better."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -82,6 +83,6 @@ def plot(figures: Sequence[Figure], path: Path) -> None:
 
 
 def multiple(figure: Figure, value: float) -> float:
-    """How many times as good as the bar."""
+    """Return how many times as good as the target the value is."""
     assert figure.bar
     return figure.bar / value if figure.at_most else value / figure.bar

@@ -2,8 +2,8 @@
 
     python -m benchmarks.sharing [--json] [RUNS]
 
-Two real model hosts in turn, of one and of four replicas. Each replica has predicted its example; its share (PSS) is
-read from the kernel: a page that several processes map counts for each by its part (proc(5), ``smaps_rollup``).
+Two real model hosts in turns, with one and with four replicas. Each replica has predicted its example. Its share (PSS)
+comes from the kernel: a page that several processes map counts in part for each (proc(5), ``smaps_rollup``).
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ KIB, GB = 1024, 1e9
 
 
 async def memory_gb(replicas: int) -> dict[str, float]:
-    """``Pss`` of all replicas together, and ``Private_Dirty``: what is written, and so cannot be shared."""
+    """Return ``Pss`` of all replicas together, and ``Private_Dirty``: pages that were written and so cannot be
+    shared.
+    """
     factory = "examples.reference_1gb:Reference"
     host = ModelHost(HostSettings(factory, "bench", replicas=replicas, threads=1, start_timeout_s=TIMEOUT_S))
     try:
@@ -41,6 +43,7 @@ def _sums(pids: Sequence[int]) -> dict[str, float]:
 
 
 def measure(runs: int = 3) -> dict[str, Figure]:
+    """Return the memory of the additional replicas, and of one replica alone."""
     warm()
     extra, own = [], []
     for _ in range(runs):

@@ -1,9 +1,9 @@
-"""How long after its start a replica of the 1 GB reference has predicted for the first time; its weights' pages warm.
+"""Time from the start of a replica of the 1 GB reference to its first prediction, with its weights in the page cache.
 
     python -m benchmarks.start [--json] [RUNS]
 
-From before the process is begun until its first answer is there: the interpreter, torch, the check of the weights,
-128 tokens through 21 layers. The start ends with a second prediction, which the replica times, and which is taken off.
+From before the process is started until its first answer: the interpreter, torch, the check of the weights, 128 tokens
+through 21 layers. A start includes a second prediction, which the replica times; it is subtracted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REFERENCE = Assignment("predict", "examples.reference_1gb:Reference", "bench", 0
 
 
 def warm(**options: object) -> None:
-    """Write and check the weights if nobody has, and have them in the page cache."""
+    """Write and check the weights if needed, and read them into the page cache."""
     Reference().load(LoadContext(options=options, threads=available()))
     with Options(options).path.open("rb", buffering=0) as file:
         while file.read(CHUNK_BYTES):
@@ -34,7 +34,7 @@ def warm(**options: object) -> None:
 
 
 async def start_s(assignment: Assignment) -> tuple[float, float]:
-    """Until the first prediction, and how long the second took."""
+    """Return the seconds until the first prediction, and those of the second one."""
     link = ReplicaProcess(assignment)
     began = time.perf_counter()
     try:
@@ -47,6 +47,7 @@ async def start_s(assignment: Assignment) -> tuple[float, float]:
 
 
 def measure(runs: int = 5) -> dict[str, Figure]:
+    """Return both figures."""
     warm()
     starts, seconds = zip(*(asyncio.run(start_s(REFERENCE)) for _ in range(runs)), strict=True)
     text = "first prediction of the 1 GB reference, from the process's start, page cache warm"

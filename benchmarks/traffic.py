@@ -2,10 +2,10 @@
 
     python -m benchmarks.traffic SOCKET FOLDER EVERY_S
 
-Each shard has a file of ``processRecords`` lines in FOLDER, and a thread that says them as KCL does: one message at a
-time, checkpoints in between, the next once the status has come and EVERY_S have passed since the last. Then the shard
-ends. It prints, as JSON, when each message of each shard was said and when its status came, and when all had ended
-(monotonic seconds).
+Each shard has a file of ``processRecords`` lines in FOLDER, and a thread that sends them as KCL does: one message at a
+time, with checkpoints in between; the next one after the status has come and EVERY_S have passed since the last. Then
+the shard ends. It prints, as JSON, when each message of each shard was sent and when its status came, and when all had
+ended (monotonic seconds).
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ import orjson
 
 DATA_BYTES = 900
 FIRST_SEQUENCE = 49_590_338_271_490_256_608_559_692_538_361_571_095_921_575_989_136_588_898
-"""As Kinesis numbers them: 56 digits."""
+"""A sequence number of 56 digits, as Kinesis's are."""
 
 ARRIVED_MS = 1_700_000_000_000
 
 Beat = tuple[float, float]
-"""When a message was said, and when its status came."""
+"""When a message was sent, and when its status came."""
 
 
 def record(folder: Path, *, shards: int, messages: int, records: int, seed: int = 4) -> int:
-    """Write a recording: for each shard so many messages of so many records. Returns how many records it has."""
+    """Write a recording: for each shard this many messages of this many records. Return the number of records."""
     random_ = random.Random(seed)  # nothing is secret here
     data = [base64.b64encode(random_.randbytes(DATA_BYTES)).decode() for _ in range(max(records, 64))]
     for shard in range(shards):
@@ -49,7 +49,7 @@ def record(folder: Path, *, shards: int, messages: int, records: int, seed: int 
 
 
 def _row(sequence: int, data: str, random_: random.Random) -> Mapping[str, Any]:
-    """One record as KCL's MultiLang writes it; keys as those of most producers, which differ from record to record."""
+    """One record as KCL's MultiLang writes it. Keys differ from record to record, as with most producers."""
     return {
         "action": "record",
         "data": data,
@@ -73,7 +73,7 @@ class Speaker:
         self._answers: BufferedReader = self._socket.makefile("rb")
 
     def speak(self) -> list[Beat]:
-        """Everything that is recorded, and the end of the shard."""
+        """Send everything that is recorded, then the end of the shard."""
         self._say(_line(action="initialize", shardId=self._shard.name, sequenceNumber="TRIM_HORIZON"))
         beats = []
         due = time.monotonic()
@@ -86,7 +86,7 @@ class Speaker:
         return beats
 
     def _say(self, line: bytes) -> Beat:
-        """Say a message, take checkpoints, return when its status has come."""
+        """Send a message, answer checkpoints, and return when its status has come."""
         said = time.monotonic()
         self._socket.sendall(line)
         for answer in self._answers:
@@ -102,6 +102,7 @@ def _line(**fields: Any) -> bytes:
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Play the recording and print the times: SOCKET FOLDER EVERY_S."""
     socket_path, folder, every_s = arguments
     shards = sorted(Path(folder).iterdir())
     speakers = [Speaker(socket_path, shard, float(every_s)) for shard in shards]

@@ -1,8 +1,8 @@
-"""What ``penstock tune`` finds best for the 1 GB reference: replicas x threads and the batch; how quick others are.
+"""What ``penstock tune`` finds best for the 1 GB reference: replicas x threads and the batch; and how fast others are.
 
     python -m benchmarks.tuned [--json] [RUNS]
 
-The command itself, on items of 128 tokens, once for each run.
+It runs the command itself, on items of 128 tokens, once for each run.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ url = "dead"
 
 
 def tuned() -> dict[str, Any]:
-    """What the command says."""
+    """Run ``penstock tune --json`` and return its answer."""
     with tempfile.TemporaryDirectory() as folder:
         config, records = Path(folder, "bench.toml"), Path(folder, "records.jsonl")
         config.write_text(CONFIG)
@@ -56,6 +56,7 @@ def tuned() -> dict[str, Any]:
 
 
 def measure(runs: int = MOST_RUNS) -> dict[str, Figure]:
+    """Return what was found in each run."""
     said = [tuned() for _ in range(min(runs, MOST_RUNS))]
     best = ", ".join("{replicas} x {threads} with {records}".format(**each["best"]) for each in said)
     figures = {"tuned": Figure("tuned", [each["best"]["records_per_s"] for each in said], "records/s", text=best)}

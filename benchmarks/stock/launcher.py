@@ -1,4 +1,4 @@
-"""Starts the MultiLangDaemon with the stock processor, and asks how far it is."""
+"""Starts the MultiLangDaemon with the stock processor, and reads its progress."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ OURS_ALONE = (
     "shutdownGraceMillis",
     "gracefulLeaseHandoffTimeoutMillis",
 )
-"""Of our properties; KCL's defaults are in force instead. What makes a start quick is left in: it is not measured."""
+"""Properties that only we set; stock uses KCL's defaults. Those that only make the start faster are kept, since the
+start is not measured.
+"""
 
 FAILOVER_MS = 240_000
-"""Longer than either of two programs that take turns is stopped."""
+"""Longer than a program is stopped while another has its turn."""
 
 
 class Stock:
-    """One daemon and its processes. ``folder``: a new one. ``threads``: of each process."""
+    """One daemon and its processes. ``folder``: created here. ``threads``: of each process."""
 
     def __init__(self, stream: str, way: Way, folder: Path, env: dict[str, str], *, threads: int = 1) -> None:
         folder.mkdir(parents=True)
@@ -73,15 +75,15 @@ class Stock:
         self.tree = Tree(psutil.Process(self._process.pid), "jvm", "the shards' processes")
 
     def counts(self) -> list[int]:
-        """Records predicted since the beginning, of each process that has loaded the model."""
+        """Return the records predicted since the beginning by each process that has loaded the model."""
         return [int(path.read_text()) for path in self._folder.glob("*.count")]
 
     def predicted(self) -> int:
-        """Records, by all processes since the beginning."""
+        """Return the records predicted by all processes since the beginning."""
         return sum(self.counts())
 
     def check(self) -> None:
-        """Raise ``RuntimeError`` with its last words if it has ended."""
+        """Raise ``RuntimeError`` with the end of its log if it has ended."""
         if self._process.poll() is not None:
             raise RuntimeError((self._folder / "daemon.log").read_text(errors="replace")[-2000:])
 
@@ -91,7 +93,7 @@ class Stock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing of it is left: KCL's own way out would take as long as its batches."""
+        """Kill all its processes: KCL's own shutdown would wait for its batches."""
         for process in self.tree.processes():
             process.send_signal(signal.SIGKILL)
         self._process.wait()

@@ -1,4 +1,4 @@
-"""A shard's process: ``python -m benchmarks.stock.processor MODEL FOLDER CALLS [--sorts]``. It writes into FOLDER."""
+"""A shard's process: ``python -m benchmarks.stock.processor MODEL FOLDER CALLS [--sorts]``. It writes to FOLDER."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHECKPOINT_S = 60.0
 
 
 def model_of(name: str) -> Model:
-    """Loaded, with weights of its own."""
+    """Return the loaded model, with weights in this process's own memory."""
     from examples import encoder
 
     mapped = encoder.read_weights
@@ -35,16 +35,20 @@ def model_of(name: str) -> Model:
 
 
 class Processor(processor.RecordProcessorBase):  # type: ignore[misc]
+    """Predicts what KCL sends, writes Parquet, and checkpoints once a minute."""
+
     def __init__(self, way: Way, folder: Path) -> None:
         self._way, self._folder = way, folder
 
     def initialize(self, initialize_input: Any) -> None:
+        """Load the model."""
         self._model = model_of(self._way.model)
         self._count = 0
         self._checkpointed_s = time.monotonic()
         self._note()
 
     def process_records(self, process_records_input: Any) -> None:
+        """Predict all records, write the rows, and checkpoint if a minute has passed."""
         payloads = [record.binary_data for record in process_records_input.records]
         rows: list[dict[str, Any]] = [{}] * len(payloads)
         for places in formed(payloads, self._way):
@@ -60,12 +64,15 @@ class Processor(processor.RecordProcessorBase):  # type: ignore[misc]
             self._checkpointed_s = time.monotonic()
 
     def lease_lost(self, lease_lost_input: Any) -> None:
+        """Do nothing."""
         return
 
     def shard_ended(self, shard_ended_input: Any) -> None:
+        """Checkpoint the end of the shard."""
         shard_ended_input.checkpointer.checkpoint()
 
     def shutdown_requested(self, shutdown_requested_input: Any) -> None:
+        """Checkpoint what was processed."""
         shutdown_requested_input.checkpointer.checkpoint()
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
@@ -74,14 +81,16 @@ class Processor(processor.RecordProcessorBase):  # type: ignore[misc]
         pq.write_table(table, self._folder / f"{uuid.uuid4().hex}.parquet")
 
     def _note(self) -> None:
-        """How many records were predicted, for whoever measures."""
+        """Write the number of predicted records for the measuring process."""
         count = self._folder / f"{os.getpid()}.count"
         count.with_suffix(".new").write_text(str(self._count))
         count.with_suffix(".new").rename(count)
 
 
 def formed(payloads: Sequence[bytes], way: Way) -> list[Sequence[int]]:
-    """The places of each call's records. Sorted ones are shuffled: whoever measures for a while sees all lengths."""
+    """Return the indices of each call's records. Sorted calls are shuffled, so that any period of time has all
+    lengths.
+    """
     order: Sequence[int] = range(len(payloads))
     if way.sorts:
         order = sorted(order, key=lambda place: len(payloads[place]))
