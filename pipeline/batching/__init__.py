@@ -1,1 +1,1 @@
-"""Which records go to the model together, and how many."""
+"""Decides which records go to the model together, and how many."""

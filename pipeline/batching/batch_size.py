@@ -1,9 +1,10 @@
-"""How large batches should be: what they took so far says. Pure: no clock, no dice.
+"""Learns the best batch size from the calls so far. Pure: no clock, no random numbers.
 
-On CPUs the best batch is often small, on GPUs large, and where it lies depends on the model, the machine and the
-lengths; so it is measured, never assumed. Sizes are a ladder with steps of about 1.4. Most batches are of the size that
-is the best known; now and then one is of a size nearby, and is compared with those just before it, so that no trend of
-the machine's is taken for a difference. A size that is clearly quicker is moved to; one that is not is tried less.
+The best batch is often small on CPUs and large on GPUs. It depends on the model, the machine and the lengths of the
+items; so it is measured, never assumed. Sizes form a ladder with steps of about 1.4. Most batches have the best known
+size. Now and then a batch has a size nearby, and is compared with the batches just before it, so that a trend of the
+machine is not taken for a difference. A size that is clearly faster becomes the best known one; a size that is not is
+tried less often.
 """
 
 from __future__ import annotations
@@ -19,65 +20,67 @@ from pipeline.batching.call_times import CallTimeModel, Line, Rate
 from pipeline.events import Predicted
 
 START_RECORDS = 8
-"""Records of the first batches: few enough that no model takes minutes over one."""
+"""Records of the first batches: few enough that no model takes minutes for one."""
 
 START_S = 1.0
-"""What a first batch may take, as far as the model's example tells."""
+"""Seconds that a first batch may take, as predicted from the model's example."""
 
 CALL_S = 0.0005
-"""What a call costs besides its time in the replica, about: a model that does next to nothing wants large batches."""
+"""Approximate cost of a call outside the replica, in seconds: a model that does almost nothing needs large batches."""
 
 WARM_CALLS = 2
-"""So many first calls of a replica teach nothing."""
+"""How many first calls of a replica are ignored."""
 
 NEARBY = (1, -1, 2, -2, -4)
-"""Steps on the ladder to the sizes that are tried."""
+"""Sizes that are tried, in steps on the ladder from the usual one."""
 
 FAR, FAR_GAIN = 4, 0.15
-"""A batch four times as large is a dear try, made only if the line foresees such a gain."""
+"""A batch four times as large is expensive to try; it is tried only if the fitted line predicts such a gain."""
 
 GOLDEN = (sqrt(5) - 1) / 2
-"""Its multiples' fractions are as even as can be, and in step with nothing: replicas that take turns try alike."""
+"""The fractions of its multiples are spread as evenly as possible and follow no period, so replicas that take turns
+try sizes equally often.
+"""
 
 FIRST_EVERY, LATER_EVERY, LAST_EVERY = 2, 32, 256
-"""A size nearby is tried in one of so many batches; less often each time that it was not better. After a move the
-direction is kept at first: what is behind is looked at later."""
+"""A size nearby is tried in one of this many batches, and less often each time that it was not better. After a move,
+sizes in the same direction are tried first."""
 
 LATE, LATE_AT_LEAST = 5, 3
-"""With the median of so many late batches of the usual size one of another size is compared."""
+"""A batch of another size is compared with the median of this many recent batches of the usual size (at most, at
+least)."""
 
 LEAST_TRIES, MOST_TRIES = 3, 64
 GAIN = 0.005
-"""A size must be quicker by this share to be moved to."""
+"""A size must be faster by this share to become the usual one."""
 
 DEAR = 0.04
-"""A size that is slower by this share is left alone for a long time: trying it costs."""
+"""A size that is slower by this share is not tried for a long time: trying it is expensive."""
 
 SURE = 2.0
-"""Standard errors that make a difference clear."""
+"""How many standard errors make a difference clear."""
 
 NOISE = 0.015
-"""A comparison is never taken to be more exact than this."""
+"""A comparison is never considered more exact than this share."""
 
 NOISE_CALLS, MOST_OFF = 50, 0.7
-"""How far off the usual rates are of late: over so many calls, of which one that is further off counts as this."""
+"""The recent spread of usual rates is taken over this many calls; a call that is further off counts as this much."""
 
 FULL = 0.77
-"""A batch is of a size of the ladder if it fills that much of it."""
+"""A batch has a size of the ladder if it fills at least this share of it."""
 
 UNFILLED = 24
-"""A size that so many batches in a row were to have and had not, for there was not enough, is out of reach for now."""
+"""A size that this many planned batches in a row did not reach, for lack of records, is out of reach for now."""
 
 
 CHANGED = 0.5
-"""A change of the usual rate's logarithm that makes it another machine."""
+"""If the usual rate's logarithm changes by more than this, earlier comparisons are dropped."""
 
 
 @dataclass(slots=True)
 class _Trial:
-    """Of a size near the usual one. ``gains``: how much quicker its batches were, ``rates``: their rates, by replica.
-
-    All of them are logarithms.
+    """Comparisons of a size near the usual one. ``gains``: how much faster its batches were; ``rates``: their rates
+    by replica. All are logarithms.
     """
 
     every: int = FIRST_EVERY
@@ -94,10 +97,10 @@ class _Trial:
 
 
 class BatchSizeController:
-    """Told of predict calls by :meth:`learn`, says by :attr:`plan` what the next batch may have.
+    """Learns from predict calls (:meth:`learn`) and sets the limits of the next batch (:attr:`plan`).
 
-    Sizes are records, or, if the model ``measures`` them, costs as :func:`pipeline.record.cost_of` has them.
-    ``target_s``: what a predict call may take, by the slowest replica's fit; None: only throughput counts.
+    Sizes are records, or, if the model ``measures`` them, costs as in :func:`pipeline.record.cost_of`. ``target_s``:
+    the most that a predict call may take, by the slowest replica's fit; None: only throughput counts.
     """
 
     def __init__(
@@ -110,7 +113,9 @@ class BatchSizeController:
         example_s: float | None = None,
         start: Plan | None = None,
     ) -> None:
-        """``start``: what was best at an earlier time, if that is known."""
+        """``start``: the best plan of an earlier time, if known. ``example_s``: seconds of a call with the model's
+        example.
+        """
         self._max_records = max_records
         self._max_cost = max_cost
         self._measures = measures
@@ -135,7 +140,7 @@ class BatchSizeController:
 
     @property
     def plan(self) -> Plan:
-        """For the next batch; the same until :meth:`formed`."""
+        """The limits of the next batch; they change only in :meth:`formed`."""
         if self._rung is None:
             return Plan(self._start, self._max_cost)
         size = _size(self._rung + self._tried)
@@ -145,29 +150,29 @@ class BatchSizeController:
 
     @property
     def usual(self) -> int | None:
-        """The size that is the best known; None before anything is known."""
+        """The best known size; None before anything is known."""
         return None if self._rung is None else _size(self._rung)
 
     @property
     def best_rate(self) -> float | None:
-        """Size per second of a replica at the usual size, undisturbed; None until a few batches had it."""
+        """Size per second of an undisturbed replica at the usual size; None until a few batches had it."""
         return self._rate.best
 
     def line(self, replica: int) -> Line | None:
-        """What a call takes on this replica."""
+        """Return the fitted duration of a call on this replica; None until a few calls were seen."""
         fit = self._fits.get(replica)
         return fit.line if fit else None
 
     def sizes(self, call: Predicted) -> tuple[int, int]:
-        """A call's size, and without its padding."""
+        """Return a call's size, with and without padding."""
         return (call.padded, call.cost) if self._measures else (call.records, call.records)
 
     def is_small(self, size: int) -> bool:
-        """Whether a batch of this size has clearly less than is best."""
+        """Whether a batch of this size is clearly smaller than the best size."""
         return self._rung is not None and size < FULL * _size(self._rung)
 
     def formed(self) -> None:
-        """A batch was formed after :attr:`plan`: what is the next one to be?"""
+        """A batch was formed by :attr:`plan`: choose the size of the next one."""
         if self._rung is None:
             return
         if self._tried:
@@ -179,7 +184,7 @@ class BatchSizeController:
         self._tried = self._next_tried() if self._formed * GOLDEN % 1 < 0.5 and self._known else 0
 
     def learn(self, call: Predicted) -> None:
-        """A predict call has come back."""
+        """Learn from a predict call that has returned."""
         calls = self._calls[call.replica] = self._calls.get(call.replica, 0) + 1
         if calls <= WARM_CALLS or not call.records:
             return
@@ -197,7 +202,7 @@ class BatchSizeController:
     # -- sizes
 
     def _is_full(self, size: int, steps: int) -> bool:
-        """Whether a batch is of the size so many steps from the usual one."""
+        """Whether a batch has the size that is this many steps from the usual one."""
         assert self._rung is not None
         full = _size(self._rung + steps)
         return FULL * full <= size <= full
@@ -212,7 +217,7 @@ class BatchSizeController:
         return top
 
     def _foreseen(self, steps: int) -> float:
-        """The gain that the lines promise of a size so many steps away, as a logarithm."""
+        """The gain that the fitted lines predict for a size this many steps away, as a logarithm."""
         assert self._rung is not None
         usual, other = _size(self._rung), _size(self._rung + steps)
         now_s, then_s = self._slowest(usual), self._slowest(other)
@@ -232,7 +237,7 @@ class BatchSizeController:
 
     @property
     def _known(self) -> bool:
-        """Whether there is anything to compare with."""
+        """Whether there are enough batches to compare with."""
         return any(len(late) >= LATE_AT_LEAST for late in self._late.values())
 
     def _next_tried(self) -> int:
@@ -272,7 +277,7 @@ class BatchSizeController:
                 return
 
     def _look_around(self, rate: float) -> None:
-        """When the usual size is much slower than it was, or quicker, what is known of the others is known no more."""
+        """Drop what is known of other sizes if the usual size has become much slower or faster."""
         if self._settled is None:
             self._settled = rate
         elif abs(rate - self._settled) > max(CHANGED, 3 * self._noise):
@@ -280,7 +285,7 @@ class BatchSizeController:
             self._trials.clear()
 
     def _judge(self, steps: int, trial: _Trial) -> None:
-        """By the median: a pause of the machine says nothing of the size that it met."""
+        """Decide by the median: a pause of the machine does not count against the size that it hit."""
         tries = len(trial.gains)
         if tries < LEAST_TRIES:
             return
@@ -295,7 +300,7 @@ class BatchSizeController:
             trial.rest()
 
     def _move(self, steps: int, rates: Sequence[tuple[int, float]]) -> None:
-        """``rates``: those that the new size has shown already."""
+        """Make another size the usual one. ``rates``: those already measured with it."""
         assert self._rung is not None
         self._rung += steps
         self._tried = 0
@@ -309,7 +314,7 @@ class BatchSizeController:
 
 
 def spread(middle: float, values: Sequence[float]) -> float:
-    """The standard deviation, as the median of the deviations tells it."""
+    """Return the standard deviation, estimated from the median of the deviations."""
     return 1.48 * median(abs(value - middle) for value in values)
 
 
@@ -319,7 +324,7 @@ def _size(rung: int) -> int:
 
 
 def _rung(size: int) -> int:
-    """The largest that is not above ``size``."""
+    """Index of the largest size that is not above ``size``."""
     rung = int(2 * log2(max(1, size))) + 1
     while _size(rung) > size:
         rung -= 1

@@ -1,4 +1,4 @@
-"""Which records go to the model together, and when. One batcher per task, across all its shards.
+"""Decides which records go to the model together, and when. One batcher for each task, for all its shards.
 
 Pure and single-threaded: ``now`` is an argument, in seconds of any clock that never goes back.
 """
@@ -18,31 +18,31 @@ BUCKET_RECORDS = 512
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a batch may have at most; 0: no limit. ``call_cost``: of a call besides its records, in their unit."""
+    """The limits of a batch; 0: no limit. ``call_cost``: the cost of a call itself, in the unit of records' costs."""
 
     records: int = 0
     cost: int = 0
     call_cost: int = 0
 
     def within(self, cost: int) -> Plan:
-        """The same, but for a batch that costs no more than ``cost``; 0: no limit."""
+        """Return the same plan with a cost of at most ``cost``; 0: no limit."""
         return replace(self, cost=min(self.cost or cost, cost or self.cost))
 
 
 class Batcher:
-    """Micro-batches within two budgets, fair across lanes, and work-conserving.
+    """Forms micro-batches within two limits, fairly across lanes, without waiting while there is work.
 
-    A batch has at most ``max_records`` records, and costs (:func:`pipeline.record.cost_of`) at most ``max_cost`` (0: no
-    limit), or what :meth:`follow` says if that is less. A record that is over the budget by itself goes alone. A batch
-    is due when there is enough for a full one, or when the oldest record has waited ``linger_s``; so a deep backlog
-    never lingers.
+    A batch has at most ``max_records`` records and a cost (:func:`pipeline.record.cost_of`) of at most ``max_cost`` (0:
+    no limit), or less if :meth:`follow` says so. A record above the cost limit goes alone. A batch is due when there
+    are enough records for a full one, or when the oldest record has waited ``linger_s``. So with a backlog nothing
+    waits.
 
     Each batch serves the lane that has waited longest for its turn, so a lane is served at least once in as many
-    batches as there are lanes, however hot the others are. Records of a lane leave in the order in which they came;
-    if the model ``pads``, in a batch of their like (:mod:`pipeline.batching.length_buckets`), with which they may
-    overtake others. None
-    is overtaken by ``bucket_records`` records of its lane, and in as many batches as there are lanes the oldest of each
-    lane leaves: so a record with ``n`` older ones in its lane leaves within ``n + 1`` times as many batches.
+    batches as there are lanes, however many records the others have. Records of a lane leave in their order. If the
+    model ``pads``, they leave in batches of similar cost (:mod:`pipeline.batching.length_buckets`) and may overtake
+    others. Then a record is never overtaken by ``bucket_records`` records of its lane, and the oldest record of each
+    lane leaves within as many batches as there are lanes: so a record with ``n`` older ones in its lane leaves within
+    ``n + 1`` times as many batches.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Batcher:
         self._linger_s = linger_s
         self._pads = pads
         self._bucket_records = bucket_records
-        self._lanes: OrderedDict[Hashable, _Waiting] = OrderedDict()  # with records; the front is next
+        self._lanes: OrderedDict[Hashable, _Waiting] = OrderedDict()  # lanes with records; the first one is next
         self._count = 0
         self._cost = 0
 
@@ -62,7 +62,7 @@ class Batcher:
         return self._count
 
     def add(self, lane: Hashable, records: Sequence[Record], now: float) -> None:
-        """Let ``records``, which follow the lane's earlier ones, wait for a batch."""
+        """Add records, which must follow the lane's earlier ones."""
         if not records:
             return
         waiting = self._lanes.get(lane)
@@ -73,12 +73,12 @@ class Batcher:
         self._cost += _sum(records)
 
     def follow(self, plan: Plan) -> None:
-        """From now on keep within ``plan``, too: what is quickest, and fits into memory."""
+        """From now on, also keep within ``plan``: the fastest size that fits into memory."""
         records = min(plan.records or self._most.records, self._most.records)
         self._plan = replace(plan.within(self._most.cost), records=records)
 
     def take(self, now: float, *, draining: bool = False, patience_s: float = 0.0) -> list[Record]:
-        """A batch if one is due, else an empty list. ``draining``: whatever waits is due."""
+        """Return a batch if one is due, else an empty list. ``draining``: everything that waits is due."""
         due_at = self.due_at(patience_s)
         if due_at is None or not (draining or due_at <= now):
             return []
@@ -88,9 +88,10 @@ class Batcher:
         return batch
 
     def due_at(self, patience_s: float = 0.0) -> float | None:
-        """When :meth:`take` gives a batch if nothing more is added; a time in the past if it would now.
+        """The time when :meth:`take` returns a batch if nothing is added; a past time if it would now; None if nothing
+        waits.
 
-        ``patience_s``: how long records may wait for company, if that is longer than they usually may.
+        ``patience_s``: how long records may wait for more, if that is longer than ``linger_s``.
         """
         if not self._count:
             return None
@@ -98,7 +99,7 @@ class Batcher:
         return oldest if self._is_full() else oldest + max(self._linger_s, patience_s)
 
     def drop(self, lane: Hashable) -> None:
-        """Forget the lane's waiting records: its lease is lost."""
+        """Drop the lane's waiting records: its lease is lost."""
         if waiting := self._lanes.pop(lane, None):
             self._left(list(waiting))
 
@@ -112,7 +113,7 @@ class Batcher:
     # -- forming
 
     def _form(self) -> list[Record]:
-        """Share the batch out evenly; what one lane cannot fill goes to the others."""
+        """Divide the batch evenly among the lanes; what one lane cannot fill goes to the others."""
         batch: list[Record] = []
         turn = list(self._lanes)
         while turn and (room := self._plan.records - len(batch)):
@@ -124,7 +125,7 @@ class Batcher:
         return batch
 
     def _form_by_cost(self) -> list[Record]:
-        """One record of each lane in turn; a lane whose next record does not fit waits for another batch."""
+        """Take one record from each lane in turn. A lane whose next record does not fit waits for another batch."""
         batch: list[Record] = []
         turn = deque(self._lanes)
         cost = 0
@@ -141,7 +142,9 @@ class Batcher:
         return batch
 
     def _form_alike(self) -> list[Record]:
-        """The oldest of the lane whose turn it is, and its like from the look-ahead, shared out among the lanes."""
+        """Take the oldest record of the lane whose turn it is, and records of similar cost from the look-ahead of
+        all lanes.
+        """
         share = max(1, self._bucket_records // len(self._lanes))
         ahead = [
             (record.cost, turn, ordinal)
@@ -182,7 +185,7 @@ def _sum(records: Sequence[Record]) -> int:
 
 
 class _Waiting:
-    """A lane's records, numbered in the order of their coming; and when they came, once per :meth:`extend`."""
+    """A lane's records, numbered in order of arrival, and their arrival times, one for each :meth:`extend`."""
 
     __slots__ = ("_arrivals", "_next", "_ordinals", "_records")
 
@@ -204,7 +207,7 @@ class _Waiting:
 
     @property
     def since(self) -> float:
-        """When the oldest record came."""
+        """When the oldest record arrived."""
         return self._arrivals[0][0]
 
     def extend(self, records: Sequence[Record], now: float) -> None:
@@ -215,7 +218,7 @@ class _Waiting:
         self._next = end
 
     def pop(self, most: int) -> list[Record]:
-        """The oldest records, at most so many."""
+        """Return the oldest records, at most ``most``."""
         pop, forget = self._records.popleft, self._ordinals.popleft
         popped = [pop() for _ in range(min(most, len(self._records)))]
         for _ in popped:
@@ -224,12 +227,12 @@ class _Waiting:
         return popped
 
     def ahead(self, most: int) -> Iterator[tuple[int, Record]]:
-        """The oldest, and those that came as one of the next ``most`` after it, with their ordinals."""
+        """Yield the oldest record and those that came as one of the next ``most`` after it, with their ordinals."""
         end = self._ordinals[0] + most
         return takewhile(lambda each: each[0] < end, zip(self._ordinals, self._records, strict=True))
 
     def take(self, ordinals: set[int]) -> list[Record]:
-        """The records of these ordinals, in their order."""
+        """Return the records with these ordinals, in order."""
         taken: list[Record] = []
         kept: list[tuple[int, Record]] = []
         while len(taken) < len(ordinals):

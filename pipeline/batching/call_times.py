@@ -1,7 +1,8 @@
-"""What predict calls take: a line through those that were, and the rate of the best of them. Pure.
+"""Models how long predict calls take: a fitted line, and the rate of the fastest calls. Pure.
 
-The line is seconds = a + b · records + c · cost. It is fitted recursively, forgets old calls, and lets a call count for
-less the further off it is: a pause of the machine, or a model that is warming up, bends it little and not for long.
+The line is seconds = a + b · records + c · cost. The fit is recursive and forgets old calls. A call counts less the
+further it is from the line: so a pause of the machine, or a model that is warming up, changes it little and not for
+long.
 """
 
 from __future__ import annotations
@@ -14,24 +15,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 MEMORY_CALLS = 100
-"""A call this many calls ago counts e times less than the last."""
+"""A call this many calls ago counts e times less than the last one."""
 
 LEAST_CALLS = 4
-"""So few say nothing yet."""
+"""With fewer calls there is no line."""
 
 OFF = 2.0
-"""How many typical errors off the line a call may be before it counts for less."""
+"""How many typical errors a call may be off the line before it counts less."""
 
 BLOCK, BLOCKS, FEW = 32, 32, 3
-"""A rate is the mean of so many calls; so many of them are remembered; before the first, so few calls will do."""
+"""A rate is the mean of BLOCK calls; BLOCKS rates are kept; before the first one, FEW calls are enough."""
 
 RIDGE = 1e-6
-"""Keeps coefficients small that the calls cannot tell apart, as where every record costs the same."""
+"""Keeps coefficients small that the calls cannot tell apart, for example if every record costs the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """``call_s + record_s · records + cost_s · cost``; none is negative. ``error``: typical, as a share."""
+    """``call_s + record_s · records + cost_s · cost``; no term is negative. ``error``: the typical error, as a
+    share.
+    """
 
     call_s: float
     record_s: float
@@ -39,15 +42,15 @@ class Line:
     error: float
 
     def seconds(self, records: int, cost: int) -> float:
-        """Expected duration of a call, in seconds."""
+        """Return the expected duration of a call, in seconds."""
         return self.call_s + self.record_s * records + self.cost_s * cost
 
 
 class Rate:
-    """Size per second, when nothing disturbs: the upper quartile of the means of ``BLOCK`` batches each.
+    """Size per second of undisturbed calls: the upper quartile of the means of ``BLOCK`` batches each.
 
-    Means, since records differ; a quartile, since what else runs on a machine only ever makes it slower. ``before``:
-    the rate until now, which stands until there is a mean: a few batches may happen to be of short texts.
+    Means, because records differ; a quartile, because other load can only make a machine slower. ``before``: the
+    earlier rate, which counts until there is a mean: the first batches may happen to be short texts.
     """
 
     def __init__(self, before: float | None = None) -> None:
@@ -59,7 +62,7 @@ class Rate:
 
     @property
     def best(self) -> float | None:
-        """None before a few batches were added."""
+        """The rate; None before a few batches were added."""
         if self._blocks:
             return sorted(self._blocks)[3 * len(self._blocks) // 4]
         if self._before is not None:
@@ -67,7 +70,7 @@ class Rate:
         return self._size / self._seconds if self._batches >= FEW else None
 
     def add(self, size: int, seconds: float) -> None:
-        """Note a batch of this size that took so long."""
+        """Add a batch of this size and duration."""
         self._batches += 1
         self._size += size
         self._seconds += seconds
@@ -77,7 +80,7 @@ class Rate:
 
 
 class CallTimeModel:
-    """Of one replica's calls."""
+    """The calls of one replica."""
 
     def __init__(self) -> None:
         self._calls = 0
@@ -89,11 +92,11 @@ class CallTimeModel:
 
     @property
     def line(self) -> Line | None:
-        """None until a few calls were seen."""
+        """The fitted line; None until :data:`LEAST_CALLS` calls were seen."""
         return self._line if self._calls >= LEAST_CALLS else None
 
     def add(self, records: int, cost: int, seconds: float) -> None:
-        """Learn from a call; each counts the same, however long it took, since errors are taken as shares."""
+        """Learn from a call. Short and long calls count the same, since errors are relative."""
         weight = self._trust(records, cost, seconds) / seconds**2
         keep = 1 - 1 / MEMORY_CALLS
         row = np.array((1.0, records, cost))
@@ -105,7 +108,7 @@ class CallTimeModel:
         self._line = self._solved()
 
     def _trust(self, records: int, cost: int, seconds: float) -> float:
-        """1 for a call near the line, less for one that is further off than is usual."""
+        """1 for a call near the line, less for one that is further off than usual."""
         if (line := self.line) is None:
             return 1.0
         off = abs(seconds - line.seconds(records, cost)) / max(seconds, line.seconds(records, cost))
@@ -114,7 +117,7 @@ class CallTimeModel:
         return min(1.0, OFF * usual / off) if off else 1.0
 
     def _solved(self) -> Line:
-        """Least squares; a coefficient that comes out negative is left out, and the others are solved for anew."""
+        """Least squares. A negative coefficient is set to 0, and the others are solved again."""
         used = [0, 1, 2]
         values = _solve(self._products, self._targets)
         while min(values) < 0:
@@ -125,7 +128,7 @@ class CallTimeModel:
 
 
 def _solve(products: NDArray[np.float64], targets: NDArray[np.float64]) -> list[float]:
-    """After scaling to ones on the diagonal, with a ridge."""
+    """Solve after scaling the diagonal to ones, with a ridge."""
     scale = np.array([1 / sqrt(own) if own > 0 else 0.0 for own in products.diagonal().tolist()])
     scaled = products * scale * scale[:, None]
     scaled.flat[:: len(scale) + 1] += RIDGE

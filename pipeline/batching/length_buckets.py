@@ -1,7 +1,8 @@
-"""Batches of like lengths, for models that pad every item to the longest. Pure.
+"""Batches of similar lengths, for models that pad every item to the longest. Pure.
 
-Padding is paid for and of no use: a batch of three tokens and three hundred costs six hundred. So the records of a
-bounded look-ahead are ordered by cost, and a batch is a stretch of that order around one record that must go.
+Padding costs time and produces nothing: a batch of one item with three tokens and one with three hundred costs six
+hundred. So the records of a bounded look-ahead are sorted by cost, and a batch is a range of that order around one
+record that must go.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 PADDING = 0.1
-"""Padding that a batch may have, as a share of its records' costs. More only where a further call would cost more."""
+"""Padding that a batch may have, as a share of its records' costs. More only where another call would cost more."""
 
 
 def stretch(costs: Sequence[int], anchor: int, *, most: int, budget: int, call_cost: int = 0) -> tuple[int, int]:
-    """The first and the last, plus one, of those that go with ``costs[anchor]``. ``costs`` are in ascending order.
+    """Return the range (first, last + 1) that goes together with ``costs[anchor]``. ``costs`` must be in ascending
+    order.
 
-    At most ``most`` of them, which cost at most ``budget`` when padded (0: no limit). ``call_cost``: what a call costs
-    besides its items, in their unit. An item far longer than the others stays by itself.
+    It has at most ``most`` items, whose padded cost is at most ``budget`` (0: no limit). ``call_cost``: the cost of a
+    call itself, in the same unit. An item that is much longer than the others goes alone.
     """
     low, high = anchor, anchor + 1
     count, peak, total = 1, costs[anchor], costs[anchor]

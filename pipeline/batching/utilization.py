@@ -1,4 +1,4 @@
-"""Where the replicas' time went: how much of it was predicting at the best rate known, and what took the rest.
+"""How replicas spend their time: how much was predicting at the best known rate, and what used the rest.
 
 Pure: ``now`` is an argument, in seconds of any clock that never goes back.
 """
@@ -12,25 +12,27 @@ from pipeline.batching.batch_size import BatchSizeController
 from pipeline.events import Predicted
 
 PARTS = ("model", "padding", "underfilled", "contention", "transport", "sinks", "waiting")
-"""What a replica's second may be, see :class:`ReplicaTime`."""
+"""What a replica's time is divided into, see :class:`ReplicaTime`."""
 
 EXPECTED = ("model", "padding", "underfilled")
-"""Of a call, what was to be expected from earlier ones."""
+"""Parts of a call that earlier calls predict."""
 
 LATE_S = 60.0
-"""What is meant by "of late"."""
+"""Seconds that "recent" shares cover."""
 
 MARK_S = 5.0
 
 
 class ReplicaTime:
-    """Of the time of ``replicas`` replicas since the first batch. The parts are seconds, and add up to all of it.
+    """Divides the time of ``replicas`` replicas since the first batch. The parts are seconds and add up to all of it.
 
-    ``model``: what the calls would have taken at the best rate that ``pace`` knows, without padding: the bare model's
-    time. ``padding``: the same for padding. ``underfilled``: what batches took longer for being smaller than is best.
-    ``contention``: what else they took longer. ``transport``: a batch was out, and no replica was at it: on its way, or
-    its results. ``sinks``: nothing was out, since what the task may hold was held until sinks had it. ``waiting``:
-    nothing was out, since there was nothing, or not long enough.
+    - ``model``: what the calls would have taken at the best known rate, without padding: the time of the model alone;
+    - ``padding``: the same for padding;
+    - ``underfilled``: how much longer calls took because batches were smaller than the best size;
+    - ``contention``: how much longer they took for other reasons;
+    - ``transport``: a batch or its results were on the way, and the replica was idle;
+    - ``sinks``: no batch was out, because the task held as much as it may until sinks had stored it;
+    - ``waiting``: no batch was out, because there were no records, or a batch was not due yet.
     """
 
     def __init__(self, replicas: int, pace: BatchSizeController | None) -> None:
@@ -44,12 +46,12 @@ class ReplicaTime:
         self._marks: deque[tuple[float, Mapping[str, float]]] = deque()
 
     def state(self, now: float, batches: int, *, held: bool) -> None:
-        """From now on so many batches are out; ``held``: no record may be taken in before sinks have got on."""
+        """From now on, ``batches`` batches are out; ``held``: no record may be admitted before sinks make progress."""
         self._pass(now)
         self._out, self._held = min(batches, self._replicas), held
 
     def called(self, call: Predicted) -> None:
-        """A predict call came back."""
+        """A predict call has returned."""
         line = self._pace and self._pace.line(call.replica)
         rate = self._pace and self._pace.best_rate
         seconds = self._seconds
@@ -65,24 +67,24 @@ class ReplicaTime:
         seconds["contention"] += call.seconds - model - padding - small
 
     def seconds(self, now: float) -> dict[str, float]:
-        """Of each part, since the first batch."""
+        """Return the seconds of each part since the first batch."""
         if self._changed is not None:
             self._pass(now)
         parts = dict(self._seconds)
         expected = sum(parts[part] for part in EXPECTED)
         in_replicas = expected + parts["contention"]
         parts["transport"] = max(0.0, self._out_s - in_replicas)
-        if parts["contention"] < 0:  # quicker than was to be expected
+        if parts["contention"] < 0:  # faster than expected
             parts["contention"] = 0.0
             parts.update({part: parts[part] * in_replicas / expected for part in EXPECTED})
         return parts
 
     def shares(self, now: float) -> dict[str, float]:
-        """Of the time since the first batch."""
+        """Return each part's share of the time since the first batch."""
         return _shares(self.seconds(now))
 
     def late_shares(self, now: float) -> dict[str, float]:
-        """Of the last minute, about."""
+        """Return each part's share of about the last minute."""
         seconds = self.seconds(now)
         if not self._marks or now - self._marks[-1][0] >= MARK_S:
             self._marks.append((now, seconds))
@@ -101,7 +103,7 @@ class ReplicaTime:
 
 
 def described(shares: Mapping[str, float]) -> str:
-    """In a line, the largest first: ``model 91 %, waiting 6 %, transport 3 %``."""
+    """Return one line, largest share first: ``model 91 %, waiting 6 %, transport 3 %``."""
     ordered = sorted(shares.items(), key=lambda part: -part[1])
     return ", ".join(f"{part} {share:.0%}".replace("%", " %") for part, share in ordered if share >= 0.005)
 

@@ -1,1 +1,1 @@
-"""How many records may become dead letters, and what may be said of them."""
+"""How many records may become dead letters, and what may be shown of them."""

@@ -1,14 +1,14 @@
-"""A limit on dead letters, so that a bad release does not eat the stream. Pure: no I/O, no clock.
+"""Limits dead letters, so that a bad release does not turn a whole stream into them. Pure: no I/O, no clock.
 
-A release that fails on every record makes a dead letter of each, quickly. So the task ends where too many records in a
-row, or too large a share of the last ones, became dead letters *by the release's fault*; and what may turn out to
-belong to such a stretch is held back from the sinks until that is known: it is not durable, and not checkpointed. So
-the next task meets the same records, and ends before them, too.
+A release that fails on every record would quickly make a dead letter of each. So the task ends when too many records in
+a row, or too large a share of the last ones, became dead letters *through the release's fault*. Records that may belong
+to such a range are held back from the sinks until this is decided: they are neither durable nor checkpointed. So the
+next task reads the same records, and ends before them as well.
 
-What counts (:func:`counts`) is what the model did: it raised, broke its contract, hung, died. What a payload is
-refused for on purpose (a ``Reject``, what is no JSON, a broken aggregate) says nothing of the release: a producer may
-send any amount of it, and must not be able to stop a task with it. Nor may one record: a Kinesis record, however many
-user records are aggregated in it, fills a twentieth of a limit at most.
+What counts (:func:`counts`) is the model's behavior: it raised, broke its contract, hung or died. Payloads that are
+refused on purpose (a ``Reject``, invalid JSON, a broken aggregate) do not count: a producer may send any number of them
+and must not be able to stop a task. Nor may one record stop it: a Kinesis record, however many user records it holds,
+fills at most a twentieth of a limit.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ from pipeline.dead_letters.redaction import label
 from pipeline.record import Dead, Record, Run, Shard, settled_weight
 
 FAILURES = frozenset({"exception", "contract", "not_finite", "timeout", "died", "memory"})
-"""Kinds of dead letters that say something of the model."""
+"""Kinds of dead letters that are the model's failures."""
 
 SHARE_OF_ONE = 20
-"""A Kinesis record fills at most one of so many parts of a limit."""
+"""A Kinesis record fills at most one part in this many of a limit."""
 
 LABELS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``max_consecutive``: so many in a row; 0: no limit. ``max_ratio``: a larger share of the last ``window`` records
-    that count, once there are so many; 1: no limit. ``on``: what counts besides rows, failures or all dead letters."""
+    """``max_consecutive``: this many in a row end the task; 0: no limit. ``max_ratio``: a larger share of the last
+    ``window`` records ends it, once there are that many; 1: no limit. ``on``: whether only failures count, or all
+    dead letters.
+    """
 
     max_consecutive: int = 1_000
     max_ratio: float = 0.5
@@ -42,7 +44,7 @@ class Limits:
 
     @property
     def allowance(self) -> int:
-        """So many of an unfinished stretch may become durable, where nothing comes any more that would settle it."""
+        """How many records of an undecided range may become durable if no more records come that would decide it."""
         return max(1, (self.max_consecutive or self.window) // 4)
 
     def __bool__(self) -> bool:
@@ -50,38 +52,41 @@ class Limits:
 
 
 def counts(dead: Dead, limits: Limits) -> bool:
-    """Whether a dead letter counts for the limits. Of ``decode``, an accident in the model's own code does."""
+    """Return whether a dead letter counts for the limits. For ``decode``, an error raised by the model's own code
+    counts.
+    """
     return limits.on == "all" or dead.kind in FAILURES or (dead.kind == "decode" and bool(dead.traceback))
 
 
 class Tally:
-    """How many records in a row, and of the last ones, became dead letters that count; of a shard, or of a task.
+    """Counts the dead letters that count, in a row and among the last records; for a shard or a task.
 
-    ``run``: in a row. ``since_clear``: since nothing was suspicious. Other dead letters neither lengthen nor end a run.
+    ``run``: how many in a row. ``since_clear``: how many since nothing was suspicious. Other dead letters neither
+    lengthen nor end a run.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.run = 0
         self.since_clear = 0
         self._limits = limits
-        self._window: deque[tuple[int, int]] = deque()  # rows or one dead letter: (count, 0) or (0, 1)
+        self._window: deque[tuple[int, int]] = deque()  # (count, 0) for rows, (0, 1) for a dead letter
         self._good = self._bad = 0
         self._unit: tuple[str, str] = ("", "")
         self._unit_run = self._unit_window = 0
 
     @property
     def share(self) -> float:
-        """Of the last records; 0 before the first."""
+        """The share of dead letters among the last records; 0 before the first."""
         return self._bad / (self._good + self._bad) if self._bad else 0.0
 
     @property
     def clear(self) -> bool:
-        """Nothing here may be the beginning of a stretch that ends the task."""
+        """Whether no range that may end the task can have begun here."""
         return not (self.run and self._limits.max_consecutive) and self.share <= self._limits.max_ratio
 
     @property
     def exceeded(self) -> str | None:
-        """Which limit, as part of a sentence."""
+        """Return which limit is exceeded, as part of a sentence; None if none is."""
         limits = self._limits
         if limits.max_consecutive and self.run >= limits.max_consecutive:
             return f"{self.run:,} records in a row (dead_letter.max_consecutive)"
@@ -93,7 +98,7 @@ class Tally:
         return None
 
     def rows(self, count: int) -> None:
-        """So many records became rows, and none between them a dead letter."""
+        """This many records in a row became rows."""
         self.run = 0
         self._count(min(count, self._limits.window), 0)
 
@@ -120,7 +125,7 @@ class Tally:
         self.run = max(1, self.run)
 
     def all_of(self, records: Iterable[Record]) -> None:
-        """Settled records, in order, some of them dead."""
+        """Add settled records, in order; some of them may be dead."""
         for record in records:
             if not isinstance(record.outcome, Dead):
                 self.row(record)
@@ -150,9 +155,9 @@ class Tally:
 
 
 class Gate:
-    """Between a shard's settled records and its sinks: holds back what may belong to a bad stretch, in order.
+    """Stands between a shard's settled records and its sinks: holds back, in order, what may belong to a bad range.
 
-    ``stopped``: why the task must end, in one line; from then on nothing more passes.
+    ``stopped``: why the task must end, in one line. From then on nothing passes.
     """
 
     def __init__(self, shard: Shard, limits: Limits) -> None:
@@ -160,7 +165,7 @@ class Gate:
         self.bytes = 0
         self.tally = Tally(limits)
         self.turn = 0
-        """Rises with every run that comes."""
+        """Rises with every run that arrives."""
         self._shard = shard
         self._limits = limits
         self._records: list[Record] = []
@@ -170,11 +175,11 @@ class Gate:
         self._examples: dict[str, str] = {}
 
     def __len__(self) -> int:
-        """Records that are held back."""
+        """How many records are held back."""
         return len(self._records)
 
     def take(self, run: Run, dead: int) -> Run | None:
-        """What passes now, of what was held back and of ``run``, which has so many dead records."""
+        """Add ``run``, which has ``dead`` dead records, and return what may pass now."""
         self.turn += 1
         if self.stopped:
             return None
@@ -189,22 +194,22 @@ class Gate:
         return self._pass(run, passes)
 
     def let_go(self) -> Run | None:
-        """All that is held back, if that is few: nothing comes any more for now that would settle what it is."""
+        """Return everything that is held back, if it is within the allowance: no more records come that would decide
+        it.
+        """
         if self.stopped or not self._records or self.tally.since_clear > self._limits.allowance:
             return None
         self._let_go += len(self._records)
         return self._emptied()
 
     def end(self) -> Run | None:
-        """All that is held back: the shard is at its end."""
+        """Return everything that is held back: the shard has ended."""
         return self._emptied() if self._records and not self.stopped else None
 
     def overflow(self) -> Run | None:
-        """As :meth:`let_go`, where there is no room to hold more; what is too much for that stops the task."""
+        """As :meth:`let_go`, because there is no room to hold more; stops the task if it is more than the allowance."""
         if (run := self.let_go()) is None and self._records and not self.stopped:
-            self._stop(
-                f"{self.tally.since_clear:,} records, and no more of them fit into in_flight.total_mib to be held back,"
-            )
+            self._stop(f"{self.tally.since_clear:,} records, more than can be held back within in_flight.total_mib,")
         return run
 
     def said(self) -> str | None:
@@ -221,12 +226,12 @@ class Gate:
         self._emptied()
 
     def stop(self, tally: Tally) -> None:
-        """The whole task's tally is too much."""
+        """Stop: the tally of the whole task exceeds a limit."""
         if not self.stopped and (exceeded := tally.exceeded):
             self._stop(f"{exceeded} of all shards together")
 
     def _weigh(self, records: list[Record]) -> int:
-        """How many of the records pass: all up to the last after which nothing is suspicious."""
+        """How many of the records pass: all up to the last one after which nothing is suspicious."""
         passes = 0
         for place, record in enumerate(records, 1):
             outcome = record.outcome
@@ -284,6 +289,6 @@ class Gate:
         before = f" all but the first {self._let_go:,} of" if self._let_go else ""
         self.stopped = (
             f"{self._shard.shard_id}: {exceeded} became dead letters, {self._commonest()}. The checkpoint stays before"
-            f"{before} them. Mend the release; if the records are to blame, raise that limit, or switch it off for a "
-            "run that gets past them (PENSTOCK_DEAD_LETTER__MAX_CONSECUTIVE=0, PENSTOCK_DEAD_LETTER__MAX_RATIO=1)"
+            f"{before} them. Fix the release. If the records are to blame, raise that limit, or switch it off until "
+            "the task has passed them (PENSTOCK_DEAD_LETTER__MAX_CONSECUTIVE=0, PENSTOCK_DEAD_LETTER__MAX_RATIO=1)"
         )

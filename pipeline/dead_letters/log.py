@@ -1,4 +1,4 @@
-"""Dead letters in the log, few lines however many there are. Pure: lines come out, the caller logs them."""
+"""Logs dead letters in few lines, however many there are. Pure: it returns lines, and the caller logs them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pipeline.record import Dead, Record
 
 INTERVAL_S = 60.0
 LABELS = 100
-"""So many are told apart; what comes beyond is told by its kind alone."""
+"""How many labels are counted separately; further ones are counted by their kind only."""
 
 
 class DeadLetterLog:
-    """The first dead letter of each label (:func:`pipeline.dead_letters.redaction.label`) at once, the others as
+    """Reports the first dead letter of each label (:func:`pipeline.dead_letters.redaction.label`) at once, others as
     counts.
 
-    ``url``: where the letters lie, with what is not said here: reason, traceback, payload.
+    ``url``: where the dead letters are, with what is not logged: reason, traceback, payload.
     """
 
     def __init__(self, url: str = "") -> None:
@@ -26,11 +26,11 @@ class DeadLetterLog:
 
     @property
     def waits(self) -> bool:
-        """Whether there is anything for :meth:`counts` to say."""
+        """Whether :meth:`counts` has anything to report."""
         return bool(self._untold)
 
     def note(self, record: Record, dead: Dead, stream: str) -> str | None:
-        """A line, if it is the first of its label."""
+        """Count a dead letter. Return a line if it is the first of its label, else None."""
         name = label(dead)
         if name not in self._seen and len(self._seen) >= LABELS:
             name = dead.kind
@@ -39,12 +39,12 @@ class DeadLetterLog:
             return None
         self._seen.add(name)
         return (
-            f"dead letter: {name}, the first such: record {record.record_id(stream)}. What it says, and the payload, "
-            f"are in the letter itself{self._at}; others like it are counted here"
+            f"dead letter: {name}, the first of this sort: record {record.record_id(stream)}. Its reason and payload "
+            f"are in the dead letter{self._at}; others of this sort are only counted in this log"
         )
 
     def counts(self) -> str:
-        """What was not told yet, the most frequent first."""
+        """Return what was not reported yet, the most frequent first."""
         told = ", ".join(f"{count:,} {name}" for name, count in self._untold.most_common(10))
         rest = len(self._untold) - 10
         self._untold.clear()

@@ -1,7 +1,7 @@
-"""What may be said of a dead letter where payloads must not be seen: in the log, by the health page.
+"""What may be shown of a dead letter where payloads must not be seen: in the log and on the health page.
 
-A reason and a traceback may quote the payload; they are in the dead letter and nowhere else. What is said elsewhere is
-made of the kind, the exception's type, and the place in the code that raised it.
+A reason and a traceback may quote the payload; they appear only in the dead letter. Elsewhere, only the kind, the
+exception's type and the place in the code are shown.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ from pipeline.record import Dead
 OURS = str(Path(__file__).parents[1])
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 SAID = re.compile(r"column '[\w .-]{1,80}'|predict returned an? [\w.]{1,80}")
-"""How reasons of our own begin, as far as they are of the model alone."""
+"""How Penstock's own reasons begin, as far as they depend on the model only."""
 
 HOSTS_OWN = re.compile(r"replica (killed by signal \d{1,3}|exited with code -?\d{1,5}|timed out after [\d.]{1,12} s)")
-"""Whole reasons that are the host's own. Others of its kinds are not: a lost device's message may quote the payload."""
+"""Whole reasons that the host wrote itself. Others of these kinds may quote the payload, such as a lost device's
+message.
+"""
 
 MOST = 120
 
 
 def label(dead: Dead) -> str:
-    """The dead letter's kind and what can be said of its reason; one of few, whatever the payloads are."""
+    """Return the kind and what may be shown of the reason. The number of labels is small, whatever the payloads are."""
     if dead.where:
         return f"{dead.kind} ({_plain(dead.where)})"
     if HOSTS_OWN.fullmatch(dead.reason):
@@ -36,14 +38,14 @@ def label(dead: Dead) -> str:
 
 
 def where(error: BaseException) -> str:
-    """An exception's type and the place that raised it: the innermost in the model's own code, if there is one.
+    """Return an exception's type and where it was raised: the innermost place in the model's own code, if there is one.
 
-    Never raises, whatever the exception is.
+    Never raises.
     """
     kind = _plain(name_of(type(error)))
     try:
         return f"{kind}{_place(error)}"
-    except BaseException:  # noqa: BLE001  # source lines come from loaders, which may be anybody's
+    except BaseException:  # noqa: BLE001  # source lines come from import loaders, which may contain any code
         return kind
 
 

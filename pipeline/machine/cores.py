@@ -1,4 +1,4 @@
-"""How many cores this process may use: what the scheduler allows, and what the container's quota pays for."""
+"""How many cores this process may use: those the scheduler allows, limited by the container's quota."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ CGROUPS = Path("/sys/fs/cgroup")
 def resolve(
     replicas: int | Literal["auto"], threads: int | Literal["auto"], cores: int | None = None
 ) -> tuple[int, int]:
-    """``[model] replicas`` and ``threads`` as numbers: one replica, and the cores shared out among the replicas."""
+    """Resolve ``[model] replicas`` and ``threads``. ``auto`` is one replica, and the cores divided among the
+    replicas.
+    """
     count = 1 if replicas == "auto" else replicas
     if threads != "auto":
         return count, threads
@@ -20,14 +22,16 @@ def resolve(
 
 
 def available(cgroups: Path = CGROUPS) -> int:
-    """At least 1. A quota of 1.5 cores is one core: a second busy thread would be stopped half the time."""
+    """Return the number of cores, at least 1. A quota of 1.5 is one core: a second busy thread would be stopped half
+    the time.
+    """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(cgroups)
     return max(1, allowed if quota is None else min(allowed, int(quota)))
 
 
 def _quota(cgroups: Path) -> float | None:
-    """The container's CPU quota in cores, from cgroup v2 or v1; None: no quota."""
+    """The container's CPU quota in cores, from cgroup v2 or v1; None if there is none."""
     try:
         if (v2 := cgroups / "cpu.max").exists():
             most, period = v2.read_text().split()

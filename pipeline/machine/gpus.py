@@ -1,4 +1,4 @@
-"""Which device a replica computes on: one GPU each, where there are GPUs."""
+"""Which device a replica computes on: with GPUs, one GPU for each replica."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pipeline.errors import ModelError
 
 DEVICES = Path("/dev")
 NODE = re.compile(r"nvidia\d+")
-"""One for each GPU; the driver's others, ``nvidiactl`` say, have no number."""
+"""The device file of a GPU. The driver's other files, such as ``nvidiactl``, have no number."""
 
 
 def count(devices: Path = DEVICES, environ: Mapping[str, str] = os.environ, torch: str | None = None) -> int:
-    """How many GPUs a replica may use, found without loading torch, which would take a second and 150 MB.
+    """Return how many GPUs replicas may use, without loading torch, which would take a second and 150 MB.
 
-    Of those that the machine shows, the ones that ``CUDA_VISIBLE_DEVICES`` leaves; none if torch (its version, default:
-    the installed one's) is not there or was built for CPUs.
+    Counts the machine's GPUs that ``CUDA_VISIBLE_DEVICES`` allows. 0 if torch is missing or built for CPUs. ``torch``:
+    its version; by default that of the installed one.
     """
     if (version := _torch_version() if torch is None else torch) == "" or version.endswith("+cpu"):
         return 0
@@ -36,16 +36,19 @@ def count(devices: Path = DEVICES, environ: Mapping[str, str] = os.environ, torc
 
 
 def wanted(device: str, gpus: int) -> int:
-    """How many GPUs ``model.device`` (``auto``, ``cpu``, ``cuda``) makes use of."""
+    """Return how many GPUs ``model.device`` (``auto``, ``cpu``, ``cuda``) uses."""
     return 0 if device == "cpu" else gpus
 
 
 def place(device: str, replica: int, gpus: int) -> str:
-    """``cpu``, or ``cuda:N``: replicas go round the GPUs. ``ModelError`` if ``cuda`` is asked for and there is none."""
+    """Return ``cpu``, or ``cuda:N``: replicas are distributed over the GPUs in turn.
+
+    :raises ModelError: ``cuda`` is required and there is no GPU.
+    """
     if device == "cuda" and not gpus:
         raise ModelError(
-            'model.device: "cuda", but no GPU can be used: this machine shows none, or torch is built for CPUs. '
-            'Write "auto" to use one where there is one'
+            'model.device: "cuda", but no GPU can be used: there is none, or torch is built for CPUs. '
+            'Write "auto" to use a GPU only where there is one'
         )
     return f"cuda:{replica % gpus}" if wanted(device, gpus) else "cpu"
 

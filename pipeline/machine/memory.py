@@ -1,4 +1,4 @@
-"""How much memory this container has, and a replica's share of it."""
+"""How much memory this container has, and how much of it each replica may use."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from pipeline.errors import ConfigError
 MIB = 1024 * 1024
 
 JVM_MIB = 192
-"""What a JVM takes beside its heap: classes, compiled code, threads, network buffers."""
+"""Memory of a JVM besides its heap, in MiB: classes, compiled code, threads, network buffers."""
 HOST_MIB = 512
-"""The host (about 150), a bridge for each of ten shards (10 each), the process that measures costs (up to 250)."""
+"""Memory in MiB for the host (about 150), a bridge for each of ten shards (10 each) and the process that measures
+costs (up to 250).
+"""
 LEAST_MIB = 128
-"""Less is too little for any model: an interpreter with numpy and pyarrow takes 30, with torch 160."""
+"""The least for a replica, in MiB: an interpreter with numpy and pyarrow needs 30, with torch 160."""
 
 UNLIMITED_BYTES = 2**60
-"""cgroup v1 has no word for it: it says the largest whole number of pages."""
+"""cgroup v1 shows "no limit" as the largest whole number of pages; anything above this value is no limit."""
 
 
 def share_mib(task_mib: int | None, *, heap_mib: int, in_flight_mib: int, replicas: int) -> int:
-    """What each replica may take of a task that has ``task_mib``; 0, no limit, if nobody knows what it has.
+    """Return the memory for each replica of a task that has ``task_mib``, in MiB; 0 (no limit) if that is unknown.
 
-    ``ConfigError``, with the sum, if it is too little.
+    :raises ConfigError: it is too little; the text has the sum.
     """
     if task_mib is None:
         return 0
@@ -45,10 +47,10 @@ def share_mib(task_mib: int | None, *, heap_mib: int, in_flight_mib: int, replic
 
 
 def task_mib(root: Path = Path("/")) -> int | None:
-    """The container's memory limit, or the machine's memory if that is less; None where nobody says.
+    """Return the container's memory limit, or the machine's memory if that is less, in MiB; None if unknown.
 
-    A cgroup is held by its parents' limits too, so the least of them counts. Of cgroup v2 and v1, as cgroups(7) has
-    them; inside a container the paths in ``/proc/self/cgroup`` may be the host's, and only the top is there.
+    A cgroup is also limited by its parents, so the lowest limit counts. Reads cgroup v2 and v1 as in cgroups(7). Inside
+    a container the paths in ``/proc/self/cgroup`` may be the host's, and only the top level is visible.
     """
     sizes = [size for size in (_machine_bytes(root), *_limits(root)) if size is not None and size < UNLIMITED_BYTES]
     return min(sizes) // MIB if sizes else None

@@ -348,7 +348,7 @@ def test_the_stage_ends_with_the_reason_of_a_limit() -> None:
         batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001, pads=False)
         stage = Stage(FakeJudge(dead), batcher, [FakeSink("a")], BOUNDS, metrics, limits=LIMITS)
         stage.admit(stage.open(shard(), None), records(100))
-        with pytest.raises(Fatal, match="Mend the release"):
+        with pytest.raises(Fatal, match="Fix the release"):
             await asyncio.wait_for(stage.run(), DEADLINE_S)
         assert metrics.dead_letters.stop_reason is not None
         assert b"penstock_dead_letter_limit_reached 1.0" in metrics.exposition()
