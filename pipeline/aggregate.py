@@ -1,6 +1,6 @@
-"""An aggregate on its way through the stage: one record until there is room for what it holds, then taken apart.
+"""A KPL aggregate on its way through the stage: one record until there is room for its user records.
 
-A user record's position is the aggregate's sequence number and its index in it.
+A user record's position is the aggregate's sequence number and its index in the aggregate.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from pipeline import kpl
 from pipeline.record import RECORD_BYTES, Dead, Position, Record
 
 KIND = "aggregate"
-"""Of the dead letters that are made here."""
+"""Kind of the dead letters that are made here."""
 
 
 class Aggregate(Record):
-    """A Kinesis record that holds ``count`` user records. :meth:`take` hands them out, each once, in their order."""
+    """A Kinesis record that holds ``count`` user records. :meth:`take` returns each of them once, in order."""
 
     __slots__ = ("_taken", "_users", "message")
 
@@ -29,12 +29,12 @@ class Aggregate(Record):
 
     @property
     def count(self) -> int:
-        """User records in all, taken or not."""
+        """How many user records it holds."""
         return self.message.count
 
     @property
     def left(self) -> int:
-        """User records that were neither taken nor skipped."""
+        """How many user records were neither taken nor skipped."""
         return self.message.count - self._taken
 
     @property
@@ -44,11 +44,11 @@ class Aggregate(Record):
 
     @property
     def weight(self) -> int:
-        """What it holds in memory, in bytes, beside the user records that were taken."""
+        """Bytes that it uses in memory, besides the user records that were taken."""
         return RECORD_BYTES + self.message.weight
 
     def skip(self, beyond: Position | None) -> int:
-        """Pass over the user records up to a position; how many these are. Only before the first was taken."""
+        """Skip the user records up to a position. Return how many. Call it only before the first :meth:`take`."""
         if beyond is not None and not self._taken:
             sequence = int(self.sequence)
             reached = self.count if sequence < beyond.sequence else beyond.sub + 1 if sequence == beyond.sequence else 0
@@ -56,7 +56,7 @@ class Aggregate(Record):
         return self._taken
 
     def take(self, most: int, most_bytes: int) -> list[Record]:
-        """The next user records, at most so many; and no more once they hold ``most_bytes`` or more."""
+        """Return the next user records, at most ``most``; stop once they use ``most_bytes`` or more."""
         if self._users is None:
             self._users = self.message.users(self._taken)
         taken: list[Record] = []
@@ -77,17 +77,20 @@ class Aggregate(Record):
 
 
 def aggregates_in(records: Sequence[Record]) -> list[int]:
-    """Their places. Quick where there is none, as in most messages."""
+    """Return the indices of aggregates. Fast if there are none, as in most messages."""
     if Aggregate not in set(map(type, records)):
         return []
     return [place for place, record in enumerate(records) if type(record) is Aggregate]
 
 
 def looked_into(record: Record) -> Record:
-    """The aggregate that a Kinesis record is, or the record itself. One that cannot be read is a dead letter, whole."""
+    """Return the aggregate that a Kinesis record holds, or the record itself.
+
+    An aggregate that cannot be read is settled: it becomes a dead letter as a whole.
+    """
     try:
         message = kpl.message(record.data)
     except kpl.Malformed as error:
-        record.settle(Dead(record.data, f"it is an aggregate of the KPL that cannot be read: {error}", "", 0, KIND))
+        record.settle(Dead(record.data, f"it is a KPL aggregate that cannot be read: {error}", "", 0, KIND))
         return record
     return record if message is None else Aggregate(record, message)

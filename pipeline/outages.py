@@ -1,7 +1,7 @@
-"""What fails now and may come right: to be seen while it lasts, and given up when it has lasted too long.
+"""Parts that fail now and may recover: shown while they fail, and given up after a time.
 
-Nothing here is about records. A sink that does not answer, a model that does not start again: they are tried again with
-back-off, shown by ``/healthz`` and ``/metrics`` meanwhile, and end the task with their reason at their deadline.
+Nothing here is about records. A sink that does not answer or a model that does not start is retried with back-off.
+Meanwhile ``/healthz`` and ``/metrics`` show it; at its deadline the task ends with its reason.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 GIVE_UP_AFTER_S = 3600.0
-"""How long a sink may fail to answer, unless its settings say otherwise."""
+"""Default for how long a sink may fail, in seconds."""
 
 REFUSED_S = 60.0
-"""How long a refusal may last that somebody must mend: credentials and policies change under a running task."""
+"""How long refusals are retried, in seconds. They need a person's fix, but credentials and policies can change while
+a task runs.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """``part`` is one of a small closed set, fit for a label; ``lasted_s`` since its first failure in a row."""
+    """A part that fails now. ``part`` is one of a small fixed set, so it can be a label. ``lasted_s``: since its
+    first failure in a row. ``left_s``: until the task ends.
+    """
 
     part: str
     reason: str
@@ -32,19 +36,20 @@ class Outage:
 
 
 class Outages:
-    """Of one task. ``clock`` never goes back."""
+    """The failing parts of one task. ``clock`` is in seconds and never goes back."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._failing: dict[Component, None] = {}
 
     def part(self, name: str, give_up_after_s: float = GIVE_UP_AFTER_S) -> Component:
-        """Something that may fail, for ever if ``give_up_after_s`` is infinite. Many may have one name: a sink's
-        shards."""
+        """Register something that may fail. ``give_up_after_s`` may be infinite. Several may share a name: a sink's
+        shards.
+        """
         return Component(name, give_up_after_s, self._clock, self._failing)
 
     def current(self) -> list[Outage]:
-        """One for each name that is failing: the one with the least time left. In the order of their names."""
+        """Return one outage for each name that is failing, the one with the least time left. Sorted by name."""
         worst: dict[str, Outage] = {}
         for part in self._failing:
             trouble = part.trouble()
@@ -54,7 +59,7 @@ class Outages:
 
 
 class Component:
-    """Made by :meth:`Outages.part`."""
+    """Notes failures and successes of one part. Made by :meth:`Outages.part`."""
 
     def __init__(
         self,
@@ -72,9 +77,9 @@ class Component:
         self._refused_since: float | None = None
 
     def failed(self, reason: str, *, refused: bool = False) -> bool:
-        """Note a failure; true if it is time to give up.
+        """Note a failure. Return True if it is time to give up.
 
-        Failures in a row may last ``give_up_after_s``; refusals in a row, which will not pass by themselves,
+        Failures in a row may last ``give_up_after_s``. Refusals in a row, which do not pass by themselves, may last
         ``REFUSED_S``.
         """
         now = self._clock()
@@ -90,16 +95,16 @@ class Component:
 
     @property
     def failing(self) -> bool:
-        """Whether the last that was noted is a failure."""
+        """Whether the last result that was noted is a failure."""
         return self in self._failing
 
     def worked(self) -> None:
-        """It came right, or nobody waits for it any more."""
+        """Note that it works again, or that nothing needs it any more."""
         self._failing.pop(self, None)
         self._refused_since = None
 
     def trouble(self) -> Outage:
-        """How long it has failed, why, and how long it may go on."""
+        """Return its outage, as of now. Call it only while it is failing."""
         now = self._clock()
         left_s = self._since + self._give_up_after_s - now
         if self._refused_since is not None:

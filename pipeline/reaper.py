@@ -1,9 +1,9 @@
-"""Reaps orphans that this process has adopted, as PID 1 of a container has to (Linux).
+"""Reaps orphans that this process has adopted, as PID 1 of a container must do (Linux).
 
-What a JVM, a bridge or a keeper leaves behind becomes the child of PID 1, and stays a zombie, which takes a process id,
-until that waits for it. Processes that this one started are awaited by whoever started them: :func:`awaits` names them,
-and none of them is ever reaped here. Others that somebody waits for, such as those of a library, are left alone for
-:data:`LOOKS` looks, while an awaited zombie is gone within milliseconds.
+What a JVM, a bridge or a keeper leaves behind becomes a child of PID 1, and stays a zombie, which occupies a process
+id, until PID 1 waits for it. Processes that this process started are awaited by the code that started them:
+:func:`awaits` registers them, and they are never reaped here. Other awaited children, such as those of a library, are
+left alone for :data:`LOOKS` looks; an awaited zombie disappears within milliseconds.
 """
 
 from __future__ import annotations
@@ -26,19 +26,21 @@ _awaited: set[int] = set()
 
 
 class Zombie(NamedTuple):
-    """A process that has ended. Ids come again; not so together with the start, in clock ticks after the boot."""
+    """A process that has ended. Process ids are used again; together with ``started`` (clock ticks since boot) they
+    are unique.
+    """
 
     pid: int
     started: int
 
 
 def awaits(pid: int) -> None:
-    """This process waits for that child by itself, until :func:`has_ended`."""
+    """Register a child that other code waits for, until :func:`has_ended`."""
     _awaited.add(pid)
 
 
 def has_ended(pid: int) -> None:
-    """The child has ended and was waited for: its id means nothing any more."""
+    """The child was waited for; its id may be used again."""
     _awaited.discard(pid)
 
 
@@ -50,7 +52,7 @@ def adopts() -> bool:
 
 
 async def reap(every_s: float = EVERY_S) -> None:
-    """Never returns. Start it where :func:`adopts` holds."""
+    """Reap orphans every ``every_s`` seconds. Never returns. Start it only where :func:`adopts` is true."""
     orphans, reaped = Orphans(lambda: _awaited), 0
     while True:
         await asyncio.sleep(every_s)
@@ -67,25 +69,25 @@ def _bury(pid: int) -> None:
 
 
 class Orphans:
-    """Tells which zombies nobody waits for. Pure."""
+    """Decides which zombies nothing waits for. Pure."""
 
     def __init__(self, awaited: Callable[[], Collection[int]]) -> None:
         self._awaited = awaited
         self._seen: dict[Zombie, int] = {}
 
     def seen(self, zombies: Collection[Zombie]) -> list[int]:
-        """Those to be reaped, given all zombies that are children of this process now."""
+        """Return the ids to reap, given all zombies that are children of this process now."""
         awaited = self._awaited()
         self._seen = {each: self._seen.get(each, 0) + 1 for each in zombies if each.pid not in awaited}
         return [each.pid for each, times in self._seen.items() if times >= LOOKS]
 
 
 def zombies() -> list[Zombie]:
-    """Children of this process that have ended and are not waited for, as proc(5) tells."""
+    """Return the children of this process that have ended and were not waited for, from proc(5)."""
     own = os.getpid()
     try:
         pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
-    except OSError:  # descriptors are short: next time
+    except OSError:  # out of file descriptors: try again at the next look
         return []
     return [zombie for pid in pids if (zombie := _zombie(pid, own))]
 

@@ -1,4 +1,4 @@
-"""A record of a shard, and what becomes of it."""
+"""A record of a shard, and its outcome."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class Position(NamedTuple):
-    """A place in a shard: compares as KCL's extended sequence number does.
+    """A place in a shard. Compares as KCL's extended sequence numbers do.
 
-    Sequence numbers are decimal strings of up to 56 digits without padding, so they are held as integers.
+    Sequence numbers are decimal strings of up to 56 digits without padding, so they are stored as integers.
     """
 
     sequence: int
@@ -23,7 +23,10 @@ class Position(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Position:
-        """Read ``"<sequence>/<sub>"``, as written by :meth:`__str__`."""
+        """Read ``"<sequence>/<sub>"``, as written by :meth:`__str__`; a missing ``sub`` is 0.
+
+        :raises ValueError: it is anything else.
+        """
         sequence, _, sub = text.partition("/")
         return cls(int(sequence), int(sub or 0))
 
@@ -32,17 +35,21 @@ class Position(NamedTuple):
 
     @property
     def end_of_record(self) -> Position:
-        """Behind all that the Kinesis record holds, however much that is: what a checkpoint of KCL's means."""
+        """The position after everything in the Kinesis record, however many user records it holds. KCL's checkpoints
+        mean this.
+        """
         return Position(self.sequence, LAST_SUB)
 
 
 LAST_SUB = 2**63 - 1
-"""Above every sub-sequence number: KCL's are Java's ``long``."""
+"""Above every sub-sequence number, which is a Java ``long`` in KCL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One life of a shard: ids repeat when a stream is made anew, creation times do not."""
+    """One life of a shard. Shard ids are used again when a stream is deleted and created anew; creation times are
+    not.
+    """
 
     stream: str
     stream_created_s: int
@@ -50,17 +57,17 @@ class Shard:
 
 
 About = tuple[str, str | None, str, int, int]
-"""Which record it is: shard, partition key, sequence and sub-sequence number, arrival in ms since 1970."""
+"""Identifies a record: shard, partition key, sequence and sub-sequence number, arrival in milliseconds since 1970."""
 
 
 class Payload(bytes):
-    """A record's payload that says whose it is; of payloads that need not, plain ``bytes`` are sent to the model."""
+    """A record's payload together with its identity, ``about``. Sent only to models that ask for records."""
 
     about: About
 
     @classmethod
     def of(cls, record: Record) -> Payload:
-        """The payload of a record, with what a model may ask about it."""
+        """Make the payload of this record. Copies the data."""
         payload = cls(record.data)
         payload.about = (record.shard_id, record.partition_key, record.sequence, record.sub, record.arrived_ms)
         return payload
@@ -68,12 +75,12 @@ class Payload(bytes):
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """One record as its producer wrote it, perhaps a user record of a KPL aggregate, plus its way through the stage.
+    """One record as its producer wrote it, perhaps a user record of a KPL aggregate, and its state in the stage.
 
-    ``partition_key`` is None if the producer gave none, and has 256 characters at most. ``whole`` is true where KCL's
-    checkpoint may stand after this record: it is the last of its aggregate, or of none. ``outcome`` is set by
-    :meth:`settle`; ``data`` is dropped then. ``key_bytes``: what its key adds to memory, where that is more than
-    ``RECORD_BYTES`` allows for; 0 for those that share it.
+    ``partition_key``: at most 256 characters; None if the producer gave none. ``arrived_ms``: milliseconds since 1970.
+    ``whole``: KCL's checkpoint may stand after this record, because it is not in an aggregate or is the last one in it.
+    ``cost``: as the model measured it. ``outcome`` is set by :meth:`settle`; ``data`` is dropped later. ``key_bytes``:
+    memory of the key beyond what ``RECORD_BYTES`` includes; 0 for records that share a key.
     """
 
     shard_id: str
@@ -89,30 +96,32 @@ class Record:
 
     @property
     def position(self) -> Position:
-        """Its place in the shard: comparable as numbers."""
+        """The record's place in its shard."""
         return Position(int(self.sequence), self.sub)
 
     @property
     def last(self) -> Position:
-        """Of what the record holds: of itself, but for an aggregate that is not taken apart."""
+        """Position of the last record in it: its own, except for an aggregate that has not been taken apart."""
         return self.position
 
     def settle(self, outcome: Outcome) -> None:
-        """Say what becomes of it: the model's host does, or who finds that no model can have it. Once, on its way."""
+        """Set the outcome. The model host calls it, or whatever finds that the record cannot go to the model; once
+        for each record.
+        """
         self.outcome = outcome
 
     def record_id(self, stream: str) -> str:
-        """``<stream>/<shard>/<sequence>/<sub>``: the identity that rows and dead letters share."""
+        """Return ``<stream>/<shard>/<sequence>/<sub>``, the identity that rows and dead letters share."""
         return record_id(stream, self.shard_id, self.sequence, self.sub)
 
 
 def record_id(stream: str, shard_id: str, sequence: str, sub: int) -> str:
-    """See :meth:`Record.record_id`."""
+    """As :meth:`Record.record_id`."""
     return f"{stream}/{shard_id}/{sequence}/{sub}"
 
 
 class Enriched(NamedTuple):
-    """Row ``row`` of ``table`` is this record's enrichment: the carried payload fields, then the model's output."""
+    """The record is row ``row`` of ``table``, which has the carried payload fields and then the model's output."""
 
     table: pa.RecordBatch
     row: int
@@ -133,12 +142,14 @@ REASONS = frozenset(
         "killed",
     }
 )
-"""Why records become dead letters. Another reason is counted as ``other``, so that labels stay few."""
+"""Why records become dead letters. Any other reason is counted as ``other``, which bounds the number of labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why a try failed. ``kind`` is one of :data:`REASONS`; ``where`` has no word of a payload."""
+    """Why a try failed. ``kind`` is one of :data:`REASONS`. ``where`` is the error's type and place, without any
+    payload.
+    """
 
     kind: str
     reason: str
@@ -150,8 +161,9 @@ class Fault:
 class Dead:
     """This record will never be a row. ``payload`` is what the producer wrote, byte for byte.
 
-    ``kind`` is one of :data:`REASONS`. ``sink``: the one sink that cannot carry its row, while the others
-    have it; empty: it is a row nowhere. ``where``: the exception's type and place, without a word of the payload's.
+    ``kind`` is one of :data:`REASONS`. ``attempts``: how often it was tried alone. ``sink``: the one sink that cannot
+    store its row, while the others have it; empty if no sink has a row. ``where``: the exception's type and place,
+    without any payload.
     """
 
     payload: bytes
@@ -164,7 +176,7 @@ class Dead:
 
     @property
     def size_bytes(self) -> int:
-        """What it holds in memory, roughly."""
+        """Bytes of payload, reason and traceback, about."""
         return len(self.payload) + len(self.reason) + len(self.traceback)
 
 
@@ -172,33 +184,34 @@ Outcome = Enriched | Dead
 
 
 RECORD_BYTES = 500
-"""What a record holds in memory beside its payload: the object, its numbers, a key of usual length."""
+"""Memory of a record besides its payload, in bytes: the object, its numbers, a key of usual length."""
 
 
 def weight(records: Sequence[Record]) -> int:
-    """What the records hold in memory, in bytes; those without a payload weigh something, too."""
+    """Return the memory that the records use, in bytes. Records without a payload count as well."""
     keys: int = sum(map(_KEY_BYTES, records))
     return RECORD_BYTES * len(records) + sum(map(len, map(_DATA, records))) + keys
 
 
 _DATA, _KEY_BYTES = attrgetter("data"), attrgetter("key_bytes")
-"""Attributes that are read of every record: in C."""
+"""Attributes that are read from every record, in C."""
 
 
 def cost_of(records: Sequence[Record], *, pads: bool) -> int:
-    """What a batch costs: the sum, or, if the model pads, its dearest record's cost for each."""
+    """Return the cost of a batch: the sum; if the model pads, the largest cost times the number of records."""
     costs = [record.cost for record in records]
     return max(costs, default=0) * len(costs) if pads else sum(costs)
 
 
 SETTLED_BYTES = 300
-"""What a settled record holds in memory beside its row, its payload and its partition key."""
+"""Memory of a settled record besides its row, payload and partition key, in bytes."""
 
 
 def settled_weight(records: Sequence[Record]) -> int:
-    """What settled records hold in memory, in bytes, about: their shares of batches' rows, or payloads, and keys.
+    """Return the approximate memory of settled records, in bytes: shares of batches' rows, payloads of dead letters,
+    keys.
 
-    A key that the user records of an aggregate share is held once, and weighs once.
+    A key that the user records of an aggregate share is stored once and counts once.
     """
     tables = [record.outcome.table for record in records if isinstance(record.outcome, Enriched)]
     by_id = {id(table): table for table in tables if table is not None}
@@ -212,10 +225,10 @@ def settled_weight(records: Sequence[Record]) -> int:
 
 @dataclass(slots=True)
 class Run:
-    """A contiguous stretch of one shard's settled records, in sequence order: what sinks are handed.
+    """A contiguous range of one shard's settled records, in sequence order, as sinks receive it.
 
-    Never empty. ``records[i].outcome`` is set for every i. Runs of a shard follow each other without a gap.
-    ``payloads``: what the producers of the records wrote, in their order, where a sink has asked for it; else empty.
+    Never empty; every record has its outcome. Runs of a shard follow each other without a gap. ``payloads``: what the
+    producers wrote, in the same order, if a sink asked for them; else empty.
     """
 
     shard: Shard
@@ -224,5 +237,5 @@ class Run:
 
     @property
     def end(self) -> Position:
-        """Of its last record."""
+        """Position of the last record."""
         return self.records[-1].position

@@ -1,7 +1,7 @@
-"""The model host: records in, an outcome on each. The only module that starts replicas.
+"""The model host: takes records and sets an outcome on each. The only module that starts replicas.
 
-Whatever a record does to the model (an exception, a NaN, a hang, a segfault) costs that record, and its neighbours
-nothing but time. :mod:`pipeline.replicas.bisection` decides what to try, :mod:`pipeline.replicas.pool` has it tried.
+Whatever a record does to the model (an exception, a NaN, a hang, a segfault) costs that record; other records only lose
+time. :mod:`pipeline.replicas.bisection` decides what to try, and :mod:`pipeline.replicas.pool` tries it.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ from pipeline.replicas.trial import Trial
 log = logging.getLogger("host")
 
 _ENRICHED: Callable[[tuple[pa.RecordBatch, int]], Enriched] = partial(tuple.__new__, Enriched)
-"""Of a table and a row. What a named tuple has of its own is a call in Python, for every record."""
+"""Makes an ``Enriched`` of a table and a row; the named tuple's own constructor is a Python call for every record."""
 
 __all__ = ["HostSettings", "ModelHost", "ModelSpec", "resolve"]
 
 MEASURE_RECORDS = 512
 MEASURE_BYTES = 4 * 1024 * 1024
-"""What is measured in one request: small enough that no shard waits long for another's."""
+"""Bytes measured in one request: small enough that no shard waits long for another's."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostSettings:
     """``[model]`` with every ``auto`` resolved. ``search_path``: folders to import the factory from.
 
-    ``memory_mib``: of each replica; 0: no limit. ``give_up_after_s``: how long one may fail to start again. ``device``:
-    ``auto``, ``cpu`` or ``cuda``. ``aws_credentials``: whether the replicas may have the task's.
+    ``memory_mib``: for each replica; 0: no limit. ``give_up_after_s``: how long replicas may fail to start again.
+    ``device``: ``auto``, ``cpu`` or ``cuda``. ``aws_credentials``: whether replicas receive the task's.
     """
 
     factory: str
@@ -69,14 +69,14 @@ class HostSettings:
     device: str = "cpu"
     aws_credentials: bool = False
     stream: str = ""
-    """Begins the ids of its records."""
+    """Name of the stream; record ids start with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """What the model turned out to be. ``row_schema``: the carried payload fields, then the output columns.
+    """What the model is. ``row_schema``: the carried payload fields, then the output columns.
 
-    ``example_s``: how long one call with the model's example takes once it is warm; None if it has none.
+    ``example_s``: seconds of a warm call with the model's example; None if it has none.
     """
 
     row_schema: pa.Schema
@@ -117,10 +117,10 @@ class ModelHost:
         self._spec: ModelSpec | None = None
 
     async def start(self) -> ModelSpec:
-        """Every replica has loaded the model, and predicted its example if it has one, when this returns.
+        """Start every replica. Returns once each has loaded the model and predicted its example, if there is one.
 
-        ``ModelError`` with one line if the model cannot be used, ``Fatal`` if a replica dies over it; nothing is
-        left running then.
+        :raises ModelError: the model cannot be used; one line says why.
+        :raises Fatal: a replica died while it loaded. Nothing is left running after an error.
         """
         try:
             ready = await self._predictors.start()
@@ -136,9 +136,8 @@ class ModelHost:
         return self._spec
 
     async def stop(self) -> None:
-        """Every replica is gone when this returns, within about a second; a model with a ``close`` has 2 s for it.
-
-        May be called at any time.
+        """Stop every replica and wait for its end: about a second, plus 2 s if the model has a ``close``. May be
+        called at any time.
         """
         await asyncio.gather(self._predictors.stop(), self._measurer.stop())
 
@@ -149,36 +148,40 @@ class ModelHost:
 
     @property
     def measures(self) -> bool:
-        """Whether the model has a cost of its own, so that :meth:`measure` is worth its time."""
+        """Whether the model has its own ``cost``, so that :meth:`measure` is needed."""
         return self._spec is not None and self._spec.measures
 
     @property
     def pids(self) -> list[int]:
-        """The replicas that serve; the one that measures comes last."""
+        """Process ids of the replicas that serve; the one that measures is the last."""
         return self._predictors.pids + self._measurer.pids
 
     @property
     def replicas_alive(self) -> int:
+        """How many replicas that predict serve now."""
         return len(self._predictors.pids)
 
     @property
     def safe_cost(self) -> int:
-        """The most that a batch may cost (:func:`pipeline.record.cost_of`) to fit into memory and ``timeout_s``; 0: no
-        limit is known."""
+        """The most that a batch may cost (:func:`pipeline.record.cost_of`) to fit into memory and ``timeout_s``; 0:
+        no limit is known.
+        """
         memory, time = self._safe_cost.limit, self._safe_time.limit
         return min(memory or time, time or memory)
 
     def expect(self, max_records: int) -> None:
-        """Begin with batches that are in time if their records take what the model's example takes, one by one.
+        """Choose first batches that are in time if each record takes as long as the model's example.
 
-        For models that measure no costs; nothing changes for others, nor if the model has no example.
+        Only for models without ``cost`` and with an example; otherwise nothing changes.
         """
         if self._spec is not None and not self._spec.measures and self._spec.example_s:
             self._safe_time.expect(self._spec.example_s, max_records)
             self._tell(0)
 
     async def measure(self, records: Sequence[Record]) -> None:
-        """Set ``cost`` of every record; one that cannot be decoded or measured gets its outcome, ``Dead``, instead."""
+        """Set ``cost`` of every record. A record that cannot be decoded or measured gets the outcome ``Dead``
+        instead.
+        """
         if not self.measures:
             return
         for chunk in _chunks(records):
@@ -187,7 +190,9 @@ class ModelHost:
     async def settle(self, records: Sequence[Record]) -> None:
         """Set ``outcome`` of every record: ``Enriched``, or ``Dead`` after the configured retries.
 
-        Records of finished parts of the batch have theirs before this returns. ``Fatal`` if the host cannot go on.
+        Records of finished parts of the batch have theirs before this returns.
+
+        :raises Fatal: the host cannot go on.
         """
         await self._predicting.settle(records)
 
@@ -196,7 +201,7 @@ class ModelHost:
     def passed(
         self, answer: answers.Rows | answers.Costs, tried: Sequence[Record], bisection: Bisection[Record]
     ) -> None:
-        """Of :class:`pipeline.replicas.trial.Bench`, as the next ones."""
+        """As :meth:`pipeline.replicas.trial.Bench.passed`."""
         if isinstance(answer, answers.Rows):
             self._enrich(answer, tried)
             self._learn(tried, bisection, fits=True)
@@ -205,18 +210,22 @@ class ModelHost:
             _set_costs(answer, tried)
 
     def too_large(self, tried: Sequence[Record], bisection: Bisection[Record]) -> None:
+        """As :meth:`pipeline.replicas.trial.Bench.too_large`: learn a lower cost for batches."""
         self._learn(tried, bisection, fits=False)
 
     def timed_out(self, tried: Sequence[Record]) -> None:
+        """As :meth:`pipeline.replicas.trial.Bench.timed_out`: learn a lower cost for batches."""
         before = self.safe_cost
         self._safe_time.timed_out(len(tried), self._costs(tried)[1])
         self._tell(before)
 
     def bury(self, record: Record, fault: Fault, attempts: int) -> None:
+        """As :meth:`pipeline.replicas.trial.Bench.bury`: settle the record as dead."""
         record.settle(Dead(record.data, fault.reason, fault.traceback, attempts, fault.kind, where=fault.where))
         self._on_event(Condemned(fault.kind))
 
     async def device_works(self, reason: str) -> bool:
+        """As :meth:`pipeline.replicas.trial.Bench.device_works`."""
         return await self._device.works(self._predictors, reason)
 
     def _trial(self, pool: Pool, op: str) -> Trial:
@@ -261,7 +270,7 @@ class ModelHost:
         self._on_event(Predicted(len(tried), answer.seconds, answer.replica, cost, padded))
 
     def _costs(self, tried: Sequence[Record]) -> tuple[int, int]:
-        """The sum of the records' costs, and what the batch costs; one each where nothing is measured."""
+        """The sum of the records' costs, and the cost of the batch; each record costs 1 if nothing is measured."""
         if self._spec is None or not self._spec.measures:
             return len(tried), len(tried)
         return cost_of(tried, pads=False), cost_of(tried, pads=self._spec.pads)
