@@ -1,1 +1,1 @@
-"""A way past any record that ends whoever reads it."""
+"""How the application gets past a record that kills every task that reads it."""

@@ -1,30 +1,30 @@
-"""What is known of a shard over which tasks have ended, and what follows from it. Pure.
+"""The note on a shard whose tasks have died, and what follows from it. Pure.
 
-It is written on the shard's lease, where it outlives every task: who reads the shard now is noted before it is handed
-over and crossed off when that has come to a good end, so a note that nobody crossed off is a task that died.
+The note is stored on the shard's lease, so it survives every task. A task writes its name into it before it reads the
+shard, and removes it when it ends normally. A name that is still there belongs to a task that died.
 
     in order ──a task dies──▶ watched ──another dies──▶ in doubt ──▶ read carefully ──▶ in order
                                  │                                        │
                                  └────── it is past what was there ◀──────┘
 
-- *Watched* (one death): it is read as ever, and each message is noted on the lease before it is taken.
-- A death is forgiven once all is durable that the dead can have met: whoever got past it has not died of it.
-- *In doubt* (:data:`DOUBTFUL` deaths): KCL does not get it. A task that reads nothing else reads it by itself, a
-  piece at a time, each noted before it is tried and durable before the next.
-- Beyond all that a watched task had let in (``met``), at most one of the dead can have met a record. So pieces may be
-  large there: one over which a task dies is tried again in small ones. A small piece over which a task has died is
-  tried again record by record, but for what turns out to be durable.
-- A record that was by itself at so many deaths that no further task may die of it is given up: it becomes a dead letter
-  without being tried. An aggregate that kills while it is taken apart is given up whole; it stands for itself as the
-  place behind all that it holds. After a death over several, they are taken apart one by one; what they hold is blamed
-  for nothing.
-- A careful reader may also fail before it has a record in hand: a read is refused, or a note. That names no record, and
-  blames none. After :data:`HINDERED` such failures in a row the shard is KCL's again, watched; if another task dies of
-  it then, it is read carefully again. So neither way to read can keep a shard from the other.
+- *Watched* (one death): KCL reads the shard as usual, and each message is noted on the lease before it is processed.
+- A death is cleared once everything that the dead task can have processed is durable.
+- *In doubt* (:data:`DOUBTFUL` deaths): KCL does not read the shard. A task that reads nothing else reads it carefully,
+  piece by piece. Each piece is noted before it is tried, and durable before the next one.
+- At most one dead task can have processed records beyond ``met``, the position up to which a watched task had processed
+  records. Pieces may be large there. If a task dies over a large piece, the next task tries it in small pieces. If a
+  task dies over a small piece, the next task tries it record by record, without the records that are durable.
+- A record is given up if one more death over it alone would exceed ``give_up_after_tasks``: it becomes a dead letter
+  without being tried. An aggregate that kills while it is taken apart is given up as a whole; its position in a note is
+  the end of its last user record. After a death over several aggregates, they are taken apart one by one, and their
+  user records are not blamed.
+- A careful reading may also fail before it tries a record: a read or a note is refused. No record is blamed for that.
+  After :data:`HINDERED` such failures in a row KCL reads the shard again, watched. If another task then dies, the shard
+  is read carefully again. So a failure of one way to read never blocks the other.
 
-So a record that kills whoever reads it costs :data:`DOUBTFUL` tasks that read as ever, one that reads pieces, and
-those that have it by itself: ``give_up_after_tasks`` in all. A healthy record is never given up, unless tasks die of
-something else each time while they have this very record by itself.
+A record that kills every task therefore costs :data:`DOUBTFUL` tasks that read as usual, one that reads pieces, and the
+tasks that try it alone: ``give_up_after_tasks`` in total. A harmless record is given up only if that many tasks die for
+other reasons exactly while they try it alone.
 """
 
 from __future__ import annotations
@@ -39,14 +39,15 @@ from consumer.config.values import DOUBTFUL, REMEMBERED
 from pipeline.record import LAST_SUB, Position
 
 PIECE, MOST_PIECE, MOST_LARGE = 128, 256, 8_192
-"""Records that are tried together: at first, at most, and at most beyond what a watched task had met. Each piece costs
-a flush and a write to the lease or two, and so does each of its records, or each small piece of a large one, if a task
-dies of it: so a million records need a few hundred flushes, and each death as many."""
+"""Records in a piece: at first, at most, and at most beyond ``met``. Each piece costs one flush and one or two writes
+to the lease. If a task dies over a piece, each of its records (or small pieces) costs the same. A million records need
+a few hundred flushes, and so does each death."""
 
 QUICK_S = 2.0
+"""Seconds for a piece below which the next one may be twice as large."""
 
 HINDERED = 2
-"""Careful readings in a row that came to an end without having tried a record, from which on KCL reads the shard."""
+"""Careful readings in a row that failed without having tried a record, after which KCL reads the shard again."""
 
 NOWHERE = Position(0, 0)
 
@@ -54,7 +55,7 @@ WORDLESS = "ended without a word"
 
 
 class Death(NamedTuple):
-    """A task that ended while it read the shard: its worker id, and why, as far as it could say."""
+    """A task that died while it read the shard: its worker id and, if it is known, the reason."""
 
     worker: str
     how: str
@@ -62,13 +63,20 @@ class Death(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """The note on a lease. One that says nothing is a shard in order that nobody reads.
+    """The note on a lease. An empty one means that the shard is in order and that no task reads it.
 
-    ``by`` reads it now. ``read``: so far whoever notes it had taken it from KCL, at most; ``met``: so far it had let
-    user records in to decode, model and sinks. The rest is a careful reader's: ``passed`` is durable, ``first`` to
-    ``last`` are being tried, ``apart`` is the end of the aggregates that are to be taken apart one by one, ``wide`` of
-    what is to be tried in small pieces, ``narrow`` of what is to be tried record by record, ``suspect`` was by itself
-    at each of ``alone``, and ``hindered`` readings since the last death failed before they tried a record.
+    - ``by``: the worker that reads the shard now.
+    - ``read``: the position up to which a watched task has received messages from KCL.
+    - ``met``: the position up to which it has passed user records to the model and the sinks.
+
+    The other fields belong to careful reading:
+
+    - ``passed``: everything up to here is durable.
+    - ``first`` to ``last``: the records that are being tried.
+    - ``apart``: up to here, aggregates are taken apart one by one.
+    - ``wide``: up to here, records are tried in small pieces. ``narrow``: up to here, one by one.
+    - ``suspect``: the record that was tried alone at each of the deaths ``alone``.
+    - ``hindered``: the number of readings since the last death that failed before they tried a record.
     """
 
     by: str = ""
@@ -87,30 +95,30 @@ class Doubt:
 
     @property
     def watched(self) -> bool:
-        """A task has died of late; the next one notes what it takes."""
+        """Whether a task has died, so that the reader must note what it processes."""
         return bool(self.deaths)
 
     @property
     def doubtful(self) -> bool:
-        """To be read carefully."""
+        """Whether the shard must be read carefully."""
         return len(self.deaths) >= DOUBTFUL and self.hindered < HINDERED
 
     # -- a session's life
 
     def begun(self, worker: str) -> Doubt:
-        """Somebody is to read it. Whoever is still noted has died, if it is not this very worker."""
+        """The note when ``worker`` starts to read. Another worker that is still noted counts as dead."""
         before = self.died(self.by, WORDLESS) if self.by and self.by != worker else self
         return replace(before, by=worker, met=before.met or (NOWHERE if len(before.deaths) == 1 else None))
 
     def ended(self, worker: str) -> Doubt:
-        """This worker reads it no more, and lives. Whoever has taken it for dead meanwhile was wrong."""
+        """The note when ``worker`` stops reading and lives. Deaths that were attributed to it are removed."""
         if self.by == worker:
             return replace(self, by="", first=None, last=None) if self.deaths else Doubt()
         deaths = tuple(death for death in self.deaths if death.worker != worker)
         return replace(self, deaths=deaths, alone=tuple(death for death in self.alone if death.worker != worker))
 
     def died(self, worker: str, how: str) -> Doubt:
-        """A task has ended over it. Where nothing was tried, that was a careful reader which is hindered, or KCL."""
+        """The note after the death of ``worker``. A careful reading that had tried nothing counts as hindered."""
         if (self.first is None or self.last is None) and self.doubtful:
             return self.hinders()
         death = Death(worker, how)
@@ -126,52 +134,52 @@ class Doubt:
         return replace(after, suspect=self.first, alone=(*before, death)[-REMEMBERED:])
 
     def hinders(self) -> Doubt:
-        """A careful reading has failed of itself, whatever record it had in hand."""
+        """The note after a careful reading that failed for a reason that is not a record's."""
         return replace(self, by="", first=None, last=None, hindered=self.hindered + 1)
 
     def reads(self, end: Position) -> Doubt:
-        """A session is about to take records up to here."""
+        """The note before a session receives records up to ``end``."""
         return replace(self, read=end if self.read is None else max(self.read, end))
 
     def meets(self, last: Position) -> Doubt:
-        """A watched session is about to let user records in, up to here."""
+        """The note before a watched session processes user records up to ``last``."""
         return replace(self, met=last if self.met is None else max(self.met, last))
 
     def in_order(self) -> Doubt:
-        """Past everything that those who died may have died of."""
+        """The note once everything that dead tasks may have processed is durable."""
         return Doubt(by=self.by)
 
     # -- a careful reader's steps
 
     def together(self, ahead: Sequence[Position], piece: int = PIECE) -> int:
-        """How many of the next records, which must not be none, may be tried together; no more than ``piece``."""
+        """How many of the next records may be tried together, at most ``piece``. ``ahead`` must not be empty."""
         first = ahead[0]
         most = 1 if self.one_by_one(first) else piece if self.large(first) else min(piece, MOST_PIECE)
         return min(len(ahead), most)
 
     def large(self, first: Position) -> bool:
-        """Whether a piece that begins there may be large: at most one of the dead can have met it."""
+        """Whether a piece that starts at ``first`` may be large: at most one dead task can have processed it."""
         behind = [end for end in (self.met, self.wide, self.narrow) if end is not None]
         return self.met is not None and first > max(behind)
 
     def opened_apart(self, position: Position) -> bool:
-        """Whether the aggregate there is to be taken apart by itself."""
+        """Whether the aggregate at ``position`` must be taken apart on its own."""
         return self.apart is not None and position.end_of_record <= self.apart
 
     def one_by_one(self, position: Position) -> bool:
-        """Whether the record there is to be tried by itself."""
+        """Whether the record at ``position`` must be tried alone."""
         return self.narrow is not None and position <= self.narrow
 
     def condemned(self, position: Position, give_up_after: int) -> bool:
-        """Whether the record is given up: with one more task that died of it there would be too many."""
+        """Whether the record is given up: one more death would exceed ``give_up_after`` tasks."""
         return position == self.suspect and len(self.alone) >= alone_at_most(give_up_after)
 
     def tries(self, first: Position, last: Position) -> Doubt:
-        """These are about to be tried, and nothing else in the whole task."""
+        """The note before the records from ``first`` to ``last`` are tried, with nothing else in the task."""
         return replace(self, first=first, last=last)
 
     def passes(self, last: Position) -> Doubt:
-        """Everything up to here is durable."""
+        """The note once everything up to ``last`` is durable."""
         apart, wide, narrow = (_left(end, last) for end in (self.apart, self.wide, self.narrow))
         after = replace(self, passed=last, first=None, last=None, apart=apart, wide=wide, narrow=narrow, hindered=0)
         if after.suspect is not None and after.suspect <= last:
@@ -179,21 +187,24 @@ class Doubt:
         return after
 
     def past(self, beyond: int, reads_ahead: int) -> bool:
-        """Whether nothing is left of what those who died can have met.
+        """Whether everything that dead tasks can have processed has been passed.
 
-        ``beyond``: records passed after ``read``, or all of them if that is not known. ``reads_ahead``: those that KCL
-        has read and not handed over, at most; a task may die of what it has not yet noted, and the JVM of these.
+        ``beyond``: the number of records passed after ``read``, or of all records passed if ``read`` is unknown.
+        ``reads_ahead``: the maximum number of records that KCL reads ahead. The JVM may have died of one of them.
         """
         return beyond >= reads_ahead and not any(getattr(self, name) for name in LEVELS)
 
     def why(self) -> str:
-        """The ways in which tasks ended, most recent last, each once."""
+        """The distinct reasons for which tasks died, most recent last."""
         return "; ".join(dict.fromkeys(death.how for death in (self.alone or self.deaths)))
 
 
 def piece_after(piece: int, seconds: float) -> int:
-    """How large the next piece may be, after one that took so long. An aggregate may hold a million user records, which
-    would be hours in small pieces; where the model is slow, small ones lose less to a task that leaves."""
+    """Return the size of the next piece after one that took ``seconds``.
+
+    An aggregate may hold a million user records, which would take hours in small pieces. With a slow model, a task that
+    leaves loses less work with small pieces.
+    """
     if seconds < QUICK_S:
         return min(2 * piece, MOST_LARGE)
     return piece if seconds < 4 * QUICK_S else max(PIECE, piece // 2)
@@ -204,7 +215,7 @@ def _left(end: Position | None, passed: Position) -> Position | None:
 
 
 def alone_at_most(give_up_after: int) -> int:
-    """How many tasks may die of a record that they have by itself."""
+    """Return the number of tasks that may die while they try a record alone."""
     return give_up_after - DOUBTFUL - 1
 
 
@@ -214,7 +225,7 @@ POSITIONS = ("read", "met", "passed", "first", "last", *LEVELS, "suspect")
 
 
 def written(doubt: Doubt) -> str:
-    """As it lies on a lease; empty for one that says nothing."""
+    """Return the note as text for a lease; empty for an empty note."""
     fields: dict[str, Any] = {name: str(at) for name in POSITIONS if (at := getattr(doubt, name)) is not None}
     fields |= {"by": doubt.by} if doubt.by else {}
     fields |= {"hindered": doubt.hindered} if doubt.hindered else {}
@@ -223,7 +234,7 @@ def written(doubt: Doubt) -> str:
 
 
 def parsed(text: str) -> Doubt:
-    """What :func:`written` wrote. What is no such thing says nothing: it is a note, and no more."""
+    """Return the note that :func:`written` wrote. Text that cannot be parsed gives an empty note."""
     try:
         fields = orjson.loads(text or "{}")
         return Doubt(

@@ -1,8 +1,8 @@
-"""Keeps the notes of :mod:`consumer.poison.doubt` for a task's sessions: one write when a session begins and one when
-it ends.
+"""Keeps the notes of :mod:`consumer.poison.doubt` for the sessions of a task: one write at the start of a session, and
+one at its end.
 
-Nothing here stops a session: where the lease table does not answer, a note is missed, and the log says so. A missed
-note makes a shard look better than it is, or worse; it costs a careful reading, or one more task.
+An error here never stops a session: if the lease table does not answer, a note is missing, and the log says so. A
+missing note may cost an unnecessary careful reading, or one more task.
 """
 
 from __future__ import annotations
@@ -24,58 +24,67 @@ from pipeline.record import Position, Record
 log = logging.getLogger("doubts")
 
 TRIES = 4
-"""Of a change to a note that somebody else changes at the same time."""
+"""Attempts to change a note that another worker changes at the same time."""
 
 SHORT = 200
-"""Characters of an error that a note keeps."""
+"""Maximum number of characters of an error in a note."""
 
 RELIEF_S = 1_800.0
-"""A shard that is far behind is watched for so long: what a task had beyond its checkpoint lies behind it by then."""
+"""Seconds after which a shard is no longer watched, even if it is far behind: by then it has passed everything that the
+dead task had read beyond its checkpoint."""
 
 FAR_MS = 60_000
-"""A shard that is so far behind has each message noted even if nobody has died of it: its messages are large and few,
-and once what a dead task had taken is durable, its death is forgiven. One that is less far behind catches up."""
+"""Lag in milliseconds from which every message is noted, even without a death: the messages are large and few, and a
+death can be cleared once the noted records are durable. A shard with a smaller lag catches up quickly."""
 
 AHEAD = 4 * AT_A_TIME
-"""User records of an aggregate that are noted at once before they are let in."""
+"""User records of an aggregate that one note covers before they are processed."""
 
 
 class Notes(Protocol):
-    """:class:`consumer.poison.notes.LeaseNotes`, as far as sessions need it."""
+    """The part of :class:`consumer.poison.notes.LeaseNotes` that sessions need."""
 
-    def read(self, shard_id: str) -> Noted | None: ...
+    def read(self, shard_id: str) -> Noted | None:
+        """See :meth:`consumer.poison.notes.LeaseNotes.read`."""
+        ...
 
-    def write(self, shard_id: str, before: str, doubt: Doubt) -> bool: ...
+    def write(self, shard_id: str, before: str, doubt: Doubt) -> bool:
+        """See :meth:`consumer.poison.notes.LeaseNotes.write`."""
+        ...
 
 
 class Reading(Protocol):
-    """One session's."""
+    """The notes of one session."""
 
     async def takes(self, end: Position | None, behind_ms: int | None) -> None:
-        """Before a message is taken: it ends here, and is so far behind the stream's tip."""
+        """Before a message is processed. ``end`` is its last position, ``behind_ms`` its lag."""
         ...
 
     async def meets(self, last: Record) -> None:
-        """Before user records are let in: this is their last."""
+        """Before user records are processed. ``last`` is the last of them."""
         ...
 
-    async def checkpointed(self, position: Position) -> None: ...
+    async def checkpointed(self, position: Position) -> None:
+        """After KCL has accepted a checkpoint at ``position``."""
+        ...
 
     async def ended(self) -> None:
-        """The session is over, and the task lives."""
+        """After the session, if the task lives."""
         ...
 
 
 class Doubting(Protocol):
-    """:class:`Doubts`, as a session needs it."""
+    """The part of :class:`Doubts` that a session needs."""
 
-    async def begin(self, shard_id: str) -> Reading | None: ...
+    async def begin(self, shard_id: str) -> Reading | None:
+        """See :meth:`Doubts.begin`."""
+        ...
 
 
 class Doubts:
-    """Of one task. ``call`` makes a blocking call elsewhere.
+    """The notes of one task. ``call`` runs a blocking call, by default in a thread.
 
-    ``on_doubt`` is told of each shard that was given to this task and must be read carefully.
+    ``on_doubt`` is called with each shard that KCL has assigned to this task and that must be read carefully.
     """
 
     def __init__(
@@ -94,10 +103,10 @@ class Doubts:
         self._call = call
 
     async def begin(self, shard_id: str) -> Reading | None:
-        """Note that this task reads the shard; None: it must not be read, but carefully."""
+        """Note that this task reads the shard. Returns None if the shard must be read carefully instead."""
         doubt = await self.change(shard_id, self._begun)
         if doubt is not None and doubt.doubtful and doubt.by != self.worker_id:
-            tell_of(shard_id, doubt, "it is set aside, to be read carefully")
+            tell_of(shard_id, doubt, "it will be read carefully")
             self._on_doubt(shard_id)
             return None
         if doubt is not None and doubt.watched:
@@ -105,7 +114,7 @@ class Doubts:
         return _Session(self, shard_id, doubt)
 
     async def died(self, shard_id: str, how: str) -> Doubt | None:
-        """This task ends, and the shard may be why."""
+        """Note that this task dies, possibly because of the shard. Returns the note, or None if it is not known."""
 
         def dies(noted: Noted) -> Doubt:
             doubt = noted.doubt
@@ -115,15 +124,15 @@ class Doubts:
         return await self.change(shard_id, dies)
 
     async def ended(self, shard_id: str) -> None:
-        """This task reads the shard no more, and lives."""
+        """Note that this task no longer reads the shard, and lives."""
         await self.change(shard_id, lambda noted: noted.doubt.ended(self.worker_id))
 
     async def hindered(self, shard_id: str) -> None:
-        """The shard could not even be held, to be read carefully."""
+        """Note that the lease of the shard could not be taken for a careful reading."""
         await self.change(shard_id, lambda noted: noted.doubt.hinders() if not noted.doubt.by else noted.doubt)
 
     async def change(self, shard_id: str, how: Callable[[Noted], Doubt]) -> Doubt | None:
-        """What is noted then; None if there is no lease, or no answer."""
+        """Apply ``how`` to the note and return the result; None if there is no lease or no answer."""
         try:
             for _ in range(TRIES):
                 noted = await self._call(partial(self._notes.read, shard_id))
@@ -132,45 +141,50 @@ class Doubts:
                 after = how(noted)
                 if await self._call(partial(self._notes.write, shard_id, noted.text, after)):
                     return after
-        except Exception as error:  # noqa: BLE001  # a note is worth no session
-            log.warning("%s: its note cannot be kept: %s", shard_id, one_line(error))
+        except Exception as error:  # noqa: BLE001  # a missing note must not stop a session
+            log.warning("%s: its note cannot be written: %s", shard_id, one_line(error))
         return None
 
     def _begun(self, noted: Noted) -> Doubt:
-        """One to be read carefully is not begun: nobody is to be blamed for what happens before it is."""
+        """A shard that must be read carefully is not started, so that no task is blamed before that."""
         begun = noted.doubt.begun(self.worker_id)
         return begun.ended(self.worker_id) if begun.doubtful and noted.may_be_careful else begun
 
     async def write(self, shard_id: str, before: Doubt, after: Doubt) -> bool:
-        """Change what this task has noted; false if it is not as it was, or there is no answer."""
+        """Change the note of this task. Returns False if the note was changed meanwhile, or there is no answer."""
         try:
             return bool(await self._call(partial(self._notes.write, shard_id, written(before), after)))
         except Exception as error:  # noqa: BLE001  # as above
-            log.warning("%s: its note cannot be kept: %s", shard_id, one_line(error))
+            log.warning("%s: its note cannot be written: %s", shard_id, one_line(error))
             return False
 
 
 class Unwatched:
-    """For sessions of which nobody keeps notes."""
+    """Keeps no notes: for sessions without a lease table, as in tests."""
 
     async def begin(self, shard_id: str) -> Reading | None:
+        """Allow every shard."""
         return self
 
     async def takes(self, end: Position | None, behind_ms: int | None) -> None:
+        """Do nothing."""
         return
 
     async def meets(self, last: Record) -> None:
+        """Do nothing."""
         return
 
     async def checkpointed(self, position: Position) -> None:
+        """Do nothing."""
         return
 
     async def ended(self) -> None:
+        """Do nothing."""
         return
 
 
 class _Session:
-    """Made by :meth:`Doubts.begin`. ``doubt`` None: nothing could be noted."""
+    """Made by :meth:`Doubts.begin`. ``doubt`` is None if nothing could be noted."""
 
     def __init__(self, doubts: Doubts, shard_id: str, doubt: Doubt | None) -> None:
         self._doubts = doubts
@@ -179,9 +193,9 @@ class _Session:
         self._began_s = doubts.clock()
         self._changing = asyncio.Lock()
         self._place = doubt.read if doubt is not None and doubt.watched else None
-        """Where the dead were, if they noted it."""
+        """The position that dead tasks had noted, if any."""
         self._past_it = 0
-        """Messages since. KCL may have read so many ahead, and its JVM died of one of them."""
+        """Messages after it. The JVM may have died of one of the messages that it had read ahead."""
         self._taken: Position | None = None
         self._enough: Position | None = None
 
@@ -198,7 +212,7 @@ class _Session:
                 await self._relieved()
 
     async def meets(self, last: Record) -> None:
-        """Within an aggregate, what comes next is noted, too."""
+        """Note the records; within an aggregate, the following ones too."""
         if self._doubt is None or not self._doubt.watched:
             return
         at, met = last.position, self._doubt.met
@@ -219,7 +233,7 @@ class _Session:
             await self._doubts.ended(self._shard_id)
 
     async def _note(self, end: Position | None, behind_ms: int) -> None:
-        """So far it is about to take the shard; or that this is noted no more, and unknown."""
+        """Note the position before a message is processed; clear it once the shard has caught up."""
         doubt = self._doubt
         if doubt is None or end is None:
             return
@@ -231,10 +245,10 @@ class _Session:
     async def _relieved(self) -> None:
         if self._doubt is not None and self._doubt.watched:
             await self._become(Doubt.in_order)
-            log.info("%s is in order: it is past what tasks may have ended over", self._shard_id)
+            log.info("%s is in order: everything that a dead task may have read is durable", self._shard_id)
 
     async def _become(self, change: Callable[[Doubt], Doubt]) -> None:
-        """One after the other: a session takes messages while the stage lets in what they hold."""
+        """Change the note, one change at a time: the session and the stage call this concurrently."""
         async with self._changing:
             before = self._doubt
             if before is None or (after := change(before)) == before:

@@ -1,9 +1,9 @@
-"""The note that :mod:`consumer.poison.doubt` keeps on a lease, and a lease held by a careful reader. All calls block.
+"""The note on a lease (:mod:`consumer.poison.doubt`), and leases held by a careful reader. All calls block.
 
-KCL leaves an attribute that is not its own alone: it survives renewals, checkpoints and hand-offs. Every write is
-conditional on what was read, so any number of workers may race. A lease that a careful reader holds bears its name,
-which no worker of KCL's has, so each write may add just one to its counter; where it changes hands 100 are added, since
-KCL takes "mine, and one more" for its own lost answer.
+KCL does not touch attributes that it does not know: a note survives renewals, checkpoints and handoffs. Every write is
+conditional on what was read, so concurrent workers are safe. The owner of a lease that is read carefully is a name that
+no KCL worker has, so each write adds 1 to the lease counter. A change of owner adds 100: KCL treats its own counter
+plus one as its own write whose answer was lost.
 """
 
 from __future__ import annotations
@@ -21,54 +21,56 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 NOTE = "penstockDoubt"
-"""The attribute of a lease."""
+"""The attribute of the lease that has the note."""
 
 HOLDER = "penstock-careful-"
-"""Begins the name of a careful reader's; the worker's id follows."""
+"""The prefix of the owner of a lease that is read carefully; the worker id follows."""
 
 PENDING = "pendingCheckpoint, pendingCheckpointSubSequenceNumber, pendingCheckpointState"
 
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """A lease and its note, as they were read. ``text`` is the note as it lies there."""
+    """A lease and its note, as they were read. ``text`` is the stored note."""
 
     lease: Lease
     text: str
 
     @property
     def shard_id(self) -> str:
+        """The shard of the lease."""
         return self.lease.shard_id
 
     @property
     def doubt(self) -> Doubt:
+        """The note, parsed. A note that cannot be parsed counts as empty."""
         return parsed(self.text)
 
     @property
     def may_be_careful(self) -> bool:
-        """Not where everybody begins at the stream's tip: there is nothing that the next task would read again."""
+        """Whether records would be read again: not after SHARD_END, and not from LATEST."""
         return self.lease.sentinel not in {"LATEST", "SHARD_END"}
 
 
 class LeaseNotes:
-    """Of one application. Calls raise botocore's errors."""
+    """The notes of one application. Calls raise the errors of botocore."""
 
     def __init__(self, dynamodb: Callable[[], DynamoDBClient], application: str) -> None:
         self._client = dynamodb
         self._table = application
 
     def all(self) -> Iterator[Noted]:
-        """Every lease, read consistently."""
+        """Yield every lease with its note, read consistently."""
         return (Noted(lease_of(item), text(item, NOTE)) for item in lease_items(self._client(), self._table))
 
     def read(self, shard_id: str) -> Noted | None:
-        """None if there is no such lease."""
+        """Return the lease with its note, read consistently; None if there is no such lease."""
         found = self._client().get_item(TableName=self._table, Key={"leaseKey": {"S": shard_id}}, ConsistentRead=True)
         item = found.get("Item")
         return Noted(lease_of(item), text(item, NOTE)) if item else None
 
     def write(self, shard_id: str, before: str, doubt: Doubt) -> bool:
-        """Change the note; false if it is not as it was ``before``."""
+        """Change the note. Returns False if the stored note is not ``before``."""
         after = written(doubt)
         if after == before:
             return True
@@ -77,7 +79,10 @@ class LeaseNotes:
         return self._update(shard_id, update, condition, {":after": after, ":before": before})
 
     def hold(self, noted: Noted, holder: str, doubt: Doubt) -> bool:
-        """Take a lease that nobody alive has; false if it has changed since it was read."""
+        """Take a lease for ``holder``. Returns False if it has changed since it was read.
+
+        The caller must know that no living worker holds it.
+        """
         lease = noted.lease
         condition = [_still_says(noted.text), "leaseCounter = :counter"]
         condition.append("leaseOwner = :owner" if lease.owner else "attribute_not_exists(leaseOwner)")
@@ -97,10 +102,10 @@ class LeaseNotes:
         return self._update(noted.shard_id, update, condition, values)
 
     def step(self, shard_id: str, holder: str, doubt: Doubt, checkpoint: Position | None = None) -> bool:
-        """Change the note of a held lease, and its checkpoint; false if it is held no more.
+        """Change the note of a held lease, and its checkpoint. Returns False if ``holder`` no longer holds the lease.
 
-        ``checkpoint`` must be the end of a Kinesis record that a read of the stream has returned, and not beyond what
-        is durable. Only its sequence number is KCL's: that is where the whole record is passed.
+        ``checkpoint`` must be the position of a whole Kinesis record that was read from the stream and is durable. KCL
+        gets only its sequence number, which means that the whole record has been passed.
         """
         after = written(doubt)
         sets, removes = [], []
@@ -121,20 +126,20 @@ class LeaseNotes:
         return self._update(shard_id, [*update, "ADD leaseCounter :one"], ["leaseOwner = :holder"], values)
 
     def keep(self, shard_id: str, holder: str) -> bool:
-        """Renew a held lease; false if it is held no more."""
+        """Renew a held lease. Returns False if ``holder`` no longer holds it."""
         return self._update(
             shard_id, ["ADD leaseCounter :one"], ["leaseOwner = :holder"], {":one": 1, ":holder": holder}
         )
 
     def free(self, shard_id: str, holder: str, doubt: Doubt) -> bool:
-        """Give a held lease up, for KCL to assign; false if it was held no more."""
+        """Release a held lease, so that KCL assigns it. Returns False if ``holder`` no longer holds it."""
         after = written(doubt)
         update = [f"SET {NOTE} = :after REMOVE leaseOwner" if after else f"REMOVE leaseOwner, {NOTE}"]
         values: dict[str, str | int] = {":after": after, ":holder": holder, ":hundred": 100}
         return self._update(shard_id, [*update, "ADD leaseCounter :hundred"], ["leaseOwner = :holder"], values)
 
     def _update(self, shard_id: str, update: list[str], condition: list[str], values: dict[str, str | int]) -> bool:
-        """Values that no expression names are left out: DynamoDB refuses them."""
+        """Run the update without the values that no expression uses: DynamoDB refuses unused values."""
         said = " ".join([*update, *condition]).replace(",", " ").split()
         typed: Item = {
             name: {"S": value} if isinstance(value, str) else {"N": str(value)}

@@ -1,4 +1,4 @@
-"""A shard in doubt, read from the stream itself and not through KCL. Blocks."""
+"""Reads a shard in doubt from the stream, without KCL. Calls block."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 LIMIT = 512
-"""Records of a read."""
+"""Maximum number of records of one read."""
 
 
 class LeasePages:
-    """Of one stream. Calls raise botocore's errors, but for throttles, which are waited for."""
+    """Reads the shards of one stream. Calls raise the errors of botocore; throttled calls are retried."""
 
     def __init__(
         self, kinesis: Callable[[], KinesisClient], stream: StreamSettings, *, sleep: Sleep = time.sleep
@@ -32,7 +32,7 @@ class LeasePages:
         self._sleep = sleep
 
     def after(self, shard_id: str, position: Position | None) -> Page:
-        """The next few Kinesis records; see :class:`consumer.poison.reader.Pages`."""
+        """Return the next Kinesis records; see :class:`consumer.poison.reader.Pages`."""
         kinesis = self._kinesis()
         where = self._where(position)
         found = patiently(
@@ -56,6 +56,6 @@ class LeasePages:
 
 
 def record_of(shard_id: str, raw: Any) -> Record:
-    """A record of GetRecords as a session would have it, but not looked into."""
+    """Convert a record of GetRecords. An aggregate is not taken apart."""
     arrived_ms = round(raw["ApproximateArrivalTimestamp"].timestamp() * 1000)
     return Record(shard_id, raw["Data"], raw.get("PartitionKey") or None, raw["SequenceNumber"], 0, arrived_ms)

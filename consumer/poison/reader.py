@@ -1,10 +1,10 @@
-"""Reads a shard in doubt without KCL: a piece at a time, with nothing else in the task, and past what kills tasks.
+"""Reads a shard in doubt without KCL, piece by piece, with nothing else in the task, and past records that kill tasks.
 
-The records are read with GetRecords and go the ordinary way through stage and sinks, so that exactly once rests on what
-it always rests on. What is tried is noted on the lease before, and the checkpoint follows what is durable; both are
-this reader's to write, since the lease bears its name meanwhile. Whatever dies of a record on KCL's way here (its JVM,
-the bridge, the protocol) never meets it: such a record gets its row. One that kills this task as well, by itself and
-often enough, becomes a dead letter of the kind ``killed``.
+Records are read with GetRecords and take the usual way through stage and sinks, so exactly-once holds as usual. Each
+piece is noted on the lease before it is tried, and the checkpoint follows what is durable. This reader may write both,
+because it owns the lease. A record that only kills KCL's side (the JVM, the bridge, the protocol) never reaches them
+here, and gets its row. A record that also kills this task, alone and often enough, becomes a dead letter of the kind
+``killed``.
 """
 
 from __future__ import annotations
@@ -35,39 +35,47 @@ from pipeline.stage import Stage
 log = logging.getLogger("careful")
 
 KIND = "killed"
-"""Of the dead letters that are made here."""
+"""The kind of the dead letters that are made here."""
 
 KEEP_S = 2.0
-"""Between two renewals of a held lease; ``kcl.failover_ms`` is a second at least, and ten by default."""
+"""Seconds between two renewals of a held lease; ``kcl.failover_ms`` is 10 s by default."""
 
 AT_A_TIME_BYTES = 16 * 1024 * 1024
-"""Of user records that are taken out of an aggregate before the first of them is tried."""
+"""Maximum size of the user records that are taken out of an aggregate before the first of them is tried."""
 
 ANSWER = Retry(0.5, 8.0, tries=7, on=only(ClientError, BotoCoreError, OSError))
-"""Of a service that does not give one, for 23.5 s: to begin anew takes longer."""
+"""Retries a service that does not answer, for 23.5 s: a new careful reading would take longer."""
 
 PAUSE_S = 0.25
-"""Between two reads of a shard, which takes five a second from everybody together."""
+"""Seconds between two reads of a shard; Kinesis allows five a second for all readers together."""
 
 FREE = Retry(1.0, 1.0, tries=4)
-"""Of giving a lease up: a note that stays there says that this task has died of what it had in hand."""
+"""Retries the release of a lease: a note that remains would count as a death of this task."""
 
 
 class Notes(Protocol):
-    """:class:`consumer.poison.notes.LeaseNotes`, as far as a careful reader needs it."""
+    """The part of :class:`consumer.poison.notes.LeaseNotes` that a careful reader needs."""
 
-    def hold(self, noted: Noted, holder: str, doubt: Doubt) -> bool: ...
+    def hold(self, noted: Noted, holder: str, doubt: Doubt) -> bool:
+        """See :meth:`consumer.poison.notes.LeaseNotes.hold`."""
+        ...
 
-    def step(self, shard_id: str, holder: str, doubt: Doubt, checkpoint: Position | None = None) -> bool: ...
+    def step(self, shard_id: str, holder: str, doubt: Doubt, checkpoint: Position | None = None) -> bool:
+        """See :meth:`consumer.poison.notes.LeaseNotes.step`."""
+        ...
 
-    def keep(self, shard_id: str, holder: str) -> bool: ...
+    def keep(self, shard_id: str, holder: str) -> bool:
+        """See :meth:`consumer.poison.notes.LeaseNotes.keep`."""
+        ...
 
-    def free(self, shard_id: str, holder: str, doubt: Doubt) -> bool: ...
+    def free(self, shard_id: str, holder: str, doubt: Doubt) -> bool:
+        """See :meth:`consumer.poison.notes.LeaseNotes.free`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Records in sequence order, not yet looked into. ``last``: nothing of the shard comes after them now."""
+    """Records in sequence order; aggregates are not taken apart. ``last``: the shard has no more records now."""
 
     records: Sequence[Record]
     last: bool
@@ -77,22 +85,22 @@ class Pages(Protocol):
     """Reads a shard. Blocks."""
 
     def after(self, shard_id: str, position: Position | None) -> Page:
-        """What comes after the Kinesis record of this number; None: from where the application starts."""
+        """Return the records after the Kinesis record at ``position``; None: from the application's start position."""
         ...
 
 
 class Lost(Exception):
-    """The lease is somebody else's."""
+    """Another worker has taken the lease."""
 
 
 class Hindered(Exception):
-    """A read of the shard, or a write to its lease, failed: that is no record's doing."""
+    """A read of the shard or a write to its lease failed. No record is the cause."""
 
 
 class PoisonReader:
-    """Of one task, for one shard after the other. ``reads_ahead``: records that KCL has read ahead, at most.
+    """Reads shards in doubt one after the other. ``reads_ahead``: the maximum number of records that KCL reads ahead.
 
-    ``stage`` must be running, and have no other lane.
+    ``stage`` must be running and have no other lane.
     """
 
     def __init__(
@@ -123,9 +131,9 @@ class PoisonReader:
         self._sleep = sleep
 
     async def hold(self, noted: Noted) -> Held | None:
-        """Take the lease from whoever is dead, or has given it up; None if somebody was quicker.
+        """Take a lease that has no living owner. Returns None if another worker was first.
 
-        :raises Hindered: nobody knows whether it was taken.
+        :raises Hindered: if it is unknown whether the lease was taken.
         """
         doubt = noted.doubt.begun(self._holder)
         try:
@@ -133,7 +141,7 @@ class PoisonReader:
                 return None
         except Exception as error:
             raise Hindered(one_line(error)) from error
-        tell_of(noted.shard_id, doubt, "it is read carefully, without KCL and with nothing beside it")
+        tell_of(noted.shard_id, doubt, "it is read carefully, without KCL and with no other shard in the task")
         held = Held(noted.shard_id, noted.lease.checkpoint, doubt)
 
         def lose(error: BaseException) -> None:
@@ -154,9 +162,9 @@ class PoisonReader:
             if await background.first_of(partial(self._read, held), held.lost.wait, failing) == 1:
                 raise Lost
             held.doubt = held.doubt.in_order().ended(self._holder)
-            log.info("%s is in order again: KCL may have it", held.shard_id)
+            log.info("%s is in order again; KCL reads it from here", held.shard_id)
         except Lost:
-            log.warning("%s: its lease was taken away while it was read carefully", held.shard_id)
+            log.warning("%s: another worker took its lease during a careful reading", held.shard_id)
         except Hindered:
             held.doubt = held.doubt.hinders()
             raise
@@ -168,14 +176,14 @@ class PoisonReader:
             await self.free(held)
 
     async def free(self, held: Held) -> None:
-        """Give the lease up; one that cannot be given up runs out."""
+        """Release the lease. Never raises: a lease that cannot be released expires."""
         if held.keeping is not None:
             held.keeping.cancel()
             await asyncio.gather(held.keeping, return_exceptions=True)
         doubt = held.doubt.ended(self._holder) if held.doubt.by == self._holder else held.doubt
 
         def tell(error: Exception, wait_s: float) -> None:
-            log.warning("%s: its lease cannot be given up: %s", held.shard_id, one_line(error))
+            log.warning("%s: its lease cannot be released: %s", held.shard_id, one_line(error))
 
         async def give_up() -> None:
             await asyncio.shield(self._call(partial(self._notes.free, held.shard_id, self._holder, doubt)))
@@ -183,7 +191,7 @@ class PoisonReader:
         try:
             await FREE.call(give_up, on_failure=tell)
         except Exception as error:  # noqa: BLE001  # the lease expires by itself
-            log.warning("%s: its lease is left to expire: %s", held.shard_id, one_line(error))
+            log.warning("%s: its lease was not released and will expire: %s", held.shard_id, one_line(error))
 
     async def _keep(self, held: Held) -> None:
         while not held.lost.is_set():
@@ -209,7 +217,7 @@ class PoisonReader:
             self._stage.abandon(lane)
 
     async def _page(self, held: Held, lane: Lane, page: Page) -> None:
-        """Try what it holds; then nothing is in hand, and the lease says so."""
+        """Try the records of a page; then note that no record is being tried."""
         left = list(page.records)
         while left and not self._past(held):
             count = 1 if held.doubt.opened_apart(left[0].position) else len(left)
@@ -222,7 +230,7 @@ class PoisonReader:
         return held.doubt.past(held.beyond, self._reads_ahead)
 
     async def _records(self, held: Held, lane: Lane, records: Sequence[Record]) -> None:
-        """Look into these Kinesis records, and try what they hold."""
+        """Take these Kinesis records apart, and try their user records."""
         waiting, left = Waiting(), list[Record]()
         waiting.beyond = held.at
         opens = [record for record in records if record.data.startswith(kpl.MAGIC)]
@@ -242,8 +250,7 @@ class PoisonReader:
                 await self._step(held, held.doubt.tries(*_opening([waiting.first, opens[-1]])))
 
     def _passed_over(self, held: Held, left: list[Record]) -> list[Record]:
-        """The records that are not durable. The others were, before they were tried: whoever died had not died of one
-        of them."""
+        """Return the records that are not durable. The others cannot have killed a task: they were durable before."""
         fresh = list(after(held.at, left))
         self._count(held, left[: len(left) - len(fresh)])
         return fresh
@@ -262,7 +269,7 @@ class PoisonReader:
         self._stage.admit(lane, tried)
         await self._stage.end(lane)
         if lane.durable is None or lane.durable < last:
-            raise Broken(f"{held.shard_id}: drained to {lane.durable}, though {last} was taken")
+            raise Broken(f"{held.shard_id}: drained to {lane.durable}, but records up to {last} were admitted")
         self._stage.noted(lane)
         held.at = max(last.end_of_record if tried[-1].whole else last, lane.durable)
         held.doubt = held.doubt.passes(held.at)
@@ -272,31 +279,31 @@ class PoisonReader:
         return left
 
     def _count(self, held: Held, passed: Sequence[Record]) -> None:
-        """These are durable. The next step says so: a note is a write, and so is a checkpoint."""
+        """Count records as durable. The next step writes it, together with the checkpoint."""
         whole = [record.position for record in passed if record.whole]
         read = held.doubt.read
         held.beyond += sum(read is None or position > read for position in whole)
         held.checkpoint = whole[-1] if whole else held.checkpoint
 
     def _condemn_whole(self, held: Held, record: Record) -> None:
-        """An aggregate that kills before a single user record is taken out of it: all that is left of it goes."""
+        """Give up the rest of an aggregate that kills before any user record can be taken out of it."""
         if held.at is not None and held.at.sequence == record.position.sequence:
             record.sub = held.at.sub + 1
         self._condemn(record, held.doubt)
 
     def _condemn(self, record: Record, doubt: Doubt) -> None:
-        """It is not tried. Should even its dead letter end a task, the next does without the payload."""
+        """Make a dead letter without trying the record. If a task died over the dead letter, leave out the payload."""
         deaths = len(doubt.alone)
-        reason = f"{deaths} tasks ended while they had this record by itself: {doubt.why()}"
+        reason = f"{deaths} tasks died while they tried this record alone: {doubt.why()}"
         payload = record.data
         if deaths > alone_at_most(self._give_up_after):
-            payload, reason = b"", f"{reason}; its payload is left out, since a task ended over its dead letter, too"
+            payload, reason = b"", f"{reason}; the payload is left out, because a task also died over the dead letter"
         record.settle(Dead(payload, reason, "", deaths, KIND))
-        log.error("%s: moving past record %s: %s", record.shard_id, record.position, reason)
+        log.error("%s: skipping record %s: %s", record.shard_id, record.position, reason)
         self._on_event(Condemned(KIND))
 
     async def _step(self, held: Held, doubt: Doubt) -> None:
-        """Note it, and the checkpoint if it has moved."""
+        """Write the note, and the checkpoint if it has moved."""
         held.doubt = doubt
         checkpoint = held.checkpoint if held.checkpoint != held.written else None
         if not await self._ask(partial(self._notes.step, held.shard_id, self._holder, doubt, checkpoint)):
@@ -304,7 +311,7 @@ class PoisonReader:
         held.written = held.checkpoint
 
     async def _ask(self, work: Callable[[], Any]) -> Any:
-        """The answer, within :data:`ANSWER`."""
+        """Call a service and return the answer. Failed calls are retried as :data:`ANSWER` says."""
 
         def tell(error: Exception, wait_s: float) -> None:
             log.warning("%s; again in %.1f s", one_line(error), wait_s)
@@ -316,7 +323,7 @@ class PoisonReader:
 
 
 def _opening(records: Sequence[Record]) -> tuple[Position, Position]:
-    """What a note calls Kinesis records that are taken apart: the places behind all that the first and last hold."""
+    """The positions of aggregates in a note: behind the last user record of the first and of the last aggregate."""
     return records[0].position.end_of_record, records[-1].position.end_of_record
 
 
@@ -326,10 +333,11 @@ def _is_given_up(record: Record) -> bool:
 
 @dataclass
 class Held:
-    """A lease that this task's careful reader has. ``checkpoint`` is the lease's: at the end of a whole record.
+    """A lease that the careful reader holds.
 
-    ``at``: all up to there is durable. ``beyond``: Kinesis records passed after ``doubt.read``, or all of them.
-    ``piece``: records that may be tried together. ``written``: the checkpoint that the lease has, as far as it is ours.
+    ``checkpoint`` is always at the end of a whole record; ``written`` is the one that this reader has stored last.
+    Everything up to ``at`` is durable. ``beyond`` counts the Kinesis records passed after ``doubt.read`` (or all, if
+    that is None). ``piece`` is the number of records that may be tried together.
     """
 
     shard_id: str

@@ -1,8 +1,8 @@
-"""When a task reads shards carefully: before its JVM starts, and once it has ended.
+"""When a task reads shards carefully: before its JVM starts, and after its JVM has ended.
 
-A shard in doubt is read by a task that reads nothing else meanwhile. So a task that finds one as it starts reads it
-first; one that KCL gives one to drains its other shards, ends its JVM, reads it and starts anew; and one whose JVM has
-died reads at once what is in doubt by that.
+A task reads a shard in doubt with no other shard. A task that finds one at start reads it first. A task to which KCL
+assigns one drains its other shards, ends its JVM, reads the shard, and restarts. A task whose JVM has died reads the
+shards that are in doubt as a result.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pipeline.errors import one_line
 log = logging.getLogger("careful")
 
 MARGIN_S = 1.0
-"""A lease that has stood still for this much longer than KCL allows is nobody's."""
+"""Seconds beyond ``failover_ms`` after which a lease that was not renewed counts as free."""
 
 
 class WayPast:
-    """Of one task. ``busy`` are the shards that it reads carefully now, or is about to."""
+    """The careful readings of one task. ``busy`` has the shards that it reads carefully now, or will next."""
 
     def __init__(self, notes: LeaseNotes, doubts: Doubts, *, failover_s: float) -> None:
         self.busy: set[str] = set()
@@ -33,7 +33,7 @@ class WayPast:
         self._silence_s = failover_s + MARGIN_S
 
     async def at_start(self, careful: PoisonReader, failing: Work) -> None:
-        """Read every shard in doubt that no living task has. Cancel it to leave."""
+        """Read every shard in doubt that no living task holds. Cancel it to leave."""
         first = await self._in_doubt()
         if any(noted.lease.holder for noted in first.values()):
             await asyncio.sleep(self._silence_s)
@@ -42,14 +42,14 @@ class WayPast:
                 await self.read(careful, await self._hold(careful, [noted]), failing)
 
     async def take(self, careful: PoisonReader, worker_id: str, shard_ids: Collection[str] | None) -> list[Held]:
-        """Hold what is in doubt of a worker whose JVM has ended: this task's own. ``shard_ids``: None: any."""
+        """Take the leases in doubt of ``worker_id``, whose JVM has ended. ``shard_ids`` None means all of them."""
         found = [noted for noted in (await self._in_doubt()).values() if noted.lease.holder == worker_id]
         return await self._hold(careful, [each for each in found if shard_ids is None or each.shard_id in shard_ids])
 
     async def read(self, careful: PoisonReader, held: Sequence[Held], failing: Work) -> None:
-        """One after the other; whatever happens, all are given up in the end.
+        """Read the shards one after the other. All leases are released at the end, also after an error.
 
-        One that could not be read for a reason that is no record's is left to the next reading, or to KCL.
+        A shard that could not be read for a reason other than a record is left for the next reading, or for KCL.
         """
         left = list(held)
         try:
@@ -65,10 +65,10 @@ class WayPast:
             self.busy.clear()
 
     async def note_end(self, error: BaseException, worker_id: str, begun: Collection[str]) -> None:
-        """This task ends by an error: note whether what it reads may be why.
+        """Before this task ends with ``error``: note whether its shards may be the cause.
 
-        ``begun`` are the shards with a session that is not over. A JVM may also have died of one it had only begun to
-        read, so every lease of the worker's is noted.
+        ``begun`` has the shards with an active session. The JVM may also have died of a shard without a session yet, so
+        every lease of the worker is noted.
         """
         if not may_be_a_records_doing(error):
             for shard_id in begun:
@@ -90,21 +90,21 @@ class WayPast:
         try:
             return await careful.hold(noted)
         except Hindered as error:
-            log.warning("%s cannot be held, to be read carefully: %s", noted.shard_id, error)
+            log.warning("%s: its lease cannot be taken for a careful reading: %s", noted.shard_id, error)
             await self._doubts.hindered(noted.shard_id)
             return None
 
     async def _all(self) -> list[Noted]:
-        """None where the table does not answer, or not as it should: KCL's way stays open."""
+        """Return all leases, or none if the table cannot be read: KCL can then still read the shards."""
         try:
             return await asyncio.to_thread(lambda: list(self.notes.all()))
-        except Exception as error:  # noqa: BLE001  # whatever it is, it stops no task
+        except Exception as error:  # noqa: BLE001  # no error here may stop a task
             log.warning("the leases cannot be read: %s", one_line(error))
             return []
 
 
 def _may_be_read(noted: Noted) -> bool:
-    """Whoever is noted now is counted as dead: whether it is, its lease tells."""
+    """Whether the shard is in doubt if the noted reader counts as dead. Its lease shows whether it is."""
     return noted.may_be_careful and noted.doubt.begun("").doubtful
 
 

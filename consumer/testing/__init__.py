@@ -1,9 +1,9 @@
-"""Fakes of all that stands around a session: KCL's side of the protocol, its workers and leases, and the stream.
+"""Fakes of everything around a session: KCL's side of the protocol, its workers and leases, and the stream.
 
-    from consumer.testing import FakeKcl, row                        # one shard's KCL, which obeys a hand
-    from consumer.testing import FakeLeases, FakeStream, FakeWorker  # a whole KCL, which lives by itself
+    from consumer.testing import FakeKcl, row                        # KCL for one shard, driven by the test
+    from consumer.testing import FakeLeases, FakeStream, FakeWorker  # a complete KCL that runs by itself
 
-They live on any event loop; on :class:`pipeline.testing.SimulatedLoop` their minutes take milliseconds.
+They run on any event loop. On :class:`pipeline.testing.SimulatedLoop`, minutes take milliseconds.
 """
 
 from consumer.testing.aggregates import aggregate

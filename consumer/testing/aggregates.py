@@ -10,6 +10,6 @@ __all__ = ["aggregate", "field", "sealed", "user", "varint"]
 
 
 def aggregate(payloads: Iterable[bytes], keys: Sequence[str] = ("key",), hash_keys: Sequence[str] = ()) -> bytes:
-    """User records that all have the first partition key, and the first explicit hash key if there is one."""
+    """Encode an aggregate whose user records have the first partition key, and the first explicit hash key if any."""
     tables = [*map(partition_key, keys), *map(explicit_hash_key, hash_keys)]
     return sealed(b"".join([*tables, *(user(data, 0, 0 if hash_keys else None) for data in payloads)]))

@@ -1,4 +1,4 @@
-"""KCL's lease table, in memory: who owns which shard, and how far it has come. Conditional writes, as DynamoDB's."""
+"""KCL's lease table in memory: the owner and the checkpoint of each shard, with conditional writes as in DynamoDB."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ SHARD_END: Final = "SHARD_END"
 
 @dataclass(slots=True)
 class FakeLease:
-    """``counter`` rises with each change of hands; ``checkpoint`` None is TRIM_HORIZON. ``switches``: changes of the
-    owner since the last checkpoint, which KCL calls ``ownerSwitchesSinceCheckpoint``."""
+    """One lease.
+
+    ``counter`` increases with each change of owner. ``checkpoint`` None means TRIM_HORIZON. ``switches`` counts the
+    changes of owner since the last checkpoint (``ownerSwitchesSinceCheckpoint`` in KCL).
+    """
 
     shard_id: str
     owner: str = ""
@@ -27,15 +30,16 @@ class FakeLease:
 
     @property
     def ended(self) -> bool:
+        """Whether the whole shard has been read and checkpointed."""
         return self.checkpoint == SHARD_END
 
 
 class FakeLeases:
-    """A lease is whose name and counter it bears; one that is not renewed for ``failover_s`` is anybody's.
+    """The lease table. Any worker may take a lease that has not been renewed for ``failover_s`` seconds.
 
     ``before`` and ``after`` are called around each call with its name and shard, and may raise
-    :class:`consumer.testing.fake_stream.Throttled`: before a write it never arrived, after it the answer was lost.
-    ``on_checkpoint`` is told of each checkpoint that is about to be written.
+    :class:`consumer.testing.fake_stream.Throttled`: before means that the call did not arrive, after that the answer
+    was lost. ``on_checkpoint`` is called before each checkpoint is written.
     """
 
     def __init__(self, stream: FakeStream, clock: Callable[[], float], *, failover_s: float = 10.0) -> None:
@@ -51,21 +55,22 @@ class FakeLeases:
         return self._leases[shard_id]
 
     def __iter__(self) -> Iterator[FakeLease]:
-        """All of them, in the order in which they were made."""
+        """All leases, in the order in which they were made."""
         return iter(self._leases.values())
 
     def expired(self, lease: FakeLease) -> bool:
+        """Whether any worker may take the lease."""
         return not lease.owner or self._clock() - lease.renewed_at_s > self.failover_s
 
     def may_begin(self, shard_id: str) -> bool:
-        """Whether the shard's parents have been read to their ends."""
+        """Whether the parents of the shard have been read to their end."""
         parents = [self._leases.get(parent) for parent in self._stream.shards[shard_id].parents]
         return all(parent is None or parent.ended for parent in parents)
 
     # -- a worker's calls
 
     def take(self, shard_id: str, owner: str, counter: int) -> int | None:
-        """Take a lease that has this counter; its new counter, or None if somebody was first."""
+        """Take a lease that has this counter. Returns the new counter, or None if another worker was first."""
         with self._call("take", shard_id):
             lease = self._leases[shard_id]
             if lease.counter != counter:
@@ -77,7 +82,7 @@ class FakeLeases:
             return lease.counter
 
     def renew(self, shard_id: str, owner: str, counter: int) -> bool:
-        """False: it is somebody else's by now."""
+        """Renew a lease. Returns False if another worker has taken it."""
         with self._call("renew", shard_id):
             lease = self._leases[shard_id]
             if (lease.owner, lease.counter) != (owner, counter):
@@ -86,7 +91,7 @@ class FakeLeases:
             return True
 
     def checkpoint(self, shard_id: str, owner: str, counter: int, position: Position | str) -> bool:
-        """False: the lease is somebody else's by now."""
+        """Store a checkpoint. Returns False if another worker has taken the lease."""
         with self._call("checkpoint", shard_id):
             lease = self._leases[shard_id]
             if (lease.owner, lease.counter) != (owner, counter):
@@ -97,7 +102,7 @@ class FakeLeases:
             return True
 
     def release(self, shard_id: str, owner: str, counter: int) -> None:
-        """Give it up, if it is still this owner's."""
+        """Release the lease if it still belongs to this owner."""
         with self._call("release", shard_id):
             lease = self._leases[shard_id]
             if (lease.owner, lease.counter) == (owner, counter):
@@ -105,7 +110,7 @@ class FakeLeases:
                 lease.counter += 1
 
     def bear(self, shard_id: str) -> None:
-        """Make the leases of a shard's children; those that are there stay as they are."""
+        """Make the leases of a shard's children. Existing leases stay as they are."""
         with self._call("bear", shard_id):
             for child in self._stream.shards[shard_id].children:
                 self._leases.setdefault(child, FakeLease(child))

@@ -1,4 +1,4 @@
-"""A stream as KCL reads it, in memory: shards with parents and children; aggregates are handed over whole."""
+"""A stream as KCL reads it, in memory: shards with parents and children. Aggregates are delivered whole."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from consumer.testing.fake_kcl import row
 from pipeline.record import Position
 
 FIRST_SEQUENCE = 49_600_000_000_000_000_000_000_000_000_000_000_000_000_000_000_000_000_000
-"""Of 56 digits, as real ones are."""
+"""A sequence number with 56 digits, like those of Kinesis."""
 
 
 class Throttled(Exception):
-    """Too fast, or no answer: the same call may go through a little later. KCL tries again by itself."""
+    """A call was throttled or timed out. It may succeed later; KCL retries it."""
 
 
 @dataclass(slots=True)
 class StreamShard:
-    """``sequences`` and ``rows`` go together, in sequence order; ``positions`` are those of all user records."""
+    """One shard. ``sequences`` and ``rows`` have one entry per Kinesis record; ``positions`` one per user record."""
 
     shard_id: str
     parents: tuple[str, ...] = ()
@@ -33,12 +33,13 @@ class StreamShard:
 
     @property
     def closed(self) -> bool:
+        """Whether a split or a merge has closed the shard."""
         return bool(self.children)
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """``ended``: the shard is closed, and nothing of it comes after these rows."""
+    """The result of a read. ``ended``: the shard is closed and has no records after these rows."""
 
     rows: Sequence[dict[str, Any]]
     ended: bool
@@ -46,7 +47,7 @@ class Read:
 
 
 class FakeStream:
-    """``before`` is called with each operation's name and shard, and may raise :class:`Throttled`."""
+    """The stream. ``before`` is called with the name and shard of each operation, and may raise :class:`Throttled`."""
 
     def __init__(self, shards: int = 1) -> None:
         self.shards: dict[str, StreamShard] = {}
@@ -60,14 +61,20 @@ class FakeStream:
     def put(
         self, shard_id: str, payloads: Sequence[bytes], *, arrived_ms: int, key: str | None = "key"
     ) -> list[Position]:
-        """One Kinesis record: of one payload, or an aggregate of several. Raises ``KeyError`` for a closed shard."""
+        """Put one Kinesis record: one payload, or an aggregate of several. Returns the positions of its user records.
+
+        :raises KeyError: if the shard is closed or does not exist.
+        """
         data = payloads[0] if len(payloads) == 1 else aggregate(payloads, [key or "key"])
         return self.put_record(shard_id, data, len(payloads), arrived_ms=arrived_ms, key=key)
 
     def put_record(
         self, shard_id: str, data: bytes, holds: int = 1, *, arrived_ms: int, key: str | None = "key"
     ) -> list[Position]:
-        """One Kinesis record as it is, which ``holds`` so many user records."""
+        """Put one Kinesis record as it is. ``holds`` is the number of its user records.
+
+        :raises KeyError: if the shard is closed or does not exist.
+        """
         shard = self.shards[shard_id]
         if shard.closed:
             raise KeyError(f"{shard_id} is closed")
@@ -79,14 +86,16 @@ class FakeStream:
         return positions
 
     def split(self, shard_id: str) -> tuple[str, str]:
-        """The shard is closed and keeps its records; what is put from now on is the children's."""
+        """Close a shard, which keeps its records, and return the ids of its two children."""
         return self._open((shard_id,)), self._open((shard_id,))
 
     def merge(self, one: str, other: str) -> str:
+        """Close two shards and return the id of their child."""
         return self._open((one, other))
 
     @property
     def open_shards(self) -> list[str]:
+        """The ids of the shards that take records, oldest first."""
         return [shard_id for shard_id, shard in self.shards.items() if not shard.closed]
 
     def _open(self, parents: tuple[str, ...]) -> str:
@@ -99,8 +108,10 @@ class FakeStream:
     # -- KCL's end
 
     def read(self, shard_id: str, after: Position | None, limit: int) -> Read:
-        """At most so many records behind the *sequence number* of ``after``: so KCL goes on when an iterator has
-        expired, and what is left of an aggregate that a checkpoint stands in is never read again."""
+        """Read at most ``limit`` records after the *sequence number* of ``after``.
+
+        KCL continues there after an expired iterator, so the rest of an aggregate with a checkpoint inside is lost.
+        """
         self.before("read", shard_id)
         shard = self.shards[shard_id]
         start = 0 if after is None else bisect_right(shard.sequences, after.sequence)

@@ -1,7 +1,6 @@
-"""KCL's JVM of one task, in this process: takes leases, keeps them, reads its shards and speaks to their sessions.
+"""A fake of a task's KCL JVM, in this process: takes and renews leases, reads shards and talks to their sessions.
 
-Where it and KCL 3 differ: each worker takes leases for itself, as in KCL 2, since which worker is told to is all the
-same to a session.
+Unlike KCL 3, each worker takes leases by itself, as in KCL 2. A session sees no difference.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """``idle_s`` between reads that found nothing, ``take_s`` between looks for leases, ``read_limit`` records."""
+    """Seconds between empty reads (``idle_s``) and between attempts to take leases; maximum records of a read."""
 
     idle_s: float = 1.0
     take_s: float = 2.0
@@ -31,11 +30,12 @@ class Timing:
 
 
 class FakeWorker:
-    """``connect`` is given the far end of a bridge and starts a session on it. ``latency``: seconds, each way, of
-    every call to leases and stream; ``dice`` spreads its beats and chooses whom it steals from.
+    """One worker.
 
-    ``children`` are the shards it holds, or has not yet told that it does not; ``told_s`` says when it told, by the
-    event loop's clock.
+    ``connect`` gets the host's end of a new bridge and starts a session on it. ``latency`` returns the seconds, each
+    way, of a call to leases or stream. ``dice`` adds jitter and chooses the worker to steal from. ``children`` has the
+    shards whose session has not been told of the loss of the lease; ``told_s`` says when it was, by the clock of the
+    event loop.
     """
 
     def __init__(
@@ -57,14 +57,17 @@ class FakeWorker:
         self.children: dict[str, Child] = {}
         self.told_s: dict[str, float] = {}
         self.takes = True
-        """Whether it looks for leases. One that leaves does not; KCL 3.1.3's leader does, and must be killed."""
+        """Whether it takes leases. A worker that leaves does not, except for the leader of KCL 3.1.3."""
         self._latency = latency
         self._dice = dice or random.Random(0)
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._failure: asyncio.Future[BaseException]
 
     async def run(self) -> None:
-        """Until cancelled, which is its kill -9. Raises what broke the protocol, if anything does."""
+        """Run until cancelled, which is like kill -9.
+
+        :raises ProtocolBroken: if a session violates the protocol.
+        """
         self._failure = asyncio.get_running_loop().create_future()
         self.spawn(self._take())
         self.spawn(self._renew())
@@ -76,17 +79,17 @@ class FakeWorker:
                 task.cancel()
 
     def shutdown(self) -> None:
-        """Ask every session to shut down, as SIGTERM has the JVM do. The leases stay in the table as they are."""
+        """Ask every session to shut down, like the JVM after SIGTERM. The leases are not released."""
         for child in self.children.values():
             child.leaving = True
 
     def hand_off(self, shard_id: str) -> None:
-        """Give one shard up in good order: ``shutdownRequested``, then the lease is free for anyone."""
+        """Give up one shard: send ``shutdownRequested``, then release the lease."""
         if child := self.children.get(shard_id):
             child.leaving = child.releases = True
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Have it done beside everything else, while :meth:`run` runs."""
+        """Run a coroutine in the background, as long as :meth:`run` runs. Its error ends :meth:`run`."""
         if self._failure.done():
             work.close()
             return
@@ -100,7 +103,7 @@ class FakeWorker:
             self._failure.set_result(error)
 
     async def ask(self, call: Callable[[], T]) -> T:
-        """A call to the lease table or the stream: it takes time to get there and back."""
+        """Make a call to the lease table or the stream, with the latency of both ways."""
         await self._travel()
         try:
             return call()
@@ -112,6 +115,7 @@ class FakeWorker:
             await asyncio.sleep(seconds)
 
     async def beat(self, seconds: float) -> None:
+        """Sleep for ``seconds``, with up to 20 % of jitter."""
         await asyncio.sleep(seconds * self._dice.uniform(0.8, 1.2))
 
     # -- leases
@@ -132,7 +136,7 @@ class FakeWorker:
             self.spawn(child.live())
 
     def _wanted(self) -> list[FakeLease]:
-        """Free leases up to a fair share; if there is none, one of a worker that has two more than this one."""
+        """Free leases up to a fair share; if there are none, one of a worker that has at least two more."""
         active = [lease for lease in self.leases if not lease.ended]
         free = [lease for lease in active if self.leases.expired(lease) and lease.shard_id not in self.children]
         taken = [lease for lease in active if not self.leases.expired(lease)]
@@ -176,7 +180,7 @@ class Child(FakeKcl):
         self.is_lost = False
         self.renewed_s = asyncio.get_running_loop().time()
         self.asked_s = 0.0
-        """When the message was sent that has no status yet; by the event loop's clock."""
+        """When the message was sent that waits for its status, by the clock of the event loop."""
         self._worker = worker
         self._floor: Position | None = None
         self._delivered: Position | None = None
@@ -184,18 +188,19 @@ class Child(FakeKcl):
 
     @property
     def lost(self) -> bool:
-        """As far as this worker knows: KCL takes a lease that it could not renew in time for lost."""
+        """Whether this worker treats the lease as lost. KCL does so if it could not renew the lease in time."""
         now = asyncio.get_running_loop().time()
         return self.is_lost or now - self.renewed_s > self._worker.leases.failover_s
 
     def begin(self, action: str, **fields: Any) -> None:
+        """Send a message without waiting for its status; see :meth:`FakeKcl.begin`."""
         self.asked_s = asyncio.get_running_loop().time()
         super().begin(action, **fields)
 
     # -- its life
 
     async def live(self) -> None:
-        """From the taken lease to its end, one way or another."""
+        """Run from the taken lease to its end."""
         worker = self._worker
         while not worker.leases.may_begin(self.shard_id) and not (self.lost or self.leaving):
             await worker.beat(worker.pace.idle_s)
@@ -203,7 +208,7 @@ class Child(FakeKcl):
             await self._consume()
             self.close()
             while not (self._ended or self.leaving or self.lost):
-                await worker.beat(worker.pace.idle_s)  # KCL asks the closed child to end the shard, for ever
+                await worker.beat(worker.pace.idle_s)  # KCL asks the closed child to end the shard again and again
         if self.releases and not self.lost:
             await self._patiently(lambda: worker.leases.release(self.shard_id, worker.name, self.counter))
         del worker.children[self.shard_id]
@@ -248,7 +253,7 @@ class Child(FakeKcl):
             return None
 
     async def _end(self) -> None:
-        """The children's leases are made first, so that no crash leaves the shard ended without them."""
+        """End the shard. The leases of the children are made first, so that a crash cannot leave them out."""
         await self._patiently(lambda: self._worker.leases.bear(self.shard_id))
         await self.say("shardEnded")
 
@@ -274,7 +279,7 @@ class Child(FakeKcl):
         self._say({**message, "error": error})
 
     async def _write(self, position: Position | None) -> str | None:
-        """The name of the exception that KCL throws, if it does."""
+        """Write a checkpoint. Returns the name of the exception that KCL throws, or None."""
         if self.lost:
             return "ShutdownException"
         target = self._target(position)
@@ -293,13 +298,13 @@ class Child(FakeKcl):
         return None
 
     def _target(self, position: Position | None) -> Position | str:
-        """KCL takes nulls for the end of what was delivered, or of the shard; and a position between the last
-        checkpoint and the largest that it has delivered."""
+        """The position to store. KCL reads nulls as the end of what was delivered, or as the end of the shard. It
+        accepts positions between the last checkpoint and the largest delivered one."""
         if self.asked == "shardEnded" and position is None:
             return SHARD_END
         target = self._delivered if position is None else position
         if target is None or self._delivered is None or target > self._delivered:
-            raise ProtocolBroken(f"{self.shard_id}: checkpoint {target}, and {self._delivered} was delivered")
+            raise ProtocolBroken(f"{self.shard_id}: checkpoint {target}, but {self._delivered} was delivered")
         if self._floor is not None and target < self._floor:
             raise ProtocolBroken(f"{self.shard_id}: checkpoint {target} goes back from {self._floor}")
         return target
