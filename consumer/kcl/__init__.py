@@ -1,1 +1,1 @@
-"""KCL's JVM, its bridges and their protocol, and one session for each shard."""
+"""The JVM of KCL, its bridges, their protocol, and one session for each shard."""

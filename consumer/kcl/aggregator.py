@@ -1,8 +1,8 @@
-"""The class of ours that KCL loads in place of its own ``AggregatorUtil``, so that it hands aggregates over whole.
+"""Penstock's class that KCL loads in place of its own ``AggregatorUtil``, so that it delivers aggregates whole.
 
-Its source lies beside it, and says how it is compiled; a Java compiler is needed for that alone. The methods are those
-that KCL 3.1.3 and KCL 3.5.1 call. It is in a jar since the JVM shares classes between runs
-(``-XX:SharedArchiveFile``) only where nothing on its class path is a folder.
+The source beside the jar says how it is compiled; only that needs a Java compiler. It has the methods that KCL 3.1.3
+and KCL 3.5.1 call. It is in a jar because the JVM shares classes between runs (``-XX:SharedArchiveFile``) only if its
+class path has no folder.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ SHA256 = {
     JAR: "f9315207028e8bf0a869e7c88f943ad3aebd163bf78e71e89a25a555d8758b87",
     SOURCE: "269fff6561e882ba62d2cd5ad5017284d53dc8a2de1b06be294970836a17e9eb",
 }
-"""Of the class in its jar, and of the source that it was compiled from."""
+"""Checksums of the jar and of the source that it was compiled from."""
 
 SERVES = "penstock: KCL hands aggregates over whole"
-"""What the class writes to the JVM's output when it is loaded, which is before the first shard is read."""
+"""The line that the class writes to the JVM's output when it is loaded, before the first shard is read."""
 
 
 def jar() -> Path:
-    """What belongs in front of KCL's jars on the class path.
+    """Return the jar, which must be before KCL's jars on the class path.
 
-    :raises UserError: it is missing, or is not the one that Penstock came with.
+    :raises UserError: if it is missing or has been changed.
     """
     try:
         found = hashlib.sha256(JAR.read_bytes()).hexdigest()
     except OSError as error:
-        raise UserError(f"Penstock is not installed whole: {error}. Install it again") from None
+        raise UserError(f"The installation of Penstock is incomplete: {error}. Install it again") from None
     if found != SHA256[JAR]:
-        raise UserError(f"{JAR} is not the one that Penstock came with. Install it again")
+        raise UserError(f"{JAR} has been changed since the installation. Install Penstock again")
     return JAR

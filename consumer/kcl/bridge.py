@@ -1,18 +1,18 @@
-"""The child that KCL starts for each shard: a pipe between the JVM and the host, and nothing else.
+"""The child process that KCL starts for each shard: a pipe between the JVM and the host.
 
     python -I -S bridge.py SOCKET_PATH
 
-Says the token that lies in ``SOCKET_PATH.token``, by which the host knows it; then copies stdin to the host's Unix
-socket and the socket to stdout, byte for byte, both ways at once. There are as many
-of these as shards, so it imports only what is compiled in, by its underscored names where the plain module would
-pull in ten others. KCL ends its whole JVM when a child dies, so a bridge never dies of what passes through it:
+Sends the token in ``SOCKET_PATH.token``, which authenticates it to the host. Then it copies stdin to the host's Unix
+socket and the socket to stdout, byte for byte, both ways at once. There is one process per shard, so it imports only
+modules that are compiled in, under their underscored names where the public module would import ten others. KCL ends
+its whole JVM when a child dies, so no data may end a bridge:
 
-- stdin ends (the JVM closes this child): the host sees its end, what the host still says is copied, exit 0;
+- stdin ends (the JVM closes this child): copy what the host still sends, then exit 0;
 - the socket ends or breaks (the host is gone): exit 1 at once, which ends the JVM;
 - stdout breaks (the JVM is gone): exit 1.
 
-SIGINT and SIGTERM are ignored: its two ends decide when it ends. A signal sent to a whole group would otherwise cut
-a shard off in the middle of its drain and, by way of KCL, every other shard of the task.
+SIGINT and SIGTERM are ignored. Otherwise a signal to the process group would interrupt the drain of this shard and,
+through KCL, of every other shard of the task.
 """
 
 import _signal  # type: ignore[import-not-found]  # compiled in, unknown to typeshed; `signal` costs 0.8 MB and 3 ms
@@ -24,14 +24,14 @@ import sys
 TOKEN_BYTES = 64
 
 CHUNK_BYTES = 256 * 1024
-"""Read at a time. At most one chunk waits in each direction: back-pressure is left to the kernel."""
+"""Maximum bytes of one read. At most one chunk waits in each direction; the kernel applies back-pressure."""
 
 STDIN, STDOUT = 0, 1
 GONE = select.POLLHUP | select.POLLERR
 
 
 class Copy:
-    """One direction: ``pending`` was read from ``source`` and is not yet written to ``target``."""
+    """One direction. ``pending`` has been read from ``source`` and not yet written to ``target``."""
 
     def __init__(self, source: int, target: int) -> None:
         self.source = source
@@ -41,10 +41,11 @@ class Copy:
 
     @property
     def reads(self) -> bool:
+        """Whether ``source`` may be read now: everything read before has been written."""
         return not self.pending and not self.ended
 
     def step(self, readable: int) -> None:
-        """Move what can be moved without waiting."""
+        """Read and write as much as possible without waiting."""
         if readable and self.reads:
             chunk = os.read(self.source, CHUNK_BYTES)
             self.pending = memoryview(chunk)
@@ -53,11 +54,14 @@ class Copy:
             try:
                 self.pending = self.pending[os.write(self.target, self.pending) :]
             except BlockingIOError:
-                return  # poll says when
+                return  # poll reports when it is writable
 
 
 def wait(to_host: Copy, to_jvm: Copy) -> dict[int, int]:
-    """What can be done now, by file descriptor. One with nothing to do is left out, or poll would spin at its end."""
+    """Wait for the next events and return them by file descriptor.
+
+    A descriptor with nothing to do is left out; otherwise poll would return at once after its end.
+    """
     poll = select.poll()
     host = select.POLLIN * to_jvm.reads | select.POLLOUT * bool(to_host.pending)
     if host or not to_host.ended:
@@ -70,9 +74,9 @@ def wait(to_host: Copy, to_jvm: Copy) -> dict[int, int]:
 
 
 def copy_both_ways(host: _socket.socket) -> int:
-    """Until one of the ends is reached; returns the exit status."""
+    """Copy until one of the ends closes; returns the exit status."""
     to_host, to_jvm = Copy(STDIN, host.fileno()), Copy(host.fileno(), STDOUT)
-    told = False
+    shut = False
     while True:
         events = wait(to_host, to_jvm)
         if events.get(host.fileno(), 0) & GONE and not to_host.ended:
@@ -81,12 +85,13 @@ def copy_both_ways(host: _socket.socket) -> int:
         to_jvm.step(events.get(host.fileno(), 0) & (select.POLLIN | GONE))
         if to_jvm.ended:
             return 0 if to_host.ended else 1
-        if to_host.ended and not told:
+        if to_host.ended and not shut:
             host.shutdown(_socket.SHUT_WR)
-            told = True
+            shut = True
 
 
 def token_beside(socket_path: str) -> bytes:
+    """Read the token of the host; see :mod:`consumer.kcl.door`."""
     descriptor = os.open(socket_path + ".token", os.O_RDONLY)
     try:
         return os.read(descriptor, TOKEN_BYTES)
@@ -95,6 +100,7 @@ def token_beside(socket_path: str) -> bytes:
 
 
 def main(socket_path: str) -> int:
+    """Run the bridge and return its exit code."""
     for ignored in (_signal.SIGINT, _signal.SIGTERM):
         _signal.signal(ignored, _signal.SIG_IGN)
     host = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)

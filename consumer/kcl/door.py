@@ -1,7 +1,7 @@
-"""Who may come in at the bridges' socket: what runs as this user, and has read this start's token.
+"""Authentication at the bridges' socket: only processes of this user that send the token of this start are accepted.
 
-The token lies beside the socket, in a folder that only this user may enter. It is in no command line and no log. What
-runs as the same user can read it as well: against that one user is no protection (docs/security.md).
+The token is in a file beside the socket, in a folder that only this user may enter. It never appears in a command line
+or a log. It does not protect against other processes of the same user, which can read it too (docs/security.md).
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ import struct
 from pathlib import Path
 
 TOKEN_BYTES = 64
-"""As it is said: hexadecimal, without the end of a line."""
+"""Length of the token as it is sent: hexadecimal digits without a newline."""
 
 TOKEN_S = 10.0
-"""A bridge says it before anything else."""
+"""Seconds within which the token must arrive. A bridge sends it first."""
 
 MOST_STRANGERS = 64
-"""Connections that have not said it yet. One more, and the oldest is closed: a bridge's is never old."""
+"""Maximum number of connections without a token. One more, and the oldest is closed: a bridge sends it at once."""
 
 
 class Stray(Exception):
-    """A connection that did not begin as a bridge's does. Says why, and nothing of what it said."""
+    """The connection is not a bridge of KCL. The text says why, without the data that was sent."""
 
 
 def token_path(socket_path: Path) -> Path:
-    """Where a bridge looks for the token (``consumer/kcl/bridge.py`` has it, too)."""
+    """Return the path of the token. ``consumer/kcl/bridge.py`` has the same rule."""
     return socket_path.with_name(f"{socket_path.name}.token")
 
 
 class Door:
-    """Of one start: makes its token, and leaves it beside the socket."""
+    """The authentication of one start. The constructor makes the token and writes it beside the socket."""
 
     def __init__(self, socket_path: Path) -> None:
         self._token = secrets.token_hex(TOKEN_BYTES // 2).encode()
@@ -46,9 +46,12 @@ class Door:
             file.write(self._token)
 
     async def admit(self, reader: asyncio.StreamReader, connection: socket.socket | None) -> None:
-        """Return when the token has been said. Raises :class:`Stray`."""
+        """Wait for the token.
+
+        :raises Stray: if the connection is another user's or does not send the token in time.
+        """
         if _is_foreign(connection):
-            raise Stray("is another user's")
+            raise Stray("belongs to another user")
         task = asyncio.current_task()
         assert task is not None
         self._make_room()
@@ -57,11 +60,11 @@ class Door:
             async with asyncio.timeout(TOKEN_S):
                 said = await reader.readexactly(TOKEN_BYTES)
         except asyncio.IncompleteReadError as error:
-            raise Stray("ended before it said a token" if error.partial else "ended without a word") from None
+            raise Stray("ended before it sent a token" if error.partial else "ended without sending anything") from None
         except ConnectionError:
-            raise Stray("broke before it said a token") from None
+            raise Stray("broke before it sent a token") from None
         except TimeoutError:
-            raise Stray(f"said no token within {TOKEN_S:g} s") from None
+            raise Stray(f"sent no token within {TOKEN_S:g} s") from None
         except asyncio.CancelledError:
             if task in self._strangers:
                 raise
@@ -70,7 +73,7 @@ class Door:
         finally:
             self._strangers.pop(task, None)
         if not hmac.compare_digest(said, self._token):
-            raise Stray("said another token")
+            raise Stray("sent a wrong token")
 
     def _make_room(self) -> None:
         if len(self._strangers) >= MOST_STRANGERS:
@@ -80,7 +83,7 @@ class Door:
 
 
 def _is_foreign(connection: socket.socket | None) -> bool:
-    """Where the system tells whose it is. The socket's mode and its folder's keep others away; root they do not."""
+    """Whether the peer is another user, if the system can tell. File modes already exclude all others except root."""
     if connection is None or not hasattr(socket, "SO_PEERCRED"):
         return False
     with contextlib.suppress(OSError):

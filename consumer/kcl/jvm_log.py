@@ -1,4 +1,4 @@
-"""The JVM's output, turned into our log: one record of KCL's, stack trace and all, is one record of ours."""
+"""Converts the output of the JVM to our log: one record of KCL, with its stack trace, becomes one record of ours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from consumer.kcl.repeated_messages import RepeatedMessages
 
 MARK = "KCL|"
-"""Begins every record; what does not begin with it continues the record before."""
+"""The start of every record. A line without it continues the previous record."""
 
 KINESIS = "software.amazon.kinesis"
 QUIET = {
@@ -27,17 +27,18 @@ QUIET = {
     "leases.dynamodb.DynamoDBLeaseRefresher": "WARN",
     "lifecycle.ProcessTask": "ERROR",
 }
-"""What these say below that, they say at each call of each shard, or every second or two: only with DEBUG.
+"""The lowest level of loggers that write at every call of each shard, or every second. DEBUG turns them all on.
 
-``ProcessTask`` warns at every call of a shard younger than KCL's cache of shards, up to 30 seconds after a reshard.
+``ProcessTask`` warns at every call of a shard that is newer than KCL's cache, up to 30 seconds after a reshard.
 """
 
 ORDINARY = {("LeaseAssignmentManager", "Not able to assign all expiredOrUnAssignedLeases")}
-"""Warnings of every first start: no worker has given a sign of life yet. Shards that stay without a reader are told by
-:mod:`consumer.leases.unread`."""
+"""Warnings of every first start, before any worker has reported. :mod:`consumer.leases.unread` reports shards that stay
+without a reader."""
 
 SKIPPED = ("|ShardConsumerSubscriber|", "Caught exception from handleInput")
-"""KCL has read records, cannot hand them on, and goes on behind them: it says so, and nobody else will."""
+"""The parts of the line that is the only sign that KCL has read records, could not deliver them, and continues after
+them."""
 
 LEVELS = {
     "ERROR": logging.ERROR,
@@ -49,7 +50,7 @@ LEVELS = {
 
 
 def logback(level: str) -> str:
-    """The configuration that makes KCL write what :class:`KclLog` reads. ``level`` is a name of Python's."""
+    """Return the logback configuration with which KCL writes what :class:`KclLog` reads. ``level`` is Python's name."""
     java = {"WARNING": "WARN", "CRITICAL": "ERROR"}.get(level, level)
     quiet = {f"{KINESIS}.{name}": "INFO" if java == "DEBUG" else floor for name, floor in QUIET.items()}
     levels = quiet | dict.fromkeys(("software.amazon.awssdk", "io.netty"), "WARN")
@@ -66,19 +67,19 @@ def logback(level: str) -> str:
 
 
 def tells_of_skipped_records(line: str) -> bool:
-    """Whether this line means that a shard has a gap from now on, for as long as this JVM runs."""
+    """Whether this line means that KCL has skipped records of a shard."""
     return line.startswith(MARK) and all(mark in line for mark in SKIPPED)
 
 
 class KclLog:
-    """Feed it lines; it logs a record once the next one begins, or at :meth:`flush`.
+    """Takes lines with :meth:`feed` and logs a record once the next one starts, or at :meth:`flush`.
 
-    Loggers are named ``kcl.<class>`` and keep KCL's level. What the JVM says on its own is a warning of ``kcl``.
-    Warnings and errors that are said over and over are counted (:mod:`consumer.kcl.repeated_messages`).
+    Loggers are named ``kcl.<class>`` and keep KCL's level. Other output of the JVM becomes a warning of ``kcl``.
+    Repeated warnings and errors are counted (:mod:`consumer.kcl.repeated_messages`).
     """
 
     MAX_LINES = 200
-    """Of one record; the rest of a longer one is dropped, and the record says so."""
+    """Maximum number of lines of a record. Further lines are dropped, and the record says how many."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -90,9 +91,11 @@ class KclLog:
 
     @property
     def pending(self) -> bool:
+        """Whether a record has been fed that is not logged yet."""
         return bool(self._lines)
 
     def feed(self, line: str) -> None:
+        """Take one line of the JVM's output."""
         line = line.rstrip()
         if line.startswith(MARK):
             self.flush()
@@ -107,7 +110,7 @@ class KclLog:
             self._lines.append(line)
 
     def flush(self) -> None:
-        """Log what was fed and is not logged yet."""
+        """Log the record that has been fed and not logged yet, if any."""
         if not self._lines:
             return
         if self._dropped:

@@ -1,4 +1,4 @@
-"""The properties that KCL's MultiLangDaemon is started with. Pure."""
+"""The properties with which KCL's MultiLangDaemon is started. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from consumer.config.kcl_properties import MAX_RECORDS, WORKER_REPORT_MS, Value,
 
 @dataclass(frozen=True, slots=True)
 class AwsEndpoints:
-    """Where AWS is. Empty: KCL's own AWS chain finds it."""
+    """The region and the endpoints of AWS. KCL's own AWS chain resolves those that are empty."""
 
     region: str = ""
     kinesis: str = ""
@@ -24,7 +24,10 @@ class AwsEndpoints:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> AwsEndpoints:
-        """The endpoints that ``AWS_ENDPOINT_URL`` and its kin give; the JVM's SDK does not read AWS_DEFAULT_REGION."""
+        """Read ``AWS_ENDPOINT_URL``, ``AWS_ENDPOINT_URL_<SERVICE>``, ``AWS_REGION`` and ``AWS_DEFAULT_REGION``.
+
+        The Java SDK does not read AWS_DEFAULT_REGION by itself.
+        """
         region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION", "")
         if environment.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
             return cls(region)
@@ -34,14 +37,14 @@ class AwsEndpoints:
 
     @property
     def local(self) -> bool:
-        """CloudWatch is this machine, or nowhere: there is nobody to send metrics to."""
+        """Whether CloudWatch is on this machine, so that KCL should send no metrics."""
         return urlsplit(self.cloudwatch).hostname in {"localhost", "127.0.0.1", "::1"}
 
 
 def properties(
     kcl: KclSettings, stream: StreamSettings, worker_id: str, command: str, place: AwsEndpoints
 ) -> dict[str, Value]:
-    """All of them. ``command`` starts a bridge; KCL splits it at spaces and knows no quotes.
+    """Return all properties. ``command`` starts a bridge; KCL splits it at spaces, without quoting.
 
     :raises ConfigError: for a wrong entry of ``[kcl.properties]`` or a wrong ``[stream] start``.
     """
@@ -51,14 +54,16 @@ def properties(
 
 
 def render(values: Mapping[str, Value]) -> str:
-    """The text of a Java properties file, as ``java.util.Properties.load`` reads it: Latin-1 with escapes."""
+    """Return the text of a Java properties file: Latin-1 with escapes, as ``java.util.Properties.load`` reads it."""
     return "".join(f"{_escaped(name)} = {_escaped(java_text(value))}\n" for name, value in sorted(values.items()))
 
 
 def _ours(kcl: KclSettings, stream: StreamSettings, worker_id: str, command: str) -> dict[str, Value]:
-    """Without ``skipShardSync…``, KCL's ``ProcessTask`` looks its shard up before it hands records on. If it cannot
-    list shards then, KCL skips the records and goes on. And it drops those records of an aggregate whose key is
-    of another shard, but only once it knows the shard, so that two readings of a shard need not agree.
+    """Properties that Penstock sets.
+
+    Without ``skipShardSync…``, KCL's ``ProcessTask`` looks up its shard before it delivers records. If ListShards then
+    fails, KCL skips the records and continues. It also drops user records whose key belongs to another shard, but only
+    once it knows the shard, so that two readings of a shard may differ.
     """
     values: dict[str, Value] = {
         "executableName": command,
@@ -97,12 +102,12 @@ def _aws(place: AwsEndpoints) -> dict[str, Value]:
 
 
 def _tuned(kcl: KclSettings) -> dict[str, Value]:
-    """Ours unless ``[kcl.properties]`` says otherwise. Times are in milliseconds.
+    """Our defaults, which ``[kcl.properties]`` overrides. Times are in milliseconds.
 
-    KCL's defaults cost a fresh start 20 seconds for the second look at the leases (the first comes before the
-    worker's own sign of life), and a child shard 10 after its parent's end. ``maxRecords`` bounds what a read costs
-    the JVM's heap: at KCL's 10,000 four shards of 900-byte records with a backlog burst 256 MiB, and 1,000 four times
-    a second is still four times what a shard takes in.
+    With KCL's defaults a first start waits 20 seconds for the second lease assignment (the first runs before the worker
+    has reported), and a child shard waits 10 seconds after the end of its parent. ``maxRecords`` bounds the heap that a
+    read needs: with KCL's 10,000, a backlog of 900-byte records on four shards exceeded 256 MiB. 1,000 records four
+    times a second are four times the write limit of a shard.
     """
     return {
         "maxRecords": MAX_RECORDS,

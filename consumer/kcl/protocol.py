@@ -1,7 +1,7 @@
-"""KCL's multi-language protocol: JSON lines, as the MultiLangDaemon of KCL 3 writes and reads them. Pure.
+"""KCL's multi-language protocol: the JSON lines that the MultiLangDaemon of KCL 3 writes and reads. Pure.
 
-Field names and types are those of ``software.amazon.kinesis.multilang.messages`` in KCL's source. A line that is
-none of its messages raises :class:`ProtocolError` and nothing else.
+Field names and types come from ``software.amazon.kinesis.multilang.messages`` in KCL's source. A line that is not one
+of these messages raises :class:`ProtocolError` and nothing else.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from pipeline.kpl import MAGIC
 from pipeline.record import Position, Record
 
 SENTINELS = frozenset({"TRIM_HORIZON", "LATEST", "AT_TIMESTAMP", "SHARD_END"})
-"""What stands where a sequence number would, as ``ExtendedSequenceNumber`` has it."""
+"""Values that may replace a sequence number (``ExtendedSequenceNumber`` in KCL)."""
 
 SEQUENCE_DIGITS = 56
-"""The most that a sequence number has; keys of Parquet files are padded to it."""
+"""Maximum number of digits of a sequence number. Keys of Parquet files are padded to it."""
 
 PART_BYTES = 1024 * 1024
-"""Of a message that is larger, about so much is decoded at a time: all of it as Python objects has several times the
-size of its records."""
+"""Larger messages are decoded in parts of about this size: a whole message as Python objects needs several times the
+memory of its records."""
 
 TEXT_LENGTH = 160
-"""Of an error, at most: it may quote what was sent."""
+"""Maximum length of an error text, which may quote what was sent."""
 
-TAKEN_APART = "KCL took an aggregate apart: another AggregatorUtil than Penstock's is on the JVM's class path"
+TAKEN_APART = "KCL took an aggregate apart: the JVM's class path has another AggregatorUtil than Penstock's"
 
 
 class ProtocolError(Broken):
-    """KCL wrote what its protocol does not have. The text says what and where, in one line."""
+    """KCL sent a line that is not part of its protocol. The text says what is wrong, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Initialize:
-    """A shard begins after ``checkpoint``; None where KCL sent a sentinel, which is then in ``sentinel``."""
+    """A shard starts after ``checkpoint``. It is None if KCL sent a sentinel, which is then in ``sentinel``."""
 
     shard_id: str
     checkpoint: Position | None
@@ -50,9 +50,9 @@ class Initialize:
 
 @dataclass(frozen=True, slots=True)
 class ProcessRecords:
-    """Records in sequence order, perhaps none; of aggregates, :class:`pipeline.aggregate.Aggregate`, as KCL has them.
+    """Records in sequence order, possibly none. An aggregate is one :class:`pipeline.aggregate.Aggregate`.
 
-    ``millis_behind`` is the lag behind the stream's tip, if known.
+    ``millis_behind`` is the lag behind the tip of the stream in milliseconds, if known.
     """
 
     records: list[Record] = field(repr=False)
@@ -61,17 +61,17 @@ class ProcessRecords:
 
 @dataclass(frozen=True, slots=True)
 class LeaseLost:
-    """Another worker has the shard, or will have it. Checkpoints are refused from here on."""
+    """Another worker has the shard, or will have it. KCL refuses checkpoints from now on."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardEnded:
-    """The shard was closed by a reshard and all of it was delivered. Checkpoint with nulls."""
+    """The shard was closed by a reshard, and all its records were delivered. The checkpoint must have nulls."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShutdownRequested:
-    """The worker is leaving; the last chance to checkpoint."""
+    """The worker leaves. This is the last chance to checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +91,16 @@ Message = Initialize | ProcessRecords | LeaseLost | ShardEnded | ShutdownRequest
 
 
 def decode(line: bytes | bytearray | memoryview, shard_id: str = "") -> Message:
-    """One line of KCL's. ``shard_id`` becomes that of the records, which do not carry it themselves.
+    """Decode one line. ``shard_id`` is set on the records; the lines do not have it.
 
-    :raises ProtocolError: for anything that is no message of KCL's, with what was wrong.
+    :raises ProtocolError: if the line is not a message of KCL.
     """
     if len(line) > PART_BYTES and (message := _in_parts(line, shard_id)):
         return message
     try:
         return _message(_LINES.decode(line), shard_id)
     except msgspec.ValidationError as error:
-        raise ProtocolError(f"no message of KCL's: {shown(str(error)):.{TEXT_LENGTH}}") from None
+        raise ProtocolError(f"not a message of KCL: {shown(str(error)):.{TEXT_LENGTH}}") from None
     except msgspec.DecodeError as error:
         raise ProtocolError(f"a line of {len(line)} bytes is not JSON: {error}") from None
     except UnicodeDecodeError as error:
@@ -108,14 +108,15 @@ def decode(line: bytes | bytearray | memoryview, shard_id: str = "") -> Message:
 
 
 def encode_status(response_for: str) -> bytes:
-    """Says that the message with this action is dealt with and KCL may go on."""
+    """Encode the answer that the message with this action has been processed and KCL may continue."""
     return b'{"action":"status","responseFor":"%s"}\n' % response_for.encode()
 
 
 def encode_checkpoint(position: Position | None) -> bytes:
-    """Asks for a checkpoint; None is the end of what was delivered, or at ``shardEnded`` the end of the shard.
+    """Encode a request for a checkpoint. None means the end of what was delivered, or after ``shardEnded`` of the
+    shard.
 
-    The sub-sequence number is always sent: KCL takes its absence for 0, and the tail of an aggregate comes again.
+    The sub-sequence number is always sent. KCL reads a missing one as 0, and the rest of an aggregate comes again.
     """
     if position is None:
         return b'{"action":"checkpoint","sequenceNumber":null,"subSequenceNumber":null}\n'
@@ -133,7 +134,7 @@ class _Initialize(msgspec.Struct, rename="camel", tag_field="action", tag="initi
 
 
 class _Row(msgspec.Struct, rename="camel", gc=False):
-    """``data`` stays text: pybase64 decodes it more quickly than msgspec does."""
+    """``data`` stays text: pybase64 decodes it faster than msgspec."""
 
     data: str
     sequence_number: str
@@ -171,10 +172,10 @@ _ROWS = msgspec.json.Decoder(list[_Row])
 
 _SEQUENCE = re.compile(rf"[0-9]{{1,{SEQUENCE_DIGITS}}}", re.ASCII)
 _SHARD_ID = re.compile(r"[a-zA-Z0-9_-][a-zA-Z0-9_.-]{0,127}", re.ASCII)
-"""As Kinesis's API model has it, and no path: it becomes part of the names of files."""
+"""From the API model of Kinesis, without names that start with a dot: the shard id becomes part of file names."""
 _RECORDS = b'"records":['
 _NEXT_ROW = re.compile(rb'\}\s*,\s*(?=\{\s*"\w)')
-"""Between two rows. Within a string, a quotation mark that is followed by a letter would be escaped."""
+"""The boundary between two rows. It cannot match within a string, where quotation marks are escaped."""
 
 
 def _message(line: _Line, shard_id: str) -> Message:
@@ -197,7 +198,7 @@ def _message(line: _Line, shard_id: str) -> Message:
 
 
 def _in_parts(line: bytes | bytearray | memoryview, shard_id: str) -> ProcessRecords | None:
-    """A large ``processRecords``, some rows at a time; None if it is none, or not as KCL writes it."""
+    """Decode a large ``processRecords`` in parts. None if it is another message or not in the layout of KCL."""
     text = bytes(line)
     begin, end = text.find(_RECORDS, 0, 200) + len(_RECORDS), text.rfind(b"}]") + 1
     if not len(_RECORDS) <= begin < end:
@@ -219,14 +220,14 @@ def _in_parts(line: bytes | bytearray | memoryview, shard_id: str) -> ProcessRec
 
 def _initialize(line: _Initialize) -> Message:
     if not _SHARD_ID.fullmatch(line.shard_id):
-        raise ProtocolError(f"initialize: shardId {line.shard_id!r:.80} cannot name a shard")
+        raise ProtocolError(f"initialize: shardId {line.shard_id!r:.80} is not a valid shard id")
     if line.sequence_number in SENTINELS:
         return Initialize(line.shard_id, None, line.sequence_number)
     return Initialize(line.shard_id, _position("initialize", line, line.sequence_number))
 
 
 def _records(rows: list[_Row], shard_id: str, records: list[Record]) -> list[Record]:
-    """Behind ``records``. The hot loop: one pass, no call per record but the decoder's."""
+    """Append to ``records`` and return them. Hot loop: one pass, and only the decoder is called per record."""
     append = records.append
     last = records[-1].sequence if records else ""
     try:
@@ -246,10 +247,10 @@ def _records(rows: list[_Row], shard_id: str, records: list[Record]) -> list[Rec
 
 
 def _bad_sequence(sequence: str) -> str:
-    """What is wrong with a sequence number, or nothing."""
+    """What is wrong with a sequence number; empty if it is valid."""
     if _SEQUENCE.fullmatch(sequence):
         return ""
-    return f"sequenceNumber {sequence!r:.80} is no decimal of at most {SEQUENCE_DIGITS} digits"
+    return f"sequenceNumber {sequence!r:.80} is not a decimal number of at most {SEQUENCE_DIGITS} digits"
 
 
 def _position(action: str, line: _Initialize | _Checkpoint, sequence: str) -> Position:

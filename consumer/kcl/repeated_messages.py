@@ -1,7 +1,7 @@
-"""What KCL says over and over: in full the first time, then once a minute, as one line with a count. Pure.
+"""Limits repeated messages of KCL: in full the first time, then once a minute as one line with a count. Pure.
 
-Where AWS or the network fails, every thread of KCL for every shard says so several times a second, with a stack trace
-of a hundred lines: the log of a task would be nothing else, and cost more than what it tells.
+When AWS or the network fails, every thread of KCL logs it for every shard several times a second, with a stack trace of
+a hundred lines.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 AGAIN_S = 60.0
-"""What has been said is said again after so long, with how often it was said meanwhile."""
+"""Seconds after which a repeated message is logged again, with the number of repetitions."""
 
 FORGOTTEN_S = 3600.0
-"""What was silent for so long is said in full again."""
+"""Seconds without repetition after which a message is logged in full again."""
 
 MOST_MESSAGES = 256
-"""That are remembered; the one that was said longest ago is forgotten."""
+"""Maximum number of messages that are remembered; the least recent one is dropped."""
 
 NUMBERED = re.compile(r"\S*\d\S*")
-"""Words that differ from time to time: ids of shards and requests, sequence numbers, times."""
+"""Words that differ between repetitions: ids of shards and requests, sequence numbers, times."""
 
 KEY_LENGTH = 200
 
@@ -34,13 +34,13 @@ class _Message:
 
 
 class RepeatedMessages:
-    """For warnings and errors; whatever is less is said as it comes."""
+    """Limits warnings and errors. Messages of lower levels are not limited."""
 
     def __init__(self) -> None:
         self._messages: OrderedDict[tuple[str, int, str], _Message] = OrderedDict()
 
     def wording(self, logger: str, level: int, lines: list[str], now: float) -> str | None:
-        """What to log of a message now; None: nothing. ``lines``: its text, then its stack trace, if it has one."""
+        """Return the text to log for a message, or None. ``lines`` has its text, then its stack trace, if any."""
         text = "\n".join(lines)
         if level < logging.WARNING:
             return text
@@ -66,6 +66,6 @@ class RepeatedMessages:
 
 
 def _alike(lines: list[str]) -> str:
-    """Without what differs from time to time; with the exception's class, if there is one."""
+    """The text without words that differ between repetitions, with the class of the exception, if any."""
     exception = lines[1].partition(":")[0] if len(lines) > 1 else ""
     return NUMBERED.sub("#", f"{lines[0][:KEY_LENGTH]} {exception[:KEY_LENGTH]}")

@@ -1,7 +1,8 @@
-"""The folder of one run: the bridges' socket, their token, KCL's properties. Those of hosts that were killed are swept.
+"""The folder of one run, with the bridges' socket, their token and KCL's properties. Folders of killed hosts are
+removed.
 
-A host holds a lock on the file ``lock`` in its folder as long as it lives; the system frees it at its end, whatever
-that is. The file has its name only once it is locked, so one that can be locked by another is of a host that is dead.
+A host locks the file ``lock`` in its folder for its whole life; the system releases the lock when the process ends. The
+file gets its name after it is locked. So if another process can lock it, its host is dead.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ NAME = re.compile(rf"{PREFIX}\w{{8}}", re.ASCII)
 LOCK = "lock"
 
 YOUNG_S = 60.0
-"""A folder without a lock that young may be one that is being made."""
+"""Seconds for which a folder without a lock is kept, because it may be new."""
 
 
 class RunFolder:
-    """Made, locked, and for this user alone; those that nobody holds any more are removed by the way.
+    """A locked folder that only this user may enter. The constructor also removes folders of hosts that are dead.
 
-    :raises UserError: the folder for temporary files cannot be written, or not be locked.
+    :raises UserError: if the folder for temporary files cannot be written or locked.
     """
 
     def __init__(self, parent: Path | None = None) -> None:
@@ -46,12 +47,10 @@ class RunFolder:
                 shutil.rmtree(self.path, ignore_errors=True)
                 raise
         except OSError as error:
-            raise UserError(
-                f"{parent}: {error.strerror or error}. Set TMPDIR to a folder that may be written"
-            ) from None
+            raise UserError(f"{parent}: {error.strerror or error}. Set TMPDIR to a writable folder") from None
 
     def remove(self) -> None:
-        """It, and all that is in it. May be called again."""
+        """Remove the folder with its contents. May be called more than once."""
         if self._lock >= 0:
             shutil.rmtree(self.path, ignore_errors=True)
             os.close(self._lock)
@@ -71,19 +70,19 @@ def _locked(folder: Path) -> int:
 
 
 def sweep(parent: Path, now: float | None = None) -> list[Path]:
-    """Remove what dead hosts of this user have left in ``parent``; says which that was. Never raises ``OSError``."""
+    """Remove the folders of this user's dead hosts in ``parent`` and return them. Never raises ``OSError``."""
     swept = []
     for folder in _ours(parent):
         with contextlib.suppress(OSError):
             if _is_dead(folder, time.time() if now is None else now):
                 swept.append(folder)
     if swept:
-        log.info("removed what hosts that were killed have left: %s", ", ".join(map(str, swept)))
+        log.info("removed folders of hosts that were killed: %s", ", ".join(map(str, swept)))
     return swept
 
 
 def _ours(parent: Path) -> list[Path]:
-    """By name, kind, owner and mode: what another user makes here is never one of ours."""
+    """Folders of this user's hosts, by name, type, owner and mode; never one that another user made."""
     try:
         return [Path(entry.path) for entry in os.scandir(parent) if NAME.fullmatch(entry.name) and _is_private(entry)]
     except OSError:
@@ -99,7 +98,7 @@ def _is_private(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_dead(folder: Path, now: float) -> bool:
-    """Whether it was nobody's; it is removed then. Of two that sweep at once one has the lock, the other passes on."""
+    """Remove the folder if its host is dead, and return whether it was. Of two concurrent calls one gets the lock."""
     try:
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""Shards that fall behind and do not move: what ``/healthz`` turns red for. Pure: ``now`` is an argument.
+"""Shards that fall behind without progress, for which ``/healthz`` fails. Pure: ``now`` is an argument.
 
-A shard may stand still with good reason: nothing comes, or its records wait for a file to fill. It is stuck when it
-makes no progress *and* somebody waits: its lag grows, or records that it was handed have not settled. Whatever the
-cause (a sink that never answers, a model that never ends, a JVM that has gone silent), a new task is worth a try.
+A shard may have no progress for a good reason: there are no records, or its records wait for a file to fill. It is
+stuck if it makes no progress *and* its lag grows or it has records that are not settled. The cause may be a sink that
+never answers, a model that never returns, or a JVM that is silent; a new task may help.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 SILENT_S = 5.0
-"""KCL calls every shard several times a second. Silent for longer, it is not reading, and the lag grows unseen."""
+"""Seconds without a message after which KCL counts as not reading, so that the lag grows by the silence. Normally KCL
+calls every shard several times a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionSnapshot:
-    """One look at a shard session.
+    """The state of a shard session at one time.
 
-    ``progress`` is anything that changes whenever the session gets on: what was delivered, settled, durable.
-    ``lag_ms`` is what KCL said last, ``heard_s`` when it last said anything, by the clock of ``now``.
+    ``progress`` is a value that changes whenever records are delivered, settled or durable. ``lag_ms`` is the last lag
+    that KCL reported; ``heard_s`` is the time of its last message, by the clock of ``now``.
     """
 
     shard_id: str
@@ -29,7 +30,7 @@ class SessionSnapshot:
     unsettled: int
 
     def lag_at(self, now: float) -> float:
-        """In ms: KCL's word, and the time for which nothing has been read since."""
+        """Return the lag in milliseconds: what KCL reported, plus the time since it was silent."""
         silent_s = now - self.heard_s
         return self.lag_ms + (1000 * silent_s if silent_s > SILENT_S else 0.0)
 
@@ -42,14 +43,14 @@ class _Mark:
 
 
 class StuckWatch:
-    """``after_s``: how long a shard may fall behind without any progress."""
+    """Finds stuck shards. ``after_s``: how long a shard may fall behind without progress."""
 
     def __init__(self, after_s: float) -> None:
         self._after_s = after_s
         self._marks: dict[str, _Mark] = {}
 
     def look(self, looks: Iterable[SessionSnapshot], now: float) -> dict[str, str]:
-        """The shards that are stuck, with the reason in one line each. Shards that are not named are forgotten."""
+        """Return the stuck shards, each with the reason in one line. ``looks`` must have every session."""
         marks: dict[str, _Mark] = {}
         stuck: dict[str, str] = {}
         for look in looks:
