@@ -1,8 +1,8 @@
 """One shard, from ``initialize`` to its end: KCL's protocol on one side, the stage on the other.
 
-KCL speaks first and waits: after ``processRecords``, ``shardEnded`` and ``shutdownRequested`` it takes checkpoints
-until it gets a ``status``. So ``status`` means "go on", checkpoints ride in front of it, and withholding it is the
-only back-pressure there is.
+KCL sends a message and waits. After ``processRecords``, ``shardEnded`` and ``shutdownRequested`` it accepts checkpoints
+until it gets a ``status``. So ``status`` means "continue", checkpoints are sent before it, and withholding it is the
+only back-pressure that KCL has.
 """
 
 from __future__ import annotations
@@ -44,28 +44,30 @@ from pipeline.stage import Stage
 log = logging.getLogger("session")
 
 LAST_CHECKPOINT = Retry(0.25, tries=8)
-"""Of a shard or a session, before the task ends for it: no later message will carry it."""
+"""Retries of the last checkpoint of a shard or a session. After them the task ends: there is no later message for
+it."""
 
 LOOK_AGAIN_S = 1.0
-"""A sink may make room without getting further, as when it sends rows of other keys past one that is refused."""
+"""Seconds after which a waiting session checks for room again. A sink may make room without a change of the durable
+position, for example if it sends rows of other keys past a refused one."""
 
 CHECKPOINT_EVERY_S = 1.0
-"""While a status is withheld. A checkpoint is a write to the lease table, and a sink may get on a hundred times a
-second. Where no status is withheld, KCL sets the pace."""
+"""Seconds between checkpoints while a status is withheld. A checkpoint is a write to the lease table, and the durable
+position may change a hundred times a second. Otherwise KCL's messages set the pace."""
 
 AT_ONCE = 4
-"""A session's first messages are answered at once, whatever room there is.
+"""The number of first messages of a session that are answered at once, even without room.
 
-KCL's one scheduler thread wants a new shard's lock once more just after the shard has begun to be read, and another
-thread holds that lock for as long as a status is withheld (``ShardConsumer.executeLifecycle``, ``handleInput``). Where
-the scheduler comes second it stands still, and with it every other shard that is to begin, to drain or to be given up.
-It gets the lock in the first pause between two messages, and that is when those read ahead have been handed out:
-three, and one that waited for them (``maxPendingProcessRecordsInput``).
+The single scheduler thread of KCL needs the lock of a new shard again just after the first read, and another thread
+holds that lock while a status is withheld (``ShardConsumer.executeLifecycle``, ``handleInput``). If the scheduler has
+to wait, it blocks every other shard that starts, drains or is given up. It gets the lock in the first pause between two
+messages, after the messages that were read ahead: three, and one that waited for them
+(``maxPendingProcessRecordsInput``).
 """
 
 
 class State(enum.Enum):
-    """Where a shard session is in its life."""
+    """The state of a shard session."""
 
     NEW = "new"
     READING = "reading"
@@ -75,7 +77,7 @@ class State(enum.Enum):
 
 
 class Step(enum.Enum):
-    """What a message makes a session do."""
+    """What a session does for a message."""
 
     OPEN = "open"
     ADMIT = "admit"
@@ -97,8 +99,9 @@ TRANSITIONS: dict[tuple[State, type[Message]], tuple[Step, State]] = {
     (State.LOST, ShutdownRequested): (Step.DROP, State.LOST),
     (State.LOST, ShardEnded): (Step.DROP, State.LOST),
 }
-"""A shard's life. What follows LOST is a worker's that thaws: a checkpoint was refused before KCL knew, which has told
-us of a drain or of the shard's end meanwhile. A pair that is not here is a bug, ours or KCL's: it ends the task."""
+"""The transitions of a session. Messages in state LOST come from a worker that was frozen: a checkpoint was refused
+before KCL noticed the loss, and KCL meanwhile asked for a drain or ended the shard. A pair that is missing here is a
+bug of ours or of KCL, and ends the task."""
 
 OVER = {State.ENDED, State.DRAINED, State.LOST}
 
@@ -116,19 +119,25 @@ class Gone(Exception):
 
 
 class Wire(Protocol):
-    """A bridge, seen from the host: lines in, lines out."""
+    """The connection to a bridge, line by line."""
 
     async def read(self) -> bytes:
-        """The next line. Raises :class:`Gone` at the end."""
+        """Return the next line.
+
+        :raises Gone: at the end of the connection.
+        """
         ...
 
     async def write(self, line: bytes) -> None:
-        """Send a line. Raises :class:`Gone` if nobody can read it any more."""
+        """Send a line.
+
+        :raises Gone: if the connection is closed.
+        """
         ...
 
 
 class ShardSession:
-    """Drives one bridge. ``leaving`` is set once for the task: from then on no status is withheld."""
+    """Drives one bridge. ``leaving`` is shared by all sessions; once it is set, no status is withheld."""
 
     def __init__(
         self,
@@ -145,11 +154,11 @@ class ShardSession:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """``bounds``: the stretch of each shard that is read; all of it by default. ``now``: epoch seconds."""
+        """``bounds`` returns the slice of a shard to read, or None for all of it. ``now``: seconds since the epoch."""
         self.state = State.NEW
         self.shard_id = ""
         self.began_after: Position | None = None
-        """The checkpoint that it goes on from; None at a sentinel."""
+        """The checkpoint that it continues from; None for a sentinel."""
         self.finished = asyncio.Event()
         self._wire = wire
         self._stage = stage
@@ -175,46 +184,49 @@ class ShardSession:
         self._checkpointed_s = -CHECKPOINT_EVERY_S
 
     def look(self) -> SessionSnapshot:
-        """Whether it gets on, for whoever watches for shards that are stuck."""
+        """Return the progress of the session, for :class:`consumer.kcl.stuck.StuckWatch`."""
         lane = self._lane
         durable, unsettled, lag_ms = (lane.durable, lane.unsettled, lane.lag_ms) if lane is not None else (None, 0, 0)
         progress = (self.state, self._tracker.delivered, durable, unsettled)
         return SessionSnapshot(self.shard_id, progress, lag_ms, self._heard_s, unsettled)
 
     def lag_at(self, now: float) -> float:
-        """How far it is behind, in ms."""
+        """Return the lag in milliseconds; see :meth:`consumer.kcl.stuck.SessionSnapshot.lag_at`."""
         return self.look().lag_at(now)
 
     def behind_s(self, now: float, wall_s: float) -> float:
-        """The age of the oldest record that has not settled; where all have, how far the shard is read behind its tip.
+        """Return the age in seconds of the oldest record that has not settled, or the lag if that is larger.
 
-        ``wall_s`` is the time of day, by which the age is told.
+        ``wall_s`` is the time of day in seconds since the epoch.
         """
         oldest_ms = self._lane.oldest_ms if self._lane is not None else None
         age_s = 0.0 if oldest_ms is None else wall_s - oldest_ms / 1000
         return max(0.0, age_s, self.lag_at(now) / 1000)
 
     def counts(self) -> dict[str, int]:
-        """``unsettled``: records that it was handed and that have no row or dead letter yet; ``lag_ms`` as KCL told."""
+        """Return ``unsettled``, the number of delivered records without a row or dead letter, and ``lag_ms``."""
         return {"unsettled": self._lane.unsettled, "lag_ms": self._lane.lag_ms} if self._lane is not None else {}
 
     @property
     def hears(self) -> bool:
-        """KCL has read the shard, and handed on what it found, be it nothing."""
+        """Whether KCL has read the shard and sent a message, even an empty one."""
         return self._messages > 0
 
     @property
     def over(self) -> bool:
-        """Nothing more will come of this session: its shard is drained, ended or lost."""
+        """Whether the session is finished: its shard is drained, ended or lost."""
         return self.state in OVER
 
     @property
     def passed(self) -> bool:
-        """The shard is read to the end of its stretch, and all of it is checkpointed."""
+        """Whether the slice of the shard has been read to its end, and all of it is checkpointed."""
         return self._beyond and self._tracker.settled
 
     async def run(self) -> None:
-        """Until the bridge goes. Whatever was not durable then is another session's to read again."""
+        """Run until the bridge disconnects. A later session reads again what was not durable by then.
+
+        :raises PenstockError: for errors that must end the task.
+        """
         try:
             while True:
                 await self._step(await self._next())
@@ -235,7 +247,7 @@ class ShardSession:
             step, state = TRANSITIONS[self.state, type(message)]
         except KeyError:
             what, where = type(message).__name__, self.shard_id or "a new shard"
-            raise Broken(f"{where}: {what} makes no sense in state {self.state.value}") from None
+            raise Broken(f"{where}: KCL sent {what} in state {self.state.value}") from None
         match message:
             case Initialize():
                 if not await self._begin(message):
@@ -260,8 +272,8 @@ class ShardSession:
     # -- steps
 
     async def _begin(self, message: Initialize) -> bool:
-        """Whether the shard may be read as ever. If not, KCL never gets its status: it hands over no record of a shard
-        that has not begun, and its JVM ends soon."""
+        """Whether the shard may be read as usual. Otherwise KCL never gets the status: it delivers no record of a shard
+        that is not initialized, and the task ends its JVM soon."""
         if self._leaving.is_set():
             return True
         reading = await self._doubts.begin(message.shard_id)
@@ -323,26 +335,26 @@ class ShardSession:
         return self._beyond or not self._stage.has_room(lane) or self._clock() < self._held_until_s
 
     async def _finish_slice(self, lane: Lane) -> None:
-        """What was delivered is made durable and checkpointed now: nothing follows that would."""
+        """Make what was delivered durable and checkpoint it now: no later message would cause it."""
         await background.first_of(partial(self._stage.end, lane), self._leaving.wait)
         await self._checkpoint_if_due()
 
     async def _end(self) -> None:
-        """Everything durable, then the end of the shard is checkpointed with nulls: nothing else writes SHARD_END."""
+        """Make everything durable, then checkpoint the end of the shard with nulls. Only this writes SHARD_END."""
         lane = self._open_lane()
         if self._refused:
             await self._drain()
             return
         await self._stage.end(lane)
         if not self._tracker.covers_all(lane.durable):
-            raise Broken(f"{self.shard_id}: drained to {lane.durable}, though {self._tracker.delivered} was delivered")
+            raise Broken(f"{self.shard_id}: drained to {lane.durable}, but {self._tracker.delivered} was delivered")
         await self._checkpoint_surely(None)
         if self.state is not State.LOST:
             log.info("%s ended", self.shard_id)
             self._close()
 
     async def _drain(self) -> None:
-        """What the model has begun is finished and checkpointed; the rest was not read, as far as KCL knows."""
+        """Finish and checkpoint what has been sent to the model. The next owner reads the rest."""
         lane = self._open_lane()
         await self._stage.drain(lane)
         if position := self._tracker.due(lane.durable):
@@ -366,7 +378,7 @@ class ShardSession:
         return self._lane
 
     async def _room(self, lane: Lane) -> None:
-        """Return when there is room, or the task is leaving, or the lease is lost. Checkpoints go on meanwhile."""
+        """Wait until there is room, the task leaves, or the lease is lost. Checkpoints continue meanwhile."""
 
         async def tell() -> None:
             await self._leaving.wait()
@@ -396,7 +408,7 @@ class ShardSession:
             await self._checkpoint(position)
 
     async def _checkpoint_surely(self, position: Position | None) -> None:
-        """The last one: retried here, since no later beat will carry it."""
+        """Send the last checkpoint. It is retried here, because no later message follows."""
 
         async def done() -> bool:
             return await self._checkpoint(position) or self.state is State.LOST
@@ -405,12 +417,12 @@ class ShardSession:
             raise Fatal(f"{self.shard_id}: the last checkpoint was refused {LAST_CHECKPOINT.tries} times")
 
     async def _checkpoint(self, position: Position | None) -> bool:
-        """Send one and take its answer; true if it was accepted. A shutdown in the answer is a lost lease."""
+        """Send a checkpoint and return whether KCL accepted it. ``ShutdownException`` means that the lease is lost."""
         self._checkpointed_s = self._clock()
         await self._wire.write(encode_checkpoint(position and as_kcl_has_it(position)))
         answer = await self._next()
         if not isinstance(answer, CheckpointAnswer):
-            raise Broken(f"{self.shard_id}: {type(answer).__name__} came where a checkpoint's answer was due")
+            raise Broken(f"{self.shard_id}: KCL sent {type(answer).__name__} instead of the answer to a checkpoint")
         if answer.error is None:
             self._accepted(position)
             if self._tracker.accepted is not None:
@@ -419,9 +431,11 @@ class ShardSession:
         self._metrics.checkpoint_failed(self.shard_id)
         log.warning("%s: checkpoint at %s refused: %s", self.shard_id, position or "the end", answer.error)
         if answer.error == "ShutdownException":
-            self._drop("its checkpoint was refused, another worker has the lease")
+            self._drop("its checkpoint was refused because another worker has the lease")
         elif answer.error == "InvalidStateException":
-            raise Fatal(f"{self.shard_id}: KCL cannot checkpoint (InvalidStateException): is the lease table there?")
+            raise Fatal(
+                f"{self.shard_id}: KCL cannot checkpoint (InvalidStateException). Check that the lease table exists"
+            )
         return False
 
     def _accepted(self, position: Position | None) -> None:

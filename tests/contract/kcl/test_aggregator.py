@@ -83,7 +83,7 @@ def test_a_class_that_is_not_ours_or_missing_is_refused_at_start(
     with pytest.raises(UserError, match="Install it again"):
         aggregator.jar()
     other.write_bytes(b"another")
-    with pytest.raises(UserError, match="not the one that Penstock came with"):
+    with pytest.raises(UserError, match="has been changed since the installation"):
         aggregator.jar()
 
 

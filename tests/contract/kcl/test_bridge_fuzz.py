@@ -184,7 +184,7 @@ def test_thousands_of_strays_cost_themselves_and_nobody_else(tmp_path: Path, cap
         hosted(tmp_path, body, greeting_s=SILENT_S)
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == STRAYS.bit_length(), f"seed {SEED}"
-    assert {line.partition(": it ")[2].split()[0] for line in lines} <= {"ended", "said", "began", "broke"}
+    assert {line.partition(": it ")[2].split()[0] for line in lines} <= {"ended", "sent", "started", "broke"}
     assert max(map(len, lines)) < 120
 
 
@@ -199,10 +199,10 @@ HELLO = b'{"action":"initialize","shardId":"shardId-7","sequenceNumber":"LATEST"
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (b"", "said no token within 0.2 s"),
-        (HELLO, "said another token"),
-        (b"0" * 64 + HELLO, "said another token"),
-        (b"0" * 63, "said no token within 0.2 s"),
+        (b"", "sent no token within 0.2 s"),
+        (HELLO, "sent a wrong token"),
+        (b"0" * 64 + HELLO, "sent a wrong token"),
+        (b"0" * 63, "sent no token within 0.2 s"),
     ],
 )
 def test_who_does_not_know_the_token_is_closed_whatever_it_says(
@@ -261,7 +261,7 @@ def test_another_user_is_a_stray(
         assert host.strays == 1
 
     hosted(tmp_path, body)
-    assert caplog.records[0].getMessage().endswith("it is another user's")
+    assert caplog.records[0].getMessage().endswith("it belongs to another user")
 
 
 def test_a_first_line_without_end_is_given_up_at_its_limit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -271,7 +271,7 @@ def test_a_first_line_without_end_is_given_up_at_its_limit(tmp_path: Path, caplo
 
     hosted(tmp_path, body)
     [line] = [record.getMessage() for record in caplog.records]
-    assert line.endswith(f"it said {GREETING_BYTES} bytes without the end of a line")
+    assert line.endswith(f"it sent {GREETING_BYTES} bytes without the end of a line")
 
 
 @pytest.mark.parametrize("together", [True, False])

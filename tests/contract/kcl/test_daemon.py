@@ -114,8 +114,8 @@ def test_without_the_jars_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPat
     [
         (["3.1.3"], ""),
         (["3.2.0"], ""),
-        ([], "has no jars; Penstock needs those of KCL 3. Run: pip install kclpy-ext"),
-        (["2.6.1"], "has amazon-kinesis-client-multilang-2.6.1.jar; Penstock needs those of KCL 3"),
+        ([], "has no jars; Penstock needs KCL 3. Run: pip install kclpy-ext"),
+        (["2.6.1"], "has amazon-kinesis-client-multilang-2.6.1.jar; Penstock needs KCL 3"),
         (["3.0.2", "3.1.3"], "has two versions of KCL"),
     ],
 )
@@ -200,7 +200,7 @@ def test_a_jvm_that_ran_out_of_heap_names_the_setting(java_is: StandIn, caplog: 
             return await kcl.wait()
 
     assert asyncio.run(run()) == 3
-    assert "Raise [kcl] java_heap_mib: 256" in caplog.text
+    assert "Raise kcl.java_heap_mib: 256" in caplog.text
 
 
 def test_a_jvm_that_has_skipped_records_is_ended_before_it_can_read_on(

@@ -356,7 +356,7 @@ def test_a_checkpoint_never_passes_what_was_delivered() -> None:
 def test_a_message_out_of_turn_ends_the_task() -> None:
     async def body(rig: Rig) -> None:
         rig.kcl.begin("processRecords", records=[], millisBehindLatest=0)
-        with pytest.raises(Fatal, match="ProcessRecords makes no sense in state new"):
+        with pytest.raises(Fatal, match="KCL sent ProcessRecords in state new"):
             await rig.running
 
     rigged(body)

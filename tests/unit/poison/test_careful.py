@@ -237,7 +237,7 @@ def test_what_tasks_died_of_by_itself_is_given_up_inside_an_aggregate_too() -> N
     assert letter.position == suspect
     assert isinstance(letter.outcome, Dead)
     assert (letter.outcome.kind, letter.outcome.payload) == ("killed", b"{}")
-    assert "2 tasks ended" in letter.outcome.reason
+    assert "2 tasks died" in letter.outcome.reason
     assert len(rig.rows) == 400
     assert all(first == last for first, last in rig.notes.tried[1:129])
     assert rig.notes.freed == [Doubt()]
