@@ -1,4 +1,4 @@
-"""Records in, enriched records out: everything that knows nothing of KCL.
+"""Turns records into enriched rows: everything that does not depend on KCL.
 
 Start reading at :mod:`pipeline.stage`.
 """

@@ -1,8 +1,8 @@
-"""The one policy for whatever is tried again: which failures, how long to wait between the tries, and when to give up.
+"""The single retry policy: which failures are retried, how long to wait, and when to give up.
 
-:class:`Retry` is a value; a module that retries has one as a constant, and a comment that says why these numbers. Its
-decisions (:meth:`Retry.wait_s`, :meth:`Retry.waits`) are pure. The four calls at the edge (:meth:`Retry.call`,
-:meth:`Retry.until`, and the same for code that blocks) sleep, and take a ``sleep``, a ``clock`` and ``dice`` for tests.
+:class:`Retry` is a value. A module that retries has one as a constant, with a comment that explains its numbers. Its
+    decisions (:meth:`Retry.wait_s`, :meth:`Retry.waits`) are pure. The four methods that sleep (:meth:`Retry.call`,
+    :meth:`Retry.until`, and their blocking forms) take ``sleep``, ``clock`` and ``dice`` for tests.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pipeline.outages import Outage
 T = TypeVar("T")
 
 Dice = Callable[[], float]
-"""A number in [0, 1): ``random.random``, or that of a ``random.Random`` with a seed."""
+"""Returns a number in [0, 1): ``random.random``, or that of a seeded ``random.Random``."""
 
 OnFailure = Callable[[Exception, float], object]
-"""Told of each failure that is tried again, and how many seconds later. What it raises ends the retries."""
+"""Called with each failure that is retried, and the seconds until the next try. If it raises, the retries end."""
 
 MOST_DOUBLINGS = 64
 
@@ -32,22 +32,22 @@ def _nobody(error: Exception, wait_s: float) -> None:
 
 
 def any_failure(error: Exception) -> bool:
-    """Every failure is tried again."""
+    """Retry every failure."""
     return True
 
 
 def only(*kinds: type[Exception]) -> Callable[[Exception], bool]:
-    """Failures of these types are tried again."""
+    """Return a predicate that retries failures of these types only."""
     return lambda error: isinstance(error, kinds)
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Waits double from ``first_s`` up to ``last_s``.
+    """Waits that double from ``first_s`` up to ``last_s``.
 
-    ``jitter`` is the share of a wait that is left to chance, so that those who fail together do not come back together:
-    with 0.5, a wait of 10 s takes between 5 and 10 s. ``tries`` counts the first one; None: without end. No wait begins
-    ``within_s`` after the first try or later. ``on`` says which failures are tried again; others are raised at once.
+    ``jitter``: share of a wait that is random, so that those who fail together do not retry together: with 0.5, a wait
+    of 10 s takes between 5 and 10 s. ``tries``: how many, the first included; None: no limit. ``within_s``: after this
+    time since the first try, no wait begins. ``on``: which failures are retried; others are raised at once.
     """
 
     first_s: float
@@ -58,16 +58,17 @@ class Retry:
     on: Callable[[Exception], bool] = any_failure
 
     def wait_s(self, failures: int, dice: Dice = random.random) -> float:
-        """The wait after so many failures in a row, the first being 1."""
+        """Return the seconds to wait after this many failures in a row; the first is 1."""
         return min(self.last_s, self.first_s * 2.0 ** min(failures - 1, MOST_DOUBLINGS)) * self._share(dice)
 
     def wait_in(self, outage: Outage, dice: Dice = random.random) -> float:
-        """The wait where tries take long themselves: ``first_s`` longer than it has failed so far, up to ``last_s``,
-        and never beyond the time that is left."""
+        """Return the seconds to wait where tries themselves take long: ``first_s`` longer than it has failed so far,
+        at most ``last_s`` and at most the time that is left.
+        """
         return min(outage.left_s, min(self.last_s, self.first_s + outage.lasted_s) * self._share(dice))
 
     def waits(self, clock: Callable[[], float] = time.monotonic, dice: Dice = random.random) -> Iterator[float]:
-        """The wait after each failure; at the end it is time to give up. Begin it with the first try."""
+        """Yield the wait after each failure; when it ends, give up. Begin it with the first try."""
         began, failures = clock(), 1
         while (self.tries is None or failures < self.tries) and clock() - began < self.within_s:
             yield self.wait_s(failures, dice)
@@ -82,7 +83,7 @@ class Retry:
         clock: Callable[[], float] = time.monotonic,
         dice: Dice = random.random,
     ) -> T:
-        """The result of ``work``; the last failure once it is time to give up."""
+        """Return the result of ``work``; raise its last failure when it is time to give up."""
         waits = self.waits(clock, dice)
         while True:
             try:
@@ -102,7 +103,7 @@ class Retry:
         clock: Callable[[], float] = time.monotonic,
         dice: Dice = random.random,
     ) -> T:
-        """As :meth:`call`, in a thread."""
+        """As :meth:`call`, for code that blocks."""
         waits = self.waits(clock, dice)
         while True:
             try:
@@ -121,7 +122,9 @@ class Retry:
         clock: Callable[[], float] = time.monotonic,
         dice: Dice = random.random,
     ) -> bool:
-        """Ask until the answer is yes; false once it is time to give up. What ``met`` raises is raised."""
+        """Call ``met`` until it returns True. Return False when it is time to give up. What ``met`` raises is not
+        retried.
+        """
         waits = self.waits(clock, dice)
         while not await met():
             wait_s = next(waits, None)
@@ -138,7 +141,7 @@ class Retry:
         clock: Callable[[], float] = time.monotonic,
         dice: Dice = random.random,
     ) -> bool:
-        """As :meth:`until`, in a thread."""
+        """As :meth:`until`, for code that blocks."""
         waits = self.waits(clock, dice)
         while not met():
             wait_s = next(waits, None)
@@ -148,7 +151,7 @@ class Retry:
         return True
 
     def _next(self, waits: Iterator[float], error: Exception, on_failure: OnFailure) -> float | None:
-        """None: the failure is to be raised."""
+        """Return the next wait, or None if the failure must be raised."""
         wait_s = next(waits, None) if self.on(error) else None
         if wait_s is not None:
             on_failure(error, wait_s)

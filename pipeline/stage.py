@@ -1,12 +1,13 @@
-"""Records in, durable rows out. The whole way of a record is in this file:
+"""Takes records in and hands durable rows out. The whole way of a record is in this file:
 
     admit ─▶ take in (skip what is held, measure) ─▶ batch ─▶ settle ─▶ release in order ─▶ gate ─▶ write ─▶ durable
 
-One :class:`pipeline.flow.lane.Lane` per shard session, one :class:`Stage` per task. Batches span shards; rows come out
-per shard, in sequence order; how far a shard is durable is for the session to checkpoint.
+There is one :class:`pipeline.flow.lane.Lane` for each shard session and one :class:`Stage` for each task. Batches
+contain records of several shards. Rows come out for each shard in sequence order. The session checkpoints how far its
+shard is durable.
 
 The parts are in :mod:`pipeline.flow`: when a batch is due (``dispatcher``), how much may be held (``bounds``), what
-waits (``waiting``), and what is told of dead letters (``dead_letter_reports``).
+waits (``waiting``), and reports of dead letters (``dead_letter_reports``).
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ from pipeline.sinks import Sink
 _OUTCOME = attrgetter("outcome")
 
 HOLD_S = 2.0
-"""A shard that is caught up and has had nothing to settle for so long will not tell soon what its held records are."""
+"""A shard without a backlog that has settled nothing for this many seconds will not soon show what its held records
+are.
+"""
 
 
 class Stage:
@@ -56,13 +59,13 @@ class Stage:
         misplaced: Misplaced | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``pace`` says how large batches should be, and is told what they took by the model host.
+        """``pace`` chooses batch sizes; the model host reports to it how long they took.
 
-        ``limits``: of dead letters; none by default. ``letters``: how they are logged; not at all by default.
-        ``misplaced``: hears of aggregates that are another shard's; none is by default.
+        ``limits``: on dead letters; by default there are none. ``letters``: logs dead letters; by default they are not
+        logged. ``misplaced``: notes aggregates of another shard; by default none is considered so.
         """
         self.stopped: str | None = None
-        """Why the task must end: too many dead letters. Nothing passes from then on."""
+        """Why the task must end because of too many dead letters; nothing passes from then on."""
         self.misplaced = misplaced or Misplaced(metrics.records)
         self._limits = limits
         self._tally = Tally(limits or Limits(0, 1.0))
@@ -83,7 +86,7 @@ class Stage:
         metrics.in_flight.watch(self.in_flight)
 
     async def run(self) -> None:
-        """Work until cancelled; raises what makes going on pointless."""
+        """Work until cancelled. Raises the error that must end the task."""
         workers = [self._begin_work("the stage", self._work, endless=True) for _ in range(self._judge.slots)]
         try:
             raise await self._failure
@@ -97,7 +100,7 @@ class Stage:
     # -- what a session calls
 
     def open(self, shard: Shard, checkpoint: Position | None) -> Lane:
-        """Begin a shard session. One that is still open for the same shard is abandoned: its lease is gone."""
+        """Begin a shard session. An open session of the same shard is abandoned: its lease is lost."""
         if stale := self._lanes.get(shard.shard_id):
             self.abandon(stale)
         lane = Lane(shard, checkpoint, [sink.name for sink in self._sinks], self._limits)
@@ -108,7 +111,7 @@ class Stage:
         return lane
 
     def admit(self, lane: Lane, records: Sequence[Record]) -> None:
-        """Take a message's records, in sequence order. Never blocks: ask :meth:`has_room` before the next."""
+        """Take a message's records, in sequence order. Never blocks: check :meth:`has_room` before the next message."""
         if not records:
             return
         count = lane.waiting.put(records)
@@ -121,15 +124,15 @@ class Stage:
 
     @property
     def bytes(self) -> int:
-        """What the whole task holds: waiting, in the windows, and taken by sinks but not durable."""
+        """Bytes that the whole task holds: waiting, in the windows, and taken by sinks but not durable."""
         return self._room.bytes
 
     def in_flight(self) -> dict[str, tuple[int, int]]:
-        """Per shard: records admitted and not settled, and the bytes held until they are durable."""
+        """For each shard: records admitted and not settled, and the bytes held until they are durable."""
         return self._room.in_flight()
 
     async def end(self, lane: Lane) -> None:
-        """Return once everything admitted is settled and durable: the end of a shard. Cancel it to give up."""
+        """Return once everything admitted is settled and durable, for the end of a shard. Cancel it to give up."""
         lane.ending = True
         self._dispatcher.look_again()
         while lane.unsettled and not self.stopped:
@@ -141,11 +144,11 @@ class Stage:
         await asyncio.gather(*(writer.flush() for writer in lane.writers))
 
     async def drain(self, lane: Lane) -> None:
-        """Return once what the model has begun is durable; what it has not begun is another worker's to read again.
+        """Return once everything that the model has begun is durable. The shard's next owner reads the rest again.
 
-        A window may hold minutes of work, and a leaving task has seconds. Batches take a lane's records in order, so
-        what was begun has no gaps; but for a model that pads, where what comes after a gap (less than a look-ahead)
-        is lost work, as is what is held back of a shard that is behind. Cancel it to give up.
+        A window may hold minutes of work, and a task that leaves has seconds. Batches take a lane's records in order,
+        so what was begun has no gaps. For a model that pads, it may have gaps; then what comes after the first gap
+        (less than a look-ahead) is lost work. So is what is held back of a shard that is behind. Cancel it to give up.
         """
         if lane.task is not None:
             lane.task.cancel()
@@ -158,7 +161,7 @@ class Stage:
         await asyncio.gather(*(writer.flush() for writer in lane.writers))
 
     def abandon(self, lane: Lane) -> None:
-        """The lease is lost, or the session over: nothing more is written for it."""
+        """The lease is lost, or the session is over: write nothing more for it."""
         if lane.task is not None:
             lane.task.cancel()
         for writer in lane.writers:
@@ -175,11 +178,11 @@ class Stage:
         self._announce()
 
     def checkpointed(self, lane: Lane) -> None:
-        """KCL has taken a checkpoint: whoever reads the shard next begins beyond it."""
+        """KCL accepted a checkpoint: the shard's next owner begins after it."""
         self._judge.believe(lane.shard)
 
     def noted(self, lane: Lane) -> None:
-        """Whoever reads the shard notes each try where the next task finds it: the judge need not."""
+        """The reader of this shard notes each try itself, where the next task finds it: the model host need not."""
         self._judge.believe(lane.shard)
 
     def fail(self, error: BaseException) -> None:
@@ -187,7 +190,7 @@ class Stage:
         if not self._failure.done():
             self._failure.set_result(error)
 
-    # -- the way of a record
+    # -- a record's way
 
     async def _take_in(self, lane: Lane) -> None:
         await lane.fed.wait()
@@ -212,7 +215,7 @@ class Stage:
                 await lane.fed.wait()
 
     async def _resume(self, lane: Lane, first: Record) -> Position | None:
-        """What every sink already holds of this shard; to be skipped before it costs a prediction."""
+        """How far every sink already has this shard: skip these records, so that they cost no prediction."""
         resuming = asyncio.gather(*(writer.resume(first, lane.checkpoint) for writer in lane.writers))
         positions, _ = await asyncio.gather(resuming, self._judge.recall(lane.shard, first))
         for sink, position in zip(self._sinks, positions, strict=True):
@@ -222,7 +225,7 @@ class Stage:
         return min(known) if len(known) == len(positions) else None
 
     async def _enter(self, lane: Lane, fresh: Sequence[Record]) -> None:
-        """Into the window, and to the batcher what has no outcome yet."""
+        """Put records into the window, and into the batcher if they have no outcome yet."""
         lane.window.extend(fresh)
         able = [record for record in fresh if record.outcome is None]
         for record in fresh if len(able) < len(fresh) else ():
@@ -271,7 +274,7 @@ class Stage:
         self._expect_nothing(lane)
 
     def _pass(self, lane: Lane, run: Run | None) -> None:
-        """To the sinks; unless the task has to end, and what it holds is not to become durable."""
+        """Pass a run to the sinks, unless the task has to end and the run must not become durable."""
         if lane.gate.stopped and not self.stopped:
             self.stopped = lane.gate.stopped
             self._letters.stopped(self.stopped)
@@ -287,10 +290,10 @@ class Stage:
             self._records.durable(lane.shard.shard_id, passed)
         self._announce()
 
-    # -- what is held back, and what is too much
+    # -- what is held back, and limits
 
     def _expect_nothing(self, lane: Lane) -> None:
-        """If records are held back and nothing is under way behind them, look again whether anything came."""
+        """If records are held back and nothing is in progress behind them, check later whether anything arrived."""
         if lane.gate and not lane.unsettled:
             asyncio.get_running_loop().call_later(HOLD_S, self._wait_no_more, lane, lane.gate.turn)
 
@@ -303,7 +306,7 @@ class Stage:
         self._pass(lane, lane.gate.let_go())
 
     def _relieve(self) -> None:
-        """Hold back less when that fills the task; flush the fullest writer before its time when its backlog does."""
+        """Hold back less if held records fill the task; flush the fullest writer early if its backlog does."""
         if (lane := self._room.holds_back_too_much()) is not None:
             self._pass(lane, lane.gate.overflow())
         if self._relief is not None and not self._relief.done():
@@ -312,7 +315,7 @@ class Stage:
             self._relief = self._begin_work("the relief of a sink", writer.flush)
 
     def _announce(self, but: Lane | None = None) -> None:
-        """Room or durability may have changed for anyone: bounds are the task's. ``but`` knows of it."""
+        """Room or durability may have changed for every lane, since bounds are the task's. ``but`` knows already."""
         for lane in self._lanes.values():
             lane.changed.set()
             if lane.waiting and lane is not but:

@@ -1,1 +1,1 @@
-"""What :mod:`pipeline.stage` is made of: lanes, bounds, the dispatch of batches, reports of what goes wrong."""
+"""The parts of :mod:`pipeline.stage`: lanes, bounds, the dispatch of batches, reports of problems."""

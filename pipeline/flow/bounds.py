@@ -1,4 +1,4 @@
-"""How much a task may hold, and how much of it is taken."""
+"""How much a task may hold, and how much of it is used."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from pipeline.flow.lane import Lane
 from pipeline.sinks import ShardWriter
 
 AT_A_TIME = 4_096
-"""User records that are taken out of aggregates before other lanes have their turn."""
+"""How many user records are taken out of aggregates before other lanes have their turn."""
 
 HELD_SHARE = 0.5
-"""Share of the memory bound that records may fill that are held back as suspicious."""
+"""Share of the memory bound that records held back as suspicious may use."""
 
 RELIEVE_AT = 0.75
-"""Share of the memory bound from which the fullest sink writer is flushed before its time."""
+"""Share of the memory bound from which the fullest sink writer is flushed early."""
 
 FULL = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """``records_per_shard``: admitted and not yet settled. ``total_bytes``: of these and the sinks' backlog, in the
-    whole task.
+    """``records_per_shard``: records admitted and not yet settled. ``total_bytes``: of these and the sinks' backlog, in
+    the whole task.
 
-    A shard that is below its bounds may admit one more message, and a session its first four in any case; so the true
-    maximum is that much more per shard. Aggregates are admitted as they come, and weigh what they hold in memory so
-    far; they are taken apart as far as there is room.
+    A shard below its bounds may admit one more message, and a session its first four in any case; so the true maximum
+    is higher by that much for each shard. Aggregates are admitted whole and count with the memory that they use; they
+    are taken apart as far as there is room.
     """
 
     records_per_shard: int
@@ -35,7 +35,7 @@ class Bounds:
 
 
 class Room:
-    """What the open lanes of a task take of its :class:`Bounds`. ``lanes``: by shard id; whoever owns it changes it."""
+    """How much of its :class:`Bounds` a task's open lanes use. ``lanes``: by shard id; their owner changes it."""
 
     def __init__(self, bounds: Bounds, lanes: Mapping[str, Lane]) -> None:
         self._bounds = bounds
@@ -43,12 +43,12 @@ class Room:
 
     @property
     def bytes(self) -> int:
-        """What the whole task holds: waiting, in the windows, and taken by sinks but not durable."""
+        """Bytes that the whole task holds: waiting, in the windows, and taken by sinks but not durable."""
         return sum([lane.bytes for lane in self._lanes.values()])
 
     @property
     def full(self) -> bool:
-        """The task holds as many bytes as it may."""
+        """Whether the task holds as many bytes as it may."""
         return self.bytes >= self._bounds.total_bytes
 
     @property
@@ -56,12 +56,13 @@ class Room:
         return sum([lane.waiting.bytes for lane in self._lanes.values()])
 
     def in_flight(self) -> dict[str, tuple[int, int]]:
-        """Per shard: records admitted and not settled, and the bytes held until they are durable."""
+        """For each shard: records admitted and not settled, and the bytes held until they are durable."""
         return {shard_id: (lane.unsettled, lane.bytes) for shard_id, lane in self._lanes.items()}
 
     def for_message(self, lane: Lane) -> bool:
-        """Whether a lane may admit one more message. Aggregates that are not taken apart have half of the bytes, so
-        that there is room to take them apart."""
+        """Whether a lane may admit one more message. Aggregates that are not taken apart may use half of the bytes,
+        so that there is room to take them apart.
+        """
         bounds = self._bounds
         return (
             lane.unsettled < bounds.records_per_shard
@@ -70,21 +71,21 @@ class Room:
         )
 
     def for_user_records(self, lane: Lane) -> tuple[int, int]:
-        """Records and bytes that may be taken out of aggregates now; half of the bytes is theirs in any case."""
+        """How many records and bytes may be taken out of aggregates now; half of the bytes is reserved for them."""
         taken = sum([each.taken_bytes for each in self._lanes.values()])
         free = self._bounds.total_bytes - min(self._waiting_bytes, self._bounds.total_bytes // 2) - taken
         records = min(self._bounds.records_per_shard - len(lane.window), AT_A_TIME)
         return (records, free) if records > 0 and free > 0 else FULL
 
     def holds_back_too_much(self) -> Lane | None:
-        """The lane that holds back most, if what all hold back fills more than its share."""
+        """The lane that holds back most, if all lanes together hold back more than :data:`HELD_SHARE`; else None."""
         gates = [lane for lane in self._lanes.values() if lane.gate]
         if sum(lane.gate.bytes for lane in gates) < HELD_SHARE * self._bounds.total_bytes:
             return None
         return max(gates, key=lambda lane: lane.gate.bytes)
 
     def fullest_writer(self) -> ShardWriter | None:
-        """The sink writer with the largest backlog, if the bytes near their bound."""
+        """The sink writer with the largest backlog, if the task's bytes exceed :data:`RELIEVE_AT`; else None."""
         if self.bytes < RELIEVE_AT * self._bounds.total_bytes:
             return None
         writers = [writer for lane in self._lanes.values() for writer in lane.writers]

@@ -1,4 +1,4 @@
-"""What is told of dead letters while the task goes on: lines in the log, and an outage once a limit comes near."""
+"""Reports dead letters while the task runs: lines in the log, and an outage once a limit comes near."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ log = logging.getLogger("stage")
 
 
 class DeadLetterReports:
-    """Of one task. ``letters``: what is logged; None logs nothing. ``suspicion``: fails while a limit is near."""
+    """The reports of one task. ``letters``: what is logged; None: nothing. ``suspicion``: shown as failing while a
+    limit is near.
+    """
 
     def __init__(self, letters: DeadLetterLog | None, suspicion: Component) -> None:
         self._letters = letters
@@ -23,7 +25,7 @@ class DeadLetterReports:
         self._later: asyncio.TimerHandle | None = None
 
     def note(self, run: Run) -> None:
-        """Log the first dead letter of each sort at once, the others as counts later. Call it where a loop runs."""
+        """Log the first dead letter of each sort at once, others as counts later. Call it in the event loop."""
         if self._letters is None:
             return
         for record in run.records:
@@ -35,7 +37,7 @@ class DeadLetterReports:
             self._later = asyncio.get_running_loop().call_later(INTERVAL_S, self.flush)
 
     def flush(self) -> None:
-        """Log the counts that were not logged yet, now."""
+        """Log the counts that were not logged yet."""
         if self._later is not None:
             self._later.cancel()
             self._later = None
@@ -43,7 +45,7 @@ class DeadLetterReports:
             log.warning("%s", self._letters.counts())
 
     def suspect(self, lanes: Iterable[Lane]) -> None:
-        """Show what may yet end the task; nothing if no lane of those open is suspicious."""
+        """Show what may end the task; nothing if no open lane is suspicious."""
         said = [line for lane in lanes if (line := lane.gate.said())]
         if said:
             self._suspicion.failed("; ".join(said[:3]))

@@ -1,4 +1,4 @@
-"""When the next batch goes to the model, and how large it is."""
+"""Decides when the next batch goes to the model, and how large it is."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from pipeline.record import Record
 _SHARD_ID = attrgetter("shard_id")
 
 PATIENCE_S = 0.25
-"""How long a batch may wait for more, at most, while every replica is busy and shards are behind."""
+"""The most seconds that a batch waits for more records while every replica is busy and shards are behind."""
 
 
 class Dispatcher:
-    """Hands out batches, one at a time, to as many callers of the judge as there are."""
+    """Hands out batches, one at a time, to as many callers as the model host has slots."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Dispatcher:
         pace: BatchSizeController | None,
         clock: Callable[[], float],
     ) -> None:
-        """``lanes``: the open ones, by shard id. ``pace``: None if batches are as large as they may be."""
+        """``lanes``: the open ones, by shard id. ``pace``: None if batches are always as large as allowed."""
         self._batcher = batcher
         self._judge = judge
         self._lanes = lanes
@@ -55,15 +55,15 @@ class Dispatcher:
         self.look_again()
 
     def drop(self, lane: Lane) -> None:
-        """Forget what waits of a lane."""
+        """Drop the lane's waiting records."""
         self._batcher.drop(lane)
 
     def look_again(self) -> None:
-        """A batch may be due that was not."""
+        """Check again whether a batch is due."""
         self._wake.set()
 
     async def next(self) -> tuple[Sequence[Record], Sequence[Lane]]:
-        """Wait for the next batch. It is out from now on, until :meth:`returned` is told of its lanes."""
+        """Wait for the next batch. It is out until :meth:`returned` is called with its lanes."""
         async with self._turn:
             while True:
                 self._wake.clear()
@@ -85,13 +85,14 @@ class Dispatcher:
             lane.judging -= 1
 
     def _plan(self) -> Plan:
-        """What is quickest, and fits into memory and the time-out."""
+        """The fastest plan that fits into memory and the time-out."""
         plan = Plan() if self._pace is None else self._pace.plan
         return plan.within(self._judge.safe_cost)
 
     def _patience_s(self) -> float:
-        """A batch that is not full waits no longer than it must, unless it would wait for a replica in any case, and
-        shards that are behind will fill it."""
+        """How long a batch that is not full may wait: no longer than needed, unless no replica is free anyway and
+        shards that are behind will fill it.
+        """
         busy = 2 * self._out >= self._judge.slots
         return PATIENCE_S if busy and any(lane.behind for lane in self._lanes.values()) else 0.0
 
@@ -103,7 +104,7 @@ class Dispatcher:
             return
 
     def _begin(self, batch: Sequence[Record]) -> Sequence[Lane]:
-        """The lanes that a batch is of; what is in the batcher is of lanes that are open."""
+        """Return the lanes of a batch. Records in the batcher belong to open lanes."""
         lanes = [self._lanes[shard_id] for shard_id in dict.fromkeys(map(_SHARD_ID, batch))]
         for lane in lanes:
             lane.judging += 1

@@ -1,4 +1,4 @@
-"""What the stage asks of whoever settles records: a model host, or a fake of one."""
+"""What the stage needs of a model host, or of a fake one."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from pipeline.record import Record, Shard
 
 
 class Judge(Protocol):
-    """What the stage asks of a model host; see :class:`pipeline.replicas.host.ModelHost` and
-    :class:`pipeline.replicas.crash_journal.JournaledHost`."""
+    """Settles records: :class:`pipeline.replicas.host.ModelHost` or
+    :class:`pipeline.replicas.crash_journal.JournaledHost`.
+    """
 
     @property
     def slots(self) -> int:
-        """How many calls of :meth:`settle` are of use at once. Half of them are worked on, the others are next."""
+        """How many calls of :meth:`settle` may usefully run at once: half of them are in work, the others are next."""
         ...
 
     @property
     def measures(self) -> bool:
-        """Whether records have a cost, which :meth:`measure` finds out."""
+        """Whether records have a cost, which :meth:`measure` sets."""
         ...
 
     @property
@@ -36,9 +37,11 @@ class Judge(Protocol):
         ...
 
     async def recall(self, shard: Shard, first: Record) -> None:
-        """Before the first record of a session is judged: what is known of the shard's records from there on?"""
+        """Called before the first record of a session is judged: read what is known of the shard's records from
+        there on.
+        """
         ...
 
     def believe(self, shard: Shard) -> None:
-        """A checkpoint of the shard was taken: it has got on."""
+        """A checkpoint of the shard was written: it makes progress."""
         ...

@@ -1,6 +1,6 @@
 """One shard session's way through the stage: its window, its writers, and how far it is durable.
 
-Bookkeeping: no I/O, no clock, no waiting.
+Bookkeeping only: no I/O, no clock, no waiting.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.sinks import ShardWriter
 _OUTCOME = attrgetter("outcome")
 
 BEHIND_MS = 1_000
-"""A shard with a larger lag is behind: more of its records are on their way."""
+"""A shard with a larger lag is behind: more of its records will come soon."""
 
 
 class Lane:
@@ -28,7 +28,7 @@ class Lane:
     def __init__(
         self, shard: Shard, checkpoint: Position | None, sinks: Sequence[str], limits: Limits | None = None
     ) -> None:
-        """``sinks``: the names of those that must hold a record for it to be durable. ``limits``: of dead letters."""
+        """``sinks``: names of the sinks that must have a record for it to be durable. ``limits``: on dead letters."""
         self.shard = shard
         self.checkpoint = checkpoint
         self.window = Window(shard)
@@ -38,32 +38,32 @@ class Lane:
         self.changed = asyncio.Event()
         """Set when there may be more room, or more of the lane is durable."""
         self.ending = False
-        """Nothing more comes: whatever waits for a batch is due."""
+        """No more records come: everything that waits for a batch is due."""
         self.judging = 0
-        """Batches with records of the lane that the model has now."""
+        """How many batches with records of the lane the model has now."""
         self.lag_ms = 0
         self.waiting = Waiting()
         self.fed = asyncio.Event()
         self.before_entry: Callable[[Record], Awaitable[None]] | None = None
-        """Awaited before user records are let in, with the last of them."""
+        """Awaited before user records enter, with the last of them."""
         self.entering = 0
-        """Taken out of what waits, and in no window yet."""
+        """How many records were taken from those that wait and are not in the window yet."""
         self.released = Milestones()
         self.task: asyncio.Task[None] | None = None
 
     @property
     def durable(self) -> Position | None:
-        """Everything up to here is durable in every sink, or in the dead letters."""
+        """Everything up to this position is durable in every sink, or in the dead letters."""
         return self.durability.position
 
     @property
     def behind(self) -> bool:
-        """More records of the shard are on their way."""
+        """Whether more records of the shard will come soon."""
         return self.lag_ms > BEHIND_MS
 
     @property
     def unsettled(self) -> int:
-        """Records admitted that have no row or dead letter yet; user records of aggregates are counted."""
+        """How many admitted records have no row or dead letter yet; user records of aggregates are counted."""
         return self.waiting.records + self.entering + len(self.window)
 
     @property
@@ -74,19 +74,19 @@ class Lane:
 
     @property
     def bytes(self) -> int:
-        """Of everything admitted that is not durable yet."""
+        """Bytes of everything admitted that is not durable yet."""
         return self.waiting.bytes + self.taken_bytes
 
     @property
     def taken_bytes(self) -> int:
-        """Of what was taken in: in the window, held back, or in the sinks."""
+        """Bytes of everything that was taken in: in the window, held back, or in the sinks."""
         return self.window.bytes + self.gate.bytes + sum(writer.backlog_bytes for writer in self.writers)
 
 
 class Window:
     """What a shard session has admitted and not yet released, in sequence order.
 
-    Records settle in any order; :meth:`release` hands out the longest settled prefix, once.
+    Records settle in any order; :meth:`release` returns the longest settled prefix, once.
     """
 
     def __init__(self, shard: Shard) -> None:
@@ -103,13 +103,15 @@ class Window:
         return self._records[0] if self._records else None
 
     def extend(self, records: Sequence[Record]) -> None:
-        """Admit records, which must follow the last ones in sequence order."""
+        """Add records, which must follow the last ones in sequence order."""
         self._records.extend(records)
         self.bytes += weight(records)
 
     def release(self, *, keep_payloads: bool = False) -> Run | None:
-        """The longest settled prefix, or None if the head is still open. The records' payloads are dropped, or kept
-        beside them in the run."""
+        """Return the longest settled prefix, or None if the first record is not settled.
+
+        Payloads are dropped, or kept in the run if ``keep_payloads``.
+        """
         settled = list(takewhile(_OUTCOME, self._records))
         if not settled:
             return None
@@ -132,7 +134,7 @@ class Window:
 
 
 class Durability:
-    """How far a shard is durable: the least of what its sinks report.
+    """How far a shard is durable: the lowest position that its sinks report.
 
     Positions only rise. A sink that has not reported yet holds everything back.
     """
@@ -142,7 +144,7 @@ class Durability:
         self.position: Position | None = None
 
     def reached(self, sink: str, position: Position) -> bool:
-        """Note a sink's report; true if the shard as a whole got further by it."""
+        """Note a sink's report. Return True if the whole shard's position has risen."""
         before = self._reached[sink]
         if before is not None and position <= before:
             return False
@@ -159,7 +161,7 @@ class Durability:
 
 
 class Milestones:
-    """How many records lie behind a moving position: what was passed counts once."""
+    """Counts the records that a rising position has passed, each once."""
 
     def __init__(self) -> None:
         self._ahead: deque[tuple[Position, int]] = deque()
@@ -169,7 +171,7 @@ class Milestones:
         self._ahead.append((end, records))
 
     def passed(self, position: Position) -> int:
-        """Records of the stretches that end at or below ``position`` and were not counted before."""
+        """Return the records of all ranges that end at or below ``position`` and were not counted before."""
         count = 0
         while self._ahead and self._ahead[0][0] <= position:
             count += self._ahead.popleft()[1]

@@ -1,8 +1,9 @@
-"""Aggregates that hold what belongs to another shard: told of, and delivered like any other.
+"""Aggregates that hold user records of another shard: reported, and delivered like any other.
 
-The KPL puts user records together by the shard that they belong to. Where one of them has come by another shard, after
-a reshard say, its rule is that the producer sends it again, and that a reader drops the whole aggregate. But nobody can
-tell from the aggregate whether its producer was the KPL, so nothing is dropped here: what was sent again has two rows.
+The KPL groups user records by the shard that they belong to. If an aggregate arrives through another shard, for example
+after a reshard, KPL's rule is that the producer sends such records again and a reader drops the whole aggregate. But an
+aggregate does not show whether its producer was the KPL, so nothing is dropped here: records that were sent again have
+two rows.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ log = logging.getLogger("stage")
 INTERVAL_S = 60.0
 
 HashRanges = Callable[[str], Awaitable[HashRange | None]]
-"""The hash keys of a shard, by its id; None where they are not known, or mean nothing."""
+"""Returns the hash keys of a shard, by its id; None if they are unknown or have no meaning."""
 
 
 async def unknown(shard_id: str) -> HashRange | None:
-    """No shard's hash keys are known, and so no aggregate is misplaced."""
+    """Return None for every shard, so that no aggregate is misplaced."""
     return None
 
 
 class Misplaced:
-    """Of one task. Each aggregate counts once; the first is logged at once, the others as counts.
+    """Reports of one task. Each aggregate counts once; the first is logged at once, others as counts.
 
-    ``within`` is asked once for each session, before its first record is taken in, and must answer soon.
+    ``within`` is called once for each session, before its first record is taken in, and must answer soon.
     """
 
     def __init__(self, metrics: RecordMetrics, within: HashRanges = unknown) -> None:
@@ -43,7 +44,7 @@ class Misplaced:
         self._telling: asyncio.TimerHandle | None = None
 
     def note(self, shard: Shard, positions: list[Position]) -> None:
-        """These aggregates of a shard are misplaced; the list is emptied. Call it where a loop runs."""
+        """These aggregates of a shard are misplaced; the list is emptied. Call it in the event loop."""
         if not positions:
             return
         self._metrics.misplaced(len(positions))
@@ -52,8 +53,8 @@ class Misplaced:
             self._any = True
             self._untold[shard.shard_id] -= 1
             log.warning(
-                "the aggregate at %s/%s/%s holds user records whose hash keys are another shard's. It is delivered; "
-                "its producer may have sent them again, as the KPL does. Others like it are counted here",
+                "the aggregate at %s/%s/%s holds user records with hash keys of another shard. It is delivered; "
+                "its producer may have sent them again, as the KPL does. Others like it are only counted here",
                 shard.stream,
                 shard.shard_id,
                 positions[0].sequence,
@@ -63,7 +64,7 @@ class Misplaced:
             self._telling = asyncio.get_running_loop().call_later(INTERVAL_S, self.tell)
 
     def tell(self) -> None:
-        """Log what was not told yet, now."""
+        """Log the counts that were not logged yet."""
         if self._telling is not None:
             self._telling.cancel()
             self._telling = None

@@ -1,4 +1,4 @@
-"""What a shard session was handed and has not taken in. Pure bookkeeping: no I/O, no clock, no waiting."""
+"""What a shard session has received and not taken in. Bookkeeping only: no I/O, no clock, no waiting."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pipeline.record import Position, Record, weight
 
 
 class Waiting:
-    """What a shard session was handed and has not taken in: plain records, and aggregates, which are whole until then.
+    """What a shard session has received and not taken in: plain records, and aggregates, which stay whole until then.
 
-    ``records`` counts the user records of aggregates; ``bytes`` is what all of it holds in memory. ``beyond``: what
-    lies up to there is passed over. ``within``: the shard's hash keys, if they are known. ``misplaced``: aggregates of
-    which a user record that was taken belongs to another shard, each once; whoever tells of them clears it.
+    ``records`` includes the user records of aggregates; ``bytes`` is the memory of everything. ``beyond``: records up
+    to this position are skipped. ``within``: the shard's hash keys, if known. ``misplaced``: aggregates of which a user
+    record that was taken belongs to another shard, each once; the code that reports them clears it.
     """
 
     def __init__(self) -> None:
@@ -27,19 +27,19 @@ class Waiting:
         self.within: HashRange | None = None
         self.misplaced: list[Position] = []
         self._parcels: deque[Aggregate | tuple[Sequence[Record], int]] = deque()
-        """Plain records with their weight."""
+        """Aggregates, and plain records with their memory."""
 
     def __bool__(self) -> bool:
         return bool(self._parcels)
 
     @property
     def first(self) -> Record:
-        """The oldest; ``IndexError`` if nothing waits. An aggregate is one record here."""
+        """The oldest record; an aggregate is one record here. ``IndexError`` if nothing waits."""
         head = self._parcels[0]
         return head if isinstance(head, Aggregate) else head[0][0]
 
     def put(self, records: Sequence[Record]) -> int:
-        """Take records that follow those before, in sequence order; how many there are, user records counted."""
+        """Add records that follow those before, in sequence order. Return how many there are, user records included."""
         before = self.records
         begin = 0
         for place in aggregates_in(records):
@@ -50,8 +50,10 @@ class Waiting:
         return self.records - before
 
     def take(self, most: int, most_bytes: int) -> list[Record]:
-        """What comes next: plain records as they are, and of aggregates about as much as there is room for. Nothing if
-        there is room for nothing, or if all of it was to be passed over."""
+        """Return the next records: plain records, and user records of aggregates as far as there is room.
+
+        Empty if there is no room, or if all of them were to be skipped.
+        """
         taken: list[Record] = []
         held = 0
         while self._parcels:
@@ -103,7 +105,7 @@ class Waiting:
 
 
 def after(held: Position | None, records: Sequence[Record]) -> Sequence[Record]:
-    """The records beyond ``held``, of records in sequence order."""
+    """Return the records after ``held``; the input is in sequence order."""
     if held is None or not records or records[0].position > held:
         return records
     return records[bisect_right(records, held, key=attrgetter("position")) :]

@@ -1,7 +1,7 @@
 """What a task counts: one class for each subject, and :class:`Metrics`, which has them all.
 
-Each part of a task is given the subject that it counts for. Methods are named as the events they note; all are called
-per message or batch, not per record. Labels are shards, sinks, and a small closed set of reasons.
+Each part of a task receives the subject that it counts for. Methods are named after the events that they note; all are
+called for each message or batch, not for each record. Labels are shards, sinks, and a small fixed set of reasons.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from pipeline.outages import Outages
 
 
 class Metrics:
-    """One task's metrics, as Prometheus reads them (:meth:`exposition`) and as one dict (:meth:`snapshot`).
+    """One task's metrics: for Prometheus (:meth:`exposition`) and as a dict (:meth:`snapshot`).
 
-    Not thread-safe beyond what ``prometheus_client`` is: note events from the event loop.
+    Note events from the event loop only; only ``prometheus_client``'s own objects are thread-safe.
     """
 
     content_type = CONTENT_TYPE_LATEST
@@ -37,7 +37,7 @@ class Metrics:
     def __init__(self, outages: Outages | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.registry = registry = CollectorRegistry()
         self.outages = outages or Outages()
-        """What fails now and is tried again, noted by whoever tries."""
+        """What fails now and is retried; the parts that retry note it."""
         self.progress = Progress()
         self.records = RecordMetrics(registry, self.progress, clock)
         self.batches = BatchMetrics(registry)
@@ -55,15 +55,15 @@ class Metrics:
         )
 
     def rejected_connection(self) -> None:
-        """A connection was closed that was no bridge's."""
+        """A connection that was not a bridge's was closed."""
         self._rejected_connections.inc()
 
     def exposition(self) -> bytes:
-        """For Prometheus, in its text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
     def snapshot(self) -> dict[str, Any]:
-        """Totals since the start and what is so now; JSON as it is."""
+        """Return totals since the start, and present values, as JSON."""
         totals, batches, loads = self.records.totals, self.batches, self.in_flight.loads()
         return {
             "records_in": totals.received,

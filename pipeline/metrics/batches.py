@@ -12,31 +12,31 @@ from pipeline.metrics.counters import gauge, histogram
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 RECENT_BATCHES = 500
-"""How many of the last batches :attr:`BatchMetrics.p99_s` is about."""
+"""How many of the last batches :attr:`BatchMetrics.p99_s` covers."""
 
 
 class BatchMetrics:
-    """What the stage gives to the model. Methods are called per batch."""
+    """The batches that the stage gives to the model. Methods are called for each batch."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.batches = 0
-        """Since the start."""
+        """Number of batches since the start."""
         self.records = 0
-        """In these batches."""
+        """Number of records in these batches."""
         self.waiting = 0
-        """Records that wait for a batch now."""
+        """Number of records that wait for a batch now."""
         self._recent: deque[float] = deque(maxlen=RECENT_BATCHES)
         self._queue = gauge(registry, "queue_records", "Records waiting for a batch")
         self._sizes = histogram(registry, "batch_records", "Records per micro-batch", BATCH_SIZES)
         self._seconds = histogram(registry, "batch_seconds", "Time from forming a batch to its last result")
 
     def queued(self, records: int) -> None:
-        """How many records wait for a batch now."""
+        """This many records wait for a batch now."""
         self.waiting = records
         self._queue.set(records)
 
     def returned(self, records: int, seconds: float) -> None:
-        """A micro-batch came back from the model."""
+        """A micro-batch came back from the model, ``seconds`` after it was formed."""
         self.batches += 1
         self.records += records
         self._recent.append(seconds)
@@ -50,6 +50,6 @@ class BatchMetrics:
 
     @property
     def p99_s(self) -> float:
-        """The time that 99 of 100 recent batches did not exceed; 0 before the first."""
+        """The seconds that 99 of 100 recent batches did not exceed; 0 before the first."""
         times = sorted(self._recent)
         return times[max(0, ceil(0.99 * len(times)) - 1)] if times else 0.0

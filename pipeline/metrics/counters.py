@@ -1,23 +1,23 @@
-"""How our metrics are made: all are called ``penstock_…`` and belong to one task's registry."""
+"""Makes our metrics: all names start with ``penstock_``, and all belong to one task's registry."""
 
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
-"""Buckets for times."""
+"""Histogram buckets for times, in seconds."""
 
 
 def counter(registry: CollectorRegistry, name: str, text: str, *labels: str) -> Counter:
-    """``penstock_<name>_total``."""
+    """Make the counter ``penstock_<name>_total``."""
     return Counter(f"penstock_{name}", text, labels, registry=registry)
 
 
 def gauge(registry: CollectorRegistry, name: str, text: str, *labels: str) -> Gauge:
-    """``penstock_<name>``."""
+    """Make the gauge ``penstock_<name>``."""
     return Gauge(f"penstock_{name}", text, labels, registry=registry)
 
 
 def histogram(registry: CollectorRegistry, name: str, text: str, buckets: tuple[float, ...] = SECONDS) -> Histogram:
-    """``penstock_<name>_bucket``, ``_sum`` and ``_count``."""
+    """Make the histogram ``penstock_<name>_bucket``, ``_sum`` and ``_count``."""
     return Histogram(f"penstock_{name}", text, buckets=buckets, registry=registry)

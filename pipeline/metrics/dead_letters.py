@@ -9,11 +9,11 @@ from pipeline.record import REASONS
 
 
 class DeadLetterMetrics:
-    """The reason is one of a closed set: text from records never becomes a label."""
+    """Dead letters. The reason is one of a fixed set: text from records never becomes a label."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.stop_reason: str | None = None
-        """Why the task has to end, if it has: too many dead letters."""
+        """Why the task has to end because of too many dead letters; None if it has not."""
         self._by_reason = counter(
             registry,
             "dead_letters",

@@ -1,4 +1,4 @@
-"""What is in flight, and what fails now: asked for when somebody looks, so that nobody keeps it up to date."""
+"""What is in flight, and what fails now: computed when it is read, so that nothing has to update it."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from pipeline.outages import Outages
 
 InFlight = Callable[[], Mapping[str, tuple[int, int]]]
-"""Per shard: records admitted and not yet settled, and the bytes held for it until they are durable."""
+"""Returns, for each shard, the records admitted and not yet settled, and the bytes held until they are durable."""
 
 
 class InFlightMetrics:
-    """Of the stage that :meth:`watch` was given last."""
+    """Gauges of the stage that :meth:`watch` received last."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.loads: InFlight = dict
         registry.register(self)
 
     def watch(self, loads: InFlight) -> None:
-        """Ask this from now on."""
+        """Read the values from this function from now on."""
         self.loads = loads
 
     def collect(self) -> Iterable[Metric]:
-        """For Prometheus."""
+        """Return the metrics (``prometheus_client``'s collector interface)."""
         records = GaugeMetricFamily(
             "penstock_in_flight_records", "Records that have no row or dead letter yet", labels=["shard"]
         )
@@ -46,7 +46,7 @@ class OutageMetrics:
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
-        """For Prometheus."""
+        """Return the metrics (``prometheus_client``'s collector interface)."""
         text = "How long this part has failed and been retried; absent while it works"
         outage = GaugeMetricFamily("penstock_outage_seconds", text, labels=["part"])
         for each in self._outages.current():

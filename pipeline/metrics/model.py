@@ -1,4 +1,4 @@
-"""The model's work, as its host tells of it."""
+"""The model's work, as its host reports it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.metrics.replica_time import ReplicaTimeMetrics
 
 
 class ModelMetrics:
-    """Predict calls, their cost, and what goes wrong with them. :meth:`note` is called per call, not per record."""
+    """Predict calls, their cost, and what goes wrong with them."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class ModelMetrics:
         self._seconds = histogram(registry, "predict_seconds", "Time per predict call in the replica")
 
     def note(self, event: ModelEvent) -> None:
-        """What a model host tells of its work."""
+        """Count an event of the model host. Called for each call, not for each record."""
         match event:
             case Predicted():
                 self._called(event)

@@ -1,4 +1,4 @@
-"""Records on their way: received, settled, durable, checkpointed; by shard, and in total."""
+"""Records on their way: received, settled, durable, checkpointed; for each shard, and in total."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from pipeline.metrics.counters import counter, gauge
 
 @dataclass(slots=True)
 class RecordTotals:
-    """Since the start, over all shards, also those whose lease went elsewhere. ``lag_ms``: of the shards held now."""
+    """Totals since the start, over all shards, also those that moved to other tasks. ``lag_ms``: of the shards held
+    now.
+    """
 
     received: int = 0
     enriched: int = 0
@@ -24,10 +26,10 @@ class RecordTotals:
 
 
 class RecordMetrics:
-    """What becomes of records. Methods are called per message or run, not per record."""
+    """What becomes of records. Methods are called for each message or run, not for each record."""
 
     def __init__(self, registry: CollectorRegistry, progress: Progress, clock: Callable[[], float]) -> None:
-        """``progress`` is told of what is received and settled, at the ``clock``'s time."""
+        """``progress`` is updated when records are received and settled, with the time of ``clock``."""
         self._progress = progress
         self._clock = clock
         self.totals = RecordTotals()
@@ -59,13 +61,13 @@ class RecordMetrics:
         self._lag_of_shard: dict[str, Gauge] = {}
 
     def received(self, shard: str, records: int) -> None:
-        """KCL handed over a message's records."""
+        """KCL delivered a message with this many records."""
         self.totals.received += records
         self._progress.received(shard, records, self._clock())
         self._of(self._received, shard).inc(records)
 
     def lag(self, shard: str, lag_ms: int) -> None:
-        """``millisBehindLatest`` of a shard's newest message."""
+        """The last message of the shard had this ``millisBehindLatest``."""
         self.totals.lag_ms[shard] = lag_ms
         own = self._lag_of_shard.get(shard)
         if own is None:
@@ -81,16 +83,16 @@ class RecordMetrics:
         self._of(self._dead, shard).inc(dead)
 
     def misplaced(self, aggregates: int) -> None:
-        """Aggregates hold user records whose hash keys are another shard's."""
+        """This many aggregates hold user records whose hash keys belong to another shard."""
         self._misplaced.inc(aggregates)
 
     def durable(self, shard: str, records: int) -> None:
-        """More records, ``records`` of them, are durable in every sink."""
+        """This many more records are durable in every sink."""
         self.totals.durable += records
         self._of(self._durable, shard).inc(records)
 
     def checkpointed(self, shard: str, records: int) -> None:
-        """KCL accepted a checkpoint, which passed ``records`` more records."""
+        """KCL accepted a checkpoint that passed this many more records."""
         self.totals.checkpointed += records
         self._of(self._checkpoints, shard).inc()
         self._of(self._checkpointed, shard).inc(records)
@@ -100,7 +102,7 @@ class RecordMetrics:
         self._of(self._failures, shard).inc()
 
     def forget(self, shard: str) -> None:
-        """The shard is another task's: its labels go, the totals stay."""
+        """The shard moved to another task: remove its labels, keep the totals."""
         self.totals.lag_ms.pop(shard, None)
         self._progress.forget(shard)
         self._lag_of_shard.pop(shard, None)
@@ -110,7 +112,7 @@ class RecordMetrics:
             metric.remove(shard)
 
     def _of(self, metric: Counter, shard: str) -> Counter:
-        """The shard's own; ``labels`` looks it up under a lock each time."""
+        """The shard's own counter, kept here: ``labels`` looks it up under a lock each time."""
         own = self._of_shard.get((metric, shard))
         if own is None:
             own = self._of_shard[metric, shard] = metric.labels(shard)

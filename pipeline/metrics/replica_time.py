@@ -1,4 +1,4 @@
-"""What the replicas' time is used for, and how large batches should be; worked out when somebody asks."""
+"""How replicas spend their time, and how large batches should be; computed when it is read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.events import Predicted
 
 
 class ReplicaTimeMetrics:
-    """Empty until :meth:`account_for` says how many replicas there are."""
+    """Gauges of the replicas' time. Empty until :meth:`account_for` is called."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._account: ReplicaTime | None = None
@@ -25,7 +25,7 @@ class ReplicaTimeMetrics:
     def account_for(
         self, replicas: int, pace: BatchSizeController | None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """From now on keep account of the replicas' time."""
+        """Measure the time of this many replicas from now on."""
         self._account = ReplicaTime(replicas, pace)
         self._pace, self._clock = pace, clock
 
@@ -35,26 +35,27 @@ class ReplicaTimeMetrics:
             self._account.called(call)
 
     def at_work(self, batches: int, *, held: bool) -> None:
-        """How many batches are out now; ``held``: the task holds as many bytes as it may."""
+        """This many batches are out now; ``held``: the task holds as many bytes as it may."""
         if self._account is not None:
             self._account.state(self._clock(), batches, held=held)
 
     def shares(self) -> Mapping[str, float]:
-        """Of the replicas' time since the start, see :class:`pipeline.batching.utilization.ReplicaTime`; empty if
-        nobody keeps account."""
+        """Return shares of the replicas' time since the start (:class:`pipeline.batching.utilization.ReplicaTime`);
+        empty if it is not measured.
+        """
         return {} if self._account is None else self._account.shares(self._clock())
 
     def recent_shares(self) -> Mapping[str, float]:
-        """The same in the last minute."""
+        """As :meth:`shares`, for the last minute."""
         return {} if self._account is None else self._account.late_shares(self._clock())
 
     @property
     def batch_size_target(self) -> int:
-        """The size that is the best known; 0 before anything is."""
+        """The best known batch size; 0 before it is known."""
         return (self._pace.usual or 0) if self._pace is not None else 0
 
     def collect(self) -> Iterable[Metric]:
-        """For Prometheus."""
+        """Return the metrics (``prometheus_client``'s collector interface)."""
         shares = self.recent_shares()
         yield GaugeMetricFamily(
             "penstock_batch_size_target",

@@ -1,4 +1,4 @@
-"""Whether all shards are read, and soon enough."""
+"""Whether all shards are read, and early enough."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pipeline.metrics.counters import counter, gauge
 
 
 class ShardMetrics:
-    """Of the whole stream, as far as this task sees it; without labels."""
+    """Gauges of the whole stream, as far as this task sees it; without labels."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._stuck = gauge(registry, "stuck_shards", "Shards that fall behind without progress")
@@ -19,17 +19,17 @@ class ShardMetrics:
         self._expired = counter(registry, "expired_shards", "Shards whose records expired before they were read")
 
     def stuck(self, shards: int) -> None:
-        """How many shards fall behind and do not move."""
+        """This many shards fall behind without progress."""
         self._stuck.set(shards)
 
     def unread(self, shards: int) -> None:
-        """How many shards should be read and are not, for longer than a change of hands takes."""
+        """This many shards should be read and are not, for longer than a handoff takes."""
         self._unread.set(shards)
 
     def retention_used(self, share: float) -> None:
-        """The largest lag, as a share of what the stream keeps: at 1 records expire unread."""
+        """The largest lag, as a share of the stream's retention: at 1, records expire unread."""
         self._retention_used.set(share)
 
     def expired(self, shards: int) -> None:
-        """Of how many shards records have expired that were not read."""
+        """Records of this many shards expired before they were read."""
         self._expired.inc(shards)

@@ -1,4 +1,4 @@
-"""What each sink writes, and how often it writes again."""
+"""What each sink writes, and how often it retries."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pipeline.sinks import SinkEvents
 
 
 class SinkMetrics:
-    """By the sink's name."""
+    """Counts sinks' events by their names."""
 
     def __init__(self, registry: CollectorRegistry, dead_letters: DeadLetterMetrics) -> None:
         self.names: set[str] = set()
-        """Of the sinks whose events are counted here; an outage of one has its name."""
+        """The sinks whose events are counted here; an outage of a sink has its name."""
         self._letters = dead_letters
         self._puts = counter(registry, "sink_puts", "Writes by a sink", "sink")
         self._bytes = counter(registry, "sink_bytes", "Bytes written by a sink", "sink")
         self._retries = counter(registry, "sink_retries", "Writes that a sink repeated", "sink")
 
     def of(self, sink: str) -> SinkEvents:
-        """What the sink of this name tells, counted under its name."""
+        """Return the events for a sink to call, counted under its name."""
         self.names.add(sink)
         return SinkEvents(
             on_put=partial(self.put, sink),
@@ -33,10 +33,10 @@ class SinkMetrics:
         )
 
     def put(self, sink: str, size_bytes: int) -> None:
-        """A sink wrote an object, or a request's records."""
+        """A sink wrote an object, or the records of a request."""
         self._puts.labels(sink).inc()
         self._bytes.labels(sink).inc(size_bytes)
 
     def retried(self, sink: str) -> None:
-        """A sink makes a call again."""
+        """A sink repeats a call."""
         self._retries.labels(sink).inc()

@@ -1,13 +1,12 @@
-"""Rows to a downstream stream: at least once, in order per key.
+"""Sends rows to a downstream stream: at least once, in order for each key.
 
-Nobody can make this exactly-once: an answer can be lost, and Kinesis has no conditional put. So every row carries its
-``record_id``, by which a reader drops what it has seen. Rows keep the partition key of their source record, as far as
-Kinesis takes it (:mod:`pipeline.sinks.partition_keys`). Rows of one key and one source shard first appear in sequence
-order; between keys no order is kept, as between shards there is none. The price is that a stream with one key alone
-goes at one row per call.
+Exactly-once is not possible here: a response can be lost, and Kinesis has no conditional put. So every row carries its
+``record_id``, by which a reader can drop duplicates. Rows keep the partition key of their source record if Kinesis
+accepts it (:mod:`pipeline.sinks.partition_keys`). Rows of one key and one source shard first appear in sequence order.
+There is no order between keys, as there is none between shards. The price: with a single key, each call sends one row.
 
-A row that the stream cannot carry (too large for it, a value that JSON has no word for, refused by itself) becomes a
-dead letter of this sink (:mod:`pipeline.sinks.refused`), which is durable before its record counts as durable.
+A row that the stream cannot store (too large, a value that JSON cannot express, or refused by itself) becomes a dead
+letter of this sink (:mod:`pipeline.sinks.refused`). The letter is durable before its record counts as durable.
 """
 
 from __future__ import annotations
@@ -43,11 +42,13 @@ CALLS_AT_ONCE = 8
 LETTERS_AT_ONCE = 8
 
 SEND = Retry(0.1, 10.0, jitter=0.5)
-"""Of rows that are refused. A call that has some accepted counts as the first failure: only some shards are full."""
+"""Retries of refused rows. A call of which some rows are accepted counts as the first failure: only some shards are
+full.
+"""
 
 NO_LIMITS = Limits(0, 1.0)
 ROW_BYTES = 1024 * 1024
-"""Data and key of one record, unless the stream says otherwise (API reference, PutRecord)."""
+"""The most bytes of data and key of one record, unless the stream's own limit differs (API reference, PutRecord)."""
 
 REFUSALS = frozenset(
     {
@@ -61,19 +62,20 @@ REFUSALS = frozenset(
         "UnrecognizedClientException",
     }
 )
-"""Codes of Kinesis that the same call will meet again until a person mends something."""
+"""Kinesis error codes that a retry does not cure: a person has to fix something."""
 
 ROW_FAULTS = frozenset(
     {"InvalidArgumentException", "RequestEntityTooLargeException", "SerializationException", "ValidationException"}
 )
-"""Codes of Kinesis that may be about a single row of a call. Kinesis checks calls as a whole: they hit all of it."""
+"""Kinesis error codes that a single row may have caused. Kinesis validates a call as a whole, so all its rows fail."""
 
 
 class KinesisSink:
-    """``client`` makes a boto3 client of Kinesis; ``table`` types the enriched records of a run as one row each.
+    """Sends rows to one stream. ``client`` makes a boto3 Kinesis client; ``table`` makes a table of a run's enriched
+    records.
 
-    ``letters`` keeps the rows that the stream cannot carry; without it, such a row ends the task. ``limits``: where so
-    many of a shard's rows cannot be carried, the task ends too.
+    ``letters`` keeps the rows that the stream cannot store; without it, such a row ends the task. ``limits``: how many
+    of a shard's rows may be refused before the task ends.
     """
 
     wants_payloads = True
@@ -107,7 +109,10 @@ class KinesisSink:
         self._writers: set[KinesisWriter] = set()
 
     async def check(self) -> None:
-        """The stream is there and can be asked; its own limit of a record's size is taken over."""
+        """Check that the stream exists and can be read, and adopt its record size limit.
+
+        :raises UserError: it does not exist, is not active, or cannot be reached.
+        """
         try:
             answer = await self.call(lambda: self._client().describe_stream_summary(StreamName=self.stream))
         except ClientError as error:
@@ -125,28 +130,28 @@ class KinesisSink:
         self.row_bytes = 1024 * summary.get("MaxRecordSizeInKiB", ROW_BYTES // 1024)
 
     def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> KinesisWriter:
-        """A writer for a shard session; see :class:`pipeline.sinks.Sink`."""
+        """Open a writer for a shard session. See :meth:`Sink.open`."""
         writer = KinesisWriter(self, shard, on_durable, on_fatal)
         self._writers.add(writer)
         return writer
 
     def forget(self, writer: KinesisWriter) -> None:
-        """The writer is abandoned: :meth:`close` need not abandon it."""
+        """The writer was abandoned: :meth:`close` need not abandon it."""
         self._writers.discard(writer)
 
     async def close(self) -> None:
-        """Give up what is not sent. A call under way ends in its own time, and nobody hears of it."""
+        """Stop all writers. A call in progress ends by itself; its result is ignored."""
         for writer in list(self._writers):
             writer.abandon()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self.letter_threads.close()
 
     async def call(self, work: Callable[[], Any]) -> Any:
-        """In a thread of the sink's own: a stalled stream takes no thread from anyone else."""
+        """Make a blocking call in one of the sink's own threads: a stalled stream does not block other parts."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def put(self, request: Sequence[Row]) -> Answer:
-        """One call."""
+        """Make one PutRecords call."""
         records = [{"Data": row.data, "PartitionKey": row.key} for row in request]
         try:
             answer = await self.call(lambda: self._client().put_records(StreamName=self.stream, Records=records))
@@ -172,7 +177,9 @@ class KinesisSink:
         )
 
     async def is_well(self) -> bool:
-        """Whether the stream can be asked and written to: then a call that it finds invalid is so by its rows."""
+        """Whether the stream can be read and written: if so, a call that it finds invalid is invalid because of its
+        rows.
+        """
         try:
             await self.check()
         except UserError:
@@ -181,22 +188,22 @@ class KinesisSink:
 
 
 class Answer(NamedTuple):
-    """Which rows of a call were accepted, and why the others were not: ``reason`` quotes none of them."""
+    """Which rows of a call were accepted. ``reason``: why the others were not, without quoting them."""
 
     accepted: Sequence[bool]
     reason: str
     refused: bool = False
-    """Somebody must mend something before the same call goes through."""
+    """A person has to fix something before the same call can succeed."""
     at_fault: bool = False
-    """The call was found invalid as a whole: by a row in it, or nobody knows which."""
+    """The call is invalid as a whole; which row caused it is unknown."""
     row_faults: Mapping[int, str] = MappingProxyType({})
-    """By place in the call: rows that were found invalid by themselves. What is said there may quote them."""
+    """By index in the call: rows that are invalid themselves, and why. These texts may quote rows."""
     quoting: str = ""
-    """Why the call as a whole is invalid, in words that may quote its rows: for dead letters."""
+    """Why the call as a whole is invalid, in words that may quote rows; for dead letters only."""
 
 
 class KinesisWriter:
-    """One shard session's rows. Sends as soon as there is something to send, one call at a time, without end."""
+    """Sends one shard session's rows as soon as there are any, one call at a time, with endless retries."""
 
     def __init__(
         self, sink: KinesisSink, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]
@@ -214,7 +221,7 @@ class KinesisWriter:
         letters = sink.outages.part("dead-letter", sink.give_up_after_s)
         self._surely = SureCalls(sink.letter_threads, letters, sleep=sink.sleep)
         self._suspects = 0
-        """So many rows at the front of the outbox have one among them that makes a call invalid."""
+        """How many rows at the front of the queue include one that makes a call invalid."""
         self._told: Position | None = None
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
@@ -224,26 +231,26 @@ class KinesisWriter:
         )
 
     async def resume(self, first: Record, checkpoint: Position | None) -> Position | None:
-        """A stream cannot be asked what it holds: everything after the checkpoint is sent again."""
+        """Return None: a stream cannot tell what it has, so everything after the checkpoint is sent again."""
         return None
 
     def write(self, run: Run) -> None:
-        """Take a run; its rows are sent in order of their keys."""
+        """Take a run; its rows are sent in order for each key."""
         self._runs.append((run, size_of(run)))
         self._idle.clear()
         self._work.set()
 
     @property
     def backlog_bytes(self) -> int:
-        """Of rows that are not accepted yet, with the payloads they are of, and of runs that are not encoded yet."""
+        """Bytes of rows that are not accepted yet, with their payloads, and of runs that are not encoded yet."""
         return self._put_queue.bytes + self._payload_bytes + sum(size_bytes for _, size_bytes in self._runs)
 
     async def flush(self) -> None:
-        """Return once every row is accepted, or is a durable dead letter."""
+        """Return once every row is accepted or is a durable dead letter."""
         await self._idle.wait()
 
     def abandon(self) -> None:
-        """A call under way may still arrive; its rows will be sent again by the next owner, as they would be anyway."""
+        """Stop. A call in progress may still succeed; the shard's next owner sends its rows again in any case."""
         self._sender.cancel()
         self._trouble.worked()
         self._surely.give_up()
@@ -261,7 +268,7 @@ class KinesisWriter:
                 self._idle.set()
 
     async def _step(self) -> None:
-        """Encode a run if the outbox has room, make one call if there is a row."""
+        """Encode a run if the queue has room, and make one call if there is a row."""
         if self._runs and self._put_queue.bytes < REQUEST_BYTES:
             await self._load(self._runs[0][0])
             self._runs.popleft()
@@ -276,8 +283,11 @@ class KinesisWriter:
                 await self._back_off(answer._replace(accepted=done))
 
     async def _without_faults(self, request: Sequence[Row], answer: Answer) -> Sequence[bool]:
-        """Which rows are done with: accepted, or dead letters by now. A call that is invalid as a whole is halved until
-        its row is alone; a row alone is to blame only where the stream itself is well."""
+        """Return which rows are done: accepted, or durable dead letters.
+
+        A call that is invalid as a whole is halved until its row is alone. A row alone is to blame only if the stream
+        itself works.
+        """
         faults = dict(answer.row_faults)
         self._suspects = len(request) if answer.at_fault else max(0, self._suspects - len(request))
         if answer.at_fault and len(request) > 1:
@@ -290,7 +300,7 @@ class KinesisWriter:
         return [accepted or place in faults for place, accepted in enumerate(answer.accepted)]
 
     async def _load(self, run: Run) -> None:
-        """Rows into the outbox. What cannot be carried is durable as a dead letter before the outbox hears of it."""
+        """Put rows into the queue. A row that cannot be stored is a durable dead letter first."""
         sink = self._sink
         loads = await sink.call(partial(loads_of, run, sink.table, sink.row_bytes))
         refused = [Refused(load.origin, load.row.reason) for load in loads if isinstance(load.row, Unwritable)]
@@ -302,7 +312,7 @@ class KinesisWriter:
             self._payload_bytes += len(origin.data) if carried else 0
 
     def _count(self, loads: Sequence[Load], refused: int) -> None:
-        """Raises ``Fatal`` where a release makes rows that cannot be carried, before more of them become letters."""
+        """Raise ``Fatal`` if a release makes rows that cannot be stored, before more of them become dead letters."""
         if not refused:
             self._tally.rows(sum(load.row is not None for load in loads))
             return
@@ -315,13 +325,13 @@ class KinesisWriter:
                     why = (
                         f"sink {self._sink.name}: {self._shard.shard_id}: the rows of {exceeded} cannot be carried, "
                         f"such as that of {load.origin.record_id(self._shard.stream)}: {load.row.told}. "
-                        "Mend the release, or raise that limit"
+                        "Fix the release, or raise that limit"
                     )
                     self._sink.events.on_stop(why)
                     raise Fatal(why)
 
     async def _bury(self, refused: Sequence[Refused]) -> None:
-        """Return once every one is a durable dead letter."""
+        """Return once each of them is a durable dead letter."""
         sink = self._sink
         if not refused:
             return
@@ -344,7 +354,7 @@ class KinesisWriter:
             self._on_durable(durable)
 
     async def _back_off(self, answer: Answer) -> None:
-        """Longer while nothing is accepted at all; briefly where only some shards of the stream are full."""
+        """Wait: longer while no row is accepted, briefly if only some shards of the stream are full."""
         accepted = sum(answer.accepted)
         self._fruitless = 0 if accepted else self._fruitless + 1
         if accepted:
@@ -358,7 +368,7 @@ class KinesisWriter:
         self._refused += 1
         self._sink.events.on_retry()
         wait_s = SEND.wait_s(self._fruitless + 1)
-        # Each long wait is worth a line; of many short ones the 1st, 2nd, 4th, 8th …
+        # Log each long wait; of many short ones the 1st, 2nd, 4th, 8th …
         if wait_s >= SEND.last_s / 2 or self._refused.bit_count() == 1:
             log.warning(
                 "%s: %s: %d of %d rows refused, again in %.1f s (call %d in a row): %s",

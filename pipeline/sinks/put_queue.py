@@ -1,8 +1,8 @@
-"""What a Kinesis sink sends next, given what was accepted and what was refused. Pure: no I/O, no clock.
+"""Decides what a Kinesis sink sends next, given which rows were accepted. Pure: no I/O, no clock.
 
-Kinesis promises no order within a PutRecords call, and takes the later records of a call whose earlier ones it refuses
-(API reference, PutRecords). So no two records of a key are ever in flight together: a call holds one record per key,
-and a record that was refused holds back the later ones of its key, and of no other.
+Kinesis guarantees no order within a PutRecords call, and may accept later records of a call whose earlier ones it
+refuses (API reference, PutRecords). So two records of a key are never in flight together: a call has at most one record
+for each key. A refused record holds back later ones of its own key only.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from typing import Any
 from pipeline.record import Position
 
 REQUEST_ROWS = 500
-"""The most that PutRecords takes (API model)."""
+"""The most records that PutRecords accepts (API model)."""
 
 REQUEST_BYTES = 5 * 1024 * 1024
-"""Of data and keys, in a call of more than one row: a larger row goes alone, and a stream's largest has the 10 MiB that
-PutRecords takes. It took 5 MiB for years, and emulators do."""
+"""The most bytes of data and keys in a call of several rows; a larger row goes alone. PutRecords accepts 10 MiB, the
+size of a stream's largest record, but accepted only 5 MiB for years, and emulators still do.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record as it is sent. ``place`` counts the rows of this outbox; ``origin`` is the caller's own."""
+    """One record as it is sent. ``place`` counts the rows of this queue; ``origin`` is the caller's object."""
 
     place: int
     key: str
@@ -39,8 +40,8 @@ class Row:
 class OrderedPutQueue:
     """One shard session's rows on their way to a stream.
 
-    Guarantees: a row is handed out by :meth:`take` only when every earlier row of its key was accepted; a row is
-    handed out again until it is accepted; ``durable`` passes a record only when its row and all before were accepted.
+    Guarantees: :meth:`take` returns a row only after every earlier row of its key was accepted. A row is returned again
+    until it is accepted. ``durable`` passes a record only when its row and all earlier ones were accepted.
     """
 
     def __init__(self, *, request_rows: int = REQUEST_ROWS, request_bytes: int = REQUEST_BYTES) -> None:
@@ -56,20 +57,21 @@ class OrderedPutQueue:
         self._milestones: deque[tuple[Position, int]] = deque()
 
     def __len__(self) -> int:
-        """Rows not yet accepted."""
+        """How many rows are not accepted yet."""
         return self._rows - self._accepted_below - len(self._accepted)
 
     def put(self, position: Position, row: tuple[str, bytes] | None, *, origin: object = None) -> None:
-        """Take the next record in sequence order: its key and data, or None if it is dead and has no row."""
+        """Add the next record in sequence order: its key and data, or None if it is dead and has no row."""
         if row is not None:
             self._enqueue(Row(self._rows, *row, origin))
         self._milestones.append((position, self._rows))
         self._advance()
 
     def take(self, most: int = REQUEST_ROWS) -> list[Row]:
-        """The next call's rows, one per key, oldest key first; none if all that is left waits for an answer.
+        """Return the next call's rows, at most one for each key, oldest key first; none if all remaining rows wait for
+        an answer.
 
-        Every list must come back through :meth:`settle`.
+        Every list must be passed to :meth:`settle`.
         """
         request: list[Row] = []
         size_bytes = 0
@@ -83,7 +85,7 @@ class OrderedPutQueue:
         return request
 
     def settle(self, request: Sequence[Row], accepted: Sequence[bool]) -> None:
-        """The answer to a call, row by row: what is done with, and what is first in the next one."""
+        """Process the answer to a call: accepted rows are done, the others come first in the next call."""
         refused: list[str] = []
         for row, was_accepted in zip(request, accepted, strict=True):
             if was_accepted:

@@ -1,4 +1,4 @@
-"""Calls to a store: in threads of the caller's own, and again until they are answered."""
+"""Calls to a store: in threads of their own, and retried until they are answered."""
 
 from __future__ import annotations
 
@@ -22,46 +22,48 @@ T = TypeVar("T")
 CALLS_AT_ONCE = 8
 
 ANSWER = Retry(0.2, 10.0, jitter=0.5, on=only(Retryable, Denied))
-"""For a running task. When to give up is the :class:`pipeline.outages.Component`'s to say."""
+"""Retries in a running task. :class:`pipeline.outages.Component` decides when to give up."""
 
 CHECK = Retry(0.5, tries=5, on=only(Retryable))
-"""At start: what passes is waited for, for 7.5 s; a person looks on."""
+"""Retries of a check at start, for 7.5 s: a person is waiting."""
 
 Call = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Makes a blocking call without blocking the event loop."""
 
 
 class Threads:
-    """Threads of a sink's own: a stalled store takes none from anyone else."""
+    """A sink's own threads: a stalled store does not block other parts."""
 
     def __init__(self, name: str, *, count: int = CALLS_AT_ONCE) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
 
     async def __call__(self, work: Callable[[], Any]) -> Any:
-        """The result of ``work()``, or what it raises."""
+        """Return the result of ``work()``, or raise what it raises."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def close(self) -> None:
-        """Calls under way end in their own time."""
+        """Take no more calls. Calls in progress end by themselves."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 async def at_start(check: Callable[[], None], call: Call, sleep: Callable[[float], Awaitable[object]]) -> None:
-    """Make a check that passes at last within :data:`CHECK`.
+    """Make a check, and retry it within :data:`CHECK`.
 
     :raises UserError: the store still does not answer.
     """
     try:
         await CHECK.call(partial(call, check), sleep=sleep)
     except Retryable as error:
-        raise UserError(f"{error}. It must answer before records are taken") from None
+        raise UserError(f"{error}. Make sure that it answers, then start again") from None
 
 
 class SureCalls:
-    """``await surely(work)``: the result of a call to a store, however often the call is made.
+    """``await surely(work)`` returns the result of a call to a store, however often it has to be made.
 
-    ``part`` is shown as failing meanwhile. Raises ``Denied`` when a refusal lasts, ``Fatal`` when there is no answer
-    for as long as ``part`` allows. ``on_retry`` is called before each wait.
+    ``part`` is shown as failing meanwhile. ``on_retry`` is called before each wait.
+
+    :raises Denied: a refusal lasts.
+    :raises Fatal: there is no answer for as long as ``part`` allows.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class SureCalls:
         self._dice = dice
 
     async def __call__(self, work: Callable[[], T]) -> T:
-        """The result of ``work()``."""
+        """Return the result of ``work()``."""
         made = partial(self._call, work)
         result: T = await ANSWER.call(made, on_failure=self._failed, sleep=self._sleep, dice=self._dice)
         self._part.worked()
@@ -91,7 +93,7 @@ class SureCalls:
         await at_start(check, self._call, self._sleep)
 
     def give_up(self) -> None:
-        """Nobody waits for it any more."""
+        """Nothing waits for the call any more: do not show it as failing."""
         self._part.worked()
 
     def _failed(self, error: Exception, wait_s: float) -> None:
