@@ -89,7 +89,7 @@ class WorkerStats:
                 found[session.shard_id] = {
                     "state": session.state.value,
                     "behind_s": round(session.behind_s(now, wall_s), 3),
-                    **session.counts(),
+                    **session.counts(now),
                     **_pace(self._metrics.progress, session.shard_id, now),
                 }
         return found

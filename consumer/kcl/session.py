@@ -182,6 +182,7 @@ class ShardSession:
         self._clock = clock
         self._heard_s = clock()
         self._checkpointed_s = -CHECKPOINT_EVERY_S
+        self._accepted_s: float | None = None
 
     def look(self) -> SessionSnapshot:
         """Return the progress of the session, for :class:`consumer.kcl.stuck.StuckWatch`."""
@@ -203,9 +204,19 @@ class ShardSession:
         age_s = 0.0 if oldest_ms is None else wall_s - oldest_ms / 1000
         return max(0.0, age_s, self.lag_at(now) / 1000)
 
-    def counts(self) -> dict[str, int]:
-        """Return ``unsettled``, the number of delivered records without a row or dead letter, and ``lag_ms``."""
-        return {"unsettled": self._lane.unsettled, "lag_ms": self._lane.lag_ms} if self._lane is not None else {}
+    def counts(self, now: float) -> dict[str, float | None]:
+        """Return ``unsettled``, the number of delivered records without a row or dead letter, ``held_bytes``, the size
+        of what is not durable yet, ``lag_ms``, and ``checkpoint_age_s``, the time since KCL accepted one."""
+        lane = self._lane
+        if lane is None:
+            return {}
+        age_s = None if self._accepted_s is None else round(now - self._accepted_s, 3)
+        return {
+            "unsettled": lane.unsettled,
+            "held_bytes": lane.bytes,
+            "lag_ms": lane.lag_ms,
+            "checkpoint_age_s": age_s,
+        }
 
     @property
     def hears(self) -> bool:
@@ -439,6 +450,7 @@ class ShardSession:
         return False
 
     def _accepted(self, position: Position | None) -> None:
+        self._accepted_s = self._clock()
         position = position or self._tracker.delivered
         if position is not None:
             self._tracker.accept(position)

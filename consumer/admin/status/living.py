@@ -1,0 +1,93 @@
+"""Which workers live. Pure.
+
+A worker shows three signs of life: its report among KCL's metrics, its note beside the leases, and the counters of the
+leases that it renews. The first two have times by the worker's own clock, which may be off; that they move from one
+look to the next is a sign whatever the clock says. A page that refuses to be called is no page of a living worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from consumer.admin.status.snapshot import Snapshot
+
+NOTED_S = 15.0
+"""A worker of Penstock reports every 5 seconds, and writes its note every 10."""
+
+REPORTED_S = 90.0
+"""Other workers of KCL report every 30 seconds."""
+
+RENEWED_S = 10.0
+"""A lease is renewed every third of failover_ms, which is 10 seconds unless told otherwise."""
+
+HIDDEN_S = 600.0
+"""A worker without leases that has been silent for longer is not shown: KCL deletes its report in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """``seen_s``: epoch seconds of the last sign; None if there is none. ``reports``: whether KCL's metrics have it."""
+
+    worker: str
+    alive: bool
+    seen_s: float | None
+    reports: bool
+
+
+def lives(looks: Sequence[Snapshot]) -> dict[str, Life]:
+    """Of every worker that the last look shows. ``looks``: the earlier ones first."""
+    now = looks[-1]
+    return {worker: _life(worker, looks) for worker in sorted(_workers(now))}
+
+
+def _workers(look: Snapshot) -> set[str]:
+    holders = {name for lease in look.state.leases for name in (lease.owner, lease.draining_owner) if name}
+    leader = {look.state.leader.worker} if look.state.leader is not None else set()
+    return holders | leader | look.state.workers.keys() | look.said.keys()
+
+
+def _life(worker: str, looks: Sequence[Snapshot]) -> Life:
+    now = looks[-1]
+    limit_s = NOTED_S if worker in now.said else REPORTED_S
+    told = [at_s for at_s in (_reported_s(worker, now), _noted_s(worker, now)) if at_s is not None]
+    moved = _last_move_s(worker, looks)
+    recent = bool(told) and now.at_s - max(told) <= limit_s and worker not in now.gone
+    renews = moved is not None and now.at_s - moved <= RENEWED_S
+    signs = [*told, *([moved] if moved is not None else [])]
+    metrics = now.state.workers.get(worker)
+    return Life(worker, recent or renews, max(signs, default=None), metrics is not None and not metrics.failing)
+
+
+def _reported_s(worker: str, look: Snapshot) -> float | None:
+    found = look.state.workers.get(worker)
+    return None if found is None or found.reported_s is None else float(found.reported_s)
+
+
+def _noted_s(worker: str, look: Snapshot) -> float | None:
+    said = look.said.get(worker)
+    return None if said is None else said.at_s
+
+
+def _last_move_s(worker: str, looks: Sequence[Snapshot]) -> float | None:
+    """When a look first showed something that the worker had moved since the one before."""
+    for before, after in reversed(list(pairwise(looks))):
+        reported = _reported_s(worker, before), _reported_s(worker, after)
+        noted = _noted_s(worker, before), _noted_s(worker, after)
+        if _renewed(worker, before, after) or (None not in reported and reported[0] != reported[1]):
+            return after.at_s
+        if None not in noted and noted[0] != noted[1]:
+            return after.at_s
+    return None
+
+
+def _renewed(worker: str, before: Snapshot, after: Snapshot) -> bool:
+    leases = before.leases
+    return any(
+        lease.holder == worker
+        and (old := leases.get(lease.shard_id)) is not None
+        and old.holder == worker
+        and old.counter != lease.counter
+        for lease in after.state.leases
+    )

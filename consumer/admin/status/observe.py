@@ -1,0 +1,110 @@
+"""Reads what there is to know of an application: its tables, its stream, its workers' pages. Blocks.
+
+What a look costs: a consistent scan of KCL's tables, one ListShards, one request to each page. Only for shards of which
+no worker says how far they are behind, and at most every ``PROBE_S``, is the stream itself read, one record a shard:
+of the five reads a second that a shard gives to everybody, KCL needs four.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from consumer.admin.status.pages import Answer, ask_all
+from consumer.admin.status.snapshot import NOTE, PAGE, Snapshot, WorkerSaid, number
+from consumer.aws import shards
+from consumer.leases.state import ApplicationState, read_state
+from consumer.leases.worker_notes import WorkerNote
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_kinesis import KinesisClient
+
+    from consumer.leases.leases import Lease
+
+PROBE_S = 10.0
+PROBES = 50
+"""Shards that are read at most in one look."""
+
+PROBES_AT_ONCE = 8
+
+AskAll = Callable[[Mapping[str, WorkerNote]], Mapping[str, Answer]]
+
+
+class Observer:
+    """Of one stream and application. ``ask`` asks the workers' pages; ``clock`` is the time of day."""
+
+    def __init__(
+        self,
+        dynamodb: DynamoDBClient,
+        kinesis: KinesisClient,
+        stream: str,
+        application: str,
+        *,
+        ask: AskAll = ask_all,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._dynamodb = dynamodb
+        self._kinesis = kinesis
+        self._stream = stream
+        self._application = application
+        self._ask = ask
+        self._clock = clock
+        self._probed: dict[str, tuple[float, float | None]] = {}
+
+    def look(self) -> Snapshot:
+        """One look. What AWS refuses is raised as botocore's errors."""
+        state = read_state(self._dynamodb, self._application)
+        known = shards.known(self._kinesis, self._stream)
+        answers = self._ask(state.notes)
+        at_s = self._clock()
+        said = _said(state, answers, at_s)
+        gone = frozenset(worker for worker, answer in answers.items() if answer.refused)
+        look = Snapshot(at_s, state, known, said, gone)
+        silent = [lease for lease in state.leases if not lease.ended and look.of_shard(lease) is None]
+        wanted = [lease for lease in silent if lease.shard_id in known]
+        return Snapshot(at_s, state, known, said, gone, self._probe(wanted, at_s))
+
+    def _probe(self, leases: Iterable[Lease], at_s: float) -> dict[str, float]:
+        """How far each is behind, as the stream tells whoever reads on from its checkpoint."""
+        due = [lease for lease in leases if at_s - self._probed.get(lease.shard_id, (0.0, None))[0] >= PROBE_S]
+        due.sort(key=lambda lease: self._probed.get(lease.shard_id, (0.0, None))[0])
+        with ThreadPoolExecutor(PROBES_AT_ONCE) as threads:
+            found = list(threads.map(self._behind_s, due[:PROBES]))
+        for lease, behind_s in zip(due, found, strict=False):
+            self._probed[lease.shard_id] = (at_s, behind_s)
+        latest = {lease.shard_id: self._probed.get(lease.shard_id, (0.0, None))[1] for lease in leases}
+        return {shard_id: behind_s for shard_id, behind_s in latest.items() if behind_s is not None}
+
+    def _behind_s(self, lease: Lease) -> float | None:
+        """None where nobody can say: Kinesis refuses, or the lease is at LATEST or at a time."""
+        where: dict[str, Any] = {"ShardIteratorType": "TRIM_HORIZON"}
+        if lease.checkpoint is not None:
+            sequence = str(lease.checkpoint.sequence)
+            where = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": sequence}
+        elif lease.sentinel != "TRIM_HORIZON":
+            return None
+        try:
+            at = self._kinesis.get_shard_iterator(StreamName=self._stream, ShardId=lease.shard_id, **where)
+            answer = self._kinesis.get_records(ShardIterator=at["ShardIterator"], Limit=1)
+        except (BotoCoreError, ClientError):
+            return None
+        behind_s = answer["MillisBehindLatest"] / 1000
+        arrived = [record["ApproximateArrivalTimestamp"].timestamp() for record in answer["Records"]]
+        return max([behind_s, *(self._clock() - each for each in arrived)])
+
+
+def _said(state: ApplicationState, answers: Mapping[str, Answer], at_s: float) -> dict[str, WorkerSaid]:
+    """The page where it answers, as the worker that it should be; else the note."""
+    said = {}
+    for worker, note in state.notes.items():
+        stats = answers[worker].stats if worker in answers else None
+        if stats is not None and stats.get("worker") == worker:
+            said[worker] = WorkerSaid(stats, PAGE, number(stats.get("at")) or at_s)
+        else:
+            said[worker] = WorkerSaid(note.stats, NOTE, note.at_s)
+    return said

@@ -1,0 +1,92 @@
+"""What one look at an application found. Plain data; :mod:`consumer.admin.status.observe` fills it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from consumer.aws.shards import KnownShard
+from consumer.leases.leases import Lease
+from consumer.leases.state import ApplicationState
+from consumer.leases.worker_notes import EVERY_S
+
+PAGE: Final = "page"
+NOTE: Final = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSaid:
+    """What a worker says of itself (:mod:`consumer.worker_stats`), from its page or from its note beside the leases.
+
+    ``at_s``: when it said so, in epoch seconds by its own clock. Nothing in ``stats`` is sure to be there.
+    """
+
+    stats: Mapping[str, Any]
+    source: Literal["page", "note"]
+    at_s: float
+
+    def shard(self, shard_id: str) -> Mapping[str, Any]:
+        """What it says of a shard; empty if it says nothing of it."""
+        found = _mapping(self.stats.get("by_shard")).get(shard_id)
+        return found if isinstance(found, Mapping) else {}
+
+    def old_s(self, now_s: float) -> float:
+        """How old it is: a page is asked at the moment, and a note is written every few seconds. That two clocks differ
+        makes it no older."""
+        return 0.0 if self.source == PAGE else min(max(0.0, now_s - self.at_s), 2 * EVERY_S)
+
+    def number(self, name: str) -> float | None:
+        """A number that it says; None if it says none."""
+        return number(self.stats.get(name))
+
+    def text(self, name: str) -> str | None:
+        """A text that it says; None if it says none."""
+        value = self.stats.get(name)
+        return value if isinstance(value, str) else None
+
+    def mapping(self, name: str) -> Mapping[str, Any]:
+        """An object that it says; empty if it says none."""
+        return _mapping(self.stats.get(name))
+
+    def objects(self, name: str) -> list[Mapping[str, Any]]:
+        """A list of objects that it says."""
+        found = self.stats.get(name)
+        return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """``at_s``: epoch seconds of the look. ``known``: the stream's shards. ``said``: by worker id.
+
+    ``gone``: workers where the machine of the page answers, and no page does.
+    ``behind_s``: how far shards are behind of which no worker says it, as the stream itself tells.
+    """
+
+    at_s: float
+    state: ApplicationState
+    known: Mapping[str, KnownShard]
+    said: Mapping[str, WorkerSaid] = field(default_factory=dict)
+    gone: frozenset[str] = frozenset()
+    behind_s: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def leases(self) -> dict[str, Lease]:
+        """By shard."""
+        return {lease.shard_id: lease for lease in self.state.leases}
+
+    def of_shard(self, lease: Lease | None) -> WorkerSaid | None:
+        """What the worker says that reads the shard now; None if it says nothing of the shard."""
+        said = self.said.get(lease.holder) if lease is not None else None
+        return said if said is not None and lease is not None and said.shard(lease.shard_id) else None
+
+
+def number(value: object) -> float | None:
+    """A finite number as it is, None for anything else: what another process said may be anything."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or abs(value) == float("inf"):
+        return None
+    return float(value)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
