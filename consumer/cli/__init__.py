@@ -18,6 +18,7 @@ from consumer.cli.local import local
 from consumer.cli.put import put
 from consumer.cli.run import run
 from consumer.cli.shards import shards
+from consumer.cli.status import status
 from consumer.cli.tail import tail
 from consumer.cli.tune import tune
 from pipeline.errors import PenstockError, UserError
@@ -85,5 +86,6 @@ for command in (
     shards,
     tail,
     tune,
+    status,
 ):
     main.add_command(command)

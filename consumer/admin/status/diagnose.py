@@ -143,11 +143,13 @@ def _checkpoint_age_s(lease: Lease, view: View, said: WorkerSaid | None) -> floa
 
 
 def _workers(view: View) -> Iterable[WorkerStatus]:
+    left = [lease for lease in view.now.state.leases if not lease.ended]
     for life in view.lives.values():
-        held = sum(lease.holder == life.worker for lease in view.now.state.leases if not lease.ended)
+        held = sum(lease.holder == life.worker for lease in left)
+        promised = any(lease.owner == life.worker for lease in left)
         silent = life.seen_s is None or view.now.at_s - life.seen_s > HIDDEN_S
         leads = view.leader is not None and view.leader.worker == life.worker
-        if life.alive or held or leads or not silent:
+        if life.alive or held or promised or leads or not silent:
             yield _worker(life, held, view, leads=leads)
 
 

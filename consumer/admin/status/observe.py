@@ -17,8 +17,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from consumer.admin.status.pages import Answer, ask_all
 from consumer.admin.status.snapshot import NOTE, PAGE, Snapshot, WorkerSaid, number
 from consumer.aws import shards
-from consumer.leases.state import ApplicationState, read_state
+from consumer.leases.state import NO_TABLES, ApplicationState, read_state
 from consumer.leases.worker_notes import WorkerNote
+from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -108,3 +109,18 @@ def _said(state: ApplicationState, answers: Mapping[str, Answer], at_s: float) -
         else:
             said[worker] = WorkerSaid(note.stats, NOTE, note.at_s)
     return said
+
+
+def check(look: Snapshot, stream: str) -> None:
+    """Whether there is anything to show.
+
+    :raises UserError: there is no such application, or it reads another stream.
+    """
+    state = look.state
+    if state.layout == NO_TABLES:
+        raise UserError(
+            f'there is no lease table "{state.application}". Check --application, AWS_REGION and AWS_ENDPOINT_URL; '
+            "an application that has never been started has none"
+        )
+    if state.binding is not None and state.binding.stream != stream:
+        raise UserError(f'application "{state.application}" reads stream "{state.binding.stream}", not "{stream}"')

@@ -1,0 +1,59 @@
+"""``penstock status``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from consumer.cli.options import DURATION, application_options, json_option
+
+if TYPE_CHECKING:
+    from consumer.admin.application import Target
+
+
+@click.command()
+@application_options
+@click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C; on a terminal, a live screen.")
+@click.option(
+    "--every",
+    type=DURATION,
+    default="2s",
+    show_default=True,
+    help="With --watch: the time between two looks. A look scans KCL's tables, which costs read units.",
+)
+@json_option
+def status(target: Target, watch: bool, every: float, as_json: bool) -> None:
+    """Show an application at a glance: each shard, each worker, and why a shard stands still.
+
+    Per shard: its owner, how far it is behind, whether that grows or shrinks and when it is caught up, the records
+    settled per second, and the time since its checkpoint last moved. Per worker: its shards, mean batch size, busy
+    share, efficiency and version. What is not known is shown as unknown.
+
+    Reads KCL's tables, the stream's list of shards, and what each worker says of itself: each writes a note beside the
+    leases every 10 seconds, which also names its health page; the page is asked where it can be reached. Works for any
+    KCL application; of workers that are not Penstock's, the stream tells how far they are behind. Changes nothing.
+
+    With --json and --watch, prints one object a line.
+
+    \b
+    Examples:
+      penstock status --application penstock-events --stream events
+      penstock status --config penstock.toml --watch
+      penstock status --config penstock.toml --json
+    """
+    from consumer.admin.status.observe import Observer
+    from consumer.aws.clients import Aws
+    from consumer.cli import status_looks
+
+    aws = Aws()
+    application = target.application or ""
+    observer = Observer(aws.client("dynamodb"), aws.client("kinesis"), target.stream, application)
+    looks = status_looks.statuses(aws, observer, target)
+    if not watch:
+        status_looks.show(next(looks), as_json=as_json)
+    elif as_json or not sys.stdout.isatty():
+        status_looks.show_each(looks, every, as_json=as_json)
+    else:
+        status_looks.live(looks, every)
