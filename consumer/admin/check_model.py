@@ -11,6 +11,8 @@ from pipeline.errors import ConfigError
 from pipeline.model import user_modules
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from consumer.config.settings import Settings
 
 
@@ -24,6 +26,8 @@ class Loaded:
     seconds: float
     example_s: float | None
     warnings: tuple[str, ...]
+    rows: pa.Schema | None = None
+    """What the model returns for an item, as columns."""
 
 
 def missing_module(settings: Settings) -> ConfigError | None:
@@ -62,4 +66,5 @@ async def _load(settings: Settings) -> Loaded:
     told = drain.check_timeout(settings, spec.example_s)
     schema = TableSchema(spec.row_schema, settings.stream.name, settings.model.version, settings.model.passthrough)
     is_table = any(entry.type == "parquet" for entry in settings.sink)
-    return Loaded(seconds, spec.example_s, (*filter(None, [told]), *(schema.warnings if is_table else ())))
+    warnings = (*filter(None, [told]), *(schema.warnings if is_table else ()))
+    return Loaded(seconds, spec.example_s, warnings, spec.row_schema)

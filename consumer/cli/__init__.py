@@ -13,6 +13,7 @@ from consumer.cli.audit import audit
 from consumer.cli.config import config
 from consumer.cli.demo import demo
 from consumer.cli.diff import diff
+from consumer.cli.doctor import doctor
 from consumer.cli.leases import leases
 from consumer.cli.local import local
 from consumer.cli.put import put
@@ -79,6 +80,7 @@ for command in (
     config,
     demo,
     diff,
+    doctor,
     leases,
     local,
     put,

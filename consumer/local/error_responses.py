@@ -14,6 +14,9 @@ from consumer.local.request import Request, Response
 THROTTLED = {"kinesis": "ProvisionedThroughputExceededException", "dynamodb": "ProvisionedThroughputExceededException"}
 S3_CODES = {409: "ConditionalRequestConflict", 412: "PreconditionFailed", 500: "InternalError", 503: "SlowDown"}
 CODES = {400: "ValidationException", 500: "InternalFailure", 503: "ServiceUnavailable"}
+QUERY = "application/x-www-form-urlencoded"
+"""The content type of services with AWS's query protocol, such as IAM, STS and CloudFormation; they answer in XML."""
+
 MESSAGE = "A fault of the local AWS"
 
 
@@ -42,13 +45,19 @@ def put_some(engine: Engine, request: dict[str, Any], fault: Fault, now_ms: int)
 def failed(request: Request, status: int, message: str, code: str = "") -> Response:
     """Return an error answer in the format of the request's service. ``code`` defaults to the code for ``status``."""
     if request.service == "s3":
-        return _xml(status, code or S3_CODES.get(status, "InternalError"), message, request)
+        return _xml(status, _error(code or S3_CODES.get(status, "InternalError"), message), request)
+    if request.headers.get("content-type", "").startswith(QUERY):
+        error = _error(code or CODES.get(status, "InternalFailure"), message)
+        return _xml(status, f"<ErrorResponse>{error}</ErrorResponse>", request)
     codec = codec_for(request.headers.get("content-type", "").encode())
     content = {"__type": code or CODES.get(status, "InternalFailure"), "message": message}
     return Response(status, [(b"content-type", codec.content_type)], codec.encode(content))
 
 
-def _xml(status: int, code: str, message: str, request: Request) -> Response:
-    error = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
-    body = b"" if request.method == "HEAD" else f'<?xml version="1.0" encoding="UTF-8"?>\n{error}'.encode()
+def _error(code: str, message: str) -> str:
+    return f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
+
+
+def _xml(status: int, content: str, request: Request) -> Response:
+    body = b"" if request.method == "HEAD" else f'<?xml version="1.0" encoding="UTF-8"?>\n{content}'.encode()
     return Response(status, [(b"content-type", b"application/xml")], body)

@@ -95,6 +95,8 @@ class Moto:
                     self._adopt()
                 body = _whole(application(environ(request), start_response))
             except Exception as error:  # noqa: BLE001  # any error of moto becomes an error answer
+                if isinstance(error, NotImplementedError):
+                    return failed(request, 501, f"moto: {error}", "NotImplemented")
                 return failed(request, 500, f"moto: {type(error).__name__}: {error}")
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in status[1]]
         return Response(status[0], headers, body)

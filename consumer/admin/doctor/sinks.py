@@ -1,0 +1,72 @@
+"""Checks of where rows and dead letters go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from consumer.admin.doctor.findings import Finding, green, red, yellow
+from consumer.admin.doctor.subject import Subject
+from consumer.config.settings import KinesisSinkSettings, ParquetSettings
+from pipeline.stores.s3 import PROBE
+from pipeline.table.names import STAGED, SUSPECTS
+
+KIB = 1024
+
+
+def stores(subject: Subject) -> Iterator[Finding]:
+    """Every prefix can be listed and written, and takes each key once only; raises ``Denied`` where it cannot.
+
+    Writes nothing: the probe is a conditional write that a store must refuse.
+    """
+    settings = subject.settings
+    tables = [entry.url for entry in settings.sink if isinstance(entry, ParquetSettings)]
+    letters = settings.dead_letter.url.rstrip("/")
+    for url in (*tables, letters, letters + STAGED, letters + SUSPECTS):
+        store = subject.store(url)
+        store.check()
+        if url.startswith("s3://") and store.head(PROBE) is not None:
+            said = f"{url} ignores conditions on writes: two tasks could overwrite each other's files"
+            yield red(said, f"Use a store that honours If-Match and If-None-Match; delete {PROBE} there")
+        else:
+            yield green(f"{url} can be written, each key once")
+
+
+def table(subject: Subject) -> Iterator[Finding]:
+    """What lies in the table has the columns that this model makes; what `penstock run` checks at its start."""
+    from consumer.build import Outside, Parts
+    from pipeline.metrics import Metrics
+
+    if subject.example is None or subject.example.rows is None:
+        yield yellow("the columns were not compared, since the model is not loaded", "See the finding of the model")
+        return
+    parts = Parts(subject.settings, Outside(subject.client, subject.store), Metrics())
+    sinks = parts.sinks(subject.example.rows)
+
+    async def check() -> None:
+        for sink in sinks:
+            await sink.check()
+            await sink.close()
+
+    asyncio.run(check())
+    yield green(f"the sinks take rows of {len(subject.example.rows)} columns from the model")
+
+
+def downstream(subject: Subject) -> Iterator[Finding]:
+    """Downstream streams are there, are not the source, and take records as large as the source's."""
+    source, largest = subject.settings.stream.name, subject.summary.get("MaxRecordSizeInKiB", KIB)
+    for entry in subject.settings.sink:
+        if not isinstance(entry, KinesisSinkSettings):
+            continue
+        if entry.stream == source:
+            yield red(f"the sink writes to {source}, which is read: each row comes again", "Name another stream")
+            continue
+        takes = subject.summary_of(entry.stream).get("MaxRecordSizeInKiB", KIB)
+        said = f"{entry.stream} takes records of {takes:,} KiB, {source} of {largest:,} KiB"
+        if takes >= largest:
+            yield green(said)
+        elif subject.settings.model.passthrough:
+            fix = f"Run: aws kinesis update-max-record-size --max-record-size-in-ki-b {largest}; or pass less through"
+            yield red(f"{said}: rows with large fields of model.passthrough become dead letters", fix)
+        else:
+            yield yellow(said, "Rows that are larger become dead letters of that sink")

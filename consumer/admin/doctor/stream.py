@@ -1,0 +1,72 @@
+"""Checks of AWS and of the source stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+
+from consumer.admin.doctor.findings import Finding, green, red, yellow
+from consumer.admin.doctor.subject import Subject
+
+SKEWED_S, WRONG_S = 5.0, 30.0
+"""Workers' reports carry their own time, and one that is a minute old counts as dead."""
+
+KMS = "KMS"
+
+
+def credentials(subject: Subject) -> Iterator[Finding]:
+    """Who the caller is to AWS."""
+    yield green(f"{subject.client('sts').get_caller_identity()['Arn']}")
+
+
+def stream(subject: Subject) -> Iterator[Finding]:
+    """The stream is there, takes records, and in which mode."""
+    summary = subject.summary
+    name, status = subject.settings.stream.name, summary["StreamStatus"]
+    mode = summary.get("StreamModeDetails", {}).get("StreamMode", "PROVISIONED")
+    said = f"{name} is {status}, {mode}, {summary['OpenShardCount']} open shards"
+    if status not in {"ACTIVE", "UPDATING"}:
+        yield red(said, "Wait until it is ACTIVE, or correct [stream] name")
+    else:
+        yield green(said)
+    if summary.get("RecordDistributionStrategy") == "AUTO":
+        yield yellow("the stream distributes records by itself: keys keep no order", "Ignore it if order is not needed")
+    tasks = subject.running
+    if tasks is not None and tasks > summary["OpenShardCount"]:
+        said = f"{tasks} tasks and {summary['OpenShardCount']} open shards: a shard is read by one task, so tasks wait"
+        yield yellow(said, "Raise the number of shards: penstock shards scale")
+
+
+def encryption(subject: Subject) -> Iterator[Finding]:
+    """The stream is encrypted, and can be read."""
+    kinesis, name = subject.client("kinesis"), subject.settings.stream.name
+    kind = subject.summary.get("EncryptionType", "NONE")
+    shard_id = next((shard.shard_id for shard in subject.shards.values() if shard.open), None)
+    if shard_id is not None:
+        at = kinesis.get_shard_iterator(StreamName=name, ShardId=shard_id, ShardIteratorType="TRIM_HORIZON")
+        try:
+            kinesis.get_records(ShardIterator=at["ShardIterator"], Limit=1)
+        except kinesis.exceptions.ClientError as error:
+            if not error.response["Error"]["Code"].startswith(KMS):
+                raise
+            said = f"records cannot be decrypted: {error.response['Error']['Code']}"
+            yield red(said, f"Enable the key, and allow kms:Decrypt on {subject.summary.get('KeyId', 'it')}")
+            return
+    if kind == "NONE":
+        yield yellow("the stream is not encrypted", "Run: aws kinesis start-stream-encryption --encryption-type KMS")
+    else:
+        yield green(f"encrypted with {kind}")
+
+
+def clock(subject: Subject) -> Iterator[Finding]:
+    """This machine's time against that of AWS."""
+    told = subject.summary["asked_of"].get("HTTPHeaders", {}).get("date")
+    if told is None:
+        yield yellow("AWS did not say what time it is", "Check the clock by hand")
+        return
+    skew_s = subject.machine.now() - parsedate_to_datetime(told).timestamp()
+    said, fix = f"{abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} AWS", "Synchronize the clock (NTP)"
+    if abs(skew_s) > WRONG_S:
+        yield red(said, fix)
+    else:
+        yield yellow(said, fix) if abs(skew_s) > SKEWED_S else green("within 5 s of AWS")

@@ -1,0 +1,98 @@
+"""What ``penstock doctor`` examines: a configuration, AWS as it answers, and this machine. Read once each."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from consumer.admin import check_model
+from consumer.aws.shards import KnownShard, known
+from consumer.config.settings import Settings
+from consumer.leases.state import ApplicationState, read_state
+from pipeline.errors import PenstockError
+from pipeline.machine import cores, memory
+
+if TYPE_CHECKING:
+    from pipeline.stores.base import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What this container has. ``memory_mib`` is None where it is unknown; ``free_bytes`` is of a folder's disk."""
+
+    cores: int = field(default_factory=cores.available)
+    memory_mib: int | None = field(default_factory=memory.task_mib)
+    free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free
+    now: Callable[[], float] = time.time
+
+
+@dataclass
+class Subject:
+    """``tasks``: how many tasks there are to be; None: as many as report now. ``role``: ARN of the tasks' role.
+
+    ``client`` makes a boto3 client of a service. Attributes that ask AWS raise botocore's errors, each time.
+    """
+
+    settings: Settings
+    client: Callable[[str], Any]
+    store: Callable[[str], ObjectStore]
+    machine: Machine = field(default_factory=Machine)
+    tasks: int | None = None
+    role: str | None = None
+    loads_model: bool = True
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    @cached_property
+    def summary(self) -> Mapping[str, Any]:
+        """The stream, as DescribeStreamSummary has it."""
+        return self.summary_of(self.settings.stream.name)
+
+    def summary_of(self, stream: str) -> Mapping[str, Any]:
+        """Any stream, as DescribeStreamSummary has it."""
+        answer: Mapping[str, Any] = self.client("kinesis").describe_stream_summary(StreamName=stream)
+        return dict(answer["StreamDescriptionSummary"], asked_of=answer["ResponseMetadata"])
+
+    @cached_property
+    def shards(self) -> Mapping[str, KnownShard]:
+        """Every shard that the stream still has, by id."""
+        return known(self.client("kinesis"), self.settings.stream.name)
+
+    @cached_property
+    def state(self) -> ApplicationState:
+        """What KCL keeps of the application."""
+        return read_state(self.client("dynamodb"), self.settings.stream.application)
+
+    @cached_property
+    def example(self) -> check_model.Loaded | None:
+        """The loaded model; None where it was not to be loaded, or does not load."""
+        try:
+            return self.loaded if self.loads_model else None
+        except PenstockError:
+            return None
+
+    @cached_property
+    def loaded(self) -> check_model.Loaded:
+        """The model, loaded once in a process of its own. Raises ``UserError`` or ``Fatal`` where that fails."""
+        if mistake := check_model.missing_module(self.settings):
+            raise mistake
+        return check_model.load(self.settings)
+
+    @property
+    def unfinished(self) -> int:
+        """How many leases are still to be worked on: those of open shards, and of parents that are still read."""
+        done = {lease.shard_id for lease in self.state.leases if lease.ended}
+        return len((set(self.shards) | {lease.shard_id for lease in self.state.leases}) - done)
+
+    @property
+    def running(self) -> int | None:
+        """How many tasks there are: as given, or as many as have reported within two minutes; None if none has."""
+        if self.tasks is not None:
+            return self.tasks
+        since = self.machine.now() - 120
+        return sum((worker.reported_s or 0) >= since for worker in self.state.workers.values()) or None
