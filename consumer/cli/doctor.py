@@ -19,7 +19,9 @@ COLOURS = {"green": "green", "yellow": "yellow", "red": "red"}
 
 
 @click.command()
-@click.option("--config", "path", type=click.Path(path_type=Path), required=True, metavar="FILE")
+@click.option(
+    "--config", "path", type=click.Path(path_type=Path), required=True, metavar="FILE", help="A configuration."
+)
 @click.option("--tasks", type=click.IntRange(1), help="Number of tasks there are to be.  [default: those that run now]")
 @click.option("--role", metavar="ARN", help="The tasks' role, which IAM is asked about.  [default: the caller's]")
 @click.option("--no-load", is_flag=True, help="Do not load the model.")
