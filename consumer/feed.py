@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 from consumer.build import Outside, Parts
-from pipeline.errors import UserError
+from pipeline.errors import Broken, UserError
 from pipeline.metrics import Metrics
 from pipeline.record import Position, Record, Run, Shard
 from pipeline.replicas.host import ModelHost, ModelSpec
@@ -67,7 +67,9 @@ class Feed:
         lane = self._stage.open(shard, None)
         try:
             self._stage.admit(lane, records)
-            await self._or_the_end(self._stage.drain(lane))
+            await self._or_the_end(self._stage.end(lane))
+            if any(record.outcome is None for record in records):
+                raise Broken("the stage ended a shard whose records were not settled")
         finally:
             self._stage.abandon(lane)
 
@@ -80,7 +82,7 @@ class Feed:
         self.spec = await host.start()
         model = settings.model
         self.schema = TableSchema(self.spec.row_schema, settings.stream.name, model.version, model.passthrough)
-        self._stage = parts.stage(host, notes, self.spec, [_Nowhere()])
+        self._stage = parts.stage(host, notes, self.spec, [_Nowhere()], kind=_QuietStage)
         self._begin(host)
 
     def _begin(self, host: ModelHost) -> None:
@@ -115,6 +117,13 @@ def _no_aws(service: str) -> Any:
 
 async def _no_switches(shard_id: str) -> int:
     return 0
+
+
+class _QuietStage(Stage):
+    """Logs no dead letters: the caller has them, and tells of them in its own way."""
+
+    def __init__(self, *parts: Any, **more: Any) -> None:
+        super().__init__(*parts, **{**more, "letters": None})
 
 
 class _Nowhere:

@@ -14,6 +14,7 @@ from consumer.cli.config import config
 from consumer.cli.demo import demo
 from consumer.cli.diff import diff
 from consumer.cli.doctor import doctor
+from consumer.cli.init import init
 from consumer.cli.leases import leases
 from consumer.cli.local import local
 from consumer.cli.put import put
@@ -21,6 +22,7 @@ from consumer.cli.run import run
 from consumer.cli.shards import shards
 from consumer.cli.status import status
 from consumer.cli.tail import tail
+from consumer.cli.try_ import try_
 from consumer.cli.tune import tune
 from pipeline.errors import PenstockError, UserError
 from pipeline.escape import shown, shown_lines
@@ -81,12 +83,14 @@ for command in (
     demo,
     diff,
     doctor,
+    init,
     leases,
     local,
     put,
     run,
     shards,
     tail,
+    try_,
     tune,
     status,
 ):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import random
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -25,9 +27,16 @@ LINES, LENGTHS = "lines", "lengths"
 
 LENGTH_BYTES = 4
 
+STDIN = Path("-")
+
 
 def from_file(path: Path, count: int, framing: str = LINES) -> list[Record]:
-    """The first ``count`` records of a file, as they stand: JSON, or whatever the model decodes.
+    """The first ``count`` records of a file or folder, mixed; see :func:`payloads_in`."""
+    return _mixed(payloads_in(path, count, framing))
+
+
+def payloads_in(path: Path, count: int, framing: str = LINES) -> list[bytes]:
+    """The first ``count`` records of a file, as they stand: JSON, or whatever the model decodes. ``-`` is stdin.
 
     Of a folder, each of its files is a record, in the order of their names; names that begin with a dot are left out.
     ``UserError`` if something cannot be read, or is not framed so, or if there are no records.
@@ -36,7 +45,7 @@ def from_file(path: Path, count: int, framing: str = LINES) -> list[Record]:
         if path.is_dir():
             found = _within(islice(_files(path), count))
         else:
-            with path.open("rb") as file:
+            with _opened(path) as file:
                 records = _lines(file) if framing == LINES else _after_their_lengths(path, file)
                 found = _within(islice(records, count))
     except OSError as error:
@@ -44,7 +53,13 @@ def from_file(path: Path, count: int, framing: str = LINES) -> list[Record]:
         raise UserError(f"{path}: cannot be read ({error.strerror}). Name {what}") from None
     if not found:
         raise UserError(f"{path}: has no records. Write one per line, or a file for each into a folder")
-    return _mixed(found)
+    return found
+
+
+def _opened(path: Path) -> BinaryIO:
+    if path == STDIN:
+        return io.BytesIO(sys.stdin.buffer.read(2 * MOST_BYTES))
+    return path.open("rb")
 
 
 def _files(folder: Path) -> Iterator[bytes]:
