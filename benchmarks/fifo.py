@@ -20,9 +20,10 @@ from pipeline.flow.bounds import Bounds
 from pipeline.machine.cores import available
 from pipeline.metrics import Metrics
 from pipeline.record import Record, Shard
-from pipeline.replicas.host import HostSettings, ModelHost
+from pipeline.replicas.host import ModelHost
 from pipeline.stage import Stage
 from pipeline.testing import FakeSink
+from pipeline.testing.model_settings import host_settings
 
 RECORDS = 512
 SHARDS = 8
@@ -49,7 +50,7 @@ class Line:
         self._learns = learns
         self.cost = self.padded = 0
         self.pace: BatchSizeController | None = None
-        settings = HostSettings(factory, "bench", replicas=1, threads=available(), options=options or {})
+        settings = host_settings(factory, "bench", replicas=1, threads=available(), options=options or {})
         self.host = Trusting(settings, on_event=self._note)
         self._sequence = 0
 
@@ -70,7 +71,7 @@ class Line:
         """Process the texts and return records per second."""
         self.cost = self.padded = 0
         pads = self._spec.pads and self._spec.measures
-        batcher = Batcher(max_records=MAX_RECORDS, max_cost=0, linger_s=0.02, pads=pads)
+        batcher = Batcher(max_records=MAX_RECORDS, max_cost=0, linger_s=0.02, bucket_records=512 if pads else 0)
         stage = Stage(self.host, batcher, [FakeSink("memory")], UNBOUNDED, Metrics(), pace=self.pace)
         running = asyncio.create_task(stage.run())
         lanes = [stage.open(Shard("bench", 0, f"shardId-{number:012}"), None) for number in range(SHARDS)]

@@ -21,7 +21,8 @@ from benchmarks.figures import Figure
 from pipeline.errors import ModelError
 from pipeline.machine import gpus
 from pipeline.record import Record
-from pipeline.replicas.host import HostSettings, ModelHost
+from pipeline.replicas.host import ModelHost
+from pipeline.testing.model_settings import host_settings
 
 SIZES = (1, 8, 32, 64, 128, 256, 512)
 LENGTH = 128
@@ -32,7 +33,7 @@ BATCHES, AT_ONCE = 16, 2
 async def _host_rates(runs: int, size: int, device: str) -> list[float]:
     """Records per second through a model host with one replica and as many batches in progress as it has slots."""
     options = {"dtype": DTYPE, "length": LENGTH}
-    host = ModelHost(HostSettings("examples.reference_1gb:Reference", "bench", 1, 1, options=options, device=device))
+    host = ModelHost(host_settings("examples.reference_1gb:Reference", "bench", 1, 1, options=options, device=device))
     try:
         await host.start()
         return [await _host_rate(host, size) for _ in range(runs + 1)][1:]

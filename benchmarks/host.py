@@ -49,6 +49,7 @@ from pipeline.stores.folder import FolderStore
 from pipeline.stores.memory import MemoryStore
 from pipeline.table.schema import TableSchema
 from pipeline.table.staged_letters import Ledger
+from pipeline.testing.model_settings import host_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 MIB = 1024 * 1024
@@ -138,7 +139,7 @@ class Host:
 
     def __init__(self, model: str = "Noop", **options: Any) -> None:
         self.predict_s: list[float] = []
-        settings = HostSettings(
+        settings = host_settings(
             f"benchmarks.noop:{model}", "bench", replicas=1, threads=1, options=options, search_path=(str(ROOT),)
         )
         self.model = Timed(settings, on_event=self._note)
@@ -167,7 +168,7 @@ class Host:
                 switches=_never,
             )
             judge = JournaledHost(self.model, notes, retries=1, on_event=metrics.model.note)
-            batcher = Batcher(max_records=MAX_RECORDS, max_cost=0, linger_s=LINGER_MS / 1000, pads=False)
+            batcher = Batcher(max_records=MAX_RECORDS, max_cost=0, linger_s=LINGER_MS / 1000)
             stage = stage_of(judge, batcher, [sink], BOUNDS, metrics)
             begun_s: list[float] = []
             leaving = asyncio.Event()

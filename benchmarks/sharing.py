@@ -16,7 +16,8 @@ from pathlib import Path
 from benchmarks.alone import run
 from benchmarks.figures import Figure
 from benchmarks.start import TIMEOUT_S, warm
-from pipeline.replicas.host import HostSettings, ModelHost
+from pipeline.replicas.host import ModelHost
+from pipeline.testing.model_settings import host_settings
 
 REPLICAS = 4
 BAR_GB = 0.7
@@ -28,7 +29,7 @@ async def memory_gb(replicas: int) -> dict[str, float]:
     shared.
     """
     factory = "examples.reference_1gb:Reference"
-    host = ModelHost(HostSettings(factory, "bench", replicas=replicas, threads=1, start_timeout_s=TIMEOUT_S))
+    host = ModelHost(host_settings(factory, "bench", replicas=replicas, threads=1, start_timeout_s=TIMEOUT_S))
     try:
         await host.start()
         return _sums(host.pids)

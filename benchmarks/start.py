@@ -18,11 +18,12 @@ from pipeline.machine.cores import available
 from pipeline.model import LoadContext
 from pipeline.model_process.worker import Assignment
 from pipeline.replicas.process import ReplicaProcess
+from pipeline.testing.model_settings import assignment
 
 BAR_S = 3.0
 TIMEOUT_S = 120.0
 CHUNK_BYTES = 16 * 1024 * 1024
-REFERENCE = Assignment("predict", "examples.reference_1gb:Reference", "bench", 0, available(), ())
+REFERENCE = assignment("predict", "examples.reference_1gb:Reference", threads=available())
 
 
 def warm(**options: object) -> None:

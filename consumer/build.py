@@ -204,8 +204,7 @@ def batcher(settings: Settings, spec: ModelSpec, *, linger_s: float | None = Non
         max_records=batch.max_records,
         max_cost=batch.max_cost,
         linger_s=batch.linger_ms / 1000 if linger_s is None else linger_s,
-        pads=spec.pads and spec.measures,
-        bucket_records=batch.bucket_records,
+        bucket_records=batch.bucket_records if spec.pads and spec.measures else 0,
     )
 
 

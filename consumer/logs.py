@@ -73,7 +73,7 @@ def _json(line: dict[str, Any]) -> str:
         return json.dumps({key: as_text(value) for key, value in line.items()})
 
 
-def configure(level: str = "INFO", format: Format = "auto", stream: TextIO | None = None) -> None:
+def configure(level: str, format: Format, stream: TextIO | None = None) -> None:
     """Send every log record of this process to ``stream`` (stderr), and Python's warnings with them.
 
     ``auto`` means text where ``stream`` is a terminal. May be called again; the last call counts.

@@ -91,7 +91,7 @@ class Watchers:
     async def over_the_shards(self, bridges: BridgeServer, believed: drain.DrainBudget | None) -> None:
         """Every few seconds: does every shard get on, and could the task leave cleanly now? Whoever asks is told."""
         watch = StuckWatch(self._settings.health.stuck_after_s)
-        too_long = self._metrics.outages.part("drain", give_up_after_s=float("inf"))
+        too_long = self._metrics.outages.part("drain")
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             at_work = [session for session in bridges.sessions if not (session.over or session.passed)]

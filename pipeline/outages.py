@@ -10,9 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-GIVE_UP_AFTER_S = 3600.0
-"""Default for how long a sink may fail, in seconds."""
-
 REFUSED_S = 60.0
 """How long refusals are retried, in seconds. They need a person's fix, but credentials and policies can change while
 a task runs.
@@ -42,10 +39,8 @@ class Outages:
         self._clock = clock
         self._failing: dict[Component, None] = {}
 
-    def part(self, name: str, give_up_after_s: float = GIVE_UP_AFTER_S) -> Component:
-        """Register something that may fail. ``give_up_after_s`` may be infinite. Several may share a name: a sink's
-        shards.
-        """
+    def part(self, name: str, give_up_after_s: float = float("inf")) -> Component:
+        """Register something that may fail for so long, by default for ever. Several may share a name: a sink's shards."""
         return Component(name, give_up_after_s, self._clock, self._failing)
 
     def current(self) -> list[Outage]:

@@ -21,7 +21,7 @@ from operator import attrgetter
 from pipeline import aggregate, background
 from pipeline.batching.batch_size import BatchSizeController
 from pipeline.batching.batcher import Batcher
-from pipeline.dead_letters.limit import Limits, Tally
+from pipeline.dead_letters.limit import NO_LIMITS, Limits, Tally
 from pipeline.dead_letters.log import DeadLetterLog
 from pipeline.errors import Fatal
 from pipeline.flow.bounds import Bounds, Room
@@ -68,8 +68,8 @@ class Stage:
         """Why the task must end because of too many dead letters; nothing passes from then on."""
         self.misplaced = misplaced or Misplaced(metrics.records)
         self._limits = limits
-        self._tally = Tally(limits or Limits(0, 1.0))
-        self._reports = DeadLetterReports(letters, metrics.outages.part("dead-letter limit", float("inf")))
+        self._tally = Tally(limits or NO_LIMITS)
+        self._reports = DeadLetterReports(letters, metrics.outages.part("dead-letter limit"))
         self._judge = judge
         self._sinks = sinks
         self._keeps_payloads = any(sink.wants_payloads for sink in sinks)

@@ -111,10 +111,9 @@ class LeaseWatch:
         self._told: dict[str, str] = {}
         self._looked_back: WeakSet[ShardReader] = WeakSet()
         self._handoffs: dict[tuple[str, str, str], float] = {}
-        endless = float("inf")
-        self._looking = outages.part("leases", endless)
-        self._missing = outages.part("shards", endless)
-        self._expiring = outages.part("retention", endless)
+        self._looking = outages.part("leases")
+        self._missing = outages.part("shards")
+        self._expiring = outages.part("retention")
 
     async def watch(self) -> None:
         """Until cancelled. Raises ``OtherStream`` once the stream is another than the one that the task began with."""

@@ -13,8 +13,6 @@ from itertools import takewhile
 from pipeline.batching.length_buckets import stretch
 from pipeline.record import Record
 
-BUCKET_RECORDS = 512
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -38,20 +36,18 @@ class Batcher:
     waits.
 
     Each batch serves the lane that has waited longest for its turn, so a lane is served at least once in as many
-    batches as there are lanes, however many records the others have. Records of a lane leave in their order. If the
-    model ``pads``, they leave in batches of similar cost (:mod:`pipeline.batching.length_buckets`) and may overtake
-    others. Then a record is never overtaken by ``bucket_records`` records of its lane, and the oldest record of each
-    lane leaves within as many batches as there are lanes: so a record with ``n`` older ones in its lane leaves within
-    ``n + 1`` times as many batches.
+    batches as there are lanes, however many records the others have. Records of a lane leave in their order.
+
+    With ``bucket_records``, for a model that pads, records leave in batches of similar cost
+    (:mod:`pipeline.batching.length_buckets`) and may overtake others. Then a record is never overtaken by
+    ``bucket_records`` records of its lane, and the oldest record of each lane leaves within as many batches as there
+    are lanes: so a record with ``n`` older ones in its lane leaves within ``n + 1`` times as many batches.
     """
 
-    def __init__(
-        self, *, max_records: int, max_cost: int, linger_s: float, pads: bool, bucket_records: int = BUCKET_RECORDS
-    ) -> None:
+    def __init__(self, *, max_records: int, max_cost: int, linger_s: float, bucket_records: int = 0) -> None:
         self._most = Plan(max_records, max_cost)
         self._plan = self._most
         self._linger_s = linger_s
-        self._pads = pads
         self._bucket_records = bucket_records
         self._lanes: OrderedDict[Hashable, _Waiting] = OrderedDict()  # lanes with records; the first one is next
         self._count = 0
@@ -82,7 +78,7 @@ class Batcher:
         due_at = self.due_at(patience_s)
         if due_at is None or not (draining or due_at <= now):
             return []
-        form = self._form_alike if self._pads else self._form_by_cost if self._plan.cost else self._form
+        form = self._form_alike if self._bucket_records else self._form_by_cost if self._plan.cost else self._form
         batch = form()
         self._left(batch)
         return batch

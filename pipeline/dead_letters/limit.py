@@ -37,10 +37,10 @@ class Limits:
     dead letters.
     """
 
-    max_consecutive: int = 1_000
-    max_ratio: float = 0.5
-    window: int = 1_000
-    on: Literal["failures", "all"] = "failures"
+    max_consecutive: int
+    max_ratio: float
+    window: int
+    on: Literal["failures", "all"]
 
     @property
     def allowance(self) -> int:
@@ -49,6 +49,9 @@ class Limits:
 
     def __bool__(self) -> bool:
         return self.max_consecutive > 0 or self.max_ratio < 1
+
+
+NO_LIMITS = Limits(0, 1.0, 1, "failures")
 
 
 def counts(dead: Dead, limits: Limits) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import takewhile
 from operator import attrgetter
 
-from pipeline.dead_letters.limit import Gate, Limits
+from pipeline.dead_letters.limit import NO_LIMITS, Gate, Limits
 from pipeline.flow.waiting import Waiting
 from pipeline.record import Position, Record, Run, Shard, weight
 from pipeline.sinks import ShardWriter
@@ -32,7 +32,7 @@ class Lane:
         self.shard = shard
         self.checkpoint = checkpoint
         self.window = Window(shard)
-        self.gate = Gate(shard, limits or Limits(0, 1.0))
+        self.gate = Gate(shard, limits or NO_LIMITS)
         self.durability = Durability(sinks)
         self.writers: list[ShardWriter] = []
         self.changed = asyncio.Event()

@@ -38,11 +38,11 @@ class Rules:
     floats, NaN and infinities are kept (``keep``), become null (``null``), or the record is rejected (``reject``).
     """
 
-    missing: Missing = "null"
-    not_finite: NotFinite = "keep"
+    missing: Missing
+    not_finite: NotFinite
 
 
-AS_THEY_ARE = Rules()
+AS_THEY_ARE = Rules("null", "keep")
 
 
 def column(values: Values, field: pa.Field, rules: Rules = AS_THEY_ARE) -> pa.Array:

@@ -58,13 +58,13 @@ class Assignment:
     number: int
     threads: int
     search_path: Sequence[str]
+    missing: Missing
+    not_finite: NotFinite
+    memory_mib: int
+    device: str
+    aws_credentials: bool
     passthrough: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
-    missing: Missing = "null"
-    not_finite: NotFinite = "keep"
-    memory_mib: int = 0
-    device: str = "cpu"
-    aws_credentials: bool = False
     stream: str = ""
     """Name of the stream; record ids start with it."""
 

@@ -56,18 +56,18 @@ class HostSettings:
     version: str
     replicas: int
     threads: int
-    timeout_s: float = 120.0
-    retries: int = 1
-    start_timeout_s: float = 120.0
+    timeout_s: float
+    retries: int
+    start_timeout_s: float
+    give_up_after_s: float
+    missing: Missing
+    not_finite: NotFinite
+    memory_mib: int
+    device: str
+    aws_credentials: bool
     passthrough: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     search_path: tuple[str, ...] = ()
-    missing: Missing = "null"
-    not_finite: NotFinite = "keep"
-    memory_mib: int = 0
-    give_up_after_s: float = 120.0
-    device: str = "cpu"
-    aws_credentials: bool = False
     stream: str = ""
     """Name of the stream; record ids start with it."""
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 import orjson
 
-from pipeline.outages import GIVE_UP_AFTER_S, Outages
+from pipeline.outages import Outages
 from pipeline.record import Dead, Position, Record, Shard
 from pipeline.sinks import OnDurable
 from pipeline.sinks.chain import Chain, File
@@ -82,7 +82,7 @@ class DeadLetterSink:
         *,
         flush_interval_s: float = FLUSH_INTERVAL_S,
         outages: Outages | None = None,
-        give_up_after_s: float = GIVE_UP_AFTER_S,
+        give_up_after_s: float = float("inf"),
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:

@@ -24,9 +24,9 @@ import pyarrow as pa
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from pipeline import background
-from pipeline.dead_letters.limit import Limits, Tally
+from pipeline.dead_letters.limit import NO_LIMITS, Limits, Tally
 from pipeline.errors import Fatal, UserError, one_line
-from pipeline.outages import GIVE_UP_AFTER_S, Outages
+from pipeline.outages import Outages
 from pipeline.record import Position, Record, Run, Shard
 from pipeline.retry import Retry
 from pipeline.sinks import NOBODY, OnDurable, SinkEvents
@@ -46,7 +46,6 @@ SEND = Retry(0.1, 10.0, jitter=0.5)
 full.
 """
 
-NO_LIMITS = Limits(0, 1.0)
 ROW_BYTES = 1024 * 1024
 """The most bytes of data and key of one record, unless the stream's own limit differs (API reference, PutRecord)."""
 
@@ -90,7 +89,7 @@ class KinesisSink:
         outages: Outages | None = None,
         letters: RefusedLetters | None = None,
         limits: Limits = NO_LIMITS,
-        give_up_after_s: float = GIVE_UP_AFTER_S,
+        give_up_after_s: float = float("inf"),
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self.name = f"kinesis:{stream}"

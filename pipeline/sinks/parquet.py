@@ -18,7 +18,7 @@ from functools import partial
 import pyarrow as pa
 
 from pipeline.errors import ConfigError, Fatal
-from pipeline.outages import GIVE_UP_AFTER_S, Outages
+from pipeline.outages import Outages
 from pipeline.record import Position, Record, Shard
 from pipeline.sinks import NOBODY, OnDurable, SinkEvents
 from pipeline.sinks.chain import Chain, File
@@ -73,7 +73,7 @@ class ParquetSink:
         ledger: Ledger | None,
         events: SinkEvents = NOBODY,
         outages: Outages | None = None,
-        give_up_after_s: float = GIVE_UP_AFTER_S,
+        give_up_after_s: float = float("inf"),
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from pipeline.model_process.frames import Frame
-from pipeline.model_process.worker import Assignment, Measuring, PredictedRows, Predicting, start
+from pipeline.model_process.worker import Measuring, PredictedRows, Predicting, start
+from pipeline.testing.model_settings import assignment
 from tests.docs.rendered import DOCS
 
 EXAMPLES = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", (DOCS / "models.md").read_text(), flags=re.DOTALL))
@@ -129,7 +130,7 @@ def begun(role: str, name: str, folder: Path, **options: Any) -> object:
     text = EXAMPLES[name]
     (folder / f"{name}.py").write_text(text)
     (model,) = re.findall(r"(?m)^class (\w+):", text)
-    answer, work = start(Assignment(role, f"{name}:{model}", "1", 0, 1, [str(folder)], options=options))
+    answer, work = start(assignment(role, f"{name}:{model}", [str(folder)], options=options))
     assert work is not None, answer
     return work
 

@@ -17,9 +17,10 @@ import pytest
 from pipeline.events import ReplicaReplaced
 from pipeline.model import Model, Reject
 from pipeline.record import Dead, Enriched, Record
-from pipeline.replicas.host import HostSettings, ModelHost
+from pipeline.replicas.host import ModelHost
 from pipeline.replicas.witnesses import HOPELESS
 from pipeline.testing import FakeReplica, SimulatedLoop
+from pipeline.testing.model_settings import host_settings
 from tests.support.hosts import record
 
 SEEDS = int(os.environ.get("PENSTOCK_SEEDS", "3")) % 100 or 100
@@ -103,7 +104,7 @@ def judged(model: str, batches: Sequence[list[Record]], *, retries: int = 1, rep
 
     async def main() -> None:
         nonlocal counted
-        settings = HostSettings(f"{__name__}:{model}", "1", replicas, 1, retries=retries, not_finite="reject")
+        settings = host_settings(f"{__name__}:{model}", "1", replicas, 1, retries=retries, not_finite="reject")
         host = ModelHost(settings, on_event=on_event, link=partial(FakeReplica, seconds=seconds))
         await host.start()
         for batch in batches:

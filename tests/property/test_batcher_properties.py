@@ -44,7 +44,9 @@ class Traffic:
     overtaken: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.batcher = Batcher(linger_s=LINGER_S, bucket_records=BUCKET_RECORDS, **self.budget)  # type: ignore[arg-type]
+        bounds = {name: most for name, most in self.budget.items() if name != "pads"}
+        buckets = BUCKET_RECORDS if self.budget["pads"] else 0
+        self.batcher = Batcher(linger_s=LINGER_S, bucket_records=buckets, **bounds)
 
     def run(self, steps: list[Step]) -> None:
         for name, number, costs in steps:

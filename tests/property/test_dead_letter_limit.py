@@ -75,7 +75,7 @@ def test_a_run_that_reaches_the_limit_is_never_passed_in_part(stream: str, limit
 def test_restarts_do_not_eat_a_bad_release_s_way_through_the_stream(
     well: int, limit: int, cuts: list[int], restarts: int
 ) -> None:
-    bounds = Limits(max_consecutive=limit, max_ratio=0.5, window=limit)
+    bounds = Limits(limit, 0.5, limit, "failures")
     records = settled("g" * well + "x" * 10 * limit)
     place = 0
     for _ in range(restarts):

@@ -14,11 +14,12 @@ from pipeline.dead_letters.redaction import where
 from pipeline.errors import ModelError, cut, one_line, plain, traced
 from pipeline.events import ReplicaReplaced
 from pipeline.model_process import frames, memory_limit
-from pipeline.model_process.worker import Assignment, fault_of, start
+from pipeline.model_process.worker import fault_of, start
 from pipeline.record import Dead, Enriched, Record
 from pipeline.replicas.answers import TEXT_LIMIT
-from pipeline.replicas.host import HostSettings, ModelHost
+from pipeline.replicas.host import ModelHost
 from pipeline.testing import FakeReplica, SimulatedLoop
+from pipeline.testing.model_settings import assignment, host_settings
 from tests.support import hostile_exceptions as hostile
 from tests.support.hosts import record
 
@@ -34,7 +35,7 @@ def judged(model: str, method: str, what: str, records: Sequence[Record]) -> int
     events: list[Any] = []
 
     async def main() -> None:
-        settings = HostSettings(
+        settings = host_settings(
             f"tests.support.hostile_exceptions:{model}", "1", 1, 1, options={"method": method, "what": what}
         )
         host = ModelHost(settings, on_event=events.append, link=FakeReplica)
@@ -99,7 +100,7 @@ def test_nothing_depends_on_a_close(what: str) -> None:
 @exceptions
 def test_an_example_that_fails_later_is_answered(what: str) -> None:
     given = {"method": "later example", "what": what}
-    _, work = start(Assignment("predict", "tests.support.hostile_exceptions:Raising", "1", 0, 1, (), options=given))
+    _, work = start(assignment("predict", "tests.support.hostile_exceptions:Raising", options=given))
     assert work is not None
     for op in ("example", frames.BESIDE_EXAMPLE):
         head, *_ = work.answer(frames.Frame(op, {"sizes": []}, memoryview(b"")))

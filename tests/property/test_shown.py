@@ -81,7 +81,7 @@ def test_nothing_in_a_value_acts_however_deep(value: object) -> None:
 @given(text=ANY)
 def test_a_log_record_is_one_line_of_text(form: logs.Format, text: str) -> None:
     stream = io.StringIO()
-    logs.configure(format=form, stream=stream)
+    logs.configure("INFO", form, stream)
     logging.getLogger("replica").warning("it says %s", text, extra={"key": text})
     written = stream.getvalue()
     assert written.endswith("\n")
@@ -93,7 +93,7 @@ def test_a_log_record_is_one_line_of_text(form: logs.Format, text: str) -> None:
 @given(text=ANY)
 def test_a_traceback_cannot_pass_for_another_record(text: str) -> None:
     stream = io.StringIO()
-    logs.configure(format="text", stream=stream)
+    logs.configure("INFO", "text", stream)
     try:
         raise ValueError(text)
     except ValueError:
@@ -105,7 +105,7 @@ def test_a_traceback_cannot_pass_for_another_record(text: str) -> None:
 @given(text=ANY)
 def test_a_traceback_in_json_has_lines_and_nothing_that_acts(text: str) -> None:
     stream = io.StringIO()
-    logs.configure(format="json", stream=stream)
+    logs.configure("INFO", "json", stream)
     try:
         raise ValueError(text)
     except ValueError:
@@ -119,7 +119,7 @@ def test_a_traceback_in_json_has_lines_and_nothing_that_acts(text: str) -> None:
 def test_on_a_terminal_too(text: str) -> None:
     stream = io.StringIO()
     stream.isatty = lambda: True  # type: ignore[method-assign]
-    logs.configure(stream=stream)
+    logs.configure("INFO", "auto", stream)
     logging.getLogger("replica").warning("it says %s", text)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())  # rich's own colours
     assert not acts(plain.replace("\n", ""))

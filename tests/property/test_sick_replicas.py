@@ -16,8 +16,9 @@ from pipeline.events import Condemned, ReplicaReplaced, Retried
 from pipeline.model import Model
 from pipeline.outages import Outages
 from pipeline.record import Dead, Enriched, Record
-from pipeline.replicas.host import HostSettings, ModelHost
+from pipeline.replicas.host import ModelHost
 from pipeline.testing import FakeReplica, SimulatedLoop
+from pipeline.testing.model_settings import host_settings
 from tests.support.hosts import record
 
 SEEDS = int(os.environ.get("PENSTOCK_SEEDS", "6")) % 100 or 100
@@ -79,7 +80,7 @@ def live(
             await host.settle(batch)
 
     async def main() -> None:
-        settings = HostSettings(
+        settings = host_settings(
             f"{__name__}:{model}", "1", replicas, 1, retries=retries, options=options, not_finite="reject"
         )
         link = partial(FakeReplica, seconds=lambda payloads: dice.random())
@@ -152,7 +153,7 @@ def test_one_bad_record_costs_two_calls_beside_its_search(place: int) -> None:
     events: list[Any] = []
 
     async def main() -> None:
-        settings = HostSettings(f"{__name__}:Sick", "1", 1, 1, retries=1, options={"way": "well"})
+        settings = host_settings(f"{__name__}:Sick", options={"way": "well"})
         host = ModelHost(settings, on_event=events.append, link=FakeReplica)
         await host.start()
         await host.settle(records[:1])

@@ -15,9 +15,10 @@ from typing import Any
 from pipeline.outages import Outages
 from pipeline.record import Dead, Record, Shard
 from pipeline.replicas.crash_journal import CrashJournal, JournaledHost
-from pipeline.replicas.host import HostSettings, ModelHost
+from pipeline.replicas.host import ModelHost
 from pipeline.stores.calls import SureCalls, Threads
 from pipeline.stores.folder import FolderStore
+from pipeline.testing.model_settings import host_settings
 from tests.support.hosts import ROOT, kill_host
 from tests.support.models import Toy
 
@@ -41,7 +42,7 @@ async def main(folder: Path, changes: int) -> None:
 
     threads = Threads("suspects")
     notes = CrashJournal(FolderStore(folder), SureCalls(threads, Outages().part("suspects")), switches=switches)
-    settings = HostSettings("tests.support.crashing_task:Doomed", "1", 1, 1, search_path=(str(ROOT),))
+    settings = host_settings("tests.support.crashing_task:Doomed", search_path=(str(ROOT),))
     host = ModelHost(settings, notes=notes)
     judge = JournaledHost(host, notes, retries=1, on_event=lambda event: None)
     records = [

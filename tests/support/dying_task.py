@@ -46,12 +46,13 @@ from pipeline.metrics import Metrics
 from pipeline.outages import Outages
 from pipeline.record import Dead, Position, Record, Run, Shard
 from pipeline.replicas.crash_journal import CrashJournal, JournaledHost
-from pipeline.replicas.host import HostSettings, ModelHost
+from pipeline.replicas.host import ModelHost
 from pipeline.sinks import OnDurable
 from pipeline.stage import Stage
 from pipeline.stores.calls import SureCalls, Threads
 from pipeline.stores.folder import FolderStore
 from pipeline.testing.fake_ports import FakeJudge, FakeSink, FakeWriter
+from pipeline.testing.model_settings import host_settings
 from tests.support.hosts import ROOT, kill_host
 from tests.support.models import Toy
 
@@ -238,7 +239,7 @@ class Dying:
         past = WayPast(notes, doubts, failover_s=-0.99)
         judge, stop = await self._judge()
         sink = LineSink(self.folder / "lines", self._deadly)
-        batcher = Batcher(max_records=16, max_cost=0, linger_s=0.001, pads=False)
+        batcher = Batcher(max_records=16, max_cost=0, linger_s=0.001)
         stage = Stage(judge, batcher, [sink], Bounds(1000, 1 << 26), self.metrics)
         running = background.start(stage.run, name="the stage", on_failure=self._fail, endless=True)
         kinesis: Any = FakeKinesis(self.records)
@@ -286,7 +287,7 @@ class Dying:
             switches=switches,
         )
         factory = f"tests.support.dying_task:{MODELS[self.layer].__name__}"
-        host = ModelHost(HostSettings(factory, "1", 1, 1, search_path=(str(ROOT),)), notes=suspects)
+        host = ModelHost(host_settings(factory, search_path=(str(ROOT),)), notes=suspects)
         await host.start()
         return JournaledHost(host, suspects, retries=1, on_event=self.metrics.model.note), host.stop
 

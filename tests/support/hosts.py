@@ -15,6 +15,7 @@ import psutil
 from pipeline.events import ModelEvent
 from pipeline.record import Dead, Enriched, Record
 from pipeline.replicas.host import HostSettings, ModelHost
+from pipeline.testing.model_settings import host_settings
 
 DEADLINE_S = 60
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +26,7 @@ Body = Callable[[ModelHost], Awaitable[None]]
 def settings(model: str = "Toy", **more: Any) -> HostSettings:
     """For a model of ``tests.support.models``: one replica, one thread, one retry."""
     given = {"version": "test-1", "replicas": 1, "threads": 1, "timeout_s": 30.0, "start_timeout_s": 30.0, **more}
-    return HostSettings(factory=f"tests.support.models:{model}", search_path=(str(ROOT),), **given)
+    return host_settings(f"tests.support.models:{model}", search_path=(str(ROOT),), **given)
 
 
 def hosted(body: Body, model: str = "Toy", **more: Any) -> list[ModelEvent]:

@@ -65,7 +65,7 @@ async def consumed(folder: Path, in_flight_mib: int, said: list[list[hostile.Put
         schema=TableSchema(COLUMNS, "events", "m@1"),
         ledger=Ledger(FolderStore(folder / "dead"), FolderStore(folder / "dead.staged")),
     )
-    batcher = Batcher(max_records=1024, max_cost=0, linger_s=0.01, pads=False)
+    batcher = Batcher(max_records=1024, max_cost=0, linger_s=0.01)
     stage = Stage(FakeJudge(verdict), batcher, [sink], Bounds(2_000, in_flight_mib * MIB), metrics)
     session = ShardSession(kcl, stage, lambda shard_id: SHARD, asyncio.Event(), metrics.records, decoder)
     running = [asyncio.ensure_future(stage.run()), asyncio.ensure_future(session.run())]

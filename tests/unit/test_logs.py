@@ -37,7 +37,7 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 
 def test_a_line_is_json_with_its_fields() -> None:
     stream = io.StringIO()
-    logs.configure(stream=stream)
+    logs.configure("INFO", "auto", stream)
     logging.getLogger("penstock").info("leased %s", "shard-0", extra={"shard": "shard-0", "lag_ms": 12})
     (line,) = lines(stream)
     assert line.pop("ts").endswith("+00:00")
@@ -46,7 +46,7 @@ def test_a_line_is_json_with_its_fields() -> None:
 
 def test_an_exception_is_one_line_with_its_traceback() -> None:
     stream = io.StringIO()
-    logs.configure(stream=stream)
+    logs.configure("INFO", "auto", stream)
     try:
         raise ValueError("broken")
     except ValueError:
@@ -59,7 +59,7 @@ def test_an_exception_is_one_line_with_its_traceback() -> None:
 @pytest.mark.parametrize("value", ["\ud800", object(), {1: "x"}, b"\xff", 2**80, float("nan"), "a\nb"])
 def test_no_value_can_lose_or_break_a_line(value: object) -> None:
     stream = io.StringIO()
-    logs.configure(stream=stream)
+    logs.configure("INFO", "auto", stream)
     logging.getLogger("penstock").warning("value %s", value, extra={"value": value})
     (line,) = lines(stream)
     assert line["msg"].startswith("value ")
@@ -68,7 +68,7 @@ def test_no_value_can_lose_or_break_a_line(value: object) -> None:
 
 def test_extra_fields_cannot_replace_ours() -> None:
     stream = io.StringIO()
-    logs.configure(stream=stream)
+    logs.configure("INFO", "auto", stream)
     logging.getLogger("penstock").warning("true", extra={"level": "FALSE", "ts": 0, "msg_": 1})
     (line,) = lines(stream)
     assert (line["level"], line["msg"]) == ("WARNING", "true")
@@ -76,7 +76,7 @@ def test_extra_fields_cannot_replace_ours() -> None:
 
 def test_on_a_terminal_lines_are_for_people() -> None:
     stream = Terminal()
-    logs.configure(stream=stream)
+    logs.configure("INFO", "auto", stream)
     logging.getLogger("penstock").warning("[lease] lost")
     assert "[lease] lost" in stream.getvalue()
     assert not stream.getvalue().startswith("{")
@@ -85,9 +85,9 @@ def test_on_a_terminal_lines_are_for_people() -> None:
 
 def test_text_can_be_had_without_a_terminal_and_json_on_one() -> None:
     plain, terminal = io.StringIO(), Terminal()
-    logs.configure(format="text", stream=plain)
+    logs.configure("INFO", "text", plain)
     logging.getLogger("penstock").warning("lease lost")
-    logs.configure(format="json", stream=terminal)
+    logs.configure("INFO", "json", terminal)
     logging.getLogger("penstock").warning("lease lost")
     assert plain.getvalue().rstrip().endswith("WARNING penstock  lease lost")
     assert lines(terminal)[0]["msg"] == "lease lost"
@@ -96,7 +96,7 @@ def test_text_can_be_had_without_a_terminal_and_json_on_one() -> None:
 
 def test_libraries_are_quiet_and_we_are_not() -> None:
     stream = io.StringIO()
-    logs.configure(level="DEBUG", stream=stream)
+    logs.configure("DEBUG", "auto", stream)
     logging.getLogger("botocore.hooks").debug("event")
     logging.getLogger("hypercorn.error").info("running on")
     logging.getLogger("consumer.kcl.session").debug("admitted")
@@ -105,7 +105,7 @@ def test_libraries_are_quiet_and_we_are_not() -> None:
 
 def test_warnings_become_log_lines() -> None:
     stream = io.StringIO()
-    logs.configure(stream=stream)
+    logs.configure("INFO", "auto", stream)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.warn("old", DeprecationWarning, stacklevel=1)
@@ -114,8 +114,8 @@ def test_warnings_become_log_lines() -> None:
 
 def test_the_last_configuration_counts() -> None:
     first, second = io.StringIO(), io.StringIO()
-    logs.configure(stream=first)
-    logs.configure(level="ERROR", stream=second)
+    logs.configure("INFO", "auto", first)
+    logs.configure("ERROR", "auto", second)
     logging.getLogger("penstock").warning("unheard")
     logging.getLogger("penstock").error("heard")
     assert first.getvalue() == ""

@@ -53,7 +53,7 @@ def staged(
     async def main() -> None:
         made = judge()
         fakes = [FakeSink(name, bytes_per_record=bytes_per_record) for name in sinks]
-        batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001, pads=False)
+        batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001)
         metrics = Metrics()
         misplaced = Misplaced(metrics.records, within)
         stage = Stage(
@@ -266,7 +266,7 @@ def test_measured_costs_reach_the_batcher() -> None:
 
 def test_a_failure_ends_the_run_with_its_reason() -> None:
     async def main() -> None:
-        stage = Stage(FakeJudge(), Batcher(max_records=8, max_cost=0, linger_s=0, pads=False), [], BOUNDS, Metrics())
+        stage = Stage(FakeJudge(), Batcher(max_records=8, max_cost=0, linger_s=0), [], BOUNDS, Metrics())
         running = asyncio.create_task(stage.run())
         stage.fail(Fatal("the weights are gone"))
         await running
@@ -319,7 +319,7 @@ def test_batches_are_as_the_learner_plans_them() -> None:
     staged(body, pace=BatchSizeController(max_records=8, max_cost=0, measures=False, start=Plan(4)))
 
 
-LIMITS = Limits(max_consecutive=40, max_ratio=0.5, window=40)
+LIMITS = Limits(40, 0.5, 40, "failures")
 
 
 def dead_from(sequence: int) -> Callable[[], FakeJudge]:
@@ -339,13 +339,13 @@ def test_too_many_dead_letters_end_the_task_and_none_of_them_is_durable() -> Non
         raise Fatal("seen")
 
     with pytest.raises(Fatal, match="seen"):
-        staged(body, judge=dead_from(120), limits=Limits(max_consecutive=40, max_ratio=1))
+        staged(body, judge=dead_from(120), limits=Limits(40, 1.0, 1_000, "failures"))
 
 
 def test_the_stage_ends_with_the_reason_of_a_limit() -> None:
     async def main() -> None:
         metrics = Metrics()
-        batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001, pads=False)
+        batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001)
         stage = Stage(FakeJudge(dead), batcher, [FakeSink("a")], BOUNDS, metrics, limits=LIMITS)
         stage.admit(stage.open(shard(), None), records(100))
         with pytest.raises(Fatal, match="Fix the release"):
@@ -402,7 +402,7 @@ def test_what_is_held_back_does_not_fill_the_task_s_memory_for_good() -> None:
     staged(
         body,
         judge=lambda: FakeJudge(dead),
-        limits=Limits(1_000),
+        limits=Limits(1_000, 0.5, 1_000, "failures"),
         bounds=Bounds(records_per_shard=100, total_bytes=5_000),
     )
 

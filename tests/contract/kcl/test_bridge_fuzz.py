@@ -65,7 +65,7 @@ class Host:
 def hosted(folder: Path, body: Callable[[Host], Awaitable[None]], *, greeting_s: float = 60.0) -> None:
     async def main() -> None:
         metrics, sink, leaving, decoder = Metrics(), FakeSink(), asyncio.Event(), Decoder()
-        batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001, pads=False)
+        batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001)
         stage = Stage(FakeJudge(), batcher, [sink], Bounds(100, 10**9), metrics)
 
         def session(wire: Wire) -> ShardSession:

@@ -164,7 +164,7 @@ from tests.contract.life import test_supervision as it
 from consumer import app, logs
 from consumer.config import drain
 how, folder = sys.argv[1], Path(sys.argv[2])
-logs.configure()
+logs.configure("INFO", "auto")
 app.GIVE_UP_S = 0.5
 drain.LEAVE_S = 0.5
 

@@ -21,11 +21,11 @@ import psutil
 import pytest
 
 from pipeline.errors import Fatal, ModelError
-from pipeline.model_process.worker import Assignment
 from pipeline.outages import Outages
 from pipeline.replicas import pool
 from pipeline.replicas.host import HostSettings, ModelHost, ModelSpec
 from pipeline.replicas.process import ReplicaProcess
+from pipeline.testing.model_settings import assignment, host_settings
 from tests.support.hosts import DEADLINE_S, ROOT, batch, expect_all_but, hosted, judged, record, settings, until, value
 
 
@@ -107,7 +107,7 @@ def test_a_factory_that_does_not_import_is_told_in_one_line(factory: str, text: 
     (tmp_path / "lacking.py").write_text("import nowhere_at_all\n")
     (tmp_path / "leaving.py").write_text("import sys\nsys.exit(4)\n")
     with pytest.raises(ModelError, match=re.escape(text) + "$"):
-        started(HostSettings(factory=factory, version="1", replicas=1, threads=1, search_path=(str(tmp_path),)))
+        started(host_settings(factory, search_path=(str(tmp_path),)))
 
 
 def test_a_carried_field_may_not_clash_with_an_output_column() -> None:
@@ -248,7 +248,7 @@ def test_a_start_that_is_given_up_at_any_moment_closes_its_streams(turns: int) -
     """After so many turns of the event loop, before its process is there or after it."""
 
     async def main() -> None:
-        link = ReplicaProcess(Assignment("predict", "tests.support.models:HangsLoading", "1", 0, 1, [str(ROOT)]))
+        link = ReplicaProcess(assignment("predict", "tests.support.models:HangsLoading", [str(ROOT)]))
         starting = asyncio.create_task(link.start(DEADLINE_S))
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -405,7 +405,7 @@ def test_a_model_may_have_a_file_of_any_name(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
 
     async def one(name: str) -> object:
-        given = HostSettings(factory=f"{name}:M", version="1", replicas=1, threads=1, search_path=(str(tmp_path),))
+        given = host_settings(f"{name}:M", search_path=(str(tmp_path),))
         host = ModelHost(given)
         try:
             await host.start()

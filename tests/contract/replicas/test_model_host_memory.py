@@ -49,7 +49,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_that_is_remembered(model: str, 
     async def body(host: ModelHost) -> None:
         await host.settle(records)
         costs.append(host.safe_cost)
-        batcher = Batcher(max_records=16, max_cost=0, linger_s=0, pads=False)
+        batcher = Batcher(max_records=16, max_cost=0, linger_s=0)
         batcher.add("shard", later, 0.0)
         while len(batcher):
             batcher.follow(Plan(cost=host.safe_cost))

@@ -32,12 +32,13 @@ from pipeline.errors import Fatal
 from pipeline.flow.bounds import Bounds
 from pipeline.metrics import Metrics
 from pipeline.record import Enriched, Record, Run, Shard
-from pipeline.replicas.host import HostSettings, ModelHost
+from pipeline.replicas.host import ModelHost
 from pipeline.sinks.kinesis import KinesisSink
 from pipeline.sinks.refused import RefusedLetters
 from pipeline.stage import Stage
 from pipeline.stores.memory import MemoryStore
 from pipeline.table.schema import TableSchema
+from pipeline.testing.model_settings import host_settings
 from tests.support.hosts import ROOT
 from tests.support.payload_markers import DEEDS
 
@@ -78,7 +79,7 @@ def consumed(
             {},
         )
         host = ModelHost(
-            HostSettings(
+            host_settings(
                 factory=settings.model.factory,
                 version="1",
                 replicas=1,
@@ -95,14 +96,14 @@ def consumed(
         )
         spec = await host.start()
         sinks = Parts(settings, Outside.of(Aws()), metrics).sinks(spec.row_schema)
-        batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001, pads=False)
+        batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001)
         stage = Stage(
             Unguarded(host),
             batcher,
             sinks,
             Bounds(1000, 10**9),
             metrics,
-            limits=Limits(),
+            limits=Limits(1_000, 0.5, 1_000, "failures"),
             letters=DeadLetterLog("dead"),
         )
         session = ShardSession(kcl, stage, lambda name: Shard("events", 1, name), leaving, metrics.records, decoder)
@@ -225,7 +226,7 @@ def test_a_broken_message_ends_the_task_without_its_payload(
         leaving, metrics, decoder = asyncio.Event(), Metrics(), Decoder()
         stage = Stage(
             Unguarded(None),  # type: ignore[arg-type]  # nothing comes so far
-            Batcher(max_records=8, max_cost=0, linger_s=0.001, pads=False),
+            Batcher(max_records=8, max_cost=0, linger_s=0.001),
             [],
             Bounds(10, 10**9),
             metrics,
@@ -318,7 +319,7 @@ def test_rows_that_a_sink_cannot_carry_are_told_without_a_word_of_them(
             events=metrics.sinks.of("kinesis:enriched"),
             outages=metrics.outages,
             letters=RefusedLetters(store, schema, "kinesis:enriched"),
-            limits=Limits(5, 1.0, 1000),
+            limits=Limits(5, 1.0, 1_000, "failures"),
             give_up_after_s=0.3,
             sleep=lambda wait_s: asyncio.sleep(0.02),
         )

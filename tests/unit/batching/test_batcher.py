@@ -6,8 +6,8 @@ from pipeline.batching.batcher import Batcher, Plan
 from pipeline.record import Record
 
 
-def batcher(max_records: int = 8, max_cost: int = 0, linger_s: float = 0.02, *, pads: bool = False) -> Batcher:
-    return Batcher(max_records=max_records, max_cost=max_cost, linger_s=linger_s, pads=pads)
+def batcher(max_records: int = 8, max_cost: int = 0, linger_s: float = 0.02, *, bucket_records: int = 0) -> Batcher:
+    return Batcher(max_records=max_records, max_cost=max_cost, linger_s=linger_s, bucket_records=bucket_records)
 
 
 def records(*costs: int, first: int = 0) -> list[Record]:
@@ -70,27 +70,27 @@ def test_costs_fill_a_batch_too() -> None:
 
 
 def test_padded_costs_count_the_dearest_for_all() -> None:
-    waiting = batcher(max_cost=20, pads=True)
+    waiting = batcher(max_cost=20, bucket_records=512)
     waiting.add("a", records(10, 9, 10), now=0.0)
     assert costs(waiting.take(0.0)) == [10, 10]
     assert costs(waiting.take(1.0)) == [9]
 
 
 def test_an_item_far_longer_than_the_others_drags_none_along() -> None:
-    waiting = batcher(pads=True)
+    waiting = batcher(bucket_records=512)
     waiting.add("a", records(5, 5, 300, 5, 5), now=0.0)
     assert [costs(waiting.take(1.0)) for _ in range(2)] == [[5, 5, 5, 5], [300]]
 
 
 def test_padding_is_taken_where_a_call_costs_more() -> None:
-    waiting = batcher(pads=True)
+    waiting = batcher(bucket_records=512)
     waiting.follow(Plan(call_cost=20))
     waiting.add("a", records(8, 10, 10, 99), now=0.0)
     assert [costs(waiting.take(1.0)) for _ in range(2)] == [[8, 10, 10], [99]]
 
 
 def test_likes_are_looked_for_in_all_lanes_and_no_further_than_the_bucket_records() -> None:
-    waiting = Batcher(max_records=8, max_cost=0, linger_s=0.02, pads=True, bucket_records=6)
+    waiting = Batcher(max_records=8, max_cost=0, linger_s=0.02, bucket_records=6)
     waiting.add("a", records(7, 300, 300, 7), now=0.0)
     waiting.add("b", records(50, 60, 7, 7), now=0.0)
     assert costs(waiting.take(1.0)) == [7, 7]
@@ -98,7 +98,7 @@ def test_likes_are_looked_for_in_all_lanes_and_no_further_than_the_bucket_record
 
 
 def test_the_oldest_left_of_a_lane_says_when_it_is_due() -> None:
-    waiting = batcher(pads=True)
+    waiting = batcher(bucket_records=512)
     waiting.add("a", records(5, 300), now=10.0)
     waiting.add("a", records(5), now=10.01)
     assert costs(waiting.take(10.02)) == [5, 5]
@@ -168,7 +168,7 @@ def test_what_fits_into_memory_and_the_budget_bound_batches_both() -> None:
 
 
 def test_what_fits_into_memory_counts_padding() -> None:
-    waiting = batcher(pads=True)
+    waiting = batcher(bucket_records=512)
     waiting.add("a", records(10, 11, 11), now=0.0)
     waiting.follow(Plan(cost=32))
     assert [costs(waiting.take(0.0)) for _ in range(2)] == [[10, 11], []]

@@ -28,7 +28,7 @@ def lengths() -> tuple[int, ...]:
 
 def batches(plan: Plan, *, max_records: int = 64) -> list[list[Record]]:
     """Of docstrings that arrive on eight shards while batches are taken, with a backlog of about 1,000."""
-    batcher = Batcher(max_records=max_records, max_cost=0, linger_s=0.02, pads=True)
+    batcher = Batcher(max_records=max_records, max_cost=0, linger_s=0.02, bucket_records=512)
     batcher.follow(plan)
     waiting = iter([Record(str(i % SHARDS), b"", "", str(i), 0, 0, cost=cost) for i, cost in enumerate(lengths())])
     taken: list[list[Record]] = []

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.dead_letters.limit import Gate, Limits, Tally
+from pipeline.dead_letters.limit import NO_LIMITS, Gate, Limits, Tally
 from pipeline.record import Dead, Enriched, Record, Run, Shard
 from tests.support.settled_records import rows
 
 SHARD = Shard("events", 1, "shardId-000000000000")
-LIMITS = Limits(max_consecutive=20, max_ratio=0.5, window=40)
+LIMITS = Limits(20, 0.5, 40, "failures")
 BATCH = rows([1])
 
 
@@ -107,7 +107,7 @@ def test_an_accident_in_the_models_own_decode_counts() -> None:
 
 
 def test_no_single_record_stops_a_task_however_many_user_records_it_has() -> None:
-    gate = Gate(SHARD, Limits(1_000, 0.5, 1_000))
+    gate = Gate(SHARD, Limits(1_000, 0.5, 1_000, "failures"))
     for start in range(0, 97_000, 1_000):
         take(gate, *(record(1, sub=sub) for sub in range(start, start + 1_000)))
     assert gate.stopped is None
@@ -146,11 +146,11 @@ def test_the_end_of_a_shard_lets_everything_pass() -> None:
 
 
 def test_no_limits_hold_nothing_back() -> None:
-    assert not Limits(0, 1.0)
-    gate = Gate(SHARD, Limits(0, 1.0))
+    assert not NO_LIMITS
+    gate = Gate(SHARD, NO_LIMITS)
     for n in range(3000):
         assert take(gate, record(n)) == [str(n)]
-    ratio = Gate(SHARD, Limits(0, 0.5, 40))
+    ratio = Gate(SHARD, Limits(0, 0.5, 40, "failures"))
     take(ratio, *(record(n, None) for n in range(40)))
     assert take(ratio, record(41)) == ["41"]
 

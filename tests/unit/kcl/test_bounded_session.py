@@ -26,7 +26,7 @@ BEYOND_MS = SLICE.to_ms + MARGIN_MS
 class Rig:
     def __init__(self, rate: float) -> None:
         self.kcl, self.sink, self.leaving = FakeKcl(), FakeSink(), asyncio.Event()
-        batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001, pads=False)
+        batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001)
         metrics, clock = Metrics(), asyncio.get_running_loop().time
         self.stage = Stage(FakeJudge(), batcher, [self.sink], Bounds(100, 10**9), metrics)
         self.session = ShardSession(

@@ -59,7 +59,7 @@ def rigged(
 ) -> None:
     async def main(judge: FakeJudge, sink: FakeSink) -> None:
         metrics, leaving, clock = Metrics(), asyncio.Event(), asyncio.get_running_loop().time
-        batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001, pads=False)
+        batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001)
         stage = Stage(judge, batcher, [sink], Bounds(window, 10**9), metrics)
         kcl, decoder = FakeKcl(), Decoder()
 

@@ -6,7 +6,8 @@ import pytest
 
 from pipeline.errors import ModelError
 from pipeline.machine import gpus
-from pipeline.model_process.worker import Assignment, start
+from pipeline.model_process.worker import start
+from pipeline.testing.model_settings import assignment
 from tests.support import models
 
 CUDA = "2.13.0+cu130"
@@ -62,5 +63,5 @@ def test_a_model_is_told_its_device_when_it_loads(monkeypatch: pytest.MonkeyPatc
     seen: list[str] = []
     monkeypatch.setattr(models.Measured, "load", lambda self, context: seen.append(context.device), raising=False)
     for number in range(3):
-        start(Assignment("predict", "tests.support.models:Measured", "m", number, 1, (), device="auto"))
+        start(assignment("predict", "tests.support.models:Measured", number=number, device="auto"))
     assert seen == ["cuda:0", "cuda:1", "cuda:0"]

@@ -121,15 +121,15 @@ def test_null_is_refused_where_the_schema_does() -> None:
 )
 def test_what_is_not_finite_is_found_however_deep(kind: pa.DataType, good: Any, bad: Any) -> None:
     values = [good, None, bad, None, good, bad, good]
-    result = one_column(kind, *values, rules=Rules(not_finite="reject"))
+    result = one_column(kind, *values, rules=Rules("null", "reject"))
     assert list(result.faults) == [2, 5]
     assert {fault.kind for fault in result.faults.values()} == {"not_finite"}
     assert {fault.reason for fault in result.faults.values()} == {"column 'x' is not finite"}
     assert len(result.batch) == 5
-    assert not one_column(kind, good, None, good, rules=Rules(not_finite="reject")).faults
+    assert not one_column(kind, good, None, good, rules=Rules("null", "reject")).faults
     [kept] = one_column(kind, bad).batch.column("x").to_pylist()
     assert "nan" in str(kept) or "inf" in str(kept)
-    [nulled] = one_column(kind, bad, rules=Rules(not_finite="null")).batch.column("x").to_pylist()
+    [nulled] = one_column(kind, bad, rules=Rules("null", "null")).batch.column("x").to_pylist()
     assert "nan" not in str(nulled) and "inf" not in str(nulled) and "None" in str(nulled)
 
 

@@ -222,7 +222,7 @@ def test_a_missing_value_is_null_or_its_records_dead_letter(missing: Any, shape:
     returned = [RIGHT[0], {"n": missing, "x": 1.5}, RIGHT[2]]
     made = outcome(shape(returned))
     assert isinstance(made, PredictedRows) and made.batch.column("n").to_pylist() == [0, None, 2]
-    made = outcome(shape(returned), Rules(missing="reject"))
+    made = outcome(shape(returned), Rules("reject", "keep"))
     assert isinstance(made, PredictedRows)
     assert {place: (fault.kind, fault.reason) for place, fault in made.faults.items()} == {
         1: ("contract", "column 'n' is not int64: a missing value, which model.missing = 'reject' refuses")
@@ -244,7 +244,7 @@ def test_a_missing_value_is_null_or_its_records_dead_letter(missing: Any, shape:
     ids=str,
 )
 def test_missing_values_are_found_however_deep(kind: pa.DataType, value: Any, is_refused: bool) -> None:
-    made = RowMaker(pa.schema([("v", kind)]), {}, Rules(missing="reject")).make([[]], [{"v": value}])
+    made = RowMaker(pa.schema([("v", kind)]), {}, Rules("reject", "keep")).make([[]], [{"v": value}])
     assert bool(made.faults) == is_refused
 
 

@@ -120,7 +120,7 @@ class Rig:
         return work()
 
     async def read(self, failing: background.Work | None = None) -> None:
-        batcher = Batcher(max_records=1000, max_cost=0, linger_s=0.0, pads=False)
+        batcher = Batcher(max_records=1000, max_cost=0, linger_s=0.0)
         misplaced = Misplaced(self.metrics.records, self.within)
         stage = Stage(self.judge, batcher, [self.sink], Bounds(10_000, 1 << 30), self.metrics, misplaced=misplaced)
         running = asyncio.ensure_future(stage.run())

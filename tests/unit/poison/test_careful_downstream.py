@@ -118,7 +118,7 @@ class Life:
             ),
             DeadLetterSink(self.store, SCHEMA),
         ]
-        batcher = Batcher(max_records=64, max_cost=0, linger_s=0.0, pads=False)
+        batcher = Batcher(max_records=64, max_cost=0, linger_s=0.0)
         stage = Stage(Deadly(self), batcher, sinks, Bounds(10_000, 1 << 30), Metrics())
         running = asyncio.ensure_future(stage.run())
         careful = PoisonReader(

@@ -65,7 +65,7 @@ class Notes:
 
 async def starts(notes: Notes) -> bool:
     """A task reads carefully what it finds, and is given the shard by KCL. Whether it may read it as ever."""
-    batcher = Batcher(max_records=10, max_cost=0, linger_s=0.0, pads=False)
+    batcher = Batcher(max_records=10, max_cost=0, linger_s=0.0)
     stage = Stage(FakeJudge(), batcher, [FakeSink()], Bounds(100, 1 << 20), Metrics())
     running = asyncio.ensure_future(stage.run())
     doubts = Doubts(notes, "me", lambda shard_id: None)

@@ -4,10 +4,10 @@ import asyncio
 from functools import partial
 
 from pipeline.errors import Fatal
-from pipeline.model_process.worker import Assignment
 from pipeline.outages import Outages
 from pipeline.replicas.pool import Pool
 from pipeline.testing import FakeReplica, SimulatedLoop
+from pipeline.testing.model_settings import assignment
 
 WORK_S = 10.0
 PAYLOADS = [b'{"text": "a"}']
@@ -16,7 +16,7 @@ PAYLOADS = [b'{"text": "a"}']
 def pool() -> Pool:
     loop = asyncio.get_running_loop()
     return Pool(
-        [Assignment("measure", "tests.support.models:Measured", "m", 0, 1, ())],
+        [assignment("measure", "tests.support.models:Measured")],
         timeout_s=60,
         start_timeout_s=60,
         give_up_after_s=60,

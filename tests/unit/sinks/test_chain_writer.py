@@ -65,7 +65,7 @@ class World:
             told.durable.append,
             told.fatal.append,
             call=Inline(),
-            part=self.outages.part("table"),
+            part=self.outages.part("table", give_up_after_s=3600),
             on_retry=self.retried,
             clock=self.clock,
             sleep=self.clock.sleep,

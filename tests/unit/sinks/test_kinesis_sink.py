@@ -14,12 +14,12 @@ import pyarrow as pa
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from pipeline.dead_letters.limit import Limits
+from pipeline.dead_letters.limit import NO_LIMITS, Limits
 from pipeline.errors import Fatal, UserError
 from pipeline.metrics import Metrics
 from pipeline.outages import Outages
 from pipeline.record import Dead, Enriched, Position, Record, Run, Shard
-from pipeline.sinks.kinesis import NO_LIMITS, SEND, KinesisSink, KinesisWriter
+from pipeline.sinks.kinesis import SEND, KinesisSink, KinesisWriter
 from pipeline.sinks.refused import RefusedLetters
 from pipeline.stores.base import Retryable
 from pipeline.stores.memory import MemoryStore
@@ -84,6 +84,7 @@ class Bench:
             outages=self.metrics.outages,
             letters=letters,
             limits=limits,
+            give_up_after_s=3600,
             sleep=self.wait,
         )
         self.writer: KinesisWriter = self.sink.open(SHARD, self.durable.append, self.fatal.set_result)
@@ -445,6 +446,6 @@ def test_a_release_whose_every_row_is_too_large_ends_the_task_before_its_run_bec
         error = await made.fatal
         assert isinstance(error, Fatal) and "dead_letter.max_consecutive" in str(error) and "\n" not in str(error)
 
-    made = bench(FakeKinesis(), play, Limits(5, 1.0))
+    made = bench(FakeKinesis(), play, Limits(5, 1.0, 1_000, "failures"))
     assert b"penstock_dead_letter_limit_reached 1.0" in made.metrics.exposition()
     assert len(made.letters()) == 3 and made.durable[-1] == Position(4, 0)

@@ -30,7 +30,7 @@ class Rig:
         """Join a task: its own stage and sink."""
         sink = self.sinks[name] = FakeSink()
         clock = asyncio.get_running_loop().time
-        batcher = Batcher(max_records=8, max_cost=0, linger_s=0.01, pads=False)
+        batcher = Batcher(max_records=8, max_cost=0, linger_s=0.01)
         stage = Stage(FakeJudge(), batcher, [sink], Bounds(100, 10**9), Metrics(), clock=clock)
         leaving, metrics = asyncio.Event(), Metrics()
 
