@@ -40,7 +40,7 @@ class Outages:
         self._failing: dict[Component, None] = {}
 
     def part(self, name: str, give_up_after_s: float = float("inf")) -> Component:
-        """Register something that may fail for so long, by default for ever. Several may share a name: a sink's shards."""
+        """Register something that may fail for so long; for ever by default. The shards of a sink share a name."""
         return Component(name, give_up_after_s, self._clock, self._failing)
 
     def current(self) -> list[Outage]:
