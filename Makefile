@@ -9,11 +9,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 CLASSES := build/kcl.jsa
 KINESIS_LOCAL := tests/contract/kinesis_local
 PYTEST := $(BIN)/python -m pytest
+# Tests begin in the order of tests/support/order.py.
+POOL := --dist loadgroup --no-loadscope-reorder
 WORKERS ?= 2
-# Tests with processes and servers wait a third of their time; those with real workers wait for leases most of it.
-TEST_WORKERS ?= 3
-E2E_WORKERS ?= 4
+# Tests with real workers wait most of their time, and others compute meanwhile: three processes for each of two cores.
+TEST_WORKERS ?= 6
 SEEDS ?= 10000
+
+# Tests start hundreds of processes; one that may not keep what it has compiled takes half as long again to start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-fast chaos soak bench bench-gpu bench-more check format docs figures lock clean kinesis-local
@@ -28,11 +32,10 @@ demo: $(DEMO)  ## Enrich 2,000 docstrings with a real model, on this machine alo
 
 test: $(DEV) $(CLASSES) kinesis-local  ## Every test, those with the real KCL and the real model included
 	$(PYTEST) tests/speed
-	$(PYTEST) -n $(TEST_WORKERS) --ignore tests/e2e --ignore tests/speed
-	$(PYTEST) -n $(E2E_WORKERS) --maxschedchunk 1 tests/e2e
+	$(PYTEST) $(POOL) -n $(TEST_WORKERS) --ignore tests/speed
 
 test-fast: $(DEV)  ## The tests that need neither a JVM nor a model nor a server
-	$(PYTEST) -n $(WORKERS) tests/unit tests/property tests/cli tests/docs
+	$(PYTEST) $(POOL) -n $(WORKERS) tests/unit tests/property tests/cli tests/docs
 
 chaos: $(DEV)  ## Ten minutes of everything that can go wrong, on real workers (options: ARGS="--minutes 2 --seed 7")
 	$(BIN)/python -m tests.chaos $(ARGS)

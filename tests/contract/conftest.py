@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from consumer.leases import tables as lease_tables
 from tests.support.kcl_tables import APP, STREAM
@@ -19,6 +17,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def clients() -> Iterator[tuple[DynamoDBClient, KinesisClient]]:
+    import boto3
+    from moto import mock_aws
+
     with pytest.MonkeyPatch.context() as environment, mock_aws():
         environment.delenv("AWS_ENDPOINT_URL", raising=False)
         yield boto3.client("dynamodb", region_name="us-east-1"), boto3.client("kinesis", region_name="us-east-1")

@@ -18,36 +18,19 @@ from tests.support import class_archive
 LONGEST_S = 300
 CLASSES = ROOT / "build" / "kcl.jsa"
 
-LONG = (
-    "test_two_thousand_records",
-    "test_chaos",
-    "test_frozen_leader",
-    "test_takeover",
-    "test_rolling_restart",
-    "test_bad_release",
-    "test_unread",
-    "test_way_past",
-    "test_reshard",
-    "test_restarts",
-)
-"""These begin first, so that no worker is left with one of them while the others have nothing to do."""
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A JVM and a model start slowly on a busy machine; every wait in these tests has a deadline of its own."""
     for item in items:
         if "tests/e2e" in item.path.as_posix():
             item.add_marker(pytest.mark.timeout(LONGEST_S))
-    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _shared_classes() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def _shared_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where ``make test`` has left them."""
-    with pytest.MonkeyPatch.context() as environment:
-        if CLASSES.exists() and CLASSES.stat().st_mtime > aggregator.JAR.stat().st_mtime:  # else no JVM takes them
-            environment.setenv(class_archive.VARIABLE, class_archive.options(CLASSES))
-        yield
+    if CLASSES.exists() and CLASSES.stat().st_mtime > aggregator.JAR.stat().st_mtime:  # else no JVM takes them
+        monkeypatch.setenv(class_archive.VARIABLE, class_archive.options(CLASSES))
 
 
 @pytest.fixture(scope="session")

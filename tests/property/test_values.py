@@ -11,13 +11,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.model.arrow_rows import RowMaker
+from tests.property.column_types import BERLIN, DEEP, FLAT, UNITS
 from tests.property.oracle import Unknown, meaning, same
-from tests.property.specimens import BERLIN, DEEP, FLAT, LEAVES, NESTED, UNITS
 
 MEANT_NOTHING = object()
 
@@ -51,15 +50,27 @@ def judge(kind: pa.DataType, values: list[Any], meanings: list[Any]) -> int:
     return len(made.batch)
 
 
-SPECIMENS = [*LEAVES, *NESTED]
-MEANINGS = [meant(value) for value in SPECIMENS]
+@cache
+def specimens() -> tuple[list[Any], list[Any]]:
+    """The values, and what each means. They come with torch, which whoever only collects the tests does without."""
+    from tests.property.specimens import LEAVES, NESTED
+
+    values = [*LEAVES, *NESTED]
+    return values, [meant(value) for value in values]
+
+
+def tensor(values: list[int]) -> Any:
+    import torch
+
+    return torch.tensor(values, dtype=torch.int64)
 
 
 @pytest.mark.parametrize("kind", [*FLAT, *DEEP], ids=str)
 def test_each_value_is_stored_as_it_is_meant_or_refused(kind: pa.DataType) -> None:
     """Alone, and beside others."""
-    stored = sum(judge(kind, [value], [each]) for value, each in zip(SPECIMENS, MEANINGS, strict=True))
-    assert judge(kind, SPECIMENS, MEANINGS) == stored > 10
+    values, meanings = specimens()
+    stored = sum(judge(kind, [value], [each]) for value, each in zip(values, meanings, strict=True))
+    assert judge(kind, values, meanings) == stored > 10
 
 
 NUMBERS = st.one_of(
@@ -93,7 +104,7 @@ ANY = st.recursive(
         st.lists(inner, max_size=3).map(tuple),
         st.dictionaries(st.sampled_from(["a", "b", "k"]), inner, max_size=3),
         st.lists(st.floats(width=32), max_size=3).map(lambda given: np.array(given, np.float32)),
-        st.lists(st.integers(-(2**31), 2**31), max_size=3).map(lambda given: torch.tensor(given, dtype=torch.int64)),
+        st.lists(st.integers(-(2**31), 2**31), max_size=3).map(tensor),
         st.lists(st.integers(-(2**31), 2**31), max_size=3).map(pa.array),
     ),
     max_leaves=6,

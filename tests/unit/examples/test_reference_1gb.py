@@ -12,7 +12,6 @@ import pytest
 from safetensors.numpy import load_file
 
 from examples import reference_1gb
-from examples.encoder import WIDE_TOKENS
 from examples.reference_1gb import Options, Reference, token_ids, weights
 from examples.reference_1gb.weights import Plan, check, check_once, hash_path, note_path, write
 from pipeline.errors import ModelError
@@ -67,6 +66,8 @@ def test_an_item_scores_the_same_whatever_its_batch(path: Path) -> None:
 
 def test_a_batch_of_more_tokens_than_go_at_a_time_scores_as_its_items_do(path: Path) -> None:
     model = loaded(path)
+    from examples.encoder import WIDE_TOKENS
+
     items: list[dict[str, object]] = [{"text": f"item {n}"} for n in range(1 + WIDE_TOKENS // TINY["length"])]
     parts = [items[:3], items[3:40], items[40:]]
     assert np.abs(scores(model, *items) - np.concatenate([scores(model, *part) for part in parts])).max() < 1e-5

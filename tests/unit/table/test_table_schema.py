@@ -15,7 +15,7 @@ from pipeline.model.arrow_rows import RowMaker
 from pipeline.record import Dead, Enriched, Record
 from pipeline.table import samples
 from pipeline.table.schema import IDENTITY, TableSchema, encode, read_schema
-from tests.property.specimens import DEEP, FLAT
+from tests.property.column_types import DEEP, FLAT
 from tests.support.settled_records import MORNING_MS, ROWS, SCHEMA, record, rows
 
 AT = datetime(2026, 11, 18, 8, tzinfo=UTC)

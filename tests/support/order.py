@@ -1,0 +1,59 @@
+"""Which tests begin first, and which stay together, when several processes share them (``--dist loadgroup``).
+
+End-to-end tests wait most of their time, for leases and time-outs of KCL's. They begin first, the longest of them at
+the head, and what computes fills the time that they leave. The tests of a file run in one process, which sets up the
+file's server once; those of the folders in :data:`APART` are dealt out one by one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+
+FIRST = (
+    "e2e/test_two_thousand_records.py",
+    "e2e/test_chaos.py",
+    "e2e/test_bad_release.py",
+    "e2e/test_way_past.py",
+    "e2e/test_unread.py",
+    "e2e/test_rolling_restart.py",
+    "e2e/test_frozen_leader.py",
+    "e2e/test_takeover.py",
+    "e2e/test_reshard.py",
+    "e2e/test_restarts.py",
+    "e2e/",
+    "contract/life/",
+    "contract/local/",
+    "contract/replicas/",
+    "contract/kcl/",
+    "contract/",
+    "simulation/",
+    "property/",
+    "cli/",
+    "docs/",
+    "unit/",
+)
+"""Beginnings of paths below ``tests``, in the order in which their tests begin."""
+
+APART = ("e2e", "property", "simulation")
+
+
+def arrange(items: list[pytest.Item]) -> None:
+    """Sort the tests, and mark those that stay together."""
+    items.sort(key=lambda item: rank(_place(item)))
+    for item in items:
+        place = _place(item)
+        if place.partition("/")[0] not in APART:
+            item.add_marker(pytest.mark.xdist_group(place))
+
+
+def rank(place: str) -> int:
+    """Of a test's file: where in :data:`FIRST` the file or its folder stands."""
+    return next((number for number, each in enumerate(FIRST) if place.startswith(each)), len(FIRST))
+
+
+def _place(item: pytest.Item) -> str:
+    return item.path.relative_to(TESTS).as_posix() if item.path.is_relative_to(TESTS) else item.path.as_posix()
