@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from consumer.leases.binding import Binding, find, forget
 from consumer.leases.leases import Lease, read
 from consumer.leases.tables import delete_if
-from pipeline.errors import UserError
+from pipeline.errors import RefusedError
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -58,7 +58,7 @@ def carry_out(
 ) -> int:
     """Returns how many leases are gone, after ``failover_s`` and a little more.
 
-    :raises UserError: a worker still renews a lease: nothing, or only a part, was taken away.
+    :raises RefusedError: a worker still renews a lease: nothing, or only a part, was taken away.
     """
     sleep(failover_s + MARGIN_S)
     if moved := renewed(planned.leases, read(dynamodb, planned.application)):
@@ -72,6 +72,8 @@ def carry_out(
     return len(planned.leases)
 
 
-def _at_work(lease: Lease) -> UserError:
+def _at_work(lease: Lease) -> RefusedError:
     who = f"worker {lease.holder}" if lease.holder else "a worker"
-    return UserError(f"{who} is at work with the lease of {lease.shard_id}. Stop every worker first, then reset again")
+    return RefusedError(
+        f"{who} is at work with the lease of {lease.shard_id}. Stop every worker first, then reset again"
+    )

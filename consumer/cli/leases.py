@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from consumer.cli.options import application_options, execute_option, json_option
+
 if TYPE_CHECKING:
-    from consumer.admin.reset_leases import Plan
-    from consumer.config.settings import Settings
-    from consumer.leases.leases import Lease
+    from consumer.admin.application import Target
 
 
 @click.group()
@@ -18,18 +17,68 @@ def leases() -> None:
     """Manage an application's leases: its position in each shard, which KCL keeps in DynamoDB."""
 
 
+@leases.command(name="list")
+@application_options
+@json_option
+def list_(target: Target, as_json: bool) -> None:
+    """List the leases: who has each shard, and how far it is read.
+
+    `counter` goes up with each renewal; `switches` is the number of changes of hands since the last checkpoint.
+    Reads the tables of KCL 3.0 to 3.4 (three) and of KCL 3.5 (one). Changes nothing.
+
+    \b
+    Examples:
+      penstock leases list --application penstock-events --stream events
+      penstock leases list --config penstock.toml --json
+    """
+    from consumer.cli import leases_show
+
+    leases_show.show_all(target, as_json=as_json)
+
+
 @leases.command()
-@click.option(
-    "--config",
-    "path",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="FILE",
-    help="The configuration that names stream and application.",
-)
-@click.option("--execute", is_flag=True, help="Delete the leases. Without this option, only print the plan.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def reset(path: Path, execute: bool, as_json: bool) -> None:
+@click.argument("shard")
+@application_options
+@json_option
+def show(shard: str, target: Target, as_json: bool) -> None:
+    """Show the lease of SHARD with every attribute that it has in DynamoDB.
+
+    \b
+    Examples:
+      penstock leases show shardId-000000000000 --config penstock.toml
+    """
+    from consumer.cli import leases_show
+
+    leases_show.show_one(target, shard, as_json=as_json)
+
+
+@leases.command()
+@click.argument("shard")
+@application_options
+@execute_option
+@json_option
+def release(shard: str, target: Target, execute: bool, as_json: bool) -> None:
+    """Free the lease of SHARD from its owner. KCL's leader then gives it to a worker, perhaps to the same one.
+
+    Use it where an owner renews a lease and does not get on with the shard. Nothing is lost: the next owner reads on
+    from the checkpoint, so that records after it are processed again. A Parquet table does not get duplicate rows; a
+    Kinesis sink does. Refused while a hand-off is pending, and while no worker leads.
+
+    \b
+    Examples:
+      penstock leases release shardId-000000000000 --config penstock.toml
+      penstock leases release shardId-000000000000 --config penstock.toml --execute
+    """
+    from consumer.cli import leases_show
+
+    leases_show.release(target, shard, execute=execute, as_json=as_json)
+
+
+@leases.command()
+@application_options
+@execute_option
+@json_option
+def reset(target: Target, execute: bool, as_json: bool) -> None:
     """Delete all leases, so that the application starts again at stream.start.
 
     Use it after a stream was deleted and created again with the same name (workers refuse to start with the old
@@ -39,57 +88,32 @@ def reset(path: Path, execute: bool, as_json: bool) -> None:
 
     The records that the stream still holds are processed again. A Parquet table does not get duplicate rows; a Kinesis
     sink does.
+
+    \b
+    Examples:
+      penstock leases reset --config penstock.toml
+      penstock leases reset --config penstock.toml --execute
     """
+    from consumer.admin.release_lease import FAILOVER_S
     from consumer.admin.reset_leases import carry_out, plan
     from consumer.aws.clients import Aws
-    from consumer.config.load import load
+    from consumer.cli import leases_show, output
+    from pipeline.errors import NothingToDo
 
-    settings = load(path)
     aws = Aws()
-    created_s = aws.stream_created_s(settings.stream.name)
-    dynamodb, application = aws.client("dynamodb"), settings.stream.application
-    planned: Plan = aws.ask(f"lease table {application}", lambda: plan(dynamodb, application))
-    said = _said(planned, settings, created_s)
+    created_s = aws.stream_created_s(target.stream)
+    dynamodb, application = aws.client("dynamodb"), target.application or ""
+    planned = aws.ask(f"lease table {application}", lambda: plan(dynamodb, application))
+    if planned.nothing:
+        raise NothingToDo(f'application "{application}" has no leases: it begins anew in any case')
+    said: dict[str, Any] = leases_show.reset_plan(planned, target, created_s)
     if not as_json:
-        for line in _lines(said):
-            click.echo(line)
-    if execute and not planned.nothing:
-        failover_s = settings.kcl.failover_ms / 1000
-        click.echo(f"watching the leases for {failover_s:g} s: nobody may renew one", err=True)
+        leases_show.print_reset(said)
+    if execute:
+        failover_s = target.settings.kcl.failover_ms / 1000 if target.settings is not None else FAILOVER_S
+        output.note(f"watching the leases for {failover_s:g} s: nobody may renew one")
         aws.ask(f"lease table {application}", lambda: carry_out(dynamodb, planned, failover_s))
-    _conclude(said, done=execute, as_json=as_json)
-
-
-def _said(planned: Plan, settings: Settings, created_s: int) -> dict[str, Any]:
-    from consumer.leases.binding import at
-
-    return {
-        "application": planned.application,
-        "bound_to": str(planned.bound) if planned.bound else None,
-        "leases": [{"shard_id": lease.shard_id, "at": _at(lease), "owner": lease.holder} for lease in planned.leases],
-        "begins_anew_on": f'stream "{settings.stream.name}", made {at(created_s)}',
-        "start": settings.stream.start,
-    }
-
-
-def _at(lease: Lease) -> str:
-    return str(lease.checkpoint or lease.sentinel)
-
-
-def _lines(said: dict[str, Any]) -> list[str]:
-    lines = [f'lease table "{said["application"]}", {said["bound_to"] or "not bound to a stream"}; to be forgotten:']
-    for lease in said["leases"]:
-        owner = f"  (last held by {lease['owner']})" if lease["owner"] else ""
-        lines.append(f"  {lease['shard_id']}  {lease['at']}{owner}")
-    if not said["leases"]:
-        lines.append("  no lease")
-    return [*lines, f"then it begins anew on {said['begins_anew_on']}, at {said['start']}"]
-
-
-def _conclude(said: dict[str, Any], *, done: bool, as_json: bool) -> None:
-    import json
-
     if as_json:
-        click.echo(json.dumps({**said, "executed": done}, ensure_ascii=False))
+        output.emit("leases.reset", {**said, "executed": execute})
     else:
-        click.echo("done" if done else "nothing changed; run again with --execute to delete the leases")
+        output.line("done" if execute else "nothing changed; run again with --execute to delete the leases")

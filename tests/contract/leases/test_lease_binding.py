@@ -12,7 +12,7 @@ from consumer.admin.reset_leases import carry_out, plan
 from consumer.leases import tables as lease_tables
 from consumer.leases.binding import KEY, Binding, OtherStream, bind, find
 from consumer.leases.seed import seed
-from pipeline.errors import UserError
+from pipeline.errors import RefusedError, UserError
 from tests.support.kcl_tables import APP, SHARDS, STREAM, lead, owners, put
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def test_a_reset_changes_nothing_while_a_lease_is_renewed(tables: DynamoDBClient
             ExpressionAttributeValues={":one": {"N": "1"}},
         )
 
-    with pytest.raises(UserError, match=r"worker-a is at work .* Stop every worker first"):
+    with pytest.raises(RefusedError, match=r"worker-a is at work .* Stop every worker first"):
         carry_out(tables, plan(tables, APP), 10, renew)
     assert list(owners(tables)) == [SHARDS[0]] and find(tables, APP) == before
 
@@ -197,7 +197,7 @@ def test_a_lease_that_moves_at_the_last_moment_is_kept(tables: DynamoDBClient, m
         UpdateExpression="ADD leaseCounter :one",
         ExpressionAttributeValues={":one": {"N": "1"}},
     )
-    with pytest.raises(UserError, match="worker-a is at work"):
+    with pytest.raises(RefusedError, match="worker-a is at work"):
         carry_out(tables, planned, 10, slept)
     assert list(owners(tables)) == [SHARDS[0]]
 

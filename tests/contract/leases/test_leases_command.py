@@ -1,20 +1,26 @@
-"""``penstock leases reset``, on moto."""
+"""``penstock leases``, on moto."""
 
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
 
-from consumer.admin import reset_leases
+from consumer.admin import release_lease, reset_leases
 from consumer.cli import main
 from consumer.leases.binding import bind, find
+from consumer.leases.leases import read
 from consumer.leases.seed import seed
+from consumer.leases.state import read_state
+from pipeline.errors import RefusedError
 from tests.contract.leases.test_lease_binding import MADE_S, NOW
-from tests.support.kcl_tables import APP, SHARDS, STREAM, owners
+from tests.support import kcl_layouts
+from tests.support.kcl_tables import APP, SHARDS, STREAM, lead, owners, put, seen_alive
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -67,7 +73,131 @@ def test_with_execute_the_leases_are_gone(bound: DynamoDBClient, tmp_path: Path)
     assert result.exit_code == 0 and result.stdout.endswith("done\n"), result.output
     assert owners(bound) == {} and find(bound, APP) is None
     again = reset(tmp_path, "--execute", "--json")
-    assert (again.exit_code, json.loads(again.stdout)["leases"]) == (0, [])
+    assert (again.exit_code, again.stdout) == (4, "")
+    assert "has no leases" in again.stderr
+
+
+def test_a_reset_while_a_worker_renews_is_refused(
+    bound: DynamoDBClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = reset_leases.plan(bound, APP)
+    moved = [replace(lease, counter=lease.counter + 1, owner="w") for lease in planned.leases]
+    monkeypatch.setattr(reset_leases, "read", lambda *_: moved)
+    monkeypatch.setattr(reset_leases, "plan", lambda *_: planned)
+    result = reset(tmp_path, "--execute")
+    assert (result.exit_code, "worker w is at work" in result.stderr) == (3, True)
+
+
+def leases(*words: str) -> Result:
+    return CliRunner().invoke(main, ["leases", *words, "--application", APP, "--stream", STREAM])
+
+
+LISTED = """\
+application "app", not bound to a stream; three tables
+3 leases, leader a
+
+shard|owner|position|counter|switches|KB/s|parents|remarks
+shardId-000000000001|b|49600000000000000000000000000000000000000000000000000001/0|7|1|12.5|shardId-000000000000|\
+a drains it for b
+shardId-000000000002|a|TRIM_HORIZON|7|1|unknown|shardId-000000000000|
+shardId-000000000000|none|SHARD_END|7|1|unknown||
+"""
+
+
+@pytest.fixture
+def running(tables: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> DynamoDBClient:
+    """A parent that was split, a hand-off from the leader ``a`` to ``b``."""
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    for item in kcl_layouts.leases():
+        tables.put_item(TableName=APP, Item=item)
+    lead(tables, "a")
+    seen_alive(tables, "a")
+    return tables
+
+
+def test_leases_are_listed(running: DynamoDBClient) -> None:
+    assert leases("list").stdout == LISTED.replace("|", "\t")
+    said = json.loads(leases("list", "--json").stdout)
+    assert (said["schema"], said["leader"], len(said["leases"])) == ("penstock.leases.list/1", "a", 3)
+    assert said["leases"][0]["drained_by"] == "a"
+
+
+def test_a_lease_is_shown_with_all_of_its_attributes(running: DynamoDBClient) -> None:
+    said = json.loads(leases("show", SHARDS[1], "--json").stdout)
+    assert said["schema"] == "penstock.leases.show/1"
+    assert said["attributes"]["leaseCounter"] == "7"
+    assert said["attributes"]["parentShardId"] == [SHARDS[0]]
+    assert "leaseCounter\t7\n" in leases("show", SHARDS[1]).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["show", "shardId-9"], 2, 'no lease of "shardId-9"'),
+        (["release", "shardId-9"], 2, 'no lease of "shardId-9"'),
+        (["release", SHARDS[0]], 4, "read to its end"),
+        (["release", SHARDS[1]], 3, "a drains it for b"),
+    ],
+)
+def test_what_cannot_be_done_is_said(running: DynamoDBClient, words: list[str], code: int, said: str) -> None:
+    result = leases(*words)
+    assert (result.exit_code, said in result.stderr) == (code, True), result.stderr
+
+
+def test_no_table_is_said(dynamodb: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    for words in (["list"], ["show", SHARDS[0]], ["release", SHARDS[0]]):
+        result = leases(*words)
+        assert (result.exit_code, "there is no lease table" in result.stderr) == (2, True)
+
+
+RELEASED = """\
+shardId-000000000002: owner a → none; position TRIM_HORIZON stays
+one call: UpdateItem, if owner and counter are as they were read
+next: a drops the shard within 3 s; leader a gives it to the worker with the least load within 20 s, which may be the \
+same one
+records after the position are processed again
+"""
+
+
+def test_a_release_is_planned_and_carried_out(running: DynamoDBClient) -> None:
+    planned = leases("release", SHARDS[2])
+    assert planned.stdout == RELEASED + "nothing changed; run again with --execute to free it\n"
+    assert owners(running)[SHARDS[2]] == "a"
+    done = leases("release", SHARDS[2], "--execute")
+    assert done.stdout == RELEASED + "done: the lease is free\n"
+    (lease,) = [each for each in read(running, APP) if each.shard_id == SHARDS[2]]
+    assert (lease.owner, lease.counter, lease.sentinel) == ("", 107, "TRIM_HORIZON")
+    again = leases("release", SHARDS[2], "--execute", "--json")
+    assert (again.exit_code, "its lease is free" in again.stderr) == (4, True)
+
+
+def test_a_lease_that_is_renewed_meanwhile_is_released_all_the_same(running: DynamoDBClient) -> None:
+    state = read_state(running, APP)
+    planned = release_lease.plan(state, SHARDS[2], time.time())
+    stale = replace(planned, lease=replace(planned.lease, counter=3))
+    release_lease.carry_out(running, APP, stale, lambda _: None)
+    assert owners(running)[SHARDS[2]] == ""
+
+
+@pytest.mark.parametrize("changes", [{"leaseOwner": "c"}, {"checkpointOwner": "c"}, {"pendingCheckpoint": "43"}])
+def test_a_lease_that_changes_hands_meanwhile_is_left_alone(running: DynamoDBClient, changes: dict[str, str]) -> None:
+    planned = release_lease.plan(read_state(running, APP), SHARDS[2], time.time())
+    put(running, SHARDS[2], **{"leaseOwner": "a", **changes})
+    before = read(running, APP)
+    with pytest.raises(RefusedError):
+        release_lease.carry_out(running, APP, planned, lambda _: None)
+    assert read(running, APP) == before
+
+
+def test_without_a_living_leader_nothing_is_released(running: DynamoDBClient) -> None:
+    seen_alive(running, "a", seconds_ago=100)
+    silent = leases("release", SHARDS[2], "--execute")
+    assert (silent.exit_code, "leader a has not reported for 10" in silent.stderr) == (3, True), silent.stderr
+    running.delete_item(TableName=f"{APP}-CoordinatorState", Key={"key": {"S": "Leader"}})
+    headless = leases("release", SHARDS[2], "--execute")
+    assert (headless.exit_code, "no worker leads" in headless.stderr) == (3, True)
+    assert owners(running)[SHARDS[2]] == "a"
 
 
 def test_as_json_the_plan_is_one_object(bound: DynamoDBClient, tmp_path: Path) -> None:
