@@ -18,6 +18,7 @@ from consumer.cli.init import init
 from consumer.cli.leases import leases
 from consumer.cli.local import local
 from consumer.cli.put import put
+from consumer.cli.replay import replay
 from consumer.cli.run import run
 from consumer.cli.shards import shards
 from consumer.cli.status import status
@@ -87,6 +88,7 @@ for command in (
     leases,
     local,
     put,
+    replay,
     run,
     shards,
     tail,

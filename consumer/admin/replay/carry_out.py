@@ -55,11 +55,8 @@ class LeaseTable:
         """The leases by shard, as they lie in the table now."""
         return {lease.shard_id: lease for lease in read(self._dynamodb, self.name)}
 
-    def offline(self, planned: Leases, writes: Sequence[Item]) -> None:
-        """Write, if nobody renews a lease. ``planned``: the leases that the writes were planned with.
-
-        Up to 100 writes are one transaction. An interruption of more leaves some moved; the same command moves the
-        others.
+    def must_be_idle(self, planned: Leases) -> None:
+        """Return once it is sure that nobody renews these leases. ``planned`` is how they were read.
 
         :raises RefusedError: a worker is at work, or a lease has changed since it was read.
         """
@@ -71,6 +68,14 @@ class LeaseTable:
             raise RefusedError(
                 f"{who} is at work with the lease of {moved[0].shard_id}. Stop every worker first, or give --online"
             )
+
+    def offline(self, writes: Sequence[Item]) -> None:
+        """Write while every worker is stopped. Up to 100 writes are one transaction.
+
+        An interruption of more than 100 leaves some leases moved; the same command moves the others.
+
+        :raises RefusedError: a lease has changed since it was read.
+        """
         for begin in range(0, len(writes), AT_ONCE):
             try:
                 self._transact(writes[begin : begin + AT_ONCE])

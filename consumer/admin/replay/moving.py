@@ -93,12 +93,14 @@ class Mover:
 
         :raises RefusedError: a worker is at work and ``online`` is false, or what :class:`LeaseTable` refuses.
         """
+        if not online:
+            self._table.must_be_idle(planned.leases)
         self._write_undo(wish, planned, undo_file)
         if online:
             moved = sorted({*(each.shard_id for each in planned.moves.moves), *planned.removes})
             self._table.online(moved, lambda leases: self._again(wish, planned, leases, undo_file))
         else:
-            self._table.offline(planned.leases, self._writes(planned, wish, planned.leases))
+            self._table.offline(self._writes(planned, wish, planned.leases))
 
     def _again(self, wish: Wish, planned: Plan, leases: Mapping[str, Lease], undo_file: Path) -> Sequence[Item]:
         """The writes for the leases as they stand since nobody reads their shards."""

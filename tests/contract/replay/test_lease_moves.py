@@ -100,7 +100,7 @@ def test_plan_and_undo_are_the_same_table(dynamodb: Any, forward: bool, tmp_path
             moves = to_latest(stream.shards, leases, stream.facts(10**9))
         else:
             moves = back_to(stream.shards, leases, stream.facts(moment), moment_ms=moment, start_ms=-1)
-        world.table.offline(leases, lease_writes.moves(APP, moves.moves, stream.shards, leases, 1.8e9))
+        world.table.offline(lease_writes.moves(APP, moves.moves, stream.shards, leases, 1.8e9))
         moved = world.table.read()
         for move in moves.moves:
             assert checkpoint_of(moved[move.shard_id]) == move.then
@@ -112,7 +112,7 @@ def test_plan_and_undo_are_the_same_table(dynamodb: Any, forward: bool, tmp_path
         back = back_to_file(told, moved)
         writes = [lease_writes.restore(APP, moved[move.shard_id], told.leases[move.shard_id]) for move in back.moves]
         writes += [lease_writes.remove(APP, moved[shard_id]) for shard_id in to_remove(told, moved)]
-        world.table.offline(moved, writes)
+        world.table.offline(writes)
         assert without_counter(world.items()) == without_counter(before)
         counters = {shard_id: int(item["leaseCounter"]["N"]) for shard_id, item in world.items().items()}
         touched = {move.shard_id for move in moves.moves}
@@ -121,16 +121,15 @@ def test_plan_and_undo_are_the_same_table(dynamodb: Any, forward: bool, tmp_path
     of()
 
 
-def test_a_worker_at_work_is_refused_and_nothing_is_written(dynamodb: Any) -> None:
+def test_a_worker_at_work_is_refused(dynamodb: Any) -> None:
     world, known = World(dynamodb), shards(2)
     for shard in known.values():
         world.put(shard, Position(50, 0), leaseOwner="worker")
     leases = world.table.read()
     world.slept = lambda: world.renew("shardId-000000000001")
-    writes = lease_writes.moves(APP, _moves(known), known, leases, 1.8e9)
     with pytest.raises(RefusedError, match="worker is at work with the lease of shardId-000000000001"):
-        world.table.offline(leases, writes)
-    assert {item["checkpoint"]["S"] for item in world.items().values()} == {"50"}
+        world.table.must_be_idle(leases)
+    assert world.waits == [FAILOVER_S + 2]
 
 
 def test_a_dead_workers_leases_are_moved_and_are_nobodys_then(dynamodb: Any) -> None:
@@ -138,8 +137,8 @@ def test_a_dead_workers_leases_are_moved_and_are_nobodys_then(dynamodb: Any) -> 
     for shard in known.values():
         world.put(shard, Position(50, 0), leaseOwner="dead", checkpointOwner="other")
     leases = world.table.read()
-    world.table.offline(leases, lease_writes.moves(APP, _moves(known), known, leases, 1.8e9))
-    assert world.waits == [FAILOVER_S + 2]
+    world.table.must_be_idle(leases)
+    world.table.offline(lease_writes.moves(APP, _moves(known), known, leases, 1.8e9))
     for lease in world.table.read().values():
         assert (lease.owner, lease.draining_owner, lease.counter) == ("", "", 5 + LEAP)
         assert lease.checkpoint == Position(9, LAST_SUB)
@@ -153,7 +152,7 @@ def test_a_lease_that_somebody_takes_meanwhile_stops_the_whole_transaction(dynam
     writes = lease_writes.moves(APP, _moves(known), known, leases, 1.8e9)
     world.put(known["shardId-000000000000"], Position(50, 0), leaseOwner="new")
     with pytest.raises(RefusedError, match="a worker has begun"):
-        world.table.offline(leases, writes)
+        world.table.offline(writes)
     assert {item["checkpoint"]["S"] for item in world.items().values()} == {"50"}
 
 

@@ -1,0 +1,189 @@
+"""Payloads of an archive, back onto a stream: JSON lines, or the rows of a Parquet table. Blocks.
+
+Keys are kept, and records of one key arrive in the order of the archive. A note beside the command says how far it has
+come, so that it goes on there; what was put after the last note is put again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from base64 import b64decode
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from consumer.aws.put import Entry, PutReport, put_all
+from consumer.aws.record_lines import payload_of
+from pipeline.errors import UserError
+from pipeline.stores.base import ObjectStore
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from mypy_boto3_kinesis import KinesisClient
+
+AT_A_TIME = 5_000
+"""Records between two notes, at most."""
+
+NOTE_S = 10.0
+"""At a slow rate, the records of so many seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """``records`` counts what can be put, None where nobody knows. ``entries`` yields it, in order, each time anew."""
+
+    source: str
+    records: int | None
+    entries: Callable[[], Iterator[Entry]]
+
+
+def of_lines(path: Path) -> Archive:
+    """JSON lines as ``penstock tail`` prints them, or dead letters.
+
+    :raises UserError: there is no such file; while it is read, that a line is neither.
+    """
+    try:
+        with path.open("rb") as file:
+            records = sum(1 for line in file if line.strip())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}). Name a file of JSON lines") from None
+
+    def entries() -> Iterator[Entry]:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield _of_line(line.strip(), f"{path} line {number}")
+
+    return Archive(str(path), records, entries)
+
+
+def of_table(url: str, store: ObjectStore, *, payload: str | None, fields: tuple[str, ...], key: str) -> Archive:
+    """Rows of Parquet files, in the order of the files' names. Of a table of Penstock's that is the order of each key.
+
+    :param payload: the column that holds whole payloads, text or bytes.
+    :param fields: without one, the columns of which a JSON object is made.
+    :raises UserError: there are no files, or they have no such columns.
+    """
+    import pyarrow.parquet as pq
+
+    keys = sorted(name for name in store.list("") if name.endswith(".parquet"))
+    if not keys:
+        raise UserError(f"{url}: no Parquet files there. Name the url of a table, without dt=")
+    columns = pq.read_schema(_file(store, keys[0])).names
+    _check_columns(url, columns, payload, fields, key)
+    records = sum(pq.read_metadata(_file(store, name)).num_rows for name in keys)
+    wanted = [key, *([payload] if payload else fields)]
+
+    def entries() -> Iterator[Entry]:
+        for name in keys:
+            row = 0
+            for batch in pq.ParquetFile(_file(store, name)).iter_batches(columns=wanted):
+                for values in batch.to_pylist():
+                    row += 1
+                    yield _of_row(values, f"{name} row {row}", payload, fields, key)
+
+    return Archive(url, records, entries)
+
+
+def put(
+    kinesis: KinesisClient,
+    stream: str,
+    archive: Archive,
+    note: Note,
+    *,
+    rate: float | None,
+    largest_bytes: int,
+    tell: Callable[[int], object],
+) -> PutReport:
+    """Put everything that the note does not say is put. The note is gone at the end."""
+    total = PutReport()
+    entries = islice(archive.entries(), note.done, None)
+    size = max(1, min(AT_A_TIME, int(NOTE_S * rate))) if rate else AT_A_TIME
+    while some := list(islice(entries, size)):
+        _add(total, put_all(kinesis, stream, some, rate=rate, largest_bytes=largest_bytes, tell=tell))
+        note.passed(len(some))
+    note.remove()
+    return total
+
+
+class Note:
+    """How many records of an archive are put on a stream, in a file of the working folder."""
+
+    def __init__(self, folder: Path, archive: Archive, stream: str, how: Iterable[str]) -> None:
+        identity = json.dumps([archive.source, archive.records, stream, *how])
+        self.path = folder / f"penstock-replay-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.progress"
+        self.done = int(self.path.read_text()) if self.path.exists() else 0
+
+    def passed(self, records: int) -> None:
+        """So many more are put."""
+        self.done += records
+        self.path.write_text(str(self.done))
+
+    def remove(self) -> None:
+        """Everything is put."""
+        self.path.unlink(missing_ok=True)
+
+
+def _of_line(line: bytes, source: str) -> Entry:
+    try:
+        letter = json.loads(line)
+        if isinstance(letter, dict) and isinstance(letter.get("payload_base64"), str):
+            data, key = b64decode(letter["payload_base64"], validate=True), letter.get("partition_key")
+        else:
+            data, key = payload_of(line)
+    except ValueError as error:
+        raise UserError(f"{source}: {error}. --from-jsonl takes what `penstock tail` prints, or dead letters") from None
+    return Entry(data, key or uuid.uuid4().hex, source=source)
+
+
+def _of_row(values: Mapping[str, Any], source: str, payload: str | None, fields: tuple[str, ...], key: str) -> Entry:
+    if payload is None:
+        text = json.dumps({name: values[name] for name in fields}, ensure_ascii=False, default=_json)
+        return Entry(text.encode(), values[key] or uuid.uuid4().hex, source=source)
+    data = values[payload]
+    if data is None:
+        raise UserError(f"{source}: column {payload} is null. Name a column that holds every payload")
+    return Entry(
+        data.encode() if isinstance(data, str) else bytes(data), values[key] or uuid.uuid4().hex, source=source
+    )
+
+
+def _check_columns(url: str, columns: list[str], payload: str | None, fields: tuple[str, ...], key: str) -> None:
+    there = ", ".join(columns)
+    if (payload is None) is (not fields):
+        raise UserError(
+            f"{url} holds rows that a model made, not payloads. Name the column that holds whole payloads with "
+            f"--payload, or the columns to make a JSON object of with --fields. Its columns: {there}"
+        )
+    if missing := [name for name in (key, *([payload] if payload else fields)) if name not in columns]:
+        raise UserError(f"{url} has no column {missing[0]}. Its columns: {there}")
+
+
+def _file(store: ObjectStore, name: str) -> pa.BufferReader:
+    import pyarrow as pa
+
+    body = store.get(name)
+    if body is None:
+        raise UserError(f"{name} is gone. Put an archive back that nobody changes meanwhile")
+    return pa.BufferReader(body)
+
+
+def _json(value: object) -> object:
+    """Times as ISO 8601; other values than JSON has as text."""
+    return value.isoformat() if isinstance(value, datetime | date) else str(value)
+
+
+def _add(total: PutReport, more: PutReport) -> None:
+    total.records += more.records
+    total.bytes += more.bytes
+    total.calls += more.calls
+    total.retried += more.retried
+    total.seconds += more.seconds
+    total.shards.update(more.shards)
+    total.unfit += more.unfit
+    total.unfit_shown += more.unfit_shown

@@ -1,0 +1,165 @@
+"""A replay of a slice as an application of its own: its name, its settings, what it may not write to. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from consumer.aws.shards import KnownShard
+from consumer.config.kcl_properties import MAX_RECORDS
+from consumer.config.settings import KinesisSinkSettings, ParquetSettings, Settings
+from consumer.config.values import APPLICATION
+from consumer.kcl.bounded import Slice
+from pipeline.errors import RefusedError, UserError
+
+LETTERS = ".dead-letters"
+"""What is appended to the table's URL where no other place is named for dead letters."""
+
+
+@dataclass(frozen=True, slots=True)
+class SliceWish:
+    """What the user asks for. ``url``: a new Parquet table; ``streams``: Kinesis streams that get the rows."""
+
+    begin: datetime
+    end: datetime
+    url: str | None = None
+    streams: tuple[str, ...] = ()
+    dead_letter: str | None = None
+    shards: tuple[str, ...] = ()
+    rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SlicePlan:
+    """``settings`` are those of the replay's own application; ``first``: the shards that it begins with."""
+
+    settings: Settings
+    bounds: Slice
+    first: tuple[str, ...]
+
+    @property
+    def application(self) -> str:
+        """The name of its lease table."""
+        return self.settings.stream.application
+
+
+def plan(
+    settings: Settings,
+    created_s: int,
+    known: Mapping[str, KnownShard],
+    first: Sequence[str],
+    wish: SliceWish,
+    now: datetime,
+) -> SlicePlan:
+    """The replay as it would run.
+
+    :param settings: the application's, whose model and limits it has. ``created_s``: when the stream was made.
+    :param first: the shards that were open at the slice's begin.
+    :raises UserError: the wish contradicts itself, or names a shard that there is not.
+    :raises RefusedError: it would write where the application writes, or to the stream that it reads.
+    """
+    if not wish.begin < wish.end:
+        raise UserError("--from is not before --to")
+    if wish.begin > now:
+        raise UserError("--from lies ahead. Give a time that has passed")
+    if wish.url is None and not wish.streams:
+        raise UserError("Give --url URL, a new table, or --sink kinesis:NAME, a stream for the rows")
+    if unknown := sorted(set(wish.shards) - known.keys()):
+        raise UserError(f"stream {settings.stream.name} has no shard {unknown[0]} now")
+    _refuse_own_outputs(settings, wish)
+    bounds = Slice(
+        _ms(wish.begin),
+        _ms(wish.end),
+        frozenset(wish.shards) or None,
+        frozenset(_above(known, wish.shards)),
+        wish.rate or 0.0,
+    )
+    return SlicePlan(_settings(settings, created_s, wish), bounds, tuple(sorted(first)))
+
+
+def refuse_used(planned: SlicePlan, *, begun: bool, holds: Callable[[str], bool]) -> None:
+    """A table that is not the replay's own is refused. ``begun``: the replay has leases, and goes on.
+
+    :raises RefusedError: there are files at the URL already.
+    """
+    for sink in planned.settings.sink:
+        if isinstance(sink, ParquetSettings) and not begun and holds(sink.url):
+            raise RefusedError(
+                f"{sink.url} has files already, perhaps of the same replay, which has ended. One URL is one table: "
+                "name another with --url"
+            )
+
+
+def application_of(settings: Settings, created_s: int, wish: SliceWish) -> str:
+    """The same for the same stream, times, shards and outputs, so that the same command goes on where it stopped."""
+    identity = [
+        settings.stream.name,
+        created_s,
+        _ms(wish.begin),
+        _ms(wish.end),
+        sorted(wish.shards),
+        wish.url and wish.url.rstrip("/"),
+        sorted(wish.streams),
+    ]
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
+    name = f"{settings.stream.application[:200]}-replay-{digest}"
+    assert APPLICATION.fullmatch(name)
+    return name
+
+
+def _settings(settings: Settings, created_s: int, wish: SliceWish) -> Settings:
+    """The application's, but for where it reads and writes. A free port for health, since another may run beside it."""
+    tables = [sink for sink in settings.sink if isinstance(sink, ParquetSettings)]
+    table: dict[str, Any] = tables[0].model_dump() if tables else {"type": "parquet"}
+    sinks: list[Any] = [ParquetSettings.model_validate(table | {"url": wish.url})] if wish.url else []
+    sinks += [KinesisSinkSettings(type="kinesis", stream=name) for name in wish.streams]
+    letters = wish.dead_letter or f"{(wish.url or settings.dead_letter.url).rstrip('/')}{LETTERS}"
+    changes: dict[str, Any] = {
+        "stream": settings.stream.model_copy(
+            update={
+                "application": application_of(settings, created_s, wish),
+                "start": wish.begin.astimezone(UTC).isoformat(),
+            }
+        ),
+        "sink": tuple(sinks),
+        "dead_letter": settings.dead_letter.model_copy(update={"url": letters}),
+        "health": settings.health.model_copy(update={"host": "127.0.0.1", "port": 0}),
+    }
+    if wish.rate:
+        properties = {"maxRecords": max(1, min(MAX_RECORDS, int(wish.rate)))} | settings.kcl.properties
+        changes["kcl"] = settings.kcl.model_copy(update={"properties": properties})
+    return settings.model_copy(update=changes)
+
+
+def _refuse_own_outputs(settings: Settings, wish: SliceWish) -> None:
+    if settings.stream.name in wish.streams:
+        raise RefusedError(f"stream {settings.stream.name} is read: rows on it would be records again")
+    if wish.url is None:
+        return
+    own = [sink.url for sink in settings.sink if isinstance(sink, ParquetSettings)]
+    for url in (*own, settings.dead_letter.url):
+        one, other = f"{url.rstrip('/')}/", f"{wish.url.rstrip('/')}/"
+        if one.startswith(other) or other.startswith(one):
+            raise RefusedError(
+                f"the application writes to {url} itself, and its table passes over what it holds. A replay writes to "
+                "a url of its own: name a new one with --url"
+            )
+
+
+def _above(known: Mapping[str, KnownShard], shard_ids: Sequence[str]) -> set[str]:
+    """Ancestors of these shards, which KCL reads to their ends before."""
+    passed: set[str] = set()
+    waiting = [parent for shard_id in shard_ids for parent in known[shard_id].parents]
+    while waiting:
+        if (shard_id := waiting.pop()) in known and shard_id not in passed:
+            passed.add(shard_id)
+            waiting += known[shard_id].parents
+    return passed
+
+
+def _ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)

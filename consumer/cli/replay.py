@@ -1,0 +1,129 @@
+"""``penstock replay``: three ways to read again. This file has the options; each way has a file of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from consumer.cli.options import DURATION, TIME, execute_option, json_option, stream_options
+
+if TYPE_CHECKING:
+    from consumer.admin.application import Target
+
+
+@click.command()
+@stream_options
+@click.option("--from", "begin", type=TIME, metavar="TIME", help="Slice: the first time of arrival.")
+@click.option("--to", "end", type=TIME, metavar="TIME", help="Slice: the time of arrival at which it ends.")
+@click.option(
+    "--url",
+    metavar="URL",
+    help="Slice: the table to write, which must be new. Rewind: the new table that the configuration names.",
+)
+@click.option(
+    "--sink", "sinks", multiple=True, metavar="kinesis:NAME", help="Slice: write rows to this stream; may be repeated."
+)
+@click.option("--dead-letter", metavar="URL", help="Slice: where dead letters go.  [default: URL.dead-letters]")
+@click.option("--shards", "shards", multiple=True, metavar="SHARD", help="Slice: only this shard; may be repeated.")
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), metavar="N", help="Slice, archive: at most N records a second."
+)
+@click.option("--rewind", is_flag=True, help="Move the leases of the application itself.")
+@click.option("--to-time", type=TIME, metavar="TIME", help="Rewind: to this time of arrival.")
+@click.option("--by", type=DURATION, metavar="DURATION", help="Rewind: to so long before now, such as 2h.")
+@click.option("--to-earliest", is_flag=True, help="Rewind: to the oldest record that the stream has.")
+@click.option("--to-latest", is_flag=True, help="Rewind: to the end of every shard; what lies between is not read.")
+@click.option(
+    "--from-file", type=click.Path(path_type=Path), metavar="FILE", help="Rewind: put back what an undo file holds."
+)
+@click.option("--online", is_flag=True, help="Rewind: while workers run; at most 100 leases.")
+@click.option(
+    "--undo",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Rewind: where to write the undo file.  [default: penstock-undo-APPLICATION-TIME.json]",
+)
+@click.option("--from-parquet", metavar="URL", help="Archive: put the rows of a Parquet table on --stream.")
+@click.option(
+    "--from-jsonl",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Archive: put the records of JSON lines, such as `penstock tail` prints or dead letters, on --stream.",
+)
+@click.option("--payload", metavar="COLUMN", help="Archive, Parquet: the column that holds the whole payload.")
+@click.option("--fields", metavar="A,B,…", help="Archive, Parquet: make each payload a JSON object of these columns.")
+@click.option(
+    "--key", metavar="COLUMN", default="partition_key", show_default=True, help="Archive, Parquet: the partition key."
+)
+@execute_option
+@json_option
+def replay(target: Target, **options: Any) -> None:
+    """Read records of a stream again, in one of three ways. Prints a plan; --execute carries it out.
+
+    \b
+    A slice beside the running application: --from and --to
+      Reads what arrived between the two times, with an application of its own
+      and the same model, into a new table, and ends by itself. The running
+      application is not touched. Run the same command again to go on after an
+      interruption, or elsewhere at the same time to share the work.
+
+    \b
+    The application itself: --rewind
+      Moves its leases back to a time. Workers must be stopped, or give
+      --online. Writes an undo file first.
+
+    \b
+    From an archive: --from-parquet or --from-jsonl
+      Puts payloads on a stream, with their partition keys, in order.
+
+    Times are ISO 8601 with a zone, or '2h ago'.
+
+    \b
+    Examples:
+      penstock replay --config penstock.toml --from '2h ago' --to '1h ago' --url out/replayed
+      penstock replay --config penstock.toml --rewind --by 2h --url out/again
+      penstock replay --stream events --from-jsonl records.jsonl --rate 100 --execute
+    """
+    from pipeline.errors import UserError
+
+    way = _way(options)
+    if way == "slice":
+        from consumer.cli import replay_slice
+
+        replay_slice.replay(target, options)
+    elif way == "rewind":
+        from consumer.cli import replay_rewind
+
+        replay_rewind.replay(target, options)
+    elif way == "archive":
+        from consumer.cli import replay_archive
+
+        replay_archive.replay(target, options)
+    else:
+        raise UserError("Give --from and --to, or --rewind, or --from-parquet or --from-jsonl: see penstock replay -h")
+
+
+def _way(options: dict[str, Any]) -> str | None:
+    """Which of the three; options of another are a mistake.
+
+    :raises UserError: options of two ways are given.
+    """
+    from pipeline.errors import UserError
+
+    belongs = {
+        "slice": ("begin", "end", "sinks", "dead_letter", "shards"),
+        "rewind": ("rewind", "to_time", "by", "to_earliest", "to_latest", "from_file", "online", "undo"),
+        "archive": ("from_parquet", "from_jsonl", "payload", "fields"),
+    }
+    given = {way: [name for name in names if options[name]] for way, names in belongs.items()}
+    ways = [way for way, names in given.items() if names]
+    if len(ways) > 1:
+        words = [f"--{_word(given[way][0])}" for way in ways]
+        raise UserError(f"{' and '.join(words)} do not go together: see penstock replay -h")
+    return ways[0] if ways else None
+
+
+def _word(name: str) -> str:
+    return {"begin": "from", "end": "to", "sinks": "sink"}.get(name, name.replace("_", "-"))

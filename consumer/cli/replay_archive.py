@@ -1,0 +1,97 @@
+"""``penstock replay --from-parquet`` and ``--from-jsonl``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from consumer.cli import output
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from consumer.admin.application import Target
+    from consumer.admin.replay.archive import Archive, Note
+    from consumer.aws.clients import Aws
+
+
+def replay(target: Target, options: dict[str, Any]) -> None:
+    """Plan, print, and carry out if told to; exits with 1 if a record could not be put."""
+    from consumer.admin.replay.archive import Note
+    from consumer.aws.clients import Aws
+
+    aws = Aws()
+    aws.stream_created_s(target.stream)
+    archive = _archive(options, aws)
+    how = [str(options[name]) for name in ("payload", "fields", "key")]
+    note = Note(Path(), archive, target.stream, how)
+    said = _said(target.stream, archive, note, options)
+    if not options["as_json"]:
+        _print(said)
+    if options["execute"]:
+        said |= _put(target.stream, archive, note, options, aws)
+    if options["as_json"]:
+        output.emit("replay.archive", said)
+    elif options["execute"]:
+        output.line(f"done: {said['put']:,} records put, {said['retried']:,} retried, {said['unfit']:,} not put")
+    else:
+        output.line("nothing changed; run again with --execute to put the records")
+    if said["unfit"]:
+        click.get_current_context().exit(1)
+
+
+def _archive(options: dict[str, Any], aws: Aws) -> Archive:
+    from consumer.admin.replay import archive
+    from pipeline.stores import open_store
+
+    url, path = options["from_parquet"], options["from_jsonl"]
+    if (url is None) is (path is None):
+        raise UserError("Give one of --from-parquet URL and --from-jsonl FILE")
+    if path is not None:
+        return archive.of_lines(path)
+    fields = tuple(name for name in (options["fields"] or "").split(",") if name)
+    store = open_store(url, lambda: aws.client("s3"))
+    return archive.of_table(url, store, payload=options["payload"], fields=fields, key=options["key"])
+
+
+def _said(stream: str, archive: Archive, note: Note, options: dict[str, Any]) -> dict[str, Any]:
+    left = None if archive.records is None else max(0, archive.records - note.done)
+    rate = options["rate"]
+    return {
+        "stream": stream,
+        "source": archive.source,
+        "records": archive.records,
+        "put_before": note.done,
+        "rate": rate,
+        "seconds": left / rate if left is not None and rate else None,
+        "executed": False,
+        "put": 0,
+        "retried": 0,
+        "unfit": 0,
+    }
+
+
+def _put(stream: str, archive: Archive, note: Note, options: dict[str, Any], aws: Aws) -> dict[str, Any]:
+    from consumer.admin.replay.archive import put
+    from consumer.aws.put import largest_record_bytes
+
+    kinesis = aws.client("kinesis")
+    largest = aws.ask(f"stream {stream}", lambda: largest_record_bytes(kinesis, stream))
+    with output.progress("records put", archive.records) as advance:
+        advance(note.done)
+        report = aws.ask(
+            f"stream {stream}",
+            lambda: put(kinesis, stream, archive, note, rate=options["rate"], largest_bytes=largest, tell=advance),
+        )
+    for each in report.unfit_shown:
+        output.note(f"not put: {each}")
+    return {"executed": True, "put": report.records, "retried": report.retried, "unfit": report.unfit}
+
+
+def _print(said: dict[str, Any]) -> None:
+    output.line(f"{output.cell(said['records'])} records of {said['source']} onto stream {said['stream']}")
+    if said["put_before"]:
+        output.line(f"{said['put_before']:,} of them were put before; it goes on there")
+    rate = f"at most {said['rate']:g} records/s" if said["rate"] else "as quickly as the stream takes them"
+    output.line(f"{rate}; takes {output.seconds(said['seconds'])}; kinesis:PutRecords, again for what is refused")

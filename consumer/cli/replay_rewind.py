@@ -1,0 +1,185 @@
+"""``penstock replay --rewind``."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from consumer.cli import output
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from consumer.admin.application import Target
+    from consumer.admin.replay.moving import Mover, Plan, Wish
+    from consumer.admin.replay.rewind import Checkpoint
+    from consumer.aws.clients import Aws
+
+FAILOVER_MS = 10_000
+"""KCL's own, where there is no configuration that says otherwise."""
+
+
+def replay(target: Target, options: dict[str, Any]) -> None:
+    """Plan, print, and carry out if told to."""
+    from consumer.admin.replay.carry_out import LeaseTable
+    from consumer.admin.replay.moving import Mover, refuse_nothing
+    from consumer.aws.clients import Aws
+
+    if target.application is None:
+        raise UserError("Also give --application NAME: the KCL application, which is the name of its lease table")
+    aws = Aws()
+    created_s = aws.stream_created_s(target.stream)
+    wish = _wish(target, options, created_s)
+    notes = _notes(target, options, wish, aws)
+    failover_ms = target.settings.kcl.failover_ms if target.settings else FAILOVER_MS
+    table = LeaseTable(aws.client("dynamodb"), target.application, failover_s=failover_ms / 1000, tell=output.note)
+    mover = Mover(aws, target.application, target.stream, created_s, table)
+    planned = _planned(mover, wish, aws, target)
+    said = _said(target, planned, wish, options, notes, failover_ms / 1000)
+    if not options["as_json"]:
+        _print(said)
+    refuse_nothing(planned)
+    if options["execute"]:
+        _execute(mover, wish, planned, target, options, said)
+    if options["as_json"]:
+        output.emit("replay.rewind", said)
+    elif not options["execute"]:
+        output.line("nothing changed; run again with --execute to move the leases")
+    else:
+        output.line(f"done; to put the leases back: penstock replay --rewind --from-file {said['undo']}")
+
+
+def _wish(target: Target, options: dict[str, Any], created_s: int) -> Wish:
+    from consumer.admin.replay import undo
+    from consumer.admin.replay.moving import Wish
+
+    given = [name for name in ("to_time", "by", "to_earliest", "to_latest", "from_file") if options[name]]
+    if not options["rewind"] or len(given) != 1:
+        raise UserError("Give --rewind with one of --to-time, --by, --to-earliest, --to-latest and --from-file")
+    if options["to_latest"]:
+        return Wish(latest=True)
+    if path := options["from_file"]:
+        return Wish(export=undo.read(path, target.application or "", target.stream, created_s))
+    if options["to_earliest"]:
+        return Wish(moment_ms=0)
+    moment_s = options["to_time"].timestamp() if options["to_time"] else time.time() - options["by"]
+    if moment_s > time.time():
+        raise UserError("--to-time lies ahead. Give a time that has passed, or --to-latest")
+    return Wish(moment_ms=round(1000 * moment_s))
+
+
+def _notes(target: Target, options: dict[str, Any], wish: Wish, aws: Aws) -> list[str]:
+    from consumer.admin.replay.outputs import notes_of
+    from pipeline.stores import open_store
+
+    return notes_of(
+        target.settings,
+        options["url"],
+        goes_back=wish.goes_back,
+        forward=wish.latest,
+        online=options["online"],
+        holds=lambda url: bool(open_store(url, lambda: aws.client("s3")).list("", limit=1)),
+    )
+
+
+def _planned(mover: Mover, wish: Wish, aws: Aws, target: Target) -> Plan:
+    with output.progress("shards looked through") as advance:
+        planned: Plan = aws.ask(f"application {target.application}", lambda: mover.plan(wish, advance))
+    return planned
+
+
+def _execute(
+    mover: Mover, wish: Wish, planned: Plan, target: Target, options: dict[str, Any], said: dict[str, Any]
+) -> None:
+    path = options["undo"] or Path(
+        f"penstock-undo-{target.application}-{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}.json"
+    )
+    mover.execute(wish, planned, path, online=options["online"])
+    said |= {"executed": True, "undo": str(path)}
+
+
+def _said(
+    target: Target, planned: Plan, wish: Wish, options: dict[str, Any], notes: list[str], failover_s: float
+) -> dict[str, Any]:
+    """The plan as JSON has it."""
+    return {
+        "application": target.application,
+        "stream": target.stream,
+        "to": _to(wish),
+        "owners": planned.owners,
+        "moves": [_move(planned, move.shard_id, move.now, move.then) for move in planned.moves.moves],
+        "stays": [{"shard_id": stay.shard_id, "now": _at(stay.now), "why": stay.why} for stay in planned.moves.stays],
+        "removes": list(planned.removes),
+        "sinks": notes,
+        "calls": _calls(planned, online=options["online"]),
+        "seconds": _seconds(planned, failover_s, online=options["online"]),
+        "online": options["online"],
+        "executed": False,
+        "undo": None,
+    }
+
+
+def _move(planned: Plan, shard_id: str, now: Checkpoint | None, then: Checkpoint) -> dict[str, Any]:
+    facts = planned.facts.get(shard_id)
+    first_ms = facts.first_from_ms if facts is not None else None
+    return {
+        "shard_id": shard_id,
+        "now": "no lease" if now is None else _at(now),
+        "then": _at(then),
+        "first_record_arrived": None if first_ms is None else _time(first_ms),
+    }
+
+
+def _calls(planned: Plan, *, online: bool) -> list[str]:
+    writes = len(planned.moves.moves) + len(planned.removes)
+    transactions = -(-writes // 100)
+    if not online:
+        return [f"dynamodb:TransactWriteItems: move {writes} leases in {transactions} calls"]
+    return [
+        f"dynamodb:TransactWriteItems: park {writes} leases",
+        "dynamodb:TransactWriteItems every 2 s: keep them parked until their workers have noticed",
+        f"dynamodb:TransactWriteItems: move {writes} leases",
+    ]
+
+
+def _seconds(planned: Plan, failover_s: float, *, online: bool) -> float:
+    if online:
+        return failover_s + 1
+    return failover_s + 2 if planned.owners else 0
+
+
+def _print(said: dict[str, Any]) -> None:
+    output.line(f"application {said['application']} on stream {said['stream']}, to {said['to']}")
+    rows = [
+        (each["shard_id"], each["now"], each["then"], each["first_record_arrived"] or "-") for each in said["moves"]
+    ]
+    rows += [(each["shard_id"], each["now"], "stays", each["why"]) for each in said["stays"]]
+    rows += [(shard_id, "made by the change", "goes away", "-") for shard_id in said["removes"]]
+    output.table(("shard", "now", "then", "from the record that arrived"), rows)
+    for line in said["sinks"]:
+        output.line(line)
+    for owner in said["owners"] if not said["online"] else ():
+        output.line(f"worker {owner} has leases: it must be stopped first, or give --online")
+    for line in said["calls"]:
+        output.line(line)
+    output.line(f"takes {output.seconds(said['seconds'])}; the shards are read again after a fail-over at the latest")
+
+
+def _to(wish: Wish) -> str:
+    if wish.latest:
+        return "the end of every shard"
+    if wish.export is not None:
+        return f"what it was at {wish.export.taken_at}"
+    return "the oldest record" if not wish.moment_ms else _time(wish.moment_ms)
+
+
+def _at(checkpoint: Checkpoint | None) -> str:
+    """As the lease table has it; of a position the number alone, since it stands behind all of the record."""
+    if checkpoint is None:
+        return "no lease"
+    return checkpoint if isinstance(checkpoint, str) else f"after {checkpoint.sequence}"
+
+
+def _time(epoch_ms: int) -> str:
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,157 @@
+"""``penstock replay --from TIME --to TIME``."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from consumer.cli import output
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from consumer.admin.application import Target
+    from consumer.admin.replay.slicing import SlicePlan, SliceWish
+    from consumer.aws.clients import Aws
+
+INTERRUPTED = 130
+
+
+def replay(target: Target, options: dict[str, Any]) -> None:
+    """Plan, print, and carry out if told to; exits with 130 if it was interrupted."""
+    from consumer.admin.replay.slicing import refuse_used
+    from consumer.aws.clients import Aws
+    from consumer.leases import bounded
+    from pipeline.stores import open_store
+
+    aws = Aws()
+    planned = _planned(target, options, aws)
+    dynamodb = aws.client("dynamodb")
+    begun = bool(aws.ask("the replay's lease table", lambda: bounded.items(dynamodb, planned.application)))
+    refuse_used(
+        planned,
+        begun=begun,
+        holds=lambda url: bool(open_store(url, lambda: aws.client("s3")).list("", limit=1)),
+    )
+    said = _said(planned, begun=begun)
+    if not options["as_json"]:
+        _print(said)
+    if options["execute"]:
+        said |= _run(planned, aws)
+    if options["as_json"]:
+        output.emit("replay.slice", said)
+    elif not options["execute"]:
+        output.line("nothing changed; run again with --execute to read the slice")
+    elif said["finished"]:
+        output.line(f"done: {said['rows']:,} rows and {said['dead_letters']:,} dead letters by this task")
+    else:
+        output.line("interrupted; run the same command again to go on")
+    if options["execute"] and not said["finished"]:
+        click.get_current_context().exit(INTERRUPTED)
+
+
+def _planned(target: Target, options: dict[str, Any], aws: Aws) -> SlicePlan:
+    from consumer.admin.replay.slicing import plan
+    from consumer.aws import shards
+
+    if target.settings is None:
+        raise UserError("A slice needs --config FILE: it runs the configuration's model")
+    wish = _wish(options)
+    kinesis, stream = aws.client("kinesis"), target.stream
+    created_s = aws.stream_created_s(stream)
+    known = aws.ask(f"stream {stream}", lambda: shards.known(kinesis, stream))
+    now = datetime.now(UTC)
+    start = min(wish.begin, now).isoformat()
+    first = aws.ask(f"stream {stream}", lambda: shards.open_at(kinesis, stream, start))
+    return plan(target.settings, created_s, known, sorted(first), wish, now)
+
+
+def _wish(options: dict[str, Any]) -> SliceWish:
+    from consumer.admin.replay.slicing import SliceWish
+
+    if options["begin"] is None or options["end"] is None:
+        raise UserError("A slice needs both --from TIME and --to TIME")
+    kinds = [sink.partition(":") for sink in options["sinks"]]
+    if wrong := [kind for kind, _, name in kinds if kind != "kinesis" or not name]:
+        raise UserError(f"--sink {wrong[0]} is none. Write --sink kinesis:NAME; a table is named with --url")
+    return SliceWish(
+        options["begin"],
+        options["end"],
+        options["url"],
+        tuple(name for _, _, name in kinds),
+        options["dead_letter"],
+        options["shards"],
+        options["rate"],
+    )
+
+
+def _run(planned: SlicePlan, aws: Aws) -> dict[str, Any]:
+    from consumer import logs, slice_task
+    from consumer.leases import bounded
+
+    on_screen = sys.stderr.isatty()
+    logs.configure("WARNING" if on_screen else planned.settings.log.level, planned.settings.log.format)
+    with output.progress("records settled") as advance:
+        settled = 0
+
+        def tell(passed: int, shards: int, records: int) -> None:
+            nonlocal settled
+            advance(max(0, records - settled))
+            settled = records
+
+        outcome = slice_task.run(planned.settings, planned.bounds, tell)
+    cleaned = False
+    if outcome.finished:
+        dynamodb, application = aws.client("dynamodb"), planned.application
+        if not bounded.held_by_others(bounded.items(dynamodb, application), ""):
+            bounded.delete_tables(dynamodb, application)
+            cleaned = True
+    return {
+        "executed": True,
+        "finished": outcome.finished,
+        "rows": outcome.rows,
+        "dead_letters": outcome.dead_letters,
+        "tables_deleted": cleaned,
+    }
+
+
+def _said(planned: SlicePlan, *, begun: bool) -> dict[str, Any]:
+    """The plan as JSON has it."""
+    bounds, settings = planned.bounds, planned.settings
+    return {
+        "application": planned.application,
+        "stream": settings.stream.name,
+        "from": _time(bounds.from_ms),
+        "to": _time(bounds.to_ms),
+        "shards": sorted(bounds.shards) if bounds.shards else None,
+        "begins_with": list(planned.first),
+        "sinks": [sink.url if sink.type == "parquet" else f"kinesis:{sink.stream}" for sink in settings.sink],
+        "dead_letter": settings.dead_letter.url,
+        "model": settings.model.version,
+        "rate": bounds.rate or None,
+        "records": None,
+        "begun": begun,
+        "executed": False,
+        "finished": False,
+    }
+
+
+def _print(said: dict[str, Any]) -> None:
+    shards = ", ".join(said["shards"]) if said["shards"] else f"all, beginning with {', '.join(said['begins_with'])}"
+    output.line(f"slice of stream {said['stream']}: what arrived from {said['from']} on and before {said['to']}")
+    output.line(f"shards: {shards}")
+    output.line(
+        f"model: {said['model']}, at most {said['rate']:g} records/s a task"
+        if said["rate"]
+        else f"model: {said['model']}"
+    )
+    output.line(f"rows to: {', '.join(said['sinks'])}; dead letters to: {said['dead_letter']}")
+    output.line(f"records: {output.cell(said['records'])}")
+    going = "goes on where it stopped" if said["begun"] else "makes three DynamoDB tables, and deletes them at the end"
+    output.line(f"application of its own: {said['application']}; {going}")
+
+
+def _time(epoch_ms: int) -> str:
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,110 @@
+"""A slice of a stream that was resharded within it, read again beside the application: each record once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.stores.folder import FolderStore
+from pipeline.table.audit import audit
+from tests.e2e.rig import PENSTOCK, ROOT, Rig, wait_until
+
+ECHO = 'factory = "tests.e2e.models:Echo"\nversion = "test-1"\nthreads = 1'
+DONE_S = 90
+
+
+def test_a_slice_across_a_reshard_is_each_record_once_and_the_application_stays_as_it_was(rig: Rig) -> None:
+    rig.create(shards=2)
+    config = rig.config(model=ECHO, kcl="failover_ms = 5000")
+    worker = rig.start(config)
+    put(rig, "before", 60)
+    begin_ms = a_moment()
+    put(rig, "within", 200)
+    rig.reshard(3)
+    put(rig, "within", 200)
+    end_ms = a_moment()
+    put(rig, "after", 60)
+    rig.settle()
+    assert worker.leave() == 0
+    wanted = rows_between(rig.rows(), begin_ms, end_ms)
+    assert len(wanted) == 400
+    before = checkpoints(rig)
+
+    replayed = Replay(rig, config, begin_ms, end_ms)
+    first = replayed.start("--rate", "40")
+    wait_until(lambda: len(replayed.rows()) > 0, DONE_S, "the first rows of the slice")
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(DONE_S) == 130, replayed.said()
+    assert 0 < len(replayed.rows()) < len(wanted)
+
+    assert replayed.start().wait(DONE_S) == 0, replayed.said()
+    rows = replayed.rows()
+    assert sorted(rows["record_id"]) == sorted(wanted["record_id"])
+    assert audit(FolderStore(replayed.table), None).problems == []
+    assert replayed.answer()["finished"] is True
+    assert replayed.answer()["application"] not in rig.dynamodb.list_tables()["TableNames"]
+    assert checkpoints(rig) == before
+    assert replayed.start().wait(DONE_S) == 3, "its table is complete"
+
+
+class Replay:
+    def __init__(self, rig: Rig, config: Path, begin_ms: int, end_ms: int) -> None:
+        self.table = rig.folder / "replayed"
+        self._rig = rig
+        times = ["--from", iso(begin_ms), "--to", iso(end_ms)]
+        self._command = [*PENSTOCK, "replay", "--config", str(config), *times, "--url", str(self.table)]
+
+    def start(self, *options: str) -> subprocess.Popen[bytes]:
+        folder = self._rig.folder
+        with (folder / "replay.json").open("wb") as stdout, (folder / "replay.log").open("ab") as stderr:
+            return subprocess.Popen(
+                [*self._command, *options, "--execute", "--json"],
+                cwd=ROOT,
+                env={**os.environ, **self._rig.aws.env},
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+            )
+
+    def rows(self) -> pd.DataFrame:
+        files = list(self.table.glob("dt=*/*.parquet"))
+        return pd.read_parquet(self.table) if files else pd.DataFrame({"record_id": []})
+
+    def answer(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self._rig.folder / "replay.json").read_text())
+        return found
+
+    def said(self) -> str:
+        return (self._rig.folder / "replay.log").read_text()[-4000:]
+
+
+def put(rig: Rig, what: str, count: int) -> None:
+    rig.put([(json.dumps({"text": f"{what} {number}"}).encode(), f"{number}") for number in range(count)])
+
+
+def a_moment() -> int:
+    """With no record in the same millisecond on either side."""
+    time.sleep(0.05)  # the clock is what is waited for
+    now_ms = round(time.time() * 1000)
+    time.sleep(0.05)  # as above
+    return now_ms
+
+
+def iso(epoch_ms: int) -> str:
+    return pd.Timestamp(epoch_ms, unit="ms", tz="UTC").isoformat()
+
+
+def rows_between(rows: pd.DataFrame, begin_ms: int, end_ms: int) -> pd.DataFrame:
+    begin, end = (pd.Timestamp(each, unit="ms", tz="UTC") for each in (begin_ms, end_ms))
+    return rows[(rows["arrived_at"] >= begin) & (rows["arrived_at"] < end)]
+
+
+def checkpoints(rig: Rig) -> dict[str, object]:
+    return {shard_id: (lease.checkpoint, lease.sentinel) for shard_id, lease in rig.leases().items()}
