@@ -19,8 +19,9 @@ from pipeline.record import Position
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
 
-FIRST_LOOK_MS = 1_000
-"""How far before the moment a shard is first read. Each further look goes eight times as far."""
+FIRST_LOOK_MS = 5_000
+"""How far before the moment a shard is first read. Each further look goes eight times as far. Kinesis refuses times
+that lie ahead by its own clock, which need not be ours."""
 
 FURTHER = 8
 

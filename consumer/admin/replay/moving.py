@@ -23,9 +23,6 @@ from pipeline.errors import NothingToDo, RefusedError, UserError
 if TYPE_CHECKING:
     from consumer.aws.clients import Aws
 
-LATEST_MS = 1 << 53
-"""A moment behind every record."""
-
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -125,7 +122,8 @@ class Mover:
     def _facts(self, wish: Wish, tell: Callable[[int], object]) -> dict[str, ShardFacts]:
         if wish.export is not None:
             return {}
-        moment_ms = LATEST_MS if wish.latest else wish.moment_ms or EARLIEST_MS
+        now_ms = round(1000 * datetime.now(UTC).timestamp())
+        moment_ms = now_ms if wish.latest else wish.moment_ms or EARLIEST_MS
         return facts_of(self._aws.client("kinesis"), self._stream, self._known, moment_ms, tell=tell)
 
     def _check_stream(self) -> None:

@@ -111,7 +111,7 @@ def to_latest(known: Mapping[str, KnownShard], leases: Mapping[str, Lease], fact
         target = _place(shard, facts[shard_id])
         if lease is None and target == SHARD_END:
             continue
-        if now is not None and _same(now, target):
+        if now is not None and (_same(now, target) or (target == TRIM_HORIZON and now == AT_TIMESTAMP)):
             stays.append(Stay(shard_id, now, "it stands at the end"))
         else:
             moves.append(Move(shard_id, now, target))

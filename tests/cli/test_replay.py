@@ -1,0 +1,379 @@
+"""``penstock replay`` on the local AWS, without KCL: plans, refusals, leases moved and put back, archives put."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+
+from consumer.admin import reset_leases
+from consumer.admin.replay import carry_out
+from consumer.cli import main
+from consumer.leases import leases
+from consumer.leases.binding import bind
+from consumer.leases.seed import seed
+from consumer.leases.tables import make_tables
+from consumer.local.process import LocalAWS
+from pipeline.record import LAST_SUB, Position
+
+STREAM, APP = "events", "app"
+CONFIG = """
+[stream]
+name = "{stream}"
+application = "{application}"
+[model]
+factory = "a:B"
+version = "1"
+[[sink]]
+{sink}
+[dead_letter]
+url = "{folder}/dead"
+[kcl]
+failover_ms = 1000
+"""
+WAIT_S = 15
+
+
+class World:
+    """One stream with a split in it, and an application that has read all of it."""
+
+    def __init__(self, aws: LocalAWS) -> None:
+        self.kinesis, self.dynamodb = aws.client("kinesis"), aws.client("dynamodb")
+        self.kinesis.create_stream(StreamName=STREAM, ShardCount=1)
+        self.active()
+        self.before = [self.put(f"before {number}") for number in range(3)]
+        self.moment = self.pause()
+        self.within = [self.put(f"within {number}") for number in range(3)]
+        self.kinesis.update_shard_count(StreamName=STREAM, TargetShardCount=2, ScalingType="UNIFORM_SCALING")
+        self.active()
+        self.after = [self.put(f"after {number}") for number in range(6)]
+
+    def active(self, stream: str = STREAM) -> None:
+        deadline, summary = time.monotonic() + WAIT_S, self.kinesis.describe_stream_summary
+        while summary(StreamName=stream)["StreamDescriptionSummary"]["StreamStatus"] != "ACTIVE":
+            assert time.monotonic() < deadline
+
+    def put(self, text: str) -> tuple[str, int]:
+        answer = self.kinesis.put_record(StreamName=STREAM, PartitionKey=text, Data=json.dumps(text).encode())
+        return answer["ShardId"], int(answer["SequenceNumber"])
+
+    @staticmethod
+    def pause() -> datetime:
+        """A moment with no record in its millisecond."""
+        time.sleep(0.02)  # the clock is what is waited for
+        now = datetime.now(UTC)
+        time.sleep(0.02)  # as above
+        return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+    def begin(self) -> None:
+        """The application's leases, at the ends of what there is; the parent's lease is gone, as KCL leaves it."""
+        for name in self.dynamodb.list_tables()["TableNames"]:
+            self.dynamodb.delete_table(TableName=name)
+        make_tables(self.dynamodb, APP)
+        summary = self.kinesis.describe_stream_summary(StreamName=STREAM)["StreamDescriptionSummary"]
+        created_s = int(summary["StreamCreationTimestamp"].timestamp())
+        bind(self.dynamodb, self.kinesis, APP, STREAM, created_s, "TRIM_HORIZON", datetime.now(UTC))
+        start = datetime.now(UTC).isoformat()
+        seed(self.dynamodb, self.kinesis, APP, STREAM, start)
+        for shard_id, sequence in dict(self.after).items():
+            self.dynamodb.update_item(
+                TableName=APP,
+                Key={"leaseKey": {"S": shard_id}},
+                UpdateExpression="SET checkpoint = :at",
+                ExpressionAttributeValues={":at": {"S": str(sequence)}},
+            )
+
+    def leases(self) -> dict[str, Any]:
+        found = leases.read(self.dynamodb, APP)
+        return {lease.shard_id[-1]: lease.checkpoint or lease.sentinel for lease in found}
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with LocalAWS(limits=False) as aws, pytest.MonkeyPatch.context() as environment:
+        for name, value in aws.env.items():
+            environment.setenv(name, value)
+        environment.setattr(carry_out, "MARGIN_S", -1.0)
+        environment.setattr(reset_leases, "MARGIN_S", -1.0)
+        yield World(aws)
+
+
+def config(folder: Path, sink: str = 'type = "kinesis"\nstream = "rows"', application: str = APP) -> str:
+    path = folder / "penstock.toml"
+    path.write_text(CONFIG.format(stream=STREAM, application=application, sink=sink, folder=folder))
+    return str(path)
+
+
+def replay(*words: str) -> Result:
+    return CliRunner().invoke(main, ["replay", *words])
+
+
+# -- the application itself
+
+
+def test_a_rewind_is_planned_carried_out_and_undone(world: World, tmp_path: Path) -> None:
+    world.begin()
+    before = world.leases()
+    path, undo = config(tmp_path), str(tmp_path / "undo.json")
+    rewind = ("--config", path, "--rewind", "--to-time", world.moment.isoformat())
+
+    planned = replay(*rewind)
+    assert planned.exit_code == 0, planned.output
+    assert world.leases() == before
+    last_before = world.before[-1][1]
+    lines = planned.stdout.splitlines()
+    assert lines[0] == f"application app on stream events, to {world.moment.isoformat(timespec='milliseconds')}"
+    assert lines[1] == "shard\tnow\tthen\tfrom the record that arrived"
+    assert lines[2].startswith(f"shardId-000000000000\tno lease\tafter {last_before}\t20")
+    assert [line.split("\t")[2] for line in lines[3:5]] == ["TRIM_HORIZON", "TRIM_HORIZON"]
+    assert lines[-1] == "nothing changed; run again with --execute to move the leases"
+
+    done = replay(*rewind, "--execute", "--undo", undo, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["schema"] == "penstock.replay.rewind/1"
+    assert world.leases() == {"0": Position(last_before, LAST_SUB), "1": "TRIM_HORIZON", "2": "TRIM_HORIZON"}
+    assert replay(*rewind).exit_code == 4
+    assert replay(*rewind, "--execute", "--undo", undo).exit_code == 4
+
+    undone = replay("--config", path, "--rewind", "--from-file", undo, "--execute", "--undo", str(tmp_path / "again"))
+    assert undone.exit_code == 0, undone.output
+    assert world.leases() == before
+
+
+def test_to_the_earliest_and_to_the_latest(world: World, tmp_path: Path) -> None:
+    world.begin()
+    before, path = world.leases(), config(tmp_path)
+    earliest = replay(
+        "--config", path, "--rewind", "--to-earliest", "--execute", "--undo", str(tmp_path / "1"), "--json"
+    )
+    assert earliest.exit_code == 0, earliest.output
+    assert set(world.leases().values()) == {"TRIM_HORIZON"}
+    latest = replay("--config", path, "--rewind", "--to-latest", "--execute", "--undo", str(tmp_path / "2"), "--json")
+    assert latest.exit_code == 0, latest.output
+    ends = {shard_id: Position(at.sequence, LAST_SUB) for shard_id, at in before.items()}
+    assert world.leases() == {"0": "SHARD_END", **ends}
+
+
+def test_a_worker_that_renews_its_lease_is_refused(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.begin()
+    renew = {"UpdateExpression": "SET leaseOwner = :me ADD leaseCounter :one"}
+    values = {":me": {"S": "worker"}, ":one": {"N": "1"}}
+
+    def renewed(*ignored: object) -> None:
+        key = {"leaseKey": {"S": "shardId-000000000001"}}
+        world.dynamodb.update_item(TableName=APP, Key=key, ExpressionAttributeValues=values, **renew)
+
+    renewed()
+    monkeypatch.setattr(carry_out.LeaseTable.__init__, "__kwdefaults__", {"sleep": renewed, "tell": print})
+    undo = tmp_path / "undo.json"
+    found = replay(
+        "--config", config(tmp_path), "--rewind", "--to-earliest", "--execute", "--undo", str(undo), "--json"
+    )
+    assert found.exit_code == 3
+    assert "worker is at work with the lease of shardId-000000000001" in found.stderr
+    assert not undo.exists()
+
+
+@pytest.mark.parametrize(
+    ("urls", "options", "says"),
+    [
+        ("old", [], "passes over them"),
+        ("old", ["--url", "{folder}/new"], "Set the sink's url to"),
+        ("new", ["--url", "{folder}/new", "--online"], "twice. Stop every worker"),
+        ("used", ["--url", "{folder}/used"], "has files already"),
+    ],
+)
+def test_a_table_that_would_pass_over_the_records_or_hold_them_twice_is_refused(
+    world: World, tmp_path: Path, urls: str, options: list[str], says: str
+) -> None:
+    world.begin()
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "x.parquet").write_bytes(b"x")
+    path = config(tmp_path, f'type = "parquet"\nurl = "{tmp_path}/{urls}"')
+    found = replay("--config", path, "--rewind", "--to-earliest", *(each.format(folder=tmp_path) for each in options))
+    assert found.exit_code == 3
+    assert says in found.stderr
+
+
+def test_a_new_table_is_taken_when_the_configuration_names_it(world: World, tmp_path: Path) -> None:
+    world.begin()
+    path = config(tmp_path, f'type = "parquet"\nurl = "{tmp_path}/new"')
+    found = replay("--config", path, "--rewind", "--to-earliest", "--url", f"{tmp_path}/new")
+    assert found.exit_code == 0, found.output
+    assert "gets the rows of everything that is read from then on" in found.stdout
+
+
+# -- a slice
+
+
+def slice_options(world: World, tmp_path: Path, **changes: str) -> list[str]:
+    given = {
+        "--config": config(tmp_path),
+        "--from": world.moment.isoformat(),
+        "--to": datetime.now(UTC).isoformat(),
+        "--url": f"{tmp_path}/new",
+    } | changes
+    return [word for pair in given.items() for word in pair if pair[1]]
+
+
+def test_a_slice_is_planned_as_an_application_of_its_own(world: World, tmp_path: Path) -> None:
+    found = replay(*slice_options(world, tmp_path), "--json")
+    assert found.exit_code == 0, found.output
+    said = json.loads(found.stdout)
+    assert said["schema"] == "penstock.replay.slice/1"
+    assert said["application"].startswith("app-replay-")
+    assert said["begins_with"] == ["shardId-000000000000"]
+    assert said["dead_letter"] == f"{tmp_path}/new.dead-letters"
+    assert said["application"] not in world.dynamodb.list_tables()["TableNames"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "says"),
+    [
+        ({"--url": ""}, 2, "--url URL"),
+        ({"--url": "{folder}/dead/x"}, 3, "name a new one with --url"),
+        ({"--url": "{folder}/used"}, 3, "has files already"),
+        ({"--sink": "kinesis:events"}, 3, "stream events is read"),
+        ({"--sink": "parquet:x"}, 2, "--sink kinesis:NAME"),
+        ({"--shards": "shardId-000000000009"}, 2, "no shard shardId-000000000009"),
+        ({"--to": "2020-01-01T00:00:00Z"}, 2, "--from is not before --to"),
+        ({"--to": ""}, 2, "both --from TIME and --to TIME"),
+        ({"--by": "2h"}, 2, "do not go together"),
+    ],
+)
+def test_a_slice_that_cannot_be_or_would_harm_is_refused(
+    world: World, tmp_path: Path, changes: dict[str, str], code: int, says: str
+) -> None:
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "x.parquet").write_bytes(b"x")
+    changes = {name: value.format(folder=tmp_path) for name, value in changes.items()}
+    found = replay(*slice_options(world, tmp_path, **changes))
+    assert (found.exit_code, says in found.stderr) == (code, True), found.output
+
+
+def test_a_slice_has_a_name_that_only_its_identity_changes(world: World, tmp_path: Path) -> None:
+    end = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+
+    def name(**changes: str) -> str:
+        found = replay(*slice_options(world, tmp_path, **{"--to": end} | changes), "--json")
+        return str(json.loads(found.stdout)["application"])
+
+    assert name() == name(**{"--rate": "5"}) == name(**{"--url": f"{tmp_path}/new/"})
+    others = {name(), name(**{"--url": f"{tmp_path}/other"}), name(**{"--shards": "shardId-000000000001"})}
+    assert len(others | {name(**{"--from": "1h ago"})}) == 4
+
+
+# -- an archive
+
+
+@pytest.fixture
+def target(world: World) -> Iterator[str]:
+    name = f"target-{time.monotonic_ns()}"
+    world.kinesis.create_stream(StreamName=name, ShardCount=1)
+    world.active(name)
+    yield name
+    world.kinesis.delete_stream(StreamName=name)
+
+
+def on(world: World, stream: str) -> list[tuple[str, bytes]]:
+    shard = world.kinesis.list_shards(StreamName=stream)["Shards"][0]["ShardId"]
+    at = world.kinesis.get_shard_iterator(StreamName=stream, ShardId=shard, ShardIteratorType="TRIM_HORIZON")
+    records = world.kinesis.get_records(ShardIterator=at["ShardIterator"])["Records"]
+    return [(record["PartitionKey"], record["Data"]) for record in records]
+
+
+def test_lines_are_put_with_their_keys_in_order(
+    world: World, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    letter = {"partition_key": "b", "payload_base64": base64.b64encode(b"\xff\x00").decode(), "kind": "decode"}
+    lines = [json.dumps({"partition_key": "a", "data": {"number": number}}) for number in range(4)]
+    file = tmp_path / "records.jsonl"
+    file.write_text("\n".join([*lines, json.dumps(letter)]) + "\n")
+    words = ("--stream", target, "--from-jsonl", str(file))
+    assert "5 records of" in replay(*words).stdout
+    assert on(world, target) == []
+    done = replay(*words, "--execute", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["put"] == 5
+    found = on(world, target)
+    assert [json.loads(data)["number"] for key, data in found if key == "a"] == [0, 1, 2, 3]
+    assert ("b", b"\xff\x00") in found
+    assert list(tmp_path.glob("*.progress")) == []
+
+
+def test_what_was_interrupted_goes_on(
+    world: World, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from consumer.admin.replay import archive
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(archive, "AT_A_TIME", 2)
+    file = tmp_path / "records.jsonl"
+    file.write_text(
+        "".join(json.dumps({"partition_key": "a", "data": number}) + "\n" for number in range(6)) + "broken"
+    )
+    words = ("--stream", target, "--from-jsonl", str(file), "--execute")
+    assert replay(*words).exit_code == 2
+    assert len(on(world, target)) == 6
+    note = next(tmp_path.glob("*.progress"))
+    assert note.read_text() == "6"
+    note.write_text("4")  # as if it had been interrupted earlier
+    assert replay(*words).exit_code == 2
+    assert [data for _, data in on(world, target)] == [b"0", b"1", b"2", b"3", b"4", b"5", b"4", b"5"]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> str:
+    folder = tmp_path / "table"
+    for day, numbers in (("2026-01-02", [2, 3]), ("2026-01-01", [0, 1])):
+        (folder / f"dt={day}").mkdir(parents=True)
+        rows = {
+            "partition_key": ["k", None],
+            "raw": [f"payload {number}".encode() for number in numbers],
+            "number": numbers,
+            "at": [datetime(2026, 1, 1, tzinfo=UTC)] * 2,
+        }
+        pq.write_table(pa.table(rows), folder / f"dt={day}" / "file.parquet")
+    return str(folder)
+
+
+def test_a_column_of_payloads_is_put(world: World, target: str, table: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = replay("--stream", target, "--from-parquet", table, "--payload", "raw", "--execute")
+    assert done.exit_code == 0, done.output
+    found = on(world, target)
+    assert sorted(data for _, data in found) == [b"payload 0", b"payload 1", b"payload 2", b"payload 3"]
+    assert [data for key, data in found if key == "k"] == [b"payload 0", b"payload 2"]
+
+
+def test_objects_are_made_of_columns(world: World, target: str, table: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = replay("--stream", target, "--from-parquet", table, "--fields", "number,at", "--execute")
+    assert done.exit_code == 0, done.output
+    assert json.loads(on(world, target)[0][1]) == {"number": 0, "at": "2026-01-01T00:00:00+00:00"}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ([], "holds rows that a model made, not payloads"),
+        (["--payload", "raw", "--fields", "number"], "holds rows that a model made"),
+        (["--payload", "body"], "has no column body. Its columns: partition_key, raw, number, at"),
+        (["--payload", "raw", "--key", "user"], "has no column user"),
+    ],
+)
+def test_a_table_without_payloads_is_refused(target: str, table: str, options: list[str], says: str) -> None:
+    found = replay("--stream", target, "--from-parquet", table, *options)
+    assert (found.exit_code, says in found.stderr) == (2, True), found.output
