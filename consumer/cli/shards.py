@@ -10,12 +10,42 @@ import click
 from consumer.cli.options import DURATION, execute_option, json_option, stream_options
 
 if TYPE_CHECKING:
+    from consumer.admin.application import Target
     from consumer.cli.options import Command
 
 
 @click.group()
 def shards() -> None:
     """Show a stream's shards, and split, merge or count them anew."""
+
+
+@shards.command("list")
+@click.option(
+    "--sample",
+    is_flag=True,
+    help="Read up to 2,000 records of the last five minutes from each open shard, for its hottest keys, and for its "
+    "load where CloudWatch does not have it. Takes one of a shard's five reads a second.",
+)
+@click.option("--all", "everything", is_flag=True, help="On a terminal: show every shard, not the first 40.")
+@json_option
+@stream_options
+def list_(target: Target, sample: bool, everything: bool, as_json: bool) -> None:
+    """Show a stream's shards: a summary first, then each shard below the one it came of.
+
+    The load is what producers write. It comes from CloudWatch where the stream's shard-level metrics are enabled,
+    otherwise from --sample; without either it is unknown. A shard takes 1,000 records and 1 MiB a second.
+
+    "read by" has applications that are named, whose lease table in this account a Penstock worker has bound to the
+    stream, or that are registered for enhanced fan-out.
+
+    \b
+    Examples:
+      penstock shards list --stream events
+      penstock shards list --stream events --sample --json
+    """
+    from consumer.cli.shards_list import list_shards
+
+    list_shards(target, sample=sample, everything=everything, as_json=as_json)
 
 
 def _change_options(command: Command) -> Command:

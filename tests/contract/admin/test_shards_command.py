@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from consumer.admin.shards.keyspace import open_pieces, range_of
 from consumer.aws import shards
 from consumer.cli import main, shards_change
 from consumer.leases import leases, tables
+from consumer.leases.binding import bind
 from consumer.local.process import LocalAWS
 from pipeline.kpl import hash_of
 from tests.support.kcl_tables import put as put_lease
@@ -154,6 +157,56 @@ def test_one_key_that_carries_more_than_half_is_named_and_not_split(aws: LocalAW
     result = run("split", shard, "--weighted", "--stream", STREAM, "--execute")
     assert (result.exit_code, "partition key 'hot' alone carries" in result.stderr) == (3, True), result.output
     assert open_ids(aws) == [SHARD(0), SHARD(1)]
+
+
+def test_the_list_shows_lineage_load_and_who_reads(aws: LocalAWS) -> None:
+    kinesis, dynamodb = aws.client("kinesis"), aws.client("dynamodb")
+    assert run("merge", SHARD(0), SHARD(1), "--stream", STREAM, "--execute").exit_code == 0
+    assert run("split", SHARD(2), "--stream", STREAM, "--execute").exit_code == 0
+    put(aws, ["hot"] * 30 + [f"{n}" for n in range(10)])
+    tables.make_tables(dynamodb, APP)
+    created_s = int(shards.summary(kinesis, STREAM).created_s)
+    bind(dynamodb, kinesis, APP, STREAM, created_s, "TRIM_HORIZON", datetime.now(UTC))
+    put_lease(dynamodb, SHARD(3), leaseOwner="worker")
+    plain = run("list", "--stream", STREAM, "--application", "other")
+    assert plain.exit_code == 0, plain.output
+    assert plain.stdout.splitlines() == [
+        "stream events: ACTIVE, provisioned, 2 open shards, 3 closed within 24 h",
+        "hash keys: shared evenly",
+        "load: unknown: shard-level metrics are not enabled on the stream; --sample reads some records of each shard",
+        "read by: app (bound to this stream; 1 of 2 open shards owned)",
+        "read by: other (named; leases unknown)",
+        "shard\tstate\tshare\trecords/s\tKiB/s\tof its limit",
+        f"{SHARD(0)}\tclosed\t50.00 %\t\t\t",
+        f"└ {SHARD(2)} (also of {SHARD(1)})\tclosed\t100.00 %\t\t\t",
+        f"  └ {SHARD(3)}\topen\t50.00 %\tunknown\tunknown\tunknown",
+        f"  └ {SHARD(4)}\topen\t50.00 %\tunknown\tunknown\tunknown",
+        f"{SHARD(1)}\tclosed\t50.00 %\t\t\t",
+    ]
+    sampled = run("list", "--stream", STREAM, "--sample", "--json")
+    said = json.loads(sampled.stdout)
+    assert (said["schema"], said["load_from"]) == ("penstock.shards.list/1", "a sample of the last 5 min")
+    [hot] = [shard for shard in said["shards"] if shard["hottest_keys"] and shard["hottest_keys"][0]["key"] == "hot"]
+    assert hot["hottest_keys"][0]["least"] == 30
+    assert hot["records_per_s"] > 0
+    for name in dynamodb.list_tables()["TableNames"]:
+        dynamodb.delete_table(TableName=name)
+
+
+def test_the_load_comes_from_cloudwatch_where_shard_metrics_are_enabled(aws: LocalAWS) -> None:
+    kinesis = aws.client("kinesis")
+    kinesis.enable_enhanced_monitoring(StreamName=STREAM, ShardLevelMetrics=["ALL"])
+    kinesis.get_waiter("stream_exists").wait(StreamName=STREAM, WaiterConfig={"Delay": 0, "MaxAttempts": 1000})
+    went = put(aws, [f"{n}" for n in range(300)])
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        said = json.loads(run("list", "--stream", STREAM, "--json").stdout)
+        loads = {shard["shard_id"]: shard["records_per_s"] for shard in said["shards"]}
+        if loads == {shard_id: records / 300 for shard_id, records in went.items()}:
+            break
+        time.sleep(0.5)
+    assert said["load_from"] == "CloudWatch, last 5 min"
+    assert loads == {shard_id: records / 300 for shard_id, records in went.items()}
 
 
 # -- --wait
