@@ -140,6 +140,7 @@ REASONS = frozenset(
         "memory",
         "sink",
         "killed",
+        "skipped",
     }
 )
 """Why records become dead letters. Any other reason is counted as ``other``, which bounds the number of labels."""

@@ -117,6 +117,39 @@ def since(
             return
 
 
+def behind(
+    kinesis: KinesisClient, stream: str, shard_id: str, sequence: str, sleep: Sleep = time.sleep
+) -> Iterator[Sequence[Any]]:
+    """Pages of records, as GetRecords returns them, behind the one of this number. One read a second."""
+    return _pages(kinesis, stream, shard_id, PAGE, sleep, last=sequence, every_s=GENTLE_S)
+
+
+def at_sequence(
+    kinesis: KinesisClient, stream: str, shard_id: str, sequence: str, sleep: Sleep = time.sleep
+) -> Any | None:
+    """The record of this very sequence number, as GetRecords returns it; None if the shard has none."""
+    where: Any = {"ShardIteratorType": "AT_SEQUENCE_NUMBER", "StartingSequenceNumber": sequence}
+    try:
+        found = patiently(sleep, kinesis.get_shard_iterator, StreamName=stream, ShardId=shard_id, **where)
+    except kinesis.exceptions.InvalidArgumentException:  # a number that is none of this shard's
+        return None
+    at = found["ShardIterator"]
+    while at:
+        answer = patiently(sleep, kinesis.get_records, ShardIterator=at, Limit=1)
+        for record in answer["Records"]:
+            return record if record["SequenceNumber"] == sequence else None
+        if answer["MillisBehindLatest"] == 0:
+            return None
+        at = answer.get("NextShardIterator")
+        sleep(READ_EVERY_S)
+    return None
+
+
+def is_aggregate(record: Any) -> bool:
+    """Whether it can be taken apart."""
+    return _message(record["Data"]) is not None
+
+
 def users(record: Any) -> Iterator[tuple[str | None, bytes]]:
     """Key and payload of the record, or of each user record that it is an aggregate of."""
     message = _message(record["Data"])
@@ -135,10 +168,11 @@ def _pages(
     sleep: Sleep,
     *,
     at_s: float | None = None,
+    last: str = "",
     every_s: float = READ_EVERY_S,
 ) -> Iterator[Sequence[Any]]:
-    """From the oldest record, or a time, on to the tip, or to the end of a closed shard. No page is empty."""
-    last = ""
+    """From the oldest record, a time or behind ``last`` on to the tip, or to the end of a closed shard. No page is
+    empty."""
     try:
         at = _iterator(kinesis, stream, shard_id, last, sleep, at_s)
         while True:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.cli.options import DURATION, execute_option, json_option, stream_options
+from consumer.cli.options import DURATION, application_options, execute_option, json_option, stream_options
 
 if TYPE_CHECKING:
     from consumer.admin.application import Target
@@ -46,6 +46,39 @@ def list_(target: Target, sample: bool, everything: bool, as_json: bool) -> None
     from consumer.cli.shards_list import list_shards
 
     list_shards(target, sample=sample, everything=everything, as_json=as_json)
+
+
+@shards.command()
+@click.argument("shard")
+@click.option("--past", "sequence", required=True, metavar="SEQUENCE", help="The record's sequence number.")
+@click.option("--sub", type=click.IntRange(min=0), help="Only this user record of an aggregate. Default: all of it.")
+@click.option(
+    "--why", default="no reason given", show_default=True, metavar="TEXT", help="The reason; the dead letter has it."
+)
+@click.option(
+    "--wait", is_flag=True, help="With --execute: wait until the application's checkpoint is past the record."
+)
+@click.option(
+    "--timeout", type=DURATION, default="10m", show_default=True, help="With --wait: give up after this time."
+)
+@execute_option
+@json_option
+@application_options
+def skip(**options: Any) -> None:
+    """Move past one record of SHARD: it becomes a dead letter of the kind `skipped`, and nothing tries it.
+
+    The command notes this on the shard's lease and takes the lease from its owner. The worker that gets the shard next
+    drains its other shards, reads this one from its checkpoint without KCL, writes the records before the record as
+    ever, writes the dead letter, and goes on. If no worker runs, the next one does it when it starts.
+
+    \b
+    Examples:
+      penstock shards skip shardId-000000000000 --past 49590338271490256608559692538361571095921575989136588898 \\
+          --config penstock.toml --why "ticket 4711"
+    """
+    from consumer.cli.shards_skip import skip_record
+
+    skip_record(**options)
 
 
 def _change_options(command: Command) -> Command:

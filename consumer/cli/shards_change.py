@@ -51,7 +51,7 @@ def change(
     planned = plan(found.state, wish)
     if isinstance(planned, Refusal):
         if not (planned.kind == "nothing" and execute and wait):
-            _refuse(planned)
+            refuse(planned)
         output.note(planned.why)
         _follow(aws, target, timeout)
         return
@@ -110,7 +110,8 @@ def weighted_split(shard_id: str, *, target: Target, **options: Any) -> None:
     change("split", Split(shard_id, found.at), target=target, about=(line,), **options)
 
 
-def _refuse(refusal: Refusal) -> NoReturn:
+def refuse(refusal: Refusal) -> NoReturn:
+    """Raise the error that ends the command with the refusal's exit code."""
     kinds: dict[str, type[PenstockError]] = {"mistake": UserError, "refused": RefusedError, "nothing": NothingToDo}
     raise kinds[refusal.kind](refusal.why)
 

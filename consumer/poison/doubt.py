@@ -18,6 +18,8 @@ shard, and removes it when it ends normally. A name that is still there belongs 
   without being tried. An aggregate that kills while it is taken apart is given up as a whole; its position in a note is
   the end of its last user record. After a death over several aggregates, they are taken apart one by one, and their
   user records are not blamed.
+- A record that an operator passes over (``skips``) is not tried either: its shard is read carefully until that record
+  is durable as a dead letter.
 - A careful reading may also fail before it tries a record: a read or a note is refused. No record is blamed for that.
   After :data:`HINDERED` such failures in a row KCL reads the shard again, watched. If another task then dies, the shard
   is read carefully again. So a failure of one way to read never blocks the other.
@@ -61,6 +63,13 @@ class Death(NamedTuple):
     how: str
 
 
+class Skip(NamedTuple):
+    """A record that an operator passes over, and why. The position of a whole Kinesis record is the end of it."""
+
+    at: Position
+    why: str
+
+
 @dataclass(frozen=True, slots=True)
 class Doubt:
     """The note on a lease. An empty one means that the shard is in order and that no task reads it.
@@ -77,6 +86,7 @@ class Doubt:
     - ``wide``: up to here, records are tried in small pieces. ``narrow``: up to here, one by one.
     - ``suspect``: the record that was tried alone at each of the deaths ``alone``.
     - ``hindered``: the number of readings since the last death that failed before they tried a record.
+    - ``skips``: the records that an operator passes over.
     """
 
     by: str = ""
@@ -92,6 +102,7 @@ class Doubt:
     suspect: Position | None = None
     alone: tuple[Death, ...] = ()
     hindered: int = 0
+    skips: tuple[Skip, ...] = ()
 
     @property
     def watched(self) -> bool:
@@ -101,7 +112,7 @@ class Doubt:
     @property
     def doubtful(self) -> bool:
         """Whether the shard must be read carefully."""
-        return len(self.deaths) >= DOUBTFUL and self.hindered < HINDERED
+        return (len(self.deaths) >= DOUBTFUL or bool(self.skips)) and self.hindered < HINDERED
 
     # -- a session's life
 
@@ -113,7 +124,8 @@ class Doubt:
     def ended(self, worker: str) -> Doubt:
         """The note when ``worker`` stops reading and lives. Deaths that were attributed to it are removed."""
         if self.by == worker:
-            return replace(self, by="", first=None, last=None) if self.deaths else Doubt()
+            kept = self.deaths or self.skips
+            return replace(self, by="", first=None, last=None) if kept else Doubt()
         deaths = tuple(death for death in self.deaths if death.worker != worker)
         return replace(self, deaths=deaths, alone=tuple(death for death in self.alone if death.worker != worker))
 
@@ -147,7 +159,30 @@ class Doubt:
 
     def in_order(self) -> Doubt:
         """The note once everything that dead tasks may have processed is durable."""
-        return Doubt(by=self.by)
+        return Doubt(by=self.by, skips=self.skips)
+
+    # -- an operator's wish
+
+    def passing_over(self, skip: Skip) -> Doubt:
+        """The note with which the next task passes over this record. No task reads the shard then."""
+        others = tuple(each for each in self.skips if each.at != skip.at)
+        return replace(self, by="", first=None, last=None, hindered=0, skips=(*others, skip))
+
+    def skipped(self, position: Position) -> Skip | None:
+        """The operator's wish that covers the record there: the record itself, or the aggregate that it is part of."""
+        places = (position, position.end_of_record)
+        return next((skip for skip in self.skips if skip.at in places), None)
+
+    def forgets(self, at: Position | None) -> Doubt:
+        """The note without the wishes for Kinesis records up to ``at``, which are durable as a whole."""
+        left = tuple(skip for skip in self.skips if at is None or skip.at.end_of_record > at)
+        return replace(self, skips=left)
+
+    def together_whole(self, ahead: Sequence[Position]) -> int:
+        """How many of the next Kinesis records may be taken apart together. One to be passed over is alone."""
+        if self.opened_apart(ahead[0]) or self.skipped(ahead[0].end_of_record):
+            return 1
+        return next((n for n, at in enumerate(ahead) if self.skipped(at.end_of_record)), len(ahead))
 
     # -- a careful reader's steps
 
@@ -155,7 +190,10 @@ class Doubt:
         """How many of the next records may be tried together, at most ``piece``. ``ahead`` must not be empty."""
         first = ahead[0]
         most = 1 if self.one_by_one(first) else piece if self.large(first) else min(piece, MOST_PIECE)
-        return min(len(ahead), most)
+        most = min(len(ahead), most)
+        if self.skips:
+            most = max(1, next((n for n in range(most) if self.skipped(ahead[n])), most))
+        return most
 
     def large(self, first: Position) -> bool:
         """Whether a piece that starts at ``first`` may be large: at most one dead task can have processed it."""
@@ -182,6 +220,7 @@ class Doubt:
         """The note once everything up to ``last`` is durable."""
         apart, wide, narrow = (_left(end, last) for end in (self.apart, self.wide, self.narrow))
         after = replace(self, passed=last, first=None, last=None, apart=apart, wide=wide, narrow=narrow, hindered=0)
+        after = after.forgets(last)
         if after.suspect is not None and after.suspect <= last:
             after = replace(after, suspect=None, alone=())
         return after
@@ -192,6 +231,8 @@ class Doubt:
         ``beyond``: the number of records passed after ``read``, or of all records passed if ``read`` is unknown.
         ``reads_ahead``: the maximum number of records that KCL reads ahead. The JVM may have died of one of them.
         """
+        if self.skips or not self.deaths:
+            return not self.skips
         return beyond >= reads_ahead and not any(getattr(self, name) for name in LEVELS)
 
     def why(self) -> str:
@@ -220,6 +261,7 @@ def alone_at_most(give_up_after: int) -> int:
 
 
 LISTS = ("deaths", "alone")
+SKIPS = "skips"
 LEVELS = ("apart", "wide", "narrow")
 POSITIONS = ("read", "met", "passed", "first", "last", *LEVELS, "suspect")
 
@@ -230,6 +272,7 @@ def written(doubt: Doubt) -> str:
     fields |= {"by": doubt.by} if doubt.by else {}
     fields |= {"hindered": doubt.hindered} if doubt.hindered else {}
     fields |= {name: [list(death) for death in found] for name in LISTS if (found := getattr(doubt, name))}
+    fields |= {SKIPS: [[str(skip.at), skip.why] for skip in doubt.skips]} if doubt.skips else {}
     return orjson.dumps(fields).decode() if fields else ""
 
 
@@ -242,6 +285,7 @@ def parsed(text: str) -> Doubt:
             deaths=_deaths(fields.get("deaths", ())),
             alone=_deaths(fields.get("alone", ())),
             hindered=int(fields.get("hindered", 0)),
+            skips=tuple(Skip(Position.parse(at), str(why)) for at, why in fields.get(SKIPS, ())),
             **{name: Position.parse(fields[name]) for name in POSITIONS if name in fields},
         )
     except (ValueError, TypeError, AttributeError):

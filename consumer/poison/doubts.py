@@ -257,7 +257,11 @@ class _Session:
 
 
 def tell_of(shard_id: str, doubt: Doubt, what: str) -> None:
-    """One line for operators: how many tasks, how they ended, and what follows."""
+    """One line for operators: how many tasks, how they ended, or what is to be passed over; and what follows."""
+    for skip in doubt.skips:
+        log.warning("%s: an operator passes over the record at %s (%s); %s", shard_id, skip.at.sequence, skip.why, what)
+    if not doubt.deaths:
+        return
     log.warning("%s: %d tasks have ended over it (%s); %s", shard_id, len(doubt.deaths), doubt.why(), what)
 
 

@@ -101,6 +101,27 @@ class LeaseNotes:
         }
         return self._update(noted.shard_id, update, condition, values)
 
+    def pass_over(self, noted: Noted, doubt: Doubt) -> bool:
+        """Write an operator's note, and take the lease from its owner in the same write: whoever has it next sees it.
+
+        False if note or owner has changed since they were read.
+        """
+        owner = noted.lease.owner
+        condition = [
+            "attribute_exists(leaseKey)",
+            _still_says(noted.text),
+            "leaseOwner = :owner" if owner else "attribute_not_exists(leaseOwner)",
+            "attribute_not_exists(checkpointOwner)",
+        ]
+        update = [f"SET {NOTE} = :after", "REMOVE leaseOwner", "ADD leaseCounter :hundred"]
+        values: dict[str, str | int] = {
+            ":before": noted.text,
+            ":after": written(doubt),
+            ":owner": owner,
+            ":hundred": 100,
+        }
+        return self._update(noted.shard_id, update, condition, values)
+
     def step(self, shard_id: str, holder: str, doubt: Doubt, checkpoint: Position | None = None) -> bool:
         """Change the note of a held lease, and its checkpoint. Returns False if ``holder`` no longer holds the lease.
 

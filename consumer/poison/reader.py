@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -34,8 +34,8 @@ from pipeline.stage import Stage
 
 log = logging.getLogger("careful")
 
-KIND = "killed"
-"""The kind of the dead letters that are made here."""
+KIND, SKIPPED = "killed", "skipped"
+"""The kinds of the dead letters that are made here: tasks died over the record, or an operator passes over it."""
 
 KEEP_S = 2.0
 """Seconds between two renewals of a held lease; ``kcl.failover_ms`` is 10 s by default."""
@@ -161,7 +161,7 @@ class PoisonReader:
         try:
             if await background.first_of(partial(self._read, held), held.lost.wait, failing) == 1:
                 raise Lost
-            held.doubt = held.doubt.in_order().ended(self._holder)
+            held.doubt = replace(held.doubt.in_order(), skips=()).ended(self._holder)
             log.info("%s is in order again; KCL reads it from here", held.shard_id)
         except Lost:
             log.warning("%s: another worker took its lease during a careful reading", held.shard_id)
@@ -205,6 +205,7 @@ class PoisonReader:
     async def _read(self, held: Held) -> None:
         behind = (held.doubt.passed, held.checkpoint and held.checkpoint.end_of_record)
         held.at = max((position for position in behind if position is not None), default=None)
+        held.doubt = held.doubt.forgets(held.at)
         lane = self._stage.open(self._shard(held.shard_id), held.at)
         try:
             while not self._past(held):
@@ -220,7 +221,7 @@ class PoisonReader:
         """Try the records of a page; then note that no record is being tried."""
         left = list(page.records)
         while left and not self._past(held):
-            count = 1 if held.doubt.opened_apart(left[0].position) else len(left)
+            count = held.doubt.together_whole([record.position for record in left])
             await self._records(held, lane, left[:count])
             left = left[count:]
         if page.records:
@@ -234,8 +235,8 @@ class PoisonReader:
         waiting, left = Waiting(), list[Record]()
         waiting.beyond = held.at
         opens = [record for record in records if record.data.startswith(kpl.MAGIC)]
-        if opens and held.doubt.condemned(opens[-1].position.end_of_record, self._give_up_after):
-            self._condemn_whole(held, opens.pop())
+        if opens and self._is_given_up_whole(held, opens[-1]):
+            self._give_up_whole(held, opens.pop())
         if opens:
             waiting.within = await self._stage.misplaced.within(held.shard_id)
             await self._step(held, held.doubt.tries(*_opening(opens)))
@@ -261,7 +262,7 @@ class PoisonReader:
         count = 1 if whole_is_given_up else held.doubt.together([record.position for record in left], held.piece)
         tried, left = left[:count], left[count:]
         first, last = tried[0].position, tried[-1].position
-        if held.doubt.condemned(first, self._give_up_after):
+        if not self._skip(tried[0], held.doubt) and held.doubt.condemned(first, self._give_up_after):
             self._condemn(tried[0], held.doubt)
         named = _opening(tried) if whole_is_given_up else (first, last)
         await self._step(held, held.doubt.tries(*named))
@@ -285,11 +286,25 @@ class PoisonReader:
         held.beyond += sum(read is None or position > read for position in whole)
         held.checkpoint = whole[-1] if whole else held.checkpoint
 
-    def _condemn_whole(self, held: Held, record: Record) -> None:
-        """Give up the rest of an aggregate that kills before any user record can be taken out of it."""
+    def _is_given_up_whole(self, held: Held, record: Record) -> bool:
+        end = record.position.end_of_record
+        return held.doubt.skipped(end) is not None or held.doubt.condemned(end, self._give_up_after)
+
+    def _give_up_whole(self, held: Held, record: Record) -> None:
+        """Give up the rest of an aggregate: an operator passes over it, or it kills before it is taken apart."""
         if held.at is not None and held.at.sequence == record.position.sequence:
             record.sub = held.at.sub + 1
-        self._condemn(record, held.doubt)
+        if not self._skip(record, held.doubt):
+            self._condemn(record, held.doubt)
+
+    def _skip(self, record: Record, doubt: Doubt) -> bool:
+        """Whether an operator passes over the record. Then it becomes a dead letter without being tried."""
+        skip = doubt.skipped(record.position)
+        if skip is not None and record.outcome is None:
+            record.settle(Dead(record.data, f"an operator passed over it: {skip.why}", "", 0, SKIPPED))
+            log.warning("%s: passing over record %s: %s", record.shard_id, record.position, skip.why)
+            self._on_event(Condemned(SKIPPED))
+        return skip is not None
 
     def _condemn(self, record: Record, doubt: Doubt) -> None:
         """Make a dead letter without trying the record. If a task died over the dead letter, leave out the payload."""
@@ -328,7 +343,7 @@ def _opening(records: Sequence[Record]) -> tuple[Position, Position]:
 
 
 def _is_given_up(record: Record) -> bool:
-    return isinstance(record.outcome, Dead) and record.outcome.kind == KIND
+    return isinstance(record.outcome, Dead) and record.outcome.kind in {KIND, SKIPPED}
 
 
 @dataclass

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.config.values import LEAST_TASKS
-from consumer.poison.doubt import PIECE, Death, Doubt, parsed, piece_after, written
-from pipeline.record import Position
+from consumer.poison.doubt import HINDERED, PIECE, Death, Doubt, Skip, parsed, piece_after, written
+from pipeline.record import LAST_SUB, Position
 
 LAYERS = ("jvm", "protocol", "look", "admitted", "row")
 """Where a record kills: while KCL reads ahead, before it is taken, as an aggregate that is looked into, once user
@@ -190,3 +190,41 @@ def test_half_a_million_records_are_read_carefully_in_a_minute_or_two() -> None:
     assert quiet_s < 60 and doubt.narrow is None
     stormy_s, _ = read_by_itself([1.0, 9.0, 3.0, 11.0, 7.0, 2.0])
     assert stormy_s < 150
+
+
+POSITIONS = st.builds(Position, st.integers(0, 50), st.sampled_from([0, 3, LAST_SUB]))
+
+
+@given(st.lists(POSITIONS, max_size=4, unique=True), st.lists(st.sampled_from("abcdef"), max_size=12))
+def test_an_operators_wish_outlives_all_but_what_is_passed(skips: list[Position], life: str) -> None:
+    doubt = Doubt()
+    for at in skips:
+        doubt = doubt.passing_over(Skip(at, f"why {at}"))
+    for number, happens in enumerate(life):
+        before = doubt
+        doubt = {
+            "a": lambda: doubt.begun(f"w{number}"),  # noqa: B023  # called at once
+            "b": lambda: doubt.ended(doubt.by),  # noqa: B023
+            "c": lambda: doubt.died(doubt.by, "x"),  # noqa: B023
+            "d": doubt.in_order,
+            "e": doubt.hinders,
+            "f": lambda: doubt.passes(Position(number, 0)),  # noqa: B023
+        }[happens]()
+        kept = [skip for skip in before.skips if happens != "f" or skip.at.end_of_record > Position(number, 0)]
+        assert doubt.skips == tuple(kept)
+        assert parsed(written(doubt)) == doubt
+        assert doubt.doubtful == ((bool(doubt.skips) or len(doubt.deaths) >= 2) and doubt.hindered < HINDERED)
+
+
+@given(st.lists(POSITIONS, min_size=1, max_size=3), st.integers(1, 300), st.integers(0, 40))
+def test_a_record_to_be_passed_over_is_never_tried_with_another(skips: list[Position], piece: int, begin: int) -> None:
+    doubt = Doubt()
+    for at in skips:
+        doubt = doubt.passing_over(Skip(at, ""))
+    ahead = [Position(n, 0) for n in range(begin, 60)]
+    for count in (doubt.together(ahead, piece), doubt.together_whole(ahead)):
+        assert 1 <= count <= len(ahead)
+        if count > 1:
+            assert not any(at.end_of_record in skips for at in ahead[:count])
+    if doubt.together(ahead, piece) > 1:
+        assert not any(doubt.skipped(at) for at in ahead[: doubt.together(ahead, piece)])

@@ -14,12 +14,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from consumer.admin.shards.keyspace import open_pieces, range_of
-from consumer.aws import shards
+from consumer.aws import shards, stream_reader
 from consumer.cli import main, shards_change
-from consumer.leases import leases, tables
+from consumer.leases import binding, leases, tables
 from consumer.leases.binding import bind
 from consumer.local.process import LocalAWS
+from consumer.poison.doubt import Skip
+from consumer.poison.notes import HOLDER, LeaseNotes, Noted
+from consumer.testing import aggregate
 from pipeline.kpl import hash_of
+from pipeline.record import LAST_SUB, Position
 from tests.support.kcl_tables import put as put_lease
 
 STREAM, APP = "events", "app"
@@ -207,6 +211,97 @@ def test_the_load_comes_from_cloudwatch_where_shard_metrics_are_enabled(aws: Loc
         time.sleep(0.5)
     assert said["load_from"] == "CloudWatch, last 5 min"
     assert loads == {shard_id: records / 300 for shard_id, records in went.items()}
+
+
+# -- skip
+
+
+@pytest.fixture
+def application(aws: LocalAWS) -> Iterator[LocalAWS]:
+    """That has read one record of the first shard's five, which its worker now has; the third is an aggregate."""
+    dynamodb, kinesis = aws.client("dynamodb"), aws.client("kinesis")
+    tables.make_tables(dynamodb, APP)
+    created_s = int(shards.summary(kinesis, STREAM).created_s)
+    bind(dynamodb, kinesis, APP, STREAM, created_s, "TRIM_HORIZON", datetime.now(UTC))
+    for number in range(5):
+        data = aggregate([b'{"n": 1}', b"two"], ["key"]) if number == 2 else json.dumps({"number": number}).encode()
+        kinesis.put_record(StreamName=STREAM, Data=data, PartitionKey="key", ExplicitHashKey="0")
+    put_lease(dynamodb, SHARD(0), checkpoint=sequences(aws)[0], leaseOwner="worker")
+    put_lease(dynamodb, SHARD(1), checkpoint="SHARD_END")
+    yield aws
+    for name in dynamodb.list_tables()["TableNames"]:
+        dynamodb.delete_table(TableName=name)
+
+
+def sequences(aws: LocalAWS) -> list[str]:
+    pages = stream_reader.since(aws.client("kinesis"), STREAM, SHARD(0), 0, 100)
+    return [record["SequenceNumber"] for page in pages for record in page]
+
+
+def skip(shard: str, *arguments: str) -> Result:
+    return run("skip", shard, "--stream", STREAM, "--application", APP, *arguments)
+
+
+def noted(aws: LocalAWS) -> Noted:
+    found = LeaseNotes(lambda: aws.client("dynamodb"), APP).read(SHARD(0))
+    assert found is not None
+    return found
+
+
+def test_a_skip_shows_the_record_and_notes_it_on_the_lease(application: LocalAWS) -> None:
+    third = sequences(application)[3]
+    planned = skip(SHARD(0), "--past", third, "--why", "ticket 7")
+    assert planned.exit_code == 0, planned.output
+    lines = planned.stdout.splitlines()
+    assert lines[0] == f"record: {third}, 13 bytes"
+    assert '"partition_key":"key"' in lines[1] and lines[1].endswith('"data":{"number": 3}}')
+    first = sequences(application)[0]
+    assert lines[2:] == [
+        f"checkpoint now: {first}/1; 2 records between it and this one are processed as ever",
+        f"call 1: UpdateItem: the lease of {SHARD(0)}, taken from worker, notes that the record is passed over",
+        "then, by the next worker that has the shard: a dead letter of the kind skipped, and the checkpoint",
+        "nothing changed; run again with --execute to carry this out",
+    ]
+    assert (noted(application).text, noted(application).lease.owner) == ("", "worker")
+    assert skip(SHARD(0), "--past", third, "--why", "ticket 7", "--execute").exit_code == 0
+    assert noted(application).doubt.skips == (Skip(Position(int(third), LAST_SUB), "ticket 7"),)
+    assert noted(application).lease.owner == ""
+    assert skip(SHARD(0), "--past", third, "--execute").exit_code == 4, "it is noted already"
+
+
+def test_of_an_aggregate_one_user_record_or_all_is_shown_and_passed_over(application: LocalAWS) -> None:
+    third = sequences(application)[2]
+    whole = json.loads(skip(SHARD(0), "--past", third, "--json").stdout)
+    assert (whole["schema"], whole["user_records"]) == ("penstock.shards.skip/1", 2)
+    assert [record.get("data", record.get("data_text")) for record in whole["records"]] == [{"n": 1}, "two"]
+    second = json.loads(skip(SHARD(0), "--past", third, "--sub", "1", "--execute", "--json").stdout)
+    assert [record["data_text"] for record in second["records"]] == ["two"]
+    assert noted(application).doubt.skips == (Skip(Position(int(third), 1), "no reason given"),)
+    assert skip(SHARD(0), "--past", third, "--sub", "2").exit_code == 2
+
+
+def test_what_cannot_be_skipped_is_refused(application: LocalAWS) -> None:
+    numbers, dynamodb = sequences(application), application.client("dynamodb")
+    for shard, sequence, code, said in (
+        (SHARD(0), "x", 2, "no sequence number"),
+        (SHARD(0), str(int(numbers[4]) + 1), 2, "has no record"),
+        (SHARD(0), str(int(numbers[1]) + 1), 2, "has no record"),
+        (SHARD(0), "9" * 60, 2, "has no record"),
+        (SHARD(0), numbers[0], 4, "past that record already"),
+        (SHARD(1), numbers[0], 4, "read to its end already"),
+        (SHARD(9), numbers[0], 2, "has no lease for"),
+    ):
+        result = skip(shard, "--past", sequence, "--execute")
+        assert (result.exit_code, said in result.stderr) == (code, True), result.output
+    put_lease(dynamodb, SHARD(0), leaseOwner="a", checkpointOwner="b")
+    assert "being handed over" in skip(SHARD(0), "--past", numbers[4], "--execute").stderr
+    put_lease(dynamodb, SHARD(0), leaseOwner=f"{HOLDER}a")
+    assert "read carefully" in skip(SHARD(0), "--past", numbers[4], "--execute").stderr
+    put_lease(dynamodb, SHARD(0), checkpoint="LATEST")
+    assert skip(SHARD(0), "--past", numbers[4], "--execute").exit_code == 3
+    dynamodb.delete_item(TableName=f"{APP}-CoordinatorState", Key={"key": {"S": binding.KEY}})
+    result = skip(SHARD(0), "--past", numbers[4], "--execute")
+    assert (result.exit_code, "no Penstock worker" in result.stderr) == (3, True), result.output
 
 
 # -- --wait

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from consumer.leases import leases
-from consumer.poison.doubt import Death, Doubt
+from consumer.poison.doubt import Death, Doubt, Skip
 from consumer.poison.notes import HOLDER, LeaseNotes
 from pipeline.record import Position
 from tests.support.kcl_tables import APP, SHARDS, owners, put
@@ -111,3 +111,43 @@ def test_a_lease_is_given_up_with_its_note(tables: DynamoDBClient, notes: LeaseN
     noted = notes.read(SHARD)
     assert noted is not None
     assert (noted.lease.owner, noted.doubt) == ("", doubt)
+
+
+# -- an operator's
+
+
+OVER = Doubt().passing_over(Skip(Position(50, 0), "x"))
+
+
+@pytest.mark.parametrize("owner", [{}, {"leaseOwner": "alive"}])
+def test_an_operators_note_takes_the_lease_from_its_owner(
+    tables: DynamoDBClient, notes: LeaseNotes, owner: dict[str, str]
+) -> None:
+    put(tables, SHARD, **owner)
+    noted = notes.read(SHARD)
+    assert noted is not None
+    assert owners(tables)[SHARD] == owner.get("leaseOwner", "")
+    if owner:
+        assert notes.keep(SHARD, "alive"), "it is renewed meanwhile, as every few seconds"
+    assert notes.pass_over(noted, OVER)
+    (lease,) = leases.read(tables, APP)
+    assert (lease.owner, lease.checkpoint) == ("", noted.lease.checkpoint)
+    assert lease.counter - noted.lease.counter >= 100
+    assert (after := notes.read(SHARD)) is not None
+    assert after.doubt == OVER
+
+
+@pytest.mark.parametrize(
+    "changes", [{"leaseOwner": "another"}, {"leaseOwner": "alive", "checkpointOwner": "drains"}, {}]
+)
+def test_an_operators_note_is_not_written_over_a_change(
+    tables: DynamoDBClient, notes: LeaseNotes, changes: dict[str, str]
+) -> None:
+    put(tables, SHARD, leaseOwner="alive")
+    noted = notes.read(SHARD)
+    assert noted is not None
+    put(tables, SHARD, **changes)
+    assert not notes.pass_over(noted, OVER)
+    put(tables, SHARD, leaseOwner="alive")
+    assert notes.write(SHARD, "", DIED)
+    assert not notes.pass_over(noted, OVER), "a worker has noted something meanwhile"

@@ -1,0 +1,125 @@
+"""An operator's way past a record: the next task that has its shard makes a dead letter of it, and goes on behind it.
+
+The wish is noted on the lease (:mod:`consumer.poison.doubt`). It is carried out by a worker and not here, since only
+there the records before it get their rows, the dead letter enters the table's chain, and the checkpoint follows what is
+durable. The note is one conditional write, which takes the lease from its owner as well: the next owner sees it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from consumer.admin.shards.planner import Refusal
+from consumer.aws import stream_reader
+from consumer.aws.record_lines import StreamRecord
+from consumer.poison.doubt import Skip
+from consumer.poison.notes import HOLDER, LeaseNotes, Noted
+from pipeline.record import LAST_SUB, Position
+
+MOST_BETWEEN = 20_000
+"""Kinesis records between the checkpoint and the record that are counted; beyond, how many there are is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The record, as a read of the stream returned it. ``users``: user records, if it is an aggregate."""
+
+    shard_id: str
+    sequence: int
+    raw: Any
+    users: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SkipPlan:
+    """What is to be passed over. ``between``: Kinesis records between the checkpoint and it; None if unknown."""
+
+    noted: Noted
+    skip: Skip
+    found: Found
+    between: int | None = None
+
+    @property
+    def owner(self) -> str:
+        """Who has the lease now, and loses it; empty for nobody."""
+        return self.noted.lease.owner
+
+
+def plan_skip(noted: Noted | None, found: Found | None, shard_id: str, at: Position, why: str) -> SkipPlan | Refusal:
+    """Pure. ``noted`` is the shard's lease, ``found`` the record, where there are such; ``at.sub`` is LAST_SUB for the
+    whole of the record."""
+    if noted is None:
+        return Refusal(
+            "mistake", f"the application has no lease for {shard_id}. penstock leases list shows those it has"
+        )
+    lease = noted.lease
+    if lease.sentinel == "SHARD_END":
+        return Refusal("nothing", f"{shard_id} is read to its end already")
+    if lease.checkpoint is not None and lease.checkpoint.sequence >= at.sequence:
+        return Refusal("nothing", f"the checkpoint of {shard_id} is at {lease.checkpoint}, past that record already")
+    if noted.doubt.skipped(at) is not None:
+        return Refusal("nothing", f"the next task that reads {shard_id} passes over that record already")
+    if found is None:
+        return Refusal(
+            "mistake", f"{shard_id} has no record {at.sequence}, or not any more. penstock tail shows records"
+        )
+    if at.sub != LAST_SUB and at.sub >= (found.users or 1):
+        return Refusal("mistake", f"record {at.sequence} has no user record {at.sub}: it has {found.users or 1}")
+    if (why_not := _not_now(noted)) is not None:
+        return Refusal("refused", why_not)
+    return SkipPlan(noted, Skip(at, why), found)
+
+
+def _not_now(noted: Noted) -> str | None:
+    lease = noted.lease
+    if lease.sentinel == "LATEST":
+        return (
+            f"the application has no checkpoint in {lease.shard_id} yet and begins it at LATEST: the next task begins "
+            "behind that record anyway. Let it start"
+        )
+    if lease.holder.startswith(HOLDER):
+        reader = lease.holder.removeprefix(HOLDER)
+        return f"{lease.shard_id} is being read carefully by {reader}. Try again when it is done"
+    if lease.draining_owner:
+        return f"{lease.shard_id} is being handed over to {lease.owner}. Try again in a few seconds"
+    return None
+
+
+def find(kinesis: Any, stream: str, shard_id: str, sequence: int) -> Found | None:
+    """The record of this very number; None if the shard has none. Failures of AWS come as botocore's errors."""
+    raw = stream_reader.at_sequence(kinesis, stream, shard_id, str(sequence))
+    if raw is None:
+        return None
+    aggregate = stream_reader.is_aggregate(raw)
+    return Found(shard_id, sequence, raw, sum(1 for _ in stream_reader.users(raw)) if aggregate else None)
+
+
+def between(kinesis: Any, stream: str, shard_id: str, after: int, before: int) -> int | None:
+    """How many Kinesis records lie between two; None if there are more than :data:`MOST_BETWEEN`."""
+    count = 0
+    for page in stream_reader.behind(kinesis, stream, shard_id, str(after)):
+        for record in page:
+            if int(record["SequenceNumber"]) >= before:
+                return count
+            count += 1
+        if count > MOST_BETWEEN:
+            return None
+    return count
+
+
+def shown(found: Found, sub: int, most: int = 3) -> list[StreamRecord]:
+    """The record as far as it can be read: itself, or of an aggregate the user record ``sub``, or the first few."""
+    arrived_ms = round(found.raw["ApproximateArrivalTimestamp"].timestamp() * 1000)
+    records = []
+    for place, (key, data) in enumerate(stream_reader.users(found.raw)):
+        if sub in {place, LAST_SUB}:
+            records.append(StreamRecord(found.shard_id, Position(found.sequence, place), key, arrived_ms, data))
+        if len(records) >= most:
+            break
+    return records
+
+
+def carry_out(notes: LeaseNotes, planned: SkipPlan) -> bool:
+    """Note it, and free the lease. False if the lease changed hands meanwhile: plan again."""
+    return notes.pass_over(planned.noted, planned.noted.doubt.passing_over(planned.skip))
