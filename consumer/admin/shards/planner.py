@@ -37,7 +37,7 @@ class State:
     """A stream as it is. None is unknown.
 
     ``shards``: all that Kinesis lists, closed ones too. ``recounts_left``: calls of UpdateShardCount that it still
-    takes; ``next_recount``: when it takes another, as text. ``account_open`` and ``account_limit`` are the account's
+    takes at most, by ``recounts_source``; ``next_recount``: when it takes another, as text. ``account_open`` and ``account_limit`` are the account's
     open shards in the region, and how many it may have.
     """
 
@@ -46,6 +46,7 @@ class State:
     status: str = "ACTIVE"
     mode: str = "PROVISIONED"
     recounts_left: int | None = None
+    recounts_source: str = ""
     next_recount: str = ""
     account_open: int | None = None
     account_limit: int | None = None
@@ -236,10 +237,12 @@ def _too_often(state: State, way: list[int]) -> str | None:
 def _notes(state: State, steps: tuple[UpdateShardCount, ...]) -> list[str]:
     notes = []
     if state.recounts_left is None:
-        notes.append(f"how many of the {RECOUNTS_A_DAY} changes of the count in 24 hours are left is unknown")
+        why = f": {state.recounts_source}" if state.recounts_source else ""
+        notes.append(f"how many of the {RECOUNTS_A_DAY} changes of the count in 24 hours are left is unknown{why}")
     else:
         left = state.recounts_left - len(steps)
-        notes.append(f"{left} of {RECOUNTS_A_DAY} changes of the count in 24 hours are left afterwards")
+        source = f" ({state.recounts_source})" if state.recounts_source else ""
+        notes.append(f"{left} of {RECOUNTS_A_DAY} changes of the count in 24 hours are left afterwards{source}")
     uneven = [step for step in steps if not _even(step.before, step.count)]
     if uneven:
         notes.append(

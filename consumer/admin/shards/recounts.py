@@ -120,9 +120,9 @@ def budget(recorded: Sequence[float] | None, own: Sequence[Call], now_s: float) 
     left = max(0, RECOUNTS_A_DAY - len(times))
     next_s = min(times) + DAY_S if not left else None
     if recorded is not None:
-        return Budget(left, "CloudTrail", next_s)
+        return Budget(left, "by CloudTrail", next_s)
     if times:
-        return Budget(left, "this machine's own log, which has nobody else's calls", next_s)
+        return Budget(left, "by this machine's own log, which has nobody else's calls", next_s)
     return Budget(None, "CloudTrail cannot be read, and this machine has made no such call")
 
 

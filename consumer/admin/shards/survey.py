@@ -58,6 +58,7 @@ def survey(client: Client, stream: str, own: Log, clock: Callable[[], float] = t
         summary.status,
         summary.mode,
         spent.left,
+        spent.source,
         f"from {_clock_time(spent.next_s)} on" if spent.next_s else "",
         *(account or (None, None)),
     )

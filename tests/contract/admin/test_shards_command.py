@@ -68,6 +68,8 @@ def test_a_plan_is_printed_and_nothing_is_changed(aws: LocalAWS) -> None:
     fifths = [f"new {n + 1}\t20.00 %\t{n * 2**128 // 5}\t" for n in range(5)]
     froms = [f"{SHARD(0)} (50.00 %)", f"{SHARD(0)} (50.00 %)", f"{SHARD(0)} (50.00 %), {SHARD(1)} (50.00 %)"]
     froms += [f"{SHARD(1)} (50.00 %)"] * 2
+    unknown = "how many of the 10 changes of the count in 24 hours are left is unknown: CloudTrail cannot be read, and "
+    unknown += "this machine has made no such call"
     uneven = "a count that neither doubles nor halves the one before makes short-lived shards on the way; they count "
     uneven += "against the account's quota, and the call takes longer"
     assert result.stdout.splitlines() == [
@@ -78,7 +80,7 @@ def test_a_plan_is_printed_and_nothing_is_changed(aws: LocalAWS) -> None:
         "call 2: UpdateShardCount to 5 (from 4)",
         "time: unknown: none was made from this machine yet; AWS says a few minutes, by the size of the stream",
         "a day: 0.72 USD now, 1.80 USD then (prices.json of this version, 2026-11-27)",
-        "note: how many of the 10 changes of the count in 24 hours are left is unknown",
+        f"note: {unknown}",
         f"note: {uneven}",
         "nothing changed; run again with --execute to carry this out",
     ]
@@ -98,7 +100,8 @@ def test_scale_split_and_merge_are_carried_out_and_are_nothing_to_do_again(aws: 
     assert run("scale", "5", "--stream", STREAM, "--execute").exit_code == 4
     assert run("merge", first, second, "--stream", STREAM, "--execute").exit_code == 4
     planned = json.loads(run("scale", "10", "--stream", STREAM, "--json").stdout)
-    assert planned["notes"][0] == "7 of 10 changes of the count in 24 hours are left afterwards"
+    left = "7 of 10 changes of the count in 24 hours are left afterwards (by this machine's own log, which has nobody "
+    assert planned["notes"][0] == f"{left}else's calls)"
     assert planned["seconds"] > 0, "by what the calls before took"
 
 

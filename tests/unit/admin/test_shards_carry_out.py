@@ -188,9 +188,9 @@ def call(at_s: float) -> Call:
 def test_the_budget_counts_each_call_once_and_only_a_day_back() -> None:
     now_s = 100_000.0
     recorded = [1_000.0, 50_000.0, 60_000.0]
-    assert budget(recorded, [call(50_010.0), call(99_990.0)], now_s) == Budget(7, "CloudTrail")
+    assert budget(recorded, [call(50_010.0), call(99_990.0)], now_s) == Budget(7, "by CloudTrail")
     own = budget(None, [call(1_000.0), call(50_010.0)], now_s)
-    assert (own.left, own.source.split(",")[0]) == (9, "this machine's own log")
+    assert (own.left, own.source.split(",")[0]) == (9, "by this machine's own log")
     assert budget(None, [], now_s).left is None
     full = budget([20_000.0 + n * 100 for n in range(10)], [], now_s)
     assert (full.left, full.next_s) == (0, 20_000.0 + 86_400)
