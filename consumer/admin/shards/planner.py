@@ -37,8 +37,8 @@ class State:
     """A stream as it is. None is unknown.
 
     ``shards``: all that Kinesis lists, closed ones too. ``recounts_left``: calls of UpdateShardCount that it still
-    takes at most, by ``recounts_source``; ``next_recount``: when it takes another, as text. ``account_open`` and ``account_limit`` are the account's
-    open shards in the region, and how many it may have.
+    takes at most, by ``recounts_source``; ``next_recount``: when it takes another, as text. ``account_open`` and
+    ``account_limit`` are the account's open shards in the region, and how many it may have.
     """
 
     stream: str
