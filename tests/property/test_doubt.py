@@ -195,6 +195,16 @@ def test_half_a_million_records_are_read_carefully_in_a_minute_or_two() -> None:
 POSITIONS = st.builds(Position, st.integers(0, 50), st.sampled_from([0, 3, LAST_SUB]))
 
 
+def lives(doubt: Doubt, happens: str, number: int) -> Doubt:
+    if happens in "de":
+        return doubt.in_order() if happens == "d" else doubt.hinders()
+    if happens == "f":
+        return doubt.passes(Position(number, 0))
+    if happens == "a":
+        return doubt.begun(f"w{number}")
+    return doubt.ended(doubt.by) if happens == "b" else doubt.died(doubt.by, "x")
+
+
 @given(st.lists(POSITIONS, max_size=4, unique=True), st.lists(st.sampled_from("abcdef"), max_size=12))
 def test_an_operators_wish_outlives_all_but_what_is_passed(skips: list[Position], life: str) -> None:
     doubt = Doubt()
@@ -202,14 +212,7 @@ def test_an_operators_wish_outlives_all_but_what_is_passed(skips: list[Position]
         doubt = doubt.passing_over(Skip(at, f"why {at}"))
     for number, happens in enumerate(life):
         before = doubt
-        doubt = {
-            "a": lambda: doubt.begun(f"w{number}"),  # noqa: B023  # called at once
-            "b": lambda: doubt.ended(doubt.by),  # noqa: B023
-            "c": lambda: doubt.died(doubt.by, "x"),  # noqa: B023
-            "d": doubt.in_order,
-            "e": doubt.hinders,
-            "f": lambda: doubt.passes(Position(number, 0)),  # noqa: B023
-        }[happens]()
+        doubt = lives(doubt, happens, number)
         kept = [skip for skip in before.skips if happens != "f" or skip.at.end_of_record > Position(number, 0)]
         assert doubt.skips == tuple(kept)
         assert parsed(written(doubt)) == doubt
