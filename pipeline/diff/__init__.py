@@ -1,1 +1,3 @@
-"""Two tables compared record by record, in bounded memory: for a replay, a new release, another batch size."""
+"""Compares two tables record by record, in bounded memory: after a replay, for a new release, for another batch
+size.
+"""

@@ -1,4 +1,4 @@
-"""Compares two tables: by shard and day, and there side by side, so that memory does not grow with the tables."""
+"""Compares two tables: shard by shard and day by day, side by side, so that memory does not grow with the tables."""
 
 from __future__ import annotations
 
@@ -20,26 +20,28 @@ from pipeline.table.footer import DEAD, REDRIVEN
 from pipeline.table.names import REDRIVEN_FILE, TABLE_FILE, first_of
 
 KEYS = (ID, "shard_id", "sequence_number", "sub_sequence_number")
-"""Columns that say which record it is."""
+"""Columns that identify a record."""
 
 IGNORED = ("processed_at", "model_version")
 """Columns that differ whenever a record is processed again."""
 
 ANYWHERE = Position(0, 0)
-"""Where a file of redriven rows begins is not in its name."""
+"""A file of redriven rows may begin anywhere: its key does not say where."""
 
 KINDS = ("missing", "extra", "changed")
 
 EXAMPLES = 5
-"""Of each kind, and of each column."""
+"""How many examples of each kind and of each column are kept."""
 
 TOLERANCE = 1e-5
-"""What another batch size may change in a sum of 32-bit floats, and some more."""
+"""More than another batch size changes in a sum of 32-bit floats."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What to compare. ``columns``: these alone; else all that both have, without ``ignore`` and :data:`IGNORED`."""
+    """What to compare. ``columns``: only these; empty: all that both tables have, except ``ignore`` and
+    :data:`IGNORED`.
+    """
 
     tolerance: float = TOLERANCE
     columns: Sequence[str] = ()
@@ -48,7 +50,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """``kind``: missing, extra or changed. ``column`` and the two values are of a changed record."""
+    """``kind``: missing, extra or changed. ``column`` and both values are those of a changed record."""
 
     kind: str
     record_id: str
@@ -59,7 +61,7 @@ class Example:
 
 @dataclass(slots=True)
 class Column:
-    """``changed``: values that differ. ``largest``: the largest difference of two floats, or None."""
+    """``changed``: number of values that differ. ``largest``: the largest difference of two floats, or None."""
 
     changed: int = 0
     largest: float | None = None
@@ -67,10 +69,10 @@ class Column:
 
 @dataclass(slots=True)
 class Difference:
-    """What was found. ``missing``: records of A that B does not have; ``extra``: of B that A does not have.
+    """The result. ``missing``: records of A that B does not have; ``extra``: records of B that A does not have.
 
-    ``duplicates``: rows of a record that the same table has already. ``dead``: dead letters that each table's files
-    name and that have no redriven row: a record that is missing may be one. ``types``: columns whose values cannot be
+    ``duplicates``: rows whose record has another row in the same table. ``dead``: dead letters that each table's files
+    name and that have no redriven row; a missing record may be one of them. ``types``: columns whose values cannot be
     compared.
     """
 
@@ -89,7 +91,7 @@ class Difference:
 
     @property
     def equal(self) -> bool:
-        """Both tables say the same about the same records."""
+        """Whether both tables have the same records with the same values."""
         rows = self.missing or self.extra or self.changed or any(self.duplicates.values())
         return not (rows or self.only_a or self.only_b or self.types)
 
@@ -100,9 +102,9 @@ def compare(
     wish: Wish | None = None,
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> Difference:
-    """Compare the tables below two stores. ``tell``: files that were read, of how many.
+    """Compare the tables below two stores. ``tell`` is called with the number of files read and their total.
 
-    :raises UserError: a table has no files, one that cannot be read, or not a column that was named.
+    :raises UserError: a table has no files, a file cannot be read, or neither table has a column of ``wish``.
     """
     wish = wish or Wish()
     files = {"a": _files(a, "A"), "b": _files(b, "B")}
@@ -127,7 +129,7 @@ def compare(
 
 
 def _files(store: ObjectStore, what: str) -> dict[tuple[str, str], list[File]]:
-    """By shard and day: a record has the same in every table."""
+    """Files by shard and day, which are the same for a record in every table."""
     found: dict[tuple[str, str], list[File]] = {}
     for key in store.list(""):
         if match := TABLE_FILE.fullmatch(key):
@@ -140,12 +142,12 @@ def _files(store: ObjectStore, what: str) -> dict[tuple[str, str], list[File]]:
 
 
 def _schema(store: ObjectStore, files: dict[tuple[str, str], list[File]]) -> pa.Schema:
-    """Of any file: a table's columns are frozen."""
+    """The columns of any file: a table's columns never change."""
     return opened(store, next(iter(files.values()))[0].key).schema_arrow
 
 
 def _columns(found: Difference, wish: Wish, a: pa.Schema, b: pa.Schema) -> list[str]:
-    """The columns to compare; those that only one table has, or that cannot be compared, are noted."""
+    """Return the columns to compare; note those that only one table has, or that cannot be compared."""
     unknown = {*wish.columns, *wish.ignore} - {*a.names, *b.names}
     if unknown:
         raise UserError(f"neither table has a column {min(unknown)!r}. They have {', '.join(_union(a, b))}")
@@ -167,7 +169,7 @@ def _union(a: pa.Schema, b: pa.Schema) -> list[str]:
 
 
 class _Comparison:
-    """Adds up what the windows say."""
+    """Adds up the results of windows."""
 
     def __init__(self, found: Difference, columns: Sequence[str], tolerance: float) -> None:
         self._found = found
@@ -176,7 +178,7 @@ class _Comparison:
         self._shown: dict[str, int] = {}
 
     def window(self, a: pa.Table, b: pa.Table) -> None:
-        """Two tables' rows of a stretch of places."""
+        """Compare two tables' rows of the same range."""
         found = self._found
         for side, rows in (("a", a), ("b", b)):
             found.rows[side] += rows.num_rows
@@ -188,7 +190,7 @@ class _Comparison:
             self._compare(a, b)
 
     def _matched(self, a: pa.Table, b: pa.Table) -> tuple[pa.Table, pa.Table]:
-        """The records that both have, in the order of A's; the others are counted."""
+        """Return the records that both have, in A's order; count the others."""
         found = self._found
         in_b = pc.index_in(a[ID], value_set=b[ID])
         missing = a[ID].filter(in_b.is_null())
@@ -217,7 +219,7 @@ class _Comparison:
         self._found.changed += int(changed.sum())
 
     def _some(self, kind: str, of: Any) -> Iterator[Any]:
-        """As many as examples of the kind are still wanted."""
+        """Yield as many as examples of the kind are still needed."""
         more = max(0, EXAMPLES - self._shown.get(kind, 0))
         taken = of[:more].to_pylist() if hasattr(of, "to_pylist") else of[:more]
         self._shown[kind] = self._shown.get(kind, 0) + len(taken)

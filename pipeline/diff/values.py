@@ -1,4 +1,4 @@
-"""Which values of two columns differ. Pure, over Arrow arrays of equal length; floats within a tolerance."""
+"""Finds the values of two columns that differ. Pure, over Arrow arrays of equal length; floats within a tolerance."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(slots=True)
 class Values:
-    """Compares values, and remembers the largest difference of two floats that it has seen; None: it has seen none.
+    """Compares values and keeps the largest difference of two floats so far; None: there was none.
 
-    Two floats are the same if ``|a - b| <= tolerance * max(1, |a|, |b|)``: absolute for small numbers, relative for
-    large ones. NaN is the same as NaN. Every other value, whole numbers too, is the same only if it is equal.
+    Two floats are equal if ``|a - b| <= tolerance * max(1, |a|, |b|)``: absolute for small numbers, relative for large
+    ones. NaN equals NaN. Other values, whole numbers included, must be exactly equal.
     """
 
     tolerance: float
     largest: float | None = None
 
     def differ(self, a: pa.Array, b: pa.Array) -> Mask:
-        """True where the values differ. A null differs from every value, and not from a null.
+        """Return True where the values differ. A null equals a null and nothing else.
 
-        :raises TypeError: no value of one type can be the same as one of the other.
+        :raises TypeError: values of the two types can never be equal.
         """
         if not comparable(a.type, b.type):
             raise TypeError(f"{a.type} and {b.type} cannot be compared")
@@ -77,7 +77,7 @@ class Values:
 
 
 def comparable(a: pa.DataType, b: pa.DataType) -> bool:
-    """Whether values of the types can be the same: equal types, two kinds of numbers, of lists or structs of them."""
+    """Whether values of the types can be equal: equal types, two kinds of numbers, and lists or structs of them."""
     if a.equals(b) or (_is_number(a) and _is_number(b)):
         return True
     if _is_list(a) and _is_list(b):

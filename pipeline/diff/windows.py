@@ -1,7 +1,7 @@
-"""Rows of two tables' files side by side: windows of places that both sides have whole, in the order of the places.
+"""Reads two tables' files side by side: windows of positions that both sides have completely, in order.
 
-Files are read batch by batch, so that memory holds a file's bytes and a batch of its rows, for each file that is open.
-In a good table that is one file of each side; files whose ranges overlap are open together, and still read right.
+Files are read batch by batch, so that memory holds a file's bytes and one batch of its rows for each open file. In a
+correct table that is one file on each side. Files whose ranges overlap are open together and still read correctly.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from pipeline.table.footer import is_ours, is_redriven
 from pipeline.table.names import SEQUENCE_DIGITS, place_of
 
 BATCH_BYTES = 8 * 1024 * 1024
-"""Of rows in a batch, about, as they lie in memory."""
+"""Approximate bytes of rows in a batch, in memory."""
 
 MOST_ROWS = 65_536
-"""In a batch."""
+"""The most rows in a batch."""
 
 ID, SEQUENCE, SUB = "record_id", "sequence_number", "sub_sequence_number"
 
 PLACE = "place"
-"""The column that is added: sorts as text as positions do."""
+"""The column that is added: a text that sorts as positions do."""
 
 SUB_DIGITS = 19
-"""Of any sub-sequence number."""
+"""Digits of the largest sub-sequence number."""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of a table; ``first``: no row of it lies before."""
+    """A file of a table. ``first``: no row of it is before this position."""
 
     key: str
     first: Position
@@ -45,7 +45,7 @@ class File:
 
 @dataclass(slots=True)
 class Side:
-    """One table's files of a shard's day, and what a reader of it wants. ``footer`` hears each file's."""
+    """One table's files of a shard's day, and the columns to read. ``footer`` is called with each file's footer."""
 
     store: ObjectStore
     files: Sequence[File]
@@ -59,20 +59,22 @@ class Side:
 
     @property
     def next_place(self) -> str | None:
-        """Up to where all rows are known without opening another file; None: there are no more rows."""
+        """Return the place up to which all rows are known without opening another file; None: there are no more
+        rows.
+        """
         while not self._open and self._waiting:
             self._begin()
         return min((cursor.last for cursor in self._open), default=None)
 
     def reach(self, place: str) -> bool:
-        """Open the files that begin up to there; whether there were any."""
+        """Open the files that begin up to this place; return whether there were any."""
         before = len(self._waiting)
         while self._waiting and _text(self._waiting[-1].first) <= place:
             self._begin()
         return len(self._waiting) < before
 
     def take(self, place: str) -> pa.Table:
-        """The rows up to there, in no order if files overlap."""
+        """Return the rows up to this place; unordered if files overlap."""
         parts = [part for cursor in self._open for part in cursor.take(place)]
         self._open = [cursor for cursor in self._open if not cursor.is_done]
         return pa.Table.from_batches(parts, schema=parts[0].schema) if parts else _nothing()
@@ -84,7 +86,7 @@ class Side:
 
 
 def windows(a: Side, b: Side) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Both sides' rows, a stretch of places at a time. A record is in the same window on both sides."""
+    """Yield both sides' rows, one range at a time. A record is in the same window on both sides."""
     while (place := _bound(a, b)) is not None:
         while a.reach(place) | b.reach(place):
             place = _bound(a, b) or place
@@ -96,7 +98,7 @@ def _bound(a: Side, b: Side) -> str | None:
 
 
 class _Cursor:
-    """A file, read in batches."""
+    """A file that is read in batches."""
 
     def __init__(
         self, store: ObjectStore, key: str, columns: Sequence[str], heard: Callable[[str, dict[str, str]], None]
@@ -122,7 +124,10 @@ class _Cursor:
             self._next()
 
     def _next(self) -> None:
-        """The next batch that has rows. :raises UserError: they are not in order."""
+        """Read the next batch that has rows.
+
+        :raises UserError: they are not in order.
+        """
         before = self.last
         try:
             self._batch = next((each for each in self._batches if each.num_rows), None)
@@ -151,10 +156,13 @@ def _batches(
 
 
 def opened(store: ObjectStore, key: str) -> pq.ParquetFile:
-    """A file of a table. :raises UserError: it is none, or is gone."""
+    """Open a file of a table.
+
+    :raises UserError: it is gone, or is not a file of a table.
+    """
     body = store.get(key)
     if body is None:
-        raise _bad(key, "it is gone, or is no file")
+        raise _bad(key, "it is gone, or is not a file")
     try:
         file = pq.ParquetFile(pa.BufferReader(body))
     except UNREADABLE as error:
@@ -165,13 +173,13 @@ def opened(store: ObjectStore, key: str) -> pq.ParquetFile:
 
 
 def footer(file: pq.ParquetFile) -> dict[str, str]:
-    """What the footer carries."""
+    """Return the key-value metadata of the footer."""
     found = file.metadata.metadata or {}
     return {name.decode("utf-8", "replace"): text.decode("utf-8", "replace") for name, text in found.items()}
 
 
 def _bad(key: str, why: str) -> UserError:
-    return UserError(f"{key}: {why}. `penstock audit` says what is wrong with the table")
+    return UserError(f"{key}: {why}. Run penstock audit to see what is wrong with the table")
 
 
 def _places(batch: pa.RecordBatch) -> pa.Array:

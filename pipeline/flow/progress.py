@@ -1,6 +1,7 @@
-"""How each shard has got on of late, and what the model is at: what ``/stats`` and ``penstock status`` are made of.
+"""The recent progress of each shard, and the batches that the model has: the data of ``/stats`` and ``penstock
+status``.
 
-Pure: ``now`` is an argument, in seconds of any clock that never goes back. Nothing here is called per record.
+Pure: ``now`` is an argument, in seconds of any clock that never goes back. Nothing here is called for each record.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from itertools import count
 from typing import NamedTuple
 
 WINDOW_S = 120.0
-"""What a rate and a trend are taken over."""
+"""Seconds over which a rate and a trend are computed."""
 
 LEAST_S = 5.0
-"""Over less time neither says anything."""
+"""Over fewer seconds there is neither a rate nor a trend."""
 
 
 class Sample(NamedTuple):
-    """At ``at_s``: how many records had come, and had settled, and how many seconds the shard was behind."""
+    """At ``at_s``: how many records had arrived and had settled, and how many seconds the shard was behind."""
 
     at_s: float
     received: int
@@ -30,10 +31,11 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ShardPace:
-    """Of the last two minutes. None where the task has not had the shard for long enough, or nothing came at all.
+    """A shard's progress in the last two minutes. None: the task has not had the shard for long enough, or nothing
+    arrived.
 
-    ``rate`` and ``arrival_rate`` are records a second; ``slope``: by how many seconds it falls behind in a second;
-    ``idle_s``: since its last record came.
+    ``rate`` and ``arrival_rate``: records a second; ``slope``: by how many seconds it falls behind each second;
+    ``idle_s``: seconds since its last record arrived.
     """
 
     received: int
@@ -46,7 +48,7 @@ class ShardPace:
 
 @dataclass(frozen=True, slots=True)
 class BatchOut:
-    """A batch that the model has. ``tries``: calls for parts of it, beyond the first."""
+    """A batch that the model has. ``tries``: calls for parts of it, after the first call."""
 
     shards: tuple[str, ...]
     age_s: float
@@ -69,7 +71,7 @@ class _Batch:
 
 
 class Progress:
-    """Of one task: the shards that it has, and the batches that are out."""
+    """The progress of one task: its shards, and the batches that are out."""
 
     def __init__(self) -> None:
         self._shards: dict[str, _Shard] = {}
@@ -87,18 +89,18 @@ class Progress:
         self._of(shard).settled += records
 
     def sample(self, shard: str, behind_s: float, now: float) -> None:
-        """Note how far a shard is behind, every few seconds."""
+        """Note how far a shard is behind. Call it every few seconds."""
         of = self._of(shard)
         of.samples.append(Sample(now, of.received, of.settled, behind_s))
         while now - of.samples[0].at_s > WINDOW_S:
             of.samples.popleft()
 
     def forget(self, shard: str) -> None:
-        """The shard is another task's."""
+        """The shard moved to another task."""
         self._shards.pop(shard, None)
 
     def pace(self, shard: str, now: float) -> ShardPace | None:
-        """None for a shard that nothing is known of."""
+        """Return a shard's progress; None for an unknown shard."""
         of = self._shards.get(shard)
         if of is None:
             return None
@@ -120,7 +122,7 @@ class Progress:
 
     @contextmanager
     def batch(self, shards: Sequence[str], now: float) -> Iterator[None]:
-        """A batch of records of these shards is with the model until the block is left."""
+        """A batch of records of these shards is with the model until the block ends."""
         number = next(self._numbers)
         self._out[number] = _Batch(tuple(shards), now)
         try:
@@ -136,7 +138,7 @@ class Progress:
                 batch.tries += 1
 
     def batches(self, now: float) -> list[BatchOut]:
-        """What the model has now, the oldest first."""
+        """Return the batches that the model has now, the oldest first."""
         return [BatchOut(batch.shards, now - batch.since_s, batch.tries) for batch in self._out.values()]
 
     def _of(self, shard: str) -> _Shard:
@@ -144,7 +146,9 @@ class Progress:
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float | None:
-    """By how much the second number rises for one of the first, by least squares; None if they say nothing of it."""
+    """Return by how much the second number rises for each unit of the first, by least squares; None if it is
+    undefined.
+    """
     if len(points) < 2 or points[-1][0] - points[0][0] < LEAST_S:
         return None
     mean_x = sum(x for x, _ in points) / len(points)

@@ -252,7 +252,7 @@ class ModelHost:
     def _tell(self, before: int) -> None:
         if self.safe_cost != before:
             log.info(
-                "a batch may cost %d now to fit into memory and model.timeout_s (0: no limit; records cost 1 each "
+                "batches may now cost %d, to fit into memory and model.timeout_s (0: no limit; records cost 1 each "
                 "unless the model measures them)",
                 self.safe_cost,
             )

@@ -267,9 +267,13 @@ class Pool:
             self._reader = answers.Reader(ready.schema)
             self._wants_records = ready.wants_records
         elif ready.schema != self._reader.schema:
-            raise ModelError(f"model.factory {assignment.factory}: its columns have changed since the task started")
+            raise ModelError(
+                f"model.factory {assignment.factory}: its columns have changed since the start; restart the task"
+            )
         elif ready.wants_records != self._wants_records:
-            raise ModelError(f"model.factory {assignment.factory}: its predict has changed since the task started")
+            raise ModelError(
+                f"model.factory {assignment.factory}: its predict has changed since the start; restart the task"
+            )
 
     async def _forget(self, link: ReplicaProcess) -> None:
         await link.close()

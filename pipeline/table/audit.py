@@ -257,7 +257,7 @@ class _Audit:
         if self._dead_letters is None or not contents.dead:
             return
         if not contents.footer[LETTERS_SHA256]:
-            self._report.problem("dead-letters", entry.key, "names none: audit the first Parquet sink, which has them")
+            self._report.problem("dead-letters", entry.key, "names no dead letters: the first Parquet sink has them")
             return
         found = letters_audit.found_letters(self._dead_letters, entry.key, contents.footer)
         plain = letters_key(entry.key)

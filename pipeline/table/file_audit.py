@@ -1,4 +1,4 @@
-"""What is wrong with one file of a table, by itself: what it says against what it has."""
+"""Checks one file of a table by itself: compares what it says with what it contains."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.table.footer import DEAD, DEAD_POSITIONS, KEY, LETTERS_SHA256, ON_
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file of a table, as its name has it. ``first``: where it begins; of redriven rows nothing is known."""
+    """A file of a table, as its key describes it. ``first``: where it begins; unknown for redriven rows."""
 
     key: str
     list: str
@@ -28,7 +28,7 @@ class Entry:
 
 
 Faults = Iterator[tuple[str, str]]
-"""A problem's kind, and what it is."""
+"""Pairs of a problem's kind and detail."""
 
 
 def metadata_faults(on_object: Metadata | None, contents: Contents, names: Sequence[str] = ON_BOTH) -> Faults:
@@ -40,7 +40,7 @@ def metadata_faults(on_object: Metadata | None, contents: Contents, names: Seque
 
 
 def place_faults(entry: Entry, contents: Contents) -> Faults:
-    """Check that it begins and ends where it says, under the name that it was written under."""
+    """Check that the file begins and ends where it says, and has the key that it was written to."""
     if (written_as := contents.footer.get(KEY)) != entry.key:
         yield "range", f"was written as {written_as}"
     if contents.first != entry.first:
@@ -50,7 +50,7 @@ def place_faults(entry: Entry, contents: Contents) -> Faults:
 
 
 def count_faults(contents: Contents) -> Faults:
-    """Check that it has as many rows and dead letters as it says."""
+    """Check that the file has as many rows and dead letters as it says."""
     for name, what, count in ((ROWS, "rows", contents.rows.num_rows), (DEAD, "dead letters", len(contents.dead))):
         if contents.footer[name] != str(count):
             yield "rows", f"has {count} {what}, but its footer says {contents.footer[name]}"
@@ -61,7 +61,7 @@ def count_faults(contents: Contents) -> Faults:
 
 
 def row_faults(entry: Entry, contents: Contents) -> Faults:
-    """Check that its rows are in order and within its range, each with the id and values of its place."""
+    """Check that the rows are in order and within the file's range, each with the id and values of its place."""
     positions = contents.positions
     if any(later <= earlier for earlier, later in pairwise(positions)):
         yield "order", "rows are not in sequence order"
@@ -75,7 +75,7 @@ def row_faults(entry: Entry, contents: Contents) -> Faults:
 
 
 def identity_faults(entry: Entry, rows: pa.Table) -> Faults:
-    """Check that each row has the id and the shard of its place. The file has rows."""
+    """Check that each row has the id and the shard of its place. The file must have rows."""
     stream = (rows["record_id"][0].as_py() or "").partition("/")[0]
     subs = rows["sub_sequence_number"].cast(pa.string())
     made = pc.binary_join_element_wise(stream, entry.shard_id, rows["sequence_number"], subs, "/")
@@ -87,7 +87,9 @@ def identity_faults(entry: Entry, rows: pa.Table) -> Faults:
 
 
 def value_faults(entry: Entry, rows: pa.Table) -> Faults:
-    """Check that all rows arrived on its day, and were written at one moment, by one model. The file has rows."""
+    """Check that all rows arrived on the file's day, were written at one time, and by one model. The file must have
+    rows.
+    """
     days = pc.unique(rows["arrived_at"].cast(pa.date32())).to_pylist()
     if days != [date.fromisoformat(entry.day)]:
         yield "values", f"has rows that did not arrive on {entry.day}"

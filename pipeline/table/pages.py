@@ -101,7 +101,7 @@ class _Thrift:
     def _value(self, kind: int, depth: int) -> Any:
         self._left -= 1
         if depth > MOST_DEPTH or self._left < 0:
-            raise ValueError("a page's header is none")
+            raise ValueError("a page's header is malformed")
         if kind in {1, 2}:
             return kind == 1
         if kind == 3:
@@ -116,7 +116,7 @@ class _Thrift:
             return self._list(depth)
         if kind == 12:
             return self.struct(depth + 1)
-        raise ValueError("a page's header is none")
+        raise ValueError("a page's header is malformed")
 
     def _list(self, depth: int) -> None:
         head = self._byte()
@@ -136,7 +136,7 @@ class _Thrift:
             shift += 7
             if byte < 128:
                 return value
-        raise ValueError("a page's header is none")
+        raise ValueError("a page's header is malformed")
 
     def _byte(self) -> int:
         if not self.at < self._stop:

@@ -1,7 +1,7 @@
-"""What became of dead letters that were tried again in vain: notes beside the dead letters, which stay as they are.
+"""Notes of dead letters that failed again when they were redriven. The dead letters themselves are not changed.
 
-An object ``dt=<day>/<stream created>-<shard>-<number>.jsonl`` has a line for each failure of a stretch of letters. A
-name is taken once, and nothing is changed or deleted: a letter's failures are counted by its lines.
+An object ``dt=<day>/<stream created>-<shard>-<number>.jsonl`` has a line for each failure of a range of dead letters. A
+name is taken once, and nothing is changed or deleted: the number of lines is a dead letter's number of failures.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class RedriveNotes:
         self._others: set[str] = set()
 
     def failures(self) -> dict[Position, list[Failure]]:
-        """By record, the oldest first."""
+        """Return the failures by record, the oldest first."""
         found: dict[Position, list[Failure]] = {}
         for key in self._keys():
             for line in (read_letters(self._store, key) or b"").splitlines():
@@ -52,7 +52,7 @@ class RedriveNotes:
         return found
 
     def add(self, failures: Sequence[Failure]) -> None:
-        """Once, however often it is repeated after an error."""
+        """Write the failures. May be repeated after an error; they are written once."""
         if not failures:
             return
         body = b"".join(_line(failure) for failure in failures)
@@ -63,7 +63,9 @@ class RedriveNotes:
                 return
 
     def _has(self, body: bytes) -> bool:
-        """Whether a try whose answer was lost has written this; bodies are unlike, since they name their writer."""
+        """Whether an earlier try, whose response was lost, has written this. Bodies differ, since they contain their
+        writer.
+        """
         fresh = [key for key in self._keys() if key not in self._others]
         found = any(read_letters(self._store, key) == body for key in fresh)
         self._others.update(fresh)
@@ -78,7 +80,7 @@ class RedriveNotes:
 
 
 def failure_of(record: Record, dead: Dead, model_version: str, failed_at: datetime, writer: str) -> Failure:
-    """The failure of a record that is dead again."""
+    """Return the failure of a record that is dead again."""
     return Failure(
         position=record.position,
         kind=dead.kind,
@@ -92,7 +94,7 @@ def failure_of(record: Record, dead: Dead, model_version: str, failed_at: dateti
 
 
 def _printable(text: str) -> str:
-    """Without lone surrogates, which a model's message may have and JSON may not."""
+    """Replace lone surrogates, which a model's message may contain and JSON must not."""
     return text.encode("utf-8", "replace").decode()
 
 

@@ -1,9 +1,9 @@
-"""Rows of records that were dead letters first: files of their own beside the shard's list.
+"""Rows of records that were dead letters first. They have files of their own, apart from the shard's list.
 
-The list is not touched: its file still names the record among its dead letters. The redriven rows of a shard's day are
-a list of their own, ``dt=<day>/<stream created>-<shard>-redriven-<number>.parquet``, numbered from 0. Who adds a file
-has read all those before it, leaves out what they hold, and writes the next number on the condition that nobody has. So
-of two that redrive the same letter one is first, and the other sees that before its own row can be written.
+The list is not changed: its file still names the record among its dead letters. The redriven rows of a shard's day are
+a list of their own, ``dt=<day>/<stream created>-<shard>-redriven-<number>.parquet``, numbered from 0. A writer reads
+all earlier files, leaves out the records that they have, and writes the next number only if it is free. So if two
+writers redrive the same dead letter, one is first, and the other finds that row before it can write its own.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from pipeline.table.schema import TableSchema, encode
 from pipeline.table.seal import BLANK, SHA256, sealed
 
 MOST_RECORDS = 500
-"""In one file: their places fit into a footer."""
+"""The most records in one file: their positions must fit into a footer."""
 
 MOST_FILES = 10**6
-"""Of one shard's day: numbers have six digits."""
+"""The most files of one shard's day: numbers have six digits."""
 
 
 class RedrivenRows:
     """The redriven rows of one shard's day. ``place``: ``dt=<day>/<stream created>-<shard>``. Calls block.
 
-    For one user at a time; others may add to the same list meanwhile, from anywhere.
+    Use it from one place at a time; other writers, in any process, may add to the same list meanwhile.
     """
 
     def __init__(
@@ -50,18 +50,17 @@ class RedrivenRows:
         self._seen: dict[str, frozenset[Position]] = {}
 
     def held(self) -> set[Position]:
-        """The places of all records that have a redriven row by now."""
+        """Return the positions of all records that have a redriven row now."""
         for key in redriven_keys(self._store, self._place):
             if key not in self._seen:
                 self._seen[key] = frozenset(positions_in(self._store, key))
         return set().union(*self._seen.values())
 
     def add(self, records: Sequence[Record], writer: str) -> None:
-        """Write the rows of these records, enriched, in sequence order and no more than :data:`MOST_RECORDS`, but for
-        those that have one already.
+        """Write the rows of these enriched records, except those that already have one.
 
-        Once, however often it is repeated after an error, and whoever does the same. Each must be a dead letter that a
-        committed file of the table names.
+        ``records``: in sequence order, at most :data:`MOST_RECORDS`; each must be a dead letter that a committed file
+        of the table names. May be repeated after an error, also by other writers: each record gets one row.
         """
         while fresh := self._without(records, self.held()):
             if self._put(fresh, writer):
@@ -71,7 +70,9 @@ class RedrivenRows:
         return [record for record in records if record.position not in held]
 
     def _put(self, records: Sequence[Record], writer: str) -> bool:
-        """False: another writer was first, or this one, whose answer was lost."""
+        """Write the next file. False: another writer was first, or an earlier try of this one, whose response was
+        lost.
+        """
         key = self._next_key()
         positions = [record.position for record in records]
         metadata = {REDRIVEN: str(len(records)), WRITER: writer}
@@ -85,24 +86,24 @@ class RedrivenRows:
         numbers = [int(match["number"]) for key in self._seen if (match := REDRIVEN_FILE.fullmatch(key))]
         number = max(numbers, default=-1) + 1
         if number >= MOST_FILES:
-            raise Fatal(f"{self._place} has {number:,} files of redriven rows, and can have no more")
+            raise Fatal(f"{self._place} has {number:,} files of redriven rows, the most that it can have")
         return redriven_key(self._place, number)
 
 
 def redriven_key(place: str, number: int) -> str:
-    """The name of the file with that number."""
+    """Return the key of the file with this number."""
     return f"{place}-redriven-{number:06}.parquet"
 
 
 def redriven_keys(store: ObjectStore, place: str) -> list[str]:
-    """The files of redriven rows of a shard's day, in the order of their numbers."""
+    """Return the keys of the files of redriven rows of a shard's day, in the order of their numbers."""
     return [key for key in store.list(f"{place}-redriven-") if REDRIVEN_FILE.fullmatch(key)]
 
 
 def positions_in(store: ObjectStore, key: str) -> list[Position]:
-    """Whose rows the file has, as its footer says.
+    """Return the positions of the records in the file, as its footer says.
 
-    :raises Fatal: it is no file of redriven rows.
+    :raises Fatal: it is not a file of redriven rows.
     """
     footer = footer_in(store, key)
     try:
@@ -110,11 +111,11 @@ def positions_in(store: ObjectStore, key: str) -> list[Position]:
             return dead_positions.decoded(footer[REDRIVEN_POSITIONS])
     except (KeyError, ValueError):
         pass
-    raise Fatal(f"{key} has the name of a file of redriven rows and is none. Move it elsewhere")
+    raise Fatal(f"{key} has the name of a file of redriven rows but is not one. Move it elsewhere")
 
 
 def enriched(records: Sequence[Record]) -> list[Record]:
-    """Those that have a row."""
+    """Return the records that have a row."""
     return [record for record in records if isinstance(record.outcome, Enriched)]
 
 

@@ -1,4 +1,4 @@
-"""The files of redriven rows held against the dead letters that the table's files name."""
+"""Audits the files of redriven rows: compares them with the dead letters that the table's files name."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ NOWHERE = Position(-1, 0)
 
 
 def is_redriven_file(key: str) -> bool:
-    """Whether a file of redriven rows may have this name."""
+    """Whether a file of redriven rows may have this key."""
     match = REDRIVEN_FILE.fullmatch(key)
     return match is not None and is_day(match["day"])
 
 
 @dataclass(slots=True)
 class Found:
-    """One file of redriven rows. ``contents``: None if it cannot be read."""
+    """One file of redriven rows. ``contents``: None if it cannot be read. ``faults``: kinds and details."""
 
     entry: Entry
     contents: Contents | None = None
@@ -35,7 +35,7 @@ class Found:
 
 @dataclass(slots=True)
 class Redriven:
-    """All of a table's files of redriven rows, by shard and day, with the dead letters that they may be of."""
+    """All files of redriven rows of a table, by shard and day, with the dead letters that they may belong to."""
 
     files: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     _dead: dict[tuple[str, str], set[Position]] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Redriven:
 
     @classmethod
     def among(cls, keys: Iterable[str]) -> Redriven:
-        """Those that have such a name."""
+        """Return those among the keys."""
         found = cls()
         for key in sorted(keys):
             if (match := REDRIVEN_FILE.fullmatch(key)) is not None and is_day(match["day"]):
@@ -51,16 +51,18 @@ class Redriven:
         return found
 
     def dead(self, entry: Entry, positions: Sequence[Position]) -> None:
-        """One of the list's files names these dead letters."""
+        """Note that a file of the list names these dead letters."""
         if (entry.list, entry.day) in self.files:
             self._dead.setdefault((entry.list, entry.day), set()).update(positions)
 
     def unread(self, entry: Entry) -> None:
-        """One of the list's files cannot be read: nobody knows all of its dead letters."""
+        """Note that a file of the list cannot be read, so that not all its dead letters are known."""
         self._unread.add(entry.list)
 
     def walk(self, store: ObjectStore) -> Iterator[tuple[str, Found]]:
-        """Every file with what is wrong with it. Memory holds one of them, and the places of a day's redriven rows."""
+        """Yield every file and what is wrong with it. Memory holds one file, and the positions of a day's redriven
+        rows.
+        """
         for (name, day), keys in self.files.items():
             held: set[Position] = set()
             for number, key in enumerate(keys):
@@ -70,7 +72,7 @@ class Redriven:
         found = Found(entry)
         match = REDRIVEN_FILE.fullmatch(entry.key)
         if match is not None and int(match["number"]) != number:
-            found.faults.append(("gap", f"is number {int(match['number'])}, though {number} files lie before it"))
+            found.faults.append(("gap", f"is number {int(match['number'])}, but there are {number} files before it"))
         try:
             found.contents = read_redriven(store.get(entry.key))
             found.faults += metadata_faults(store.head(entry.key), found.contents, (REDRIVEN, WRITER))
@@ -86,10 +88,10 @@ class Redriven:
     def _of_letters(self, entry: Entry, contents: Contents, held: set[Position]) -> Faults:
         positions = set(contents.positions)
         if twice := positions & held:
-            yield "duplicate", f"{len(twice)} records have redriven rows already, among them {min(twice)}"
+            yield "duplicate", f"{len(twice)} records already have redriven rows, among them {min(twice)}"
         alive = positions - self._dead.get((entry.list, entry.day), set())
         if alive and entry.list not in self._unread:
-            yield "duplicate", f"{len(alive)} records are no dead letters of the table, among them {min(alive)}"
+            yield "duplicate", f"{len(alive)} records are not dead letters of the table, among them {min(alive)}"
 
 
 def _own_faults(entry: Entry, contents: Contents) -> Faults:
@@ -97,11 +99,11 @@ def _own_faults(entry: Entry, contents: Contents) -> Faults:
         yield "range", f"was written as {written_as}"
     positions = contents.positions
     if contents.footer[REDRIVEN] != str(len(positions)):
-        yield "rows", f"has {len(positions)} rows, its footer says {contents.footer[REDRIVEN]}"
+        yield "rows", f"has {len(positions)} rows, but its footer says {contents.footer[REDRIVEN]}"
     if any(later <= earlier for earlier, later in pairwise(positions)):
         yield "order", "rows are not in sequence order"
     elif contents.footer.get(REDRIVEN_POSITIONS) != dead_positions.encoded(positions):
-        yield "metadata", "its footer names other records than it has rows of"
+        yield "metadata", "its footer names other records than those of its rows"
     if positions:
         yield from identity_faults(entry, contents.rows)
         yield from value_faults(entry, contents.rows)

@@ -71,7 +71,7 @@ def test_the_same_again_writes_nothing_and_others_only_what_is_new() -> None:
 def test_what_is_in_the_way_is_named() -> None:
     table = Table()
     table.store.objects[f"{PLACE}-redriven-000000.parquet"] = (b"", {})
-    with pytest.raises(Fatal, match=r"redriven-000000\.parquet has the name of a file of redriven rows and is none"):
+    with pytest.raises(Fatal, match=r"redriven-000000\.parquet has the name of a file of redriven rows but is not one"):
         list_of(table).add(redriven(20), "r1")
 
 
