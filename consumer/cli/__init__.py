@@ -11,6 +11,7 @@ import click
 from consumer import signals
 from consumer.cli.audit import audit
 from consumer.cli.config import config
+from consumer.cli.dead_letters import dead_letters
 from consumer.cli.demo import demo
 from consumer.cli.diff import diff
 from consumer.cli.doctor import doctor
@@ -32,6 +33,10 @@ INTERRUPTED = 130
 """What shells expect of a program that Ctrl-C ended."""
 
 
+SHORT_NAMES = {"dlq": "dead-letters"}
+"""What some commands are called as well."""
+
+
 class Commands(click.Group):
     """The one place where an error becomes a line on stderr and an exit code."""
 
@@ -39,6 +44,10 @@ class Commands(click.Group):
         """Prepare signal handling before click parses anything."""
         signals.before_all()
         return super().main(*args, **kwargs)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, or of which it is a short name."""
+        return super().get_command(ctx, SHORT_NAMES.get(cmd_name, cmd_name))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; exit with the error's code, or 130 after Ctrl-C. ``--debug`` prints the traceback."""
@@ -81,6 +90,7 @@ def main(debug: bool) -> None:
 for command in (
     audit,
     config,
+    dead_letters,
     demo,
     diff,
     doctor,

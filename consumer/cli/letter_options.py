@@ -1,0 +1,59 @@
+"""Options of the commands on dead letters: where they are, and which of them are meant."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from consumer.cli.options import TIME
+from consumer.cli.selection import WHERE
+
+
+def places_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--config``, or ``--url`` with ``--table``; the command gets ``places``."""
+
+    @click.option(
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The configuration that names the dead letters and the table.",
+    )
+    @click.option("--url", metavar="URL", help="Where the dead letters are, instead of --config.")
+    @click.option("--table", metavar="URL", help="With --url: the table, which says which letters are redriven.")
+    @functools.wraps(command)
+    def with_places(*args: Any, config_path: Path | None, url: str | None, table: str | None, **options: Any) -> Any:
+        from consumer.letters.places import places_of
+
+        return command(*args, places=places_of(config_path, url, table), **options)
+
+    return with_places
+
+
+def wish_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the filters; the command gets ``wish``."""
+
+    @click.option("--kind", default="", metavar="KIND", help="Only this kind, such as timeout.")
+    @click.option("--reason", default="", metavar="TEXT", help="Only letters whose reason contains this text.")
+    @click.option("--shard", "shard_id", default="", metavar="SHARD", help="Only records of this shard.")
+    @click.option("--model-version", default="", metavar="VERSION", help="Only letters of this model.version.")
+    @click.option("--from", "since", type=TIME, help="Only records that arrived at this time or later.")
+    @click.option("--to", "until", type=TIME, help="Only records that arrived before this time.")
+    @click.option(
+        "--where",
+        type=WHERE,
+        help="Only letters for which this JMESPath expression is true. It sees the letter's fields, and the payload as "
+        "data if it is JSON, else as data_text.",
+    )
+    @functools.wraps(command)
+    def with_wish(*args: Any, **options: Any) -> Any:
+        from consumer.letters.letter import Wish
+
+        names = ("kind", "reason", "shard_id", "model_version", "since", "until", "where")
+        return command(*args, wish=Wish(**{name: options.pop(name) for name in names}), **options)
+
+    return with_wish

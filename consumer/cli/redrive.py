@@ -1,0 +1,165 @@
+"""``penstock dead-letters redrive``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from consumer.cli.letter_options import wish_options
+from consumer.cli.options import execute_option, json_option
+
+if TYPE_CHECKING:
+    from consumer.config.settings import Settings
+    from consumer.letters.letter import Wish
+    from consumer.letters.plan import Plan
+    from consumer.letters.redrive import Result
+
+SHOWN_FAILURES = 5
+
+
+@click.command()
+@click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="The configuration, as `penstock run` takes it: its model is run, its table gets the rows.",
+)
+@wish_options
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Maximum number of letters a second.")
+@click.option("--canary", type=click.IntRange(1), help="Try this many first; stop there if any fails.")
+@click.option("--again", is_flag=True, help="Also try letters that failed again with this model.version.")
+@execute_option
+@json_option
+def redrive(
+    path: Path, wish: Wish, rate: float | None, canary: int | None, again: bool, execute: bool, as_json: bool
+) -> None:
+    """Run dead letters through the model again; records that pass get their row in the table.
+
+    Prints the plan; --execute carries it out. The records are not put back on the stream, and no other sink gets the
+    rows. A record has one row however often it is redriven, and by however many at once. What fails again stays a dead
+    letter, and the failure is counted; it is not tried again with the same model.version unless --again is given. May
+    run beside the workers. After an interruption, the same command goes on where it stopped. A letter stays where it
+    is, also once its record has a row: nothing is deleted, and there is no undo.
+
+    A letter cannot be redriven if its payload is not in it, if that is an aggregate that cannot be read, or if no file
+    of the table names it. Exits with 1 if a letter failed again, and with 4 if there is nothing to redrive.
+
+    \b
+    Examples:
+      penstock dead-letters redrive --config penstock.toml --kind timeout
+      penstock dlq redrive --config penstock.toml --reason "out of memory" --canary 20 --rate 50 --execute
+    """
+    import asyncio
+
+    from consumer.cli import output
+    from consumer.config.load import load
+    from consumer.letters.places import of_settings, table_url
+    from consumer.letters.plan import plan
+    from pipeline.errors import NothingToDo, UserError
+
+    settings = load(path)
+    places = of_settings(settings)
+    if places.judge is None:
+        raise UserError("redriven rows go into a table, and the configuration has no Parquet sink. Add one")
+    with output.progress("reading dead letters") as advance:
+        planned = plan(
+            places.letters,
+            places.judge,
+            wish,
+            model_version=settings.model.version,
+            again=again,
+            tell=advance,
+        )
+    said = _said(planned, settings, table_url(settings) or "", rate)
+    if not as_json:
+        _print(said)
+    if execute and planned.records:
+        result = asyncio.run(_carry_out(settings, planned, rate or 0.0, canary or 0))
+        _conclude(said, result, planned, as_json=as_json)
+    elif as_json:
+        output.emit("dead-letters.redrive", {**said, "executed": False})
+    if not planned.records:
+        raise NothingToDo("there is nothing to redrive")
+    if not execute and not as_json:
+        output.line("nothing was done. Give --execute to redrive them")
+
+
+def _said(planned: Plan, settings: Settings, table: str, rate: float | None) -> dict[str, Any]:
+    kinds: dict[str, dict[str, int]] = {}
+    for (kind, state), count in planned.kinds.items():
+        kinds.setdefault(kind, {})[state] = count
+    return {
+        "table": table,
+        "model_version": settings.model.version,
+        "kinds": kinds,
+        "redrive": planned.records,
+        "payload_bytes": planned.bytes,
+        "shard_days": planned.places,
+        "failed_again_with_this_version": planned.skipped,
+        "cannot": dict(planned.cannot),
+        "seconds_at_least": round(planned.records / rate, 1) if rate else None,
+        "other_sinks": [f"kinesis:{entry.stream}" for entry in settings.sink if entry.type == "kinesis"],
+    }
+
+
+def _print(said: dict[str, Any]) -> None:
+    from consumer.cli import output
+
+    states = ("waits", "failed again", "redriven", "cannot be redriven")
+    rows = [(kind, *(counts.get(state, 0) for state in states)) for kind, counts in said["kinds"].items()]
+    if rows:
+        output.table(["kind", *states], rows, right=states)
+    for why, count in said["cannot"].items():
+        output.line(f"{count:,} cannot be redriven: {why}")
+    if skipped := said["failed_again_with_this_version"]:
+        output.line(
+            f"{skipped:,} failed again with model version {said['model_version']}: --again tries them once more"
+        )
+    if said["redrive"]:
+        output.line(
+            f"plan: run {said['redrive']:,} records ({said['payload_bytes'] / 2**20:,.1f} MiB) through model version "
+            f"{said['model_version']}, and write the rows of those that pass to {said['table']}, in files of their own "
+            f"for {said['shard_days']:,} shard-days"
+        )
+        if said["seconds_at_least"]:
+            output.line(f"it takes at least {output.seconds(said['seconds_at_least'])} at this --rate")
+        if said["other_sinks"]:
+            output.line(f"{', '.join(said['other_sinks'])} does not get these rows")
+
+
+async def _carry_out(settings: Settings, planned: Plan, rate: float, canary: int) -> Result:
+    """Load the model, check that the table takes its rows, and go."""
+    from consumer.cli import output
+    from consumer.feed import Feed
+    from consumer.letters.carried_out import carried_out
+
+    output.note(f"loading the model {settings.model.factory}")
+    async with Feed(settings) as feed:
+        with output.progress("redriving", planned.records) as advance:
+            return await carried_out(settings, planned, feed, rate=rate, canary=canary, tell=advance)
+
+
+def _conclude(said: dict[str, Any], result: Result, planned: Plan, *, as_json: bool) -> None:
+    """Print what came of it; exit with 1 if anything failed again."""
+    from consumer.cli import output
+    from pipeline.escape import harmless
+
+    left = planned.records - result.tried
+    if as_json:
+        failures = [
+            {"position": str(each.position), "kind": each.kind, "reason": each.reason} for each in result.failures
+        ]
+        done = {"redriven": result.redriven, "failed": result.failed, "not_tried": left, "stopped": result.stopped}
+        output.emit("dead-letters.redrive", {**said, "executed": True, **done, "failures": harmless(failures)})
+    else:
+        for failure in result.failures[:SHOWN_FAILURES]:
+            output.line(f"failed again: {failure.position}: {failure.kind}: {failure.reason}")
+        output.line(f"{result.redriven:,} redriven, {result.failed:,} failed again, {left:,} not tried")
+        if result.stopped:
+            output.line("the canary failed, so that nothing more was tried. `penstock dead-letters show` says why")
+    if result.failed:
+        click.get_current_context().exit(1)

@@ -1,0 +1,1 @@
+"""Dead letters after the fact: read, filtered, shown, and redriven through the model into the table."""

@@ -1,0 +1,81 @@
+"""Where an application's dead letters, its table and the notes of its redrives are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from consumer.aws.clients import Aws
+from consumer.config.load import load
+from consumer.config.settings import ParquetSettings, Settings
+from consumer.letters.letter import Letter, LetterObject, Wish, find, objects
+from consumer.letters.plan import Judge, Verdict
+from pipeline.errors import UserError
+from pipeline.stores import open_store
+from pipeline.stores.base import ObjectStore
+from pipeline.table.names import REDRIVES
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """``judge``: None where the table is not known, so that nobody can say which letters are redriven."""
+
+    letters: ObjectStore
+    judge: Judge | None
+
+    def objects(self, wish: Wish) -> Iterator[LetterObject]:
+        """The objects that may have letters of the wish."""
+        return objects(self.letters, wish)
+
+    def judged(self, of: LetterObject) -> Iterator[tuple[Letter, Verdict | None]]:
+        """Each letter of an object, with what is known of it."""
+        if self.judge is not None:
+            yield from self.judge.verdicts(of)
+        else:
+            yield from ((letter, None) for letter in of.letters())
+
+    def find(self, record_id: str) -> list[tuple[Letter, Verdict | None]]:
+        """One record's letters, with what is known of each."""
+        found: list[tuple[Letter, Verdict | None]] = []
+        for of in find(self.letters, record_id):
+            found += [each for each in self.judged(of) if each[0].record_id == record_id]
+        return found
+
+
+def places_of(config: Path | None, url: str | None, table: str | None) -> Places:
+    """From a configuration, or from urls.
+
+    :raises UserError: neither is given, or both; or the configuration has a mistake.
+    """
+    if (config is None) == (url is None):
+        raise UserError("Give --config FILE, or --url URL of the dead letters, with --table URL of the table")
+    if config is not None:
+        return of_settings(load(config))
+    return _places(url or "", table, opener())
+
+
+def of_settings(settings: Settings, store: Callable[[str], ObjectStore] | None = None) -> Places:
+    """Those of an application: the first Parquet sink's table is the one whose files name dead letters."""
+    return _places(settings.dead_letter.url, table_url(settings), store or opener())
+
+
+def table_url(settings: Settings) -> str | None:
+    """The table whose files name the dead letters; None if there is no Parquet sink."""
+    return next((entry.url for entry in settings.sink if isinstance(entry, ParquetSettings)), None)
+
+
+def opener() -> Callable[[str], ObjectStore]:
+    """Opens the store at a URL. A client is made when one is needed."""
+    aws = Aws()
+    return lambda url: open_store(url, lambda: aws.client("s3"))
+
+
+def _places(url: str, table: str | None, store: Callable[[str], ObjectStore]) -> Places:
+    judge = Judge(store(table), store(notes_url(url))) if table else None
+    return Places(store(url), judge)
+
+
+def notes_url(url: str) -> str:
+    """Where the notes of redrives lie, for dead letters at this URL."""
+    return f"{url.rstrip('/')}{REDRIVES}"
