@@ -18,7 +18,7 @@ from consumer.aws.hash_ranges import HashRanges
 from consumer.config import drain, profile
 from consumer.config.settings import KinesisSinkSettings, ParquetSettings, Settings
 from pipeline.batching.batch_size import BatchSizeController
-from pipeline.batching.batcher import Batcher, Plan
+from pipeline.batching.batcher import Batcher, BatchPlan
 from pipeline.dead_letters.limit import Limits
 from pipeline.dead_letters.log import DeadLetterLog
 from pipeline.events import ModelEvent, Predicted
@@ -265,7 +265,7 @@ def learner(settings: Settings, spec: ModelSpec) -> BatchSizeController | None:
         measures=spec.measures,
         target_s=min(longest_s, batch.target_latency_ms / 1000 or longest_s),
         example_s=spec.example_s,
-        start=Plan(*measured.batch) if measured else None,
+        start=BatchPlan(*measured.batch) if measured else None,
     )
 
 

@@ -25,7 +25,7 @@ MARGIN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ResetPlan:
     """What a reset takes away. ``bound`` is None where no worker has bound the table yet."""
 
     application: str
@@ -38,13 +38,13 @@ class Plan:
         return self.bound is None and not self.leases
 
 
-def plan(dynamodb: DynamoDBClient, application: str) -> Plan:
+def plan(dynamodb: DynamoDBClient, application: str) -> ResetPlan:
     """What there is now; empty if there are no tables."""
     try:
         bound = find(dynamodb, application)
     except dynamodb.exceptions.ResourceNotFoundException:
         bound = None
-    return Plan(application, bound, tuple(read(dynamodb, application)))
+    return ResetPlan(application, bound, tuple(read(dynamodb, application)))
 
 
 def renewed(before: Iterable[Lease], after: Iterable[Lease]) -> list[Lease]:
@@ -54,7 +54,7 @@ def renewed(before: Iterable[Lease], after: Iterable[Lease]) -> list[Lease]:
 
 
 def carry_out(
-    dynamodb: DynamoDBClient, planned: Plan, failover_s: float, sleep: Callable[[float], object] = time.sleep
+    dynamodb: DynamoDBClient, planned: ResetPlan, failover_s: float, sleep: Callable[[float], object] = time.sleep
 ) -> int:
     """Returns how many leases are gone, after ``failover_s`` and a little more.
 

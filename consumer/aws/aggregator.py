@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
-from consumer.aws.put import Entry
+from consumer.aws.put import PutEntry
 from pipeline.kpl import HashRange, hash_of
 from pipeline.kpl_writer import partition_key, sealed, user
 
@@ -22,12 +22,12 @@ class _Pending:
     def __init__(self, number: int, within: HashRange) -> None:
         self._order = f"shard {number}"
         self._hash_key = str(within.first)
-        self._entries: list[Entry] = []
+        self._entries: list[PutEntry] = []
         self._keys: dict[str, int] = {}
         self._users: list[bytes] = []
         self._bytes = 0
 
-    def add(self, entry: Entry) -> Iterator[Entry]:
+    def add(self, entry: PutEntry) -> Iterator[PutEntry]:
         """The records to put before ``entry`` can wait: none, or a full aggregate."""
         size = (
             len(entry.data) + 16 + (0 if entry.partition_key in self._keys else len(entry.partition_key.encode()) + 8)
@@ -35,21 +35,21 @@ class _Pending:
         if self._bytes + size > AGGREGATE_BYTES:
             yield from self.flush()
         if size > AGGREGATE_BYTES:
-            yield Entry(entry.data, entry.partition_key, self._order, source=entry.source)
+            yield PutEntry(entry.data, entry.partition_key, self._order, source=entry.source)
             return
         place = self._keys.setdefault(entry.partition_key, len(self._keys))
         self._users.append(user(entry.data, place))
         self._entries.append(entry)
         self._bytes += size
 
-    def flush(self) -> Iterator[Entry]:
+    def flush(self) -> Iterator[PutEntry]:
         """What waits, as one record. A record that waits alone goes as it is."""
         if len(self._entries) == 1:
             [alone] = self._entries
-            yield Entry(alone.data, alone.partition_key, self._order, source=alone.source)
+            yield PutEntry(alone.data, alone.partition_key, self._order, source=alone.source)
         elif self._entries:
             message = b"".join([*map(partition_key, self._keys), *self._users])
-            yield Entry(
+            yield PutEntry(
                 sealed(message),
                 self._entries[0].partition_key,
                 self._order,
@@ -60,7 +60,7 @@ class _Pending:
         self._entries, self._keys, self._users, self._bytes = [], {}, [], 0
 
 
-def aggregated(entries: Iterable[Entry], ranges: Sequence[HashRange]) -> Iterator[Entry]:
+def aggregated(entries: Iterable[PutEntry], ranges: Sequence[HashRange]) -> Iterator[PutEntry]:
     """The entries, packed. Records of a key keep their order, since all of them go to one shard.
 
     ``ranges`` are the hash keys of the stream's open shards. Memory: one aggregate a shard. A record that is larger

@@ -41,7 +41,7 @@ SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PutEntry:
     """One record to put. Entries with the same ``order`` arrive in the order in which they are given.
 
     ``users``: the records in it, more than 1 for an aggregate. ``source`` says where it comes from, for the report.
@@ -78,7 +78,7 @@ def largest_record_bytes(kinesis: KinesisClient, stream: str) -> int:
 def put_all(
     kinesis: KinesisClient,
     stream: str,
-    entries: Iterable[Entry],
+    entries: Iterable[PutEntry],
     *,
     rate: float | None = None,
     largest_bytes: int = 1024 * RECORD_KIB,
@@ -134,7 +134,7 @@ class _Put:
     def is_full(self) -> bool:
         return self.waiting >= WAITING or self._queue.bytes >= WAITING_BYTES
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: PutEntry) -> None:
         order = entry.order or entry.partition_key
         self._position += 1
         self._queue.put(Position(self._position, 0), (order, entry.data), origin=entry)
@@ -209,12 +209,12 @@ _PASSING = frozenset(
 """Codes of a whole call that a later call may not meet."""
 
 
-def _wire(entry: Entry) -> Any:
+def _wire(entry: PutEntry) -> Any:
     explicit = {"ExplicitHashKey": entry.explicit_hash_key} if entry.explicit_hash_key is not None else {}
     return {"Data": entry.data, "PartitionKey": entry.partition_key, **explicit}
 
 
-def _unfit(entry: Entry, largest_bytes: int) -> str:
+def _unfit(entry: PutEntry, largest_bytes: int) -> str:
     """Why no stream takes it; empty for a record that fits."""
     if not 1 <= len(entry.partition_key) <= KEY_CHARACTERS:
         return f"the partition key has {len(entry.partition_key)} characters, and 1 to {KEY_CHARACTERS} are allowed"

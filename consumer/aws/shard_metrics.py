@@ -15,14 +15,16 @@ PERIOD_S = 60
 RECORDS, BYTES = "IncomingRecords", "IncomingBytes"
 
 
-class Load(NamedTuple):
+class ShardLoad(NamedTuple):
     """What is written to a shard."""
 
     records_per_s: float
     bytes_per_s: float
 
 
-def written(cloudwatch: Any, stream: str, shard_ids: Sequence[str], since_s: float, until_s: float) -> dict[str, Load]:
+def written(
+    cloudwatch: Any, stream: str, shard_ids: Sequence[str], since_s: float, until_s: float
+) -> dict[str, ShardLoad]:
     """Means between two times, by shard. A shard without a single data point is left out: nothing is known of it.
 
     Failures of AWS come as botocore's errors.
@@ -42,7 +44,7 @@ def written(cloudwatch: Any, stream: str, shard_ids: Sequence[str], since_s: flo
                 sums[which] = sums.get(which, 0) + sum(result["Values"])
     span_s = max(PERIOD_S, until_s - since_s)
     return {
-        shard_id: Load(sums[shard_id, RECORDS] / span_s, sums.get((shard_id, BYTES), 0) / span_s)
+        shard_id: ShardLoad(sums[shard_id, RECORDS] / span_s, sums.get((shard_id, BYTES), 0) / span_s)
         for shard_id in shard_ids
         if (shard_id, RECORDS) in sums
     }

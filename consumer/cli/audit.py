@@ -14,7 +14,7 @@ from consumer.cli.options import json_option
 if TYPE_CHECKING:
     from consumer.admin.audit_stream import Comparison
     from pipeline.stores.base import ObjectStore
-    from pipeline.table.audit import Report
+    from pipeline.table.audit import AuditReport
 
 SHOWN = 20
 
@@ -104,7 +104,7 @@ def _progress() -> Iterator[Callable[[int], None]]:
         yield lambda records: bar.advance(reading, records)
 
 
-def _say_json(report: Report, comparison: Comparison | None) -> None:
+def _say_json(report: AuditReport, comparison: Comparison | None) -> None:
     import dataclasses
 
     from consumer.cli.output import emit
@@ -118,7 +118,7 @@ def _say_json(report: Report, comparison: Comparison | None) -> None:
     emit("audit", said)
 
 
-def _say(report: Report, comparison: Comparison | None, *, complete: bool) -> None:
+def _say(report: AuditReport, comparison: Comparison | None, *, complete: bool) -> None:
     _say_some([f"{problem.kind}: {problem.key}: {problem.detail}" for problem in report.problems])
     if comparison is not None:
         if not complete:

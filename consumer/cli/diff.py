@@ -51,12 +51,12 @@ def diff(
     """
     from consumer.aws.clients import Aws
     from consumer.cli import output
-    from pipeline.diff.tables import Wish, compare
+    from pipeline.diff.tables import DiffWish, compare
     from pipeline.stores import open_store
 
     aws = Aws()
     a, b = (open_store(url, lambda: aws.client("s3")) for url in (url_a, url_b))
-    wish = Wish(tolerance, _names(columns), _names(ignore))
+    wish = DiffWish(tolerance, _names(columns), _names(ignore))
     with output.progress("files") as advance:
         found = compare(a, b, wish, tell=lambda done, total: advance(1, total=total))
     if as_json:

@@ -8,7 +8,7 @@ from typing import Any
 
 from consumer.admin.application import Target
 from consumer.admin.release_lease import FAILOVER_S, Release, carry_out, plan
-from consumer.admin.reset_leases import Plan
+from consumer.admin.reset_leases import ResetPlan
 from consumer.aws.clients import Aws
 from consumer.cli import output
 from consumer.leases.binding import at
@@ -88,7 +88,7 @@ def release_lines(planned: Release) -> list[str]:
     ]
 
 
-def reset_plan(planned: Plan, target: Target, created_s: int) -> dict[str, Any]:
+def reset_plan(planned: ResetPlan, target: Target, created_s: int) -> dict[str, Any]:
     """What a reset takes away, and how it goes on."""
     found: dict[str, Any] = harmless(
         {

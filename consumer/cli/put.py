@@ -11,7 +11,7 @@ from consumer.cli.options import json_option, stream_options
 
 if TYPE_CHECKING:
     from consumer.admin.application import Target
-    from consumer.aws.put import Entry, PutReport
+    from consumer.aws.put import PutEntry, PutReport
 
 
 @click.command()
@@ -77,7 +77,7 @@ def put(
     ctx.exit(1 if report.unfit else 0)
 
 
-def _packed(kinesis: Any, stream: str, entries: Iterator[Entry]) -> Iterator[Entry]:
+def _packed(kinesis: Any, stream: str, entries: Iterator[PutEntry]) -> Iterator[PutEntry]:
     from consumer.aws.aggregator import aggregated
     from consumer.aws.hash_ranges import of_shards
     from consumer.aws.shards import known, spread_by_key
@@ -97,20 +97,20 @@ def _lines(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
             yield f"{name} line {number}", stripped
 
 
-def _entries(file: BinaryIO, key_field: str | None) -> Iterator[Entry]:
+def _entries(file: BinaryIO, key_field: str | None) -> Iterator[PutEntry]:
     import uuid
 
-    from consumer.aws.put import Entry
+    from consumer.aws.put import PutEntry
 
     for source, line in _lines(file):
         key = _key(line, key_field, source) if key_field else uuid.uuid4().hex
-        yield Entry(line, key, source=source)
+        yield PutEntry(line, key, source=source)
 
 
-def _recorded(file: BinaryIO) -> Iterator[Entry]:
+def _recorded(file: BinaryIO) -> Iterator[PutEntry]:
     import uuid
 
-    from consumer.aws.put import Entry
+    from consumer.aws.put import PutEntry
     from consumer.aws.record_lines import payload_of
     from pipeline.errors import UserError
 
@@ -119,7 +119,7 @@ def _recorded(file: BinaryIO) -> Iterator[Entry]:
             data, key = payload_of(line)
         except ValueError as error:
             raise UserError(f"{source}: {error}. --records takes what `penstock tail` prints") from None
-        yield Entry(data, key or uuid.uuid4().hex, source=source)
+        yield PutEntry(data, key or uuid.uuid4().hex, source=source)
 
 
 def _key(line: bytes, path: str, source: str) -> str:

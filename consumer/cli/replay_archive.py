@@ -12,20 +12,20 @@ from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from consumer.admin.application import Target
-    from consumer.admin.replay.archive import Archive, Note
+    from consumer.admin.replay.archive import Archive, ArchiveNote
     from consumer.aws.clients import Aws
 
 
 def replay(target: Target, options: dict[str, Any]) -> None:
     """Plan, print, and carry out if told to; exits with 1 if a record could not be put."""
-    from consumer.admin.replay.archive import Note
+    from consumer.admin.replay.archive import ArchiveNote
     from consumer.aws.clients import Aws
 
     aws = Aws()
     aws.stream_created_s(target.stream)
     archive = _archive(options, aws)
     how = [str(options[name]) for name in ("payload", "fields", "key")]
-    note = Note(Path(), archive, target.stream, how)
+    note = ArchiveNote(Path(), archive, target.stream, how)
     said = _said(target.stream, archive, note, options)
     if not options["as_json"]:
         _print(said)
@@ -55,7 +55,7 @@ def _archive(options: dict[str, Any], aws: Aws) -> Archive:
     return archive.of_table(url, store, payload=options["payload"], fields=fields, key=options["key"])
 
 
-def _said(stream: str, archive: Archive, note: Note, options: dict[str, Any]) -> dict[str, Any]:
+def _said(stream: str, archive: Archive, note: ArchiveNote, options: dict[str, Any]) -> dict[str, Any]:
     left = None if archive.records is None else max(0, archive.records - note.done)
     rate = options["rate"]
     return {
@@ -72,7 +72,7 @@ def _said(stream: str, archive: Archive, note: Note, options: dict[str, Any]) ->
     }
 
 
-def _put(stream: str, archive: Archive, note: Note, options: dict[str, Any], aws: Aws) -> dict[str, Any]:
+def _put(stream: str, archive: Archive, note: ArchiveNote, options: dict[str, Any], aws: Aws) -> dict[str, Any]:
     from consumer.admin.replay.archive import put
     from consumer.aws.put import largest_record_bytes
 

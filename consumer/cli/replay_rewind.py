@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from consumer.admin.application import Target
-    from consumer.admin.replay.moving import Mover, Plan, Wish
+    from consumer.admin.replay.moving import Mover, ReplayPlan, ReplayWish
     from consumer.admin.replay.rewind import Checkpoint
     from consumer.aws.clients import Aws
 
@@ -50,26 +50,26 @@ def replay(target: Target, options: dict[str, Any]) -> None:
         output.line(f"done; to put the leases back: penstock replay --rewind --from-file {said['undo']}")
 
 
-def _wish(target: Target, options: dict[str, Any], created_s: int) -> Wish:
+def _wish(target: Target, options: dict[str, Any], created_s: int) -> ReplayWish:
     from consumer.admin.replay import undo
-    from consumer.admin.replay.moving import Wish
+    from consumer.admin.replay.moving import ReplayWish
 
     given = [name for name in ("to_time", "by", "to_earliest", "to_latest", "from_file") if options[name]]
     if not options["rewind"] or len(given) != 1:
         raise UserError("Give --rewind with one of --to-time, --by, --to-earliest, --to-latest and --from-file")
     if options["to_latest"]:
-        return Wish(latest=True)
+        return ReplayWish(latest=True)
     if path := options["from_file"]:
-        return Wish(export=undo.read(path, target.application or "", target.stream, created_s))
+        return ReplayWish(export=undo.read(path, target.application or "", target.stream, created_s))
     if options["to_earliest"]:
-        return Wish(moment_ms=0)
+        return ReplayWish(moment_ms=0)
     moment_s = options["to_time"].timestamp() if options["to_time"] else time.time() - options["by"]
     if moment_s > time.time():
         raise UserError("--to-time lies ahead. Give a time that has passed, or --to-latest")
-    return Wish(moment_ms=round(1000 * moment_s))
+    return ReplayWish(moment_ms=round(1000 * moment_s))
 
 
-def _notes(target: Target, options: dict[str, Any], wish: Wish, aws: Aws) -> list[str]:
+def _notes(target: Target, options: dict[str, Any], wish: ReplayWish, aws: Aws) -> list[str]:
     from consumer.admin.replay.outputs import notes_of
     from pipeline.stores import open_store
 
@@ -83,14 +83,14 @@ def _notes(target: Target, options: dict[str, Any], wish: Wish, aws: Aws) -> lis
     )
 
 
-def _planned(mover: Mover, wish: Wish, aws: Aws, target: Target) -> Plan:
+def _planned(mover: Mover, wish: ReplayWish, aws: Aws, target: Target) -> ReplayPlan:
     with output.progress("shards looked through") as advance:
-        planned: Plan = aws.ask(f"application {target.application}", lambda: mover.plan(wish, advance))
+        planned: ReplayPlan = aws.ask(f"application {target.application}", lambda: mover.plan(wish, advance))
     return planned
 
 
 def _execute(
-    mover: Mover, wish: Wish, planned: Plan, target: Target, options: dict[str, Any], said: dict[str, Any]
+    mover: Mover, wish: ReplayWish, planned: ReplayPlan, target: Target, options: dict[str, Any], said: dict[str, Any]
 ) -> None:
     path = options["undo"] or Path(
         f"penstock-undo-{target.application}-{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}.json"
@@ -100,7 +100,7 @@ def _execute(
 
 
 def _said(
-    target: Target, planned: Plan, wish: Wish, options: dict[str, Any], notes: list[str], failover_s: float
+    target: Target, planned: ReplayPlan, wish: ReplayWish, options: dict[str, Any], notes: list[str], failover_s: float
 ) -> dict[str, Any]:
     """The plan as JSON has it."""
     return {
@@ -120,7 +120,7 @@ def _said(
     }
 
 
-def _move(planned: Plan, shard_id: str, now: Checkpoint | None, then: Checkpoint) -> dict[str, Any]:
+def _move(planned: ReplayPlan, shard_id: str, now: Checkpoint | None, then: Checkpoint) -> dict[str, Any]:
     facts = planned.facts.get(shard_id)
     first_ms = facts.first_from_ms if facts is not None else None
     return {
@@ -131,7 +131,7 @@ def _move(planned: Plan, shard_id: str, now: Checkpoint | None, then: Checkpoint
     }
 
 
-def _calls(planned: Plan, *, online: bool) -> list[str]:
+def _calls(planned: ReplayPlan, *, online: bool) -> list[str]:
     writes = len(planned.moves.moves) + len(planned.removes)
     transactions = -(-writes // 100)
     if not online:
@@ -143,7 +143,7 @@ def _calls(planned: Plan, *, online: bool) -> list[str]:
     ]
 
 
-def _seconds(planned: Plan, failover_s: float, *, online: bool) -> float:
+def _seconds(planned: ReplayPlan, failover_s: float, *, online: bool) -> float:
     if online:
         return failover_s + 1
     return failover_s + 2 if planned.owners else 0
@@ -166,7 +166,7 @@ def _print(said: dict[str, Any]) -> None:
     output.line(f"takes {output.seconds(said['seconds'])}; the shards are read again after a fail-over at the latest")
 
 
-def _to(wish: Wish) -> str:
+def _to(wish: ReplayWish) -> str:
     if wish.latest:
         return "the end of every shard"
     if wish.export is not None:

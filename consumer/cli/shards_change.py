@@ -8,12 +8,12 @@ from typing import Any, NoReturn
 
 from consumer.admin.application import Target
 from consumer.admin.shards import cost, observed, sampling
-from consumer.admin.shards.carry_out import Outside, carry_out, until_active
+from consumer.admin.shards.carry_out import ReshardOutside, carry_out, until_active
 from consumer.admin.shards.convergence import Convergence, Left
 from consumer.admin.shards.keyspace import range_of
 from consumer.admin.shards.planner import Refusal, Split, Step, Wish, plan
 from consumer.admin.shards.recounts import Log, seconds
-from consumer.admin.shards.report import Report, money
+from consumer.admin.shards.report import ReshardReport, money
 from consumer.admin.shards.survey import Survey, identity, survey
 from consumer.aws import prices as price_file
 from consumer.aws import shards as aws_shards
@@ -44,7 +44,7 @@ def change(
     if wait and target.application is None:
         raise UserError("--wait looks at the application's leases. Give --config FILE or --application NAME")
     aws, own = Aws(), Log()
-    outside = Outside(aws.client("kinesis"))
+    outside = ReshardOutside(aws.client("kinesis"))
     if execute:
         aws.ask(f"stream {target.stream}", lambda: until_active(outside, target.stream))
     found: Survey = aws.ask(f"stream {target.stream}", lambda: survey(aws.client, target.stream, own))
@@ -61,7 +61,7 @@ def change(
         summary = found.summary
         return cost.daily(known, shards, consumers=summary.consumers, retention_hours=summary.retention_hours)
 
-    report = Report(
+    report = ReshardReport(
         target.stream,
         planned,
         seconds(planned.steps, found.own_calls),
@@ -116,7 +116,7 @@ def refuse(refusal: Refusal) -> NoReturn:
     raise kinds[refusal.kind](refusal.why)
 
 
-def _print(report: Report, about: tuple[str, ...]) -> None:
+def _print(report: ReshardReport, about: tuple[str, ...]) -> None:
     rows = report.rows()
     output.line(f"stream {report.stream}: {len(report.plan.now):,} open shards now, {len(report.plan.then):,} then")
     output.table(("then", "share", "first hash key", "from"), rows[:SHOWN], right=("share",))
@@ -137,7 +137,7 @@ def _print(report: Report, about: tuple[str, ...]) -> None:
 
 
 def _carry_out(
-    aws: Aws, outside: Outside, wish: Wish, steps: tuple[Step, ...], own: Log, found: Survey, stream: str
+    aws: Aws, outside: ReshardOutside, wish: Wish, steps: tuple[Step, ...], own: Log, found: Survey, stream: str
 ) -> None:
     from botocore.exceptions import BotoCoreError, ClientError
 

@@ -75,7 +75,7 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundProfile:
     """``profile`` is the valid profile, or None. ``said`` is one line for the log: which profile, or why none."""
 
     profile: Profile | None
@@ -102,19 +102,19 @@ def circumstances(settings: Settings) -> Circumstances:
     )
 
 
-def find(settings: Settings) -> Found:
+def find(settings: Settings) -> FoundProfile:
     """Return the profile beside the configuration if it is valid here. Never raises: a task starts without one, too."""
     if settings.path is None or not (path := path_of(settings.path)).exists():
-        return Found(
+        return FoundProfile(
             None, "no profile: replicas and threads follow the cores; `penstock tune` measures the best values"
         )
     try:
         profile = loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        return Found(None, f"{path.name} is not used: {error}")
+        return FoundProfile(None, f"{path.name} is not used: {error}")
     if wrong := list(differences(profile, circumstances(settings), settings)):
-        return Found(None, f"{path.name} is not used: {'; '.join(wrong)}. Run `penstock tune` again")
-    return Found(
+        return FoundProfile(None, f"{path.name} is not used: {'; '.join(wrong)}. Run `penstock tune` again")
+    return FoundProfile(
         profile, f"{path.name} of {profile.measured_at}: replicas {profile.replicas}, threads {profile.threads}"
     )
 

@@ -40,7 +40,7 @@ FRESH_S = 0.2
 """How old an answer may be."""
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """What came is no request that has an answer. Holds the status."""
 
     def __init__(self, status: HTTPStatus) -> None:
@@ -57,7 +57,7 @@ class Port:
         self._answer = answer
         self._connections: dict[asyncio.Task[None], None] = {}
         self._stop = asyncio.Event()
-        self._pace = Bucket(AT_ONCE, A_SECOND)
+        self._pace = ConnectionPace(AT_ONCE, A_SECOND)
         self._refused = 0
         self._failed = 0
 
@@ -132,7 +132,7 @@ class Port:
             async with asyncio.timeout(REQUEST_S):
                 method, path = parse(await _head(connection))
             status, content_type, body = await self._answer(method, path)
-        except Refused as refused:
+        except RequestRefused as refused:
             status, content_type, body = refused.status, "text/plain", f"{refused}\n".encode()
         return response(status, content_type, body, with_body=method != "HEAD")
 
@@ -142,7 +142,7 @@ async def _head(connection: socket.socket) -> bytes:
     loop, head = asyncio.get_running_loop(), b""
     while b"\r\n\r\n" not in head and b"\n\n" not in head:
         if len(head) >= REQUEST_BYTES:
-            raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            raise RequestRefused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         chunk = await loop.sock_recv(connection, REQUEST_BYTES - len(head))
         if not chunk:
             raise ConnectionAbortedError
@@ -151,13 +151,13 @@ async def _head(connection: socket.socket) -> bytes:
 
 
 def parse(head: bytes) -> tuple[str, str]:
-    """Method and path of a request. Raises :class:`Refused`."""
+    """Method and path of a request. Raises :class:`RequestRefused`."""
     words = head.split(b"\n", 1)[0].decode("latin-1").split()
     if len(words) != 3 or not words[2].startswith("HTTP/"):
-        raise Refused(HTTPStatus.BAD_REQUEST)
+        raise RequestRefused(HTTPStatus.BAD_REQUEST)
     method, target, version = words
     if not version.startswith("HTTP/1."):
-        raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+        raise RequestRefused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
     return method, target.partition("?")[0]
 
 
@@ -184,7 +184,7 @@ async def _close(connection: socket.socket) -> None:
                 return
 
 
-class Bucket:
+class ConnectionPace:
     """Lets ``most`` pass at once, and ``a_second`` from then on. Pure."""
 
     def __init__(self, most: int, a_second: float) -> None:

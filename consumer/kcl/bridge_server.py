@@ -17,7 +17,7 @@ from pathlib import Path
 
 from consumer.kcl.door import Door, Stray
 from consumer.kcl.protocol import Initialize, Message, ProtocolError, decode
-from consumer.kcl.session import Gone, ShardSession, State, Wire
+from consumer.kcl.session import Gone, SessionState, ShardSession, Wire
 from pipeline import background
 from pipeline.errors import Broken, PenstockError, one_line
 
@@ -205,7 +205,7 @@ class BridgeServer:
         self._sessions[session] = None
         try:
             await session.run()
-            if session.state is State.READING:
+            if session.state is SessionState.READING:
                 await asyncio.sleep(JVM_FIRST_S)
                 self._fail(Broken(f"the bridge of {session.shard_id} ended by itself, which ends the JVM"))
         except PenstockError as error:

@@ -66,7 +66,7 @@ messages, after the messages that were read ahead: three, and one that waited fo
 """
 
 
-class State(enum.Enum):
+class SessionState(enum.Enum):
     """The state of a shard session."""
 
     NEW = "new"
@@ -86,24 +86,24 @@ class Step(enum.Enum):
     DROP = "drop"
 
 
-TRANSITIONS: dict[tuple[State, type[Message]], tuple[Step, State]] = {
-    (State.NEW, Initialize): (Step.OPEN, State.READING),
-    (State.READING, ProcessRecords): (Step.ADMIT, State.READING),
-    (State.READING, ShardEnded): (Step.END, State.ENDED),
-    (State.READING, ShutdownRequested): (Step.DRAIN, State.DRAINED),
-    (State.READING, LeaseLost): (Step.DROP, State.LOST),
-    (State.DRAINED, ShardEnded): (Step.END, State.ENDED),
-    (State.DRAINED, LeaseLost): (Step.DROP, State.LOST),
-    (State.LOST, LeaseLost): (Step.DROP, State.LOST),
-    (State.LOST, ProcessRecords): (Step.DROP, State.LOST),
-    (State.LOST, ShutdownRequested): (Step.DROP, State.LOST),
-    (State.LOST, ShardEnded): (Step.DROP, State.LOST),
+TRANSITIONS: dict[tuple[SessionState, type[Message]], tuple[Step, SessionState]] = {
+    (SessionState.NEW, Initialize): (Step.OPEN, SessionState.READING),
+    (SessionState.READING, ProcessRecords): (Step.ADMIT, SessionState.READING),
+    (SessionState.READING, ShardEnded): (Step.END, SessionState.ENDED),
+    (SessionState.READING, ShutdownRequested): (Step.DRAIN, SessionState.DRAINED),
+    (SessionState.READING, LeaseLost): (Step.DROP, SessionState.LOST),
+    (SessionState.DRAINED, ShardEnded): (Step.END, SessionState.ENDED),
+    (SessionState.DRAINED, LeaseLost): (Step.DROP, SessionState.LOST),
+    (SessionState.LOST, LeaseLost): (Step.DROP, SessionState.LOST),
+    (SessionState.LOST, ProcessRecords): (Step.DROP, SessionState.LOST),
+    (SessionState.LOST, ShutdownRequested): (Step.DROP, SessionState.LOST),
+    (SessionState.LOST, ShardEnded): (Step.DROP, SessionState.LOST),
 }
 """The transitions of a session. Messages in state LOST come from a worker that was frozen: a checkpoint was refused
 before KCL noticed the loss, and KCL meanwhile asked for a drain or ended the shard. A pair that is missing here is a
 bug of ours or of KCL, and ends the task."""
 
-OVER = {State.ENDED, State.DRAINED, State.LOST}
+OVER = {SessionState.ENDED, SessionState.DRAINED, SessionState.LOST}
 
 RESPONSE_FOR: dict[type[Message], str] = {
     Initialize: "initialize",
@@ -155,7 +155,7 @@ class ShardSession:
         now: Callable[[], float] = time.time,
     ) -> None:
         """``bounds`` returns the slice of a shard to read, or None for all of it. ``now``: seconds since the epoch."""
-        self.state = State.NEW
+        self.state = SessionState.NEW
         self.shard_id = ""
         self.began_after: Position | None = None
         """The checkpoint that it continues from; None for a sentinel."""
@@ -272,7 +272,7 @@ class ShardSession:
                 await self._drain()
             case _:
                 self._drop("lease lost")
-        if self.state is not State.LOST:
+        if self.state is not SessionState.LOST:
             self.state = state
         if self.over:
             await self._reading.ended()
@@ -289,7 +289,7 @@ class ShardSession:
             return True
         reading = await self._doubts.begin(message.shard_id)
         if reading is None:
-            self.shard_id, self.state = message.shard_id, State.LOST
+            self.shard_id, self.state = message.shard_id, SessionState.LOST
             self.finished.set()
             return False
         self._reading = reading
@@ -341,7 +341,7 @@ class ShardSession:
             self._delivered.add(self._tracker.delivered, lane.unsettled - before)
 
     def _must_wait(self, lane: Lane) -> bool:
-        if self.state is not State.READING or self._leaving.is_set():
+        if self.state is not SessionState.READING or self._leaving.is_set():
             return False
         return self._beyond or not self._stage.has_room(lane) or self._clock() < self._held_until_s
 
@@ -360,7 +360,7 @@ class ShardSession:
         if not self._tracker.covers_all(lane.durable):
             raise Broken(f"{self.shard_id}: drained to {lane.durable}, but {self._tracker.delivered} was delivered")
         await self._checkpoint_surely(None)
-        if self.state is not State.LOST:
+        if self.state is not SessionState.LOST:
             log.info("%s ended", self.shard_id)
             self._close()
 
@@ -373,10 +373,10 @@ class ShardSession:
         log.info("%s drained to %s", self.shard_id, lane.durable)
 
     def _drop(self, reason: str) -> None:
-        if self.state is not State.LOST and self._lane is not None:
+        if self.state is not SessionState.LOST and self._lane is not None:
             log.info("%s dropped: %s", self.shard_id, reason)
         self._close()
-        self.state = State.LOST
+        self.state = SessionState.LOST
 
     def _close(self) -> None:
         if self._lane is not None:
@@ -422,7 +422,7 @@ class ShardSession:
         """Send the last checkpoint. It is retried here, because no later message follows."""
 
         async def done() -> bool:
-            return await self._checkpoint(position) or self.state is State.LOST
+            return await self._checkpoint(position) or self.state is SessionState.LOST
 
         if not await LAST_CHECKPOINT.until(done):
             raise Fatal(f"{self.shard_id}: the last checkpoint was refused {LAST_CHECKPOINT.tries} times")

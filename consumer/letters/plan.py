@@ -35,7 +35,7 @@ class Verdict:
 
 
 @dataclass(slots=True)
-class Judge:
+class JudgeLetter:
     """Says what is known of letters: from the table, and from the notes of redrives that failed.
 
     Looks at the table once for each object of letters, and once for each shard's day.
@@ -87,7 +87,7 @@ def obstacle(letter: Letter, sink: str = "") -> str:
 
 
 @dataclass(slots=True)
-class Piece:
+class RedrivePiece:
     """What is to be redriven of one object: its letters at these places. ``sha256``: of its body as it was planned."""
 
     key: str
@@ -104,7 +104,7 @@ class Plan:
     are tried only if that is asked for. ``cannot``: how many cannot be redriven, by reason. ``bytes``: of payloads.
     """
 
-    pieces: list[Piece] = field(default_factory=list)
+    pieces: list[RedrivePiece] = field(default_factory=list)
     kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
     cannot: Counter[str] = field(default_factory=Counter)
     skipped: int = 0
@@ -119,7 +119,7 @@ class Plan:
 
 def plan(
     letters: ObjectStore,
-    judge: Judge,
+    judge: JudgeLetter,
     wish: Wish,
     *,
     model_version: str,
@@ -148,6 +148,6 @@ def plan(
                 positions.append(letter.position)
                 found.bytes += len(letter.payload)
         if positions:
-            found.pieces.append(Piece(of.key, of.place, sha256_of(of.body), positions))
+            found.pieces.append(RedrivePiece(of.key, of.place, sha256_of(of.body), positions))
             found.records += len(positions)
     return found

@@ -37,7 +37,7 @@ KEPT = 20
 """Failures that a result keeps, to be shown."""
 
 
-class Model(Protocol):
+class RedriveModel(Protocol):
     """What settles records: :class:`consumer.feed.Feed`."""
 
     schema: TableSchema
@@ -80,7 +80,7 @@ class Redrive:
     async def run(
         self,
         plan: Plan,
-        model: Model,
+        model: RedriveModel,
         *,
         rate: float = 0.0,
         canary: int = 0,
@@ -112,7 +112,7 @@ class Redrive:
         return result
 
     async def _stretch(
-        self, stretch: Sequence[Letter], model: Model, rows: RedrivenRows, notes: RedriveNotes, result: Result
+        self, stretch: Sequence[Letter], model: RedriveModel, rows: RedrivenRows, notes: RedriveNotes, result: Result
     ) -> None:
         said, created_s = stretch[0].said, _created_s(stretch[0])
         records = [letter.record() for letter in stretch]

@@ -13,7 +13,7 @@ import orjson
 from consumer.local.codecs import codec_for
 from consumer.local.error_responses import failure, put_some
 from consumer.local.event_stream import EventStream, News
-from consumer.local.faults import Fault, Faults
+from consumer.local.faults import FaultRule, Faults
 from consumer.local.kinesis.engine import Engine
 from consumer.local.kinesis.errors import KinesisError
 from consumer.local.kinesis.operations import SUBSCRIBE, perform, subscribe
@@ -95,7 +95,7 @@ class LocalAwsApp:
             self.engines[region] = Engine(region, limits=self.limits)
         return self.engines[region]
 
-    def _kinesis(self, request: Request, partial: Fault | None = None) -> Answer:
+    def _kinesis(self, request: Request, partial: FaultRule | None = None) -> Answer:
         codec = codec_for(request.headers.get("content-type", "").encode())
         status, operation, now_ms = 200, request.operation, time.time_ns() // 1_000_000
         try:
@@ -183,14 +183,14 @@ class LocalAwsApp:
         if not request.path.startswith(FAULTS_PATH):
             raise ValueError(f"{request.path} does not exist. Use {FAULTS_PATH} or {CALLS_PATH}")
         if request.method == "POST":
-            return self.faults.add(Fault.parse(orjson.loads(request.body))).to_dict()
+            return self.faults.add(FaultRule.parse(orjson.loads(request.body))).to_dict()
         if request.method == "DELETE":
             number = request.path.removeprefix(FAULTS_PATH).strip("/")
             return [fault.to_dict() for fault in self.faults.remove(int(number) if number else None)]
         return [fault.to_dict() for fault in self.faults.all()]
 
 
-async def _outlasts(fault: Fault, receive: Receive) -> bool:
+async def _outlasts(fault: FaultRule, receive: Receive) -> bool:
     """Wait for the end of a stall. Returns False if the client disconnects first."""
     over, left = asyncio.ensure_future(fault.over.wait()), asyncio.ensure_future(receive())
     done, pending = await asyncio.wait((over, left), return_when=asyncio.FIRST_COMPLETED)

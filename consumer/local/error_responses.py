@@ -6,7 +6,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from consumer.local.codecs import codec_for
-from consumer.local.faults import Fault
+from consumer.local.faults import FaultRule
 from consumer.local.kinesis.engine import Engine
 from consumer.local.kinesis.operations import perform
 from consumer.local.request import Request, Response
@@ -20,7 +20,7 @@ QUERY = "application/x-www-form-urlencoded"
 MESSAGE = "A fault of the local AWS"
 
 
-def failure(fault: Fault, request: Request) -> Response:
+def failure(fault: FaultRule, request: Request) -> Response:
     """Return the answer for a fault of kind error, throttle or expired_iterator."""
     status, code = fault.status, fault.code
     if fault.kind == "throttle":
@@ -31,7 +31,7 @@ def failure(fault: Fault, request: Request) -> Response:
     return failed(request, status, MESSAGE, code)
 
 
-def put_some(engine: Engine, request: dict[str, Any], fault: Fault, now_ms: int) -> dict[str, Any]:
+def put_some(engine: Engine, request: dict[str, Any], fault: FaultRule, now_ms: int) -> dict[str, Any]:
     """Perform PutRecords for some records and refuse a random ``fault.share`` of them."""
     records = request.get("Records", [])
     refused = [fault.dice.random() < fault.share for _ in records]

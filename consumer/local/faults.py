@@ -22,7 +22,7 @@ _TYPES: dict[str, Any] = {
 
 
 @dataclass(slots=True)
-class Fault:
+class FaultRule:
     """One rule. Empty ``service``, ``operation`` and ``match`` match everything.
 
     - ``error``: answer with ``status`` and ``code``. ``throttle``: answer with the service's throttling error.
@@ -53,7 +53,7 @@ class Fault:
     dice: random.Random = field(default_factory=random.Random, repr=False)
 
     @classmethod
-    def parse(cls, spec: Any) -> Fault:
+    def parse(cls, spec: Any) -> FaultRule:
         """Check and return a rule that was parsed from JSON.
 
         :raises ValueError: names the field that is wrong.
@@ -89,19 +89,19 @@ class Faults:
     """The rules in force, oldest first. The first one that matches a request and is selected by chance applies."""
 
     def __init__(self) -> None:
-        self._rules: dict[int, Fault] = {}
+        self._rules: dict[int, FaultRule] = {}
         self._ids = itertools.count(1)
 
     def __bool__(self) -> bool:
         return bool(self._rules)
 
-    def add(self, fault: Fault) -> Fault:
+    def add(self, fault: FaultRule) -> FaultRule:
         """Put a rule in force and return it with its ``id``."""
         fault.id = next(self._ids)
         self._rules[fault.id] = fault
         return fault
 
-    def remove(self, fault_id: int | None = None) -> list[Fault]:
+    def remove(self, fault_id: int | None = None) -> list[FaultRule]:
         """End one rule, or all, and return them. Requests that they stall go on."""
         chosen = list(self._rules) if fault_id is None else [fault_id]
         removed = [self._rules.pop(number) for number in chosen if number in self._rules]
@@ -109,11 +109,11 @@ class Faults:
             fault.over.set()
         return removed
 
-    def all(self) -> list[Fault]:
+    def all(self) -> list[FaultRule]:
         """Return the rules in force, oldest first."""
         return list(self._rules.values())
 
-    def pick(self, service: str, operation: str, *texts: bytes) -> Fault | None:
+    def pick(self, service: str, operation: str, *texts: bytes) -> FaultRule | None:
         """Return the rule that applies to a request, or None. The request counts as a hit of the rule."""
         for fault in self._rules.values():
             if fault.concerns(service, operation, *texts) and fault.dice.random() < fault.probability:

@@ -130,7 +130,7 @@ class LocalAWS:
 
     @contextlib.contextmanager
     def faults(self, **rule: Any) -> Iterator[dict[str, Any]]:
-        """A context manager that keeps a fault in force; see :class:`consumer.local.faults.Fault` for the fields.
+        """A context manager that keeps a fault in force; see :class:`consumer.local.faults.FaultRule` for the fields.
 
         Yields the rule. On exit the rule gets its ``hits``, and requests that it stalls go on.
         """

@@ -41,7 +41,7 @@ AHEAD = 4 * AT_A_TIME
 """User records of an aggregate that one note covers before they are processed."""
 
 
-class Notes(Protocol):
+class SessionNotes(Protocol):
     """The part of :class:`consumer.poison.notes.LeaseNotes` that sessions need."""
 
     def read(self, shard_id: str) -> Noted | None:
@@ -89,7 +89,7 @@ class Doubts:
 
     def __init__(
         self,
-        notes: Notes,
+        notes: SessionNotes,
         worker_id: str,
         on_doubt: Callable[[str], None],
         *,

@@ -53,7 +53,7 @@ FREE = Retry(1.0, 1.0, tries=4)
 """Retries the release of a lease: a note that remains would count as a death of this task."""
 
 
-class Notes(Protocol):
+class ReaderNotes(Protocol):
     """The part of :class:`consumer.poison.notes.LeaseNotes` that a careful reader needs."""
 
     def hold(self, noted: Noted, holder: str, doubt: Doubt) -> bool:
@@ -106,7 +106,7 @@ class PoisonReader:
     def __init__(
         self,
         stage: Stage,
-        notes: Notes,
+        notes: ReaderNotes,
         pages: Pages,
         shard: Callable[[str], Shard],
         worker_id: str,

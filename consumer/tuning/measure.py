@@ -15,9 +15,9 @@ from statistics import median
 from consumer.build import batcher, model_settings
 from consumer.config.profile import Profile, circumstances
 from consumer.config.settings import Settings
-from consumer.tuning.search import Answer, Combo, Run, Search, best, combos, run_of, sizes
+from consumer.tuning.search import Combo, Search, TimedCall, TuningRun, best, combos, run_of, sizes
 from pipeline import background
-from pipeline.batching.batcher import Plan
+from pipeline.batching.batcher import BatchPlan
 from pipeline.errors import ConfigError, Fatal, PenstockError, UserError
 from pipeline.events import ModelEvent, Predicted
 from pipeline.machine import cores, gpus
@@ -42,7 +42,7 @@ class Tuned:
     """All that was measured, in ``search``; ``plans``: what a batch of a size may have; and what is best."""
 
     search: Search
-    plans: dict[int, Plan]
+    plans: dict[int, BatchPlan]
     profile: Profile
 
 
@@ -88,7 +88,9 @@ async def _tune(settings: Settings, records: Sequence[Record], seconds: float, t
     return Tuned(search, plans, _profile(settings, search, plans, first.spec, target_s))
 
 
-def _profile(settings: Settings, search: Search, plans: dict[int, Plan], spec: ModelSpec, target_s: float) -> Profile:
+def _profile(
+    settings: Settings, search: Search, plans: dict[int, BatchPlan], spec: ModelSpec, target_s: float
+) -> Profile:
     chosen = best(search.measured, target_s)
     return Profile(
         replicas=chosen.cell.combo.replicas,
@@ -133,18 +135,18 @@ def _with(settings: Settings, combo: Combo) -> Settings:
 # -- batches
 
 
-def _plans(settings: Settings, spec: ModelSpec, costs: Sequence[int], count: int) -> dict[int, Plan]:
+def _plans(settings: Settings, spec: ModelSpec, costs: Sequence[int], count: int) -> dict[int, BatchPlan]:
     """What a batch may have, by size. Where the model has costs, a batch of n may cost n times the usual record."""
     batch = settings.batch
     ladder = sizes(min(batch.max_records, count))
     if not spec.measures:
-        return {size: Plan(size) for size in ladder}
+        return {size: BatchPlan(size) for size in ladder}
     usual = round(median(costs))
     within = [size for size in ladder if not batch.max_cost or size * usual <= batch.max_cost]
-    return {size: Plan(batch.max_records, size * usual) for size in within or ladder[:1]}
+    return {size: BatchPlan(batch.max_records, size * usual) for size in within or ladder[:1]}
 
 
-def _batches(settings: Settings, spec: ModelSpec, plan: Plan, records: Sequence[Record]) -> list[list[Record]]:
+def _batches(settings: Settings, spec: ModelSpec, plan: BatchPlan, records: Sequence[Record]) -> list[list[Record]]:
     """The records as the batcher would hand them to the model, were there never too few."""
     waiting = batcher(settings, spec, linger_s=0.0)
     waiting.follow(plan)
@@ -165,7 +167,7 @@ class Running:
         self.combo = combo
         self.host = ModelHost(model_settings(_with(settings, combo)), on_event=self._event)
         self.spec: ModelSpec
-        self._answers: list[Answer] = []
+        self._answers: list[TimedCall] = []
         self._usual_cost = 1.0
 
     async def start(self) -> None:
@@ -195,7 +197,7 @@ class Running:
         await self.host.measure(records)
         return [record for record in records if record.outcome is None]
 
-    async def run(self, batches: Sequence[list[Record]], run_s: float, turn: int, usual_cost: float) -> Run:
+    async def run(self, batches: Sequence[list[Record]], run_s: float, turn: int, usual_cost: float) -> TuningRun:
         """Keep every replica busy for ``run_s``, and until each has answered a few times.
 
         ``turn``: runs of the same one begin with the same batch. ``Fatal`` if the host cannot go on.
@@ -203,7 +205,7 @@ class Running:
         self._answers, self._usual_cost = [], usual_cost
         place = (turn - 1) * 7919
         began_s = time.monotonic()
-        answers: list[Answer] = []
+        answers: list[TimedCall] = []
 
         async def feed() -> None:
             nonlocal place, answers
@@ -227,7 +229,7 @@ class Running:
     def _event(self, event: ModelEvent) -> None:
         if isinstance(event, Predicted):
             records = event.cost / self._usual_cost
-            self._answers.append(Answer(time.monotonic(), event.replica, records, event.seconds))
+            self._answers.append(TimedCall(time.monotonic(), event.replica, records, event.seconds))
 
     def anonymous_mib(self) -> int:
         """What its largest process holds for itself alone; 0 where the system does not tell."""

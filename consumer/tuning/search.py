@@ -55,7 +55,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class TuningRun:
     """``records_per_s``: of all replicas together. ``call_s``: what nine predict calls of ten kept within."""
 
     records_per_s: float
@@ -67,7 +67,7 @@ class Measured:
     """A cell and its runs, at least one. ``dropped``: why there were no more; empty if nothing spoke against it."""
 
     cell: Cell
-    runs: list[Run] = field(default_factory=list)
+    runs: list[TuningRun] = field(default_factory=list)
     dropped: str = ""
 
     @property
@@ -88,7 +88,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TimedCall:
     """A predict call that came back ``at_s``: ``records`` as usual records, ``call_s`` inside the replica."""
 
     at_s: float
@@ -97,7 +97,7 @@ class Answer:
     call_s: float
 
 
-def run_of(answers: Sequence[Answer], began_s: float) -> Run:
+def run_of(answers: Sequence[TimedCall], began_s: float) -> TuningRun:
     """What a run's answers, at least one, come to.
 
     Each replica counts from its first answer to its last: what it had begun before or left behind says nothing, so
@@ -109,7 +109,7 @@ def run_of(answers: Sequence[Answer], began_s: float) -> Run:
         counted, since_s = (later, first.at_s) if later else ([first], began_s)
         rate += sum(each.records for each in counted) / max(1e-9, counted[-1].at_s - since_s)
     calls = sorted(each.call_s for each in answers)
-    return Run(rate, calls[min(len(calls) - 1, len(calls) * 9 // 10)])
+    return TuningRun(rate, calls[min(len(calls) - 1, len(calls) * 9 // 10)])
 
 
 def combos(cores: int, replicas: int | None = None, threads: int | None = None, gpus: int = 0) -> list[Combo]:
@@ -197,7 +197,7 @@ class Search:
                 return cell
         return None
 
-    def told(self, cell: Cell, run: Run) -> None:
+    def told(self, cell: Cell, run: TuningRun) -> None:
         """A run has ended."""
         self._measured[cell].runs.append(run)
 

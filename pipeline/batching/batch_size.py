@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from math import ceil, log, log2, sqrt
 from statistics import median
 
-from pipeline.batching.batcher import Plan
+from pipeline.batching.batcher import BatchPlan
 from pipeline.batching.call_times import CallTimeModel, Line, Rate
 from pipeline.events import Predicted
 
@@ -111,7 +111,7 @@ class BatchSizeController:
         measures: bool,
         target_s: float | None = None,
         example_s: float | None = None,
-        start: Plan | None = None,
+        start: BatchPlan | None = None,
     ) -> None:
         """``start``: the best plan of an earlier time, if known. ``example_s``: seconds of a call with the model's
         example.
@@ -139,14 +139,14 @@ class BatchSizeController:
         self._rate = Rate()
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> BatchPlan:
         """The limits of the next batch; they change only in :meth:`formed`."""
         if self._rung is None:
-            return Plan(self._start, self._max_cost)
+            return BatchPlan(self._start, self._max_cost)
         size = _size(self._rung + self._tried)
         if not self._measures:
-            return Plan(size)
-        return Plan(self._max_records, size, min(self._call_cost(), size // 4))
+            return BatchPlan(size)
+        return BatchPlan(self._max_records, size, min(self._call_cost(), size // 4))
 
     @property
     def usual(self) -> int | None:

@@ -15,14 +15,14 @@ from pipeline.record import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BatchPlan:
     """The limits of a batch; 0: no limit. ``call_cost``: the cost of a call itself, in the unit of records' costs."""
 
     records: int = 0
     cost: int = 0
     call_cost: int = 0
 
-    def within(self, cost: int) -> Plan:
+    def within(self, cost: int) -> BatchPlan:
         """Return the same plan with a cost of at most ``cost``; 0: no limit."""
         return replace(self, cost=min(self.cost or cost, cost or self.cost))
 
@@ -45,7 +45,7 @@ class Batcher:
     """
 
     def __init__(self, *, max_records: int, max_cost: int, linger_s: float, bucket_records: int = 0) -> None:
-        self._most = Plan(max_records, max_cost)
+        self._most = BatchPlan(max_records, max_cost)
         self._plan = self._most
         self._linger_s = linger_s
         self._bucket_records = bucket_records
@@ -68,7 +68,7 @@ class Batcher:
         self._count += len(records)
         self._cost += _sum(records)
 
-    def follow(self, plan: Plan) -> None:
+    def follow(self, plan: BatchPlan) -> None:
         """From now on, also keep within ``plan``: the fastest size that fits into memory."""
         records = min(plan.records or self._most.records, self._most.records)
         self._plan = replace(plan.within(self._most.cost), records=records)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.diff.values import Values, comparable
-from pipeline.diff.windows import ID, File, Side, opened, windows
+from pipeline.diff.windows import ID, Side, TableFile, opened, windows
 from pipeline.errors import UserError
 from pipeline.record import Position
 from pipeline.stores.base import ObjectStore
@@ -38,7 +38,7 @@ TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class DiffWish:
     """What to compare. ``columns``: only these; empty: all that both tables have, except ``ignore`` and
     :data:`IGNORED`.
     """
@@ -99,14 +99,14 @@ class Difference:
 def compare(
     a: ObjectStore,
     b: ObjectStore,
-    wish: Wish | None = None,
+    wish: DiffWish | None = None,
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> Difference:
     """Compare the tables below two stores. ``tell`` is called with the number of files read and their total.
 
     :raises UserError: a table has no files, a file cannot be read, or neither table has a column of ``wish``.
     """
-    wish = wish or Wish()
+    wish = wish or DiffWish()
     files = {"a": _files(a, "A"), "b": _files(b, "B")}
     found = Difference()
     columns = _columns(found, wish, _schema(a, files["a"]), _schema(b, files["b"]))
@@ -128,25 +128,25 @@ def compare(
     return found
 
 
-def _files(store: ObjectStore, what: str) -> dict[tuple[str, str], list[File]]:
+def _files(store: ObjectStore, what: str) -> dict[tuple[str, str], list[TableFile]]:
     """Files by shard and day, which are the same for a record in every table."""
-    found: dict[tuple[str, str], list[File]] = {}
+    found: dict[tuple[str, str], list[TableFile]] = {}
     for key in store.list(""):
         if match := TABLE_FILE.fullmatch(key):
-            found.setdefault((match["shard"], match["day"]), []).append(File(key, first_of(key)))
+            found.setdefault((match["shard"], match["day"]), []).append(TableFile(key, first_of(key)))
         elif match := REDRIVEN_FILE.fullmatch(key):
-            found.setdefault((match["shard"], match["day"]), []).append(File(key, ANYWHERE))
+            found.setdefault((match["shard"], match["day"]), []).append(TableFile(key, ANYWHERE))
     if not found:
         raise UserError(f"table {what} has no files. Name the url of the sink, without dt=")
     return found
 
 
-def _schema(store: ObjectStore, files: dict[tuple[str, str], list[File]]) -> pa.Schema:
+def _schema(store: ObjectStore, files: dict[tuple[str, str], list[TableFile]]) -> pa.Schema:
     """The columns of any file: a table's columns never change."""
     return opened(store, next(iter(files.values()))[0].key).schema_arrow
 
 
-def _columns(found: Difference, wish: Wish, a: pa.Schema, b: pa.Schema) -> list[str]:
+def _columns(found: Difference, wish: DiffWish, a: pa.Schema, b: pa.Schema) -> list[str]:
     """Return the columns to compare; note those that only one table has, or that cannot be compared."""
     unknown = {*wish.columns, *wish.ignore} - {*a.names, *b.names}
     if unknown:

@@ -36,7 +36,7 @@ SUB_DIGITS = 19
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class TableFile:
     """A file of a table. ``first``: no row of it is before this position."""
 
     key: str
@@ -48,11 +48,11 @@ class Side:
     """One table's files of a shard's day, and the columns to read. ``footer`` is called with each file's footer."""
 
     store: ObjectStore
-    files: Sequence[File]
+    files: Sequence[TableFile]
     columns: Sequence[str]
     footer: Callable[[str, dict[str, str]], None] = lambda key, footer: None
     _open: list[_Cursor] = field(default_factory=list)
-    _waiting: list[File] = field(default_factory=list)
+    _waiting: list[TableFile] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._waiting = sorted(self.files, key=lambda file: file.first, reverse=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 
 from pipeline.batching.batch_size import BatchSizeController
-from pipeline.batching.batcher import Batcher, Plan
+from pipeline.batching.batcher import Batcher, BatchPlan
 from pipeline.flow.bounds import Room
 from pipeline.flow.judge import Judge
 from pipeline.flow.lane import Lane
@@ -84,9 +84,9 @@ class Dispatcher:
         for lane in lanes:
             lane.judging -= 1
 
-    def _plan(self) -> Plan:
+    def _plan(self) -> BatchPlan:
         """The fastest plan that fits into memory and the time-out."""
-        plan = Plan() if self._pace is None else self._pace.plan
+        plan = BatchPlan() if self._pace is None else self._pace.plan
         return plan.within(self._judge.safe_cost)
 
     def _patience_s(self) -> float:

@@ -20,7 +20,7 @@ LEAST_S = 5.0
 """Over fewer seconds there is neither a rate nor a trend."""
 
 
-class Sample(NamedTuple):
+class ProgressSample(NamedTuple):
     """At ``at_s``: how many records had arrived and had settled, and how many seconds the shard was behind."""
 
     at_s: float
@@ -60,7 +60,7 @@ class _Shard:
     received: int = 0
     settled: int = 0
     last_s: float | None = None
-    samples: deque[Sample] = field(default_factory=deque)
+    samples: deque[ProgressSample] = field(default_factory=deque)
 
 
 @dataclass(slots=True)
@@ -91,7 +91,7 @@ class Progress:
     def sample(self, shard: str, behind_s: float, now: float) -> None:
         """Note how far a shard is behind. Call it every few seconds."""
         of = self._of(shard)
-        of.samples.append(Sample(now, of.received, of.settled, behind_s))
+        of.samples.append(ProgressSample(now, of.received, of.settled, behind_s))
         while now - of.samples[0].at_s > WINDOW_S:
             of.samples.popleft()
 

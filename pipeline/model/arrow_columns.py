@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from pipeline.model import Reject, arrow_leaves
 from pipeline.model.containers import elements, fields_of, listed
 from pipeline.model.scalars import NotFinite as Infinite
-from pipeline.model.scalars import Refused, is_missing, is_nan, named
+from pipeline.model.scalars import ValueRefused, is_missing, is_nan, named
 
 Values = Any
 """A column's values: a list, tuple, numpy array or Arrow array, as :func:`pipeline.model.containers.elements`
@@ -61,9 +61,9 @@ def _column(values: Values, field: pa.Field, rules: Rules, null_parents: int = 0
     array = _array(values, field.type, rules)
     if array.null_count > null_parents:
         if not field.nullable:
-            raise Refused("null, which the output_schema does not allow")
+            raise ValueRefused("null, which the output_schema does not allow")
         if rules.missing == "reject":
-            raise Refused("a missing value, which model.missing = 'reject' refuses")
+            raise ValueRefused("a missing value, which model.missing = 'reject' refuses")
     return _judged(array, rules) if pa.types.is_floating(field.type) else arrow_leaves.checked_range(array)
 
 
@@ -105,7 +105,7 @@ def _is_list(kind: pa.DataType) -> bool:
 def _of_matrix(values: np.ndarray[Any, Any], kind: pa.DataType, rules: Rules) -> pa.Array:
     """Convert a numpy array of two or more dimensions: each row is a list."""
     if not _is_list(kind):
-        raise Refused(f"{named(values)}: an array for each value")
+        raise ValueRefused(f"{named(values)}: an array for each value")
     flat = values.reshape(-1, *values.shape[2:])
     lengths = np.full(len(values), values.shape[1], np.int64)
     return _of_lengths(lengths, None, flat, kind, rules)
@@ -174,7 +174,7 @@ def _fixed(
     size = kind.list_size
     present = lengths if missing is None else lengths[~missing]
     if (present != size).any():
-        raise Refused(f"a list of {present[present != size][0]} values, not {size}")
+        raise ValueRefused(f"a list of {present[present != size][0]} values, not {size}")
     child = _column(flat, kind.value_field, rules)
     if mask is None:
         return pa.FixedSizeListArray.from_arrays(child, type=kind)
@@ -211,7 +211,7 @@ def _struct(value: Any, names: Sequence[str]) -> Mapping[Any, Any] | None:
         raise value
     fields = fields_of(value)
     if fields is None:
-        raise Refused(f"{named(value)} where a mapping is needed")
+        raise ValueRefused(f"{named(value)} where a mapping is needed")
     _known(fields, names)
     return fields
 
@@ -222,7 +222,7 @@ def _known(given: Any, names: Sequence[str]) -> None:
     """
     for name in given:
         if name not in names:
-            raise Refused(f"a field {name!r:.60}, but the struct has only {', '.join(names)}")
+            raise ValueRefused(f"a field {name!r:.60}, but the struct has only {', '.join(names)}")
 
 
 def _maps(values: Sequence[Any], kind: pa.DataType, rules: Rules) -> pa.Array:
@@ -249,7 +249,7 @@ def _pairs(value: Any) -> list[Any] | None:
         return list(value.items())
     pairs = list(listed(elements(value)))
     if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
-        raise Refused(f"{named(value)} where a mapping or a list of pairs is needed")
+        raise ValueRefused(f"{named(value)} where a mapping or a list of pairs is needed")
     return pairs
 
 
@@ -257,4 +257,4 @@ def _distinct(keys: pa.Array, rows: np.ndarray[Any, Any]) -> None:
     """Refuse a map that has a key twice: readers differ in which value they keep."""
     codes = keys.dictionary_encode().indices.to_numpy(zero_copy_only=False)
     if len(np.unique(np.stack([rows, codes]), axis=1).T) != len(codes):
-        raise Refused("a map with the same key twice")
+        raise ValueRefused("a map with the same key twice")

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.model.scalars import ATTOSECONDS, Clock, Day, Moment, Refused, Span, is_nan, named, plain
+from pipeline.model.scalars import ATTOSECONDS, Clock, Day, Moment, Span, ValueRefused, is_nan, named, plain
 
 DAY = ATTOSECONDS["D"]
 _FIRST_DAY, _AFTER_LAST_DAY = -719_162, 2_932_897
@@ -142,7 +142,7 @@ def checked_range(array: pa.Array) -> pa.Array:
     counts = array.view(pa.int32() if array.type.bit_width == 32 else pa.int64())
     ends = pc.min_max(counts)
     if ends["min"].as_py() < low or ends["max"].as_py() >= high:
-        raise Refused("a time out of range: readers accept the years 1 to 9999 and 24 hours in a day")
+        raise ValueRefused("a time out of range: readers accept the years 1 to 9999 and 24 hours in a day")
     return array
 
 
@@ -176,7 +176,7 @@ def _no_overflow(array: pa.Array, values: Any) -> pa.Array:
     if infinite:
         given = values if isinstance(values, pa.Array) else pa.array(values, pa.float64())
         if infinite != _infinities(given.cast(pa.float64())):
-            raise Refused(f"a number too large for a {array.type}")
+            raise ValueRefused(f"a number too large for a {array.type}")
     return array
 
 
@@ -188,12 +188,12 @@ def _fitted(value: Any, fits: Fits, kind: pa.DataType) -> Any:
         return None
     try:
         fitted = fits(bare)
-    except Refused:
+    except ValueRefused:
         raise
     except (ArithmeticError, ValueError, TypeError, pa.ArrowException) as error:
-        raise Refused(f"{named(value)} out of its range") from error
+        raise ValueRefused(f"{named(value)} out of its range") from error
     if fitted is None:
-        raise Refused(named(value))
+        raise ValueRefused(named(value))
     return fitted
 
 
@@ -222,9 +222,9 @@ def _integer(kind: pa.DataType) -> Fits:
         if not isinstance(value, int | float | Decimal):
             return None
         if isinstance(value, float | Decimal) and (not math.isfinite(value) or value % 1 != 0):
-            raise Refused("a number that is not whole")
+            raise ValueRefused("a number that is not whole")
         if not low <= value < high:
-            raise Refused(f"a number out of the range of {kind}")
+            raise ValueRefused(f"a number out of the range of {kind}")
         return int(value)
 
     return fits
@@ -239,9 +239,9 @@ def _floating(kind: pa.DataType) -> Fits:
         with np.errstate(over="ignore"):
             number = narrow(float(value))
         if np.isinf(number) and abs(value) != math.inf:
-            raise Refused(f"a number too large for {kind}")
+            raise ValueRefused(f"a number too large for {kind}")
         if isinstance(value, int) and int(number) != value:
-            raise Refused(f"a whole number that {kind} cannot hold exactly")
+            raise ValueRefused(f"a whole number that {kind} cannot hold exactly")
         return number if kind.bit_width == 16 else float(number)
 
     return fits
@@ -254,7 +254,7 @@ def _text(value: Any) -> str | None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Refused("a str with half a surrogate pair, which UTF-8 cannot hold") from None
+        raise ValueRefused("a str with half a surrogate pair, which UTF-8 cannot hold") from None
     return text
 
 
@@ -269,11 +269,11 @@ def _decimal(kind: pa.DataType) -> Fits:
             return None
         number = Decimal(value)
         if not number.is_finite():
-            raise Refused("a Decimal that is not finite")
+            raise ValueRefused("a Decimal that is not finite")
         try:
             pa.scalar(number, kind)
         except pa.ArrowException:
-            raise Refused(f"a number with more digits than {kind} has") from None
+            raise ValueRefused(f"a number with more digits than {kind} has") from None
         return number
 
     return fits
@@ -294,7 +294,7 @@ def _temporal(kind: pa.DataType) -> Fits:
             return None
         count, finer = divmod(value.attoseconds, unit)
         if finer:
-            raise Refused(f"a time finer than {kind} can hold: round it, or give the column a finer unit")
+            raise ValueRefused(f"a time finer than {kind} can hold: round it, or give the column a finer unit")
         return int(count)
 
     return fits
@@ -309,9 +309,9 @@ def _in_zone(value: Any, zone: str | None) -> Any:
         value = Moment(value.days * DAY, zoned=False)
     if isinstance(value, Moment):
         if value.zoned and zone is None:
-            raise Refused("a time with a time zone, but the column has none")
+            raise ValueRefused("a time with a time zone, but the column has none")
         if not value.zoned and zone not in (None, "UTC", "Etc/UTC", "Z", "+00:00"):
-            raise Refused(f"a time without a time zone, but the column has {zone}")
+            raise ValueRefused(f"a time without a time zone, but the column has {zone}")
     return value
 
 
@@ -319,10 +319,10 @@ def _date(per_day: int) -> Fits:
     def fits(value: Any) -> int | None:
         if isinstance(value, Moment):
             if value.zoned:
-                raise Refused("a time with a time zone, which may be another day elsewhere")
+                raise ValueRefused("a time with a time zone, which may be another day elsewhere")
             days, rest = divmod(value.attoseconds, DAY)
             if rest:
-                raise Refused("a time that is not midnight, but the column holds days")
+                raise ValueRefused("a time that is not midnight, but the column holds days")
             return days * per_day
         return value.days * per_day if isinstance(value, Day) else None
 

@@ -19,7 +19,7 @@ from pipeline.model.arrow_columns import AS_THEY_ARE, Rules, column
 from pipeline.model.containers import listed
 from pipeline.model.passthrough import TYPES, Passthrough
 from pipeline.model.results import Columns, of_record
-from pipeline.model.scalars import NotFinite, Refused
+from pipeline.model.scalars import NotFinite, ValueRefused
 from pipeline.record import Fault
 
 Row = list[Any]
@@ -145,7 +145,7 @@ class RowMaker:
                 return Fault("rejected", reason_of(refusal))
             except NotFinite as refusal:
                 return Fault(refusal.kind, f"column '{field.name}' {refusal}")
-            except Refused as refusal:
+            except ValueRefused as refusal:
                 return Fault(refusal.kind, f"column '{field.name}' is not {field.type}: {refusal}")
             except Exception as error:  # noqa: BLE001  # as above
                 return Fault("contract", f"column '{field.name}' is not {field.type}: {one_line(error)}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.model.scalars import Refused, home, named, of_array
+from pipeline.model.scalars import ValueRefused, home, named, of_array
 
 
 def fields_of(value: Any) -> Mapping[Any, Any] | None:
@@ -60,14 +60,14 @@ def elements(value: Any) -> list[Any] | tuple[Any, ...] | np.ndarray[Any, Any] |
 
 def _of_others(value: Any) -> list[Any]:
     if isinstance(value, str | bytes | bytearray | memoryview | Mapping):
-        raise Refused(named(value))
+        raise ValueRefused(named(value))
     if isinstance(value, AbstractSet):
-        raise Refused(f"{named(value)}, which has no order: return a list")
+        raise ValueRefused(f"{named(value)}, which has no order: return a list")
     if isinstance(value, Sequence) or (isinstance(value, Iterable) and hasattr(value, "__len__")):
         return list(value)
     if isinstance(value, Iterable):
-        raise Refused(f"{named(value)}, which can be read only once: return a list")
-    raise Refused(named(value))
+        raise ValueRefused(f"{named(value)}, which can be read only once: return a list")
+    raise ValueRefused(named(value))
 
 
 def listed(values: Any) -> list[Any] | tuple[Any, ...]:
@@ -84,7 +84,7 @@ def _array(value: Any) -> list[Any] | np.ndarray[Any, Any] | None:
     if array is None:
         return None
     if not array.ndim:
-        raise Refused(f"{named(value)} without dimensions")
+        raise ValueRefused(f"{named(value)} without dimensions")
     if isinstance(array, np.ma.MaskedArray):
         return list(array) if np.ma.is_masked(array) else np.asarray(array)
     return array

@@ -19,7 +19,7 @@ import pyarrow as pa
 from pipeline.errors import BatchFailed
 from pipeline.model import Reject, reason_of
 from pipeline.model.containers import elements, fields_of
-from pipeline.model.scalars import Refused, home, named
+from pipeline.model.scalars import ValueRefused, home, named
 from pipeline.record import Fault
 
 Columns = dict[str, Any]
@@ -109,7 +109,7 @@ def _picked(given: Sequence[Any], get: Any, names: Sequence[str]) -> Columns:
     for name in names:
         try:
             columns[name] = elements(get(name))
-        except Refused as refusal:
+        except ValueRefused as refusal:
             raise _broken(f"a column '{name}' that is {refusal}", names) from None
     return columns
 

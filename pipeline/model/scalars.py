@@ -37,13 +37,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(1970, 1, 1)
 
 
-class Refused(ValueError):
+class ValueRefused(ValueError):
     """The value does not fit its column. The text says what came; ``kind`` becomes the dead letter's kind."""
 
     kind = "contract"
 
 
-class NotFinite(Refused):
+class NotFinite(ValueRefused):
     """A NaN or an infinity where ``model.not_finite`` refuses them."""
 
     kind = "not_finite"
@@ -148,7 +148,7 @@ def of_array(value: Any) -> np.ndarray[Any, Any] | None:
     try:
         return np.asarray(value)
     except Exception as error:
-        raise Refused(f"{named(value)} that cannot be converted to an array") from error
+        raise ValueRefused(f"{named(value)} that cannot be converted to an array") from error
 
 
 def _of_tensor(value: Any) -> np.ndarray[Any, Any]:
@@ -159,7 +159,7 @@ def _of_tensor(value: Any) -> np.ndarray[Any, Any]:
             tensor = tensor.float()
         array: np.ndarray[Any, Any] = tensor.numpy()
     except Exception as error:
-        raise Refused(f"{named(value)} that cannot be converted to an array") from error
+        raise ValueRefused(f"{named(value)} that cannot be converted to an array") from error
     return array
 
 
@@ -177,7 +177,7 @@ def _of_floating(value: np.floating[Any]) -> float:
     """Convert to a 64-bit float; a wider float is rounded, and refused if it is out of range."""
     number = float(value)
     if np.isinf(number) and np.isfinite(value):
-        raise Refused(f"{named(value)} out of the range of 64-bit floats")
+        raise ValueRefused(f"{named(value)} out of the range of 64-bit floats")
     return number
 
 
@@ -186,7 +186,7 @@ def _of_numpy_time(value: Any) -> Moment | Span:
         value = value.astype("datetime64[D]")
     unit, multiple = np.datetime_data(value.dtype)
     if unit not in ATTOSECONDS:
-        raise Refused(f"{named(value)} whose unit has no fixed length")
+        raise ValueRefused(f"{named(value)} whose unit has no fixed length")
     attoseconds = int(value.astype(np.int64)) * multiple * ATTOSECONDS[unit]
     return Moment(attoseconds, zoned=False) if isinstance(value, np.datetime64) else Span(attoseconds)
 
@@ -225,7 +225,7 @@ def _of_time(value: date | time | timedelta) -> Any:
     if isinstance(value, timedelta):
         return Span(_microseconds(value) * ATTOSECONDS["us"])
     if value.tzinfo is not None:
-        raise Refused("a time of day with a time zone")
+        raise ValueRefused("a time of day with a time zone")
     seconds = (value.hour * 60 + value.minute) * 60 + value.second
     return Clock((seconds * 10**6 + value.microsecond) * ATTOSECONDS["us"])
 
@@ -245,5 +245,5 @@ def _of_subclass(value: Any) -> Any:
 
 def _of_buffer(value: bytearray | memoryview) -> bytes:
     if isinstance(value, memoryview) and value.format not in {"B", "c"}:
-        raise Refused(f"a memoryview of elements that are not bytes (format {value.format!r})")
+        raise ValueRefused(f"a memoryview of elements that are not bytes (format {value.format!r})")
     return bytes(value)

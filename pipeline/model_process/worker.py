@@ -160,7 +160,7 @@ def _warm_up(model: UserModel, work: Predicting) -> float | None:
         began = time.monotonic()
         answer = work.predict_items([item], [work.nothing_carried], [NOT_A_RECORD])
         seconds = time.monotonic() - began
-        fault = answer.fault if isinstance(answer, Failed) else answer.faults.get(0)
+        fault = answer.fault if isinstance(answer, FailedAnswer) else answer.faults.get(0)
         if fault is not None:
             log.error("%s", fault.traceback or fault.reason)
             raise ModelError(f"model.factory {model.name}: its own example failed: {fault.reason}")
@@ -178,7 +178,7 @@ class PredictedRows:
 
 
 @dataclass(slots=True)
-class Failed:
+class FailedAnswer:
     """The batch failed as a whole. ``op``: ``failed``, ``memory``, ``worn``, ``broken`` or ``fatal``.
 
     After ``worn`` and ``broken`` the replica must be replaced. ``worn``: memory ran out for a single record, in a
@@ -255,7 +255,7 @@ class Predicting:
 
     def predict(
         self, payloads: Sequence[bytes], records: Sequence[RecordInfo] = (), *, beside_example: bool = False
-    ) -> PredictedRows | Failed:
+    ) -> PredictedRows | FailedAnswer:
         """Decode and predict. Records that do not decode are left out of the batch that the model receives.
 
         ``records``: empty if the model does not ask for them. ``beside_example``: the model's example is the last item.
@@ -288,14 +288,14 @@ class Predicting:
             indices.append(len(payloads))
             told.append(NOT_A_RECORD)
         made = self.predict_items(items, passthrough, told)
-        if isinstance(made, Failed):
+        if isinstance(made, FailedAnswer):
             return made
         faults.update((indices[position], fault) for position, fault in made.faults.items())
         return PredictedRows(made.batch, faults)
 
     def predict_items(
         self, items: list[Any], passthrough: list[Row], records: Sequence[RecordInfo] = ()
-    ) -> PredictedRows | Failed:
+    ) -> PredictedRows | FailedAnswer:
         """As :meth:`predict`, for decoded items and their carried fields."""
         try:
             made = self._rows.make(passthrough, self._results(items, records) if items else [])
@@ -352,19 +352,21 @@ def fault_of(error: BaseException, kind: str) -> Fault:
     return Fault(kind, one_line(error), traced(error, TRACEBACK_LIMIT), where(error))
 
 
-def failure_of(error: BaseException) -> Failed:
+def failure_of(error: BaseException) -> FailedAnswer:
     """Return the failure of a batch for an error. Never raises."""
     if is_a(error, Fatal, UserError):
-        return Failed("fatal", Fault("exception", said(error) or one_line(error)))
+        return FailedAnswer("fatal", Fault("exception", said(error) or one_line(error)))
     if type(error) is BatchFailed:
-        return Failed("failed", Fault("contract", text_of(error.reason), text_of(error.traceback, TRACEBACK_LIMIT)))
+        return FailedAnswer(
+            "failed", Fault("contract", text_of(error.reason), text_of(error.traceback, TRACEBACK_LIMIT))
+        )
     if is_a(error, Inconvertible):
-        return Failed("failed", Fault("contract", f"the rows do not fit one Arrow batch: {said(error)}"))
+        return FailedAnswer("failed", Fault("contract", f"the rows do not fit one Arrow batch: {said(error)}"))
     if memory_limit.ran_out(error):
         fault = fault_of(error, "memory")
         memory_limit.give_back(error)
-        return Failed("memory", fault)
-    return Failed("broken" if _lost_its_device(error) else "failed", fault_of(error, "exception"))
+        return FailedAnswer("memory", fault)
+    return FailedAnswer("broken" if _lost_its_device(error) else "failed", fault_of(error, "exception"))
 
 
 def _lost_its_device(error: BaseException) -> bool:

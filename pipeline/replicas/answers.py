@@ -138,7 +138,7 @@ def unusable(frame: Frame) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class AnswerReader:
     """Reads the answers of replicas whose rows have this schema."""
 
     schema: pa.Schema

@@ -62,7 +62,7 @@ class Pool:
         self._troubles = outages
         self._failed = failed
         self._on_event = on_event
-        self._reader: answers.Reader | None = None
+        self._reader: answers.AnswerReader | None = None
         self._wants_records = False
         self._links: set[ReplicaProcess] = set()  # every replica that has a process
         self._serving: list[ReplicaProcess] = []
@@ -264,7 +264,7 @@ class Pool:
     def _compare(self, assignment: Assignment, ready: answers.Ready) -> None:
         """Check that a later replica has the same columns and parameters as the first one."""
         if self._reader is None:
-            self._reader = answers.Reader(ready.schema)
+            self._reader = answers.AnswerReader(ready.schema)
             self._wants_records = ready.wants_records
         elif ready.schema != self._reader.schema:
             raise ModelError(

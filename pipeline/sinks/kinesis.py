@@ -31,9 +31,9 @@ from pipeline.record import Position, Record, Run, Shard
 from pipeline.retry import Retry
 from pipeline.sinks import NOBODY, OnDurable, SinkEvents
 from pipeline.sinks.json_rows import Unwritable
-from pipeline.sinks.kinesis_rows import Load, loads_of, size_of
+from pipeline.sinks.kinesis_rows import RowLoad, loads_of, size_of
 from pipeline.sinks.put_queue import REQUEST_BYTES, REQUEST_ROWS, OrderedPutQueue, Row
-from pipeline.sinks.refused import Refused, RefusedLetters
+from pipeline.sinks.refused import RefusedLetters, RefusedRow
 from pipeline.stores.calls import SureCalls, Threads
 
 log = logging.getLogger("sink.kinesis")
@@ -149,7 +149,7 @@ class KinesisSink:
         """Make a blocking call in one of the sink's own threads: a stalled stream does not block other parts."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    async def put(self, request: Sequence[Row]) -> Answer:
+    async def put(self, request: Sequence[Row]) -> PutAnswer:
         """Make one PutRecords call."""
         records = [{"Data": row.data, "PartitionKey": row.key} for row in request]
         try:
@@ -157,13 +157,13 @@ class KinesisSink:
         except ClientError as error:
             code = _code(error)
             if code in ROW_FAULTS:
-                return Answer([False] * len(request), code, code in REFUSALS, at_fault=True, quoting=_message(error))
-            return Answer([False] * len(request), _message(error), code in REFUSALS)
+                return PutAnswer([False] * len(request), code, code in REFUSALS, at_fault=True, quoting=_message(error))
+            return PutAnswer([False] * len(request), _message(error), code in REFUSALS)
         except ParamValidationError as error:
             name = type(error).__name__
-            return Answer([False] * len(request), name, at_fault=True, quoting=one_line(error))
+            return PutAnswer([False] * len(request), name, at_fault=True, quoting=one_line(error))
         except BotoCoreError as error:
-            return Answer([False] * len(request), str(error))
+            return PutAnswer([False] * len(request), str(error))
         codes = [each.get("ErrorCode") for each in answer["Records"]]
         self.events.on_put(sum(row.size_bytes for row, code in zip(request, codes, strict=True) if not code))
         faults = {
@@ -171,7 +171,7 @@ class KinesisSink:
             for place, (code, each) in enumerate(zip(codes, answer["Records"], strict=True))
             if code in ROW_FAULTS
         }
-        return Answer(
+        return PutAnswer(
             [not code for code in codes], ", ".join(sorted({code for code in codes if code})), row_faults=faults
         )
 
@@ -186,7 +186,7 @@ class KinesisSink:
         return True
 
 
-class Answer(NamedTuple):
+class PutAnswer(NamedTuple):
     """Which rows of a call were accepted. ``reason``: why the others were not, without quoting them."""
 
     accepted: Sequence[bool]
@@ -281,7 +281,7 @@ class KinesisWriter:
             if all(done) or not answer.at_fault:
                 await self._back_off(answer._replace(accepted=done))
 
-    async def _without_faults(self, request: Sequence[Row], answer: Answer) -> Sequence[bool]:
+    async def _without_faults(self, request: Sequence[Row], answer: PutAnswer) -> Sequence[bool]:
         """Return which rows are done: accepted, or durable dead letters.
 
         A call that is invalid as a whole is halved until its row is alone. A row alone is to blame only if the stream
@@ -295,14 +295,14 @@ class KinesisWriter:
             self._suspects, faults[0] = 0, answer.quoting
         elif answer.at_fault:
             await self._back_off(answer._replace(refused=True))
-        await self._bury([Refused(request[place].origin, reason) for place, reason in faults.items()])
+        await self._bury([RefusedRow(request[place].origin, reason) for place, reason in faults.items()])
         return [accepted or place in faults for place, accepted in enumerate(answer.accepted)]
 
     async def _load(self, run: Run) -> None:
         """Put rows into the queue. A row that cannot be stored is a durable dead letter first."""
         sink = self._sink
         loads = await sink.call(partial(loads_of, run, sink.table, sink.row_bytes))
-        refused = [Refused(load.origin, load.row.reason) for load in loads if isinstance(load.row, Unwritable)]
+        refused = [RefusedRow(load.origin, load.row.reason) for load in loads if isinstance(load.row, Unwritable)]
         self._count(loads, len(refused))
         await self._bury(refused)
         for origin, row in loads:
@@ -310,7 +310,7 @@ class KinesisWriter:
             self._put_queue.put(origin.position, carried, origin=origin)
             self._payload_bytes += len(origin.data) if carried else 0
 
-    def _count(self, loads: Sequence[Load], refused: int) -> None:
+    def _count(self, loads: Sequence[RowLoad], refused: int) -> None:
         """Raise ``Fatal`` if a release makes rows that cannot be stored, before more of them become dead letters."""
         if not refused:
             self._tally.rows(sum(load.row is not None for load in loads))
@@ -329,7 +329,7 @@ class KinesisWriter:
                     self._sink.events.on_stop(why)
                     raise Fatal(why)
 
-    async def _bury(self, refused: Sequence[Refused]) -> None:
+    async def _bury(self, refused: Sequence[RefusedRow]) -> None:
         """Return once each of them is a durable dead letter."""
         sink = self._sink
         if not refused:
@@ -352,7 +352,7 @@ class KinesisWriter:
             self._told = durable
             self._on_durable(durable)
 
-    async def _back_off(self, answer: Answer) -> None:
+    async def _back_off(self, answer: PutAnswer) -> None:
         """Wait: longer while no row is accepted, briefly if only some shards of the stream are full."""
         accepted = sum(answer.accepted)
         self._fruitless = 0 if accepted else self._fruitless + 1

@@ -22,7 +22,7 @@ ROW_FAULTS = (pa.ArrowException, ArithmeticError, TypeError, ValueError)
 """Errors for values that do not fit. Any other error is a defect of this code, not of a row."""
 
 
-class Load(NamedTuple):
+class RowLoad(NamedTuple):
     """A record on its way to a stream. ``row``: key and data, or why there are none; None: the record is a dead letter.
 
     ``origin``: the record with its payload, without the batch that its row is in.
@@ -32,7 +32,7 @@ class Load(NamedTuple):
     row: tuple[str, bytes] | Unwritable | None
 
 
-def loads_of(run: Run, table: Callable[[Run], pa.Table], row_bytes: int) -> list[Load]:
+def loads_of(run: Run, table: Callable[[Run], pa.Table], row_bytes: int) -> list[RowLoad]:
     """Return a load for each record, in order. ``table`` makes a table of the enriched ones; ``row_bytes``: the most
     bytes of key and data.
 
@@ -46,7 +46,7 @@ def loads_of(run: Run, table: Callable[[Run], pa.Table], row_bytes: int) -> list
     rows = {id(record): _passthrough(record, run.shard.stream, data, row_bytes) for record, data in coming}
     payloads = run.payloads or [b""] * len(run.records)
     return [
-        Load(replace(record, data=payload, outcome=None), rows.get(id(record)))
+        RowLoad(replace(record, data=payload, outcome=None), rows.get(id(record)))
         for record, payload in zip(run.records, payloads, strict=True)
     ]
 

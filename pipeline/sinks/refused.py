@@ -20,7 +20,7 @@ AGAIN = "again"
 """In the key of a letter if another object has the plain key."""
 
 
-class Refused(NamedTuple):
+class RefusedRow(NamedTuple):
     """A record, with its payload, whose row the sink cannot store, and why."""
 
     record: Record
@@ -49,7 +49,7 @@ class RefusedLetters:
         self._ending = f"~{slug(sink)}.jsonl"
         self._now = now
 
-    def put(self, shard: Shard, refused: Refused) -> None:
+    def put(self, shard: Shard, refused: RefusedRow) -> None:
         """Write the letter; it is durable when this returns. Blocks, may be repeated, and raises what stores raise.
 
         :raises Fatal: another object has the key.

@@ -19,8 +19,8 @@ from pipeline.errors import one_line
 from pipeline.record import Position
 from pipeline.stores.base import Denied, ObjectStore, Retryable
 from pipeline.table import letters_audit
-from pipeline.table.contents import UNREADABLE, Changed, Contents, read
-from pipeline.table.file_audit import Entry, count_faults, metadata_faults, place_faults, row_faults
+from pipeline.table.contents import UNREADABLE, Contents, FileChanged, read
+from pipeline.table.file_audit import TableEntry, count_faults, metadata_faults, place_faults, row_faults
 from pipeline.table.footer import (
     LETTERS_SHA256,
     WRITER,
@@ -52,7 +52,7 @@ class Problem:
 
 
 @dataclass(slots=True)
-class Report:
+class AuditReport:
     """The result of an audit.
 
     ``begins`` and ``reached``: for each list of files (stream's creation time and shard), where its first file begins
@@ -80,7 +80,7 @@ class Report:
         self.problems.append(Problem(kind, key, detail))
 
 
-def audit(store: ObjectStore, dead_letters: ObjectStore | None = None) -> Report:
+def audit(store: ObjectStore, dead_letters: ObjectStore | None = None) -> AuditReport:
     """Audit a table, and its dead letters if the store ``dead_letters`` is given.
 
     Checked for each file: its bytes are those that were written; the metadata on the object equals that in the footer;
@@ -94,7 +94,7 @@ def audit(store: ObjectStore, dead_letters: ObjectStore | None = None) -> Report
     :raises Retryable: the store did not answer.
     :raises Denied: the store refused.
     """
-    report = Report()
+    report = AuditReport()
     keys = store.list("")
     audited = _Audit(store, dead_letters, report, Redriven.among(keys))
     entries = sorted(_entries(store, keys, report), key=lambda entry: (entry.list, entry.first))
@@ -105,12 +105,12 @@ def audit(store: ObjectStore, dead_letters: ObjectStore | None = None) -> Report
     return report
 
 
-def _entries(store: ObjectStore, keys: Sequence[str], report: Report) -> Iterator[Entry]:
+def _entries(store: ObjectStore, keys: Sequence[str], report: AuditReport) -> Iterator[TableEntry]:
     for key in keys:
         match = TABLE_FILE.fullmatch(key)
         target = store.link(key)
         if match and is_day(match["day"]) and target is None:
-            yield Entry(key, match["list"], match["shard"], match["day"], first_of(key))
+            yield TableEntry(key, match["list"], match["shard"], match["day"], first_of(key))
         elif target is not None or not is_redriven_file(key):
             skipped = any(part.startswith(SKIPPED) for part in key.split("/"))
             what = "is not a file of this table" if target is None else f"is a link to {target}"
@@ -130,7 +130,7 @@ def _who(skipped: bool, target: str | None) -> str:
 
 class _Audit:
     def __init__(
-        self, store: ObjectStore, dead_letters: ObjectStore | None, report: Report, redriven: Redriven
+        self, store: ObjectStore, dead_letters: ObjectStore | None, report: AuditReport, redriven: Redriven
     ) -> None:
         self._store = store
         self._redriven = redriven
@@ -145,7 +145,7 @@ class _Audit:
         if dead_letters is not None:
             self._of_sinks = SinkLetters.of(dead_letters, self._letter_keys)
 
-    def list_of(self, name: str, entries: list[Entry]) -> None:
+    def list_of(self, name: str, entries: list[TableEntry]) -> None:
         """Audit one shard's files, in their order."""
         ids: list[pa.ChunkedArray] = []
         before: Contents | None = None
@@ -196,17 +196,17 @@ class _Audit:
             report.problem("dead-letters", key or "/", why)
         report.letters_of_sinks = self._of_sinks.count
 
-    def _read(self, entry: Entry) -> Contents | None:
+    def _read(self, entry: TableEntry) -> Contents | None:
         try:
             return read(self._store.get(entry.key))
-        except Changed as error:
+        except FileChanged as error:
             self._report.problem("changed", entry.key, f"{error}. Restore it from a copy")
         except UNREADABLE as error:
             self._report.problem("unreadable", entry.key, f"{type(error).__name__}: {error}")
         return None
 
     def _links(
-        self, entry: Entry, contents: Contents, before: Contents | None, furthest: Position | None, *, unread: bool
+        self, entry: TableEntry, contents: Contents, before: Contents | None, furthest: Position | None, *, unread: bool
     ) -> None:
         """Check that a file continues where the one before it ended.
 
@@ -224,7 +224,7 @@ class _Audit:
             detail = f"continues from {previous or 'nowhere'}, but the file before it ends at {before.end}{where}"
             self._report.problem("gap", entry.key, detail)
 
-    def _file(self, entry: Entry, contents: Contents, ids: list[pa.ChunkedArray]) -> None:
+    def _file(self, entry: TableEntry, contents: Contents, ids: list[pa.ChunkedArray]) -> None:
         report = self._report
         report.files += 1
         report.rows += contents.rows.num_rows
@@ -239,7 +239,7 @@ class _Audit:
         self._letters(entry, contents)
         self._of_sinks.held_against(entry.list, contents)
 
-    def _one_table(self, entry: Entry, contents: Contents) -> Iterator[tuple[str, str]]:
+    def _one_table(self, entry: TableEntry, contents: Contents) -> Iterator[tuple[str, str]]:
         """Check that all files are of one stream and have the same columns."""
         streams = set(pc.unique(pc.list_element(pc.split_pattern(contents.rows["record_id"], "/"), 0)).to_pylist())
         streams.discard(None)
@@ -253,7 +253,7 @@ class _Audit:
                 f"has other columns than {self._columns[0]}: a table with other columns needs its own url",
             )
 
-    def _letters(self, entry: Entry, contents: Contents) -> None:
+    def _letters(self, entry: TableEntry, contents: Contents) -> None:
         if self._dead_letters is None or not contents.dead:
             return
         if not contents.footer[LETTERS_SHA256]:
@@ -274,7 +274,7 @@ class _Audit:
             self._report.problem("dead-letters", found[0], fault)
 
 
-def _distinct(name: str, ids: list[pa.ChunkedArray], report: Report) -> None:
+def _distinct(name: str, ids: list[pa.ChunkedArray], report: AuditReport) -> None:
     every = pa.chunked_array([chunk for column in ids for chunk in column.chunks], pa.string())
     twice = len(every) - pc.count_distinct(every, mode="all").as_py()
     if twice:

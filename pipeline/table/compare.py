@@ -45,7 +45,7 @@ class Arrival(NamedTuple):
 
 
 @dataclass(slots=True)
-class Tally:
+class ProblemTally:
     """Counts records of one kind of problem and keeps the first :data:`KEPT` positions."""
 
     count: int = 0
@@ -81,10 +81,10 @@ class ShardComparison:
     behind: int = 0
     retired: int = 0
     misplaced: int = 0
-    missing: Tally = field(default_factory=Tally)
-    doubled: Tally = field(default_factory=Tally)
-    alien: Tally = field(default_factory=Tally)
-    differs: Tally = field(default_factory=Tally)
+    missing: ProblemTally = field(default_factory=ProblemTally)
+    doubled: ProblemTally = field(default_factory=ProblemTally)
+    alien: ProblemTally = field(default_factory=ProblemTally)
+    differs: ProblemTally = field(default_factory=ProblemTally)
 
     def problems(self, stream: str, *, complete: bool) -> Iterator[Problem]:
         """Yield a problem for each kind that was found. ``complete``: unread records (``behind``) count as a problem,
@@ -145,7 +145,7 @@ def compared(
     return found
 
 
-def _once(table: Iterable[Arrival], doubled: Tally) -> Iterator[Arrival]:
+def _once(table: Iterable[Arrival], doubled: ProblemTally) -> Iterator[Arrival]:
     last: Position | None = None
     for row in table:
         if last is not None and row.position <= last:

@@ -33,7 +33,7 @@ UNREADABLE = (pa.ArrowException, KeyError, TypeError, ValueError, OSError, Overf
 """Errors from reading a file that is incomplete, gone, not Parquet, or not Penstock's."""
 
 
-class Changed(ValueError):
+class FileChanged(ValueError):
     """The file belongs to a table, but its bytes are not those that were written."""
 
 
@@ -120,7 +120,7 @@ def _opened(body: bytes | None, is_kind: Callable[[dict[str, str]], bool]) -> Co
     if not is_kind(footer):
         raise ValueError("it is not a complete Parquet file written by Penstock")
     if not is_sealed(body):
-        raise Changed("its bytes are not those that were written")
+        raise FileChanged("its bytes are not those that were written")
     file = pq.ParquetFile(pa.BufferReader(body))
     claimed = file.metadata.num_rows
     if claimed > ROWS_PER_BYTE * len(body):

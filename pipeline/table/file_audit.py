@@ -17,7 +17,7 @@ from pipeline.table.footer import DEAD, DEAD_POSITIONS, KEY, LETTERS_SHA256, ON_
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TableEntry:
     """A file of a table, as its key describes it. ``first``: where it begins; unknown for redriven rows."""
 
     key: str
@@ -39,7 +39,7 @@ def metadata_faults(on_object: Metadata | None, contents: Contents, names: Seque
             yield "metadata", f"its object says {name}={said!r}, its footer {contents.footer[name]!r}"
 
 
-def place_faults(entry: Entry, contents: Contents) -> Faults:
+def place_faults(entry: TableEntry, contents: Contents) -> Faults:
     """Check that the file begins and ends where it says, and has the key that it was written to."""
     if (written_as := contents.footer.get(KEY)) != entry.key:
         yield "range", f"was written as {written_as}"
@@ -60,7 +60,7 @@ def count_faults(contents: Contents) -> Faults:
         yield "metadata", "its footer has a hash of dead letters, but no dead letters"
 
 
-def row_faults(entry: Entry, contents: Contents) -> Faults:
+def row_faults(entry: TableEntry, contents: Contents) -> Faults:
     """Check that the rows are in order and within the file's range, each with the id and values of its place."""
     positions = contents.positions
     if any(later <= earlier for earlier, later in pairwise(positions)):
@@ -74,7 +74,7 @@ def row_faults(entry: Entry, contents: Contents) -> Faults:
         yield from value_faults(entry, contents.rows)
 
 
-def identity_faults(entry: Entry, rows: pa.Table) -> Faults:
+def identity_faults(entry: TableEntry, rows: pa.Table) -> Faults:
     """Check that each row has the id and the shard of its place. The file must have rows."""
     stream = (rows["record_id"][0].as_py() or "").partition("/")[0]
     subs = rows["sub_sequence_number"].cast(pa.string())
@@ -86,7 +86,7 @@ def identity_faults(entry: Entry, rows: pa.Table) -> Faults:
         yield "identity", f"has rows of other shards than {entry.shard_id}"
 
 
-def value_faults(entry: Entry, rows: pa.Table) -> Faults:
+def value_faults(entry: TableEntry, rows: pa.Table) -> Faults:
     """Check that all rows arrived on the file's day, were written at one time, and by one model. The file must have
     rows.
     """

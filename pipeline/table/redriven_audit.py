@@ -10,8 +10,8 @@ from pipeline.errors import one_line
 from pipeline.record import Position
 from pipeline.stores.base import ObjectStore
 from pipeline.table import dead_positions
-from pipeline.table.contents import UNREADABLE, Changed, Contents, read_redriven
-from pipeline.table.file_audit import Entry, Faults, identity_faults, metadata_faults, value_faults
+from pipeline.table.contents import UNREADABLE, Contents, FileChanged, read_redriven
+from pipeline.table.file_audit import Faults, TableEntry, identity_faults, metadata_faults, value_faults
 from pipeline.table.footer import KEY, REDRIVEN, REDRIVEN_POSITIONS, WRITER
 from pipeline.table.names import REDRIVEN_FILE, is_day
 
@@ -25,10 +25,10 @@ def is_redriven_file(key: str) -> bool:
 
 
 @dataclass(slots=True)
-class Found:
+class RedrivenFile:
     """One file of redriven rows. ``contents``: None if it cannot be read. ``faults``: kinds and details."""
 
-    entry: Entry
+    entry: TableEntry
     contents: Contents | None = None
     faults: list[tuple[str, str]] = field(default_factory=list)
 
@@ -50,26 +50,26 @@ class Redriven:
                 found.files.setdefault((match["list"], match["day"]), []).append(key)
         return found
 
-    def dead(self, entry: Entry, positions: Sequence[Position]) -> None:
+    def dead(self, entry: TableEntry, positions: Sequence[Position]) -> None:
         """Note that a file of the list names these dead letters."""
         if (entry.list, entry.day) in self.files:
             self._dead.setdefault((entry.list, entry.day), set()).update(positions)
 
-    def unread(self, entry: Entry) -> None:
+    def unread(self, entry: TableEntry) -> None:
         """Note that a file of the list cannot be read, so that not all its dead letters are known."""
         self._unread.add(entry.list)
 
-    def walk(self, store: ObjectStore) -> Iterator[tuple[str, Found]]:
+    def walk(self, store: ObjectStore) -> Iterator[tuple[str, RedrivenFile]]:
         """Yield every file and what is wrong with it. Memory holds one file, and the positions of a day's redriven
         rows.
         """
         for (name, day), keys in self.files.items():
             held: set[Position] = set()
             for number, key in enumerate(keys):
-                yield key, self._file(store, Entry(key, name, name.partition("-")[2], day, NOWHERE), number, held)
+                yield key, self._file(store, TableEntry(key, name, name.partition("-")[2], day, NOWHERE), number, held)
 
-    def _file(self, store: ObjectStore, entry: Entry, number: int, held: set[Position]) -> Found:
-        found = Found(entry)
+    def _file(self, store: ObjectStore, entry: TableEntry, number: int, held: set[Position]) -> RedrivenFile:
+        found = RedrivenFile(entry)
         match = REDRIVEN_FILE.fullmatch(entry.key)
         if match is not None and int(match["number"]) != number:
             found.faults.append(("gap", f"is number {int(match['number'])}, but there are {number} files before it"))
@@ -79,13 +79,13 @@ class Redriven:
             found.faults += _own_faults(entry, found.contents)
             found.faults += self._of_letters(entry, found.contents, held)
             held.update(found.contents.positions)
-        except Changed as error:
+        except FileChanged as error:
             found.faults.append(("changed", f"{error}. Restore it from a copy"))
         except UNREADABLE as error:
             found.faults.append(("unreadable", one_line(error)))
         return found
 
-    def _of_letters(self, entry: Entry, contents: Contents, held: set[Position]) -> Faults:
+    def _of_letters(self, entry: TableEntry, contents: Contents, held: set[Position]) -> Faults:
         positions = set(contents.positions)
         if twice := positions & held:
             yield "duplicate", f"{len(twice)} records already have redriven rows, among them {min(twice)}"
@@ -94,7 +94,7 @@ class Redriven:
             yield "duplicate", f"{len(alive)} records are not dead letters of the table, among them {min(alive)}"
 
 
-def _own_faults(entry: Entry, contents: Contents) -> Faults:
+def _own_faults(entry: TableEntry, contents: Contents) -> Faults:
     if (written_as := contents.footer.get(KEY)) != entry.key:
         yield "range", f"was written as {written_as}"
     positions = contents.positions

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.model_process import frames
-from pipeline.replicas.answers import Reader, Rows
+from pipeline.replicas.answers import AnswerReader, Rows
 from tests.support.hosts import ROOT
 
 ROUNDS = int(os.environ.get("PENSTOCK_FUZZ_ROUNDS", "4000"))
@@ -56,7 +56,7 @@ def assembled(data: bytes) -> frames.Frame | None:
 def read(head: dict[str, Any] = HEAD, content: bytes | None = None, count: int = 7, schema: pa.Schema = SCHEMA) -> Any:
     frame = assembled(b"".join(frames.pack("rows", head, [body() if content is None else content])))
     assert frame is not None
-    return Reader(schema).read(frame, "predict", count)
+    return AnswerReader(schema).read(frame, "predict", count)
 
 
 def test_the_good_answer_is_read() -> None:
@@ -127,7 +127,7 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
 def fuzz(seed: int, rounds: int) -> None:
     """Mutate an answer, and read what comes of it to its last value."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    reader, good = Reader(SCHEMA), b"".join(frames.pack("rows", HEAD, [body()]))
+    reader, good = AnswerReader(SCHEMA), b"".join(frames.pack("rows", HEAD, [body()]))
     for number in range(rounds):
         try:
             frame = assembled(mutated(good, random.Random(f"{seed}-{number}")))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batching.batcher import Batcher, Plan
+from pipeline.batching.batcher import Batcher, BatchPlan
 from pipeline.batching.length_buckets import PADDING
 from pipeline.record import Record, cost_of
 
@@ -56,7 +56,7 @@ class Traffic:
                 self.take()
             elif name == "limit":
                 self.limit = number
-                self.batcher.follow(Plan(cost=number))
+                self.batcher.follow(BatchPlan(cost=number))
             elif name == "pass":
                 self.now += number * LINGER_S / 4
             else:

@@ -10,16 +10,27 @@ from hypothesis import strategies as st
 
 from consumer.admin.shards import planner
 from consumer.admin.shards.keyspace import halved, may_split, open_pieces, range_of, tiles, uniform
-from consumer.admin.shards.planner import Merge, Plan, Refusal, Scale, Split, State, Step, Wish, counts, plan
+from consumer.admin.shards.planner import (
+    Merge,
+    Refusal,
+    ReshardPlan,
+    Scale,
+    Split,
+    Step,
+    StreamState,
+    Wish,
+    counts,
+    plan,
+)
 from consumer.aws.shards import KnownShard, of_listing
 from tests.support.local_kinesis import Kinesis
 
 DAY_S = 86_400
 
 
-def state_of(kinesis: Kinesis, left: int | None = None) -> State:
+def state_of(kinesis: Kinesis, left: int | None = None) -> StreamState:
     shards = {shard["ShardId"]: of_listing(shard) for shard in kinesis.shards()}
-    return State("s", shards, recounts_left=left)
+    return StreamState("s", shards, recounts_left=left)
 
 
 def make(kinesis: Kinesis, step: Step) -> None:
@@ -77,7 +88,7 @@ def test_a_plan_is_taken_by_kinesis_reaches_the_wish_and_goes_on_after_any_inter
     assert tiles(piece.keys for piece in whole.then)
     for done, step in enumerate(whole.steps):
         rest = plan(state_of(kinesis, 10 - done), wish)
-        assert isinstance(rest, Plan)
+        assert isinstance(rest, ReshardPlan)
         assert rest.steps == whole.steps[done:]
         assert [piece.keys for piece in rest.then] == [piece.keys for piece in whole.then]
         make(kinesis, step)
@@ -98,7 +109,7 @@ def test_no_step_is_beyond_what_kinesis_takes(now: int, target: int, left: int |
         str(number): KnownShard(str(number), hash_keys=(str(keys.first), str(keys.last)))
         for number, keys in enumerate(uniform(now))
     }
-    found = plan(State("s", shards, recounts_left=left, account_open=now, account_limit=11_000), Scale(target))
+    found = plan(StreamState("s", shards, recounts_left=left, account_open=now, account_limit=11_000), Scale(target))
     if isinstance(found, Refusal):
         assert found.kind == ("nothing" if now == target else "refused")
         return
@@ -169,13 +180,13 @@ def test_refusals_say_why_and_what_to_do() -> None:
     kinesis = Kinesis(4)
     shards = state_of(kinesis).shards
     for state, wish, said in (
-        (State("s", shards, mode="ON_DEMAND"), Scale(8), "update-stream-mode"),
-        (State("s", shards, status="UPDATING"), Scale(8), "is UPDATING"),
-        (State("s", shards, recounts_left=0, next_recount="at 14:00 UTC"), Scale(8), "penstock shards split"),
-        (State("s", shards, recounts_left=2), Scale(64), "Scale to 16 now"),
-        (State("s", shards, account_open=10, account_limit=12), Scale(8), "Service Quotas"),
-        (State("s", shards, account_open=12, account_limit=12), Split("shardId-000000000000"), "Service Quotas"),
-        (State("s", shards), Scale(10_001), "10,000"),
+        (StreamState("s", shards, mode="ON_DEMAND"), Scale(8), "update-stream-mode"),
+        (StreamState("s", shards, status="UPDATING"), Scale(8), "is UPDATING"),
+        (StreamState("s", shards, recounts_left=0, next_recount="at 14:00 UTC"), Scale(8), "penstock shards split"),
+        (StreamState("s", shards, recounts_left=2), Scale(64), "Scale to 16 now"),
+        (StreamState("s", shards, account_open=10, account_limit=12), Scale(8), "Service Quotas"),
+        (StreamState("s", shards, account_open=12, account_limit=12), Split("shardId-000000000000"), "Service Quotas"),
+        (StreamState("s", shards), Scale(10_001), "10,000"),
     ):
         found = plan(state, wish)
         assert isinstance(found, Refusal)
@@ -186,7 +197,7 @@ def test_refusals_say_why_and_what_to_do() -> None:
 def test_predicted_shards_name_those_they_replace() -> None:
     kinesis = Kinesis(4)
     found = plan(state_of(kinesis), Scale(6))
-    assert isinstance(found, Plan)
+    assert isinstance(found, ReshardPlan)
     parents = [[name[-1] for name in piece.parents] for piece in found.then]
     assert parents == [["0"], ["0", "1"], ["1"], ["2"], ["2", "3"], ["3"]]
     assert range_of(state_of(kinesis).shards["shardId-000000000000"]) == found.now[0].keys

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.tuning.search import Combo, Run, Search, best, combos, sizes
+from consumer.tuning.search import Combo, Search, TuningRun, best, combos, sizes
 
 RATES = st.floats(0.1, 1e6)
 CALLS = st.floats(1e-5, 2.0)
@@ -24,7 +24,7 @@ def test_nothing_that_kept_to_the_target_was_quicker_than_the_choice(
 ) -> None:
     search = Search(combos(cores), sizes(most), budget_s=20.0, target_s=target_s, together=together)
     done = 0
-    runs = data.draw(st.lists(st.builds(Run, RATES, CALLS), min_size=1, max_size=40))
+    runs = data.draw(st.lists(st.builds(TuningRun, RATES, CALLS), min_size=1, max_size=40))
     while cell := search.next(done * each_s):
         search.told(cell, runs[done * 7 % len(runs)])
         done += 1

@@ -14,7 +14,7 @@ from pipeline.sinks.chain import Chain
 from pipeline.sinks.parquet import Files
 from pipeline.stores.base import ObjectStore
 from pipeline.stores.memory import MemoryStore
-from pipeline.table.audit import Report, audit
+from pipeline.table.audit import AuditReport, audit
 from pipeline.table.names import Names
 from pipeline.table.schema import TableSchema
 from pipeline.table.staged_letters import Ledger
@@ -69,5 +69,5 @@ class DeadTable:
         record.outcome = fate.dead or Enriched(batch, 0)
         return record
 
-    def audit(self) -> Report:
+    def audit(self) -> AuditReport:
         return audit(self.table, self.letters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
@@ -98,6 +99,26 @@ def _circle(below: Mapping[str, set[str]]) -> list[str]:
         circle: list[str] = error.args[1]
         return circle
     return []
+
+
+def test_no_public_class_is_called_as_another_is() -> None:
+    """A name means one thing in the whole house."""
+    homes: dict[str, list[str]] = {}
+    for package in ("consumer", "pipeline"):
+        for path in sorted((PYPROJECT.parent / package).rglob("*.py")):
+            for name in public_classes(path.read_text()):
+                homes.setdefault(name, []).append(path.relative_to(PYPROJECT.parent).as_posix())
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
+
+
+def test_public_classes_are_found() -> None:
+    assert public_classes("class A: ...\nclass _B: ...\ndef f():\n  class C: ...\n") == ["A"]
+
+
+def public_classes(source: str) -> list[str]:
+    """Of a module, not of a function."""
+    found = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
+    return [node.name for node in found if not node.name.startswith("_")]
 
 
 @cache

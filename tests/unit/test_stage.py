@@ -8,7 +8,7 @@ import pytest
 from consumer.testing.aggregates import aggregate, field, sealed, user
 from pipeline.aggregate import looked_into
 from pipeline.batching.batch_size import BatchSizeController
-from pipeline.batching.batcher import Batcher, Plan
+from pipeline.batching.batcher import Batcher, BatchPlan
 from pipeline.dead_letters.limit import Limits
 from pipeline.dead_letters.log import DeadLetterLog
 from pipeline.errors import Fatal
@@ -316,7 +316,7 @@ def test_batches_are_as_the_learner_plans_them() -> None:
         await stage.end(lane)
         assert judge.batches == [4, 4, 4]
 
-    staged(body, pace=BatchSizeController(max_records=8, max_cost=0, measures=False, start=Plan(4)))
+    staged(body, pace=BatchSizeController(max_records=8, max_cost=0, measures=False, start=BatchPlan(4)))
 
 
 LIMITS = Limits(40, 0.5, 40, "failures")

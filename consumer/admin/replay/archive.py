@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from consumer.aws.put import Entry, PutReport, put_all
+from consumer.aws.put import PutEntry, PutReport, put_all
 from consumer.aws.record_lines import payload_of
 from pipeline.errors import UserError
 from pipeline.stores.base import ObjectStore
@@ -39,7 +39,7 @@ class Archive:
 
     source: str
     records: int | None
-    entries: Callable[[], Iterator[Entry]]
+    entries: Callable[[], Iterator[PutEntry]]
 
 
 def of_lines(path: Path) -> Archive:
@@ -53,7 +53,7 @@ def of_lines(path: Path) -> Archive:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}). Name a file of JSON lines") from None
 
-    def entries() -> Iterator[Entry]:
+    def entries() -> Iterator[PutEntry]:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
@@ -79,7 +79,7 @@ def of_table(url: str, store: ObjectStore, *, payload: str | None, fields: tuple
     records = sum(pq.read_metadata(_file(store, name)).num_rows for name in keys)
     wanted = [key, *([payload] if payload else fields)]
 
-    def entries() -> Iterator[Entry]:
+    def entries() -> Iterator[PutEntry]:
         for name in keys:
             row = 0
             for batch in pq.ParquetFile(_file(store, name)).iter_batches(columns=wanted):
@@ -94,7 +94,7 @@ def put(
     kinesis: KinesisClient,
     stream: str,
     archive: Archive,
-    note: Note,
+    note: ArchiveNote,
     *,
     rate: float | None,
     largest_bytes: int,
@@ -111,7 +111,7 @@ def put(
     return total
 
 
-class Note:
+class ArchiveNote:
     """How many records of an archive are put on a stream, in a file of the working folder."""
 
     def __init__(self, folder: Path, archive: Archive, stream: str, how: Iterable[str]) -> None:
@@ -129,7 +129,7 @@ class Note:
         self.path.unlink(missing_ok=True)
 
 
-def _of_line(line: bytes, source: str) -> Entry:
+def _of_line(line: bytes, source: str) -> PutEntry:
     try:
         letter = json.loads(line)
         if isinstance(letter, dict) and isinstance(letter.get("payload_base64"), str):
@@ -138,17 +138,17 @@ def _of_line(line: bytes, source: str) -> Entry:
             data, key = payload_of(line)
     except ValueError as error:
         raise UserError(f"{source}: {error}. --from-jsonl takes what `penstock tail` prints, or dead letters") from None
-    return Entry(data, key or uuid.uuid4().hex, source=source)
+    return PutEntry(data, key or uuid.uuid4().hex, source=source)
 
 
-def _of_row(values: Mapping[str, Any], source: str, payload: str | None, fields: tuple[str, ...], key: str) -> Entry:
+def _of_row(values: Mapping[str, Any], source: str, payload: str | None, fields: tuple[str, ...], key: str) -> PutEntry:
     if payload is None:
         text = json.dumps({name: values[name] for name in fields}, ensure_ascii=False, default=_json)
-        return Entry(text.encode(), values[key] or uuid.uuid4().hex, source=source)
+        return PutEntry(text.encode(), values[key] or uuid.uuid4().hex, source=source)
     data = values[payload]
     if data is None:
         raise UserError(f"{source}: column {payload} is null. Name a column that holds every payload")
-    return Entry(
+    return PutEntry(
         data.encode() if isinstance(data, str) else bytes(data), values[key] or uuid.uuid4().hex, source=source
     )
 

@@ -29,7 +29,7 @@ PARKED_S = 1.0
 """Leases are parked for this much longer than KCL takes to notice."""
 
 
-class Changed(Exception):
+class LeaseChanged(Exception):
     """A lease is not as it was read: nothing of the transaction was written."""
 
 
@@ -79,7 +79,7 @@ class LeaseTable:
         for begin in range(0, len(writes), AT_ONCE):
             try:
                 self._transact(writes[begin : begin + AT_ONCE])
-            except Changed:
+            except LeaseChanged:
                 raise RefusedError(
                     "the leases have changed since they were read: a worker has begun. Stop every worker first, or "
                     "give --online"
@@ -115,7 +115,7 @@ class LeaseTable:
             leases = self.read()
             try:
                 self._transact([park(self.name, leases[shard_id]) for shard_id in shard_ids if shard_id in leases])
-            except Changed:
+            except LeaseChanged:
                 self._sleep(AGAIN_S)
             else:
                 return
@@ -130,7 +130,7 @@ class LeaseTable:
             left_s -= KEEP_S
             try:
                 self._transact(entries)
-            except Changed:
+            except LeaseChanged:
                 raise RefusedError("another has taken a parked lease; nothing was moved. Try again") from None
 
     def _unpark(self, shard_ids: Sequence[str]) -> None:
@@ -139,7 +139,7 @@ class LeaseTable:
             if lease.shard_id in shard_ids and lease.owner == PARK:
                 try:
                     self._transact([unpark(self.name, lease)])
-                except Changed:
+                except LeaseChanged:
                     continue
 
     def _transact(self, entries: Sequence[Item]) -> None:
@@ -148,7 +148,7 @@ class LeaseTable:
         try:
             self._dynamodb.transact_write_items(TransactItems=[dict(entry) for entry in entries])  # type: ignore[misc]
         except self._dynamodb.exceptions.TransactionCanceledException:
-            raise Changed from None
+            raise LeaseChanged from None
 
 
 _TOO_MANY = (

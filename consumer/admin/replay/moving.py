@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ReplayWish:
     """``moment_ms``: everything that arrived from then on is read again. ``latest``: everything is passed over.
 
     ``export``: what an undo file holds is put back. One of the three.
@@ -42,7 +42,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReplayPlan:
     """``leases`` are those that were read. ``removes``: leases that go away. ``facts``: of the shards of the stream."""
 
     moves: Moves
@@ -73,7 +73,7 @@ class Mover:
         self._known: dict[str, KnownShard] = {}
         self._start_ms: int | None = None
 
-    def plan(self, wish: Wish, tell: Callable[[int], object] = lambda shards: None) -> Plan:
+    def plan(self, wish: ReplayWish, tell: Callable[[int], object] = lambda shards: None) -> ReplayPlan:
         """What would be moved. ``tell`` hears of each shard that was looked through.
 
         :raises UserError: the application has no leases, or they are another stream's.
@@ -85,7 +85,7 @@ class Mover:
         self._known = known(self._aws.client("kinesis"), self._stream)
         return self._planned(wish, leases, self._facts(wish, tell))
 
-    def execute(self, wish: Wish, planned: Plan, undo_file: Path, *, online: bool) -> None:
+    def execute(self, wish: ReplayWish, planned: ReplayPlan, undo_file: Path, *, online: bool) -> None:
         """Write the undo file, then move the leases.
 
         :raises RefusedError: a worker is at work and ``online`` is false, or what :class:`LeaseTable` refuses.
@@ -99,7 +99,9 @@ class Mover:
         else:
             self._table.offline(self._writes(planned, wish, planned.leases))
 
-    def _again(self, wish: Wish, planned: Plan, leases: Mapping[str, Lease], undo_file: Path) -> Sequence[Item]:
+    def _again(
+        self, wish: ReplayWish, planned: ReplayPlan, leases: Mapping[str, Lease], undo_file: Path
+    ) -> Sequence[Item]:
         """The writes for the leases as they stand since nobody reads their shards."""
         again = self._planned(wish, leases, planned.facts)
         parked = {lease.shard_id for lease in leases.values() if lease.owner == lease_writes.PARK}
@@ -109,17 +111,17 @@ class Mover:
         self._write_undo(wish, again, undo_file, again=True)
         return self._writes(again, wish, leases)
 
-    def _planned(self, wish: Wish, leases: Mapping[str, Lease], facts: Mapping[str, ShardFacts]) -> Plan:
+    def _planned(self, wish: ReplayWish, leases: Mapping[str, Lease], facts: Mapping[str, ShardFacts]) -> ReplayPlan:
         if wish.export is not None:
             moves = back_to_file(wish.export, leases)
-            return Plan(moves, leases, facts, tuple(to_remove(wish.export, leases)))
+            return ReplayPlan(moves, leases, facts, tuple(to_remove(wish.export, leases)))
         if wish.latest:
-            return Plan(to_latest(self._known, leases, facts), leases, facts)
+            return ReplayPlan(to_latest(self._known, leases, facts), leases, facts)
         moment_ms = wish.moment_ms or EARLIEST_MS
         moves = back_to(self._known, leases, facts, moment_ms=moment_ms, start_ms=self._start_ms)
-        return Plan(moves, leases, facts)
+        return ReplayPlan(moves, leases, facts)
 
-    def _facts(self, wish: Wish, tell: Callable[[int], object]) -> dict[str, ShardFacts]:
+    def _facts(self, wish: ReplayWish, tell: Callable[[int], object]) -> dict[str, ShardFacts]:
         if wish.export is not None:
             return {}
         now_ms = round(1000 * datetime.now(UTC).timestamp())
@@ -141,7 +143,7 @@ class Mover:
         seconds = start_time_s(binding.start)
         self._start_ms = None if seconds is None else 1000 * seconds
 
-    def _write_undo(self, wish: Wish, planned: Plan, path: Path, *, again: bool = False) -> None:
+    def _write_undo(self, wish: ReplayWish, planned: ReplayPlan, path: Path, *, again: bool = False) -> None:
         undo.write(
             path,
             Export(
@@ -156,7 +158,7 @@ class Mover:
             again=again,
         )
 
-    def _writes(self, planned: Plan, wish: Wish, leases: Mapping[str, Lease]) -> list[Item]:
+    def _writes(self, planned: ReplayPlan, wish: ReplayWish, leases: Mapping[str, Lease]) -> list[Item]:
         now_s = datetime.now(UTC).timestamp()
         name = self._application
         if wish.export is None:
@@ -168,7 +170,7 @@ class Mover:
         ]
 
 
-def refuse_nothing(planned: Plan) -> None:
+def refuse_nothing(planned: ReplayPlan) -> None:
     """:raises NothingToDo: every lease is where it should be."""
     if planned.nothing:
         raise NothingToDo("every shard stands at that time or before it: nothing is to be moved")

@@ -15,7 +15,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from consumer.admin.shards.planner import MergeShards, Refusal, SplitShard, State, Step, Wish, plan
+from consumer.admin.shards.planner import MergeShards, Refusal, SplitShard, Step, StreamState, Wish, plan
 from consumer.admin.shards.recounts import Log
 from consumer.aws import shards
 from pipeline.errors import PenstockError, RefusedError
@@ -35,7 +35,7 @@ BUSY_TRIES, BUSY_S = 6, 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
+class ReshardOutside:
     """What carrying out needs of the world."""
 
     kinesis: Any
@@ -43,7 +43,7 @@ class Outside:
     sleep: Callable[[float], object] = time.sleep
 
 
-def until_active(outside: Outside, stream: str) -> shards.Summary:
+def until_active(outside: ReshardOutside, stream: str) -> shards.Summary:
     """Wait for the stream. Raises :class:`PenstockError` after an hour."""
     deadline = outside.clock() + ACTIVE_S
     while (found := shards.summary(outside.kinesis, stream)).status != "ACTIVE":
@@ -54,8 +54,8 @@ def until_active(outside: Outside, stream: str) -> shards.Summary:
 
 
 def carry_out(
-    outside: Outside,
-    state: Callable[[], State],
+    outside: ReshardOutside,
+    state: Callable[[], StreamState],
     wish: Wish,
     expected: Sequence[Step],
     own: Log,
@@ -80,7 +80,7 @@ def carry_out(
         _make(outside, state().stream, expected[done], own, identity, last_try=busy >= BUSY_TRIES)
 
 
-def _done(state: State, wish: Wish, expected: Sequence[Step]) -> int | None:
+def _done(state: StreamState, wish: Wish, expected: Sequence[Step]) -> int | None:
     """How many of the steps the stream has behind it; None if it is somewhere else."""
     left = plan(state, wish)
     if isinstance(left, Refusal):
@@ -96,7 +96,7 @@ def _changed(stream: str, done: int, planned: int) -> RefusedError:
     )
 
 
-def _make(outside: Outside, stream: str, step: Step, own: Log, identity: str, *, last_try: bool) -> None:
+def _make(outside: ReshardOutside, stream: str, step: Step, own: Log, identity: str, *, last_try: bool) -> None:
     """Call, and wait until the stream is ACTIVE. A call that Kinesis does not take now is not made, and no error."""
     began_s = outside.clock()
     call_id = _noted(own, identity, step, began_s)

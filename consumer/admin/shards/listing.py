@@ -14,7 +14,7 @@ from consumer.admin.shards.observed import BYTES_PER_S, RECORDS_PER_S, Hot, hott
 from consumer.admin.shards.readers import Reader
 from consumer.admin.shards.sampling import sample
 from consumer.aws import shard_metrics
-from consumer.aws.shard_metrics import Load
+from consumer.aws.shard_metrics import ShardLoad
 from consumer.aws.shards import KnownShard, Summary
 
 WINDOW_S = 300.0
@@ -33,10 +33,10 @@ Client = Callable[[str], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Sampled:
+class SampledListing:
     """What a sample of one shard says. ``records``: user records in it."""
 
-    load: Load
+    load: ShardLoad
     hottest: tuple[Hot, ...]
     records: int
 
@@ -47,9 +47,9 @@ class Listing:
 
     summary: Summary
     shards: Mapping[str, KnownShard]
-    loads: Mapping[str, Load] = field(default_factory=dict)
+    loads: Mapping[str, ShardLoad] = field(default_factory=dict)
     source: str | None = None
-    samples: Mapping[str, Sampled] = field(default_factory=dict)
+    samples: Mapping[str, SampledListing] = field(default_factory=dict)
     readers: tuple[Reader, ...] = ()
 
     @property
@@ -109,12 +109,12 @@ def share(shard: KnownShard) -> float:
     return size(range_of(shard)) / SPACE
 
 
-def of_limit(load: Load | None) -> float | None:
+def of_limit(load: ShardLoad | None) -> float | None:
     """How much of what a shard takes is written to it: 1.0 is all."""
     return None if load is None else max(load.records_per_s / RECORDS_PER_S, load.bytes_per_s / BYTES_PER_S)
 
 
-def measured(client: Client, summary: Summary, shard_ids: Sequence[str], now_s: float) -> dict[str, Load] | None:
+def measured(client: Client, summary: Summary, shard_ids: Sequence[str], now_s: float) -> dict[str, ShardLoad] | None:
     """Loads from CloudWatch; None where the shard-level metrics are not enabled on the stream."""
     if not {shard_metrics.RECORDS, shard_metrics.BYTES} <= summary.monitored:
         return None
@@ -129,15 +129,15 @@ def sampled(
     *,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], object] = time.sleep,
-) -> dict[str, Sampled]:
+) -> dict[str, SampledListing]:
     """A sample of each shard. ``tell`` is called for each that is done. Failures come as botocore's errors."""
     since_s = clock() - WINDOW_S
 
-    def of(shard_id: str) -> Sampled:
+    def of(shard_id: str) -> SampledListing:
         taken = sample(kinesis, stream, shard_id, since_s=since_s, most=PER_SHARD, clock=clock, sleep=sleep)
         top, records = hottest(taken.records, KEYS_SHOWN)
         tell()
-        return Sampled(taken.load, tuple(top), records)
+        return SampledListing(taken.load, tuple(top), records)
 
     with ThreadPoolExecutor(AT_ONCE) as threads:
         return dict(zip(shard_ids, threads.map(of, shard_ids), strict=True))

@@ -33,7 +33,7 @@ MOST_SHARDS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class StreamState:
     """A stream as it is. None is unknown.
 
     ``shards``: all that Kinesis lists, closed ones too. ``recounts_left``: calls of UpdateShardCount that it still
@@ -119,7 +119,7 @@ Step = UpdateShardCount | SplitShard | MergeShards
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReshardPlan:
     """Calls in order, each made once the stream is ACTIVE after the one before. ``then`` is what comes out."""
 
     now: tuple[Piece, ...]
@@ -143,7 +143,7 @@ class Refusal:
     why: str
 
 
-def plan(state: State, wish: Wish) -> Plan | Refusal:
+def plan(state: StreamState, wish: Wish) -> ReshardPlan | Refusal:
     """The steps that are left from ``state`` to the wish."""
     if (why := _not_now(state)) is not None:
         return Refusal("refused", why)
@@ -164,7 +164,7 @@ def counts(now: int, target: int) -> list[int]:
     return way
 
 
-def _not_now(state: State) -> str | None:
+def _not_now(state: StreamState) -> str | None:
     if state.mode != "PROVISIONED":
         return (
             f"stream {state.stream} is in on-demand mode: Kinesis scales it, and refuses to split, merge or count its "
@@ -182,7 +182,7 @@ def _not_now(state: State) -> str | None:
 # -- scale
 
 
-def _scale(state: State, now: tuple[Piece, ...], target: int) -> Plan | Refusal:
+def _scale(state: StreamState, now: tuple[Piece, ...], target: int) -> ReshardPlan | Refusal:
     if target < 1:
         return Refusal("mistake", "a stream has at least one shard. Ask for 1 or more")
     if target == len(now):
@@ -192,10 +192,10 @@ def _scale(state: State, now: tuple[Piece, ...], target: int) -> Plan | Refusal:
         return Refusal("refused", why)
     befores = [len(now), *way[:-1]]
     steps = tuple(UpdateShardCount(before, count) for before, count in zip(befores, way, strict=True))
-    return Plan(now, steps, recounted(now, target), tuple(_notes(state, steps)))
+    return ReshardPlan(now, steps, recounted(now, target), tuple(_notes(state, steps)))
 
 
-def _too_many(state: State, now: int, target: int) -> str | None:
+def _too_many(state: StreamState, now: int, target: int) -> str | None:
     if target > MOST_SHARDS and target > now:
         return f"UpdateShardCount goes to {MOST_SHARDS:,} shards at most. Ask for no more"
     if now > MOST_SHARDS and counts(now, target)[0] >= MOST_SHARDS:
@@ -206,7 +206,7 @@ def _too_many(state: State, now: int, target: int) -> str | None:
     return _no_room(state, target - now)
 
 
-def _no_room(state: State, more: int) -> str | None:
+def _no_room(state: StreamState, more: int) -> str | None:
     if state.account_open is None or state.account_limit is None or more <= 0:
         return None
     room = state.account_limit - state.account_open
@@ -218,7 +218,7 @@ def _no_room(state: State, more: int) -> str | None:
     )
 
 
-def _too_often(state: State, way: list[int]) -> str | None:
+def _too_often(state: StreamState, way: list[int]) -> str | None:
     left = RECOUNTS_A_DAY if state.recounts_left is None else min(state.recounts_left, RECOUNTS_A_DAY)
     if len(way) <= left:
         return None
@@ -234,7 +234,7 @@ def _too_often(state: State, way: list[int]) -> str | None:
     return f"{why}Until then, split single shards, which does not count: penstock shards split"
 
 
-def _notes(state: State, steps: tuple[UpdateShardCount, ...]) -> list[str]:
+def _notes(state: StreamState, steps: tuple[UpdateShardCount, ...]) -> list[str]:
     notes = []
     if state.recounts_left is None:
         why = f": {state.recounts_source}" if state.recounts_source else ""
@@ -259,7 +259,7 @@ def _even(before: int, count: int) -> bool:
 # -- split
 
 
-def _split(state: State, now: tuple[Piece, ...], wish: Split) -> Plan | Refusal:
+def _split(state: StreamState, now: tuple[Piece, ...], wish: Split) -> ReshardPlan | Refusal:
     shard = state.shards.get(wish.shard_id)
     if shard is None:
         return _unknown(state, wish.shard_id)
@@ -277,7 +277,7 @@ def _split(state: State, now: tuple[Piece, ...], wish: Split) -> Plan | Refusal:
     )
     place = next(number for number, piece in enumerate(now) if piece.shard_id == wish.shard_id)
     then = (*now[:place], *halves, *now[place + 1 :])
-    return Plan(now, (SplitShard(wish.shard_id, at),), then, (f"undone by merging the two: {_UNDO_SPLIT}",))
+    return ReshardPlan(now, (SplitShard(wish.shard_id, at),), then, (f"undone by merging the two: {_UNDO_SPLIT}",))
 
 
 _UNDO_SPLIT = "penstock shards merge"
@@ -287,7 +287,7 @@ def _inside(keys: HashRange) -> str:
     return f"{keys.first + 2} and {keys.last - 1}"
 
 
-def _split_already(state: State, shard: KnownShard, at: int | None) -> Refusal:
+def _split_already(state: StreamState, shard: KnownShard, at: int | None) -> Refusal:
     """Closed: by this very wish, or by something else."""
     children = sorted(_children(state, shard.shard_id), key=range_of)
     if len(children) == 2 and at in {None, range_of(children[1]).first}:
@@ -295,7 +295,7 @@ def _split_already(state: State, shard: KnownShard, at: int | None) -> Refusal:
     return Refusal("mistake", f"{shard.shard_id} is closed: {_into(children) or 'split or merged before'}")
 
 
-def _children(state: State, shard_id: str) -> list[KnownShard]:
+def _children(state: StreamState, shard_id: str) -> list[KnownShard]:
     return [shard for shard in state.shards.values() if shard_id in shard.parents]
 
 
@@ -306,7 +306,7 @@ def _into(children: list[KnownShard]) -> str:
 # -- merge
 
 
-def _merge(state: State, now: tuple[Piece, ...], wish: Merge) -> Plan | Refusal:
+def _merge(state: StreamState, now: tuple[Piece, ...], wish: Merge) -> ReshardPlan | Refusal:
     ids = (wish.shard_id, wish.other_id)
     for shard_id in ids:
         if shard_id not in state.shards:
@@ -321,10 +321,12 @@ def _merge(state: State, now: tuple[Piece, ...], wish: Merge) -> Plan | Refusal:
     whole = Piece(HashRange(range_of(lower).first, range_of(upper).last), "", (lower.shard_id, upper.shard_id))
     place = next(number for number, piece in enumerate(now) if piece.shard_id == lower.shard_id)
     undo = f"undone by: penstock shards split SHARD --at {range_of(upper).first}"
-    return Plan(now, (MergeShards(lower.shard_id, upper.shard_id),), (*now[:place], whole, *now[place + 2 :]), (undo,))
+    return ReshardPlan(
+        now, (MergeShards(lower.shard_id, upper.shard_id),), (*now[:place], whole, *now[place + 2 :]), (undo,)
+    )
 
 
-def _merged_already(state: State, lower: KnownShard, upper: KnownShard) -> Refusal:
+def _merged_already(state: StreamState, lower: KnownShard, upper: KnownShard) -> Refusal:
     both = {lower.shard_id, upper.shard_id}
     for shard in state.shards.values():
         if set(shard.parents) == both:
@@ -343,5 +345,5 @@ def _beside(now: tuple[Piece, ...], ids: tuple[str, str]) -> str:
     return "; ".join(said)
 
 
-def _unknown(state: State, shard_id: str) -> Refusal:
+def _unknown(state: StreamState, shard_id: str) -> Refusal:
     return Refusal("mistake", f"stream {state.stream} has no shard {shard_id}. penstock shards list names them")

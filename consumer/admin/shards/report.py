@@ -7,15 +7,15 @@ from typing import Any
 
 from consumer.admin.shards.cost import Daily
 from consumer.admin.shards.keyspace import Piece
-from consumer.admin.shards.planner import MergeShards, Plan, SplitShard, Step
+from consumer.admin.shards.planner import MergeShards, ReshardPlan, SplitShard, Step
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ReshardReport:
     """A plan with what it takes. ``seconds``: None if nobody knows."""
 
     stream: str
-    plan: Plan
+    plan: ReshardPlan
     seconds: float | None
     before: Daily
     after: Daily

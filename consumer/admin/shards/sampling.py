@@ -9,7 +9,7 @@ from typing import Any
 
 from consumer.admin.shards.observed import Sampled
 from consumer.aws import stream_reader
-from consumer.aws.shard_metrics import Load
+from consumer.aws.shard_metrics import ShardLoad
 
 SAMPLE_S = 300.0
 """How far back a sample begins."""
@@ -19,12 +19,12 @@ SAMPLE_RECORDS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class ShardSample:
     """Of one shard. ``load`` is that of the time which the sample spans, by the records as they lie on the stream."""
 
     shard_id: str
     records: tuple[Sampled, ...]
-    load: Load
+    load: ShardLoad
     span_s: float
 
 
@@ -37,7 +37,7 @@ def sample(
     most: int = SAMPLE_RECORDS,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], object] = time.sleep,
-) -> Sample:
+) -> ShardSample:
     """The shard's records from ``since_s`` (epoch) on. Failures of AWS come as botocore's errors."""
     count = size = 0
     last_s = since_s
@@ -50,7 +50,7 @@ def sample(
         last_s = page[-1]["ApproximateArrivalTimestamp"].timestamp()
     until_s = last_s if count >= most else clock()  # a sample that is not full ends at the tip
     span_s = max(1.0, until_s - since_s)
-    return Sample(shard_id, tuple(found), Load(count / span_s, size / span_s), span_s)
+    return ShardSample(shard_id, tuple(found), ShardLoad(count / span_s, size / span_s), span_s)
 
 
 def taken_apart(record: Any) -> Iterator[Sampled]:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from consumer.admin.shards.planner import State
+from consumer.admin.shards.planner import StreamState
 from consumer.admin.shards.recounts import DAY_S, Budget, Call, Log, budget
 from consumer.aws import cloudtrail, shards
 from consumer.aws.shards import Summary
@@ -30,7 +30,7 @@ class Survey:
     """A stream as it was read, and where what is known of its budget comes from."""
 
     summary: Summary
-    state: State
+    state: StreamState
     budget: Budget
     own_calls: tuple[Call, ...]
 
@@ -41,7 +41,7 @@ def identity(summary: Summary) -> str:
 
 
 def survey(client: Client, stream: str, own: Log, clock: Callable[[], float] = time.time) -> Survey:
-    """Everything that :class:`State` has. Failures to read the stream itself come as botocore's errors."""
+    """Everything that :class:`StreamState` has. Failures to read the stream itself come as botocore's errors."""
     kinesis = client("kinesis")
     summary = shards.summary(kinesis, stream)
     known = shards.known(kinesis, stream)
@@ -52,7 +52,7 @@ def survey(client: Client, stream: str, own: Log, clock: Callable[[], float] = t
     )
     spent = budget(recorded, calls, now_s)
     account = if_allowed("the account's shards", lambda: shards.account(kinesis))
-    state = State(
+    state = StreamState(
         stream,
         known,
         summary.status,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from consumer.admin.status.pages import Answer, ask_all
+from consumer.admin.status.pages import PageAnswer, ask_all
 from consumer.admin.status.snapshot import NOTE, PAGE, Snapshot, WorkerSaid, number
 from consumer.aws import shards
 from consumer.leases.state import NO_TABLES, ApplicationState, read_state
@@ -33,7 +33,7 @@ PROBES = 50
 
 PROBES_AT_ONCE = 8
 
-AskAll = Callable[[Mapping[str, WorkerNote]], Mapping[str, Answer]]
+AskAll = Callable[[Mapping[str, WorkerNote]], Mapping[str, PageAnswer]]
 
 
 class Observer:
@@ -99,7 +99,7 @@ class Observer:
         return max([behind_s, *(self._clock() - each for each in arrived)])
 
 
-def _said(state: ApplicationState, answers: Mapping[str, Answer], at_s: float) -> dict[str, WorkerSaid]:
+def _said(state: ApplicationState, answers: Mapping[str, PageAnswer], at_s: float) -> dict[str, WorkerSaid]:
     """The page where it answers, as the worker that it should be; else the note."""
     said = {}
     for worker, note in state.notes.items():

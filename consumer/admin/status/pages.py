@@ -22,14 +22,14 @@ MOST_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PageAnswer:
     """``stats`` is None where no page answers; ``refused``: the machine does, and says that there is none."""
 
     stats: Mapping[str, Any] | None = None
     refused: bool = False
 
 
-def ask_all(notes: Mapping[str, WorkerNote], timeout_s: float = TIMEOUT_S) -> dict[str, Answer]:
+def ask_all(notes: Mapping[str, WorkerNote], timeout_s: float = TIMEOUT_S) -> dict[str, PageAnswer]:
     """By worker id. Pages that listen on a loopback address are asked on their own machine alone. Blocks."""
     here = socket.gethostname()
     near = {worker: note for worker, note in notes.items() if note.host == here or not _is_loopback(note.url)}
@@ -40,11 +40,11 @@ def ask_all(notes: Mapping[str, WorkerNote], timeout_s: float = TIMEOUT_S) -> di
         return dict(zip(near, answers, strict=True))
 
 
-def ask(url: str, timeout_s: float = TIMEOUT_S) -> Answer:
+def ask(url: str, timeout_s: float = TIMEOUT_S) -> PageAnswer:
     """One worker's ``/stats``. Follows no redirect, and reads :data:`MOST_BYTES` at most."""
     where = urlsplit(url)
     if where.scheme != "http" or where.hostname is None:
-        return Answer()
+        return PageAnswer()
     connection = http.client.HTTPConnection(where.hostname, where.port or 80, timeout=timeout_s)
     try:
         connection.request("GET", "/stats")
@@ -52,12 +52,12 @@ def ask(url: str, timeout_s: float = TIMEOUT_S) -> Answer:
         body = answer.read(MOST_BYTES)
         stats = json.loads(body) if answer.status == http.HTTPStatus.OK else None
     except ConnectionRefusedError:
-        return Answer(refused=True)
+        return PageAnswer(refused=True)
     except (OSError, http.client.HTTPException, ValueError):
-        return Answer()
+        return PageAnswer()
     finally:
         connection.close()
-    return Answer(stats if isinstance(stats, dict) else None)
+    return PageAnswer(stats if isinstance(stats, dict) else None)
 
 
 def _is_loopback(url: str) -> bool:

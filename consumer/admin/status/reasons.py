@@ -80,7 +80,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
+class ReadShard:
     """What the reasons are told of: a lease that is not at its end, and what its reader says."""
 
     lease: Lease
@@ -99,7 +99,7 @@ class Shard:
 
 def why(lease: Lease, said: WorkerSaid | None, view: View) -> Why | None:
     """None for a shard that gets on, as far as anybody knows."""
-    shard = Shard(lease, said, view)
+    shard = ReadShard(lease, said, view)
     return next(filter(None, (reason(shard) for reason in REASONS)), None)
 
 
@@ -111,12 +111,12 @@ def parents_left(lease: Lease, view: View) -> tuple[str, ...]:
     return tuple(name for name in lease.parents if name in leases and not leases[name].ended)
 
 
-def _parent(shard: Shard) -> Why | None:
+def _parent(shard: ReadShard) -> Why | None:
     left = parents_left(shard.lease, shard.view)
     return Why(Kind.PARENT, f"waits for parent {', '.join(left)}") if left else None
 
 
-def _handoff(shard: Shard) -> Why | None:
+def _handoff(shard: ReadShard) -> Why | None:
     lease, view = shard.lease, shard.view
     if not lease.draining_owner or not _lives(view, lease.draining_owner):
         return None
@@ -129,14 +129,14 @@ def _handoff(shard: Shard) -> Why | None:
     return Why(Kind.HANDOFF, text, since_s)
 
 
-def _told_since(shard: Shard) -> list[float]:
+def _told_since(shard: ReadShard) -> list[float]:
     """Since when workers have seen the hand-off pending; each looks every ten seconds."""
     view = shard.view
     lasted = [number(said.mapping("handoffs").get(shard.lease.shard_id)) for said in view.now.said.values()]
     return [view.now.at_s - each for each in lasted if each is not None] or [view.now.at_s]
 
 
-def _nobody(shard: Shard) -> Why | None:
+def _nobody(shard: ReadShard) -> Why | None:
     """Nobody has it, or who has it is dead; then it is the leader who gives it to somebody else."""
     lease, view = shard.lease, shard.view
     if lease.holder and _lives(view, lease.holder):
@@ -177,7 +177,7 @@ def _is_full(view: View, worker: str) -> bool:
     return bool(most) and view.load.get(worker, 0) >= (most or 0)
 
 
-def _bisecting(shard: Shard) -> Why | None:
+def _bisecting(shard: ReadShard) -> Why | None:
     lease, now = shard.lease, shard.view.now
     note = lease.raw.get(NOTE, {}).get("S", "")
     if note and parsed(note).doubtful:
@@ -191,7 +191,7 @@ def _bisecting(shard: Shard) -> Why | None:
     return None
 
 
-def _model(shard: Shard) -> Why | None:
+def _model(shard: ReadShard) -> Why | None:
     """The oldest batch has been out for too long, or no replica serves."""
     said, now = shard.said, shard.view.now
     if said is None:
@@ -207,7 +207,7 @@ def _model(shard: Shard) -> Why | None:
     return None
 
 
-def _sink(shard: Shard) -> Why | None:
+def _sink(shard: ReadShard) -> Why | None:
     said = shard.said
     if said is None or not shard.waits:
         return None
@@ -218,7 +218,7 @@ def _sink(shard: Shard) -> Why | None:
     return None
 
 
-def _not_begun(shard: Shard) -> Why | None:
+def _not_begun(shard: ReadShard) -> Why | None:
     """KCL does not begin it, or it has not got on for health.stuck_after_s, as its own worker says."""
     owner = shard.view.now.said.get(shard.lease.holder)
     if owner is None:
@@ -229,7 +229,7 @@ def _not_begun(shard: Shard) -> Why | None:
     return None
 
 
-def _idle(shard: Shard) -> Why | None:
+def _idle(shard: ReadShard) -> Why | None:
     lease, view = shard.lease, shard.view
     if shard.said is None:
         still = view.seen_since_s(lambda then: then is not None and _place(then) == _place(lease), lease.shard_id)
@@ -244,7 +244,7 @@ def _idle(shard: Shard) -> Why | None:
     return Why(Kind.NO_NEW_RECORDS, "the stream has no new records", since_s)
 
 
-def _unexplained(shard: Shard) -> Why | None:
+def _unexplained(shard: ReadShard) -> Why | None:
     """Its checkpoint stands still, it is behind, and nothing that is known explains it."""
     lease, view = shard.lease, shard.view
     still = view.seen_since_s(lambda then: then is not None and _place(then) == _place(lease), lease.shard_id)
@@ -255,7 +255,7 @@ def _unexplained(shard: Shard) -> Why | None:
     return Why(Kind.UNKNOWN, "unknown: its checkpoint does not move", still)
 
 
-REASONS: tuple[Callable[[Shard], Why | None], ...] = (
+REASONS: tuple[Callable[[ReadShard], Why | None], ...] = (
     _parent,
     _nobody,
     _handoff,
@@ -268,7 +268,7 @@ REASONS: tuple[Callable[[Shard], Why | None], ...] = (
 )
 
 
-def _batches(shard: Shard) -> list[Mapping[str, object]]:
+def _batches(shard: ReadShard) -> list[Mapping[str, object]]:
     """Those that are out and hold records of this shard."""
     found = shard.said.objects("batches_out") if shard.said is not None else []
     return [batch for batch in found if shard.lease.shard_id in (batch.get("shards") or ())]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from consumer.local.kinesis.errors import invalid, not_found
-from consumer.local.kinesis.metrics import MINUTE_MS, Key, Metrics
+from consumer.local.kinesis.metrics import MINUTE_MS, Key, StreamMetrics
 from consumer.local.kinesis.stream import Owner, Stream
 
 ACCOUNT = "123456789012"
@@ -34,7 +34,7 @@ class Engine:
         self.owner = Owner(account, region)
         self.limits = limits
         self.change_ms = change_ms
-        self.metrics = Metrics()
+        self.metrics = StreamMetrics()
         self.commitment = Commitment()
         self.streams: dict[str, Stream] = {}
 

@@ -14,47 +14,47 @@ key, which SplitShard of AWS refuses and KCL 3 reports as an error.
 """
 
 
-class HashRange(NamedTuple):
+class KeyRange(NamedTuple):
     """Hash keys from ``start`` to ``end``, both included."""
 
     start: int
     end: int
 
-    def split(self, at: int) -> tuple[HashRange, HashRange]:
+    def split(self, at: int) -> tuple[KeyRange, KeyRange]:
         """Return the two ranges below and from ``at``.
 
         :raises ValueError: unless ``start < at <= end``.
         """
         if not self.start < at <= self.end:
             raise ValueError(f"{at} does not split {self}")
-        return HashRange(self.start, at - 1), HashRange(at, self.end)
+        return KeyRange(self.start, at - 1), KeyRange(at, self.end)
 
-    def merge(self, upper: HashRange) -> HashRange:
+    def merge(self, upper: KeyRange) -> KeyRange:
         """Return the union with the adjacent range above.
 
         :raises ValueError: if the ranges are not adjacent.
         """
         if self.end + 1 != upper.start:
             raise ValueError(f"{upper} is not adjacent to {self}")
-        return HashRange(self.start, upper.end)
+        return KeyRange(self.start, upper.end)
 
     def to_dict(self) -> dict[str, str]:
         """Return ``HashKeyRange`` as the API has it: decimal strings."""
         return {"StartingHashKey": str(self.start), "EndingHashKey": str(self.end)}
 
 
-class Split(NamedTuple):
+class SplitRange(NamedTuple):
     """Split the shard with this range; the upper child starts ``at``."""
 
-    shard: HashRange
+    shard: KeyRange
     at: int
 
 
-class Merge(NamedTuple):
+class MergeRanges(NamedTuple):
     """Merge the two shards with these adjacent ranges."""
 
-    lower: HashRange
-    upper: HashRange
+    lower: KeyRange
+    upper: KeyRange
 
 
 def hash_of(partition_key: str) -> int:
@@ -62,37 +62,37 @@ def hash_of(partition_key: str) -> int:
     return int.from_bytes(hashlib.md5(partition_key.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest())
 
 
-def uniform(count: int) -> list[HashRange]:
+def uniform(count: int) -> list[KeyRange]:
     """Return ``count`` ranges that cover the whole space; their sizes differ by at most one key."""
     starts = [number * SPACE // count for number in range(count)]
-    return [HashRange(start, end - 1) for start, end in zip(starts, [*starts[1:], SPACE], strict=True)]
+    return [KeyRange(start, end - 1) for start, end in zip(starts, [*starts[1:], SPACE], strict=True)]
 
 
-def reshard(current: Sequence[HashRange], count: int) -> list[Split | Merge]:
+def reshard(current: Sequence[KeyRange], count: int) -> list[SplitRange | MergeRanges]:
     """Return the steps, in order, from ``current`` to ``uniform(count)``, up to ``NEAR``.
 
     ``current`` must be sorted and cover the whole space. All splits come before all merges. Like UpdateShardCount of
     AWS, a count that is neither a divisor nor a multiple of the current one makes intermediate shards.
     """
     target = _snapped(uniform(count), [whole.start for whole in current])
-    steps: list[Split | Merge] = []
-    pieces: list[HashRange] = []
+    steps: list[SplitRange | MergeRanges] = []
+    pieces: list[KeyRange] = []
     for whole in current:
         rest = whole
         for boundary in (wanted.start for wanted in target if whole.start < wanted.start <= whole.end):
-            steps.append(Split(rest, boundary))
+            steps.append(SplitRange(rest, boundary))
             piece, rest = rest.split(boundary)
             pieces.append(piece)
         pieces.append(rest)
     for wanted in target:
         joined, *others = (piece for piece in pieces if wanted.start <= piece.start <= wanted.end)
         for piece in others:
-            steps.append(Merge(joined, piece))
+            steps.append(MergeRanges(joined, piece))
             joined = joined.merge(piece)
     return steps
 
 
-def _snapped(target: Sequence[HashRange], starts: Sequence[int]) -> list[HashRange]:
+def _snapped(target: Sequence[KeyRange], starts: Sequence[int]) -> list[KeyRange]:
     """Return ``target`` with each boundary moved to the one of ``starts`` within ``NEAR``, if there is one."""
     moved = [next((start for start in starts if abs(start - wanted.start) <= NEAR), wanted.start) for wanted in target]
-    return [HashRange(start, end - 1) for start, end in zip(moved, [*moved[1:], SPACE], strict=True)]
+    return [KeyRange(start, end - 1) for start, end in zip(moved, [*moved[1:], SPACE], strict=True)]

@@ -27,7 +27,7 @@ TAGS_PER_STREAM = 50
 
 
 @dataclass(slots=True)
-class Bucket:
+class TokenBucket:
     """A token bucket. It starts full, holds the tokens of one second, and refills continuously."""
 
     per_s: float
@@ -55,11 +55,11 @@ class ShardLimits:
     __slots__ = ("_iterators", "_read_bytes", "_reads", "_write_bytes", "_write_records")
 
     def __init__(self) -> None:
-        self._write_bytes = Bucket(WRITE_BYTES_PER_S)
-        self._write_records = Bucket(WRITE_RECORDS_PER_S)
-        self._read_bytes = Bucket(READ_BYTES_PER_S)
-        self._reads = Bucket(READS_PER_S)
-        self._iterators = Bucket(ITERATORS_PER_S)
+        self._write_bytes = TokenBucket(WRITE_BYTES_PER_S)
+        self._write_records = TokenBucket(WRITE_RECORDS_PER_S)
+        self._read_bytes = TokenBucket(READ_BYTES_PER_S)
+        self._reads = TokenBucket(READS_PER_S)
+        self._iterators = TokenBucket(ITERATORS_PER_S)
 
     def write(self, size: int, now_ms: int) -> bool:
         """One record of ``size`` bytes, key included."""

@@ -34,7 +34,7 @@ class Statistics:
         self.most = max(self.most, value)
 
 
-class Metrics:
+class StreamMetrics:
     """Statistics since the last :meth:`drain`."""
 
     def __init__(self) -> None:

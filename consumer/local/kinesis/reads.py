@@ -7,7 +7,7 @@ from typing import Any
 from consumer.local.kinesis.engine import Engine
 from consumer.local.kinesis.errors import in_use, invalid, not_found, throttled
 from consumer.local.kinesis.limits import GET_RECORDS_MAX_BYTES, GET_RECORDS_MAX_RECORDS
-from consumer.local.kinesis.shard import Shard, Stored
+from consumer.local.kinesis.shard import LocalShard, Stored
 from consumer.local.kinesis.stream import Stream, Timestamp
 from consumer.local.kinesis.tokens import Iterator, next_token, parse_next_token
 from consumer.local.kinesis.writes import dry_run
@@ -29,7 +29,7 @@ def get_shard_iterator(engine: Engine, request: dict[str, Any], now_ms: int) -> 
     return {"ShardIterator": str(Iterator(stream.name, stream.created_ms, shard.shard_id, position, now_ms))}
 
 
-def start_of(stream: Stream, shard: Shard, request: dict[str, Any], now_ms: int) -> int:
+def start_of(stream: Stream, shard: LocalShard, request: dict[str, Any], now_ms: int) -> int:
     """Return the position at which the iterator of a request starts.
 
     :raises KinesisError: ``InvalidArgumentException`` if the request contradicts itself or the shard.
@@ -104,7 +104,9 @@ def shown(record: Stored) -> dict[str, Any]:
     return made if record.partition_key is None else {**made, "PartitionKey": record.partition_key}
 
 
-def _count_read(engine: Engine, stream: Stream, shard: Shard, found: list[Stored], behind_ms: int, now_ms: int) -> None:
+def _count_read(
+    engine: Engine, stream: Stream, shard: LocalShard, found: list[Stored], behind_ms: int, now_ms: int
+) -> None:
     size = sum(len(record.data) for record in found)
     shard.limits.was_read(size)
     age_ms = max(now_ms - found[-1].arrived_ms, 0) if found else behind_ms
@@ -153,7 +155,7 @@ def _listing(engine: Engine, request: dict[str, Any], now_ms: int) -> tuple[Stre
     return stream, after, wanted
 
 
-def _filtered(stream: Stream, wanted: dict[str, Any], now_ms: int) -> list[Shard]:
+def _filtered(stream: Stream, wanted: dict[str, Any], now_ms: int) -> list[LocalShard]:
     """Return the shards that a ShardFilter selects, by id. A time before the trim horizon counts as the horizon."""
     kind = wanted.get("Type", "FROM_TRIM_HORIZON")
     shards = list(stream.shards.values())

@@ -7,9 +7,9 @@ from typing import Any
 
 from consumer.local.kinesis.engine import Engine
 from consumer.local.kinesis.errors import KinesisError, invalid, limit_exceeded, not_found
-from consumer.local.kinesis.hash_ranges import Merge, Split, reshard
+from consumer.local.kinesis.hash_ranges import MergeRanges, SplitRange, reshard
 from consumer.local.kinesis.limits import SHARDS_PER_ACCOUNT, SHARDS_PER_UPDATE, UPDATES_PER_DAY
-from consumer.local.kinesis.shard import Shard
+from consumer.local.kinesis.shard import LocalShard
 from consumer.local.kinesis.stream import HOUR_MS, Change, Stream
 
 
@@ -28,7 +28,7 @@ def split_shard(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
         )
     _require_open(stream, shard)
     require_room(engine, 1)
-    _change(engine, stream, [Split(shard.keys, at)], now_ms)
+    _change(engine, stream, [SplitRange(shard.keys, at)], now_ms)
 
 
 def merge_shards(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
@@ -45,7 +45,7 @@ def merge_shards(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
             f"Shards {shard.shard_id} and {adjacent.shard_id} in {stream.place} are not an adjacent pair of shards "
             "eligible for merging"
         )
-    _change(engine, stream, [Merge(lower, upper)], now_ms)
+    _change(engine, stream, [MergeRanges(lower, upper)], now_ms)
 
 
 def update_shard_count(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def update_shard_count(engine: Engine, request: dict[str, Any], now_ms: int) -> 
     }
 
 
-def uniform_steps(stream: Stream, target: int) -> list[Split | Merge]:
+def uniform_steps(stream: Stream, target: int) -> list[SplitRange | MergeRanges]:
     """Return the steps that turn the open shards into ``target`` shards of almost equal size."""
     return reshard([shard.keys for shard in stream.open_shards()], target)
 
@@ -105,14 +105,14 @@ def _require_modest(stream: Stream, current: int, target: int, now_ms: int) -> N
         raise limit_exceeded(f"UpdateShardCount cannot scale up to more than {SHARDS_PER_UPDATE} shards.")
 
 
-def _shard(stream: Stream, shard_id: str) -> Shard:
+def _shard(stream: Stream, shard_id: str) -> LocalShard:
     shard = stream.shards.get(shard_id)
     if shard is None or stream.status == "CREATING":
         raise not_found(f"Could not find shard {shard_id} in {stream.place}.")
     return shard
 
 
-def _require_open(stream: Stream, shard: Shard) -> None:
+def _require_open(stream: Stream, shard: LocalShard) -> None:
     if not shard.is_open:
         raise invalid(
             f"Shard {shard.shard_id} in {stream.place} has already been merged or split, and thus is not eligible "
@@ -120,5 +120,5 @@ def _require_open(stream: Stream, shard: Shard) -> None:
         )
 
 
-def _change(engine: Engine, stream: Stream, steps: Sequence[Split | Merge], now_ms: int) -> None:
+def _change(engine: Engine, stream: Stream, steps: Sequence[SplitRange | MergeRanges], now_ms: int) -> None:
     stream.begin(Change("UPDATING", now_ms + engine.change_ms, lambda at_ms: stream.take_steps(steps, at_ms)))

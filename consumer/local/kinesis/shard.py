@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from consumer.local.kinesis import sequence
-from consumer.local.kinesis.hash_ranges import HashRange
+from consumer.local.kinesis.hash_ranges import KeyRange
 from consumer.local.kinesis.limits import ShardLimits
 
 
@@ -20,13 +20,13 @@ class Stored(NamedTuple):
     partition_key: str | None
 
 
-class Shard:
+class LocalShard:
     """Records by position. Positions count from 1 without gaps; ``first`` is that of the oldest record.
 
     Arrival times never decrease, even if the clock does. A closed shard keeps its records until they expire.
     """
 
-    def __init__(self, index: int, keys: HashRange, epoch_s: int, opened_ms: int, parents: tuple[str, ...]) -> None:
+    def __init__(self, index: int, keys: KeyRange, epoch_s: int, opened_ms: int, parents: tuple[str, ...]) -> None:
         self.index = index
         self.shard_id = f"shardId-{index:012d}"
         self.keys = keys
@@ -34,7 +34,7 @@ class Shard:
         self.opened_ms = opened_ms
         self.closed_ms: int | None = None
         self.parents = parents
-        self.children: list[Shard] = []
+        self.children: list[LocalShard] = []
         self.limits = ShardLimits()
         self.first = 1
         self._records: list[Stored] = []

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from consumer.local.kinesis.errors import in_use, not_found
-from consumer.local.kinesis.hash_ranges import HashRange, Merge, Split, uniform
-from consumer.local.kinesis.shard import Shard
+from consumer.local.kinesis.hash_ranges import KeyRange, MergeRanges, SplitRange, uniform
+from consumer.local.kinesis.shard import LocalShard
 
 HOUR_MS = 3_600_000
 BY_KEY = "USER_PARTITION_KEY"
@@ -96,12 +96,12 @@ class Stream:
         self.tags: dict[str, str] = {}
         self.monitoring: set[str] = set()
         self.consumers: dict[str, Consumer] = {}
-        self.shards: dict[str, Shard] = {}
+        self.shards: dict[str, LocalShard] = {}
         self.recounts_ms: list[int] = []
         self._change: Change | None = None
         self._made = 0
         self._turn = 0
-        self._open: list[Shard] = []
+        self._open: list[LocalShard] = []
         self._starts: list[int] = []
         for keys in uniform(shard_count):
             self._add(keys, now_ms, ())
@@ -164,7 +164,7 @@ class Stream:
             if shard.expired(horizon_ms):
                 del self.shards[shard.shard_id]
 
-    def trimmed(self, shard_id: str, now_ms: int) -> Shard | None:
+    def trimmed(self, shard_id: str, now_ms: int) -> LocalShard | None:
         """Return the shard without its expired records, or None if it does not exist or has expired."""
         shard, horizon_ms = self.shards.get(shard_id), self.horizon_ms(now_ms)
         if shard is None or shard.expired(horizon_ms):
@@ -174,45 +174,45 @@ class Stream:
 
     # -- shards
 
-    def open_shards(self) -> list[Shard]:
+    def open_shards(self) -> list[LocalShard]:
         """Return the open shards, sorted by hash range. They always cover the whole space."""
         return self._open
 
-    def next_in_turn(self) -> Shard:
+    def next_in_turn(self) -> LocalShard:
         """Return the next open shard in turn, for the distribution strategy AUTO."""
         self._turn += 1
         return self._open[self._turn % len(self._open)]
 
-    def route(self, hash_key: int) -> Shard:
+    def route(self, hash_key: int) -> LocalShard:
         """Return the open shard whose range has this hash key."""
         return self._open[bisect_right(self._starts, hash_key) - 1]
 
-    def take_steps(self, steps: Sequence[Split | Merge], now_ms: int) -> None:
+    def take_steps(self, steps: Sequence[SplitRange | MergeRanges], now_ms: int) -> None:
         """Split and merge open shards. The steps name them by their hash ranges."""
         by_keys = {shard.keys: shard for shard in self._open}
         for step in steps:
-            if isinstance(step, Split):
+            if isinstance(step, SplitRange):
                 made = self._split(by_keys.pop(step.shard), step.at, now_ms)
             else:
                 made = [self._merge(by_keys.pop(step.lower), by_keys.pop(step.upper), now_ms)]
             by_keys.update((shard.keys, shard) for shard in made)
         self._index()
 
-    def _split(self, shard: Shard, at: int, now_ms: int) -> list[Shard]:
+    def _split(self, shard: LocalShard, at: int, now_ms: int) -> list[LocalShard]:
         shard.close(now_ms)
         shard.children = [self._add(keys, now_ms, (shard,)) for keys in shard.keys.split(at)]
         return shard.children
 
-    def _merge(self, lower: Shard, upper: Shard, now_ms: int) -> Shard:
+    def _merge(self, lower: LocalShard, upper: LocalShard, now_ms: int) -> LocalShard:
         child = self._add(lower.keys.merge(upper.keys), now_ms, (lower, upper))
         for parent in (lower, upper):
             parent.close(now_ms)
             parent.children = [child]
         return child
 
-    def _add(self, keys: HashRange, now_ms: int, parents: tuple[Shard, ...]) -> Shard:
+    def _add(self, keys: KeyRange, now_ms: int, parents: tuple[LocalShard, ...]) -> LocalShard:
         epoch_s = max([now_ms // 1000, *(parent.epoch_s + 1 for parent in parents)])
-        shard = Shard(self._made, keys, epoch_s, now_ms, tuple(parent.shard_id for parent in parents))
+        shard = LocalShard(self._made, keys, epoch_s, now_ms, tuple(parent.shard_id for parent in parents))
         self._made += 1
         self.shards[shard.shard_id] = shard
         return shard

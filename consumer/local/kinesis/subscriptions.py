@@ -8,9 +8,9 @@ from typing import Any
 from consumer.local.kinesis.consumers import find_consumer
 from consumer.local.kinesis.engine import Engine
 from consumer.local.kinesis.errors import in_use, not_found
-from consumer.local.kinesis.limits import GET_RECORDS_MAX_RECORDS, MIB, READ_BYTES_PER_S, Bucket
+from consumer.local.kinesis.limits import GET_RECORDS_MAX_RECORDS, MIB, READ_BYTES_PER_S, TokenBucket
 from consumer.local.kinesis.reads import shown, start_of
-from consumer.local.kinesis.shard import Shard
+from consumer.local.kinesis.shard import LocalShard
 from consumer.local.kinesis.stream import Consumer, Opened, Stream
 from consumer.local.kinesis.writes import dry_run
 
@@ -33,7 +33,7 @@ class Subscription:
     position: int
     opened: Opened
     told_ms: int
-    bucket: Bucket
+    bucket: TokenBucket
     is_over: bool = False
 
     def next_event(self, now_ms: int) -> dict[str, Any] | None:
@@ -63,10 +63,10 @@ class Subscription:
             return {**event, "ChildShards": [child.to_child() for child in shard.children]}
         return {**event, "ContinuationSequenceNumber": shard.number_before(self.position, now_ms)}
 
-    def _behind_ms(self, shard: Shard, now_ms: int) -> int:
+    def _behind_ms(self, shard: LocalShard, now_ms: int) -> int:
         return shard.behind_ms(self.position, now_ms)
 
-    def _shard(self, now_ms: int) -> Shard:
+    def _shard(self, now_ms: int) -> LocalShard:
         self.stream.settle(now_ms)
         if self.consumer.opened.get(self.shard_id) is not self.opened:
             raise in_use(f"Another subscription of {self.consumer.name} to {self.shard_id} replaced this one.")
@@ -90,12 +90,12 @@ def subscribe(engine: Engine, request: dict[str, Any], now_ms: int) -> Subscript
     if engine.limits and earlier is not None and now_ms < earlier.at_ms + AGAIN_MS:
         raise in_use(f"Another active subscription exists for consumer {consumer.arn} and shard {shard_id}.")
     dry_run(request)
-    bucket, opened = Bucket(READ_BYTES_PER_S), Opened(now_ms)
+    bucket, opened = TokenBucket(READ_BYTES_PER_S), Opened(now_ms)
     consumer.opened[shard_id] = opened
     return Subscription(engine, stream, consumer, shard_id, position, opened, now_ms - HEARTBEAT_MS, bucket)
 
 
-def _shard_of(stream: Stream, shard_id: str, now_ms: int) -> Shard:
+def _shard_of(stream: Stream, shard_id: str, now_ms: int) -> LocalShard:
     shard = stream.trimmed(shard_id, now_ms)
     if shard is None:
         raise not_found(f"Shard {shard_id} in {stream.place} does not exist")

@@ -10,7 +10,7 @@ from consumer.local.kinesis.engine import Engine
 from consumer.local.kinesis.errors import KinesisError, invalid, throttled
 from consumer.local.kinesis.hash_ranges import SPACE, hash_of
 from consumer.local.kinesis.limits import PUT_RECORDS_MAX_BYTES
-from consumer.local.kinesis.shard import Shard
+from consumer.local.kinesis.shard import LocalShard
 from consumer.local.kinesis.stream import BY_KEY, Stream
 
 THROTTLED = "ProvisionedThroughputExceededException"
@@ -46,9 +46,9 @@ def put_records(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[st
         raise invalid(f"Records size exceeds {PUT_RECORDS_MAX_BYTES} bytes")
     routes = [_shard_of(stream, record) for record in records]
     dry_run(request)
-    written: Counter[Shard] = Counter()
-    bytes_written: Counter[Shard] = Counter()
-    refused: Counter[Shard] = Counter()
+    written: Counter[LocalShard] = Counter()
+    bytes_written: Counter[LocalShard] = Counter()
+    refused: Counter[LocalShard] = Counter()
     answers = []
     for record, shard, size in zip(records, routes, sizes, strict=True):
         if engine.limits and not shard.limits.write(size, now_ms):
@@ -80,7 +80,7 @@ def _writable(engine: Engine, request: dict[str, Any]) -> Stream:
     return stream
 
 
-def _shard_of(stream: Stream, record: dict[str, Any]) -> Shard:
+def _shard_of(stream: Stream, record: dict[str, Any]) -> LocalShard:
     if stream.distribution != BY_KEY:
         return stream.next_in_turn()
     return stream.route(_hash_key(record, stream))
@@ -124,17 +124,19 @@ def _size(stream: Stream, record: dict[str, Any]) -> int:
     return size
 
 
-def _rate_exceeded(stream: Stream, shard: Shard) -> str:
+def _rate_exceeded(stream: Stream, shard: LocalShard) -> str:
     return f"Rate exceeded for shard {shard.shard_id} in {stream.place}."
 
 
-def _count_written(engine: Engine, stream: Stream, sizes: Counter[Shard], records: Counter[Shard], now_ms: int) -> None:
+def _count_written(
+    engine: Engine, stream: Stream, sizes: Counter[LocalShard], records: Counter[LocalShard], now_ms: int
+) -> None:
     for shard, count in records.items():
         shard_id = shard.shard_id
         engine.count(stream, shard_id, "IncomingRecords", count, now_ms, "IncomingRecords")
         engine.count(stream, shard_id, "IncomingBytes", sizes[shard], now_ms, "IncomingBytes")
 
 
-def _count_throttled(engine: Engine, stream: Stream, shard: Shard, count: int, now_ms: int) -> None:
+def _count_throttled(engine: Engine, stream: Stream, shard: LocalShard, count: int, now_ms: int) -> None:
     name = "WriteProvisionedThroughputExceeded"
     engine.count(stream, shard.shard_id, name, count, now_ms, name)

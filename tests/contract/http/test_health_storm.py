@@ -17,7 +17,7 @@ import pytest
 from consumer.config.settings import HealthSettings
 from consumer.http import server
 from consumer.http.health import Health
-from consumer.http.server import MOST, REQUEST_BYTES, Bucket, Refused, parse
+from consumer.http.server import MOST, REQUEST_BYTES, ConnectionPace, RequestRefused, parse
 from pipeline.errors import PenstockError
 from pipeline.metrics import Metrics
 
@@ -272,7 +272,7 @@ def test_an_answer_that_fails_costs_itself() -> None:
 
 
 def test_a_bucket_lets_a_burst_pass_and_then_so_many_a_second() -> None:
-    bucket, now = Bucket(5, 10.0), 0.0
+    bucket, now = ConnectionPace(5, 10.0), 0.0
     waits = []
     for _ in range(8):
         wait_s = bucket.wait_s(now)
@@ -285,5 +285,5 @@ def test_a_bucket_lets_a_burst_pass_and_then_so_many_a_second() -> None:
     "head", [b"", b"\r\n\r\n", b"GET / FTP/1\r\n\r\n", b"\xff\xfe\x00\r\n\r\n", b"a b c d\r\n\r\n"]
 )
 def test_what_is_no_request_is_refused(head: bytes) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(RequestRefused):
         parse(head)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.batching.batcher import Batcher, Plan
+from pipeline.batching.batcher import Batcher, BatchPlan
 from pipeline.errors import ModelError
 from pipeline.events import OutOfMemory, ReplicaReplaced, SafeCostLearned
 from pipeline.record import Record
@@ -52,7 +52,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_that_is_remembered(model: str, 
         batcher = Batcher(max_records=16, max_cost=0, linger_s=0)
         batcher.add("shard", later, 0.0)
         while len(batcher):
-            batcher.follow(Plan(cost=host.safe_cost))
+            batcher.follow(BatchPlan(cost=host.safe_cost))
             await host.settle(batcher.take(0.0))
 
     events = hosted(body, model, memory_mib=LIMIT_MIB, options={"calls": str(calls)})

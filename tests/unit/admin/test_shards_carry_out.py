@@ -8,8 +8,18 @@ from typing import Any
 
 import pytest
 
-from consumer.admin.shards.carry_out import Outside, carry_out, until_active
-from consumer.admin.shards.planner import Plan, Scale, Split, SplitShard, State, Step, UpdateShardCount, Wish, plan
+from consumer.admin.shards.carry_out import ReshardOutside, carry_out, until_active
+from consumer.admin.shards.planner import (
+    ReshardPlan,
+    Scale,
+    Split,
+    SplitShard,
+    Step,
+    StreamState,
+    UpdateShardCount,
+    Wish,
+    plan,
+)
 from consumer.admin.shards.recounts import Budget, Call, Log, budget, parsed, seconds
 from consumer.aws import shards
 from consumer.local.kinesis.errors import KinesisError
@@ -24,7 +34,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.kinesis = ClockedKinesis(limits=True)
-        self.outside = Outside(self.kinesis.client, lambda: self.kinesis.now_ms / 1000, self.sleep)
+        self.outside = ReshardOutside(self.kinesis.client, lambda: self.kinesis.now_ms / 1000, self.sleep)
         self.log = Log(folder)
         self.told: list[Step] = []
         self.kinesis.client.create_stream(StreamName=STREAM, ShardCount=3)
@@ -33,14 +43,14 @@ class World:
     def sleep(self, seconds: float) -> None:
         self.kinesis.now_ms += round(1000 * seconds)
 
-    def state(self) -> State:
+    def state(self) -> StreamState:
         summary = shards.summary(self.kinesis.client, STREAM)
-        return State(STREAM, shards.known(self.kinesis.client, STREAM), summary.status, summary.mode)
+        return StreamState(STREAM, shards.known(self.kinesis.client, STREAM), summary.status, summary.mode)
 
     def carry_out(self, wish: Wish, steps: tuple[Step, ...] | None = None) -> None:
         if steps is None:
             found = plan(self.state(), wish)
-            assert isinstance(found, Plan)
+            assert isinstance(found, ReshardPlan)
             steps = found.steps
         carry_out(self.outside, self.state, wish, steps, self.log, ID, self.told.append)
 
@@ -77,14 +87,14 @@ def test_an_interrupted_scale_goes_on_where_it_stopped(world: World) -> None:
         world.sleep(seconds)
 
     whole = plan(world.state(), Scale(20))
-    assert isinstance(whole, Plan)
-    outside = Outside(world.outside.kinesis, world.outside.clock, interrupt)
+    assert isinstance(whole, ReshardPlan)
+    outside = ReshardOutside(world.outside.kinesis, world.outside.clock, interrupt)
     with pytest.raises(KeyboardInterrupt):
         carry_out(outside, world.state, Scale(20), whole.steps, world.log, ID, world.told.append)
     assert world.told == list(whole.steps[:1]), "the second call was made, and nobody waited for it"
     until_active(world.outside, STREAM)
     rest = plan(world.state(), Scale(20))
-    assert isinstance(rest, Plan)
+    assert isinstance(rest, ReshardPlan)
     assert rest.steps == whole.steps[2:]
     world.carry_out(Scale(20))
     assert world.count() == 20
@@ -133,7 +143,7 @@ def test_a_limit_that_does_not_go_by_is_told_at_once(world: World) -> None:
 
 def test_who_finds_the_stream_changed_by_somebody_else_stops(world: World) -> None:
     found = plan(world.state(), Scale(12))
-    assert isinstance(found, Plan)
+    assert isinstance(found, ReshardPlan)
     shards.split(world.kinesis.client, STREAM, "shardId-000000000000", 1 << 120)
     until_active(world.outside, STREAM)
     with pytest.raises(RefusedError, match="somebody else"):
@@ -143,7 +153,7 @@ def test_who_finds_the_stream_changed_by_somebody_else_stops(world: World) -> No
 
 def test_a_call_whose_answer_was_lost_is_not_made_twice(world: World) -> None:
     found = plan(world.state(), Split("shardId-000000000001"))
-    assert isinstance(found, Plan)
+    assert isinstance(found, ReshardPlan)
 
     def lose(operation: str, calls: int) -> None:
         """The call counts, and botocore, which got no answer, makes it again."""
@@ -161,7 +171,7 @@ def test_a_call_whose_answer_was_lost_is_not_made_twice(world: World) -> None:
 
 def test_a_stream_that_is_never_active_is_an_error(world: World) -> None:
     shards.recount(world.kinesis.client, STREAM, 4)
-    outside = Outside(world.outside.kinesis, iter(range(0, 100_000, 2_000)).__next__, lambda seconds: None)
+    outside = ReshardOutside(world.outside.kinesis, iter(range(0, 100_000, 2_000)).__next__, lambda seconds: None)
     with pytest.raises(PenstockError, match="still UPDATING"):
         until_active(outside, STREAM)
 

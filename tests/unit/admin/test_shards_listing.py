@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from consumer.admin.shards.carry_out import Outside, until_active
+from consumer.admin.shards.carry_out import ReshardOutside, until_active
 from consumer.admin.shards.lineage import forest
 from consumer.admin.shards.listing import Listing, of_limit, sampled
 from consumer.admin.shards.readers import Reader
 from consumer.aws import shard_metrics, shards
-from consumer.aws.shard_metrics import Load
+from consumer.aws.shard_metrics import ShardLoad
 from consumer.aws.shards import KnownShard
 from consumer.cli.shards_list import summary
 from consumer.testing.aggregates import aggregate
@@ -27,7 +27,7 @@ class World:
     def __init__(self, count: int) -> None:
         self.kinesis = ClockedKinesis()
         self.client = self.kinesis.client
-        self.outside = Outside(self.client, lambda: self.kinesis.now_ms / 1000, self.sleep)
+        self.outside = ReshardOutside(self.client, lambda: self.kinesis.now_ms / 1000, self.sleep)
         self.client.create_stream(StreamName=STREAM, ShardCount=count)
         until_active(self.outside, STREAM)
 
@@ -106,7 +106,7 @@ def test_a_sample_takes_aggregates_apart_and_tells_load_and_hottest_keys() -> No
     assert [(hot.key, hot.least) for hot in busy.hottest] == [("hot", 310), ("inner", 40)]
     assert busy.records == 350
     assert busy.load.records_per_s == pytest.approx(302 / 300, rel=0.05)
-    assert (idle.records, idle.load) == (0, Load(0.0, 0.0)), "read to the tip: nothing is written to it"
+    assert (idle.records, idle.load) == (0, ShardLoad(0.0, 0.0)), "read to the tip: nothing is written to it"
     listed = world.listing(
         loads={shard_id: each.load for shard_id, each in found.items()}, source="a sample", samples=found
     )
@@ -148,7 +148,7 @@ def test_loads_of_cloudwatch_are_means_and_missing_ones_unknown() -> None:
     ids = [f"s{n}" for n in range(600)]
     found = shard_metrics.written(CloudWatch(), STREAM, ids, 1_000.0, 1_300.0)
     assert asked == [500, 500, 200]
-    assert found["s0"] == found["s599"] == Load(5.0, 10_000.0)
+    assert found["s0"] == found["s599"] == ShardLoad(5.0, 10_000.0)
     assert "s7" not in found
     assert of_limit(found.get("s7")) is None
 

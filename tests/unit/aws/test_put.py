@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from consumer.aws.aggregator import aggregated
-from consumer.aws.put import Entry, largest_record_bytes, put_all
+from consumer.aws.put import PutEntry, largest_record_bytes, put_all
 from consumer.aws.stream_reader import taken_apart
 from consumer.local.kinesis.errors import KinesisError
 from pipeline import kpl
@@ -52,8 +52,8 @@ def on(kinesis: ClockedKinesis) -> dict[str, list[Any]]:
     return found
 
 
-def entries(count: int, keys: int) -> list[Entry]:
-    return [Entry(b"%d" % number, f"key-{number % keys}") for number in range(count)]
+def entries(count: int, keys: int) -> list[PutEntry]:
+    return [PutEntry(b"%d" % number, f"key-{number % keys}") for number in range(count)]
 
 
 def fail_misplaced() -> None:
@@ -139,11 +139,11 @@ def test_what_no_stream_takes_is_counted_and_named_and_stops_nothing(kinesis: Cl
     time = Time()
     largest = largest_record_bytes(kinesis.client, STREAM)
     unfit = [
-        Entry(b"x" * largest, "k", source="line 1"),
-        Entry(b"x", "", source="line 2"),
-        Entry(b"x", "k" * 257, source="line 3"),
+        PutEntry(b"x" * largest, "k", source="line 1"),
+        PutEntry(b"x", "", source="line 2"),
+        PutEntry(b"x", "k" * 257, source="line 3"),
     ]
-    fits = Entry(b"x" * (largest - 1), "k")
+    fits = PutEntry(b"x" * (largest - 1), "k")
 
     report = put_all(kinesis.client, STREAM, [*unfit, fits], largest_bytes=largest, clock=time, sleep=time.sleep)
 
@@ -158,7 +158,7 @@ def test_aggregates_come_to_the_right_shard_and_keep_the_order_of_each_key(kines
         HashRange(int(shard["HashKeyRange"]["StartingHashKey"]), int(shard["HashKeyRange"]["EndingHashKey"]))
         for shard in shards
     ]
-    given = [*entries(count, 60), Entry(b"1" * 60_000, "key-0")]
+    given = [*entries(count, 60), PutEntry(b"1" * 60_000, "key-0")]
 
     report = put_all(kinesis.client, STREAM, aggregated(given, ranges), clock=time, sleep=time.sleep)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from pipeline.batching.batch_size import CALL_S, BatchSizeController
-from pipeline.batching.batcher import Plan
+from pipeline.batching.batcher import BatchPlan
 from pipeline.events import Predicted
 
 Curve = Callable[[int], float]
@@ -65,7 +65,7 @@ def rate(calls: list[tuple[int, float]]) -> float:
     return sum(records for records, _ in calls) / sum(seconds for _, seconds in calls)
 
 
-def new(max_records: int = 64, target_s: float | None = None, start: Plan | None = None) -> BatchSizeController:
+def new(max_records: int = 64, target_s: float | None = None, start: BatchPlan | None = None) -> BatchSizeController:
     return BatchSizeController(max_records=max_records, max_cost=0, measures=False, target_s=target_s, start=start)
 
 
@@ -91,7 +91,7 @@ def test_a_slow_models_size_is_climbed_to_within_few_batches() -> None:
 
 def test_a_size_that_is_much_slower_is_hardly_tried_again() -> None:
     """At 16 records the reference is half as quick as at 8, and such a try is eight seconds of nothing."""
-    pace = new(max_records=16, start=Plan(8))
+    pace = new(max_records=16, start=BatchPlan(8))
     sizes = [records for records, _ in fed(pace, Machine(reference, 0.02), 400)]
     assert 0 < sizes.count(16) <= 8
 
@@ -129,8 +129,8 @@ def test_the_first_batches_of_a_slow_model_are_small() -> None:
 
 
 def test_what_was_best_before_is_begun_with() -> None:
-    assert new(start=Plan(records=32)).plan.records == 32
-    weighed = BatchSizeController(max_records=64, max_cost=0, measures=True, start=Plan(64, 512))
+    assert new(start=BatchPlan(records=32)).plan.records == 32
+    weighed = BatchSizeController(max_records=64, max_cost=0, measures=True, start=BatchPlan(64, 512))
     assert (weighed.plan.records, weighed.plan.cost) == (64, 512)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.batching.batcher import Batcher, Plan
+from pipeline.batching.batcher import Batcher, BatchPlan
 from pipeline.record import Record
 
 
@@ -84,7 +84,7 @@ def test_an_item_far_longer_than_the_others_drags_none_along() -> None:
 
 def test_padding_is_taken_where_a_call_costs_more() -> None:
     waiting = batcher(bucket_records=512)
-    waiting.follow(Plan(call_cost=20))
+    waiting.follow(BatchPlan(call_cost=20))
     waiting.add("a", records(8, 10, 10, 99), now=0.0)
     assert [costs(waiting.take(1.0)) for _ in range(2)] == [[8, 10, 10], [99]]
 
@@ -151,26 +151,26 @@ def test_a_dropped_lane_is_forgotten() -> None:
 def test_what_fits_into_memory_bounds_batches_at_once() -> None:
     waiting = batcher()
     waiting.add("a", records(*[1] * 8), now=0.0)
-    waiting.follow(Plan(cost=3))
+    waiting.follow(BatchPlan(cost=3))
     assert [len(waiting.take(0.0)) for _ in range(3)] == [3, 3, 0]
-    waiting.follow(Plan(cost=0))
+    waiting.follow(BatchPlan(cost=0))
     waiting.add("a", records(*[1] * 6), now=0.0)
     assert len(waiting.take(0.0)) == 8
 
 
 def test_what_fits_into_memory_and_the_budget_bound_batches_both() -> None:
     waiting = batcher(max_cost=10)
-    waiting.follow(Plan(cost=99))
+    waiting.follow(BatchPlan(cost=99))
     waiting.add("a", records(*[4] * 6), now=0.0)
     assert costs(waiting.take(0.0)) == [4, 4]
-    waiting.follow(Plan(cost=7))
+    waiting.follow(BatchPlan(cost=7))
     assert [costs(waiting.take(0.0)) for _ in range(2)] == [[4], [4]]
 
 
 def test_what_fits_into_memory_counts_padding() -> None:
     waiting = batcher(bucket_records=512)
     waiting.add("a", records(10, 11, 11), now=0.0)
-    waiting.follow(Plan(cost=32))
+    waiting.follow(BatchPlan(cost=32))
     assert [costs(waiting.take(0.0)) for _ in range(2)] == [[10, 11], []]
     assert costs(waiting.take(1.0)) == [11]
 
@@ -178,9 +178,9 @@ def test_what_fits_into_memory_counts_padding() -> None:
 def test_plans_bound_batches_within_the_settings() -> None:
     waiting = batcher()
     waiting.add("a", records(*[1] * 30), now=0.0)
-    waiting.follow(Plan(records=3))
+    waiting.follow(BatchPlan(records=3))
     assert len(waiting.take(0.0)) == 3
-    waiting.follow(Plan(records=99))
+    waiting.follow(BatchPlan(records=99))
     assert len(waiting.take(0.0)) == 8
 
 

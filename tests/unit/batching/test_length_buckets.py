@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from examples.demo.corpus import records as docstrings
 from examples.minilm import MAX_TOKENS, installed_folder, read_text
-from pipeline.batching.batcher import Batcher, Plan
+from pipeline.batching.batcher import Batcher, BatchPlan
 from pipeline.record import Record, cost_of
 
 SHARDS = 8
@@ -26,7 +26,7 @@ def lengths() -> tuple[int, ...]:
     return tuple(len(encoding.ids) for encoding in tokenizer.encode_batch_fast(texts))
 
 
-def batches(plan: Plan, *, max_records: int = 64) -> list[list[Record]]:
+def batches(plan: BatchPlan, *, max_records: int = 64) -> list[list[Record]]:
     """Of docstrings that arrive on eight shards while batches are taken, with a backlog of about 1,000."""
     batcher = Batcher(max_records=max_records, max_cost=0, linger_s=0.02, bucket_records=512)
     batcher.follow(plan)
@@ -45,9 +45,9 @@ def batches(plan: Plan, *, max_records: int = 64) -> list[list[Record]]:
 
 
 @pytest.mark.parametrize(
-    "plan", [Plan(), Plan(cost=512), Plan(cost=1024, call_cost=64), Plan(cost=4096, call_cost=256)]
+    "plan", [BatchPlan(), BatchPlan(cost=512), BatchPlan(cost=1024, call_cost=64), BatchPlan(cost=4096, call_cost=256)]
 )
-def test_padding_is_at_most_15_percent_of_docstrings(plan: Plan) -> None:
+def test_padding_is_at_most_15_percent_of_docstrings(plan: BatchPlan) -> None:
     taken = batches(plan)
     cost = sum(cost_of(batch, pads=False) for batch in taken)
     assert cost == sum(lengths())
@@ -61,13 +61,13 @@ def test_in_the_order_of_their_coming_it_would_be_several_times_that() -> None:
 
 
 def test_batches_are_still_large() -> None:
-    taken = batches(Plan(cost=4096, call_cost=256))
+    taken = batches(BatchPlan(cost=4096, call_cost=256))
     assert sum(map(len, taken)) / len(taken) > 25
 
 
 def test_nobody_is_overtaken_by_as_many_as_the_bucket_records_has() -> None:
     left: dict[str, list[int]] = {}
-    for batch in batches(Plan(cost=1024)):
+    for batch in batches(BatchPlan(cost=1024)):
         for record in batch:
             left.setdefault(record.shard_id, []).append(int(record.sequence))
     for sequences in left.values():

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from consumer.config.settings import SINKS, Settings
 
 ROOT = Path(__file__).parents[3]
-SKIPPED = {"testing", "local", "cli"}
+SKIPPED = {"testing", "local", "cli", "admin", "aws", "diff"}
+"""Fakes, and commands, which are given what they need on the command line."""
 
 NOTHING = {"None", "0", "()", "float('inf')", "field(default_factory=dict)"}
 """Where nothing was given there is no limit, or nothing to do: no choice is made that the settings make."""

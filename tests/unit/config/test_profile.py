@@ -16,7 +16,7 @@ from consumer.config import profile
 from consumer.config.load import load
 from consumer.config.profile import Profile, circumstances, counts, find, path_of
 from consumer.config.settings import Settings
-from pipeline.batching.batcher import Plan
+from pipeline.batching.batcher import BatchPlan
 from pipeline.errors import UserError
 from pipeline.machine.cores import resolve
 from pipeline.replicas.host import ModelSpec
@@ -69,7 +69,7 @@ def test_a_profile_that_holds_says_replicas_threads_and_the_first_batch(settings
     host = model_settings(settings)
     assert (host.replicas, host.threads) == (3, 5)
     pace = learner(settings, ModelSpec(None, measures=False, pads=False))
-    assert pace is not None and pace.plan == Plan(16)
+    assert pace is not None and pace.plan == BatchPlan(16)
     assert find(settings).said == "penstock.profile.json of 2026-11-23T17:00:00+00:00: replicas 3, threads 5"
 
 

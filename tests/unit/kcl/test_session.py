@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from consumer.kcl.bridge_server import Decoder
-from consumer.kcl.session import AT_ONCE, TRANSITIONS, ShardSession, State
+from consumer.kcl.session import AT_ONCE, TRANSITIONS, SessionState, ShardSession
 from consumer.testing import FakeKcl, aggregate, row
 from pipeline.batching.batcher import Batcher
 from pipeline.errors import Fatal
@@ -291,7 +291,7 @@ def test_a_checkpoint_refused_for_shutdown_is_a_lost_lease() -> None:
         rig.kcl.refusals = ["ShutdownException"]
         await rig.kcl.initialize(SHARD_ID)
         await rig.kcl.process([row(1)])
-        await rig.beat_until(lambda: rig.session.state is State.LOST)
+        await rig.beat_until(lambda: rig.session.state is SessionState.LOST)
         assert rig.sink.writers[0].abandoned
         await rig.kcl.say("leaseLost")
         assert rig.kcl.checkpoints == []
@@ -305,11 +305,11 @@ def test_whatever_kcl_says_after_it_refused_a_thawed_workers_checkpoint_is_answe
         rig.kcl.refusals = ["ShutdownException"]
         await rig.kcl.initialize(SHARD_ID)
         await rig.kcl.process([row(1)])
-        await rig.beat_until(lambda: rig.session.state is State.LOST)
+        await rig.beat_until(lambda: rig.session.state is SessionState.LOST)
         await rig.kcl.process([row(2)])
         await rig.kcl.say(action)
         assert rig.kcl.answered[-1] == action
-        assert rig.session.state is State.LOST
+        assert rig.session.state is SessionState.LOST
         assert rig.kcl.checkpoints == []
 
     rigged(body)
@@ -363,8 +363,12 @@ def test_a_message_out_of_turn_ends_the_task() -> None:
 
 
 def test_the_transition_table_has_no_way_back_to_reading() -> None:
-    back = [pair for pair, (_, state) in TRANSITIONS.items() if state is State.READING and pair[0] is not State.READING]
-    assert [state for state, _ in back] == [State.NEW]
+    back = [
+        pair
+        for pair, (_, state) in TRANSITIONS.items()
+        if state is SessionState.READING and pair[0] is not SessionState.READING
+    ]
+    assert [state for state, _ in back] == [SessionState.NEW]
 
 
 def test_a_large_message_is_decoded_off_the_loop() -> None:

@@ -12,7 +12,18 @@ import pyarrow as pa
 import pytest
 
 from consumer.letters.letter import Wish, objects
-from consumer.letters.plan import AGAIN, CANNOT, IS_AGGREGATE, NO_PAYLOAD, NOT_NAMED, REDRIVEN, WAITS, Judge, Plan, plan
+from consumer.letters.plan import (
+    AGAIN,
+    CANNOT,
+    IS_AGGREGATE,
+    NO_PAYLOAD,
+    NOT_NAMED,
+    REDRIVEN,
+    WAITS,
+    JudgeLetter,
+    Plan,
+    plan,
+)
 from consumer.letters.redrive import Redrive, Result
 from pipeline.errors import Fatal
 from pipeline.kpl import MAGIC
@@ -58,7 +69,7 @@ class World:
         self.now_s = 0.0
 
     def plan(self, wish: Wish | None = None, version: str = "m2", again: bool = False) -> Plan:
-        judge = Judge(self.table.table, self.table.notes)
+        judge = JudgeLetter(self.table.table, self.table.notes)
         return plan(self.table.letters, judge, wish or Wish(), model_version=version, again=again)
 
     def run(self, model: FakeModel, planned: Plan | None = None, **more: Any) -> Result:
@@ -115,7 +126,7 @@ def test_what_failed_again_is_tried_again_with_another_version_or_on_request() -
     world.run(FakeModel(2, 3), world.plan(again=True))
     model = FakeModel(2, version="m3")
     assert world.run(model).redriven == 1
-    judge = Judge(world.table.table, world.table.notes)
+    judge = JudgeLetter(world.table.table, world.table.notes)
     verdicts = [verdict for of in objects(world.table.letters, Wish()) for _, verdict in judge.verdicts(of)]
     assert [(verdict.state, len(verdict.failures)) for verdict in verdicts] == [(AGAIN, 3), (REDRIVEN, 2)]
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from consumer.local.faults import KINDS, Fault, Faults
+from consumer.local.faults import KINDS, FaultRule, Faults
 
 
 def picks(rule: dict[str, Any], requests: int) -> list[bool]:
     faults = Faults()
-    faults.add(Fault.parse(rule))
+    faults.add(FaultRule.parse(rule))
     return [faults.pick("kinesis", "GetRecords", b"/") is not None for _ in range(requests)]
 
 
@@ -37,7 +37,7 @@ def test_chance_falls_the_same_way_for_the_same_seed_and_otherwise_for_another()
 
 def test_a_match_is_looked_for_in_the_path_and_in_the_body() -> None:
     faults = Faults()
-    faults.add(Fault.parse({"kind": "error", "match": "events"}))
+    faults.add(FaultRule.parse({"kind": "error", "match": "events"}))
     assert faults.pick("s3", "PutObject", b"/bucket/events/1", b"") is not None
     assert faults.pick("kinesis", "PutRecord", b"/", b'{"StreamName":"events"}') is not None
     assert faults.pick("kinesis", "PutRecord", b"/", b'{"StreamName":"others"}') is None
@@ -45,15 +45,15 @@ def test_a_match_is_looked_for_in_the_path_and_in_the_body() -> None:
 
 def test_the_first_rule_that_concerns_a_request_is_used_and_counts_it() -> None:
     faults = Faults()
-    first = faults.add(Fault.parse({"kind": "delay", "count": 1}))
-    second = faults.add(Fault.parse({"kind": "error"}))
+    first = faults.add(FaultRule.parse({"kind": "delay", "count": 1}))
+    second = faults.add(FaultRule.parse({"kind": "error"}))
     assert [faults.pick("s3", "GetObject", b"/") for _ in range(2)] == [first, second]
     assert (first.hits, second.hits) == (1, 1)
 
 
 def test_removing_a_rule_ends_what_it_stalls_and_leaves_the_others() -> None:
     faults = Faults()
-    gone, stays = (faults.add(Fault.parse({"kind": "stall"})) for _ in range(2))
+    gone, stays = (faults.add(FaultRule.parse({"kind": "stall"})) for _ in range(2))
     assert faults.remove(gone.id) == [gone]
     assert gone.over.is_set()
     assert not stays.over.is_set()
@@ -77,10 +77,10 @@ def test_removing_a_rule_ends_what_it_stalls_and_leaves_the_others() -> None:
 )
 def test_a_rule_with_a_mistake_says_what_it_is(rule: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        Fault.parse(rule)
+        FaultRule.parse(rule)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_can_be_asked_for_and_shown(kind: str) -> None:
-    shown = Fault.parse({"kind": kind, "count": None}).to_dict()
+    shown = FaultRule.parse({"kind": kind, "count": None}).to_dict()
     assert (shown["kind"], shown["hits"]) == (kind, 0)

@@ -16,7 +16,7 @@ from pipeline.model import Reject
 from pipeline.model.arrow_columns import AS_THEY_ARE, Rules
 from pipeline.model.arrow_rows import RowMaker
 from pipeline.model.loader import UserModel
-from pipeline.model_process.worker import Failed, PredictedRows, Predicting
+from pipeline.model_process.worker import FailedAnswer, PredictedRows, Predicting
 
 SCHEMA = pa.schema([("n", pa.int64()), ("x", pa.float64())])
 RIGHT: list[dict[str, Any]] = [{"n": 0, "x": 0.5}, {"n": 1, "x": 1.5}, {"n": 2, "x": 2.5}]
@@ -49,7 +49,7 @@ def predicting(predict: Callable[[Any], Any], schema: pa.Schema = SCHEMA, rules:
     return Predicting(UserModel("m:M", Returns(predict)), RowMaker(schema, {}, rules))
 
 
-def outcome(returned: Any, rules: Rules = AS_THEY_ARE) -> PredictedRows | Failed:
+def outcome(returned: Any, rules: Rules = AS_THEY_ARE) -> PredictedRows | FailedAnswer:
     return predicting(lambda items: returned, rules=rules).predict_items([0, 1, 2], [[], [], []])
 
 
@@ -115,7 +115,7 @@ def test_natural_answers_are_taken_a_row_for_each_record(returned: Any) -> None:
 )
 def test_other_answers_are_refused_with_what_came_and_what_to_write(returned: Any, came: str) -> None:
     failed = outcome(returned)
-    assert isinstance(failed, Failed) and failed.op == "failed" and failed.fault.kind == "contract"
+    assert isinstance(failed, FailedAnswer) and failed.op == "failed" and failed.fault.kind == "contract"
     assert failed.fault.reason.startswith(f"predict returned {came}")
     assert f"; {WRITE}" in failed.fault.reason
     assert "\n" not in failed.fault.reason
@@ -125,7 +125,7 @@ def test_a_coroutine_is_refused() -> None:
     async def late() -> None: ...
 
     failed = outcome(late())
-    assert isinstance(failed, Failed)
+    assert isinstance(failed, FailedAnswer)
     assert failed.fault.reason.startswith("predict returned a coroutine: predict must not be async")
     assert WRITE in failed.fault.reason
 
@@ -133,7 +133,7 @@ def test_a_coroutine_is_refused() -> None:
 def test_a_tensor_is_refused() -> None:
     torch = pytest.importorskip("torch")
     failed = outcome(torch.zeros(3, 2))
-    assert isinstance(failed, Failed)
+    assert isinstance(failed, FailedAnswer)
     assert failed.fault.reason.startswith("predict returned a torch.Tensor of shape (3, 2), which does not say which")
 
 
@@ -163,12 +163,12 @@ def test_one_record_without_a_result_costs_itself(result: Any, came: str) -> Non
 @pytest.mark.parametrize("shape", [list, iter, lambda some: pa.array(some, BATCH.to_struct_array().type)])
 def test_as_many_results_as_records(shape: Callable[[Any], Any], count: int) -> None:
     failed = outcome(shape([RIGHT[0]] * count))
-    assert isinstance(failed, Failed) and failed.fault.kind == "contract"
+    assert isinstance(failed, FailedAnswer) and failed.fault.kind == "contract"
     assert failed.fault.reason.startswith("predict returned ") and failed.fault.reason.endswith("results for 3 records")
 
 
 def test_an_endless_generator_ends() -> None:
-    assert isinstance(outcome(iter(lambda: RIGHT[0], None)), Failed)
+    assert isinstance(outcome(iter(lambda: RIGHT[0], None)), FailedAnswer)
 
 
 def test_a_misspelt_column_names_both() -> None:
@@ -178,7 +178,7 @@ def test_a_misspelt_column_names_both() -> None:
     assert made.faults[1].reason == f"predict's result for this record: {fault}"
     for returned in ({"n": [0, 1, 2], "score": [1, 2, 3]}, pd.DataFrame({"n": [0, 1, 2], "score": [1, 2, 3]})):
         failed = outcome(returned)
-        assert isinstance(failed, Failed)
+        assert isinstance(failed, FailedAnswer)
         assert failed.fault.reason == f"predict did not return all columns: {fault}"
 
 

@@ -14,7 +14,7 @@ from pipeline.record import Position, Run, Shard
 from pipeline.sinks.chain import Chain
 from pipeline.sinks.parquet import Files
 from pipeline.stores.memory import MemoryStore
-from pipeline.table.audit import Report, audit
+from pipeline.table.audit import AuditReport, audit
 from pipeline.table.footer import footer_of
 from pipeline.table.names import Names
 from pipeline.table.schema import encode
@@ -43,7 +43,7 @@ class Table:
             while file := chain.next(0.0):
                 chain.written(committer.prepare(file, uuid.uuid4().hex)())
 
-    def audit(self) -> Report:
+    def audit(self) -> AuditReport:
         return audit(self.store, self.dead)
 
     def keys(self) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.errors import Fatal
 from pipeline.record import Record
-from pipeline.sinks.refused import AGAIN, Refused, RefusedLetters
+from pipeline.sinks.refused import AGAIN, RefusedLetters, RefusedRow
 from pipeline.stores.folder import FolderStore
 from pipeline.table.audit import audit
 from pipeline.table.sink_letters import with_digest
@@ -27,7 +27,7 @@ def refused(table: Table, *records: Record, sink: str = SINK) -> list[str]:
     """Letters of records, and their keys."""
     letters, before = RefusedLetters(table.dead, SCHEMA, sink), set(table.dead.objects)
     for each in records:
-        letters.put(SHARD, Refused(replace(each, data=b"payload", outcome=None), "too large"))
+        letters.put(SHARD, RefusedRow(replace(each, data=b"payload", outcome=None), "too large"))
     return sorted(set(table.dead.objects) - before)
 
 

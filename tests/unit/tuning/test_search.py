@@ -11,12 +11,12 @@ from consumer.tuning.search import (
     FEW_RUNS,
     HOPELESS,
     ROUNDS,
-    Answer,
     Cell,
     Combo,
     Measured,
-    Run,
     Search,
+    TimedCall,
+    TuningRun,
     best,
     combos,
     run_of,
@@ -32,7 +32,7 @@ def search(
     return Search(wanted, sizes(most), budget_s=100.0, target_s=target_s, together=together)
 
 
-def played(search: Search, model: Callable[[Cell], Run]) -> list[Cell]:
+def played(search: Search, model: Callable[[Cell], TuningRun]) -> list[Cell]:
     """Every cell that was measured, in order; a run takes a hundredth of a second."""
     cells: list[Cell] = []
     while cell := search.next(len(cells) / 100):
@@ -41,8 +41,8 @@ def played(search: Search, model: Callable[[Cell], Run]) -> list[Cell]:
     return cells
 
 
-def level(cell: Cell) -> Run:
-    return Run(100.0, 0.01)
+def level(cell: Cell) -> TuningRun:
+    return TuningRun(100.0, 0.01)
 
 
 # -- what is worth a try
@@ -109,7 +109,7 @@ def test_time_that_is_up_ends_it() -> None:
 
 
 def test_a_hopeless_cell_gets_one_run_only() -> None:
-    order = played(search(), lambda cell: Run(100.0 if cell.combo == ONE else 99.0 * HOPELESS[0], 0.01))
+    order = played(search(), lambda cell: TuningRun(100.0 if cell.combo == ONE else 99.0 * HOPELESS[0], 0.01))
     assert order.count(Cell(TWO, 1)) == 1
     assert order.count(Cell(ONE, 1)) == ROUNDS
 
@@ -117,26 +117,28 @@ def test_a_hopeless_cell_gets_one_run_only() -> None:
 def test_a_cell_that_was_unlucky_once_is_measured_again() -> None:
     runs = iter([30.0, *[100.0] * 100])
     alone = search(wanted=(ONE,), most=2)
-    order = played(alone, lambda cell: Run(next(runs) if cell.size == 2 else 45.0, 0.01))
+    order = played(alone, lambda cell: TuningRun(next(runs) if cell.size == 2 else 45.0, 0.01))
     assert order.count(Cell(ONE, 2)) == FEW_RUNS
     assert order.count(Cell(ONE, 1)) == 2
     assert best(alone.measured).cell == Cell(ONE, 2)
 
 
 def test_larger_batches_are_not_tried_once_two_in_a_row_were_slower() -> None:
-    tried = played(search(wanted=(ONE,), most=64), lambda cell: Run(100.0 / cell.size, 0.01))
+    tried = played(search(wanted=(ONE,), most=64), lambda cell: TuningRun(100.0 / cell.size, 0.01))
     assert max(cell.size for cell in tried) == 4
 
 
 def test_a_call_that_would_take_a_large_part_of_the_time_is_not_begun() -> None:
     tuning = search(wanted=(ONE,), most=64)
-    tried = played(tuning, lambda cell: Run(1.0, 1.0 * cell.size))
+    tried = played(tuning, lambda cell: TuningRun(1.0, 1.0 * cell.size))
     assert max(cell.size for cell in tried) == 4
     assert tuning.dropped[Cell(ONE, 64)] == "a call would take too long for --seconds"
 
 
 def test_beyond_the_target_no_larger_batch_is_tried() -> None:
-    tried = played(search(wanted=(ONE,), most=64, target_s=0.03), lambda cell: Run(cell.size * 10, 0.01 * cell.size))
+    tried = played(
+        search(wanted=(ONE,), most=64, target_s=0.03), lambda cell: TuningRun(cell.size * 10, 0.01 * cell.size)
+    )
     assert max(cell.size for cell in tried) == 4
     assert tried.count(Cell(ONE, 4)) == 1
 
@@ -149,7 +151,7 @@ def test_a_combination_that_fails_is_neither_tried_again_nor_chosen() -> None:
         if cell.combo == TWO and tuning.round == 2:
             tuning.failed(TWO, "the replica was killed")
         else:
-            tuning.told(cell, Run(500.0 if cell.combo == TWO else 400.0, 0.01))
+            tuning.told(cell, TuningRun(500.0 if cell.combo == TWO else 400.0, 0.01))
     assert best(tuning.measured).cell.combo == ONE
     assert sum(cell.combo == TWO for cell in cells) == 4
     assert set(tuning.dropped.values()) == {"the replica was killed"}
@@ -159,11 +161,11 @@ def test_a_combination_that_fails_is_neither_tried_again_nor_chosen() -> None:
 
 
 def measured(cell: Cell, rate: float, call_s: float = 0.01) -> Measured:
-    return Measured(cell, [Run(rate, call_s)])
+    return Measured(cell, [TuningRun(rate, call_s)])
 
 
 def test_the_median_counts_and_not_a_lucky_run() -> None:
-    lucky = Measured(Cell(ONE, 1), [Run(900.0, 0.01), Run(10.0, 0.01), Run(10.0, 0.01)])
+    lucky = Measured(Cell(ONE, 1), [TuningRun(900.0, 0.01), TuningRun(10.0, 0.01), TuningRun(10.0, 0.01)])
     assert best([lucky, measured(Cell(TWO, 1), 50.0)]).cell.combo == TWO
 
 
@@ -182,17 +184,17 @@ def test_where_nothing_keeps_to_the_target_the_shortest_calls_are_chosen() -> No
 
 
 def test_replicas_are_counted_from_their_first_answer_to_their_last() -> None:
-    answers = [Answer(1.0 + step, 0, 10, 0.9) for step in range(4)] + [
-        Answer(1.5 + step, 1, 10, 0.9) for step in (0, 1)
+    answers = [TimedCall(1.0 + step, 0, 10, 0.9) for step in range(4)] + [
+        TimedCall(1.5 + step, 1, 10, 0.9) for step in (0, 1)
     ]
-    assert run_of(answers, began_s=0.0) == Run(20.0, 0.9)
+    assert run_of(answers, began_s=0.0) == TuningRun(20.0, 0.9)
 
 
 def test_a_single_answer_counts_from_the_beginning() -> None:
-    assert run_of([Answer(4.0, 0, 10, 3.0)], began_s=2.0) == Run(5.0, 3.0)
+    assert run_of([TimedCall(4.0, 0, 10, 3.0)], began_s=2.0) == TuningRun(5.0, 3.0)
 
 
 def test_the_call_time_is_what_nine_of_ten_kept_within() -> None:
-    calls = [Answer(float(n), 0, 1, 0.1) for n in range(9)] + [Answer(9.0, 0, 1, 0.5)]
+    calls = [TimedCall(float(n), 0, 1, 0.1) for n in range(9)] + [TimedCall(9.0, 0, 1, 0.5)]
     assert run_of(calls, began_s=0.0).call_s == 0.5
-    assert run_of([*calls, *[Answer(10.0 + n, 0, 1, 0.1) for n in range(10)]], began_s=0.0).call_s == 0.1
+    assert run_of([*calls, *[TimedCall(10.0 + n, 0, 1, 0.1) for n in range(10)]], began_s=0.0).call_s == 0.1
