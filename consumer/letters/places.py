@@ -10,7 +10,7 @@ from consumer.aws.clients import Aws
 from consumer.config.load import load
 from consumer.config.settings import ParquetSettings, Settings
 from consumer.letters.letter import Letter, LetterObject, Wish, find, objects
-from consumer.letters.plan import JudgeLetter, Verdict
+from consumer.letters.plan import LetterJudge, Verdict
 from pipeline.errors import UserError
 from pipeline.stores import open_store
 from pipeline.stores.base import ObjectStore
@@ -22,7 +22,7 @@ class Places:
     """``judge``: None where the table is not known, so that nobody can say which letters are redriven."""
 
     letters: ObjectStore
-    judge: JudgeLetter | None
+    judge: LetterJudge | None
 
     def objects(self, wish: Wish) -> Iterator[LetterObject]:
         """The objects that may have letters of the wish."""
@@ -72,7 +72,7 @@ def opener() -> Callable[[str], ObjectStore]:
 
 
 def _places(url: str, table: str | None, store: Callable[[str], ObjectStore]) -> Places:
-    judge = JudgeLetter(store(table), store(notes_url(url))) if table else None
+    judge = LetterJudge(store(table), store(notes_url(url))) if table else None
     return Places(store(url), judge)
 
 

@@ -35,7 +35,7 @@ class Verdict:
 
 
 @dataclass(slots=True)
-class JudgeLetter:
+class LetterJudge:
     """Says what is known of letters: from the table, and from the notes of redrives that failed.
 
     Looks at the table once for each object of letters, and once for each shard's day.
@@ -119,7 +119,7 @@ class Plan:
 
 def plan(
     letters: ObjectStore,
-    judge: JudgeLetter,
+    judge: LetterJudge,
     wish: Wish,
     *,
     model_version: str,

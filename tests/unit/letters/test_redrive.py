@@ -20,7 +20,7 @@ from consumer.letters.plan import (
     NOT_NAMED,
     REDRIVEN,
     WAITS,
-    JudgeLetter,
+    LetterJudge,
     Plan,
     plan,
 )
@@ -69,7 +69,7 @@ class World:
         self.now_s = 0.0
 
     def plan(self, wish: Wish | None = None, version: str = "m2", again: bool = False) -> Plan:
-        judge = JudgeLetter(self.table.table, self.table.notes)
+        judge = LetterJudge(self.table.table, self.table.notes)
         return plan(self.table.letters, judge, wish or Wish(), model_version=version, again=again)
 
     def run(self, model: FakeModel, planned: Plan | None = None, **more: Any) -> Result:
@@ -126,7 +126,7 @@ def test_what_failed_again_is_tried_again_with_another_version_or_on_request() -
     world.run(FakeModel(2, 3), world.plan(again=True))
     model = FakeModel(2, version="m3")
     assert world.run(model).redriven == 1
-    judge = JudgeLetter(world.table.table, world.table.notes)
+    judge = LetterJudge(world.table.table, world.table.notes)
     verdicts = [verdict for of in objects(world.table.letters, Wish()) for _, verdict in judge.verdicts(of)]
     assert [(verdict.state, len(verdict.failures)) for verdict in verdicts] == [(AGAIN, 3), (REDRIVEN, 2)]
 
