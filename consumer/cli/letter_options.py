@@ -11,6 +11,7 @@ import click
 
 from consumer.cli.options import TIME
 from consumer.cli.selection import WHERE
+from pipeline.record import REASONS
 
 
 def places_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,7 +38,12 @@ def places_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def wish_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the filters; the command gets ``wish``."""
 
-    @click.option("--kind", default="", metavar="KIND", help="Only this kind, such as timeout.")
+    @click.option(
+        "--kind",
+        type=click.Choice(sorted(REASONS)),
+        metavar="KIND",
+        help="Only letters of this kind, such as timeout; docs/dead-letters.md has all kinds.",
+    )
     @click.option("--reason", default="", metavar="TEXT", help="Only letters whose reason contains this text.")
     @click.option("--shard", "shard_id", default="", metavar="SHARD", help="Only records of this shard.")
     @click.option("--model-version", default="", metavar="VERSION", help="Only letters of this model.version.")
@@ -53,6 +59,7 @@ def wish_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def with_wish(*args: Any, **options: Any) -> Any:
         from consumer.letters.letter import Wish
 
+        options["kind"] = options["kind"] or ""
         names = ("kind", "reason", "shard_id", "model_version", "since", "until", "where")
         return command(*args, wish=Wish(**{name: options.pop(name) for name in names}), **options)
 

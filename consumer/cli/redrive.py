@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,7 @@ def redrive(
     if not as_json:
         _print(said)
     if execute and planned.records:
-        result = asyncio.run(_carry_out(settings, planned, rate or 0.0, canary or 0))
+        result = _interruptible(lambda: asyncio.run(_carry_out(settings, planned, rate or 0.0, canary or 0)))
         _conclude(said, result, planned, as_json=as_json)
     elif as_json:
         output.emit("dead-letters.redrive", {**said, "executed": False})
@@ -125,10 +126,25 @@ def _print(said: dict[str, Any]) -> None:
             f"{said['model_version']}, and write the rows of those that pass to {said['table']}, in files of their own "
             f"for {said['shard_days']:,} shard-days"
         )
+        if killed := sum(said["kinds"].get("killed", {}).get(state, 0) for state in states[:2]):
+            output.line(
+                f"{killed:,} of the letters are of the kind killed: tasks ended over them, and this command may, too. "
+                "Leave them out with --where \"kind != 'killed'\""
+            )
         if said["seconds_at_least"]:
             output.line(f"it takes at least {output.seconds(said['seconds_at_least'])} at this --rate")
         if said["other_sinks"]:
             output.line(f"{', '.join(said['other_sinks'])} does not get these rows")
+
+
+def _interruptible(work: Callable[[], Result]) -> Result:
+    from consumer.cli import output
+
+    try:
+        return work()
+    except KeyboardInterrupt:
+        output.note("interrupted. The same command goes on where this one stopped")
+        raise
 
 
 async def _carry_out(settings: Settings, planned: Plan, rate: float, canary: int) -> Result:

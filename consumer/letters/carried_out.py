@@ -28,19 +28,17 @@ async def carried_out(
 ) -> Result:
     """As :meth:`consumer.letters.redrive.Redrive.run`, once the table is known to take the model's rows.
 
-    :raises UserError: the table has other columns, or cannot be written to.
+    :raises UserError: the table has other columns; the table, or the place of the notes, cannot be written to.
     """
     outside = Outside.of(Aws())
     await _check(settings, feed, outside)
     url = settings.dead_letter.url
     threads = Threads("redrive", count=1)
-    redrive = Redrive(
-        letters=outside.store(url),
-        table=outside.store(table_url(settings) or ""),
-        notes=outside.store(notes_url(url)),
-        surely=SureCalls(threads, Outages().part("redrive", GIVE_UP_AFTER_S)),
-    )
+    surely = SureCalls(threads, Outages().part("redrive", GIVE_UP_AFTER_S))
+    notes = outside.store(notes_url(url))
+    redrive = Redrive(outside.store(url), outside.store(table_url(settings) or ""), notes, surely)
     try:
+        await surely.check(notes.check)
         return await redrive.run(plan, feed, rate=rate, canary=canary, tell=tell)
     finally:
         threads.close()
