@@ -7,11 +7,13 @@ caller's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from consumer.build import Outside, Parts
+from pipeline import background
 from pipeline.errors import Broken, UserError
 from pipeline.metrics import Metrics
 from pipeline.record import Position, Record, Run, Shard
@@ -46,7 +48,7 @@ class Feed:
         self._link = link
         self._stack = AsyncExitStack()
         self._stage: Stage
-        self._ended: list[asyncio.Future[Any]] = []
+        self._failures: list[asyncio.Future[BaseException]] = []
 
     async def __aenter__(self) -> Self:
         try:
@@ -67,7 +69,7 @@ class Feed:
         lane = self._stage.open(shard, None)
         try:
             self._stage.admit(lane, records)
-            await self._or_the_end(self._stage.end(lane))
+            await self._or_a_failure(partial(self._stage.end, lane))
             if any(record.outcome is None for record in records):
                 raise Broken("the stage ended a shard whose records were not settled")
         finally:
@@ -86,24 +88,27 @@ class Feed:
         self._begin(host)
 
     def _begin(self, host: ModelHost) -> None:
-        running = asyncio.create_task(self._stage.run())
-        self._ended = [running, host.failed]
+        failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        running = background.start(self._stage.run, name="the stage", on_failure=_first(failed), endless=True)
+        self._failures = [failed, host.failed]
         self._stack.push_async_callback(_cancelled, running)
 
-    async def _or_the_end(self, work: Any) -> None:
-        """What ``work`` comes to, or why the stage or the host has ended."""
-        task = asyncio.ensure_future(work)
+    async def _or_a_failure(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Return once ``work`` is done; raise why it, the stage or the host has failed."""
+        failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        task = background.start(work, name="the end of a shard", on_failure=_first(failed))
+        failures = [failed, *self._failures]
+        waited: list[asyncio.Future[Any]] = [task, *failures]
         try:
-            await asyncio.wait([task, *self._ended], return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                raise next(_error(each) for each in self._ended if each.done())
-            task.result()
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if failure := next((each for each in failures if each.done()), None):
+                raise failure.result()
         finally:
             task.cancel()
 
 
-def _error(ended: asyncio.Future[Any]) -> BaseException:
-    return ended.exception() or ended.result()
+def _first(failed: asyncio.Future[BaseException]) -> Callable[[BaseException], None]:
+    return lambda error: None if failed.done() else failed.set_result(error)
 
 
 async def _cancelled(task: asyncio.Task[Any]) -> None:

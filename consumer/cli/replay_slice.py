@@ -106,7 +106,7 @@ def _run(planned: SlicePlan, aws: Aws) -> dict[str, Any]:
     if outcome.finished:
         dynamodb, application = aws.client("dynamodb"), planned.application
         if not bounded.held_by_others(bounded.items(dynamodb, application), ""):
-            bounded.delete_tables(dynamodb, application)
+            bounded.remove_tables(dynamodb, application)
             cleaned = True
     return {
         "executed": True,

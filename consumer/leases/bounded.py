@@ -61,7 +61,7 @@ def held_by_others(leases: Mapping[str, Item], worker_id: str) -> Collection[str
     return owners - {"", worker_id}
 
 
-def delete_tables(dynamodb: DynamoDBClient, application: str) -> None:
+def remove_tables(dynamodb: DynamoDBClient, application: str) -> None:
     """Delete an application's tables, the leases last; those that are gone are passed over."""
     for name in (f"{application}-WorkerMetricStats", f"{application}-CoordinatorState", application):
         try:

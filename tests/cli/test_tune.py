@@ -166,7 +166,7 @@ def test_a_model_that_does_not_load_is_one_line(config: Path, records: Path) -> 
 
 def test_a_place_that_cannot_be_written_to_is_one_line(config: Path, records: Path) -> None:
     result = tuned(config, "--records", records, "--output", records / "here", seconds=0.1)
-    expect_one_line(result, "Name another place with --output", config)
+    expect_one_line(result, "Choose another path with --output", config)
 
 
 # -- the stream

@@ -17,6 +17,7 @@ from pipeline.retry import Retry, only
 ROOT = Path(__file__).parents[2]
 
 ON_A_BEAT = {
+    ("consumer/admin/replay/carry_out.py", "_keep"): "a renewal every two seconds, until workers have noticed",
     ("consumer/aws/stream_reader.py", "_pages"): "a page, and the next one",
     ("consumer/http/server.py", "_accept"): "one connection, and the next one",
     ("consumer/leases/handoffs.py", "watch"): "a look at all leases every few seconds",

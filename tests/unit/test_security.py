@@ -23,7 +23,12 @@ RUNS_CODE = {"marshal", "shelve", "dill", "cloudpickle", "joblib", "yaml", "runp
 """Modules that make code of data."""
 MAY_PICKLE = {"pipeline/replicas/process.py": {"dumps"}, "pipeline/model_process/main.py": {"loads"}}
 """The host's own settings, to its own replica."""
-MAY_DELETE = {"consumer/leases/tables.py": {"delete_item"}}
+MAY_DELETE = {
+    "consumer/leases/tables.py": {"delete_item"},
+    "consumer/leases/worker_notes.py": {"delete_item"},
+    "consumer/leases/bounded.py": {"delete_table"},
+}
+"""Items of the lease tables; and the tables of a replay, by the command that has read its slice."""
 STARTS = {"create_task", "ensure_future", "Thread", "Timer", "start_new_thread"}
 MAY_START = {
     "pipeline/background.py": "the one place",

@@ -13,18 +13,15 @@ from pipeline.table.names import STAGED, SUSPECTS
 
 READ = ("kinesis:DescribeStreamSummary", "kinesis:ListShards", "kinesis:GetShardIterator", "kinesis:GetRecords")
 PUT = ("kinesis:DescribeStreamSummary", "kinesis:PutRecords")
-LEASES = tuple(
-    f"dynamodb:{action}"
-    for action in (
-        "CreateTable",
-        "DescribeTable",
-        "UpdateTable",
-        "Scan",
-        "GetItem",
-        "PutItem",
-        "UpdateItem",
-        "DeleteItem",
-    )
+LEASES = (
+    "dynamodb:CreateTable",
+    "dynamodb:DescribeTable",
+    "dynamodb:UpdateTable",
+    "dynamodb:Scan",
+    "dynamodb:GetItem",
+    "dynamodb:PutItem",
+    "dynamodb:UpdateItem",
+    "dynamodb:DeleteItem",
 )
 INDEX = ("dynamodb:Query",)
 OBJECTS = ("s3:PutObject", "s3:GetObject")
