@@ -11,6 +11,7 @@ from consumer.admin.reset_leases import MARGIN_S, renewed
 from consumer.leases.leases import Lease, read
 from consumer.leases.tables import Item
 from pipeline.errors import Fatal, RefusedError
+from pipeline.retry import Retry
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -111,15 +112,17 @@ class LeaseTable:
     def _park(self, shard_ids: Sequence[str]) -> None:
         if len(shard_ids) > AT_ONCE:
             raise RefusedError(_TOO_MANY.format(len(shard_ids)))
-        for _ in range(PARK_TRIES):
+
+        def parked() -> bool:
             leases = self.read()
             try:
                 self._transact([park(self.name, leases[shard_id]) for shard_id in shard_ids if shard_id in leases])
             except LeaseChanged:
-                self._sleep(AGAIN_S)
-            else:
-                return
-        raise Fatal("the leases change too quickly to be parked. Try again")
+                return False
+            return True
+
+        if not Retry(AGAIN_S, AGAIN_S, tries=PARK_TRIES).until_blocking(parked, sleep=self._sleep):
+            raise Fatal("the leases change too quickly to be parked. Try again")
 
     def _keep(self, shard_ids: Sequence[str]) -> None:
         """Until every worker has noticed that its lease is gone."""
