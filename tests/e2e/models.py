@@ -39,6 +39,19 @@ class Paced(Echo):
         return {"said": text, "chars": len(text)} if isinstance(text, str) else Reject("text is not a string")
 
 
+class Moody(Paced):
+    """Does as its records tell it: one that says "hang" takes 22 seconds, and one that says "bad" fails slowly."""
+
+    def predict(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Reject]:
+        said = {item["text"].split()[0] for item in items}
+        if "hang" in said:
+            time.sleep(22)  # the work
+        if "bad" in said:
+            time.sleep(1)  # the work
+            raise ValueError("a bad record")
+        return super().predict(items)
+
+
 class Loading(Echo):
     """Takes longer to load than any test waits."""
 

@@ -73,13 +73,14 @@ def _noted_s(worker: str, look: Snapshot) -> float | None:
 def _last_move_s(worker: str, looks: Sequence[Snapshot]) -> float | None:
     """When a look first showed something that the worker had moved since the one before."""
     for before, after in reversed(list(pairwise(looks))):
-        reported = _reported_s(worker, before), _reported_s(worker, after)
-        noted = _noted_s(worker, before), _noted_s(worker, after)
-        if _renewed(worker, before, after) or (None not in reported and reported[0] != reported[1]):
-            return after.at_s
-        if None not in noted and noted[0] != noted[1]:
+        told = (_reported_s, _noted_s)
+        if _renewed(worker, before, after) or any(_later(each(worker, before), each(worker, after)) for each in told):
             return after.at_s
     return None
+
+
+def _later(before: float | None, after: float | None) -> bool:
+    return before is not None and after is not None and after > before
 
 
 def _renewed(worker: str, before: Snapshot, after: Snapshot) -> bool:
