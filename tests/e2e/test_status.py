@@ -62,6 +62,8 @@ class Watching:
         self._process.terminate()
         self._process.wait(20)
         self._reader.join(20)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
 
 @contextlib.contextmanager

@@ -71,8 +71,12 @@ def _noted_s(worker: str, look: Snapshot) -> float | None:
 
 
 def _last_move_s(worker: str, looks: Sequence[Snapshot]) -> float | None:
-    """When a look first showed something that the worker had moved since the one before."""
+    """When a look first showed something that the worker had moved since the one before. Where its page refuses now,
+    only what it has moved since then counts."""
+    gone = worker in looks[-1].gone
     for before, after in reversed(list(pairwise(looks))):
+        if gone and worker not in before.gone:
+            return None
         told = (_reported_s, _noted_s)
         if _renewed(worker, before, after) or any(_later(each(worker, before), each(worker, after)) for each in told):
             return after.at_s

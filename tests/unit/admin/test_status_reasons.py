@@ -75,6 +75,16 @@ def test_a_leader_whose_page_refuses_is_dead_at_once() -> None:
     assert why(now) == Why(Kind.LEADER_DEAD, "no owner, leader w1 dead", NOW - 3)
 
 
+def test_what_the_dead_had_moved_before_is_no_sign_of_life() -> None:
+    gone = frozenset({"w1"})
+    silent = {"w1": 3}
+    before = [look(lease(counter=5), at_s=NOW - 4), look(lease(counter=6), at_s=NOW - 2)]
+    assert kind(look(lease(counter=7), silent_s=silent, gone=gone), *before) is Kind.LEADER_DEAD
+    still = look(lease(counter=7), at_s=NOW - 1, silent_s={"w1": 2}, gone=gone)
+    assert kind(look(lease(counter=7), silent_s=silent, gone=gone), *before, still) is Kind.LEADER_DEAD
+    assert kind(look(lease(counter=8), silent_s=silent, gone=gone), *before, still) is None
+
+
 def test_the_leader_will_assign_it() -> None:
     found = why(look(lease(owner="")))
     assert found == Why(Kind.NO_OWNER, "no owner; leader w1 assigns it within 20 s")
