@@ -14,7 +14,7 @@ from consumer.admin.shards.keyspace import range_of
 from consumer.admin.shards.planner import Refusal, Split, Step, Wish, plan
 from consumer.admin.shards.recounts import Log, seconds
 from consumer.admin.shards.report import ReshardReport, money
-from consumer.admin.shards.survey import Survey, identity, survey
+from consumer.admin.shards.survey import Survey, identity, shards_now, survey
 from consumer.aws import prices as price_file
 from consumer.aws import shards as aws_shards
 from consumer.aws.clients import Aws
@@ -46,7 +46,7 @@ def change(
     aws, own = Aws(), Log()
     outside = ReshardOutside(aws.client("kinesis"))
     if execute:
-        aws.ask(f"stream {target.stream}", lambda: until_active(outside, target.stream))
+        aws.ask(f"stream {target.stream}", lambda: _until_active(outside, target.stream))
     found: Survey = aws.ask(f"stream {target.stream}", lambda: survey(aws.client, target.stream, own))
     planned = plan(found.state, wish)
     if isinstance(planned, Refusal):
@@ -110,6 +110,13 @@ def weighted_split(shard_id: str, *, target: Target, **options: Any) -> None:
     change("split", Split(shard_id, found.at), target=target, about=(line,), **options)
 
 
+def _until_active(outside: ReshardOutside, stream: str) -> None:
+    status = aws_shards.summary(outside.kinesis, stream).status
+    if status != "ACTIVE":
+        output.note(f"stream {stream} is {status}; waiting until it is ACTIVE")
+        until_active(outside, stream)
+
+
 def refuse(refusal: Refusal) -> NoReturn:
     """Raise the error that ends the command with the refusal's exit code."""
     kinds: dict[str, type[PenstockError]] = {"mistake": UserError, "refused": RefusedError, "nothing": NothingToDo}
@@ -150,7 +157,7 @@ def _carry_out(
         try:
             carry_out(
                 outside,
-                lambda: survey(aws.client, stream, own).state,
+                lambda: shards_now(outside.kinesis, stream),
                 wish,
                 steps,
                 own,

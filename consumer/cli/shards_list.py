@@ -35,11 +35,16 @@ def list_shards(target: Target, *, sample: bool, everything: bool, as_json: bool
     if found.samples:
         hot = [(key.key, shard_id, percent(part)) for shard_id, key, part in found.hot_keys(HOT_KEYS)]
         output.table(("hottest keys", "shard", "share of the shard's records"), hot)
-    rows = [_row(found, node) for node in forest(found.shards)]
-    shown = rows if everything or not sys.stdout.isatty() else rows[:SHOWN]
+    every = rows(found)
+    shown = every if everything or not sys.stdout.isatty() else every[:SHOWN]
     output.table(COLUMNS, shown, right=COLUMNS[2:])
-    if len(shown) < len(rows):
-        output.line(f"… and {len(rows) - len(shown):,} more; --all has them")
+    if len(shown) < len(every):
+        output.line(f"… and {len(every) - len(shown):,} more; --all has them")
+
+
+def rows(found: Listing) -> list[tuple[object, ...]]:
+    """Every shard, below the one it came of."""
+    return [_row(found, node) for node in forest(found.shards)]
 
 
 def summary(found: Listing) -> list[str]:

@@ -27,10 +27,10 @@ def daily(prices: Prices, shards: int, *, consumers: int | None, retention_hours
     parts = {"shards": _times(prices.of("kinesis_shard_hour"), shards)}
     if consumers != 0:
         each = prices.of("kinesis_fan_out_consumer_shard_hour")
-        parts["fan-out consumers"] = None if consumers is None else _times(each, shards * consumers)
+        parts["fan_out_consumers"] = None if consumers is None else _times(each, shards * consumers)
     if retention_hours is None or retention_hours > INCLUDED_RETENTION_H:
         each = prices.of("kinesis_extended_retention_shard_hour")
-        parts["retention beyond 24 h"] = None if retention_hours is None else _times(each, shards)
+        parts["extended_retention"] = None if retention_hours is None else _times(each, shards)
     known = [part for part in parts.values() if part is not None]
     return Daily(sum(known) if len(known) == len(parts) else None, parts)
 

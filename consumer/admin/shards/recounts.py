@@ -7,6 +7,7 @@ once, and how long each took; it has nobody else's. It is a file of JSON lines, 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import uuid
@@ -92,17 +93,19 @@ def parsed(lines: Iterable[str], stream: str) -> list[Call]:
     """The calls on one stream in a log. Lines that are none of ours, or cut off, are passed over."""
     found: dict[str, dict[str, Any]] = {}
     for line in lines:
-        try:
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
             said = json.loads(line)
-            found.setdefault(said["id"], {}).update(said)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
-    calls = (
-        Call(stream, said["call"], said["at_s"], said["changes"], said.get("took_s"))
-        for said in found.values()
-        if said.get("stream") == stream and not said.get("refused")
-    )
-    return sorted(calls, key=lambda call: call.at_s)
+            found.setdefault(str(said["id"]), {}).update(said)
+    calls = [_call(said) for said in found.values() if said.get("stream") == stream and not said.get("refused")]
+    return sorted(filter(None, calls), key=lambda call: call.at_s)
+
+
+def _call(said: dict[str, Any]) -> Call | None:
+    try:
+        took_s = None if said.get("took_s") is None else float(said["took_s"])
+        return Call(said["stream"], str(said["call"]), float(said["at_s"]), int(said["changes"]), took_s)
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def changes(step: Step) -> int:

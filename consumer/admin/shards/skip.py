@@ -58,7 +58,7 @@ def plan_skip(noted: Noted | None, found: Found | None, shard_id: str, at: Posit
         return Refusal("nothing", f"{shard_id} is read to its end already")
     if lease.checkpoint is not None and lease.checkpoint.sequence >= at.sequence:
         return Refusal("nothing", f"the checkpoint of {shard_id} is at {lease.checkpoint}, past that record already")
-    if noted.doubt.skipped(at) is not None:
+    if noted.doubt.skipped(at) is not None and noted.doubt.doubtful:
         return Refusal("nothing", f"the next task that reads {shard_id} passes over that record already")
     if found is None:
         return Refusal(

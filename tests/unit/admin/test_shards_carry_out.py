@@ -184,7 +184,8 @@ def test_the_log_survives_lines_that_are_none_of_its_own(tmp_path: Path) -> None
     log.end(log.begin(ID, UpdateShardCount(2, 4), 10.0), took_s=6.0)
     log.end(log.begin(ID, UpdateShardCount(4, 8), 20.0), refused=True)
     log.begin("another", UpdateShardCount(4, 8), 20.0)
-    lines = [*log.path.read_text().splitlines(), "", "[1]", "7", '{"id":', '{"call": "no id"}']
+    others = ["", "[1]", "7", '{"id":', '{"call": "no id"}', f'{{"id": "x", "stream": "{ID}", "at_s": "noon"}}']
+    lines = [*log.path.read_text().splitlines(), *others]
     assert parsed(lines, ID) == [Call(ID, "UpdateShardCount", 10.0, 2, 6.0)]
     assert seconds((UpdateShardCount(4, 8),), parsed(lines, ID)) == 12.0
     assert Log(tmp_path / "nowhere").calls(ID) == []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import random
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from consumer.admin.shards.carry_out import ReshardOutside, until_active
 from consumer.admin.shards.lineage import forest
@@ -14,7 +16,8 @@ from consumer.admin.shards.readers import Reader
 from consumer.aws import shard_metrics, shards
 from consumer.aws.shard_metrics import ShardLoad
 from consumer.aws.shards import KnownShard
-from consumer.cli.shards_list import summary
+from consumer.cli import output
+from consumer.cli.shards_list import COLUMNS, rows, summary
 from consumer.testing.aggregates import aggregate
 from tests.support.clocked_kinesis import ClockedKinesis
 
@@ -151,6 +154,35 @@ def test_loads_of_cloudwatch_are_means_and_missing_ones_unknown() -> None:
     assert found["s0"] == found["s599"] == ShardLoad(5.0, 10_000.0)
     assert "s7" not in found
     assert of_limit(found.get("s7")) is None
+
+
+SCREEN = """\
+
+ shard                                        state      share   records/s     KiB/s   of its limit
+ ──────────────────────────────────────────────────────────────────────────────────────────────────
+ shardId-000000000000                         closed   50.00 %
+ └ shardId-000000000004 (also of              open     75.00 %       900.0     120.0        90.00 %
+ shardId-000000000002)
+ shardId-000000000001                         closed   50.00 %
+ └ shardId-000000000002                       closed   25.00 %
+ └ shardId-000000000003                       open     25.00 %     unknown   unknown        unknown
+
+"""
+
+
+def test_the_list_on_a_screen_of_100_columns() -> None:
+    world = World(2)
+    for change in (
+        lambda: shards.split(world.client, STREAM, "shardId-000000000001", 3 << 126),
+        lambda: shards.merge(world.client, STREAM, "shardId-000000000000", "shardId-000000000002"),
+    ):
+        change()
+        until_active(world.outside, STREAM)
+    found = world.listing(loads={"shardId-000000000004": Load(900.0, 120 * 1024)})
+    text = io.StringIO()
+    Console(file=text, width=100, color_system=None).print(output.drawn(COLUMNS, rows(found), right=COLUMNS[2:]))
+    screen = "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+    assert screen + "\n" == SCREEN
 
 
 def test_readers_are_shown_with_how_they_are_known() -> None:
