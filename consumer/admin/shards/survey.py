@@ -65,10 +65,10 @@ def survey(client: Client, stream: str, own: Log, clock: Callable[[], float] = t
     return Survey(summary, state, spent, tuple(calls))
 
 
-def shards_now(kinesis: Any, stream: str) -> State:
+def shards_now(kinesis: Any, stream: str) -> StreamState:
     """The stream alone, without what is left of any budget: enough to see how far a plan has come."""
     summary = shards.summary(kinesis, stream)
-    return State(stream, shards.known(kinesis, stream), summary.status, summary.mode)
+    return StreamState(stream, shards.known(kinesis, stream), summary.status, summary.mode)
 
 
 def if_allowed(what: str, call: Callable[[], T]) -> T | None:
