@@ -1,6 +1,6 @@
-"""One ECS task, from start to end. The composition root: every part is made and joined here.
+"""One task, from start to end. Every part is created and connected here.
 
-    check what can be checked ─▶ warm the model up ─▶ start the JVM ─▶ consume ─▶ drain ─▶ leave the leases free
+    check the settings ─▶ warm up the model ─▶ start the JVM ─▶ consume ─▶ drain ─▶ release the leases
 
 The parts: KCL's JVM (:mod:`consumer.kcl.daemon`) starts a bridge per shard (:mod:`consumer.kcl.bridge`); each bridge
 gets a session (:mod:`consumer.kcl.session`) that admits records to the one stage (:mod:`pipeline.stage`) of the task.
@@ -72,7 +72,7 @@ def run(settings: Settings) -> int:
     """
     with Signals() as signals:
         while (code := asyncio.run(Task(settings, signals).run())) == AGAIN:
-            log.info("starting anew, after a shard was read carefully")
+            log.info("restarting after a careful reading")
     return code
 
 
@@ -163,7 +163,10 @@ class Task:
         if said := drain.check_timeout(settings, spec.example_s):
             log.warning("%s", said)
             host.expect(settings.batch.max_records)
-        log.info("a drain takes at most %s", drain_sum or "what nobody can say: the model has no example()")
+        if drain_sum:
+            log.info("a drain takes at most %s", drain_sum)
+        else:
+            log.info("drain time unknown: define example() on the model to have it checked at start")
         sinks = parts.sinks(spec.row_schema)
         for sink in sinks:
             stack.push_async_callback(sink.close)
@@ -338,10 +341,10 @@ class Task:
         await self._release_and_read(careful, self.set_aside)
         if late:
             raise Fatal(
-                f"left without draining {', '.join(late)}: it took longer than kcl.shutdown_grace_s "
-                f"({self.settings.kcl.shutdown_grace_s:g} s); what was not checkpointed will be read again"
+                f"{', '.join(late)} did not drain within kcl.shutdown_grace_s "
+                f"({self.settings.kcl.shutdown_grace_s:g} s). Records that were not checkpointed will be read again"
             )
-        log.info("left: every shard drained, leases free")
+        log.info("drained every shard and released the leases")
 
     async def _give_up(self, careful: PoisonReader, bridges: BridgeServer, daemon: Daemon, error: Exception) -> None:
         """Ending with an error: the leases need not wait until they expire, nor the leader's lock for its 120 s.
@@ -356,7 +359,7 @@ class Task:
             await self.past.note_end(error, self.worker_id, begun)
             await self._release_and_read(careful, None if may_be_a_records_doing(error) else ())
         except Exception as another:  # noqa: BLE001  # the reason for which the task ends is told, not this one
-            log.warning("the leases are left to expire: %s", another)
+            log.warning("the leases were not released and will expire: %s", another)
 
     async def _release_and_read(self, careful: PoisonReader, shard_ids: Collection[str] | None) -> None:
         """Free the leases, and read carefully what of these shards is in doubt; None: any. Only without a JVM."""

@@ -1,4 +1,4 @@
-"""The end of a task that does not come to its end by itself, whatever stands in its way."""
+"""Ends the process of a task that does not end by itself, whatever blocks it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from typing import Self
 log = logging.getLogger("penstock")
 
 LOG_S = 2.0
-"""For the last line. A log that nobody reads any more must not keep the process."""
+"""Seconds for the last log line. A log that is no longer read must not keep the process alive."""
 
 DEAF_S = 5.0
-"""After that, for a process whose threads do not get on either: it is ended without Python's help."""
+"""Further seconds, after which the process ends even if none of its threads runs."""
 
 EXIT_CODE = 1
 
 
 class LastResort:
-    """``with LastResort() as it``: from :meth:`arm` on, what is in the block has so many seconds to leave it.
+    """``with LastResort() as it``: after :meth:`arm`, the block must be left in time, or the process ends.
 
-    Needs no event loop, and nothing at the end that could be short then: its thread is there from the beginning.
-    The JVM, bridges and replicas end with this process, by themselves.
+    It needs no event loop and allocates nothing at the end: its thread runs from the start. The JVM, the bridges and
+    the replicas end with this process.
     """
 
     def __init__(self, end: Callable[[int], object] = os._exit) -> None:
@@ -48,7 +48,7 @@ class LastResort:
             faulthandler.cancel_dump_traceback_later()
 
     def arm(self, seconds: float, reason: str) -> None:
-        """An earlier end stands, with its reason."""
+        """End the process after ``seconds`` if the block has not been left. An earlier deadline stays in force."""
         with self._changed:
             due = time.monotonic() + seconds
             if self._due is not None and self._due <= due:
@@ -75,4 +75,4 @@ class LastResort:
         self._end(EXIT_CODE)
 
     def _tell(self) -> None:
-        log.critical("ended by force, since the task did not come to its end: %s", self._reason)
+        log.critical("ended by force, because the task did not end: %s", self._reason)

@@ -1,7 +1,7 @@
-"""SIGTERM and SIGINT, from the first moment to the last.
+"""SIGTERM and SIGINT, from the start of the process to its end.
 
-The kernel drops a signal that PID 1 has no handler for, where it would end any other process. So there is a handler
-before the long imports, and one that outlives each event loop: asyncio's own handlers go with their loop.
+The kernel ignores a signal to PID 1 that has no handler; any other process would end. So a handler is installed before
+the slow imports, and another one outlives each event loop, unlike the handlers of asyncio.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ ASK_TO_LEAVE = (signal.SIGTERM, signal.SIGINT)
 
 
 def before_all() -> None:
-    """As PID 1, end at SIGTERM as any other process would; until somebody knows of a better way to."""
+    """If this process is PID 1, make SIGTERM end it, until :class:`Signals` takes over."""
     if os.getpid() == 1:
         signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
 
 
 class Signals:
-    """``with Signals() as it``: listens in the block, whatever event loops begin and end in it. Main thread only."""
+    """``with Signals() as it``: handles signals in the block, across event loops. Main thread only."""
 
     def __init__(self) -> None:
         self.heard = False
@@ -33,7 +33,7 @@ class Signals:
         self._before: dict[signal.Signals, Any] = {}
 
     def tell(self, leave: Callable[[], object]) -> None:
-        """Have this event loop call ``leave`` at each signal, and soon if there was one already."""
+        """Make the running event loop call ``leave`` at each signal, and at once if there was one already."""
         self._tell = partial(asyncio.get_running_loop().call_soon_threadsafe, leave)
         if self.heard:
             self._tell()
@@ -48,5 +48,5 @@ class Signals:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self.heard = True
-        with contextlib.suppress(RuntimeError):  # its event loop is closed: the next one is told
+        with contextlib.suppress(RuntimeError):  # its event loop is closed; the next one gets the signal
             self._tell()

@@ -74,6 +74,4 @@ def carry_out(
 
 def _at_work(lease: Lease) -> RefusedError:
     who = f"worker {lease.holder}" if lease.holder else "a worker"
-    return RefusedError(
-        f"{who} is at work with the lease of {lease.shard_id}. Stop every worker first, then reset again"
-    )
+    return RefusedError(f"{who} holds the lease of {lease.shard_id}. Stop every worker first, then reset again")

@@ -30,9 +30,11 @@ class Aws:
             raise UserError(f"AWS is not set up: {error}. Set AWS_REGION, or see `aws configure`.") from None
 
     def stream_created_s(self, stream: str) -> int:
-        """When the stream was made, in epoch seconds: tells it from an earlier one of the same name.
+        """Return the creation time of the stream in seconds since the epoch.
 
-        :raises UserError: there is no such stream, no access to it, or no AWS at the endpoint.
+        It tells the stream from an earlier one of the same name.
+
+        :raises UserError: if there is no such stream, no access to it, or no AWS at the endpoint.
         """
         summary = self.ask(
             f"stream {stream}", lambda: self.client("kinesis").describe_stream_summary(StreamName=stream)
@@ -40,7 +42,10 @@ class Aws:
         return int(summary["StreamDescriptionSummary"]["StreamCreationTimestamp"].timestamp())
 
     def ask(self, what: str, call: Any) -> Any:
-        """Make one call whose failure is the user's to mend, and say so in one line."""
+        """Return ``call()``. ``what`` names the resource in the message.
+
+        :raises UserError: in one line, for every error of AWS.
+        """
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
@@ -53,10 +58,10 @@ class Aws:
 
 
 _FIXES = {
-    "ResourceNotFoundException": "there is no such stream in this account and region. "
+    "ResourceNotFoundException": "it does not exist in this account and region. "
     "Check [stream] name, AWS_REGION and AWS_ENDPOINT_URL",
     "AccessDeniedException": "access denied. "
-    "It takes kinesis:DescribeStreamSummary, ListShards, GetShardIterator and GetRecords",
+    "Allow kinesis:DescribeStreamSummary, ListShards, GetShardIterator and GetRecords",
     "UnrecognizedClientException": "the credentials are not valid in this account",
     "ExpiredTokenException": "the credentials have expired",
 }

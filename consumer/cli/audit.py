@@ -65,7 +65,7 @@ def audit(
     created_s = aws.stream_created_s(stream) if stream else 0
     if repair and dead_letter is not None:
         written = auditor.repair(table, Ledger.at(dead_letter, store))
-        click.echo(f"the dead letters of {written} files were to be written, and are", err=True)
+        click.echo(f"wrote the missing dead letters of {written} files", err=True)
     report = auditor.audit(table, letters)
     if not report.files and not report.problems and not complete:
         raise UserError(_nothing_at(url))
@@ -135,7 +135,7 @@ def _say(report: AuditReport, comparison: Comparison | None, *, complete: bool) 
         totals = comparison.totals()
         click.echo(
             f"{totals['compared']:,} records of {comparison.stream} compared, {totals['behind']:,} not read yet; "
-            f"{totals['retired']:,} rows and dead letters not comparable any more, the stream has forgotten theirs"
+            f"{totals['retired']:,} rows and dead letters cannot be compared, because their records have expired"
         )
     redriven = f", {report.redriven:,} of them redriven" if report.redriven else ""
     click.echo(

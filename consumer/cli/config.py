@@ -50,7 +50,10 @@ def check(ctx: click.Context, path: Path, loads: bool, as_json: bool) -> None:
 
 
 def _checked(path: Path, loads: bool) -> str:
-    """What there is to say of a model that was loaded. Raises ``UserError``."""
+    """Load the model and return a phrase about it.
+
+    :raises UserError: if it cannot be loaded.
+    """
     from consumer.config.errors import ConfigErrors
     from consumer.config.load import load
 
@@ -76,7 +79,7 @@ def _mistakes(error: Exception) -> list[dict[str, str]]:
     if isinstance(error, ConfigErrors | ConfigError):
         found = error.errors if isinstance(error, ConfigErrors) else [error]
         return [{"key": each.key, "problem": each.problem, "fix": each.fix} for each in found]
-    return [{"key": "model.factory", "problem": str(error), "fix": "Mend the model"}]
+    return [{"key": "model.factory", "problem": str(error), "fix": "Fix the model"}]
 
 
 @config.command()
@@ -111,7 +114,7 @@ def _rows(settings: Settings) -> list[tuple[str, Any, str]]:
 
 
 def _here(settings: Settings) -> dict[str, int]:
-    """What ``auto`` comes to on this machine."""
+    """The values of ``auto`` on this machine."""
     from consumer.config.profile import counts
 
     replicas, threads = counts(settings)

@@ -109,7 +109,7 @@ def _say(settings: Settings, tuned: Tuned, profile: Path, plot: Path, as_json: b
         f"{best.records_per_s:,.1f} records/s, {best.call_ms:,.2f} ms a call"
     )
     if target_ms and best.call_ms > target_ms:
-        click.echo(f"no batch kept to batch.target_latency_ms {target_ms:g}: this one came closest")
+        click.echo(f"no batch met batch.target_latency_ms ({target_ms:g}); this one came closest")
     used = settings.path is not None and profile.resolve() == path_of(settings.path).resolve()
-    where = "`penstock run` uses it" if used else "`penstock run` uses it once it lies beside the configuration"
+    where = "`penstock run` uses it" if used else "`penstock run` uses it once it is beside the configuration"
     click.echo(f"profile: {profile} ({where})\nplot: {plot}")

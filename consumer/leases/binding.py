@@ -42,7 +42,7 @@ class Binding:
         return (self.stream, self.stream_created_s) == (other.stream, other.stream_created_s)
 
     def __str__(self) -> str:
-        return f'stream "{self.stream}", made {at(self.stream_created_s)}'
+        return f'stream "{self.stream}", created {at(self.stream_created_s)}'
 
 
 class OtherStream(UserError):
@@ -110,11 +110,11 @@ def refusal(application: str, bound: Binding, ours: Binding) -> str:
     if bound.stream != ours.stream:
         return (
             f'lease table "{application}" belongs to {bound}: a second stream would take its shards. '
-            f'Give [stream] application another name for stream "{ours.stream}"'
+            f'Use another stream.application for stream "{ours.stream}"'
         )
     return (
-        f'stream "{ours.stream}" was made anew at {at(ours.stream_created_s)}, and lease table "{application}" belongs '
-        f"to the one made {at(bound.stream_created_s)}, whose checkpoints mean nothing now. {_RESET}"
+        f'stream "{ours.stream}" was created again at {at(ours.stream_created_s)}, but lease table "{application}" '
+        f"belongs to the one created {at(bound.stream_created_s)}, whose checkpoints are not valid for it. {_RESET}"
     )
 
 
@@ -128,17 +128,16 @@ def foreign(known: Mapping[str, KnownShard], leases: Iterable[Lease]) -> str | N
         shard = known.get(lease.shard_id)
         if shard is None:
             if (number(lease.shard_id) or 0) > youngest:
-                return f"{lease.shard_id}, which the stream has never had"
+                return f"{lease.shard_id}, which the stream never had"
         elif any(lease.hash_keys) and lease.hash_keys != shard.hash_keys:
-            return f"{lease.shard_id} with other hash keys than the stream's shard has"
+            return f"{lease.shard_id} with other hash keys than the stream's shard"
         elif lease.checkpoint is not None and lease.checkpoint.sequence < shard.first_sequence:
-            return f"{lease.shard_id} at {lease.checkpoint}, before the first record that the stream's shard ever had"
+            return f"{lease.shard_id} at {lease.checkpoint}, before the first record of the stream's shard"
     return None
 
 
 _RESET = (
-    "Stop every worker of it and run `penstock leases reset --config FILE --execute`, or give [stream] application "
-    "another name"
+    "Stop all its workers and run `penstock leases reset --config FILE --execute`, or use another stream.application"
 )
 
 
@@ -149,7 +148,7 @@ def _make(
     if leases := read(dynamodb, application):
         reason = foreign(known(kinesis, ours.stream), leases)
         if reason is not None:
-            raise OtherStream(f'lease table "{application}" is not of {ours}: it has {reason}. {_RESET}')
+            raise OtherStream(f'lease table "{application}" does not belong to {ours}: it has {reason}. {_RESET}')
     item: Item = {
         "key": {"S": KEY},
         "streamName": {"S": ours.stream},

@@ -70,7 +70,7 @@ async def watch(
                 await asyncio.to_thread(end, dynamodb, application, forgotten)
         except (BotoCoreError, ClientError) as error:
             log.warning(
-                "cannot look after handoffs, trying again in %g s: %s",
+                "cannot check handoffs, retrying in %g s: %s",
                 LOOK_S,
                 error,
                 exc_info=log.isEnabledFor(logging.DEBUG),
@@ -80,4 +80,4 @@ async def watch(
 def end(dynamodb: DynamoDBClient, application: str, forgotten: Iterable[OrphanedLease]) -> None:
     """Pass each on to its owner, if it still is to go there. Blocks."""
     for shard_id, owner in reassign(dynamodb, application, forgotten, Counter(), 0).items():
-        log.warning("%s: KCL had forgotten to hand it to %s; it has it now", shard_id, owner)
+        log.warning("%s: KCL did not complete its handoff to %s; completed it", shard_id, owner)

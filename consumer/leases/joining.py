@@ -41,7 +41,7 @@ def join(settings: Settings, aws: Aws, stream_created_s: int) -> StreamSettings:
         return stream.model_copy(update={"start": now.isoformat()}) if stream.start == "LATEST" else stream
     if stream.start not in ("LATEST", bound.start):
         log.warning(
-            "application %s began at %s: stream.start = %s counts for a new application only, or after "
+            "application %s started at %s. stream.start = %s applies only to a new application, or after "
             "`penstock leases reset`",
             stream.application,
             bound.start,
@@ -73,5 +73,5 @@ def make_leases(aws: Aws, stream: StreamSettings) -> None:
         return  # KCL will make it
     made = aws.ask(table, lambda: seed(dynamodb, kinesis, application, stream.name, stream.start))
     if made:
-        log.info("%d shards have a lease now: %s", len(made), ", ".join(made))
+        log.info("made leases for %d shards: %s", len(made), ", ".join(made))
     take_turn(dynamodb, application, uuid.uuid4().hex)

@@ -43,7 +43,7 @@ async def watch(
 
 def _tell(error: Exception, wait_s: float) -> None:
     log.warning(
-        "cannot look after the leader, trying again in %g s: %s",
+        "cannot check the leader, retrying in %g s: %s",
         wait_s,
         error,
         exc_info=error if log.isEnabledFor(logging.DEBUG) else None,
@@ -81,10 +81,10 @@ def take_over(dynamodb: DynamoDBClient, application: str, takeover: Takeover, ma
     passed = reassign(dynamodb, application, takeover.holdings, load, max_leases)
     refused = [each.shard_id for each in takeover.holdings if each.shard_id not in passed]
     log.warning(
-        "leader %s has shown no sign of life for %.0f s: took over %s%s",
+        "leader %s has been silent for %.0f s: took over %s%s",
         takeover.leader,
         takeover.silent_s,
-        ", ".join(f"{shard} for {heir or 'whoever comes'}" for shard, heir in passed.items()) or "nothing",
+        ", ".join(f"{shard} for {heir or 'the next worker'}" for shard, heir in passed.items()) or "nothing",
         f"; refused for {', '.join(refused)}" if refused else "",
     )
     if not any(each.gone == takeover.leader and each.shard_id in refused for each in takeover.holdings):

@@ -134,7 +134,7 @@ def lease_of(item: Item) -> Lease:
     except (KeyError, ValueError):
         key = text(item, "leaseKey")
         problem = f'"{key}" in the lease table is not a lease as KCL writes them'
-        raise UserError(f"{problem}. Remove it, or give [stream] application another name") from None
+        raise UserError(f"{problem}. Remove it, or use another stream.application") from None
 
 
 def _lease_of(item: Item) -> Lease:

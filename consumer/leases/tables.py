@@ -184,8 +184,8 @@ def _refuse_foreign(table: Item, key: list[dict[str, str]]) -> None:
     if table["KeySchema"] != key:
         names = ", ".join(part["AttributeName"] for part in table["KeySchema"])
         raise UserError(
-            f'DynamoDB table "{table["TableName"]}" is not one of KCL\'s: its key is {names}, not '
-            f"{key[0]['AttributeName']}. Give [stream] application another name"
+            f'DynamoDB table "{table["TableName"]}" does not belong to KCL: its key is {names}, not '
+            f"{key[0]['AttributeName']}. Use another stream.application"
         )
 
 

@@ -140,7 +140,7 @@ class LeaseWatch:
         for lease in self.unread.expired:
             self._metrics.expired(1)
             log.error(
-                "%s has expired before it was read to its end: what came after %s is lost, and its number unknown",
+                "%s expired before it was read to its end: an unknown number of records after %s are lost",
                 lease.shard_id,
                 lease.checkpoint or lease.sentinel,
             )
@@ -164,7 +164,7 @@ class LeaseWatch:
             self._check()
             self._checked_s = now
         if lacking and (made := seed(dynamodb, kinesis, application, stream, self._stream.start)):
-            log.warning("%s had no lease: made one, to be read from %s", ", ".join(made), self._stream.start)
+            log.warning("%s had no lease: made one that starts at %s", ", ".join(made), self._stream.start)
             found = read(dynamodb, application)
         return StreamObservation(known, {lease.shard_id: lease for lease in found}, (), leader(dynamodb, application))
 
@@ -191,8 +191,8 @@ class LeaseWatch:
             raise OtherStream(refusal(self._stream.application, bound, ours))
         if bound is not None and bound.start != self._stream.start:
             raise Fatal(
-                f"application {self._stream.application} begins at {bound.start}, as another worker has fixed it, "
-                f"and not at {self._stream.start}: start again"
+                f"another worker has started application {self._stream.application} at {bound.start}, "
+                f"not at {self._stream.start}. Restart this worker"
             )
 
     def _probe(self, look: StreamObservation, now: float) -> dict[str, str]:
@@ -235,8 +235,8 @@ class LeaseWatch:
             if first and expiry.missed(session.began_after, first, self._retention_ms / 1000, time.time()):
                 self._metrics.expired(1)
                 log.error(
-                    "%s: records after %s expired before they were read, up to those that arrived at %s; their number "
-                    "is unknown",
+                    "%s: an unknown number of records after %s expired before they were read: those that arrived "
+                    "before %s",
                     session.shard_id,
                     session.began_after,
                     at(first.arrived_s),
@@ -270,19 +270,19 @@ class LeaseWatch:
             return
         hours = self._retention_ms / HOUR_MS
         reason = ", ".join(
-            f"{shard_id} is {lags_ms[shard_id] / HOUR_MS:.1f} h behind, and the stream keeps records for {hours:g} h"
+            f"{shard_id} is {lags_ms[shard_id] / HOUR_MS:.1f} h behind; the stream retains records for {hours:g} h"
             for shard_id in sorted(late)
         )
         if not self._expiring.failing:
-            log.error("%s: records will expire unread; add tasks, or raise the retention", reason)
-        self._expiring.failed(f"{reason}: records will expire unread")
+            log.error("%s: records will expire before they are read. Add tasks, or raise the retention", reason)
+        self._expiring.failed(f"{reason}: records will expire before they are read")
 
     def _failed(self, error: Exception, now: float) -> None:
         code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else ""
-        reason = f"cannot look for unread shards: {error}"
+        reason = f"cannot check for unread shards: {error}"
         self._checked_s = -CHECK_S
         if code == "ResourceNotFoundException":
-            reason = f"there is no stream {self._stream.name} any more"
+            reason = f"stream {self._stream.name} no longer exists"
             if self._gone_since is None:
                 self._gone_since = now
                 log.error("%s", reason)
@@ -292,5 +292,5 @@ class LeaseWatch:
                 self._looking.worked()  # it is told in red
                 return
         elif not self._looking.failing:
-            log.warning("%s; trying again", reason)
+            log.warning("%s; retrying", reason)
         self._looking.failed(reason)

@@ -84,7 +84,7 @@ async def _tune(settings: Settings, records: Sequence[Record], seconds: float, t
     finally:
         await hosts.close()
     if not search.measured:
-        raise failure or UserError(f"nothing was measured within {seconds:g} s. Give it more with --seconds")
+        raise failure or UserError(f"nothing was measured within {seconds:g} s. Raise --seconds")
     return Tuned(search, plans, _profile(settings, search, plans, first.spec, target_s))
 
 
@@ -186,8 +186,8 @@ class Running:
                 return
         kinds = sorted({record.outcome.kind for record in some if isinstance(record.outcome, Dead)})
         raise UserError(
-            f"the model takes none of the first {len(some)} records ({', '.join(kinds)}). "
-            "Name others with --records, or see what the model says about one of them"
+            f"the model accepts none of the first {len(some)} records ({', '.join(kinds)}). "
+            "Use other records with --records, or run the model on one of them to see its error"
         )
 
     async def measured(self, records: Sequence[Record]) -> list[Record]:
@@ -217,7 +217,7 @@ class Running:
 
         await background.all_of(*[feed] * self.host.slots)
         if not answers:
-            raise Fatal("no predict call came back with results")
+            raise Fatal("no predict call returned results")
         return run_of(answers, began_s)
 
     def _answered_enough(self) -> bool:

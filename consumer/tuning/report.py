@@ -133,4 +133,4 @@ def draw(tuned: Tuned, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="png", dpi=DOTS_PER_INCH)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}). Name another place with --plot") from None
+        raise UserError(f"{path}: cannot be written ({error.strerror}). Choose another path with --plot") from None

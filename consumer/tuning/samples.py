@@ -78,8 +78,8 @@ def _after_their_lengths(path: Path, file: BinaryIO) -> Iterator[bytes]:
         data = file.read(length) if len(prefix) == LENGTH_BYTES and length <= MOST_BYTES else b""
         if len(prefix) < LENGTH_BYTES or len(data) < length:
             raise UserError(
-                f"{path}: at byte {at} there is no record after its length of {LENGTH_BYTES} bytes, the most "
-                "significant first. Write each record so, or leave --framing out for one per line"
+                f"{path}: at byte {at} there is no record with a length prefix of {LENGTH_BYTES} bytes (big-endian). "
+                "Write each record like that, or leave out --framing for one record per line"
             )
         yield data
 
@@ -93,7 +93,7 @@ def from_stream(stream: str, count: int) -> list[Record]:
     kinesis: Any = aws.client("kinesis")
     found = aws.ask(f"stream {stream}", lambda: _of_shards(kinesis, stream, count))
     if not found:
-        raise UserError(f"stream {stream}: has no records to tune with. Put some on it, or name a file with --records")
+        raise UserError(f"stream {stream}: has no records to tune with. Put some on it, or use a file with --records")
     return _mixed(found)
 
 

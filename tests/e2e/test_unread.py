@@ -58,7 +58,7 @@ def second_stream_is_refused(rig: Rig, config: Path) -> None:
     other.write_text(config.read_text().replace(f'name = "{rig.name}"', f'name = "{rig.name}-second"', 1))
     second = rig.start(other)
     assert second.process.wait(UP_S) == 2
-    assert "Give [stream] application another name" in last_words(second)
+    assert "Use another stream.application" in last_words(second)
 
 
 def made_anew(rig: Rig, worker: Worker, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,14 +60,16 @@ def test_a_table_of_somebody_elses_is_refused_and_nothing_is_made_beside_it(
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
         BillingMode="PAY_PER_REQUEST",
     )
-    with pytest.raises(UserError, match=f'^DynamoDB table "{APP}{suffix}" .* key is id, .* application another name$'):
+    with pytest.raises(
+        UserError, match=f'^DynamoDB table "{APP}{suffix}" .* key is id, .* another stream.application$'
+    ):
         lease_tables.make_tables(dynamodb, APP)
     assert suffix or dynamodb.list_tables()["TableNames"] == [APP]
 
 
 def test_an_item_of_somebody_elses_among_the_leases_is_told(tables: DynamoDBClient, kinesis: KinesisClient) -> None:
     tables.put_item(TableName=APP, Item={"leaseKey": {"S": "mine"}, "checkpoint": {"S": "TRIM_HORIZON"}})
-    with pytest.raises(UserError, match=r'^"mine" in the lease table is not a lease .* application another name$'):
+    with pytest.raises(UserError, match=r'^"mine" in the lease table is not a lease .* another stream.application$'):
         bound(tables, kinesis)
 
 
@@ -77,12 +79,12 @@ def test_a_second_stream_is_refused_with_the_fix(tables: DynamoDBClient, kinesis
         bound(tables, kinesis, stream="other", created_s=MADE_S + 5)
     said = str(refused.value)
     assert refused.value.exit_code == 2 and "\n" not in said
-    assert '"events"' in said and '"other"' in said and "[stream] application" in said
+    assert '"events"' in said and '"other"' in said and "stream.application" in said
 
 
 def test_a_stream_made_anew_is_refused_with_the_fix(tables: DynamoDBClient, kinesis: KinesisClient) -> None:
     bound(tables, kinesis)
-    with pytest.raises(OtherStream, match=r"made anew .* `penstock leases reset --config FILE --execute"):
+    with pytest.raises(OtherStream, match=r"created again .* `penstock leases reset --config FILE --execute"):
         bound(tables, kinesis, created_s=MADE_S + 1)
 
 
@@ -182,7 +184,7 @@ def test_a_reset_changes_nothing_while_a_lease_is_renewed(tables: DynamoDBClient
             ExpressionAttributeValues={":one": {"N": "1"}},
         )
 
-    with pytest.raises(RefusedError, match=r"worker-a is at work .* Stop every worker first"):
+    with pytest.raises(RefusedError, match=r"worker-a holds the lease .* Stop every worker first"):
         carry_out(tables, plan(tables, APP), 10, renew)
     assert list(owners(tables)) == [SHARDS[0]] and find(tables, APP) == before
 
@@ -197,7 +199,7 @@ def test_a_lease_that_moves_at_the_last_moment_is_kept(tables: DynamoDBClient, m
         UpdateExpression="ADD leaseCounter :one",
         ExpressionAttributeValues={":one": {"N": "1"}},
     )
-    with pytest.raises(RefusedError, match="worker-a is at work"):
+    with pytest.raises(RefusedError, match="worker-a holds the lease"):
         carry_out(tables, planned, 10, slept)
     assert list(owners(tables)) == [SHARDS[0]]
 

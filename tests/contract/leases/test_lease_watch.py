@@ -147,10 +147,10 @@ def test_a_stream_that_is_gone_is_told_and_then_turns_red(rig: Rig) -> None:
     rig.kinesis.delete_stream(StreamName=STREAM)
     rig.step(10)
     (trouble,) = rig.metrics.outages.current()
-    assert trouble.reason == f"there is no stream {STREAM} any more" == rig.watch.unread.unready
+    assert trouble.reason == f"stream {STREAM} no longer exists" == rig.watch.unread.unready
     assert rig.watch.red == {}
     rig.step(10 + AFTER_S)
-    assert "any more" in rig.watch.red["stream"]
+    assert "no longer exists" in rig.watch.red["stream"]
     rig.kinesis.create_stream(StreamName=STREAM, ShardCount=3)
 
 
@@ -158,7 +158,7 @@ def test_a_stream_made_anew_ends_the_task_with_the_fix(rig: Rig, monkeypatch: py
     rig.step(0)
     monkeypatch.setattr(rig.watch, "_created_s", rig.created_s - 60)
     rig.step(10)
-    with pytest.raises(OtherStream, match="made anew"):
+    with pytest.raises(OtherStream, match="created again"):
         rig.step(CHECK_S)
 
 
@@ -168,7 +168,7 @@ def test_what_an_open_shard_denies_makes_it_look_at_the_stream_at_once(
     rig.step(0)
     monkeypatch.setattr(rig.watch, "_created_s", rig.created_s - 60)
     put(rig.dynamodb, SHARDS[0], checkpoint="SHARD_END")
-    with pytest.raises(OtherStream, match="made anew"):
+    with pytest.raises(OtherStream, match="created again"):
         rig.step(10)
 
 
@@ -187,7 +187,7 @@ def test_another_start_that_was_fixed_first_ends_the_task(
     """Where KCL makes the tables, two first workers may both fix LATEST."""
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     Rig(tables, kinesis, "2026-11-23T08:00:00+00:00").step(0)
-    with pytest.raises(Fatal, match="start again"):
+    with pytest.raises(Fatal, match="Restart this worker"):
         Rig(tables, kinesis, "2026-11-23T08:00:01+00:00").step(0)
 
 
@@ -198,7 +198,7 @@ def test_records_that_will_expire_are_told_before_they_do(rig: Rig) -> None:
     rig.sessions[2].lag_ms = 20 * HOUR_MS
     rig.step(10)
     (trouble,) = rig.metrics.outages.current()
-    assert trouble.reason.startswith(f"{SHARDS[2]} is 20.0 h behind, and the stream keeps records for 24 h")
+    assert trouble.reason.startswith(f"{SHARDS[2]} is 20.0 h behind; the stream retains records for 24 h")
     rig.sessions[2].lag_ms = 0
     rig.step(20)
     assert rig.metrics.outages.current() == []
@@ -212,7 +212,7 @@ def test_a_shard_that_expired_unread_is_told_and_counted(rig: Rig, caplog: pytes
         patch.setattr(rig.aws.client("kinesis"), "list_shards", lambda **request: answers)
         rig.step(0)
         rig.step(10)
-    assert caplog.text.count("has expired before it was read to its end") == 1
+    assert caplog.text.count("expired before it was read to its end") == 1
     assert rig.value("penstock_expired_shards_total") == 1
 
 
@@ -225,7 +225,7 @@ def test_what_expired_behind_a_checkpoint_is_told_once_for_each_session(
     with caplog.at_level(logging.ERROR, "leases"):
         rig.step(0)
         rig.step(10)
-    assert caplog.text.count(f"{SHARDS[0]}: records after -1/0 expired before they were read, up to") == 1
+    assert caplog.text.count(f"{SHARDS[0]}: an unknown number of records after -1/0 expired before they were read") == 1
     assert rig.value("penstock_expired_shards_total") == 1
 
 

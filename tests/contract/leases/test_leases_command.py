@@ -63,7 +63,7 @@ def test_the_plan_is_printed_and_nothing_is_changed(bound: DynamoDBClient, tmp_p
     result = reset(tmp_path)
     assert result.exit_code == 0, result.output
     assert all(shard in result.stdout for shard in SHARDS)
-    assert f'stream "{STREAM}", made 2026-11-18' in result.stdout
+    assert f'stream "{STREAM}", created 2026-11-18' in result.stdout
     assert result.stdout.endswith("nothing changed; run again with --execute to delete the leases\n")
     assert list(owners(bound)) == SHARDS and find(bound, APP) is not None
 
@@ -210,5 +210,5 @@ def test_a_stream_that_is_not_there_is_told(bound: DynamoDBClient, kinesis: Kine
     kinesis.delete_stream(StreamName=STREAM)
     result = reset(tmp_path, "--execute")
     kinesis.create_stream(StreamName=STREAM, ShardCount=1)
-    assert result.exit_code == 2 and "there is no such stream" in result.stderr
+    assert result.exit_code == 2 and "it does not exist" in result.stderr
     assert list(owners(bound)) == SHARDS
