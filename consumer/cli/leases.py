@@ -105,13 +105,13 @@ def reset(target: Target, execute: bool, as_json: bool) -> None:
     dynamodb, application = aws.client("dynamodb"), target.application or ""
     planned = aws.ask(f"lease table {application}", lambda: plan(dynamodb, application))
     if planned.nothing:
-        raise NothingToDo(f'application "{application}" has no leases: it begins anew in any case')
+        raise NothingToDo(f'application "{application}" has no leases: it starts again in any case')
     said: dict[str, Any] = leases_show.reset_plan(planned, target, created_s)
     if not as_json:
         leases_show.print_reset(said)
     if execute:
         failover_s = target.settings.kcl.failover_ms / 1000 if target.settings is not None else FAILOVER_S
-        output.note(f"watching the leases for {failover_s:g} s: nobody may renew one")
+        output.note(f"checking for {failover_s:g} s that no worker renews a lease")
         aws.ask(f"lease table {application}", lambda: carry_out(dynamodb, planned, failover_s))
     if as_json:
         output.emit("leases.reset", {**said, "executed": execute})

@@ -97,7 +97,7 @@ def reset_plan(planned: ResetPlan, target: Target, created_s: int) -> dict[str, 
             "leases": [
                 {"shard_id": lease.shard_id, "at": _position(lease), "owner": lease.holder} for lease in planned.leases
             ],
-            "begins_anew_on": f'stream "{target.stream}", made {at(created_s)}',
+            "restarts_on": f'stream "{target.stream}", created {at(created_s)}',
             "start": target.settings.stream.start if target.settings is not None else None,
         }
     )
@@ -106,14 +106,14 @@ def reset_plan(planned: ResetPlan, target: Target, created_s: int) -> dict[str, 
 
 def print_reset(said: Mapping[str, Any]) -> None:
     """The plan of a reset, for people."""
-    output.line(f'lease table "{said["application"]}", {said["bound_to"] or "not bound to a stream"}; to be forgotten:')
+    output.line(f'lease table "{said["application"]}", {said["bound_to"] or "not bound to a stream"}. To delete:')
     for lease in said["leases"]:
         owner = f"  (last held by {lease['owner']})" if lease["owner"] else ""
         output.line(f"  {lease['shard_id']}  {lease['at']}{owner}")
     if not said["leases"]:
         output.line("  no lease")
     start = said["start"] or "stream.start of its configuration"
-    output.line(f"then it begins anew on {said['begins_anew_on']}, at {start}")
+    output.line(f"the application then starts again on {said['restarts_on']}, at {start}")
 
 
 def plain(lease: Lease) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def test_a_reset_while_a_worker_renews_is_refused(
     monkeypatch.setattr(reset_leases, "read", lambda *_: moved)
     monkeypatch.setattr(reset_leases, "plan", lambda *_: planned)
     result = reset(tmp_path, "--execute")
-    assert (result.exit_code, "worker w is at work" in result.stderr) == (3, True)
+    assert (result.exit_code, "worker w holds the lease" in result.stderr) == (3, True)
 
 
 def leases(*words: str) -> Result:
