@@ -35,6 +35,7 @@ MINILM = (
 )
 PACED = 'factory = "tests.e2e.models:Paced"\nversion = "test-1"\nthreads = 1'
 UP_S = 60
+LEAN = ROOT / "tests" / "support" / "lean"
 PENSTOCK = (sys.executable, "-m", "consumer.cli")
 LEAVE_S = 60
 
@@ -59,7 +60,7 @@ class Worker:
             self.process = subprocess.Popen(
                 [*program, "run", "--config", str(config)],
                 cwd=ROOT,
-                env={**os.environ, **env},
+                env={**os.environ, **env, "PYTHONPATH": os.pathsep.join([str(LEAN), os.environ.get("PYTHONPATH", "")])},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,

@@ -24,6 +24,9 @@ import pyarrow as pa
 from pipeline.errors import Fatal, ModelError
 from pipeline.model import LoadContext, Model, RecordInfo, Reject
 
+if "pytest" not in sys.modules:  # in a replica, which has no pandas in the image; pyarrow imports it where it is
+    sys.modules["pandas"] = None  # type: ignore[assignment]
+
 MIB = 1024 * 1024
 
 

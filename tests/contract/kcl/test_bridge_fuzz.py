@@ -149,13 +149,16 @@ def test_thousands_of_strays_cost_themselves_and_nobody_else(tmp_path: Path, cap
     dice = random.Random(SEED)
     said = [(*first_words(dice), dice.random() < 0.7) for _ in range(STRAYS)]
     process = psutil.Process()
+    gone = asyncio.Semaphore(0)
 
     async def work(host: Host, kcl: FakeKcl, strays: asyncio.Future[list[None]]) -> int:
-        """Records to a good session while strays come, and beats until all is checkpointed; how many records."""
+        """A record to a good session for each stray that went, then beats until all is checkpointed; how many
+        records."""
         sequence = 0
         while not strays.done():
             sequence += 1
             await kcl.process([row(sequence)])
+            await gone.acquire()
         while kcl.checkpoints[-1:] != [Position(sequence, 0)] or host.strays < STRAYS:
             await kcl.process([])
         return sequence
@@ -166,11 +169,13 @@ def test_thousands_of_strays_cost_themselves_and_nobody_else(tmp_path: Path, cap
         async def one(words: bytes, goes: bool, token: bool) -> None:
             async with at_once:
                 await stray(host, words, goes=goes, token=token)
+            gone.release()
 
         async with over_a_socket(host, kcl):
             await kcl.initialize(SHARD_ID)
             descriptors, memory = process.num_fds(), process.memory_info().rss
             strays = asyncio.gather(*(one(*each) for each in said))
+            strays.add_done_callback(lambda done: gone.release())
             records = await work(host, kcl, strays)
             await strays
             assert host.strays == STRAYS
