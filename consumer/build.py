@@ -29,7 +29,8 @@ from pipeline.replicas.crash_journal import CrashJournal, JournaledHost
 from pipeline.replicas.host import HostSettings, ModelHost, ModelSpec
 from pipeline.replicas.process import DEPTH, ReplicaProcess
 from pipeline.replicas.safe_time import SHARE
-from pipeline.sinks.dead_letters import DeadLetterSink
+from pipeline.sinks.chain_sink import Around
+from pipeline.sinks.dead_letters import DEAD_LETTER, DeadLetterSink
 from pipeline.sinks.kinesis import KinesisSink
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.refused import RefusedLetters
@@ -162,12 +163,7 @@ class Parts:
             flush_mib=entry.flush_mib,
             schema=schema,
             ledger=ledger,
-            events=self.metrics.sinks.of(name),
-            outages=self.metrics.outages,
-            give_up_after_s=entry.give_up_after_s,
-            clock=self.outside.clock,
-            now=self.outside.now,
-            sleep=self.outside.sleep,
+            **self._around(name, entry.give_up_after_s),
         )
 
     def _kinesis(self, entry: KinesisSinkSettings, schema: TableSchema) -> KinesisSink:
@@ -190,10 +186,18 @@ class Parts:
     def _dead_letters(self, schema: TableSchema) -> DeadLetterSink:
         letters = self.settings.dead_letter
         return DeadLetterSink(
-            self.outside.store(letters.url),
-            schema,
+            self.outside.store(letters.url), schema, **self._around(DEAD_LETTER, letters.give_up_after_s)
+        )
+
+    def _around(self, name: str, give_up_after_s: float) -> Around:
+        """What a sink of this name meets outside of it."""
+        return Around(
+            events=self.metrics.sinks.of(name),
             outages=self.metrics.outages,
-            give_up_after_s=letters.give_up_after_s,
+            give_up_after_s=give_up_after_s,
+            clock=self.outside.clock,
+            now=self.outside.now,
+            sleep=self.outside.sleep,
         )
 
 

@@ -4,27 +4,26 @@ them.
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import time
 import uuid
-import weakref
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from typing import Unpack
 
 import orjson
 
-from pipeline.outages import Outages
-from pipeline.record import Dead, Position, Record, Shard
-from pipeline.sinks import OnDurable
-from pipeline.sinks.chain import Chain, File
-from pipeline.sinks.chain_writer import ChainWriter, Committer
+from pipeline.record import Dead, Position, Record
+from pipeline.sinks.chain import File
+from pipeline.sinks.chain_sink import Around, ChainSink
+from pipeline.sinks.chain_writer import Committer
 from pipeline.stores.base import ObjectStore
-from pipeline.stores.calls import Threads, at_start
 from pipeline.table.names import LETTERS, Names, day_of, letters_apart, letters_key
 from pipeline.table.schema import TableSchema
 from pipeline.table.staged_letters import read_letters
+
+DEAD_LETTER = "dead-letter"
+"""The name of the sink, among outages and in metrics."""
 
 FLUSH_INTERVAL_S = 5.0
 FLUSH_BYTES = 8 * 1024 * 1024
@@ -65,15 +64,12 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-class DeadLetterSink:
+class DeadLetterSink(ChainSink):
     """Keeps the dead letters of a task without a Parquet sink: one object for each range that has any.
 
     An object is named after its first letter, and a name is taken once. A letter that is already in an object, of any
     writer, is not written again.
     """
-
-    name = "dead-letter"
-    wants_payloads = False
 
     def __init__(
         self,
@@ -81,63 +77,31 @@ class DeadLetterSink:
         schema: TableSchema,
         *,
         flush_interval_s: float = FLUSH_INTERVAL_S,
-        outages: Outages | None = None,
-        give_up_after_s: float = float("inf"),
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        **around: Unpack[Around],
     ) -> None:
-        self._store = store
-        self._schema = schema
-        self._flush_interval_s = flush_interval_s
-        self._troubles = outages or Outages(clock)
-        self._give_up_after_s = give_up_after_s
-        self._clock = clock
-        self._sleep = sleep
-        self._threads = Threads("sink-dead-letter")
-        self._writers: weakref.WeakSet[ChainWriter] = weakref.WeakSet()
-
-    async def check(self) -> None:
-        """Check that the store can be reached and written. See :meth:`Sink.check`."""
-        await at_start(self._store.check, self._threads, self._sleep)
-
-    def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> ChainWriter:
-        """Open a writer for a shard session. See :meth:`Sink.open`."""
-        names = Names(shard)
-        chain = Chain(names, flush_interval_s=self._flush_interval_s, flush_bytes=FLUSH_BYTES)
-        letters = Letters(self._store, names, self._schema)
-        writer = ChainWriter(
-            chain,
-            letters,
-            on_durable,
-            on_fatal,
-            call=self._threads,
-            part=self._troubles.part(self.name, self._give_up_after_s),
-            clock=self._clock,
-            sleep=self._sleep,
+        super().__init__(
+            name=DEAD_LETTER, store=store, flush_interval_s=flush_interval_s, flush_bytes=FLUSH_BYTES, **around
         )
-        self._writers.add(writer)
-        return writer
+        self._schema = schema
 
-    async def close(self) -> None:
-        """Stop all writers. A call in progress ends by itself; its result is ignored."""
-        for writer in list(self._writers):
-            writer.abandon()
-        self._threads.close()
+    def _committer(self, names: Names) -> Committer:
+        return Letters(self._store, names, self._schema, now=self._now)
 
 
 class Letters(Committer):
     """Writes the dead letters of a range; writes nothing if there are none."""
 
-    def __init__(self, store: ObjectStore, names: Names, schema: TableSchema) -> None:
+    def __init__(self, store: ObjectStore, names: Names, schema: TableSchema, *, now: Callable[[], datetime]) -> None:
         self._store = store
         self._names = names
         self._schema = schema
+        self._now = now
 
     def prepare(self, file: File, writer: str) -> Callable[[], Position]:
         """Encode the dead letters. Return a function that writes those that no object has yet. See
         :meth:`Committer.prepare`.
         """
-        now = datetime.now(UTC)
+        now = self._now()
         letters = {
             self._key(record): line(record, record.outcome, self._schema, now)
             for record in file.records

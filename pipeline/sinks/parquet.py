@@ -6,27 +6,24 @@ One conditional PUT writes the data and commits it. Dead letters are part of the
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
-import weakref
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from typing import Unpack
 
 import pyarrow as pa
 
 from pipeline.errors import ConfigError, Fatal
-from pipeline.outages import Outages
-from pipeline.record import Position, Record, Shard
-from pipeline.sinks import NOBODY, OnDurable, SinkEvents
-from pipeline.sinks.chain import Chain, File
-from pipeline.sinks.chain_writer import ChainWriter, Committer
+from pipeline.record import Position, Record
+from pipeline.sinks import NOBODY, SinkEvents
+from pipeline.sinks.chain import File
+from pipeline.sinks.chain_sink import Around, ChainSink
+from pipeline.sinks.chain_writer import Committer
 from pipeline.sinks.dead_letters import lines
 from pipeline.sinks.writable import ROW_FAULTS, cut, without_unwritable
 from pipeline.stores.base import Metadata, ObjectStore
-from pipeline.stores.calls import Threads, at_start
 from pipeline.table import dead_positions
 from pipeline.table.footer import (
     DEAD_POSITIONS,
@@ -54,13 +51,11 @@ LOOKED_AT, SCHEMAS_TRIED = 1_000, 10
 """Checked at start: at most this many keys of the table (``LOOKED_AT``) and files among them, until one can be read."""
 
 
-class ParquetSink:
+class ParquetSink(ChainSink):
     """One table: everything below a store's root. ``ledger``: where its dead letters go, if this sink keeps them.
 
     ``flush_interval_s``, ``flush_mib``: a file is written after this time, or once its rows have this size in memory.
     """
-
-    wants_payloads = False
 
     def __init__(
         self,
@@ -71,67 +66,15 @@ class ParquetSink:
         flush_mib: float,
         schema: TableSchema,
         ledger: Ledger | None,
-        events: SinkEvents = NOBODY,
-        outages: Outages | None = None,
-        give_up_after_s: float = float("inf"),
-        clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        **around: Unpack[Around],
     ) -> None:
-        self.name = name
-        self._store = store
-        self._flush_interval_s = flush_interval_s
-        self._flush_bytes = int(flush_mib * MIB)
+        flush_bytes = int(flush_mib * MIB)
+        super().__init__(name=name, store=store, flush_interval_s=flush_interval_s, flush_bytes=flush_bytes, **around)
         self._schema = schema
         self._ledger = ledger
-        self._events = events
-        self._troubles = outages or Outages(clock)
-        self._give_up_after_s = give_up_after_s
-        self._clock = clock
-        self._now = now
-        self._sleep = sleep
-        self._threads = Threads("sink-parquet")
-        self._writers: weakref.WeakSet[ChainWriter] = weakref.WeakSet()
 
-    async def check(self) -> None:
-        """Check that the stores can be used, and that the table's files, if any, have this schema.
-
-        :raises UserError: they cannot or do not; a ``ConfigError`` for another schema.
-        """
-        await at_start(self._check, self._threads, self._sleep)
-
-    def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> ChainWriter:
-        """Open a writer for a shard session. See :meth:`Sink.open`."""
-        names = Names(shard)
-        chain = Chain(names, flush_interval_s=self._flush_interval_s, flush_bytes=self._flush_bytes)
-        files = Files(
-            self._store,
-            names,
-            self._schema,
-            self._ledger,
-            name=self.name,
-            events=self._events,
-            now=self._now,
-        )
-        writer = ChainWriter(
-            chain,
-            files,
-            on_durable,
-            on_fatal,
-            call=self._threads,
-            part=self._troubles.part(self.name, self._give_up_after_s),
-            on_retry=self._events.on_retry,
-            clock=self._clock,
-            sleep=self._sleep,
-        )
-        self._writers.add(writer)
-        return writer
-
-    async def close(self) -> None:
-        """Stop all writers. A call in progress ends by itself; its result is ignored."""
-        for writer in list(self._writers):
-            writer.abandon()
-        self._threads.close()
+    def _committer(self, names: Names) -> Committer:
+        return Files(self._store, names, self._schema, self._ledger, name=self.name, events=self._events, now=self._now)
 
     def _check(self) -> None:
         self._store.check()

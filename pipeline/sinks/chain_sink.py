@@ -1,0 +1,96 @@
+"""What the sinks have in common that write chains of files: one chain for each shard session, one pool of threads."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import weakref
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import TypedDict, Unpack
+
+from pipeline.outages import Outages
+from pipeline.record import Shard
+from pipeline.sinks import NOBODY, OnDurable, SinkEvents
+from pipeline.sinks.chain import Chain
+from pipeline.sinks.chain_writer import ChainWriter, Committer
+from pipeline.stores.base import ObjectStore
+from pipeline.stores.calls import Threads, at_start
+from pipeline.table.names import Names
+
+
+class Around(TypedDict, total=False):
+    """What a sink meets outside of it. All of it may be left out: nobody listens, nothing is given up, and time is the
+    machine's.
+    """
+
+    events: SinkEvents
+    outages: Outages
+    give_up_after_s: float
+    clock: Callable[[], float]
+    now: Callable[[], datetime]
+    sleep: Callable[[float], Awaitable[object]]
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class ChainSink:
+    """A sink of one store. A subclass says by :meth:`_committer` what its files are."""
+
+    wants_payloads = False
+
+    def __init__(
+        self, *, name: str, store: ObjectStore, flush_interval_s: float, flush_bytes: int, **around: Unpack[Around]
+    ) -> None:
+        """A file is written ``flush_interval_s`` after its first record, or once it holds ``flush_bytes``."""
+        self.name = name
+        self._store = store
+        self._flush_interval_s = flush_interval_s
+        self._flush_bytes = flush_bytes
+        self._events = around.get("events", NOBODY)
+        self._clock = around.get("clock", time.monotonic)
+        self._now = around.get("now", _utc_now)
+        self._sleep = around.get("sleep", asyncio.sleep)
+        self._outages = around.get("outages") or Outages(self._clock)
+        self._give_up_after_s = around.get("give_up_after_s", float("inf"))
+        self._threads = Threads(f"sink-{name.partition(':')[0]}")
+        self._writers: weakref.WeakSet[ChainWriter] = weakref.WeakSet()
+
+    async def check(self) -> None:
+        """Check what :meth:`_check` does, for some seconds if it passes later. See :meth:`Sink.check`.
+
+        :raises UserError: it does not pass.
+        """
+        await at_start(self._check, self._threads, self._sleep)
+
+    def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> ChainWriter:
+        """Open a writer for a shard session. See :meth:`Sink.open`."""
+        names = Names(shard)
+        writer = ChainWriter(
+            Chain(names, flush_interval_s=self._flush_interval_s, flush_bytes=self._flush_bytes),
+            self._committer(names),
+            on_durable,
+            on_fatal,
+            call=self._threads,
+            part=self._outages.part(self.name, self._give_up_after_s),
+            on_retry=self._events.on_retry,
+            clock=self._clock,
+            sleep=self._sleep,
+        )
+        self._writers.add(writer)
+        return writer
+
+    async def close(self) -> None:
+        """Stop all writers. A call in progress ends by itself; its result is ignored."""
+        for writer in list(self._writers):
+            writer.abandon()
+        self._threads.close()
+
+    def _check(self) -> None:
+        """In a thread: raise ``UserError``, or what stores raise."""
+        self._store.check()
+
+    def _committer(self, names: Names) -> Committer:
+        raise NotImplementedError
