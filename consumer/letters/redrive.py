@@ -10,7 +10,7 @@ import asyncio
 import math
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from consumer.letters.plan import Plan
 from pipeline.errors import Fatal
 from pipeline.record import Dead, Record, Shard
 from pipeline.stores.base import ObjectStore
+from pipeline.table import dead_positions
 from pipeline.table.names import LETTERS
 from pipeline.table.redrive_notes import Failure, RedriveNotes, failure_of
 from pipeline.table.redriven import MOST_RECORDS, RedrivenRows, enriched
@@ -29,8 +30,14 @@ from pipeline.table.staged_letters import read_letters, sha256_of
 STRETCH_BYTES = 32 * 1024 * 1024
 """Of payloads that are in memory at a time, about."""
 
-STRETCH_S = 10.0
-"""With a rate, a stretch has what is due in so long, so that its rows are durable soon."""
+FIRST_RECORDS = 200
+"""In the first stretch, before it is known how quick the model is."""
+
+STRETCH_S = 30.0
+"""A stretch has what the model does in so long, about: that is what an interruption loses."""
+
+POSITIONS_BYTES = 64 * 1024
+"""Of a file's footer, for the places of its rows."""
 
 
 KEPT = 20
@@ -95,9 +102,10 @@ class Redrive:
         """
         result = Result()
         began_s = self.clock()
+        size = _Size(rate)
         rows = notes = None
         place = ""
-        async for stretch in self._stretches(plan, rate, canary):
+        async for stretch in self._stretches(plan, size, canary):
             if result.failed and result.tried == canary:
                 result.stopped = True
                 break
@@ -105,7 +113,9 @@ class Redrive:
                 place = stretch[0].place
                 rows = RedrivenRows(self.table, place, model.schema, now=self.now)
                 notes = RedriveNotes(self.notes, place)
+            before_s = self.clock()
             await self._stretch(stretch, model, rows, notes, result)
+            size.learn(len(stretch), self.clock() - before_s)
             tell(len(stretch))
             if rate:
                 await self.sleep(max(0.0, began_s + result.tried / rate - self.clock()))
@@ -130,24 +140,60 @@ class Redrive:
         result.failed += len(failures)
         result.failures += failures[: KEPT - len(result.failures)]
 
-    async def _stretches(self, plan: Plan, rate: float, canary: int) -> Any:
+    async def _stretches(self, plan: Plan, size: _Size, canary: int) -> AsyncIterator[Sequence[Letter]]:
         """The plan's letters in stretches, each of one shard's day; the canary's end is the end of one."""
-        most = min(MOST_RECORDS, max(1, math.ceil(rate * STRETCH_S))) if rate else MOST_RECORDS
+        stretch = _Stretch()
         before = 0
-        stretch: list[Letter] = []
         for piece in plan.pieces:
             wanted = set(piece.positions)
             body = await self.surely(lambda key=piece.key: read_letters(self.letters, key))  # type: ignore[misc]
             for letter in _read(piece.key, body or b"", piece.sha256):
                 if letter.position not in wanted:
                     continue
-                if stretch and (stretch[0].place != letter.place or _is_full(stretch, most) or before == canary):
-                    yield stretch
-                    stretch = []
-                stretch.append(letter)
+                if stretch.letters and (not stretch.has_room(letter, size.records) or before == canary):
+                    yield stretch.letters
+                    stretch = _Stretch()
+                stretch.add(letter)
                 before += 1
-        if stretch:
-            yield stretch
+        if stretch.letters:
+            yield stretch.letters
+
+
+class _Stretch:
+    """Letters of one shard's day that are tried and written together."""
+
+    def __init__(self) -> None:
+        self.letters: list[Letter] = []
+        self._bytes = 0
+        self._positions = dead_positions.Size()
+
+    def has_room(self, letter: Letter, records: int) -> bool:
+        """Whether the letter may come to those that are there."""
+        return (
+            letter.place == self.letters[0].place
+            and len(self.letters) < records
+            and self._bytes + len(letter.payload) <= STRETCH_BYTES
+            and self._positions.bytes + dead_positions.MOST_EACH <= POSITIONS_BYTES
+        )
+
+    def add(self, letter: Letter) -> None:
+        """The next letter, in sequence order."""
+        self.letters.append(letter)
+        self._bytes += len(letter.payload)
+        self._positions.add(letter.position)
+
+
+class _Size:
+    """How many letters a stretch may have: what is done of them in ``STRETCH_S``, as far as it is known."""
+
+    def __init__(self, rate: float) -> None:
+        self._most = min(MOST_RECORDS, max(1, math.ceil(rate * STRETCH_S))) if rate else MOST_RECORDS
+        self.records = min(FIRST_RECORDS, self._most)
+
+    def learn(self, records: int, seconds: float) -> None:
+        """A stretch of so many took so long."""
+        due = records * STRETCH_S / seconds if seconds > 0 else MOST_RECORDS
+        self.records = max(1, min(self._most, int(due)))
 
 
 def _read(key: str, body: bytes, sha256: str) -> Iterator[Letter]:
@@ -155,10 +201,6 @@ def _read(key: str, body: bytes, sha256: str) -> Iterator[Letter]:
     if match is None or sha256_of(body) != sha256:
         raise Fatal(f"{key} among the dead letters is not what it was when the redrive was planned. Plan it again")
     return LetterObject(key, match, body).letters()
-
-
-def _is_full(stretch: Sequence[Letter], most: int) -> bool:
-    return len(stretch) >= most or sum(len(letter.payload) for letter in stretch) >= STRETCH_BYTES
 
 
 def _created_s(letter: Letter) -> int:

@@ -22,8 +22,8 @@ from pipeline.table.names import REDRIVEN_FILE
 from pipeline.table.schema import TableSchema, encode
 from pipeline.table.seal import BLANK, SHA256, sealed
 
-MOST_RECORDS = 500
-"""The most records in one file: their positions must fit into a footer."""
+MOST_RECORDS = 5_000
+"""In one file. Whoever adds them also sees to it that their places fit into a footer."""
 
 MOST_FILES = 10**6
 """The most files of one shard's day: numbers have six digits."""

@@ -5,15 +5,20 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from consumer.cli import main
 from pipeline.record import Shard
+from pipeline.stores import open_store
 from pipeline.stores.folder import FolderStore
 from pipeline.table.names import STAGED
+from tests.contract.sinks.test_store import bucket
 from tests.support.dead_table import DeadTable, Fate, dead
+
+__all__ = ["bucket"]
 
 CONFIG = """
 [stream]
@@ -186,3 +191,17 @@ def test_without_a_table_there_is_no_redrive(application: Application) -> None:
     path.write_text(path.read_text().replace(parquet, ""))
     result = application("redrive")
     assert result.exit_code == 2 and "has no Parquet sink" in result.stderr
+
+
+def test_redrive_on_s3(tmp_path: Path, bucket: Any) -> None:
+    lake, letters, staged = (open_store(f"s3://lake/{each}", lambda: bucket) for each in ("table", "dead", "dead.staged"))
+    table = DeadTable(lake, letters, staged)
+    table.write([Fate(1), dead(2), dead(3)])
+    (tmp_path / "small.py").write_text(MODEL.format(bad=[3]))
+    (tmp_path / "penstock.toml").write_text(CONFIG.format(version="m2", folder="s3://lake"))
+    words = ["dlq", "redrive", "--config", str(tmp_path / "penstock.toml"), "--execute"]
+    result = CliRunner().invoke(main, words, prog_name="penstock")
+    assert result.exit_code == 1, result.output
+    assert result.stdout.splitlines()[-1] == "1 redriven, 1 failed again, 0 not tried"
+    assert table.audit().problems == [] and table.audit().redriven == 1
+    assert CliRunner().invoke(main, words, prog_name="penstock").exit_code == 4

@@ -63,10 +63,9 @@ class DeadTable:
             chain.written(files.prepare(file, uuid.uuid4().hex)())
 
     def _record(self, fate: Fate, shard: Shard) -> Record:
-        batch = pa.RecordBatch.from_pylist([{"n": fate.n}], schema=ROWS)
         day_ms = FIRST_MS + fate.n // self.per_day * DAY_MS
         record = Record(shard.shard_id, b"", f"key-{fate.n}", str(fate.n), 0, day_ms)
-        record.outcome = fate.dead or Enriched(batch, 0)
+        record.outcome = fate.dead or Enriched(pa.RecordBatch.from_pylist([{"n": fate.n}], schema=ROWS), 0)
         return record
 
     def audit(self) -> AuditReport:

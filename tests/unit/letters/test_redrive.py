@@ -29,6 +29,7 @@ from pipeline.errors import Fatal
 from pipeline.kpl import MAGIC
 from pipeline.record import Dead, Enriched, Record, Shard
 from pipeline.stores.memory import MemoryStore
+from pipeline.table.footer import REDRIVEN_POSITIONS, footer_in
 from pipeline.table.schema import TableSchema
 from tests.support.dead_table import ROWS, SHARD, DeadTable, Fate, dead
 
@@ -45,11 +46,13 @@ class FakeModel:
         self.ends_after = ends_after
         self.tried: list[int] = []
         self.stretches: list[tuple[str, int]] = []
+        self.works: Callable[[int], None] = lambda count: None
 
     async def settle(self, shard: Shard, records: Sequence[Record]) -> None:
         if len(self.tried) >= self.ends_after:
             raise KeyboardInterrupt
         self.stretches.append((shard.shard_id, len(records)))
+        self.works(len(records))
         assert [record.position for record in records] == sorted(record.position for record in records)
         for record in records:
             n = orjson.loads(record.data)["n"]
@@ -83,6 +86,9 @@ class World:
             sleep=self._sleep,
         )
         return asyncio.run(redrive.run(planned or self.plan(version=model.schema.model_version), model, **more))
+
+    def pass_(self, seconds: float) -> None:
+        self.now_s += seconds
 
     async def _at_once(self, call: Callable[[], Any]) -> Any:
         return call()
@@ -185,8 +191,39 @@ def test_a_rate_is_kept_by_waiting_after_each_stretch() -> None:
     world.table.write(fates(*range(1, 51), count=60))
     model = FakeModel()
     world.run(model, rate=2.0)
-    assert [count for _, count in model.stretches] == [20, 20, 10]
-    assert world.slept == [10.0, 10.0, 5.0]
+    assert [count for _, count in model.stretches] == [50]
+    assert world.slept == [25.0]
+    slow = World()
+    slow.table.per_day = 100
+    slow.table.write(fates(*range(1, 51), count=60))
+    slow.run(model := FakeModel(), rate=0.5)
+    assert [count for _, count in model.stretches] == [15, 15, 15, 5]
+    assert slow.slept == [30.0, 30.0, 30.0, 10.0]
+
+
+def test_a_stretch_is_what_the_model_does_in_half_a_minute() -> None:
+    world = World()
+    world.table.per_day = 10_000
+    world.table.write(fates(*range(1, 701), count=701))
+    model = FakeModel()
+    model.works = lambda count: world.pass_(count / 10)
+    world.run(model)
+    assert [count for _, count in model.stretches] == [200, 300, 200]
+
+
+def test_a_stretch_ends_before_its_places_fill_a_footer() -> None:
+    world = World()
+    far = 10**50
+    world.table.per_day = far * 2000
+    world.table.write([dead(n * far + n % 3, payload=b'{"n": 1}') for n in range(1, 1500)])
+    model = FakeModel()
+    world.run(model)
+    assert sum(count for _, count in model.stretches) == 1499
+    for key in world.table.table.list(""):
+        if "-redriven-" in key:
+            footer = footer_in(world.table.table, key)
+            assert len(footer[REDRIVEN_POSITIONS]) <= 64 * 1024
+    assert 2 < len(model.stretches) < 5
 
 
 def test_letters_that_cannot_be_redriven_are_told_apart() -> None:

@@ -17,7 +17,7 @@ from pipeline.table import dead_positions
 from pipeline.table.audit import audit
 from pipeline.table.footer import REDRIVEN_POSITIONS, footer_of
 from pipeline.table.redrive_notes import RedriveNotes, failure_of
-from pipeline.table.redriven import MOST_RECORDS, RedrivenRows, positions_in, redriven_keys
+from pipeline.table.redriven import RedrivenRows, positions_in, redriven_keys
 from pipeline.table.schema import encode
 from pipeline.table.seal import BLANK, SHA256, sealed
 from tests.support.settled_records import MORNING_MS, SCHEMA, SHARD, record, rows
@@ -73,11 +73,6 @@ def test_what_is_in_the_way_is_named() -> None:
     table.store.objects[f"{PLACE}-redriven-000000.parquet"] = (b"", {})
     with pytest.raises(Fatal, match=r"redriven-000000\.parquet has the name of a file of redriven rows but is not one"):
         list_of(table).add(redriven(20), "r1")
-
-
-def test_the_places_of_the_most_records_fit_into_a_footer() -> None:
-    far = [Position(number * 10**52, number % 7) for number in range(MOST_RECORDS)]
-    assert len(dead_positions.encoded(far)) < 64 * 1024
 
 
 Spoil = Callable[[Table], None]
