@@ -194,7 +194,9 @@ def test_without_a_table_there_is_no_redrive(application: Application) -> None:
 
 
 def test_redrive_on_s3(tmp_path: Path, bucket: Any) -> None:
-    lake, letters, staged = (open_store(f"s3://lake/{each}", lambda: bucket) for each in ("table", "dead", "dead.staged"))
+    lake, letters, staged = (
+        open_store(f"s3://lake/{each}", lambda: bucket) for each in ("table", "dead", "dead.staged")
+    )
     table = DeadTable(lake, letters, staged)
     table.write([Fate(1), dead(2), dead(3)])
     (tmp_path / "small.py").write_text(MODEL.format(bad=[3]))
