@@ -48,7 +48,7 @@ AS_THEY_ARE = Rules("null", "keep")
 def column(values: Values, field: pa.Field, rules: Rules = AS_THEY_ARE) -> pa.Array:
     """Convert ``values`` to an array of the field's type.
 
-    :raises Refused: a value does not fit the type. pyarrow's own errors mean the same.
+    :raises ValueRefused: a value does not fit the type. pyarrow's own errors mean the same.
     :raises Reject: the model has put one in a value's place.
     """
     if isinstance(values, pa.Array):

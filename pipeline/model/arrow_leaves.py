@@ -45,7 +45,7 @@ def fast(kind: pa.DataType) -> frozenset[type]:
 def from_list(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """Convert a list of values.
 
-    :raises Refused: a value does not fit ``kind``. pyarrow's own errors mean the same.
+    :raises ValueRefused: a value does not fit ``kind``. pyarrow's own errors mean the same.
     """
     if (floats := _floats(values, kind)) is not None:
         return floats
@@ -134,7 +134,7 @@ def is_bytes(kind: pa.DataType) -> bool:
 def checked_range(array: pa.Array) -> pa.Array:
     """Return the array if its times are ones that every reader can hold: years 1 to 9999, times within one day.
 
-    :raises Refused: a time is out of that range.
+    :raises ValueRefused: a time is out of that range.
     """
     low, high = _range(array.type)
     if high is None or array.null_count == len(array):

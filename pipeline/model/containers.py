@@ -41,7 +41,7 @@ def fields_of(value: Any) -> Mapping[Any, Any] | None:
 def elements(value: Any) -> list[Any] | tuple[Any, ...] | np.ndarray[Any, Any] | pa.Array:
     """Return a list's values in order: lists, tuples and arrays unchanged, anything else as one of them.
 
-    :raises Refused: it has no order, can be read only once, or is not a list.
+    :raises ValueRefused: it has no order, can be read only once, or is not a list.
     """
     if type(value) in (list, tuple) or isinstance(value, pa.Array):
         return value

@@ -80,7 +80,7 @@ def plain(value: Any) -> Any:
 
     NaN stays NaN: only the column knows whether it means missing there.
 
-    :raises Refused: the value has no exact plain form.
+    :raises ValueRefused: the value has no exact plain form.
     :raises Reject: the model has put one in a value's place.
     """
     if type(value) in _PLAIN:
@@ -137,7 +137,7 @@ def of_array(value: Any) -> np.ndarray[Any, Any] | None:
     """Return a numpy array of an array, a tensor, or any object with ``__array__``; masked arrays stay masked. Else
     None.
 
-    :raises Refused: the object's own conversion failed.
+    :raises ValueRefused: the object's own conversion failed.
     """
     if isinstance(value, np.ndarray):
         return value

@@ -91,7 +91,7 @@ class ReplicaProcess:
         """Whether it ended by itself while idle, before it had answered any request."""
         self.assignment = assignment
         self.held = False
-        """Whether it only takes requests from the holder (:meth:`Pool.held`)."""
+        """Whether it only takes requests from the holder (:meth:`pipeline.replicas.pool.Pool.held`)."""
         self.calls = self.passes = 0
         """``calls``: answers since it was loaded. ``passes``: those in which a record passed. The pool counts them."""
         self.is_well = True

@@ -70,13 +70,13 @@ class ChainWriter:
         self._task: asyncio.Task[None] | None = None
 
     async def resume(self, first: Record, checkpoint: Position | None) -> Position | None:
-        """Ask the committer how far the list reaches, and continue from there. See :meth:`ShardWriter.resume`."""
+        """Ask the committer how far the list reaches, and continue from there."""
         held = await self._surely(lambda: self._committer.held(first, checkpoint))
         self._chain.end = held or checkpoint
         return held
 
     def write(self, run: Run) -> None:
-        """Add a run to the chain and wake the task that writes. See :meth:`ShardWriter.write`."""
+        """Add a run to the chain and wake the task that writes. See :meth:`pipeline.sinks.ShardWriter.write`."""
         if self._abandoned:
             return
         self._chain.add(run.records, self._clock())
@@ -92,7 +92,7 @@ class ChainWriter:
         return self._chain.bytes
 
     async def flush(self) -> None:
-        """Return once every record taken so far is in a file. See :meth:`ShardWriter.flush`."""
+        """Return once every record taken so far is in a file. See :meth:`pipeline.sinks.ShardWriter.flush`."""
         target = self._chain.seal()
         self._wake.set()
         while target is not None and not self._abandoned and not self._reaches(target):

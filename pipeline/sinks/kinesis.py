@@ -129,7 +129,7 @@ class KinesisSink:
         self.row_bytes = 1024 * summary.get("MaxRecordSizeInKiB", ROW_BYTES // 1024)
 
     def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> KinesisWriter:
-        """Open a writer for a shard session. See :meth:`Sink.open`."""
+        """Open a writer for a shard session. See :meth:`pipeline.sinks.Sink.open`."""
         writer = KinesisWriter(self, shard, on_durable, on_fatal)
         self._writers.add(writer)
         return writer

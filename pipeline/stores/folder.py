@@ -32,7 +32,7 @@ class FolderStore:
         self._aside = self._root.with_name(f"{self._root.name}.penstock") / "tmp"
 
     def put_new(self, key: str, body: bytes, metadata: Metadata) -> bool:
-        """Write, sync and link the file; its footer must already have ``metadata``. See :meth:`ObjectStore.put_new`."""
+        """Write, sync and link the file; its footer must already have ``metadata``. See ``ObjectStore.put_new``."""
         target = self._root / key
         with _disk_errors(target):
             self._refuse_links(target.parent)
@@ -46,7 +46,7 @@ class FolderStore:
                 partial.unlink(missing_ok=True)
 
     def head(self, key: str) -> Metadata | None:
-        """Read the metadata from a Parquet file's footer. See :meth:`ObjectStore.head`."""
+        """Read the metadata from a Parquet file's footer. See ``ObjectStore.head``."""
         path = self._root / key
         with _disk_errors(path):
             if not self._is_file(path):
@@ -58,7 +58,7 @@ class FolderStore:
         return {name.decode(): footer[name].decode("utf-8", "replace") for name in names}
 
     def get(self, key: str, most_bytes: int = MOST_BYTES) -> bytes | None:
-        """Read a regular file; links, and files below a link, count as absent. See :meth:`ObjectStore.get`."""
+        """Read a regular file; links, and files below a link, count as absent. See ``ObjectStore.get``."""
         with self._opened(key) as file:
             size = 0 if file is None else os.fstat(file.fileno()).st_size
             if size > most_bytes:
@@ -66,7 +66,7 @@ class FolderStore:
             return None if file is None else file.read(most_bytes)
 
     def end(self, key: str, size: int) -> bytes | None:
-        """Read the last ``size`` bytes without reading the rest. See :meth:`ObjectStore.end`."""
+        """Read the last ``size`` bytes without reading the rest. See ``ObjectStore.end``."""
         with self._opened(key) as file:
             if file is None:
                 return None
@@ -80,7 +80,7 @@ class FolderStore:
             return os.readlink(path) if path.is_symlink() else None
 
     def list(self, prefix: str, *, limit: int | None = None) -> list[str]:
-        """List files, links and unreadable folders below ``prefix``. See :meth:`ObjectStore.list`."""
+        """List files, links and unreadable folders below ``prefix``. See ``ObjectStore.list``."""
         folder = self._root / prefix.rpartition("/")[0]
         with _disk_errors(folder):
             keys = [os.path.relpath(path, self._root) for path in self._walked(folder)]

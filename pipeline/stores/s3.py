@@ -63,7 +63,7 @@ class S3Store:
         self._prefix = f"{prefix}/" if prefix else ""
 
     def put_new(self, key: str, body: bytes, metadata: Metadata) -> bool:
-        """Write the object in one PUT, which takes at most 5 GB. See :meth:`ObjectStore.put_new`."""
+        """Write the object in one PUT, which takes at most 5 GB. See ``ObjectStore.put_new``."""
         try:
             with self._errors():
                 self._client.put_object(
@@ -74,17 +74,17 @@ class S3Store:
         return True
 
     def head(self, key: str) -> Metadata | None:
-        """Return the object's user metadata. See :meth:`ObjectStore.head`."""
+        """Return the object's user metadata. See ``ObjectStore.head``."""
         return self._found(
             lambda: dict(self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)["Metadata"])
         )
 
     def get(self, key: str, most_bytes: int = MOST_BYTES) -> bytes | None:
-        """Return the object's bytes. See :meth:`ObjectStore.get`."""
+        """Return the object's bytes. See ``ObjectStore.get``."""
         return self._found(lambda: self._read(key, most_bytes))
 
     def end(self, key: str, size: int) -> bytes | None:
-        """Return the last bytes with a range request. See :meth:`ObjectStore.end`.
+        """Return the last bytes with a range request. See ``ObjectStore.end``.
 
         S3 refuses a range request on an empty object; the result is then empty.
         """
@@ -98,7 +98,7 @@ class S3Store:
         return None
 
     def list(self, prefix: str, *, limit: int | None = None) -> list[str]:
-        """List keys below the prefix; S3 lists are strongly consistent. See :meth:`ObjectStore.list`."""
+        """List keys below the prefix; S3 lists are strongly consistent. See ``ObjectStore.list``."""
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=self._prefix + prefix, PaginationConfig={"MaxItems": limit}
         )
@@ -109,7 +109,7 @@ class S3Store:
         return sorted(keys)
 
     def check(self) -> None:
-        """Check that the role may list and put, without writing an object. See :meth:`ObjectStore.check`."""
+        """Check that the role may list and put, without writing an object. See ``ObjectStore.check``."""
         self.list("", limit=1)
         with contextlib.suppress(NoSuch, Taken), self._errors():
             self._client.put_object(Bucket=self._bucket, Key=self._prefix + PROBE, Body=b"", IfMatch='"none"')

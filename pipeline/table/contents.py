@@ -99,7 +99,7 @@ def _milliseconds(table: pa.Table) -> list[int | None]:
 def read(body: bytes | None) -> Contents:
     """Parse a file's bytes; ``None`` stands for a file that is gone.
 
-    :raises Changed: its digest does not match.
+    :raises FileChanged: its digest does not match.
     :raises UNREADABLE: one of these, with a text for a person: it is not a whole file of a table.
     """
     contents = _opened(body, is_ours)
