@@ -64,3 +64,22 @@ def _batches(asked: Iterable[tuple[str, str]], size: int) -> Iterator[list[tuple
     left = iter(asked)
     while some := list(islice(left, size)):
         yield some
+
+
+def arrival_rate(cloudwatch: Any, stream: str, now_s: float, minutes: int = 5) -> float | None:
+    """Records a second that were put on the stream in the last whole minutes; None where CloudWatch knows of none.
+
+    The last minute is left out, since its metrics are still coming. Failures of AWS come as botocore's errors.
+    """
+    until_s = now_s // PERIOD_S * PERIOD_S - PERIOD_S
+    answer = cloudwatch.get_metric_statistics(
+        Namespace="AWS/Kinesis",
+        MetricName=RECORDS,
+        Dimensions=[{"Name": "StreamName", "Value": stream}],
+        StartTime=datetime.fromtimestamp(until_s - minutes * PERIOD_S, UTC),
+        EndTime=datetime.fromtimestamp(until_s, UTC),
+        Period=PERIOD_S,
+        Statistics=["Sum"],
+    )
+    sums = [float(point["Sum"]) for point in answer["Datapoints"]]
+    return sum(sums) / (minutes * PERIOD_S) if sums else None

@@ -49,7 +49,8 @@ def status(target: Target, watch: bool, every: float, as_json: bool) -> None:
 
     aws = Aws()
     application = target.application or ""
-    observer = Observer(aws.client("dynamodb"), aws.client("kinesis"), target.stream, application)
+    clients = aws.client("dynamodb"), aws.client("kinesis")
+    observer = Observer(*clients, target.stream, application, cloudwatch=aws.client("cloudwatch"))
     looks = status_looks.statuses(aws, observer, target)
     if not watch:
         status_looks.show(next(looks), as_json=as_json)

@@ -35,10 +35,10 @@ PIPED = """\
 app on stream events, 08:00:00 UTC
 workers: 2 of 3 alive, w3 leads; KCL's items: three tables
 shards: 3 to read (3 open), 1 read to their ends, 1 stand still
-all: unknown how far behind, trend unknown; unknown records/s come, unknown records/s settle
+all: unknown how far behind, trend unknown; unknown records/s come, 1,239.5 records/s settle
 
 shard|owner|behind|records|trend|caught up in|records/s|checkpoint age|why
-shardId-000000000002|none|unknown|unknown|unknown|unknown|unknown|unknown|no owner, leader w3 dead
+shardId-000000000002|none|unknown|unknown|unknown|unknown|0.0|unknown|no owner, leader w3 dead
 shardId-000000000000|w1|2 min 5 s|unknown|shrinking|4 min 10 s|1,234.5|4 s|
 shardId-000000000001|w2|0 ms|0|steady|now|5.0|1 h|the stream has no new records, since 07:00:00 UTC
 
@@ -52,7 +52,7 @@ NARROW = """\
 app on stream events, 08:00:00 UTC
 workers: 2 of 3 alive, w3 leads; KCL's items: three tables
 shards: 3 to read (3 open), 1 read to their ends, 1 stand still
-all: unknown how far behind, trend unknown; unknown records/s come, unknown records/s settle
+all: unknown how far behind, trend unknown; unknown records/s come, 1,239.5 records/s settle
 
  shard                  owner      behind   trend       why
  ──────────────────────────────────────────────────────────────────────────────────────────────────

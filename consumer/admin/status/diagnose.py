@@ -67,7 +67,8 @@ def _without_lease(shard_id: str) -> ShardStatus:
 
 def _shard(lease: Lease, view: View) -> ShardStatus:
     now = view.now
-    said = now.of_shard(lease)
+    read = lease.holder in view.lives and view.lives[lease.holder].alive
+    said = now.of_shard(lease) if read else None
     behind_s = _behind_s(lease.shard_id, now, said)
     moves = _slope(lease.shard_id, view, said)
     known = now.known.get(lease.shard_id)
@@ -83,7 +84,7 @@ def _shard(lease: Lease, view: View) -> ShardStatus:
         seconds_behind=behind_s,
         trend=trend(behind_s, moves),
         caught_up_in_s=caught_up_in_s(behind_s, moves),
-        rate=number(counts.get("rate")),
+        rate=number(counts.get("rate")) if read else 0.0,
         checkpoint=str(lease.checkpoint or lease.sentinel),
         checkpoint_age_s=_checkpoint_age_s(lease, view, said),
         parents=parents_left(lease, view),
@@ -209,7 +210,7 @@ def _totals(view: View, shards: Sequence[ShardStatus], workers: Sequence[WorkerS
         trend=last.trend if last is not None and None not in behind else None,
         caught_up_in_s=_all(late, max),
         rate=_all([shard.rate for shard in read], sum),
-        arrival_rate=_all(arrivals, sum),
+        arrival_rate=view.now.arrival_rate if None in arrivals else _all(arrivals, sum),
     )
 
 

@@ -38,8 +38,13 @@ class Life:
 
 def lives(looks: Sequence[Snapshot]) -> dict[str, Life]:
     """Of every worker that the last look shows. ``looks``: the earlier ones first."""
-    now = looks[-1]
-    return {worker: _life(worker, looks) for worker in sorted(_workers(now))}
+    moves = [(before, after, _renewers(before, after)) for before, after in pairwise(looks)]
+    moves.reverse()
+    return {worker: _life(worker, looks[-1], moves) for worker in sorted(_workers(looks[-1]))}
+
+
+Move = tuple[Snapshot, Snapshot, set[str]]
+"""Two looks, one after the other, and who has renewed leases between them."""
 
 
 def _workers(look: Snapshot) -> set[str]:
@@ -48,11 +53,11 @@ def _workers(look: Snapshot) -> set[str]:
     return holders | leader | look.state.workers.keys() | look.said.keys()
 
 
-def _life(worker: str, looks: Sequence[Snapshot]) -> Life:
-    now = looks[-1]
+def _life(worker: str, now: Snapshot, moves: Sequence[Move]) -> Life:
+    """``moves``: the latest first."""
     limit_s = NOTED_S if worker in now.said else REPORTED_S
     told = [at_s for at_s in (_reported_s(worker, now), _noted_s(worker, now)) if at_s is not None]
-    moved = _last_move_s(worker, looks)
+    moved = _last_move_s(worker, moves, gone=worker in now.gone)
     recent = bool(told) and now.at_s - max(told) <= limit_s and worker not in now.gone
     renews = moved is not None and now.at_s - moved <= RENEWED_S
     signs = [*told, *([moved] if moved is not None else [])]
@@ -70,15 +75,14 @@ def _noted_s(worker: str, look: Snapshot) -> float | None:
     return None if said is None else said.at_s
 
 
-def _last_move_s(worker: str, looks: Sequence[Snapshot]) -> float | None:
-    """When a look first showed something that the worker had moved since the one before. Where its page refuses now,
-    only what it has moved since then counts."""
-    gone = worker in looks[-1].gone
-    for before, after in reversed(list(pairwise(looks))):
+def _last_move_s(worker: str, moves: Sequence[Move], *, gone: bool) -> float | None:
+    """When a look first showed something that the worker had moved since the one before. Where its page refuses now
+    (``gone``), only what it has moved since then counts."""
+    for before, after, renewers in moves:
         if gone and worker not in before.gone:
             return None
         told = (_reported_s, _noted_s)
-        if _renewed(worker, before, after) or any(_later(each(worker, before), each(worker, after)) for each in told):
+        if worker in renewers or any(_later(each(worker, before), each(worker, after)) for each in told):
             return after.at_s
     return None
 
@@ -87,12 +91,12 @@ def _later(before: float | None, after: float | None) -> bool:
     return before is not None and after is not None and after > before
 
 
-def _renewed(worker: str, before: Snapshot, after: Snapshot) -> bool:
+def _renewers(before: Snapshot, after: Snapshot) -> set[str]:
     leases = before.leases
-    return any(
-        lease.holder == worker
-        and (old := leases.get(lease.shard_id)) is not None
-        and old.holder == worker
-        and old.counter != lease.counter
+    return {
+        lease.holder
         for lease in after.state.leases
-    )
+        if (old := leases.get(lease.shard_id)) is not None
+        and old.holder == lease.holder
+        and old.counter != lease.counter
+    }

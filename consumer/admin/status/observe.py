@@ -2,7 +2,8 @@
 
 What a look costs: a consistent scan of KCL's tables, one ListShards, one request to each page. Only for shards of which
 no worker says how far they are behind, and at most every ``PROBE_S``, is the stream itself read, one record a shard:
-of the five reads a second that a shard gives to everybody, KCL needs four.
+of the five reads a second that a shard gives to everybody, KCL needs four. Then CloudWatch is asked, too, once a minute,
+how many records come.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from consumer.admin.status.living import lives
 from consumer.admin.status.pages import PageAnswer, ask_all
 from consumer.admin.status.snapshot import NOTE, PAGE, Snapshot, WorkerSaid, number
 from consumer.aws import shards
+from consumer.aws.shard_metrics import arrival_rate
 from consumer.leases.state import NO_TABLES, ApplicationState, read_state
 from consumer.leases.worker_notes import WorkerNote
 from pipeline.errors import UserError
@@ -33,6 +36,9 @@ PROBES = 50
 
 PROBES_AT_ONCE = 8
 
+COUNTED_S = 60.0
+"""CloudWatch has a new number each minute."""
+
 AskAll = Callable[[Mapping[str, WorkerNote]], Mapping[str, PageAnswer]]
 
 
@@ -46,6 +52,7 @@ class Observer:
         stream: str,
         application: str,
         *,
+        cloudwatch: Any = None,
         ask: AskAll = ask_all,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -53,6 +60,9 @@ class Observer:
         self._kinesis = kinesis
         self._stream = stream
         self._application = application
+        self._cloudwatch = cloudwatch
+        self._counted: float | None = None
+        self._counted_s = -COUNTED_S
         self._ask = ask
         self._clock = clock
         self._probed: dict[str, tuple[float, float | None]] = {}
@@ -66,9 +76,21 @@ class Observer:
         said = _said(state, answers, at_s)
         gone = frozenset(worker for worker, answer in answers.items() if answer.refused)
         look = Snapshot(at_s, state, known, said, gone)
-        silent = [lease for lease in state.leases if not lease.ended and look.of_shard(lease) is None]
-        wanted = [lease for lease in silent if lease.shard_id in known]
-        return Snapshot(at_s, state, known, said, gone, self._probe(wanted, at_s))
+        living = {worker for worker, life in lives([look]).items() if life.alive}
+        told = {lease.shard_id for lease in state.leases if lease.holder in living and look.of_shard(lease)}
+        wanted = [lease for lease in state.leases if not lease.ended and lease.shard_id in known.keys() - told]
+        rate = self._arrival_rate(at_s) if wanted else None
+        return Snapshot(at_s, state, known, said, gone, self._probe(wanted, at_s), rate)
+
+    def _arrival_rate(self, at_s: float) -> float | None:
+        """What CloudWatch counts, asked once a minute; None where it refuses, too."""
+        if self._cloudwatch is not None and at_s - self._counted_s >= COUNTED_S:
+            self._counted_s = at_s
+            try:
+                self._counted = arrival_rate(self._cloudwatch, self._stream, at_s)
+            except (BotoCoreError, ClientError):
+                self._counted = None
+        return self._counted
 
     def _probe(self, leases: Iterable[Lease], at_s: float) -> dict[str, float]:
         """How far each is behind, as the stream tells whoever reads on from its checkpoint."""

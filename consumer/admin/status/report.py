@@ -48,6 +48,7 @@ class ShardStatus:
     """A shard that is not read to its end. None is what is not known.
 
     ``records_behind`` is known where the shard is read up to its tip: then it is what the worker still holds.
+    ``rate``: records settled in a second, 0 where no living worker has the shard.
     ``caught_up_in_s``: 0 if it is, None if it does not come nearer. ``checkpoint_age_s``: since it last moved.
     """
 

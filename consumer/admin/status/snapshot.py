@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, Literal
 
 from consumer.aws.shards import KnownShard
@@ -55,7 +56,7 @@ class WorkerSaid:
         return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
     """``at_s``: epoch seconds of the look. ``known``: the stream's shards. ``said``: by worker id.
 
@@ -69,8 +70,10 @@ class Snapshot:
     said: Mapping[str, WorkerSaid] = field(default_factory=dict)
     gone: frozenset[str] = frozenset()
     behind_s: Mapping[str, float] = field(default_factory=dict)
+    arrival_rate: float | None = None
+    """Records put on the stream in a second, as CloudWatch counts them; None if it was not asked, or does not know."""
 
-    @property
+    @cached_property
     def leases(self) -> dict[str, Lease]:
         """By shard."""
         return {lease.shard_id: lease for lease in self.state.leases}

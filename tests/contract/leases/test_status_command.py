@@ -7,9 +7,11 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 from click.testing import CliRunner, Result
 
@@ -103,6 +105,26 @@ def test_workers_that_are_not_penstocks_are_told_by_the_stream(running: DynamoDB
     assert {shard["owner"] for shard in found["shards"]} == {"a", "b"}
     assert [shard["seconds_behind"] for shard in found["shards"]] == [0, 0, 0]
     assert [shard["records_behind"] for shard in found["shards"]] == [None] * 3
+
+
+def test_where_no_worker_says_it_cloudwatch_tells_how_many_records_come(
+    running: DynamoDBClient, kinesis: KinesisClient
+) -> None:
+    cloudwatch = boto3.client("cloudwatch", region_name="us-east-1")
+    minute_s = time.time() // 60 * 60
+    for minutes_ago in (2, 3, 4, 5, 6):
+        cloudwatch.put_metric_data(
+            Namespace="AWS/Kinesis",
+            MetricData=[
+                {
+                    "MetricName": "IncomingRecords",
+                    "Dimensions": [{"Name": "StreamName", "Value": STREAM}],
+                    "Timestamp": datetime.fromtimestamp(minute_s - 60 * minutes_ago, UTC),
+                    "Value": 120.0,
+                }
+            ],
+        )
+    assert read()["totals"]["arrival_rate"] == pytest.approx(2, abs=0.5)
 
 
 def test_a_worker_is_asked_for_its_page(running: DynamoDBClient, page: tuple[str, dict[str, Any]]) -> None:

@@ -57,6 +57,12 @@ def test_old_looks_count_no_more() -> None:
     assert only(diagnose("events", look(lease(counter=2), behind_s={A: 500.0}), [old])).trend is None
 
 
+def test_what_a_dead_worker_last_said_counts_no_more() -> None:
+    said = {"w2": says({A: {"behind_s": 1.0, "rate": 9.0}}, at_s=NOW - 300)}
+    shard = only(diagnose("events", look(lease(A, "w2"), said=said, silent_s={"w2": 300.0}, behind_s={A: 290.0})))
+    assert (shard.seconds_behind, shard.rate, shard.records_behind) == (290, 0, None)
+
+
 def test_workers() -> None:
     dead = {"w2": 300.0}
     status = diagnose("events", look(lease(), said={"w1": says({A: {}})}, silent_s=dead))
