@@ -2,8 +2,8 @@
 
 What a look costs: a consistent scan of KCL's tables, one ListShards, one request to each page. Only for shards of which
 no worker says how far they are behind, and at most every ``PROBE_S``, is the stream itself read, one record a shard:
-of the five reads a second that a shard gives to everybody, KCL needs four. Then CloudWatch is asked, too, once a minute,
-how many records come.
+of the five reads a second that a shard gives to everybody, KCL needs four. Then CloudWatch is asked, too, once a
+minute, how many records come.
 """
 
 from __future__ import annotations
