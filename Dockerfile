@@ -1,6 +1,6 @@
-# A consumer as a container runs it: docker build -t penstock . ; mount the configuration at /etc/penstock/penstock.toml.
-# Give it AWS credentials the way every AWS SDK finds them, and a stop time-out above [drain] budget_s.
-# There is no torch in it: a model brings its own packages, in an image FROM this one (docs/dependencies.md).
+# The image of a consumer. Build it with `docker build -t penstock .`, and mount the configuration at
+# /etc/penstock/penstock.toml. It finds AWS credentials like any AWS SDK. Set the stop time-out above drain.budget_s.
+# It has no torch: install the packages of your model in an image FROM this one (docs/dependencies.md).
 
 FROM python:3.11-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
