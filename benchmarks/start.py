@@ -16,7 +16,7 @@ from benchmarks.figures import Figure
 from examples.reference_1gb import Options, Reference
 from pipeline.machine.cores import available
 from pipeline.model import LoadContext
-from pipeline.model_process.worker import Assignment
+from pipeline.model_process.assignment import Assignment
 from pipeline.replicas.process import ReplicaProcess
 from pipeline.testing.model_settings import assignment
 

@@ -27,7 +27,8 @@ from consumer.http.health import Health
 from consumer.kcl.bounded import RateLimit, ShardSlice
 from consumer.kcl.bridge_server import BridgeServer, Decoder
 from consumer.kcl.daemon import Daemon
-from consumer.kcl.session import ShardSession, Wire
+from consumer.kcl.session import ShardSession
+from consumer.kcl.wire import Wire
 from consumer.last_resort import LastResort
 from consumer.leases import joining, leases
 from consumer.leases.worker_notes import WorkerNoteBook

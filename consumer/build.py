@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from consumer.aws.clients import Aws
     from pipeline.metrics import Metrics
-    from pipeline.model_process.worker import Assignment
+    from pipeline.model_process.assignment import Assignment
     from pipeline.record import Run
     from pipeline.sinks import Sink
     from pipeline.stores.base import ObjectStore

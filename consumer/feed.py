@@ -25,7 +25,7 @@ from pipeline.table.schema import TableSchema
 
 if TYPE_CHECKING:
     from consumer.config.settings import Settings
-    from pipeline.model_process.worker import Assignment
+    from pipeline.model_process.assignment import Assignment
     from pipeline.sinks import OnDurable
 
 Link = Callable[["Assignment"], ReplicaProcess]

@@ -17,7 +17,9 @@ from pathlib import Path
 
 from consumer.kcl.door import Door, Stray
 from consumer.kcl.protocol import Initialize, Message, ProtocolError, decode
-from consumer.kcl.session import Gone, SessionState, ShardSession, Wire
+from consumer.kcl.session import ShardSession
+from consumer.kcl.session_states import SessionState
+from consumer.kcl.wire import Gone, Wire
 from pipeline import background
 from pipeline.errors import Broken, PenstockError, one_line
 

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 from consumer.kcl.bounded import RateLimit, ShardSlice
 from consumer.kcl.checkpoint import CheckpointTracker
 from consumer.kcl.protocol import (
     CheckpointAnswer,
     Initialize,
-    LeaseLost,
     Message,
     ProcessRecords,
     ShardEnded,
@@ -30,7 +27,9 @@ from consumer.kcl.protocol import (
     encode_checkpoint,
     encode_status,
 )
+from consumer.kcl.session_states import OVER, RESPONSE_FOR, TRANSITIONS, SessionState, Step
 from consumer.kcl.stuck import SessionSnapshot
+from consumer.kcl.wire import Gone, Wire
 from consumer.leases.leases import as_kcl_has_it
 from consumer.poison.doubts import Doubting, Reading, Unwatched
 from pipeline import background
@@ -64,76 +63,6 @@ to wait, it blocks every other shard that starts, drains or is given up. It gets
 messages, after the messages that were read ahead: three, and one that waited for them
 (``maxPendingProcessRecordsInput``).
 """
-
-
-class SessionState(enum.Enum):
-    """The state of a shard session."""
-
-    NEW = "new"
-    READING = "reading"
-    ENDED = "ended"
-    DRAINED = "drained"
-    LOST = "lost"
-
-
-class Step(enum.Enum):
-    """What a session does for a message."""
-
-    OPEN = "open"
-    ADMIT = "admit"
-    END = "end"
-    DRAIN = "drain"
-    DROP = "drop"
-
-
-TRANSITIONS: dict[tuple[SessionState, type[Message]], tuple[Step, SessionState]] = {
-    (SessionState.NEW, Initialize): (Step.OPEN, SessionState.READING),
-    (SessionState.READING, ProcessRecords): (Step.ADMIT, SessionState.READING),
-    (SessionState.READING, ShardEnded): (Step.END, SessionState.ENDED),
-    (SessionState.READING, ShutdownRequested): (Step.DRAIN, SessionState.DRAINED),
-    (SessionState.READING, LeaseLost): (Step.DROP, SessionState.LOST),
-    (SessionState.DRAINED, ShardEnded): (Step.END, SessionState.ENDED),
-    (SessionState.DRAINED, LeaseLost): (Step.DROP, SessionState.LOST),
-    (SessionState.LOST, LeaseLost): (Step.DROP, SessionState.LOST),
-    (SessionState.LOST, ProcessRecords): (Step.DROP, SessionState.LOST),
-    (SessionState.LOST, ShutdownRequested): (Step.DROP, SessionState.LOST),
-    (SessionState.LOST, ShardEnded): (Step.DROP, SessionState.LOST),
-}
-"""The transitions of a session. Messages in state LOST come from a worker that was frozen: a checkpoint was refused
-before KCL noticed the loss, and KCL meanwhile asked for a drain or ended the shard. A pair that is missing here is a
-bug of ours or of KCL, and ends the task."""
-
-OVER = {SessionState.ENDED, SessionState.DRAINED, SessionState.LOST}
-
-RESPONSE_FOR: dict[type[Message], str] = {
-    Initialize: "initialize",
-    ProcessRecords: "processRecords",
-    ShardEnded: "shardEnded",
-    ShutdownRequested: "shutdownRequested",
-    LeaseLost: "leaseLost",
-}
-
-
-class Gone(Exception):
-    """The bridge is gone: the JVM ended, or it closed this child."""
-
-
-class Wire(Protocol):
-    """The connection to a bridge, line by line."""
-
-    async def read(self) -> bytes:
-        """Return the next line.
-
-        :raises Gone: at the end of the connection.
-        """
-        ...
-
-    async def write(self, line: bytes) -> None:
-        """Send a line.
-
-        :raises Gone: if the connection is closed.
-        """
-        ...
 
 
 class ShardSession:

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pybase64
 
-from consumer.kcl.session import Gone
+from consumer.kcl.wire import Gone
 from pipeline.record import Position
 
 CHECKPOINTS_DURING = frozenset({"processRecords", "shardEnded", "shutdownRequested"})

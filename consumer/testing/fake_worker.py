@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from consumer.kcl.session import Wire
+from consumer.kcl.wire import Wire
 from consumer.testing.fake_kcl import FakeKcl, ProtocolBroken, position_of
 from consumer.testing.fake_leases import SHARD_END, FakeLease, FakeLeases
 from consumer.testing.fake_stream import FakeStream, Read, Throttled

@@ -73,7 +73,7 @@ def serve(connection: socket.socket, frames: Inbox, own: int) -> None:
     ``own``: id of the process that may answer. A child that the model forked ends when its code returns to here: its
     answer would be taken for the replica's.
     """
-    from pipeline.model_process.worker import start
+    from pipeline.model_process.starting import start
 
     answer, work = start(pickle.loads(frames.get().body))  # noqa: S301  # the host's own settings
     _answer(connection, answer, frames.seal, own)

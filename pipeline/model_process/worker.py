@@ -6,23 +6,19 @@ A record's failure is reported for that record alone wherever it can be told apa
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import time
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from pipeline.dead_letters.redaction import where
-from pipeline.errors import BatchFailed, Fatal, ModelError, UserError, is_a, one_line, plain, said, text_of, traced
-from pipeline.machine import gpus
-from pipeline.model import LoadContext, RecordInfo, Reject, reason_of
-from pipeline.model.arrow_columns import Missing, NotFinite, Rules
+from pipeline.errors import BatchFailed, Fatal, UserError, is_a, one_line, plain, said, text_of, traced
+from pipeline.model import RecordInfo, Reject, reason_of
 from pipeline.model.arrow_rows import Inconvertible, Row, RowMaker
-from pipeline.model.loader import UserModel, find
+from pipeline.model.loader import UserModel
 from pipeline.model.results import Columns, taken
 from pipeline.model_process import frames, memory_limit
 from pipeline.record import About, Fault, record_id
@@ -42,33 +38,6 @@ TEXTS_LIMIT = frames.HEAD_LIMIT_BYTES // 16
 """Characters of all tracebacks in one answer. A character takes up to 6 bytes in JSON, and reasons may be as long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """What a replica receives when it starts. ``role`` is ``predict`` or ``measure``; a measuring replica does not load
-    weights.
-
-    ``number``: of the replica, from 0; it decides which GPU it uses. ``device``: ``auto``, ``cpu`` or ``cuda``.
-    ``memory_mib``: 0 for no limit. ``search_path``: folders to import the factory from. ``aws_credentials``: whether
-    the process receives the task's.
-    """
-
-    role: str
-    factory: str
-    version: str
-    number: int
-    threads: int
-    search_path: Sequence[str]
-    missing: Missing
-    not_finite: NotFinite
-    memory_mib: int
-    device: str
-    aws_credentials: bool
-    passthrough: Mapping[str, str] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    stream: str = ""
-    """Name of the stream; record ids start with it."""
-
-
 class Work(Protocol):
     """Answers requests. ``usable`` turns False if the process must not answer another one."""
 
@@ -77,94 +46,6 @@ class Work(Protocol):
     def answer(self, frame: frames.Frame) -> Chunks:
         """Return the packed answer to a request."""
         ...
-
-
-def start(assignment: Assignment) -> tuple[Chunks, Work | None]:
-    """Find the model, load it and warm it up. Returns the first answer, and the worker if the model is usable. Never
-    raises.
-    """
-    began = time.monotonic()
-    example_s = None
-    try:
-        model = find(assignment.factory, assignment.search_path, assignment.passthrough)
-        rules = Rules(missing=assignment.missing, not_finite=assignment.not_finite)
-        rows = RowMaker(model.output_schema, assignment.passthrough, rules, model=assignment.factory)
-        work: Work = (
-            Measuring(model)
-            if assignment.role == "measure"
-            else Predicting(model, rows, assignment.number, assignment.stream)
-        )
-        if isinstance(work, Predicting):
-            rows.make([], [])  # pyarrow imports pandas with its first array: do it now, not in the first batch
-            _load(model, assignment)
-        if assignment.memory_mib:
-            log.info("%s", memory_limit.confine(assignment.memory_mib))
-        if isinstance(work, Predicting):
-            example_s = _warm_up(model, work)
-    except BaseException as error:  # noqa: BLE001  # the user's code: the host hears of anything it raises
-        if is_a(error, ModelError):
-            reason = said(error) or f"model.factory {assignment.factory}: {one_line(error)} without a text"
-        else:
-            log.error("the model cannot be used\n%s", traced(error, TRACEBACK_LIMIT))
-            reason = f"model.factory {assignment.factory}: {one_line(error)}"
-        return frames.pack("unusable", {"reason": plain(reason, REASON_LIMIT)}), None
-    seconds = time.monotonic() - began
-    head = {
-        "measures": model.measures,
-        "pads": model.pads,
-        "wants_records": model.wants_records,
-        "closes": model.closes and assignment.role == "predict",
-        "seconds": seconds,
-        "example_s": example_s,
-        "pid": os.getpid(),
-    }
-    return frames.pack("ready", head, [rows.schema.serialize().to_pybytes()]), work
-
-
-def _load(model: UserModel, assignment: Assignment) -> None:
-    if torch := sys.modules.get("torch"):
-        torch.set_num_threads(assignment.threads)
-    context = LoadContext(
-        options=assignment.options,
-        threads=assignment.threads,
-        replica=assignment.number,
-        device=gpus.place(assignment.device, assignment.number, gpus.count()),
-        version=assignment.version,
-    )
-    try:
-        model.load(context)
-    except ModelError:
-        raise
-    except BaseException as error:
-        log.error("the model did not load\n%s", traced(error, TRACEBACK_LIMIT))
-        raise ModelError(f"model.factory {model.name}: load failed: {one_line(error)}") from error
-
-
-def _warm_up(model: UserModel, work: Predicting) -> float | None:
-    """Predict the model's example twice, so that the first batch is as fast as later ones. Return the second call's
-    seconds.
-
-    The first call includes work that a model postpones until then. None: the model has no example.
-    """
-    try:
-        item = model.example()
-    except ModelError:
-        raise
-    except BaseException as error:
-        log.error("the model's example() failed\n%s", traced(error, TRACEBACK_LIMIT))
-        raise ModelError(f"model.factory {model.name}: example failed: {one_line(error)}") from error
-    if item is None:
-        return None
-    seconds = 0.0
-    for _ in range(2):
-        began = time.monotonic()
-        answer = work.predict_items([item], [work.nothing_carried], [NOT_A_RECORD])
-        seconds = time.monotonic() - began
-        fault = answer.fault if isinstance(answer, FailedAnswer) else answer.faults.get(0)
-        if fault is not None:
-            log.error("%s", fault.traceback or fault.reason)
-            raise ModelError(f"model.factory {model.name}: its own example failed: {fault.reason}")
-    return seconds
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.model_process.worker import Assignment
+    from pipeline.model_process.assignment import Assignment
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",

@@ -19,7 +19,7 @@ import pyarrow as pa
 from pipeline.events import Condemned, ModelEvent, Predicted, SafeCostLearned
 from pipeline.machine.cores import resolve
 from pipeline.model.arrow_columns import Missing, NotFinite
-from pipeline.model_process.worker import Assignment
+from pipeline.model_process.assignment import Assignment
 from pipeline.outages import Outages
 from pipeline.record import Dead, Enriched, Fault, Payload, Record, cost_of
 from pipeline.replicas import answers

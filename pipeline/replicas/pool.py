@@ -12,7 +12,7 @@ from pipeline import background
 from pipeline.errors import Fatal, ModelError, PenstockError, ReplicaDied, one_line
 from pipeline.events import ModelEvent, ReplicaReplaced
 from pipeline.model_process import frames as wire
-from pipeline.model_process.worker import Assignment
+from pipeline.model_process.assignment import Assignment
 from pipeline.outages import Component, Outages
 from pipeline.replicas import answers
 from pipeline.replicas.process import DEPTH, ReplicaProcess, TimedOut, Unbegun

@@ -21,7 +21,7 @@ from typing import Any
 from pipeline import background, reaper
 from pipeline.errors import Fatal, ModelError, PenstockError, ReplicaDied, one_line
 from pipeline.model_process import frames
-from pipeline.model_process.worker import Assignment
+from pipeline.model_process.assignment import Assignment
 from pipeline.replicas import answers
 from pipeline.replicas.environment import environment
 

@@ -14,24 +14,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline import background
 from pipeline.dead_letters.limit import NO_LIMITS, Limits, Tally
-from pipeline.errors import Fatal, UserError, one_line
+from pipeline.errors import Fatal, UserError
 from pipeline.outages import Outages
 from pipeline.record import Position, Record, Run, Shard
 from pipeline.retry import Retry
 from pipeline.sinks import NOBODY, OnDurable, SinkEvents
 from pipeline.sinks.json_rows import Unwritable
 from pipeline.sinks.kinesis_rows import RowLoad, loads_of, size_of
+from pipeline.sinks.put_answers import PutAnswer, answer_of, code_of, failed, message_of
 from pipeline.sinks.put_queue import REQUEST_BYTES, REQUEST_ROWS, OrderedPutQueue, Row
 from pipeline.sinks.refused import RefusedLetters, RefusedRow
 from pipeline.stores.calls import SureCalls, Threads
@@ -48,25 +48,6 @@ full.
 
 ROW_BYTES = 1024 * 1024
 """The most bytes of data and key of one record, unless the stream's own limit differs (API reference, PutRecord)."""
-
-REFUSALS = frozenset(
-    {
-        "AccessDeniedException",
-        "ExpiredTokenException",
-        "IncompleteSignature",
-        "KMSAccessDeniedException",
-        "KMSDisabledException",
-        "KMSNotFoundException",
-        "ResourceNotFoundException",
-        "UnrecognizedClientException",
-    }
-)
-"""Kinesis error codes that a retry does not cure: a person has to fix something."""
-
-ROW_FAULTS = frozenset(
-    {"InvalidArgumentException", "RequestEntityTooLargeException", "SerializationException", "ValidationException"}
-)
-"""Kinesis error codes that a single row may have caused. Kinesis validates a call as a whole, so all its rows fail."""
 
 
 class KinesisSink:
@@ -115,8 +96,8 @@ class KinesisSink:
         try:
             answer = await self.call(lambda: self._client().describe_stream_summary(StreamName=self.stream))
         except ClientError as error:
-            if _code(error) != "ResourceNotFoundException":
-                raise UserError(f"sink {self.name}: {_message(error)}") from None
+            if code_of(error) != "ResourceNotFoundException":
+                raise UserError(f"sink {self.name}: {message_of(error)}") from None
             raise UserError(
                 f"sink {self.name}: there is no such stream in this account and region. "
                 "Create it, or check [[sink]] stream, AWS_REGION and AWS_ENDPOINT_URL"
@@ -154,26 +135,12 @@ class KinesisSink:
         records = [{"Data": row.data, "PartitionKey": row.key} for row in request]
         try:
             answer = await self.call(lambda: self._client().put_records(StreamName=self.stream, Records=records))
-        except ClientError as error:
-            code = _code(error)
-            if code in ROW_FAULTS:
-                return PutAnswer([False] * len(request), code, code in REFUSALS, at_fault=True, quoting=_message(error))
-            return PutAnswer([False] * len(request), _message(error), code in REFUSALS)
-        except ParamValidationError as error:
-            name = type(error).__name__
-            return PutAnswer([False] * len(request), name, at_fault=True, quoting=one_line(error))
-        except BotoCoreError as error:
-            return PutAnswer([False] * len(request), str(error))
-        codes = [each.get("ErrorCode") for each in answer["Records"]]
-        self.events.on_put(sum(row.size_bytes for row, code in zip(request, codes, strict=True) if not code))
-        faults = {
-            place: f"{code}: {each.get('ErrorMessage', '')}"
-            for place, (code, each) in enumerate(zip(codes, answer["Records"], strict=True))
-            if code in ROW_FAULTS
-        }
-        return PutAnswer(
-            [not code for code in codes], ", ".join(sorted({code for code in codes if code})), row_faults=faults
-        )
+        except (ClientError, BotoCoreError) as error:
+            return failed(error, len(request))
+        answered = answer_of(answer["Records"])
+        pairs = zip(request, answered.accepted, strict=True)
+        self.events.on_put(sum(row.size_bytes for row, accepted in pairs if accepted))
+        return answered
 
     async def is_well(self) -> bool:
         """Whether the stream can be read and written: if so, a call that it finds invalid is invalid because of its
@@ -184,21 +151,6 @@ class KinesisSink:
         except UserError:
             return False
         return True
-
-
-class PutAnswer(NamedTuple):
-    """Which rows of a call were accepted. ``reason``: why the others were not, without quoting them."""
-
-    accepted: Sequence[bool]
-    reason: str
-    refused: bool = False
-    """A person has to fix something before the same call can succeed."""
-    at_fault: bool = False
-    """The call is invalid as a whole; which row caused it is unknown."""
-    row_faults: Mapping[int, str] = MappingProxyType({})
-    """By index in the call: rows that are invalid themselves, and why. These texts may quote rows."""
-    quoting: str = ""
-    """Why the call as a whole is invalid, in words that may quote rows; for dead letters only."""
 
 
 class KinesisWriter:
@@ -380,11 +332,3 @@ class KinesisWriter:
                 answer.reason,
             )
         await self._sink.sleep(wait_s)
-
-
-def _code(error: ClientError) -> str:
-    return error.response.get("Error", {}).get("Code", "")
-
-
-def _message(error: ClientError) -> str:
-    return f"{_code(error)}: {error.response.get('Error', {}).get('Message', '')}"

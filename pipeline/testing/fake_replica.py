@@ -11,7 +11,9 @@ from typing import Any
 
 from pipeline.errors import ModelError, ReplicaDied
 from pipeline.model_process import frames
-from pipeline.model_process.worker import Assignment, Work, start
+from pipeline.model_process.assignment import Assignment
+from pipeline.model_process.starting import start
+from pipeline.model_process.worker import Work
 from pipeline.replicas import answers
 from pipeline.replicas.process import ReplicaProcess, TimedOut, Unbegun
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.model_process.worker import Assignment
+from pipeline.model_process.assignment import Assignment
 from pipeline.replicas.host import HostSettings
 
 AS_IT_COMES: dict[str, Any] = {

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from pipeline.model_process.frames import Frame
-from pipeline.model_process.worker import Measuring, PredictedRows, Predicting, start
+from pipeline.model_process.starting import start
+from pipeline.model_process.worker import Measuring, PredictedRows, Predicting
 from pipeline.testing.model_settings import assignment
 from tests.docs.rendered import DOCS
 

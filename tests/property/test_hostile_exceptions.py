@@ -14,7 +14,8 @@ from pipeline.dead_letters.redaction import where
 from pipeline.errors import ModelError, cut, one_line, plain, traced
 from pipeline.events import ReplicaReplaced
 from pipeline.model_process import frames, memory_limit
-from pipeline.model_process.worker import fault_of, start
+from pipeline.model_process.starting import start
+from pipeline.model_process.worker import fault_of
 from pipeline.record import Dead, Enriched, Record
 from pipeline.replicas.answers import TEXT_LIMIT
 from pipeline.replicas.host import ModelHost

@@ -15,11 +15,12 @@ from consumer import build
 from consumer.config import settings as configured
 from consumer.config.load import parse
 from consumer.kcl.protocol import Message
-from consumer.kcl.session import ShardSession, Wire
+from consumer.kcl.session import ShardSession
+from consumer.kcl.wire import Wire
 from consumer.testing import FakeLeases, FakeStream, FakeWorker, Throttled, Timing
 from pipeline.errors import Fatal
 from pipeline.metrics import Metrics
-from pipeline.model_process.worker import Assignment
+from pipeline.model_process.assignment import Assignment
 from pipeline.outages import Outages
 from pipeline.record import Shard
 from pipeline.replicas.host import ModelHost

@@ -26,7 +26,8 @@ from consumer.config.settings import StreamSettings
 from consumer.kcl import bridge, protocol
 from consumer.kcl.bridge_server import BridgeServer
 from consumer.kcl.protocol import Message
-from consumer.kcl.session import Gone, ShardSession, Wire
+from consumer.kcl.session import ShardSession
+from consumer.kcl.wire import Gone, Wire
 from consumer.leases.leases import Lease
 from consumer.poison import reader as careful
 from consumer.poison.doubt import Doubt, written

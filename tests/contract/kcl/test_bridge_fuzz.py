@@ -21,7 +21,8 @@ from consumer.kcl import door
 from consumer.kcl.bridge_server import GREETING_BYTES, BridgeServer, Decoder
 from consumer.kcl.door import MOST_STRANGERS, token_path
 from consumer.kcl.protocol import ProtocolError
-from consumer.kcl.session import ShardSession, Wire
+from consumer.kcl.session import ShardSession
+from consumer.kcl.wire import Wire
 from consumer.testing import FakeKcl, row
 from pipeline.batching.batcher import Batcher
 from pipeline.flow.bounds import Bounds

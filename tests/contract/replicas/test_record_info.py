@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.model_process.worker import Assignment
+from pipeline.model_process.assignment import Assignment
 from pipeline.record import Dead, Record
 from pipeline.replicas.host import ModelHost
 from pipeline.replicas.process import CLOSE_S, ReplicaProcess

@@ -22,7 +22,8 @@ from consumer.config.settings import HealthSettings
 from consumer.http.health import Health
 from consumer.kcl.bridge_server import BridgeServer, Decoder
 from consumer.kcl.door import token_path
-from consumer.kcl.session import ShardSession, Wire
+from consumer.kcl.session import ShardSession
+from consumer.kcl.wire import Wire
 from consumer.logs import JsonLines
 from consumer.testing import FakeKcl, row
 from pipeline.batching.batcher import Batcher

@@ -18,7 +18,8 @@ from consumer.http.health import Health
 from consumer.kcl.bridge_server import BridgeServer
 from consumer.kcl.daemon import Daemon, find_jars
 from consumer.kcl.properties import AwsEndpoints
-from consumer.kcl.session import ShardSession, Wire
+from consumer.kcl.session import ShardSession
+from consumer.kcl.wire import Wire
 from pipeline.metrics import Metrics
 from tests.support import iam_policy as policy
 

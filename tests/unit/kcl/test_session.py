@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import pytest
 
 from consumer.kcl.bridge_server import Decoder
-from consumer.kcl.session import AT_ONCE, TRANSITIONS, SessionState, ShardSession
+from consumer.kcl.session import AT_ONCE, ShardSession
+from consumer.kcl.session_states import TRANSITIONS, SessionState
 from consumer.testing import FakeKcl, aggregate, row
 from pipeline.batching.batcher import Batcher
 from pipeline.errors import Fatal

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import ModelError
 from pipeline.machine import gpus
-from pipeline.model_process.worker import start
+from pipeline.model_process.starting import start
 from pipeline.testing.model_settings import assignment
 from tests.support import models
 

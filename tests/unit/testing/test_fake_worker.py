@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from consumer.kcl.protocol import Message
-from consumer.kcl.session import ShardSession, Wire
+from consumer.kcl.session import ShardSession
+from consumer.kcl.wire import Wire
 from consumer.testing import SHARD_END, FakeKcl, FakeLeases, FakeStream, FakeWorker, ProtocolBroken, Throttled
 from pipeline.batching.batcher import Batcher
 from pipeline.flow.bounds import Bounds
