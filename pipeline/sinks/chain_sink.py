@@ -1,4 +1,4 @@
-"""What the sinks have in common that write chains of files: one chain for each shard session, one pool of threads."""
+"""The common part of sinks that write chains of files: one chain for each shard session, one pool of threads."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from pipeline.table.names import Names
 
 
 class Around(TypedDict, total=False):
-    """What a sink meets outside of it. All of it may be left out: nobody listens, nothing is given up, and time is the
-    machine's.
+    """A sink's environment; every part is optional. By default no events are reported, the sink never gives up, and
+    the clocks are the machine's.
     """
 
     events: SinkEvents
@@ -37,14 +37,14 @@ def _utc_now() -> datetime:
 
 
 class ChainSink:
-    """A sink of one store. A subclass says by :meth:`_committer` what its files are."""
+    """A sink with one store. A subclass defines by :meth:`_committer` what its files contain."""
 
     wants_payloads = False
 
     def __init__(
         self, *, name: str, store: ObjectStore, flush_interval_s: float, flush_bytes: int, **around: Unpack[Around]
     ) -> None:
-        """A file is written ``flush_interval_s`` after its first record, or once it holds ``flush_bytes``."""
+        """A file is written ``flush_interval_s`` after its first record, or once its records use ``flush_bytes``."""
         self.name = name
         self._store = store
         self._flush_interval_s = flush_interval_s
@@ -59,14 +59,14 @@ class ChainSink:
         self._writers: weakref.WeakSet[ChainWriter] = weakref.WeakSet()
 
     async def check(self) -> None:
-        """Check what :meth:`_check` does, for some seconds if it passes later. See :meth:`Sink.check`.
+        """Run :meth:`_check`, and retry it for some seconds. See :meth:`pipeline.sinks.Sink.check`.
 
         :raises UserError: it does not pass.
         """
         await at_start(self._check, self._threads, self._sleep)
 
     def open(self, shard: Shard, on_durable: OnDurable, on_fatal: Callable[[BaseException], None]) -> ChainWriter:
-        """Open a writer for a shard session. See :meth:`Sink.open`."""
+        """Open a writer for a shard session. See :meth:`pipeline.sinks.Sink.open`."""
         names = Names(shard)
         writer = ChainWriter(
             Chain(names, flush_interval_s=self._flush_interval_s, flush_bytes=self._flush_bytes),
@@ -89,7 +89,7 @@ class ChainSink:
         self._threads.close()
 
     def _check(self) -> None:
-        """In a thread: raise ``UserError``, or what stores raise."""
+        """Called in a thread. Raises ``UserError``, or what stores raise."""
         self._store.check()
 
     def _committer(self, names: Names) -> Committer:
