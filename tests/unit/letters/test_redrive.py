@@ -250,6 +250,18 @@ def test_letters_that_no_file_of_the_table_names_are_left_alone() -> None:
     assert planned.records == 0 and planned.cannot == {NOT_NAMED: 2}
 
 
+def test_two_tables_may_have_their_letters_at_one_url() -> None:
+    world, other = World(*fates(2, 3, count=5)), World()
+    other.table.letters = world.table.letters
+    other.table.write(fates(3, count=5))
+    assert len(world.table.letters.list("")) == 2
+    assert world.run(FakeModel()).redriven == 2
+    planned = other.plan()
+    assert (planned.records, planned.cannot) == (1, {NOT_NAMED: 2})
+    assert other.run(FakeModel()).redriven == 1
+    assert [each.table.audit().redriven for each in (world, other)] == [2, 1]
+
+
 def test_letters_that_have_changed_since_the_plan_end_the_redrive() -> None:
     world = World(*fates(2, 3, count=5))
     planned = world.plan()

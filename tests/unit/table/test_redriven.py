@@ -12,10 +12,13 @@ import pytest
 
 from pipeline.errors import Fatal
 from pipeline.record import Dead, Enriched, Position, Record
+from pipeline.sinks.parquet import Files
 from pipeline.stores.memory import MemoryStore
 from pipeline.table import dead_positions
 from pipeline.table.audit import audit
+from pipeline.table.compare import held, written
 from pipeline.table.footer import REDRIVEN_POSITIONS, footer_of
+from pipeline.table.names import Names
 from pipeline.table.redrive_notes import RedriveNotes, failure_of
 from pipeline.table.redriven import RedrivenRows, positions_in, redriven_keys
 from pipeline.table.schema import encode
@@ -73,6 +76,22 @@ def test_what_is_in_the_way_is_named() -> None:
     table.store.objects[f"{PLACE}-redriven-000000.parquet"] = (b"", {})
     with pytest.raises(Fatal, match=r"redriven-000000\.parquet has the name of a file of redriven rows but is not one"):
         list_of(table).add(redriven(20), "r1")
+
+
+def test_a_redriven_record_is_on_the_stream_once() -> None:
+    table = Table()
+    list_of(table).add(redriven(20, 22), "r1")
+    files = written(table.store, SHARD.stream_created_s)[SHARD.shard_id]
+    found = [arrival.position.sequence for arrival in held(table.store, files.keys, table.dead)]
+    assert found == list(range(10, 26))
+
+
+def test_a_session_that_begins_before_redriven_rows_passes_over_them() -> None:
+    table = Table()
+    list_of(table).add(redriven(20, 22), "r1")
+    files = Files(table.store, Names(SHARD), SCHEMA, None)
+    assert files.held(record(11), None) == Position(25, 0)
+    assert files.held(record(21), Position(20, 0)) == Position(25, 0)
 
 
 Spoil = Callable[[Table], None]
