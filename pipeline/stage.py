@@ -27,9 +27,9 @@ from pipeline.errors import Fatal
 from pipeline.flow.bounds import Bounds, Room
 from pipeline.flow.dead_letter_reports import DeadLetterReports
 from pipeline.flow.dispatcher import Dispatcher
-from pipeline.flow.judge import Judge
 from pipeline.flow.lane import Lane
 from pipeline.flow.misplaced import Misplaced
+from pipeline.judge import Judge
 from pipeline.metrics import Metrics
 from pipeline.record import Dead, Position, Record, Run, Shard
 from pipeline.sinks import Sink

@@ -9,8 +9,8 @@ from operator import attrgetter
 from pipeline.batching.batch_size import BatchSizeController
 from pipeline.batching.batcher import Batcher, BatchPlan
 from pipeline.flow.bounds import Room
-from pipeline.flow.judge import Judge
 from pipeline.flow.lane import Lane
+from pipeline.judge import Judge
 from pipeline.metrics.batches import BatchMetrics
 from pipeline.metrics.replica_time import ReplicaTimeMetrics
 from pipeline.record import Record

@@ -26,12 +26,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
-from typing import Protocol
 
 import orjson
 
 from pipeline.errors import PenstockError
 from pipeline.events import Condemned, ModelEvent
+from pipeline.judge import Settler
 from pipeline.record import Dead, Position, Record, Shard
 from pipeline.stores.base import ObjectStore, TooLarge
 from pipeline.stores.calls import SureCalls
@@ -54,33 +54,6 @@ MOST_BYTES = 16 * 1024 * 1024
 """The largest note that is read, in bytes."""
 
 ENDED = ".ended"
-
-
-class Inner(Protocol):
-    """Settles records: :class:`pipeline.replicas.host.ModelHost`, whose methods these are."""
-
-    @property
-    def slots(self) -> int:
-        """How many calls of :meth:`settle` may usefully run at once."""
-        ...
-
-    @property
-    def measures(self) -> bool:
-        """Whether :meth:`measure` sets costs."""
-        ...
-
-    @property
-    def safe_cost(self) -> int:
-        """The most that a batch may cost; 0: no limit is known."""
-        ...
-
-    async def measure(self, records: Sequence[Record]) -> None:
-        """Set ``cost`` of every record, or its outcome if it has none."""
-        ...
-
-    async def settle(self, records: Sequence[Record]) -> None:
-        """Set ``outcome`` of every record."""
-        ...
 
 
 class CrashJournal:
@@ -212,7 +185,7 @@ class JournaledHost:
     """Notes tries that may kill the task, and lets ``inner`` make them. ``retries`` as in ``[model]``."""
 
     def __init__(
-        self, inner: Inner, notes: CrashJournal, *, retries: int, on_event: Callable[[ModelEvent], None]
+        self, inner: Settler, notes: CrashJournal, *, retries: int, on_event: Callable[[ModelEvent], None]
     ) -> None:
         self._inner = inner
         self._notes = notes
@@ -222,17 +195,17 @@ class JournaledHost:
 
     @property
     def slots(self) -> int:
-        """As :attr:`Inner.slots`."""
+        """As :attr:`Settler.slots`."""
         return self._inner.slots
 
     @property
     def measures(self) -> bool:
-        """As :attr:`Inner.measures`."""
+        """As :attr:`Settler.measures`."""
         return self._inner.measures
 
     @property
     def safe_cost(self) -> int:
-        """As :attr:`Inner.safe_cost`."""
+        """As :attr:`Settler.safe_cost`."""
         return self._inner.safe_cost
 
     async def measure(self, records: Sequence[Record]) -> None:

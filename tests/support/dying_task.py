@@ -42,7 +42,7 @@ from pipeline.aggregate import looked_into
 from pipeline.batching.batcher import Batcher
 from pipeline.errors import Broken
 from pipeline.flow.bounds import Bounds
-from pipeline.flow.judge import Judge
+from pipeline.judge import Judge
 from pipeline.metrics import Metrics
 from pipeline.outages import Outages
 from pipeline.record import Dead, Position, Record, Run, Shard

@@ -1,4 +1,4 @@
-"""What the stage needs of a model host, or of a fake one."""
+"""What settles records: a model host, one with a journal of crashes, or a fake."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Protocol
 from pipeline.record import Record, Shard
 
 
-class Judge(Protocol):
-    """Settles records: :class:`pipeline.replicas.host.ModelHost` or
-    :class:`pipeline.replicas.crash_journal.JournaledHost`.
-    """
+class Settler(Protocol):
+    """Settles records: :class:`pipeline.replicas.host.ModelHost`."""
 
     @property
     def slots(self) -> int:
@@ -35,6 +33,12 @@ class Judge(Protocol):
     async def settle(self, records: Sequence[Record]) -> None:
         """Return once each record has an outcome: a row or a dead letter."""
         ...
+
+
+class Judge(Settler, Protocol):
+    """What the stage needs: a settler that remembers across tasks, as
+    :class:`pipeline.replicas.crash_journal.JournaledHost` does.
+    """
 
     async def recall(self, shard: Shard, first: Record) -> None:
         """Called before the first record of a session is judged: read what is known of the shard's records from
