@@ -1,6 +1,6 @@
-"""What a task keeps an eye on while it works: its shards, its drain, handoffs, and the leader of all workers.
+"""The watches of a running task: over its shards, its drain, its handoffs, and the leader of all workers.
 
-Each watch is a coroutine that runs until it is cancelled. None of them touches a record.
+Each watch is a coroutine that runs until it is cancelled. None of them handles records.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("penstock")
 
 LOOK_EVERY_S = 5.0
-"""Between two looks at whether every shard gets on."""
+"""Seconds between two checks of the progress of every shard."""
 
 
 class Watchers:
@@ -43,14 +43,14 @@ class Watchers:
         self._metrics = metrics
 
     async def over_the_leader(self) -> None:
-        """From before the model is loaded: by the time it is warm, a dead leader may be forgotten."""
+        """Watch the leader. It starts before the model is loaded, so that a dead leader is found meanwhile."""
         kcl, application = self._settings.kcl, self._settings.stream.application
         report_ms = int(kcl.properties.get("workerMetricsReporterFreqInMillis", WORKER_REPORT_MS))
         watch = LeaderWatch(self._worker_id, failover_s=kcl.failover_ms / 1000, report_s=report_ms / 1000)
         await leader_watch.watch(self._aws.client("dynamodb"), application, watch, kcl.max_leases)
 
     async def over_handoffs(self, bridges: BridgeServer) -> None:
-        """Leases that KCL has forgotten to hand over are passed on."""
+        """Complete handoffs that KCL has left unfinished; see :mod:`consumer.leases.handoffs`."""
 
         def busy() -> set[str]:
             return {session.shard_id for session in bridges.sessions if not session.over}
@@ -60,12 +60,12 @@ class Watchers:
 
     @property
     def unwell(self) -> dict[str, str]:
-        """What a new task is worth a try for: shards that are stuck, or not read at all."""
+        """The shards for which the task should be restarted: stuck or not read, with the reasons."""
         return (self.leases.red if self.leases is not None else {}) | self.stuck
 
     @property
     def unready(self) -> str | None:
-        """Why the task does not read all that it should; None if it does."""
+        """Why the task does not read every shard that it should; None if it does."""
         return self.leases.unread.unready if self.leases is not None else "no lease yet"
 
     async def over_the_note(self, note: WorkerNoteBook, url: str, stats: Callable[[], Mapping[str, Any]]) -> None:
@@ -75,7 +75,7 @@ class Watchers:
             await asyncio.sleep(EVERY_S)
 
     async def over_the_leases(self, bridges: BridgeServer, stream: StreamSettings, stream_created_s: int) -> None:
-        """Is everything read that should be, and is the stream still the same?"""
+        """Watch that every shard is read, and that the stream is still the same one."""
         self.leases = LeaseWatch(
             stream,
             stream_created_s,
@@ -89,7 +89,7 @@ class Watchers:
         await self.leases.watch()
 
     async def over_the_shards(self, bridges: BridgeServer, believed: drain.DrainBudget | None) -> None:
-        """Every few seconds: does every shard get on, and could the task leave cleanly now? Whoever asks is told."""
+        """Check every few seconds that each shard makes progress, and that a drain would fit now."""
         watch = StuckWatch(self._settings.health.stuck_after_s)
         too_long = self._metrics.outages.part("drain")
         while True:

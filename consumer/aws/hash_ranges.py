@@ -1,4 +1,4 @@
-"""The hash keys of a stream's shards, for whoever wants to know whether an aggregate has come to the right one."""
+"""The hash key ranges of a stream's shards, to find aggregates in the wrong shard."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("leases")
 
 WAIT_S = 2.0
-"""A session waits so long for an answer at most; without one it never knows."""
+"""Maximum seconds that a session waits for an answer. Without one the ranges are unknown."""
 
 AGAIN_S = 60.0
-"""An answer is as good as new for so long. A shard's hash keys never change, but what they mean may."""
+"""Seconds that an answer is valid. The range of a shard never changes, but the distribution strategy may."""
 
 
 class HashRanges:
-    """Of one stream, asked for when sessions begin. Two calls of Kinesis for all shards together."""
+    """The ranges of one stream, requested when sessions start: two calls of Kinesis for all shards together."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class HashRanges:
         self._asking: asyncio.Future[None] | None = None
 
     async def of(self, shard_id: str) -> HashRange | None:
-        """None if Kinesis does not say, or not in time, or if keys do not say which shard a record goes to."""
+        """Return the range of a shard. None if Kinesis does not answer in time, or if keys do not select the shard."""
         if shard_id not in self._known or self._clock() - self._asked_s >= AGAIN_S:
             if self._asking is None or self._asking.done():
                 self._asking = self._answer()
@@ -53,7 +53,7 @@ class HashRanges:
         return self._known.get(shard_id)
 
     def _answer(self) -> asyncio.Future[None]:
-        """Asked in a thread that the end of the loop does not wait for, however long Kinesis is silent."""
+        """Ask in a daemon thread, so that a silent Kinesis does not delay the end of the task."""
         loop = asyncio.get_running_loop()
         answered = loop.create_future()
 
@@ -79,7 +79,7 @@ class HashRanges:
 
 
 def found(kinesis: KinesisClient, stream: str) -> dict[str, HashRange]:
-    """By shard id; empty if keys do not say which shard a record goes to. Failures come as botocore's errors."""
+    """Return the ranges by shard id; empty if keys do not select the shard. Raises the errors of botocore."""
     return of_shards(known(kinesis, stream)) if spread_by_key(kinesis, stream) else {}
 
 

@@ -1,4 +1,4 @@
-"""A stream's shards as Kinesis lists them. Calls block; failures of AWS come as botocore's errors."""
+"""The shards of a stream, from ListShards. Calls block and raise the errors of botocore."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class KnownShard:
-    """A shard that Kinesis has not forgotten. ``parents`` may be forgotten; ``hash_keys`` are its first and last."""
+    """A shard that Kinesis still has. Its ``parents`` may have expired. ``hash_keys`` are the first and the last
+    key."""
 
     shard_id: str
     parents: tuple[str, ...] = ()
@@ -28,7 +29,8 @@ def known(kinesis: KinesisClient, stream: str) -> dict[str, KnownShard]:
 
 
 def open_at(kinesis: KinesisClient, stream: str, start: str) -> dict[str, KnownShard]:
-    """Those that were open at ``start``, TRIM_HORIZON or a time: what an application that begins there begins with."""
+    """Return the shards that were open at ``start``, TRIM_HORIZON or a time. An application that starts there needs
+    them."""
     shard_filter: dict[str, Any] = {"Type": "AT_TRIM_HORIZON"}
     if (seconds := start_time_s(start)) is not None:
         shard_filter = {"Type": "AT_TIMESTAMP", "Timestamp": seconds}
@@ -36,7 +38,7 @@ def open_at(kinesis: KinesisClient, stream: str, start: str) -> dict[str, KnownS
 
 
 def spread_by_key(kinesis: KinesisClient, stream: str) -> bool:
-    """Whether a record's key says which shard it goes to. In streams of the distribution AUTO it says nothing."""
+    """Whether the partition key of a record selects its shard. It does not with the distribution strategy AUTO."""
     summary = kinesis.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]
     return summary.get("RecordDistributionStrategy") != "AUTO"
 
@@ -101,7 +103,7 @@ def recount(kinesis: KinesisClient, stream: str, count: int) -> None:
 
 
 def number(shard_id: str) -> int | None:
-    """Shards of a stream are numbered in the order in which they are made; None for an id of another form."""
+    """Return the number of a shard: shards are numbered in the order of creation. None for an id of another form."""
     digits = shard_id.removeprefix("shardId-")
     return int(digits) if digits.isdecimal() else None
 

@@ -1,1 +1,1 @@
-"""The task's page: health, metrics."""
+"""The HTTP endpoint of a task: health and metrics."""

@@ -1,7 +1,7 @@
 """The task's health over HTTP: ``/healthz``, ``/readyz``, ``/metrics``, ``/stats``.
 
-Served by a thread of its own (:mod:`consumer.http.server`), whatever calls; an answer is worked out in the host's event
-loop, so that it also says that the loop turns.
+A separate thread serves the requests (:mod:`consumer.http.server`). The answers are computed in the host's event loop,
+so an answer also shows that the loop runs.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("health")
 
 Check = Callable[[], str | None]
-"""None while all is well, else the reason in one line. Called in the event loop: must not block."""
+"""Returns None if everything is healthy, else the reason in one line. Called in the event loop; must not block."""
 
 BACKLOG = 512
 LOOP_S = 10.0
-"""What takes the event loop longer than this is an answer as well."""
+"""Seconds after which a request gets status 503, because the event loop has not answered."""
 
 STOP_S = 2.0
-"""What requests under way get when the task stops."""
+"""Seconds for open requests when the task stops."""
 
 PATHS = ("/healthz", "/readyz", "/metrics", "/stats")
 
@@ -109,7 +109,7 @@ class Health:
         await port.serve()
 
     async def _from_the_loop(self, method: str, path: str) -> Answer:
-        """In the thread: what the host's event loop answers, if it does."""
+        """Runs in the thread: get the answer from the host's event loop, or status 503."""
         answered: Future[Answer] = Future()
 
         def work_out() -> None:
@@ -127,7 +127,7 @@ class Health:
             return 503, "text/plain", f"the event loop has not answered for {LOOP_S:g} s\n".encode()
 
     def answer(self, method: str, path: str) -> Answer:
-        """What is said to a request."""
+        """Return the answer to a request. Call it in the event loop."""
         if method not in ("GET", "HEAD"):
             return 405, "text/plain", b"GET or HEAD\n"
         if path == "/healthz":
@@ -142,7 +142,7 @@ class Health:
 
 
 def _only_known(answer: Callable[[str, str], Awaitable[Answer]]) -> Callable[[str, str], Awaitable[Answer]]:
-    """Whatever else is asked for is as one: nobody fills a cache with names."""
+    """Map unknown methods and paths to one key, so that requests cannot fill the cache."""
 
     async def known(method: str, path: str) -> Answer:
         return await answer("GET" if method in ("GET", "HEAD") else "POST", path if path in PATHS else "/")
@@ -168,6 +168,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _verdict(reason: str | None, outages: Sequence[Outage] = ()) -> Answer:
-    """What fails now and is tried again is said, and is no reason to end a task: the next would meet the same."""
+    """Return the verdict. Outages that are being retried are listed, but do not fail it: a new task would have them
+    too."""
     status, lines = (200, ["ok"]) if reason is None else (503, [reason])
     return status, "text/plain", "".join(f"{shown(line)}\n" for line in [*lines, *map(str, outages)]).encode()

@@ -1,10 +1,10 @@
-"""Ends handoffs that KCL has forgotten: a lease that this worker drains for another, with nothing left to drain.
+"""Completes handoffs that KCL leaves unfinished: leases that this worker drains for another, with nothing left to
+drain.
 
-KCL's leader moves a lease by naming the new owner and leaving the old one as the one who drains it
-(``checkpointOwner``). The old one drains, and passes the lease on. KCL 3.1.3 forgets to where its consumer of the shard
-ends before that: above all where the shard still waited for its parent, and nothing was ever read of it
-(``LeaseGracefulShutdownHandler``; later releases mend it). Then nobody reads the shard until the old owner's task
-ends, and no session is there to be found stuck.
+KCL's leader moves a lease by setting the new owner and keeping the old one as ``checkpointOwner``, which drains the
+shard and passes the lease on. KCL 3.1.3 does not pass it on if its consumer of the shard ends earlier, above all if the
+shard still waited for its parent (``LeaseGracefulShutdownHandler``; fixed in later releases). Then no worker reads the
+shard until the old owner's task ends, and there is no session that could be found stuck.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("handoffs")
 
 LOOK_S = 10.0
-"""Between two readings of the lease table; KCL's leader reads it every two seconds."""
+"""Seconds between two reads of the lease table. KCL's leader reads it every two seconds."""
 
 PATIENCE_S = 20.0
 """KCL itself passes a lease on within about two seconds of the drain, if at all."""
 
 
 class HandoffWatch:
-    """Tells which of the leases that ``me`` drains have been forgotten. Pure."""
+    """Finds the unfinished handoffs among the leases that ``me`` drains. Pure."""
 
     def __init__(self, me: str, patience_s: float = PATIENCE_S) -> None:
         self._me = me
@@ -42,8 +42,9 @@ class HandoffWatch:
         self._since: dict[tuple[str, str], float] = {}
 
     def look(self, found: Iterable[leases.Lease], busy: Collection[str], now: float) -> list[OrphanedLease]:
-        """``busy``: shards that have a session here. What is told has had none for all of ``patience_s``, while it was
-        to go to the same owner.
+        """Return the leases that had no session here for ``patience_s``, with the same new owner all the time.
+
+        ``busy`` has the shards with a session in this task.
         """
         idle = {
             (lease.shard_id, lease.owner): lease
@@ -61,7 +62,7 @@ class HandoffWatch:
 async def watch(
     dynamodb: DynamoDBClient, application: str, watch: HandoffWatch, busy: Callable[[], Collection[str]]
 ) -> None:
-    """Until cancelled. What AWS or the network refuses is logged, and tried again; anything else is raised."""
+    """Run until cancelled. Errors of AWS and of the network are logged and retried; others are raised."""
     while True:
         await asyncio.sleep(LOOK_S)
         try:
@@ -78,6 +79,6 @@ async def watch(
 
 
 def end(dynamodb: DynamoDBClient, application: str, forgotten: Iterable[OrphanedLease]) -> None:
-    """Pass each on to its owner, if it still is to go there. Blocks."""
+    """Pass each lease on to its new owner, unless it has changed. Blocks."""
     for shard_id, owner in reassign(dynamodb, application, forgotten, Counter(), 0).items():
         log.warning("%s: KCL did not complete its handoff to %s; completed it", shard_id, owner)

@@ -1,7 +1,8 @@
-"""A worker joins its application: the tables are there and of its stream, every shard has a lease. Blocks.
+"""A worker joins its application: checks that the tables belong to its stream, and that every shard has a lease.
+Blocks.
 
-In two steps, since what is wrong is to be told before a model loads, and leases are made when somebody is ready to
-read. Any number of workers may join at once.
+There are two steps: errors must show before the model loads, and leases are made when a worker is ready to read. Any
+number of workers may join at once.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ log = logging.getLogger("leases")
 
 
 def join(settings: Settings, aws: Aws, stream_created_s: int) -> StreamSettings:
-    """The stream's settings, with ``start`` as the application has it, whoever began it.
+    """Return the settings of the stream, with the ``start`` that the application has stored.
 
-    KCL would take 10 seconds for each of three tables and for the index, so they are made here, unless a property in
-    ``[kcl.properties]`` shapes one. Then KCL makes them, and the first worker binds them while it runs.
+    KCL would need 10 seconds for each of three tables and for the index, so Penstock makes them, unless a property in
+    ``[kcl.properties]`` configures one. Then KCL makes them, and the first worker binds them while it runs.
 
-    :raises UserError: the application is another stream's, or AWS refuses.
+    :raises UserError: if the application belongs to another stream, or AWS refuses a call.
     """
     stream = settings.stream
     dynamodb = aws.client("dynamodb")

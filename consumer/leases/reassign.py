@@ -1,8 +1,8 @@
-"""Leases passed on from a worker that is dead, or leaves, to those that live. All calls block.
+"""Passes leases from a worker that is dead or leaves to living workers. All calls block.
 
-Each is one conditional write, the same as KCL's own assign and evict (``DynamoDBLeaseRefresher.assignLease``), so
-KCL accepts it: the heir finds the lease in the table and begins, and a write of the old owner's that is still under
-way fails, since the counter has moved on.
+Each is one conditional write, like KCL's own assign and evict (``DynamoDBLeaseRefresher.assignLease``), so KCL accepts
+it: the new owner finds the lease in the table and starts. A write of the old owner that arrives later fails, because
+the counter has changed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OrphanedLease:
-    """A lease, and what the worker that is gone has to do with it.
+    """A lease, and its relation to the worker that is gone.
 
-    ``gone`` owns it, and nobody drains it; or ``gone`` drains it for ``owner``; or ``gone`` owns it as soon as
-    ``drainer`` has drained it. ``counter``: pass the lease on only if its counter is still this, which is to say if it
-    has not been renewed since; None where the worker is known to be dead.
+    Either ``gone`` owns it and no worker drains it, or ``gone`` drains it for ``owner``, or ``gone`` will own it once
+    ``drainer`` has drained it. With ``counter``, the lease is passed on only if it has not been renewed since; None if
+    the worker is known to be dead.
     """
 
     shard_id: str
@@ -37,11 +37,12 @@ class OrphanedLease:
 def reassign(
     dynamodb: DynamoDBClient, application: str, holdings: Iterable[OrphanedLease], load: Counter[str], max_leases: int
 ) -> dict[str, str]:
-    """Returns the shards that were passed on with their new owners, "" for none.
+    """Pass leases on. Returns the new owner of each shard that was passed on, "" for none.
 
-    ``load`` is how many leases each living worker has, and is kept up: those with fewest come first, and none gets
-    more than ``max_leases`` (0: no cap). Where nobody may have one more, a lease is left free for the next leader. What
-    was drained for another is that one's; what another drains is read by its heir at once, and the drain is cut short.
+    ``load`` has the number of leases of each living worker, and is updated. Workers with the fewest leases come first,
+    and none gets more than ``max_leases`` (0: no limit). If no worker may have one more, the lease is left free for the
+    next leader. A lease that was drained for another worker goes to that worker. If another worker drains a lease, its
+    drain is cut short and the new owner reads at once.
     """
     passed = {}
     for holding in sorted(holdings, key=lambda holding: holding.shard_id):

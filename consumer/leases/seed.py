@@ -1,8 +1,8 @@
-"""Leases for shards that nobody would read: those of a new application, and those that were lost later.
+"""Makes leases for shards that no worker would read: those of a new application, and leases that were lost later.
 
-KCL makes a child's lease when its parent ends, and looks for holes among the leases every two minutes, three times
-before it believes one. Here a hole is filled at once. All calls block; any number of workers may make them at once,
-since a lease is only put where there is none.
+KCL makes the lease of a child when its parent ends. It checks for missing leases every two minutes, and makes one after
+three checks; here it is made at once. All calls block. Any number of workers may call this at once, because a lease is
+only written if there is none.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ PUTS_AT_ONCE = 8
 
 
 def holes(known: Mapping[str, KnownShard], leases: Iterable[Lease]) -> list[str]:
-    """The shards that want a lease which nobody else will make. Pure.
+    """Return the shards that need a lease which KCL will not make. Pure.
 
-    A shard without a lease is not read, unless its lineage shows that it was, or will be:
+    A shard without a lease is not read, unless its lineage shows that it was or will be read:
 
-    - a shard further down has been begun: KCL begins no shard before its parents' ends, and has cleaned up since;
-    - a shard further up is still being read, or will be: KCL makes the leases of its children at its end.
+    - a descendant has been started: KCL starts no shard before the end of its parents, and has deleted their leases
+    since;
+    - an ancestor is still being read, or will be: KCL makes the leases of its children at its end.
 
-    What is left is told from the top: the oldest shards of such a lineage, whose ends lead to the rest.
+    Of the remaining shards, only the oldest of each lineage are returned: their ends lead to the others.
     """
     leased = {lease.shard_id: lease for lease in leases}
     passed = _above(known, [lease for lease in leased.values() if _begun(lease)])

@@ -1,7 +1,7 @@
-"""Looks, while a task runs, for what should be read and is not; makes leases that are missing; knows its stream again.
+"""While a task runs: finds shards that are not read, makes missing leases, and checks that the stream is the same one.
 
-What it costs: every ``LOOK_S`` a scan of the lease table, a ListShards and one item, as much as KCL's leader reads
-every two seconds; every ``CHECK_S`` one DescribeStreamSummary. Where a look fails, the next one may not.
+Cost: every ``LOOK_S`` a scan of the lease table, a ListShards and one item, which KCL's leader reads every two seconds;
+every ``CHECK_S`` one DescribeStreamSummary. A failed check is repeated at the next interval.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ if TYPE_CHECKING:
 log = logging.getLogger("leases")
 
 LOOK_S, FIRST_LOOK_S = 10.0, 1.5
-"""Between two looks, and while the task is not ready yet."""
+"""Seconds between two checks, and between those before the task is ready."""
 
 CHECK_S = 60.0
-"""Between two looks at the stream itself, of which AWS allows an account 20 a second."""
+"""Seconds between two calls of DescribeStreamSummary; AWS allows an account 20 a second."""
 
 PROBE_S = 60.0
 
 HOUR_MS = 3_600_000
 NEARLY = 0.8
-"""A shard is told that is this far on its way to records that expire unread."""
+"""Share of the retention from which the lag of a shard is reported, before records expire unread."""
 
 
 class ShardReader(Protocol):
-    """A shard's session, as far as the watch asks."""
+    """The part of a shard session that the watch needs."""
 
     @property
     def shard_id(self) -> str:
@@ -78,7 +78,7 @@ class ShardReader(Protocol):
 
 
 class LeaseWatch:
-    """Of one task. ``unread`` is what the last look came to; ``red`` what it turns red for.
+    """The watch of one task. ``unread`` is the result of the last check; ``red`` has what ``/healthz`` fails for.
 
     ``stream`` is what :func:`consumer.leases.joining.join` returned. ``sessions``: those of this task.
     """
@@ -126,7 +126,7 @@ class LeaseWatch:
                 self._failed(error, time.monotonic())
 
     async def step(self, now: float) -> None:
-        """One look, and what follows from it."""
+        """Check once, and act on the result."""
         look = await asyncio.to_thread(self._observe, now)
         self._looking.worked()
         self._gone_since = None
