@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -76,15 +77,21 @@ def release(shard: str, target: Target, execute: bool, as_json: bool) -> None:
 
 @leases.command()
 @application_options
+@click.option(
+    "--undo",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where to write the undo file.  [default: penstock-undo-APPLICATION-TIME.json]",
+)
 @execute_option
 @json_option
-def reset(target: Target, execute: bool, as_json: bool) -> None:
+def reset(target: Target, undo: Path | None, execute: bool, as_json: bool) -> None:
     """Delete all leases, so that the application starts again at stream.start.
 
     Use it after a stream was deleted and created again with the same name (workers refuse to start with the old
     leases), or to start from another position. LATEST means the time of the next start. Stop all workers first: with
     --execute, the command watches the leases for a little longer than kcl.failover_ms, and changes nothing if one of
-    them is renewed.
+    them is renewed. Writes an undo file first, for `penstock leases restore`.
 
     The records that the stream still holds are processed again. A Parquet table does not get duplicate rows; a Kinesis
     sink does.
@@ -111,9 +118,32 @@ def reset(target: Target, execute: bool, as_json: bool) -> None:
         leases_show.print_reset(said)
     if execute:
         failover_s = target.settings.kcl.failover_ms / 1000 if target.settings is not None else FAILOVER_S
+        said["undo"] = str(leases_show.write_undo(planned, undo))
         output.note(f"checking for {failover_s:g} s that no worker renews a lease")
         aws.ask(f"lease table {application}", lambda: carry_out(dynamodb, planned, failover_s))
     if as_json:
         output.emit("leases.reset", {**said, "executed": execute})
     else:
-        output.line("done" if execute else "nothing changed; run again with --execute to delete the leases")
+        back = f"done; to put the leases back: penstock leases restore {said['undo']}"
+        output.line(back if execute else "nothing changed; run again with --execute to delete the leases")
+
+
+@leases.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@application_options
+@execute_option
+@json_option
+def restore(file: Path, target: Target, execute: bool, as_json: bool) -> None:
+    """Put back the leases that a reset deleted, from its undo file FILE.
+
+    The application goes on where it stood before the reset. Refused once it has begun anew, and for a stream that was
+    made anew since. May be interrupted; run it again then.
+
+    \b
+    Examples:
+      penstock leases restore penstock-undo-events.json --config penstock.toml
+      penstock leases restore penstock-undo-events.json --config penstock.toml --execute
+    """
+    from consumer.cli import leases_show
+
+    leases_show.restore(target, file, execute=execute, as_json=as_json)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from consumer.admin import restore_leases
 from consumer.admin.application import Target
 from consumer.admin.release_lease import FAILOVER_S, Release, carry_out, plan
 from consumer.admin.reset_leases import ResetPlan
 from consumer.aws.clients import Aws
 from consumer.cli import output
 from consumer.leases.binding import at
-from consumer.leases.leases import Lease
+from consumer.leases.leases import Lease, lease_of
 from consumer.leases.state import NO_TABLES, ApplicationState, read_state
 from pipeline.errors import UserError
 from pipeline.escape import harmless
@@ -99,6 +102,7 @@ def reset_plan(planned: ResetPlan, target: Target, created_s: int) -> dict[str, 
             ],
             "restarts_on": f'stream "{target.stream}", created {at(created_s)}',
             "start": target.settings.stream.start if target.settings is not None else None,
+            "undo": None,
         }
     )
     return found
@@ -114,6 +118,36 @@ def print_reset(said: Mapping[str, Any]) -> None:
         output.line("  no lease")
     start = said["start"] or "stream.start of its configuration"
     output.line(f"the application then starts again on {said['restarts_on']}, at {start}")
+
+
+def write_undo(planned: ResetPlan, path: Path | None) -> Path:
+    """Write what a reset takes away. Returns the file's path."""
+    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    file = path or Path(f"penstock-undo-{planned.application}-{moment}.json")
+    restore_leases.write(file, restore_leases.deleted_by(planned))
+    return file
+
+
+def restore(target: Target, file: Path, *, execute: bool, as_json: bool) -> None:
+    """Plan, print, and with ``execute`` put the leases back."""
+    aws, deleted = Aws(), restore_leases.read(file)
+    stream = target.stream, aws.stream_created_s(target.stream)
+    state = _state(aws, target)
+    planned = restore_leases.plan(deleted, state, stream, time.time())
+    leases = [lease_of(item) for item in planned.items]
+    if not as_json:
+        for lease in leases:
+            output.line(f"{lease.shard_id}: no lease → {_position(lease)}, without an owner")
+        if planned.binding is not None:
+            output.line(f"the application belongs to {planned.binding} again")
+    if execute:
+        dynamodb = aws.client("dynamodb")
+        aws.ask(f"lease table {state.application}", lambda: restore_leases.carry_out(dynamodb, planned))
+    if as_json:
+        said = {"leases": [{"shard_id": lease.shard_id, "position": _position(lease)} for lease in leases]}
+        output.emit("leases.restore", harmless({**_about(state), **said, "executed": execute}))
+    else:
+        output.line("done" if execute else "nothing changed; run again with --execute to put them back")
 
 
 def plain(lease: Lease) -> dict[str, Any]:

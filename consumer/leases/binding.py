@@ -105,6 +105,20 @@ def forget(dynamodb: DynamoDBClient, application: str, binding: Binding) -> bool
     return delete_if(dynamodb, _table(application), {"key": {"S": KEY}}, leaseTable={"S": binding.lease_table}, **of)
 
 
+def bound_again(dynamodb: DynamoDBClient, application: str, binding: Binding) -> bool:
+    """Put a binding back that was forgotten; false if another one has been made since."""
+    try:
+        dynamodb.put_item(
+            TableName=_table(application),
+            Item=_item_of(binding),
+            ConditionExpression="attribute_not_exists(#key)",
+            ExpressionAttributeNames={"#key": "key"},
+        )
+    except dynamodb.exceptions.ConditionalCheckFailedException:
+        return False
+    return True
+
+
 def refusal(application: str, bound: Binding, ours: Binding) -> str:
     """Why a worker of ``ours`` may not work with leases of ``bound``, and what to do."""
     if bound.stream != ours.stream:
@@ -149,13 +163,7 @@ def _make(
         reason = foreign(known(kinesis, ours.stream), leases)
         if reason is not None:
             raise OtherStream(f'lease table "{application}" does not belong to {ours}: it has {reason}. {_RESET}')
-    item: Item = {
-        "key": {"S": KEY},
-        "streamName": {"S": ours.stream},
-        "streamCreated": {"N": str(ours.stream_created_s)},
-        "startsAt": {"S": ours.start},
-        "leaseTable": {"S": ours.lease_table},
-    }
+    item = _item_of(ours)
     expected: Item = {":table": {"S": before.lease_table}} if before else {}
     try:
         dynamodb.put_item(
@@ -168,6 +176,16 @@ def _make(
         found = find(dynamodb, application)
         return found if found is not None else _make(dynamodb, kinesis, application, ours, None)
     return ours
+
+
+def _item_of(binding: Binding) -> Item:
+    return {
+        "key": {"S": KEY},
+        "streamName": {"S": binding.stream},
+        "streamCreated": {"N": str(binding.stream_created_s)},
+        "startsAt": {"S": binding.start},
+        "leaseTable": {"S": binding.lease_table},
+    }
 
 
 def _table(application: str) -> str:

@@ -73,7 +73,10 @@ def made_anew(rig: Rig, worker: Worker, config: Path, monkeypatch: pytest.Monkey
 
     for name, value in rig.aws.env.items():
         monkeypatch.setenv(name, value)
-    reset = CliRunner().invoke(main, ["leases", "reset", "--config", str(config), "--execute"])
+    words = ["--config", str(config), "--undo", str(rig.folder / "undo.json"), "--execute"]
+    reset = CliRunner().invoke(main, ["leases", "reset", *words])
+        main, ["leases", "reset", "--config", str(config), "--undo", str(rig.folder / "undo.json"), "--execute"]
+    )
     assert reset.exit_code == 0, reset.output
     rig.put_ids.clear()
     rig.ends.clear()

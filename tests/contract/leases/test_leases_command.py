@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from consumer.admin import release_lease, reset_leases
+from consumer.aws.clients import Aws
 from consumer.cli import main
 from consumer.leases.binding import bind, find
 from consumer.leases.leases import read
@@ -56,7 +57,13 @@ def bound(tables: DynamoDBClient, kinesis: KinesisClient, monkeypatch: pytest.Mo
 def reset(folder: Path, *options: str) -> Result:
     path = folder / "penstock.toml"
     path.write_text(CONFIG)
-    return CliRunner().invoke(main, ["leases", "reset", "--config", str(path), *options])
+    undo = ["--undo", str(folder / "undo.json")]
+    return CliRunner().invoke(main, ["leases", "reset", "--config", str(path), *undo, *options])
+
+
+def restore(folder: Path, *options: str) -> Result:
+    words = ["leases", "restore", str(folder / "undo.json"), "--config", str(folder / "penstock.toml")]
+    return CliRunner().invoke(main, [*words, *options])
 
 
 def test_the_plan_is_printed_and_nothing_is_changed(bound: DynamoDBClient, tmp_path: Path) -> None:
@@ -70,11 +77,71 @@ def test_the_plan_is_printed_and_nothing_is_changed(bound: DynamoDBClient, tmp_p
 
 def test_with_execute_the_leases_are_gone(bound: DynamoDBClient, tmp_path: Path) -> None:
     result = reset(tmp_path, "--execute")
-    assert result.exit_code == 0 and result.stdout.endswith("done\n"), result.output
+    assert result.exit_code == 0 and "done; to put the leases back: penstock leases restore " in result.stdout
     assert owners(bound) == {} and find(bound, APP) is None
     again = reset(tmp_path, "--execute", "--json")
     assert (again.exit_code, again.stdout) == (4, "")
     assert "has no leases" in again.stderr
+
+
+def as_it_was(dynamodb: DynamoDBClient) -> list[dict[str, object]]:
+    """Every lease, but for who has it and its counter."""
+    left_out = {"leaseOwner", "leaseCounter"}
+    items = [dict(lease.raw) for lease in read(dynamodb, APP)]
+    return [{name: value for name, value in item.items() if name not in left_out} for item in items]
+
+
+def test_a_restore_puts_back_all_that_a_reset_took(
+    bound: DynamoDBClient, kinesis: KinesisClient, tmp_path: Path
+) -> None:
+    put(bound, SHARDS[0], leaseOwner="w", penstockDoubt="{}")
+    before, binding, counters = as_it_was(bound), find(bound, APP), [each.counter for each in read(bound, APP)]
+    assert reset(tmp_path, "--execute").exit_code == 0
+    created_s = Aws().stream_created_s(STREAM)
+    undo = tmp_path / "undo.json"
+    undo.write_text(undo.read_text().replace(str(MADE_S), str(created_s)))
+    planned = restore(tmp_path)
+    assert (planned.exit_code, read(bound, APP)) == (0, [])
+    assert planned.stdout.startswith(f"{SHARDS[0]}: no lease → 42/1, without an owner\n")
+    assert restore(tmp_path, "--execute").exit_code == 0
+    assert as_it_was(bound) == before
+    assert set(owners(bound).values()) == {""}
+    assert all(now.counter > then for now, then in zip(read(bound, APP), counters, strict=True))
+    after = find(bound, APP)
+    assert after is not None and binding is not None
+    assert after == replace(binding, stream_created_s=created_s)
+    assert restore(tmp_path, "--execute").exit_code == 4
+
+
+def test_a_restore_is_refused_for_another_stream_and_once_the_application_has_begun_anew(
+    bound: DynamoDBClient, kinesis: KinesisClient, tmp_path: Path
+) -> None:
+    assert reset(tmp_path, "--execute").exit_code == 0
+    anew = restore(tmp_path, "--execute")
+    assert (anew.exit_code, "not the stream as it is now" in anew.stderr) == (3, True)
+    created_s = Aws().stream_created_s(STREAM)
+    undo = tmp_path / "undo.json"
+    undo.write_text(undo.read_text().replace(str(MADE_S), str(created_s)))
+    put(bound, SHARDS[0])
+    begun = restore(tmp_path, "--execute")
+    assert (begun.exit_code, "has begun anew since" in begun.stderr) == (3, True)
+    assert list(owners(bound)) == [SHARDS[0]]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema":"penstock.leases.undo/1","leases":[{}]}'])
+def test_what_is_no_undo_file_is_told(bound: DynamoDBClient, tmp_path: Path, text: str) -> None:
+    assert reset(tmp_path).exit_code == 0
+    assert "cannot be read" in restore(tmp_path).stderr
+    (tmp_path / "undo.json").write_text(text)
+    result = restore(tmp_path)
+    assert (result.exit_code, "is not an undo file" in result.stderr) == (2, True)
+
+
+def test_an_undo_file_that_is_there_is_kept(bound: DynamoDBClient, tmp_path: Path) -> None:
+    (tmp_path / "undo.json").write_text("precious")
+    result = reset(tmp_path, "--execute")
+    assert (result.exit_code, list(owners(bound))) == (2, SHARDS)
+    assert (tmp_path / "undo.json").read_text() == "precious"
 
 
 def test_a_reset_while_a_worker_renews_is_refused(

@@ -1,0 +1,143 @@
+"""Undoes a reset: the leases that it deleted, as a file, and put back.
+
+A lease that is made again gets a counter that it never had: the time in seconds, or more than it had before, since a
+worker that was frozen may still hold the old one, and its writes are conditional on the counter. It has no owner, so
+the leader gives it to a worker. All calls block.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from consumer.admin.reset_leases import ResetPlan
+from consumer.leases.binding import Binding, bound_again
+from consumer.leases.leases import Lease, lease_of
+from consumer.leases.state import NO_TABLES, ApplicationState
+from consumer.leases.tables import Item
+from pipeline.errors import NothingToDo, RefusedError, UserError
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+SCHEMA = "penstock.leases.undo/1"
+
+LEFT_OUT = ("leaseOwner", "checkpointOwner")
+
+MORE = 100
+"""By so much a counter is beyond the one that it had."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedLeases:
+    """What a reset took away: the items of the leases, and the binding, None if there was none."""
+
+    application: str
+    leases: tuple[Item, ...]
+    binding: Binding | None
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePlan:
+    """Put ``items`` where there is no such lease, then ``binding``."""
+
+    application: str
+    items: tuple[Item, ...]
+    binding: Binding | None
+
+
+def deleted_by(planned: ResetPlan) -> DeletedLeases:
+    """What this reset takes away."""
+    return DeletedLeases(planned.application, tuple(dict(lease.raw) for lease in planned.leases), planned.bound)
+
+
+def write(path: Path, deleted: DeletedLeases) -> None:
+    """Write the undo file. Raises ``UserError`` if there is one of this name, or it cannot be written."""
+    bound = deleted.binding
+    said = {
+        "schema": SCHEMA,
+        "application": deleted.application,
+        "binding": None if bound is None else [bound.stream, bound.stream_created_s, bound.start, bound.lease_table],
+        "leases": deleted.leases,
+    }
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(json.dumps(said, indent=1, default=sorted) + "\n")
+    except FileExistsError:
+        raise UserError(f"{path} is there already. Give the undo file another name with --undo FILE") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}). Name another with --undo FILE") from None
+
+
+def read(path: Path) -> DeletedLeases:
+    """An undo file. Raises ``UserError`` if it is none."""
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        if said["schema"] != SCHEMA:
+            raise ValueError(said["schema"])
+        bound = said["binding"]
+        leases = tuple(dict(item) for item in said["leases"])
+        for item in leases:
+            lease_of(item)
+        return DeletedLeases(str(said["application"]), leases, None if bound is None else Binding(*bound))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}). Name an undo file that exists") from None
+    except (ValueError, KeyError, TypeError, UserError):
+        raise UserError(f"{path} is not an undo file. Name one that `penstock leases reset` wrote") from None
+
+
+def plan(deleted: DeletedLeases, state: ApplicationState, stream: tuple[str, int], now_s: float) -> RestorePlan:
+    """Which leases come back. ``stream``: its name, and when it was made. Pure.
+
+    :raises RefusedError: the file is of another application or stream, or the application has begun anew since.
+    :raises NothingToDo: all of it is there.
+    """
+    if deleted.application != state.application:
+        raise RefusedError(f"the file is of application {deleted.application}, not of {state.application}")
+    if state.layout == NO_TABLES:
+        raise RefusedError(f'there is no lease table "{state.application}": start a worker once, which makes it')
+    bound = deleted.binding
+    if bound is not None and (bound.stream, bound.stream_created_s) != stream:
+        raise RefusedError(f"the file is of {bound}, which is not the stream as it is now: its positions mean nothing")
+    before = {each.shard_id: each for each in map(lease_of, deleted.leases)}
+    if begun := [lease.shard_id for lease in state.leases if not _same_place(lease, before.get(lease.shard_id))]:
+        raise RefusedError(
+            f"the application has begun anew since: {begun[0]} has a lease at another position. Stop every worker and "
+            "reset again, or use `penstock replay --rewind`"
+        )
+    there = {lease.shard_id for lease in state.leases}
+    items = tuple(_anew(item, now_s) for item in deleted.leases if item["leaseKey"]["S"] not in there)
+    if not items and (bound is None or state.binding is not None):
+        raise NothingToDo("every lease of the file is there")
+    return RestorePlan(state.application, items, bound if state.binding is None else None)
+
+
+def carry_out(dynamodb: DynamoDBClient, planned: RestorePlan) -> int:
+    """How many leases are back. One that somebody has made meanwhile stays as it is.
+
+    The binding comes last: where this is interrupted, run it again.
+    """
+    count = 0
+    for item in planned.items:
+        try:
+            dynamodb.put_item(
+                TableName=planned.application, Item=item, ConditionExpression="attribute_not_exists(leaseKey)"
+            )
+        except dynamodb.exceptions.ConditionalCheckFailedException:
+            continue
+        count += 1
+    if planned.binding is not None:
+        bound_again(dynamodb, planned.application, planned.binding)
+    return count
+
+
+def _same_place(lease: Lease, before: Lease | None) -> bool:
+    return before is not None and (lease.checkpoint, lease.sentinel) == (before.checkpoint, before.sentinel)
+
+
+def _anew(item: Item, now_s: float) -> Item:
+    counter = max(int(now_s), int(item["leaseCounter"]["N"]) + MORE)
+    kept: dict[str, Any] = {name: value for name, value in item.items() if name not in LEFT_OUT}
+    return {**kept, "leaseCounter": {"N": str(counter)}}
