@@ -75,8 +75,6 @@ def made_anew(rig: Rig, worker: Worker, config: Path, monkeypatch: pytest.Monkey
         monkeypatch.setenv(name, value)
     words = ["--config", str(config), "--undo", str(rig.folder / "undo.json"), "--execute"]
     reset = CliRunner().invoke(main, ["leases", "reset", *words])
-        main, ["leases", "reset", "--config", str(config), "--undo", str(rig.folder / "undo.json"), "--execute"]
-    )
     assert reset.exit_code == 0, reset.output
     rig.put_ids.clear()
     rig.ends.clear()
