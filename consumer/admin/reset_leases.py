@@ -1,4 +1,4 @@
-"""Takes an application's leases away, so that it begins anew: for a stream that was made anew, or a new ``start``.
+"""Deletes an application's leases, so that it starts again: for a stream that was created again, or a new ``start``.
 
 Only while nobody works with them: a lease is deleted if its counter has stood still for longer than ``failover_ms``,
 and is still what it was then. The binding goes last, so that whatever interrupts this leaves an application that no

@@ -1,8 +1,8 @@
-"""HTTP for a page of a few answers, which nobody who calls can turn into a load: no way to keep it busy or to fill it.
+"""An HTTP server for a few answers, with limits so that no client can overload the task.
 
-In a thread and an event loop of its own. It holds ``MOST`` connections: one more, and the oldest is given up, so that
-who keeps still makes room for who asks. A connection has one request of ``REQUEST_BYTES``, and seconds for it. An
-answer is worked out at most once in ``FRESH_S``, for however many ask. HTTP/1.1, and nothing else.
+It runs in its own thread and event loop. It holds ``MOST`` connections; one more, and the oldest is closed. A
+connection has one request of at most ``REQUEST_BYTES``, with a time-out. An answer is computed at most once per
+``FRESH_S``, for any number of requests. It speaks only HTTP/1.1.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ Answer = tuple[int, str, bytes]
 """Status, content type, body."""
 
 MOST = 32
-"""Connections at a time, and so descriptors."""
+"""Maximum number of concurrent connections, and so of file descriptors."""
 
 REQUEST_S, ANSWER_S, LINGER_S = 5.0, 5.0, 0.5
-"""To say the request, to take the answer, and to close after it."""
+"""Seconds to send the request, to receive the answer, and to close the connection."""
 
 REQUEST_BYTES = 8 * 1024
 AT_ONCE, A_SECOND = 512, 100
-"""Connections that begin, at most, after a quiet time and then on; the others wait in the kernel, or are refused there.
-One costs about 0.3 ms, which whoever works has to do without."""
+"""Maximum number of new connections, in a burst and per second. Others wait in the kernel, or are refused there. Each
+costs about 0.3 ms of CPU time."""
 
 SHORT_S = 1.0
-"""Before the next try when there is no descriptor for a connection."""
+"""Seconds before the next attempt if there is no file descriptor for a connection."""
 
 FRESH_S = 0.2
-"""How old an answer may be."""
+"""Maximum age of an answer in seconds."""
 
 
 class RequestRefused(Exception):
-    """What came is no request that has an answer. Holds the status."""
+    """The request is invalid. ``status`` is the HTTP status of the answer."""
 
     def __init__(self, status: HTTPStatus) -> None:
         super().__init__(status.phrase)
@@ -49,7 +49,8 @@ class RequestRefused(Exception):
 
 
 class Port:
-    """Serves ``listener`` with what ``answer(method, path)`` says, until ``stop`` is set. Of one event loop."""
+    """Serves ``listener`` with the answers of ``answer(method, path)`` until :meth:`stop`. Belongs to one event
+    loop."""
 
     def __init__(self, listener: socket.socket, answer: Callable[[str, str], Awaitable[Answer]]) -> None:
         listener.setblocking(False)

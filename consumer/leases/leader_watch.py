@@ -1,7 +1,7 @@
-"""Looks after the leader while a task runs, and takes over from one that is dead: see :mod:`consumer.leases.takeover`.
+"""Watches the leader while a task runs, and takes over from a dead one: see :mod:`consumer.leases.takeover`.
 
-What it costs: two reads of one item every ``GLANCE_S`` and worker, 0.8 read units a second. Only while the leader shows
-no sign of life are all leases and reports read, every ``CLOSE_LOOK_S``, as KCL's own leader does every two seconds.
+Cost per worker: two reads of one item every ``GLANCE_S``, 0.8 read units a second. All leases and reports are read only
+while the leader is silent, every ``CLOSE_LOOK_S``; KCL's own leader does so every two seconds.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ log = logging.getLogger("takeover")
 GLANCE_S, CLOSE_LOOK_S = 2.5, 1.0
 
 LOOK = Retry(2 * GLANCE_S, 60.0, on=only(BotoCoreError, ClientError))
-"""A look that AWS or the network refuses. Another task may have the leader's lock meanwhile: this one has time."""
+"""Retries a check that AWS or the network refuses."""
 
 
 async def watch(
     dynamodb: DynamoDBClient, application: str, watch: LeaderWatch, max_leases: int, *, retry: Retry = LOOK
 ) -> None:
-    """Until cancelled. What AWS or the network refuses is logged, and tried again later; anything else is raised."""
+    """Run until cancelled. Errors of AWS and of the network are logged and retried; others are raised."""
     look = partial(asyncio.to_thread, step, dynamodb, application, watch, max_leases)
     while True:
         await retry.call(look, on_failure=_tell)

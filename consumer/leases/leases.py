@@ -75,12 +75,12 @@ class Lease:
 
 
 def read(dynamodb: DynamoDBClient, application: str) -> list[Lease]:
-    """Every lease, by shard; empty if there is no table yet."""
+    """Return every lease, sorted by shard; empty if there is no table yet."""
     return sorted(map(lease_of, lease_items(dynamodb, application)), key=lambda lease: lease.shard_id)
 
 
 def switches(dynamodb: DynamoDBClient, application: str, shard_id: str) -> int:
-    """How often the lease has changed hands since its last checkpoint; 0 where that cannot be found out."""
+    """Return how often the lease has changed owners since its last checkpoint; 0 if that cannot be read."""
     try:
         found = dynamodb.get_item(TableName=application, Key={"leaseKey": {"S": shard_id}}, ConsistentRead=True)
     except (BotoCoreError, ClientError) as error:
@@ -123,12 +123,15 @@ def load_of(found: Iterable[Lease], workers: Collection[str]) -> Counter[str]:
 
 
 def _alive(dynamodb: DynamoDBClient, application: str, now_s: float) -> set[str]:
-    """Workers that have given a sign of life of late; none where KCL keeps no table of them."""
+    """The workers that have reported recently; none if KCL has no table of them."""
     return {worker for worker, at_s in reports(dynamodb, application).items() if at_s >= now_s - ALIVE_S}
 
 
 def lease_of(item: Item) -> Lease:
-    """A lease as it lies in the table. Raises ``UserError`` if it is an item of somebody else's."""
+    """Parse an item of the lease table.
+
+    :raises UserError: if it is not a lease.
+    """
     try:
         return _lease_of(item)
     except (KeyError, ValueError):
@@ -160,5 +163,5 @@ def _lease_of(item: Item) -> Lease:
 
 
 def as_kcl_has_it(position: Position) -> Position:
-    """Where KCL's checkpoint stands that has passed this record, and all of its aggregate."""
+    """Return the checkpoint for KCL that has passed this record and all of its aggregate."""
     return Position(position.sequence, 0)

@@ -1,8 +1,8 @@
-"""What should be read and is not: the stream's shards, the leases and the sessions of this task, held side by side.
+"""Finds shards that should be read and are not, by comparing the stream's shards, the leases and this task's sessions.
 
-Pure: what one look found goes in with its time, what is missing comes out. A shard is read when it has a lease, a
-worker that keeps renewing it, and a session there that hears of KCL. What lacks one of them for longer than a hand-over
-or a restart takes is told: by the task that holds the lease, or, where nobody does, by the one that leads the others.
+Pure: observations go in with their time, problems come out. A shard is read if it has a lease, a worker that renews it,
+and a session there that gets messages from KCL. If one of these is missing for longer than a handoff or a restart
+takes, one task reports it: the owner of the lease or, without an owner, the leader.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from consumer.leases.leases import Lease
 from consumer.leases.seed import holes
 
 READY_S = 30.0
-"""How long a lease that comes to a ready task may take to be read, before the task is not ready any more."""
+"""Seconds that a new lease of a ready task may be unread before the task is no longer ready."""
 
 TOLD_S = 60.0
-"""What lasts longer is told, long before it turns the task red."""
+"""Seconds after which a problem is reported, long before ``/healthz`` fails for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamObservation:
-    """``hearing``: shards with a session here that KCL has handed a message. ``leader`` is empty if there is none."""
+    """One observation. ``hearing``: shards whose session here has had a message. ``leader`` is empty if there is
+    none."""
 
     known: Mapping[str, KnownShard]
     leases: Mapping[str, Lease]
@@ -33,10 +34,11 @@ class StreamObservation:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """``red``: for too long, and this task's to tell; ``told``: for long enough to be mentioned. Reasons by shard.
+    """The problems that this task must report, with reasons by shard.
 
-    ``refused``: shards whose lease is this task's, and that KCL does not begin. ``expired``: leases of shards that
-    Kinesis has forgotten before they were read to the end, this task's to tell. ``unready`` is why it is not ready.
+    ``told`` has those that last, ``red`` those for which ``/healthz`` fails. ``refused``: shards of this task that KCL
+    does not start to read. ``expired``: leases of shards that expired before they were read to the end. ``unready``:
+    why the task is not ready.
     """
 
     red: Mapping[str, str] = field(default_factory=dict)
@@ -48,7 +50,7 @@ class Unread:
 
 @dataclass(frozen=True, slots=True)
 class _Lack:
-    """``mark``: while it stays the same, it is the same lack."""
+    """A problem. It counts as the same one as long as ``mark`` does not change."""
 
     reason: str
     mark: object = None
@@ -56,7 +58,7 @@ class _Lack:
 
 
 class UnreadWatch:
-    """``me``: this worker. ``after_s``: how long a shard may be unread before the task turns red."""
+    """Compares observations. ``me``: this worker. ``after_s``: seconds unread after which ``/healthz`` fails."""
 
     def __init__(self, me: str, after_s: float) -> None:
         self._me = me
@@ -66,7 +68,7 @@ class UnreadWatch:
         self._expired: set[str] = set()
 
     def look(self, look: StreamObservation, now: float) -> Unread:
-        """Take in a look. The reasons are one line each, and name the shard."""
+        """Take in an observation. Each reason is one line and names the shard."""
         lacks = self._lacks(look)
         self._since = {shard_id: self._kept(shard_id, lack, now) for shard_id, lack in lacks.items()}
         leads = look.leader in ("", self._me)
