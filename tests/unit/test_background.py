@@ -119,13 +119,15 @@ def test_what_runs_is_not_collected() -> None:
         async def wait(event: asyncio.Event) -> None:
             await event.wait()
             heard.append("went on")
+            over.set()
 
-        event = asyncio.Event()
+        event, over = asyncio.Event(), asyncio.Event()
         background.start(partial(wait, event), name="the pump", on_failure=lambda error: None)
         await asyncio.sleep(0)
         gc.collect()
         event.set()
-        await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            await over.wait()
         return heard
 
     assert lived(main) == ["went on"]
@@ -166,7 +168,8 @@ def test_an_exception_in_a_callback_ends_the_task() -> None:
 def test_an_exception_that_nobody_took_ends_the_task() -> None:
     async def forget() -> None:
         asyncio.get_running_loop().create_task(dying(RuntimeError("forgotten")))  # that is the point
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
     assert str(failure_of(forget)) == "the event loop failed: RuntimeError: forgotten"
 
@@ -184,9 +187,10 @@ def test_an_exception_in_a_protocol_ends_the_task() -> None:
 
     async def speak() -> None:
         server = await asyncio.get_running_loop().create_server(Broken, "127.0.0.1", 0)
-        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         writer.write(b"x")
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(10):
+            await reader.read()
         writer.close()
         server.close()
 

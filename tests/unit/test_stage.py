@@ -570,7 +570,8 @@ def test_a_drain_waits_for_what_is_noted_before_it_is_let_in() -> None:
 
         async def note(last: Record) -> None:
             begun.set()
-            await asyncio.sleep(0.01)
+            for _ in range(20):
+                await asyncio.sleep(0)
             noted.append(last)
 
         lane.before_entry = note

@@ -110,7 +110,7 @@ def test_a_watch_that_dies_ends_the_task(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watch: str, death: BaseException
 ) -> None:
     async def dies(*whatever: Any) -> None:
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
         raise death
 
     monkeypatch.setattr(f"consumer.watchers.Watchers.{watch}", dies)

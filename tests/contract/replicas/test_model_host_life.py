@@ -222,12 +222,9 @@ def test_stopping_takes_no_second_whatever_the_model_does(action: str) -> None:
 
 
 async def two_children() -> list[psutil.Process]:
-    async with asyncio.timeout(DEADLINE_S):
-        while True:
-            children: list[psutil.Process] = psutil.Process().children()
-            if len(children) >= 2:
-                return children
-            await asyncio.sleep(0.01)
+    await until(lambda: len(psutil.Process().children()) >= 2)
+    children: list[psutil.Process] = psutil.Process().children()
+    return children
 
 
 def test_a_start_that_is_given_up_leaves_nothing_behind() -> None:
