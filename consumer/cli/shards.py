@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def shards() -> None:
-    """Show a stream's shards, and split, merge or count them anew."""
+    """List, scale, split and merge a stream's shards, and move past a record."""
 
 
 @shards.command("list")
@@ -30,13 +30,15 @@ def shards() -> None:
 @json_option
 @stream_options
 def list_(target: Target, sample: bool, everything: bool, as_json: bool) -> None:
-    """Show a stream's shards: a summary first, then each shard below the one it came of.
+    """List a stream's shards with their lineage, load and readers.
 
-    The load is what producers write. It comes from CloudWatch where the stream's shard-level metrics are enabled,
-    otherwise from --sample; without either it is unknown. A shard takes 1,000 records and 1 MiB a second.
+    A summary comes first, then each shard below its parent. The load is what producers write. It comes from CloudWatch
+    if the stream's shard-level metrics are enabled, otherwise from --sample; without either it is unknown. A shard
+    takes 1,000 records and 1 MiB a second.
 
-    "read by" has applications that are named, whose lease table in this account a Penstock worker has bound to the
-    stream, or that are registered for enhanced fan-out.
+    Kinesis does not know who polls a stream. The readers that are shown are those that --application names, those
+    whose lease table in this account a Penstock worker has bound to the stream, and the consumers that are registered
+    for enhanced fan-out.
 
     \b
     Examples:
@@ -65,16 +67,16 @@ def list_(target: Target, sample: bool, everything: bool, as_json: bool) -> None
 @json_option
 @application_options
 def skip(**options: Any) -> None:
-    """Move past one record of SHARD: it becomes a dead letter of the kind `skipped`, and nothing tries it.
+    """Move past one record of SHARD: it becomes a dead letter without being processed.
 
-    The command notes this on the shard's lease and takes the lease from its owner. The worker that gets the shard next
-    drains its other shards, reads this one from its checkpoint without KCL, writes the records before the record as
-    ever, writes the dead letter, and goes on. If no worker runs, the next one does it when it starts.
+    The command writes a note on the shard's lease and takes the lease from its owner. The next worker that gets the
+    shard drains its other shards and reads this shard from its checkpoint, without KCL. It processes the records before
+    this one as usual, writes the dead letter (of the kind `skipped`), and goes on. If no worker runs, the next one does
+    this when it starts.
 
     \b
     Examples:
-      penstock shards skip shardId-000000000000 --past 49590338271490256608559692538361571095921575989136588898 \\
-          --config penstock.toml --why "ticket 4711"
+      penstock shards skip shardId-000000000000 --past 4957 --config penstock.toml --why "ticket 4711"
     """
     from consumer.cli.shards_skip import skip_record
 
@@ -113,9 +115,9 @@ def _change_options(command: Command) -> Command:
 def scale(count: int, **options: Any) -> None:
     """Change the number of open shards to COUNT, all of the same size.
 
-    One call of UpdateShardCount doubles or halves the count at most, so a larger change takes several, one after the
-    other. Kinesis takes ten in 24 hours. After an interruption (Ctrl-C), run the same command again: it goes on with
-    the calls that are left.
+    One call of UpdateShardCount can at most double or halve the count, so a larger change takes several calls, one after
+    the other. Kinesis allows ten in 24 hours. After an interruption (Ctrl-C), run the same command again: it makes the
+    calls that are left.
 
     \b
     Examples:
@@ -143,8 +145,8 @@ def scale(count: int, **options: Any) -> None:
 def split(shard: str, at: str | None, weighted: bool, **options: Any) -> None:
     """Split SHARD in two.
 
-    Does not count against Kinesis's ten changes of the shard count in 24 hours. Records that are in SHARD stay there;
-    the application reads them before it begins with the two new shards.
+    A split does not count against the ten changes of the shard count that Kinesis allows in 24 hours. Records that are
+    in SHARD stay there, and the application reads them before it begins the two new shards.
 
     \b
     Examples:
@@ -174,8 +176,8 @@ def split(shard: str, at: str | None, weighted: bool, **options: Any) -> None:
 def merge(shard: str, neighbour: str, **options: Any) -> None:
     """Merge SHARD and its NEIGHBOUR into one.
 
-    The two must be open, and their hash keys must adjoin. Does not count against Kinesis's ten changes of the shard
-    count in 24 hours.
+    Both must be open, and their hash keys must be adjacent. A merge does not count against the ten changes of the shard
+    count that Kinesis allows in 24 hours.
 
     \b
     Examples:

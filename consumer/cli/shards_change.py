@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,7 +13,7 @@ from consumer.admin.shards import cost, observed, sampling
 from consumer.admin.shards.carry_out import ReshardOutside, carry_out, until_active
 from consumer.admin.shards.convergence import Convergence, Left
 from consumer.admin.shards.keyspace import range_of
-from consumer.admin.shards.planner import Refusal, Split, Step, Wish, plan
+from consumer.admin.shards.planner import Refusal, ReshardPlan, Split, Step, Wish, plan
 from consumer.admin.shards.recounts import Log, seconds
 from consumer.admin.shards.report import ReshardReport, money
 from consumer.admin.shards.survey import Survey, identity, shards_now, survey
@@ -28,60 +30,71 @@ LOOK_S = 2.0
 """Between two looks at leases and shards."""
 
 
-def change(
-    name: str,
-    wish: Wish,
-    *,
-    target: Target,
-    prices: Path | None,
-    execute: bool,
-    wait: bool,
-    timeout: float,
-    as_json: bool,
-    about: tuple[str, ...] = (),
-) -> None:
-    """Plan, print, and with ``execute`` carry out. ``about``: lines that say where the wish comes from."""
-    if wait and target.application is None:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What the user asked for. ``about``: lines that say where the wish comes from."""
+
+    name: str
+    wish: Wish
+    about: tuple[str, ...]
+    target: Target
+    prices: Path | None
+    execute: bool
+    wait: bool
+    timeout: float
+    as_json: bool
+
+
+def change(name: str, wish: Wish, *, about: tuple[str, ...] = (), **options: Any) -> None:
+    """Plan, print, and with ``--execute`` carry out. ``options`` are those that every change has."""
+    wanted = _Wanted(name, wish, about, **options)
+    stream = wanted.target.stream
+    if wanted.wait and wanted.target.application is None:
         raise UserError("--wait looks at the application's leases. Give --config FILE or --application NAME")
     aws, own = Aws(), Log()
     outside = ReshardOutside(aws.client("kinesis"))
-    if execute:
-        aws.ask(f"stream {target.stream}", lambda: _until_active(outside, target.stream))
-    found: Survey = aws.ask(f"stream {target.stream}", lambda: survey(aws.client, target.stream, own))
+    if wanted.execute:
+        aws.ask(f"stream {stream}", lambda: _until_active(outside, stream))
+    found: Survey = aws.ask(f"stream {stream}", lambda: survey(aws.client, stream, own))
     planned = plan(found.state, wish)
     if isinstance(planned, Refusal):
-        if not (planned.kind == "nothing" and execute and wait):
-            refuse(planned)
-        output.note(planned.why)
-        _follow(aws, target, timeout)
+        _without_a_call(aws, wanted, planned)
         return
-    known = price_file.load(aws.client("kinesis").meta.region_name, prices)
-
-    def daily(shards: int) -> cost.Daily:
-        summary = found.summary
-        return cost.daily(known, shards, consumers=summary.consumers, retention_hours=summary.retention_hours)
-
-    report = ReshardReport(
-        target.stream,
-        planned,
-        seconds(planned.steps, found.own_calls),
-        daily(len(planned.now)),
-        daily(len(planned.then)),
-        known.currency,
-        known.source,
-    )
-    if not as_json:
+    report = _report(found, planned, price_file.load(outside.kinesis.meta.region_name, wanted.prices))
+    if not wanted.as_json:
         _print(report, about)
-    if execute:
-        _carry_out(aws, outside, wish, planned.steps, own, found, target.stream)
-    converged = _follow(aws, target, timeout) if execute and wait else None
-    if as_json:
-        said = {**report.to_dict(), "about": list(about), "executed": execute, "converged": converged}
+    if wanted.execute:
+        _carry_out(outside, wish, planned.steps, own, found)
+    converged = _follow(aws, wanted.target, wanted.timeout) if wanted.execute and wanted.wait else None
+    if wanted.as_json:
+        said = {**report.to_dict(), "about": list(about), "executed": wanted.execute, "converged": converged}
         output.emit(f"shards.{name}", said)
-    elif execute:
-        output.line(f"done: stream {target.stream} has {len(planned.then):,} open shards")
+    elif wanted.execute:
+        output.line(f"done: stream {stream} has {len(planned.then):,} open shards")
     else:
         output.line("nothing changed; run again with --execute to carry this out")
+
+
+def _without_a_call(aws: Aws, wanted: _Wanted, refusal: Refusal) -> None:
+    """A stream that is as wished may still be waited for: an earlier run was interrupted while it waited."""
+    if not (refusal.kind == "nothing" and wanted.execute and wanted.wait):
+        refuse(refusal)
+    output.note(refusal.why)
+    _follow(aws, wanted.target, wanted.timeout)
+    if wanted.as_json:
+        said = {"stream": wanted.target.stream, "calls": [], "notes": [refusal.why], "about": list(wanted.about)}
+        output.emit(f"shards.{wanted.name}", {**said, "executed": True, "converged": True})
+
+
+def _report(found: Survey, planned: ReshardPlan, prices: price_file.Prices) -> ReshardReport:
+    summary = found.summary
+
+    def daily(shards: int) -> cost.Daily:
+        return cost.daily(prices, shards, consumers=summary.consumers, retention_hours=summary.retention_hours)
+
+    took_s = seconds(planned.steps, found.own_calls)
+    before, after = daily(len(planned.now)), daily(len(planned.then))
+    return ReshardReport(summary.name, planned, took_s, before, after, prices.currency, prices.source)
 
 
 def weighted_split(shard_id: str, *, target: Target, **options: Any) -> None:
@@ -143,11 +156,10 @@ def _print(report: ReshardReport, about: tuple[str, ...]) -> None:
         output.line(f"note: {note}")
 
 
-def _carry_out(
-    aws: Aws, outside: ReshardOutside, wish: Wish, steps: tuple[Step, ...], own: Log, found: Survey, stream: str
-) -> None:
+def _carry_out(outside: ReshardOutside, wish: Wish, steps: tuple[Step, ...], own: Log, found: Survey) -> None:
     from botocore.exceptions import BotoCoreError, ClientError
 
+    stream = found.summary.name
     with output.progress("changing shards", len(steps)) as advance:
 
         def tell(step: Step) -> None:
@@ -155,15 +167,8 @@ def _carry_out(
             advance()
 
         try:
-            carry_out(
-                outside,
-                lambda: shards_now(outside.kinesis, stream),
-                wish,
-                steps,
-                own,
-                identity(found.summary),
-                tell,
-            )
+            now = partial(shards_now, outside.kinesis, stream)
+            carry_out(outside, now, wish, steps, own, identity(found.summary), tell)
         except KeyboardInterrupt:
             output.note("interrupted: Kinesis ends the call that is under way. Run the same command again to go on")
             raise

@@ -201,3 +201,15 @@ def test_predicted_shards_name_those_they_replace() -> None:
     parents = [[name[-1] for name in piece.parents] for piece in found.then]
     assert parents == [["0"], ["0", "1"], ["1"], ["2"], ["2", "3"], ["3"]]
     assert range_of(state_of(kinesis).shards["shardId-000000000000"]) == found.now[0].keys
+
+
+def test_what_is_unknown_is_said_in_the_plan() -> None:
+    shards = state_of(Kinesis(4)).shards
+    unknown = plan(StreamState("s", shards), Scale(8))
+    assert isinstance(unknown, ReshardPlan)
+    assert any("24 hours are left is unknown" in note for note in unknown.notes)
+    assert any("the account's quota of shards has room for more is unknown" in note for note in unknown.notes)
+    known = plan(StreamState("s", shards, recounts_left=3, account_open=4, account_limit=100), Scale(8))
+    assert isinstance(known, ReshardPlan)
+    assert not any("unknown" in note for note in known.notes)
+    assert known.notes[0].startswith("2 of 10 changes")

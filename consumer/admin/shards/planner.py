@@ -243,6 +243,8 @@ def _notes(state: StreamState, steps: tuple[UpdateShardCount, ...]) -> list[str]
         left = state.recounts_left - len(steps)
         source = f" ({state.recounts_source})" if state.recounts_source else ""
         notes.append(f"{left} of {RECOUNTS_A_DAY} changes of the count in 24 hours are left afterwards{source}")
+    if steps[-1].count > steps[0].before:
+        notes += _quota_unknown(state)
     uneven = [step for step in steps if not _even(step.before, step.count)]
     if uneven:
         notes.append(
@@ -250,6 +252,14 @@ def _notes(state: StreamState, steps: tuple[UpdateShardCount, ...]) -> list[str]
             "against the account's quota, and the call takes longer"
         )
     return notes
+
+
+def _quota_unknown(state: StreamState) -> list[str]:
+    if state.account_open is not None and state.account_limit is not None:
+        return []
+    return [
+        "whether the account's quota of shards has room for more is unknown: kinesis:DescribeLimits cannot be called"
+    ]
 
 
 def _even(before: int, count: int) -> bool:
@@ -277,10 +287,8 @@ def _split(state: StreamState, now: tuple[Piece, ...], wish: Split) -> ReshardPl
     )
     place = next(number for number, piece in enumerate(now) if piece.shard_id == wish.shard_id)
     then = (*now[:place], *halves, *now[place + 1 :])
-    return ReshardPlan(now, (SplitShard(wish.shard_id, at),), then, (f"undone by merging the two: {_UNDO_SPLIT}",))
-
-
-_UNDO_SPLIT = "penstock shards merge"
+    notes = (*_quota_unknown(state), "to undo it, merge the two new shards: penstock shards merge")
+    return ReshardPlan(now, (SplitShard(wish.shard_id, at),), then, notes)
 
 
 def _inside(keys: HashRange) -> str:
@@ -320,7 +328,7 @@ def _merge(state: StreamState, now: tuple[Piece, ...], wish: Merge) -> ReshardPl
         return Refusal("mistake", f"{lower.shard_id} and {upper.shard_id} are not neighbours. {_beside(now, ids)}")
     whole = Piece(HashRange(range_of(lower).first, range_of(upper).last), "", (lower.shard_id, upper.shard_id))
     place = next(number for number, piece in enumerate(now) if piece.shard_id == lower.shard_id)
-    undo = f"undone by: penstock shards split SHARD --at {range_of(upper).first}"
+    undo = f"to undo it, split the new shard: penstock shards split SHARD --at {range_of(upper).first}"
     return ReshardPlan(
         now, (MergeShards(lower.shard_id, upper.shard_id),), (*now[:place], whole, *now[place + 2 :]), (undo,)
     )

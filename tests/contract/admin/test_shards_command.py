@@ -359,7 +359,9 @@ def test_wait_ends_when_the_application_has_followed(aws: LocalAWS, monkeypatch:
         assert result.stderr.endswith("application app has followed: every lease is owned and moving\n")
         found = {lease.shard_id: lease for lease in leases.read(aws.client("dynamodb"), APP)}
         assert found[SHARD(0)].ended and found[SHARD(1)].ended and len(found) == 6
-        assert run(*arguments).exit_code == 0, "nothing is left to call, and it waits all the same"
+        again = run(*arguments, "--json")
+        assert again.exit_code == 0, "nothing is left to call, and it waits all the same"
+        assert (json.loads(again.stdout)["calls"], json.loads(again.stdout)["converged"]) == ([], True)
 
 
 def test_an_application_that_does_not_follow_is_told_with_what_is_left(
