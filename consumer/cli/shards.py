@@ -115,9 +115,9 @@ def _change_options(command: Command) -> Command:
 def scale(count: int, **options: Any) -> None:
     """Change the number of open shards to COUNT, all of the same size.
 
-    One call of UpdateShardCount can at most double or halve the count, so a larger change takes several calls, one after
-    the other. Kinesis allows ten in 24 hours. After an interruption (Ctrl-C), run the same command again: it makes the
-    calls that are left.
+    One call of UpdateShardCount can at most double or halve the count, so a larger change takes several calls, one
+    after the other. Kinesis allows ten in 24 hours. After an interruption (Ctrl-C), run the same command again: it makes
+    the calls that are left.
 
     \b
     Examples:
