@@ -116,8 +116,8 @@ def scale(count: int, **options: Any) -> None:
     """Change the number of open shards to COUNT, all of the same size.
 
     One call of UpdateShardCount can at most double or halve the count, so a larger change takes several calls, one
-    after the other. Kinesis allows ten in 24 hours. After an interruption (Ctrl-C), run the same command again: it makes
-    the calls that are left.
+    after the other. Kinesis allows ten in 24 hours. After an interruption (Ctrl-C), run the same command again. It
+    makes the calls that are left.
 
     \b
     Examples:
