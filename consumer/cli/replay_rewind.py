@@ -21,7 +21,7 @@ FAILOVER_MS = 10_000
 
 
 def replay(target: Target, options: dict[str, Any]) -> None:
-    """Plan, print, and carry out if told to."""
+    """ReplayPlan, print, and carry out if told to."""
     from consumer.admin.replay.carry_out import LeaseTable
     from consumer.admin.replay.moving import Mover, refuse_nothing
     from consumer.aws.clients import Aws
@@ -95,8 +95,8 @@ def _execute(
     path = options["undo"] or Path(
         f"penstock-undo-{target.application}-{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}.json"
     )
-    mover.execute(wish, planned, path, online=options["online"])
-    said |= {"executed": True, "undo": str(path)}
+    done = mover.execute(wish, planned, path, online=options["online"])
+    said |= {"executed": True, "undo": str(path), **_leases(done)}
 
 
 def _said(
@@ -108,15 +108,21 @@ def _said(
         "stream": target.stream,
         "to": _to(wish),
         "owners": planned.owners,
-        "moves": [_move(planned, move.shard_id, move.now, move.then) for move in planned.moves.moves],
-        "stays": [{"shard_id": stay.shard_id, "now": _at(stay.now), "why": stay.why} for stay in planned.moves.stays],
-        "removes": list(planned.removes),
+        **_leases(planned),
         "sinks": notes,
         "calls": _calls(planned, online=options["online"]),
         "seconds": _seconds(planned, failover_s, online=options["online"]),
         "online": options["online"],
         "executed": False,
         "undo": None,
+    }
+
+
+def _leases(planned: ReplayPlan) -> dict[str, Any]:
+    return {
+        "moves": [_move(planned, move.shard_id, move.now, move.then) for move in planned.moves.moves],
+        "stays": [{"shard_id": stay.shard_id, "now": _at(stay.now), "why": stay.why} for stay in planned.moves.stays],
+        "removes": list(planned.removes),
     }
 
 
@@ -137,7 +143,7 @@ def _calls(planned: ReplayPlan, *, online: bool) -> list[str]:
     if not online:
         return [f"dynamodb:TransactWriteItems: move {writes} leases in {transactions} calls"]
     return [
-        f"dynamodb:TransactWriteItems: park {writes} leases",
+        "dynamodb:TransactWriteItems: park every lease that is not at its shard's end",
         "dynamodb:TransactWriteItems every 2 s: keep them parked until their workers have noticed",
         f"dynamodb:TransactWriteItems: move {writes} leases",
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from consumer.admin.replay.lease_writes import AT_ONCE, PARK, keep_parked, park, unpark
@@ -86,55 +86,58 @@ class LeaseTable:
                     "give --online"
                 ) from None
 
-    def online(self, shard_ids: Sequence[str], writes: Callable[[Leases], Sequence[Item]]) -> None:
-        """Take the leases of these shards away from their workers, wait until those have noticed, and write.
+    def online(self, choose: Callable[[Leases], Collection[str]], writes: Callable[[Leases], Sequence[Item]]) -> None:
+        """Take leases away from their workers, wait until those have noticed, and write.
 
-        ``writes`` is given the leases as they stand then. What is interrupted before the last write costs a fail-over
-        of the shards, and moves nothing.
+        ``choose`` names the shards whose leases are taken; ``writes`` is given the leases as they stand then. What is
+        interrupted before the last write costs a fail-over of the shards, and moves nothing.
 
         :raises RefusedError: there are more leases than one transaction takes; or somebody else takes a parked lease.
         """
-        self._tell(f"parking {len(shard_ids)} leases")
-        self._park(shard_ids)
+        parked = self._park(choose)
         try:
-            self._keep(shard_ids)
-            leases = self.read()
-            entries = writes(leases)
+            self._keep(parked)
+            entries = writes(self.read())
             if len(entries) > AT_ONCE:
                 raise RefusedError(_TOO_MANY.format(len(entries)))
             self._tell(f"moving {len(entries)} leases")
-            self._transact(entries)
-        except BaseException:
-            self._unpark(shard_ids)
-            raise
-        self._unpark(shard_ids)
+            try:
+                self._transact(entries)
+            except LeaseChanged:
+                raise RefusedError(_TAKEN) from None
+        finally:
+            self._unpark(parked)
 
-    def _park(self, shard_ids: Sequence[str]) -> None:
-        if len(shard_ids) > AT_ONCE:
-            raise RefusedError(_TOO_MANY.format(len(shard_ids)))
+    def _park(self, choose: Callable[[Leases], Collection[str]]) -> list[str]:
+        chosen: list[str] = []
 
         def parked() -> bool:
             leases = self.read()
+            chosen[:] = sorted(choose(leases))
+            if len(chosen) > AT_ONCE:
+                raise RefusedError(_TOO_MANY.format(len(chosen)))
             try:
-                self._transact([park(self.name, leases[shard_id]) for shard_id in shard_ids if shard_id in leases])
+                self._transact([park(self.name, leases[shard_id]) for shard_id in chosen])
             except LeaseChanged:
                 return False
             return True
 
         if not Retry(AGAIN_S, AGAIN_S, tries=PARK_TRIES).until_blocking(parked, sleep=self._sleep):
             raise Fatal("the leases change too quickly to be parked. Try again")
+        self._tell(f"{len(chosen)} leases are parked; {self._failover_s + PARKED_S:g} s until workers know")
+        return chosen
 
     def _keep(self, shard_ids: Sequence[str]) -> None:
         """Until every worker has noticed that its lease is gone."""
         left_s = self._failover_s + PARKED_S
-        entries = [keep_parked(self.name, shard_id) for shard_id in shard_ids if shard_id in self.read()]
+        entries = [keep_parked(self.name, shard_id) for shard_id in shard_ids]
         while left_s > 0:
             self._sleep(min(KEEP_S, left_s))
             left_s -= KEEP_S
             try:
                 self._transact(entries)
             except LeaseChanged:
-                raise RefusedError("another has taken a parked lease; nothing was moved. Try again") from None
+                raise RefusedError(_TAKEN) from None
 
     def _unpark(self, shard_ids: Sequence[str]) -> None:
         """Those that are still parked are free: they were not to be moved, or nothing was."""
@@ -153,6 +156,8 @@ class LeaseTable:
         except self._dynamodb.exceptions.TransactionCanceledException:
             raise LeaseChanged from None
 
+
+_TAKEN = "another has taken a parked lease; nothing was moved. Try again"
 
 _TOO_MANY = (
     "{} leases would have to be moved at once, and a transaction takes 100. Stop every worker and leave --online out, "

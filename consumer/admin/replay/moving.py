@@ -13,7 +13,7 @@ from consumer.admin.replay.arrivals import facts_of
 from consumer.admin.replay.carry_out import LeaseTable
 from consumer.admin.replay.rewind import EARLIEST_MS, Moves, ShardFacts, back_to, to_latest
 from consumer.admin.replay.undo import Export, back_to_file, to_remove
-from consumer.aws.shards import KnownShard, known
+from consumer.aws.shards import KnownShard, known, number
 from consumer.config.kcl_properties import start_time_s
 from consumer.leases.binding import find
 from consumer.leases.leases import Lease
@@ -85,31 +85,42 @@ class Mover:
         self._known = known(self._aws.client("kinesis"), self._stream)
         return self._planned(wish, leases, self._facts(wish, tell))
 
-    def execute(self, wish: ReplayWish, planned: ReplayPlan, undo_file: Path, *, online: bool) -> None:
-        """Write the undo file, then move the leases.
+    def execute(self, wish: ReplayWish, planned: ReplayPlan, undo_file: Path, *, online: bool) -> ReplayPlan:
+        """Write the undo file, then move the leases. Returns what was moved, which is more where workers read on.
 
         :raises RefusedError: a worker is at work and ``online`` is false, or what :class:`LeaseTable` refuses.
         """
         if not online:
             self._table.must_be_idle(planned.leases)
         self._write_undo(wish, planned, undo_file)
-        if online:
-            moved = sorted({*(each.shard_id for each in planned.moves.moves), *planned.removes})
-            self._table.online(moved, lambda leases: self._again(wish, planned, leases, undo_file))
-        else:
+        if not online:
             self._table.offline(self._writes(planned, wish, planned.leases))
+            return planned
+        done = planned
 
-    def _again(
-        self, wish: ReplayWish, planned: ReplayPlan, leases: Mapping[str, Lease], undo_file: Path
-    ) -> Sequence[Item]:
-        """The writes for the leases as they stand since nobody reads their shards."""
+        def writes(leases: Mapping[str, Lease]) -> Sequence[Item]:
+            nonlocal done
+            done = self._again(wish, planned, leases)
+            self._write_undo(wish, done, undo_file, again=True)
+            return self._writes(done, wish, leases)
+
+        self._table.online(lambda leases: self._to_park(wish, planned, leases), writes)
+        return done
+
+    def _to_park(self, wish: ReplayWish, planned: ReplayPlan, leases: Mapping[str, Lease]) -> set[str]:
+        """What is moved, and what may have to be, since it is read on meanwhile: every shard that is not at its end."""
         again = self._planned(wish, leases, planned.facts)
-        parked = {lease.shard_id for lease in leases.values() if lease.owner == lease_writes.PARK}
-        loose = [move.shard_id for move in again.moves.moves if move.now is not None and move.shard_id not in parked]
-        if loose:
-            raise RefusedError(f"{', '.join(loose)}: a reshard came in between; nothing was moved. Try again")
-        self._write_undo(wish, again, undo_file, again=True)
-        return self._writes(again, wish, leases)
+        moved = {move.shard_id for move in again.moves.moves if move.now is not None} | set(again.removes)
+        return moved | {
+            lease.shard_id for lease in leases.values() if not lease.ended and lease.shard_id in self._known
+        }
+
+    def _again(self, wish: ReplayWish, planned: ReplayPlan, leases: Mapping[str, Lease]) -> ReplayPlan:
+        """The plan for the leases as they stand since nobody reads their shards."""
+        youngest = max((number(shard_id) or 0 for shard_id in self._known), default=0)
+        if new := sorted(shard_id for shard_id in leases if (number(shard_id) or 0) > youngest):
+            raise RefusedError(f"{', '.join(new)}: a reshard came in between; nothing was moved. Try again")
+        return self._planned(wish, leases, planned.facts)
 
     def _planned(self, wish: ReplayWish, leases: Mapping[str, Lease], facts: Mapping[str, ShardFacts]) -> ReplayPlan:
         if wish.export is not None:

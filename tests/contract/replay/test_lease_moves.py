@@ -162,7 +162,9 @@ def test_online_leases_are_parked_until_workers_have_noticed_then_moved(dynamodb
         world.put(shard, Position(50, 0), leaseOwner="worker")
     parked: list[set[str]] = []
     world.slept = lambda: parked.append({item["leaseOwner"]["S"] for item in world.items().values()})
-    world.table.online(list(known), lambda leases: lease_writes.moves(APP, _moves(known), known, leases, 1.8e9))
+    world.table.online(
+        lambda leases: leases, lambda leases: lease_writes.moves(APP, _moves(known), known, leases, 1.8e9)
+    )
     assert sum(world.waits) >= FAILOVER_S + 1
     assert all(each == {PARK} for each in parked)
     for lease in world.table.read().values():
@@ -182,7 +184,9 @@ def test_a_renewal_in_between_only_delays_the_parking(dynamodb: Any) -> None:
         return leases
 
     world.table.read = read_then_renewed  # type: ignore[method-assign]
-    world.table.online(list(known), lambda leases: lease_writes.moves(APP, _moves(known), known, leases, 1.8e9))
+    world.table.online(
+        lambda leases: leases, lambda leases: lease_writes.moves(APP, _moves(known), known, leases, 1.8e9)
+    )
     assert world.waits[:2] == [AGAIN_S, AGAIN_S]
     assert world.table.read()["shardId-000000000000"].checkpoint == Position(9, LAST_SUB)
 
@@ -193,7 +197,7 @@ def test_a_parked_lease_that_is_taken_away_stops_it_and_the_others_are_free(dyna
         world.put(shard, Position(50, 0), leaseOwner="worker")
     world.slept = lambda: world.put(known["shardId-000000000000"], Position(50, 0), 999, leaseOwner="thief")
     with pytest.raises(RefusedError, match="nothing was moved"):
-        world.table.online(list(known), lambda leases: [])
+        world.table.online(lambda leases: leases, lambda leases: [])
     leases = world.table.read()
     assert (leases["shardId-000000000000"].owner, leases["shardId-000000000001"].owner) == ("thief", "")
     assert {lease.checkpoint for lease in leases.values()} == {Position(50, 0)}
@@ -202,7 +206,7 @@ def test_a_parked_lease_that_is_taken_away_stops_it_and_the_others_are_free(dyna
 def test_online_takes_what_one_transaction_takes(dynamodb: Any) -> None:
     world = World(dynamodb)
     with pytest.raises(RefusedError, match="101 leases"):
-        world.table.online([f"shardId-{number:012d}" for number in range(AT_ONCE + 1)], lambda leases: [])
+        world.table.online(lambda leases: list(shards(AT_ONCE + 1)), lambda leases: [])
     assert world.waits == []
 
 
