@@ -18,17 +18,19 @@ from typing import Any, Protocol
 from consumer.letters.letter import Letter, LetterObject
 from consumer.letters.plan import Plan
 from pipeline.errors import Fatal
-from pipeline.record import Dead, Record, Shard
+from pipeline.record import Dead, Record, Shard, settled_weight
+from pipeline.sinks.chain import File
+from pipeline.sinks.writable import ROW_FAULTS, without_unwritable
 from pipeline.stores.base import ObjectStore
 from pipeline.table import dead_positions
 from pipeline.table.names import LETTERS
 from pipeline.table.redrive_notes import Failure, RedriveNotes, failure_of
 from pipeline.table.redriven import MOST_RECORDS, RedrivenRows, enriched
-from pipeline.table.schema import TableSchema
+from pipeline.table.schema import TableSchema, encode
 from pipeline.table.staged_letters import read_letters, sha256_of
 
 STRETCH_BYTES = 32 * 1024 * 1024
-"""Of payloads that are in memory at a time, about."""
+"""Of payloads, and of rows, that are in memory at a time, about."""
 
 FIRST_RECORDS = 200
 """In the first stretch, before it is known how quick the model is."""
@@ -39,6 +41,8 @@ STRETCH_S = 30.0
 POSITIONS_BYTES = 64 * 1024
 """Of a file's footer, for the places of its rows."""
 
+SINK = "parquet"
+"""What is named as unable to carry a row."""
 
 KEPT = 20
 """Failures that a result keeps, to be shown."""
@@ -114,8 +118,8 @@ class Redrive:
                 rows = RedrivenRows(self.table, place, model.schema, now=self.now)
                 notes = RedriveNotes(self.notes, place)
             before_s = self.clock()
-            await self._stretch(stretch, model, rows, notes, result)
-            size.learn(len(stretch), self.clock() - before_s)
+            held = await self._stretch(stretch, model, rows, notes, result)
+            size.learn(len(stretch), self.clock() - before_s, held)
             tell(len(stretch))
             if rate:
                 await self.sleep(max(0.0, began_s + result.tried / rate - self.clock()))
@@ -123,22 +127,40 @@ class Redrive:
 
     async def _stretch(
         self, stretch: Sequence[Letter], model: RedriveModel, rows: RedrivenRows, notes: RedriveNotes, result: Result
-    ) -> None:
+    ) -> int:
+        """Returns what its settled records hold in memory, in bytes."""
         said, created_s = stretch[0].said, _created_s(stretch[0])
         records = [letter.record() for letter in stretch]
         await model.settle(Shard(said["stream"], created_s, said["shard_id"]), records)
         writer, now = uuid.uuid4().hex, self.now()
-        good = enriched(records)
+        records = await self._with_rows(records, rows, writer, model.schema)
         failures = [
             failure_of(record, record.outcome, model.schema.model_version, now, writer)
             for record in records
             if isinstance(record.outcome, Dead)
         ]
-        await self.surely(lambda: rows.add(good, writer))
         await self.surely(lambda: notes.add(failures))
-        result.redriven += len(good)
+        result.redriven += len(records) - len(failures)
         result.failed += len(failures)
         result.failures += failures[: KEPT - len(result.failures)]
+        return settled_weight(records)
+
+    async def _with_rows(
+        self, records: list[Record], rows: RedrivenRows, writer: str, schema: TableSchema
+    ) -> list[Record]:
+        """Write the rows of the records that have one. A row that Parquet cannot hold makes its record dead, as in a
+        task; the others are written."""
+        try:
+            await self.surely(lambda: rows.add(enriched(records), writer))
+        except MemoryError:
+            raise
+        except ROW_FAULTS:
+            held = File("redriven rows", enriched(records), None, records[-1].position)
+            judged = without_unwritable(held, lambda some: encode(schema.table(some), {}), SINK).records
+            by_place = {record.position: record for record in judged}
+            records = [by_place.get(record.position, record) for record in records]
+            await self.surely(lambda: rows.add(enriched(records), writer))
+        return records
 
     async def _stretches(self, plan: Plan, size: _Size, canary: int) -> AsyncIterator[Sequence[Letter]]:
         """The plan's letters in stretches, each of one shard's day; the canary's end is the end of one."""
@@ -184,16 +206,18 @@ class _Stretch:
 
 
 class _Size:
-    """How many letters a stretch may have: what is done of them in ``STRETCH_S``, as far as it is known."""
+    """How many letters a stretch may have: what is done in ``STRETCH_S`` and has ``STRETCH_BYTES`` of rows, as far as
+    that is known."""
 
     def __init__(self, rate: float) -> None:
         self._most = min(MOST_RECORDS, max(1, math.ceil(rate * STRETCH_S))) if rate else MOST_RECORDS
         self.records = min(FIRST_RECORDS, self._most)
 
-    def learn(self, records: int, seconds: float) -> None:
-        """A stretch of so many took so long."""
-        due = records * STRETCH_S / seconds if seconds > 0 else MOST_RECORDS
-        self.records = max(1, min(self._most, int(due)))
+    def learn(self, records: int, seconds: float, size_bytes: int) -> None:
+        """A stretch of so many took so long, and held so much in memory."""
+        in_time = records * STRETCH_S / seconds if seconds > 0 else MOST_RECORDS
+        in_memory = records * STRETCH_BYTES // max(1, size_bytes)
+        self.records = max(1, min(self._most, int(in_time), in_memory))
 
 
 def _read(key: str, body: bytes, sha256: str) -> Iterator[Letter]:

@@ -114,6 +114,25 @@ def test_what_passes_gets_its_row_and_what_fails_again_its_count() -> None:
     assert again.records == 2
 
 
+class PickySchema(TableSchema):
+    """Makes no table that has the number 7."""
+
+    def table(self, records: Sequence[Record], processed_at: datetime | None = None) -> pa.Table:
+        if any(record.position.sequence == 7 and isinstance(record.outcome, Enriched) for record in records):
+            raise pa.ArrowInvalid("7 is out of range")
+        return super().table(records, processed_at)
+
+
+def test_a_row_that_parquet_cannot_hold_is_a_failure_of_its_record_alone() -> None:
+    world = World(*fates(6, 7, 8))
+    model = FakeModel()
+    model.schema = PickySchema(ROWS, "events", "m2")
+    result = world.run(model)
+    assert (result.redriven, result.failed) == (2, 1)
+    assert result.failures[0].kind == "sink" and "7 is out of range" in result.failures[0].reason
+    assert world.table.audit().problems == [] and world.table.audit().redriven == 2
+
+
 def test_redriving_twice_leaves_one_row() -> None:
     world = World(*fates(2, 3))
     old = world.plan()
@@ -209,6 +228,17 @@ def test_a_stretch_is_what_the_model_does_in_half_a_minute() -> None:
     model.works = lambda count: world.pass_(count / 10)
     world.run(model)
     assert [count for _, count in model.stretches] == [200, 300, 200]
+
+
+def test_a_stretch_is_as_short_as_its_rows_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consumer.letters.redrive.STRETCH_BYTES", 20_000)
+    world = World()
+    world.table.per_day = 10_000
+    world.table.write(fates(*range(1, 401), count=401))
+    model = FakeModel()
+    world.run(model)
+    counts = [count for _, count in model.stretches]
+    assert counts[0] == 200 and max(counts[1:]) < 100 and sum(counts) == 400
 
 
 def test_a_stretch_ends_before_its_places_fill_a_footer() -> None:
