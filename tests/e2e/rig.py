@@ -50,6 +50,11 @@ def wait_until(condition: Callable[[], Any], deadline_s: float, what: str) -> An
     raise AssertionError(f"not within {deadline_s} s: {what}")
 
 
+def lean(env: Mapping[str, str]) -> dict[str, str]:
+    """The same, without pandas."""
+    return {**env, "PYTHONPATH": os.pathsep.join(filter(None, [str(LEAN), env.get("PYTHONPATH")]))}
+
+
 class Worker:
     """One ``penstock run``, in a process group of its own."""
 
@@ -60,7 +65,7 @@ class Worker:
             self.process = subprocess.Popen(
                 [*program, "run", "--config", str(config)],
                 cwd=ROOT,
-                env={**os.environ, **env, "PYTHONPATH": os.pathsep.join([str(LEAN), os.environ.get("PYTHONPATH", "")])},
+                env=lean({**os.environ, **env}),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
