@@ -39,7 +39,7 @@ def left_by(process: psutil.Process, config: Path) -> bool:
 
 def test_a_stream_that_does_not_exist(rig: Rig) -> None:
     line = refused(rig, rig.config(model=ECHO))
-    assert rig.name in line and "no such stream" in line
+    assert rig.name in line and "does not exist" in line
 
 
 def test_no_aws_at_the_endpoint(rig: Rig) -> None:
@@ -116,15 +116,3 @@ def test_the_demo_refuses_a_folder_that_is_not_empty(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and str(tmp_path) in done.stderr
-
-
-def test_the_demo_answers_with_one_json_object(tmp_path: Path) -> None:
-    out = tmp_path / "demo"
-    command = [sys.executable, "-m", "consumer.cli", "demo", "--records", "60", "--out", str(out), "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=True)
-    result = json.loads(done.stdout)
-    assert done.stdout.count("\n") == 1
-    assert result["rows"] == result["distinct_record_ids"] == result["records"] == 60
-    assert result["dead_letters"] == 0 and result["shards"] == 2 and result["batches"] > 0
-    assert result["mean_batch"] > 0 and result["records_per_s"] > 0 and result["first_record_s"] <= 25
-    assert result["out"] == str(out)
