@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from consumer.admin.status.living import lives
-from consumer.admin.status.pages import PageAnswer, ask_all
+from consumer.admin.status.pages import PageAnswer, Pages, ask
 from consumer.admin.status.snapshot import NOTE, PAGE, Snapshot, WorkerSaid, number
 from consumer.aws import shards
 from consumer.aws.shard_metrics import arrival_rate
 from consumer.leases.state import NO_TABLES, ApplicationState, read_state
-from consumer.leases.worker_notes import WorkerNote
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,11 +38,9 @@ PROBES_AT_ONCE = 8
 COUNTED_S = 60.0
 """CloudWatch has a new number each minute."""
 
-AskAll = Callable[[Mapping[str, WorkerNote]], Mapping[str, PageAnswer]]
-
 
 class Observer:
-    """Of one stream and application. ``ask`` asks the workers' pages; ``clock`` is the time of day."""
+    """Of one stream and application. ``ask`` asks a worker's page; ``clock`` is the time of day."""
 
     def __init__(
         self,
@@ -53,7 +50,7 @@ class Observer:
         application: str,
         *,
         cloudwatch: Any = None,
-        ask: AskAll = ask_all,
+        ask: Callable[[str], PageAnswer] = ask,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._dynamodb = dynamodb
@@ -63,7 +60,7 @@ class Observer:
         self._cloudwatch = cloudwatch
         self._counted: float | None = None
         self._counted_s = -COUNTED_S
-        self._ask = ask
+        self._pages = Pages(ask)
         self._clock = clock
         self._probed: dict[str, tuple[float, float | None]] = {}
 
@@ -71,7 +68,7 @@ class Observer:
         """One look. What AWS refuses is raised as botocore's errors."""
         state = read_state(self._dynamodb, self._application)
         known = shards.known(self._kinesis, self._stream)
-        answers = self._ask(state.notes)
+        answers = self._pages.ask_all(state.notes)
         at_s = self._clock()
         said = _said(state, answers, at_s)
         gone = frozenset(worker for worker, answer in answers.items() if answer.refused)

@@ -6,7 +6,8 @@ import http.client
 import ipaddress
 import json
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,10 @@ from urllib.parse import urlsplit
 
 from consumer.leases.worker_notes import WorkerNote
 
-TIMEOUT_S = 1.0
+TIMEOUT_S = 2.0
+LONGEST_PAUSE_S = 60.0
+"""A page that never answers, as behind a firewall, delays a look no more often than this."""
+
 AT_ONCE = 16
 
 MOST_BYTES = 4 * 1024 * 1024
@@ -29,15 +33,34 @@ class PageAnswer:
     refused: bool = False
 
 
-def ask_all(notes: Mapping[str, WorkerNote], timeout_s: float = TIMEOUT_S) -> dict[str, PageAnswer]:
-    """By worker id. Pages that listen on a loopback address are asked on their own machine alone. Blocks."""
-    here = socket.gethostname()
-    near = {worker: note for worker, note in notes.items() if note.host == here or not _is_loopback(note.url)}
-    if not near:
-        return {}
-    with ThreadPoolExecutor(min(AT_ONCE, len(near))) as threads:
-        answers = threads.map(lambda note: ask(note.url, timeout_s), near.values())
-        return dict(zip(near, answers, strict=True))
+class Pages:
+    """Asks pages, and those that do not answer less and less often. ``clock`` never goes back."""
+
+    def __init__(self, ask: Callable[[str], PageAnswer], clock: Callable[[], float] = time.monotonic) -> None:
+        self._ask = ask
+        self._clock = clock
+        self._silent: dict[str, tuple[int, float]] = {}
+        """By address: how often in a row there was no answer, and when to ask again."""
+
+    def ask_all(self, notes: Mapping[str, WorkerNote]) -> dict[str, PageAnswer]:
+        """By worker id. Pages that listen on a loopback address are asked on their own machine alone. Blocks."""
+        here, now = socket.gethostname(), self._clock()
+        near = {worker: note.url for worker, note in notes.items() if note.host == here or not _is_loopback(note.url)}
+        due = {worker: url for worker, url in near.items() if self._silent.get(url, (0, now))[1] <= now}
+        if not due:
+            return {}
+        with ThreadPoolExecutor(min(AT_ONCE, len(due))) as threads:
+            answers = dict(zip(due, threads.map(self._ask, due.values()), strict=True))
+        for worker, answer in answers.items():
+            self._note(due[worker], silent=answer == PageAnswer())
+        return answers
+
+    def _note(self, url: str, *, silent: bool) -> None:
+        if not silent:
+            self._silent.pop(url, None)
+            return
+        times = self._silent.get(url, (0, 0.0))[0] + 1
+        self._silent[url] = (times, self._clock() + min(LONGEST_PAUSE_S, 2.0**times))
 
 
 def ask(url: str, timeout_s: float = TIMEOUT_S) -> PageAnswer:
