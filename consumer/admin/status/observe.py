@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from consumer.admin.status.living import lives
-from consumer.admin.status.pages import PageAnswer, Pages, ask
+from consumer.admin.status.pages import PageAnswer, WorkerPages, ask
 from consumer.admin.status.snapshot import NOTE, PAGE, Snapshot, WorkerSaid, number
 from consumer.aws import shards
 from consumer.aws.shard_metrics import arrival_rate
@@ -60,7 +60,7 @@ class Observer:
         self._cloudwatch = cloudwatch
         self._counted: float | None = None
         self._counted_s = -COUNTED_S
-        self._pages = Pages(ask)
+        self._pages = WorkerPages(ask)
         self._clock = clock
         self._probed: dict[str, tuple[float, float | None]] = {}
 

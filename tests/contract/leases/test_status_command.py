@@ -162,7 +162,7 @@ def test_a_machine_without_the_page_tells_that_the_worker_is_gone(running: Dynam
 @pytest.mark.parametrize("url", ["", "file:///etc/passwd", "https://127.0.0.1", "http://", "http://127.0.0.1:0"])
 def test_a_note_with_a_strange_address_is_passed_over(url: str) -> None:
     found = WorkerNote("a", url, socket.gethostname(), 0.0, {})
-    assert pages.Pages(pages.ask).ask_all({"a": found})["a"].stats is None
+    assert pages.WorkerPages(pages.ask).ask_all({"a": found})["a"].stats is None
 
 
 def test_one_table(dynamodb: DynamoDBClient, kinesis: KinesisClient) -> None:

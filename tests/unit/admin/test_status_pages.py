@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consumer.admin.status.pages import LONGEST_PAUSE_S, PageAnswer, Pages
+from consumer.admin.status.pages import LONGEST_PAUSE_S, PageAnswer, WorkerPages
 from consumer.leases.worker_notes import WorkerNote
 
 URL = "http://10.0.0.7:8080"
@@ -15,7 +15,7 @@ class World:
         self.answer = answer
         self.asked: list[float] = []
         self.now = 0.0
-        self.pages = Pages(self.ask, lambda: self.now)
+        self.pages = WorkerPages(self.ask, lambda: self.now)
 
     def ask(self, url: str) -> PageAnswer:
         assert url == URL
