@@ -9,7 +9,9 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
 from click.testing import CliRunner, Result
 
@@ -20,7 +22,7 @@ from consumer.leases import binding, leases, tables
 from consumer.leases.binding import bind
 from consumer.local.process import LocalAWS
 from consumer.poison.doubt import Skip
-from consumer.poison.notes import HOLDER, LeaseNotes, Noted
+from consumer.poison.notes import LeaseNotes, Noted
 from consumer.testing import aggregate
 from pipeline.kpl import hash_of
 from pipeline.record import LAST_SUB, Position
@@ -36,11 +38,19 @@ def local() -> Iterator[LocalAWS]:
         yield local
 
 
+@pytest.fixture(scope="module")
+def session() -> Any:
+    return boto3.Session(region_name="us-east-1")
+
+
 @pytest.fixture
-def aws(local: LocalAWS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAWS]:
+def aws(local: LocalAWS, session: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAWS]:
     """With one stream, of two shards."""
     for name, value in {**local.env, "XDG_STATE_HOME": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr("consumer.admin.shards.carry_out.LOOK_S", 0.05)
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", session)
+    monkeypatch.setattr("boto3.Session", lambda **options: session)  # which reads the services' models once
     make_stream(local, 2)
     yield local
     kinesis = local.client("kinesis")
@@ -285,23 +295,15 @@ def test_of_an_aggregate_one_user_record_or_all_is_shown_and_passed_over(applica
 
 def test_what_cannot_be_skipped_is_refused(application: LocalAWS) -> None:
     numbers, dynamodb = sequences(application), application.client("dynamodb")
-    for shard, sequence, code, said in (
-        (SHARD(0), "x", 2, "no sequence number"),
-        (SHARD(0), str(int(numbers[4]) + 1), 2, "has no record"),
-        (SHARD(0), str(int(numbers[1]) + 1), 2, "has no record"),
-        (SHARD(0), "9" * 60, 2, "has no record"),
-        (SHARD(0), numbers[0], 4, "past that record already"),
-        (SHARD(1), numbers[0], 4, "read to its end already"),
-        (SHARD(9), numbers[0], 2, "has no lease for"),
+    for sequence, code, said in (
+        ("x", 2, "no sequence number"),
+        (str(int(numbers[4]) + 1), 2, "has no record"),
+        (str(int(numbers[1]) + 1), 2, "has no record"),
+        ("9" * 60, 2, "has no record"),
+        (numbers[0], 4, "past that record already"),
     ):
-        result = skip(shard, "--past", sequence, "--execute")
+        result = skip(SHARD(0), "--past", sequence, "--execute")
         assert (result.exit_code, said in result.stderr) == (code, True), result.output
-    put_lease(dynamodb, SHARD(0), leaseOwner="a", checkpointOwner="b")
-    assert "being handed over" in skip(SHARD(0), "--past", numbers[4], "--execute").stderr
-    put_lease(dynamodb, SHARD(0), leaseOwner=f"{HOLDER}a")
-    assert "read carefully" in skip(SHARD(0), "--past", numbers[4], "--execute").stderr
-    put_lease(dynamodb, SHARD(0), checkpoint="LATEST")
-    assert skip(SHARD(0), "--past", numbers[4], "--execute").exit_code == 3
     dynamodb.delete_item(TableName=f"{APP}-CoordinatorState", Key={"key": {"S": binding.KEY}})
     result = skip(SHARD(0), "--past", numbers[4], "--execute")
     assert (result.exit_code, "no Penstock worker" in result.stderr) == (3, True), result.output
@@ -324,7 +326,7 @@ def kcl(local: LocalAWS) -> Iterator[None]:
             closed += any(not shard.open for shard in known.values())
             for shard in known.values():
                 parents = [found.get(parent) for parent in shard.parents]
-                if shard.shard_id in found and not shard.open and closed > 20:
+                if shard.shard_id in found and not shard.open and closed > 8:
                     put_lease(dynamodb, shard.shard_id, checkpoint="SHARD_END")
                 elif shard.shard_id in found or all(parent is not None and parent.ended for parent in parents):
                     counter = found[shard.shard_id].counter + 1 if shard.shard_id in found else 1
