@@ -12,7 +12,17 @@ QUERIES = 500
 
 PERIOD_S = 60
 
+POINTS = 1_440
+"""Data points of one answer of GetMetricStatistics, at most."""
+
 RECORDS, BYTES = "IncomingRecords", "IncomingBytes"
+
+
+class Arrivals(NamedTuple):
+    """What was put on a stream in a span."""
+
+    records: float
+    bytes: float
 
 
 class ShardLoad(NamedTuple):
@@ -83,3 +93,26 @@ def arrival_rate(cloudwatch: Any, stream: str, now_s: float, minutes: int = 5) -
     )
     sums = [float(point["Sum"]) for point in answer["Datapoints"]]
     return sum(sums) / (minutes * PERIOD_S) if sums else None
+
+
+def arrived(cloudwatch: Any, stream: str, since_s: float, until_s: float) -> Arrivals | None:
+    """Records and bytes that were put on the stream in the whole minutes around a span; None where nothing is known.
+
+    Failures of AWS come as botocore's errors.
+    """
+    begin_s = since_s // PERIOD_S * PERIOD_S
+    minutes = max(1, -(-int(until_s - begin_s) // PERIOD_S))
+    period_s = PERIOD_S * -(-minutes // POINTS)
+    totals = []
+    for metric in (RECORDS, BYTES):
+        answer = cloudwatch.get_metric_statistics(
+            Namespace="AWS/Kinesis",
+            MetricName=metric,
+            Dimensions=[{"Name": "StreamName", "Value": stream}],
+            StartTime=datetime.fromtimestamp(begin_s, UTC),
+            EndTime=datetime.fromtimestamp(begin_s + minutes * PERIOD_S, UTC),
+            Period=period_s,
+            Statistics=["Sum"],
+        )
+        totals.append([float(point["Sum"]) for point in answer["Datapoints"]])
+    return Arrivals(*map(sum, totals)) if totals[0] else None

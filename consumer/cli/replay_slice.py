@@ -35,7 +35,7 @@ def replay(target: Target, options: dict[str, Any]) -> None:
         begun=begun,
         holds=lambda url: bool(open_store(url, lambda: aws.client("s3")).list("", limit=1)),
     )
-    said = _said(planned, begun=begun)
+    said = _said(planned, begun=begun) | _amount(planned, aws)
     if not options["as_json"]:
         _print(said)
     if options["execute"]:
@@ -131,11 +131,27 @@ def _said(planned: SlicePlan, *, begun: bool) -> dict[str, Any]:
         "dead_letter": settings.dead_letter.url,
         "model": settings.model.version,
         "rate": bounds.rate or None,
-        "records": None,
         "begun": begun,
         "executed": False,
         "finished": False,
     }
+
+
+def _amount(planned: SlicePlan, aws: Aws) -> dict[str, Any]:
+    """How much there is to read, as far as CloudWatch knows, and how long that takes at the given rate."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from consumer.aws.shard_metrics import arrived
+
+    bounds, stream = planned.bounds, planned.settings.stream.name
+    try:
+        found = arrived(aws.client("cloudwatch"), stream, bounds.from_ms / 1000, bounds.to_ms / 1000)
+    except (BotoCoreError, ClientError):
+        found = None
+    if found is None or bounds.shards is not None:
+        return {"records_about": None, "bytes_about": None, "seconds_about": None}
+    seconds = found.records / bounds.rate if bounds.rate else None
+    return {"records_about": round(found.records), "bytes_about": round(found.bytes), "seconds_about": seconds}
 
 
 def _print(said: dict[str, Any]) -> None:
@@ -148,9 +164,16 @@ def _print(said: dict[str, Any]) -> None:
         else f"model: {said['model']}"
     )
     output.line(f"rows to: {', '.join(said['sinks'])}; dead letters to: {said['dead_letter']}")
-    output.line(f"records: {output.cell(said['records'])}")
+    output.line(_amount_line(said))
     going = "goes on where it stopped" if said["begun"] else "makes three DynamoDB tables, and deletes them at the end"
     output.line(f"application of its own: {said['application']}; {going}")
+
+
+def _amount_line(said: dict[str, Any]) -> str:
+    if said["records_about"] is None:
+        return "records: unknown"
+    amount = f"records: about {said['records_about']:,} ({said['bytes_about']:,} bytes), in whole minutes"
+    return f"{amount}; takes {output.seconds(said['seconds_about'])} in one task" if said["rate"] else amount
 
 
 def _time(epoch_ms: int) -> str:

@@ -235,7 +235,24 @@ def test_a_slice_is_planned_as_an_application_of_its_own(world: World, tmp_path:
     assert said["application"].startswith("app-replay-")
     assert said["begins_with"] == ["shardId-000000000000"]
     assert said["dead_letter"] == f"{tmp_path}/new.dead-letters"
+    assert said["records_about"] is None or said["records_about"] >= 9
     assert said["application"] not in world.dynamodb.list_tables()["TableNames"]
+
+
+def test_the_plan_of_a_slice_as_people_read_it(world: World, tmp_path: Path) -> None:
+    options = slice_options(world, tmp_path, **{"--to": "2030-01-01T00:00:00Z", "--rate": "50"})
+    found = replay(*options, "--shards", "shardId-000000000001")
+    name = json.loads(replay(*options, "--shards", "shardId-000000000001", "--json").stdout)["application"]
+    begin = world.moment.isoformat(timespec="milliseconds")
+    assert found.stdout.replace(str(tmp_path), "") == (
+        f"slice of stream events: what arrived from {begin} on and before 2030-01-01T00:00:00.000+00:00\n"
+        "shards: shardId-000000000001\n"
+        "model: 1, at most 50 records/s a task\n"
+        "rows to: /new; dead letters to: /new.dead-letters\n"
+        "records: unknown\n"
+        f"application of its own: {name}; makes three DynamoDB tables, and deletes them at the end\n"
+        "nothing changed; run again with --execute to read the slice\n"
+    )
 
 
 @pytest.mark.parametrize(
