@@ -43,7 +43,7 @@ class WorkerPages:
         """By address: how often in a row there was no answer, and when to ask again."""
 
     def ask_all(self, notes: Mapping[str, WorkerNote]) -> dict[str, PageAnswer]:
-        """By worker id. WorkerPages that listen on a loopback address are asked on their own machine alone. Blocks."""
+        """By worker id. Pages that listen on a loopback address are asked on their own machine alone. Blocks."""
         here, now = socket.gethostname(), self._clock()
         near = {worker: note.url for worker, note in notes.items() if note.host == here or not _is_loopback(note.url)}
         due = {worker: url for worker, url in near.items() if self._silent.get(url, (0, now))[1] <= now}
