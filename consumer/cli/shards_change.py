@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,7 @@ from consumer.cli import output
 from pipeline.errors import NothingToDo, PenstockError, RefusedError, UserError
 
 SHOWN = 40
-"""Rows of a plan on one screen; ``--json`` has all."""
+"""Rows of a plan on a terminal; all when piped, and in ``--json``."""
 
 LOOK_S = 2.0
 """Between two looks at leases and shards."""
@@ -139,9 +140,10 @@ def refuse(refusal: Refusal) -> NoReturn:
 def _print(report: ReshardReport, about: tuple[str, ...]) -> None:
     rows = report.rows()
     output.line(f"stream {report.stream}: {len(report.plan.now):,} open shards now, {len(report.plan.then):,} then")
-    output.table(("then", "share", "first hash key", "from"), rows[:SHOWN], right=("share",))
-    if len(rows) > SHOWN:
-        output.line(f"… and {len(rows) - SHOWN:,} more; --json has all")
+    shown = rows[:SHOWN] if sys.stdout.isatty() else rows
+    output.table(("then", "share", "first hash key", "from"), shown, right=("share",))
+    if len(shown) < len(rows):
+        output.line(f"… and {len(rows) - len(shown):,} more; --json has all")
     if report.unchanged:
         output.line(f"unchanged: {report.unchanged:,} shards")
     for line in about:
