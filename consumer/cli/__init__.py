@@ -34,7 +34,7 @@ INTERRUPTED = 130
 
 
 SHORT_NAMES = {"dlq": "dead-letters"}
-"""What some commands are called as well."""
+"""Short names of commands."""
 
 
 class Commands(click.Group):
@@ -46,7 +46,7 @@ class Commands(click.Group):
         return super().main(*args, **kwargs)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, or of which it is a short name."""
+        """Find a command by its name or its short name."""
         return super().get_command(ctx, SHORT_NAMES.get(cmd_name, cmd_name))
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -65,7 +65,7 @@ class Commands(click.Group):
 
 
 def _tell(error: PenstockError) -> None:
-    """As text (what users must mend may have lines of its own), or as a log line where the logs are JSON lines."""
+    """The error as text (a user's mistake may take several lines), or as a log line if the logs are JSON lines."""
     logs = sys.modules.get("consumer.logs")
     if logs is not None and logs.are_json():
         import logging

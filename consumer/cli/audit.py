@@ -82,7 +82,7 @@ def audit(
 
 
 def _nothing_at(url: str) -> str:
-    """A right URL has no files either until the first is written."""
+    """The error for a URL without files. A correct URL has none either until a worker writes the first."""
     if not url.startswith("s3://") and not Path(url).is_dir():
         return f"{url}: there is no such folder. Name the url of the sink, without dt="
     return (
@@ -93,7 +93,7 @@ def _nothing_at(url: str) -> str:
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[int], None]]:
-    """How many records of the stream have been read, on stderr while it is a terminal."""
+    """Show on stderr how many records of the stream have been read, if it is a terminal."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -152,5 +152,5 @@ def _say_some(lines: Sequence[str]) -> None:
 
 
 def escaped(line: str) -> str:
-    """On one line, and nothing in it that a terminal obeys: whoever may write to a bucket chooses its keys."""
+    """On one line and escaped for the terminal: anyone who may write to a bucket chooses its keys."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)

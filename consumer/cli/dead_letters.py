@@ -27,7 +27,7 @@ STATES = ("waits", "redriven", "failed again", "cannot be redriven")
 def dead_letters() -> None:
     """List, show and redrive dead letters: records that could not become rows. Also: penstock dlq.
 
-    They quote payloads: whoever may read them may read the stream's data.
+    Dead letters quote payloads: access to them is access to the stream's data.
     """
 
 
@@ -42,8 +42,8 @@ dead_letters.add_command(redrive)
 def list_(places: Places, wish: Wish, limit: int, as_json: bool) -> None:
     """Count dead letters by kind and reason, then list the first of them.
 
-    Numbers and quoted texts in reasons are left out of the counts, so that alike reasons are counted together. With the
-    table (--config, or --table), also shows which letters are redriven, failed again, or cannot be redriven.
+    Reasons that differ only in numbers or quoted text are counted together. With the table (--config, or --table), also
+    shows which letters are redriven, failed again, or cannot be redriven.
 
     \b
     Examples:
@@ -67,7 +67,7 @@ def list_(places: Places, wish: Wish, limit: int, as_json: bool) -> None:
 
 @dataclass(slots=True)
 class _Listing:
-    """All letters are counted, and the first ``limit`` kept, without their payloads."""
+    """Count all letters, and keep the first ``limit`` without their payloads."""
 
     limit: int
     counts: dict[tuple[str, str], Counter[str | None]] = field(default_factory=dict)
@@ -119,7 +119,7 @@ NAMES = ("redriven", "failed_again", "cannot")
 
 
 def _by_state(states: Counter[str | None]) -> dict[str, int | None]:
-    """Null where nothing is known, because the table is not."""
+    """None if the table is not known, and so nothing about redrives."""
     if None in states:
         return dict.fromkeys(NAMES)
     return {name: states[state] for name, state in zip(NAMES, STATES[1:], strict=True)}
@@ -150,7 +150,7 @@ def _row(line: dict[str, Any]) -> tuple[object, ...]:
 @click.option("--payload", "raw", is_flag=True, help="Write the payload, byte for byte, and nothing else.")
 @json_option
 def show(record_id: str, places: Places, raw: bool, as_json: bool) -> None:
-    """Show one record's dead letter: why it failed, each redrive, and its payload decoded as far as it goes.
+    """Show one record's dead letter: why it failed, each redrive, and its payload, decoded as far as possible.
 
     ID is its record_id, as `penstock dead-letters list` shows it.
 

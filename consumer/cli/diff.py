@@ -133,7 +133,7 @@ def _short(value: Any) -> str:
 
 
 def _json(value: Any) -> Any:
-    """As JSON can have it: floats that are no numbers, times and bytes as text."""
+    """A value for JSON: NaN, infinity, times and bytes become text."""
     import math
 
     if isinstance(value, float) and not math.isfinite(value):

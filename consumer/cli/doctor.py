@@ -22,18 +22,22 @@ COLOURS = {"green": "green", "yellow": "yellow", "red": "red"}
 @click.option(
     "--config", "path", type=click.Path(path_type=Path), required=True, metavar="FILE", help="A configuration."
 )
-@click.option("--tasks", type=click.IntRange(1), help="Number of tasks there are to be.  [default: those that run now]")
-@click.option("--role", metavar="ARN", help="The tasks' role, which IAM is asked about.  [default: the caller's]")
+@click.option(
+    "--tasks", type=click.IntRange(1), help="Number of tasks to check for.  [default: the number that run now]"
+)
+@click.option(
+    "--role", metavar="ARN", help="The role of the tasks; IAM is asked for its permissions.  [default: the caller's]"
+)
 @click.option("--no-load", is_flag=True, help="Do not load the model.")
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, path: Path, tasks: int | None, role: str | None, no_load: bool, as_json: bool) -> None:
-    """Look for everything that can go wrong before it does, and say what to do about it.
+    """Find problems before they occur, and say how to fix each.
 
-    Examines this machine (Java, KCL, cores, memory, disk, clock), the model, and AWS as the caller sees it:
+    Checks this machine (Java, KCL, cores, memory, disk, clock), the model, and AWS with the caller's credentials:
     permissions, the stream, KCL's tables, the sinks. Writes nothing. Run it where a task will run, such as in the image
-    with the task's role, or with --role. Each finding is green, yellow (can go wrong, or is unknown) or red. Exits with
-    1 if one is red.
+    with the task's role, or with --role. Each finding is green, yellow (a risk, or unknown) or red. Exits with 1 if one
+    is red.
 
     \b
     Examples:

@@ -13,10 +13,10 @@ from consumer.cli.options import json_option
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @json_option
 def init(folder: Path, as_json: bool) -> None:
-    """Write a model, a configuration, records and a test into DIR, to begin with.
+    """Create a first project in DIR: a model, a configuration, records and a test.
 
-    They work as they are: the next commands are `penstock try`, pytest and `penstock config check`. DIR is made if it
-    does not exist. A folder that is not empty is refused, with exit code 3.
+    They work without changes: the next commands are `penstock try`, pytest and `penstock config check`. Creates DIR if
+    it does not exist. Refuses a folder that is not empty, with exit code 3.
 
     \b
     Examples:

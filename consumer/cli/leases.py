@@ -22,9 +22,9 @@ def leases() -> None:
 @application_options
 @json_option
 def list_(target: Target, as_json: bool) -> None:
-    """List the leases: who has each shard, and how far it is read.
+    """List the leases: the owner of each shard, and how far it is read.
 
-    `counter` goes up with each renewal; `switches` is the number of changes of hands since the last checkpoint.
+    `counter` goes up with each renewal; `switches` is the number of changes of owner since the last checkpoint.
     Reads the tables of KCL 3.0 to 3.4 (three) and of KCL 3.5 (one). Changes nothing.
 
     \b
@@ -59,11 +59,11 @@ def show(shard: str, target: Target, as_json: bool) -> None:
 @execute_option
 @json_option
 def release(shard: str, target: Target, execute: bool, as_json: bool) -> None:
-    """Free the lease of SHARD from its owner. KCL's leader then gives it to a worker, perhaps to the same one.
+    """Take the lease of SHARD from its owner. KCL's leader then gives it to a worker, perhaps to the same one.
 
-    Use it where an owner renews a lease and does not get on with the shard. Nothing is lost: the next owner reads on
-    from the checkpoint, so that records after it are processed again. A Parquet table does not get duplicate rows; a
-    Kinesis sink does. Refused while a hand-off is pending, and while no worker leads.
+    Use it if an owner renews the lease but makes no progress on the shard. No record is lost: the next owner continues
+    from the checkpoint, so records after it are processed again. A Parquet table does not get duplicate rows; a Kinesis
+    sink does. Refused while a hand-off is pending, and while there is no leader.
 
     \b
     Examples:
@@ -134,10 +134,10 @@ def reset(target: Target, undo: Path | None, execute: bool, as_json: bool) -> No
 @execute_option
 @json_option
 def restore(file: Path, target: Target, execute: bool, as_json: bool) -> None:
-    """Put back the leases that a reset deleted, from its undo file FILE.
+    """Restore the leases that a reset deleted, from its undo file FILE.
 
-    The application goes on where it stood before the reset. Refused once it has begun anew, and for a stream that was
-    made anew since. May be interrupted; run it again then.
+    The application continues where it was before the reset. Refused if the application has started again since, or if
+    the stream was deleted and created again. After an interruption, run the same command again.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""What ``penstock leases`` prints of leases, and of plans with them."""
+"""What ``penstock leases`` prints: leases, and plans that change them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RIGHT = ("counter", "switches", "KB/s")
 
 
 def show_all(target: Target, *, as_json: bool) -> None:
-    """Print every lease, those that are read to their ends last."""
+    """Print every lease; those of shards that are read to the end come last."""
     state = _state(Aws(), target)
     leases = sorted(state.leases, key=lambda lease: (lease.ended, lease.shard_id))
     if as_json:
@@ -79,20 +79,20 @@ def release(target: Target, shard_id: str, *, execute: bool, as_json: bool) -> N
 
 
 def release_lines(planned: Release) -> list[str]:
-    """Now and then, and what happens next."""
+    """The lease before and after, and what happens next."""
     lease = planned.lease
     drops = f"{lease.owner} drops the shard within {planned.noticed_s:.0f} s"
     gives = f"leader {planned.leader} gives it to the worker with the least load within {planned.assigned_s:.0f} s"
     return [
         f"{lease.shard_id}: owner {lease.owner} → none; position {_position(lease)} stays",
-        "one call: UpdateItem, if owner and counter are as they were read",
+        "one call: UpdateItem, if owner and counter have not changed",
         f"next: {drops}; {gives}, which may be the same one",
         "records after the position are processed again",
     ]
 
 
 def reset_plan(planned: ResetPlan, target: Target, created_s: int) -> dict[str, Any]:
-    """What a reset takes away, and how it goes on."""
+    """What a reset deletes, and where the application starts afterwards."""
     found: dict[str, Any] = harmless(
         {
             "application": planned.application,
@@ -121,7 +121,7 @@ def print_reset(said: Mapping[str, Any]) -> None:
 
 
 def write_undo(planned: ResetPlan, path: Path | None) -> Path:
-    """Write what a reset takes away. Returns the file's path."""
+    """Write what a reset deletes. Returns the file's path."""
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     file = path or Path(f"penstock-undo-{planned.application}-{moment}.json")
     restore_leases.write(file, restore_leases.deleted_by(planned))
@@ -151,7 +151,7 @@ def restore(target: Target, file: Path, *, execute: bool, as_json: bool) -> None
 
 
 def plain(lease: Lease) -> dict[str, Any]:
-    """A lease as JSON has it."""
+    """A lease for ``--json``."""
     return {
         "shard_id": lease.shard_id,
         "owner": lease.owner or None,

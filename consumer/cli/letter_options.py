@@ -1,4 +1,4 @@
-"""Options of the commands on dead letters: where they are, and which of them are meant."""
+"""Options of the dead-letter commands: where the letters are, and which are selected."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def places_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="FILE",
         help="The configuration that names the dead letters and the table.",
     )
-    @click.option("--url", metavar="URL", help="Where the dead letters are, instead of --config.")
+    @click.option("--url", metavar="URL", help="The URL of the dead letters, instead of --config.")
     @click.option("--table", metavar="URL", help="With --url: the table, which says which letters are redriven.")
     @functools.wraps(command)
     def with_places(*args: Any, config_path: Path | None, url: str | None, table: str | None, **options: Any) -> Any:

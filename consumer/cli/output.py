@@ -17,7 +17,7 @@ UNKNOWN = "unknown"
 """What a table shows for None. JSON has null there."""
 
 PIPED_EVERY_S = 10.0
-"""Where stderr is not a terminal, progress is one line after each such time."""
+"""Seconds between two lines of progress if stderr is not a terminal."""
 
 
 class Advance(Protocol):
@@ -90,7 +90,7 @@ def line(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Print one line on stderr, escaped: what the command does at the moment."""
+    """Print one line on stderr, escaped: what the command is doing."""
     from pipeline.escape import shown
 
     click.echo(shown(text), err=True)
@@ -114,7 +114,7 @@ def seconds(value: float | None) -> str:
 def progress(
     what: str, total: float | None = None, *, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Advance]:
-    """Show on stderr how far long work has come: a bar with the time left on a terminal, lines when piped."""
+    """Show the progress of long work on stderr: a bar with the time left on a terminal, lines when piped."""
     if sys.stderr.isatty():
         with _bar(what, total) as advance:
             yield advance

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     is_flag=True,
     help="The lines are records as `penstock tail` prints them. Their payloads and keys are put.",
 )
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Records per second at most.")
-@click.option("--aggregate", is_flag=True, help="Pack records into aggregates of the KPL's format.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Maximum number of records per second.")
+@click.option("--aggregate", is_flag=True, help="Pack records into KPL aggregates.")
 @json_option
 @click.pass_context
 def put(
@@ -46,9 +46,9 @@ def put(
     """Put one record per line of FILE (standard input by default) on a stream.
 
     A line is the payload, byte for byte. Empty lines are skipped. Records of one key arrive in the order of their
-    lines: only one of them is in a request at a time, so that many keys are faster than few. Records that Kinesis
-    refuses for the moment are put again. Prints a report. Exits with 1 if a record could not be put, such as one that
-    is larger than the stream allows.
+    lines: only one of them is sent at a time, so many keys are faster than few. Records that Kinesis refuses for now
+    are sent again. Prints a report. Exits with 1 if a record could not be put, such as one that is larger than the
+    stream allows.
 
     \b
     Examples:

@@ -27,10 +27,10 @@ SHOWN_FAILURES = 5
     type=click.Path(path_type=Path),
     required=True,
     metavar="FILE",
-    help="The configuration, as `penstock run` takes it: its model is run, its table gets the rows.",
+    help="The configuration file of `penstock run`. Its model is run, and its table gets the rows.",
 )
 @wish_options
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Maximum number of letters a second.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Maximum number of letters per second.")
 @click.option("--canary", type=click.IntRange(1), help="Try this many first; stop there if any fails.")
 @click.option("--again", is_flag=True, help="Also try letters that failed again with this model.version.")
 @execute_option
@@ -41,13 +41,13 @@ def redrive(
     """Run dead letters through the model again; records that pass get their row in the table.
 
     Prints the plan; --execute carries it out. The records are not put back on the stream, and no other sink gets the
-    rows. A record has one row however often it is redriven, and by however many at once. What fails again stays a dead
-    letter, and the failure is counted; it is not tried again with the same model.version unless --again is given. May
-    run beside the workers. After an interruption, the same command goes on where it stopped. A letter stays where it
-    is, also once its record has a row: nothing is deleted, and there is no undo.
+    rows. A record has one row, however often it is redriven and by however many commands at once. A record that fails
+    again stays a dead letter, and the failure is counted; it is not tried again with the same model.version unless
+    --again is given. Workers may run at the same time. After an interruption, run the same command again: it continues
+    where it stopped. Letters are not deleted, not even when their record has a row, and a redrive cannot be undone.
 
-    A letter cannot be redriven if its payload is not in it, if that is an aggregate that cannot be read, or if no file
-    of the table names it. Exits with 1 if a letter failed again, and with 4 if there is nothing to redrive.
+    A letter cannot be redriven if it has no payload, if the payload is an aggregate that cannot be read, or if no file
+    of the table names the letter. Exits with 1 if a letter failed again, and with 4 if there is nothing to redrive.
 
     \b
     Examples:
@@ -128,7 +128,7 @@ def _print(said: dict[str, Any]) -> None:
         )
         if killed := sum(said["kinds"].get("killed", {}).get(state, 0) for state in states[:2]):
             output.line(
-                f"{killed:,} of the letters are of the kind killed: tasks ended over them, and this command may, too. "
+                f"{killed:,} of the letters are of the kind killed: they ended tasks, and may end this command, too. "
                 "Leave them out with --where \"kind != 'killed'\""
             )
         if said["seconds_at_least"]:
@@ -143,12 +143,12 @@ def _interruptible(work: Callable[[], Result]) -> Result:
     try:
         return work()
     except KeyboardInterrupt:
-        output.note("interrupted. The same command goes on where this one stopped")
+        output.note("interrupted. Run the same command again to continue")
         raise
 
 
 async def _carry_out(settings: Settings, planned: Plan, rate: float, canary: int) -> Result:
-    """Load the model, check that the table takes its rows, and go."""
+    """Load the model, check that the table takes its rows, and redrive the letters."""
     from consumer.cli import output
     from consumer.feed import Feed
     from consumer.letters.carried_out import carried_out
@@ -160,7 +160,7 @@ async def _carry_out(settings: Settings, planned: Plan, rate: float, canary: int
 
 
 def _conclude(said: dict[str, Any], result: Result, planned: Plan, *, as_json: bool) -> None:
-    """Print what came of it; exit with 1 if anything failed again."""
+    """Print the result; exit with 1 if a letter failed again."""
     from consumer.cli import output
     from pipeline.escape import harmless
 
@@ -176,6 +176,6 @@ def _conclude(said: dict[str, Any], result: Result, planned: Plan, *, as_json: b
             output.line(f"failed again: {failure.position}: {failure.kind}: {failure.reason}")
         output.line(f"{result.redriven:,} redriven, {result.failed:,} failed again, {left:,} not tried")
         if result.stopped:
-            output.line("the canary failed, so that nothing more was tried. `penstock dead-letters show` says why")
+            output.line("the canary failed, so nothing more was tried. `penstock dead-letters show` says why")
     if result.failed:
         click.get_current_context().exit(1)

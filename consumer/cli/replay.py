@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @stream_options
-@click.option("--from", "begin", type=TIME, metavar="TIME", help="Slice: the first time of arrival.")
-@click.option("--to", "end", type=TIME, metavar="TIME", help="Slice: the time of arrival at which it ends.")
+@click.option("--from", "begin", type=TIME, metavar="TIME", help="Slice: records that arrived at this time or later.")
+@click.option("--to", "end", type=TIME, metavar="TIME", help="Slice: records that arrived before this time.")
 @click.option(
     "--url",
     metavar="URL",
@@ -28,15 +28,17 @@ if TYPE_CHECKING:
 @click.option("--dead-letter", metavar="URL", help="Slice: where dead letters go.  [default: URL.dead-letters]")
 @click.option("--shards", "shards", multiple=True, metavar="SHARD", help="Slice: only this shard; may be repeated.")
 @click.option(
-    "--rate", type=click.FloatRange(0, min_open=True), metavar="N", help="Slice, archive: at most N records a second."
+    "--rate", type=click.FloatRange(0, min_open=True), metavar="N", help="Slice, archive: at most N records per second."
 )
 @click.option("--rewind", is_flag=True, help="Move the leases of the application itself.")
 @click.option("--to-time", type=TIME, metavar="TIME", help="Rewind: to this time of arrival.")
-@click.option("--by", type=DURATION, metavar="DURATION", help="Rewind: to so long before now, such as 2h.")
+@click.option("--by", type=DURATION, metavar="DURATION", help="Rewind: to this long before now, such as 2h.")
 @click.option("--to-earliest", is_flag=True, help="Rewind: to the oldest record that the stream has.")
-@click.option("--to-latest", is_flag=True, help="Rewind: to the end of every shard; what lies between is not read.")
 @click.option(
-    "--from-file", type=click.Path(path_type=Path), metavar="FILE", help="Rewind: put back what an undo file holds."
+    "--to-latest", is_flag=True, help="Rewind: to the end of every shard. The records before it are not read."
+)
+@click.option(
+    "--from-file", type=click.Path(path_type=Path), metavar="FILE", help="Rewind: restore the leases from an undo file."
 )
 @click.option("--online", is_flag=True, help="Rewind: while workers run; at most 100 leases.")
 @click.option(
@@ -71,7 +73,7 @@ def replay(target: Target, **options: Any) -> None:
 
     \b
     The application itself: --rewind
-      Moves its leases back to a time. Workers must be stopped, or give
+      Moves its leases back to a time. Stop all workers first, or give
       --online. Writes an undo file first.
 
     \b

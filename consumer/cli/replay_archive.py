@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def replay(target: Target, options: dict[str, Any]) -> None:
-    """Plan, print, and carry out if told to; exits with 1 if a record could not be put."""
+    """Plan, print, and with --execute carry out; exits with 1 if a record could not be put."""
     from consumer.admin.replay.archive import ArchiveNote
     from consumer.aws.clients import Aws
 
@@ -92,6 +92,6 @@ def _put(stream: str, archive: Archive, note: ArchiveNote, options: dict[str, An
 def _print(said: dict[str, Any]) -> None:
     output.line(f"{output.cell(said['records'])} records of {said['source']} onto stream {said['stream']}")
     if said["put_before"]:
-        output.line(f"{said['put_before']:,} of them were put before; it goes on there")
+        output.line(f"{said['put_before']:,} of them were put before; it continues there")
     rate = f"at most {said['rate']:g} records/s" if said["rate"] else "as quickly as the stream takes them"
     output.line(f"{rate}; takes {output.seconds(said['seconds'])}; kinesis:PutRecords, again for what is refused")

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from consumer.aws.clients import Aws
 
 FAILOVER_MS = 10_000
-"""KCL's own, where there is no configuration that says otherwise."""
+"""KCL's default, for applications without a configuration."""
 
 
 def replay(target: Target, options: dict[str, Any]) -> None:
-    """ReplayPlan, print, and carry out if told to."""
+    """Plan, print, and with --execute carry out."""
     from consumer.admin.replay.carry_out import LeaseTable
     from consumer.admin.replay.moving import Mover, refuse_nothing
     from consumer.aws.clients import Aws
@@ -65,7 +65,7 @@ def _wish(target: Target, options: dict[str, Any], created_s: int) -> ReplayWish
         return ReplayWish(moment_ms=0)
     moment_s = options["to_time"].timestamp() if options["to_time"] else time.time() - options["by"]
     if moment_s > time.time():
-        raise UserError("--to-time lies ahead. Give a time that has passed, or --to-latest")
+        raise UserError("--to-time is in the future. Give an earlier time, or --to-latest")
     return ReplayWish(moment_ms=round(1000 * moment_s))
 
 
@@ -102,7 +102,7 @@ def _execute(
 def _said(
     target: Target, planned: ReplayPlan, wish: ReplayWish, options: dict[str, Any], notes: list[str], failover_s: float
 ) -> dict[str, Any]:
-    """The plan as JSON has it."""
+    """The plan for ``--json``."""
     return {
         "application": target.application,
         "stream": target.stream,
@@ -166,7 +166,7 @@ def _print(said: dict[str, Any]) -> None:
     for line in said["sinks"]:
         output.line(line)
     for owner in said["owners"] if not said["online"] else ():
-        output.line(f"worker {owner} has leases: it must be stopped first, or give --online")
+        output.line(f"worker {owner} has leases. Stop it first, or give --online")
     for line in said["calls"]:
         output.line(line)
     output.line(f"takes {output.seconds(said['seconds'])}; the shards are read again after a fail-over at the latest")
@@ -181,7 +181,7 @@ def _to(wish: ReplayWish) -> str:
 
 
 def _at(checkpoint: Checkpoint | None) -> str:
-    """As the lease table has it; of a position the number alone, since it stands behind all of the record."""
+    """A checkpoint for people. The sequence number is enough for a position, since it is behind all of the record."""
     if checkpoint is None:
         return "no lease"
     return checkpoint if isinstance(checkpoint, str) else f"after {checkpoint.sequence}"

@@ -20,7 +20,7 @@ INTERRUPTED = 130
 
 
 def replay(target: Target, options: dict[str, Any]) -> None:
-    """Plan, print, and carry out if told to; exits with 130 if it was interrupted."""
+    """Plan, print, and with --execute carry out; exits with 130 if it was interrupted."""
     from consumer.admin.replay.slicing import refuse_used
     from consumer.aws.clients import Aws
     from consumer.leases import bounded
@@ -47,7 +47,7 @@ def replay(target: Target, options: dict[str, Any]) -> None:
     elif said["finished"]:
         output.line(f"done: {said['rows']:,} rows and {said['dead_letters']:,} dead letters by this task")
     else:
-        output.line("interrupted; run the same command again to go on")
+        output.line("interrupted; run the same command again to continue")
     if options["execute"] and not said["finished"]:
         click.get_current_context().exit(INTERRUPTED)
 
@@ -75,7 +75,7 @@ def _wish(options: dict[str, Any]) -> SliceWish:
         raise UserError("A slice needs both --from TIME and --to TIME")
     kinds = [sink.partition(":") for sink in options["sinks"]]
     if wrong := [kind for kind, _, name in kinds if kind != "kinesis" or not name]:
-        raise UserError(f"--sink {wrong[0]} is none. Write --sink kinesis:NAME; a table is named with --url")
+        raise UserError(f"--sink {wrong[0]} is not a sink. Write --sink kinesis:NAME, or name a table with --url")
     return SliceWish(
         options["begin"],
         options["end"],
@@ -118,7 +118,7 @@ def _run(planned: SlicePlan, aws: Aws) -> dict[str, Any]:
 
 
 def _said(planned: SlicePlan, *, begun: bool) -> dict[str, Any]:
-    """The plan as JSON has it."""
+    """The plan for ``--json``."""
     bounds, settings = planned.bounds, planned.settings
     return {
         "application": planned.application,
@@ -156,7 +156,9 @@ def _amount(planned: SlicePlan, aws: Aws) -> dict[str, Any]:
 
 def _print(said: dict[str, Any]) -> None:
     shards = ", ".join(said["shards"]) if said["shards"] else f"all, beginning with {', '.join(said['begins_with'])}"
-    output.line(f"slice of stream {said['stream']}: what arrived from {said['from']} on and before {said['to']}")
+    output.line(
+        f"slice of stream {said['stream']}: records that arrived at {said['from']} or later and before {said['to']}"
+    )
     output.line(f"shards: {shards}")
     output.line(
         f"model: {said['model']}, at most {said['rate']:g} records/s a task"
@@ -165,7 +167,9 @@ def _print(said: dict[str, Any]) -> None:
     )
     output.line(f"rows to: {', '.join(said['sinks'])}; dead letters to: {said['dead_letter']}")
     output.line(_amount_line(said))
-    going = "goes on where it stopped" if said["begun"] else "makes three DynamoDB tables, and deletes them at the end"
+    going = (
+        "continues where it stopped" if said["begun"] else "creates three DynamoDB tables, and deletes them at the end"
+    )
     output.line(f"application of its own: {said['application']}; {going}")
 
 

@@ -1,4 +1,4 @@
-"""``--where``: which records a command is about, in JMESPath, the language of the AWS CLI's ``--query``."""
+"""``--where`` selects records with JMESPath, the language of the AWS CLI's ``--query``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Where(click.ParamType[Selects]):
         def matches(fields: Mapping[str, Any]) -> bool:
             try:
                 found = compiled.search(fields)
-            except JMESPathError:  # a function that does not take this record's type: then it is not such a record
+            except JMESPathError:  # a function that does not accept this record's type: the record is not selected
                 return False
             return found is not None and found is not False and found not in ("", [], {})
 

@@ -84,7 +84,7 @@ def skip(**options: Any) -> None:
 
 
 def _change_options(command: Command) -> Command:
-    """What every command that changes shards has."""
+    """Adds the options that every command that changes shards has."""
     for option in (
         click.option(
             "--prices",
@@ -138,8 +138,8 @@ def scale(count: int, **options: Any) -> None:
 @click.option(
     "--weighted",
     is_flag=True,
-    help="Split where half of the load lies, by a sample of the shard's records from the last five minutes. The sample "
-    "takes one of the shard's five reads a second.",
+    help="Split so that each half gets half of the load, by a sample of the shard's records of the last five minutes. "
+    "The sample takes one of the shard's five reads a second.",
 )
 @_change_options
 def split(shard: str, at: str | None, weighted: bool, **options: Any) -> None:
@@ -162,7 +162,7 @@ def split(shard: str, at: str | None, weighted: bool, **options: Any) -> None:
         raise UserError("--at and --weighted both say where to split. Give one of them")
     place = None if at is None else hash_key(at)
     if at is not None and place is None:
-        raise UserError(f"--at {at} is no hash key. Give a whole number from 0 to 2^128-1")
+        raise UserError(f"--at {at} is not a hash key. Give a whole number from 0 to 2^128-1")
     if weighted:
         weighted_split(shard, **options)
     else:

@@ -28,7 +28,7 @@ SHOWN = 40
 """Rows of a plan on a terminal; all when piped, and in ``--json``."""
 
 LOOK_S = 2.0
-"""Between two looks at leases and shards."""
+"""Seconds between two reads of leases and shards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def change(name: str, wish: Wish, *, about: tuple[str, ...] = (), **options: Any
 
 
 def _without_a_call(aws: Aws, wanted: _Wanted, refusal: Refusal) -> None:
-    """A stream that is as wished may still be waited for: an earlier run was interrupted while it waited."""
+    """Also wait if the stream needs no change: an earlier run may have been interrupted while it waited."""
     if not (refusal.kind == "nothing" and wanted.execute and wanted.wait):
         refuse(refusal)
     output.note(refusal.why)
@@ -150,7 +150,7 @@ def _print(report: ReshardReport, about: tuple[str, ...]) -> None:
         output.line(line)
     for place, step in enumerate(report.plan.steps, 1):
         output.line(f"call {place}: {step}")
-    took = "unknown: none was made from this machine yet; AWS says a few minutes, by the size of the stream"
+    took = "unknown: this machine has made no such call yet; AWS says a few minutes, depending on the stream's size"
     output.line(f"time: {took if report.seconds is None else 'about ' + output.seconds(report.seconds)}")
     before, after = (money(each.total, report.currency) for each in (report.before, report.after))
     output.line(f"a day: {before} now, {after} then ({report.prices})")
@@ -172,10 +172,10 @@ def _carry_out(outside: ReshardOutside, wish: Wish, steps: tuple[Step, ...], own
             now = partial(shards_now, outside.kinesis, stream)
             carry_out(outside, now, wish, steps, own, identity(found.summary), tell)
         except KeyboardInterrupt:
-            output.note("interrupted: Kinesis ends the call that is under way. Run the same command again to go on")
+            output.note("interrupted: Kinesis completes the call in progress. Run the same command again to continue")
             raise
         except (ClientError, BotoCoreError) as error:
-            raise PenstockError(f"stream {stream}: {error}. Run the same command again to go on") from None
+            raise PenstockError(f"stream {stream}: {error}. Run the same command again to continue") from None
 
 
 def _follow(aws: Aws, target: Target, timeout: float) -> bool:

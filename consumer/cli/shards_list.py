@@ -43,7 +43,7 @@ def list_shards(target: Target, *, sample: bool, everything: bool, as_json: bool
 
 
 def rows(found: Listing) -> list[tuple[object, ...]]:
-    """Every shard, below the one it came of."""
+    """Every shard, below its parent."""
     return [_row(found, node) for node in forest(found.shards)]
 
 
@@ -62,7 +62,7 @@ def summary(found: Listing) -> list[str]:
     if found.readers:
         lines += [f"read by: {_reader(reader, len(opened))}" for reader in found.readers]
     else:
-        lines.append("read by: unknown; name applications with --application, since who polls leaves no trace")
+        lines.append("read by: unknown. Name applications with --application: Kinesis does not know who polls")
     return lines
 
 

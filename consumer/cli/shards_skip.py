@@ -37,9 +37,9 @@ def skip_record(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Plan, print, and with ``execute`` note it on the lease."""
+    """Plan, print, and with ``execute`` write the note on the lease."""
     if not (sequence.isascii() and sequence.isdecimal()):
-        raise UserError(f"--past {sequence} is no sequence number. Give its decimal digits")
+        raise UserError(f"--past {sequence} is not a sequence number. Give its decimal digits")
     at = Position(int(sequence), LAST_SUB if sub is None else sub)
     aws = Aws()
     planned = _plan(aws, target, shard, at, why)
@@ -48,13 +48,13 @@ def skip_record(
     if execute:
         notes = LeaseNotes(lambda: aws.client("dynamodb"), target.application or "")
         if not aws.ask(f"lease table {target.application}", lambda: skips.carry_out(notes, planned)):
-            raise RefusedError(f"the lease of {shard} has changed hands meanwhile. Nothing was written; try again")
+            raise RefusedError(f"the lease of {shard} has another owner now. Nothing was written; try again")
         if wait:
             _follow(aws, notes, shard, at, timeout)
     if as_json:
         output.emit("shards.skip", {**_said(planned), "executed": execute})
     elif execute:
-        output.line("noted; the next worker that has the shard passes over the record")
+        output.line("noted; the next worker that gets the shard skips the record")
     else:
         output.line("nothing changed; run again with --execute to carry this out")
 
@@ -67,7 +67,7 @@ def _plan(aws: Aws, target: Target, shard_id: str, at: Position, why: str) -> Sk
         raise UserError(f'there is no lease in table "{application}". Check --application, and that a worker has run')
     if state.binding is None:
         raise RefusedError(
-            f'no Penstock worker has used lease table "{application}", and other KCL workers do not heed the note that '
+            f'no Penstock worker has used lease table "{application}", and other KCL workers ignore the note that '
             "this command writes. Nothing was written"
         )
     if state.binding.stream != target.stream:
@@ -107,13 +107,15 @@ def _print(planned: SkipPlan) -> None:
     which = "" if said["sub_sequence_number"] is None else f", user record {planned.skip.at.sub}"
     output.line(f"record: {said['sequence_number']}{which}, {len(planned.found.raw['Data']):,} bytes")
     if users is not None and not which:
-        output.line(f"it is an aggregate of {users:,} user records; none of those that have no row yet will get one")
+        output.line(f"it is an aggregate of {users:,} user records; those without a row will not get one")
     for record in skips.shown(planned.found, planned.skip.at.sub):
         output.line(f"  {cut(line_of(record).decode(), LINE)}")
     before = "an unknown number of" if planned.between is None else f"{planned.between:,}"
-    output.line(f"checkpoint now: {said['checkpoint']}; {before} records between it and this one are processed as ever")
+    output.line(
+        f"checkpoint now: {said['checkpoint']}; {before} records between it and this one are processed as usual"
+    )
     owner = f"taken from {planned.owner}" if planned.owner else "free already"
-    output.line(f"call 1: UpdateItem: the lease of {said['shard_id']}, {owner}, notes that the record is passed over")
+    output.line(f"call 1: UpdateItem: the lease of {said['shard_id']}, {owner}, gets a note to skip the record")
     output.line("then, by the next worker that has the shard: a dead letter of the kind skipped, and the checkpoint")
 
 

@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 
 @click.command()
 @application_options
-@click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C; on a terminal, a live screen.")
+@click.option("--watch", is_flag=True, help="Repeat until Ctrl-C; on a terminal, a live screen.")
 @click.option(
     "--every",
     type=DURATION,
     default="2s",
     show_default=True,
-    help="With --watch: the time between two looks. A look scans KCL's tables, which costs read units.",
+    help="With --watch: the time between two reads. Each scans KCL's tables, which costs read units.",
 )
 @json_option
 def status(target: Target, watch: bool, every: float, as_json: bool) -> None:
-    """Show an application at a glance: each shard, each worker, and why a shard stands still.
+    """Show an application at a glance: each shard, each worker, and why a shard makes no progress.
 
-    Per shard: its owner, how far it is behind, whether that grows or shrinks and when it is caught up, the records
+    Per shard: its owner, how far it is behind, whether that grows or shrinks, when it will have caught up, the records
     settled per second, and the time since its checkpoint last moved. Per worker: its shards, mean batch size, busy
     share, efficiency and version. What is not known is shown as unknown.
 
-    Reads KCL's tables, the stream's list of shards, and what each worker says of itself: each writes a note beside the
-    leases every 10 seconds, which also names its health page; the page is asked where it can be reached. Works for any
-    KCL application; of workers that are not Penstock's, the stream tells how far they are behind. Changes nothing.
+    Reads KCL's tables, the stream's list of shards, and what each worker reports: a note that it writes beside the
+    leases every 10 seconds, and its health page if that can be reached. Works for any KCL application: for workers that
+    are not Penstock's, reads from the stream how far they are behind. Changes nothing.
 
     With --json and --watch, prints one object a line.
 

@@ -1,4 +1,4 @@
-"""What ``penstock status`` does with its looks: one, one after the other, or a live screen."""
+"""The three ways of ``penstock status``: once, again and again, or a live screen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def statuses(aws: Any, observer: Observer, target: Target) -> Iterator[Status]:
-    """One status after the other. A first look that fails is an error; a later one is told in the next status."""
+    """One status after the other. If the first look fails, raise; a later failure is reported in the next status."""
     from dataclasses import replace
 
     from consumer.admin.status.diagnose import LOOKS_S, diagnose
@@ -50,7 +50,7 @@ def show(found: Status, *, as_json: bool) -> None:
 
 
 def show_each(looks: Iterator[Status], every_s: float, *, as_json: bool) -> None:
-    """Print each; as JSON an object a line."""
+    """Print each status; as JSON, one object per line."""
     import time
 
     for found in looks:

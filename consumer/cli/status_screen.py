@@ -1,4 +1,4 @@
-"""How ``penstock status`` looks: a summary, a table of shards (what stands still comes first), a table of workers."""
+"""How ``penstock status`` looks: a summary, a table of shards (those without progress first), a table of workers."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ WORKERS = ("worker", "shards", "batch", "busy", "efficiency", "version", "seen",
 RIGHT = ("behind", "records", "caught up in", "records/s", "checkpoint age", "shards", "batch", "busy", "efficiency")
 
 NARROW = {150: ("checkpoint age", "records"), 110: ("records/s", "caught up in"), 60: ("trend", "owner")}
-"""What a screen leaves out that is narrower than this."""
+"""The columns that are left out on a screen narrower than this."""
 
 FRAME = 3
-"""Lines of a table that are no rows: its head, and the empty lines around it."""
+"""Lines of a table besides its rows: its head, and the empty lines around it."""
 
 
 def summary(status: Status) -> list[str]:
     """The application in a few lines."""
-    totals, leads = status.totals, status.leader or "nobody"
+    totals, leads = status.totals, status.leader or "no worker"
     layout = status.layout + (f", migration {status.migration}" if status.migration else "")
     behind = "unknown how far behind"
     if totals.seconds_behind is not None:
@@ -43,7 +43,7 @@ def summary(status: Status) -> list[str]:
 
 
 def shard_rows(shards: Sequence[ShardStatus]) -> list[Sequence[object]]:
-    """A row a shard: first what stands still, then by how far it is behind."""
+    """One row per shard: first those without progress, then by how far they are behind."""
     ordered = sorted(shards, key=lambda shard: (not _alarming(shard), -(shard.seconds_behind or 0.0), shard.shard_id))
     return [
         (
@@ -62,7 +62,7 @@ def shard_rows(shards: Sequence[ShardStatus]) -> list[Sequence[object]]:
 
 
 def worker_rows(workers: Sequence[WorkerStatus]) -> list[Sequence[object]]:
-    """A row a worker, the leader first."""
+    """One row per worker, the leader first."""
     return [
         (
             worker.worker,
@@ -95,7 +95,7 @@ class Screen:
         self.status = status
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Drawn anew for each width and height."""
+        """Drawn for each width and height."""
         from rich.text import Text
 
         head = [Text(output.cell(line), no_wrap=True, overflow="ellipsis") for line in summary(self.status)]

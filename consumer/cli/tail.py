@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--from", "start", type=TIME, help="Begin with the records that arrived at this time.")
 @click.option("--latest", is_flag=True, help="Begin with the records that arrive from now on. The default.")
 @click.option("--to", "until", type=TIME, help="End before the records that arrived at this time. Without it, go on.")
-@click.option("--shard", "shard_id", metavar="SHARD", help="Only this shard, and the shards that come of it.")
+@click.option("--shard", "shard_id", metavar="SHARD", help="Only this shard and its descendants.")
 @click.option("--where", type=WHERE, help="Only records for which this JMESPath expression is true.")
 @click.option("--max", "most", type=click.IntRange(1), help="End after this number of records.")
 @json_option
@@ -40,12 +40,12 @@ def tail(
     """Print the records of a stream as they arrive, one JSON object per line.
 
     Each line has shard_id, sequence_number, sub_sequence_number, partition_key, arrived_at, and the payload: data if it
-    is JSON, data_text if it is other text, data_base64 if it is neither. Aggregates of the KPL are taken apart. Follows
+    is JSON, data_text if it is other text, data_base64 if it is neither. KPL aggregates are taken apart. Follows
     the stream through splits and merges. --where sees the same fields. `penstock put --records` puts such lines on a
     stream again. --json adds the schema to each line.
 
-    Reads each shard once a second, and less often while it is throttled: five reads a second are all that a shard gives
-    to its readers together, and the application takes four.
+    Reads each shard once a second, and less often while it is throttled: a shard allows five reads a second for all of
+    its readers together, and the application takes four.
 
     \b
     Examples:

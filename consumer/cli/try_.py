@@ -20,7 +20,7 @@ LONGEST_VALUE = 120
 @click.command("try")
 @click.argument("records", nargs=-1, type=FILE, metavar="[RECORDS|-]...")
 @click.option(
-    "--config", "path", type=FILE, required=True, metavar="FILE", help="The configuration, as `penstock run` takes it."
+    "--config", "path", type=FILE, required=True, metavar="FILE", help="The configuration file of `penstock run`."
 )
 @click.option(
     "--framing",
@@ -34,7 +34,7 @@ LONGEST_VALUE = 120
 @json_option
 @click.pass_context
 def try_(ctx: click.Context, records: tuple[Path, ...], path: Path, framing: str, count: int, as_json: bool) -> None:
-    """Run the model on records from a file, and print the rows and dead letters that come of them.
+    """Run the model on records from a file, and print the resulting rows and dead letters.
 
     RECORDS are files with a record per line, folders with a record per file, or - for stdin, which is the default. The
     records go through decode, the batcher, retries, bisection and the row schema, as in a task. Needs no AWS, no Java

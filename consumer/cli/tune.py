@@ -19,7 +19,7 @@ PIPED_COLUMNS = 1000
 
 @click.command()
 @click.option(
-    "--config", "path", type=FILE, required=True, metavar="FILE", help="The configuration, as `penstock run` takes it."
+    "--config", "path", type=FILE, required=True, metavar="FILE", help="The configuration file of `penstock run`."
 )
 @click.option(
     "--records",

@@ -1,4 +1,4 @@
-"""A shard that KCL is refused, a lease that is deleted, a stream that is made anew: one worker finds all of it."""
+"""A shard that KCL is refused, a deleted lease, a stream that is created again: one worker finds each of them."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def made_anew(rig: Rig, worker: Worker, config: Path, monkeypatch: pytest.Monkey
     wait_until(lambda: rig.name not in rig.kinesis.list_streams()["StreamNames"], SOON_S, "the stream is gone")
     rig.create(shards=2)
     assert worker.process.wait(90) == 2
-    assert "was made anew" in last_words(worker)
+    assert "was created again at" in last_words(worker)
     again = rig.start(config)
-    assert again.process.wait(UP_S) == 2 and "was made anew" in last_words(again)
+    assert again.process.wait(UP_S) == 2 and "was created again at" in last_words(again)
 
     for name, value in rig.aws.env.items():
         monkeypatch.setenv(name, value)

@@ -88,7 +88,7 @@ def test_a_plan_is_printed_and_nothing_is_changed(aws: LocalAWS) -> None:
         *(fifth + made for fifth, made in zip(fifths, froms, strict=True)),
         "call 1: UpdateShardCount to 4 (from 2)",
         "call 2: UpdateShardCount to 5 (from 4)",
-        "time: unknown: none was made from this machine yet; AWS says a few minutes, by the size of the stream",
+        "time: unknown: this machine has made no such call yet; AWS says a few minutes, depending on the stream's size",
         "a day: 0.72 USD now, 1.80 USD then (prices.json of this version, 2026-11-27)",
         f"note: {unknown}",
         f"note: {uneven}",
@@ -119,7 +119,7 @@ def test_scale_split_and_merge_are_carried_out_and_are_nothing_to_do_again(aws: 
     ("arguments", "code", "said"),
     [
         (("split", "shardId-9"), 2, "has no shard shardId-9"),
-        (("split", SHARD(0), "--at", "-1"), 2, "no hash key"),
+        (("split", SHARD(0), "--at", "-1"), 2, "not a hash key"),
         (("split", SHARD(0), "--at", "5", "--weighted"), 2, "Give one of them"),
         (("scale", "4000"), 3, "Scale to 2,048 now"),
         (("scale", "4", "--execute", "--wait"), 2, "--wait looks at the application's leases"),
@@ -270,8 +270,8 @@ def test_a_skip_shows_the_record_and_notes_it_on_the_lease(application: LocalAWS
     assert '"partition_key":"key"' in lines[1] and lines[1].endswith('"data":{"number": 3}}')
     first = sequences(application)[0]
     assert lines[2:] == [
-        f"checkpoint now: {first}/1; 2 records between it and this one are processed as ever",
-        f"call 1: UpdateItem: the lease of {SHARD(0)}, taken from worker, notes that the record is passed over",
+        f"checkpoint now: {first}/1; 2 records between it and this one are processed as usual",
+        f"call 1: UpdateItem: the lease of {SHARD(0)}, taken from worker, gets a note to skip the record",
         "then, by the next worker that has the shard: a dead letter of the kind skipped, and the checkpoint",
         "nothing changed; run again with --execute to carry this out",
     ]
@@ -296,7 +296,7 @@ def test_of_an_aggregate_one_user_record_or_all_is_shown_and_passed_over(applica
 def test_what_cannot_be_skipped_is_refused(application: LocalAWS) -> None:
     numbers, dynamodb = sequences(application), application.client("dynamodb")
     for sequence, code, said in (
-        ("x", 2, "no sequence number"),
+        ("x", 2, "not a sequence number"),
         (str(int(numbers[4]) + 1), 2, "has no record"),
         (str(int(numbers[1]) + 1), 2, "has no record"),
         ("9" * 60, 2, "has no record"),

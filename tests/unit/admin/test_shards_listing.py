@@ -59,7 +59,7 @@ def test_500_shards_are_listed_page_by_page_and_summed_up_on_one_screen() -> Non
         "stream s: ACTIVE, provisioned, 1,000 open shards, 500 closed within 24 h",
         "hash keys: shared evenly",
         "load: unknown: shard-level metrics are not enabled on the stream; --sample reads some records of each shard",
-        "read by: unknown; name applications with --application, since who polls leaves no trace",
+        "read by: unknown. Name applications with --application: Kinesis does not know who polls",
     ]
     said = found.to_dict()
     assert len(said["shards"]) == 1500
