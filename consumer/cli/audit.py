@@ -44,6 +44,11 @@ def audit(
     a wrong count, a missing or unexpected dead letter, a modified file, or an unexpected file. With --stream, also if
     a record in the stream has neither a row nor a dead letter, or the table has a record that is not in the stream.
     Writes nothing unless --repair is given. Can run at any time.
+
+    \b
+    Examples:
+      penstock audit s3://bucket/enriched --dead-letter s3://bucket/dead-letter
+      penstock audit s3://bucket/enriched --stream events --json
     """
     from consumer.admin.audit_stream import compare
     from consumer.aws.clients import Aws

@@ -32,6 +32,11 @@ def check(ctx: click.Context, path: Path, loads: bool, as_json: bool) -> None:
 
     Checks that the model's module exists. With --load, also loads and warms up the model in a separate process, and
     checks its columns and its speed as `penstock run` does. Does not call AWS.
+
+    \b
+    Examples:
+      penstock config check penstock.toml
+      penstock config check penstock.toml --load
     """
     from consumer.config.errors import ConfigErrors
     from pipeline.errors import ConfigError, ModelError
@@ -89,6 +94,10 @@ def show(path: Path, as_json: bool) -> None:
     """Show every setting, its value, and its source: the file, the environment, or a default.
 
     For replicas and threads that are "auto", also shows the number used on this machine.
+
+    \b
+    Examples:
+      penstock config show penstock.toml
     """
     from consumer.config.load import load
 
