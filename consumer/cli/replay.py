@@ -86,7 +86,7 @@ def replay(target: Target, **options: Any) -> None:
     Examples:
       penstock replay --config penstock.toml --from '2h ago' --to '1h ago' --url out/replayed
       penstock replay --config penstock.toml --rewind --by 2h --url out/again
-      penstock replay --stream events --from-jsonl records.jsonl --rate 100 --execute
+      penstock replay --stream events --from-jsonl archive.jsonl --rate 100 --execute
     """
     from pipeline.errors import UserError
 

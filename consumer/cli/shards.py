@@ -122,7 +122,7 @@ def scale(count: int, **options: Any) -> None:
     \b
     Examples:
       penstock shards scale 8 --stream events
-      penstock shards scale 8 --config penstock.toml --execute --wait
+      penstock shards scale 4 --config penstock.toml --execute --wait
     """
     from consumer.admin.shards.planner import Scale
     from consumer.cli.shards_change import change

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import re
+import shlex
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from consumer.cli import main
-from tests.e2e.rig import ROOT, Rig, wait_until
+from tests.e2e.rig import PENSTOCK, ROOT, Rig, wait_until
 
 DOCUMENT = ROOT / "docs" / "operations.md"
 DEPLOYED = "<!-- the test does this here -->"
@@ -65,8 +66,12 @@ MAY_END_WITH = {
     'penstock dlq redrive --config penstock.toml --reason "out of memory" --canary 20 --rate 50 --execute': {4},
     "penstock diff out/before out/after --tolerance 0 --columns label,score": {2},
     "penstock status --config penstock.toml --watch": {130},
+    "penstock replay --config penstock.toml --rewind --by 2h --url out/again": {3},
+    "penstock shards skip": {0, 4},
+    "penstock leases reset --config penstock.toml --execute": {1, 3},
+    "penstock leases restore": {2},
 }
-"""Exit codes of examples other than 0: there is nothing to do, no such table here, or it goes on until Ctrl-C."""
+"""Exit codes of examples other than 0: nothing to do, no such file or setting here, workers run, a live screen."""
 
 NO_EXAMPLES = {"demo", "run", "tune", "local up"}
 """Servers and long measurements; each has a test of its own."""
@@ -100,13 +105,7 @@ class Day:
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
         self.folder = rig.folder
-        self.env = {
-            **os.environ,
-            **rig.aws.env,
-            "PYTHONPATH": f"{ROOT}",
-            "XDG_STATE_HOME": str(rig.folder / "state"),
-            "PYTHON": sys.executable,
-        }
+        self.record_id = ""
         rig.name = "events"
         rig.aws.client("s3").create_bucket(Bucket="bucket")
         rig.create(shards=2)
@@ -115,6 +114,7 @@ class Day:
         records = [text | ({"lang": "de"} if number % 4 else {}) for number, text in enumerate(texts)]
         (self.folder / "events.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
         (self.folder / "records.jsonl").write_text(json.dumps(records[1]) + "\n")
+        (self.folder / "archive.jsonl").write_text(json.dumps({"partition_key": "u1", "data": records[1]}) + "\n")
 
     def release(self, model: str, version: str) -> None:
         (self.folder / "sentiment.py").write_text(model)
@@ -129,35 +129,44 @@ class Day:
         assert self.rig.workers[-1].leave() == 0
         self.start()
 
-    def shell(self, line: str, **more: str) -> subprocess.CompletedProcess[str]:
-        function = 'penstock() { "$PYTHON" -m consumer.cli "$@"; }; set -o pipefail; '
-        return subprocess.run(
-            ["bash", "-c", function + line],
-            cwd=self.folder,
-            env={**self.env, **more},
-            capture_output=True,
-            text=True,
-            timeout=150,
-            check=False,
-        )
+    def run(self, line: str) -> tuple[int, str, str]:
+        """A line of shell: exit code, stdout and stderr. What runs a task is a process of its own."""
+        words = shlex.split(line.replace("$RECORD_ID", self.record_id))
+        given, words = (f"{words[1]}\n", words[words.index("|") + 1 :]) if "|" in words else ("", words)
+        words, into = (words[: words.index(">")], words[-1]) if ">" in words else (words, None)
+        if "--watch" in words:
+            return self._watched(words[1:]), "", ""
+        if "replay" in words and "--execute" in words:
+            ran = subprocess.run([*PENSTOCK, *words[1:]], capture_output=True, text=True, timeout=150, check=False)
+            return ran.returncode, ran.stdout, ran.stderr
+        result = CliRunner().invoke(main, words[1:], input=given, prog_name="penstock")
+        if into:
+            (self.folder / into).write_bytes(result.stdout_bytes)
+        failed = result.exception if not isinstance(result.exception, SystemExit) else None
+        crash = "".join(traceback.format_exception(failed)) if failed else ""
+        return result.exit_code, result.stdout, result.stderr + crash
 
-    def answer(self, line: str) -> Mapping[str, Any]:
-        ran = self.shell(line)
-        assert ran.returncode == 0, ran.stderr
-        found: Mapping[str, Any] = json.loads(ran.stdout)
+    def letters(self) -> list[dict[str, Any]]:
+        code, said, why = self.run("penstock dead-letters list --config penstock.toml --json")
+        assert code == 0, why
+        found: list[dict[str, Any]] = json.loads(said)["letters"]
         return found
 
-    def watched(self, line: str) -> int:
+    def _watched(self, words: list[str]) -> int:
         """Ctrl-C after some seconds of a command that does not end."""
-        words = [sys.executable, "-m", "consumer.cli", *line.split()[1:]]
-        watching = subprocess.Popen(words, cwd=self.folder, env=self.env, stdout=subprocess.DEVNULL)
+        watching = subprocess.Popen([*PENSTOCK, *words], stdout=subprocess.DEVNULL)
         time.sleep(3)  # someone looks at the screen
         watching.send_signal(signal.SIGINT)
         return watching.wait(30)
 
 
 @pytest.fixture
-def day(rig: Rig) -> Day:
+def day(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Day:
+    monkeypatch.chdir(rig.folder)
+    for name, value in rig.aws.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("XDG_STATE_HOME", str(rig.folder / "state"))
     return Day(rig)
 
 
@@ -168,24 +177,19 @@ def test_every_command_has_examples_that_a_test_executes() -> None:
 
 def test_a_bad_day_and_every_example(day: Day) -> None:
     day.start()
-    assert day.shell("penstock put events.jsonl --stream events --key user").returncode == 0
+    assert day.run("penstock put events.jsonl --stream events --key user")[0] == 0
     wait_until(lambda: int(day.rig.total("enriched")) >= 80, 90, "the records are read")
-    letters = wait_until(
-        lambda: day.answer("penstock dead-letters list --config penstock.toml --json")["letters"], 30, "dead letters"
-    )
+    day.record_id = wait_until(day.letters, 30, "dead letters")[0]["record_id"]
     in_walk = [line for block in walk() for line in block.splitlines()]
 
+    day.release(REPAIRED, "2")
     failed = []
-    for path, lines in examples():
-        for example in [line for line in lines if line not in in_walk]:
-            line = line_for_here(example, letters[0]["record_id"])
-            if "--watch" in line:
-                code, said = day.watched(line), ""
-            else:
-                ran = day.shell(line)
-                code, said = ran.returncode, ran.stdout[-500:] + ran.stderr[-1500:]
-            if code not in MAY_END_WITH.get(line, {0}):
-                failed.append(f"{path}: {line}: exit code {code}: {said}")
+    for line in (
+        line_for_here(line, day.record_id) for _, lines in examples() for line in lines if line not in in_walk
+    ):
+        code, stdout, stderr = day.run(line)
+        if code not in next((codes for begins, codes in MAY_END_WITH.items() if line.startswith(begins)), {0}):
+            failed.append(f"{line}: exit code {code}: {stdout[-500:]}{stderr[-1500:]}")
     assert not failed, "\n".join(failed)
 
     for block in walk():
@@ -193,10 +197,8 @@ def test_a_bad_day_and_every_example(day: Day) -> None:
             day.deploy()
             continue
         for line in block.splitlines():
-            if line.startswith("penstock try"):
-                day.release(REPAIRED, "2")
-            ran = day.shell(line, RECORD_ID=letters[0]["record_id"])
-            assert ran.returncode == 0, f"{line}: {ran.returncode}\n{ran.stdout[-1500:]}\n{ran.stderr[-2500:]}"
+            code, stdout, stderr = day.run(line)
+            assert code == 0, f"{line}: {code}\n{stdout[-1500:]}\n{stderr[-2500:]}"
 
 
 def line_for_here(line: str, record_id: str) -> str:
