@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.cli.options import application_options, execute_option, json_option
+from consumer.cli.options import application_options, command_line, execute_option, json_option
 
 if TYPE_CHECKING:
     from consumer.admin.application import Target
@@ -124,8 +124,9 @@ def reset(target: Target, undo: Path | None, execute: bool, as_json: bool) -> No
     if as_json:
         output.emit("leases.reset", {**said, "executed": execute})
     else:
-        back = f"done; to put the leases back: penstock leases restore {said['undo']}"
-        output.line(back if execute else "nothing changed; run again with --execute to delete the leases")
+        back = command_line("leases restore", str(said["undo"]), "--execute")
+        done = f"done; to put the leases back: {back}"
+        output.line(done if execute else "nothing changed; run again with --execute to delete the leases")
 
 
 @leases.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -59,6 +60,14 @@ class Time(click.ParamType[datetime]):
 
 DURATION = Duration()
 TIME = Time()
+
+
+def command_line(command: str, *words: str) -> str:
+    """A command as a shell takes it, for the same application: what a message tells the user to run."""
+    given = click.get_current_context().params
+    names = {"config_path": "--config", "application": "--application", "stream": "--stream"}
+    target = [word for name, option in names.items() if given.get(name) for word in (option, str(given[name]))]
+    return f"penstock {command} {shlex.join([*target, *words])}"
 
 
 def application_options(command: Command) -> Command:

@@ -68,8 +68,8 @@ def replay(target: Target, **options: Any) -> None:
     A slice beside the running application: --from and --to
       Reads what arrived between the two times, with an application of its own
       and the same model, into a new table, and ends by itself. The running
-      application is not touched. Run the same command again to go on after an
-      interruption, or elsewhere at the same time to share the work.
+      application is not touched. The plan shows the command that continues it
+      after an interruption, or shares its work elsewhere at the same time.
 
     \b
     The application itself: --rewind

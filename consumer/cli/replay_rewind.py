@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from consumer.cli import output
+from consumer.cli.options import command_line
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def replay(target: Target, options: dict[str, Any]) -> None:
     elif not options["execute"]:
         output.line("nothing changed; run again with --execute to move the leases")
     else:
-        output.line(f"done; to put the leases back: penstock replay --rewind --from-file {said['undo']}")
+        back = command_line("replay", "--rewind", "--from-file", said["undo"], "--execute")
+        output.line(f"done; to put the leases back: {back}")
 
 
 def _wish(target: Target, options: dict[str, Any], created_s: int) -> ReplayWish:

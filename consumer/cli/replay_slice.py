@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from consumer.cli import output
+from consumer.cli.options import command_line
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,15 +36,17 @@ def replay(target: Target, options: dict[str, Any]) -> None:
         begun=begun,
         holds=lambda url: bool(open_store(url, lambda: aws.client("s3")).list("", limit=1)),
     )
-    said = _said(planned, begun=begun) | _amount(planned, aws)
+    said = _said(planned, options, begun=begun) | _amount(planned, aws)
     if not options["as_json"]:
         _print(said)
+        if options["execute"]:
+            output.line(f"after an interruption, or to share the work: {said['command']}")
     if options["execute"]:
         said |= _run(planned, aws)
     if options["as_json"]:
         output.emit("replay.slice", said)
     elif not options["execute"]:
-        output.line("nothing changed; run again with --execute to read the slice")
+        output.line(f"nothing changed; to read the slice: {said['command']}")
     elif said["finished"]:
         output.line(f"done: {said['rows']:,} rows and {said['dead_letters']:,} dead letters by this task")
     else:
@@ -117,7 +120,7 @@ def _run(planned: SlicePlan, aws: Aws) -> dict[str, Any]:
     }
 
 
-def _said(planned: SlicePlan, *, begun: bool) -> dict[str, Any]:
+def _said(planned: SlicePlan, options: dict[str, Any], *, begun: bool) -> dict[str, Any]:
     """The plan for ``--json``."""
     bounds, settings = planned.bounds, planned.settings
     return {
@@ -132,9 +135,24 @@ def _said(planned: SlicePlan, *, begun: bool) -> dict[str, Any]:
         "model": settings.model.version,
         "rate": bounds.rate or None,
         "begun": begun,
+        "command": _command(planned, options),
         "executed": False,
         "finished": False,
     }
+
+
+def _command(planned: SlicePlan, options: dict[str, Any]) -> str:
+    """What carries out this plan, now or after an interruption: ``2h ago`` would be another slice by then."""
+    words = ["--from", _time(planned.bounds.from_ms), "--to", _time(planned.bounds.to_ms)]
+    for name, values in (
+        ("--url", [options["url"]]),
+        ("--sink", options["sinks"]),
+        ("--dead-letter", [options["dead_letter"]]),
+        ("--shards", options["shards"]),
+        ("--rate", [str(options["rate"]) if options["rate"] else None]),
+    ):
+        words += [word for value in values if value for word in (name, value)]
+    return command_line("replay", *words, "--execute")
 
 
 def _amount(planned: SlicePlan, aws: Aws) -> dict[str, Any]:

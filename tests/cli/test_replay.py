@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -147,6 +148,8 @@ def test_a_rewind_is_planned_carried_out_and_undone(world: World, tmp_path: Path
     undone = replay("--config", path, "--rewind", "--from-file", undo, "--execute", "--undo", str(tmp_path / "again"))
     assert undone.exit_code == 0, undone.output
     assert world.leases() == before
+    back = f"penstock replay --config {path} --rewind --from-file {tmp_path}/again --execute"
+    assert undone.stdout.splitlines()[-1] == f"done; to put the leases back: {back}"
 
 
 def test_to_the_earliest_and_to_the_latest(world: World, tmp_path: Path) -> None:
@@ -245,13 +248,14 @@ def test_the_plan_of_a_slice_as_people_read_it(world: World, tmp_path: Path) -> 
     name = json.loads(replay(*options, "--shards", "shardId-000000000001", "--json").stdout)["application"]
     begin = world.moment.isoformat(timespec="milliseconds")
     assert found.stdout.replace(str(tmp_path), "") == (
-        f"slice of stream events: what arrived from {begin} on and before 2030-01-01T00:00:00.000+00:00\n"
+        f"slice of stream events: records that arrived at {begin} or later and before 2030-01-01T00:00:00.000+00:00\n"
         "shards: shardId-000000000001\n"
         "model: 1, at most 50 records/s a task\n"
         "rows to: /new; dead letters to: /new.dead-letters\n"
         "records: unknown\n"
-        f"application of its own: {name}; makes three DynamoDB tables, and deletes them at the end\n"
-        "nothing changed; run again with --execute to read the slice\n"
+        f"application of its own: {name}; creates three DynamoDB tables, and deletes them at the end\n"
+        f"nothing changed; to read the slice: penstock replay --config /penstock.toml --from {begin} "
+        "--to 2030-01-01T00:00:00.000+00:00 --url /new --shards shardId-000000000001 --rate 50.0 --execute\n"
     )
 
 
@@ -289,6 +293,16 @@ def test_a_slice_has_a_name_that_only_its_identity_changes(world: World, tmp_pat
     assert name() == name(**{"--rate": "5"}) == name(**{"--url": f"{tmp_path}/new/"})
     others = {name(), name(**{"--url": f"{tmp_path}/other"}), name(**{"--shards": "shardId-000000000001"})}
     assert len(others | {name(**{"--from": "1h ago"})}) == 4
+
+
+def test_the_command_that_is_shown_goes_on_with_the_same_slice_whenever_it_runs(world: World, tmp_path: Path) -> None:
+    options = slice_options(world, tmp_path, **{"--from": "1h ago", "--to": "0.001s ago", "--sink": "kinesis:rows o'"})
+    first = json.loads(replay(*options, "--rate", "7", "--json").stdout)
+    words = shlex.split(first["command"])
+    assert words[:2] == ["penstock", "replay"] and words[-1] == "--execute"
+    second = json.loads(replay(*words[2:-1], "--json").stdout)
+    assert (second["application"], second["command"]) == (first["application"], first["command"])
+    assert second["sinks"] == [f"{tmp_path}/new", "kinesis:rows o'"]
 
 
 # -- an archive

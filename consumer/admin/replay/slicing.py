@@ -89,8 +89,8 @@ def refuse_used(planned: SlicePlan, *, begun: bool, holds: Callable[[str], bool]
     for sink in planned.settings.sink:
         if isinstance(sink, ParquetSettings) and not begun and holds(sink.url):
             raise RefusedError(
-                f"{sink.url} has files already, perhaps of the same replay, which has ended. One URL is one table: "
-                "name another with --url"
+                f"{sink.url} has files already, and this replay has not begun: it may have ended, or '2h ago' is "
+                "another time now. To continue one, use the command that it printed; for a new one, name another --url"
             )
 
 
