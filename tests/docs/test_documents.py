@@ -109,7 +109,7 @@ def shown_commands() -> list[tuple[str, str]]:
 
 
 COMES_WITH_IT = {"make", "penstock", "python"}
-OF_THE_SHELL = {".", "export", "sleep"}
+OF_THE_SHELL = {"echo", ".", "export", "sleep"}
 
 
 def test_a_newcomer_has_every_program_that_is_shown() -> None:
