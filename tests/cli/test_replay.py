@@ -267,6 +267,7 @@ def test_the_plan_of_a_slice_as_people_read_it(world: World, tmp_path: Path) -> 
         ({"--url": "{folder}/used"}, 3, "has files already"),
         ({"--sink": "kinesis:events"}, 3, "stream events is read"),
         ({"--sink": "parquet:x"}, 2, "--sink kinesis:NAME"),
+        ({"--sink": "kinesis:not a name"}, 2, '--sink: "not a name" is not a valid stream name'),
         ({"--shards": "shardId-000000000009"}, 2, "no shard shardId-000000000009"),
         ({"--to": "2020-01-01T00:00:00Z"}, 2, "--from is not before --to"),
         ({"--to": ""}, 2, "both --from TIME and --to TIME"),
@@ -296,13 +297,17 @@ def test_a_slice_has_a_name_that_only_its_identity_changes(world: World, tmp_pat
 
 
 def test_the_command_that_is_shown_goes_on_with_the_same_slice_whenever_it_runs(world: World, tmp_path: Path) -> None:
-    options = slice_options(world, tmp_path, **{"--from": "1h ago", "--to": "0.001s ago", "--sink": "kinesis:rows o'"})
+    options = slice_options(
+        world,
+        tmp_path,
+        **{"--url": f"{tmp_path}/it's new", "--from": "1h ago", "--to": "0.001s ago", "--sink": "kinesis:rows"},
+    )
     first = json.loads(replay(*options, "--rate", "7", "--json").stdout)
     words = shlex.split(first["command"])
     assert words[:2] == ["penstock", "replay"] and words[-1] == "--execute"
     second = json.loads(replay(*words[2:-1], "--json").stdout)
     assert (second["application"], second["command"]) == (first["application"], first["command"])
-    assert second["sinks"] == [f"{tmp_path}/new", "kinesis:rows o'"]
+    assert second["sinks"] == [f"{tmp_path}/it's new", "kinesis:rows"]
 
 
 # -- an archive

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from consumer.aws.shards import KnownShard
 from consumer.config.kcl_properties import MAX_RECORDS
 from consumer.config.settings import KinesisSinkSettings, ParquetSettings, Settings
@@ -115,8 +117,8 @@ def _settings(settings: Settings, created_s: int, wish: SliceWish) -> Settings:
     """The application's, but for where it reads and writes. A free port for health, since another may run beside it."""
     tables = [sink for sink in settings.sink if isinstance(sink, ParquetSettings)]
     table: dict[str, Any] = tables[0].model_dump() if tables else {"type": "parquet"}
-    sinks: list[Any] = [ParquetSettings.model_validate(table | {"url": wish.url})] if wish.url else []
-    sinks += [KinesisSinkSettings(type="kinesis", stream=name) for name in wish.streams]
+    sinks: list[Any] = [_valid("--url", ParquetSettings, table | {"url": wish.url})] if wish.url else []
+    sinks += [_valid("--sink", KinesisSinkSettings, {"type": "kinesis", "stream": name}) for name in wish.streams]
     letters = wish.dead_letter or f"{(wish.url or settings.dead_letter.url).rstrip('/')}{LETTERS}"
     changes: dict[str, Any] = {
         "stream": settings.stream.model_copy(
@@ -133,6 +135,14 @@ def _settings(settings: Settings, created_s: int, wish: SliceWish) -> Settings:
         properties = {"maxRecords": max(1, min(MAX_RECORDS, int(wish.rate)))} | settings.kcl.properties
         changes["kcl"] = settings.kcl.model_copy(update={"properties": properties})
     return settings.model_copy(update=changes)
+
+
+def _valid(option: str, settings: type[BaseModel], values: dict[str, Any]) -> BaseModel:
+    """:raises UserError: what the option names cannot be a sink."""
+    try:
+        return settings.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{option}: {error.errors()[0]['msg']}. Correct it") from None
 
 
 def _refuse_own_outputs(settings: Settings, wish: SliceWish) -> None:
