@@ -370,6 +370,30 @@ def test_what_was_interrupted_goes_on(
     assert [data for _, data in on(world, target)] == [b"0", b"1", b"2", b"3", b"4", b"5", b"4", b"5"]
 
 
+def test_an_archive_of_something_else_is_refused_with_its_plan(target: str, tmp_path: Path) -> None:
+    file = tmp_path / "payloads.jsonl"
+    file.write_text('{"text": "a payload, not a record"}\n')
+    found = replay("--stream", target, "--from-jsonl", str(file))
+    assert (found.exit_code, found.stdout) == (2, "")
+    assert "payloads.jsonl line 1: the line is not a record" in found.stderr
+
+
+def test_a_note_that_is_no_number_is_named(
+    world: World, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from consumer.admin.replay import archive
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(archive, "AT_A_TIME", 1)
+    file = tmp_path / "records.jsonl"
+    file.write_text('{"data": 1}\nbroken')
+    words = ("--stream", target, "--from-jsonl", str(file), "--execute")
+    assert replay(*words).exit_code == 2
+    next(tmp_path.glob("*.progress")).write_text("")
+    found = replay(*words)
+    assert found.exit_code == 2 and "holds no number. Delete it" in found.stderr, found.output
+
+
 @pytest.fixture
 def table(tmp_path: Path) -> str:
     folder = tmp_path / "table"
@@ -380,6 +404,7 @@ def table(tmp_path: Path) -> str:
             "raw": [f"payload {number}".encode() for number in numbers],
             "number": numbers,
             "at": [datetime(2026, 1, 1, tzinfo=UTC)] * 2,
+            "scores": [[0.5, float("nan")]] * 2,
         }
         pq.write_table(pa.table(rows), folder / f"dt={day}" / "file.parquet")
     return str(folder)
@@ -396,9 +421,21 @@ def test_a_column_of_payloads_is_put(world: World, target: str, table: str, tmp_
 
 def test_objects_are_made_of_columns(world: World, target: str, table: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
-    done = replay("--stream", target, "--from-parquet", table, "--fields", "number,at", "--execute")
+    done = replay("--stream", target, "--from-parquet", table, "--fields", "number,at,raw,scores", "--execute")
     assert done.exit_code == 0, done.output
-    assert json.loads(on(world, target)[0][1]) == {"number": 0, "at": "2026-01-01T00:00:00+00:00"}
+    assert json.loads(on(world, target)[0][1]) == {
+        "number": 0,
+        "at": "2026-01-01T00:00:00+00:00",
+        "raw": "cGF5bG9hZCAw",
+        "scores": [0.5, None],
+    }
+
+
+def test_whole_numbers_are_keys(world: World, target: str, table: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = replay("--stream", target, "--from-parquet", table, "--payload", "raw", "--key", "number", "--execute")
+    assert done.exit_code == 0, done.output
+    assert ("0", b"payload 0") in on(world, target)
 
 
 @pytest.mark.parametrize(
@@ -406,8 +443,12 @@ def test_objects_are_made_of_columns(world: World, target: str, table: str, tmp_
     [
         ([], "holds rows that a model made, not payloads"),
         (["--payload", "raw", "--fields", "number"], "holds rows that a model made"),
-        (["--payload", "body"], "has no column body. Its columns: partition_key, raw, number, at"),
+        (["--payload", "body"], "has no column body. Its columns: partition_key, raw, number, at, scores"),
         (["--payload", "raw", "--key", "user"], "has no column user"),
+        (["--payload", "number"], "column number is int64, not text or bytes"),
+        (["--payload", "scores"], "column scores is list<"),
+        (["--payload", "raw", "--key", "raw"], "column raw is binary, not text or a whole number"),
+        (["--payload", "raw", "--key", "at"], "column at is timestamp"),
     ],
 )
 def test_a_table_without_payloads_is_refused(target: str, table: str, options: list[str], says: str) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import uuid
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -45,11 +46,16 @@ class Archive:
 def of_lines(path: Path) -> Archive:
     """JSON lines as ``penstock tail`` prints them, or dead letters.
 
-    :raises UserError: there is no such file; while it is read, that a line is neither.
+    :raises UserError: there is no such file, or its first line is neither; while it is read, that another is neither.
     """
+    records = 0
     try:
         with path.open("rb") as file:
-            records = sum(1 for line in file if line.strip())
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    records += 1
+                    if records == 1:
+                        _of_line(line.strip(), f"{path} line {number}")
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}). Name a file of JSON lines") from None
 
@@ -74,8 +80,7 @@ def of_table(url: str, store: ObjectStore, *, payload: str | None, fields: tuple
     keys = sorted(name for name in store.list("") if name.endswith(".parquet"))
     if not keys:
         raise UserError(f"{url}: no Parquet files there. Name the url of a table, without dt=")
-    columns = pq.read_schema(_file(store, keys[0])).names
-    _check_columns(url, columns, payload, fields, key)
+    _check_columns(url, pq.read_schema(_file(store, keys[0])), payload, fields, key)
     records = sum(pq.read_metadata(_file(store, name)).num_rows for name in keys)
     wanted = [key, *([payload] if payload else fields)]
 
@@ -117,16 +122,26 @@ class ArchiveNote:
     def __init__(self, folder: Path, archive: Archive, stream: str, how: Iterable[str]) -> None:
         identity = json.dumps([archive.source, archive.records, stream, *how])
         self.path = folder / f"penstock-replay-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.progress"
-        self.done = int(self.path.read_text()) if self.path.exists() else 0
+        self.done = self._read()
 
     def passed(self, records: int) -> None:
         """So many more are put."""
         self.done += records
-        self.path.write_text(str(self.done))
+        written = self.path.with_suffix(".written")
+        written.write_text(str(self.done))
+        written.replace(self.path)  # a note is whole, or the one before
 
     def remove(self) -> None:
         """Everything is put."""
         self.path.unlink(missing_ok=True)
+
+    def _read(self) -> int:
+        if not self.path.exists():
+            return 0
+        try:
+            return int(self.path.read_text())
+        except ValueError:
+            raise UserError(f"{self.path} holds no number. Delete it to put the whole archive again") from None
 
 
 def _of_line(line: bytes, source: str) -> PutEntry:
@@ -142,18 +157,18 @@ def _of_line(line: bytes, source: str) -> PutEntry:
 
 
 def _of_row(values: Mapping[str, Any], source: str, payload: str | None, fields: tuple[str, ...], key: str) -> PutEntry:
+    partition_key = uuid.uuid4().hex if values[key] in (None, "") else str(values[key])
     if payload is None:
-        text = json.dumps({name: values[name] for name in fields}, ensure_ascii=False, default=_json)
-        return PutEntry(text.encode(), values[key] or uuid.uuid4().hex, source=source)
+        text = json.dumps({name: _json(values[name]) for name in fields}, ensure_ascii=False)
+        return PutEntry(text.encode(), partition_key, source=source)
     data = values[payload]
     if data is None:
         raise UserError(f"{source}: column {payload} is null. Name a column that holds every payload")
-    return PutEntry(
-        data.encode() if isinstance(data, str) else bytes(data), values[key] or uuid.uuid4().hex, source=source
-    )
+    return PutEntry(data.encode() if isinstance(data, str) else bytes(data), partition_key, source=source)
 
 
-def _check_columns(url: str, columns: list[str], payload: str | None, fields: tuple[str, ...], key: str) -> None:
+def _check_columns(url: str, schema: pa.Schema, payload: str | None, fields: tuple[str, ...], key: str) -> None:
+    columns = schema.names
     there = ", ".join(columns)
     if (payload is None) is (not fields):
         raise UserError(
@@ -162,6 +177,23 @@ def _check_columns(url: str, columns: list[str], payload: str | None, fields: tu
         )
     if missing := [name for name in (key, *([payload] if payload else fields)) if name not in columns]:
         raise UserError(f"{url} has no column {missing[0]}. Its columns: {there}")
+    if payload and not _holds(schema.field(payload).type, "string", "binary"):
+        raise UserError(
+            f"{url}: column {payload} is {schema.field(payload).type}, not text or bytes. Name the column that holds "
+            "whole payloads, or make a JSON object of columns with --fields"
+        )
+    if not _holds(schema.field(key).type, "string", "int"):
+        raise UserError(
+            f"{url}: column {key} is {schema.field(key).type}, not text or a whole number. Name another with --key"
+        )
+
+
+def _holds(kind: pa.DataType, *names: str) -> bool:
+    """Whether it is one of these kinds, of any size, also as a dictionary. Nulls alone are of each kind."""
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_null(kind) or (any(name in str(kind) for name in names) and not pa.types.is_nested(kind))
 
 
 def _file(store: ObjectStore, name: str) -> pa.BufferReader:
@@ -174,8 +206,21 @@ def _file(store: ObjectStore, name: str) -> pa.BufferReader:
 
 
 def _json(value: object) -> object:
-    """Times as ISO 8601; other values than JSON has as text."""
-    return value.isoformat() if isinstance(value, datetime | date) else str(value)
+    """What JSON has of a value: times as ISO 8601, bytes as base64, NaN and infinities as null, others as text."""
+    match value:
+        case dict():
+            return {str(name): _json(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_json(each) for each in value]
+        case float():
+            return value if math.isfinite(value) else None
+        case None | bool() | int() | str():
+            return value
+        case bytes():
+            return b64encode(value).decode()
+        case datetime() | date():
+            return value.isoformat()
+    return str(value)
 
 
 def _add(total: PutReport, more: PutReport) -> None:
