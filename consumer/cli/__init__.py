@@ -18,6 +18,7 @@ from consumer.cli.doctor import doctor
 from consumer.cli.init import init
 from consumer.cli.leases import leases
 from consumer.cli.local import local
+from consumer.cli.options import Group
 from consumer.cli.put import put
 from consumer.cli.replay import replay
 from consumer.cli.run import run
@@ -37,7 +38,7 @@ SHORT_NAMES = {"dlq": "dead-letters"}
 """Short names of commands."""
 
 
-class Commands(click.Group):
+class Commands(Group):
     """The one place where an error becomes a line on stderr and an exit code."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from consumer.cli.options import Group
 from consumer.cli.output import emit
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 FILE = click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """Check a configuration, or show all of its settings."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from consumer.cli.letter_options import places_options, wish_options
-from consumer.cli.options import json_option
+from consumer.cli.options import Group, json_option
 from consumer.cli.redrive import redrive
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ LONGEST_REASON = 100
 STATES = ("waits", "redriven", "failed again", "cannot be redriven")
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", cls=Group)
 def dead_letters() -> None:
     """List, show and redrive dead letters: records that could not become rows. Also: penstock dlq.
 

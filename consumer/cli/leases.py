@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.cli.options import application_options, command_line, execute_option, json_option
+from consumer.cli.options import Group, application_options, command_line, execute_option, json_option
 
 if TYPE_CHECKING:
     from consumer.admin.application import Target
 
 
-@click.group()
+@click.group(cls=Group)
 def leases() -> None:
     """Manage an application's leases: its position in each shard, which KCL keeps in DynamoDB."""
 

@@ -6,8 +6,10 @@ from typing import Literal
 
 import click
 
+from consumer.cli.options import Group
 
-@click.group()
+
+@click.group(cls=Group)
 def local() -> None:
     """Run a local AWS on this machine: Kinesis, DynamoDB, S3, CloudWatch and more."""
 

@@ -19,7 +19,21 @@ execute_option = click.option(
     "--execute", is_flag=True, help="Carry out the plan. Without this option, only print the plan."
 )
 
+LONGEST_SUMMARY = 200
+"""Of a command, in its group's list: longer than any first sentence."""
+
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Group(click.Group):
+    """A group of commands. Its list shows the whole first sentence of each one's help, which click would cut."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list; a sentence that is longer than a line is wrapped."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, each.get_short_help_str(LONGEST_SUMMARY)) for name, each in commands if each and not each.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 class Duration(click.ParamType[float]):

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.cli.options import DURATION, application_options, execute_option, json_option, stream_options
+from consumer.cli.options import DURATION, Group, application_options, execute_option, json_option, stream_options
 
 if TYPE_CHECKING:
     from consumer.admin.application import Target
     from consumer.cli.options import Command
 
 
-@click.group()
+@click.group(cls=Group)
 def shards() -> None:
     """List, scale, split and merge a stream's shards, and move past a record."""
 

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from consumer.cli import main
+from consumer.config.settings import ParquetSettings
 from pipeline.sinks.chain import Chain
 from pipeline.sinks.parquet import Files
 from pipeline.stores.folder import FolderStore
@@ -64,7 +65,12 @@ def test_a_right_url_without_files_yet_is_told_so(tmp_path: Path) -> None:
     result = audited(tmp_path)
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1 and "no files yet. A worker writes one once" in result.stderr
-    assert "flush_interval_s" in result.stderr and "generation" not in result.stderr
+    assert "flush_interval_s old (300 by default)" in result.stderr and "generation" not in result.stderr
+
+
+def test_the_default_that_the_message_names_is_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ParquetSettings.model_fields["flush_interval_s"], "default", 77)
+    assert "(77 by default)" in audited(tmp_path).stderr
 
 
 def test_complete_without_a_stream_exits_with_2_and_the_fix(table: Path) -> None:

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from consumer.cli import Commands, main
 from pipeline.errors import Fatal, PenstockError, UserError
+from tests.docs.rendered import contexts
 
 ROOT = Path(__file__).parents[2]
 GOOD = """
@@ -247,7 +248,7 @@ def test_check_tells_a_module_that_is_not_there(module: str, good: Path) -> None
         ("given:Good", 0, "no mistakes; the model loads in "),
         ("given:Halved", 0, "column 'label' has the type halffloat"),
         ("given:NotThere", 2, "penstock: model.factory given:NotThere: module given has no NotThere"),
-        ("given:Clashing", 2, "penstock: model.output_schema: column 'dt' is one of the table's folders"),
+        ("given:Clashing", 2, "penstock: model.output_schema: column 'dt' has the name of the table's folders"),
     ],
 )
 def test_check_with_load_says_what_a_start_would(factory: str, code: int, says: str, good: Path) -> None:
@@ -386,3 +387,15 @@ def test_run_ends_with_a_json_line_that_says_why(good: Path, error: str) -> None
     last = [json.loads(line) for line in done.stderr.splitlines()][-1]
     assert last["level"] in {"ERROR", "CRITICAL"}
     assert "the chain was forked" in last["msg"]
+
+
+@pytest.mark.parametrize("context", [each for each in contexts() if isinstance(each.command, click.Group)])
+def test_a_list_of_commands_has_whole_sentences(context: click.Context) -> None:
+    assert isinstance(context.command, click.Group)
+    [_, listed] = context.command.get_help(context).split("Commands:")
+    assert "..." not in listed
+    for name in context.command.list_commands(context):
+        command = context.command.get_command(context, name)
+        assert command is not None and command.help is not None
+        first = " ".join(command.help.partition("\n\n")[0].split()).partition(". ")[0].rstrip(".")
+        assert first in " ".join(listed.split())
