@@ -62,7 +62,7 @@ class WorkerStats:
             "batch_p99_s": round(self._metrics.batches.p99_s, 3),
             "by_shard": self._shards(now, wall_s),
             "batches_out": batches(self._metrics.progress, now),
-            "troubles": self._troubles(),
+            "outages": self._outages(),
             "stuck": dict(watchers.stuck),
             "unread": dict(watchers.leases.unread.told) if watchers.leases is not None else {},
             "handoffs": watchers.leases.handoffs_s(now) if watchers.leases is not None else {},
@@ -94,7 +94,7 @@ class WorkerStats:
                 }
         return found
 
-    def _troubles(self) -> list[dict[str, Any]]:
+    def _outages(self) -> list[dict[str, Any]]:
         """What fails now and is tried again, with the kind of part that it is: ``model``, ``sink`` or ``other``."""
         sinks = self._metrics.sinks.names
         return [

@@ -59,7 +59,7 @@ class UserModel:
         if method is None:
             return MethodType(getattr(Model, name), self._model)
         if not callable(method):
-            raise ModelError(f"model.factory {self.name}: its {name} is a {type(method).__name__}, not a method")
+            raise ModelError(f"model.factory {self.name}: its {name} is of type {type(method).__name__}, not a method")
         if any(map(_is_async, (method, getattr(method, "__call__", None)))):  # noqa: B004  # an object's own may be async
             raise ModelError(f"model.factory {self.name}: its {name} is async, but it is not awaited; write def {name}")
         return method
@@ -141,7 +141,7 @@ def _hint(module_name: str, missing: str) -> str:
 
 def _make(name: str, maker: Any) -> Any:
     if not callable(maker):
-        raise ModelError(f"model.factory {name}: it is a {type(maker).__name__}, not a class")
+        raise ModelError(f"model.factory {name}: it is of type {type(maker).__name__}, not a class")
     if wanted := _arguments(maker):
         raise ModelError(f"model.factory {name}: {_what_to_do_about(maker, wanted)}")
     try:

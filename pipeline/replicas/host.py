@@ -102,8 +102,8 @@ class ModelHost:
         outages: Outages | None = None,
     ) -> None:
         self._settings = settings
-        self._troubles = outages or Outages()
-        self._device = DeviceCheck(self._troubles.part("model", settings.give_up_after_s))
+        self._outages = outages or Outages()
+        self._device = DeviceCheck(self._outages.part("model", settings.give_up_after_s))
         self._safe_cost = SafeCost()
         self._safe_time = SafeTime(settings.timeout_s)
         self._notes = notes
@@ -229,7 +229,7 @@ class ModelHost:
         return await self._device.works(self._predictors, reason)
 
     def _trial(self, pool: Pool, op: str) -> Trial:
-        part = self._troubles.part("model", self._settings.give_up_after_s)
+        part = self._outages.part("model", self._settings.give_up_after_s)
         return Trial(pool, op, self._settings.retries, self, on_event=self._on_event, notes=self._notes, part=part)
 
     def _learn(self, tried: Sequence[Record], bisection: Bisection[Record], *, fits: bool) -> None:
@@ -303,7 +303,7 @@ class ModelHost:
             timeout_s=settings.timeout_s,
             start_timeout_s=settings.start_timeout_s,
             give_up_after_s=settings.give_up_after_s,
-            outages=self._troubles,
+            outages=self._outages,
             failed=self.failed,
             on_event=self._on_event,
             link=self._link,

@@ -59,7 +59,7 @@ class Pool:
         self._timeout_s = timeout_s
         self._start_timeout_s = start_timeout_s
         self._give_up_after_s = give_up_after_s
-        self._troubles = outages
+        self._outages = outages
         self._failed = failed
         self._on_event = on_event
         self._reader: answers.AnswerReader | None = None
@@ -281,7 +281,7 @@ class Pool:
 
     async def _keep(self, link: ReplicaProcess) -> None:
         """Replace the replica whenever it ends, until starts have failed for ``give_up_after_s``."""
-        part = self._troubles.part("model", self._give_up_after_s)
+        part = self._outages.part("model", self._give_up_after_s)
         while True:
             reason = await self._end_of(link, part)
             self._serving.remove(link)

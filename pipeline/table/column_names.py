@@ -24,7 +24,7 @@ SPARK_FORBIDS = " ,;{}()\n\t="
 FOLDERS = ("dt",)
 """Readers derive a column from the name of each partition folder."""
 
-KNOW_NO_CASE = "to Spark and DuckDB, which ignore case"
+KNOW_NO_CASE = "(Spark and DuckDB ignore case)"
 OUTPUT = "model.output_schema"
 """The culprit that an error names, in the form of a configuration key."""
 PASSTHROUGH = "model.passthrough"
@@ -38,8 +38,10 @@ def check(names: Iterable[str], passthrough: Collection[str] = ()) -> None:
 
     :raises ConfigError: a name is taken or unreadable; its key says whether the model or the payload brought it.
     """
-    taken = {name.casefold(): "is one of Penstock's own" for name in OWN}
-    taken |= {name.casefold(): "is one of the table's folders" for name in FOLDERS}
+    taken = {name.casefold(): "has the name of one of Penstock's own" for name in OWN}
+    taken |= {
+        name.casefold(): "has the name of the table's folders, which readers show as a column" for name in FOLDERS
+    }
     for name in names:
         whose = PASSTHROUGH if name in passthrough else OUTPUT
         if why := taken.get(name.casefold()):

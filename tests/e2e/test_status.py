@@ -123,10 +123,10 @@ def all_is_well(looks: Watching, leader: Worker, follower: Worker) -> None:
 
 def a_refused_sink(rig: Rig, looks: Watching, worker: Worker) -> None:
     with rig.aws.faults(service="s3", operation="PutObject", kind="error", status=403, code="AccessDenied"):
-        wait_until(says(worker, lambda stats: stats["troubles"]), 30, "the worker is refused")
+        wait_until(says(worker, lambda stats: stats["outages"]), 30, "the worker is refused")
         why = looks.sees("sink_refused")
         assert "the sink is refused: " in why["text"] and "AccessDenied" in why["text"]
-    wait_until(says(worker, lambda stats: not stats["troubles"]), 45, "the sink takes files again")
+    wait_until(says(worker, lambda stats: not stats["outages"]), 45, "the sink takes files again")
 
 
 def a_stuck_model(rig: Rig, looks: Watching, *workers: Worker) -> None:

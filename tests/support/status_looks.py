@@ -42,7 +42,7 @@ def says(by_shard: Mapping[str, Mapping[str, Any]], at_s: float = NOW, **more: A
         "efficiency": 0.4,
         "batch_p99_s": 1.0,
         "batches_out": [],
-        "troubles": [],
+        "outages": [],
         "by_shard": {shard: {**well, **told} for shard, told in by_shard.items()},
     }
     return WorkerSaid({**stats, **more}, "page", at_s)

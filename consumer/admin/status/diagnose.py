@@ -186,7 +186,7 @@ def _problems(life: Life, view: View, said: WorkerSaid | None) -> Iterable[str]:
     if said is not None:
         if said.stats.get("leaving") is True:
             yield "leaving"
-        yield from (f"{each.get('part')}: {each.get('reason')}" for each in said.objects("troubles"))
+        yield from (f"{each.get('part')}: {each.get('reason')}" for each in said.objects("outages"))
 
 
 # -- totals

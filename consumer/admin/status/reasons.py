@@ -196,8 +196,8 @@ def _model(shard: ReadShard) -> Why | None:
     said, now = shard.said, shard.view.now
     if said is None:
         return None
-    if trouble := next((each for each in said.objects("troubles") if each.get("kind") == "model"), None):
-        return Why(Kind.MODEL_STUCK, f"the model is stuck: {trouble.get('reason')}", _since(trouble, now))
+    if outage := next((each for each in said.objects("outages") if each.get("kind") == "model"), None):
+        return Why(Kind.MODEL_STUCK, f"the model is stuck: {outage.get('reason')}", _since(outage, now))
     usual_s = said.number("batch_p99_s") or 0
     limit_s = max(STUCK_S, STUCK_BATCHES * usual_s) if usual_s else FIRST_BATCH_S
     ages = [age for batch in said.objects("batches_out") if (age := number(batch.get("age_s"))) is not None]
@@ -211,10 +211,10 @@ def _sink(shard: ReadShard) -> Why | None:
     said = shard.said
     if said is None or not shard.waits:
         return None
-    for trouble in said.objects("troubles"):
-        if trouble.get("kind") == "sink":
-            text = f"the sink is refused: {trouble.get('part')}: {trouble.get('reason')}"
-            return Why(Kind.SINK_REFUSED, text, _since(trouble, shard.view.now))
+    for outage in said.objects("outages"):
+        if outage.get("kind") == "sink":
+            text = f"the sink is refused: {outage.get('part')}: {outage.get('reason')}"
+            return Why(Kind.SINK_REFUSED, text, _since(outage, shard.view.now))
     return None
 
 
@@ -274,8 +274,8 @@ def _batches(shard: ReadShard) -> list[Mapping[str, object]]:
     return [batch for batch in found if shard.lease.shard_id in (batch.get("shards") or ())]
 
 
-def _since(trouble: Mapping[str, object], now: Snapshot) -> float | None:
-    lasted_s = number(trouble.get("for_s"))
+def _since(outage: Mapping[str, object], now: Snapshot) -> float | None:
+    lasted_s = number(outage.get("for_s"))
     return None if lasted_s is None else now.at_s - lasted_s
 
 

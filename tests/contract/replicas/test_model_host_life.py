@@ -70,7 +70,7 @@ def test_the_specification_tells_what_the_model_is() -> None:
     [
         ("Missing", "module tests.support.models has no Missing"),
         ("Toy.missing", "module tests.support.models has no Toy.missing"),
-        ("ANSWERS", "it is a dict, not a class"),
+        ("ANSWERS", "it is of type dict, not a class"),
         ("predict_items", "it is a function that needs items, but it is called without arguments"),
         ("makes_nothing", "it returned NoneType, not a model"),
         ("makes_a_class", "it returned the class Toy, not a model"),

@@ -142,15 +142,15 @@ def test_a_batch_that_does_not_come_back(p99_s: float, age_s: float, stuck: bool
 
 
 def test_no_replica_starts() -> None:
-    troubles = [{"part": "model", "kind": "model", "reason": "no replica starts", "for_s": 8.0}]
-    found = why(look(lease(), said={"w1": says({A: {}}, troubles=troubles)}))
+    outages = [{"part": "model", "kind": "model", "reason": "no replica starts", "for_s": 8.0}]
+    found = why(look(lease(), said={"w1": says({A: {}}, outages=outages)}))
     assert found == Why(Kind.MODEL_STUCK, "the model is stuck: no replica starts", NOW - 8)
 
 
 def test_a_sink_is_refused_to_those_who_wait_for_it() -> None:
-    troubles = [{"part": "s3://b/t", "kind": "sink", "reason": "AccessDenied", "for_s": 5.0}]
+    outages = [{"part": "s3://b/t", "kind": "sink", "reason": "AccessDenied", "for_s": 5.0}]
     nothing = {"unsettled": 0, "held_bytes": 0, "lag_ms": 0, "idle_s": 99.0}
-    now = look(lease(A), lease(B), said={"w1": says({A: {}, B: nothing}, troubles=troubles)})
+    now = look(lease(A), lease(B), said={"w1": says({A: {}, B: nothing}, outages=outages)})
     assert why(now) == Why(Kind.SINK_REFUSED, "the sink is refused: s3://b/t: AccessDenied", NOW - 5)
     assert kind(now, shard=B) is Kind.NO_NEW_RECORDS
 
@@ -193,7 +193,7 @@ FACTS: Sequence[dict[str, Any]] = [{}, {"workers": []}, {"leader": None}]
 
 @pytest.mark.parametrize("facts", FACTS)
 def test_garbage_in_what_a_worker_says_is_told_as_unknown(facts: dict[str, Any]) -> None:
-    said = says({A: {"unsettled": "many", "lag_ms": None, "behind_s": float("nan")}}, batches_out=7, troubles={"a": 1})
+    said = says({A: {"unsettled": "many", "lag_ms": None, "behind_s": float("nan")}}, batches_out=7, outages={"a": 1})
     status = diagnose("events", look(lease(), said={"w1": said}, **facts))
     assert status.shards[0].seconds_behind is None
     assert status.shards[0].records_behind is None

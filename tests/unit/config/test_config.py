@@ -255,7 +255,7 @@ def test_a_url_on_s3_is_written_as_readers_understand_it(url: str) -> None:
 @pytest.mark.parametrize(
     ("carry", "why"),
     [
-        ('DT = "string"', "one of the table's folders"),
+        ('DT = "string"', "the name of the table's folders"),
         ('Record_ID = "string"', "Penstock's own"),
         ('a = "string"\nA = "int64"', "is there twice"),
         ('"a b" = "string"', "a character that Spark"),
