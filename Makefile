@@ -34,7 +34,7 @@ test: $(DEV) $(CLASSES) kinesis-local  ## Run every test, including those with t
 	$(PYTEST) tests/speed
 	$(PYTEST) $(POOL) -n $(TEST_WORKERS) --ignore tests/speed
 
-test-fast: $(DEV)  ## Run the tests that need no JVM, model or server
+test-fast: $(DEV)  ## Run the tests that start no JVM and load no large model
 	$(PYTEST) $(POOL) -n $(WORKERS) tests/unit tests/property tests/cli tests/docs
 
 chaos: $(DEV)  ## Inject faults into real workers for ten minutes (options: ARGS="--minutes 2 --seed 7")
