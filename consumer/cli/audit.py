@@ -94,8 +94,8 @@ def _nothing_at(url: str) -> str:
 
     default_s = ParquetSettings.model_fields["flush_interval_s"].default
     return (
-        f"{url}: no files yet. A worker writes one once its oldest row is flush_interval_s old ({default_s} by default), "
-        "and when it leaves. If the sink has another url, name that, without dt="
+        f"{url}: no files yet. A worker writes one once its oldest row is flush_interval_s old "
+        f"({default_s} by default), and when it leaves. If the sink has another url, name that, without dt="
     )
 
 
