@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A stream, the application that reads it, and the settings of that application where a file names them.
+    """A stream, the application that reads it, and the application's settings if a file names them.
 
     ``application`` is None only for commands that need a stream alone.
     """

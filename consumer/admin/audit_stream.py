@@ -1,4 +1,4 @@
-"""A whole table held against its stream, shards side by side. Blocks; reads only."""
+"""Compares a whole table with its stream, several shards at a time. Blocks; reads only."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
 
 SHARDS_AT_ONCE = 8
-"""Of each, a page of the stream (10 MiB at most) and a file of the table are held: 40 MiB for 100,000 rows."""
+"""Shards compared at a time. Each holds one page of the stream (10 MiB at most) and one file of the table in memory:
+40 MiB for 100,000 rows."""
 
 
 class Stopped(Exception):
-    """Another shard failed, or Ctrl-C was pressed: there is nobody left to read for."""
+    """Another shard failed, or Ctrl-C was pressed: the result is no longer needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Shard by shard. Shards that Kinesis has forgotten are among them, with everything they have ``retired``."""
+    """The result per shard. Includes shards that Kinesis no longer lists, with all of their records ``retired``."""
 
     stream: str
     shards: list[ShardComparison]
 
     def problems(self, *, complete: bool = False) -> list[Problem]:
-        """Empty if all is well. ``complete``: what has not been read yet is a problem, too."""
+        """The problems; empty if there are none. ``complete``: records that are not read yet are a problem, too."""
         return [problem for shard in self.shards for problem in shard.problems(self.stream, complete=complete)]
 
     def totals(self) -> dict[str, int]:
-        """Over all shards, by the names of :class:`ShardComparison`."""
+        """Sums over all shards, by the field names of :class:`ShardComparison`."""
         return {
             "compared": sum(shard.compared for shard in self.shards),
             "missing": sum(shard.missing.count for shard in self.shards),
@@ -54,16 +55,16 @@ class Comparison:
 
     @property
     def behind(self) -> dict[str, int]:
-        """Records beyond what the table reaches, of each shard that has any."""
+        """Number of records not read yet, for each shard that has any."""
         return {shard.shard_id: shard.behind for shard in self.shards if shard.behind}
 
     @property
     def misplaced(self) -> dict[str, int]:
-        """Aggregates with user records of another shard, of each shard that has any. They are no problem."""
+        """Number of aggregates with user records of another shard, for each shard that has any. Not a problem."""
         return {shard.shard_id: shard.misplaced for shard in self.shards if shard.misplaced}
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The result for ``--json``."""
         by_shard = {"behind_by_shard": self.behind, "misplaced_by_shard": self.misplaced}
         return {"stream": self.stream, **self.totals(), **by_shard}
 
@@ -77,11 +78,11 @@ def compare(
     *,
     tell: Callable[[int], None] = lambda records: None,
 ) -> Comparison:
-    """Every record of the stream up to where the table reaches is in it once, and the table has no others.
+    """Check that the table has each record of the stream once, up to where it has been read, and no other record.
 
-    The table may be written to meanwhile: its files are listed first, and whatever they hold was on the stream
-    before. ``tell`` hears, from several threads, of every page of records read. Raises botocore's errors and the
-    store's; then, and on Ctrl-C, every thread ends after its page.
+    Workers may write to the table at the same time: its files are listed first, so all of their records were already
+    on the stream. ``tell`` is called from several threads, after every page of records. Raises the errors of botocore
+    and of the store; then, and on Ctrl-C, every thread ends after its page.
     """
     files = written(store, stream_created_s)
     there = known(kinesis, stream)

@@ -1,4 +1,4 @@
-"""``penstock config check``: whether the model is there, and with ``--load`` whether a task can work with it."""
+"""``penstock config check``: whether the model exists, and with ``--load`` whether a task can use it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """``seconds``: of the model's start, warm-up included. ``example_s``: of one call with its example, if it has one.
+    """``seconds``: duration of the model's start with its warm-up. ``example_s``: of one call with its example, if any.
 
-    ``warnings``: what ``penstock run`` would say of it in its log.
+    ``warnings``: what ``penstock run`` would log about it.
     """
 
     seconds: float
     example_s: float | None
     warnings: tuple[str, ...]
     rows: pa.Schema | None = None
-    """What the model returns for an item, as columns."""
+    """The columns that the model returns for an item."""
 
 
 def missing_module(settings: Settings) -> ConfigError | None:
-    """What is wrong if there is no such module as ``model.factory`` names. Imports nothing."""
+    """The mistake if the module in ``model.factory`` does not exist. Imports nothing."""
     name = settings.model.factory.partition(":")[0]
     if user_modules.exists(name, [str(settings.folder)]):
         return None
@@ -42,9 +42,9 @@ def missing_module(settings: Settings) -> ConfigError | None:
 
 
 def load(settings: Settings) -> Loaded:
-    """Load the model in a replica of its own, predict its example, and check what a start checks of it.
+    """Load the model in a separate replica, predict its example, and make the checks of a task's start.
 
-    :raises UserError: the model, its columns or its pace are not what a task needs: ``ModelError``, ``ConfigError``.
+    :raises UserError: the model, its columns or its speed do not suit a task: ``ModelError``, ``ConfigError``.
     :raises Fatal: its process ended.
     """
     return asyncio.run(_load(settings))

@@ -1,9 +1,10 @@
-"""Frees one shard's lease from its owner, so that KCL's leader gives it to a worker anew.
+"""Takes one shard's lease from its owner, so that KCL's leader gives it to a worker again.
 
-One conditional write, as a leader of KCL evicts an owner (``DynamoDBLeaseRefresher.evictLease``), but for the counter.
-It goes up by 100: the owner's renewals and checkpoints are conditional on the counter, and KCL takes "mine, and one
-more" for its own lost answer. Position and notes stay, so nothing is lost; what the owner had read and not checkpointed
-is read again.
+This is one conditional write, like that with which KCL's leader evicts an owner
+(``DynamoDBLeaseRefresher.evictLease``), except that the counter goes up by 100. The owner's renewals and checkpoints
+are conditional on the counter, and KCL takes a lease that is still its own with a counter higher by 1 for a write of
+its own whose answer was lost. Position and notes stay, so no record is lost; records that the owner had read and not
+checkpointed are read again.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 FAILOVER_S = 10.0
-"""KCL's default, where no configuration says otherwise."""
+"""KCL's default, used without a configuration."""
 
 ASSIGNED_EACH = 2
-"""The leader assigns leases once in so many times failover_ms (``leaseAssignmentIntervalMillis``)."""
+"""The leader assigns leases once in this many times failover_ms (``leaseAssignmentIntervalMillis``)."""
 
 RENEWED_EACH = 3
-"""An owner renews its leases so many times in failover_ms, and learns then that one is not its own any more."""
+"""An owner renews its leases this many times in failover_ms, and then notices that it has lost one."""
 
 SHOWS_LIFE_S = 90.0
-"""A leader that has not reported for longer is taken for dead; KCL's workers report every 30 seconds at least."""
+"""A leader that has not reported for longer is considered dead; KCL's workers report at least every 30 seconds."""
 
 TRIES = 10
-"""An owner renews its lease every few seconds, so a write finds the counter as it was read, or soon does."""
+"""Attempts. An owner renews its lease only every few seconds, so one of a few attempts finds the counter unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,43 +49,43 @@ class Release:
 
 
 def plan(state: ApplicationState, shard_id: str, now_s: float, failover_s: float = FAILOVER_S) -> Release:
-    """What a release comes to. Pure.
+    """Plan a release. Pure.
 
     :raises UserError: there is no such lease.
-    :raises NothingToDo: nobody has it, or the shard is read to its end.
-    :raises RefusedError: a hand-off or a checkpoint is pending, or no living leader would give it to a worker.
+    :raises NothingToDo: the lease has no owner, or the shard is read to its end.
+    :raises RefusedError: a hand-off or a checkpoint is pending, or there is no living leader to give it to a worker.
     """
     lease = state.lease(shard_id)
     if lease is None:
         raise UserError(f'there is no lease of "{shard_id}" in table "{state.application}". See `penstock leases list`')
     if lease.ended:
-        raise NothingToDo(f"{shard_id} is read to its end: nobody needs its lease any more")
+        raise NothingToDo(f"{shard_id} is read to its end: no worker needs its lease")
     if not lease.owner:
         raise NothingToDo(f"{shard_id} has no owner: its lease is free")
     if reason := pending(lease):
-        raise RefusedError(f"{shard_id}: {reason}. Wait until it has come to its end, then release again")
+        raise RefusedError(f"{shard_id}: {reason}. Wait until that is done, then release again")
     return Release(lease, _leader(state, now_s), failover_s / RENEWED_EACH, failover_s * ASSIGNED_EACH)
 
 
 def pending(lease: Lease) -> str:
-    """What is under way with a lease that a release would cut short; empty if nothing is."""
+    """What is in progress with a lease and would be interrupted by a release; empty if nothing is."""
     if lease.draining_owner:
         return f"{lease.draining_owner} drains it for {lease.owner}"
     return f"a checkpoint is prepared at {lease.pending}" if lease.pending else ""
 
 
 def _leader(state: ApplicationState, now_s: float) -> str:
-    """Who will give it to a worker."""
+    """The leader that will give it to a worker."""
     leader = state.leader
     advice = "Start a worker, or wait until another one leads (KCL's lock lasts 120 s), then release again"
     if leader is None:
-        raise RefusedError(f"no worker leads: nobody would give the lease to another worker. {advice}")
+        raise RefusedError(f"there is no leader to give the lease to another worker. {advice}")
     metrics = state.workers.get(leader.worker)
     if metrics is not None and metrics.reported_s is not None and now_s - metrics.reported_s > SHOWS_LIFE_S:
         silent_s = now_s - metrics.reported_s
         raise RefusedError(
-            f"leader {leader.worker} has not reported for {silent_s:.0f} s: it may be dead, and then nobody gives the "
-            f"lease to another worker. {advice}"
+            f"leader {leader.worker} has not reported for {silent_s:.0f} s: if it is dead, it gives the lease to no "
+            f"other worker. {advice}"
         )
     return leader.worker
 
@@ -92,9 +93,9 @@ def _leader(state: ApplicationState, now_s: float) -> str:
 def carry_out(
     dynamodb: DynamoDBClient, application: str, planned: Release, sleep: Callable[[float], object] = time.sleep
 ) -> None:
-    """Free it, if it is still its owner's and nothing is pending. A renewal in between is no hindrance.
+    """Free the lease if its owner is still the same and nothing is pending. A renewal in between does no harm.
 
-    :raises RefusedError: the lease has changed hands meanwhile, or is never as it was read.
+    :raises RefusedError: the lease has another owner now, or changed before each attempt.
     """
     lease = planned.lease
     for _ in range(TRIES):
@@ -127,7 +128,7 @@ def _free(dynamodb: DynamoDBClient, application: str, lease: Lease) -> bool:
 
 
 def _still(dynamodb: DynamoDBClient, application: str, planned: Lease) -> Lease:
-    """The lease as it is now; refused if it is not the same owner's, or something is pending."""
+    """The lease now; refused if it has another owner, or if something is pending."""
     now = next((lease for lease in read(dynamodb, application) if lease.shard_id == planned.shard_id), None)
     if now is None or now.owner != planned.owner:
         owner = now.owner if now is not None else "nobody"

@@ -1,8 +1,8 @@
 """Deletes an application's leases, so that it starts again: for a stream that was created again, or a new ``start``.
 
-Only while nobody works with them: a lease is deleted if its counter has stood still for longer than ``failover_ms``,
-and is still what it was then. The binding goes last, so that whatever interrupts this leaves an application that no
-worker starts with, and that can be reset again. Tables, and what KCL keeps beside the leases, stay. All calls block.
+Only while no worker renews them: a lease is deleted if its counter has not changed for longer than ``failover_ms``, and
+has not changed until the delete. The binding is deleted last: after an interruption, no worker starts with the
+application, and it can be reset again. Tables, and what KCL keeps beside the leases, stay. All calls block.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 MARGIN_S = 2.0
-"""Leases are watched for this much longer than KCL takes to renew them."""
+"""Seconds for which leases are watched beyond the time in which KCL renews them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResetPlan:
-    """What a reset takes away. ``bound`` is None where no worker has bound the table yet."""
+    """What a reset deletes. ``bound`` is None if no worker has bound the table yet."""
 
     application: str
     bound: Binding | None
@@ -39,7 +39,7 @@ class ResetPlan:
 
 
 def plan(dynamodb: DynamoDBClient, application: str) -> ResetPlan:
-    """What there is now; empty if there are no tables."""
+    """The leases and the binding now; empty if there are no tables."""
     try:
         bound = find(dynamodb, application)
     except dynamodb.exceptions.ResourceNotFoundException:
@@ -48,7 +48,7 @@ def plan(dynamodb: DynamoDBClient, application: str) -> ResetPlan:
 
 
 def renewed(before: Iterable[Lease], after: Iterable[Lease]) -> list[Lease]:
-    """The leases of ``after`` that somebody has moved since, or made. Pure."""
+    """The leases of ``after`` that have been renewed or created since. Pure."""
     counters = {lease.shard_id: lease.counter for lease in before}
     return [lease for lease in after if counters.get(lease.shard_id) != lease.counter]
 
@@ -56,9 +56,9 @@ def renewed(before: Iterable[Lease], after: Iterable[Lease]) -> list[Lease]:
 def carry_out(
     dynamodb: DynamoDBClient, planned: ResetPlan, failover_s: float, sleep: Callable[[float], object] = time.sleep
 ) -> int:
-    """Returns how many leases are gone, after ``failover_s`` and a little more.
+    """Watch the leases for ``failover_s`` and a little more, then delete them. Returns their number.
 
-    :raises RefusedError: a worker still renews a lease: nothing, or only a part, was taken away.
+    :raises RefusedError: a worker still renews a lease: nothing, or only a part, was deleted.
     """
     sleep(failover_s + MARGIN_S)
     if moved := renewed(planned.leases, read(dynamodb, planned.application)):

@@ -1,8 +1,8 @@
-"""Undoes a reset: the leases that it deleted, as a file, and put back.
+"""Undoes a reset: writes the deleted leases to a file, and restores them from it.
 
-A lease that is made again gets a counter that it never had: the time in seconds, or more than it had before, since a
-worker that was frozen may still hold the old one, and its writes are conditional on the counter. It has no owner, so
-the leader gives it to a worker. All calls block.
+A restored lease gets a counter that it never had: the time in seconds, or more than it had before. A worker that was
+frozen may still hold the old lease, and its writes are conditional on the counter. The lease has no owner, so the
+leader gives it to a worker. All calls block.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ SCHEMA = "penstock.leases.undo/1"
 LEFT_OUT = ("leaseOwner", "checkpointOwner")
 
 MORE = 100
-"""By so much a counter is beyond the one that it had."""
+"""A restored counter is higher than the old one by at least this much."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeletedLeases:
-    """What a reset took away: the items of the leases, and the binding, None if there was none."""
+    """What a reset deleted: the items of the leases, and the binding; None if there was none."""
 
     application: str
     leases: tuple[Item, ...]
@@ -41,7 +41,7 @@ class DeletedLeases:
 
 @dataclass(frozen=True, slots=True)
 class RestorePlan:
-    """Put ``items`` where there is no such lease, then ``binding``."""
+    """Write those of ``items`` whose lease does not exist, then ``binding``."""
 
     application: str
     items: tuple[Item, ...]
@@ -49,12 +49,12 @@ class RestorePlan:
 
 
 def deleted_by(planned: ResetPlan) -> DeletedLeases:
-    """What this reset takes away."""
+    """What this reset deletes."""
     return DeletedLeases(planned.application, tuple(dict(lease.raw) for lease in planned.leases), planned.bound)
 
 
 def write(path: Path, deleted: DeletedLeases) -> None:
-    """Write the undo file. Raises ``UserError`` if there is one of this name, or it cannot be written."""
+    """Write the undo file. Raises ``UserError`` if the file exists or cannot be written."""
     bound = deleted.binding
     said = {
         "schema": SCHEMA,
@@ -66,13 +66,13 @@ def write(path: Path, deleted: DeletedLeases) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.write(json.dumps(said, indent=1, default=sorted) + "\n")
     except FileExistsError:
-        raise UserError(f"{path} is there already. Give the undo file another name with --undo FILE") from None
+        raise UserError(f"{path} exists. Give the undo file another name with --undo FILE") from None
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}). Name another with --undo FILE") from None
 
 
 def read(path: Path) -> DeletedLeases:
-    """An undo file. Raises ``UserError`` if it is none."""
+    """Read an undo file. Raises ``UserError`` if it is not one."""
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
         if said["schema"] != SCHEMA:
@@ -89,35 +89,37 @@ def read(path: Path) -> DeletedLeases:
 
 
 def plan(deleted: DeletedLeases, state: ApplicationState, stream: tuple[str, int], now_s: float) -> RestorePlan:
-    """Which leases come back. ``stream``: its name, and when it was made. Pure.
+    """Plan which leases to restore. ``stream``: its name and creation time. Pure.
 
-    :raises RefusedError: the file is of another application or stream, or the application has begun anew since.
-    :raises NothingToDo: all of it is there.
+    :raises RefusedError: the file is of another application or stream, or the application has started again since.
+    :raises NothingToDo: all leases of the file exist.
     """
     if deleted.application != state.application:
         raise RefusedError(f"the file is of application {deleted.application}, not of {state.application}")
     if state.layout == NO_TABLES:
-        raise RefusedError(f'there is no lease table "{state.application}": start a worker once, which makes it')
+        raise RefusedError(f'there is no lease table "{state.application}". Start a worker once to create it')
     bound = deleted.binding
     if bound is not None and (bound.stream, bound.stream_created_s) != stream:
-        raise RefusedError(f"the file is of {bound}, which is not the stream as it is now: its positions mean nothing")
+        raise RefusedError(
+            f"the file is of {bound}, and the stream now is another one: the positions in the file are not valid for it"
+        )
     before = {each.shard_id: each for each in map(lease_of, deleted.leases)}
     if begun := [lease.shard_id for lease in state.leases if not _same_place(lease, before.get(lease.shard_id))]:
         raise RefusedError(
-            f"the application has begun anew since: {begun[0]} has a lease at another position. Stop every worker and "
+            f"the application has started again since: the lease of {begun[0]} is elsewhere. Stop every worker and "
             "reset again, or use `penstock replay --rewind`"
         )
     there = {lease.shard_id for lease in state.leases}
     items = tuple(_anew(item, now_s) for item in deleted.leases if item["leaseKey"]["S"] not in there)
     if not items and (bound is None or state.binding is not None):
-        raise NothingToDo("every lease of the file is there")
+        raise NothingToDo("every lease in the file exists")
     return RestorePlan(state.application, items, bound if state.binding is None else None)
 
 
 def carry_out(dynamodb: DynamoDBClient, planned: RestorePlan) -> int:
-    """How many leases are back. One that somebody has made meanwhile stays as it is.
+    """Restore the leases. Returns their number. A lease that was created in the meantime is not changed.
 
-    The binding comes last: where this is interrupted, run it again.
+    The binding is written last, so that an interrupted restore can be run again.
     """
     count = 0
     for item in planned.items:

@@ -184,17 +184,17 @@ def test_a_worker_that_renews_its_lease_is_refused(
         "--config", config(tmp_path), "--rewind", "--to-earliest", "--execute", "--undo", str(undo), "--json"
     )
     assert found.exit_code == 3
-    assert "worker is at work with the lease of shardId-000000000001" in found.stderr
+    assert "worker holds the lease of shardId-000000000001" in found.stderr
     assert not undo.exists()
 
 
 @pytest.mark.parametrize(
     ("urls", "options", "says"),
     [
-        ("old", [], "passes over them"),
+        ("old", [], "skips them"),
         ("old", ["--url", "{folder}/new"], "Set the sink's url to"),
         ("new", ["--url", "{folder}/new", "--online"], "twice. Stop every worker"),
-        ("used", ["--url", "{folder}/used"], "has files already"),
+        ("used", ["--url", "{folder}/used"], "already has files"),
     ],
 )
 def test_a_table_that_would_pass_over_the_records_or_hold_them_twice_is_refused(
@@ -214,7 +214,7 @@ def test_a_new_table_is_taken_when_the_configuration_names_it(world: World, tmp_
     path = config(tmp_path, f'type = "parquet"\nurl = "{tmp_path}/new"')
     found = replay("--config", path, "--rewind", "--to-earliest", "--url", f"{tmp_path}/new")
     assert found.exit_code == 0, found.output
-    assert "gets the rows of everything that is read from then on" in found.stdout
+    assert "gets the rows of all records that are read from then on" in found.stdout
 
 
 # -- a slice
@@ -264,8 +264,8 @@ def test_the_plan_of_a_slice_as_people_read_it(world: World, tmp_path: Path) -> 
     [
         ({"--url": ""}, 2, "--url URL"),
         ({"--url": "{folder}/dead/x"}, 3, "name a new one with --url"),
-        ({"--url": "{folder}/used"}, 3, "has files already"),
-        ({"--sink": "kinesis:events"}, 3, "stream events is read"),
+        ({"--url": "{folder}/used"}, 3, "already has files"),
+        ({"--sink": "kinesis:events"}, 3, "stream events is the source"),
         ({"--sink": "parquet:x"}, 2, "--sink kinesis:NAME"),
         ({"--sink": "kinesis:not a name"}, 2, '--sink: "not a name" is not a valid stream name'),
         ({"--shards": "shardId-000000000009"}, 2, "no shard shardId-000000000009"),

@@ -1,1 +1,1 @@
-"""What can be wrong before it is: one function per check, each with its findings and what to do about them."""
+"""Finds problems before they occur: one function per check, which returns findings and how to fix them."""

@@ -1,4 +1,4 @@
-"""The checks of ``penstock doctor``, in the order in which they are made."""
+"""The checks of ``penstock doctor``, in the order in which they run."""
 
 from __future__ import annotations
 

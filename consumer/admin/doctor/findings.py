@@ -1,4 +1,4 @@
-"""A finding of ``penstock doctor``, and how checks are run."""
+"""The findings of ``penstock doctor``, and the function that runs checks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Level(StrEnum):
-    """``GREEN``: as it should be. ``YELLOW``: can go wrong, or is unknown. ``RED``: the application cannot work so."""
+    """``GREEN``: correct. ``YELLOW``: a risk, or unknown. ``RED``: the application cannot work."""
 
     GREEN = "green"
     YELLOW = "yellow"
@@ -30,24 +30,24 @@ class Finding:
 
 
 def green(says: str) -> Finding:
-    """All is well."""
+    """A finding without a problem."""
     return Finding(Level.GREEN, says)
 
 
 def yellow(says: str, fix: str) -> Finding:
-    """Something can go wrong, or cannot be known."""
+    """A risk, or something unknown."""
     return Finding(Level.YELLOW, says, fix)
 
 
 def red(says: str, fix: str) -> Finding:
-    """Something is wrong."""
+    """A problem."""
     return Finding(Level.RED, says, fix)
 
 
 def examine(checks: Mapping[str, Callable[[T], Iterator[Finding]]], subject: T) -> Iterator[tuple[str, Finding]]:
-    """Run each check; what one raises is its finding, and stops no other.
+    """Run each check. An error of a check becomes its finding and does not stop the other checks.
 
-    A ``PenstockError`` and a refusal of AWS are red. An AWS that does not answer is yellow: nothing is known then.
+    A ``PenstockError`` and an error response of AWS are red. If AWS does not answer, the finding is yellow: unknown.
     """
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
@@ -57,7 +57,7 @@ def examine(checks: Mapping[str, Callable[[T], Iterator[Finding]]], subject: T) 
                 yield name, finding
         except PenstockError as error:
             said, _, fix = str(error).partition(". ")
-            yield name, red(said, fix or "Correct that, and examine again")
+            yield name, red(said, fix or "Correct that, and run doctor again")
         except NoCredentialsError:
             yield name, red("there are no AWS credentials", "Set AWS_PROFILE, or run `aws configure`")
         except ClientError as error:

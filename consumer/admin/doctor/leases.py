@@ -1,4 +1,4 @@
-"""Checks of KCL's tables, and of who else uses them."""
+"""Checks of KCL's tables, and of other applications that use them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from consumer.leases.tables import OWNER_INDEX, made_at
 
 
 def tables(subject: Subject) -> Iterator[Finding]:
-    """The lease table is KCL's and ready; raises ``UserError`` for another table of this name."""
+    """Check that the lease table is KCL's and ready; raises ``UserError`` for another table of this name."""
     name, dynamodb = subject.settings.stream.application, subject.client("dynamodb")
     if made_at(dynamodb, name) is None:
-        yield green(f"no lease table {name} yet: the first task makes it")
+        yield green(f"no lease table {name} yet: the first task creates it")
         return
     table = dynamodb.describe_table(TableName=name)["Table"]
     if table["TableStatus"] not in {"ACTIVE", "UPDATING"}:
@@ -33,7 +33,7 @@ def tables(subject: Subject) -> Iterator[Finding]:
 
 
 def application(subject: Subject) -> Iterator[Finding]:
-    """The lease table belongs to this stream, and not to another one or to an earlier one of its name."""
+    """Check that the lease table belongs to this stream, not to another or to a deleted one with the same name."""
     settings, state = subject.settings, subject.state
     created_s = int(subject.summary["StreamCreationTimestamp"].timestamp())
     ours = Binding(settings.stream.name, created_s, "", "")
@@ -41,16 +41,16 @@ def application(subject: Subject) -> Iterator[Finding]:
         said, _, fix = refusal(settings.stream.application, state.binding, ours).partition(". ")
         yield red(said, fix)
     elif state.binding is None and (reason := foreign(subject.shards, state.leases)) is not None:
-        said = f"lease table {settings.stream.application} is not of this stream: it has {reason}"
+        said = f"lease table {settings.stream.application} does not belong to this stream: it has {reason}"
         yield red(said, "Give [stream] application another name")
     elif state.layout == NO_TABLES:
-        yield green(f"{settings.stream.application} is new, and begins at {settings.stream.start}")
+        yield green(f"{settings.stream.application} is new, and starts at {settings.stream.start}")
     else:
-        yield green(f"{settings.stream.application} reads {settings.stream.name}, made {at(created_s)}")
+        yield green(f"{settings.stream.application} reads {settings.stream.name}, created {at(created_s)}")
 
 
 def max_leases(subject: Subject) -> Iterator[Finding]:
-    """All tasks together may hold every lease."""
+    """Check that all tasks together may hold every lease."""
     most, tasks, leases = subject.settings.kcl.max_leases, subject.running, subject.unfinished
     if not most:
         yield green("kcl.max_leases has no limit")

@@ -20,11 +20,11 @@ TESTED_KCL = ("3.1.3",)
 LEAST_JAVA = 8
 LEAST_DISK_MIB, LITTLE_DISK_MIB = 100, 1024
 HEAP_MIB, HEAP_PER_SHARD_MIB = 96, 64
-"""What the JVM needs where records have 1 MB, measured; ``kcl.java_heap_mib`` says the same."""
+"""What the JVM needs for records of 1 MB, measured; documented at ``kcl.java_heap_mib``."""
 
 
 def java(subject: Subject) -> Iterator[Finding]:
-    """Java is there and starts; raises ``UserError`` where there is none."""
+    """Check that Java exists and starts; raises ``UserError`` if there is none."""
     path = find_java()
     try:
         ran = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=30, check=True)
@@ -41,7 +41,7 @@ def java(subject: Subject) -> Iterator[Finding]:
 
 
 def jars(subject: Subject) -> Iterator[Finding]:
-    """KCL's jars and ours are there; raises ``UserError`` where they are not."""
+    """Check that KCL's jars and Penstock's exist; raises ``UserError`` if they do not."""
     folder = find_jars()
     aggregator.jar()
     found = next(folder.glob("amazon-kinesis-client-multilang-*.jar"))
@@ -54,7 +54,7 @@ def jars(subject: Subject) -> Iterator[Finding]:
 
 
 def cores(subject: Subject) -> Iterator[Finding]:
-    """The model's threads against the cores that the container may use."""
+    """Compare the model's threads with the cores that the container may use."""
     replicas, threads = profile.counts(subject.settings)
     busy, have = replicas * threads, subject.machine.cores
     said = f"{replicas} replicas x {threads} threads on {have} cores"
@@ -67,7 +67,7 @@ def cores(subject: Subject) -> Iterator[Finding]:
 
 
 def memory(subject: Subject) -> Iterator[Finding]:
-    """What is left for each replica; raises ``ConfigError``, with the sum, where it is too little."""
+    """Check the memory left for each replica; raises ``ConfigError`` with the calculation if it is too little."""
     settings = subject.settings
     replicas, _ = profile.counts(settings)
     if subject.machine.memory_mib is None:
@@ -88,7 +88,7 @@ def memory(subject: Subject) -> Iterator[Finding]:
 
 
 def heap(subject: Subject) -> Iterator[Finding]:
-    """The JVM's heap against the shards that a task may have."""
+    """Compare the JVM's heap with the shards that a task may have."""
     settings, tasks = subject.settings, subject.running or 1
     share = -(-subject.unfinished // tasks)
     shards = min(share, settings.kcl.max_leases or share)
@@ -100,7 +100,7 @@ def heap(subject: Subject) -> Iterator[Finding]:
 
 
 def disk(subject: Subject) -> Iterator[Finding]:
-    """Room for what is written here: the run folder, and tables in folders."""
+    """Check the disk space for what is written here: the run folder, and tables in folders."""
     settings = subject.settings
     urls = [entry.url for entry in settings.sink if isinstance(entry, ParquetSettings)] + [settings.dead_letter.url]
     folders = {Path(tempfile.gettempdir())} | {_existing(Path(url)) for url in urls if not url.startswith("s3://")}
@@ -114,7 +114,7 @@ def disk(subject: Subject) -> Iterator[Finding]:
 
 
 def model(subject: Subject) -> Iterator[Finding]:
-    """The model loads, checks its own weights and predicts its example; raises ``UserError`` where it does not."""
+    """Check that the model loads and predicts its example; raises ``UserError`` if it does not."""
     if not subject.loads_model:
         yield yellow("the model was not loaded", "Leave out --no-load")
         return
@@ -125,7 +125,7 @@ def model(subject: Subject) -> Iterator[Finding]:
 
 
 def drain_time(subject: Subject) -> Iterator[Finding]:
-    """A drain ends before the container is killed; raises ``ConfigError``, with the sum, where it does not."""
+    """Check that a drain ends before the container is killed; raises ``ConfigError`` with the calculation otherwise."""
     settings = subject.settings
     example_s = subject.example.example_s if subject.example else None
     budget = drain.check(settings, example_s)

@@ -1,4 +1,4 @@
-"""Whether the tasks' role allows what a task calls, asked of IAM without calling it."""
+"""Checks with IAM, without making the calls, that the tasks' role allows what a task calls."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Need:
 
 
 def needs(subject: Subject, account: str, region: str) -> Iterator[Need]:
-    """All that a task of this configuration calls."""
+    """Every action that a task of this configuration calls."""
     settings = subject.settings
     kinesis, dynamodb = f"arn:aws:kinesis:{region}:{account}:stream", f"arn:aws:dynamodb:{region}:{account}:table"
     application = settings.stream.application
@@ -59,7 +59,7 @@ def needs(subject: Subject, account: str, region: str) -> Iterator[Need]:
 
 
 def permissions(subject: Subject) -> Iterator[Finding]:
-    """Ask IAM to simulate each need for the role; what it cannot simulate is unknown."""
+    """Ask IAM to simulate each need for the role. The result is unknown if IAM cannot simulate it."""
     from botocore.exceptions import ClientError
     from botocore.parsers import ResponseParserError
 
@@ -72,7 +72,7 @@ def permissions(subject: Subject) -> Iterator[Finding]:
         try:
             denied += _denied(iam, principal, need, subject.settings.stream.application)
         except (ClientError, ResponseParserError) as error:
-            code = error.response["Error"].get("Code") if isinstance(error, ClientError) else "no answer of IAM"
+            code = error.response["Error"].get("Code") if isinstance(error, ClientError) else "no answer from IAM"
             said = f"IAM does not simulate for {principal}: {code}"
             yield yellow(said, "Allow iam:SimulatePrincipalPolicy to the caller, or give the tasks' role with --role")
             return
@@ -107,7 +107,7 @@ def _denied(iam: Any, principal: str, need: Need, application: str) -> list[str]
 
 
 def role_of(arn: str) -> str:
-    """The role that a session was assumed from, as IAM names it; other callers as they are."""
+    """The ARN of the role from which a session was assumed; other callers unchanged."""
     if ":assumed-role/" not in arn:
         return arn
     account, name = arn.split(":")[4], arn.split("/")[1]

@@ -15,7 +15,7 @@ KIB = 1024
 
 
 def stores(subject: Subject) -> Iterator[Finding]:
-    """Every prefix can be listed and written, and takes each key once only; raises ``Denied`` where it cannot.
+    """Check that every prefix can be listed and written, each key only once; raises ``Denied`` otherwise.
 
     Writes nothing: the probe is a conditional write that a store must refuse.
     """
@@ -33,7 +33,7 @@ def stores(subject: Subject) -> Iterator[Finding]:
 
 
 def table(subject: Subject) -> Iterator[Finding]:
-    """What lies in the table has the columns that this model makes; what `penstock run` checks at its start."""
+    """Compare the table's columns with those of the model, as `penstock run` does at its start."""
     from consumer.build import Outside, Parts
     from pipeline.metrics import Metrics
 
@@ -53,13 +53,15 @@ def table(subject: Subject) -> Iterator[Finding]:
 
 
 def downstream(subject: Subject) -> Iterator[Finding]:
-    """Downstream streams are there, are not the source, and take records as large as the source's."""
+    """Check that downstream streams exist, are not the source, and take records as large as the source's."""
     source, largest = subject.settings.stream.name, subject.summary.get("MaxRecordSizeInKiB", KIB)
     for entry in subject.settings.sink:
         if not isinstance(entry, KinesisSinkSettings):
             continue
         if entry.stream == source:
-            yield red(f"the sink writes to {source}, which is read: each row comes again", "Name another stream")
+            yield red(
+                f"the sink writes to {source}, the source: each row is read as a new record", "Name another stream"
+            )
             continue
         takes = subject.summary_of(entry.stream).get("MaxRecordSizeInKiB", KIB)
         said = f"{entry.stream} takes records of {takes:,} KiB, {source} of {largest:,} KiB"

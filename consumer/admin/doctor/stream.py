@@ -9,18 +9,18 @@ from consumer.admin.doctor.findings import Finding, green, red, yellow
 from consumer.admin.doctor.subject import Subject
 
 SKEWED_S, WRONG_S = 5.0, 30.0
-"""Workers' reports carry their own time, and one that is a minute old counts as dead."""
+"""From these differences on a clock is off, or wrong: KCL considers a worker dead if its report is a minute old."""
 
 KMS = "KMS"
 
 
 def credentials(subject: Subject) -> Iterator[Finding]:
-    """Who the caller is to AWS."""
+    """The caller's identity in AWS."""
     yield green(f"{subject.client('sts').get_caller_identity()['Arn']}")
 
 
 def stream(subject: Subject) -> Iterator[Finding]:
-    """The stream is there, takes records, and in which mode."""
+    """Check that the stream exists and is ready, and report its mode."""
     summary = subject.summary
     name, status = subject.settings.stream.name, summary["StreamStatus"]
     mode = summary.get("StreamModeDetails", {}).get("StreamMode", "PROVISIONED")
@@ -38,7 +38,7 @@ def stream(subject: Subject) -> Iterator[Finding]:
 
 
 def encryption(subject: Subject) -> Iterator[Finding]:
-    """The stream is encrypted, and can be read."""
+    """Check that the stream is encrypted and can be read."""
     kinesis, name = subject.client("kinesis"), subject.settings.stream.name
     kind = subject.summary.get("EncryptionType", "NONE")
     shard_id = next((shard.shard_id for shard in subject.shards.values() if shard.open), None)
@@ -59,10 +59,10 @@ def encryption(subject: Subject) -> Iterator[Finding]:
 
 
 def clock(subject: Subject) -> Iterator[Finding]:
-    """This machine's time against that of AWS."""
+    """Compare this machine's clock with that of AWS."""
     told = subject.summary["asked_of"].get("HTTPHeaders", {}).get("date")
     if told is None:
-        yield yellow("AWS did not say what time it is", "Check the clock by hand")
+        yield yellow("AWS did not return its time", "Check the clock by hand")
         return
     skew_s = subject.machine.now() - parsedate_to_datetime(told).timestamp()
     said, fix = f"{abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} AWS", "Synchronize the clock (NTP)"

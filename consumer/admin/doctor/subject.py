@@ -1,4 +1,4 @@
-"""What ``penstock doctor`` examines: a configuration, AWS as it answers, and this machine. Read once each."""
+"""What ``penstock doctor`` examines: a configuration, AWS, and this machine. Each is read once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What this container has. ``memory_mib`` is None where it is unknown; ``free_bytes`` is of a folder's disk."""
+    """What this container has. ``memory_mib`` is None if unknown; ``free_bytes`` is of a folder's disk."""
 
     cores: int = field(default_factory=cores.available)
     memory_mib: int | None = field(default_factory=memory.task_mib)
@@ -34,7 +34,7 @@ class Machine:
 
 @dataclass
 class Subject:
-    """``tasks``: how many tasks there are to be; None: as many as report now. ``role``: ARN of the tasks' role.
+    """``tasks``: planned number of tasks; None: as many as report now. ``role``: ARN of the tasks' role.
 
     ``client`` makes a boto3 client of a service. Attributes that ask AWS raise botocore's errors, each time.
     """
@@ -50,17 +50,17 @@ class Subject:
 
     @cached_property
     def summary(self) -> Mapping[str, Any]:
-        """The stream, as DescribeStreamSummary has it."""
+        """The source stream, from DescribeStreamSummary."""
         return self.summary_of(self.settings.stream.name)
 
     def summary_of(self, stream: str) -> Mapping[str, Any]:
-        """Any stream, as DescribeStreamSummary has it."""
+        """Any stream, from DescribeStreamSummary."""
         answer: Mapping[str, Any] = self.client("kinesis").describe_stream_summary(StreamName=stream)
         return dict(answer["StreamDescriptionSummary"], asked_of=answer["ResponseMetadata"])
 
     @cached_property
     def shards(self) -> Mapping[str, KnownShard]:
-        """Every shard that the stream still has, by id."""
+        """Every shard that Kinesis lists, by id."""
         return known(self.client("kinesis"), self.settings.stream.name)
 
     @cached_property
@@ -70,7 +70,7 @@ class Subject:
 
     @cached_property
     def example(self) -> check_model.Loaded | None:
-        """The loaded model; None where it was not to be loaded, or does not load."""
+        """The loaded model; None if it was not loaded or does not load."""
         try:
             return self.loaded if self.loads_model else None
         except PenstockError:
@@ -78,20 +78,20 @@ class Subject:
 
     @cached_property
     def loaded(self) -> check_model.Loaded:
-        """The model, loaded once in a process of its own. Raises ``UserError`` or ``Fatal`` where that fails."""
+        """The model, loaded once in a separate process. Raises ``UserError`` or ``Fatal`` if that fails."""
         if mistake := check_model.missing_module(self.settings):
             raise mistake
         return check_model.load(self.settings)
 
     @property
     def unfinished(self) -> int:
-        """How many leases are still to be worked on: those of open shards, and of parents that are still read."""
+        """Number of leases still in use: those of open shards, and of parents that are still read."""
         done = {lease.shard_id for lease in self.state.leases if lease.ended}
         return len((set(self.shards) | {lease.shard_id for lease in self.state.leases}) - done)
 
     @property
     def running(self) -> int | None:
-        """How many tasks there are: as given, or as many as have reported within two minutes; None if none has."""
+        """Number of tasks: as given, or those that have reported within two minutes; None if none has."""
         if self.tasks is not None:
             return self.tasks
         since = self.machine.now() - 120

@@ -1,1 +1,1 @@
-"""Reading again: a slice beside the application, the application itself, and an archive put back on a stream."""
+"""Replays: a slice beside the application, a rewind of the application itself, an archive put back on a stream."""

@@ -1,7 +1,7 @@
-"""Payloads of an archive, back onto a stream: JSON lines, or the rows of a Parquet table. Blocks.
+"""Puts payloads of an archive back on a stream: JSON lines, or the rows of a Parquet table. Blocks.
 
-Keys are kept, and records of one key arrive in the order of the archive. A note beside the command says how far it has
-come, so that it goes on there; what was put after the last note is put again.
+Keys are kept, and records of one key arrive in the order of the archive. A file in the working folder notes the
+progress, so that an interrupted run continues there; records put after the last note are put again.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
 
 AT_A_TIME = 5_000
-"""Records between two notes, at most."""
+"""Maximum number of records between two notes."""
 
 NOTE_S = 10.0
-"""At a slow rate, the records of so many seconds."""
+"""At a slow rate, the records of this many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """``records`` counts what can be put, None where nobody knows. ``entries`` yields it, in order, each time anew."""
+    """``records``: number of records, None if unknown. ``entries`` yields them in order, from the start each time."""
 
     source: str
     records: int | None
@@ -46,7 +46,7 @@ class Archive:
 def of_lines(path: Path) -> Archive:
     """JSON lines as ``penstock tail`` prints them, or dead letters.
 
-    :raises UserError: there is no such file, or its first line is neither; while it is read, that another is neither.
+    :raises UserError: the file does not exist, or its first line is neither; while it is read, if another is neither.
     """
     records = 0
     try:
@@ -69,11 +69,11 @@ def of_lines(path: Path) -> Archive:
 
 
 def of_table(url: str, store: ObjectStore, *, payload: str | None, fields: tuple[str, ...], key: str) -> Archive:
-    """Rows of Parquet files, in the order of the files' names. Of a table of Penstock's that is the order of each key.
+    """Rows of Parquet files, in the order of the files' names. In a table of Penstock's that is the order of each key.
 
     :param payload: the column that holds whole payloads, text or bytes.
-    :param fields: without one, the columns of which a JSON object is made.
-    :raises UserError: there are no files, or they have no such columns.
+    :param fields: without ``payload``, the columns from which a JSON object is made.
+    :raises UserError: there are no files, or they do not have these columns.
     """
     import pyarrow.parquet as pq
 
@@ -105,7 +105,7 @@ def put(
     largest_bytes: int,
     tell: Callable[[int], object],
 ) -> PutReport:
-    """Put everything that the note does not say is put. The note is gone at the end."""
+    """Put every record that is not noted as put. Deletes the note at the end."""
     total = PutReport()
     entries = islice(archive.entries(), note.done, None)
     size = max(1, min(AT_A_TIME, int(NOTE_S * rate))) if rate else AT_A_TIME
@@ -125,14 +125,14 @@ class ArchiveNote:
         self.done = self._read()
 
     def passed(self, records: int) -> None:
-        """So many more are put."""
+        """Count more records that are put."""
         self.done += records
         written = self.path.with_suffix(".written")
         written.write_text(str(self.done))
         written.replace(self.path)  # a note is whole, or the one before
 
     def remove(self) -> None:
-        """Everything is put."""
+        """Every record is put."""
         self.path.unlink(missing_ok=True)
 
     def _read(self) -> int:
@@ -141,7 +141,7 @@ class ArchiveNote:
         try:
             return int(self.path.read_text())
         except ValueError:
-            raise UserError(f"{self.path} holds no number. Delete it to put the whole archive again") from None
+            raise UserError(f"{self.path} does not hold a number. Delete it to put the whole archive again") from None
 
 
 def _of_line(line: bytes, source: str) -> PutEntry:
@@ -201,7 +201,7 @@ def _file(store: ObjectStore, name: str) -> pa.BufferReader:
 
     body = store.get(name)
     if body is None:
-        raise UserError(f"{name} is gone. Put an archive back that nobody changes meanwhile")
+        raise UserError(f"{name} no longer exists. Use an archive that does not change in the meantime")
     return pa.BufferReader(body)
 
 

@@ -1,8 +1,8 @@
-"""Where a moment lies in each shard of a stream: the last record before it, and the first from it on. Blocks; reads
+"""Finds a moment in each shard of a stream: the last record before it, and the first one at or after it. Blocks; reads
 only.
 
-Kinesis finds the first record from a time on, and never the one before. So a shard is read from a little before the
-moment, and from further and further back while nothing lies between.
+Kinesis finds the first record from a time on, but not the record before it. So a shard is read from a little before the
+moment, and from further and further back until there is a record in between.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
 
 FIRST_LOOK_MS = 5_000
-"""How far before the moment a shard is first read. Each further look goes eight times as far. Kinesis refuses times
-that lie ahead by its own clock, which need not be ours."""
+"""How far before the moment a shard is first read. Each further read starts eight times as far back. Kinesis refuses
+times that are in the future by its own clock, which may differ from ours."""
 
 FURTHER = 8
 
@@ -37,7 +37,7 @@ def facts_of(
     tell: Callable[[int], object] = lambda shards: None,
     sleep: Sleep = time.sleep,
 ) -> dict[str, ShardFacts]:
-    """Of each shard. ``tell`` hears of each that is done. Failures come as botocore's errors."""
+    """The facts of each shard. ``tell`` is called for each shard that is done. Raises botocore's errors."""
 
     def one(shard_id: str) -> tuple[str, ShardFacts]:
         found = _Shard(kinesis, stream, shard_id, sleep).facts(moment_ms)

@@ -1,4 +1,4 @@
-"""Carries a rewind out on a lease table: while every worker is stopped, or while they run. Blocks."""
+"""Carries out a rewind on a lease table: while every worker is stopped, or while workers run. Blocks."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 Leases = Mapping[str, Lease]
 
 PARK_TRIES = 20
-"""A worker renews a lease every few seconds, and then its counter is another than was read."""
+"""Attempts. A worker renews a lease every few seconds, which changes the counter after it was read."""
 
 AGAIN_S = 0.2
 
 KEEP_S = 2.0
-"""Between two renewals of a parked lease."""
+"""Seconds between two renewals of a parked lease."""
 
 PARKED_S = 1.0
-"""Leases are parked for this much longer than KCL takes to notice."""
+"""Seconds for which leases are parked beyond the time in which KCL notices."""
 
 
 class LeaseChanged(Exception):
-    """A lease is not as it was read: nothing of the transaction was written."""
+    """A lease has changed since it was read: nothing of the transaction was written."""
 
 
 class LeaseTable:
-    """The lease table of one application. ``sleep`` waits; ``tell`` hears what is done at the moment."""
+    """The lease table of one application. ``sleep`` waits; ``tell`` is called with each step."""
 
     def __init__(
         self,
@@ -53,21 +53,21 @@ class LeaseTable:
         self._tell = tell
 
     def read(self) -> dict[str, Lease]:
-        """The leases by shard, as they lie in the table now."""
+        """The items of the leases now, by shard."""
         return {lease.shard_id: lease for lease in read(self._dynamodb, self.name)}
 
     def must_be_idle(self, planned: Leases) -> None:
-        """Return once it is sure that nobody renews these leases. ``planned`` is how they were read.
+        """Return once it is certain that no worker renews these leases. ``planned``: the items as they were read.
 
-        :raises RefusedError: a worker is at work, or a lease has changed since it was read.
+        :raises RefusedError: a worker renews a lease, or a lease has changed since it was read.
         """
         if any(lease.owner or lease.draining_owner for lease in planned.values()):
-            self._tell(f"watching the leases for {self._failover_s + MARGIN_S:g} s: nobody may renew one")
+            self._tell(f"checking for {self._failover_s + MARGIN_S:g} s that no worker renews a lease")
             self._sleep(self._failover_s + MARGIN_S)
         if moved := renewed(planned.values(), self.read().values()):
             who = f"worker {moved[0].holder}" if moved[0].holder else "a worker"
             raise RefusedError(
-                f"{who} is at work with the lease of {moved[0].shard_id}. Stop every worker first, or give --online"
+                f"{who} holds the lease of {moved[0].shard_id}. Stop every worker first, or give --online"
             )
 
     def offline(self, writes: Sequence[Item]) -> None:
@@ -82,17 +82,17 @@ class LeaseTable:
                 self._transact(writes[begin : begin + AT_ONCE])
             except LeaseChanged:
                 raise RefusedError(
-                    "the leases have changed since they were read: a worker has begun. Stop every worker first, or "
+                    "the leases have changed since they were read: a worker has started. Stop every worker first, or "
                     "give --online"
                 ) from None
 
     def online(self, choose: Callable[[Leases], Collection[str]], writes: Callable[[Leases], Sequence[Item]]) -> None:
         """Take leases away from their workers, wait until those have noticed, and write.
 
-        ``choose`` names the shards whose leases are taken; ``writes`` is given the leases as they stand then. What is
-        interrupted before the last write costs a fail-over of the shards, and moves nothing.
+        ``choose`` names the shards whose leases are taken; ``writes`` gets the leases as they are then. An interruption
+        before the last write costs a fail-over of the shards, and moves no lease.
 
-        :raises RefusedError: there are more leases than one transaction takes; or somebody else takes a parked lease.
+        :raises RefusedError: there are more leases than one transaction takes; or a worker takes a parked lease.
         """
         parked = self._park(choose)
         try:
@@ -123,12 +123,12 @@ class LeaseTable:
             return True
 
         if not Retry(AGAIN_S, AGAIN_S, tries=PARK_TRIES).until_blocking(parked, sleep=self._sleep):
-            raise Fatal("the leases change too quickly to be parked. Try again")
-        self._tell(f"{len(chosen)} leases are parked; {self._failover_s + PARKED_S:g} s until workers know")
+            raise Fatal("the leases change too often to be parked. Try again")
+        self._tell(f"{len(chosen)} leases are parked; waiting {self._failover_s + PARKED_S:g} s until workers notice")
         return chosen
 
     def _keep(self, shard_ids: Sequence[str]) -> None:
-        """Until every worker has noticed that its lease is gone."""
+        """Wait until every worker has noticed that it lost its lease."""
         left_s = self._failover_s + PARKED_S
         entries = [keep_parked(self.name, shard_id) for shard_id in shard_ids]
         while left_s > 0:
@@ -140,7 +140,7 @@ class LeaseTable:
                 raise RefusedError(_TAKEN) from None
 
     def _unpark(self, shard_ids: Sequence[str]) -> None:
-        """Those that are still parked are free: they were not to be moved, or nothing was."""
+        """Free the leases that are still parked: those that do not move, or all of them if none moved."""
         for lease in self.read().values():
             if lease.shard_id in shard_ids and lease.owner == PARK:
                 try:
@@ -157,7 +157,7 @@ class LeaseTable:
             raise LeaseChanged from None
 
 
-_TAKEN = "another has taken a parked lease; nothing was moved. Try again"
+_TAKEN = "a worker has taken a parked lease; nothing was moved. Try again"
 
 _TOO_MANY = (
     "{} leases would have to be moved at once, and a transaction takes 100. Stop every worker and leave --online out, "

@@ -1,7 +1,7 @@
 """Conditional writes to a lease table that KCL cannot undo. Pure: entries of DynamoDB's TransactWriteItems.
 
-Each is conditional on the lease being as it was read. A worker's renewals and checkpoints are conditional on the
-counter alone, and its next renewal is the counter plus 1: so a counter always rises by 100, and never comes back.
+Each requires that the lease has not changed since it was read. A worker's renewals and checkpoints are conditional on
+the counter alone, and its next renewal adds 1: so each of these writes adds 100, and no counter value is used twice.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from consumer.leases.tables import Item
 from pipeline.record import Position
 
 LEAP = 100
-"""What a counter rises by."""
+"""How much a write adds to a counter."""
 
 PARK = "penstock-rewind"
-"""The owner of a lease that is about to be moved. It is no worker, so nobody reads the shard meanwhile."""
+"""The owner of a lease that is about to be moved. It is not a worker, so the shard is not read in the meantime."""
 
 AT_ONCE = 100
 """Writes of one transaction (API reference, TransactWriteItems)."""
@@ -28,7 +28,7 @@ _PENDING = "pendingCheckpoint, pendingCheckpointSubSequenceNumber, pendingCheckp
 
 
 def move(table: str, lease: Lease, then: Checkpoint) -> Item:
-    """The lease stands at ``then``, and is nobody's."""
+    """Move the lease to ``then``, without an owner."""
     values = {
         ":sequence": {"S": str(then.sequence if isinstance(then, Position) else then)},
         ":sub": {"N": str(then.sub if isinstance(then, Position) else 0)},
@@ -42,7 +42,7 @@ def move(table: str, lease: Lease, then: Checkpoint) -> Item:
 
 
 def make(table: str, shard: KnownShard, then: Checkpoint, now_s: float) -> Item:
-    """A lease for a shard that has none. It begins at the time for its counter, as every new lease of ours."""
+    """Create a lease for a shard that has none. Its counter starts at the time, as in all leases of Penstock's."""
     sentinel = then if isinstance(then, str) else str(then.sequence)
     item = new_lease(shard, sentinel, int(now_s))
     if isinstance(then, Position):
@@ -51,7 +51,7 @@ def make(table: str, shard: KnownShard, then: Checkpoint, now_s: float) -> Item:
 
 
 def restore(table: str, lease: Lease, item: Item) -> Item:
-    """The lease is what ``item`` was, and is nobody's."""
+    """Write the lease as ``item`` has it, without an owner."""
     free = {name: value for name, value in item.items() if name not in ("leaseOwner", "checkpointOwner")}
     counter = {"leaseCounter": {"N": str(lease.counter + LEAP)}}
     condition, values = _as_read(lease)
@@ -66,7 +66,7 @@ def restore(table: str, lease: Lease, item: Item) -> Item:
 
 
 def remove(table: str, lease: Lease) -> Item:
-    """There is no such lease any more."""
+    """Delete the lease."""
     condition, values = _as_read(lease)
     return {
         "Delete": {
@@ -79,14 +79,14 @@ def remove(table: str, lease: Lease) -> Item:
 
 
 def park(table: str, lease: Lease) -> Item:
-    """Nobody reads the shard. The checkpoint stays, so that whatever interrupts this costs a fail-over and no more."""
+    """Take the lease from its worker. The checkpoint stays, so that an interruption costs only a fail-over."""
     return _update(
         table, lease, "SET leaseOwner = :park REMOVE checkpointOwner ADD leaseCounter :leap", {":park": {"S": PARK}}
     )
 
 
 def keep_parked(table: str, shard_id: str) -> Item:
-    """A parked lease does not expire."""
+    """Renew a parked lease, so that it does not expire."""
     return {
         "Update": {
             "TableName": table,
@@ -99,15 +99,15 @@ def keep_parked(table: str, shard_id: str) -> Item:
 
 
 def unpark(table: str, lease: Lease) -> Item:
-    """A parked lease is free again, where it stood."""
+    """Free a parked lease; its position stays."""
     return _update(table, lease, "REMOVE leaseOwner ADD leaseCounter :leap", {})
 
 
 def moves(
     table: str, planned: tuple[Move, ...], known: Mapping[str, KnownShard], leases: Mapping[str, Lease], now_s: float
 ) -> list[Item]:
-    """One write for each move. Children come before their parents: a parent that is to be read again while its child
-    stands further on would be deleted by KCL."""
+    """One write for each move. Children come before their parents: KCL deletes the lease of a parent whose child is
+    further on."""
     newest_first = sorted(planned, key=lambda each: each.shard_id, reverse=True)
     return [
         make(table, known[each.shard_id], each.then, now_s)
@@ -132,7 +132,7 @@ def _update(table: str, lease: Lease, expression: str, values: Mapping[str, Item
 
 
 def _as_read(lease: Lease) -> tuple[str, dict[str, Item]]:
-    """The condition that neither owner nor counter have changed since."""
+    """The condition that neither owner nor counter has changed since."""
     read: dict[str, Item] = {":read": {"N": str(lease.counter)}}
     if not lease.owner:
         return "leaseCounter = :read AND attribute_not_exists(leaseOwner)", read

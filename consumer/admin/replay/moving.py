@@ -1,4 +1,4 @@
-"""The leases of one application, moved to another time: what is looked up, what is planned, what is written. Blocks."""
+"""Moves the leases of one application to another time: reads, plans and writes. Blocks."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ReplayWish:
-    """``moment_ms``: everything that arrived from then on is read again. ``latest``: everything is passed over.
+    """``moment_ms``: records that arrived then or later are read again. ``latest``: all records until now are skipped.
 
-    ``export``: what an undo file holds is put back. One of the three.
+    ``export``: the leases in an undo file are restored. Exactly one of the three.
     """
 
     moment_ms: int | None = None
@@ -37,7 +37,7 @@ class ReplayWish:
 
     @property
     def goes_back(self) -> bool:
-        """Whether records are read that were read before, or passed over."""
+        """Whether records are read again, rather than skipped."""
         return self.moment_ms is not None or (self.export is not None and self.export.forward)
 
 
@@ -52,7 +52,7 @@ class ReplayPlan:
 
     @property
     def nothing(self) -> bool:
-        """Every lease is where it should be."""
+        """Whether every lease is already where it should be."""
         return not self.moves.moves and not self.removes
 
     @property
@@ -62,7 +62,7 @@ class ReplayPlan:
 
 
 class Mover:
-    """Of one application. ``created_s``: when its stream was made."""
+    """The leases of one application. ``created_s``: when its stream was created."""
 
     def __init__(self, aws: Aws, application: str, stream: str, created_s: int, table: LeaseTable) -> None:
         self._aws = aws
@@ -74,9 +74,9 @@ class Mover:
         self._start_ms: int | None = None
 
     def plan(self, wish: ReplayWish, tell: Callable[[int], object] = lambda shards: None) -> ReplayPlan:
-        """What would be moved. ``tell`` hears of each shard that was looked through.
+        """Plan what to move. ``tell`` is called for each shard that has been searched.
 
-        :raises UserError: the application has no leases, or they are another stream's.
+        :raises UserError: the application has no leases, or they belong to another stream.
         """
         leases = self._table.read()
         if not leases:
@@ -86,9 +86,9 @@ class Mover:
         return self._planned(wish, leases, self._facts(wish, tell))
 
     def execute(self, wish: ReplayWish, planned: ReplayPlan, undo_file: Path, *, online: bool) -> ReplayPlan:
-        """Write the undo file, then move the leases. Returns what was moved, which is more where workers read on.
+        """Write the undo file, then move the leases. Returns what was moved; more than planned if workers read on.
 
-        :raises RefusedError: a worker is at work and ``online`` is false, or what :class:`LeaseTable` refuses.
+        :raises RefusedError: workers run and ``online`` is false, or :class:`LeaseTable` refuses.
         """
         if not online:
             self._table.must_be_idle(planned.leases)
@@ -108,7 +108,7 @@ class Mover:
         return done
 
     def _to_park(self, wish: ReplayWish, planned: ReplayPlan, leases: Mapping[str, Lease]) -> set[str]:
-        """What is moved, and what may have to be, since it is read on meanwhile: every shard that is not at its end."""
+        """The shards that move, and those that may have to, since workers still read: all that are not at their end."""
         again = self._planned(wish, leases, planned.facts)
         moved = {move.shard_id for move in again.moves.moves if move.now is not None} | set(again.removes)
         return moved | {
@@ -116,10 +116,10 @@ class Mover:
         }
 
     def _again(self, wish: ReplayWish, planned: ReplayPlan, leases: Mapping[str, Lease]) -> ReplayPlan:
-        """The plan for the leases as they stand since nobody reads their shards."""
+        """The plan for the leases once they are parked, when no worker reads their shards."""
         youngest = max((number(shard_id) or 0 for shard_id in self._known), default=0)
         if new := sorted(shard_id for shard_id in leases if (number(shard_id) or 0) > youngest):
-            raise RefusedError(f"{', '.join(new)}: a reshard came in between; nothing was moved. Try again")
+            raise RefusedError(f"{', '.join(new)}: created by a reshard in the meantime; nothing was moved. Try again")
         return self._planned(wish, leases, planned.facts)
 
     def _planned(self, wish: ReplayWish, leases: Mapping[str, Lease], facts: Mapping[str, ShardFacts]) -> ReplayPlan:
@@ -149,7 +149,7 @@ class Mover:
             return
         if (binding.stream, binding.stream_created_s) != (self._stream, self._created_s):
             raise UserError(
-                f"application {self._application} belongs to {binding}, not to stream {self._stream} as it is"
+                f"application {self._application} belongs to {binding}, which is not the present stream {self._stream}"
             )
         seconds = start_time_s(binding.start)
         self._start_ms = None if seconds is None else 1000 * seconds
@@ -182,6 +182,6 @@ class Mover:
 
 
 def refuse_nothing(planned: ReplayPlan) -> None:
-    """:raises NothingToDo: every lease is where it should be."""
+    """:raises NothingToDo: every lease is already where it should be."""
     if planned.nothing:
-        raise NothingToDo("every shard stands at that time or before it: nothing is to be moved")
+        raise NothingToDo("every shard is at that time or before it: there is nothing to move")

@@ -1,7 +1,7 @@
-"""What a rewind means for where the application writes. Pure.
+"""What a rewind means for the application's sinks. Pure.
 
-A Parquet table holds one row for each record that was read, and passes over a record that it holds. So records that are
-read again need a table of their own, which the application's configuration names.
+A Parquet table holds one row for each record that was read, and skips a record that it already holds. So records that
+are read again need a new table, which the application's configuration must name.
 """
 
 from __future__ import annotations
@@ -21,24 +21,29 @@ def notes_of(
     online: bool,
     holds: Callable[[str], bool],
 ) -> list[str]:
-    """What an operator must know of each sink, a line each. ``holds`` says whether there are files at a URL.
+    """What an operator must know about each sink, one line each. ``holds`` returns whether there are files at a URL.
 
-    :param settings: the application's; None: nobody knows where it writes.
-    :param url: the new table, if one is given. ``goes_back``: records are read again; ``forward``: some are not read.
-    :raises RefusedError: a table would pass over what is read again, or would hold some of it twice.
+    :param settings: the application's; None if unknown.
+    :param url: the new table, if given. ``goes_back``: records are read again; ``forward``: some are not read.
+    :raises RefusedError: a table would skip records that are read again, or would hold some of them twice.
     """
     if settings is None:
-        return ["where it writes is unknown without --config: a Parquet table passes over every record that it holds"]
+        return ["the sinks are unknown without --config. A Parquet table skips every record that it holds"]
     tables = [_plain(sink.url) for sink in settings.sink if isinstance(sink, ParquetSettings)]
     streams = [sink.stream for sink in settings.sink if not isinstance(sink, ParquetSettings)]
     if goes_back:
         _refuse(tables, url and _plain(url), online=online, holds=holds)
         return [
-            *(f"table {table}: is new, and gets the rows of everything that is read from then on" for table in tables),
-            *(f"stream {stream}: gets the rows of what is read again a second time" for stream in streams),
+            *(
+                f"table {table}: is new, and gets the rows of all records that are read from then on"
+                for table in tables
+            ),
+            *(f"stream {stream}: gets the rows of records that are read again a second time" for stream in streams),
         ]
     if forward:
-        return [f"table {table}: never gets the rows of what is passed over; penstock audit tells" for table in tables]
+        return [
+            f"table {table}: never gets the rows of skipped records; penstock audit reports them" for table in tables
+        ]
     return []
 
 
@@ -47,23 +52,23 @@ def _refuse(tables: list[str], url: str | None, *, online: bool, holds: Callable
         return
     if url is None:
         raise RefusedError(
-            f"table {tables[0]} holds the records that would be read again, and passes over them. Set the sink's url "
+            f"table {tables[0]} holds the records that would be read again, and skips them. Set the sink's url "
             "to a new one in the configuration and give it with --url as well, or read the slice beside the "
             "application with --from, --to and --url"
         )
     if others := [table for table in tables if table != url]:
         raise RefusedError(
-            f"the configuration writes to {others[0]}, not to {url}: its table would pass over what is read again. Set "
-            f"the sink's url to {url} in the configuration"
+            f"the configuration writes to {others[0]}, not to {url}: its table would skip records that are read again. "
+            f"Set the sink's url to {url} in the configuration"
         )
     if online:
         raise RefusedError(
-            "workers that run have written their table already, and would write some records into it twice. Stop "
+            "running workers have written to their table already, and would write some records twice. Stop "
             "every worker and leave --online out, or read the slice with --from, --to and --url"
         )
     if holds(url):
         raise RefusedError(
-            f"table {url} has files already, and would hold some records twice. Name a url without files"
+            f"table {url} already has files, and would hold some records twice. Name a url without files"
         )
 
 

@@ -1,12 +1,12 @@
-"""Where an application's leases must stand so that it reads again from a moment on. Pure.
+"""Plans the positions of an application's leases so that it reads again from a moment on. Pure.
 
-What is written follows from what was lost when it was done otherwise, on the real KCL:
+Each rule prevents a loss that was observed with the real KCL:
 
-- A checkpoint is written as (the last record before the moment, the largest sub-sequence number). One that names the
-  first record to be read is passed over when KCL's iterator expires.
-- A child of a shard that is not read to its end stands at TRIM_HORIZON. If it stands further on, KCL takes its parent
-  for done, and deletes the parent's lease while it is read.
-- A lease moves back only. One that has not come to the moment yet stays where it is.
+- A checkpoint is written as (the last record before the moment, the largest sub-sequence number). If it named the first
+  record to read, KCL would skip that record when its iterator expires.
+- A child of a shard that is not read to its end is set to TRIM_HORIZON. If it were further on, KCL would consider its
+  parent done, and delete the parent's lease while the parent is read.
+- A lease only moves back. One that has not reached the moment yet stays where it is.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipeline.record import LAST_SUB, Position
 SHARD_END, TRIM_HORIZON, AT_TIMESTAMP, LATEST = "SHARD_END", "TRIM_HORIZON", "AT_TIMESTAMP", "LATEST"
 
 Checkpoint = Position | str
-"""A place behind a record, or one of KCL's sentinels."""
+"""A position after a record, or one of KCL's sentinels."""
 
 EARLIEST_MS = 0
 """A moment before every record."""
@@ -30,7 +30,7 @@ EARLIEST_MS = 0
 
 @dataclass(frozen=True, slots=True)
 class ShardFacts:
-    """What the stream says of a shard and a moment: the last record before it, and the first from it on, if any."""
+    """A moment in a shard: the last record before it, and the first one at or after it, if any."""
 
     last_before: Position | None
     first_from: Position | None
@@ -40,7 +40,7 @@ class ShardFacts:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One lease: where it stands, and where it will. ``now`` None: there is no lease, and one is made."""
+    """One lease: its position now and then. ``now`` is None if there is no lease and one is created."""
 
     shard_id: str
     now: Checkpoint | None
@@ -112,14 +112,14 @@ def to_latest(known: Mapping[str, KnownShard], leases: Mapping[str, Lease], fact
         if lease is None and target == SHARD_END:
             continue
         if now is not None and (_same(now, target) or (target == TRIM_HORIZON and now == AT_TIMESTAMP)):
-            stays.append(Stay(shard_id, now, "it stands at the end"))
+            stays.append(Stay(shard_id, now, "it is at the end"))
         else:
             moves.append(Move(shard_id, now, target))
     return Moves(tuple(moves), tuple(stays))
 
 
 def standing(shard_id: str, known: Mapping[str, KnownShard], leases: Mapping[str, Lease]) -> Checkpoint | None:
-    """How far a shard is read: its checkpoint; SHARD_END where KCL has deleted its lease since; None: not begun."""
+    """How far a shard is read: its checkpoint; SHARD_END if KCL has deleted its lease since; None: not started."""
     if shard_id in leases:
         return checkpoint_of(leases[shard_id])
     children = [child for child, shard in known.items() if shard_id in shard.parents]
@@ -133,7 +133,7 @@ def checkpoint_of(lease: Lease) -> Checkpoint:
 
 
 def _place(shard: KnownShard, facts: ShardFacts) -> Checkpoint:
-    """Where to stand to read a shard from the moment on."""
+    """The position from which a shard is read from the moment on."""
     if not shard.open and facts.first_from is None:
         return SHARD_END
     if facts.last_before is None:
@@ -142,7 +142,7 @@ def _place(shard: KnownShard, facts: ShardFacts) -> Checkpoint:
 
 
 def _is_behind(now: Checkpoint, wished: Checkpoint, *, starts_before: bool) -> bool:
-    """Whether everything that would be read from ``wished`` on is still to be read from ``now`` on."""
+    """Whether every record after ``wished`` is also after ``now``, so that it will be read anyway."""
     if now == TRIM_HORIZON or wished == SHARD_END:
         return True
     if now == AT_TIMESTAMP:
@@ -160,12 +160,12 @@ def _same(now: Checkpoint | None, then: Checkpoint) -> bool:
 
 def _why(now: Checkpoint | None, facts: ShardFacts) -> str:
     if now == SHARD_END and facts.first_from is None:
-        return "it has no record from then on"
-    return "it has not come to that time yet"
+        return "it has no record from that time on"
+    return "it has not reached that time yet"
 
 
 def _missing_parents(known: Mapping[str, KnownShard], leases: Mapping[str, Lease], moves: list[Move]) -> list[Move]:
-    """Read parents of shards that are read again, without a lease. KCL wants the leases of both parents of a merge."""
+    """Leases at SHARD_END for parents that have none of moved shards: KCL needs both parents' leases after a merge."""
     there = leases.keys() | {move.shard_id for move in moves}
     wanted = {
         parent for move in moves if move.then != SHARD_END for parent in known[move.shard_id].parents if parent in known

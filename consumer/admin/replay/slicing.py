@@ -1,4 +1,4 @@
-"""A replay of a slice as an application of its own: its name, its settings, what it may not write to. Pure."""
+"""Plans the replay of a slice as a separate application: its name, its settings, and where it must not write. Pure."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from consumer.kcl.bounded import Slice
 from pipeline.errors import RefusedError, UserError
 
 LETTERS = ".dead-letters"
-"""What is appended to the table's URL where no other place is named for dead letters."""
+"""Appended to the table's URL for dead letters if no other URL is given for them."""
 
 
 @dataclass(frozen=True, slots=True)
 class SliceWish:
-    """What the user asks for. ``url``: a new Parquet table; ``streams``: Kinesis streams that get the rows."""
+    """The user's request. ``url``: a new Parquet table; ``streams``: Kinesis streams that get the rows."""
 
     begin: datetime
     end: datetime
@@ -37,7 +37,7 @@ class SliceWish:
 
 @dataclass(frozen=True, slots=True)
 class SlicePlan:
-    """``settings`` are those of the replay's own application; ``first``: the shards that it begins with."""
+    """``settings``: of the replay's application; ``first``: the shards that it starts with."""
 
     settings: Settings
     bounds: Slice
@@ -57,17 +57,17 @@ def plan(
     wish: SliceWish,
     now: datetime,
 ) -> SlicePlan:
-    """The replay as it would run.
+    """Plan the replay.
 
-    :param settings: the application's, whose model and limits it has. ``created_s``: when the stream was made.
-    :param first: the shards that were open at the slice's begin.
-    :raises UserError: the wish contradicts itself, or names a shard that there is not.
+    :param settings: the application's, with its model and limits. ``created_s``: when the stream was created.
+    :param first: the shards that were open at the start of the slice.
+    :raises UserError: the request contradicts itself, or names a shard that does not exist.
     :raises RefusedError: it would write where the application writes, or to the stream that it reads.
     """
     if not wish.begin < wish.end:
         raise UserError("--from is not before --to")
     if wish.begin > now:
-        raise UserError("--from lies ahead. Give a time that has passed")
+        raise UserError("--from is in the future. Give an earlier time")
     if wish.url is None and not wish.streams:
         raise UserError("Give --url URL, a new table, or --sink kinesis:NAME, a stream for the rows")
     if unknown := sorted(set(wish.shards) - known.keys()):
@@ -84,20 +84,20 @@ def plan(
 
 
 def refuse_used(planned: SlicePlan, *, begun: bool, holds: Callable[[str], bool]) -> None:
-    """A table that is not the replay's own is refused. ``begun``: the replay has leases, and goes on.
+    """Refuse a table that is not the replay's own. ``begun``: the replay has leases, and continues.
 
     :raises RefusedError: there are files at the URL already.
     """
     for sink in planned.settings.sink:
         if isinstance(sink, ParquetSettings) and not begun and holds(sink.url):
             raise RefusedError(
-                f"{sink.url} has files already, and this replay has not begun: it may have ended, or '2h ago' is "
+                f"{sink.url} already has files, and this replay has not started: it may have ended, or '2h ago' is "
                 "another time now. To continue one, use the command that it printed; for a new one, name another --url"
             )
 
 
 def application_of(settings: Settings, created_s: int, wish: SliceWish) -> str:
-    """The same for the same stream, times, shards and outputs, so that the same command goes on where it stopped."""
+    """The same for the same stream, times, shards and outputs, so that the same command continues where it stopped."""
     identity = [
         settings.stream.name,
         created_s,
@@ -114,7 +114,7 @@ def application_of(settings: Settings, created_s: int, wish: SliceWish) -> str:
 
 
 def _settings(settings: Settings, created_s: int, wish: SliceWish) -> Settings:
-    """The application's, but for where it reads and writes. A free port for health, since another may run beside it."""
+    """The application's settings with other inputs and outputs, and a free port for health checks."""
     tables = [sink for sink in settings.sink if isinstance(sink, ParquetSettings)]
     table: dict[str, Any] = tables[0].model_dump() if tables else {"type": "parquet"}
     sinks: list[Any] = [_valid("--url", ParquetSettings, table | {"url": wish.url})] if wish.url else []
@@ -147,7 +147,7 @@ def _valid(option: str, settings: type[BaseModel], values: dict[str, Any]) -> Ba
 
 def _refuse_own_outputs(settings: Settings, wish: SliceWish) -> None:
     if settings.stream.name in wish.streams:
-        raise RefusedError(f"stream {settings.stream.name} is read: rows on it would be records again")
+        raise RefusedError(f"stream {settings.stream.name} is the source: rows on it would be read as records")
     if wish.url is None:
         return
     own = [sink.url for sink in settings.sink if isinstance(sink, ParquetSettings)]
@@ -155,13 +155,13 @@ def _refuse_own_outputs(settings: Settings, wish: SliceWish) -> None:
         one, other = f"{url.rstrip('/')}/", f"{wish.url.rstrip('/')}/"
         if one.startswith(other) or other.startswith(one):
             raise RefusedError(
-                f"the application writes to {url} itself, and its table passes over what it holds. A replay writes to "
-                "a url of its own: name a new one with --url"
+                f"the application writes to {url}, and its table skips records that it holds. A replay needs a "
+                "url of its own: name a new one with --url"
             )
 
 
 def _above(known: Mapping[str, KnownShard], shard_ids: Sequence[str]) -> set[str]:
-    """Ancestors of these shards, which KCL reads to their ends before."""
+    """The ancestors of these shards, which KCL reads to their ends first."""
     passed: set[str] = set()
     waiting = [parent for shard_id in shard_ids for parent in known[shard_id].parents]
     while waiting:

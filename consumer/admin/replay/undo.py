@@ -1,4 +1,4 @@
-"""What a lease table held before it was changed, as a file; and which of it comes back."""
+"""Undo files: what a lease table held before a change, and which leases are restored from it."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _ORDER = {TRIM_HORIZON: 0, AT_TIMESTAMP: 1, LATEST: 1, SHARD_END: 3}
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """``leases``: the items as they lay in the table. ``made``: shards that had none, and were given one since.
+    """``leases``: the items before the change. ``made``: shards without a lease, for which the change created one.
 
-    ``forward``: the change passed records over, so that leases are now ahead of what they were.
+    ``forward``: the change skipped records, so that leases are now ahead of their earlier positions.
     """
 
     application: str
@@ -46,15 +46,15 @@ class Export:
 
 
 def back_to_file(export: Export, leases: Mapping[str, Lease]) -> Moves:
-    """Which leases the file puts back: those that are behind it. One that has gone further since stays.
+    """The leases that the file restores: those that are behind it. A lease that has moved further since stays.
 
-    Leases that the change made go away. After a change that passed records over, those that are ahead come back.
+    Leases that the change created are deleted. After a change that skipped records, leases that are ahead move back.
 
-    :raises RefusedError: that is not possible, since shards have begun since whose records come after.
+    :raises RefusedError: not possible, because child shards have been started since.
     """
     if export.forward and (new := sorted(leases.keys() - export.leases.keys() - set(export.made))):
         raise RefusedError(
-            f"{', '.join(new)} began after the file was written, and would be read before their parents. "
+            f"{', '.join(new)} started after the file was written, and would be read before their parents. "
             "Use --rewind --to-time with the time at which the file was written"
         )
     moves, stays = [], []
@@ -62,27 +62,27 @@ def back_to_file(export: Export, leases: Mapping[str, Lease]) -> Moves:
         then = checkpoint_of(lease_of(item))
         lease = leases.get(shard_id)
         if lease is None:
-            stays.append(Stay(shard_id, None, "it was read to its end since, and KCL has deleted its lease"))
+            stays.append(Stay(shard_id, None, "it has been read to its end since, and KCL has deleted its lease"))
             continue
         now = checkpoint_of(lease)
         if _rank(now) == _rank(then):
-            stays.append(Stay(shard_id, now, "it stands there"))
+            stays.append(Stay(shard_id, now, "it is there already"))
         elif (_rank(now) < _rank(then)) is export.forward:
-            stays.append(Stay(shard_id, now, "it has gone further since"))
+            stays.append(Stay(shard_id, now, "it has moved further since"))
         else:
             moves.append(Move(shard_id, now, then))
     return Moves(tuple(moves), tuple(stays))
 
 
 def to_remove(export: Export, leases: Mapping[str, Lease]) -> list[str]:
-    """The leases that the change made and that are still there."""
+    """The leases that the change created and that still exist."""
     return sorted(shard_id for shard_id in export.made if shard_id in leases)
 
 
 def write(path: Path, export: Export, *, again: bool = False) -> None:
-    """Write the file. A file that is there is only overwritten ``again``, by the same command.
+    """Write the file. With ``again``, the same command overwrites its file.
 
-    :raises UserError: there is such a file, or it cannot be written.
+    :raises UserError: the file exists, or cannot be written.
     """
     said = {
         "schema": SCHEMA,
@@ -98,15 +98,15 @@ def write(path: Path, export: Export, *, again: bool = False) -> None:
         with path.open("w" if again else "x", encoding="utf-8") as file:
             file.write(json.dumps(said, indent=1, default=_plain) + "\n")
     except FileExistsError:
-        raise UserError(f"{path} is there already. Give the undo file another name with --undo FILE") from None
+        raise UserError(f"{path} exists. Give the undo file another name with --undo FILE") from None
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}). Name another with --undo FILE") from None
 
 
 def read(path: Path, application: str, stream: str, stream_created_s: int) -> Export:
-    """The file, which must be of this application and this stream.
+    """Read the file, which must be of this application and this stream.
 
-    :raises UserError: it is not, or no such file.
+    :raises UserError: it is not, or it does not exist.
     """
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
@@ -118,7 +118,7 @@ def read(path: Path, application: str, stream: str, stream_created_s: int) -> Ex
     if export.application != application:
         raise UserError(f"{path} is of application {export.application}, not {application}. Name another file")
     if (export.stream, export.stream_created_s) != (stream, stream_created_s):
-        raise UserError(f"{path} is of another stream than {stream} as it is now: its positions mean nothing there")
+        raise UserError(f"{path} is of another stream than the present {stream}: its positions are not valid for it")
     return export
 
 
@@ -138,7 +138,7 @@ def _export(said: Mapping[str, Any]) -> Export:
 
 
 def _plain(value: object) -> object:
-    """Sets, which some of botocore's answers have, as lists."""
+    """Sets, which some of botocore's answers contain, become lists."""
     if isinstance(value, set | frozenset | tuple):
         return sorted(value)
     raise TypeError

@@ -1,1 +1,1 @@
-"""A stream's shards, for operators: what they carry, and how to split, merge and count them anew."""
+"""A stream's shards, for operators: their load and readers, and plans to split, merge and scale them."""

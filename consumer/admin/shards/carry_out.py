@@ -1,7 +1,7 @@
-"""Carries out a plan, one call at a time: each once the stream is ACTIVE after the one before.
+"""Carries out a plan, one call at a time: each when the stream is ACTIVE again after the previous one.
 
-Before each call the stream is read and planned for again, so whoever calls this after an interruption goes on where it
-stopped, and who finds the stream changed by somebody else stops.
+Before each call the stream is read and planned again. So a call after an interruption continues where it stopped, and a
+change of the stream by someone else is noticed and ends it.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from pipeline.errors import PenstockError, RefusedError
 log = logging.getLogger("shards")
 
 ACTIVE_S = 3_600.0
-"""A stream that is not ACTIVE for so long is told as an error."""
+"""Seconds after which a stream that is still not ACTIVE is an error."""
 
 LOOK_S = 1.0
-"""Between two looks at a stream's status; DescribeStreamSummary takes 20 calls a second of the whole account."""
+"""Seconds between two reads of a stream's status; AWS allows an account 20 calls of DescribeStreamSummary a second."""
 
 BUSY_CODES = frozenset({"LimitExceededException", "ResourceInUseException", "ThrottlingException"})
-"""Kinesis takes no such call now: too many streams change at once, or this one has just begun to."""
+"""Kinesis refuses the call for now: too many streams change at once, or this one is already changing."""
 
 BUSY_TRIES, BUSY_S = 6, 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class ReshardOutside:
-    """What carrying out needs of the world."""
+    """What carrying out a plan needs from outside."""
 
     kinesis: Any
     clock: Callable[[], float] = time.time
@@ -48,7 +48,7 @@ def until_active(outside: ReshardOutside, stream: str) -> shards.Summary:
     deadline = outside.clock() + ACTIVE_S
     while (found := shards.summary(outside.kinesis, stream)).status != "ACTIVE":
         if found.status == "DELETING" or outside.clock() > deadline:
-            raise PenstockError(f"stream {stream} is still {found.status}. Run the command again to go on")
+            raise PenstockError(f"stream {stream} is still {found.status}. Run the command again to continue")
         outside.sleep(LOOK_S)
     return found
 
@@ -62,9 +62,9 @@ def carry_out(
     identity: str,
     tell: Callable[[Step], None],
 ) -> None:
-    """Make the ``expected`` calls. ``state`` reads the stream; ``tell`` hears of each step that is done.
+    """Make the ``expected`` calls. ``state`` reads the stream; ``tell`` is called with each step that is done.
 
-    :raises RefusedError: the stream is not as the plan has it: somebody else changes it.
+    :raises RefusedError: the stream differs from the plan, because someone else changes it.
     """
     done = busy = 0
     while True:
@@ -81,7 +81,7 @@ def carry_out(
 
 
 def _done(state: StreamState, wish: Wish, expected: Sequence[Step]) -> int | None:
-    """How many of the steps the stream has behind it; None if it is somewhere else."""
+    """How many steps of the plan are done; None if the stream's shards do not match the plan."""
     left = plan(state, wish)
     if isinstance(left, Refusal):
         return len(expected) if left.kind == "nothing" else None
@@ -91,13 +91,13 @@ def _done(state: StreamState, wish: Wish, expected: Sequence[Step]) -> int | Non
 
 def _changed(stream: str, done: int, planned: int) -> RefusedError:
     return RefusedError(
-        f"after {done} of {planned} calls stream {stream} is not as the plan has it: somebody else changes its shards. "
-        "Nothing more was called; run the command again for a new plan"
+        f"after {done} of {planned} calls stream {stream} differs from the plan: someone else changes its shards. "
+        "No more calls were made. Run the command again for a new plan"
     )
 
 
 def _make(outside: ReshardOutside, stream: str, step: Step, own: Log, identity: str, *, last_try: bool) -> None:
-    """Call, and wait until the stream is ACTIVE. A call that Kinesis does not take now is not made, and no error."""
+    """Call, and wait until the stream is ACTIVE. A call that Kinesis refuses for now is not an error."""
     began_s = outside.clock()
     call_id = _noted(own, identity, step, began_s)
     try:
@@ -128,7 +128,7 @@ def _note_end(own: Log, call_id: str, *, took_s: float | None = None, refused: b
 
 
 def _goes_by(error: ClientError) -> bool:
-    """A limit of the day or of the account does not go by in seconds; that of calls a second does."""
+    """Whether to try again: the limit of calls per second passes in seconds, those per day and account do not."""
     said = error.response.get("Error", {})
     lasting = ("24 hours", "24-hour", "shard limit", "shard count", "shards")
     return said.get("Code") in BUSY_CODES and not any(word in said.get("Message", "") for word in lasting)

@@ -1,7 +1,7 @@
-"""Whether an application has followed a change of a stream's shards: not merely Kinesis, but KCL. Pure.
+"""Whether an application has followed a change of a stream's shards. Pure.
 
 It has when every closed shard that had a lease is at SHARD_END, or its lease is gone (KCL deletes those of ended
-shards), and every open shard has a lease with an owner whose counter moves: somebody renews it, so somebody reads.
+shards), and every open shard has a lease with an owner and a counter that moves: the owner renews it, so it reads.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from consumer.leases.leases import Lease
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What is still to come, by shard id. ``reading``: closed shards that are not read to their ends yet."""
+    """What is left, by shard id. ``reading``: closed shards that are not read to their ends yet."""
 
     reading: tuple[str, ...] = ()
     without_lease: tuple[str, ...] = ()
@@ -30,11 +30,11 @@ class Left:
 
     @property
     def stages(self) -> list[str]:
-        """What is left in kind."""
+        """The kinds of what is left."""
         return [name for name in _WORDS if getattr(self, name)]
 
     def __str__(self) -> str:
-        """In words, shards named where they are few."""
+        """In words; shards are named if they are few."""
         said = [f"{_named(getattr(self, name))} {_WORDS[name]}" for name in self.stages]
         return "; ".join(said) or "every lease is owned and moving"
 
@@ -54,13 +54,13 @@ def _named(ids: tuple[str, ...]) -> str:
 
 @dataclass
 class Convergence:
-    """Looks at shards and leases again and again. A lease counts as moving once its counter was seen to change."""
+    """Repeated reads of shards and leases. A lease counts as moving once its counter has changed between two reads."""
 
     _first: dict[str, tuple[str, int]] = field(default_factory=dict)
     _moving: set[str] = field(default_factory=set)
 
     def look(self, shards: Mapping[str, KnownShard], leases: Iterable[Lease]) -> Left:
-        """What is left, by this look and those before."""
+        """What is left, by this read and the earlier ones."""
         found = {lease.shard_id: lease for lease in leases}
         open_ids = sorted(shard.shard_id for shard in shards.values() if shard.open)
         leased = [found[shard_id] for shard_id in open_ids if shard_id in found]
@@ -78,7 +78,7 @@ class Convergence:
         )
 
     def _note(self, lease: Lease) -> None:
-        """Moving is: the same owner, and a higher counter. Who loses a lease begins anew."""
+        """A lease is moving if its counter rises under the same owner. After a change of owner, start again."""
         owner, counter = self._first.setdefault(lease.shard_id, (lease.owner, lease.counter))
         if owner != lease.owner:
             self._first[lease.shard_id] = (lease.owner, lease.counter)
@@ -88,6 +88,6 @@ class Convergence:
 
 
 def _still_read(lease: Lease, shards: Mapping[str, KnownShard]) -> bool:
-    """Closed, as far as Kinesis still knows of it, and not at its end."""
+    """Closed, still listed by Kinesis, and not at its end."""
     shard = shards.get(lease.shard_id)
     return shard is not None and not shard.open and not lease.ended

@@ -12,17 +12,17 @@ INCLUDED_RETENTION_H = 24
 
 @dataclass(frozen=True, slots=True)
 class Daily:
-    """Dollars (or what the file of prices has) a day; None is unknown. ``parts``: each item's sum."""
+    """Cost per day in the currency of the price file; None is unknown. ``parts``: the cost of each item."""
 
     total: float | None
     parts: dict[str, float | None]
 
 
 def daily(prices: Prices, shards: int, *, consumers: int | None, retention_hours: int | None) -> Daily:
-    """Of so many open shards, with so many registered fan-out consumers and this retention.
+    """The cost of this number of open shards and registered fan-out consumers, with this retention.
 
-    What is charged by the amount of data (puts, reads, long retention) is not in it: the count of shards does not
-    change it.
+    Charges by the amount of data (puts, reads, long retention) are left out: they do not depend on the number of
+    shards.
     """
     parts = {"shards": _times(prices.of("kinesis_shard_hour"), shards)}
     if consumers != 0:

@@ -1,7 +1,7 @@
-"""The space of hash keys and how open shards share it. Pure.
+"""The space of hash keys, and how open shards share it. Pure.
 
-A partition key falls at its MD5 (:func:`pipeline.kpl.hash_of`), a number of 128 bits. The open shards of a stream
-divide these numbers among them without a gap or an overlap.
+The hash key of a partition key is its MD5 (:func:`pipeline.kpl.hash_of`), a number of 128 bits. The open shards of a
+stream divide these numbers among them without a gap or an overlap.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from consumer.aws.shards import KnownShard
 from pipeline.kpl import HASH_KEYS, HashRange
 
 SPACE = HASH_KEYS
-"""Hash keys there are."""
+"""The number of hash keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A range of hash keys that is, or will be, one open shard. ``shard_id`` is empty for one still to be made.
+    """A range of hash keys that is, or will be, one open shard. ``shard_id`` is empty for a shard to be created.
 
-    ``parents``: the shards of today whose hash keys it takes over; of a shard that stays as it is, none.
+    ``parents``: the present shards whose hash keys it takes over; empty for a shard that stays.
     """
 
     keys: HashRange
@@ -29,7 +29,7 @@ class Piece:
 
     @property
     def share(self) -> float:
-        """Of the space of hash keys: 1.0 is all of it."""
+        """Share of the space of hash keys: 1.0 is all of it."""
         return size(self.keys) / SPACE
 
 
@@ -60,7 +60,7 @@ def tiles(ranges: Iterable[HashRange]) -> bool:
 
 
 def uniform(count: int) -> tuple[HashRange, ...]:
-    """``count`` ranges of the same size, give or take one key, that cover the whole space."""
+    """``count`` ranges that cover the whole space; their sizes differ by at most one key."""
     starts = [number * SPACE // count for number in range(count)]
     return tuple(HashRange(start, end - 1) for start, end in zip(starts, [*starts[1:], SPACE], strict=True))
 
@@ -76,9 +76,9 @@ def may_split(keys: HashRange, at: int) -> bool:
 
 
 def recounted(now: Sequence[Piece], count: int) -> tuple[Piece, ...]:
-    """What UpdateShardCount makes of the open shards: ``count`` of nearly the same size.
+    """The result of UpdateShardCount: ``count`` shards of nearly the same size.
 
-    A shard that has the very range already stays; of the others it says which of today's shards they replace.
+    A shard that already has the same range stays; the others name the present shards that they replace.
     """
     ids = {piece.keys: piece.shard_id for piece in now}
     made: list[Piece] = []

@@ -1,4 +1,4 @@
-"""Which shard came of which. Pure."""
+"""The lineage of shards: parents and children. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from consumer.aws.shards import KnownShard
 
 
 class Node(NamedTuple):
-    """A shard in the forest: how deep it stands, and its other parent, where it is a merge of two."""
+    """A shard in the forest: its depth, and its other parent if it is a merge of two."""
 
     shard: KnownShard
     depth: int
@@ -27,7 +27,7 @@ def forest(shards: Mapping[str, KnownShard]) -> list[Node]:
 
 
 def _walk(below: Mapping[str, list[KnownShard]]) -> Iterator[Node]:
-    """Depth first, without recursion: a stream that is split often is deep."""
+    """Depth first, without recursion: a stream that has been split often is deep."""
     left = [(shard, 0) for shard in reversed(below.get("", []))]
     while left:
         shard, depth = left.pop()

@@ -1,4 +1,4 @@
-"""A stream's shards as an operator looks at them. What cannot be read is None, and is shown as unknown."""
+"""A stream's shards, for operators. A value that cannot be read is None, and is shown as unknown."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from consumer.aws.shard_metrics import ShardLoad
 from consumer.aws.shards import KnownShard, Summary
 
 WINDOW_S = 300.0
-"""Over which loads are means."""
+"""Seconds over which loads are averaged."""
 
 PER_SHARD = 2_000
-"""Kinesis records that a sample reads of each shard, at most."""
+"""Maximum number of Kinesis records that a sample reads from each shard."""
 
 AT_ONCE = 16
-"""Shards that are sampled at the same time; each is read once a second."""
+"""Number of shards sampled at the same time; each is read once a second."""
 
 KEYS_SHOWN = 3
-"""Hottest keys that are kept of each shard."""
+"""Number of hottest keys kept for each shard."""
 
 Client = Callable[[str], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class SampledListing:
-    """What a sample of one shard says. ``records``: user records in it."""
+    """The result of a sample of one shard. ``records``: number of user records in it."""
 
     load: ShardLoad
     hottest: tuple[Hot, ...]
@@ -43,7 +43,7 @@ class SampledListing:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """``loads`` by shard; a shard that is not in it has an unknown load. ``source`` says where they are from."""
+    """``loads`` by shard; the load of a shard that is missing is unknown. ``source``: where they come from."""
 
     summary: Summary
     shards: Mapping[str, KnownShard]
@@ -59,11 +59,11 @@ class Listing:
 
     @property
     def whole(self) -> bool:
-        """Whether the open shards divide the hash keys among them, as they do while no change is under way."""
+        """Whether the open shards cover all hash keys once, as they do while no change is in progress."""
         return tiles(piece.keys for piece in open_pieces(self.shards))
 
     def hot_keys(self, most: int) -> list[tuple[str, Hot, float]]:
-        """Shard, key, and the key's share of the shard's sampled records at least; the hottest first."""
+        """Shard, key, and the minimum share of the key in the shard's sampled records; the hottest first."""
         found = [
             (shard_id, hot, hot.least / taken.records)
             for shard_id, taken in self.samples.items()
@@ -105,17 +105,17 @@ class Listing:
 
 
 def share(shard: KnownShard) -> float:
-    """Of the space of hash keys."""
+    """Share of the space of hash keys."""
     return size(range_of(shard)) / SPACE
 
 
 def of_limit(load: ShardLoad | None) -> float | None:
-    """How much of what a shard takes is written to it: 1.0 is all."""
+    """The load as a share of what a shard takes: 1.0 is its limit."""
     return None if load is None else max(load.records_per_s / RECORDS_PER_S, load.bytes_per_s / BYTES_PER_S)
 
 
 def measured(client: Client, summary: Summary, shard_ids: Sequence[str], now_s: float) -> dict[str, ShardLoad] | None:
-    """Loads from CloudWatch; None where the shard-level metrics are not enabled on the stream."""
+    """Loads from CloudWatch; None if the shard-level metrics are not enabled on the stream."""
     if not {shard_metrics.RECORDS, shard_metrics.BYTES} <= summary.monitored:
         return None
     return shard_metrics.written(client("cloudwatch"), summary.name, shard_ids, now_s - WINDOW_S, now_s)
@@ -130,7 +130,7 @@ def sampled(
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], object] = time.sleep,
 ) -> dict[str, SampledListing]:
-    """A sample of each shard. ``tell`` is called for each that is done. Failures come as botocore's errors."""
+    """Sample each shard. ``tell`` is called for each shard that is done. Raises botocore's errors."""
     since_s = clock() - WINDOW_S
 
     def of(shard_id: str) -> SampledListing:

@@ -1,7 +1,6 @@
-"""What a sample of a shard's records says of its keys: which are the hottest, and where half of the load lies. Pure.
+"""Keys in a sample of a shard's records: the hottest ones, and the hash key that halves the load. Pure.
 
-A record's weight is one of two, whichever limit of a shard it is nearer to: records (1,000 a second) or bytes
-(1 MiB a second).
+Load is counted in the unit whose limit the shard is nearer to: records (1,000 a second) or bytes (1 MiB a second).
 """
 
 from __future__ import annotations
@@ -15,17 +14,17 @@ from consumer.admin.shards.keyspace import may_split
 from pipeline.kpl import HashRange, hash_of
 
 RECORDS_PER_S, BYTES_PER_S = 1_000, 1024 * 1024
-"""What a shard takes (service quotas of Kinesis Data Streams)."""
+"""The limits of a shard (service quotas of Kinesis Data Streams)."""
 
 KEYS_KEPT = 1_000
-"""Counters of a sketch: every key that carries more than a thousandth of the sample is in it."""
+"""Counters of a sketch: it has every key with more than a thousandth of the sample."""
 
 
 class Sampled(NamedTuple):
-    """A record that a producer wrote; of an aggregate, each user record is one.
+    """A record that a producer wrote; each user record of an aggregate is one.
 
-    ``key`` is None in streams whose records have no key. ``outer_key``: of the Kinesis record that carries it, whose
-    hash decided on the shard, if no explicit hash key did.
+    ``key`` is None in streams whose records have no key. ``outer_key``: the key of the Kinesis record that contains it.
+    Its hash selected the shard, unless an explicit hash key did.
     """
 
     key: str | None
@@ -34,7 +33,7 @@ class Sampled(NamedTuple):
 
 
 class Hot(NamedTuple):
-    """A key, and what it carries at least and at most: a sketch of bounded size knows no better."""
+    """A key with the lower and upper bounds of its load: a sketch of bounded size has no exact counts."""
 
     key: str
     least: int
@@ -44,7 +43,7 @@ class Hot(NamedTuple):
 class HottestKeys:
     """A space-saving sketch (Metwally, Agrawal, El Abbadi 2005) over ``capacity`` keys.
 
-    Of ``total`` weight, each key that carries more than ``total / capacity`` is kept, and none is counted too low.
+    Each key with more than ``total / capacity`` of the weight is kept, and no count is too low.
     """
 
     def __init__(self, capacity: int = KEYS_KEPT) -> None:
@@ -80,9 +79,9 @@ class HottestKeys:
 
 @dataclass
 class Weights:
-    """Weight by hash key, of the records of one shard that were sampled. Memory grows with the sample's keys.
+    """Load by hash key, from the sampled records of one shard. Memory grows with the number of keys in the sample.
 
-    ``unplaced`` of ``total`` came with an explicit hash key, or with no key: where it falls cannot be seen.
+    ``unplaced`` of ``total`` has an explicit hash key or no key, so its hash key is unknown.
     """
 
     keys: HashRange
@@ -106,7 +105,7 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Median:
-    """Where to split: ``lower`` and ``upper`` are the shares of the sampled weight that the children get."""
+    """Where to split: ``lower`` and ``upper`` are the shares of the sampled load that the children get."""
 
     at: int
     lower: float
@@ -115,18 +114,18 @@ class Median:
 
 @dataclass(frozen=True, slots=True)
 class NoMedian:
-    """Why the sample tells no place to split at. ``key``: the one that carries more than half, if that is why."""
+    """Why the sample gives no place to split. ``key``: the key with more than half of the load, if that is why."""
 
     why: str
     key: str | None = None
 
 
 LEAST_SAMPLE = 100
-"""Records or bytes; fewer say nothing of where the load lies."""
+"""Minimum number of records or bytes in a sample from which the distribution of the load can be told."""
 
 
 def weights_of(keys: HashRange, records: Sequence[Sampled]) -> Weights:
-    """The weights of a shard's sample, by bytes if these are nearer to the shard's limit than the records are."""
+    """The load in a shard's sample: in bytes if these are nearer to the shard's limit than the records are."""
     by_bytes = sum(record.size for record in records) / BYTES_PER_S > len(records) / RECORDS_PER_S
     weights = Weights(keys, by_bytes)
     for record in records:
@@ -135,15 +134,17 @@ def weights_of(keys: HashRange, records: Sequence[Sampled]) -> Weights:
 
 
 def median(shard_id: str, weights: Weights) -> Median | NoMedian:
-    """The hash key that divides the sampled weight most evenly."""
+    """The hash key that divides the sampled load most evenly."""
     if weights.total < LEAST_SAMPLE:
         few = f"{weights.total} {'bytes' if weights.by_bytes else 'records'}"
-        return NoMedian(f"{shard_id} has too few records to tell: {few} in the sample. Sample for longer, or give --at")
+        return NoMedian(
+            f"{shard_id} has too few records in the sample: {few}. Try again when it has more, or give --at"
+        )
     placed = weights.total - weights.unplaced
     if 2 * placed < weights.total:
         return NoMedian(
             f"{_percent(weights.unplaced / weights.total)} of {shard_id}'s sampled load has an explicit hash key or no "
-            "key, so that where it falls cannot be seen. Give --at"
+            "key, so its hash keys are unknown. Give --at"
         )
     heaviest = max(weights.at, key=weights.at.__getitem__)
     if 2 * weights.at[heaviest] > placed:
@@ -160,14 +161,16 @@ def _most_even(shard_id: str, weights: Weights, placed: int) -> Median | NoMedia
     best: Median | None = None
     below, before = 0, weights.keys.first
     for place in sorted(weights.at):
-        at = before + (place - before + 1) // 2  # half-way between two keys that were seen: those not seen fall evenly
+        at = (
+            before + (place - before + 1) // 2
+        )  # half-way between two sampled keys: assume that other keys are spread evenly
         if below and may_split(weights.keys, at):
             lower = below / placed
             if best is None or abs(lower - 0.5) < abs(best.lower - 0.5):
                 best = Median(at, lower, 1 - lower)
         below += weights.at[place]
         before = place
-    return best or NoMedian(f"all of {shard_id}'s sampled keys fall at one edge of it. Give --at")
+    return best or NoMedian(f"all of {shard_id}'s sampled keys are at one edge of it. Give --at")
 
 
 def hottest(records: Iterable[Sampled], most: int) -> tuple[list[Hot], int]:

@@ -1,11 +1,11 @@
-"""Which calls bring a stream's shards to where an operator wants them, and why not. Pure.
+"""Plans the calls that change a stream's shards as an operator asks, or explains why it cannot be done. Pure.
 
 The limits are those of Kinesis's API reference (UpdateShardCount, SplitShard, MergeShards): a stream in provisioned
 mode that is ACTIVE; a count of at most twice the present one and at least half of it; ten changes of the count in
 24 hours; at most 10,000 shards; and the account's quota of shards. SplitShard and MergeShards do not count among the
 ten changes.
 
-Plans do not remember: called again after an interruption, at any step, :func:`plan` returns the steps that are left.
+Plans have no state: called again after an interruption, at any step, :func:`plan` returns the remaining steps.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ RECOUNTS_A_DAY = 10
 """Calls of UpdateShardCount that Kinesis takes per stream in 24 hours."""
 
 MOST_SHARDS = 10_000
-"""To which UpdateShardCount goes."""
+"""The largest count that UpdateShardCount accepts."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """A stream as it is. None is unknown.
+    """The present state of a stream. None is unknown.
 
-    ``shards``: all that Kinesis lists, closed ones too. ``recounts_left``: calls of UpdateShardCount that it still
-    takes at most, by ``recounts_source``; ``next_recount``: when it takes another, as text. ``account_open`` and
-    ``account_limit`` are the account's open shards in the region, and how many it may have.
+    ``shards``: all that Kinesis lists, with closed ones. ``recounts_left``: how many calls of UpdateShardCount are left
+    at most, according to ``recounts_source``; ``next_recount``: when another one is possible, as text. ``account_open``
+    and ``account_limit``: the account's open shards in the region, and their limit.
     """
 
     stream: str
@@ -54,16 +54,16 @@ class StreamState:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """So many open shards of the same size."""
+    """A number of open shards of the same size."""
 
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Two shards instead of one; the upper one begins ``at``, or in the middle.
+    """Two shards instead of one; the upper one starts ``at``, or in the middle.
 
-    ``anywhere``: one that is split already is as wished, wherever it is.
+    ``anywhere``: a shard that is already split needs no change, wherever it was split.
     """
 
     shard_id: str
@@ -120,7 +120,7 @@ Step = UpdateShardCount | SplitShard | MergeShards
 
 @dataclass(frozen=True, slots=True)
 class ReshardPlan:
-    """Calls in order, each made once the stream is ACTIVE after the one before. ``then`` is what comes out."""
+    """Calls in order, each made when the stream is ACTIVE again. ``then``: the open shards afterwards."""
 
     now: tuple[Piece, ...]
     steps: tuple[Step, ...]
@@ -135,8 +135,8 @@ Kind = Literal["mistake", "refused", "nothing"]
 class Refusal:
     """Why there is no plan, and what to do instead.
 
-    ``mistake``: the wish names what there is not. ``refused``: Kinesis would refuse it, or it helps nobody.
-    ``nothing``: it is so already.
+    ``mistake``: the request names a shard that does not exist. ``refused``: Kinesis would refuse it, or it has no use.
+    ``nothing``: the stream needs no change.
     """
 
     kind: Kind
@@ -144,7 +144,7 @@ class Refusal:
 
 
 def plan(state: StreamState, wish: Wish) -> ReshardPlan | Refusal:
-    """The steps that are left from ``state`` to the wish."""
+    """The steps that are left from ``state`` to the requested change."""
     if (why := _not_now(state)) is not None:
         return Refusal("refused", why)
     now = open_pieces(state.shards)
@@ -156,7 +156,7 @@ def plan(state: StreamState, wish: Wish) -> ReshardPlan | Refusal:
 
 
 def counts(now: int, target: int) -> list[int]:
-    """The counts on the way: doubled or halved as long as that is not enough, then the target."""
+    """The counts to call with: doubled or halved until the target is in reach, then the target."""
     way: list[int] = []
     while now != target:
         now = min(2 * now, target) if target > now else max((now + 1) // 2, target)
@@ -167,14 +167,14 @@ def counts(now: int, target: int) -> list[int]:
 def _not_now(state: StreamState) -> str | None:
     if state.mode != "PROVISIONED":
         return (
-            f"stream {state.stream} is in on-demand mode: Kinesis scales it, and refuses to split, merge or count its "
-            "shards for anybody else. To do it yourself, switch the stream to provisioned mode first: "
+            f"stream {state.stream} is in on-demand mode: Kinesis scales it, and refuses to split, merge or scale its "
+            "shards by hand. To do it yourself, switch the stream to provisioned mode first: "
             "aws kinesis update-stream-mode"
         )
     if state.status != "ACTIVE":
         return (
-            f"stream {state.stream} is {state.status}, and Kinesis changes shards of an ACTIVE stream only. Try again "
-            "when it is ACTIVE; with --execute, the command waits for it"
+            f"stream {state.stream} is {state.status}, and Kinesis changes only the shards of an ACTIVE stream. Try "
+            "again when it is ACTIVE; with --execute, the command waits for it"
         )
     return None
 
@@ -197,7 +197,7 @@ def _scale(state: StreamState, now: tuple[Piece, ...], target: int) -> ReshardPl
 
 def _too_many(state: StreamState, now: int, target: int) -> str | None:
     if target > MOST_SHARDS and target > now:
-        return f"UpdateShardCount goes to {MOST_SHARDS:,} shards at most. Ask for no more"
+        return f"UpdateShardCount accepts {MOST_SHARDS:,} shards at most. Ask for no more"
     if now > MOST_SHARDS and counts(now, target)[0] >= MOST_SHARDS:
         return (
             f"UpdateShardCount takes a stream of {now:,} shards only to less than {MOST_SHARDS:,}, and to no less than "
@@ -248,8 +248,8 @@ def _notes(state: StreamState, steps: tuple[UpdateShardCount, ...]) -> list[str]
     uneven = [step for step in steps if not _even(step.before, step.count)]
     if uneven:
         notes.append(
-            "a count that neither doubles nor halves the one before makes short-lived shards on the way; they count "
-            "against the account's quota, and the call takes longer"
+            "a count that neither doubles nor halves the present one creates temporary shards; they count against the "
+            "account's quota, and the call takes longer"
         )
     return notes
 
@@ -296,7 +296,7 @@ def _inside(keys: HashRange) -> str:
 
 
 def _split_already(state: StreamState, shard: KnownShard, at: int | None) -> Refusal:
-    """Closed: by this very wish, or by something else."""
+    """A closed shard: already split as requested, or closed by something else."""
     children = sorted(_children(state, shard.shard_id), key=range_of)
     if len(children) == 2 and at in {None, range_of(children[1]).first}:
         return Refusal("nothing", f"{shard.shard_id} is split already: {_into(children)}")

@@ -1,8 +1,8 @@
-"""Which applications read a stream, as far as that can be known.
+"""Which applications read a stream, as far as that can be found out.
 
-Kinesis knows consumers that are registered for enhanced fan-out, and nobody else: whoever polls leaves no trace in it.
-So there are three ways, and each reader says by which it was found: a name that the operator gave; a lease table of
-this account and region that a Penstock worker has bound to this very stream; a registered consumer.
+Kinesis lists only consumers that are registered for enhanced fan-out; it does not know who polls. So readers are found
+in three ways, and each says how it was found: by a name that the operator gave; by a lease table of this account and
+region that a Penstock worker has bound to this stream; as a registered consumer.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ NAMED, BOUND, REGISTERED = "named", "bound to this stream", "registered for fan-
 COORDINATOR = "-CoordinatorState"
 
 MOST_TABLES = 100
-"""Lease tables that are looked into; an account with more has its other readers named by hand."""
+"""Maximum number of lease tables searched; in an account with more, name the other readers with --application."""
 
 Client = Callable[[str], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """``owned``: open shards whose lease has an owner; None where there is no lease table to tell."""
+    """``owned``: number of open shards whose lease has an owner; None without a lease table."""
 
     application: str
     how: str
@@ -43,7 +43,7 @@ class Reader:
 def readers(
     client: Client, summary: Summary, shards: Mapping[str, KnownShard], named: Iterable[str]
 ) -> tuple[Reader, ...]:
-    """In the order of their names. What may not be read is passed over."""
+    """The readers, sorted by name. Tables that the caller may not read are left out."""
     dynamodb = client("dynamodb")
     how: dict[str, str] = {}
     for name in if_allowed("consumers", lambda: aws_shards.fan_out_consumers(client("kinesis"), summary.arn)) or ():

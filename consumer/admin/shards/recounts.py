@@ -1,8 +1,8 @@
-"""How often the count of a stream's shards was changed of late, and how long a change takes.
+"""How often a stream's number of shards was changed in the last 24 hours, and how long a change takes.
 
-CloudTrail has the calls of everybody, some minutes late. This machine's own log has the calls of ``penstock shards`` at
-once, and how long each took; it has nobody else's. It is a file of JSON lines, ``reshards.jsonl``, in
-``$XDG_STATE_HOME/penstock`` (``~/.local/state/penstock``).
+CloudTrail has the calls of all callers, with a delay of some minutes. This machine's own log has the calls of
+``penstock shards`` at once, and how long each took, but no other calls. It is a file of JSON lines,
+``reshards.jsonl``, in ``$XDG_STATE_HOME/penstock`` (``~/.local/state/penstock``).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from consumer.admin.shards.planner import RECOUNTS_A_DAY, MergeShards, SplitShar
 DAY_S = 86_400.0
 
 SAME_S = 30.0
-"""Clocks of CloudTrail and of this machine differ by less: two times so close are one call."""
+"""Maximum difference between the clocks of CloudTrail and this machine: times closer than this are the same call."""
 
 FILE = "reshards.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of this machine's. ``took_s``: until the stream was ACTIVE again; None if nobody waited for that."""
+    """A call made from this machine. ``took_s``: seconds until the stream was ACTIVE again; None if unknown."""
 
     stream: str
     name: str
@@ -40,16 +40,16 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """``left`` calls of UpdateShardCount at most, which Kinesis still takes; None if unknown. ``source`` says so."""
+    """``left``: how many calls of UpdateShardCount Kinesis still accepts at most; None if unknown."""
 
     left: int | None
     source: str
     next_s: float | None = None
-    """When one more is possible."""
+    """When one more call is possible."""
 
 
 class Log:
-    """This machine's own log of calls. It is kept as well as the disk allows: a call is worth more than its note."""
+    """This machine's own log of calls. Best effort: a call is made even if it cannot be logged."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.path = (folder or state_folder()) / FILE
@@ -66,11 +66,11 @@ class Log:
         return call_id
 
     def end(self, call_id: str, *, took_s: float | None = None, refused: bool = False) -> None:
-        """Note how it ended. ``refused``: Kinesis did not take it, so it counts for nothing."""
+        """Note how it ended. ``refused``: Kinesis refused the call, so it does not count."""
         self._append({"id": call_id, "refused": True} if refused else {"id": call_id, "took_s": took_s})
 
     def calls(self, stream: str) -> list[Call]:
-        """Those on one stream (its ARN and the time it was made), oldest first; none if there is no log."""
+        """The calls on one stream (its ARN and creation time), oldest first; empty if there is no log."""
         try:
             lines = self.path.read_text().splitlines()
         except OSError:
@@ -84,13 +84,13 @@ class Log:
 
 
 def state_folder() -> Path:
-    """Where programs keep what is worth keeping between runs (XDG base directories)."""
+    """The folder for state that programs keep between runs (XDG base directories)."""
     said = os.environ.get("XDG_STATE_HOME", "")
     return (Path(said) if said else Path.home() / ".local" / "state") / "penstock"
 
 
 def parsed(lines: Iterable[str], stream: str) -> list[Call]:
-    """The calls on one stream in a log. Lines that are none of ours, or cut off, are passed over."""
+    """The calls on one stream in a log. Lines of another form, or cut off, are skipped."""
     found: dict[str, dict[str, Any]] = {}
     for line in lines:
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
@@ -109,12 +109,12 @@ def _call(said: dict[str, Any]) -> Call | None:
 
 
 def changes(step: Step) -> int:
-    """How many shards a call opens or closes, which is what its time depends on."""
+    """How many shards a call opens or closes; its duration depends on that."""
     return abs(step.count - step.before) if isinstance(step, UpdateShardCount) else 1
 
 
 def budget(recorded: Sequence[float] | None, own: Sequence[Call], now_s: float) -> Budget:
-    """From CloudTrail's times (None: not to be had) and this machine's calls. Pure."""
+    """The calls left, from CloudTrail's times (None: not available) and this machine's calls. Pure."""
     ours = [call.at_s for call in own if call.name == "UpdateShardCount" and call.at_s > now_s - DAY_S]
     times = list(ours)
     if recorded is not None:
@@ -125,12 +125,12 @@ def budget(recorded: Sequence[float] | None, own: Sequence[Call], now_s: float) 
     if recorded is not None:
         return Budget(left, "by CloudTrail", next_s)
     if times:
-        return Budget(left, "by this machine's own log, which has nobody else's calls", next_s)
+        return Budget(left, "by this machine's own log, which does not have other callers", next_s)
     return Budget(None, "CloudTrail cannot be read, and this machine has made no such call")
 
 
 def seconds(steps: Sequence[Step], own: Sequence[Call]) -> float | None:
-    """How long the steps will take, by what earlier calls on this stream took; None if there were none. Pure."""
+    """Estimate the duration of the steps from earlier calls on this stream; None if there were none. Pure."""
     total = 0.0
     for step in steps:
         single = isinstance(step, SplitShard | MergeShards)

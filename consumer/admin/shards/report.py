@@ -1,4 +1,4 @@
-"""A plan as an operator judges it: what it does to each shard, the calls, the time and the money. Pure."""
+"""A plan for an operator: what it does to each shard, its calls, time and cost. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from consumer.admin.shards.planner import MergeShards, ReshardPlan, SplitShard, 
 
 @dataclass(frozen=True, slots=True)
 class ReshardReport:
-    """A plan with what it takes. ``seconds``: None if nobody knows."""
+    """A plan with its time and cost. ``seconds``: None if unknown."""
 
     stream: str
     plan: ReshardPlan
@@ -42,7 +42,7 @@ class ReshardReport:
         }
 
     def rows(self) -> list[tuple[str, str, str, str]]:
-        """Each shard that is to be made: its name for now, its share, its first hash key, and what it is made from."""
+        """Each shard to be created: a temporary name, its share, its first hash key, and its parents."""
         shares = {piece.shard_id: piece.share for piece in self.plan.now}
         made = [piece for piece in self.plan.then if not piece.shard_id]
         return [
@@ -57,17 +57,17 @@ class ReshardReport:
 
 
 def percent(share: float) -> str:
-    """A share of the hash keys, or of a load."""
+    """A share of the hash keys or of a load, as a percentage."""
     return f"{100 * share:.2f} %"
 
 
 def money(sum_a_day: float | None, currency: str) -> str:
-    """An amount, or that it is unknown."""
+    """An amount of money, or ``unknown``."""
     return "unknown" if sum_a_day is None else f"{sum_a_day:,.2f} {currency}"
 
 
 def call(step: Step) -> dict[str, Any]:
-    """A call of AWS as data, its parameters named as AWS names them."""
+    """An AWS call as data, with AWS's parameter names."""
     if isinstance(step, SplitShard):
         return {"call": "SplitShard", "ShardToSplit": step.shard_id, "NewStartingHashKey": str(step.at)}
     if isinstance(step, MergeShards):

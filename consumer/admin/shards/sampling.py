@@ -1,4 +1,4 @@
-"""Reads a sample of a shard's records: one read a second, of the five that it gives to everybody together."""
+"""Reads a sample of a shard's records: one read a second, of the five that a shard allows to all readers together."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from consumer.aws import stream_reader
 from consumer.aws.shard_metrics import ShardLoad
 
 SAMPLE_S = 300.0
-"""How far back a sample begins."""
+"""How many seconds back a sample starts."""
 
 SAMPLE_RECORDS = 10_000
-"""Kinesis records of one shard, aggregates as one: one read where they are small."""
+"""Maximum number of Kinesis records of one shard, an aggregate as one: a single read if they are small."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardSample:
-    """Of one shard. ``load`` is that of the time which the sample spans, by the records as they lie on the stream."""
+    """The sample of one shard. ``load``: in the time that the sample spans, by the Kinesis records."""
 
     shard_id: str
     records: tuple[Sampled, ...]
@@ -38,7 +38,7 @@ def sample(
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], object] = time.sleep,
 ) -> ShardSample:
-    """The shard's records from ``since_s`` (epoch) on. Failures of AWS come as botocore's errors."""
+    """The shard's records from ``since_s`` (epoch) on. Raises botocore's errors."""
     count = size = 0
     last_s = since_s
     found: list[Sampled] = []
@@ -54,7 +54,7 @@ def sample(
 
 
 def taken_apart(record: Any) -> Iterator[Sampled]:
-    """The record, or the user records that it is an aggregate of."""
+    """The record, or the user records of the aggregate."""
     outer = record.get("PartitionKey") or None
     for key, data in stream_reader.users(record):
         yield Sampled(key, len(data) + len(key or ""), outer)

@@ -1,8 +1,8 @@
-"""An operator's way past a record: the next task that has its shard makes a dead letter of it, and goes on behind it.
+"""Skips a record: the next task that gets its shard turns the record into a dead letter and continues after it.
 
-The wish is noted on the lease (:mod:`consumer.poison.doubt`). It is carried out by a worker and not here, since only
-there the records before it get their rows, the dead letter enters the table's chain, and the checkpoint follows what is
-durable. The note is one conditional write, which takes the lease from its owner as well: the next owner sees it.
+The request is noted on the lease (:mod:`consumer.poison.doubt`). A worker carries it out, because only a worker can
+process the records before it, add the dead letter to the table's chain, and checkpoint what is durable. The note is one
+conditional write, which also takes the lease from its owner: the next owner sees the note.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from consumer.poison.notes import HOLDER, LeaseNotes, Noted
 from pipeline.record import LAST_SUB, Position
 
 MOST_BETWEEN = 20_000
-"""Kinesis records between the checkpoint and the record that are counted; beyond, how many there are is unknown."""
+"""Maximum number of Kinesis records counted between the checkpoint and the record; if there are more, it is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The record, as a read of the stream returned it. ``users``: user records, if it is an aggregate."""
+    """The record, as read from the stream. ``users``: number of user records, if it is an aggregate."""
 
     shard_id: str
     sequence: int
@@ -33,7 +33,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class SkipPlan:
-    """What is to be passed over. ``between``: Kinesis records between the checkpoint and it; None if unknown."""
+    """The record to skip. ``between``: Kinesis records between the checkpoint and it; None if unknown."""
 
     noted: Noted
     skip: Skip
@@ -42,13 +42,14 @@ class SkipPlan:
 
     @property
     def owner(self) -> str:
-        """Who has the lease now, and loses it; empty for nobody."""
+        """The present owner of the lease, which loses it; empty if there is none."""
         return self.noted.lease.owner
 
 
 def plan_skip(noted: Noted | None, found: Found | None, shard_id: str, at: Position, why: str) -> SkipPlan | Refusal:
-    """Pure. ``noted`` is the shard's lease, ``found`` the record, where there are such; ``at.sub`` is LAST_SUB for the
-    whole of the record."""
+    """Plan a skip. Pure. ``noted``: the shard's lease, ``found``: the record, each None if it does not exist.
+
+    ``at.sub`` is LAST_SUB for the whole record."""
     if noted is None:
         return Refusal(
             "mistake", f"the application has no lease for {shard_id}. penstock leases list shows those it has"
@@ -59,7 +60,7 @@ def plan_skip(noted: Noted | None, found: Found | None, shard_id: str, at: Posit
     if lease.checkpoint is not None and lease.checkpoint.sequence >= at.sequence:
         return Refusal("nothing", f"the checkpoint of {shard_id} is at {lease.checkpoint}, past that record already")
     if noted.doubt.skipped(at) is not None and noted.doubt.doubtful:
-        return Refusal("nothing", f"the next task that reads {shard_id} passes over that record already")
+        return Refusal("nothing", f"the next task that reads {shard_id} already skips that record")
     if found is None:
         return Refusal(
             "mistake", f"{shard_id} has no record {at.sequence}, or not any more. penstock tail shows records"
@@ -75,8 +76,8 @@ def _not_now(noted: Noted) -> str | None:
     lease = noted.lease
     if lease.sentinel == "LATEST":
         return (
-            f"the application has no checkpoint in {lease.shard_id} yet and begins it at LATEST: the next task begins "
-            "behind that record anyway. Let it start"
+            f"the application has no checkpoint in {lease.shard_id} yet and starts it at LATEST: the next task starts "
+            "after that record anyway. Start a worker"
         )
     if lease.holder.startswith(HOLDER):
         reader = lease.holder.removeprefix(HOLDER)
@@ -87,7 +88,7 @@ def _not_now(noted: Noted) -> str | None:
 
 
 def find(kinesis: Any, stream: str, shard_id: str, sequence: int) -> Found | None:
-    """The record of this very number; None if the shard has none. Failures of AWS come as botocore's errors."""
+    """The record with this number; None if the shard has none. Raises botocore's errors."""
     raw = stream_reader.at_sequence(kinesis, stream, shard_id, str(sequence))
     if raw is None:
         return None
@@ -96,7 +97,7 @@ def find(kinesis: Any, stream: str, shard_id: str, sequence: int) -> Found | Non
 
 
 def between(kinesis: Any, stream: str, shard_id: str, after: int, before: int) -> int | None:
-    """How many Kinesis records lie between two; None if there are more than :data:`MOST_BETWEEN`."""
+    """Number of Kinesis records between two; None if there are more than :data:`MOST_BETWEEN`."""
     count = 0
     for page in stream_reader.behind(kinesis, stream, shard_id, str(after)):
         for record in page:
@@ -109,7 +110,7 @@ def between(kinesis: Any, stream: str, shard_id: str, after: int, before: int) -
 
 
 def shown(found: Found, sub: int, most: int = 3) -> list[StreamRecord]:
-    """The record as far as it can be read: itself, or of an aggregate the user record ``sub``, or the first few."""
+    """The record for printing; of an aggregate, the user record ``sub`` or the first few."""
     arrived_ms = round(found.raw["ApproximateArrivalTimestamp"].timestamp() * 1000)
     records = []
     for place, (key, data) in enumerate(stream_reader.users(found.raw)):
@@ -121,5 +122,5 @@ def shown(found: Found, sub: int, most: int = 3) -> list[StreamRecord]:
 
 
 def carry_out(notes: LeaseNotes, planned: SkipPlan) -> bool:
-    """Note it, and free the lease. False if the lease changed hands meanwhile: plan again."""
+    """Write the note, and free the lease. False if the lease got another owner in the meantime: plan again."""
     return notes.pass_over(planned.noted, planned.noted.doubt.passing_over(planned.skip))

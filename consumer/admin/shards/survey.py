@@ -1,4 +1,4 @@
-"""Reads what the planner needs to know of a stream. Calls block; what may be denied is unknown then, and no error."""
+"""Reads what the planner needs to know about a stream. Blocks. A call that is optional and denied gives unknown."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ log = logging.getLogger("shards")
 T = TypeVar("T")
 
 Client = Callable[[str], Any]
-"""Makes a client of a service of AWS."""
+"""Creates a client of an AWS service."""
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """A stream as it was read, and where what is known of its budget comes from."""
+    """A stream, and the source of what is known about its calls left."""
 
     summary: Summary
     state: StreamState
@@ -36,12 +36,12 @@ class Survey:
 
 
 def identity(summary: Summary) -> str:
-    """Tells the stream from every other, and from an earlier one of its name."""
+    """Identifies the stream, also among earlier ones of the same name."""
     return f"{summary.arn}@{summary.created_s:.0f}"
 
 
 def survey(client: Client, stream: str, own: Log, clock: Callable[[], float] = time.time) -> Survey:
-    """Everything that :class:`StreamState` has. Failures to read the stream itself come as botocore's errors."""
+    """Read everything in :class:`StreamState`. Raises botocore's errors if the stream itself cannot be read."""
     kinesis = client("kinesis")
     summary = shards.summary(kinesis, stream)
     known = shards.known(kinesis, stream)
@@ -66,13 +66,13 @@ def survey(client: Client, stream: str, own: Log, clock: Callable[[], float] = t
 
 
 def shards_now(kinesis: Any, stream: str) -> StreamState:
-    """The stream alone, without what is left of any budget: enough to see how far a plan has come."""
+    """Read the stream alone, without the calls left: enough to see the progress of a plan."""
     summary = shards.summary(kinesis, stream)
     return StreamState(stream, shards.known(kinesis, stream), summary.status, summary.mode)
 
 
 def if_allowed(what: str, call: Callable[[], T]) -> T | None:
-    """The answer; None where AWS gives none, whatever the reason."""
+    """The answer; None if AWS gives none, for any reason."""
     try:
         return call()
     except (BotoCoreError, ClientError) as error:

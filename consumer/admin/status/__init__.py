@@ -1,1 +1,1 @@
-"""An application at a glance: what was read of it, and what follows from that."""
+"""The state of an application at a glance: what was read, and what follows from it."""

@@ -1,4 +1,4 @@
-"""From what was read to what it means: :func:`diagnose` is pure, and gets the looks in their order."""
+"""Turns what was read into a status: :func:`diagnose` is pure, and gets the reads (looks) in their order."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from consumer.leases.leases import Lease
 from pipeline.flow.progress import slope
 
 CAUGHT_UP_S = 2.0
-"""A shard that is no further behind is caught up: what it is behind by is the way of a record through the task."""
+"""A shard that is no further behind is caught up: this is the time that a record takes through the task."""
 
 MOVES = 0.05
-"""Seconds by which a shard falls behind in a second, or comes nearer, from which on its trend is not steady."""
+"""Change of the lag, in seconds per second, from which a trend is not steady."""
 
 LOOKS_S = 120.0
-"""Earlier looks than this tell nothing."""
+"""Seconds after which an earlier look is not used any more."""
 
 
 def diagnose(stream: str, snapshot: Snapshot, earlier: Sequence[Snapshot] = ()) -> Status:
-    """What the last look shows, with what the ``earlier`` ones add, the oldest first."""
+    """The status at the last look; ``earlier`` looks, the oldest first, add trends."""
     looks = [look for look in earlier if snapshot.at_s - look.at_s <= LOOKS_S] + [snapshot]
     view = View(looks, lives(looks))
     shards = tuple(_shards(view))
@@ -56,12 +56,12 @@ def _shards(view: View) -> Iterable[ShardStatus]:
 
 
 def _to_read(view: View) -> set[str]:
-    """Shards whose ends will bring their children's leases."""
+    """Shards at whose ends KCL will create their children's leases."""
     return {shard_id for shard_id, lease in view.leases.items() if not lease.ended}
 
 
 def _without_lease(shard_id: str) -> ShardStatus:
-    reason = Why(Kind.NO_LEASE, "it has no lease yet; the leader makes one")
+    reason = Why(Kind.NO_LEASE, "it has no lease yet; the leader creates one")
     return ShardStatus(shard_id, True, None, None, None, None, None, None, None, "none", None, (), reason)
 
 
@@ -99,7 +99,7 @@ def _behind_s(shard_id: str, look: Snapshot, said: WorkerSaid | None) -> float |
 
 
 def _slope(shard_id: str, view: View, said: WorkerSaid | None) -> float | None:
-    """The worker's own history; without it, that of our looks."""
+    """From the worker's own history; without it, from the looks."""
     if said is not None and (told := number(said.shard(shard_id).get("slope"))) is not None:
         return told
     points = [
@@ -111,7 +111,7 @@ def _slope(shard_id: str, view: View, said: WorkerSaid | None) -> float | None:
 
 
 def trend(behind_s: float | None, moves: float | None) -> Trend | None:
-    """``moves``: by how many seconds it falls behind in a second. None where either is not known."""
+    """``moves``: change of the lag in seconds per second. None if either is unknown."""
     if behind_s is None or moves is None:
         return None
     if abs(moves) < MOVES or (moves < 0 and behind_s <= CAUGHT_UP_S):
@@ -120,7 +120,7 @@ def trend(behind_s: float | None, moves: float | None) -> Trend | None:
 
 
 def caught_up_in_s(behind_s: float | None, moves: float | None) -> float | None:
-    """0 for a shard that is caught up; None where it does not come nearer, or nobody knows."""
+    """0 for a shard that is caught up; None if it does not catch up, or if unknown."""
     if behind_s is None:
         return None
     if behind_s <= CAUGHT_UP_S:
@@ -129,7 +129,7 @@ def caught_up_in_s(behind_s: float | None, moves: float | None) -> float | None:
 
 
 def _checkpoint_age_s(lease: Lease, view: View, said: WorkerSaid | None) -> float | None:
-    """As the worker knows it. Without a worker: since our looks show the same, if one of them shows another."""
+    """As the worker reports it. Without a worker: since the last look that had another checkpoint, if there is one."""
     if said is not None and (told := number(said.shard(lease.shard_id).get("checkpoint_age_s"))) is not None:
         return told + said.old_s(view.now.at_s)
     now = view.now.at_s
@@ -220,6 +220,6 @@ def _arrival_rate(shard_id: str, view: View) -> float | None:
 
 
 def _all(values: Sequence[float | None], total: Callable[[Iterable[float]], float]) -> float | None:
-    """None as soon as one is not known, or there is none."""
+    """The sum; None if one is unknown, or if there are none."""
     known = [value for value in values if value is not None]
     return total(known) if known and len(known) == len(values) else None

@@ -1,8 +1,8 @@
-"""Which workers live. Pure.
+"""Which workers are alive. Pure.
 
-A worker shows three signs of life: its report among KCL's metrics, its note beside the leases, and the counters of the
-leases that it renews. The first two have times by the worker's own clock, which may be off; that they move from one
-look to the next is a sign whatever the clock says. A page that refuses to be called is no page of a living worker.
+A worker has three signs of life: its report among KCL's metrics, its note beside the leases, and the counters of the
+leases that it renews. The first two have times by the worker's own clock, which may be wrong; a change between two
+looks is a sign of life in any case. If the health page refuses the connection, the worker is dead.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ REPORTED_S = 90.0
 """Other workers of KCL report every 30 seconds."""
 
 RENEWED_S = 10.0
-"""A lease is renewed every third of failover_ms, which is 10 seconds unless told otherwise."""
+"""A lease is renewed every third of failover_ms, which is 10 seconds by default."""
 
 HIDDEN_S = 600.0
-"""A worker without leases that has been silent for longer is not shown: KCL deletes its report in time."""
+"""A worker without leases that has been silent for longer is not shown: KCL deletes its report later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """``seen_s``: epoch seconds of the last sign; None if there is none. ``reports``: whether KCL's metrics have it."""
+    """``seen_s``: epoch seconds of the last sign of life; None if none. ``reports``: whether it is in KCL's metrics."""
 
     worker: str
     alive: bool
@@ -37,14 +37,14 @@ class Life:
 
 
 def lives(looks: Sequence[Snapshot]) -> dict[str, Life]:
-    """Of every worker that the last look shows. ``looks``: the earlier ones first."""
+    """The state of every worker in the last look. ``looks``: the earliest first."""
     moves = [(before, after, _renewers(before, after)) for before, after in pairwise(looks)]
     moves.reverse()
     return {worker: _life(worker, looks[-1], moves) for worker in sorted(_workers(looks[-1]))}
 
 
 Move = tuple[Snapshot, Snapshot, set[str]]
-"""Two looks, one after the other, and who has renewed leases between them."""
+"""Two consecutive looks, and the workers that renewed leases between them."""
 
 
 def _workers(look: Snapshot) -> set[str]:
@@ -76,8 +76,8 @@ def _noted_s(worker: str, look: Snapshot) -> float | None:
 
 
 def _last_move_s(worker: str, moves: Sequence[Move], *, gone: bool) -> float | None:
-    """When a look first showed something that the worker had moved since the one before. Where its page refuses now
-    (``gone``), only what it has moved since then counts."""
+    """The time of the look that first showed a change by the worker. If its page refuses connections now (``gone``),
+    only later changes count."""
     for before, after, renewers in moves:
         if gone and worker not in before.gone:
             return None

@@ -1,9 +1,9 @@
-"""Reads what there is to know of an application: its tables, its stream, its workers' pages. Blocks.
+"""Reads an application: its tables, its stream, its workers' pages. Blocks.
 
-What a look costs: a consistent scan of KCL's tables, one ListShards, one request to each page. Only for shards of which
-no worker says how far they are behind, and at most every ``PROBE_S``, is the stream itself read, one record a shard:
-of the five reads a second that a shard gives to everybody, KCL needs four. Then CloudWatch is asked, too, once a
-minute, how many records come.
+Cost of a look: a consistent scan of KCL's tables, one ListShards, and one request to each page. The stream itself is
+read only for shards whose lag no worker reports, at most every ``PROBE_S`` and one record a shard: a shard allows five
+reads a second to all readers together, and KCL needs four. In that case CloudWatch is also asked, once a minute, for
+the rate of incoming records.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PROBE_S = 10.0
 PROBES = 50
-"""Shards that are read at most in one look."""
+"""Maximum number of shards read in one look."""
 
 PROBES_AT_ONCE = 8
 
@@ -40,7 +40,7 @@ COUNTED_S = 60.0
 
 
 class Observer:
-    """Of one stream and application. ``ask`` asks a worker's page; ``clock`` is the time of day."""
+    """Observes one stream and application. ``ask`` requests a worker's page; ``clock`` is the time of day."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Observer:
         self._probed: dict[str, tuple[float, float | None]] = {}
 
     def look(self) -> Snapshot:
-        """One look. What AWS refuses is raised as botocore's errors."""
+        """Take one look. Raises botocore's errors."""
         state = read_state(self._dynamodb, self._application)
         known = shards.known(self._kinesis, self._stream)
         answers = self._pages.ask_all(state.notes)
@@ -80,7 +80,7 @@ class Observer:
         return Snapshot(at_s, state, known, said, gone, self._probe(wanted, at_s), rate)
 
     def _arrival_rate(self, at_s: float) -> float | None:
-        """What CloudWatch counts, asked once a minute; None where it refuses, too."""
+        """The rate from CloudWatch, asked once a minute; None if unknown or refused."""
         if self._cloudwatch is not None and at_s - self._counted_s >= COUNTED_S:
             self._counted_s = at_s
             try:
@@ -90,7 +90,7 @@ class Observer:
         return self._counted
 
     def _probe(self, leases: Iterable[Lease], at_s: float) -> dict[str, float]:
-        """How far each is behind, as the stream tells whoever reads on from its checkpoint."""
+        """How far each shard is behind, found by a read of the stream at its checkpoint."""
         due = [lease for lease in leases if at_s - self._probed.get(lease.shard_id, (0.0, None))[0] >= PROBE_S]
         due.sort(key=lambda lease: self._probed.get(lease.shard_id, (0.0, None))[0])
         with ThreadPoolExecutor(PROBES_AT_ONCE) as threads:
@@ -101,7 +101,7 @@ class Observer:
         return {shard_id: behind_s for shard_id, behind_s in latest.items() if behind_s is not None}
 
     def _behind_s(self, lease: Lease) -> float | None:
-        """None where nobody can say: Kinesis refuses, or the lease is at LATEST or at a time."""
+        """None if unknown: Kinesis refuses, or the lease is at LATEST or at a time."""
         where: dict[str, Any] = {"ShardIteratorType": "TRIM_HORIZON"}
         if lease.checkpoint is not None:
             sequence = str(lease.checkpoint.sequence)
@@ -119,7 +119,7 @@ class Observer:
 
 
 def _said(state: ApplicationState, answers: Mapping[str, PageAnswer], at_s: float) -> dict[str, WorkerSaid]:
-    """The page where it answers, as the worker that it should be; else the note."""
+    """The worker's page if it answers with the right worker id; else its note."""
     said = {}
     for worker, note in state.notes.items():
         stats = answers[worker].stats if worker in answers else None
@@ -131,9 +131,9 @@ def _said(state: ApplicationState, answers: Mapping[str, PageAnswer], at_s: floa
 
 
 def check(look: Snapshot, stream: str) -> None:
-    """Whether there is anything to show.
+    """Check that there is something to show.
 
-    :raises UserError: there is no such application, or it reads another stream.
+    :raises UserError: the application does not exist, or reads another stream.
     """
     state = look.state
     if state.layout == NO_TABLES:

@@ -1,4 +1,4 @@
-"""The workers' own pages: ``/stats`` of each worker that has left a note, all at once, where they can be reached."""
+"""Requests ``/stats`` of each worker that has written a note, all at once, if they can be reached."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ LONGEST_PAUSE_S = 60.0
 AT_ONCE = 16
 
 MOST_BYTES = 4 * 1024 * 1024
-"""A page of 10,000 shards has less. Whatever else answers there is not read further."""
+"""Maximum size read. A page of 10,000 shards is smaller; anything larger is not a worker's page."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageAnswer:
-    """``stats`` is None where no page answers; ``refused``: the machine does, and says that there is none."""
+    """``stats`` is None if no page answers; ``refused``: the machine answers, but refuses the connection."""
 
     stats: Mapping[str, Any] | None = None
     refused: bool = False
@@ -43,7 +43,7 @@ class WorkerPages:
         """By address: how often in a row there was no answer, and when to ask again."""
 
     def ask_all(self, notes: Mapping[str, WorkerNote]) -> dict[str, PageAnswer]:
-        """By worker id. Pages that listen on a loopback address are asked on their own machine alone. Blocks."""
+        """The answers by worker id. A page on a loopback address is asked only on its own machine. Blocks."""
         here, now = socket.gethostname(), self._clock()
         near = {worker: note.url for worker, note in notes.items() if note.host == here or not _is_loopback(note.url)}
         due = {worker: url for worker, url in near.items() if self._silent.get(url, (0, now))[1] <= now}
@@ -64,7 +64,7 @@ class WorkerPages:
 
 
 def ask(url: str, timeout_s: float = TIMEOUT_S) -> PageAnswer:
-    """One worker's ``/stats``. Follows no redirect, and reads :data:`MOST_BYTES` at most."""
+    """Request one worker's ``/stats``. Does not follow redirects, and reads :data:`MOST_BYTES` at most."""
     where = urlsplit(url)
     if where.scheme != "http" or where.hostname is None:
         return PageAnswer()

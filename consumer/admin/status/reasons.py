@@ -1,6 +1,6 @@
-"""Why a shard stands still: the first reason that holds, of a closed set (:class:`consumer.admin.status.report.Kind`).
+"""Why a shard makes no progress: the first reason that applies, of :class:`consumer.admin.status.report.Kind`.
 
-Pure. Each reason is a function of one shard; :data:`REASONS` has their order. A shard that gets on has none.
+Pure. Each reason is a function of one shard; :data:`REASONS` has their order. A shard that makes progress has none.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ ASSIGNED_S = 20
 """KCL's leader assigns leases each second failover_ms: every 20 seconds."""
 
 STUCK_S, STUCK_BATCHES = 10.0, 4
-"""A model is stuck that has had a batch for longer than this, and so many times as long as its slow batches take."""
+"""A model is stuck if it has had a batch for longer than this, and for this many times as long as its slow batches."""
 
 FIRST_BATCH_S = 30.0
-"""The same before any batch came back."""
+"""The same before any batch has come back."""
 
 IDLE_S = 10.0
-"""Without a record for so long, a shard that is read to its tip has no new records."""
+"""Seconds without a record after which a shard that is read to its tip has no new records."""
 
 STILL_S = 30.0
-"""A checkpoint that has stood still for longer, by our own looks, is a shard that stands still."""
+"""Seconds without a change of the checkpoint, by the looks, after which a shard makes no progress."""
 
 
 @dataclass(frozen=True)
 class View:
-    """The last look, and what the earlier ones add."""
+    """The last look, with what the earlier ones add."""
 
     looks: Sequence[Snapshot]
     lives: Mapping[str, Life]
@@ -51,7 +51,7 @@ class View:
 
     @cached_property
     def load(self) -> dict[str, int]:
-        """Leases to be read, by their owner."""
+        """Leases not read to their end, by owner."""
         load: dict[str, int] = {}
         for lease in self.now.state.leases:
             if lease.owner and not lease.ended:
@@ -60,7 +60,7 @@ class View:
 
     @property
     def living(self) -> list[Life]:
-        """The workers that live."""
+        """The workers that are alive."""
         return [life for life in self.lives.values() if life.alive]
 
     @property
@@ -70,7 +70,7 @@ class View:
         return self.lives.get(leader.worker) if leader is not None else None
 
     def seen_since_s(self, test: Callable[[Lease | None], bool], shard_id: str) -> float:
-        """The first of the latest looks, without a gap, in which this held of the shard's lease."""
+        """The first look since which this has been true of the shard's lease in every look."""
         since_s = self.now.at_s
         for look in reversed(self.looks):
             if not test(look.leases.get(shard_id)):
@@ -81,7 +81,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class ReadShard:
-    """What the reasons are told of: a lease that is not at its end, and what its reader says."""
+    """The input of a reason: a lease that is not at its end, and what its reader reports."""
 
     lease: Lease
     said: WorkerSaid | None
@@ -89,7 +89,7 @@ class ReadShard:
 
     @property
     def waits(self) -> bool:
-        """Whether somebody waits for records of this shard: some are held, or it is behind."""
+        """Whether records of this shard are waiting: some are held, or it is behind."""
         if self.said is None:
             return False
         counts = self.said.shard(self.lease.shard_id)
@@ -98,13 +98,13 @@ class ReadShard:
 
 
 def why(lease: Lease, said: WorkerSaid | None, view: View) -> Why | None:
-    """None for a shard that gets on, as far as anybody knows."""
+    """The reason; None for a shard that makes progress, as far as is known."""
     shard = ReadShard(lease, said, view)
     return next(filter(None, (reason(shard) for reason in REASONS)), None)
 
 
 def parents_left(lease: Lease, view: View) -> tuple[str, ...]:
-    """The parents that must be read to their ends before this shard is begun."""
+    """The parents that must be read to their ends before this shard starts."""
     if lease.checkpoint is not None:
         return ()
     leases = view.leases
@@ -137,7 +137,7 @@ def _told_since(shard: ReadShard) -> list[float]:
 
 
 def _nobody(shard: ReadShard) -> Why | None:
-    """Nobody has it, or who has it is dead; then it is the leader who gives it to somebody else."""
+    """It has no owner, or a dead one; the leader will give it to another worker."""
     lease, view = shard.lease, shard.view
     if lease.holder and _lives(view, lease.holder):
         return None
@@ -151,17 +151,17 @@ def _nobody(shard: ReadShard) -> Why | None:
 
 
 def _leaderless(lease: Lease, leader: Life | None) -> Why:
-    """Nobody assigns leases, until another worker has the leader's lock."""
+    """No worker assigns leases until another one has the leader's lock."""
     if leader is None:
         whose = f"owner {lease.holder} is dead" if lease.holder else "no owner"
-        return Why(Kind.LEADER_DEAD, f"{whose}, and nobody leads")
+        return Why(Kind.LEADER_DEAD, f"{whose}, and there is no leader")
     other = lease.holder and lease.holder != leader.worker
     whose = f"owner {lease.holder} is dead" if other else "no owner"
     return Why(Kind.LEADER_DEAD, f"{whose}, leader {leader.worker} dead", leader.seen_s)
 
 
 def _nobody_may(view: View) -> Why | None:
-    """What keeps every living worker from a lease that is free."""
+    """Why no living worker gets a free lease."""
     able = [life for life in view.living if not _is_full(view, life.worker)]
     if view.living and not able:
         return Why(Kind.MAX_LEASES, "no owner: every worker is at max_leases")
@@ -181,7 +181,7 @@ def _bisecting(shard: ReadShard) -> Why | None:
     lease, now = shard.lease, shard.view.now
     note = lease.raw.get(NOTE, {}).get("S", "")
     if note and parsed(note).doubtful:
-        return Why(Kind.BISECTING, "a record is being bisected: tasks died of it, and the shard is read carefully")
+        return Why(Kind.BISECTING, "a record is being bisected: it ended tasks, and the shard is read carefully")
     if shard.said is None:
         return None
     for batch in _batches(shard):
@@ -192,7 +192,7 @@ def _bisecting(shard: ReadShard) -> Why | None:
 
 
 def _model(shard: ReadShard) -> Why | None:
-    """The oldest batch has been out for too long, or no replica serves."""
+    """The oldest batch has taken too long, or no replica serves."""
     said, now = shard.said, shard.view.now
     if said is None:
         return None
@@ -219,7 +219,7 @@ def _sink(shard: ReadShard) -> Why | None:
 
 
 def _not_begun(shard: ReadShard) -> Why | None:
-    """KCL does not begin it, or it has not got on for health.stuck_after_s, as its own worker says."""
+    """KCL does not start it, or its worker reports no progress for health.stuck_after_s."""
     owner = shard.view.now.said.get(shard.lease.holder)
     if owner is None:
         return None
@@ -245,7 +245,7 @@ def _idle(shard: ReadShard) -> Why | None:
 
 
 def _unexplained(shard: ReadShard) -> Why | None:
-    """Its checkpoint stands still, it is behind, and nothing that is known explains it."""
+    """Its checkpoint does not move, it is behind, and no known reason applies."""
     lease, view = shard.lease, shard.view
     still = view.seen_since_s(lambda then: then is not None and _place(then) == _place(lease), lease.shard_id)
     behind = view.now.behind_s.get(lease.shard_id, 0) > 0 if shard.said is None else shard.waits
@@ -269,7 +269,7 @@ REASONS: tuple[Callable[[ReadShard], Why | None], ...] = (
 
 
 def _batches(shard: ReadShard) -> list[Mapping[str, object]]:
-    """Those that are out and hold records of this shard."""
+    """The batches in the model that hold records of this shard."""
     found = shard.said.objects("batches_out") if shard.said is not None else []
     return [batch for batch in found if shard.lease.shard_id in (batch.get("shards") or ())]
 

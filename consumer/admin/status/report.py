@@ -1,4 +1,4 @@
-"""What a look comes to: one dataclass, for the command, its JSON, and any page that shows the same."""
+"""The result of a look: one dataclass for the command, its JSON, and any page that shows the same."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Kind(enum.Enum):
-    """Why a shard stands still. A closed set; :class:`Why` has the words."""
+    """Why a shard makes no progress. A closed set; :class:`Why` has the words."""
 
     PARENT = "waits_for_parent"
     LEADER_DEAD = "no_owner_leader_dead"
@@ -36,7 +36,7 @@ class Trend(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """``since_s``: epoch seconds, as far as it is known."""
+    """``since_s``: epoch seconds; None if unknown."""
 
     kind: Kind
     text: str
@@ -45,11 +45,11 @@ class Why:
 
 @dataclass(frozen=True, slots=True)
 class ShardStatus:
-    """A shard that is not read to its end. None is what is not known.
+    """A shard that is not read to its end. None is unknown.
 
-    ``records_behind`` is known where the shard is read up to its tip: then it is what the worker still holds.
-    ``rate``: records settled in a second, 0 where no living worker has the shard.
-    ``caught_up_in_s``: 0 if it is, None if it does not come nearer. ``checkpoint_age_s``: since it last moved.
+    ``records_behind`` is known if the shard is read up to its tip: it is the number of records that the worker holds.
+    ``rate``: records settled per second, 0 if no living worker has the shard.
+    ``caught_up_in_s``: 0 if it has caught up, None if it does not catch up. ``checkpoint_age_s``: since it last moved.
     """
 
     shard_id: str
@@ -69,9 +69,9 @@ class ShardStatus:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """A worker that holds leases, reports, or has left a note. ``seen_s_ago``: since its last sign of life.
+    """A worker that holds leases, reports, or has written a note. ``seen_s_ago``: since its last sign of life.
 
-    ``source``: where what it says comes from, ``page`` or ``note``; None if it says nothing.
+    ``source``: where its figures come from, ``page`` or ``note``; None if there are none.
     """
 
     worker: str
@@ -89,7 +89,7 @@ class WorkerStatus:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """``seconds_behind`` is the largest; the rates are sums. None where it is not known of every shard that counts."""
+    """``seconds_behind`` is the largest; the rates are sums. None if unknown for one of the shards that count."""
 
     open_shards: int
     shards_to_read: int
@@ -122,7 +122,7 @@ class Status:
 
 
 def as_json(status: Status) -> dict[str, Any]:
-    """As ``penstock.status/1`` has it. What is not known is null."""
+    """The object of ``penstock.status/1``. Unknown values are null."""
     said: dict[str, Any] = _plain(asdict(status))
     return said
 

@@ -1,4 +1,4 @@
-"""What one look at an application found. Plain data; :mod:`consumer.admin.status.observe` fills it."""
+"""What one look at an application found. Plain data, filled by :mod:`consumer.admin.status.observe`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ NOTE: Final = "note"
 
 @dataclass(frozen=True, slots=True)
 class WorkerSaid:
-    """What a worker says of itself (:mod:`consumer.worker_stats`), from its page or from its note beside the leases.
+    """What a worker reports about itself (:mod:`consumer.worker_stats`), from its page or its note beside the leases.
 
-    ``at_s``: when it said so, in epoch seconds by its own clock. Nothing in ``stats`` is sure to be there.
+    ``at_s``: when it reported, in epoch seconds by its own clock. Any key of ``stats`` may be missing.
     """
 
     stats: Mapping[str, Any]
@@ -28,30 +28,30 @@ class WorkerSaid:
     at_s: float
 
     def shard(self, shard_id: str) -> Mapping[str, Any]:
-        """What it says of a shard; empty if it says nothing of it."""
+        """What it reports about a shard; empty if nothing."""
         found = _mapping(self.stats.get("by_shard")).get(shard_id)
         return found if isinstance(found, Mapping) else {}
 
     def old_s(self, now_s: float) -> float:
-        """How old it is: a page is asked at the moment, and a note is written every few seconds. That two clocks differ
-        makes it no older."""
+        """Age of the report: 0 for a page; a note is written every few seconds. A difference of the clocks does not
+        make it older."""
         return 0.0 if self.source == PAGE else min(max(0.0, now_s - self.at_s), 2 * EVERY_S)
 
     def number(self, name: str) -> float | None:
-        """A number that it says; None if it says none."""
+        """A number from the report; None if it is missing."""
         return number(self.stats.get(name))
 
     def text(self, name: str) -> str | None:
-        """A text that it says; None if it says none."""
+        """A text from the report; None if it is missing."""
         value = self.stats.get(name)
         return value if isinstance(value, str) else None
 
     def mapping(self, name: str) -> Mapping[str, Any]:
-        """An object that it says; empty if it says none."""
+        """An object from the report; empty if it is missing."""
         return _mapping(self.stats.get(name))
 
     def objects(self, name: str) -> list[Mapping[str, Any]]:
-        """A list of objects that it says."""
+        """A list of objects from the report."""
         found = self.stats.get(name)
         return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
 
@@ -60,8 +60,8 @@ class WorkerSaid:
 class Snapshot:
     """``at_s``: epoch seconds of the look. ``known``: the stream's shards. ``said``: by worker id.
 
-    ``gone``: workers where the machine of the page answers, and no page does.
-    ``behind_s``: how far shards are behind of which no worker says it, as the stream itself tells.
+    ``gone``: workers whose machine answers but refuses connections to the page.
+    ``behind_s``: how far shards are behind, read from the stream, for shards that no worker reports.
     """
 
     at_s: float
@@ -71,7 +71,7 @@ class Snapshot:
     gone: frozenset[str] = frozenset()
     behind_s: Mapping[str, float] = field(default_factory=dict)
     arrival_rate: float | None = None
-    """Records put on the stream in a second, as CloudWatch counts them; None if it was not asked, or does not know."""
+    """Records put on the stream per second, from CloudWatch; None if it was not asked, or if unknown."""
 
     @cached_property
     def leases(self) -> dict[str, Lease]:
@@ -79,13 +79,13 @@ class Snapshot:
         return {lease.shard_id: lease for lease in self.state.leases}
 
     def of_shard(self, lease: Lease | None) -> WorkerSaid | None:
-        """What the worker says that reads the shard now; None if it says nothing of the shard."""
+        """What the shard's present reader reports; None if it reports nothing about the shard."""
         said = self.said.get(lease.holder) if lease is not None else None
         return said if said is not None and lease is not None and said.shard(lease.shard_id) else None
 
 
 def number(value: object) -> float | None:
-    """A finite number as it is, None for anything else: what another process said may be anything."""
+    """A finite number unchanged, None for anything else: another process may have sent anything."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value or abs(value) == float("inf"):
         return None
     return float(value)

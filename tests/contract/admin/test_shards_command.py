@@ -80,8 +80,8 @@ def test_a_plan_is_printed_and_nothing_is_changed(aws: LocalAWS) -> None:
     froms += [f"{SHARD(1)} (50.00 %)"] * 2
     unknown = "how many of the 10 changes of the count in 24 hours are left is unknown: CloudTrail cannot be read, and "
     unknown += "this machine has made no such call"
-    uneven = "a count that neither doubles nor halves the one before makes short-lived shards on the way; they count "
-    uneven += "against the account's quota, and the call takes longer"
+    uneven = "a count that neither doubles nor halves the present one creates temporary shards; they count against the "
+    uneven += "account's quota, and the call takes longer"
     assert result.stdout.splitlines() == [
         "stream events: 2 open shards now, 5 then",
         "then\tshare\tfirst hash key\tfrom",
@@ -110,8 +110,8 @@ def test_scale_split_and_merge_are_carried_out_and_are_nothing_to_do_again(aws: 
     assert run("scale", "5", "--stream", STREAM, "--execute").exit_code == 4
     assert run("merge", first, second, "--stream", STREAM, "--execute").exit_code == 4
     planned = json.loads(run("scale", "10", "--stream", STREAM, "--json").stdout)
-    left = "7 of 10 changes of the count in 24 hours are left afterwards (by this machine's own log, which has nobody "
-    assert planned["notes"][0] == f"{left}else's calls)"
+    left = "7 of 10 changes of the count in 24 hours are left afterwards (by this machine's own log, which does "
+    assert planned["notes"][0] == f"{left}not have other callers)"
     assert planned["seconds"] > 0, "by what the calls before took"
 
 

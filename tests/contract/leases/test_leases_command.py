@@ -118,13 +118,13 @@ def test_a_restore_is_refused_for_another_stream_and_once_the_application_has_be
 ) -> None:
     assert reset(tmp_path, "--execute").exit_code == 0
     anew = restore(tmp_path, "--execute")
-    assert (anew.exit_code, "not the stream as it is now" in anew.stderr) == (3, True)
+    assert (anew.exit_code, "the stream now is another one" in anew.stderr) == (3, True)
     created_s = Aws().stream_created_s(STREAM)
     undo = tmp_path / "undo.json"
     undo.write_text(undo.read_text().replace(str(MADE_S), str(created_s)))
     put(bound, SHARDS[0])
     begun = restore(tmp_path, "--execute")
-    assert (begun.exit_code, "has begun anew since" in begun.stderr) == (3, True)
+    assert (begun.exit_code, "has started again since" in begun.stderr) == (3, True)
     assert list(owners(bound)) == [SHARDS[0]]
 
 
@@ -263,7 +263,7 @@ def test_without_a_living_leader_nothing_is_released(running: DynamoDBClient) ->
     assert (silent.exit_code, "leader a has not reported for 10" in silent.stderr) == (3, True), silent.stderr
     running.delete_item(TableName=f"{APP}-CoordinatorState", Key={"key": {"S": "Leader"}})
     headless = leases("release", SHARDS[2], "--execute")
-    assert (headless.exit_code, "no worker leads" in headless.stderr) == (3, True)
+    assert (headless.exit_code, "there is no leader" in headless.stderr) == (3, True)
     assert owners(running)[SHARDS[2]] == "a"
 
 

@@ -127,7 +127,7 @@ def test_a_worker_at_work_is_refused(dynamodb: Any) -> None:
         world.put(shard, Position(50, 0), leaseOwner="worker")
     leases = world.table.read()
     world.slept = lambda: world.renew("shardId-000000000001")
-    with pytest.raises(RefusedError, match="worker is at work with the lease of shardId-000000000001"):
+    with pytest.raises(RefusedError, match="worker holds the lease of shardId-000000000001"):
         world.table.must_be_idle(leases)
     assert world.waits == [FAILOVER_S + 2]
 
@@ -151,7 +151,7 @@ def test_a_lease_that_somebody_takes_meanwhile_stops_the_whole_transaction(dynam
     leases = world.table.read()
     writes = lease_writes.moves(APP, _moves(known), known, leases, 1.8e9)
     world.put(known["shardId-000000000000"], Position(50, 0), leaseOwner="new")
-    with pytest.raises(RefusedError, match="a worker has begun"):
+    with pytest.raises(RefusedError, match="a worker has started"):
         world.table.offline(writes)
     assert {item["checkpoint"]["S"] for item in world.items().values()} == {"50"}
 

@@ -146,7 +146,7 @@ def test_who_finds_the_stream_changed_by_somebody_else_stops(world: World) -> No
     assert isinstance(found, ReshardPlan)
     shards.split(world.kinesis.client, STREAM, "shardId-000000000000", 1 << 120)
     until_active(world.outside, STREAM)
-    with pytest.raises(RefusedError, match="somebody else"):
+    with pytest.raises(RefusedError, match="someone else"):
         world.carry_out(Scale(12), found.steps)
     assert world.kinesis.calls["UpdateShardCount"] == 0
 

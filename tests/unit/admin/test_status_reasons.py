@@ -55,7 +55,7 @@ def test_the_owner_is_dead_and_so_is_the_leader() -> None:
 
 
 def test_nobody_leads() -> None:
-    assert why(look(lease(owner=""), leader=None)) == Why(Kind.LEADER_DEAD, "no owner, and nobody leads")
+    assert why(look(lease(owner=""), leader=None)) == Why(Kind.LEADER_DEAD, "no owner, and there is no leader")
 
 
 def test_the_owner_is_dead_and_the_leader_lives() -> None:
