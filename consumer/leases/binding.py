@@ -1,11 +1,11 @@
-"""Which stream a lease table is of: one, by its name and the time at which it was made.
+"""Binds a lease table to one stream, identified by its name and creation time.
 
 Shard ids are the same in every stream, so the leases of one fit any other: two deployments that share an application
-would take shards from each other, and each would take the other's checkpoints for its own. So the first worker writes
-down, beside the leader's lock, whose leases these are; everybody later must be of the same stream. With it stands where
-the application begins, since two workers that both begin "now" begin at different records.
+would take shards from each other, and use each other's checkpoints. So the first worker writes beside the leader's lock
+to which stream the leases belong; later workers must read the same stream. The binding also stores where the
+application starts, because two workers that both start "now" would start at different records.
 
-A binding is that of one lease table: where the table is made anew, so is the binding. All calls block.
+A binding belongs to one lease table: if the table is created again, so is the binding. All calls block.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ KEY = "PenstockStream"
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """``lease_table`` is when the lease table was made, ``start`` TRIM_HORIZON or a time."""
+    """``lease_table``: creation time of the lease table. ``start``: TRIM_HORIZON or a time."""
 
     stream: str
     stream_created_s: int
@@ -46,11 +46,11 @@ class Binding:
 
 
 class OtherStream(UserError):
-    """The application's leases are of another stream, or of an earlier one of the same name."""
+    """The application's leases belong to another stream, or to a deleted one of the same name."""
 
 
 def at(epoch_s: float) -> str:
-    """A time as people read it."""
+    """A time for people."""
     return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="seconds")
 
 
@@ -63,11 +63,11 @@ def bind(
     start: str,
     now: datetime,
 ) -> Binding | None:
-    """The application's binding, made by this call if there was none; None if there are no tables yet.
+    """Return the application's binding, and create it if there is none; None if there are no tables yet.
 
-    Of workers that race, one makes it. ``start`` counts only then; LATEST is ``now``, in whole seconds.
+    If workers race, one of them creates it. ``start`` is only used then; LATEST becomes ``now``, in whole seconds.
 
-    :raises OtherStream: the leases are another stream's: its text says whose, and what to do.
+    :raises OtherStream: the leases belong to another stream. The text names it and the fix.
     """
     table = made_at(dynamodb, application)
     if table is None:
@@ -86,13 +86,13 @@ def bind(
 
 
 def find(dynamodb: DynamoDBClient, application: str) -> Binding | None:
-    """The binding as it stands. Raises ``ResourceNotFoundException`` where there is no table for it."""
+    """The present binding. Raises ``ResourceNotFoundException`` if there is no table for it."""
     answer = dynamodb.get_item(TableName=_table(application), Key={"key": {"S": KEY}}, ConsistentRead=True)
     return binding_of(dict(answer["Item"])) if "Item" in answer else None
 
 
 def binding_of(item: Item) -> Binding | None:
-    """The binding as it lies in the table; None if the item is something else."""
+    """Parse the item of a binding; None if the item is something else."""
     if KEY not in (text(item, "key"), text(item, "leaseKey")):
         return None
     created_s = int(item["streamCreated"]["N"])
@@ -100,13 +100,13 @@ def binding_of(item: Item) -> Binding | None:
 
 
 def forget(dynamodb: DynamoDBClient, application: str, binding: Binding) -> bool:
-    """Take a binding away, if it is still this one: the next worker makes another."""
+    """Delete a binding, if it is still this one: the next worker creates another."""
     of = {"streamName": {"S": binding.stream}, "streamCreated": {"N": str(binding.stream_created_s)}}
     return delete_if(dynamodb, _table(application), {"key": {"S": KEY}}, leaseTable={"S": binding.lease_table}, **of)
 
 
 def bound_again(dynamodb: DynamoDBClient, application: str, binding: Binding) -> bool:
-    """Put a binding back that was forgotten; false if another one has been made since."""
+    """Restore a deleted binding; false if another one has been created since."""
     try:
         dynamodb.put_item(
             TableName=_table(application),
@@ -133,9 +133,9 @@ def refusal(application: str, bound: Binding, ours: Binding) -> str:
 
 
 def foreign(known: Mapping[str, KnownShard], leases: Iterable[Lease]) -> str | None:
-    """Why these leases cannot be of the stream that has these shards; None if they can. Pure.
+    """Why these leases cannot belong to the stream with these shards; None if they can. Pure.
 
-    Shards that Kinesis has forgotten may have leases still; their numbers are below the youngest's.
+    Shards that Kinesis no longer lists may still have leases; their numbers are lower than the newest shard's.
     """
     youngest = max((number(shard_id) or 0 for shard_id in known), default=0)
     for lease in leases:
@@ -158,7 +158,7 @@ _RESET = (
 def _make(
     dynamodb: DynamoDBClient, kinesis: KinesisClient, application: str, ours: Binding, before: Binding | None
 ) -> Binding:
-    """Ours, or another worker's that was first."""
+    """Our binding, or that of another worker that was first."""
     if leases := read(dynamodb, application):
         reason = foreign(known(kinesis, ours.stream), leases)
         if reason is not None:

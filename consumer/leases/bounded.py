@@ -1,7 +1,6 @@
-"""Marks on leases: a replay of a slice has passed the shard's end. And the end of such an application.
+"""Marks leases of shards for which a replay has passed the end of its slice, and deletes a finished replay's tables.
 
-The mark is an attribute of its own, which KCL keeps through renewals, checkpoints and changes of hands. All calls
-block.
+The mark is a separate attribute, which KCL keeps through renewals, checkpoints and changes of owner. All calls block.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ MARK = "boundedDone"
 
 
 def mark(dynamodb: DynamoDBClient, application: str, shard_id: str, to_ms: int) -> bool:
-    """Note that everything of the shard before ``to_ms`` is checkpointed; false if there is no such lease.
+    """Note that all records of the shard before ``to_ms`` are checkpointed; false if there is no such lease.
 
     The lease's counter stays as it is, so that its owner keeps it.
     """
@@ -38,14 +37,14 @@ def mark(dynamodb: DynamoDBClient, application: str, shard_id: str, to_ms: int) 
 
 
 def items(dynamodb: DynamoDBClient, application: str) -> dict[str, Item]:
-    """The leases as they lie in the table, by shard; empty if there is no table."""
+    """The items of the leases, by shard; empty if there is no table."""
     return {text(item, "leaseKey"): item for item in lease_items(dynamodb, application)}
 
 
 def left(known: Mapping[str, KnownShard], leases: Mapping[str, Item], to_ms: int) -> list[str]:
     """The shards that have not passed ``to_ms``: their leases are neither marked nor at the shard's end. Pure.
 
-    KCL makes the leases of a shard's children before it ends the shard, so a child without one is left as well.
+    KCL creates the leases of a shard's children before it ends the shard, so a child without a lease is also left.
     """
     ended = {shard_id for shard_id, lease in leases.items() if text(lease, "checkpoint") == "SHARD_END"}
     marked = {shard_id for shard_id, lease in leases.items() if lease.get(MARK) == {"N": str(to_ms)}}
@@ -56,13 +55,13 @@ def left(known: Mapping[str, KnownShard], leases: Mapping[str, Item], to_ms: int
 
 
 def held_by_others(leases: Mapping[str, Item], worker_id: str) -> Collection[str]:
-    """The workers, apart from this one, that own or drain a lease. Pure."""
+    """The other workers that own or drain a lease. Pure."""
     owners = {text(lease, name) for lease in leases.values() for name in ("leaseOwner", "checkpointOwner")}
     return owners - {"", worker_id}
 
 
 def remove_tables(dynamodb: DynamoDBClient, application: str) -> None:
-    """Delete an application's tables, the leases last; those that are gone are passed over."""
+    """Delete an application's tables, the leases last; missing ones are skipped."""
     for name in (f"{application}-WorkerMetricStats", f"{application}-CoordinatorState", application):
         try:
             dynamodb.delete_table(TableName=name)

@@ -1,7 +1,7 @@
-"""Records that expired before they were read: what can be known of them.
+"""Finds out whether records expired before they were read.
 
-Kinesis says nothing when a checkpoint lies before the oldest record that it still has: it goes on with that one. How
-many there were in between nobody can tell, since sequence numbers have gaps; until when they arrived can be told.
+Kinesis gives no error if a checkpoint is before the oldest record that it still has: it continues with that record. The
+number of lost records is unknown, because sequence numbers have gaps; until when they arrived is known.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
 
 EDGE = 0.9
-"""An oldest record of this share of the retention lies at its edge: others before it have just expired. One that is
-younger begins a shard that was quiet, and nothing was missed."""
+"""If the oldest record has at least this share of the retention as its age, records before it have just expired. A
+younger one is the first of a shard that was idle, and nothing was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Oldest:
 
 
 def oldest(kinesis: KinesisClient, stream: str, shard_id: str) -> Oldest | None:
-    """None if the first read of the shard finds nothing. Two calls; failures of AWS come as botocore's errors."""
+    """Read it; None if the first read of the shard finds nothing. Makes two calls, and raises botocore's errors."""
     at = kinesis.get_shard_iterator(StreamName=stream, ShardId=shard_id, ShardIteratorType="TRIM_HORIZON")
     for record in kinesis.get_records(ShardIterator=at["ShardIterator"], Limit=1)["Records"]:
         return Oldest(int(record["SequenceNumber"]), record["ApproximateArrivalTimestamp"].timestamp())
@@ -38,7 +38,7 @@ def oldest(kinesis: KinesisClient, stream: str, shard_id: str) -> Oldest | None:
 def missed(began_after: Position | None, first: Oldest | None, retention_s: float, now_s: float) -> bool:
     """Whether records after ``began_after``, a checkpoint, expired before a session that began there read them. Pure.
 
-    ``now_s`` is the time by the clock of the arrivals. One that begins at a sentinel has missed nothing of its own.
+    ``now_s`` is the time by the clock of the arrivals. A session that began at a sentinel has lost nothing.
     """
     if began_after is None or first is None or first.sequence <= began_after.sequence:
         return False

@@ -42,7 +42,7 @@ class HandoffWatch:
         self._since: dict[tuple[str, str], float] = {}
 
     def look(self, found: Iterable[leases.Lease], busy: Collection[str], now: float) -> list[OrphanedLease]:
-        """Return the leases that had no session here for ``patience_s``, with the same new owner all the time.
+        """Return the leases without a session here for ``patience_s``, if their new owner did not change.
 
         ``busy`` has the shards with a session in this task.
         """

@@ -64,15 +64,15 @@ def bound_to(stream: StreamSettings, aws: Aws, stream_created_s: int) -> Binding
 
 
 def make_leases(aws: Aws, stream: StreamSettings) -> None:
-    """A lease for each shard that wants one; then it is this worker's turn to start, see :func:`take_turn`.
+    """Create a lease for each shard that needs one, then wait for this worker's turn to start: :func:`take_turn`.
 
-    KCL sleeps a random 1 to 30 seconds over an empty lease table. ``stream`` is what :func:`join` returned.
+    KCL sleeps a random 1 to 30 seconds if the lease table is empty. ``stream`` is what :func:`join` returned.
     """
     dynamodb, kinesis, application = aws.client("dynamodb"), aws.client("kinesis"), stream.application
     table = f"lease table {application}"
     if aws.ask(table, lambda: made_at(dynamodb, application)) is None:
-        return  # KCL will make it
+        return  # KCL will create it
     made = aws.ask(table, lambda: seed(dynamodb, kinesis, application, stream.name, stream.start))
     if made:
-        log.info("made leases for %d shards: %s", len(made), ", ".join(made))
+        log.info("created leases for %d shards: %s", len(made), ", ".join(made))
     take_turn(dynamodb, application, uuid.uuid4().hex)

@@ -51,13 +51,13 @@ def _tell(error: Exception, wait_s: float) -> None:
 
 
 def step(dynamodb: DynamoDBClient, application: str, watch: LeaderWatch, max_leases: int) -> dict[str, str]:
-    """One look, and what follows from it. Blocks. Returns the shards that were passed on, with their new owners."""
+    """Check once, and act on the result. Blocks. Returns the shards that were passed on, with their new owners."""
     takeover = watch.look(observe(dynamodb, application, close=watch.close))
     return take_over(dynamodb, application, takeover, max_leases) if takeover else {}
 
 
 def observe(dynamodb: DynamoDBClient, application: str, *, close: bool) -> LeaderObservation:
-    """Read the leader's signs of life; ``close``: those of all workers and leases. Blocks."""
+    """Read the leader's signs of life; with ``close``, those of all workers and all leases. Blocks."""
     began_s = time.monotonic()
     lock = _item(dynamodb, f"{application}-CoordinatorState", {"key": {"S": "Leader"}})
     leader = "" if "isReleased" in lock else text(lock, "ownerName")
@@ -72,10 +72,10 @@ def observe(dynamodb: DynamoDBClient, application: str, *, close: bool) -> Leade
 
 
 def take_over(dynamodb: DynamoDBClient, application: str, takeover: Takeover, max_leases: int) -> dict[str, str]:
-    """Pass on what the dead hold, then free the leader's lock. Blocks.
+    """Pass on the leases of dead workers, then free the leader's lock. Blocks.
 
-    The lock stays while a lease of the leader's is refused: somebody else passes it on, or the leader has come back.
-    The next look tells which. Whoever frees the lock has left nothing behind that would wait for a new leader.
+    The lock stays while a write to a lease of the leader's is refused: another worker passes it on, or the leader is
+    back. The next check shows which. When the lock is freed, no lease is left that would wait for a new leader.
     """
     load = takeover.load.copy()
     passed = reassign(dynamodb, application, takeover.holdings, load, max_leases)
@@ -103,7 +103,7 @@ def _forget(dynamodb: DynamoDBClient, application: str, takeover: Takeover) -> N
 
 
 def _item(dynamodb: DynamoDBClient, table: str, key: Item) -> Item:
-    """Empty where there is no such item, or no table yet."""
+    """Empty if there is no such item, or no table yet."""
     try:
         return dict(dynamodb.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item", {}))
     except dynamodb.exceptions.ResourceNotFoundException:

@@ -1,8 +1,8 @@
-"""KCL's leases in DynamoDB: read, and left tidy by a worker that ends.
+"""Reads KCL's leases in DynamoDB, and passes them on when a worker ends.
 
 The tables are KCL 3's: ``<application>`` (leases), ``<application>-CoordinatorState`` (the leader's lock) and
-``<application>-WorkerMetricStats`` (who is alive). What is written here KCL writes alike, by conditions that let
-any number of workers race. Leases are made by :mod:`consumer.leases.seed`. All calls block; failures of AWS come as
+``<application>-WorkerMetricStats`` (who is alive). Writes are the same as KCL's, with conditions that let any
+number of workers race. Leases are made by :mod:`consumer.leases.seed`. All calls block and raise
 botocore's errors.
 """
 
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 log = logging.getLogger("leases")
 
 LATE_S = 0.5
-"""What a living leader had already decided on when a worker left, or was being drained for it, has come by then."""
+"""Seconds after which the decisions that a leader made before a worker left, or drained for it, have arrived."""
 
 ALIVE_S = 2 * WORKER_REPORT_MS / 1000
-"""KCL's own measure: a worker that has missed two reports is given no leases."""
+"""KCL's own rule: a worker that has missed two reports gets no leases."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """One shard's lease. ``checkpoint`` is None where ``sentinel`` says why: TRIM_HORIZON, LATEST, SHARD_END …"""
+    """One shard's lease. If ``checkpoint`` is None, ``sentinel`` is set: TRIM_HORIZON, LATEST, SHARD_END …"""
 
     shard_id: str
     owner: str
@@ -47,21 +47,21 @@ class Lease:
     parents: tuple[str, ...]
     children: tuple[str, ...]
     draining_owner: str
-    """Who still drains the shard before ``owner`` may begin; empty when nobody."""
+    """The worker that still drains the shard before ``owner`` may start; empty if there is none."""
     hash_keys: tuple[str, str] = ("", "")
-    """The shard's first and last; empty where KCL has not written them, as before 2.3."""
+    """The shard's first and last hash key; empty if KCL has not written them, as before 2.3."""
     switches: int = 0
-    """How often it has changed hands since its last checkpoint."""
+    """Number of owner changes since the last checkpoint."""
     pending: str = ""
-    """A checkpoint that was prepared and never made: a sequence number or a sentinel; empty in nearly every lease."""
+    """A checkpoint that was prepared but not made: a sequence number or a sentinel; empty in nearly every lease."""
     throughput_kbps: float | None = None
-    """The shard's load as the owner saw it; None where KCL has not measured it yet."""
+    """The shard's load as measured by the owner; None if KCL has not measured it yet."""
     raw: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """The whole item, as DynamoDB has it."""
+    """The whole item in DynamoDB's form."""
 
     @property
     def holder(self) -> str:
-        """Who renews it: the owner, or who still drains for the owner."""
+        """The worker that renews it: the owner, or the worker that still drains it for the owner."""
         return self.draining_owner or self.owner
 
     @property
@@ -70,7 +70,7 @@ class Lease:
         return self.sentinel == "SHARD_END"
 
     def left_by(self, worker_id: str, counter: int | None = None) -> OrphanedLease:
-        """To be passed on from a worker that is gone; ``counter``: only if that is still the lease's."""
+        """A lease to pass on from a worker that is gone; with ``counter``, only if the lease still has it."""
         return OrphanedLease(self.shard_id, worker_id, self.owner, self.draining_owner, counter)
 
 
@@ -90,13 +90,13 @@ def switches(dynamodb: DynamoDBClient, application: str, shard_id: str) -> int:
 
 
 def release(dynamodb: DynamoDBClient, application: str, worker_id: str, max_leases: int = 0) -> dict[str, str]:
-    """Pass on what a worker held, once its JVM is dead. Returns its shards with their new owners, "" for none.
+    """Pass on the leases of a worker whose JVM is dead. Returns its shards with their new owners, "" for none.
 
-    Leases go to the workers that are alive, those with fewest first and none beyond ``max_leases`` (0: no cap);
-    where nobody is, they are left free for the next leader. Without this a lease is not taken for ``failover_ms``,
-    the leader's lock not for 120 seconds, a living worker does not look for the lock for 30, and the leader keeps
-    assigning to a dead worker while its last sign of life is young. Every write is conditional on still being the
-    worker's, so this is safe at any time and may be repeated.
+    Leases go to living workers, those with the fewest leases first and none beyond ``max_leases`` (0: no limit). If no
+    worker is alive, they are left free for the next leader. Without this call, leases would wait for ``failover_ms``
+    and the leader's lock for 120 seconds, living workers check the lock only every 30 seconds, and the leader would
+    still assign leases to a worker that reported recently. Every write is conditional on the worker still holding the
+    lease, so the call is safe at any time and may be repeated.
     """
     me: Item = {"S": worker_id}
     delete_if(dynamodb, f"{application}-WorkerMetricStats", {"wid": me}, wid=me)
@@ -116,7 +116,7 @@ def _pass_on(dynamodb: DynamoDBClient, application: str, worker_id: str, max_lea
 
 
 def load_of(found: Iterable[Lease], workers: Collection[str]) -> Counter[str]:
-    """How many leases each of these workers has, or will have when they are drained for it."""
+    """Number of leases of each of these workers, with those that are being drained for it."""
     load = Counter(dict.fromkeys(workers, 0))
     load.update(lease.owner for lease in found if lease.owner in workers)
     return load
@@ -163,5 +163,5 @@ def _lease_of(item: Item) -> Lease:
 
 
 def as_kcl_has_it(position: Position) -> Position:
-    """Return the checkpoint for KCL that has passed this record and all of its aggregate."""
+    """Return KCL's checkpoint after this record and its whole aggregate."""
     return Position(position.sequence, 0)

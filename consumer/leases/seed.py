@@ -1,8 +1,8 @@
-"""Makes leases for shards that no worker would read: those of a new application, and leases that were lost later.
+"""Creates leases for shards that no worker would read: for a new application, and for leases that were lost later.
 
-KCL makes the lease of a child when its parent ends. It checks for missing leases every two minutes, and makes one after
-three checks; here it is made at once. All calls block. Any number of workers may call this at once, because a lease is
-only written if there is none.
+KCL creates the lease of a child when its parent ends. It checks for missing leases every two minutes, and creates one
+after three checks; here it is created at once. All calls block. Any number of workers may call this at once, because a
+lease is only written if there is none.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PUTS_AT_ONCE = 8
 
 
 def holes(known: Mapping[str, KnownShard], leases: Iterable[Lease]) -> list[str]:
-    """Return the shards that need a lease which KCL will not make. Pure.
+    """Return the shards that need a lease which KCL will not create. Pure.
 
     A shard without a lease is not read, unless its lineage shows that it was or will be read:
 
@@ -41,7 +41,7 @@ def holes(known: Mapping[str, KnownShard], leases: Iterable[Lease]) -> list[str]
 
     @cache
     def leads_on(shard_id: str) -> bool:
-        """Whether the end of this shard is still to come, and brings its children's leases."""
+        """Whether this shard has not ended yet: KCL creates its children's leases at its end."""
         if shard_id not in known:
             return False
         if shard_id in leased:
@@ -58,11 +58,11 @@ def holes(known: Mapping[str, KnownShard], leases: Iterable[Lease]) -> list[str]
 def seed(
     dynamodb: DynamoDBClient, kinesis: KinesisClient, application: str, stream: str, start: str
 ) -> tuple[str, ...]:
-    """Give each shard a lease that has none and gets none otherwise. Returns those that this call gave one.
+    """Create the leases that are missing and that KCL will not create. Returns the shards of the created leases.
 
-    ``start`` is TRIM_HORIZON or a time; LATEST is no place that two workers agree on. An empty table gets what KCL
-    would begin with (``EmptyLeaseTableSynchronizer``): the shards that were open at ``start``. What is missing in
-    another begins there as well, so that no record is passed over that belongs to the application.
+    ``start`` is TRIM_HORIZON or a time, because two workers would not agree on LATEST. In an empty table, leases are
+    created for the shards that KCL would start with (``EmptyLeaseTableSynchronizer``): those that were open at
+    ``start``. Leases missing in another table also start there, so that none of the application's records is skipped.
     """
     known = shards.known(kinesis, stream)
     found = read(dynamodb, application)
@@ -83,7 +83,7 @@ def seed(
 
 
 def _begun(lease: Lease) -> bool:
-    """Whether all that is above it was read, or is of no matter: LATEST passes over it."""
+    """Whether all of its ancestors were read, or need not be read."""
     return lease.checkpoint is not None or lease.sentinel in ("SHARD_END", "LATEST")
 
 
@@ -99,7 +99,7 @@ def _above(known: Mapping[str, KnownShard], leases: Iterable[Lease]) -> set[str]
 
 
 def _below(known: Mapping[str, KnownShard], first: Collection[str]) -> dict[str, KnownShard]:
-    """These shards and all their descendants: what came earlier is none of the application's."""
+    """These shards and all of their descendants; earlier shards do not belong to the application."""
 
     @cache
     def counts(shard_id: str) -> bool:
@@ -113,10 +113,10 @@ def _parents(known: Mapping[str, KnownShard], shard_id: str) -> tuple[str, ...]:
 
 
 def new_lease(shard: KnownShard, sentinel: str, counter: int) -> Item:
-    """As ``DynamoDBLeaseSerializer`` writes a lease that nobody has held, but for the counter.
+    """A new lease as ``DynamoDBLeaseSerializer`` writes it, except for the counter.
 
-    A lease of this key may have been there before, and a worker that was frozen may still hold it: its writes are
-    conditional on the counter, which must never come to where it was. So it begins at the time, in seconds.
+    A lease with this key may have existed before, and a worker that was frozen may still hold it: its writes are
+    conditional on the counter, so no counter value may be used again. Therefore it starts at the time, in seconds.
     """
     lease: Item = {
         "leaseKey": {"S": shard.shard_id},

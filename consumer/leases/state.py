@@ -1,10 +1,10 @@
-"""All that KCL keeps of an application, whichever tables it keeps it in. For commands; workers read less, more often.
+"""Reads everything that KCL stores about an application, in either table layout. For commands; workers read less.
 
 KCL 3.0 to 3.4 have three tables: ``<application>`` for leases, ``<application>-WorkerMetricStats`` and
-``<application>-CoordinatorState``. KCL 3.5 can keep everything in the first: there ``entityType`` tells what an item is
+``<application>-CoordinatorState``. KCL 3.5 can keep everything in the first: there ``entityType`` says what an item is
 (``EntityType``), an item without one is a lease, and a worker's item has its id as ``leaseKey``. An application moves
 from one layout to the other in steps (``TableMigrationStatus``), while both hold items; so both are always read, and of
-two items for the same thing the newer one counts. What Penstock keeps beside KCL's items is read with them.
+two items for the same thing the newer one is used. Penstock's own items are read with them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WELL_KNOWN = {
 """Keys of items that older releases wrote without ``entityType``."""
 
 FAILED_METRIC = -1.0
-"""What KCL writes for a metric that it could not read. Such a worker is given no leases."""
+"""KCL writes this for a metric that it could not read. Such a worker gets no leases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class WorkerMetrics:
     worker: str
     reported_s: int | None
     values: Mapping[str, tuple[float, ...]]
-    """By metric (``CPU``, ``THROUGHPUT`` …), the latest last; empty where KCL balances by throughput alone."""
+    """By metric (``CPU``, ``THROUGHPUT`` …), the latest last; empty if KCL balances by throughput alone."""
 
     @property
     def failing(self) -> tuple[str, ...]:
@@ -55,7 +55,7 @@ class WorkerMetrics:
 
 @dataclass(frozen=True, slots=True)
 class Leader:
-    """Who has the leader's lock. ``version`` changes with each heartbeat; ``lasts_s``: how long a dead one's lasts."""
+    """The owner of the leader's lock. ``version`` changes with each heartbeat; ``lasts_s``: a dead one's duration."""
 
     worker: str
     version: str
@@ -64,7 +64,7 @@ class Leader:
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """How far an application has come on its way to one table, and from KCL 2 to 3; None: KCL has written nothing.
+    """Progress of an application's migration to one table, and from KCL 2 to 3; None: KCL has written nothing.
 
     ``table``: INIT, DEPLOYED, PENDING or COMPLETE, since ``table_since_s``. ``client``: as KCL calls it, such as
     CLIENT_VERSION_3X.
@@ -77,10 +77,10 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class ApplicationState:
-    """What the tables of an application held at one moment, read consistently, table by table.
+    """The contents of an application's tables, read consistently, table by table.
 
-    ``leader`` is None where nobody has the lock. ``binding``: the stream it belongs to, None where no Penstock worker
-    has bound it. ``notes``: what Penstock's workers say of themselves, by worker id.
+    ``leader`` is None if no worker has the lock. ``binding``: the stream it belongs to, None if no Penstock worker has
+    bound it. ``notes``: the reports of Penstock's workers, by worker id.
     """
 
     application: str
@@ -98,9 +98,9 @@ class ApplicationState:
 
 
 def read_state(dynamodb: DynamoDBClient, application: str) -> ApplicationState:
-    """Everything, page by page; :data:`NO_TABLES` where there is no lease table. Failures come as botocore's errors.
+    """Read everything, page by page; :data:`NO_TABLES` if there is no lease table. Raises botocore's errors.
 
-    :raises UserError: an item in the lease table is nothing that KCL writes.
+    :raises UserError: an item in the lease table is not one that KCL writes.
     """
     leases = items(dynamodb, application)
     if leases is None:
@@ -113,7 +113,7 @@ def read_state(dynamodb: DynamoDBClient, application: str) -> ApplicationState:
 def state_of(
     application: str, lease_items: Iterable[Item], metrics: Iterable[Item] | None, coordinator: Iterable[Item] | None
 ) -> ApplicationState:
-    """Pure. ``metrics`` and ``coordinator`` are None where there are no such tables."""
+    """Parse the items. Pure. ``metrics`` and ``coordinator`` are None if the tables do not exist."""
     found: dict[str, list[Item]] = defaultdict(list)
     for item in lease_items:
         found[kind_of(item, text(item, "leaseKey"))].append(item)
@@ -136,7 +136,7 @@ def state_of(
 
 
 def kind_of(item: Item, key: str) -> str:
-    """What an item is: its ``entityType``, or what older releases meant by its key; empty for what is not KCL's."""
+    """The type of an item: its ``entityType``, or by its key as in older releases; empty if it is not KCL's."""
     if kind := text(item, "entityType"):
         return kind
     if key in WELL_KNOWN and "checkpoint" not in item:
@@ -145,7 +145,7 @@ def kind_of(item: Item, key: str) -> str:
 
 
 def _workers(found: Iterable[Item]) -> dict[str, WorkerMetrics]:
-    """In the old table a worker's key is ``wid``; in the one table it is ``leaseKey``. The newest report counts."""
+    """In the old table a worker's key is ``wid``; in the one table it is ``leaseKey``. The newest report is used."""
     workers: dict[str, WorkerMetrics] = {}
     for item in found:
         worker = text(item, "wid") or text(item, "leaseKey")
@@ -163,7 +163,7 @@ def _values(item: Item) -> dict[str, tuple[float, ...]]:
 
 
 def _leader(found: Iterable[Item]) -> Leader | None:
-    """The lock in the one table counts before that in the old table, which a migrated application leaves behind."""
+    """The lock in the one table takes precedence over that in the old table, which remains after a migration."""
     for item in sorted(found, key=lambda item: "leaseKey" not in item):
         if "isReleased" not in item and text(item, "ownerName"):
             lasts_ms = text(item, "leaseDuration")
@@ -173,7 +173,7 @@ def _leader(found: Iterable[Item]) -> Leader | None:
 
 
 def _migration(found: Mapping[str, list[Item]]) -> Migration:
-    """Of two states of the table's migration the one that was written last counts."""
+    """The state of the table migration that was written last."""
     tables = sorted(found.get(TABLE_MIGRATION, ()), key=lambda item: number(item, "mts") or 0)
     clients = sorted(found.get(CLIENT_VERSION_MIGRATION, ()), key=lambda item: number(item, "mts") or 0)
     since_ms = number(tables[-1], "mts") if tables else None

@@ -1,4 +1,4 @@
-"""The tables that KCL keeps in DynamoDB: made as KCL makes them and waited for, and read item by item."""
+"""KCL's tables in DynamoDB: creates them as KCL does, and reads their items."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ TABLE_SHAPE = re.compile(
     "|(workerMetrics|coordinatorState)"
     "(BillingMode|ReadCapacity|WriteCapacity|PointInTimeRecoveryEnabled|DeletionProtectionEnabled|Tags)"
 )
-"""Properties that KCL heeds only where it makes a table itself."""
+"""Properties that only take effect if KCL creates the tables itself."""
 
 
 def shaped(names: Collection[str]) -> bool:
-    """Whether one of these properties shapes a table, so that KCL is left to make them."""
+    """Whether one of these properties configures a table, so that KCL must create the tables."""
     return any(TABLE_SHAPE.fullmatch(name) for name in names)
 
 
 def make_tables(dynamodb: DynamoDBClient, application: str) -> None:
-    """All three at once, the index with its table; KCL adds it later and waits for it, on AWS for minutes.
+    """Create all three tables at once, with the index; KCL would add the index later, which takes minutes on AWS.
 
-    :raises UserError: a table of one of these names is somebody else's; nothing is made beside a lease table that is.
+    :raises UserError: a table with one of these names is not KCL's. If that is the lease table, nothing is created.
     """
     made_at(dynamodb, application)
     index = {
@@ -66,9 +66,9 @@ def make_tables(dynamodb: DynamoDBClient, application: str) -> None:
 
 
 def lease_items(dynamodb: DynamoDBClient, application: str) -> Iterator[Item]:
-    """Items of the lease table that are leases: newer KCLs keep other things there, told apart by ``entityType``.
+    """The items of the lease table that are leases: newer releases of KCL keep other items there with ``entityType``.
 
-    None where there is no table.
+    None if there is no table.
     """
     return filter(is_lease, items(dynamodb, application) or ())
 
@@ -83,21 +83,21 @@ def items(dynamodb: DynamoDBClient, table: str) -> list[Item] | None:
 
 
 def is_lease(item: Item) -> bool:
-    """Whether an item of the lease table is a lease; in older releases all are, and say nothing of it."""
+    """Whether an item of the lease table is a lease; in older releases all items are, without ``entityType``."""
     return "checkpoint" in item and item.get("entityType", {"S": "LEASE"}) == {"S": "LEASE"}
 
 
 def reports(dynamodb: DynamoDBClient, application: str) -> dict[str, int]:
-    """Per worker its last sign of life (``lut``), in epoch seconds by its own clock.
+    """The last report (``lut``) of each worker, in epoch seconds by its own clock.
 
-    None where KCL keeps no table of them.
+    None if there is no table of them.
     """
     found = items(dynamodb, f"{application}-WorkerMetricStats") or []
     return {text(item, "wid"): int(item["lut"]["N"]) for item in found if "lut" in item}
 
 
 def delete_if(dynamodb: DynamoDBClient, table: str, key: Item, **still: Item) -> bool:
-    """Delete an item whose attributes are ``still`` these; false if they are not, or there is none."""
+    """Delete an item if its attributes are ``still`` these; false if they are not, or if there is no item."""
     try:
         dynamodb.delete_item(
             TableName=table,
@@ -111,7 +111,7 @@ def delete_if(dynamodb: DynamoDBClient, table: str, key: Item, **still: Item) ->
 
 
 def leader(dynamodb: DynamoDBClient, application: str) -> str:
-    """The worker that has the leader's lock; empty if nobody has."""
+    """The worker that has the leader's lock; empty if none has."""
     key: Item = {"key": {"S": "Leader"}}
     try:
         found = dynamodb.get_item(TableName=f"{application}-CoordinatorState", Key=key, ConsistentRead=True)
@@ -122,7 +122,7 @@ def leader(dynamodb: DynamoDBClient, application: str) -> str:
 
 
 def made_at(dynamodb: DynamoDBClient, table: str) -> str | None:
-    """When a lease table was made: tells it from another of its name; None if there is none.
+    """The creation time of a lease table, which tells it from an earlier one of its name; None if there is none.
 
     :raises UserError: the table of this name holds no leases.
     """
@@ -135,18 +135,18 @@ def made_at(dynamodb: DynamoDBClient, table: str) -> str | None:
 
 
 def text(item: Item, name: str) -> str:
-    """A string attribute; empty where the item has none of this name."""
+    """A string attribute; empty if the item does not have it."""
     return str(item.get(name, {}).get("S", ""))
 
 
 def number(item: Item, name: str) -> float | None:
-    """A numeric attribute; None where the item has none of this name."""
+    """A numeric attribute; None if the item does not have it."""
     value = item.get(name, {}).get("N")
     return None if value is None else float(value)
 
 
 def _make_table(dynamodb: DynamoDBClient, table: Item) -> None:
-    """Return when it is active, whoever made it."""
+    """Return when the table is active."""
     status = ""
 
     def active() -> bool:
@@ -169,7 +169,7 @@ def _create(dynamodb: DynamoDBClient, table: Item) -> None:
 
 
 def _table_status(dynamodb: DynamoDBClient, name: str, key: list[dict[str, str]]) -> str:
-    """ACTIVE only with all of its indexes; an index still to be added is KCL's affair."""
+    """ACTIVE only if all of its indexes are; KCL adds an index that is missing."""
     try:
         table = dynamodb.describe_table(TableName=name)["Table"]
     except dynamodb.exceptions.ResourceNotFoundException:
@@ -180,7 +180,7 @@ def _table_status(dynamodb: DynamoDBClient, name: str, key: list[dict[str, str]]
 
 
 def _refuse_foreign(table: Item, key: list[dict[str, str]]) -> None:
-    """``table`` is as DynamoDB describes it, ``key`` what KCL's has."""
+    """Check the key. ``table``: DynamoDB's description; ``key``: that of KCL's table."""
     if table["KeySchema"] != key:
         names = ", ".join(part["AttributeName"] for part in table["KeySchema"])
         raise UserError(

@@ -1,28 +1,29 @@
-"""When a leader is dead, and what to do then. Pure: what was read goes in with its times, a decision comes out.
+"""Decides when a leader is dead, and what to do then. Pure: takes what was read with its times, returns a decision.
 
-Among KCL's workers only the leader assigns leases. One that is killed leaves its lock behind, which KCL honours for
-120 seconds; for so long nobody reads the shards that it had. So every worker watches the leader, and takes it for dead
-when for long enough *none* of its signs of life has moved:
+Among KCL's workers only the leader assigns leases. A killed leader leaves its lock behind, which KCL respects for 120
+seconds; in that time no worker reads the shards that it had. So every worker watches the leader, and considers it dead
+when *none* of its signs of life has changed for long enough:
 
 - the version of its lock, renewed every 30 seconds (``DynamoDBLockBasedLeaderDecider``);
 - its report among the worker metrics, every 5 seconds (``consumer.config.kcl_properties.WORKER_REPORT_MS``);
 - the counter of every lease that it holds, every third of ``failover_ms`` (``DynamoDBLeaseCoordinator``).
 
-Then its leases go to the living and its lock is deleted, each by a write that is refused if what was seen has changed.
+Then its leases are passed to living workers and its lock is deleted, each by a write that is conditional on what was
+read.
 
 Why that is safe:
 
-- *The living are left alone.* A lease is only taken when it has not been renewed for longer than ``failover_ms``,
-  which is KCL's own rule for taking leases. All times are those of our own monotonic clock, from the end of the read
-  that first showed a value to the beginning of the one that last did. Nobody's wall clock is compared with ours. Time
-  in which we could not look (DynamoDB out of reach, this worker frozen) counts for nothing: the watch begins anew.
-- *A frozen leader that thaws* finds the counters of its leases moved and its lock gone: its renewals, checkpoints and
+- *Living workers keep their leases.* A lease is only taken if it has not been renewed for longer than ``failover_ms``,
+  which is KCL's own rule for taking leases. All times are of this worker's monotonic clock, from the end of the first
+  read that showed a value to the start of the last one that did. No other clock is involved. If this worker could not
+  read for a while (DynamoDB unreachable, this worker frozen), the watch starts again.
+- *A frozen leader that resumes* finds other counters on its leases and no lock: its renewals, checkpoints and
   heartbeats are conditional on both, and fail.
-- *Two leaders at once* are possible for the 30 seconds until the heartbeat of the old one fails. A leader guards
-  no data. It assigns leases, by conditional writes: two of them cost a few refused writes and moved leases.
-- *Two readers of a shard at once*, which KCL never excludes, cannot double or lose a record: that every record comes
-  out once rests on the chain of files (``docs/exactly-once.md``), not on leases.
-- *All workers may do this at once.* Of two that pass on the same lease the second is refused.
+- *Two leaders at once* are possible for 30 seconds, until the heartbeat of the old one fails. A leader protects no
+  data. It assigns leases by conditional writes: two leaders cause a few refused writes and moved leases.
+- *Two readers of a shard at once*, which KCL never excludes, cannot duplicate or lose a record: exactly-once depends
+  on the chain of files (``docs/exactly-once.md``), not on leases.
+- *All workers may do this at once.* If two pass on the same lease, the second write is refused.
 """
 
 from __future__ import annotations
@@ -36,24 +37,24 @@ from consumer.leases.reassign import OrphanedLease
 
 LEAST_SILENCE_S = 10.0
 MARGIN_S = 2.0
-"""A lease is taken this much later than KCL would."""
+"""Seconds by which a lease is taken later than KCL would take it."""
 
 REPORTS_MISSED = 1.5
-"""Without a sign for so many reports, the leader is worth a close look."""
+"""Number of missed reports after which all workers and leases are read (a close look)."""
 
 HEARTBEATS_S = 40.0
-"""The same for a leader that has never reported: its lock moves every 30 seconds."""
+"""The same for a leader that has never reported: its lock changes every 30 seconds."""
 
 GAP_S = 10.0
-"""Two looks that lie further apart prove nothing of the time between them."""
+"""Two looks that are further apart prove nothing about the time between them."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaderObservation:
     """What was read between ``began_s`` and ``ended_s``.
 
-    ``leader`` and ``version`` are those of the lock, empty where nobody has it. ``reports``: per worker its last one,
-    in a glance the leader's alone. ``leases`` is None in a glance.
+    ``leader`` and ``version`` are those of the lock, empty if no worker has it. ``reports``: the last report of each
+    worker, in a glance only the leader's. ``leases`` is None in a glance.
     """
 
     began_s: float
@@ -68,7 +69,7 @@ class LeaderObservation:
 class Takeover:
     """The leader is dead: pass ``holdings`` on to the workers in ``load``, then delete its lock and its report.
 
-    ``holdings`` are those of every worker that shows no sign of life, and what others drain for the leader.
+    ``holdings`` are those of every worker without a sign of life, and leases that others drain for the leader.
     """
 
     leader: str
@@ -93,10 +94,10 @@ class LeaderWatch:
         self._reported_s: dict[str, float] = {}
         self._still: dict[str, tuple[Lease, float]] = {}
         self.close = False
-        """Whether the next look is to be a close one: with all leases and all reports."""
+        """Whether the next look must be a close one: with all leases and all reports."""
 
     def look(self, look: LeaderObservation) -> Takeover | None:
-        """Take in what was read. Call it with looks in their order, a close one whenever ``close`` says so."""
+        """Take in what was read. Call it with looks in their order, and with a close one whenever ``close`` is true."""
         before, self._last = self._last, look
         if look.leader in {"", self._me} or before is None or _apart(before, look) or _signs_of_life(before, look):
             self._forget(look)
@@ -118,7 +119,7 @@ class LeaderWatch:
         self._still.clear()
 
     def _compare(self, before: LeaderObservation, look: LeaderObservation, leases: Mapping[str, Lease]) -> None:
-        """Since when each lease has stood still, and when each worker has reported while we looked closely."""
+        """Since when each lease has not changed, and when each worker has reported during the close looks."""
         seen, self._still = self._still, {}
         for shard_id, lease in leases.items():
             old = seen.get(shard_id)
@@ -153,7 +154,7 @@ def _apart(before: LeaderObservation, look: LeaderObservation) -> bool:
 
 
 def _signs_of_life(before: LeaderObservation, look: LeaderObservation) -> bool:
-    """Whether the leader has moved anything between the two looks, or there is another leader."""
+    """Whether the leader has changed anything between the two looks, or there is another leader."""
     if (before.leader, before.version) != (look.leader, look.version):
         return True
     if before.reports.get(look.leader) != look.reports.get(look.leader):
@@ -164,7 +165,7 @@ def _signs_of_life(before: LeaderObservation, look: LeaderObservation) -> bool:
 
 
 def _renewed(before: Lease | None, lease: Lease, leader: str) -> bool:
-    """Leases that others have given to the leader meanwhile, or taken from it, say nothing of the leader."""
+    """Leases that others gave to the leader or took from it in the meantime are no sign of the leader's life."""
     return before is not None and before.holder == lease.holder == leader and before.counter != lease.counter
 
 

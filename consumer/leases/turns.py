@@ -1,4 +1,4 @@
-"""Whose turn it is to start, where an application has no leader yet. All calls block."""
+"""Lets workers start one after another while an application has no leader. All calls block."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 TURN_KEY = "PenstockTurn"
-"""An item beside the leader's lock: who may reach for it, and until when."""
+"""The key of an item beside the leader's lock: which worker may take the lock, and until when."""
 
 TURN_S, TURN_POLL_S = 6.0, 0.25
 
 
 def take_turn(dynamodb: DynamoDBClient, application: str, token: str) -> bool:
-    """Return when a JVM may start: at once where there is a leader, else one worker after the other.
+    """Return when a JVM may start: at once if there is a leader, else one worker after the other.
 
-    Two workers of KCL 3.1.3 that find the leader's lock free at the same moment both reach for it, and the one that
-    misses sleeps for 30 seconds within ``DynamoDBLockBasedLeaderDecider.isLeader``, which its whole scheduler waits
-    for. So a worker that finds no leader takes a turn of ``TURN_S``, and the others wait for a leader or for theirs.
-    Returns whether this worker took a turn; nothing depends on it but how soon shards are read.
+    If two workers of KCL 3.1.3 find the leader's lock free at the same moment, both try to take it, and the one that
+    fails sleeps for 30 seconds within ``DynamoDBLockBasedLeaderDecider.isLeader``, which blocks its whole scheduler. So
+    a worker that finds no leader takes a turn of ``TURN_S``, and the others wait for a leader or for their turn.
+    Returns whether this worker took a turn; only the time until shards are read depends on it.
     """
     table = f"{application}-CoordinatorState"
     took = False
@@ -36,7 +36,7 @@ def take_turn(dynamodb: DynamoDBClient, application: str, token: str) -> bool:
         took = _took_turn(dynamodb, table, token, time.time())
         return took
 
-    with suppress(dynamodb.exceptions.ResourceNotFoundException):  # KCL will make the table
+    with suppress(dynamodb.exceptions.ResourceNotFoundException):  # KCL will create the table
         Retry(TURN_POLL_S, TURN_POLL_S, within_s=2 * TURN_S).until_blocking(may_start, sleep=time.sleep)
     return took
 

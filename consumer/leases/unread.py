@@ -89,7 +89,7 @@ class UnreadWatch:
         return (lack, before[1]) if before is not None and before[0].mark == lack.mark else (lack, now)
 
     def _lacks(self, look: StreamObservation) -> dict[str, _Lack]:
-        """What each shard lacks at this moment that is not read. A lease that moves is read, or about to be."""
+        """What each unread shard lacks now. A lease that moves is read, or about to be."""
         lacks = {shard_id: _Lack("it has no lease") for shard_id in holes(look.known, look.leases.values())}
         for lease in look.leases.values():
             if lease.ended and lease.shard_id in look.known and look.known[lease.shard_id].open:
@@ -104,7 +104,7 @@ class UnreadWatch:
         return lacks
 
     def _unready(self, look: StreamObservation, lasting: Mapping[str, tuple[_Lack, float]]) -> str | None:
-        """Ready is who reads all that it holds, or holds nothing because others hold everything."""
+        """A task is ready if it reads all shards that it holds, or if other tasks hold every shard."""
         ours = {shard_id: lasted_s for shard_id, (lack, lasted_s) in lasting.items() if lack.ours}
         waiting = [shard_id for shard_id, lasted_s in ours.items() if not self._was_ready or lasted_s >= READY_S]
         if waiting:
@@ -123,7 +123,7 @@ class UnreadWatch:
 
 
 def expired(known: Mapping[str, KnownShard], leases: Iterable[Lease]) -> list[Lease]:
-    """Leases that are not at their ends, of shards that Kinesis has forgotten: what was left of them is lost. Pure."""
+    """Leases not at their ends of shards that Kinesis no longer lists: their remaining records are lost. Pure."""
     youngest = max((number(shard_id) or 0 for shard_id in known), default=-1)
     return [
         lease
@@ -133,7 +133,7 @@ def expired(known: Mapping[str, KnownShard], leases: Iterable[Lease]) -> list[Le
 
 
 def _may_be_read(lease: Lease, look: StreamObservation) -> bool:
-    """Not ended, not forgotten, and no parent still to be read: KCL begins a shard after its parents."""
+    """Not ended, still listed, and no parent left to read: KCL starts a shard after its parents."""
     if lease.ended or lease.shard_id not in look.known:
         return False
     parents = [look.leases[parent] for parent in lease.parents if parent in look.leases and parent in look.known]

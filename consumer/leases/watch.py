@@ -64,12 +64,12 @@ class ShardReader(Protocol):
 
     @property
     def hears(self) -> bool:
-        """KCL has handed on what it found, be it nothing."""
+        """Whether KCL has delivered a result of a read, even an empty one."""
         ...
 
     @property
     def began_after(self) -> Position | None:
-        """The checkpoint that it began at; None until it is known, and where there is none."""
+        """The checkpoint at which it started; None until it is known, or if there is none."""
         ...
 
     def lag_at(self, now: float) -> float:
@@ -96,7 +96,7 @@ class LeaseWatch:
     ) -> None:
         self.unread = Unread()
         self.red: dict[str, str] = {}
-        """By shard, or by "stream"; the reasons in one line each."""
+        """Reasons of one line each, by shard or for "stream"."""
         self._stream = stream
         self._created_s = stream_created_s
         self._after_s = after_s
@@ -116,7 +116,7 @@ class LeaseWatch:
         self._expiring = outages.part("retention")
 
     async def watch(self) -> None:
-        """Until cancelled. Raises ``OtherStream`` once the stream is another than the one that the task began with."""
+        """Run until cancelled. Raises ``OtherStream`` if the stream is deleted and created again."""
         while True:
             pause_s = FIRST_LOOK_S if self.unread.unready else LOOK_S
             await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))
@@ -148,7 +148,7 @@ class LeaseWatch:
         self._foresee({session.shard_id: session.lag_at(now) for session in sessions})
 
     def handoffs_s(self, now: float) -> dict[str, float]:
-        """By shard: for how long one worker has drained it for another, as far as this task has seen."""
+        """By shard: seconds for which one worker has drained it for another, as seen by this task."""
         return {shard_id: round(now - since_s, 1) for (shard_id, _, _), since_s in self._handoffs.items()}
 
     # -- in a thread
@@ -164,12 +164,12 @@ class LeaseWatch:
             self._check()
             self._checked_s = now
         if lacking and (made := seed(dynamodb, kinesis, application, stream, self._stream.start)):
-            log.warning("%s had no lease: made one that starts at %s", ", ".join(made), self._stream.start)
+            log.warning("%s had no lease: created one that starts at %s", ", ".join(made), self._stream.start)
             found = read(dynamodb, application)
         return StreamObservation(known, {lease.shard_id: lease for lease in found}, (), leader(dynamodb, application))
 
     def _check(self) -> None:
-        """The stream is still the one that the task began with, and the application is still that stream's."""
+        """Check that the stream is still the same one, and that the application still belongs to it."""
         summary = self._aws.client("kinesis").describe_stream_summary(StreamName=self._stream.name)
         description = summary["StreamDescriptionSummary"]
         self._retention_ms = int(description["RetentionPeriodHours"]) * HOUR_MS
@@ -196,7 +196,7 @@ class LeaseWatch:
             )
 
     def _probe(self, look: StreamObservation, now: float) -> dict[str, str]:
-        """What Kinesis says to whoever would read the shards of ours that KCL does not begin."""
+        """The errors of Kinesis for those of this task's shards that KCL does not start to read."""
         asked = {}
         for shard_id in set(self.unread.refused) & self.unread.told.keys():
             at_s, said = self._probed.get(shard_id, (-PROBE_S, ""))
@@ -221,14 +221,14 @@ class LeaseWatch:
         return ""
 
     def _look_back(self, sessions: Iterable[ShardReader]) -> None:
-        """Once for each session: has anything expired behind the checkpoint that it began at?"""
+        """Check once per session whether records after the checkpoint at which it started have expired."""
         kinesis = self._aws.client("kinesis")
         for session in sessions:
             if session in self._looked_back or session.began_after is None:
                 continue
             try:
                 first = expiry.oldest(kinesis, self._stream.name, session.shard_id)
-            except (BotoCoreError, ClientError) as error:  # throttled beside KCL, say: the next look asks again
+            except (BotoCoreError, ClientError) as error:  # such as throttled beside KCL: the next check tries again
                 log.debug("%s: its oldest record cannot be read: %s", session.shard_id, error)
                 continue
             self._looked_back.add(session)
@@ -261,7 +261,7 @@ class LeaseWatch:
             self._missing.worked()
 
     def _foresee(self, lags_ms: dict[str, float]) -> None:
-        """Tell of records that will expire unread while there is time to do something about it."""
+        """Warn about records that will expire unread while there is still time to act."""
         used = {shard_id: lag_ms / self._retention_ms for shard_id, lag_ms in lags_ms.items()}
         self._metrics.retention_used(max(used.values(), default=0.0))
         late = {shard_id: share for shard_id, share in used.items() if share >= NEARLY}

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("leases")
 
 PREFIX = "PenstockWorker/"
-"""Begins the item's key; the worker's id follows."""
+"""Prefix of the item's key; the worker's id follows."""
 
 EVERY_S = 10.0
-"""Between two writes of a worker: 1 or 2 write units every 10 seconds."""
+"""Seconds between two writes of a worker; a write costs 1 or 2 write units."""
 
 FORGOTTEN_S = 3600.0
-"""A note that has not been written for longer is of a task that died without a word: the next worker deletes it."""
+"""Seconds after which a note that is not renewed is considered left behind by a killed task and deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ def forget(dynamodb: DynamoDBClient, application: str, workers: Iterable[str]) -
 
 
 class WorkerNoteBook:
-    """One worker's note: written while it works, taken away when it leaves. Whatever DynamoDB refuses is tried again
-    with the next one: a task does not end for want of a note. For any thread."""
+    """One worker's note: written while it works, deleted when it leaves. A failed write is repeated with the next one
+    and does not end the task. Thread-safe."""
 
     def __init__(self, dynamodb: Callable[[], DynamoDBClient], application: str, worker: str) -> None:
         self._client = dynamodb
@@ -92,7 +92,7 @@ class WorkerNoteBook:
                 log.debug("the note of %s is not written: %s", self._worker, error)
 
     def leave(self) -> None:
-        """Take it away; nothing is written from then on."""
+        """Delete it; nothing is written afterwards."""
         with self._lock:
             self._left = True
             try:
@@ -107,7 +107,7 @@ class WorkerNoteBook:
 
 
 def outdated(notes: Iterable[WorkerNote], now_s: float) -> list[str]:
-    """The workers whose notes nobody has written for :data:`FORGOTTEN_S`. Pure."""
+    """The workers whose notes have not been written for :data:`FORGOTTEN_S`. Pure."""
     return [note.worker for note in notes if now_s - note.at_s > FORGOTTEN_S]
 
 
