@@ -59,7 +59,7 @@ GIVE_UP_S = 30.0
 
 
 AGAIN = -1
-"""A task's result that is no exit code."""
+"""A task's result that is not an exit code."""
 
 
 class Leaving(Exception):
@@ -87,7 +87,7 @@ class Task:
         self.metrics = Metrics()
         self.leaving = asyncio.Event()
         self.told = asyncio.Event()
-        """A signal came. A task may also leave by itself, to come again."""
+        """Start leaving. A signal came, or the task leaves by itself to start again."""
         self.set_aside: set[str] = set()
         self.last_resort = LastResort()
         self.background: Background
@@ -108,7 +108,7 @@ class Task:
         self.warm = False
 
     async def run(self) -> int:
-        """The exit code. What ends the task first is what is raised, whatever its end meets besides."""
+        """The exit code. Raises the first error that ended the task, not later ones."""
         self.background = Background(lambda error: self.last_resort.arm(GIVE_UP_S, str(error)))
         listening = nullcontext(self.signals) if self.signals else Signals()
         with self.background.listen(), self.last_resort, listening as signals:
@@ -138,7 +138,7 @@ class Task:
                 raise
 
     async def _run(self, stack: AsyncExitStack) -> int:
-        """Everything in order; what is made is unmade in reverse, whatever happens."""
+        """Create every part in order; they are closed in reverse, whatever happens."""
         settings = self.settings
         health = await stack.enter_async_context(
             Health(settings.health, self.metrics, self._alive, self._ready, self.background.failed, self.stats)
@@ -226,12 +226,12 @@ class Task:
         )
 
     def session_bounds(self, shard_id: str) -> ShardSlice | None:
-        """The stretch of a shard that is read; None: all of it."""
+        """The part of each shard that is read; None: all of it."""
         return None
 
     @property
     def rate(self) -> RateLimit | None:
-        """Of all sessions of the task together; None: no limit."""
+        """The rate limit of all sessions of the task together; None: no limit."""
         return None
 
     def pages(self, stream: StreamSettings) -> Pages:
@@ -239,7 +239,7 @@ class Task:
         return LeasePages(lambda: self.aws.client("kinesis"), stream)
 
     async def over_the_slice(self, bridges: BridgeServer) -> None:
-        """Where there is an end to be watched for: until cancelled."""
+        """Watch for the end of a slice, until cancelled."""
         await asyncio.Event().wait()
 
     async def _switches(self, shard_id: str) -> int:
@@ -248,7 +248,7 @@ class Task:
         return await asyncio.to_thread(leases.switches, self.aws.client("dynamodb"), application, shard_id)
 
     def _alive(self) -> str | None:
-        """The event loop turns, or nobody would answer; what ends the task ends the answer too."""
+        """Why the task is not healthy; None if it is. The event loop runs, or there would be no answer at all."""
         stopped = self.metrics.dead_letters.stop_reason
         return "; ".join([*filter(None, [stopped]), *self.watchers.unwell.values()]) or None
 
@@ -272,12 +272,12 @@ class Task:
         self.leaving.set()
 
     def _aside(self, shard_id: str) -> None:
-        """KCL has given us a shard in doubt: the others drain, the JVM ends, and it is read by itself."""
+        """KCL has assigned a shard in doubt: drain the others and end the JVM, then read that shard without KCL."""
         self.set_aside.add(shard_id)
         self.leaving.set()
 
     async def _unless(self, told: asyncio.Event, work: background.Work) -> None:
-        """Await ``work``, or end it in good order when told to leave."""
+        """Await ``work``, or end it properly when asked to leave."""
         if await background.first_of(work, told.wait) == 1:
             raise Leaving
 
@@ -296,7 +296,7 @@ class Task:
     async def _consume(
         self, careful: PoisonReader, bridges: BridgeServer, daemon: Daemon, drain_sum: drain.DrainBudget | None
     ) -> int:
-        """Until asked to leave, or something ends that must not."""
+        """Wait until asked to leave, or until something ends that must not."""
         working: dict[str, background.Work] = {
             "the bridges": partial(_raise, bridges.failure),
             "the watch over the shards": partial(self.watchers.over_the_shards, bridges, drain_sum),
@@ -322,9 +322,9 @@ class Task:
             log.info("totals", extra={"totals": self.metrics.snapshot()})
 
     async def _leave(self, careful: PoisonReader, bridges: BridgeServer, daemon: Daemon) -> None:
-        """Drain every shard, end the JVM, free the leases. What is not drained in time will be read again.
+        """Drain every shard, end the JVM, free the leases. Records that are not drained in time will be read again.
 
-        KCL's leader takes a drained shard again within seconds; such a session admits nothing and is not waited for.
+        KCL's leader may assign a drained shard again within seconds; its session admits nothing and is not awaited.
         """
         budget_s = self.settings.drain.budget_s
         sessions = [session for session in bridges.sessions if session.shard_id]
@@ -348,9 +348,9 @@ class Task:
         log.info("drained every shard and released the leases")
 
     async def _give_up(self, careful: PoisonReader, bridges: BridgeServer, daemon: Daemon, error: Exception) -> None:
-        """Ending with an error: the leases need not wait until they expire, nor the leader's lock for its 120 s.
+        """End with an error: free the leases and the leader's lock, so that others need not wait until they expire.
 
-        Where KCL alone has ended, what is in doubt by that is read at once.
+        If only KCL has ended, shards in doubt because of that are read at once.
         """
         begun = [session.shard_id for session in bridges.sessions if session.shard_id and not session.over]
         daemon.kill()
@@ -359,11 +359,11 @@ class Task:
         try:
             await self.past.note_end(error, self.worker_id, begun)
             await self._release_and_read(careful, None if may_be_a_records_doing(error) else ())
-        except Exception as another:  # noqa: BLE001  # the reason for which the task ends is told, not this one
+        except Exception as another:  # noqa: BLE001  # the error that ended the task is reported, not this one
             log.warning("the leases were not released and will expire: %s", another)
 
     async def _release_and_read(self, careful: PoisonReader, shard_ids: Collection[str] | None) -> None:
-        """Free the leases, and read carefully what of these shards is in doubt; None: any. Only without a JVM."""
+        """Free the leases, and read carefully what is in doubt in these shards; None: in any. Only without a JVM."""
         able = not self.told.is_set() and not self.background.failure.done()
         held = await self.past.take(careful, self.worker_id, shard_ids) if able else []
         await asyncio.to_thread(self._release)
@@ -371,7 +371,7 @@ class Task:
             await self._unless(self.told, partial(self.past.read, careful, held, self.background.failing))
 
     def _release(self) -> None:
-        """Only after the JVM is dead: what it held is provably ours to give up."""
+        """Only after the JVM is dead: then no other process of this task uses its leases."""
         application, most = self.settings.stream.application, self.settings.kcl.max_leases
         leases.release(self.aws.client("dynamodb"), application, self.worker_id, most)
 
@@ -387,5 +387,5 @@ async def _raise(failure: asyncio.Future[BaseException]) -> None:
 async def _jvm_ended(daemon: Daemon) -> None:
     status = await daemon.wait()
     raise daemon.failure or Broken(
-        f"the JVM ended by itself (exit status {status}); its last words are in the log above"
+        f"the JVM ended by itself (exit status {status}); its last messages are in the log above"
     )

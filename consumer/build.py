@@ -1,7 +1,7 @@
-"""Settings in, parts out: how the parts of a task are joined is said here, and nowhere else.
+"""Builds the parts of a task from its settings. This is the only place where they are connected.
 
-The application, ``penstock tune`` and the simulation of the tests take their parts from here, each with what lies
-outside of it (:class:`Outside`).
+The application, ``penstock tune`` and the tests' simulation build their parts here, each with its own dependencies
+(:class:`Outside`).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What the parts of a task meet outside of it.
+    """The external dependencies of a task's parts.
 
     ``client`` makes a boto3 client of a service, ``store`` opens the store at a URL, ``link`` starts a replica.
     ``clock`` never goes back; ``now`` is the time of day.
@@ -73,7 +73,7 @@ class Outside:
 
     @classmethod
     def of(cls, aws: Aws) -> Outside:
-        """AWS, folders, this machine's processes and its clocks."""
+        """The real ones: AWS, folders, this machine's processes and clocks."""
         return cls(aws.client, lambda url: open_store(url, lambda: aws.client("s3")))
 
 
@@ -85,10 +85,10 @@ class Parts:
         self.outside = outside
         self.metrics = metrics
         self.pace: BatchSizeController | None = None
-        """How large batches should be; known with the stage, and None if they are as large as they may be."""
+        """The batch sizer; set with the stage, and None if batches are as large as allowed."""
 
     def notes(self, switches: Callable[[str], Awaitable[int]]) -> CrashJournal:
-        """Where tries are noted that may take the task down: beside the dead letters that come of it."""
+        """Where attempts that may end the task are noted: beside the dead letters."""
         letters = self.settings.dead_letter
         part = self.metrics.outages.part("suspects", letters.give_up_after_s)
         store = self.outside.store(f"{letters.url.rstrip('/')}{SUSPECTS}")
@@ -190,7 +190,7 @@ class Parts:
         )
 
     def _around(self, name: str, give_up_after_s: float) -> Around:
-        """What a sink of this name meets outside of it."""
+        """The external dependencies of the sink with this name."""
         return Around(
             events=self.metrics.sinks.of(name),
             outages=self.metrics.outages,

@@ -1,7 +1,6 @@
-"""Records through the model as in a task, without KCL and without a stream: for ``penstock try`` and a redrive.
+"""Runs records through the model as in a task, without KCL and a stream: for ``penstock try`` and redrives.
 
-The same batcher, replicas, retries and bisection, made of the same settings; what becomes of the records is the
-caller's.
+Uses the same batcher, replicas, retries and bisection with the same settings; the caller gets the results.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ Link = Callable[["Assignment"], ReplicaProcess]
 
 
 class Feed:
-    """``async with Feed(settings) as feed``: the model is loaded then, and gone afterwards.
+    """``async with Feed(settings) as feed``: loads the model, and ends it at exit.
 
     ``link`` starts a replica. Nothing is written anywhere, and no limit of dead letters ends the feed.
 
@@ -125,14 +124,14 @@ async def _no_switches(shard_id: str) -> int:
 
 
 class _QuietStage(Stage):
-    """Logs no dead letters: the caller has them, and tells of them in its own way."""
+    """Does not log dead letters: the caller reports them."""
 
     def __init__(self, *parts: Any, **more: Any) -> None:
         super().__init__(*parts, **{**more, "letters": None})
 
 
 class _Nowhere:
-    """A sink that keeps nothing: the caller has the records."""
+    """A sink that discards rows: the caller has the records."""
 
     name = "nowhere"
     wants_payloads = False

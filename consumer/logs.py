@@ -1,4 +1,4 @@
-"""Logs: JSON lines on stderr, readable ones on a terminal. stdout belongs to what a command answers."""
+"""Logs: JSON lines on stderr, text on a terminal. stdout is only for the output of commands."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pipeline.escape import Lines, as_text, harmless, shown, shown_lines
 Format = Literal["auto", "json", "text"]
 
 OURS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-"""What every log record has; the rest came with ``extra=``."""
+"""The attributes of every log record; others come from ``extra=``."""
 QUIET = ("botocore", "boto3", "s3transfer", "urllib3", "asyncio", "hypercorn", "werkzeug", "h2", "hpack")
-"""Libraries whose INFO and DEBUG tell about themselves and not about records."""
+"""Libraries whose INFO and DEBUG messages are about themselves, not about records."""
 
 
 class TextLines(logging.Formatter):
-    """One line per record, whatever is in it; KCL's records and tracebacks go on in lines that are set in."""
+    """One line per record, whatever its text; KCL's records and tracebacks continue on indented lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
         """The message on one line, control characters escaped; KCL's and tracebacks' lines are indented."""
@@ -41,7 +41,7 @@ class TextLines(logging.Formatter):
 class JsonLines(logging.Formatter):
     """One JSON object per record: ``ts`` (UTC), ``level``, ``logger``, ``msg``, then ``extra=``'s fields, ``exc``.
 
-    Whoever prints what a reader of JSON has made of it is as safe as a reader of :class:`TextLines`.
+    Text is escaped before it becomes JSON, so that it is still safe to print after a JSON reader has decoded it.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -61,12 +61,12 @@ class JsonLines(logging.Formatter):
 
 
 def _goes_on(record: logging.LogRecord) -> bool:
-    """Whether it is KCL's, whose records may have stack traces in them."""
+    """Whether it is from KCL, whose records may contain stack traces."""
     return record.name.partition(".")[0] == "kcl"
 
 
 def _json(line: dict[str, Any]) -> str:
-    """As JSON, whatever a producer or a model put into a message: no line is lost over what JSON cannot hold."""
+    """As JSON, whatever a producer or a model put into a message: no line is lost because JSON cannot represent it."""
     try:
         return orjson.dumps(harmless(line)).decode()
     except (orjson.JSONEncodeError, RecursionError):
@@ -92,7 +92,7 @@ def configure(level: str, format: Format, stream: TextIO | None = None) -> None:
 
 
 def _log_the_end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What ends the program unforeseen is a log line like any other."""
+    """Log an unhandled exception like any other error."""
     logging.getLogger("penstock").critical("%s: %s", kind.__name__, error, exc_info=(kind, error, trace))
 
 

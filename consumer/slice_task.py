@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("replay")
 
 LOOK_S = 1.0
-"""Between two looks at the leases."""
+"""Seconds between two reads of the leases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class SliceTask(Task):
             try:
                 left, shards = await asyncio.to_thread(self._look, passed - marked)
             except (BotoCoreError, ClientError) as error:
-                log.warning("the leases cannot be looked at: %s; trying again", error)
+                log.warning("the leases cannot be read: %s; trying again", error)
             else:
                 marked |= passed
                 self._tell(shards - len(left), shards, int(self.metrics.snapshot()["settled"]))

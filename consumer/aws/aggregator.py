@@ -1,4 +1,4 @@
-"""Packs records into aggregates of the KPL's format, one shard's records together, as the KPL does."""
+"""Packs records into KPL aggregates, each for one shard, as the KPL does."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ AGGREGATE_BYTES = 51_200
 """The KPL's default (AggregationMaxSize)."""
 
 USER_BYTES, KEY_BYTES = 16, 8
-"""What the format adds to a payload and to a key, at most, within an aggregate of this size."""
+"""Maximum bytes that the format adds to a payload and to a key in an aggregate of this size."""
 
 
 class _Pending:
-    """The aggregate that one shard's next records go into."""
+    """The aggregate for the next records of one shard."""
 
     def __init__(self, number: int, within: HashRange) -> None:
         self._order = f"shard {number}"
@@ -28,7 +28,7 @@ class _Pending:
         self._bytes = 0
 
     def add(self, entry: PutEntry) -> Iterator[PutEntry]:
-        """The records to put before ``entry`` can wait: none, or a full aggregate."""
+        """The records to put before ``entry`` is added: none, or a full aggregate."""
         size = (
             len(entry.data) + 16 + (0 if entry.partition_key in self._keys else len(entry.partition_key.encode()) + 8)
         )
@@ -43,7 +43,7 @@ class _Pending:
         self._bytes += size
 
     def flush(self) -> Iterator[PutEntry]:
-        """What waits, as one record. A record that waits alone goes as it is."""
+        """The waiting records as one record. A single one is not packed."""
         if len(self._entries) == 1:
             [alone] = self._entries
             yield PutEntry(alone.data, alone.partition_key, self._order, source=alone.source)

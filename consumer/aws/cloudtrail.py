@@ -1,4 +1,4 @@
-"""Calls that CloudTrail has recorded. They appear there some minutes after they were made."""
+"""Calls recorded by CloudTrail. They appear there some minutes after they were made."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 
 def recounts(cloudtrail: Any, stream: str, arn: str, since_s: float) -> list[float]:
-    """When UpdateShardCount was called on the stream, and not refused, since a time. Epoch seconds, in order.
+    """The times of successful UpdateShardCount calls on the stream since a time. Epoch seconds, in order.
 
-    Failures of AWS come as botocore's errors; the caller needs ``cloudtrail:LookupEvents``.
+    Raises botocore's errors; the caller needs ``cloudtrail:LookupEvents``.
     """
     pages = cloudtrail.get_paginator("lookup_events").paginate(
         LookupAttributes=[{"AttributeKey": "EventName", "AttributeValue": "UpdateShardCount"}],

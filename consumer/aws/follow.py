@@ -1,7 +1,7 @@
-"""Follow a stream: the records of its shards as they come, through splits and merges.
+"""Follow a stream: the records of its shards as they arrive, through splits and merges.
 
-Reads each shard once a second at most, since five reads a second are all that a shard gives to all its readers
-together, and the application takes four of them. A throttled shard is read less often.
+Reads each shard once a second at most: a shard allows five reads a second for all of its readers together, and the
+application takes four of them. A throttled shard is read less often.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
 READ_EVERY_S = 1.0
 SLOWEST_S = 16.0
-"""Between two reads of a shard that stays throttled."""
+"""Maximum seconds between two reads of a shard that stays throttled."""
 
 READS_AT_ONCE = 16
 
 SKEW_S = 60.0
-"""Kinesis refuses a start in the future, and its clock may be behind ours: reading begins so much earlier, and what
-arrived before the start is left out."""
+"""Kinesis refuses a start in the future, and its clock may be behind ours: reading starts this much earlier, and
+records that arrived before the start are left out."""
 
 SETTLED_S = 2.0
-"""A shard has shown all that arrived before a time once it is at its tip and so much later."""
+"""A shard at its tip has shown all records that arrived before a time once this much time has passed since."""
 
 
 @dataclass(slots=True)
 class _Cursor:
-    """Where the reading of one shard stands. ``iterator`` is empty while a new one is needed."""
+    """The state of reading one shard. ``iterator`` is empty while a new one is needed."""
 
     shard_id: str
     start: dict[str, Any]
@@ -49,9 +49,9 @@ class _Cursor:
 class Follower:
     """The records of a stream from ``start`` on.
 
-    :param start: None begins with what arrives from now on.
+    :param start: None starts with records that arrive from now on.
     :param until: the end, not included. Without it, :meth:`records` ends only with a stream that has no open shard.
-    :param shard_id: only this shard, and the shards that come of it.
+    :param shard_id: only this shard and its descendants.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Follower:
     def records(self) -> Iterator[StreamRecord]:
         """Each record once. Those of a shard come in order, and those of a child after those of its parents.
 
-        Raises botocore's errors for what waiting cannot mend.
+        Raises botocore's errors that waiting cannot fix.
         """
         self._begin()
         with ThreadPoolExecutor(READS_AT_ONCE, thread_name_prefix="follow") as threads:
@@ -114,7 +114,7 @@ class Follower:
             self._cursors[shard_id] = _Cursor(shard_id, start)
 
     def _read(self, cursor: _Cursor) -> Any:
-        """One read; None if the shard is throttled, or its iterator has expired. The network's part, in a thread."""
+        """One read; None if the shard is throttled, or its iterator has expired. Calls AWS; runs in a thread."""
         from botocore.exceptions import ClientError
 
         try:
@@ -170,7 +170,7 @@ class Follower:
 
 
 def taken_apart(shard_id: str, record: Any) -> Iterator[StreamRecord]:
-    """The record, or the user records of the aggregate that it is; an aggregate that cannot be read, as one record."""
+    """The record, or the user records of an aggregate; an aggregate that cannot be read is one record."""
     sequence = int(record["SequenceNumber"])
     arrived_ms = round(record["ApproximateArrivalTimestamp"].timestamp() * 1000)
     try:

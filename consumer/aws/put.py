@@ -1,6 +1,6 @@
-"""Many records onto a stream: in the order of their keys, at a rate, until each is accepted.
+"""Puts many records on a stream: in the order of each key, at a rate, until each is accepted.
 
-Kinesis keeps no order within a call, and may refuse an earlier record of a call while it takes a later one (API
+Kinesis keeps no order within a call, and may refuse an earlier record of a call but accept a later one (API
 reference, PutRecords). So a call holds one record of each key, as :class:`~pipeline.sinks.put_queue.OrderedPutQueue`
 hands them out; a refused record holds back the later records of its key only.
 """
@@ -25,19 +25,19 @@ KEY_CHARACTERS = 256
 """The longest partition key (API reference, PutRecords)."""
 
 RECORD_KIB = 1024
-"""The largest record, data and key together, where a stream does not say otherwise."""
+"""The default limit of a stream for data and key of one record."""
 
 WAITING = 5_000
-"""Records that are held in memory while their keys wait, unless fewer have ``WAITING_BYTES``."""
+"""Maximum number of records held in memory while their keys wait, unless fewer reach ``WAITING_BYTES``."""
 
 WAITING_BYTES = 16 * 1024 * 1024
 
 FIRST_DELAY_S, LAST_DELAY_S = 0.1, 5.0
 GIVE_UP_AFTER_S = 120.0
-"""Without a single record accepted."""
+"""Seconds without an accepted record after which putting fails."""
 
 SHOWN = 20
-"""The unfit records that a report names; it counts all."""
+"""Maximum number of refused records that a report names; it counts all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class PutEntry:
 
 @dataclass(slots=True)
 class PutReport:
-    """What became of all entries. ``unfit``: records that no stream takes, which were left out."""
+    """The result. ``unfit``: records that no stream accepts, which were left out."""
 
     records: int = 0
     bytes: int = 0
@@ -86,12 +86,12 @@ def put_all(
     clock: Callable[[], float] = time.monotonic,
     sleep: Sleep = time.sleep,
 ) -> PutReport:
-    """Put every entry that a stream can take; return once each is accepted.
+    """Put every entry that a stream can accept; return once each is accepted.
 
-    :param rate: records a second at most; user records of an aggregate count one each.
-    :param tell: hears how many records each call has put.
-    :raises Fatal: no record was accepted for ``GIVE_UP_AFTER_S``; botocore's errors for refusals that waiting cannot
-        mend, such as a stream that does not exist.
+    :param rate: maximum records per second; each user record of an aggregate counts.
+    :param tell: called with the number of records that each call has put.
+    :raises Fatal: no record was accepted for ``GIVE_UP_AFTER_S``. Raises botocore's errors that waiting cannot fix,
+        such as a stream that does not exist.
     """
     work = _Put(kinesis, stream, rate, clock, sleep)
     for entry in entries:
@@ -140,7 +140,7 @@ class _Put:
         self._queue.put(Position(self._position, 0), (order, entry.data), origin=entry)
 
     def call(self) -> int:
-        """Make one call; how many user records it put."""
+        """Make one call; return how many user records it put."""
         most = 500 if self._rate is None else max(1, min(500, int(self._rate)))
         request = self._queue.take(most)
         self._wait_for_rate(request)
@@ -215,7 +215,7 @@ def _wire(entry: PutEntry) -> Any:
 
 
 def _unfit(entry: PutEntry, largest_bytes: int) -> str:
-    """Why no stream takes it; empty for a record that fits."""
+    """Why no stream accepts it; empty for a record that fits."""
     if not 1 <= len(entry.partition_key) <= KEY_CHARACTERS:
         return f"the partition key has {len(entry.partition_key)} characters, and 1 to {KEY_CHARACTERS} are allowed"
     size = len(entry.data) + len(entry.partition_key.encode("utf-8", "surrogatepass"))

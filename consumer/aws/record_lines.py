@@ -23,7 +23,7 @@ _INSIGNIFICANT = " \t\n\r"
 
 @dataclass(frozen=True, slots=True)
 class StreamRecord:
-    """A record as a reader sees it; the user records of an aggregate are one each. ``arrived_ms`` is epoch time."""
+    """A record; each user record of an aggregate is one. ``arrived_ms`` is epoch time."""
 
     shard_id: str
     position: Position
@@ -33,7 +33,7 @@ class StreamRecord:
 
 
 class _Line(msgspec.Struct):
-    """What is read of a line; other fields are ignored. ``data`` keeps its own bytes."""
+    """The fields read from a line; others are ignored. ``data`` keeps its bytes unchanged."""
 
     partition_key: str | None = None
     data: msgspec.Raw = msgspec.Raw()
@@ -55,7 +55,7 @@ def line_of(record: StreamRecord) -> bytes:
 
 
 def fields_of(record: StreamRecord) -> Mapping[str, Any]:
-    """The same as plain values, for an expression that selects records."""
+    """The same fields as plain values, for an expression that selects records."""
     found: Mapping[str, Any] = json.loads(line_of(record))
     return found
 
@@ -75,7 +75,7 @@ def payload_of(line: bytes) -> tuple[bytes, str | None]:
         return read.data_text.encode(), read.partition_key
     if data := bytes(read.data):
         return data, read.partition_key
-    raise ValueError("the line is not a record: it has neither data nor data_text nor data_base64")
+    raise ValueError("the line is not a record: it has none of data, data_text and data_base64")
 
 
 def _payload(data: bytes) -> tuple[str, Any]:
@@ -99,5 +99,5 @@ def _is_verbatim(text: str) -> bool:
 
 
 def _refuse(constant: str) -> None:
-    """NaN and Infinity are Python's, not JSON's."""
+    """NaN and Infinity exist in Python, not in JSON."""
     raise ValueError(constant)

@@ -1,4 +1,4 @@
-"""What CloudWatch says of single shards, where shard-level metrics are enabled on the stream."""
+"""CloudWatch metrics of single shards, if shard-level metrics are enabled, and of the stream."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 QUERIES = 500
-"""Metrics that one call of GetMetricData takes."""
+"""Maximum number of metrics in one call of GetMetricData."""
 
 PERIOD_S = 60
 
@@ -26,7 +26,7 @@ class Arrivals(NamedTuple):
 
 
 class ShardLoad(NamedTuple):
-    """What is written to a shard."""
+    """The write load of a shard."""
 
     records_per_s: float
     bytes_per_s: float
@@ -35,7 +35,7 @@ class ShardLoad(NamedTuple):
 def written(
     cloudwatch: Any, stream: str, shard_ids: Sequence[str], since_s: float, until_s: float
 ) -> dict[str, ShardLoad]:
-    """Means between two times, by shard. A shard without a single data point is left out: nothing is known of it.
+    """Means between two times, by shard. A shard without data points is left out: its load is unknown.
 
     Failures of AWS come as botocore's errors.
     """

@@ -1,8 +1,8 @@
-"""What is on a stream, shard by shard, read from the stream itself and not through KCL: for the auditor.
+"""Reads a stream's shards directly, without KCL: for the auditor.
 
-KPL aggregates are taken apart by the same reading of their format as the host's (:mod:`pipeline.kpl`): what is not a
-whole aggregate is a plain record, one that cannot be read is one record, and every user record of the others counts,
-also where nothing but a dead letter can come of it.
+KPL aggregates are taken apart by the same code as in the host (:mod:`pipeline.kpl`): a record that is not a whole
+aggregate is a plain record, an aggregate that cannot be read is one record, and every user record of the others counts,
+even if it can only become a dead letter.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 Sleep = Callable[[float], object]
 
 READ_EVERY_S = 0.25
-"""A shard takes five reads a second from everybody together; the consumer needs four."""
+"""Seconds between two reads: a shard allows five reads a second in total, and the consumer needs four."""
 
 GENTLE_S = 1.0
-"""Between two reads of who only looks: it leaves the application four of a shard's five reads a second."""
+"""Seconds between two reads for commands: leaves the application four of a shard's five reads a second."""
 
 PAGE = 10_000
-"""As many records as one read may have."""
+"""Maximum number of records of one read."""
 
 THROTTLES = frozenset(
     {
@@ -50,13 +50,13 @@ def _throttled(error: Exception) -> bool:
 
 
 READ = Retry(1.0, 1.0, tries=120, on=_throttled)
-"""Others read the shard, too. Two minutes without a single read are an error."""
+"""Seconds without a successful read after which reading fails: others read the shard, too."""
 
 MS = 1000
 
 
 def shards(kinesis: KinesisClient, stream: str) -> list[str]:
-    """The ids of every shard that Kinesis still knows of, closed ones too."""
+    """The ids of all shards that Kinesis lists, with closed ones."""
     return list(kinesis.get_paginator("list_shards").paginate(StreamName=stream).search("Shards[].ShardId"))
 
 
@@ -70,11 +70,11 @@ def arrivals(
     within: kpl.HashRange | None = None,
     misplaced: Callable[[], None] = lambda: None,
 ) -> Iterator[Iterator[Arrival]]:
-    """The shard's records from the oldest to the newest there is now, a page at a time.
+    """The shard's records from the oldest to the present tip, one page at a time.
 
-    At most a page is held, and one aggregate of it taken apart. ``tell`` hears how many records, aggregates as one,
-    each page has. Throttled reads are tried again. A shard that Kinesis forgets meanwhile has no more pages.
-    ``misplaced`` hears of every aggregate with a user record whose hash key is not ``within`` the shard's.
+    Holds at most one page, and one aggregate of it taken apart. ``tell`` is called with the number of records of each
+    page, an aggregate as one. Throttled reads are retried. If the shard expires in the meantime, there are no more
+    pages. ``misplaced`` is called for every aggregate with a user record whose hash key is not ``within`` the shard's.
     """
     for records in _pages(kinesis, stream, shard_id, PAGE, sleep):
         tell(len(records))
@@ -82,7 +82,7 @@ def arrivals(
 
 
 def oldest(kinesis: KinesisClient, stream: str, shard_id: str, sleep: Sleep = time.sleep) -> Position | None:
-    """Where the shard begins now; None if it is empty, or forgotten."""
+    """The shard's present first record; None if it is empty or has expired."""
     for records in _pages(kinesis, stream, shard_id, 1, sleep):
         return Position(int(records[0]["SequenceNumber"]), 0)
     return None
@@ -91,7 +91,7 @@ def oldest(kinesis: KinesisClient, stream: str, shard_id: str, sleep: Sleep = ti
 def payloads(
     kinesis: KinesisClient, stream: str, shard_id: str, most: int, sleep: Sleep = time.sleep
 ) -> Iterator[bytes]:
-    """What the shard's records hold, from the oldest on, ``most`` or a few more; aggregates are taken apart."""
+    """The payloads of the shard's oldest records, ``most`` or a few more; aggregates are taken apart."""
     found = 0
     for records in _pages(kinesis, stream, shard_id, min(most, PAGE), sleep):
         for record in records:
@@ -105,9 +105,9 @@ def payloads(
 def since(
     kinesis: KinesisClient, stream: str, shard_id: str, at_s: float, most: int, sleep: Sleep = time.sleep
 ) -> Iterator[Sequence[Any]]:
-    """Pages of records, as GetRecords returns them, that arrived from a time on: ``most`` records in all.
+    """Pages of records, as GetRecords returns them, that arrived from a time on: ``most`` records in total.
 
-    One read a second. Ends at the tip, at the end of a closed shard, or when the shard is forgotten.
+    One read a second. Ends at the tip, at the end of a closed shard, or when the shard expires.
     """
     left = most
     for records in _pages(kinesis, stream, shard_id, min(most, PAGE), sleep, at_s=at_s, every_s=GENTLE_S):
@@ -120,14 +120,14 @@ def since(
 def behind(
     kinesis: KinesisClient, stream: str, shard_id: str, sequence: str, sleep: Sleep = time.sleep
 ) -> Iterator[Sequence[Any]]:
-    """Pages of records, as GetRecords returns them, behind the one of this number. One read a second."""
+    """Pages of records, as GetRecords returns them, after the one with this number. One read a second."""
     return _pages(kinesis, stream, shard_id, PAGE, sleep, last=sequence, every_s=GENTLE_S)
 
 
 def at_sequence(
     kinesis: KinesisClient, stream: str, shard_id: str, sequence: str, sleep: Sleep = time.sleep
 ) -> Any | None:
-    """The record of this very sequence number, as GetRecords returns it; None if the shard has none."""
+    """The record with this sequence number, as GetRecords returns it; None if the shard has none."""
     where: Any = {"ShardIteratorType": "AT_SEQUENCE_NUMBER", "StartingSequenceNumber": sequence}
     try:
         found = patiently(sleep, kinesis.get_shard_iterator, StreamName=stream, ShardId=shard_id, **where)
@@ -171,8 +171,8 @@ def _pages(
     last: str = "",
     every_s: float = READ_EVERY_S,
 ) -> Iterator[Sequence[Any]]:
-    """From the oldest record, a time or behind ``last`` on to the tip, or to the end of a closed shard. No page is
-    empty."""
+    """From the oldest record, from a time, or from after ``last``, to the tip or to the end of a closed shard. No page
+    is empty."""
     try:
         at = _iterator(kinesis, stream, shard_id, last, sleep, at_s)
         while True:
@@ -196,7 +196,7 @@ def _pages(
 def _iterator(
     kinesis: KinesisClient, stream: str, shard_id: str, last: str, sleep: Sleep, at_s: float | None = None
 ) -> str:
-    """Behind record ``last``, or else at a time, or at the oldest."""
+    """An iterator after record ``last``, else at a time, else at the oldest record."""
     where: dict[str, Any] = {"ShardIteratorType": "TRIM_HORIZON"}
     if at_s is not None:
         where = {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": at_s}
@@ -207,14 +207,14 @@ def _iterator(
 
 
 def patiently(sleep: Sleep, call: Callable[..., Any], **request: Any) -> Any:
-    """The answer; while Kinesis throttles, ask again."""
+    """The answer; retries while Kinesis throttles."""
     return READ.call_blocking(partial(call, **request), sleep=sleep)
 
 
 def taken_apart(
     record: Any, within: kpl.HashRange | None = None, misplaced: Callable[[], None] = lambda: None
 ) -> Iterator[Arrival]:
-    """The record, or the user records that it is an aggregate of, one at a time."""
+    """The record, or the user records of an aggregate, one at a time."""
     sequence, arrived_ms = int(record["SequenceNumber"]), _ms(record["ApproximateArrivalTimestamp"])
     message = _message(record["Data"])
     if message is None:
@@ -236,7 +236,7 @@ def _payloads(record: Any, most: int) -> list[bytes]:
 
 
 def _message(data: bytes) -> kpl.Message | None:
-    """None for one that is to be taken as it is."""
+    """None for a record that is not an aggregate."""
     try:
         return kpl.message(data)
     except kpl.Malformed:

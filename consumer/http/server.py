@@ -63,7 +63,7 @@ class Port:
         self._failed = 0
 
     async def serve(self) -> None:
-        """Until :meth:`stop`; the listener and every connection are closed then."""
+        """Serve until :meth:`stop`, which closes the listener and every connection."""
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: self._failure(context["message"]))
         try:
             await background.first_of(self._accept, self._stop.wait)
@@ -89,7 +89,7 @@ class Port:
             await asyncio.sleep(self._pace.wait_s(time.monotonic()))
 
     async def _short(self, error: OSError) -> None:
-        """Nothing can be accepted, or it was gone before it could be. The 1st, 2nd, 4th, 8th … time is told."""
+        """A connection could not be accepted, or was gone before. Logs the 1st, 2nd, 4th, 8th … time."""
         self._refused += 1
         if self._refused.bit_count() == 1:
             log.warning("a connection cannot be accepted (%d times): %s", self._refused, error.strerror or error)
@@ -110,10 +110,10 @@ class Port:
         task = background.start(converse, name="a connection of the health page", on_failure=self._failure)
         self._connections[task] = None
         task.add_done_callback(lambda task: self._connections.pop(task, None))
-        await asyncio.sleep(0)  # it has its socket to close now, whatever comes
+        await asyncio.sleep(0)  # from here on, the connection closes its socket
 
     def _failure(self, error: object) -> None:
-        """It costs one answer, and the log not more than a few lines."""
+        """An answer failed. Logs the 1st, 2nd, 4th, 8th … time."""
         self._failed += 1
         if self._failed.bit_count() == 1:
             log.warning("an answer failed (%d times): %s", self._failed, error)
@@ -186,7 +186,7 @@ async def _close(connection: socket.socket) -> None:
 
 
 class ConnectionPace:
-    """Lets ``most`` pass at once, and ``a_second`` from then on. Pure."""
+    """A rate limit: ``most`` at once, then ``a_second`` per second. Pure."""
 
     def __init__(self, most: int, a_second: float) -> None:
         self._most = most
@@ -195,7 +195,7 @@ class ConnectionPace:
         self._at: float | None = None
 
     def wait_s(self, now: float) -> float:
-        """One has passed: how long the next has to wait."""
+        """Count one, and return how long the next must wait."""
         if self._at is not None:
             self._left = min(self._most, self._left + (now - self._at) * self._a_second)
         self._at = now
@@ -204,7 +204,7 @@ class ConnectionPace:
 
 
 class Cached:
-    """Answers of ``work_out`` that are at most ``fresh_s`` old; who asks while one is on its way waits for that."""
+    """Answers of ``work_out`` that are at most ``fresh_s`` old; a caller waits for an answer that is being computed."""
 
     def __init__(
         self,
@@ -220,7 +220,7 @@ class Cached:
         self._turns: dict[tuple[str, str], asyncio.Lock] = {}
 
     async def __call__(self, method: str, path: str) -> Answer:
-        """For a closed set of methods and paths: each is kept."""
+        """Only for a closed set of methods and paths, because each answer is kept."""
         key = method, path
         async with self._turns.setdefault(key, asyncio.Lock()):
             found = self._answers.get(key)
