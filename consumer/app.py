@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
-from consumer import build
+from consumer import build, stats_line
 from consumer.aws.clients import Aws
 from consumer.config import drain, profile
 from consumer.config.kcl_properties import READS_AHEAD, read_at_once
@@ -184,6 +184,7 @@ class Task:
         await self._unless_leaving(asyncio.to_thread(joining.make_leases, self.aws, stream))
         await daemon.start()
         self.warm = True
+        self.background.start(partial(stats_line.write, self.stats), "the line of figures in the log")
         log.info("worker %s consumes %s", self.worker_id, stream.name, extra={"health": health.url})
         for line in build.waits_of(settings):
             log.info("%s", line)

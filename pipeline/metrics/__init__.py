@@ -72,6 +72,7 @@ class Metrics:
             "settled": totals.enriched + totals.dead,
             "durable": totals.durable,
             "checkpointed": totals.checkpointed,
+            "checkpoints_refused": totals.refused,
             "batches": batches.batches,
             "mean_batch": round(batches.mean, 2),
             "queue": batches.waiting,

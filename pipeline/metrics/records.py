@@ -22,6 +22,7 @@ class RecordTotals:
     dead: int = 0
     durable: int = 0
     checkpointed: int = 0
+    refused: int = 0
     lag_ms: dict[str, int] = field(default_factory=dict)
 
 
@@ -99,6 +100,7 @@ class RecordMetrics:
 
     def checkpoint_failed(self, shard: str) -> None:
         """KCL rejected a checkpoint."""
+        self.totals.refused += 1
         self._of(self._failures, shard).inc()
 
     def forget(self, shard: str) -> None:

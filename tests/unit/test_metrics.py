@@ -39,6 +39,7 @@ def test_a_snapshot_says_what_happened_and_what_is_so() -> None:
         "settled": 12,
         "durable": 10,
         "checkpointed": 8,
+        "checkpoints_refused": 1,
         "batches": 2,
         "mean_batch": 6.0,
         "queue": 7,

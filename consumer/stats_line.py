@@ -1,0 +1,56 @@
+"""One line of the log each minute, of the worker's ``/stats``: what CloudWatch makes metrics of.
+
+Logs reach CloudWatch from every container, and a metric filter makes a number of a field of a JSON line. So alarms need
+no agent, and the task needs no right for it. ``deploy/cloudformation`` has the filters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+log = logging.getLogger("penstock.stats")
+
+EVERY_S = 60.0
+"""Between two lines: CloudWatch's own resolution."""
+
+SINCE_THE_LAST = {
+    "received": "records_in",
+    "rows": "enriched",
+    "dead_letters": "dead_letters",
+    "durable": "durable",
+    "checkpoints_refused": "checkpoints_refused",
+    "replica_restarts": "replica_restarts",
+}
+"""Fields that count what happened since the last line, and the totals of ``/stats`` that they come from."""
+
+
+class StatsLines:
+    """Of one worker: each call makes the fields of the next line."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, int] = dict.fromkeys(SINCE_THE_LAST, 0)
+
+    def next(self, stats: Mapping[str, Any]) -> dict[str, Any]:
+        """Counts since the last call, and what is so now; ``behind_s`` and ``outage_s`` are those of the worst part."""
+        totals = {field: int(stats[total]) for field, total in SINCE_THE_LAST.items()}
+        counts = {field: total - self._before[field] for field, total in totals.items()}
+        self._before = totals
+        return {
+            **counts,
+            "in_flight": stats["in_flight"],
+            "shards": len(stats["by_shard"]),
+            "behind_s": max((shard["behind_s"] for shard in stats["by_shard"].values()), default=0.0),
+            "stuck_shards": len(stats["stuck"].keys() | stats["unread"].keys()),
+            "outage_s": max((trouble["for_s"] for trouble in stats["troubles"]), default=0.0),
+        }
+
+
+async def write(stats: Callable[[], Mapping[str, Any]]) -> None:
+    """Write a line every minute until cancelled."""
+    lines = StatsLines()
+    while True:
+        await asyncio.sleep(EVERY_S)
+        log.info("stats", extra={"stats": lines.next(stats())})

@@ -1,0 +1,38 @@
+"""The line of figures in the log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from consumer.stats_line import SINCE_THE_LAST, StatsLines
+from pipeline.metrics import Metrics
+
+NOW: dict[str, Any] = {"by_shard": {}, "stuck": {}, "unread": {}, "troubles": []}
+
+
+def test_counts_are_those_since_the_last_line() -> None:
+    metrics, lines = Metrics(), StatsLines()
+    metrics.records.received("a", 10)
+    metrics.records.settled("a", enriched=7, dead=2)
+    metrics.records.checkpoint_failed("a")
+    first = lines.next(metrics.snapshot() | NOW)
+    assert (first["received"], first["rows"], first["dead_letters"], first["checkpoints_refused"]) == (10, 7, 2, 1)
+    metrics.records.received("a", 5)
+    second = lines.next(metrics.snapshot() | NOW)
+    assert second["received"] == 5
+    assert not any(second[field] for field in SINCE_THE_LAST if field != "received")
+
+
+def test_what_is_so_now_is_that_of_the_worst_part() -> None:
+    now = {
+        "by_shard": {"a": {"behind_s": 3.5}, "b": {"behind_s": 70.0}},
+        "stuck": {"a": "stands still"},
+        "unread": {"a": "is not read", "c": "is not read"},
+        "troubles": [{"for_s": 4.0}, {"for_s": 9.0}],
+    }
+    line = StatsLines().next(Metrics().snapshot() | now)
+    assert (line["shards"], line["behind_s"], line["stuck_shards"], line["outage_s"]) == (2, 70.0, 2, 9.0)
+
+
+def test_a_worker_without_shards_has_a_line() -> None:
+    assert not any(StatsLines().next(Metrics().snapshot() | NOW).values())
