@@ -12,12 +12,15 @@ RUN /venv/bin/pip install --no-deps -r requirements.lock
 COPY setup.cfg pyproject.toml README.md LICENSE ./
 COPY consumer consumer
 COPY pipeline pipeline
+COPY deploy deploy
 RUN /tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel . && /venv/bin/pip install --no-deps /wheel/*.whl
 
 FROM python:3.11-slim
 RUN useradd --system --create-home --uid 10001 penstock
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PENSTOCK_HEALTH__HOST=0.0.0.0 PENSTOCK_HEALTH__PORT=8080
+# The only folder that a task writes to; a volume, so that the root may be read-only and /tmp keeps its mode.
+VOLUME /tmp
 USER penstock
 WORKDIR /home/penstock
 EXPOSE 8080

@@ -21,7 +21,7 @@ from pipeline.extras import EXTRAS
 from tests.docs.rendered import DOCS, RENDERED, between, contexts
 
 ROOT = DOCS.parent
-DOCUMENTS = [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]
+DOCUMENTS = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "deploy").glob("*.md")]
 
 
 @pytest.mark.parametrize(("name", "marker"), RENDERED)
@@ -130,7 +130,7 @@ def test_every_command_in_the_documents_exists_with_its_options() -> None:
         if words[0] == "make":
             assert words[1] in targets, (document, line)
             continue
-        path = list(itertools.takewhile(lambda word: re.fullmatch("[a-z]+", word), words))
+        path = list(itertools.takewhile(lambda word: re.fullmatch("[a-z][a-z-]*", word), words))
         while " ".join(path) not in known:
             path.pop()
         context = known[" ".join(path)]

@@ -1,0 +1,1 @@
+"""How Penstock is put on AWS: templates as data, and the runbook."""

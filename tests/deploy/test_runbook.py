@@ -1,0 +1,62 @@
+"""The runbook's commands are commands. Those of ``penstock`` are checked with the other documents'."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from functools import cache
+from typing import Any
+
+import pytest
+from botocore import xform_name
+from botocore.session import Session
+
+from tests.support.cloudformation import TEMPLATE, Stack
+
+RUNBOOK = (TEMPLATE.parents[1] / "RUNBOOK.md").read_text()
+
+DEPLOY = {"--stack-name", "--template-file", "--capabilities", "--parameter-overrides"}
+"""The AWS CLI makes ``cloudformation deploy`` of several operations."""
+
+
+def commands() -> list[list[str]]:
+    blocks = re.findall(r"```shell\n(.*?)```", RUNBOOK, flags=re.DOTALL)
+    return [shlex.split(line) for block in blocks for line in block.splitlines() if line.strip()]
+
+
+@cache
+def operations(service: str) -> dict[str, Any]:
+    model = Session().get_service_model(service)
+    return {xform_name(name, "-"): model.operation_model(name) for name in model.operation_names}
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_of_aws_is_an_operation_with_its_parameters(words: list[str]) -> None:
+    program, service, verb, *rest = words
+    options = {word for word in rest if word.startswith("--")}
+    assert program == "aws"
+    if (service, verb) == ("cloudformation", "deploy"):
+        assert options == DEPLOY
+        return
+    members = operations(service)[verb].input_shape
+    assert options <= {"--" + xform_name(name, "-") for name in members.members}
+    assert options >= {"--" + xform_name(name, "-") for name in members.required_members}
+
+
+def test_every_parameter_that_is_given_is_one_of_the_template() -> None:
+    given = [word for words in commands() if words[2] == "deploy" for word in words if re.match(r"\w+=", word)]
+    known = Stack({"Application": "", "ImageTag": "", "StreamName": ""}).template["Parameters"]
+    assert given
+    assert {word.partition("=")[0] for word in given} <= known.keys()
+
+
+def test_every_setting_that_is_named_exists() -> None:
+    text = (TEMPLATE.parents[2] / "docs" / "configuration.md").read_text()
+    named = set(re.findall(r"`((?:dead_letter|health|stream|kcl|model|drain|batch)\.\w+)`", RUNBOOK))
+    assert named
+    assert {name for name in named if f"| `{name}` |" not in text} == set()
+
+
+def test_it_has_a_section_for_everything_that_is_done() -> None:
+    wanted = {"First deployment", "Model update", "Roll back", "Reshard", "Replay", "Poison flood", "Stuck shard"}
+    assert wanted <= set(re.findall(r"(?m)^## (.+)$", RUNBOOK))

@@ -1,0 +1,96 @@
+"""A template of CloudFormation as a stack would have it: parameters put in, conditions decided, references named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cfnlint.decode import decode
+
+TEMPLATE = Path(__file__).parents[2] / "deploy" / "cloudformation" / "penstock.yaml"
+
+PSEUDO = {"AWS::Region": "eu-west-1", "AWS::AccountId": "123456789012", "AWS::Partition": "aws"}
+
+GONE = object()
+"""What ``AWS::NoValue`` comes to."""
+
+
+class Stack:
+    """``Ref`` and ``GetAtt`` of a resource come to its logical name: ``Bucket``, ``Bucket.Arn``."""
+
+    def __init__(self, parameters: Mapping[str, Any] | None = None, path: Path = TEMPLATE) -> None:
+        template, mistakes = decode(str(path))
+        assert not mistakes, mistakes
+        self.template: dict[str, Any] = template
+        self.parameters = {
+            name: given["Default"] for name, given in template["Parameters"].items() if "Default" in given
+        } | dict(parameters or {})
+        assert self.parameters.keys() == template["Parameters"].keys()
+
+    @property
+    def resources(self) -> dict[str, Any]:
+        """Those that are made, resolved."""
+        return {name: self.resolved(each) for name, each in self.template["Resources"].items() if self.is_made(name)}
+
+    def is_made(self, name: str) -> bool:
+        condition = self.template["Resources"][name].get("Condition")
+        return condition is None or self.holds(condition)
+
+    def of_type(self, kind: str) -> dict[str, Any]:
+        return {name: each["Properties"] for name, each in self.resources.items() if each["Type"] == kind}
+
+    def holds(self, condition: str) -> bool:
+        return bool(self.resolved(self.template["Conditions"][condition]))
+
+    def accepts(self, rule: str) -> bool:
+        """Whether the parameters pass an entry of ``Rules``."""
+        given = self.template["Rules"][rule]
+        if not self.resolved(given["RuleCondition"]):
+            return True
+        return all(self.resolved(each["Assert"]) for each in given["Assertions"])
+
+    def resolved(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [found for each in value if (found := self.resolved(each)) is not GONE]
+        if not isinstance(value, Mapping):
+            return value
+        name = name_of(value)
+        if name.startswith("Fn::") or (name in ("Ref", "Condition") and isinstance(value[name], str)):
+            return self._call(name, value[name])
+        return {key: found for key, each in value.items() if (found := self.resolved(each)) is not GONE}
+
+    def _call(self, name: str, given: Any) -> Any:
+        if name == "Ref":
+            return GONE if given == "AWS::NoValue" else self._named(given)
+        if name == "Condition":
+            return self.holds(given)
+        if name == "Fn::If":
+            return self.resolved(given[1] if self.holds(given[0]) else given[2])
+        if name == "Fn::GetAtt":
+            return given if isinstance(given, str) else ".".join(given)
+        args = self.resolved(given)
+        if name == "Fn::Sub":
+            text = re.sub(r"\$\{([^!}]+)\}", lambda found: str(self._named(found[1])), args)
+            return text.replace("${!", "${")
+        return FUNCTIONS[name](args)
+
+    def _named(self, name: str) -> Any:
+        return {**PSEUDO, **self.parameters}.get(name, name)
+
+
+def name_of(value: Mapping[str, Any]) -> str:
+    return str(next(iter(value), "")) if len(value) == 1 else ""
+
+
+FUNCTIONS: dict[str, Any] = {
+    "Fn::Equals": lambda args: str(args[0]) == str(args[1]),
+    "Fn::Not": lambda args: not args[0],
+    "Fn::And": all,
+    "Fn::Contains": lambda args: args[1] in args[0],
+    "Fn::Join": lambda args: args[0].join(args[1]),
+    "Fn::Split": lambda args: args[1].split(args[0]),
+    "Fn::Select": lambda args: (args[0], args[1]),
+    "Fn::GetAZs": lambda args: args,
+}
