@@ -391,7 +391,7 @@ def test_a_note_that_is_no_number_is_named(
     assert replay(*words).exit_code == 2
     next(tmp_path.glob("*.progress")).write_text("")
     found = replay(*words)
-    assert found.exit_code == 2 and "holds no number. Delete it" in found.stderr, found.output
+    assert found.exit_code == 2 and "does not hold a number. Delete it" in found.stderr, found.output
 
 
 @pytest.fixture
