@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from consumer.cli.options import TIME
+from consumer.cli.options import TIME, in_order
 from consumer.cli.selection import WHERE
 from pipeline.record import REASONS
 
@@ -59,6 +59,7 @@ def wish_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def with_wish(*args: Any, **options: Any) -> Any:
         from consumer.letters.letter import Wish
 
+        in_order(options["since"], options["until"])
         options["kind"] = options["kind"] or ""
         names = ("kind", "reason", "shard_id", "model_version", "since", "until", "where")
         return command(*args, wish=Wish(**{name: options.pop(name) for name in names}), **options)

@@ -37,9 +37,12 @@ class Group(click.Group):
 
 
 class Duration(click.ParamType[float]):
-    """Seconds, from a number with a unit: 90s, 30m, 2h, 7d."""
+    """Seconds, from a number with a unit: 90s, 30m, 2h, 7d. A shorter one than ``least_s`` is a mistake."""
 
     name = "duration"
+
+    def __init__(self, least_s: float = 0.0) -> None:
+        self.least_s = least_s
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Seconds as a float; :raises click.BadParameter: for another form."""
@@ -48,6 +51,8 @@ class Duration(click.ParamType[float]):
         seconds = _duration_s(value)
         if seconds is None:
             self.fail(f"{value!r} is not a duration. Write for example 90s, 30m, 2h or 7d", param, ctx)
+        if seconds < self.least_s:
+            self.fail(f"{value!r} is too short. Write {self.least_s:g}s or more", param, ctx)
         return seconds
 
 
@@ -74,6 +79,14 @@ class Time(click.ParamType[datetime]):
 
 DURATION = Duration()
 TIME = Time()
+
+
+def in_order(start: datetime | None, until: datetime | None) -> None:
+    """:raises UserError: ``--to`` is not after ``--from``."""
+    if start is not None and until is not None and until <= start:
+        from pipeline.errors import UserError
+
+        raise UserError("--from is not before --to")
 
 
 def command_line(command: str, *words: str) -> str:

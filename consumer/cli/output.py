@@ -53,17 +53,20 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Se
         click.echo("\t".join(cell(value) for value in row))
 
 
-def drawn(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> Any:
-    """The table as rich draws it, for a terminal or a live screen."""
+def drawn(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = (), one_line: bool = False
+) -> Any:
+    """The table as rich draws it, for a terminal or a live screen. ``one_line``: long text is cut, not wrapped."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    overflow: Any = "ellipsis" if one_line else "fold"
     drawing = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
-        drawing.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        drawing.add_column(name, justify="right" if name in right else "left", overflow=overflow)
     for row in rows:
-        drawing.add_row(*(Text(cell(value)) for value in row))
+        drawing.add_row(*(Text(cell(value), no_wrap=one_line, overflow=overflow) for value in row))
     return drawing
 
 

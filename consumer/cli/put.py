@@ -62,6 +62,8 @@ def put(
 
     if as_records and key_field:
         raise UserError("--records takes the keys from the lines. Leave out --key")
+    if key_field == "":
+        raise UserError("--key is empty. Name a field, or leave out --key for random keys")
     aws = Aws()
     kinesis, stream = aws.client("kinesis"), target.stream
     largest = aws.ask(f"stream {stream}", lambda: largest_record_bytes(kinesis, stream))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from consumer.cli.options import DURATION, application_options, json_option
+from consumer.cli.options import Duration, application_options, json_option
 
 if TYPE_CHECKING:
     from consumer.admin.application import Target
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.option("--watch", is_flag=True, help="Repeat until Ctrl-C; on a terminal, a live screen.")
 @click.option(
     "--every",
-    type=DURATION,
+    type=Duration(least_s=0.5),
     default="2s",
     show_default=True,
     help="With --watch: the time between two reads. Each scans KCL's tables, which costs read units.",

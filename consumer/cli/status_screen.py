@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ SHARDS = ("shard", "owner", "behind", "records", "trend", "caught up in", "recor
 WORKERS = ("worker", "shards", "batch", "busy", "efficiency", "version", "seen", "remarks")
 RIGHT = ("behind", "records", "caught up in", "records/s", "checkpoint age", "shards", "batch", "busy", "efficiency")
 
-NARROW = {150: ("checkpoint age", "records"), 110: ("records/s", "caught up in"), 60: ("trend", "owner")}
+NARROW = {150: ("checkpoint age", "records"), 110: ("records/s", "caught up in"), 80: ("trend", "owner")}
 """The columns that are left out on a screen narrower than this."""
 
 FRAME = 3
@@ -98,15 +98,16 @@ class Screen:
         """Drawn for each width and height."""
         from rich.text import Text
 
-        head = [Text(output.cell(line), no_wrap=True, overflow="ellipsis") for line in summary(self.status)]
+        head: list[Any] = [Text(output.cell(line), no_wrap=True, overflow="ellipsis") for line in summary(self.status)]
         height = options.height or console.size.height
-        parts = (*head, *self._tables(height - len(head), options.max_width))
-        lines = [line for part in parts for line in console.render_lines(part, options.update(height=None))]
+        lines = _drawn(console, options, head + self._tables(height - len(head), options.max_width, one_line=False))
+        if len(lines) > height - 1:  # rows that wrap take the room of others
+            lines = _drawn(console, options, head + self._tables(height - len(head), options.max_width, one_line=True))
         for line in lines[: height - 1]:
             yield from line
             yield _new_line()
 
-    def _tables(self, lines: int, width: int) -> Iterator[Any]:
+    def _tables(self, lines: int, width: int, *, one_line: bool) -> list[Any]:
         left_out = {name for limit, names in NARROW.items() if width < limit for name in names}
         columns = [place for place, name in enumerate(SHARDS) if name not in left_out]
         workers = worker_rows(self.status.workers)
@@ -114,8 +115,11 @@ class Screen:
         some = max(1, min(len(workers), lines // 3 - FRAME))
         room = max(1, lines - FRAME - (FRAME + some) - 2)
         rows = [[row[place] for place in columns] for row in _cut(shards, room, len(SHARDS))]
-        yield output.drawn([SHARDS[place] for place in columns], rows, right=RIGHT)
-        yield output.drawn(WORKERS, _cut(workers, some, len(WORKERS)), right=RIGHT)
+        named = [SHARDS[place] for place in columns]
+        drawing = output.drawn(named, rows, right=RIGHT, one_line=one_line)
+        if one_line and rows:
+            drawing.columns[0].min_width = min(width // 2, max(len(str(row[0])) for row in rows))
+        return [drawing, output.drawn(WORKERS, _cut(workers, some, len(WORKERS)), right=RIGHT, one_line=one_line)]
 
 
 def clock(at_s: float) -> str:
@@ -165,6 +169,10 @@ def _seen(seconds_ago: float | None) -> str:
 
 def _share(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.0%}".replace("%", " %")
+
+
+def _drawn(console: Console, options: ConsoleOptions, parts: Sequence[Any]) -> list[Any]:
+    return [line for part in parts for line in console.render_lines(part, options.update(height=None))]
 
 
 def _new_line() -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from consumer.cli.options import TIME, json_option, stream_options
+from consumer.cli.options import TIME, in_order, json_option, stream_options
 from consumer.cli.selection import WHERE
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def tail(
 
     if latest and start is not None:
         raise UserError("--latest and --from exclude each other. Leave one out")
+    in_order(start, until)
     aws = Aws()
     aws.stream_created_s(target.stream)
     follower = Follower(aws.client("kinesis"), target.stream, start=start, until=until, shard_id=shard_id)

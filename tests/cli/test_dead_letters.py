@@ -114,6 +114,11 @@ def test_list_filters_and_has_a_short_name(application: Application) -> None:
     assert application("list", "--limit", "1").stdout.splitlines()[-1].startswith("4 dead letters; the first 1")
 
 
+def test_times_in_the_wrong_order_are_a_mistake(application: Application) -> None:
+    found = application("list", "--from", "1h ago", "--to", "2h ago")
+    assert (found.exit_code, "--from is not before --to" in found.stderr) == (2, True), found.output
+
+
 def test_show_takes_the_payload_apart(tmp_path: Path) -> None:
     application = Application(tmp_path)
     zipped = gzip.compress(b'{"n": 7}')

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from consumer.admin.application import Target
 from consumer.cli import Commands, main, output
-from consumer.cli.options import DURATION, TIME, application_options, stream_options
+from consumer.cli.options import DURATION, TIME, Duration, application_options, stream_options
 from pipeline.errors import NothingToDo, PenstockError, RefusedError
 
 COLUMNS = ("shard", "records")
@@ -121,6 +121,12 @@ def test_durations_are_read(text: str, seconds: float) -> None:
 def test_a_duration_of_another_form_names_the_form(text: str) -> None:
     with pytest.raises(click.BadParameter, match="30m"):
         DURATION.convert(text, None, None)
+
+
+def test_a_duration_may_have_a_least() -> None:
+    assert Duration(least_s=0.5).convert("0.5s", None, None) == 0.5
+    with pytest.raises(click.BadParameter, match=r"too short\. Write 0\.5s or more"):
+        Duration(least_s=0.5).convert("0s", None, None)
 
 
 def test_times_are_read() -> None:

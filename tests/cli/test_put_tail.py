@@ -96,6 +96,7 @@ def test_a_record_that_no_stream_takes_is_named_and_the_others_are_put(kinesis: 
 @pytest.mark.parametrize(
     ("words", "line", "said"),
     [
+        (["--key", ""], b"{}", "--key is empty"),
         (["--key", "user"], b"{", "<stdin> line 1: not JSON"),
         (["--key", "user"], b"{}", "<stdin> line 1: no field user"),
         (["--key", "user"], b'{"user": []}', "user is not a text or a number"),
@@ -113,6 +114,7 @@ def test_a_line_of_another_form_is_the_users_to_correct(kinesis: Any, words: lis
     [
         (["--where", "data.["], "Write JMESPath"),
         (["--latest", "--from", "1h ago"], "exclude each other"),
+        (["--from", "1h ago", "--to", "2h ago"], "--from is not before --to"),
         (["--shard", "shardId-000000000009", "--from", "1h ago"], "shardId-000000000009"),
     ],
 )

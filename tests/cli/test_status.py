@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
@@ -96,6 +97,18 @@ def test_it_is_never_larger_than_the_screen(size: tuple[int, int]) -> None:
     assert max(map(len, lines)) <= width
     if height >= 24:
         assert any("more" in line for line in lines)
+
+
+@pytest.mark.parametrize("size", [(60, 15), (80, 24), (100, 20)])
+def test_a_shard_that_has_no_room_is_counted(size: tuple[int, int]) -> None:
+    width, height = size
+    many = [lease(f"shardId-{number:012d}", "a-worker-with-a-long-name-000001") for number in range(30)]
+    lines = drawn(diagnose("events", look(*many)), width, height)
+    whole = [line for line in lines if line.lstrip().startswith("shardId-")]
+    assert all(re.match(r" shardId-0000000000\d\d ", line) for line in whole), whole
+    left_out = next(line for line in lines if line.lstrip().startswith("and "))
+    assert len(whole) + int(left_out.split()[1]) == 30
+    assert any(line.lstrip().startswith("worker") for line in lines)
 
 
 def test_a_live_screen_survives_a_resize() -> None:
