@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
@@ -70,13 +71,33 @@ def put(
     entries = _recorded(file) if as_records else _entries(file, key_field)
     if aggregate:
         entries = aws.ask(f"stream {stream}", lambda: _packed(kinesis, stream, entries))
-    with progress("records put") as advance:
+    with progress("records put") as advance, _told_where_it_ends(advance) as tell:
         report = aws.ask(
             f"stream {stream}",
-            lambda: put_all(kinesis, stream, entries, rate=rate, largest_bytes=largest, tell=advance),
+            lambda: put_all(kinesis, stream, entries, rate=rate, largest_bytes=largest, tell=tell),
         )
     _say(report, stream, as_json)
     ctx.exit(1 if report.unfit else 0)
+
+
+@contextmanager
+def _told_where_it_ends(advance: Callable[[int], object]) -> Iterator[Callable[[int], None]]:
+    """A bad line or Ctrl-C ends it with no report, and still records are on the stream: say how many."""
+    from consumer.cli.output import note
+
+    put = 0
+
+    def tell(records: int) -> None:
+        nonlocal put
+        put += records
+        advance(records)
+
+    try:
+        yield tell
+    except BaseException:
+        if put:
+            note(f"stopped: {put:,} records are on the stream already")
+        raise
 
 
 def _packed(kinesis: Any, stream: str, entries: Iterator[PutEntry]) -> Iterator[PutEntry]:

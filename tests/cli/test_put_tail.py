@@ -123,6 +123,14 @@ def test_mistakes_of_tail(kinesis: Any, words: list[str], said: str) -> None:
     assert (result.exit_code, said in result.stderr) == (2, True), result.stderr
 
 
+def test_what_was_put_before_a_bad_line_is_said(kinesis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consumer.aws.put.WAITING", 2)
+    result = put("--key", "user", lines=[b'{"user":"a"}', b'{"user":"b"}', b'{"user":"c"}', b"{}"])
+    assert result.exit_code == 2
+    assert "stopped: 2 records are on the stream already\n" in result.stderr, result.stderr
+    assert "line 4: no field user" in result.stderr
+
+
 def test_a_file_is_read(kinesis: Any, tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_bytes(b"\n".join(LINES))
