@@ -361,7 +361,7 @@ class Task:
             await self.past.note_end(error, self.worker_id, begun)
             await self._release_and_read(careful, None if may_be_a_records_doing(error) else ())
         except Exception as another:  # noqa: BLE001  # the error that ended the task is reported, not this one
-            log.warning("the leases were not released and will expire: %s", another)
+            log.warning("the task did not end in order: %s", another)
 
     async def _release_and_read(self, careful: PoisonReader, shard_ids: Collection[str] | None) -> None:
         """Free the leases, and read carefully what is in doubt in these shards; None: in any. Only without a JVM."""
@@ -372,9 +372,18 @@ class Task:
             await self._unless(self.told, partial(self.past.read, careful, held, self.background.failing))
 
     def _release(self) -> None:
-        """Only after the JVM is dead: then no other process of this task uses its leases."""
-        application, most = self.settings.stream.application, self.settings.kcl.max_leases
-        leases.release(self.aws.client("dynamodb"), application, self.worker_id, most)
+        """Only after the JVM is dead: then no other process of this task uses its leases.
+
+        :raises Fatal: DynamoDB refuses or does not answer. No record has caused that.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        application, kcl = self.settings.stream.application, self.settings.kcl
+        try:
+            leases.release(self.aws.client("dynamodb"), application, self.worker_id, kcl.max_leases)
+        except (BotoCoreError, ClientError) as error:
+            expiry_s = kcl.failover_ms / 1000
+            raise Fatal(f"the leases were not released; they expire in {expiry_s:g} s: {one_line(error)}") from error
 
 
 async def _all_over(sessions: Sequence[ShardSession]) -> None:

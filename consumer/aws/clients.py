@@ -27,7 +27,7 @@ class Aws:
         try:
             return self._session.client(service, config=config)
         except (BotoCoreError, ValueError) as error:
-            raise UserError(f"AWS is not set up: {error}. Set AWS_REGION, or see `aws configure`.") from None
+            raise UserError(f"AWS is not set up: {error}. Set AWS_REGION, or a region in ~/.aws/config.") from None
 
     def stream_created_s(self, stream: str) -> int:
         """Return the creation time of the stream in seconds since the epoch.

@@ -61,3 +61,8 @@ def defined(path: Path) -> set[str]:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             names |= {target.id for target in targets if isinstance(target, ast.Name)}
     return names
+
+
+def test_no_message_names_a_program_that_is_in_no_package_of_ours() -> None:
+    texts = {path: path.read_text() for part in ("consumer", "pipeline") for path in (ROOT / part).rglob("*.py")}
+    assert [path.name for path, text in texts.items() if re.search(r"`aws \w", text)] == []

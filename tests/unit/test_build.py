@@ -7,14 +7,17 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from botocore.exceptions import ClientError
 
 from consumer.app import Task
 from consumer.aws.clients import Aws
 from consumer.build import Outside, Parts, limits_of, waits_of
 from consumer.config.load import parse
 from consumer.config.settings import Settings
+from consumer.leases import leases
+from consumer.poison.doubts import may_be_a_records_doing
 from pipeline.dead_letters.limit import Limits
-from pipeline.errors import ConfigError, UserError
+from pipeline.errors import ConfigError, Fatal, UserError
 from pipeline.metrics import Metrics
 from pipeline.sinks.dead_letters import DeadLetterSink
 from pipeline.sinks.kinesis import KinesisSink
@@ -93,6 +96,22 @@ def test_healthz_is_red_where_a_limit_of_dead_letters_ends_the_task(aws: Aws, tm
     assert task._alive() is None
     task.metrics.dead_letters.stopped("1,000 records in a row became dead letters")
     assert task._alive() == "1,000 records in a row became dead letters"
+
+
+def test_leases_that_are_not_released_are_told_in_one_line_and_no_record_is_blamed(
+    aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise ClientError({"Error": {"Code": "InternalFailure", "Message": "gone"}}, "DeleteItem")
+
+    monkeypatch.setattr(leases, "release", refused)
+    task = Task(settings(tmp_path, parquet(tmp_path)))
+    task.aws = aws
+    with pytest.raises(
+        Fatal, match=r"the leases were not released; they expire in 10 s: ClientError: .*gone"
+    ) as caught:
+        task._release()
+    assert not may_be_a_records_doing(caught.value)
 
 
 def test_rows_that_a_kinesis_sink_cannot_carry_have_the_limits_of_dead_letters(aws: Aws, tmp_path: Path) -> None:

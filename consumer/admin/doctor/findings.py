@@ -59,7 +59,7 @@ def examine(checks: Mapping[str, Callable[[T], Iterator[Finding]]], subject: T) 
             said, _, fix = str(error).partition(". ")
             yield name, red(said, fix or "Correct that, and run doctor again")
         except NoCredentialsError:
-            yield name, red("there are no AWS credentials", "Set AWS_PROFILE, or run `aws configure`")
+            yield name, red("there are no AWS credentials", "Set AWS_PROFILE, or credentials in ~/.aws/credentials")
         except ClientError as error:
             yield name, _refused(dict(error.response.get("Error", {})), error.operation_name)
         except BotoCoreError as error:
