@@ -221,21 +221,26 @@ def test_stopping_takes_no_second_whatever_the_model_does(action: str) -> None:
     hosted(body)
 
 
-async def two_children() -> list[psutil.Process]:
-    await until(lambda: len(psutil.Process().children()) >= 2)
-    children: list[psutil.Process] = psutil.Process().children()
-    return children
+async def two_children(before: set[psutil.Process]) -> set[psutil.Process]:
+    """This process may have others, such as the local AWS of other tests."""
+    await until(lambda: len(children() - before) >= 2)
+    return children() - before
+
+
+def children() -> set[psutil.Process]:
+    return set(psutil.Process().children())
 
 
 def test_a_start_that_is_given_up_leaves_nothing_behind() -> None:
     async def main() -> None:
         host = ModelHost(settings("HangsLoading", replicas=2))
+        before = children()
         starting = asyncio.create_task(host.start())
-        children = await two_children()
+        started = await two_children(before)
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
         await host.stop()
-        assert all(gone(child.pid) for child in children)
+        assert all(gone(child.pid) for child in started)
 
     asyncio.run(asyncio.wait_for(main(), DEADLINE_S))
 
@@ -257,7 +262,8 @@ def test_a_start_that_is_given_up_at_any_moment_closes_its_streams(turns: int) -
 
 
 def unclosed(main: Callable[[], Coroutine[Any, Any, None]]) -> list[str]:
-    """What is closed by nothing but the garbage collector."""
+    """What is closed by nothing but the garbage collector; not what tests before left to it."""
+    gc.collect()
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", ResourceWarning)
         asyncio.run(main())
