@@ -13,6 +13,7 @@ from consumer.cli.audit import audit
 from consumer.cli.config import config
 from consumer.cli.dead_letters import dead_letters
 from consumer.cli.demo import demo
+from consumer.cli.deploy import deploy
 from consumer.cli.diff import diff
 from consumer.cli.doctor import doctor
 from consumer.cli.init import init
@@ -93,6 +94,7 @@ for command in (
     config,
     dead_letters,
     demo,
+    deploy,
     diff,
     doctor,
     init,

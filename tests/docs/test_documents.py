@@ -202,7 +202,7 @@ def imported(path: Path) -> set[str]:
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module.partition(".")[0])
-    return names - sys.stdlib_module_names - {"consumer", "examples", "pipeline", "tests"} - TYPES_ONLY
+    return names - sys.stdlib_module_names - {"consumer", "deploy", "examples", "pipeline", "tests"} - TYPES_ONLY
 
 
 MAY_IMPORT = {

@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.import_rules import Room, within
 
-PACKAGES = ("consumer", "pipeline", "examples")
+PACKAGES = ("consumer", "pipeline", "examples", "deploy")
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 

@@ -1,0 +1,127 @@
+"""A configuration as parameters of ``penstock.yaml``, and what of it does not add up. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from consumer.config.drain import LEAVE_S
+from consumer.config.settings import ParquetSettings
+from deploy.fargate import SIZES, STOP_TIMEOUT_S
+from pipeline.machine.memory import HOST_MIB, JVM_MIB, LEAST_MIB
+
+if TYPE_CHECKING:
+    from consumer.config.settings import Settings
+
+PREFIX = re.compile(r"[a-z0-9_-]{1,64}")
+"""What the template takes as a prefix in its bucket."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """``cpu`` in CPU units, ``memory_mib`` of a task; ``weights_mib``: the model's weights, which its replicas share.
+
+    ``shards`` is None if the stream has as many as the template's default or exists already.
+    """
+
+    cpu: int
+    memory_mib: int
+    tasks: int
+    shards: int | None = None
+    weights_mib: int = 0
+
+
+def problems(settings: Settings, wish: Wish) -> Iterator[str]:
+    """Yield a line, with the sum, for everything that does not add up."""
+    yield from _size(wish)
+    yield from _memory(settings, wish)
+    yield from _leases(settings, wish)
+    exit_s = settings.drain.budget_s + LEAVE_S
+    if exit_s >= STOP_TIMEOUT_S:
+        yield (
+            f"drain.budget_s {settings.drain.budget_s:g} s + {LEAVE_S:g} s to exit = {exit_s:g} s, but ECS kills a "
+            f"task after {STOP_TIMEOUT_S} s. Lower drain.budget_s"
+        )
+    yield from _places(settings)
+
+
+def parameters(settings: Settings, wish: Wish) -> dict[str, str]:
+    """The template's parameters, by name. ``ImageTag`` is the deployment's own."""
+    table, downstream = _sinks(settings)
+    given = {
+        "Application": settings.stream.application,
+        "StreamName": settings.stream.name,
+        "DownstreamName": downstream[0] if downstream else "",
+        "TablePrefix": prefix_of(table[0]),
+        "DeadLetterPrefix": prefix_of(settings.dead_letter.url),
+        "Cpu": str(wish.cpu),
+        "Memory": str(wish.memory_mib),
+        "DesiredCount": str(wish.tasks),
+    }
+    return given if wish.shards is None else given | {"ShardCount": str(wish.shards)}
+
+
+def prefix_of(url: str) -> str:
+    """Of ``s3://bucket/prefix``, the prefix; of a folder, its name: the template has a bucket of its own."""
+    return url.removeprefix("s3://").partition("/")[2].strip("/") if url.startswith("s3://") else url.rpartition("/")[2]
+
+
+def _size(wish: Wish) -> Iterator[str]:
+    sold = SIZES.get(wish.cpu)
+    if sold is None:
+        yield f"cpu {wish.cpu} is not sold by Fargate. Choose one of {', '.join(map(str, SIZES))}"
+    elif wish.memory_mib not in sold:
+        yield (
+            f"memory {wish.memory_mib} MiB is not sold with cpu {wish.cpu}. Choose {sold.start} to {sold[-1]} MiB "
+            f"in steps of {sold.step}"
+        )
+
+
+def _memory(settings: Settings, wish: Wish) -> Iterator[str]:
+    model = settings.model
+    replicas = 1 if model.replicas == "auto" else model.replicas
+    each_mib = LEAST_MIB if model.memory_mib == "auto" or not model.memory_mib else model.memory_mib
+    heap_mib, flying_mib = settings.kcl.java_heap_mib, settings.in_flight.total_mib
+    needed_mib = wish.weights_mib + flying_mib + heap_mib + JVM_MIB + HOST_MIB + replicas * each_mib
+    if needed_mib > wish.memory_mib:
+        yield (
+            f"weights {wish.weights_mib} + in_flight.total_mib {flying_mib} + kcl.java_heap_mib {heap_mib} + "
+            f"{JVM_MIB} for the JVM + {HOST_MIB} for the host + {replicas} x {each_mib} for replicas "
+            f"= {needed_mib} MiB, but a task has {wish.memory_mib}. Raise the memory, or lower one of these"
+        )
+
+
+def _leases(settings: Settings, wish: Wish) -> Iterator[str]:
+    if wish.shards is None:
+        return
+    most = settings.kcl.max_leases
+    if wish.tasks > wish.shards:
+        yield (
+            f"{wish.tasks} tasks for {wish.shards} shards: {wish.tasks - wish.shards} would be idle. Lower the "
+            f"tasks, or add shards"
+        )
+    if most and wish.tasks and most * wish.tasks < wish.shards:
+        yield (
+            f"kcl.max_leases {most} x {wish.tasks} tasks = {most * wish.tasks}, but there are {wish.shards} "
+            f"shards, and the rest is not read. Raise kcl.max_leases or the tasks"
+        )
+
+
+def _places(settings: Settings) -> Iterator[str]:
+    table, downstream = _sinks(settings)
+    if len(table) != 1 or len(downstream) > 1:
+        yield (
+            f"{len(table)} Parquet sinks and {len(downstream)} Kinesis sinks, but the template has one table and "
+            f"at most one downstream stream. Remove the others"
+        )
+    for key, url in [*(("sink.url", url) for url in table), ("dead_letter.url", settings.dead_letter.url)]:
+        if not PREFIX.fullmatch(prefix_of(url)):
+            yield f"{key} {url}: the template takes one prefix of a-z, 0-9, - and _. Use s3://bucket/prefix"
+
+
+def _sinks(settings: Settings) -> tuple[list[str], list[str]]:
+    """URLs of tables, and names of streams."""
+    table = [sink.url for sink in settings.sink if isinstance(sink, ParquetSettings)]
+    return table, [sink.stream for sink in settings.sink if not isinstance(sink, ParquetSettings)]
