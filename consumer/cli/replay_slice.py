@@ -50,7 +50,7 @@ def replay(target: Target, options: dict[str, Any]) -> None:
     elif said["finished"]:
         output.line(f"done: {said['rows']:,} rows and {said['dead_letters']:,} dead letters by this task")
     else:
-        output.line("interrupted; run the same command again to continue")
+        output.line(f"interrupted; to continue: {said['command']}")
     if options["execute"] and not said["finished"]:
         click.get_current_context().exit(INTERRUPTED)
 

@@ -310,6 +310,20 @@ def test_the_command_that_is_shown_goes_on_with_the_same_slice_whenever_it_runs(
     assert second["sinks"] == [f"{tmp_path}/it's new", "kinesis:rows"]
 
 
+def test_an_interrupted_slice_says_what_continues_it(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from consumer import slice_task
+
+    ended = slice_task.Outcome(finished=False, rows=0, dead_letters=0)
+    monkeypatch.setattr(slice_task, "run", lambda *given: ended)
+    monkeypatch.setattr("consumer.logs.configure", lambda *given: None)
+    found = replay(*slice_options(world, tmp_path, **{"--to": "0s ago"}), "--execute")
+    assert found.exit_code == 130, found.output
+    last, before = found.stdout.splitlines()[-1], found.stdout.splitlines()[-2]
+    assert last == before.replace("after an interruption, or to share the work:", "interrupted; to continue:")
+
+
 # -- an archive
 
 
