@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,7 @@ class Stack:
     """``Ref`` and ``GetAtt`` of a resource come to its logical name: ``Bucket``, ``Bucket.Arn``."""
 
     def __init__(self, parameters: Mapping[str, Any] | None = None, path: Path = TEMPLATE) -> None:
-        template, mistakes = decode(str(path))
-        assert not mistakes, mistakes
-        self.template: dict[str, Any] = template
+        template = self.template = read(path)
         self.parameters = {
             name: given["Default"] for name, given in template["Parameters"].items() if "Default" in given
         } | dict(parameters or {})
@@ -78,6 +77,13 @@ class Stack:
 
     def _named(self, name: str) -> Any:
         return {**PSEUDO, **self.parameters}.get(name, name)
+
+
+@cache
+def read(path: Path) -> dict[str, Any]:
+    template, mistakes = decode(str(path))
+    assert not mistakes, mistakes
+    return dict(template)
 
 
 def name_of(value: Mapping[str, Any]) -> str:
