@@ -44,7 +44,7 @@ class StatsLines:
             "shards": len(stats["by_shard"]),
             "behind_s": max((shard["behind_s"] for shard in stats["by_shard"].values()), default=0.0),
             "stuck_shards": len(stats["stuck"].keys() | stats["unread"].keys()),
-            "outage_s": max((trouble["for_s"] for trouble in stats["troubles"]), default=0.0),
+            "outage_s": max((outage["for_s"] for outage in stats["outages"]), default=0.0),
         }
 
 

@@ -317,7 +317,7 @@ def test_no_role_has_a_wildcard_without_a_reason(stack: Stack) -> None:
 
 
 def test_every_metric_is_a_number_in_the_line_that_a_task_logs(stack: Stack) -> None:
-    now: dict[str, Any] = {"by_shard": {}, "stuck": {}, "unread": {}, "troubles": []}
+    now: dict[str, Any] = {"by_shard": {}, "stuck": {}, "unread": {}, "outages": []}
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())

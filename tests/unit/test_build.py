@@ -16,6 +16,7 @@ from consumer.config.load import parse
 from consumer.config.settings import Settings
 from consumer.leases import leases
 from consumer.poison.doubts import may_be_a_records_doing
+from consumer.stats_line import StatsLines
 from pipeline.dead_letters.limit import Limits
 from pipeline.errors import ConfigError, Fatal, UserError
 from pipeline.metrics import Metrics
@@ -96,6 +97,14 @@ def test_healthz_is_red_where_a_limit_of_dead_letters_ends_the_task(aws: Aws, tm
     assert task._alive() is None
     task.metrics.dead_letters.stopped("1,000 records in a row became dead letters")
     assert task._alive() == "1,000 records in a row became dead letters"
+
+
+def test_the_line_of_figures_reads_what_a_task_says(aws: Aws, tmp_path: Path) -> None:
+    task = Task(settings(tmp_path, parquet(tmp_path)))
+    task.metrics.outages.part("model").failed("no replica starts")
+    [outage] = task.stats()["outages"]
+    assert (outage["part"], outage["kind"], outage["reason"]) == ("model", "model", "no replica starts")
+    assert StatsLines().next(task.stats())["outage_s"] == outage["for_s"]
 
 
 def test_leases_that_are_not_released_are_told_in_one_line_and_no_record_is_blamed(

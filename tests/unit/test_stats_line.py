@@ -7,7 +7,7 @@ from typing import Any
 from consumer.stats_line import SINCE_THE_LAST, StatsLines
 from pipeline.metrics import Metrics
 
-NOW: dict[str, Any] = {"by_shard": {}, "stuck": {}, "unread": {}, "troubles": []}
+NOW: dict[str, Any] = {"by_shard": {}, "stuck": {}, "unread": {}, "outages": []}
 
 
 def test_counts_are_those_since_the_last_line() -> None:
@@ -28,7 +28,7 @@ def test_what_is_so_now_is_that_of_the_worst_part() -> None:
         "by_shard": {"a": {"behind_s": 3.5}, "b": {"behind_s": 70.0}},
         "stuck": {"a": "stands still"},
         "unread": {"a": "is not read", "c": "is not read"},
-        "troubles": [{"for_s": 4.0}, {"for_s": 9.0}],
+        "outages": [{"for_s": 4.0}, {"for_s": 9.0}],
     }
     line = StatsLines().next(Metrics().snapshot() | now)
     assert (line["shards"], line["behind_s"], line["stuck_shards"], line["outage_s"]) == (2, 70.0, 2, 9.0)
