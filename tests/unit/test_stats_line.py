@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from typing import Any
 
+import pytest
+
+from consumer import stats_line
 from consumer.stats_line import SINCE_THE_LAST, StatsLines
 from pipeline.metrics import Metrics
 
@@ -36,3 +41,23 @@ def test_what_is_so_now_is_that_of_the_worst_part() -> None:
 
 def test_a_worker_without_shards_has_a_line() -> None:
     assert not any(StatsLines().next(Metrics().snapshot() | NOW).values())
+
+
+def test_lines_are_logged_until_the_task_ends(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(stats_line, "EVERY_S", 0.0)
+    metrics, asked = Metrics(), 0
+
+    def stats() -> dict[str, Any]:
+        nonlocal asked
+        asked += 1
+        if asked > 2:
+            raise asyncio.CancelledError
+        metrics.records.received("a", asked)
+        return metrics.snapshot() | NOW
+
+    with caplog.at_level(logging.INFO), pytest.raises(asyncio.CancelledError):
+        asyncio.run(stats_line.write(stats))
+    assert [record.name for record in caplog.records] == ["penstock.stats"] * 2
+    assert [vars(record)["stats"]["received"] for record in caplog.records] == [1, 2]
