@@ -56,6 +56,7 @@ class World:
         self.within = [self.put(f"within {number}") for number in range(3)]
         self.kinesis.update_shard_count(StreamName=STREAM, TargetShardCount=2, ScalingType="UNIFORM_SCALING")
         self.active()
+        self.next_second()
         self.after = [self.put(f"after {number}") for number in range(6)]
 
     def active(self, stream: str = STREAM) -> None:
@@ -66,6 +67,13 @@ class World:
     def put(self, text: str) -> tuple[str, int]:
         answer = self.kinesis.put_record(StreamName=STREAM, PartitionKey=text, Data=json.dumps(text).encode())
         return answer["ShardId"], int(answer["SequenceNumber"])
+
+    @staticmethod
+    def next_second() -> None:
+        """An application begins at whole seconds: after the split only if that lies in an earlier one."""
+        second = int(time.time())
+        while int(time.time()) == second:
+            time.sleep(0.02)  # the clock is what is waited for
 
     @staticmethod
     def pause() -> datetime:

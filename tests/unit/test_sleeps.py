@@ -17,6 +17,7 @@ NOTHING = "what must not happen has its time to happen"
 SIMULATED = "simulated time"
 
 ALLOWED = {
+    "cli/test_replay.py: World.next_second": CLOCK,
     "cli/test_replay.py: World.pause": CLOCK,
     "cli/test_status_terminal.py: Terminal.drawing": LOOKS,
     "contract/admin/test_shards_command.py: test_the_load_comes_from_cloudwatch_where_shard_metrics_are_enabled": LOOKS,
