@@ -45,13 +45,18 @@ def left(known: Mapping[str, KnownShard], leases: Mapping[str, Item], to_ms: int
     """The shards that have not passed ``to_ms``: their leases are neither marked nor at the shard's end. Pure.
 
     KCL creates the leases of a shard's children before it ends the shard, so a child without a lease is also left.
+    Below a marked shard nothing is left: it took records until after ``to_ms``, so the records of its children arrived
+    later. They may have leases, since the other parent of a merge can have ended; KCL would never begin them.
     """
     ended = {shard_id for shard_id, lease in leases.items() if text(lease, "checkpoint") == "SHARD_END"}
     marked = {shard_id for shard_id, lease in leases.items() if lease.get(MARK) == {"N": str(to_ms)}}
     unborn = {
         shard_id for shard_id, shard in known.items() if shard_id not in leases and ended.intersection(shard.parents)
     }
-    return sorted((leases.keys() - ended - marked) | unborn)
+    beyond = marked
+    while below := {shard_id for shard_id, shard in known.items() if beyond.intersection(shard.parents)} - beyond:
+        beyond = beyond | below
+    return sorted(((leases.keys() - ended) | unborn) - beyond)
 
 
 def held_by_others(leases: Mapping[str, Item], worker_id: str) -> Collection[str]:

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from consumer.aws.shards import KnownShard
 from consumer.kcl.bounded import ShardSlice, Slice
 from consumer.kcl.session import ShardSession
+from consumer.leases import bounded
 from pipeline.record import Position, Record
 from pipeline.testing import Process
 from tests.simulation.app_promises import Promises, _id
@@ -116,10 +118,18 @@ class SliceWorld(World):
         task.leaving.set()
 
     def _left(self) -> list[str]:
-        leases = {lease.shard_id: lease for lease in self.leases}
-        left = [each for each, lease in leases.items() if not lease.ended and each not in self.marked]
-        born = [child for each, lease in leases.items() if lease.ended for child in self.stream.shards[each].children]
-        return [*left, *(child for child in born if child not in leases)]
+        to_ms = self.bounds.to_ms
+        leases = {
+            lease.shard_id: {
+                "checkpoint": {"S": "SHARD_END" if lease.ended else ""},
+                **({bounded.MARK: {"N": str(to_ms)}} if lease.shard_id in self.marked else {}),
+            }
+            for lease in self.leases
+        }
+        return bounded.left(self._known(), leases, to_ms)
+
+    def _known(self) -> dict[str, KnownShard]:
+        return {shard_id: KnownShard(shard_id, shard.parents) for shard_id, shard in self.stream.shards.items()}
 
     def _finished(self) -> bool:
         return not self._left()

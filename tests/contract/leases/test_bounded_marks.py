@@ -45,6 +45,18 @@ def test_a_child_of_an_ended_shard_is_left_even_without_a_lease(tables: DynamoDB
     assert left(tables, child) == []
 
 
+def test_below_a_marked_shard_nothing_is_left(tables: DynamoDBClient) -> None:
+    """A merge: one parent is marked and never ends, the other has ended, and so the child has a lease."""
+    put(tables, SHARDS[0], checkpoint="SHARD_END")
+    put(tables, CHILD)
+    put(tables, SHARDS[1])
+    assert bounded.mark(tables, APP, SHARDS[1], TO_MS)
+    child, below = KnownShard(CHILD, (SHARDS[0], SHARDS[1])), KnownShard("shardId-000000000010", (CHILD,))
+    put(tables, below.shard_id)
+    assert left(tables, child, below) == []
+    assert left(tables, child, below, to_ms=TO_MS + 1) == [SHARDS[1], CHILD, below.shard_id]
+
+
 def test_a_mark_makes_no_lease(tables: DynamoDBClient) -> None:
     assert not bounded.mark(tables, APP, SHARDS[0], TO_MS)
     assert bounded.items(tables, APP) == {}
