@@ -52,11 +52,11 @@ def test_an_answer_to_a_large_request_does_not_wait_for_an_acknowledgement() -> 
             lambda: summary(StreamName="quick")["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE",
             "the stream is active",
         )
-        for _ in range(20):
+        for _ in range(60):
             started = time.perf_counter()
             kinesis.put_records(StreamName="quick", Records=records)
             times.append(time.perf_counter() - started)
-    assert sorted(times)[len(times) // 4] < DELAYED_ACK_S, times  # not the least: one in a while is lucky
+    assert sorted(times)[len(times) // 6] < DELAYED_ACK_S, times  # not the least: one in a while is lucky
 
 
 @pytest.mark.parametrize("http2", [False, True])

@@ -146,7 +146,7 @@ def test_a_process_that_has_opened_a_gpu_is_known_by_its_mappings() -> None:
 def test_the_documents_have_the_sum() -> None:
     text = " ".join((Path(__file__).parents[3] / "docs" / "configuration.md").read_text().split())
     assert (
-        f"`kcl.java_heap_mib` + {JVM_MIB} MiB for the JVM, `in_flight.total_mib` and {HOST_MIB} MiB for the host"
+        f"`kcl.java_heap_mib` + {JVM_MIB} MiB for the JVM, `in_flight.total_mib`, and {HOST_MIB} MiB for the host"
         in text
     )
     assert f"at least {LEAST_MIB} MiB" in text
