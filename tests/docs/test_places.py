@@ -21,7 +21,7 @@ SAID = re.compile(r"`(\w+)`,?\s(?:both\s)?in\s`((?:consumer|pipeline)/[\w/]+\.py
 def places() -> set[str]:
     """The modules and folders that the table of architecture.md sends a reader to."""
     [table] = re.findall(r"(?s)\| to change \| go to \|\n(.*?)\n\n", (DOCS / "architecture.md").read_text())
-    found = re.findall(r"`((?:consumer|pipeline)/[\w/]+)(?:\.py)?`", table)
+    found = re.findall(r"`((?:consumer|pipeline|deploy)/[\w/]*)(?:\.py)?`", table)
     return {place.strip("/").replace("/", ".") for place in found}
 
 

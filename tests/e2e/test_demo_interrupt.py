@@ -31,4 +31,4 @@ def test_ctrl_c_drains_and_leaves_nothing_running(tmp_path: Path) -> None:
     _, alive = psutil.wait_procs(started, timeout=15)
     assert alive == []
     log = (out / "logs" / "worker-0.jsonl").read_text()
-    assert "every shard drained, leases free" in log
+    assert "drained every shard and released the leases" in log

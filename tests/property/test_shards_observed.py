@@ -95,4 +95,4 @@ def test_a_user_record_of_a_foreign_key_falls_where_its_aggregate_does() -> None
 def test_a_sample_that_is_too_small_says_so() -> None:
     found = median("s", weights_of(ALL, [Sampled("a", 1), Sampled("b", 1)]))
     assert isinstance(found, NoMedian)
-    assert "2 records in the sample" in found.why
+    assert "too few records in the sample: 2 records" in found.why

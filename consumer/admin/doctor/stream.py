@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 
 from consumer.admin.doctor.findings import Finding, green, red, yellow
 from consumer.admin.doctor.subject import Subject
+from consumer.aws.stream_reader import patiently
 
 SKEWED_S, WRONG_S = 5.0, 30.0
 """From these differences on a clock is off, or wrong: KCL considers a worker dead if its report is a minute old."""
@@ -43,9 +45,10 @@ def encryption(subject: Subject) -> Iterator[Finding]:
     kind = subject.summary.get("EncryptionType", "NONE")
     shard_id = next((shard.shard_id for shard in subject.shards.values() if shard.open), None)
     if shard_id is not None:
-        at = kinesis.get_shard_iterator(StreamName=name, ShardId=shard_id, ShardIteratorType="TRIM_HORIZON")
         try:
-            kinesis.get_records(ShardIterator=at["ShardIterator"], Limit=1)
+            first = {"ShardIteratorType": "TRIM_HORIZON"}
+            at = patiently(time.sleep, kinesis.get_shard_iterator, StreamName=name, ShardId=shard_id, **first)
+            patiently(time.sleep, kinesis.get_records, ShardIterator=at["ShardIterator"], Limit=1)
         except kinesis.exceptions.ClientError as error:
             if not error.response["Error"]["Code"].startswith(KMS):
                 raise

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+from botocore.client import BaseClient
 from botocore.exceptions import ClientError, EndpointConnectionError
 from moto import mock_aws
 
@@ -127,7 +128,17 @@ def test_no_survivor_is_given_more_than_its_cap(dynamodb: DynamoDBClient) -> Non
     assert owners(dynamodb) == {SHARDS[0]: "", SHARDS[1]: "", SHARDS[2]: "a", SHARDS[3]: "b"}
 
 
-def test_of_racing_survivors_each_lease_is_passed_on_by_one(dynamodb: DynamoDBClient) -> None:
+def test_of_racing_survivors_each_lease_is_passed_on_by_one(
+    dynamodb: DynamoDBClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They race between calls; moto, which is in this process, may not be entered by two at once."""
+    turn, call = threading.Lock(), getattr(BaseClient, "_make_api_call")  # noqa: B009  # untyped
+
+    def one_at_a_time(client: BaseClient, operation: str, request: Any) -> Any:
+        with turn:
+            return call(client, operation, request)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", one_at_a_time)
     with ThreadPoolExecutor(4) as threads:
         calls = [threads.submit(leader_watch.take_over, dynamodb, APP, takeover(), 0) for _ in range(4)]
         passed = [shard for call in calls for shard in call.result()]
