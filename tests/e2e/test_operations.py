@@ -189,7 +189,7 @@ def test_a_bad_day_and_every_example(day: Day) -> None:
     ):
         code, stdout, stderr = day.run(line)
         if code not in next((codes for begins, codes in MAY_END_WITH.items() if line.startswith(begins)), {0}):
-            failed.append(f"{line}: exit code {code}: {stdout[-500:]}{stderr[-1500:]}")
+            failed.append(f"{line}: exit code {code}: {stdout[-3000:]}{stderr[-1500:]}")
     assert not failed, "\n".join(failed)
 
     for block in walk():

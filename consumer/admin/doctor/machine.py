@@ -31,8 +31,8 @@ def java(subject: Subject) -> Iterator[Finding]:
     except (OSError, subprocess.SubprocessError) as error:
         yield red(f"{path} does not start: {error}", "Install penstock[java], or set JAVA_HOME to a working Java")
         return
-    said = (ran.stderr or ran.stdout).splitlines()[0]
-    number = said.partition('"')[2].partition('"')[0]
+    said = ran.stderr + ran.stdout  # JAVA_TOOL_OPTIONS, if set, is the first line
+    number = said.partition(' version "')[2].partition('"')[0]
     major = int(number.removeprefix("1.").partition(".")[0].partition("-")[0] or 0)
     if major < LEAST_JAVA:
         yield red(f"{path} is Java {number}, and KCL needs {LEAST_JAVA}", "Install penstock[java], or set JAVA_HOME")

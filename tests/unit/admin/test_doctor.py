@@ -116,7 +116,9 @@ def test_java_is_found_and_started() -> None:
 )
 def test_java_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, level: Level) -> None:
     java = tmp_path / "java"
-    java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2020' >&2\n")
+    java.write_text(
+        f"#!/bin/sh\necho 'Picked up JAVA_TOOL_OPTIONS: -Xx' >&2\necho 'openjdk version \"{version}\" 2020' >&2\n"
+    )
     java.chmod(0o755)
     monkeypatch.setattr(machine, "find_java", lambda: java)
     assert level_of("java", subject()) is level
