@@ -48,6 +48,9 @@ def places_of(config: Path | None, url: str | None, table: str | None) -> Places
 
     :raises UserError: neither is given, or both; or the configuration has a mistake.
     """
+    for named in filter(None, (url, table)):
+        if not named.startswith("s3://") and not Path(named).is_dir():
+            raise UserError(f"{named}: there is no such folder. Name the url of the dead letters, or of the table")
     if (config is None) == (url is None):
         raise UserError("Give --config FILE, or --url URL of the dead letters, with --table URL of the table")
     if config is not None:

@@ -212,3 +212,10 @@ def test_redrive_on_s3(tmp_path: Path, bucket: Any) -> None:
     assert result.stdout.splitlines()[-1] == "1 redriven, 1 failed again, 0 not tried"
     assert table.audit().problems == [] and table.audit().redriven == 1
     assert CliRunner().invoke(main, words, prog_name="penstock").exit_code == 4
+
+
+@pytest.mark.parametrize("words", [["--url", "nowhere"], ["--url", ".", "--table", "nowhere"]])
+def test_a_folder_that_is_not_there_is_no_empty_answer(words: list[str]) -> None:
+    result = CliRunner().invoke(main, ["dlq", "list", *words])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("penstock: nowhere: there is no such folder.")

@@ -74,6 +74,7 @@ def test_a_notebook_without_tables_fails_nobody(dynamodb: DynamoDBClient) -> Non
     book = WorkerNoteBook(lambda: dynamodb, APP, "me")
     book.write("", {})
     book.leave()
+    assert dynamodb.list_tables()["TableNames"] == []
 
 
 def test_a_worker_writes_its_note_and_takes_it_away(tables: DynamoDBClient) -> None:
