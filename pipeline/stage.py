@@ -1,4 +1,4 @@
-"""Takes records in and hands durable rows out. The whole way of a record is in this file:
+"""Takes records in and hands durable rows out. The way of a record:
 
     admit ─▶ take in (skip what is held, measure) ─▶ batch ─▶ settle ─▶ release in order ─▶ gate ─▶ write ─▶ durable
 
@@ -6,8 +6,8 @@ There is one :class:`pipeline.flow.lane.Lane` for each shard session and one :cl
 contain records of several shards. Rows come out for each shard in sequence order. The session checkpoints how far its
 shard is durable.
 
-The parts are in :mod:`pipeline.flow`: when a batch is due (``dispatcher``), how much may be held (``bounds``), what
-waits (``waiting``), and reports of dead letters (``dead_letter_reports``).
+The parts are in :mod:`pipeline.flow`: what waits (``waiting``), how much may be held (``bounds``), when a batch is due
+(``dispatcher``), and the way from a settled record to the sinks (``outlet``).
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from operator import attrgetter
 
 from pipeline import aggregate, background
 from pipeline.batching.batch_size import BatchSizeController
 from pipeline.batching.batcher import Batcher
-from pipeline.dead_letters.limit import NO_LIMITS, Limits, Tally
+from pipeline.dead_letters.limit import Limits
 from pipeline.dead_letters.log import DeadLetterLog
 from pipeline.errors import Fatal
 from pipeline.flow.bounds import Bounds, Room
@@ -29,17 +28,11 @@ from pipeline.flow.dead_letter_reports import DeadLetterReports
 from pipeline.flow.dispatcher import Dispatcher
 from pipeline.flow.lane import Lane
 from pipeline.flow.misplaced import Misplaced
+from pipeline.flow.outlet import Outlet
 from pipeline.judge import Judge
 from pipeline.metrics import Metrics
-from pipeline.record import Dead, Position, Record, Run, Shard
+from pipeline.record import Dead, Position, Record, Shard
 from pipeline.sinks import Sink
-
-_OUTCOME = attrgetter("outcome")
-
-HOLD_S = 2.0
-"""A shard without a backlog that has settled nothing for this many seconds will not soon show what its held records
-are.
-"""
 
 
 class Stage:
@@ -64,15 +57,11 @@ class Stage:
         ``limits``: on dead letters; by default there are none. ``letters``: logs dead letters; by default they are not
         logged. ``misplaced``: notes aggregates of another shard; by default none is considered so.
         """
-        self.stopped: str | None = None
-        """Why the task must end because of too many dead letters; nothing passes from then on."""
         self.misplaced = misplaced or Misplaced(metrics.records)
         self._limits = limits
-        self._tally = Tally(limits or NO_LIMITS)
         self._reports = DeadLetterReports(letters, metrics.outages.part("dead-letter limit"))
         self._judge = judge
         self._sinks = sinks
-        self._keeps_payloads = any(sink.wants_payloads for sink in sinks)
         self.metrics = metrics
         self._records, self._batches, self._letters = metrics.records, metrics.batches, metrics.dead_letters
         self._clock = clock
@@ -80,6 +69,15 @@ class Stage:
         self._room = Room(bounds, self._lanes)
         self._dispatcher = Dispatcher(
             batcher, judge, self._lanes, self._room, metrics.batches, metrics.replica_time, pace=pace, clock=clock
+        )
+        self._outlet = Outlet(
+            self._lanes,
+            self._room,
+            metrics,
+            self._reports,
+            limits,
+            keeps_payloads=any(sink.wants_payloads for sink in sinks),
+            fail=self.fail,
         )
         self._relief: asyncio.Task[None] | None = None
         self._failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
@@ -123,6 +121,11 @@ class Stage:
         return self._room.for_message(lane) and not self.stopped
 
     @property
+    def stopped(self) -> str | None:
+        """Why the task must end because of too many dead letters; nothing passes from then on."""
+        return self._outlet.stopped
+
+    @property
     def bytes(self) -> int:
         """Bytes that the whole task holds: waiting, in the windows, and taken by sinks but not durable."""
         return self._room.bytes
@@ -138,7 +141,7 @@ class Stage:
         while lane.unsettled and not self.stopped:
             lane.changed.clear()
             await lane.changed.wait()
-        self._pass(lane, lane.gate.end())
+        self._outlet.end(lane)
         if self.stopped:
             raise Fatal(self.stopped)
         await asyncio.gather(*(writer.flush() for writer in lane.writers))
@@ -157,7 +160,7 @@ class Stage:
             lane.changed.clear()
             await lane.changed.wait()
         if not lane.behind:
-            self._pass(lane, lane.gate.let_go())
+            self._outlet.let_go(lane)
         await asyncio.gather(*(writer.flush() for writer in lane.writers))
 
     def abandon(self, lane: Lane) -> None:
@@ -237,7 +240,7 @@ class Stage:
         self._dispatcher.add(lane, able)
         if len(able) < len(fresh):
             self._release((lane,))
-        self._expect_nothing(lane)
+        self._outlet.expect_nothing(lane)
         self._announce(but=lane)
 
     async def _work(self) -> None:
@@ -252,63 +255,20 @@ class Stage:
 
     def _release(self, lanes: Iterable[Lane]) -> None:
         for lane in lanes:
-            if run := lane.window.release(keep_payloads=self._keeps_payloads):
-                self._settled(lane, run)
+            self._outlet.release(lane)
         self._relieve()
         self._announce()
-
-    def _settled(self, lane: Lane, run: Run) -> None:
-        dead = list(map(type, map(_OUTCOME, run.records))).count(Dead)
-        self._records.settled(lane.shard.shard_id, len(run.records) - dead, dead)
-        if dead:
-            self._reports.note(run)
-        passes = lane.gate.take(run, dead)
-        if dead:
-            self._tally.all_of(run.records)
-            lane.gate.stop(self._tally)
-        else:
-            self._tally.rows(len(run.records))
-        if dead or lane.gate:
-            self._reports.suspect(self._lanes.values())
-        self._pass(lane, passes)
-        self._expect_nothing(lane)
-
-    def _pass(self, lane: Lane, run: Run | None) -> None:
-        """Pass a run to the sinks, unless the task has to end and the run must not become durable."""
-        if lane.gate.stopped and not self.stopped:
-            self.stopped = lane.gate.stopped
-            self._letters.stopped(self.stopped)
-            self.fail(Fatal(self.stopped))
-        if run is None or self.stopped:
-            return
-        lane.released.add(run.end, len(run.records))
-        for writer in lane.writers:
-            writer.write(run)
 
     def _durable(self, lane: Lane, sink: str, position: Position) -> None:
         if lane.durability.reached(sink, position) and (passed := lane.released.passed(position)):
             self._records.durable(lane.shard.shard_id, passed)
         self._announce()
 
-    # -- what is held back, and limits
-
-    def _expect_nothing(self, lane: Lane) -> None:
-        """If records are held back and nothing is in progress behind them, check later whether anything arrived."""
-        if lane.gate and not lane.unsettled:
-            asyncio.get_running_loop().call_later(HOLD_S, self._wait_no_more, lane, lane.gate.turn)
-
-    def _wait_no_more(self, lane: Lane, turn: int) -> None:
-        if self._lanes.get(lane.shard.shard_id) is not lane or lane.unsettled or lane.gate.turn != turn:
-            return
-        if lane.behind:
-            self._expect_nothing(lane)
-            return
-        self._pass(lane, lane.gate.let_go())
+    # -- room
 
     def _relieve(self) -> None:
         """Hold back less if held records fill the task; flush the fullest writer early if its backlog does."""
-        if (lane := self._room.holds_back_too_much()) is not None:
-            self._pass(lane, lane.gate.overflow())
+        self._outlet.hold_less()
         if self._relief is not None and not self._relief.done():
             return
         if (writer := self._room.fullest_writer()) is not None:

@@ -359,7 +359,7 @@ def test_the_stage_ends_with_the_reason_of_a_limit() -> None:
 def test_what_is_held_back_is_let_go_when_nothing_more_comes_and_told_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pipeline.stage.HOLD_S", 0.2)
+    monkeypatch.setattr("pipeline.flow.outlet.HOLD_S", 0.2)
 
     async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
         lane = stage.open(shard(), None)
