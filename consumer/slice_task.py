@@ -22,8 +22,10 @@ from consumer.poison.reader import Page, Pages
 from consumer.signals import Signals
 
 if TYPE_CHECKING:
+    from consumer.aws.clients import Aws
     from consumer.config.settings import Settings, StreamSettings
     from consumer.kcl.bridge_server import BridgeServer
+    from pipeline.metrics import Metrics
     from pipeline.record import Position
 
 log = logging.getLogger("replay")
@@ -53,66 +55,59 @@ def run(settings: Settings, bounds: Slice, tell: Tell = lambda passed, shards, s
     rows = dead = 0
     with Signals() as signals:
         while True:
-            task = SliceTask(settings, bounds, signals, tell)
+            extent = StreamSlice(bounds, tell)
+            task = Task(settings, signals, extent)
             code = asyncio.run(task.run())
             totals = task.metrics.snapshot()
             rows, dead = rows + int(totals["enriched"]), dead + int(totals["dead_letters"])
             if code != AGAIN:
-                return Outcome(task.finished, rows, dead)
+                return Outcome(extent.finished, rows, dead)
 
 
-class SliceTask(Task):
-    """One worker of a replay. ``finished``: every shard has passed the end of the slice."""
+class StreamSlice:
+    """What a task of a replay reads. ``finished``: every shard has passed the end of the slice."""
 
-    def __init__(self, settings: Settings, bounds: Slice, signals: Signals, tell: Tell) -> None:
-        super().__init__(settings, signals)
+    def __init__(self, bounds: Slice, tell: Tell) -> None:
         self.finished = False
+        self.rate = RateLimit(bounds.rate)
         self._bounds = bounds
-        self._limit = RateLimit(bounds.rate)
         self._tell = tell
 
-    def session_bounds(self, shard_id: str) -> ShardSlice:
-        """What is read of a shard."""
+    def of(self, shard_id: str) -> ShardSlice:
+        """The part of a shard that is read."""
         return ShardSlice(self._bounds, shard_id)
 
-    @property
-    def rate(self) -> RateLimit:
-        """Of all sessions of the task together."""
-        return self._limit
-
-    def pages(self, stream: StreamSettings) -> Pages:
+    def pages(self, pages: Pages) -> Pages:
         """What a careful reader sees of a shard: the slice, and nothing after it."""
-        return SlicePages(super().pages(stream), self._bounds)
+        return SlicePages(pages, self._bounds)
 
-    async def over_the_slice(self, bridges: BridgeServer) -> None:
-        """Until every shard has passed the end; then the task leaves as if it were asked to."""
+    async def read(self, settings: Settings, aws: Aws, bridges: BridgeServer, metrics: Metrics) -> None:
+        """Return once every shard has passed the end."""
         marked: set[str] = set()
         while True:
             passed = {session.shard_id for session in bridges.sessions if session.passed}
             try:
-                left, shards = await asyncio.to_thread(self._look, passed - marked)
+                left, shards = await asyncio.to_thread(self._look, settings.stream, aws, passed - marked)
             except (BotoCoreError, ClientError) as error:
                 log.warning("the leases cannot be read: %s; trying again", error)
             else:
                 marked |= passed
-                self._tell(shards - len(left), shards, int(self.metrics.snapshot()["settled"]))
+                self._tell(shards - len(left), shards, int(metrics.snapshot()["settled"]))
                 if not left:
                     break
             await asyncio.sleep(LOOK_S)
         log.info("every shard has passed the end of the slice")
         self.finished = True
-        self.leaving.set()
-        await asyncio.Event().wait()
 
-    def _look(self, passed: set[str]) -> tuple[list[str], int]:
+    def _look(self, stream: StreamSettings, aws: Aws, passed: set[str]) -> tuple[list[str], int]:
         """The shards that have not passed the end, and how many there are. No leases at all: another task has passed
         all of them, and has deleted the tables."""
-        dynamodb, application, to_ms = self.aws.client("dynamodb"), self.settings.stream.application, self._bounds.to_ms
+        dynamodb, application, to_ms = aws.client("dynamodb"), stream.application, self._bounds.to_ms
         for shard_id in sorted(passed):
             bounded.mark(dynamodb, application, shard_id, to_ms)
             log.info("%s has passed the end of the slice", shard_id)
         leases = bounded.items(dynamodb, application)
-        there = known(self.aws.client("kinesis"), self.settings.stream.name)
+        there = known(aws.client("kinesis"), stream.name)
         return bounded.left(there, leases, to_ms) if leases else [], len(leases)
 
 

@@ -65,6 +65,13 @@ class DrainBudget:
         )
 
 
+def told(longest: DrainBudget | None) -> str:
+    """The line of the log about the longest drain; None: unknown."""
+    if longest is None:
+        return "drain time unknown: define example() on the model to have it checked at start"
+    return f"a drain takes at most {longest}"
+
+
 def mistakes(kcl: KclSettings, drain: DrainSettings) -> Iterator[ConfigError]:
     """Return the mistakes that can be found without running the model."""
     least_s = kcl.shutdown_grace_s + LEAVE_S

@@ -23,7 +23,7 @@ ON_A_BEAT = {
     ("consumer/leases/handoffs.py", "watch"): "a look at all leases every few seconds",
     ("consumer/leases/watch.py", "watch"): "a look at all leases every few seconds",
     ("consumer/poison/reader.py", "_keep"): "a renewal every two seconds, until it is too late",
-    ("consumer/slice_task.py", "over_the_slice"): "a look at all leases every few seconds",
+    ("consumer/slice_task.py", "read"): "a look at all leases every few seconds",
     ("pipeline/model_process/keeper.py", "_sweep"): "until the last process is gone",
 }
 """What goes on at its own pace anyway, whatever became of the last time."""

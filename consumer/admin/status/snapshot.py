@@ -18,7 +18,7 @@ NOTE: Final = "note"
 
 @dataclass(frozen=True, slots=True)
 class WorkerSaid:
-    """What a worker reports about itself (:mod:`consumer.worker_stats`), from its page or its note beside the leases.
+    """What a worker reports about itself (:mod:`consumer.worker_report`), from its page or its note beside the leases.
 
     ``at_s``: when it reported, in epoch seconds by its own clock. Any key of ``stats`` may be missing.
     """

@@ -21,6 +21,7 @@ from consumer.app import Task
 from consumer.config.load import parse
 from consumer.config.settings import Settings
 from consumer.kcl.bridge_server import BridgeServer
+from consumer.leaving import Departure
 from pipeline.errors import Fatal
 from tests.support.hosts import ROOT
 from tests.unit.config.test_config import LEAST
@@ -67,10 +68,16 @@ class Alone(Task):
         self.background.start(self.watchers.over_the_leader, "the watch over the leader")
         if self._breaks is not None:
             await self._breaks(self, bridges)
-        return await self._consume(None, bridges, Jvm(), None)  # type: ignore[arg-type]
+        reader: Any = None
+        departure = WithoutLeases(
+            self.settings, self.worker_id, self.aws, self.past, reader, background=self.background, asked=self.asked
+        )
+        return await self._consume(departure, bridges, Jvm(), None)  # type: ignore[arg-type]
 
-    async def _release_and_read(self, *whatever: Any) -> None:
-        """There are no leases."""
+
+class WithoutLeases(Departure):
+    async def _free_and_read(self, *whatever: Any) -> None:
+        """There are none."""
 
 
 def settings() -> Settings:
