@@ -42,9 +42,9 @@ class StatsLines:
             **counts,
             "in_flight": stats["in_flight"],
             "shards": len(stats["by_shard"]),
-            "behind_s": max((shard["behind_s"] for shard in stats["by_shard"].values()), default=0.0),
+            "behind_seconds": max((shard["behind_seconds"] for shard in stats["by_shard"].values()), default=0.0),
             "stuck_shards": len(stats["stuck"].keys() | stats["unread"].keys()),
-            "outage_s": max((outage["for_s"] for outage in stats["outages"]), default=0.0),
+            "outage_seconds": max((outage["for_seconds"] for outage in stats["outages"]), default=0.0),
         }
 
 

@@ -23,7 +23,7 @@ from pipeline.metrics.records import RecordMetrics
 from pipeline.metrics.replica_time import ReplicaTimeMetrics
 from pipeline.metrics.shards import ShardMetrics
 from pipeline.metrics.sinks import SinkMetrics
-from pipeline.outages import Outages
+from pipeline.outages import Outage, Outages
 
 
 class Metrics:
@@ -63,7 +63,7 @@ class Metrics:
         return generate_latest(self.registry)
 
     def snapshot(self) -> dict[str, Any]:
-        """Return totals since the start, and present values, as JSON."""
+        """Return totals since the start, present values, and what fails now and is tried again, as JSON."""
         totals, batches, loads = self.records.totals, self.batches, self.in_flight.loads()
         return {
             "records_in": totals.received,
@@ -79,10 +79,20 @@ class Metrics:
             "in_flight": sum(records for records, _ in loads.values()),
             "in_flight_bytes": sum(size for _, size in loads.values()),
             "shards": sorted(totals.lag_ms.keys() | loads.keys()),
-            "lag_ms": max(totals.lag_ms.values(), default=0),
+            "lag_seconds": max(totals.lag_ms.values(), default=0) / 1000,
             "retries": self.model.retries,
             "replica_restarts": self.model.restarts,
             "batch_size_target": self.replica_time.batch_size_target,
             "capacity": {part: round(share, 4) for part, share in self.replica_time.shares().items()},
-            "outages": [str(trouble) for trouble in self.outages.current()],
+            "outages": [self._as_json(outage) for outage in self.outages.current()],
+        }
+
+    def _as_json(self, outage: Outage) -> dict[str, Any]:
+        """``kind``: of the part that fails: ``model``, ``sink`` or ``other``."""
+        sinks = self.sinks.names
+        return {
+            "part": outage.part,
+            "kind": "model" if outage.part == "model" else "sink" if outage.part in sinks else "other",
+            "reason": outage.reason,
+            "for_seconds": round(outage.lasted_s, 1),
         }

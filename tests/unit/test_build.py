@@ -15,6 +15,7 @@ from consumer.build import Outside, Parts, limits_of, waits_of
 from consumer.config.load import parse
 from consumer.config.settings import Settings
 from consumer.leases import leases
+from consumer.leaving import Departure
 from consumer.poison.doubts import may_be_a_records_doing
 from consumer.stats_line import StatsLines
 from pipeline.dead_letters.limit import Limits
@@ -94,17 +95,17 @@ def test_no_region_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_healthz_is_red_where_a_limit_of_dead_letters_ends_the_task(aws: Aws, tmp_path: Path) -> None:
     """The task itself may be gone before anyone asks."""
     task = Task(settings(tmp_path, parquet(tmp_path)))
-    assert task._alive() is None
+    assert task.report.unhealthy() is None
     task.metrics.dead_letters.stopped("1,000 records in a row became dead letters")
-    assert task._alive() == "1,000 records in a row became dead letters"
+    assert task.report.unhealthy() == "1,000 records in a row became dead letters"
 
 
 def test_the_line_of_figures_reads_what_a_task_says(aws: Aws, tmp_path: Path) -> None:
     task = Task(settings(tmp_path, parquet(tmp_path)))
     task.metrics.outages.part("model").failed("no replica starts")
-    [outage] = task.stats()["outages"]
+    [outage] = task.report.stats()["outages"]
     assert (outage["part"], outage["kind"], outage["reason"]) == ("model", "model", "no replica starts")
-    assert StatsLines().next(task.stats())["outage_s"] == outage["for_s"]
+    assert StatsLines().next(task.report.stats())["outage_seconds"] == outage["for_seconds"]
 
 
 def test_leases_that_are_not_released_are_told_in_one_line_and_no_record_is_blamed(
@@ -114,12 +115,12 @@ def test_leases_that_are_not_released_are_told_in_one_line_and_no_record_is_blam
         raise ClientError({"Error": {"Code": "InternalFailure", "Message": "gone"}}, "DeleteItem")
 
     monkeypatch.setattr(leases, "release", refused)
-    task = Task(settings(tmp_path, parquet(tmp_path)))
-    task.aws = aws
+    told: dict[str, Any] = dict.fromkeys(("past", "careful", "background", "asked"))
+    departure = Departure(settings(tmp_path, parquet(tmp_path)), "w", aws, **told)
     with pytest.raises(
         Fatal, match=r"the leases were not released; they expire in 10 s: ClientError: .*gone"
     ) as caught:
-        task._release()
+        departure.free()
     assert not may_be_a_records_doing(caught.value)
 
 

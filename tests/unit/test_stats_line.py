@@ -30,13 +30,13 @@ def test_counts_are_those_since_the_last_line() -> None:
 
 def test_what_is_so_now_is_that_of_the_worst_part() -> None:
     now = {
-        "by_shard": {"a": {"behind_s": 3.5}, "b": {"behind_s": 70.0}},
+        "by_shard": {"a": {"behind_seconds": 3.5}, "b": {"behind_seconds": 70.0}},
         "stuck": {"a": "stands still"},
         "unread": {"a": "is not read", "c": "is not read"},
-        "outages": [{"for_s": 4.0}, {"for_s": 9.0}],
+        "outages": [{"for_seconds": 4.0}, {"for_seconds": 9.0}],
     }
     line = StatsLines().next(Metrics().snapshot() | now)
-    assert (line["shards"], line["behind_s"], line["stuck_shards"], line["outage_s"]) == (2, 70.0, 2, 9.0)
+    assert (line["shards"], line["behind_seconds"], line["stuck_shards"], line["outage_seconds"]) == (2, 70.0, 2, 9.0)
 
 
 def test_a_worker_without_shards_has_a_line() -> None:

@@ -74,7 +74,7 @@ def _shard(lease: Lease, view: View) -> ShardStatus:
     known = now.known.get(lease.shard_id)
     counts = said.shard(lease.shard_id) if said is not None else {}
     unsettled = number(counts.get("unsettled"))
-    at_tip = number(counts.get("lag_ms")) == 0
+    at_tip = number(counts.get("lag_seconds")) == 0
     return ShardStatus(
         shard_id=lease.shard_id,
         open=known is not None and known.open,
@@ -95,7 +95,7 @@ def _shard(lease: Lease, view: View) -> ShardStatus:
 def _behind_s(shard_id: str, look: Snapshot, said: WorkerSaid | None) -> float | None:
     if said is None:
         return look.behind_s.get(shard_id)
-    return number(said.shard(shard_id).get("behind_s"))
+    return number(said.shard(shard_id).get("behind_seconds"))
 
 
 def _slope(shard_id: str, view: View, said: WorkerSaid | None) -> float | None:
@@ -130,7 +130,7 @@ def caught_up_in_s(behind_s: float | None, moves: float | None) -> float | None:
 
 def _checkpoint_age_s(lease: Lease, view: View, said: WorkerSaid | None) -> float | None:
     """As the worker reports it. Without a worker: since the last look that had another checkpoint, if there is one."""
-    if said is not None and (told := number(said.shard(lease.shard_id).get("checkpoint_age_s"))) is not None:
+    if said is not None and (told := number(said.shard(lease.shard_id).get("checkpoint_age_seconds"))) is not None:
         return told + said.old_s(view.now.at_s)
     now = view.now.at_s
     for look in reversed(view.looks[:-1]):

@@ -129,7 +129,7 @@ def test_where_no_worker_says_it_cloudwatch_tells_how_many_records_come(
 
 def test_a_worker_is_asked_for_its_page(running: DynamoDBClient, page: tuple[str, dict[str, Any]]) -> None:
     url, stats = page
-    stats |= {**says({SHARDS[0]: {"behind_s": 7.0}}).stats, "worker": "a", "at": time.time()}
+    stats |= {**says({SHARDS[0]: {"behind_seconds": 7.0}}).stats, "worker": "a", "at": time.time()}
     note(running, url, {})
     shard = read()["shards"][0]
     assert (shard["seconds_behind"], shard["records_behind"], shard["trend"]) == (7, 3, "steady")
@@ -137,13 +137,13 @@ def test_a_worker_is_asked_for_its_page(running: DynamoDBClient, page: tuple[str
 
 def test_a_page_of_another_worker_is_not_believed(running: DynamoDBClient, page: tuple[str, dict[str, Any]]) -> None:
     url, stats = page
-    stats |= {**says({SHARDS[0]: {"behind_s": 7.0}}).stats, "worker": "somebody else"}
-    note(running, url, dict(says({SHARDS[0]: {"behind_s": 9.0}}).stats))
+    stats |= {**says({SHARDS[0]: {"behind_seconds": 7.0}}).stats, "worker": "somebody else"}
+    note(running, url, dict(says({SHARDS[0]: {"behind_seconds": 9.0}}).stats))
     assert read()["shards"][0]["seconds_behind"] == 9
 
 
 def test_a_page_out_of_reach_is_replaced_by_the_note(running: DynamoDBClient) -> None:
-    note(running, "http://127.0.0.1:1", dict(says({SHARDS[0]: {"behind_s": 9.0}}).stats), host="elsewhere")
+    note(running, "http://127.0.0.1:1", dict(says({SHARDS[0]: {"behind_seconds": 9.0}}).stats), host="elsewhere")
     found = read()
     assert found["shards"][0]["seconds_behind"] == 9
     assert found["workers"][0]["source"] == "note"

@@ -21,7 +21,9 @@ def only(status: Status) -> ShardStatus:
 
 
 def test_what_a_worker_says_of_its_shard() -> None:
-    said = says({A: {"behind_s": 60.0, "lag_ms": 59_000, "slope": -0.5, "rate": 12.0, "checkpoint_age_s": 3.0}})
+    said = says(
+        {A: {"behind_seconds": 60.0, "lag_seconds": 59, "slope": -0.5, "rate": 12.0, "checkpoint_age_seconds": 3.0}}
+    )
     shard = only(diagnose("events", look(lease(), said={"w1": said})))
     assert (shard.owner, shard.seconds_behind, shard.trend, shard.caught_up_in_s) == ("w1", 60, Trend.SHRINKING, 120)
     assert (shard.rate, shard.checkpoint, shard.checkpoint_age_s) == (12, "42/0", 3)
@@ -29,7 +31,7 @@ def test_what_a_worker_says_of_its_shard() -> None:
 
 
 def test_at_the_tip_what_the_worker_holds_is_all_there_is() -> None:
-    shard = only(diagnose("events", look(lease(), said={"w1": says({A: {"unsettled": 3, "lag_ms": 0}})})))
+    shard = only(diagnose("events", look(lease(), said={"w1": says({A: {"unsettled": 3, "lag_seconds": 0}})})))
     assert shard.records_behind == 3
 
 
@@ -58,7 +60,7 @@ def test_old_looks_count_no_more() -> None:
 
 
 def test_what_a_dead_worker_last_said_counts_no_more() -> None:
-    said = {"w2": says({A: {"behind_s": 1.0, "rate": 9.0}}, at_s=NOW - 300)}
+    said = {"w2": says({A: {"behind_seconds": 1.0, "rate": 9.0}}, at_s=NOW - 300)}
     shard = only(diagnose("events", look(lease(A, "w2"), said=said, silent_s={"w2": 300.0}, behind_s={A: 290.0})))
     assert (shard.seconds_behind, shard.rate, shard.records_behind) == (290, 0, None)
 
@@ -79,7 +81,10 @@ def test_a_worker_that_has_long_been_silent_and_holds_nothing_is_not_shown() -> 
 
 
 def test_totals_are_the_largest_lag_and_the_sums_of_rates() -> None:
-    behind = {A: {"behind_s": 1.0, "rate": 5.0}, B: {"behind_s": 30.0, "lag_ms": 30_000, "rate": 7.0, "slope": -0.1}}
+    behind = {
+        A: {"behind_seconds": 1.0, "rate": 5.0},
+        B: {"behind_seconds": 30.0, "lag_seconds": 30, "rate": 7.0, "slope": -0.1},
+    }
     said = says({shard: {**told, "arrival_rate": 2.0} for shard, told in behind.items()})
     waiting = lease(C, sentinel="TRIM_HORIZON", parents=(A,))
     totals = diagnose("events", look(lease(A), lease(B), waiting, said={"w1": said})).totals
@@ -102,7 +107,10 @@ def test_a_shard_catches_up_if_and_only_if_it_is_caught_up_or_its_lag_shrinks(be
 
 numbers = st.none() | st.floats() | st.integers(-5, 10**6) | st.text(max_size=3)
 counts = st.fixed_dictionaries(
-    {}, optional=dict.fromkeys(("unsettled", "held_bytes", "lag_ms", "behind_s", "rate", "idle_s", "slope"), numbers)
+    {},
+    optional=dict.fromkeys(
+        ("unsettled", "held_bytes", "lag_seconds", "behind_seconds", "rate", "idle_seconds", "slope"), numbers
+    ),
 )
 
 
@@ -121,7 +129,9 @@ def looks(draw: st.DrawFn, at_s: float) -> Snapshot:
         parents = tuple(draw(st.sets(st.sampled_from([A, B]), max_size=2)) - {shard})
         draining, counter = draw(workers), draw(st.integers(0, 3))
         found.append(lease(shard, draw(workers), parents=parents, draining_owner=draining, counter=counter, **place))
-    out = st.lists(st.fixed_dictionaries({"age_s": numbers, "tries": numbers, "shards": st.just([A])}), max_size=2)
+    out = st.lists(
+        st.fixed_dictionaries({"age_seconds": numbers, "tries": numbers, "shards": st.just([A])}), max_size=2
+    )
     said = {
         worker: says(draw(st.dictionaries(st.sampled_from([A, B, C]), counts)), at_s, batches_out=draw(out))
         for worker in draw(st.sets(st.sampled_from(["w1", "w2"])))

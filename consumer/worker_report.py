@@ -1,0 +1,150 @@
+"""What a worker says of itself: whether it is healthy and ready, and its figures.
+
+``/healthz``, ``/readyz`` and ``/stats`` show it, and so does its note beside the leases, for ``penstock status``. It is
+made in the host's event loop whenever somebody asks. It holds shard ids, the names of sinks, counts and the reasons of
+outages, and nothing of a record.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from pipeline.flow.progress import Progress
+
+if TYPE_CHECKING:
+    from consumer.config.settings import Settings
+    from consumer.kcl.session import ShardSession
+    from consumer.watchers import Watchers
+    from pipeline.metrics import Metrics
+
+ANY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104  # told apart, not listened on
+
+OUTSIDE = ("192.0.2.1", 9)
+"""An address that nobody has (RFC 5737). A datagram socket that is pointed there knows its own; nothing is sent."""
+
+
+class WorkerReport:
+    """Of one task. ``sessions``, ``careful`` and ``leaving`` are asked each time: the shards' sessions, the shards
+    that are read carefully, and whether the task drains. ``warm``: the model has predicted, and the JVM has started."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        worker_id: str,
+        metrics: Metrics,
+        watchers: Watchers,
+        *,
+        careful: Callable[[], Collection[str]],
+        leaving: Callable[[], bool],
+    ) -> None:
+        self.sessions: Callable[[], Iterable[ShardSession]] = tuple
+        self.warm = False
+        self._settings = settings
+        self._worker_id = worker_id
+        self._metrics = metrics
+        self._watchers = watchers
+        self._careful = careful
+        self._leaving = leaving
+        self._started_s = time.time()
+
+    def unhealthy(self) -> str | None:
+        """Why the task is not healthy; None if it is. The event loop runs, or there would be no answer at all."""
+        stopped = self._metrics.dead_letters.stop_reason
+        return "; ".join([*filter(None, [stopped]), *self._watchers.unwell.values()]) or None
+
+    def unready(self) -> str | None:
+        """Why the task does not read all that it should; None if it does."""
+        if careful := self._careful():
+            return f"reads {', '.join(sorted(careful))} carefully"
+        if self._leaving():
+            return "leaving"
+        return self._watchers.unready if self.warm else "the model is not warm yet"
+
+    def stats(self) -> dict[str, Any]:
+        """Totals since the start, and what is so now; JSON as it is."""
+        now, wall_s = time.monotonic(), time.time()
+        watchers, late = self._watchers, self._metrics.replica_time.recent_shares()
+        return {
+            **self._metrics.snapshot(),
+            **self._who(wall_s),
+            "leaving": self._leaving(),
+            "busy": round(1 - late["waiting"], 4) if late else None,
+            "efficiency": round(late["model"], 4) if late else None,
+            "batch_p99_seconds": round(self._metrics.batches.p99_s, 3),
+            "by_shard": self._shards(now, wall_s),
+            "batches_out": batches(self._metrics.progress, now),
+            "stuck": dict(watchers.stuck),
+            "unread": dict(watchers.leases.unread.told) if watchers.leases is not None else {},
+            "handoffs": watchers.leases.handoffs_s(now) if watchers.leases is not None else {},
+            "careful": sorted(self._careful()),
+        }
+
+    def _who(self, wall_s: float) -> dict[str, Any]:
+        settings = self._settings
+        return {
+            "worker": self._worker_id,
+            "penstock": version("penstock"),
+            "model_version": settings.model.version,
+            "started_at": round(self._started_s, 3),
+            "at": round(wall_s, 3),
+            "max_leases": settings.kcl.max_leases,
+            "failover_seconds": settings.kcl.failover_ms / 1000,
+            "timeout_seconds": settings.model.timeout_s,
+        }
+
+    def _shards(self, now: float, wall_s: float) -> dict[str, dict[str, Any]]:
+        found = {}
+        for session in self.sessions():
+            if session.shard_id and not session.over:
+                found[session.shard_id] = {
+                    "state": session.state.value,
+                    "behind_seconds": round(session.behind_s(now, wall_s), 3),
+                    **session.counts(now),
+                    **_pace(self._metrics.progress, session.shard_id, now),
+                }
+        return found
+
+
+def batches(progress: Progress, now: float) -> list[dict[str, Any]]:
+    """The batches that the model has now, the oldest first."""
+    return [
+        {"age_seconds": round(each.age_s, 3), "tries": each.tries, "shards": list(each.shards)}
+        for each in progress.batches(now)
+    ]
+
+
+def reached_at(url: str, host: str) -> str:
+    """The health page's ``url`` for whoever is elsewhere: where it listens on every address of this machine, with the
+    one that leads outside."""
+    return url.replace(host, _own_address(), 1) if host in ANY_ADDRESS else url
+
+
+def _own_address() -> str:
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+            datagrams.connect(OUTSIDE)
+            return str(datagrams.getsockname()[0])
+    except OSError:
+        return socket.gethostname()
+
+
+def _pace(progress: Progress, shard_id: str, now: float) -> Mapping[str, Any]:
+    pace = progress.pace(shard_id, now)
+    if pace is None:
+        return {}
+    return {
+        "received": pace.received,
+        "settled": pace.settled,
+        "rate": _rounded(pace.rate),
+        "arrival_rate": _rounded(pace.arrival_rate),
+        "slope": _rounded(pace.slope),
+        "idle_seconds": _rounded(pace.idle_s),
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
