@@ -178,6 +178,7 @@ class Task:
         switches = partial(leases.switches, self.aws.client("dynamodb"), settings.stream.application)
         notes = parts.notes(partial(asyncio.to_thread, switches))
         await self._unless_leaving(notes.check())
+        self.background.start(partial(_when, self.told, notes.leave), "the end of the crash notes", endless=False)
         host = parts.host(notes)
         stack.push_async_callback(host.stop)
         spec = await self._unless_leaving(host.start())
@@ -262,6 +263,11 @@ class Task:
         if not results:
             raise Asked
         return results[0]
+
+
+async def _when(told: asyncio.Event, work: background.Work) -> None:
+    await told.wait()
+    await work()
 
 
 async def _raise(failure: asyncio.Future[BaseException]) -> None:

@@ -12,8 +12,12 @@ A try is noted
 - when a note of an earlier task names the record, which is then tried alone.
 
 A record that was alone in enough such notes becomes a dead letter. So a record that kills every task that reads it
-costs a few tasks. A healthy record is not blamed: it would have to be alone in the model at that many crashes. Nothing
-else is noted, since each note costs a write.
+costs a few tasks. Nothing else is noted, since each note costs a write.
+
+A task may also die of something else while it has a healthy record alone: a host fails, or a process is killed. Two
+rules protect that record. A task that was asked to leave ends its notes and writes no more, so a kill at the end of the
+stop time-out counts for nothing. And deaths of other causes raise the number that is needed: each change of the lease's
+owner that the notes do not explain needs one more death with the record alone, ``MOST_MORE`` at most.
 """
 
 from __future__ import annotations
@@ -41,8 +45,14 @@ log = logging.getLogger("suspects")
 SWITCHES = 2
 """A shard is in doubt once its lease has changed owner this often without a checkpoint."""
 
-LEAST_ATTEMPTS = 2
-"""How many tasks must have died while a record was alone in the model: one may have died of something else."""
+LEAST_ATTEMPTS = 3
+"""How many tasks must have died while a record was alone in the model: some may have died of something else."""
+
+NAMED_AFTER = 1
+"""How many tasks a record kills in a shard in doubt before a note names it: its batch is noted."""
+
+MOST_MORE = 3
+"""How many more deaths may be needed where tasks die of other causes too."""
 
 DAYS_AT_MOST = 32
 """How many days of notes are read, from the day of the shard's first unread record."""
@@ -77,7 +87,10 @@ class CrashJournal:
         self._today = today
         self._shards: dict[str, Shard] = {}
         self._deaths: dict[str, Counter[Position]] = {}
+        self._changes: dict[str, int] = {}
         self._in_doubt: set[str] = set()
+        self._open: set[str] = set()
+        self._leaving = False
 
     async def recall(self, shard: Shard, first: Record) -> None:
         """Read what earlier tasks noted of the shard, from its first unread record on. Call it before its first
@@ -86,14 +99,15 @@ class CrashJournal:
         shard_id = shard.shard_id
         self._shards[shard_id] = shard
         deaths: Counter[Position] = Counter()
-        for body in await self._surely(lambda: self._open(shard, first)):
+        for body in await self._surely(lambda: self._unended(shard, first)):
             note = orjson.loads(body)
             for position in (Position(int(sequence), sub) for sequence, sub in note["records"]):
                 if position >= first.position:
                     deaths[position] += note["alone"]
         self._deaths[shard_id] = deaths
+        self._changes[shard_id] = await self._switches(shard_id)
         self.believe(shard_id)
-        if deaths or await self._switches(shard_id) >= SWITCHES:
+        if deaths or self._changes[shard_id] >= SWITCHES:
             self._in_doubt.add(shard_id)
             log.warning("%s is in doubt: tasks died while they had it; %d records are suspects", shard_id, len(deaths))
 
@@ -116,6 +130,27 @@ class CrashJournal:
             return None
         return deaths[record.position]
 
+    def needed(self, record: Record, least: int) -> int:
+        """How many deaths with this record alone blame it: ``least``, or more where tasks die of other causes too.
+
+        A death that is noted with one record alone ended the whole task, so it explains a change of owner of every
+        shard. Deaths with a record count as explained once that record has ``least`` of them.
+        """
+        of_all = (count for deaths in self._deaths.values() for count in deaths.values())
+        explained = SWITCHES + sum(NAMED_AFTER + count for count in of_all if count >= least)
+        return least + min(max(0, self._changes.get(record.shard_id, 0) - explained), MOST_MORE)
+
+    async def leave(self) -> None:
+        """The task was asked to leave: end the notes that are open, and write no more. From now on it may be killed.
+
+        A note that cannot be ended now counts if the task is killed. That is no reason to end the drain with an error.
+        """
+        self._leaving = True
+        try:
+            await self.end(sorted(self._open))
+        except PenstockError as error:
+            log.warning("notes of this task were not ended: %s", error)
+
     def suspects(self, records: Sequence[Record]) -> list[Record]:
         """Return the records that notes name. Costs nothing for shards without notes."""
         if not any(self._deaths.get(shard_id) for shard_id in {record.shard_id for record in records}):
@@ -123,7 +158,9 @@ class CrashJournal:
         return [record for record in records if self.deaths(record) is not None]
 
     async def begin(self, records: Sequence[Record]) -> Note:
-        """Note that these records are about to be tried. Returns once the note is written."""
+        """Note that these records are about to be tried. Returns once the note is written, unless the task leaves."""
+        if self._leaving:
+            return Note(self, ())
         by_shard: dict[str, list[Record]] = {}
         for record in records:
             if record.shard_id in self._shards:
@@ -131,11 +168,15 @@ class CrashJournal:
         keys = [self._key(each[0]) for each in by_shard.values()]
         bodies = [_body(each, alone=len(records) == 1) for each in by_shard.values()]
         await asyncio.gather(*(self._put(key, body) for key, body in zip(keys, bodies, strict=True)))
+        self._open.update(keys)
+        if self._leaving:
+            await self.end(keys)
         return Note(self, keys)
 
     async def end(self, keys: Sequence[str]) -> None:
-        """End the notes with these keys."""
+        """End the notes with these keys. One that was ended before stays ended."""
         await asyncio.gather(*(self._put(f"{key}{ENDED}", b"") for key in keys))
+        self._open.difference_update(keys)
 
     async def check(self) -> None:
         """Check at start that the notes can be written, and that nobody else can write there.
@@ -148,7 +189,7 @@ class CrashJournal:
         """Write a note. False from a retried write is our own earlier try: no other writer uses these keys."""
         await self._surely(lambda: self._store.put_new(key, body, {}))
 
-    def _open(self, shard: Shard, first: Record) -> list[bytes]:
+    def _unended(self, shard: Shard, first: Record) -> list[bytes]:
         """Return the notes that were not ended."""
         day = _day(first) - timedelta(days=SLACK_DAYS)
         last = max(self._today(), _day(first)) + timedelta(days=SLACK_DAYS)
@@ -189,7 +230,7 @@ class JournaledHost:
     ) -> None:
         self._inner = inner
         self._notes = notes
-        self._most = max(LEAST_ATTEMPTS, retries + 1)
+        self._least = max(LEAST_ATTEMPTS, retries + 1)
         self._on_event = on_event
         self._model = _Room()
 
@@ -256,7 +297,7 @@ class JournaledHost:
 
     async def _alone(self, suspect: Record) -> None:
         deaths = self._notes.deaths(suspect) or 0
-        if deaths < self._most:
+        if deaths < self._notes.needed(suspect, self._least):
             await self._noted([suspect])
             return
         reason = f"{deaths} tasks died while this record was alone in the model"

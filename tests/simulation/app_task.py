@@ -23,6 +23,7 @@ from pipeline.metrics import Metrics
 from pipeline.model_process.assignment import Assignment
 from pipeline.outages import Outages
 from pipeline.record import Shard
+from pipeline.replicas.crash_journal import CrashJournal
 from pipeline.replicas.host import ModelHost
 from pipeline.stage import Stage
 from pipeline.stores.memory import MemoryStore
@@ -192,7 +193,7 @@ class Task:
                 latency=world.latency,
                 dice=world.random,
             )
-            await self._consume(self.stage, host, self.worker, failed)
+            await self._consume(self.stage, host, self.worker, failed, notes)
         finally:
             for sink in sinks:
                 await sink.close()
@@ -251,22 +252,32 @@ class Task:
     # -- life
 
     async def _consume(
-        self, stage: Stage, host: ModelHost, worker: FakeWorker, failed: asyncio.Future[BaseException]
+        self,
+        stage: Stage,
+        host: ModelHost,
+        worker: FakeWorker,
+        failed: asyncio.Future[BaseException],
+        notes: CrashJournal,
     ) -> None:
         jvm = asyncio.create_task(worker.run())
         failures = [asyncio.create_task(stage.run()), asyncio.create_task(_raise(host.failed))]
         failures += [asyncio.create_task(_raise(failed)), jvm]
         leaving = asyncio.create_task(self.leaving.wait())
+        left = asyncio.create_task(self._end_notes(notes))
         try:
             await asyncio.wait([leaving, *failures], return_when=asyncio.FIRST_COMPLETED)
             await _raise_first(failures)
             await self._leave(worker, failures)
         finally:
-            leaving.cancel()
-            for failure in failures:
-                failure.cancel()
-            await asyncio.gather(*failures, leaving, return_exceptions=True)
+            ends = [leaving, left, *failures]
+            for end in ends:
+                end.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
             await self._release(worker)
+
+    async def _end_notes(self, notes: CrashJournal) -> None:
+        await self.leaving.wait()
+        await notes.leave()
 
     async def _leave(self, worker: FakeWorker, failures: list[asyncio.Task[Any]]) -> None:
         """Within the budget, whatever it takes. The JVM takes its time to ask the sessions."""
