@@ -178,7 +178,7 @@ class Task:
         switches = partial(leases.switches, self.aws.client("dynamodb"), settings.stream.application)
         notes = parts.notes(partial(asyncio.to_thread, switches))
         await self._unless_leaving(notes.check())
-        self.background.start(partial(_when, self.told, notes.leave), "the end of the crash notes", endless=False)
+        self.background.start(partial(_when, self.asked, notes.leave), "the end of the crash notes", endless=False)
         host = parts.host(notes)
         stack.push_async_callback(host.stop)
         spec = await self._unless_leaving(host.start())
@@ -265,8 +265,8 @@ class Task:
         return results[0]
 
 
-async def _when(told: asyncio.Event, work: background.Work) -> None:
-    await told.wait()
+async def _when(asked: asyncio.Event, work: background.Work) -> None:
+    await asked.wait()
     await work()
 
 
