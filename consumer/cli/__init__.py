@@ -20,6 +20,7 @@ from consumer.cli.init import init
 from consumer.cli.leases import leases
 from consumer.cli.local import local
 from consumer.cli.options import Group
+from consumer.cli.promote import promote
 from consumer.cli.put import put
 from consumer.cli.replay import replay
 from consumer.cli.run import run
@@ -100,6 +101,7 @@ for command in (
     init,
     leases,
     local,
+    promote,
     put,
     replay,
     run,

@@ -76,7 +76,7 @@ def _said(found: Difference, url_a: str, url_b: str, tolerance: float) -> dict[s
     from pipeline.escape import harmless
 
     said = dataclasses.asdict(found)
-    said["examples"] = [{**each, "a": _json(each["a"]), "b": _json(each["b"])} for each in said["examples"]]
+    said["examples"] = [{**each, "a": plain(each["a"]), "b": plain(each["b"])} for each in said["examples"]]
     tables: dict[str, Any] = harmless(
         {"equal": found.equal, "a": url_a, "b": url_b, "tolerance": tolerance, **said},
     )
@@ -132,14 +132,14 @@ def _short(value: Any) -> str:
     return cut("null" if value is None else str(value), LONGEST_VALUE)
 
 
-def _json(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A value for JSON: NaN, infinity, times and bytes become text."""
     import math
 
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, list):
-        return [_json(each) for each in value]
+        return [plain(each) for each in value]
     if isinstance(value, dict):
-        return {str(name): _json(each) for name, each in value.items()}
+        return {str(name): plain(each) for name, each in value.items()}
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
