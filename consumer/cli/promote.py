@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from consumer.config.settings import Settings
     from consumer.promotion.answers import Answers
     from consumer.promotion.golden import Golden
-    from consumer.promotion.verdict import Comparison, Wish
+    from consumer.promotion.verdict import PromotionResult, PromotionWish
 
 
 FILE = click.Path(path_type=Path)
@@ -129,8 +129,8 @@ def check(
     ctx.exit(1 if found.problems else 0)
 
 
-def _wish(tolerances: Sequence[str], ignore: str, max_changed: float, least_speed: float) -> Wish:
-    from consumer.promotion.verdict import Wish
+def _wish(tolerances: Sequence[str], ignore: str, max_changed: float, least_speed: float) -> PromotionWish:
+    from consumer.promotion.verdict import PromotionWish
     from pipeline.diff.tables import TOLERANCE
     from pipeline.errors import UserError
 
@@ -145,7 +145,7 @@ def _wish(tolerances: Sequence[str], ignore: str, max_changed: float, least_spee
             raise UserError(f"--tolerance {text}: {number!r} is not a number from 0 on. Write for example score=0.01")
     tolerance = given.pop("", TOLERANCE)
     names = frozenset(name for name in (each.strip() for each in ignore.split(",")) if name)
-    return Wish(tolerance, given, names, max_changed, least_speed)
+    return PromotionWish(tolerance, given, names, max_changed, least_speed)
 
 
 def _golden(path: Path, count: int, settings: Settings) -> Golden:
@@ -200,7 +200,7 @@ def _refuse_nothing(before: Answers) -> None:
         raise NothingToDo("the table has no row of these records, so nothing was compared. Use records that have rows")
 
 
-def _emit(before: Answers, after: Answers, found: Comparison) -> None:
+def _emit(before: Answers, after: Answers, found: PromotionResult) -> None:
     import dataclasses
 
     from consumer.cli import output
@@ -227,7 +227,7 @@ def _emit(before: Answers, after: Answers, found: Comparison) -> None:
     output.emit("promote.check", harmless({"passed": not found.problems, **sides, **said}))
 
 
-def _print(before: Answers, after: Answers, found: Comparison) -> None:
+def _print(before: Answers, after: Answers, found: PromotionResult) -> None:
     from consumer.cli import output
 
     both = (before, after)

@@ -19,7 +19,7 @@ EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class PromotionWish:
     """``tolerances``: of single columns, instead of ``tolerance``. ``ignore``: columns whose values are not compared.
 
     ``max_changed``: the largest share of a column's values that may differ. ``least_speed``: the least throughput of
@@ -62,7 +62,7 @@ class ColumnResult:
 
 
 @dataclass(slots=True)
-class Comparison:
+class PromotionResult:
     """``problems``: one line each; if there are none, the new model may follow the old one.
 
     ``newly_dead``: records with an old row and a new dead letter. ``newly_rows``: the reverse.
@@ -102,13 +102,13 @@ def refuse_other_columns(changes: list[str], url: str | None) -> None:
         )
 
 
-def compare(old: Answers, new: Answers, wish: Wish) -> Comparison:
+def compare(old: Answers, new: Answers, wish: PromotionWish) -> PromotionResult:
     """Compare value by value the rows that both have; then judge.
 
     :raises UserError: ``wish`` names a column that neither has.
     """
     both = sorted({*old.numbers} & {*new.numbers})
-    found = Comparison(
+    found = PromotionResult(
         columns={},
         changes=column_changes(old.columns, new.columns),
         newly_dead=[number for number in old.numbers if number in new.dead],
@@ -123,7 +123,7 @@ def compare(old: Answers, new: Answers, wish: Wish) -> Comparison:
     return found
 
 
-def _compared(old: pa.Schema, new: pa.Schema, wish: Wish) -> list[str]:
+def _compared(old: pa.Schema, new: pa.Schema, wish: PromotionWish) -> list[str]:
     if unknown := {*wish.tolerances, *wish.ignore} - {*old.names, *new.names}:
         names = ", ".join(dict.fromkeys([*old.names, *new.names]))
         raise UserError(f"neither model has a column {min(unknown)!r}. They have {names}")
@@ -137,7 +137,12 @@ def _rows_of(answers: Answers, numbers: list[int]) -> pa.Table:
 
 
 def _compare_column(
-    found: Comparison, name: str, numbers: list[int], old: pa.ChunkedArray, new: pa.ChunkedArray, wish: Wish
+    found: PromotionResult,
+    name: str,
+    numbers: list[int],
+    old: pa.ChunkedArray,
+    new: pa.ChunkedArray,
+    wish: PromotionWish,
 ) -> None:
     tolerance = wish.tolerances.get(name, wish.tolerance)
     values = Values(tolerance)
@@ -155,7 +160,7 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
-def _problems(found: Comparison, old: Answers, new: Answers, wish: Wish) -> Iterator[str]:
+def _problems(found: PromotionResult, old: Answers, new: Answers, wish: PromotionWish) -> Iterator[str]:
     if found.newly_dead:
         first = found.newly_dead[0]
         yield (

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from consumer.promotion.answers import Answers
-from consumer.promotion.verdict import Wish, column_changes, compare, refuse_other_columns
+from consumer.promotion.verdict import PromotionWish, column_changes, compare, refuse_other_columns
 from pipeline.errors import RefusedError, UserError
 from pipeline.record import Dead
 
@@ -26,7 +26,7 @@ def answers(version: str = "1", numbers: list[int] = NUMBERS, **columns: list[ob
 
 
 def test_equal_answers_have_no_problem() -> None:
-    found = compare(answers("1"), answers("2"), Wish())
+    found = compare(answers("1"), answers("2"), PromotionWish())
     assert found.problems == [] and found.changes == [] and found.examples == []
     assert {name: (each.values, each.changed) for name, each in found.columns.items()} == dict.fromkeys(
         SCHEMA.names, (4, 0)
@@ -36,13 +36,13 @@ def test_equal_answers_have_no_problem() -> None:
 
 def test_each_column_has_its_own_tolerance() -> None:
     new = answers("2", score=[0.11, 0.2, 0.3, 0.4], vector=[[1.005], [2.0], [3.0], [4.0]])
-    strict = compare(answers(), new, Wish())
+    strict = compare(answers(), new, PromotionWish())
     assert [each.changed for each in strict.columns.values()] == [0, 1, 1]
     assert len(strict.problems) == 2 and "1 of 4 values differ (25.0%; --max-changed allows 0.0%)" in strict.problems[0]
-    assert compare(answers(), new, Wish(tolerances={"score": 0.02, "vector": 0.02})).problems == []
-    assert len(compare(answers(), new, Wish(tolerances={"score": 0.02})).problems) == 1
-    assert compare(answers(), new, Wish(max_changed=0.25)).problems == []
-    assert compare(answers(), new, Wish(ignore=frozenset({"score", "vector"}))).problems == []
+    assert compare(answers(), new, PromotionWish(tolerances={"score": 0.02, "vector": 0.02})).problems == []
+    assert len(compare(answers(), new, PromotionWish(tolerances={"score": 0.02})).problems) == 1
+    assert compare(answers(), new, PromotionWish(max_changed=0.25)).problems == []
+    assert compare(answers(), new, PromotionWish(ignore=frozenset({"score", "vector"}))).problems == []
     assert [(each.number, each.column, each.old) for each in strict.examples] == [
         (1, "score", pytest.approx(0.1)),
         (1, "vector", [1.0]),
@@ -50,7 +50,7 @@ def test_each_column_has_its_own_tolerance() -> None:
 
 
 def test_rows_are_matched_by_record_and_not_by_place() -> None:
-    found = compare(answers(numbers=[1, 3, 4]), answers("2", numbers=[2, 3, 4]), Wish())
+    found = compare(answers(numbers=[1, 3, 4]), answers("2", numbers=[2, 3, 4]), PromotionWish())
     assert found.problems == [] and found.columns["label"].values == 2
     assert found.unanswered == 1
 
@@ -58,28 +58,31 @@ def test_rows_are_matched_by_record_and_not_by_place() -> None:
 def test_a_record_that_becomes_a_dead_letter_is_a_problem_and_the_reverse_is_none() -> None:
     dead = {2: Dead(b"", "KeyError: 'lang'", "", 3, "exception")}
     has_it = replace(answers("2", numbers=[1, 3, 4]), dead=dead)
-    worse, better = compare(answers(), has_it, Wish()), compare(has_it, answers("3"), Wish())
+    worse, better = compare(answers(), has_it, PromotionWish()), compare(has_it, answers("3"), PromotionWish())
     assert worse.newly_dead == [2] and "such as record 2: exception: KeyError: 'lang'" in worse.problems[0]
     assert better.newly_rows == [2] and better.problems == [] and better.unanswered == 0
 
 
 @pytest.mark.parametrize(("old", "new", "slow"), [(10.0, 7.9, True), (10.0, 8.0, False), (None, 0.1, False)])
 def test_a_slower_model_is_a_problem_where_the_old_rate_is_known(old: float | None, new: float, slow: bool) -> None:
-    found = compare(replace(answers(), rate=old), replace(answers("2"), rate=new), Wish())
+    found = compare(replace(answers(), rate=old), replace(answers("2"), rate=new), PromotionWish())
     assert bool(found.problems) is slow
-    assert compare(replace(answers(), rate=old), replace(answers("2"), rate=new), Wish(least_speed=0)).problems == []
+    assert (
+        compare(replace(answers(), rate=old), replace(answers("2"), rate=new), PromotionWish(least_speed=0)).problems
+        == []
+    )
 
 
 def test_one_version_with_other_answers_is_a_problem() -> None:
     new = answers("1", label=["other", "l2", "l3", "l4"])
-    [problem] = compare(answers("1"), new, Wish(max_changed=1)).problems
+    [problem] = compare(answers("1"), new, PromotionWish(max_changed=1)).problems
     assert "Set a new model.version" in problem
-    assert compare(answers("1"), answers("1"), Wish()).problems == []
+    assert compare(answers("1"), answers("1"), PromotionWish()).problems == []
 
 
 def test_a_column_that_neither_has_is_a_mistake() -> None:
     with pytest.raises(UserError, match="neither model has a column 'scroe'"):
-        compare(answers(), answers("2"), Wish(ignore=frozenset({"scroe"})))
+        compare(answers(), answers("2"), PromotionWish(ignore=frozenset({"scroe"})))
 
 
 @pytest.mark.parametrize(
