@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.run-is-ready
 DEMO := $(VENV)/.demo-is-ready
+NOTEBOOKS := $(VENV)/.notebooks-is-ready
 DEV := $(VENV)/.dev-is-ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 CLASSES := build/kcl.jsa
@@ -20,7 +21,7 @@ SEEDS ?= 10000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast chaos soak bench bench-gpu bench-more check format docs figures lock clean kinesis-local
+.PHONY: help install demo notebooks test test-fast chaos soak bench bench-gpu bench-more check format docs figures lock clean kinesis-local
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -29,6 +30,10 @@ install: $(RUN)  ## Set up .venv with what a consumer needs, Java included
 
 demo: $(DEMO)  ## Enrich 2,000 docstrings with a real model on this machine (options: ARGS="--records 500")
 	@$(BIN)/penstock demo $(ARGS)
+
+notebooks: $(NOTEBOOKS)  ## Run the notebooks on the demo's table and render them to build/notebooks (first the demo if it never ran)
+	@ls -d penstock-demo/*/enriched >/dev/null 2>&1 || $(BIN)/penstock demo --broken 20
+	@$(BIN)/python -m tests.notebooks.rendered
 
 test: $(DEV) $(CLASSES) kinesis-local  ## Run every test, including those with the real KCL and the real model
 	$(PYTEST) tests/speed
@@ -64,9 +69,10 @@ check: $(DEV)  ## Check lint, formatting, types, import rules, and known vulnera
 	$(BIN)/lint-imports --no-logo
 	@$(BIN)/python .ci/audit
 
-format: $(DEV)  ## Format the code, and apply the fixes that ruff can make
+format: $(DEV)  ## Format the code, apply the fixes that ruff can make, and strip the notebooks of outputs
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python -m tests.notebooks.stripped
 
 figures: $(DEV)  ## Put the last figures of make chaos, make soak and make bench into the documents
 	for file in chaos.json soak.json giants.json deaths.jsonl bench.json beside.json task.json; do \
@@ -103,7 +109,11 @@ $(DEMO): requirements-torch-deps.lock requirements-torch.lock requirements-torch
 	@$(PIP) --no-deps -r requirements-demo.lock
 	@touch $@
 
-$(DEV): requirements-dev.lock $(DEMO)
+$(NOTEBOOKS): requirements-notebooks.lock $(DEMO)
+	@$(PIP) --no-deps -r requirements-notebooks.lock
+	@touch $@
+
+$(DEV): requirements-dev.lock $(NOTEBOOKS)
 	@$(PIP) --no-deps -r requirements-dev.lock
 	@touch $@
 

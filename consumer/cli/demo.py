@@ -11,6 +11,13 @@ import click
 @click.option(
     "--records", type=click.IntRange(1), default=2000, show_default=True, help="Number of docstrings to enrich."
 )
+@click.option(
+    "--broken",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Number of records more that the model cannot use; each becomes a dead letter.",
+)
 @click.option("--shards", type=click.IntRange(1, 64), default=2, show_default=True, help="Number of shards.")
 @click.option("--workers", type=click.IntRange(1, 16), default=1, show_default=True, help="Number of consumers.")
 @click.option(
@@ -23,7 +30,7 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead of the tables.")
 @click.pass_context
 def demo(
-    ctx: click.Context, records: int, shards: int, workers: int, out: Path | None, seed: int, as_json: bool
+    ctx: click.Context, records: int, broken: int, shards: int, workers: int, out: Path | None, seed: int, as_json: bool
 ) -> None:
     """Enrich Python's own docstrings with a real model, on this machine.
 
@@ -41,4 +48,7 @@ def demo(
     from examples.demo.run import DemoOptions
     from examples.demo.run import demo as run_demo
 
-    ctx.exit(run_demo(DemoOptions(records=records, shards=shards, workers=workers, out=out, seed=seed, json=as_json)))
+    options = DemoOptions(
+        records=records, broken=broken, shards=shards, workers=workers, out=out, seed=seed, json=as_json
+    )
+    ctx.exit(run_demo(options))

@@ -63,6 +63,26 @@ def records(n: int, seed: int = 0, root: Path | None = None) -> list[tuple[bytes
     return [_record(found[i % len(found)], i // len(found) + 1) for i in range(n)]
 
 
+def broken(n: int) -> list[tuple[bytes, str]]:
+    """Return ``n`` records that MiniLM refuses, for as many dead letters: cut off, without a text, or not an object."""
+    ways = (
+        lambda name: f'{{"module":"broken","name":"{name}","te',
+        lambda name: f'{{"module":"broken","name":"{name}"}}',
+        lambda name: f'{{"module":"broken","name":"{name}","text":null}}',
+        lambda name: f'["broken","{name}"]',
+    )
+    names = [f"record-{number}" for number in range(1, n + 1)]
+    return [(ways[i % len(ways)](name).encode(), f"broken:{name}") for i, name in enumerate(names)]
+
+
+def mixed(sound: list[tuple[bytes, str]], bad: list[tuple[bytes, str]], seed: int = 0) -> list[tuple[bytes, str]]:
+    """Return the sound records in their order, with the bad ones at places that the seed decides."""
+    drawn, among = random.Random(seed), list(sound)
+    for record in bad:
+        among.insert(drawn.randint(0, len(among)), record)
+    return among
+
+
 def library() -> Path:
     """Return the folder of the running Python's standard library."""
     return Path(sysconfig.get_path("stdlib"))

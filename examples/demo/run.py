@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from consumer.leases import leases
 from consumer.local.process import LocalAWS
 from examples.demo import report as demo_report
 from examples.demo.report import DemoResult
+from examples.demo.worker import Worker, last_error
 from pipeline.errors import Fatal, UserError
 from pipeline.record import Position
 
@@ -40,10 +40,11 @@ LEAVE_S = 60
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
     """Options of ``penstock demo``. ``out``: a folder that is empty or does not exist; None: a new one in
-    ``penstock-demo/``.
+    ``penstock-demo/``. ``broken``: how many records beside ``records`` the model cannot use.
     """
 
     records: int = 2000
+    broken: int = 0
     shards: int = 2
     workers: int = 1
     out: Path | None = None
@@ -59,7 +60,7 @@ def demo(options: DemoOptions) -> int:
     out = _fresh_folder(options)
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
-        show = stack.enter_context(demo_report.progress(console, options.records))
+        show = stack.enter_context(demo_report.progress(console, options.records + options.broken))
         show("starting a local AWS")
         aws = stack.enter_context(LocalAWS())
         show(f"making a stream of {options.shards} shards")
@@ -68,6 +69,8 @@ def demo(options: DemoOptions) -> int:
         ends = _put(aws.client("kinesis"), options, show)
         stats, capacity = _watch(workers, lambda: _reached(aws.client("dynamodb"), ends), show, started)
         seconds = time.monotonic() - started
+        for worker in workers:
+            worker.save_metrics()
         show("draining")
         _leave(workers)
     result = _result(options, out, stats, capacity, seconds)
@@ -75,7 +78,7 @@ def demo(options: DemoOptions) -> int:
         click.echo(json.dumps({"schema": "penstock.demo/1", **asdict(result)}))
     else:
         demo_report.report(console, result, out / "enriched")
-    return 0 if result.rows + result.dead_letters == options.records else 1
+    return 0 if result.rows == options.records and result.dead_letters == options.broken else 1
 
 
 def _fresh_folder(options: DemoOptions) -> Path:
@@ -99,10 +102,11 @@ def _create_stream(kinesis: Any, shards: int) -> None:
 
 def _put(kinesis: Any, options: DemoOptions, show: demo_report.Show) -> dict[str, Position]:
     """Put the docstrings on the stream. Return the position of each shard's last record."""
-    from examples.demo.corpus import records
+    from examples.demo.corpus import broken, mixed, records
 
     ends: dict[str, Position] = {}
-    waiting = [{"Data": data, "PartitionKey": key} for data, key in records(options.records, options.seed)]
+    chosen = mixed(records(options.records, options.seed), broken(options.broken), options.seed)
+    waiting = [{"Data": data, "PartitionKey": key} for data, key in chosen]
     done = 0
     while waiting:
         batch, waiting = waiting[:PUT_RECORDS], waiting[PUT_RECORDS:]
@@ -136,35 +140,6 @@ def _reached(dynamodb: Any, ends: Mapping[str, Position]) -> bool:
 
 
 # -- the workers
-
-
-@dataclass(slots=True)
-class Worker:
-    """One consumer process, its log file, and the URL of its health server once it is known."""
-
-    process: subprocess.Popen[bytes]
-    log: Path
-    health: str = ""
-
-    def stats(self) -> dict[str, Any]:
-        """Return the worker's totals; empty until its health server answers."""
-        self.health = self.health or _logged(self.log, "health")
-        if not self.health:
-            return {}
-        try:
-            with urllib.request.urlopen(f"{self.health}/stats", timeout=2) as answer:  # noqa: S310  # our own, loopback
-                totals: dict[str, Any] = json.load(answer)
-                return totals
-        except OSError:
-            return {}
-
-
-def _logged(log: Path, field: str) -> str:
-    for line in log.read_text(errors="replace").splitlines():
-        with contextlib.suppress(ValueError):
-            if isinstance(entry := json.loads(line), dict) and field in entry:
-                return str(entry[field])
-    return ""
 
 
 @contextlib.contextmanager
@@ -249,7 +224,7 @@ def _watch(
     while True:
         for worker in workers:
             if (code := worker.process.poll()) is not None:
-                raise Fatal(f"a worker ended with exit code {code}: {_last_error(worker.log)} (its log: {worker.log})")
+                raise Fatal(f"a worker ended with exit code {code}: {last_error(worker.log)} (its log: {worker.log})")
         now_s = time.monotonic() - started
         stats = [worker.stats() for worker in workers]
         totals = _sum(stats)
@@ -277,18 +252,6 @@ def _capacity(stats: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {part: round(fmean(each[part] for each in shares), 4) for part in shares[0]} if shares else {}
 
 
-def _last_error(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()
-    for line in reversed(lines):
-        with contextlib.suppress(ValueError):
-            entry = json.loads(line)
-            if isinstance(entry, dict) and entry.get("level") in {"ERROR", "CRITICAL"}:
-                return str(entry.get("msg"))
-        if line.startswith("penstock: "):
-            return line.removeprefix("penstock: ")
-    return lines[-1] if lines else "its log is empty"
-
-
 def _result(
     options: DemoOptions, out: Path, stats: Mapping[str, float], capacity: dict[str, float], seconds: float
 ) -> DemoResult:
@@ -298,14 +261,14 @@ def _result(
     dead = sum(len(path.read_bytes().splitlines()) for path in (out / "dead-letter").rglob("*.jsonl"))
     batches = int(stats["batches"])
     return DemoResult(
-        records=options.records,
+        records=options.records + options.broken,
         rows=len(ids),
         distinct_record_ids=int(ids.nunique()),
         dead_letters=dead,
         shards=options.shards,
         batches=batches,
         mean_batch=round(stats["settled"] / batches, 2) if batches else 0.0,
-        records_per_s=round(options.records / stats["busy_s"], 1),
+        records_per_s=round((options.records + options.broken) / stats["busy_s"], 1),
         seconds=round(seconds, 1),
         first_record_s=round(stats["first_record_s"], 1),
         capacity=capacity,

@@ -8,8 +8,19 @@ from pathlib import Path
 import pytest
 
 from examples.demo import corpus
-from examples.demo.corpus import PARTITION_KEY_CHARS, Docstring, docstrings, library, records, sources
+from examples.demo.corpus import (
+    PARTITION_KEY_CHARS,
+    Docstring,
+    broken,
+    docstrings,
+    library,
+    mixed,
+    records,
+    sources,
+)
+from examples.minilm import MiniLM
 from pipeline.errors import UserError
+from pipeline.model import Reject
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -106,3 +117,20 @@ def test_no_sources_at_all_is_told_in_one_line(tmp_path: Path) -> None:
 def test_this_machine_has_thousands() -> None:
     assert len(sources(library())) > 300
     assert len(records(4000)) == 4000
+
+
+def test_the_model_refuses_every_broken_record_and_no_two_are_equal() -> None:
+    found = broken(20)
+    assert len({data for data, _ in found}) == len({key for _, key in found}) == 20
+    for data, _ in found:
+        with pytest.raises(Reject):
+            MiniLM().decode(data)
+
+
+def test_broken_records_come_between_the_others_which_keep_their_order() -> None:
+    sound = [(b"%d" % number, "") for number in range(50)]
+    among = mixed(sound, broken(8), seed=1)
+    assert [each for each in among if each in sound] == sound
+    assert sorted(each for each in among if each not in sound) == sorted(broken(8))
+    assert among not in (sound + broken(8), broken(8) + sound)
+    assert among == mixed(sound, broken(8), seed=1)

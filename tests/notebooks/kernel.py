@@ -1,0 +1,49 @@
+"""A kernel for notebooks, which talks over sockets in a folder: not over the network."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from jupyter_client.manager import KernelManager
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = ROOT / "notebooks"
+LONGEST_S = 120
+"""The longest that one cell may take."""
+
+
+@contextmanager
+def kernel(folder: Path) -> Iterator[KernelManager]:
+    """A running kernel whose current folder this is. It has no settings of the user's."""
+    with tempfile.TemporaryDirectory(prefix="kernel-") as own:  # a socket's path may have about a hundred characters
+        manager = KernelManager(transport="ipc", connection_file=str(Path(own, "kernel.json")))
+        before = os.environ.get("PYTHONPATH")
+        path = os.pathsep.join([str(ROOT), *([before] if before else [])])
+        manager.start_kernel(cwd=str(folder), env={**os.environ, "PYTHONPATH": path, "IPYTHONDIR": own})
+        try:
+            yield manager
+        finally:
+            manager.shutdown_kernel(now=True)
+
+
+def read(name: str) -> Any:
+    """A notebook of ours by its file's name."""
+    return nbformat.read(NOTEBOOKS / name, as_version=4)
+
+
+def run(notebook: Any, manager: KernelManager, folder: Path) -> None:
+    """Run all cells, and put their outputs into the notebook.
+
+    :raises nbclient.exceptions.CellExecutionError: a cell failed.
+    """
+    client = NotebookClient(notebook, km=manager, timeout=LONGEST_S, resources={"metadata": {"path": str(folder)}})
+    client.execute(cleanup_kc=False)
+    if client.kc is not None:
+        client.kc.stop_channels()

@@ -1,0 +1,104 @@
+"""A small run as the demo leaves it: a table by the real sink, real embeddings, dead letters, a worker's metrics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import groupby, islice
+from pathlib import Path
+
+import pyarrow as pa
+
+from examples.demo.corpus import broken, docstrings, library
+from examples.minilm import MiniLM
+from pipeline.metrics import Metrics
+from pipeline.model import LoadContext, Reject
+from pipeline.record import LAST_SUB, Dead, Enriched, Position, Record, Run, Shard
+from pipeline.sinks import SinkEvents
+from pipeline.sinks.parquet import ParquetSink
+from pipeline.stores.folder import FolderStore
+from pipeline.table.schema import TableSchema
+from pipeline.table.staged_letters import Ledger
+
+MODULES = ("bz2", "datetime", "gzip", "json/__init__", "lzma", "queue", "random", "sched", "statistics", "threading")
+FEW, SHORT = 8, 250
+"""Docstrings of each module, and the longest of them in characters: what the model takes a second for."""
+
+PASSED = {"module": pa.string(), "name": pa.string(), "text": pa.string()}
+COLUMNS = pa.schema([*(pa.field(name, kind) for name, kind in PASSED.items()), *MiniLM.output_schema])
+FIRST = 10**55
+DAY_MS, LAG_MS = 86_400_000, 4_000
+FIRST_DAY_MS = 1_795_000_000_000 // DAY_MS * DAY_MS  # 2026-11-18
+VERSIONS = {"all-MiniLM-L6-v2": 256, "all-MiniLM-L6-v2, short": 8}
+"""The model's versions, each of a day, and where they cut a text: the second one's outputs differ."""
+
+
+async def write(run: Path) -> None:
+    """Fill a folder with ``enriched``, ``dead-letter`` and ``logs``."""
+    texts = list(chosen(run / "library"))
+    for day, (version, max_tokens) in enumerate(VERSIONS.items()):
+        model = MiniLM()
+        model.load(LoadContext({"max_tokens": max_tokens}))
+        for number in range(2):
+            shard = Shard("docstrings", 1_700_000_000, f"shardId-00000000000{number}")
+            await _write_shard(run, shard, version, list(records(shard, day, texts[number::2], model)), day)
+    (run / "logs").mkdir()
+    (run / "logs" / "worker-0.prom").write_bytes(metrics().exposition())
+
+
+def chosen(root: Path) -> Iterator[bytes]:
+    """Short docstrings of some modules of the standard library, as the demo's records, and records that are broken."""
+    for module in MODULES:
+        link = (root / module).with_suffix(".py")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to((library() / module).with_suffix(".py"))
+    for _, group in groupby((each for each in docstrings(root) if len(each.text) < SHORT), lambda each: each.module):
+        yield from (json.dumps(each._asdict()).encode() for each in islice(group, FEW))
+    yield from (data for data, _ in broken(8))
+
+
+def records(shard: Shard, day: int, payloads: Sequence[bytes], model: MiniLM) -> Iterator[Record]:
+    """Settled as the workers settle them."""
+    for number, payload in enumerate(payloads):
+        sequence = str(FIRST + day * len(payloads) + number)
+        record = Record(shard.shard_id, payload, None, sequence, 0, FIRST_DAY_MS + day * DAY_MS + number * 100)
+        try:
+            item = model.decode(payload)
+            row = {**{name: item[name] for name in PASSED}, **model.predict([item])[0]}
+            record.outcome = Enriched(pa.RecordBatch.from_pylist([row], COLUMNS), 0)
+        except Reject as refusal:
+            record.outcome = Dead(payload, refusal.reason, "", 1, "decode")
+        yield record
+
+
+async def _write_shard(run: Path, shard: Shard, version: str, settled: list[Record], day: int) -> None:
+    last_s = (settled[-1].arrived_ms + LAG_MS) / 1000
+    sink = ParquetSink(
+        name="table",
+        store=FolderStore(run / "enriched"),
+        flush_interval_s=300,
+        flush_mib=64,
+        schema=TableSchema(COLUMNS, "docstrings", version),
+        ledger=Ledger(FolderStore(run / "dead-letter"), FolderStore(run / "dead-letter.staged")),
+        events=SinkEvents(),
+        now=lambda: datetime.fromtimestamp(last_s, UTC),
+    )
+    fatal: list[BaseException] = []
+    writer = sink.open(shard, lambda end: None, fatal.append)
+    await writer.resume(settled[0], Position(int(settled[0].sequence) - 1, LAST_SUB) if day else None)
+    writer.write(Run(shard, settled))
+    await writer.flush()
+    await sink.close()
+    assert not fatal
+
+
+def metrics() -> Metrics:
+    """Of a worker that has done some batches."""
+    made = Metrics()
+    seconds = iter(range(1000))
+    made.replica_time.account_for(1, None, lambda: float(next(seconds)))
+    made.replica_time.at_work(1, held=False)
+    for size in (1, 2, 8, 8, 16, 16, 16):
+        made.batches.returned(size, size / 50)
+    return made
