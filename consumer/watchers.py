@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from consumer.config import drain
 from consumer.config.kcl_properties import WORKER_REPORT_MS
-from consumer.kcl.stuck import StuckWatch
+from consumer.kcl.stuck import StuckWatch, at_work
 from consumer.leases import handoffs, leader_watch
 from consumer.leases.takeover import LeaderWatch
 from consumer.leases.watch import LeaseWatch
@@ -94,8 +94,7 @@ class Watchers:
         too_long = self._metrics.outages.part("drain")
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            at_work = [session for session in bridges.sessions if not (session.over or session.passed)]
-            sessions = [session for session in at_work if session.shard_id]
+            sessions = at_work(bridges.sessions)
             now, wall_s = time.monotonic(), time.time()
             for session in sessions:
                 self._metrics.progress.sample(session.shard_id, session.behind_s(now, wall_s), now)

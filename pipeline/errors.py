@@ -50,6 +50,16 @@ def name_of(kind: type) -> str:
     return " ".join(plain(name, NAME_LIMIT).split()) or "an exception without a name"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is 1: ``1 shard``, ``2,000 batches``."""
+    return f"{number:,} {noun if number == 1 else plural(noun)}"
+
+
+def plural(noun: str) -> str:
+    """Return the plural of a regular noun."""
+    return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
+
+
 def cut(text: str, limit: int) -> str:
     """Return ``text``; beyond ``limit`` characters its middle is left out."""
     if len(text) <= limit:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
 
 
 class Aws:
@@ -51,17 +55,29 @@ class Aws:
         try:
             return call()
         except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "")
-            raise UserError(f"{what}: {_FIXES.get(code, error.response['Error'].get('Message', code))}") from None
+            raise UserError(f"{what}: {_fix(error)}") from None
         except BotoCoreError as error:
             raise UserError(f"{what}: {error}. Check the credentials, AWS_REGION and AWS_ENDPOINT_URL.") from None
+
+
+DENIED = frozenset({"AccessDenied", "AccessDeniedException"})
+
+_PERFORM = re.compile(r"perform: ([a-z0-9-]+:\w+)")
+"""The action in IAM's message: ``User: … is not authorized to perform: dynamodb:Scan on resource: …``."""
+
+
+def _fix(error: ClientError) -> str:
+    said = error.response.get("Error", {})
+    code, message = said.get("Code", ""), said.get("Message", "")
+    if code in DENIED:
+        action = _PERFORM.search(message)
+        return f"access denied. Allow {action[1] if action else error.operation_name}"
+    return _FIXES.get(code) or message or code
 
 
 _FIXES = {
     "ResourceNotFoundException": "it does not exist in this account and region. "
     "Check [stream] name, AWS_REGION and AWS_ENDPOINT_URL",
-    "AccessDeniedException": "access denied. "
-    "Allow kinesis:DescribeStreamSummary, ListShards, GetShardIterator and GetRecords",
     "UnrecognizedClientException": "the credentials are not valid in this account",
     "ExpiredTokenException": "the credentials have expired",
 }

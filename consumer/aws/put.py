@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import Fatal
+from pipeline.errors import Fatal, counted
 from pipeline.record import Position
 from pipeline.sinks.put_queue import OrderedPutQueue, Row
 
@@ -217,8 +217,9 @@ def _wire(entry: PutEntry) -> Any:
 def _unfit(entry: PutEntry, largest_bytes: int) -> str:
     """Why no stream accepts it; empty for a record that fits."""
     if not 1 <= len(entry.partition_key) <= KEY_CHARACTERS:
-        return f"the partition key has {len(entry.partition_key)} characters, and 1 to {KEY_CHARACTERS} are allowed"
+        length = counted(len(entry.partition_key), "character")
+        return f"the partition key has {length}, and 1 to {KEY_CHARACTERS} are allowed"
     size = len(entry.data) + len(entry.partition_key.encode("utf-8", "surrogatepass"))
     if size > largest_bytes:
-        return f"data and key have {size:,} bytes, and the stream takes {largest_bytes:,}"
+        return f"data and key have {counted(size, 'byte')}, and the stream takes {largest_bytes:,}"
     return ""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from consumer.cli.options import json_option
+from pipeline.errors import counted
 
 if TYPE_CHECKING:
     from consumer.admin.audit_stream import Comparison
@@ -70,7 +71,7 @@ def audit(
     created_s = aws.stream_created_s(stream) if stream else 0
     if repair and dead_letter is not None:
         written = auditor.repair(table, Ledger.at(dead_letter, store))
-        click.echo(f"wrote the missing dead letters of {written} files", err=True)
+        click.echo(f"wrote the missing dead letters of {counted(written, 'file')}", err=True)
     report = auditor.audit(table, letters)
     if not report.files and not report.problems and not complete:
         raise UserError(_nothing_at(url))
@@ -106,7 +107,7 @@ def _progress() -> Iterator[Callable[[int], None]]:
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("reading the stream: {task.completed:,} records"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("reading the stream, records: {task.completed:,}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         reading = bar.add_task("")
         yield lambda records: bar.advance(reading, records)
@@ -131,7 +132,10 @@ def _say(report: AuditReport, comparison: Comparison | None, *, complete: bool) 
     if comparison is not None:
         if not complete:
             _say_some(
-                [f"{shard_id}: {records:,} records not read yet" for shard_id, records in comparison.behind.items()]
+                [
+                    f"{shard_id}: {counted(records, 'record')} not read yet"
+                    for shard_id, records in comparison.behind.items()
+                ]
             )
         _say_some(
             [
@@ -142,13 +146,14 @@ def _say(report: AuditReport, comparison: Comparison | None, *, complete: bool) 
         )
         totals = comparison.totals()
         click.echo(
-            f"{totals['compared']:,} records of {comparison.stream} compared, {totals['behind']:,} not read yet; "
+            f"{counted(totals['compared'], 'record')} of {comparison.stream} compared, "
+            f"{totals['behind']:,} not read yet; "
             f"{totals['retired']:,} rows and dead letters cannot be compared, because their records have expired"
         )
     redriven = f", {report.redriven:,} of them redriven" if report.redriven else ""
     click.echo(
-        f"{report.files:,} files of {report.shards} shards, {report.rows:,} rows, "
-        f"{report.dead_letters:,} dead letters{redriven}: {len(report.problems) or 'no'} problems"
+        f"{counted(report.files, 'file')} of {counted(report.shards, 'shard')}, {counted(report.rows, 'row')}, "
+        f"{counted(report.dead_letters, 'dead letter')}{redriven}: {_problems(len(report.problems))}"
     )
 
 
@@ -162,3 +167,7 @@ def _say_some(lines: Sequence[str]) -> None:
 def escaped(line: str) -> str:
     """On one line and escaped for the terminal: anyone who may write to a bucket chooses its keys."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
+
+
+def _problems(number: int) -> str:
+    return counted(number, "problem") if number else "no problems"

@@ -11,6 +11,7 @@ import click
 from consumer.cli.letter_options import places_options, wish_options
 from consumer.cli.options import Group, json_option
 from consumer.cli.redrive import redrive
+from pipeline.errors import counted
 
 if TYPE_CHECKING:
     from consumer.letters.letter import Letter, Wish
@@ -106,10 +107,11 @@ class _Listing:
         ]
         numbers = ["letters", "redriven", "failed again", "cannot be redriven"]
         output.table(["kind", *numbers, "reason"], rows, right=numbers)
-        columns = ["record", "kind", "arrived", "model", "attempts", "state", "reason"]
-        output.table(columns, [_row(line) for line in self.first])
+        if self.first:
+            columns = ["record", "kind", "arrived", "model", "attempts", "state", "reason"]
+            output.table(columns, [_row(line) for line in self.first])
         if self.total > len(self.first):
-            output.line(f"{self.total:,} dead letters; the first {len(self.first):,} are listed (--limit)")
+            output.line(f"{counted(self.total, 'dead letter')}; the first {len(self.first):,} are listed (--limit)")
 
     def _ordered(self) -> list[tuple[tuple[str, str], Counter[str | None]]]:
         return sorted(self.counts.items(), key=lambda each: -each[1].total())
@@ -139,7 +141,7 @@ def _row(line: dict[str, Any]) -> tuple[object, ...]:
     from pipeline.errors import cut
 
     failed = line["redrives_failed"]
-    attempts = f"{line['attempts']} and {failed} redrives" if failed else line["attempts"]
+    attempts = f"{line['attempts']} and {counted(failed, 'redrive')}" if failed else line["attempts"]
     where = (line["record_id"], line["kind"], line["arrived_at"], line["model_version"])
     return (*where, attempts, line["state"], cut(line["reason"], LONGEST_REASON))
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from consumer.cli.options import json_option
+from pipeline.errors import counted
 
 if TYPE_CHECKING:
     from pipeline.diff.tables import Column, Difference, Example
@@ -58,11 +59,11 @@ def diff(
     a, b = (open_store(url, lambda: aws.client("s3")) for url in (url_a, url_b))
     wish = DiffWish(tolerance, _names(columns), _names(ignore))
     with output.progress("files") as advance:
-        found = compare(a, b, wish, tell=lambda done, total: advance(1, total=total))
+        found = compare(a, b, wish, (url_a, url_b), tell=lambda done, total: advance(1, total=total))
     if as_json:
         output.emit("diff", _said(found, url_a, url_b, tolerance))
     else:
-        _print(found)
+        _print(found, url_a, url_b)
     ctx.exit(0 if found.equal else 1)
 
 
@@ -83,9 +84,11 @@ def _said(found: Difference, url_a: str, url_b: str, tolerance: float) -> dict[s
     return tables
 
 
-def _print(found: Difference) -> None:
+def _print(found: Difference, url_a: str, url_b: str) -> None:
     from consumer.cli import output
 
+    output.line(f"table A: {url_a}")
+    output.line(f"table B: {url_b}")
     rows = [
         ("rows", found.rows["a"], found.rows["b"]),
         ("rows of a record that is there twice", found.duplicates["a"], found.duplicates["b"]),
@@ -106,7 +109,7 @@ def _print(found: Difference) -> None:
         )
     if found.examples:
         output.table(["example", "record", "column", "A", "B"], [_row(each) for each in found.examples])
-    output.line(f"{found.matched:,} records in both tables, {found.changed:,} changed: {_verdict(found)}")
+    output.line(f"{counted(found.matched, 'record')} in both tables, {found.changed:,} changed: {_verdict(found)}")
 
 
 def _largest(column: Column) -> str:

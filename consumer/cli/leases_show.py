@@ -17,7 +17,7 @@ from consumer.cli import output
 from consumer.leases.binding import at
 from consumer.leases.leases import Lease, lease_of
 from consumer.leases.state import NO_TABLES, ApplicationState, read_state
-from pipeline.errors import UserError
+from pipeline.errors import UserError, counted
 from pipeline.escape import harmless
 
 COLUMNS = ("shard", "owner", "position", "counter", "switches", "KB/s", "parents", "remarks")
@@ -34,7 +34,7 @@ def show_all(target: Target, *, as_json: bool) -> None:
     migration = f", migration {state.migration.table}" if state.migration.table else ""
     whose = str(state.binding) if state.binding else "not bound to a stream"
     output.line(f'application "{state.application}", {whose}; {state.layout}{migration}')
-    output.line(f"{len(leases)} leases, leader {state.leader.worker if state.leader else 'none'}")
+    output.line(f"{counted(len(leases), 'lease')}, leader {state.leader.worker if state.leader else 'none'}")
     output.line("")
     output.table(COLUMNS, [_row(lease) for lease in leases], right=RIGHT)
 

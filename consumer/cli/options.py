@@ -81,6 +81,22 @@ DURATION = Duration()
 TIME = Time()
 
 
+def only_with(option: str, *others: str) -> None:
+    """Check that an option which has an effect only with one of ``others`` is not given without. Names as in Python.
+
+    :raises UserError: it would be ignored.
+    """
+    context = click.get_current_context()
+    given = context.get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE
+    if given and not any(context.params.get(other) for other in others):
+        from pipeline.errors import UserError
+
+        words = [f"--{other.replace('_', '-')}" for other in others]
+        raise UserError(
+            f"--{option.replace('_', '-')} has an effect only with {' or '.join(words)}. Leave it out otherwise"
+        )
+
+
 def in_order(start: datetime | None, until: datetime | None) -> None:
     """:raises UserError: ``--to`` is not after ``--from``."""
     if start is not None and until is not None and until <= start:

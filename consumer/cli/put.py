@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from consumer.cli.options import json_option, stream_options
+from pipeline.errors import counted
 
 if TYPE_CHECKING:
     from consumer.admin.application import Target
@@ -96,7 +97,7 @@ def _told_where_it_ends(advance: Callable[[int], object]) -> Iterator[Callable[[
         yield tell
     except BaseException:
         if put:
-            note(f"stopped: {put:,} records are on the stream already")
+            note(f"stopped after {counted(put, 'record')}, which the stream has now")
         raise
 
 
@@ -175,6 +176,7 @@ def _say(report: PutReport, stream: str, as_json: bool) -> None:
         note(f"not put: {each}")
     rate = f", {report.records / report.seconds:,.0f} records/s" if report.seconds > 0 else ""
     line(
-        f"{report.records:,} records on {len(report.shards)} shards of {stream} in {seconds(report.seconds)}{rate}; "
-        f"{report.calls:,} requests, {report.retried:,} records retried, {report.unfit:,} not put"
+        f"{counted(report.records, 'record')} on {counted(len(report.shards), 'shard')} of {stream} in "
+        f"{seconds(report.seconds)}{rate}; "
+        f"{counted(report.calls, 'request')}, {counted(report.retried, 'record')} retried, {report.unfit:,} not put"
     )

@@ -10,6 +10,7 @@ import click
 
 from consumer.cli.letter_options import wish_options
 from consumer.cli.options import execute_option, json_option
+from pipeline.errors import counted
 
 if TYPE_CHECKING:
     from consumer.config.settings import Settings
@@ -122,7 +123,8 @@ def _print(said: dict[str, Any]) -> None:
         )
     if said["redrive"]:
         output.line(
-            f"plan: run {said['redrive']:,} records ({said['payload_bytes'] / 2**20:,.1f} MiB) through model version "
+            f"plan: run {counted(said['redrive'], 'record')} ({said['payload_bytes'] / 2**20:,.1f} MiB) through model "
+            "version "
             f"{said['model_version']}, and write the rows of those that pass to {said['table']}, in files of their own "
             f"for {said['shard_days']:,} shard-days"
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from consumer.cli import output
-from pipeline.errors import UserError
+from pipeline.errors import UserError, counted
 
 if TYPE_CHECKING:
     from consumer.admin.application import Target
@@ -34,7 +34,9 @@ def replay(target: Target, options: dict[str, Any]) -> None:
     if options["as_json"]:
         output.emit("replay.archive", said)
     elif options["execute"]:
-        output.line(f"done: {said['put']:,} records put, {said['retried']:,} retried, {said['unfit']:,} not put")
+        output.line(
+            f"done: {counted(said['put'], 'record')} put, {said['retried']:,} retried, {said['unfit']:,} not put"
+        )
     else:
         output.line("nothing changed; run again with --execute to put the records")
     if said["unfit"]:
@@ -90,8 +92,12 @@ def _put(stream: str, archive: Archive, note: ArchiveNote, options: dict[str, An
 
 
 def _print(said: dict[str, Any]) -> None:
-    output.line(f"{output.cell(said['records'])} records of {said['source']} onto stream {said['stream']}")
+    output.line(f"{_records(said['records'])} of {said['source']} onto stream {said['stream']}")
     if said["put_before"]:
         output.line(f"{said['put_before']:,} of them were put before; it continues there")
     rate = f"at most {said['rate']:g} records/s" if said["rate"] else "as quickly as the stream takes them"
     output.line(f"{rate}; takes {output.seconds(said['seconds'])}; kinesis:PutRecords, again for what is refused")
+
+
+def _records(number: int | None) -> str:
+    return "unknown records" if number is None else counted(number, "record")

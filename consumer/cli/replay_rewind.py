@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from consumer.cli import output
 from consumer.cli.options import command_line
-from pipeline.errors import UserError
+from pipeline.errors import UserError, counted
 
 if TYPE_CHECKING:
     from consumer.admin.application import Target
@@ -143,11 +143,11 @@ def _calls(planned: ReplayPlan, *, online: bool) -> list[str]:
     writes = len(planned.moves.moves) + len(planned.removes)
     transactions = -(-writes // 100)
     if not online:
-        return [f"dynamodb:TransactWriteItems: move {writes} leases in {transactions} calls"]
+        return [f"dynamodb:TransactWriteItems: move {counted(writes, 'lease')} in {counted(transactions, 'call')}"]
     return [
         "dynamodb:TransactWriteItems: park every lease that is not at its shard's end",
         "dynamodb:TransactWriteItems every 2 s: keep them parked until their workers have noticed",
-        f"dynamodb:TransactWriteItems: move {writes} leases",
+        f"dynamodb:TransactWriteItems: move {counted(writes, 'lease')}",
     ]
 
 

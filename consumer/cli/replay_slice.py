@@ -10,7 +10,7 @@ import click
 
 from consumer.cli import output
 from consumer.cli.options import command_line
-from pipeline.errors import UserError
+from pipeline.errors import UserError, counted
 
 if TYPE_CHECKING:
     from consumer.admin.application import Target
@@ -48,7 +48,9 @@ def replay(target: Target, options: dict[str, Any]) -> None:
     elif not options["execute"]:
         output.line(f"nothing changed; to read the slice: {said['command']}")
     elif said["finished"]:
-        output.line(f"done: {said['rows']:,} rows and {said['dead_letters']:,} dead letters by this task")
+        output.line(
+            f"done: {counted(said['rows'], 'row')} and {counted(said['dead_letters'], 'dead letter')} by this task"
+        )
     else:
         output.line(f"interrupted; to continue: {said['command']}")
     if options["execute"] and not said["finished"]:
@@ -194,7 +196,7 @@ def _print(said: dict[str, Any]) -> None:
 def _amount_line(said: dict[str, Any]) -> str:
     if said["records_about"] is None:
         return "records: unknown"
-    amount = f"records: about {said['records_about']:,} ({said['bytes_about']:,} bytes), in whole minutes"
+    amount = f"records: about {said['records_about']:,} ({counted(said['bytes_about'], 'byte')}), in whole minutes"
     return f"{amount}; takes {output.seconds(said['seconds_about'])} in one task" if said["rate"] else amount
 
 

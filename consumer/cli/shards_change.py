@@ -22,7 +22,8 @@ from consumer.aws import prices as price_file
 from consumer.aws import shards as aws_shards
 from consumer.aws.clients import Aws
 from consumer.cli import output
-from pipeline.errors import NothingToDo, PenstockError, RefusedError, UserError
+from consumer.cli.options import only_with
+from pipeline.errors import NothingToDo, PenstockError, RefusedError, UserError, counted
 
 SHOWN = 40
 """Rows of a plan on a terminal; all when piped, and in ``--json``."""
@@ -48,6 +49,7 @@ class _Wanted:
 
 def change(name: str, wish: Wish, *, about: tuple[str, ...] = (), **options: Any) -> None:
     """Plan, print, and with ``--execute`` carry out. ``options`` are those that every change has."""
+    only_with("timeout", "wait")
     wanted = _Wanted(name, wish, about, **options)
     stream = wanted.target.stream
     if wanted.wait and wanted.target.application is None:
@@ -71,7 +73,7 @@ def change(name: str, wish: Wish, *, about: tuple[str, ...] = (), **options: Any
         said = {**report.to_dict(), "about": list(about), "executed": wanted.execute, "converged": converged}
         output.emit(f"shards.{name}", said)
     elif wanted.execute:
-        output.line(f"done: stream {stream} has {len(planned.then):,} open shards")
+        output.line(f"done: stream {stream} has {counted(len(planned.then), 'open shard')}")
     else:
         output.line("nothing changed; run again with --execute to carry this out")
 
@@ -117,7 +119,7 @@ def weighted_split(shard_id: str, *, target: Target, **options: Any) -> None:
     if isinstance(found, observed.NoMedian):
         raise RefusedError(found.why)
     line = (
-        f"of {len(taken.records):,} records sampled over {output.seconds(taken.span_s)}, by "
+        f"of {counted(len(taken.records), 'record')} sampled over {output.seconds(taken.span_s)}, by "
         f"{'bytes' if weights.by_bytes else 'records'}: {100 * found.lower:.0f} % go to the lower shard, "
         f"{100 * found.upper:.0f} % to the upper"
     )
@@ -139,13 +141,15 @@ def refuse(refusal: Refusal) -> NoReturn:
 
 def _print(report: ReshardReport, about: tuple[str, ...]) -> None:
     rows = report.rows()
-    output.line(f"stream {report.stream}: {len(report.plan.now):,} open shards now, {len(report.plan.then):,} then")
+    output.line(
+        f"stream {report.stream}: {counted(len(report.plan.now), 'open shard')} now, {len(report.plan.then):,} then"
+    )
     shown = rows[:SHOWN] if sys.stdout.isatty() else rows
     output.table(("then", "share", "first hash key", "from"), shown, right=("share",))
     if len(shown) < len(rows):
         output.line(f"… and {len(rows) - len(shown):,} more; --json has all")
     if report.unchanged:
-        output.line(f"unchanged: {report.unchanged:,} shards")
+        output.line(f"unchanged: {counted(report.unchanged, 'shard')}")
     for line in about:
         output.line(line)
     for place, step in enumerate(report.plan.steps, 1):

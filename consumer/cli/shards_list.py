@@ -14,6 +14,7 @@ from consumer.admin.shards.report import percent
 from consumer.aws import shards as aws_shards
 from consumer.aws.clients import Aws
 from consumer.cli import output
+from pipeline.errors import counted
 
 SHOWN = 40
 """Rows on a terminal; more with ``--all``, or when piped."""
@@ -32,8 +33,10 @@ def list_shards(target: Target, *, sample: bool, everything: bool, as_json: bool
         return
     for line in summary(found):
         output.line(line)
-    if found.samples:
-        hot = [(key.key, shard_id, percent(part)) for shard_id, key, part in found.hot_keys(HOT_KEYS)]
+    hot = [(key.key, shard_id, percent(part)) for shard_id, key, part in found.hot_keys(HOT_KEYS)]
+    if found.samples and not hot:
+        output.line("hottest keys: unknown, since no record arrived in the last five minutes")
+    elif hot:
         output.table(("hottest keys", "shard", "share of the shard's records"), hot)
     every = rows(found)
     shown = every if everything or not sys.stdout.isatty() else every[:SHOWN]
@@ -53,8 +56,8 @@ def summary(found: Listing) -> list[str]:
     shares = [listing.share(shard) for shard in opened]
     mode = "provisioned" if said.mode == "PROVISIONED" else "on demand"
     closed = len(found.shards) - len(opened)
-    counted = f"{len(opened):,} open shards, {closed:,} closed within {said.retention_hours} h"
-    lines = [f"stream {said.name}: {said.status}, {mode}, {counted}"]
+    there = f"{counted(len(opened), 'open shard')}, {closed:,} closed within {said.retention_hours} h"
+    lines = [f"stream {said.name}: {said.status}, {mode}, {there}"]
     if opened:
         even = f"{percent(min(shares))} to {percent(max(shares))}" if max(shares) - min(shares) > 1e-9 else "evenly"
         lines.append(f"hash keys: shared {even}{'' if found.whole else '; a change is under way'}")
@@ -95,14 +98,15 @@ def _load(found: Listing) -> str:
     hottest = max(found.loads, key=lambda shard_id: listing.of_limit(found.loads[shard_id]) or 0.0)
     most = percent(listing.of_limit(found.loads[hottest]) or 0.0)
     missing = len(found.open) - len(loads)
+    unknown = f"; {counted(missing, 'shard')} unknown" if missing else ""
     return (
         f"{records:,.1f} records/s, {size / 1024:,.1f} KiB/s ({found.source}); the hottest is {hottest} with {most} of "
-        f"its limit{f'; {missing:,} shards unknown' if missing else ''}"
+        f"its limit{unknown}"
     )
 
 
 def _reader(reader: Reader, opened: int) -> str:
-    owned = "leases unknown" if reader.owned is None else f"{reader.owned:,} of {opened:,} open shards owned"
+    owned = "leases unknown" if reader.owned is None else f"{reader.owned:,} of {counted(opened, 'open shard')} owned"
     return f"{reader.application} ({reader.how}; {owned})"
 
 

@@ -13,10 +13,11 @@ from consumer.admin.shards.skip import SkipPlan
 from consumer.aws.clients import Aws
 from consumer.aws.record_lines import fields_of, line_of
 from consumer.cli import output
+from consumer.cli.options import only_with
 from consumer.cli.shards_change import refuse
 from consumer.leases.state import read_state
 from consumer.poison.notes import LeaseNotes
-from pipeline.errors import PenstockError, RefusedError, UserError, cut
+from pipeline.errors import PenstockError, RefusedError, UserError, counted, cut
 from pipeline.record import LAST_SUB, Position
 
 LOOK_S = 1.0
@@ -38,6 +39,7 @@ def skip_record(
     as_json: bool,
 ) -> None:
     """Plan, print, and with ``execute`` write the note on the lease."""
+    only_with("timeout", "wait")
     if not (sequence.isascii() and sequence.isdecimal()):
         raise UserError(f"--past {sequence} is not a sequence number. Give its decimal digits")
     at = Position(int(sequence), LAST_SUB if sub is None else sub)
@@ -105,15 +107,13 @@ def _print(planned: SkipPlan) -> None:
     said = _said(planned)
     users = planned.found.users
     which = "" if said["sub_sequence_number"] is None else f", user record {planned.skip.at.sub}"
-    output.line(f"record: {said['sequence_number']}{which}, {len(planned.found.raw['Data']):,} bytes")
+    output.line(f"record: {said['sequence_number']}{which}, {counted(len(planned.found.raw['Data']), 'byte')}")
     if users is not None and not which:
-        output.line(f"it is an aggregate of {users:,} user records; those without a row will not get one")
+        output.line(f"it is an aggregate of {counted(users, 'user record')}; those without a row will not get one")
     for record in skips.shown(planned.found, planned.skip.at.sub):
         output.line(f"  {cut(line_of(record).decode(), LINE)}")
-    before = "an unknown number of" if planned.between is None else f"{planned.between:,}"
-    output.line(
-        f"checkpoint now: {said['checkpoint']}; {before} records between it and this one are processed as usual"
-    )
+    before = "an unknown number of records" if planned.between is None else counted(planned.between, "record")
+    output.line(f"checkpoint now: {said['checkpoint']}; {before} between it and this one: processed as usual")
     owner = f"taken from {planned.owner}" if planned.owner else "free already"
     output.line(f"call 1: UpdateItem: the lease of {said['shard_id']}, {owner}, gets a note to skip the record")
     output.line("then, by the next worker that has the shard: a dead letter of the kind skipped, and the checkpoint")

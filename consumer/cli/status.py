@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from consumer.cli.options import Duration, application_options, json_option
+from consumer.cli.options import Duration, application_options, json_option, only_with
 
 if TYPE_CHECKING:
     from consumer.admin.application import Target
@@ -47,6 +47,7 @@ def status(target: Target, watch: bool, every: float, as_json: bool) -> None:
     from consumer.aws.clients import Aws
     from consumer.cli import status_looks
 
+    only_with("every", "watch")
     aws = Aws()
     application = target.application or ""
     clients = aws.client("dynamodb"), aws.client("kinesis")

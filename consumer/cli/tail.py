@@ -56,6 +56,7 @@ def tail(
 
     from consumer.aws.clients import Aws
     from consumer.aws.follow import Follower
+    from consumer.aws.shards import known
     from pipeline.errors import UserError
 
     if latest and start is not None:
@@ -63,6 +64,10 @@ def tail(
     in_order(start, until)
     aws = Aws()
     aws.stream_created_s(target.stream)
+    if shard_id is not None and shard_id not in aws.ask(
+        f"stream {target.stream}", lambda: known(aws.client("kinesis"), target.stream)
+    ):
+        raise UserError(f"stream {target.stream} has no shard {shard_id} now. `penstock shards list` names its shards")
     follower = Follower(aws.client("kinesis"), target.stream, start=start, until=until, shard_id=shard_id)
     try:
         _print(_selected(follower.records(), where), most, as_json)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from consumer.cli.options import json_option
+from pipeline.errors import counted
 
 if TYPE_CHECKING:
     from consumer.tuning.trial import Tried
@@ -107,7 +108,7 @@ def _print(result: Tried) -> None:
         if first is not None:
             _print_traceback(first.traceback)
     output.line(
-        f"{len(result.numbers):,} rows, {len(result.dead):,} dead letters; the model was loaded in "
+        f"{counted(len(result.numbers), 'row')}, {counted(len(result.dead), 'dead letter')}; the model was loaded in "
         f"{output.seconds(result.loaded_s)} and took {output.seconds(result.predicted_s)}"
     )
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from pipeline.errors import ConfigError, UserError
+from pipeline.errors import ConfigError, UserError, counted
 
 LIMITS = {
     "greater_than": ("gt", "is too small", "more than"),
@@ -72,7 +72,7 @@ class ConfigErrors(UserError):
 
     def __init__(self, where: str, errors: Sequence[ConfigError], from_env: Mapping[str, str]) -> None:
         lines = [f"{error}{_origin(error.key, from_env)}" for error in errors]
-        count = "one mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
+        count = "one mistake" if len(errors) == 1 else counted(len(errors), "mistake")
         super().__init__("\n".join([f"{where}: {count}", *(f"  {line}" for line in lines)]))
         self.where = where
         self.errors = tuple(errors)
@@ -193,4 +193,4 @@ def shown_value(value: object) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]} … ({len(text)} characters)"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} … ({counted(len(text), 'character')})"

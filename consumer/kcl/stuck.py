@@ -9,10 +9,42 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from pipeline.errors import counted
 
 SILENT_S = 5.0
 """Seconds without a message after which KCL counts as not reading, so that the lag grows by the silence. Normally KCL
 calls every shard several times a second."""
+
+
+class AtWork(Protocol):
+    """The part of a session that says whether its shard is still to be read."""
+
+    @property
+    def shard_id(self) -> str:
+        """Empty until KCL has named the shard."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """The session has ended."""
+        ...
+
+    @property
+    def passed(self) -> bool:
+        """The slice that a replay reads of the shard is read and checkpointed."""
+        ...
+
+
+S = TypeVar("S", bound=AtWork)
+
+
+def at_work(sessions: Iterable[S]) -> list[S]:
+    """The sessions of shards that must make progress. A shard that has passed its slice is read no further, though
+    its lag grows: KCL waits for an answer that is withheld.
+    """
+    return [session for session in sessions if session.shard_id and not (session.over or session.passed)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,5 +104,5 @@ class StuckWatch:
         silent = f", nothing heard from KCL for {silent_s:.0f} s" if silent_s > SILENT_S else ""
         return (
             f"{look.shard_id} is stuck: no progress for {still_s:.0f} s, {lag_ms / 1000:.0f} s behind, "
-            f"{look.unsettled} records not settled{silent}"
+            f"{counted(look.unsettled, 'record')} not settled{silent}"
         )

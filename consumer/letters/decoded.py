@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from pipeline import kpl
+from pipeline.errors import counted
 
 MOST_BYTES = 16 * 1024 * 1024
 """Of what is uncompressed: a small payload must not fill the memory."""
@@ -37,7 +38,7 @@ def decoded(payload: bytes) -> Decoded:
     found = Decoded()
     while (inner := _uncompressed(payload)) is not None:
         name, payload = inner
-        found.steps.append(f"{name}, {len(payload):,} bytes uncompressed")
+        found.steps.append(f"{name}, {counted(len(payload), 'byte')} uncompressed")
         if len(found.steps) > 3:
             break
     if payload.startswith(kpl.MAGIC):
@@ -85,8 +86,12 @@ def dump(data: bytes) -> str:
         plain = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
         lines.append(f"{at:08x}  {row.hex(' '):<{3 * ROW}} {plain}")
     more = len(data) - SHOWN_BYTES
-    return "\n".join([*lines, *([f"… {more:,} bytes more"] if more > 0 else [])])
+    return "\n".join([*lines, *([f"… {counted(more, 'byte')} more"] if more > 0 else [])])
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= SHOWN_TEXT else f"{text[:SHOWN_TEXT]}\n… {len(text) - SHOWN_TEXT:,} characters more"
+    return (
+        text
+        if len(text) <= SHOWN_TEXT
+        else f"{text[:SHOWN_TEXT]}\n… {counted(len(text) - SHOWN_TEXT, 'character')} more"
+    )

@@ -24,7 +24,7 @@ from consumer.poison.doubts import in_short, may_be_a_records_doing, tell_of
 from consumer.poison.notes import HOLDER, Noted
 from pipeline import background, kpl
 from pipeline.aggregate import Aggregate, looked_into
-from pipeline.errors import Broken, one_line
+from pipeline.errors import Broken, counted, one_line
 from pipeline.events import Condemned, ModelEvent
 from pipeline.flow.lane import Lane
 from pipeline.flow.waiting import Waiting, after
@@ -309,7 +309,7 @@ class PoisonReader:
     def _condemn(self, record: Record, doubt: Doubt) -> None:
         """Make a dead letter without trying the record. If a task died over the dead letter, leave out the payload."""
         deaths = len(doubt.alone)
-        reason = f"{deaths} tasks died while they tried this record alone: {doubt.why()}"
+        reason = f"{counted(deaths, 'task')} died while they tried this record alone: {doubt.why()}"
         payload = record.data
         if deaths > alone_at_most(self._give_up_after):
             payload, reason = b"", f"{reason}; the payload is left out, because a task also died over the dead letter"

@@ -18,7 +18,7 @@ from consumer.config.settings import Settings
 from consumer.tuning.search import Combo, Search, TimedCall, TuningRun, best, combos, run_of, sizes
 from pipeline import background
 from pipeline.batching.batcher import BatchPlan
-from pipeline.errors import ConfigError, Fatal, PenstockError, UserError
+from pipeline.errors import ConfigError, Fatal, PenstockError, UserError, counted
 from pipeline.events import ModelEvent, Predicted
 from pipeline.machine import cores, gpus
 from pipeline.machine.memory import task_mib
@@ -186,7 +186,7 @@ class Running:
                 return
         kinds = sorted({record.outcome.kind for record in some if isinstance(record.outcome, Dead)})
         raise UserError(
-            f"the model accepts none of the first {len(some)} records ({', '.join(kinds)}). "
+            f"the model accepts none of {counted(len(some), 'record')} ({', '.join(kinds)}). "
             "Use other records with --records, or run the model on one of them to see its error"
         )
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, counted
 
 if TYPE_CHECKING:
     from consumer.tuning.measure import Tell, Tuned
@@ -126,7 +126,7 @@ def draw(tuned: Tuned, path: Path) -> None:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("records in a batch")
     axes.set_ylabel("records/s")
-    axes.set_title(f"{best.measured_for.factory} on {best.measured_for.cores} cores")
+    axes.set_title(f"{best.measured_for.factory} on {counted(best.measured_for.cores, 'core')}")
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
     try:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.dead_letters.redaction import label
+from pipeline.errors import counted
 from pipeline.record import Dead, Record, Run, Shard, settled_weight
 
 FAILURES = frozenset({"exception", "contract", "not_finite", "timeout", "died", "memory"})
@@ -92,10 +93,10 @@ class Tally:
         """Return which limit is exceeded, as part of a sentence; None if none is."""
         limits = self._limits
         if limits.max_consecutive and self.run >= limits.max_consecutive:
-            return f"{self.run:,} records in a row (dead_letter.max_consecutive)"
+            return f"{counted(self.run, 'record')} in a row (dead_letter.max_consecutive)"
         if self._good + self._bad >= limits.window and self.share > limits.max_ratio:
             return (
-                f"{self._bad:,} of the last {self._good + self._bad:,} records "
+                f"{self._bad:,} of the last {counted(self._good + self._bad, 'record')} "
                 f"(dead_letter.max_ratio {limits.max_ratio:g})"
             )
         return None
@@ -212,7 +213,9 @@ class Gate:
     def overflow(self) -> Run | None:
         """As :meth:`let_go`, because there is no room to hold more; stops the task if it is more than the allowance."""
         if (run := self.let_go()) is None and self._records and not self.stopped:
-            self._stop(f"{self.tally.since_clear:,} records, more than can be held back within in_flight.total_mib,")
+            self._stop(
+                f"{counted(self.tally.since_clear, 'record')}, more than can be held back within in_flight.total_mib,"
+            )
         return run
 
     def said(self) -> str | None:
@@ -220,8 +223,9 @@ class Gate:
         if self.tally.since_clear <= self._limits.allowance // 4:
             return None
         return (
-            f"{self._shard.shard_id}: {self.tally.since_clear:,} dead letters, {self.tally.run:,} of them in a row, "
-            f"{self._commonest()}; {len(self):,} records are held back"
+            f"{self._shard.shard_id}: {counted(self.tally.since_clear, 'dead letter')}, {self.tally.run:,} of them in "
+            "a row, "
+            f"{self._commonest()}; held back: {counted(len(self), 'record')}"
         )
 
     def clear(self) -> None:

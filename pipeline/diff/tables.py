@@ -100,14 +100,17 @@ def compare(
     a: ObjectStore,
     b: ObjectStore,
     wish: DiffWish | None = None,
+    names: tuple[str, str] = ("table A", "table B"),
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> Difference:
     """Compare the tables below two stores. ``tell`` is called with the number of files read and their total.
 
+    ``names``: the tables' urls, for messages.
+
     :raises UserError: a table has no files, a file cannot be read, or neither table has a column of ``wish``.
     """
     wish = wish or DiffWish()
-    files = {"a": _files(a, "A"), "b": _files(b, "B")}
+    files = {"a": _files(a, names[0]), "b": _files(b, names[1])}
     found = Difference()
     columns = _columns(found, wish, _schema(a, files["a"]), _schema(b, files["b"]))
     comparison = _Comparison(found, columns, wish.tolerance)
@@ -137,7 +140,7 @@ def _files(store: ObjectStore, what: str) -> dict[tuple[str, str], list[TableFil
         elif match := REDRIVEN_FILE.fullmatch(key):
             found.setdefault((match["shard"], match["day"]), []).append(TableFile(key, ANYWHERE))
     if not found:
-        raise UserError(f"table {what} has no files. Name the url of the sink, without dt=")
+        raise UserError(f"{what} has no files of a table. Name the url of a Parquet sink, without dt=")
     return found
 
 

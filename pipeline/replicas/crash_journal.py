@@ -33,7 +33,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import orjson
 
-from pipeline.errors import PenstockError
+from pipeline.errors import PenstockError, counted
 from pipeline.events import Condemned, ModelEvent
 from pipeline.judge import Settler
 from pipeline.record import Dead, Position, Record, Shard
@@ -300,7 +300,7 @@ class JournaledHost:
         if deaths < self._notes.needed(suspect, self._least):
             await self._noted([suspect])
             return
-        reason = f"{deaths} tasks died while this record was alone in the model"
+        reason = f"{counted(deaths, 'task')} died while this record was alone in the model"
         suspect.settle(Dead(suspect.data, reason, "", deaths, "died"))
         self._on_event(Condemned("died"))
 

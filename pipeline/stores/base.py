@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from pipeline.errors import PenstockError, UserError
+from pipeline.errors import PenstockError, UserError, counted
 
 Metadata = Mapping[str, str]
 
@@ -27,7 +27,7 @@ class TooLarge(ValueError):
     """An object is larger than anything Penstock writes at that key, so it is not read into memory."""
 
     def __init__(self, size: int) -> None:
-        super().__init__(f"it has {size:,} bytes, more than Penstock ever writes there")
+        super().__init__(f"it has {counted(size, 'byte')}, more than Penstock ever writes there")
 
 
 class Denied(UserError):

@@ -136,8 +136,12 @@ class S3Store:
             yield
         except ClientError as error:
             raise self._named(error) from None
-        except (NoCredentialsError, ParamValidationError) as error:
-            raise Denied(f"{self._where}: {error}. Check the credentials and the URL") from None
+        except ParamValidationError:
+            raise Denied(
+                f"{self._where}: no bucket can have this name, or no object this key. Correct the URL"
+            ) from None
+        except NoCredentialsError as error:
+            raise Denied(f"{self._where}: {error}. Check the credentials") from None
         except BotoCoreError as error:
             raise Retryable(f"{self._where}: {error}") from None
 

@@ -15,7 +15,7 @@ from operator import attrgetter
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import one_line
+from pipeline.errors import counted, one_line
 from pipeline.record import Position
 from pipeline.stores.base import Denied, ObjectStore, Retryable
 from pipeline.table import letters_audit
@@ -280,7 +280,7 @@ def _distinct(name: str, ids: list[pa.ChunkedArray], report: AuditReport) -> Non
     if twice:
         counts = every.value_counts()
         example = next(entry["values"].as_py() for entry in counts if entry["counts"].as_py() > 1)
-        report.problem("duplicate", name, f"{twice} records more than once, among them {example}")
+        report.problem("duplicate", name, f"{counted(twice, 'record')} more than once, among them {example}")
 
 
 def repair(store: ObjectStore, ledger: Ledger) -> int:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import orjson
 import pyarrow as pa
 
+from pipeline.errors import counted
 from pipeline.record import Position
 from pipeline.stores.base import ObjectStore
 from pipeline.table import letters_audit, sink_letters
@@ -99,10 +100,12 @@ class ShardComparison:
         for kind, (tally, what) in kinds.items():
             if tally.count:
                 ids = ", ".join(f"{stream}/{self.shard_id}/{position}" for position in tally.first[:SHOWN])
-                yield Problem(kind, self.shard_id, f"{tally.count} records {what}, among them {ids}")
+                yield Problem(kind, self.shard_id, f"{counted(tally.count, 'record')} {what}, among them {ids}")
         if complete and self.behind:
             yield Problem(
-                "behind", self.shard_id, f"{self.behind} records after {self.reached or 'the beginning'} are unread"
+                "behind",
+                self.shard_id,
+                f"{counted(self.behind, 'record')} after {self.reached or 'the beginning'} not read yet",
             )
 
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.errors import counted
 from pipeline.record import Position
 from pipeline.stores.base import Metadata
 from pipeline.table.contents import Contents
@@ -68,7 +69,7 @@ def row_faults(entry: TableEntry, contents: Contents) -> Faults:
     if positions and (min(positions) < entry.first or max(positions) > contents.end):
         yield "order", f"has rows outside its range, {entry.first} to {contents.end}"
     if both := set(positions).intersection(contents.dead):
-        yield "duplicate", f"{len(both)} records are both rows and dead letters, among them {min(both)}"
+        yield "duplicate", f"{counted(len(both), 'record')} with both a row and a dead letter, among them {min(both)}"
     if positions:
         yield from identity_faults(entry, contents.rows)
         yield from value_faults(entry, contents.rows)
@@ -81,7 +82,10 @@ def identity_faults(entry: TableEntry, rows: pa.Table) -> Faults:
     made = pc.binary_join_element_wise(stream, entry.shard_id, rows["sequence_number"], subs, "/")
     wrong = rows.filter(pc.invert(pc.fill_null(pc.equal(rows["record_id"], made), False)))
     if wrong.num_rows:
-        yield "identity", f"{wrong.num_rows} rows have another record's id, among them {wrong['record_id'][0].as_py()}"
+        yield (
+            "identity",
+            f"{counted(wrong.num_rows, 'row')} with another record's id, among them {wrong['record_id'][0].as_py()}",
+        )
     if pc.unique(rows["shard_id"]).to_pylist() != [entry.shard_id]:
         yield "identity", f"has rows of other shards than {entry.shard_id}"
 

@@ -37,7 +37,7 @@ def faults(key: str, contents: Contents, lines: bytes) -> Iterator[str]:
             yield f"line {number} is not a dead letter of this file ({error or type(error).__name__})"
             return
     if positions != contents.dead:
-        yield f"holds {len(positions)} letters that do not match the {len(contents.dead)} positions in the footer"
+        yield f"holds other letters ({len(positions):,}) than the footer has positions of ({len(contents.dead):,})"
 
 
 def unnamed(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from pipeline.errors import one_line
+from pipeline.errors import counted, one_line
 from pipeline.record import Position
 from pipeline.stores.base import ObjectStore
 from pipeline.table import dead_positions
@@ -88,10 +88,13 @@ class Redriven:
     def _of_letters(self, entry: TableEntry, contents: Contents, held: set[Position]) -> Faults:
         positions = set(contents.positions)
         if twice := positions & held:
-            yield "duplicate", f"{len(twice)} records already have redriven rows, among them {min(twice)}"
+            yield "duplicate", f"{counted(len(twice), 'record')} with a redriven row already, among them {min(twice)}"
         alive = positions - self._dead.get((entry.list, entry.day), set())
         if alive and entry.list not in self._unread:
-            yield "duplicate", f"{len(alive)} records are not dead letters of the table, among them {min(alive)}"
+            yield (
+                "duplicate",
+                f"{counted(len(alive), 'record')} without a dead letter in the table, among them {min(alive)}",
+            )
 
 
 def _own_faults(entry: TableEntry, contents: Contents) -> Faults:
@@ -99,7 +102,7 @@ def _own_faults(entry: TableEntry, contents: Contents) -> Faults:
         yield "range", f"was written as {written_as}"
     positions = contents.positions
     if contents.footer[REDRIVEN] != str(len(positions)):
-        yield "rows", f"has {len(positions)} rows, but its footer says {contents.footer[REDRIVEN]}"
+        yield "rows", f"has {counted(len(positions), 'row')}, but its footer says {contents.footer[REDRIVEN]}"
     if any(later <= earlier for earlier, later in pairwise(positions)):
         yield "order", "rows are not in sequence order"
     elif contents.footer.get(REDRIVEN_POSITIONS) != dead_positions.encoded(positions):

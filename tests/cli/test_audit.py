@@ -43,7 +43,7 @@ def audited(*arguments: object) -> Result:
 def test_a_good_table_exits_with_0(table: Path) -> None:
     result = audited(table, "--dead-letter", table.parent / "dead")
     assert result.exit_code == 0
-    assert result.stdout == "3 files of 1 shards, 6 rows, 2 dead letters: no problems\n"
+    assert result.stdout == "3 files of 1 shard, 6 rows, 2 dead letters: no problems\n"
 
 
 def test_a_missing_file_is_told_and_exits_with_1(table: Path) -> None:

@@ -111,6 +111,9 @@ def test_list_filters_and_has_a_short_name(application: Application) -> None:
     assert said["letters"][0]["state"] is None and said["counts"][0]["redriven"] is None
     assert "payload_base64" not in said["letters"][0] and said["letters"][0]["payload_bytes"] == 7
     assert application("list", "--kind", "rejected").stdout == "no dead letters\n"
+    counts = application("list", "--limit", "0").stdout.splitlines()
+    assert counts[-1] == "4 dead letters; the first 0 are listed (--limit)"
+    assert not [line for line in counts if line.startswith("record\t")], "a table without rows has no head"
     assert application("list", "--limit", "1").stdout.splitlines()[-1].startswith("4 dead letters; the first 1")
 
 

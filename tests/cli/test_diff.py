@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 from click.testing import CliRunner, Result
 
 from consumer.cli import main
@@ -42,6 +43,8 @@ def test_equal_tables(tmp_path: Path) -> None:
     result = diff(a, b)
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines() == [
+        f"table A: {a}",
+        f"table B: {b}",
         "\ttable A\ttable B",
         "rows\t2\t2",
         "rows of a record that is there twice\t0\t0",
@@ -57,6 +60,8 @@ def test_tables_that_differ(tmp_path: Path) -> None:
     result = diff(a, b)
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
+        f"table A: {a}",
+        f"table B: {b}",
         "\ttable A\ttable B",
         "rows\t3\t3",
         "rows of a record that is there twice\t0\t0",
@@ -88,4 +93,17 @@ def test_what_is_not_looked_at_is_no_difference(tmp_path: Path) -> None:
 def test_a_mistake_is_one_line(tmp_path: Path) -> None:
     result = diff(table(tmp_path / "a", [(1, "good", 0.5)]), tmp_path / "nothing")
     assert result.exit_code == 2
-    assert result.stderr == "penstock: table B has no files. Name the url of the sink, without dt=\n"
+    assert result.stderr == (
+        f"penstock: {tmp_path / 'nothing'} has no files of a table. Name the url of a Parquet sink, without dt=\n"
+    )
+
+
+def test_a_bucket_with_an_impossible_name_is_said_without_patterns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    result = diff("s3://not_a bucket!/x", tmp_path)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "penstock: s3://not_a bucket!/x/: no bucket can have this name, or no object this key. Correct the URL\n"
+    )

@@ -115,7 +115,7 @@ def test_a_line_of_another_form_is_the_users_to_correct(kinesis: Any, words: lis
         (["--where", "data.["], "Write JMESPath"),
         (["--latest", "--from", "1h ago"], "exclude each other"),
         (["--from", "1h ago", "--to", "2h ago"], "--from is not before --to"),
-        (["--shard", "shardId-000000000009", "--from", "1h ago"], "shardId-000000000009"),
+        (["--shard", "shardId-9", "--from", "1h ago"], "has no shard shardId-9 now. `penstock shards list` names its"),
     ],
 )
 def test_mistakes_of_tail(kinesis: Any, words: list[str], said: str) -> None:
@@ -127,7 +127,7 @@ def test_what_was_put_before_a_bad_line_is_said(kinesis: Any, monkeypatch: pytes
     monkeypatch.setattr("consumer.aws.put.WAITING", 2)
     result = put("--key", "user", lines=[b'{"user":"a"}', b'{"user":"b"}', b'{"user":"c"}', b"{}"])
     assert result.exit_code == 2
-    assert "stopped: 2 records are on the stream already\n" in result.stderr, result.stderr
+    assert "stopped after 2 records, which the stream has now\n" in result.stderr, result.stderr
     assert "line 4: no field user" in result.stderr
 
 

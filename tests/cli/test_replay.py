@@ -385,11 +385,16 @@ def test_what_was_interrupted_goes_on(
     words = ("--stream", target, "--from-jsonl", str(file), "--execute")
     assert replay(*words).exit_code == 2
     assert len(on(world, target)) == 6
-    note = next(tmp_path.glob("*.progress"))
-    assert note.read_text() == "6"
-    note.write_text("4")  # as if it had been interrupted earlier
-    assert replay(*words).exit_code == 2
-    assert [data for _, data in on(world, target)] == [b"0", b"1", b"2", b"3", b"4", b"5", b"4", b"5"]
+    assert json.loads(next(tmp_path.glob("*.progress")).read_text())["records"] == 6
+    whole = file.read_text().replace("broken", json.dumps({"partition_key": "a", "data": 6}) + "\n")
+    file.write_text(whole.replace('"data": 5', '"data": 55'))
+    changed = replay(*words)
+    assert (changed.exit_code, len(on(world, target))) == (3, 6)
+    assert "the archive begins with other records now" in changed.stderr
+    file.write_text(whole)  # the line that stopped it is mended: what is put is the same
+    assert replay(*words).exit_code == 0
+    assert [data for _, data in on(world, target)] == [b"0", b"1", b"2", b"3", b"4", b"5", b"6"]
+    assert list(tmp_path.glob("*.progress")) == []
 
 
 def test_an_archive_of_something_else_is_refused_with_its_plan(target: str, tmp_path: Path) -> None:
@@ -400,7 +405,7 @@ def test_an_archive_of_something_else_is_refused_with_its_plan(target: str, tmp_
     assert "payloads.jsonl line 1: the line is not a record" in found.stderr
 
 
-def test_a_note_that_is_no_number_is_named(
+def test_a_note_of_something_else_is_named(
     world: World, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from consumer.admin.replay import archive
@@ -413,7 +418,7 @@ def test_a_note_that_is_no_number_is_named(
     assert replay(*words).exit_code == 2
     next(tmp_path.glob("*.progress")).write_text("")
     found = replay(*words)
-    assert found.exit_code == 2 and "does not hold a number. Delete it" in found.stderr, found.output
+    assert found.exit_code == 2 and "is not a note of a replay. Delete it" in found.stderr, found.output
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def test_a_table_of_rows_and_one_of_dead_letters(config: Path) -> None:
     assert printed[0] == "record\tn\tbatch\traw\tx"
     assert [line.split("\t")[0:2] for line in printed[1:3]] == [["1", "1"], ["3", "2"]]
     assert printed[3:5] == ["record\tdead letter\tattempts\treason", "2\trejected\t1\tn is 0"]
-    assert printed[5].startswith("2 rows, 1 dead letters; the model was loaded in ")
+    assert printed[5].startswith("2 rows, 1 dead letter; the model was loaded in ")
 
 
 def test_records_of_several_kinds_are_read_in_their_order(config: Path, tmp_path: Path) -> None:
@@ -150,7 +150,13 @@ def test_init_refuses_a_folder_that_is_not_empty(tmp_path: Path) -> None:
     assert result.exit_code == 3
     assert "is not an empty folder" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
-    assert penstock("init", tmp_path / "kept").exit_code == 3
+
+
+def test_init_into_a_file_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("mine")
+    result = penstock("init", tmp_path / "kept")
+    assert result.exit_code == 2
+    assert "is a file. Name a folder that does not exist yet" in result.stderr
 
 
 def test_init_json(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_any_payload_is_shown_in_few_lines(payload: bytes, packed: object) -> No
         (b"hello", ["text, and no JSON"], "hello"),
         (b"", ["empty"], ""),
         (gzip.compress(b"hello", mtime=0), ["gzip, 5 bytes uncompressed", "text, and no JSON"], "hello"),
-        (zlib.compress(orjson.dumps(5)), ["zlib, 1 bytes uncompressed", "JSON"], "5"),
+        (zlib.compress(orjson.dumps(5)), ["zlib, 1 byte uncompressed", "JSON"], "5"),
         (b"\xffabc", ["no UTF-8 text (byte 0)"], f"00000000  {'ff 61 62 63':<48} .abc"),
         (b"\x1f\x8bno gzip", ["no UTF-8 text (byte 1)"], f"00000000  {'1f 8b 6e 6f 20 67 7a 69 70':<48} ..no gzip"),
     ],

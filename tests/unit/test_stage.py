@@ -366,7 +366,7 @@ def test_what_is_held_back_is_let_go_when_nothing_more_comes_and_told_meanwhile(
         stage.admit(lane, records(8))
         await until(lane, lambda: not lane.unsettled)
         assert lane.durable == Position(103, 0) and lane.bytes > 0
-        assert "4 records are held back" in str(stage.metrics.outages.current())
+        assert "held back: 4 records" in str(stage.metrics.outages.current())
         began = asyncio.get_running_loop().time()
         await until(lane, lambda: lane.durable == Position(107, 0))
         assert asyncio.get_running_loop().time() - began >= 0.15

@@ -9,6 +9,7 @@ from consumer.admin.doctor.subject import Subject
 from consumer.leases.binding import Binding, at, foreign, refusal
 from consumer.leases.state import NO_TABLES
 from consumer.leases.tables import OWNER_INDEX, made_at
+from pipeline.errors import counted
 
 
 def tables(subject: Subject) -> Iterator[Finding]:
@@ -29,7 +30,7 @@ def tables(subject: Subject) -> Iterator[Finding]:
         yield red(f"index {OWNER_INDEX} is {status}: no task can start", "Wait until it is ACTIVE")
     else:
         migration = f", migration {subject.state.migration.table}" if subject.state.migration.table else ""
-        yield green(f"{len(subject.state.leases)} leases, {subject.state.layout}{migration}")
+        yield green(f"{counted(len(subject.state.leases), 'lease')}, {subject.state.layout}{migration}")
 
 
 def application(subject: Subject) -> Iterator[Finding]:
@@ -57,10 +58,14 @@ def max_leases(subject: Subject) -> Iterator[Finding]:
     elif tasks is None:
         yield yellow(f"kcl.max_leases {most}, and the number of tasks is unknown", "Give --tasks N")
     elif most * tasks < leases:
-        said = f"kcl.max_leases {most} x {tasks} tasks = {most * tasks}, and there are {leases} leases"
+        said = (
+            f"kcl.max_leases {most} x {counted(tasks, 'task')} = {most * tasks}, fewer than {counted(leases, 'lease')}"
+        )
         yield red(f"{said}: the rest is not read", f"Set kcl.max_leases to {-(-leases // tasks)} or more, or add tasks")
     elif most * (tasks - 1) < leases:
         fix = f"Set kcl.max_leases to {-(-leases // max(1, tasks - 1))} or more"
-        yield yellow(f"kcl.max_leases {most}: without one of {tasks} tasks, some of {leases} leases are not read", fix)
+        room = f"kcl.max_leases {most} x {counted(tasks, 'task')} for {counted(leases, 'lease')}"
+        said = f"{room}: enough, but not without one task"
+        yield yellow(said, fix)
     else:
-        yield green(f"kcl.max_leases {most} x {tasks} tasks for {leases} leases")
+        yield green(f"kcl.max_leases {most} x {counted(tasks, 'task')} for {counted(leases, 'lease')}")

@@ -13,6 +13,7 @@ from consumer.config import drain, profile
 from consumer.config.settings import ParquetSettings
 from consumer.kcl import aggregator
 from consumer.kcl.daemon import find_jars, find_java
+from pipeline.errors import counted
 from pipeline.machine.memory import share_mib
 
 MIB = 1024 * 1024
@@ -57,7 +58,7 @@ def cores(subject: Subject) -> Iterator[Finding]:
     """Compare the model's threads with the cores that the container may use."""
     replicas, threads = profile.counts(subject.settings)
     busy, have = replicas * threads, subject.machine.cores
-    said = f"{replicas} replicas x {threads} threads on {have} cores"
+    said = f"{counted(replicas, 'replica')} x {counted(threads, 'thread')} on {counted(have, 'core')}"
     if busy > 2 * have:
         yield red(f"{said}: most threads wait", f"Lower model.threads to {max(1, have // replicas)}, or use `auto`")
     elif busy > have:
@@ -81,10 +82,10 @@ def memory(subject: Subject) -> Iterator[Finding]:
     )
     wanted = settings.model.memory_mib
     if wanted != "auto" and wanted > left:
-        said = f"model.memory_mib {wanted} for each of {replicas} replicas, and {left} MiB are left for each"
+        said = f"model.memory_mib {wanted} for {counted(replicas, 'replica')}, and {left} MiB are left for each"
         yield red(said, "Lower it, or give the task more memory")
     else:
-        yield green(f"{left} MiB for each of {replicas} replicas, of {subject.machine.memory_mib} MiB")
+        yield green(f"{left} MiB each for {counted(replicas, 'replica')}, of {subject.machine.memory_mib} MiB")
 
 
 def heap(subject: Subject) -> Iterator[Finding]:
@@ -94,7 +95,7 @@ def heap(subject: Subject) -> Iterator[Finding]:
     shards = min(share, settings.kcl.max_leases or share)
     needed = HEAP_MIB + HEAP_PER_SHARD_MIB * shards
     have = settings.kcl.java_heap_mib
-    said = f"kcl.java_heap_mib {have} for {shards} shards a task; records of 1 MB need {needed}"
+    said = f"kcl.java_heap_mib {have} for {counted(shards, 'shard')} a task; records of 1 MB need {needed}"
     fix = f"Set kcl.java_heap_mib = {needed}, or lower kcl.max_leases"
     yield green(said) if have >= needed else yellow(said, fix) if 2 * have >= needed else red(said, fix)
 

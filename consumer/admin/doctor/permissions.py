@@ -9,6 +9,7 @@ from typing import Any
 from consumer.admin.doctor.findings import Finding, green, red, yellow
 from consumer.admin.doctor.subject import Subject
 from consumer.config.settings import KinesisSinkSettings, ParquetSettings
+from pipeline.errors import counted
 from pipeline.table.names import STAGED, SUSPECTS
 
 READ = ("kinesis:DescribeStreamSummary", "kinesis:ListShards", "kinesis:GetShardIterator", "kinesis:GetRecords")
@@ -80,7 +81,7 @@ def permissions(subject: Subject) -> Iterator[Finding]:
     if denied:
         yield red(f"{principal} may not {', '.join(denied)}", "Add it to the role's policy: docs/security.md has it")
     else:
-        yield green(f"{principal} may call all {count} actions")
+        yield green(f"{principal} may call all {counted(count, 'action')}")
 
 
 def _denied(iam: Any, principal: str, need: Need, application: str) -> list[str]:

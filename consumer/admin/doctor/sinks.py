@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from consumer.admin.doctor.findings import Finding, green, red, yellow
 from consumer.admin.doctor.subject import Subject
 from consumer.config.settings import KinesisSinkSettings, ParquetSettings
+from pipeline.errors import counted
 from pipeline.stores.s3 import PROBE
 from pipeline.table.names import STAGED, SUSPECTS
 
@@ -49,7 +50,7 @@ def table(subject: Subject) -> Iterator[Finding]:
             await sink.close()
 
     asyncio.run(check())
-    yield green(f"the sinks take rows of {len(subject.example.rows)} columns from the model")
+    yield green(f"the sinks take rows of {counted(len(subject.example.rows), 'column')} from the model")
 
 
 def downstream(subject: Subject) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 from consumer.admin.doctor.findings import Finding, green, red, yellow
 from consumer.admin.doctor.subject import Subject
 from consumer.aws.stream_reader import patiently
+from pipeline.errors import counted
 
 SKEWED_S, WRONG_S = 5.0, 30.0
 """From these differences on a clock is off, or wrong: KCL considers a worker dead if its report is a minute old."""
@@ -26,7 +27,7 @@ def stream(subject: Subject) -> Iterator[Finding]:
     summary = subject.summary
     name, status = subject.settings.stream.name, summary["StreamStatus"]
     mode = summary.get("StreamModeDetails", {}).get("StreamMode", "PROVISIONED")
-    said = f"{name} is {status}, {mode}, {summary['OpenShardCount']} open shards"
+    said = f"{name} is {status}, {mode}, {counted(summary['OpenShardCount'], 'open shard')}"
     if status not in {"ACTIVE", "UPDATING"}:
         yield red(said, "Wait until it is ACTIVE, or correct [stream] name")
     else:
@@ -35,7 +36,8 @@ def stream(subject: Subject) -> Iterator[Finding]:
         yield yellow("the stream distributes records by itself: keys keep no order", "Ignore it if order is not needed")
     tasks = subject.running
     if tasks is not None and tasks > summary["OpenShardCount"]:
-        said = f"{tasks} tasks and {summary['OpenShardCount']} open shards: a shard is read by one task, so tasks wait"
+        there = counted(summary["OpenShardCount"], "open shard")
+        said = f"{counted(tasks, 'task')} and {there}: a shard is read by one task, so tasks wait"
         yield yellow(said, "Raise the number of shards: penstock shards scale")
 
 

@@ -76,12 +76,22 @@ class Subject:
         except PenstockError:
             return None
 
-    @cached_property
+    @property
     def loaded(self) -> check_model.Loaded:
-        """The model, loaded once in a separate process. Raises ``UserError`` or ``Fatal`` if that fails."""
+        """The model, loaded in a separate process. Raises ``UserError`` or ``Fatal`` if that fails."""
+        if isinstance(self._loaded, PenstockError):
+            raise self._loaded
+        return self._loaded
+
+    @cached_property
+    def _loaded(self) -> check_model.Loaded | PenstockError:
+        """One attempt, whatever comes of it: a model that fails may take minutes to do so."""
         if mistake := check_model.missing_module(self.settings):
-            raise mistake
-        return check_model.load(self.settings)
+            return mistake
+        try:
+            return check_model.load(self.settings)
+        except PenstockError as error:
+            return error
 
     @property
     def unfinished(self) -> int:

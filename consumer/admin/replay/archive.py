@@ -1,7 +1,8 @@
 """Puts payloads of an archive back on a stream: JSON lines, or the rows of a Parquet table. Blocks.
 
-Keys are kept, and records of one key arrive in the order of the archive. A file in the working folder notes the
-progress, so that an interrupted run continues there; records put after the last note are put again.
+Keys are kept, and records of one key arrive in the order of the archive. A file in the working folder notes how many
+records are put, and their hash: an interrupted run continues behind them if they are still the same, though the rest of
+the archive may be another by then. Records put after the last note are put again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from consumer.aws.put import PutEntry, PutReport, put_all
 from consumer.aws.record_lines import payload_of
-from pipeline.errors import UserError
+from pipeline.errors import RefusedError, UserError
 from pipeline.stores.base import ObjectStore
 
 if TYPE_CHECKING:
@@ -105,43 +106,80 @@ def put(
     largest_bytes: int,
     tell: Callable[[int], object],
 ) -> PutReport:
-    """Put every record that is not noted as put. Deletes the note at the end."""
+    """Put every record that is not noted as put. Deletes the note at the end.
+
+    :raises RefusedError: the archive no longer begins with the records that are noted.
+    """
     total = PutReport()
-    entries = islice(archive.entries(), note.done, None)
+    entries = archive.entries()
+    seen = _Seen()
+    for entry in islice(entries, note.done):
+        seen.add(entry)
+    note.must_be(seen)
     size = max(1, min(AT_A_TIME, int(NOTE_S * rate))) if rate else AT_A_TIME
     while some := list(islice(entries, size)):
         _add(total, put_all(kinesis, stream, some, rate=rate, largest_bytes=largest_bytes, tell=tell))
-        note.passed(len(some))
+        for entry in some:
+            seen.add(entry)
+        note.passed(seen)
     note.remove()
     return total
 
 
+class _Seen:
+    """How many records were read from an archive's begin, and the hash of their payloads."""
+
+    def __init__(self) -> None:
+        self.records = 0
+        self._hash = hashlib.sha256()
+
+    def add(self, entry: PutEntry) -> None:
+        self.records += 1
+        self._hash.update(len(entry.data).to_bytes(8, "big"))
+        self._hash.update(entry.data)
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+
 class ArchiveNote:
-    """How many records of an archive are put on a stream, in a file of the working folder."""
+    """How many records of an archive are put on a stream, and which, in a file of the working folder."""
 
     def __init__(self, folder: Path, archive: Archive, stream: str, how: Iterable[str]) -> None:
-        identity = json.dumps([archive.source, archive.records, stream, *how])
+        identity = json.dumps([archive.source, stream, *how])
         self.path = folder / f"penstock-replay-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.progress"
-        self.done = self._read()
+        self.done, self._sha256 = self._read()
 
-    def passed(self, records: int) -> None:
-        """Count more records that are put."""
-        self.done += records
+    def must_be(self, seen: _Seen) -> None:
+        """:raises RefusedError: the archive does not begin with the records that are put."""
+        if self.done and (seen.records, seen.sha256) != (self.done, self._sha256):
+            raise RefusedError(
+                f"{self.path} says that the stream has {self.done:,} records of this archive, and the archive "
+                "begins with other records now. Restore the archive to continue, or delete the file to put all of it"
+            )
+
+    def passed(self, seen: _Seen) -> None:
+        """Note the records that are put."""
+        self.done, self._sha256 = seen.records, seen.sha256
         written = self.path.with_suffix(".written")
-        written.write_text(str(self.done))
+        written.write_text(json.dumps({"records": self.done, "sha256": self._sha256}))
         written.replace(self.path)  # a note is whole, or the one before
 
     def remove(self) -> None:
         """Every record is put."""
         self.path.unlink(missing_ok=True)
 
-    def _read(self) -> int:
+    def _read(self) -> tuple[int, str]:
         if not self.path.exists():
-            return 0
+            return 0, ""
         try:
-            return int(self.path.read_text())
-        except ValueError:
-            raise UserError(f"{self.path} does not hold a number. Delete it to put the whole archive again") from None
+            said = json.loads(self.path.read_text())
+            return int(said["records"]), str(said["sha256"])
+        except (ValueError, TypeError, KeyError):
+            raise UserError(
+                f"{self.path} is not a note of a replay. Delete it to put all records again"
+            ) from None
 
 
 def _of_line(line: bytes, source: str) -> PutEntry:

@@ -10,7 +10,7 @@ from consumer.admin.replay.lease_writes import AT_ONCE, PARK, keep_parked, park,
 from consumer.admin.reset_leases import MARGIN_S, renewed
 from consumer.leases.leases import Lease, read
 from consumer.leases.tables import Item
-from pipeline.errors import Fatal, RefusedError
+from pipeline.errors import Fatal, RefusedError, counted
 from pipeline.retry import Retry
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class LeaseTable:
             entries = writes(self.read())
             if len(entries) > AT_ONCE:
                 raise RefusedError(_TOO_MANY.format(len(entries)))
-            self._tell(f"moving {len(entries)} leases")
+            self._tell(f"moving {counted(len(entries), 'lease')}")
             try:
                 self._transact(entries)
             except LeaseChanged:
@@ -124,7 +124,9 @@ class LeaseTable:
 
         if not Retry(AGAIN_S, AGAIN_S, tries=PARK_TRIES).until_blocking(parked, sleep=self._sleep):
             raise Fatal("the leases change too often to be parked. Try again")
-        self._tell(f"{len(chosen)} leases are parked; waiting {self._failover_s + PARKED_S:g} s until workers notice")
+        self._tell(
+            f"parked {counted(len(chosen), 'lease')}; waiting {self._failover_s + PARKED_S:g} s until workers notice"
+        )
         return chosen
 
     def _keep(self, shard_ids: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 from consumer.admin.shards.planner import MergeShards, Refusal, SplitShard, Step, StreamState, Wish, plan
 from consumer.admin.shards.recounts import Log
 from consumer.aws import shards
-from pipeline.errors import PenstockError, RefusedError
+from pipeline.errors import PenstockError, RefusedError, counted
 
 log = logging.getLogger("shards")
 
@@ -91,7 +91,8 @@ def _done(state: StreamState, wish: Wish, expected: Sequence[Step]) -> int | Non
 
 def _changed(stream: str, done: int, planned: int) -> RefusedError:
     return RefusedError(
-        f"after {done} of {planned} calls stream {stream} differs from the plan: someone else changes its shards. "
+        f"after {done} of {counted(planned, 'call')} stream {stream} differs from the plan: someone else changes its "
+        "shards. "
         "No more calls were made. Run the command again for a new plan"
     )
 

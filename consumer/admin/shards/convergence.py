@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from consumer.aws.shards import KnownShard
 from consumer.leases.leases import Lease
+from pipeline.errors import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ _WORDS = {
 
 
 def _named(ids: tuple[str, ...]) -> str:
-    return ", ".join(ids) if len(ids) <= 2 else f"{len(ids):,} shards"
+    return ", ".join(ids) if len(ids) <= 2 else counted(len(ids), "shard")
 
 
 @dataclass

@@ -23,6 +23,7 @@ from consumer.admin.shards.keyspace import (
     recounted,
 )
 from consumer.aws.shards import KnownShard
+from pipeline.errors import counted
 from pipeline.kpl import HashRange
 
 RECOUNTS_A_DAY = 10
@@ -186,7 +187,7 @@ def _scale(state: StreamState, now: tuple[Piece, ...], target: int) -> ReshardPl
     if target < 1:
         return Refusal("mistake", "a stream has at least one shard. Ask for 1 or more")
     if target == len(now):
-        return Refusal("nothing", f"stream {state.stream} has {target:,} open shards already")
+        return Refusal("nothing", f"stream {state.stream} has {counted(target, 'open shard')} already")
     way = counts(len(now), target)
     if (why := _too_many(state, len(now), target)) or (why := _too_often(state, way)):
         return Refusal("refused", why)
@@ -200,7 +201,8 @@ def _too_many(state: StreamState, now: int, target: int) -> str | None:
         return f"UpdateShardCount accepts {MOST_SHARDS:,} shards at most. Ask for no more"
     if now > MOST_SHARDS and counts(now, target)[0] >= MOST_SHARDS:
         return (
-            f"UpdateShardCount takes a stream of {now:,} shards only to less than {MOST_SHARDS:,}, and to no less than "
+            f"UpdateShardCount takes a stream of {counted(now, 'shard')} only to less than {MOST_SHARDS:,}, and to no "
+            "less than "
             "half. Merge single shards first: penstock shards merge"
         )
     return _no_room(state, target - now)
@@ -213,7 +215,8 @@ def _no_room(state: StreamState, more: int) -> str | None:
     if more <= room:
         return None
     return (
-        f"that takes {more:,} more shards, and the account has room for {max(0, room):,}: {state.account_open:,} of "
+        f"that takes {counted(more, 'more shard')}, and the account has room for {max(0, room):,}: "
+        f"{state.account_open:,} of "
         f"{state.account_limit:,} are open in this region. Raise the quota 'Shards per Region' in Service Quotas first"
     )
 
@@ -224,9 +227,9 @@ def _too_often(state: StreamState, way: list[int]) -> str | None:
         return None
     named = ", ".join(f"{count:,}" for count in way)
     when = f" (the next one {state.next_recount})" if state.next_recount else ""
-    calls = "1 call" if len(way) == 1 else f"{len(way)} calls"
     why = (
-        f"that takes {calls} of UpdateShardCount, to {named}, since one call at most doubles or halves the count; "
+        f"that takes {counted(len(way), 'call')} of UpdateShardCount, to {named}, since one call at most doubles or "
+        "halves the count; "
         f"Kinesis takes {RECOUNTS_A_DAY} in 24 hours, of which {left} are left{when}. "
     )
     if left:

@@ -8,6 +8,7 @@ from typing import Any
 from consumer.admin.shards.cost import Daily
 from consumer.admin.shards.keyspace import Piece
 from consumer.admin.shards.planner import MergeShards, ReshardPlan, SplitShard, Step
+from pipeline.errors import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,5 +88,5 @@ def _piece(piece: Piece) -> dict[str, Any]:
 
 def _from(piece: Piece, shares: dict[str, float]) -> str:
     if len(piece.parents) > 4:
-        return f"{piece.parents[0]} to {piece.parents[-1]}, {len(piece.parents)} shards"
+        return f"{piece.parents[0]} to {piece.parents[-1]}, {counted(len(piece.parents), 'shard')}"
     return ", ".join(f"{parent} ({percent(shares[parent])})" for parent in piece.parents)

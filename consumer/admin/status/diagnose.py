@@ -198,7 +198,7 @@ def _totals(view: View, shards: Sequence[ShardStatus], workers: Sequence[WorkerS
     last = max(read, key=lambda shard: shard.seconds_behind or 0.0, default=None)
     late = [shard.caught_up_in_s for shard in read]
     still = [shard for shard in shards if shard.why is not None and shard.why.kind is not Kind.NO_NEW_RECORDS]
-    arrivals = [_arrival_rate(shard.shard_id, view) for shard in read]
+    arrivals = [view.now.arrival_rate_of(view.leases.get(shard.shard_id)) for shard in read]
     return Totals(
         open_shards=sum(shard.open for shard in view.now.known.values()),
         shards_to_read=len(shards),
@@ -212,11 +212,6 @@ def _totals(view: View, shards: Sequence[ShardStatus], workers: Sequence[WorkerS
         rate=_all([shard.rate for shard in read], sum),
         arrival_rate=view.now.arrival_rate if None in arrivals else _all(arrivals, sum),
     )
-
-
-def _arrival_rate(shard_id: str, view: View) -> float | None:
-    said = view.now.of_shard(view.leases.get(shard_id))
-    return number(said.shard(shard_id).get("arrival_rate")) if said is not None else None
 
 
 def _all(values: Sequence[float | None], total: Callable[[Iterable[float]], float]) -> float | None:

@@ -2,8 +2,8 @@
 
 Cost of a look: a consistent scan of KCL's tables, one ListShards, and one request to each page. The stream itself is
 read only for shards whose lag no worker reports, at most every ``PROBE_S`` and one record a shard: a shard allows five
-reads a second to all readers together, and KCL needs four. In that case CloudWatch is also asked, once a minute, for
-the rate of incoming records.
+reads a second to all readers together, and KCL needs four. Where a worker does not report a shard's rate of incoming
+records, CloudWatch is asked for the stream's, once a minute.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from consumer.admin.status.pages import PageAnswer, WorkerPages, ask
 from consumer.admin.status.snapshot import NOTE, PAGE, Snapshot, WorkerSaid, number
 from consumer.aws import shards
 from consumer.aws.shard_metrics import arrival_rate
+from consumer.aws.shards import KnownShard
 from consumer.leases.state import NO_TABLES, ApplicationState, read_state
 from pipeline.errors import UserError
 
@@ -67,7 +68,7 @@ class Observer:
     def look(self) -> Snapshot:
         """Take one look. Raises botocore's errors."""
         state = read_state(self._dynamodb, self._application)
-        known = shards.known(self._kinesis, self._stream)
+        known = self._known()
         answers = self._pages.ask_all(state.notes)
         at_s = self._clock()
         said = _said(state, answers, at_s)
@@ -76,8 +77,20 @@ class Observer:
         living = {worker for worker, life in lives([look]).items() if life.alive}
         told = {lease.shard_id for lease in state.leases if lease.holder in living and look.of_shard(lease)}
         wanted = [lease for lease in state.leases if not lease.ended and lease.shard_id in known.keys() - told]
-        rate = self._arrival_rate(at_s) if wanted else None
+        read = [lease for lease in state.leases if not lease.ended and lease.shard_id in known]
+        untold = any(look.arrival_rate_of(lease) is None for lease in read)
+        rate = self._arrival_rate(at_s) if untold else None
         return Snapshot(at_s, state, known, said, gone, self._probe(wanted, at_s), rate)
+
+    def _known(self) -> dict[str, KnownShard]:
+        """:raises UserError: there is no such stream, which the caller would take for the application."""
+        try:
+            return shards.known(self._kinesis, self._stream)
+        except self._kinesis.exceptions.ResourceNotFoundException:
+            raise UserError(
+                f"stream {self._stream} does not exist in this account and region. Check the stream's name, AWS_REGION "
+                "and AWS_ENDPOINT_URL"
+            ) from None
 
     def _arrival_rate(self, at_s: float) -> float | None:
         """The rate from CloudWatch, asked once a minute; None if unknown or refused."""

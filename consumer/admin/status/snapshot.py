@@ -83,6 +83,11 @@ class Snapshot:
         said = self.said.get(lease.holder) if lease is not None else None
         return said if said is not None and lease is not None and said.shard(lease.shard_id) else None
 
+    def arrival_rate_of(self, lease: Lease | None) -> float | None:
+        """Records put on the shard per second, as its reader reports them; None if it does not."""
+        said = self.of_shard(lease)
+        return number(said.shard(lease.shard_id).get("arrival_rate")) if said is not None and lease else None
+
 
 def number(value: object) -> float | None:
     """A finite number unchanged, None for anything else: another process may have sent anything."""

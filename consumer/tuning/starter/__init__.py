@@ -14,11 +14,13 @@ FILES = ("model.py", "penstock.toml", "records.jsonl", "test_model.py")
 def write(folder: Path) -> list[Path]:
     """Write the files into a new or an empty folder, and return their paths.
 
-    :raises RefusedError: the folder is not empty, or is a file.
-    :raises UserError: it cannot be written.
+    :raises RefusedError: the folder is not empty.
+    :raises UserError: it is a file, or cannot be written.
     """
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder} is a file. Name a folder that does not exist yet")
+        if folder.exists() and any(folder.iterdir()):
             raise RefusedError(f"{folder} is not an empty folder, and nothing is overwritten. Name a new folder")
         folder.mkdir(parents=True, exist_ok=True)
         for name in FILES:

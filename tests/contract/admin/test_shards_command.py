@@ -210,6 +210,21 @@ def test_the_list_shows_lineage_load_and_who_reads(aws: LocalAWS) -> None:
         dynamodb.delete_table(TableName=name)
 
 
+def test_a_sample_of_a_stream_without_records_has_no_table_of_keys(aws: LocalAWS) -> None:
+    lines = run("list", "--stream", STREAM, "--sample").stdout.splitlines()
+    assert lines[4:6] == [
+        "hottest keys: unknown, since no record arrived in the last five minutes",
+        "shard\tstate\tshare\trecords/s\tKiB/s\tof its limit",
+    ]
+
+
+def test_a_timeout_without_waiting_is_a_mistake(aws: LocalAWS) -> None:
+    for change in (("scale", "4"), ("split", SHARD(0)), ("merge", SHARD(0), SHARD(1))):
+        result = run(*change, "--stream", STREAM, "--timeout", "5m")
+        assert result.exit_code == 2
+        assert "--timeout has an effect only with --wait" in result.stderr
+
+
 def test_the_load_comes_from_cloudwatch_where_shard_metrics_are_enabled(aws: LocalAWS) -> None:
     kinesis = aws.client("kinesis")
     kinesis.enable_enhanced_monitoring(StreamName=STREAM, ShardLevelMetrics=["ALL"])
@@ -270,7 +285,7 @@ def test_a_skip_shows_the_record_and_notes_it_on_the_lease(application: LocalAWS
     assert '"partition_key":"key"' in lines[1] and lines[1].endswith('"data":{"number": 3}}')
     first = sequences(application)[0]
     assert lines[2:] == [
-        f"checkpoint now: {first}/1; 2 records between it and this one are processed as usual",
+        f"checkpoint now: {first}/1; 2 records between it and this one: processed as usual",
         f"call 1: UpdateItem: the lease of {SHARD(0)}, taken from worker, gets a note to skip the record",
         "then, by the next worker that has the shard: a dead letter of the kind skipped, and the checkpoint",
         "nothing changed; run again with --execute to carry this out",

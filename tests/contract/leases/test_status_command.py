@@ -98,6 +98,18 @@ def test_an_application_of_another_stream(running: DynamoDBClient, kinesis: Kine
     assert 'reads stream "another"' in result.stderr
 
 
+def test_no_such_stream_is_not_said_of_the_application(running: DynamoDBClient, kinesis: KinesisClient) -> None:
+    result = CliRunner().invoke(main, ["status", "--application", APP, "--stream", "nope"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("penstock: stream nope does not exist in this account and region. Check "), result
+
+
+def test_the_time_between_two_reads_needs_watch(running: DynamoDBClient) -> None:
+    result = CliRunner().invoke(main, ["status", "--application", APP, "--stream", STREAM, "--every", "5s"])
+    assert result.exit_code == 2
+    assert "--every has an effect only with --watch" in result.stderr
+
+
 def test_workers_that_are_not_penstocks_are_told_by_the_stream(running: DynamoDBClient) -> None:
     found = read()
     assert found["schema"] == "penstock.status/1"

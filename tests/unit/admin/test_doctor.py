@@ -72,7 +72,7 @@ def subject(*, settings: dict[str, Any] | None = None, clients: dict[str, Any] |
         "summary": summary(),
         "shards": {f"s{number}": KnownShard(f"s{number}") for number in range(4)},
         "state": ApplicationState("app", NO_TABLES),
-        "loaded": Loaded(1.5, 0.1, ()),
+        "_loaded": Loaded(1.5, 0.1, ()),
     }
     made.__dict__.update(facts | known)
     return made
@@ -188,28 +188,33 @@ def test_disk(tmp_path: Path, free_mib: int, level: Level) -> None:
 def test_the_model() -> None:
     assert level_of("model", subject()) is GREEN
     assert level_of("model", subject(loads_model=False)) is YELLOW
-    assert level_of("model", subject(loaded=Loaded(1, None, ("two columns differ in case",)))) is YELLOW
+    assert level_of("model", subject(_loaded=Loaded(1, None, ("two columns differ in case",)))) is YELLOW
 
 
 def test_a_model_that_is_not_there_or_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
     examined = subject(settings={"model": {"factory": "no_such_module:Model"}})
-    del examined.__dict__["loaded"]
+    del examined.__dict__["_loaded"]
     assert level_of("model", examined) is RED
 
+    attempts = []
+
     def load(settings: Any) -> Loaded:
+        attempts.append(settings)
         raise Fatal("weights.bin has another hash than it should")
 
     monkeypatch.setattr("consumer.admin.check_model.load", load)
     examined = subject()
-    del examined.__dict__["loaded"]
+    del examined.__dict__["_loaded"]
     assert level_of("model", examined) is RED
+    assert (level_of("drain", examined), level_of("columns", examined)) == (YELLOW, YELLOW)
+    assert len(attempts) == 1, "a model that fails may take minutes to do so"
 
 
 @pytest.mark.parametrize(
     ("example_s", "level"), [(0.1, GREEN), (None, YELLOW), (60, RED)], ids=["fits", "unknown", "too long"]
 )
 def test_the_drain(example_s: float | None, level: Level) -> None:
-    assert level_of("drain", subject(loaded=Loaded(1, example_s, ()))) is level
+    assert level_of("drain", subject(_loaded=Loaded(1, example_s, ()))) is level
 
 
 # -- AWS and the stream

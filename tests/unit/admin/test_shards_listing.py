@@ -187,6 +187,6 @@ def test_readers_are_shown_with_how_they_are_known() -> None:
     world = World(1)
     read_by = (Reader("a", "bound to this stream", 1), Reader("b", "registered for fan-out"))
     assert summary(world.listing(readers=read_by))[3:] == [
-        "read by: a (bound to this stream; 1 of 1 open shards owned)",
+        "read by: a (bound to this stream; 1 of 1 open shard owned)",
         "read by: b (registered for fan-out; leases unknown)",
     ]

@@ -10,6 +10,7 @@ import pytest
 from consumer.kcl.bounded import MARGIN_MS, RateLimit, ShardSlice, Slice
 from consumer.kcl.bridge_server import Decoder
 from consumer.kcl.session import AT_ONCE, ShardSession
+from consumer.kcl.stuck import StuckWatch, at_work
 from consumer.testing import FakeKcl, row
 from pipeline.batching.batcher import Batcher
 from pipeline.flow.bounds import Bounds
@@ -92,6 +93,23 @@ def test_what_lies_outside_is_not_taken_and_the_status_is_withheld_until_leaving
         await rig.kcl.answer()
         await rig.kcl.say("shutdownRequested")
         assert rig.session.over
+
+    rigged(body)
+
+
+def test_a_shard_that_has_passed_is_never_stuck_though_its_lag_grows() -> None:
+    """Its status is withheld, so KCL reads no further and says nothing: that alone would be a stuck shard."""
+
+    async def body(rig: Rig) -> None:
+        await rig.begin()
+        assert at_work([rig.session]) == [rig.session]
+        rig.hand_over(1_000, BEYOND_MS)
+        await rig.until(lambda: rig.session.passed)
+        stuck, exempt = StuckWatch(100), StuckWatch(100)
+        for now in (0.0, 200.0):
+            found = stuck.look([rig.session.look()], now)
+            assert not exempt.look([session.look() for session in at_work([rig.session])], now)
+        assert found.keys() == {SHARD_ID}
 
     rigged(body)
 

@@ -1,0 +1,48 @@
+"""Numbers with their nouns: "1 shard" and "2 shards", by one function."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import counted
+
+ROOT = Path(__file__).parents[2]
+
+FOLDERS = ("consumer/cli", "consumer/admin", "consumer/letters", "consumer/leases", "consumer/aws", "pipeline/table")
+
+NOUNS = "shards|records|leases|calls|requests|rows|files|letters|actions|columns|tasks|characters|problems|redrives"
+
+BY_HAND = re.compile(rf"\{{(?P<what>[^{{}}]+)\}} (?:(?:more|open|dead|user) )?(?:{NOUNS})\b(?!/s)")
+"""An f-string that puts a number before a plural."""
+
+NEVER_ONE = re.compile(r"[A-Z_]+(:,)?$|'unknown|.*metadata|number\b|claimed|rows:,|self.done|totals\['retired'\]")
+"""Constants, what a file says of itself, and numbers that say nothing alone."""
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "said"),
+    [
+        (0, "shard", "0 shards"),
+        (1, "shard", "1 shard"),
+        (2, "dead letter", "2 dead letters"),
+        (1, "batch", "1 batch"),
+        (2000, "batch", "2,000 batches"),
+    ],
+)
+def test_a_number_is_said_with_its_noun(number: int, noun: str, said: str) -> None:
+    assert counted(number, noun) == said
+
+
+def test_no_message_counts_by_hand() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {match[0]}"
+        for folder in FOLDERS
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        for match in BY_HAND.finditer(line)
+        if not NEVER_ONE.match(match["what"])
+    ]
+    assert found == [], "use pipeline.errors.counted"
