@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 from consumer.leases.binding import Binding, bind
 from consumer.leases.seed import seed
-from consumer.leases.tables import made_at, make_tables, shaped
+from consumer.leases.state import one_table_refusal
+from consumer.leases.tables import items, made_at, make_tables, shaped
 from consumer.leases.turns import take_turn
+from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from consumer.aws.clients import Aws
@@ -30,10 +32,14 @@ def join(settings: Settings, aws: Aws, stream_created_s: int) -> StreamSettings:
     KCL would need 10 seconds for each of three tables and for the index, so Penstock makes them, unless a property in
     ``[kcl.properties]`` configures one. Then KCL makes them, and the first worker binds them while it runs.
 
-    :raises UserError: if the application belongs to another stream, or AWS refuses a call.
+    :raises UserError: if the application belongs to another stream, or keeps everything in one table as KCL 3.5 does,
+        or AWS refuses a call.
     """
     stream = settings.stream
     dynamodb = aws.client("dynamodb")
+    there = aws.ask(f"lease table {stream.application}", lambda: items(dynamodb, stream.application))
+    if refusal := one_table_refusal(stream.application, there or ()):
+        raise UserError(refusal)
     if not shaped(settings.kcl.properties):
         aws.ask(f"lease table {stream.application}", lambda: make_tables(dynamodb, stream.application))
     bound = bound_to(stream, aws, stream_created_s)

@@ -97,6 +97,23 @@ class ApplicationState:
         return next((lease for lease in self.leases if lease.shard_id == shard_id), None)
 
 
+def one_table_refusal(application: str, lease_items: Iterable[Item]) -> str:
+    """Why a worker of Penstock may not join an application that KCL 3.5 keeps in one table; empty if it may. Pure.
+
+    The KCL of this release, 3.1.3, cannot parse what is no lease in the lease table. And the other tables, which a
+    worker makes, would let workers of KCL 3.5 take the application for one that has not been migrated, with a leader of
+    its own.
+    """
+    kinds = {kind_of(item, text(item, "leaseKey")) for item in lease_items}
+    if not kinds & {LEADER, WORKER_METRIC_STATS, TABLE_MIGRATION}:
+        return ""
+    return (
+        f"lease table \"{application}\" also holds the leader's lock and the workers' metrics, as KCL 3.5 keeps them. "
+        "Workers of this release need three tables (KCL 3.0 to 3.4). Use another stream.application; "
+        "`penstock status`, `leases` and `replay` work with this one"
+    )
+
+
 def read_state(dynamodb: DynamoDBClient, application: str) -> ApplicationState:
     """Read everything, page by page; :data:`NO_TABLES` if there is no lease table. Raises botocore's errors.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from consumer.admin.doctor.findings import Finding, green, red, yellow
 from consumer.admin.doctor.subject import Subject
 from consumer.leases.binding import Binding, at, foreign, refusal
-from consumer.leases.state import NO_TABLES
+from consumer.leases.state import NO_TABLES, ONE_TABLE
 from consumer.leases.tables import OWNER_INDEX, made_at
 from pipeline.errors import counted
 
@@ -36,6 +36,12 @@ def tables(subject: Subject) -> Iterator[Finding]:
 def application(subject: Subject) -> Iterator[Finding]:
     """Check that the lease table belongs to this stream, not to another or to a deleted one with the same name."""
     settings, state = subject.settings, subject.state
+    if state.layout == ONE_TABLE:
+        said = (
+            f"lease table {settings.stream.application} has the layout of KCL 3.5, which no task of this release reads"
+        )
+        yield red(said, "Give [stream] application another name")
+        return
     created_s = int(subject.summary["StreamCreationTimestamp"].timestamp())
     ours = Binding(settings.stream.name, created_s, "", "")
     if state.binding is not None and not state.binding.same_stream(ours):

@@ -177,9 +177,7 @@ class ArchiveNote:
             said = json.loads(self.path.read_text())
             return int(said["records"]), str(said["sha256"])
         except (ValueError, TypeError, KeyError):
-            raise UserError(
-                f"{self.path} is not a note of a replay. Delete it to put all records again"
-            ) from None
+            raise UserError(f"{self.path} is not a note of a replay. Delete it to put all records again") from None
 
 
 def _of_line(line: bytes, source: str) -> PutEntry:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from consumer.aws.clients import Aws
 from consumer.leases import leases, worker_notes
+from consumer.leases.joining import join
 from consumer.leases.state import NO_TABLES, ONE_TABLE, THREE_TABLES, read_state
 from consumer.leases.worker_notes import WorkerNote, WorkerNoteBook
+from pipeline.errors import UserError
 from tests.support import kcl_layouts
-from tests.support.kcl_tables import APP
+from tests.support.kcl_tables import APP, STREAM
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_kinesis import KinesisClient
 
 
 def put_all(dynamodb: DynamoDBClient, table: str, items: list[dict[str, Any]]) -> None:
@@ -34,7 +41,7 @@ def test_three_tables(tables: DynamoDBClient) -> None:
     assert set(state.workers) == {"a", "b"}
 
 
-def test_one_table_without_the_others(dynamodb: DynamoDBClient) -> None:
+def make_one_table(dynamodb: DynamoDBClient) -> None:
     dynamodb.create_table(
         TableName=APP,
         KeySchema=[{"AttributeName": "leaseKey", "KeyType": "HASH"}],
@@ -42,11 +49,29 @@ def test_one_table_without_the_others(dynamodb: DynamoDBClient) -> None:
         BillingMode="PAY_PER_REQUEST",
     )
     put_all(dynamodb, APP, kcl_layouts.one_table())
+
+
+def test_one_table_without_the_others(dynamodb: DynamoDBClient) -> None:
+    make_one_table(dynamodb)
     state = read_state(dynamodb, APP)
     assert state.layout == ONE_TABLE
     assert list(state.leases) == leases.read(dynamodb, APP)
     assert len(state.leases) == 3
     assert (state.migration.table, state.leader and state.leader.worker) == ("COMPLETE", "a")
+
+
+def test_a_worker_does_not_join_what_kcl_3_5_keeps_in_one_table(
+    dynamodb: DynamoDBClient, kinesis: KinesisClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tables of its own would be the worst: KCL 3.5 would take the application for one with three tables."""
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    make_one_table(dynamodb)
+    settings: Any = SimpleNamespace(
+        stream=SimpleNamespace(application=APP, name=STREAM, start="LATEST"), kcl=SimpleNamespace(properties={})
+    )
+    with pytest.raises(UserError, match=f'lease table "{APP}" also holds the leader.* Use another stream.application'):
+        join(settings, Aws(), 1)
+    assert dynamodb.list_tables()["TableNames"] == [APP]
 
 
 def test_more_leases_than_a_page_holds(tables: DynamoDBClient) -> None:

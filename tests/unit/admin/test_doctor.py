@@ -22,7 +22,7 @@ from consumer.aws.shards import KnownShard
 from consumer.config.load import parse
 from consumer.leases.binding import Binding
 from consumer.leases.leases import Lease
-from consumer.leases.state import NO_TABLES, THREE_TABLES, ApplicationState, WorkerMetrics
+from consumer.leases.state import NO_TABLES, ONE_TABLE, THREE_TABLES, ApplicationState, WorkerMetrics
 from pipeline.errors import Fatal, UserError
 from pipeline.stores.base import Denied
 from pipeline.stores.memory import MemoryStore
@@ -363,6 +363,7 @@ def test_kcls_tables(client: Client, level: Level) -> None:
     [
         (ApplicationState("app", NO_TABLES), GREEN),
         (ApplicationState("app", THREE_TABLES, (lease("s1"),)), GREEN),
+        (ApplicationState("app", ONE_TABLE, (lease("s1"),)), RED),
         (ApplicationState("app", THREE_TABLES, (lease("shardId-000000000099"),)), RED),
         (
             ApplicationState(

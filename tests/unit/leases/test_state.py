@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from consumer.leases import worker_notes
-from consumer.leases.state import ONE_TABLE, THREE_TABLES, ApplicationState, Migration, state_of
+from consumer.leases.state import ONE_TABLE, THREE_TABLES, ApplicationState, Migration, one_table_refusal, state_of
 from consumer.leases.worker_notes import WorkerNote
 from pipeline.errors import UserError
 from tests.support import kcl_layouts
@@ -100,6 +100,16 @@ def test_notes_of_workers_are_read_beside_kcls_items() -> None:
     assert three({**item, "stats": {"S": "["}}).notes == {
         "a": WorkerNote("a", "http://10.0.0.7:8080", "task-a", 5.5, {})
     }
+
+
+def test_a_worker_may_join_where_the_lease_table_holds_leases_alone() -> None:
+    leases, _, _ = kcl_layouts.three_tables()
+    assert one_table_refusal("app", leases) == ""
+    assert one_table_refusal("app", kcl_layouts.leases(entityType={"S": "LEASE"})) == "", "KCL 3.5, not migrated"
+    alone = [item for item in kcl_layouts.one_table() if item.get("entityType") != {"S": "LEASE"}]
+    refusing = [item for item in alone if one_table_refusal("app", [*leases, item])]
+    kinds = {item["entityType"]["S"] for item in refusing}
+    assert kinds == {"WORKER_METRIC_STATS", "LEADER", "TABLE_MIGRATION"}
 
 
 def test_a_note_is_outdated_after_an_hour() -> None:
