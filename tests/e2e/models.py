@@ -18,6 +18,17 @@ class Misspelt(Model):
         return [{"said": item["txet"], "chars": 0} for item in items]
 
 
+class Forgetful(Model):
+    """A bad release: it fails on every third of texts that end with a number."""
+
+    output_schema = pa.schema([("said", pa.string()), ("chars", pa.int64())])
+
+    def predict(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Reject]:
+        if any(int(item["text"].split()[-1]) % 3 == 0 for item in items):
+            raise KeyError("lang")
+        return [{"said": item["text"], "chars": len(item["text"])} for item in items]
+
+
 class Echo(Model):
     """The payload's text and its length."""
 

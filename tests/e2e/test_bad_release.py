@@ -1,36 +1,120 @@
-"""A release that fails on every record ends before it has eaten the stream, however often it is started."""
+"""A bad release beside a good one, as a canary: what stops it, and that nothing is lost.
+
+A release that fails on some records is stopped by an alarm, and its dead letters become rows; one that fails on every
+record ends before it has eaten the stream.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
 
-from tests.e2e.rig import Rig
+from consumer.stats_line import StatsLines
+from pipeline.stores.folder import FolderStore
+from pipeline.table.audit import audit
+from tests.e2e.rig import PENSTOCK, ROOT, UP_S, Rig, Worker, wait_until
+from tests.support.cloudformation import Stack
 
-GOOD, BAD = 100, 3000
+SHARDS = 2
+RECORDS, BAD = 100, 3000
 LIMIT = 300
 ECHO = 'factory = "tests.e2e.models:Echo"\nversion = "1"\nthreads = 1'
-MISSPELT = 'factory = "tests.e2e.models:Misspelt"\nversion = "2"\nthreads = 1'
+FORGETFUL = 'factory = "tests.e2e.models:Forgetful"\nversion = "2"\nthreads = 1'
+MISSPELT = 'factory = "tests.e2e.models:Misspelt"\nversion = "3"\nthreads = 1'
+SOON = "failover_ms = 4000"
 LETTERS = f"max_consecutive = {LIMIT}"
 
 
-def test_a_misspelt_key_ends_the_task_with_its_checkpoint_before_all_of_it(rig: Rig) -> None:
-    rig.create(shards=2)
-    worker = rig.start(rig.config(model=ECHO))
-    rig.put((json.dumps({"text": f"good {number}"}).encode(), f"{number}") for number in range(GOOD))
+def test_a_bad_canary_is_rolled_back_and_its_dead_letters_become_rows(rig: Rig) -> None:
+    rig.create(SHARDS)
+    good = rig.config(model=ECHO, kcl=SOON)
+    put(rig, RECORDS)
+    service = rig.start(good)
     rig.settle()
-    assert worker.leave() == 0
+    canary = rig.start(rig.config(model=FORGETFUL, kcl=SOON))
+    with rig.flowing(per_second=20):
+        wait_until(lambda: shares(rig) == {service.id, canary.id}, 120, "the canary has a share of the shards")
+        alarm = Alarm(canary)
+        wait_until(alarm, 60, "the dead-letter rate of the canary alarms")
+        assert service.stats()["dead_letters"] == 0
+        assert canary.leave() == 0
+        rig.workers.remove(canary)
+        wait_until(lambda: shares(rig) == {service.id}, UP_S, "the old release has every shard again")
+    rig.settle()
+    letters = rig.dead_letters()
+    assert {letter["model_version"] for letter in letters} == {"2"}
+    rows = rig.rows()
+    assert set(rows["model_version"]) == {"1", "2"}
+    assert sorted([*rows["record_id"], *(letter["record_id"] for letter in letters)]) == sorted(rig.put_ids)
+
+    redriven = penstock(rig, "dead-letters", "redrive", "--config", str(good), "--kind", "exception", "--execute")
+    assert redriven["executed"] is True
+    texts = dict(zip(rig.expect_each_once()["record_id"], rig.rows()["said"], strict=True))
+    assert all(texts[letter["record_id"]] for letter in letters)
+    assert service.leave() == 0
+    a_release_that_fails_on_everything_ends_itself(rig, good)
+
+
+def a_release_that_fails_on_everything_ends_itself(rig: Rig, good: Path) -> None:
+    """The last guard: the limit of dead letters."""
     before = {shard_id: lease.checkpoint for shard_id, lease in rig.leases().items()}
-    rig.put((json.dumps({"text": f"{number}"}).encode(), f"{number}") for number in range(BAD))
-    for _ in range(2):
-        bad = rig.start(rig.config(model=MISSPELT, dead_letter=LETTERS))
-        assert bad.process.wait(120) == 1, bad.log.read_text()[-4000:]
-        [error] = [entry for entry in bad.entries() if entry["level"] == "ERROR"]
-        assert "dead_letter.max_consecutive" in error["msg"] and "\n" not in error["msg"]
-        assert "exception (KeyError at models.py:" in error["msg"] and f"such as {rig.name}/shardId-" in error["msg"]
-        told = [entry["msg"] for entry in bad.entries() if "dead letter: " in str(entry["msg"])]
-        assert len(told) == 1 and "KeyError at models.py:" in told[0] and "txet" not in told[0]
-        assert {shard_id: lease.checkpoint for shard_id, lease in rig.leases().items()} == before
-        assert rig.dead_letters() == []
-    rig.start(rig.config(model=ECHO))
+    letters = len(rig.dead_letters())
+    put(rig, BAD)
+    bad = rig.start(rig.config(model=MISSPELT, dead_letter=LETTERS, kcl=SOON))
+    assert bad.process.wait(120) == 1, bad.log.read_text()[-4000:]
+    [error] = [entry for entry in bad.entries() if entry["level"] == "ERROR"]
+    assert "dead_letter.max_consecutive" in error["msg"] and "\n" not in error["msg"]
+    assert "exception (KeyError at models.py:" in error["msg"] and f"such as {rig.name}/shardId-" in error["msg"]
+    told = [entry["msg"] for entry in bad.entries() if "dead letter: " in str(entry["msg"])]
+    assert len(told) == 1 and "KeyError at models.py:" in told[0] and "txet" not in told[0]
+    assert {shard_id: lease.checkpoint for shard_id, lease in rig.leases().items()} == before
+    assert len(rig.dead_letters()) == letters
+    rig.start(good)
     rig.settle()
     rig.expect_each_once()
+    report = audit(FolderStore(rig.table), FolderStore(rig.folder / "dead-letter"))
+    assert report.problems == []
+
+
+class Alarm:
+    """The alarm of the canary's dead-letter rate, as the template has it, on the figures of the stats lines."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._lines = StatsLines()
+        self._percent = Stack({"Application": "a", "ImageTag": "1", "StreamName": "s"}).parameters["DeadLetterPercent"]
+        self._seen = {"dead_letters": 0, "rows": 0}
+
+    def __call__(self) -> bool:
+        fields = self._lines.next(self._worker.stats())
+        self._seen = {name: count + int(fields[name]) for name, count in self._seen.items()}
+        dead, rows = self._seen["dead_letters"], self._seen["rows"]
+        return dead + rows >= 20 and 100 * dead / (dead + rows) > self._percent
+
+
+def put(rig: Rig, count: int) -> None:
+    rig.put((json.dumps({"text": f"{number}"}).encode(), f"{number}") for number in range(count))
+
+
+def shares(rig: Rig) -> set[str]:
+    """The owners of all shards; empty while a shard has none."""
+    owners = rig.owners()
+    return set(owners.values()) if len(owners) == SHARDS else set()
+
+
+def penstock(rig: Rig, *words: str) -> dict[str, Any]:
+    ran = subprocess.run(
+        [*PENSTOCK, *words, "--json"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **rig.aws.env},
+        cwd=ROOT,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    said: dict[str, Any] = json.loads(ran.stdout)
+    return said

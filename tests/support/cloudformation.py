@@ -19,14 +19,26 @@ GONE = object()
 
 
 class Stack:
-    """``Ref`` and ``GetAtt`` of a resource come to its logical name: ``Bucket``, ``Bucket.Arn``."""
+    """``Ref`` and ``GetAtt`` of a resource come to its logical name: ``Bucket``, ``Bucket.Arn``.
 
-    def __init__(self, parameters: Mapping[str, Any] | None = None, path: Path = TEMPLATE) -> None:
+    ``beside``: the stack whose exports are imported.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, Any] | None = None, path: Path = TEMPLATE, *, beside: Stack | None = None
+    ) -> None:
         template = self.template = read(path)
         self.parameters = {
             name: given["Default"] for name, given in template["Parameters"].items() if "Default" in given
         } | dict(parameters or {})
         assert self.parameters.keys() == template["Parameters"].keys()
+        self._imports = beside.exports if beside else {}
+
+    @property
+    def exports(self) -> dict[str, Any]:
+        """By name."""
+        given = self.resolved(self.template["Outputs"])
+        return {each["Export"]["Name"]: each["Value"] for each in given.values() if "Export" in each}
 
     @property
     def resources(self) -> dict[str, Any]:
@@ -73,6 +85,8 @@ class Stack:
         if name == "Fn::Sub":
             text = re.sub(r"\$\{([^!}]+)\}", lambda found: str(self._named(found[1])), args)
             return text.replace("${!", "${")
+        if name == "Fn::ImportValue":
+            return self._imports[args]
         return FUNCTIONS[name](args)
 
     def _named(self, name: str) -> Any:
