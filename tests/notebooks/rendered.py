@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from nbconvert import HTMLExporter
 
 from tests.notebooks.kernel import NOTEBOOKS, ROOT, kernel, read, run
+
+UNDESCRIBED = 'alt="No description has been provided for this image"'
+"""What nbconvert writes for an image."""
 
 OUT = ROOT / "build" / "notebooks"
 
@@ -27,24 +33,23 @@ def main() -> None:
 
 def html(notebook: Any, path: Path) -> str:
     """A page that needs nothing from elsewhere, with links that lead to the other pages and the documents."""
-    describe_images(notebook)
     exporter = HTMLExporter(
         embed_images=True, mathjax_url="", require_js_url="", jquery_url="", exclude_input_prompt=True
     )
     text, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": path.stem}})
-    return str(text).replace('.ipynb"', '.html"').replace('href="../docs/', 'href="../../docs/')
+    headings = above_images(notebook)
+    text = re.sub(re.escape(UNDESCRIBED), lambda found: f'alt="Plot: {escape(next(headings))}"', str(text))
+    return text.replace('.ipynb"', '.html"').replace('href="../docs/', 'href="../../docs/')
 
 
-def describe_images(notebook: Any) -> None:
-    """Give each image the last heading above it as the text that readers of screens hear."""
+def above_images(notebook: Any) -> Iterator[str]:
+    """The last heading above each image: what readers of screens hear in its place."""
     heading = ""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             heading = next((line.lstrip("# ") for line in cell.source.splitlines()[::-1] if line[:1] == "#"), heading)
-            continue
-        for output in cell.outputs:
-            if "image/png" in output.get("data", {}):
-                output.metadata["image/png"] = {"alt": f"Plot: {heading}"}
+        else:
+            yield from (heading for output in cell.outputs if "image/png" in output.get("data", {}))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import groupby, islice
@@ -21,7 +22,7 @@ from pipeline.stores.folder import FolderStore
 from pipeline.table.schema import TableSchema
 from pipeline.table.staged_letters import Ledger
 
-MODULES = ("bz2", "datetime", "gzip", "json/__init__", "lzma", "queue", "random", "sched", "statistics", "threading")
+MODULES = ("bz2", "calendar", "gzip", "json/encoder", "lzma", "queue", "random", "sched", "statistics", "threading")
 FEW, SHORT = 8, 250
 """Docstrings of each module, and the longest of them in characters: what the model takes a second for."""
 
@@ -34,10 +35,11 @@ VERSIONS = {"all-MiniLM-L6-v2": 256, "all-MiniLM-L6-v2, short": 8}
 """The model's versions, each of a day, and where they cut a text: the second one's outputs differ."""
 
 
-async def write(run: Path) -> None:
-    """Fill a folder with ``enriched``, ``dead-letter`` and ``logs``."""
-    texts = list(chosen(run / "library"))
-    for day, (version, max_tokens) in enumerate(VERSIONS.items()):
+async def write(run: Path, *, days: int, bad: int) -> None:
+    """Fill a folder with ``enriched``, ``dead-letter`` and ``logs``. ``bad``: dead letters of a day."""
+    texts = [*chosen(run / "library"), *(data for data, _ in broken(bad))]
+    random.Random(0).shuffle(texts)
+    for day, (version, max_tokens) in enumerate(list(VERSIONS.items())[:days]):
         model = MiniLM()
         model.load(LoadContext({"max_tokens": max_tokens}))
         for number in range(2):
@@ -48,14 +50,13 @@ async def write(run: Path) -> None:
 
 
 def chosen(root: Path) -> Iterator[bytes]:
-    """Short docstrings of some modules of the standard library, as the demo's records, and records that are broken."""
+    """Short docstrings of some modules of the standard library, as the demo's records."""
     for module in MODULES:
         link = (root / module).with_suffix(".py")
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to((library() / module).with_suffix(".py"))
     for _, group in groupby((each for each in docstrings(root) if len(each.text) < SHORT), lambda each: each.module):
         yield from (json.dumps(each._asdict()).encode() for each in islice(group, FEW))
-    yield from (data for data, _ in broken(8))
 
 
 def records(shard: Shard, day: int, payloads: Sequence[bytes], model: MiniLM) -> Iterator[Record]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+from jupyter_client.manager import KernelManager
 
 from tests.notebooks.kernel import NOTEBOOKS, kernel, read, run
 from tests.notebooks.stripped import stripped
@@ -16,31 +19,51 @@ from tests.notebooks.table import MODULES
 
 NAMES = sorted(path.name for path in NOTEBOOKS.glob("*.ipynb"))
 MOST_LINES = 24
+BEGIN = """\
+%reset -f
+%cd -q {folder}
+"""
 WRITE = """\
 from pathlib import Path
 from tests.notebooks import table
-await table.write(Path("../penstock-demo/20261118-000000"))
+await table.write(Path("../penstock-demo/20261118-000000"), days={days}, bad={bad})
 """
-AFRESH = "%reset -f"
 
 Told = Callable[[str], str]
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
-    """Runs a notebook beside the table, with no names of the one before, and returns what it shows as text."""
-    folder = tmp_path_factory.mktemp("clone") / "notebooks"
+def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelManager]:
+    """One kernel for all, so that packages are imported once."""
+    with kernel(tmp_path_factory.mktemp("start")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def told(manager: KernelManager, tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """Runs a notebook on a table of two days, each of another version of the model, and with dead letters."""
+    return clone(manager, tmp_path_factory.mktemp("clone"), days=2, bad=8)
+
+
+@pytest.fixture(scope="module")
+def told_of_the_plain_demo(manager: KernelManager, tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """Runs a notebook on a table as ``make demo`` leaves it: of one day, without dead letters."""
+    return clone(manager, tmp_path_factory.mktemp("plain"), days=1, bad=0)
+
+
+def clone(manager: KernelManager, root: Path, *, days: int, bad: int) -> Told:
+    """Notebooks beside a table. The function runs one, with no names of those before, and returns what it shows."""
+    folder = root / "notebooks"
     shutil.copytree(NOTEBOOKS, folder)
-    with kernel(folder) as manager:
-        run(of_cells(WRITE), manager, folder)
+    run(of_cells(BEGIN.format(folder=folder), WRITE.format(days=days, bad=bad)), manager, folder)
 
-        def ran(name: str) -> str:
-            run(of_cells(AFRESH), manager, folder)
-            notebook = read(name)
-            run(notebook, manager, folder)
-            return shown(notebook)
+    def ran(name: str) -> str:
+        run(of_cells(BEGIN.format(folder=folder)), manager, folder)
+        notebook = read(name)
+        run(notebook, manager, folder)
+        return shown(notebook)
 
-        yield ran
+    return ran
 
 
 def of_cells(*sources: str) -> Any:
@@ -55,19 +78,33 @@ def shown(notebook: Any) -> str:
 
 def test_the_table_is_read_by_four_readers_and_audited(told: Told) -> None:
     text = told("01_read_the_table.ipynb")
-    assert "140 rows, 16 dead letters: no problems" in text
+    assert " rows, 16 dead letters: no problems" in text
     assert "{'pandas': 0, 'pyarrow': 0, 'DuckDB': 0, 'Polars': 0}" in text
 
 
-def test_a_question_finds_the_modules_that_answer_it(told: Told) -> None:
+def test_search_finds_neighbours_and_near_duplicates(told: Told) -> None:
     text = told("02_semantic_search.ipynb")
-    assert f"of {len(MODULES)} modules" in text
+    assert f"docstrings of {len(MODULES)} modules, 384 numbers each" in text
+    assert re.search(r"(?m)^json\S* .* says: ", text)
+    [(pairs, same)] = re.findall(r"(\d+) pairs above 0.9, (\d+) of them word for word", text)
+    assert int(pairs) > int(same) > 0
 
 
-def test_quality_shows_reasons_and_the_drift_of_the_second_version(told: Told) -> None:
+def test_quality_counts_dead_letters_and_sees_the_version_that_cuts_texts(told: Told) -> None:
     text = told("03_quality.ipynb")
-    assert "16 dead letters, 10.26% of all records" in text
-    assert "tokens" in text
+    assert "16 dead letters, " in text
+    assert "payload is JSON of type list, not an object" in text
+    assert re.search(r"problems +\[\]", text)
+    assert re.search(r"compared: model_version, \S+ \(\d+ rows\) with .*short \(\d+ rows\)", text)
+    assert re.search(r"(?m)^tokens +0.\d+ .* True$", text)
+    assert "largest KS: 0.000" in text
+
+
+def test_quality_of_the_plain_demo_has_no_dead_letters_and_no_drift(told_of_the_plain_demo: Told) -> None:
+    text = told_of_the_plain_demo("03_quality.ipynb")
+    assert "0 dead letters, 0.00% of all records" in text
+    assert "compared: halves, first half (" in text
+    assert "True" not in text.partition("compared:")[2]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -79,11 +116,10 @@ def test_a_notebook_in_git_has_no_outputs(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_begins_with_what_one_learns_and_needs_and_its_cells_are_short(name: str) -> None:
     cells = json.loads((NOTEBOOKS / name).read_text())["cells"]
-    heading, _, paragraph, *_ = "".join(cells[0]["source"]).replace("\n\n", "\n\n\n").split("\n\n")
+    heading, paragraph = (" ".join(part.split()) for part in "".join(cells[0]["source"]).split("\n\n")[:2])
     assert heading.startswith("# ")
-    assert paragraph.strip().startswith(
-        "In this notebook you "
-    ) and " need the table that `make demo` leaves" in " ".join(paragraph.split())
+    assert paragraph.startswith("In this notebook you ")
+    assert " need the table that `make demo` leaves" in paragraph
     assert [cell["id"] for cell in cells if cell["cell_type"] == "code" and len(cell["source"]) > MOST_LINES] == []
 
 

@@ -32,6 +32,7 @@ FIRST = (
     "contract/local/",
     "contract/replicas/",
     "contract/kcl/",
+    "notebooks/",
     "contract/",
     "simulation/",
     "property/",
