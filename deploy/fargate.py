@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 GIB = 1024
+VCPU = 1024
+"""CPU units of one vCPU."""
 
 SIZES = {
     1024: range(2 * GIB, 8 * GIB + 1, GIB),

@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING
 
 from consumer.config.drain import LEAVE_S
 from consumer.config.settings import ParquetSettings
-from deploy.fargate import SIZES, STOP_TIMEOUT_S
+from deploy.fargate import SIZES, STOP_TIMEOUT_S, VCPU
+from pipeline.machine import gpus
 from pipeline.machine.memory import HOST_MIB, JVM_MIB, LEAST_MIB
 
 if TYPE_CHECKING:
+    from consumer.config.profile import Profile
     from consumer.config.settings import Settings
+
+APPLICATION = re.compile(r"[a-z][a-z0-9-]{2,40}")
+"""What the template takes as the name of an application, which is also that of a repository and a database."""
 
 PREFIX = re.compile(r"[a-z0-9_-]{1,64}")
 """What the template takes as a prefix in its bucket."""
@@ -23,7 +28,8 @@ PREFIX = re.compile(r"[a-z0-9_-]{1,64}")
 class Wish:
     """``cpu`` in CPU units, ``memory_mib`` of a task; ``weights_mib``: the model's weights, which its replicas share.
 
-    ``shards`` is None if the stream has as many as the template's default or exists already.
+    ``shards`` is None if the stream has as many as the template's default or exists already. ``gpus`` of a task: 0 for
+    Fargate, which has none. ``profile`` is that of ``penstock tune``, if it is valid in such a task.
     """
 
     cpu: int
@@ -31,11 +37,18 @@ class Wish:
     tasks: int
     shards: int | None = None
     weights_mib: int = 0
+    gpus: int = 0
+    profile: Profile | None = None
+
+    @property
+    def vcpus(self) -> int:
+        """Cores that a task sees, at least 1."""
+        return max(1, self.cpu // VCPU)
 
 
 def problems(settings: Settings, wish: Wish) -> Iterator[str]:
     """Yield a line, with the sum, for everything that does not add up."""
-    yield from _size(wish)
+    yield from _size(wish) if not wish.gpus else ()
     yield from _memory(settings, wish)
     yield from _leases(settings, wish)
     exit_s = settings.drain.budget_s + LEAVE_S
@@ -60,7 +73,11 @@ def parameters(settings: Settings, wish: Wish) -> dict[str, str]:
         "Memory": str(wish.memory_mib),
         "DesiredCount": str(wish.tasks),
     }
-    return given if wish.shards is None else given | {"ShardCount": str(wish.shards)}
+    if wish.shards is not None:
+        given["ShardCount"] = str(wish.shards)
+    if wish.gpus:
+        given["Gpus"] = str(wish.gpus)
+    return given
 
 
 def prefix_of(url: str) -> str:
@@ -81,16 +98,26 @@ def _size(wish: Wish) -> Iterator[str]:
 
 def _memory(settings: Settings, wish: Wish) -> Iterator[str]:
     model = settings.model
-    replicas = 1 if model.replicas == "auto" else model.replicas
+    replicas, why = _replicas(settings, wish)
     each_mib = LEAST_MIB if model.memory_mib == "auto" or not model.memory_mib else model.memory_mib
     heap_mib, flying_mib = settings.kcl.java_heap_mib, settings.in_flight.total_mib
     needed_mib = wish.weights_mib + flying_mib + heap_mib + JVM_MIB + HOST_MIB + replicas * each_mib
     if needed_mib > wish.memory_mib:
         yield (
             f"weights {wish.weights_mib} + in_flight.total_mib {flying_mib} + kcl.java_heap_mib {heap_mib} + "
-            f"{JVM_MIB} for the JVM + {HOST_MIB} for the host + {replicas} x {each_mib} for replicas "
+            f"{JVM_MIB} for the JVM + {HOST_MIB} for the host + {replicas} x {each_mib} for replicas{why} "
             f"= {needed_mib} MiB, but a task has {wish.memory_mib}. Raise the memory, or lower one of these"
         )
+
+
+def _replicas(settings: Settings, wish: Wish) -> tuple[int, str]:
+    """As a task resolves ``auto``, and where the number is from if the configuration does not say it."""
+    if settings.model.replicas != "auto":
+        return settings.model.replicas, ""
+    if wish.profile is not None:
+        return wish.profile.replicas, " (as tuned)"
+    used = gpus.wanted(settings.model.device, wish.gpus)
+    return (used, " (one for each GPU)") if used else (1, "")
 
 
 def _leases(settings: Settings, wish: Wish) -> Iterator[str]:
@@ -111,6 +138,11 @@ def _leases(settings: Settings, wish: Wish) -> Iterator[str]:
 
 def _places(settings: Settings) -> Iterator[str]:
     table, downstream = _sinks(settings)
+    if not APPLICATION.fullmatch(settings.stream.application):
+        yield (
+            f"stream.application {settings.stream.application}: the template makes a repository of this name, which "
+            f"takes 3 to 41 characters of a-z, 0-9 and -, first a letter. Use another name"
+        )
     if len(table) != 1 or len(downstream) > 1:
         yield (
             f"{len(table)} Parquet sinks and {len(downstream)} Kinesis sinks, but the template has one table and "

@@ -14,36 +14,49 @@ if TYPE_CHECKING:
     from consumer.config.settings import Settings
     from deploy.parameters import Wish
 
+FILE = click.Path(path_type=Path)
+
 
 @click.group(cls=Group)
 def deploy() -> None:
-    """Prepare a deployment with the template deploy/cloudformation/penstock.yaml. Does not call AWS."""
+    """Prepare a deployment with the templates of deploy/cloudformation."""
 
 
 def _wished(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of a task's size and number."""
     for option in (
         json_option,
+        click.option(
+            "--gpus", type=click.IntRange(0), default=0, help="GPUs of a task, for gpu.yaml.  [default: none]"
+        ),
         click.option("--weights-mib", type=click.IntRange(0), default=0, help="Size of the model's weights, in MiB."),
         click.option("--shards", type=click.IntRange(1), help="Shards of the stream.  [default: not checked]"),
         click.option("--tasks", type=click.IntRange(0), default=1, show_default=True, help="Number of tasks."),
         click.option("--memory", type=int, default=16384, show_default=True, help="MiB of a task."),
         click.option("--cpu", type=int, default=4096, show_default=True, help="CPU units of a task; 1024 is a vCPU."),
-        click.option(
-            "--config", "path", type=click.Path(path_type=Path), required=True, metavar="FILE", help="A configuration."
-        ),
+        click.option("--config", "path", type=FILE, required=True, metavar="FILE", help="A configuration."),
     ):
         command = option(command)
     return command
 
 
+_set = click.option(
+    "--set",
+    "pairs",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter that the configuration does not say, such as ImageTag=model-2. Can be repeated.",
+)
+
+
 @deploy.command()
 @_wished
-def validate(as_json: bool, **given: Any) -> None:
-    """Check that a configuration and the size of its tasks add up.
+def validate(as_json: bool, **wished: Any) -> None:
+    """Check that a configuration and the size of its tasks add up. Does not call AWS.
 
     Checks the memory of a task, the leases of all tasks against the shards, the drain against the time until ECS kills
-    a task, and the sizes that Fargate sells. Exits with 2 and every sum that does not add up.
+    a task, and the sizes that Fargate sells. Exits with 2 and every sum that does not add up. Replicas that are `auto`
+    count as in a task: those of the profile of `penstock tune` if it is valid there, else one per GPU, else one.
 
     \b
     Examples:
@@ -52,7 +65,7 @@ def validate(as_json: bool, **given: Any) -> None:
     """
     from consumer.cli import output
 
-    _checked(**given)
+    _checked(**wished)
     if as_json:
         output.emit("deploy.validate", {"adds_up": True})
     else:
@@ -61,35 +74,120 @@ def validate(as_json: bool, **given: Any) -> None:
 
 @deploy.command()
 @_wished
-def render(as_json: bool, **given: Any) -> None:
-    """Print the template's parameters for a configuration.
+@_set
+@click.option(
+    "--template",
+    type=FILE,
+    metavar="FILE",
+    help="Also write the template to FILE, its table with the columns of the model, which is loaded for it.",
+)
+def render(as_json: bool, pairs: tuple[str, ...], template: Path | None, **wished: Any) -> None:
+    """Print the template's parameters for a configuration. Does not call AWS.
 
-    The lines are for --parameter-overrides of aws cloudformation deploy; add ImageTag. The stack makes its own bucket:
-    a URL of the configuration gives the prefix. Refuses what penstock deploy validate refuses.
+    The lines are for --parameter-overrides of aws cloudformation deploy. The stack makes its own bucket: a URL of the
+    configuration gives the prefix. Refuses what penstock deploy validate refuses.
 
     \b
     Examples:
-      penstock deploy render --config penstock.toml --tasks 2 --shards 4
+      penstock deploy render --config penstock.toml --tasks 2 --shards 4 --set ImageTag=model-1
+      penstock deploy render --config penstock.toml --template stack.yaml
       penstock deploy render --config penstock.toml --json
     """
     from consumer.cli import output
-    from deploy.parameters import parameters
 
-    rendered = parameters(*_checked(**given))
+    settings, wish = _checked(**wished)
+    rendered = _rendered(settings, wish, pairs)
+    if template is not None:
+        _write(template, settings, wish)
     if as_json:
         output.emit("deploy.render", {"parameters": rendered})
     else:
         click.echo("\n".join(f"{name}={value}" for name, value in rendered.items()))
 
 
+@deploy.command()
+@_wished
+@_set
+@click.option("--stack", metavar="NAME", help="The deployed stack.  [default: the application's name]")
+def diff(as_json: bool, pairs: tuple[str, ...], stack: str | None, **wished: Any) -> None:
+    """Compare a configuration with a deployed stack: each parameter that would change, now and then.
+
+    Parameters that are not rendered keep their values. Exits with 4 if nothing would change. Needs
+    cloudformation:DescribeStacks.
+
+    \b
+    Examples:
+      penstock deploy diff --config penstock.toml --tasks 2 --set ImageTag=model-2
+      penstock deploy diff --config penstock.toml --stack penstock-events --json
+    """
+    from consumer.aws.clients import Aws
+    from consumer.aws.stacks import described
+    from consumer.cli import output
+    from deploy.changes import changes, deployed
+    from pipeline.errors import NothingToDo
+
+    settings, wish = _checked(**wished)
+    rendered, aws = _rendered(settings, wish, pairs), Aws()
+    name = stack or settings.stream.application
+    found = aws.ask(f"stack {name}", lambda: described(aws.client("cloudformation"), name))
+    if found is None:
+        output.note(f"There is no stack {name}: every parameter is new.")
+    planned = changes(deployed(found or {}), rendered)
+    if as_json:
+        shown = [{"parameter": change.name, "now": change.now, "then": change.then} for change in planned]
+        output.emit("deploy.diff", {"stack": name, "exists": found is not None, "changes": shown})
+    elif planned:
+        rows = [(change.name, "-" if change.now is None else change.now, change.then) for change in planned]
+        output.table(("parameter", "now", "then"), rows)
+    if not planned:
+        raise NothingToDo(f"Stack {name} has these parameters already.")
+
+
 def _checked(
-    path: Path, cpu: int, memory: int, tasks: int, shards: int | None, weights_mib: int
+    path: Path, cpu: int, memory: int, tasks: int, shards: int | None, weights_mib: int, gpus: int
 ) -> tuple[Settings, Wish]:
+    from consumer.cli import output
+    from consumer.config import profile
     from consumer.config.load import load
     from deploy.parameters import Wish, problems
     from pipeline.errors import UserError
 
-    settings, wish = load(path), Wish(cpu, memory, tasks, shards, weights_mib)
-    if found := list(problems(settings, wish)):
-        raise UserError("\n".join(["the deployment does not add up:", *(f"  {each}" for each in found)]))
+    settings = load(path)
+    wish = Wish(cpu, memory, tasks, shards, weights_mib, gpus)
+    found = profile.for_task(settings, vcpus=wish.vcpus, gpu_count=gpus, memory_mib=memory)
+    if found.profile is None and profile.path_of(path).exists():
+        output.note(found.said)
+    wish = Wish(cpu, memory, tasks, shards, weights_mib, gpus, found.profile)
+    if wrong := list(problems(settings, wish)):
+        raise UserError("\n".join(["the deployment does not add up:", *(f"  {each}" for each in wrong)]))
     return settings, wish
+
+
+def _rendered(settings: Settings, wish: Wish, pairs: tuple[str, ...]) -> dict[str, str]:
+    from deploy.changes import given
+    from deploy.parameters import parameters
+    from deploy.templates import parameter_names, template
+    from pipeline.errors import UserError
+
+    try:
+        return parameters(settings, wish) | given(pairs, parameter_names(template(gpu=bool(wish.gpus))))
+    except ValueError as error:
+        raise UserError(f"--set: {error}") from None
+
+
+def _write(path: Path, settings: Settings, wish: Wish) -> None:
+    from consumer.admin import check_model
+    from consumer.cli import output
+    from deploy.templates import columns, template, with_columns
+    from pipeline.errors import UserError
+
+    if mistake := check_model.missing_module(settings):
+        raise mistake
+    rows = check_model.load(settings).rows
+    assert rows is not None
+    text = with_columns(template(gpu=bool(wish.gpus)), columns(rows))
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}). Choose another file") from None
+    output.note(f"{path}: the template, with {len(rows)} columns of the model")

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -104,6 +104,23 @@ def circumstances(settings: Settings) -> Circumstances:
 
 def find(settings: Settings) -> FoundProfile:
     """Return the profile beside the configuration if it is valid here. Never raises: a task starts without one, too."""
+    return _found(settings, lambda profile: circumstances(settings))
+
+
+def for_task(settings: Settings, *, vcpus: int, gpu_count: int, memory_mib: int) -> FoundProfile:
+    """Return the profile beside the configuration if it is valid in a task of this size.
+
+    Which processor a task gets is not known before it runs; the one that the profile was measured on is assumed.
+    """
+
+    def there(profile: Profile) -> Circumstances:
+        then, used = profile.measured_for, gpus.wanted(settings.model.device, gpu_count)
+        return replace(circumstances(settings), cores=vcpus, gpus=used, memory_mib=memory_mib, cpu=then.cpu)
+
+    return _found(settings, there)
+
+
+def _found(settings: Settings, there: Callable[[Profile], Circumstances]) -> FoundProfile:
     if settings.path is None or not (path := path_of(settings.path)).exists():
         return FoundProfile(
             None, "no profile: replicas and threads follow the cores; `penstock tune` measures the best values"
@@ -112,7 +129,7 @@ def find(settings: Settings) -> FoundProfile:
         profile = loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         return FoundProfile(None, f"{path.name} is not used: {error}")
-    if wrong := list(differences(profile, circumstances(settings), settings)):
+    if wrong := list(differences(profile, there(profile), settings)):
         return FoundProfile(None, f"{path.name} is not used: {'; '.join(wrong)}. Run `penstock tune` again")
     return FoundProfile(
         profile, f"{path.name} of {profile.measured_at}: replicas {profile.replicas}, threads {profile.threads}"

@@ -134,6 +134,15 @@ def made_at(dynamodb: DynamoDBClient, table: str) -> str | None:
     return f"{found['CreationDateTime'].timestamp():.6f}"
 
 
+def has_index(dynamodb: DynamoDBClient, application: str) -> bool:
+    """Whether there is a lease table with KCL's index, so that no task makes or changes a table."""
+    try:
+        table = dynamodb.describe_table(TableName=application)["Table"]
+    except dynamodb.exceptions.ResourceNotFoundException:
+        return False
+    return OWNER_INDEX in {index["IndexName"] for index in table.get("GlobalSecondaryIndexes", ())}
+
+
 def text(item: Item, name: str) -> str:
     """A string attribute; empty if the item does not have it."""
     return str(item.get(name, {}).get("S", ""))

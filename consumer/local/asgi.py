@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import orjson
 
+from consumer.local.asked import Asked, stream_of
 from consumer.local.codecs import codec_for
 from consumer.local.error_responses import failure, put_some
 from consumer.local.event_stream import EventStream, News
@@ -24,6 +25,7 @@ from consumer.local.request import Receive, Request, Response, Send, read
 OWN_PATH = "/_penstock/"
 FAULTS_PATH = f"{OWN_PATH}faults"
 CALLS_PATH = f"{OWN_PATH}calls"
+ASKED_PATH = f"{OWN_PATH}asked"
 RESET_PATH = "/moto-api/reset"
 METRICS_EVERY_S = 60.0
 ASKED_S = 10.0
@@ -48,6 +50,7 @@ class LocalAwsApp:
         self.engines: dict[str, Engine] = {}
         self.calls: defaultdict[str, Counter[str]] = defaultdict(Counter)
         """The number of requests per service and operation, including those that failed."""
+        self.asked = Asked()
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI defines it. Scopes other than ``http`` are ignored."""
@@ -77,6 +80,7 @@ class LocalAwsApp:
         service = request.service
         if service == "kinesis":
             return self._kinesis(request)
+        self.asked.note(request)
         if service == "monitoring":
             await self.flush_metrics()
         return await self.moto.answer(request)
@@ -100,6 +104,7 @@ class LocalAwsApp:
         status, operation, now_ms = 200, request.operation, time.time_ns() // 1_000_000
         try:
             content = codec.decode(operation, request.body)
+            self.asked.note(request, stream_of(content))
             engine = self.engine(request.region)
             if operation == SUBSCRIBE:
                 return EventStream(subscribe(engine, content, now_ms), codec, self.news, lambda: self.leaving)
@@ -155,7 +160,9 @@ class LocalAwsApp:
         return early or await self.answer(request)
 
     async def _control(self, request: Request) -> Response:
-        """Faults: GET lists them, POST adds one, DELETE ends one (``…/faults/<id>``) or all. Calls: GET, or DELETE.
+        """Faults: GET lists them, POST adds one, DELETE ends one (``…/faults/<id>``) or all.
+
+        Calls, and who asked for what: GET; DELETE of the calls forgets both.
 
         Other control paths go to moto. Its reset also deletes all streams.
         """
@@ -179,7 +186,10 @@ class LocalAwsApp:
             counted = dict(self.calls)
             if request.method == "DELETE":
                 self.calls.clear()
+                self.asked.clear()
             return counted
+        if request.path == ASKED_PATH:
+            return self.asked.to_list()
         if not request.path.startswith(FAULTS_PATH):
             raise ValueError(f"{request.path} does not exist. Use {FAULTS_PATH} or {CALLS_PATH}")
         if request.method == "POST":

@@ -13,7 +13,7 @@ Send = Callable[[Any], Awaitable[None]]
 
 KINESIS_TARGET = "Kinesis_20131202."
 DEFAULT_REGION = "us-east-1"
-_SCOPE = re.compile(r"Credential=[^/]*/\d*/([^/]*)/([^/]*)/aws4_request")
+_SCOPE = re.compile(r"Credential=([^/]*)/\d*/([^/]*)/([^/]*)/aws4_request")
 _S3_OBJECT = {
     "PUT": "PutObject",
     "GET": "GetObject",
@@ -47,6 +47,11 @@ class Request:
     @property
     def region(self) -> str:
         """The region that the request is signed for; us-east-1 if it is not signed."""
+        return self._scope()[1]
+
+    @property
+    def access_key(self) -> str:
+        """The access key that the request is signed with; empty if it is not signed. The secret is not checked."""
         return self._scope()[0]
 
     @property
@@ -54,11 +59,11 @@ class Request:
         """The service that the request is signed for: ``kinesis``, ``dynamodb``, ``monitoring``, … Unsigned: ``s3``."""
         if self.headers.get("x-amz-target", "").startswith(KINESIS_TARGET):
             return "kinesis"
-        return self._scope()[1]
+        return self._scope()[2]
 
-    def _scope(self) -> tuple[str, str]:
+    def _scope(self) -> tuple[str, str, str]:
         found = _SCOPE.search(self.headers.get("authorization", "")) or _SCOPE.search(self._presigned())
-        return (found[1], found[2]) if found else (DEFAULT_REGION, "s3")
+        return (found[1], found[2], found[3]) if found else ("", DEFAULT_REGION, "s3")
 
     def _presigned(self) -> str:
         credential = parse_qs(self.query.decode("latin-1")).get("X-Amz-Credential", [""])[0]

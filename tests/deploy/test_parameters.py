@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import json
+import shlex
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import assume, given
+from hypothesis import settings as settled
+from hypothesis import strategies as st
 
 from consumer.cli import main
-from consumer.config.load import parse
+from consumer.config import profile
+from consumer.config.load import load, parse
 from consumer.config.settings import Settings
+from deploy import changes
 from deploy.fargate import SIZES, STOP_TIMEOUT_S
-from deploy.parameters import Wish, parameters, problems
+from deploy.parameters import APPLICATION, PREFIX, Wish, parameters, problems
+from deploy.templates import parameter_names, template
 from tests.support.cloudformation import Stack
+
+NAMES = st.from_regex(r"[a-zA-Z0-9_.-]{1,128}", fullmatch=True)
+"""Of streams."""
 
 GIVEN = {"Application": "penstock-events", "ImageTag": "model-1", "StreamName": "events"}
 RAW: dict[str, Any] = {
@@ -71,6 +82,49 @@ def test_memory_that_is_too_little() -> None:
     assert not list(problems(found, Wish(4096, 9216, 2, 4, 1024)))
 
 
+def test_replicas_that_are_auto_are_those_of_a_task(tmp_path: Path) -> None:
+    """As it resolves them there: tuned, else one for each GPU, else one."""
+    one, tuned = Wish(4096, 8192, 2), Wish(4096, 8192, 2, profile=measured(settings(), replicas=4))
+    two_gpus = Wish(4096, 8192, 2, gpus=2)
+    found = settings(model={"memory_mib": 3000})
+    assert not list(problems(found, one))
+    assert "+ 4 x 3000 for replicas (as tuned) = " in refused(found, **asdict(tuned) | {"profile": tuned.profile})
+    assert not list(problems(found, two_gpus))
+    assert "3 x 3000 for replicas (one for each GPU)" in refused(found, **asdict(two_gpus) | {"gpus": 3})
+    assert not list(problems(settings(model={"memory_mib": 3000, "device": "cpu"}), Wish(4096, 8192, 2, gpus=3)))
+
+
+def measured(found: Settings, replicas: int, cores: int = 4) -> profile.Profile:
+    here = replace(profile.circumstances(found), cores=cores, memory_mib=8192, gpus=0, cpu="of Fargate")
+    return profile.Profile(replicas, 1, 8, 0, 10.0, 100.0, "2026-11-27T00:00:00Z", here)
+
+
+def test_a_profile_counts_in_a_task_of_the_size_that_it_was_measured_in(tmp_path: Path) -> None:
+    (path := tmp_path / "penstock.toml").write_text(CONFIG)
+    found = load(path)
+    profile.write(measured(found, replicas=3), profile.path_of(path))
+    task = {"vcpus": 4, "gpu_count": 0, "memory_mib": 8192}
+    fits = profile.for_task(found, **task)
+    assert fits.profile is not None and fits.profile.replicas == 3
+    for other, why in (
+        ({"vcpus": 2}, "cores was 4 and is 2"),
+        ({"memory_mib": 4096}, "memory was"),
+        ({"gpu_count": 1}, "gpus"),
+    ):
+        ignored = profile.for_task(found, **{**task, **other})
+        assert ignored.profile is None and why in ignored.said
+
+
+def test_a_profile_that_a_task_would_not_use_is_said(tmp_path: Path) -> None:
+    (path := tmp_path / "penstock.toml").write_text(CONFIG)
+    profile.write(measured(load(path), replicas=3), profile.path_of(path))
+    words = ["deploy", "validate", "--config", str(path), "--memory"]
+    assert CliRunner().invoke(main, [*words, "16384"]).output == "The deployment adds up.\n"
+    result = CliRunner().invoke(main, [*words, "8192", "--cpu", "2048"])
+    assert (result.exit_code, result.stdout) == (0, "The deployment adds up.\n")
+    assert "penstock.profile.json is not used: cores was 4 and is 2" in result.stderr
+
+
 def test_leases_and_tasks() -> None:
     assert "1 would be idle" in refused(settings(), tasks=5)
     assert "kcl.max_leases 1 x 2 tasks = 2, but there are 4 shards" in refused(settings(kcl={"max_leases": 1}))
@@ -84,6 +138,7 @@ def test_a_drain_that_ecs_would_cut() -> None:
 def test_what_the_template_has_no_place_for() -> None:
     two = [*RAW["sink"], {"type": "kinesis", "stream": "another"}]
     assert "2 Kinesis sinks" in refused(parse(RAW | {"sink": two}))
+    assert "the template makes a repository of this name" in refused(settings(stream={"application": "Events_1"}))
     assert "takes one prefix" in refused(parse(RAW | {"dead_letter": {"url": "s3://bucket/a/b"}}))
 
 
@@ -110,6 +165,57 @@ def test_the_command_refuses_with_the_sums_and_exit_code_2(tmp_path: Path) -> No
     assert result.exit_code == 2
     assert result.output.startswith("penstock: the deployment does not add up:\n")
     assert len(result.output.splitlines()) == 4
+
+
+def test_a_parameter_more_is_taken_if_the_template_has_it(tmp_path: Path) -> None:
+    (path := tmp_path / "penstock.toml").write_text(CONFIG)
+    words = ["deploy", "render", "--config", str(path), "--set"]
+    assert "ImageTag=a=b\n" in CliRunner().invoke(main, [*words, "ImageTag=a=b"]).output
+    for wrong, why in (("Imagetag=1", "has no parameter Imagetag"), ("ImageTag", "Write NAME=VALUE")):
+        result = CliRunner().invoke(main, [*words, wrong])
+        assert result.exit_code == 2 and why in result.output
+
+
+@settled(max_examples=25, deadline=None)
+@given(
+    application=st.from_regex(APPLICATION, fullmatch=True),
+    stream=NAMES,
+    downstream=st.none() | NAMES,
+    prefixes=st.lists(st.from_regex(PREFIX, fullmatch=True), min_size=2, max_size=2, unique=True),
+    size=st.sampled_from([(cpu, mib) for cpu, sold in SIZES.items() for mib in sold]),
+    tasks=st.integers(0, 50),
+    more=st.integers(0, 1000),
+)
+def test_what_is_rendered_comes_back_in_a_task(
+    application: str,
+    stream: str,
+    downstream: str | None,
+    prefixes: list[str],
+    size: tuple[int, int],
+    tasks: int,
+    more: int,
+) -> None:
+    """Through the lines that a shell passes on, the template's own rules, and the environment of its task."""
+    assume(stream != downstream)
+    sinks: list[dict[str, Any]] = [{"type": "parquet", "url": f"s3://bucket/{prefixes[0]}"}]
+    sinks += [{"type": "kinesis", "stream": downstream}] if downstream else []
+    asked = parse(
+        RAW
+        | {"stream": {"name": stream, "application": application}, "sink": sinks}
+        | {"dead_letter": {"url": f"s3://bucket/{prefixes[1]}"}}
+    )
+    wish = Wish(*size, tasks=tasks, shards=max(1, tasks + more))
+    assert list(problems(asked, wish)) == []
+    rendered = parameters(asked, wish) | {"ImageTag": "model-1"}
+    line = shlex.join(f"{name}={value}" for name, value in rendered.items())
+    stack = Stack(changes.given(shlex.split(line), parameter_names(template())))
+    assert stack.mistakes() == []
+    assert changes.changes(stack.parameters, rendered) == []
+    (container,) = stack.resource("TaskDefinition")["Properties"]["ContainerDefinitions"]
+    environment = container["Environment"]
+    values = {each["Name"]: str(each["Value"]).replace("s3://Bucket/", "s3://bucket/") for each in environment}
+    back = parse({"model": RAW["model"]}, values)
+    assert (back.stream, back.sink, back.dead_letter) == (asked.stream, asked.sink, asked.dead_letter)
 
 
 def test_the_command_renders_as_text_and_as_json(tmp_path: Path) -> None:

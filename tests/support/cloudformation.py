@@ -43,7 +43,12 @@ class Stack:
     @property
     def resources(self) -> dict[str, Any]:
         """Those that are made, resolved."""
-        return {name: self.resolved(each) for name, each in self.template["Resources"].items() if self.is_made(name)}
+        return {name: self.resource(name) for name in self.template["Resources"] if self.is_made(name)}
+
+    def resource(self, name: str) -> dict[str, Any]:
+        """One of them, resolved."""
+        found: dict[str, Any] = self.resolved(self.template["Resources"][name])
+        return found
 
     def is_made(self, name: str) -> bool:
         condition = self.template["Resources"][name].get("Condition")
@@ -58,9 +63,14 @@ class Stack:
     def accepts(self, rule: str) -> bool:
         """Whether the parameters pass an entry of ``Rules``."""
         given = self.template["Rules"][rule]
-        if not self.resolved(given["RuleCondition"]):
+        if "RuleCondition" in given and not self.resolved(given["RuleCondition"]):
             return True
         return all(self.resolved(each["Assert"]) for each in given["Assertions"])
+
+    def mistakes(self) -> list[str]:
+        """Parameters that CloudFormation would refuse, and rules that do not hold."""
+        wrong = [name for name, value in self.parameters.items() if not takes(self.template["Parameters"][name], value)]
+        return wrong + [rule for rule in self.template.get("Rules", ()) if not self.accepts(rule)]
 
     def resolved(self, value: Any) -> Any:
         if isinstance(value, list):
@@ -91,6 +101,17 @@ class Stack:
 
     def _named(self, name: str) -> Any:
         return {**PSEUDO, **self.parameters}.get(name, name)
+
+
+def takes(declared: Mapping[str, Any], value: Any) -> bool:
+    """Whether a parameter may have this value, by its declaration."""
+    text = ",".join(value) if isinstance(value, list) else str(value)
+    number = float(text) if declared["Type"] == "Number" else None
+    return (
+        (number is None or declared.get("MinValue", number) <= number <= declared.get("MaxValue", number))
+        and ("AllowedValues" not in declared or text in map(str, declared["AllowedValues"]))
+        and re.fullmatch(declared.get("AllowedPattern", ".*"), text) is not None
+    )
 
 
 @cache

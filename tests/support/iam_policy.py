@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,9 @@ ACTION_OF = {
     "s3:ListObjectsV2": "s3:ListBucket",
 }
 """Where an operation is permitted by an action of another name."""
+
+FREE = {"GetCallerIdentity"}
+"""Operations that need no permission."""
 
 PREFIX_OF = {"monitoring": "cloudwatch"}
 """Where a service has another name in credentials than in policies."""
@@ -42,12 +47,60 @@ def left_out() -> set[str]:
     return {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
 
 
-def needed(calls: dict[str, dict[str, int]]) -> set[str]:
-    """The actions that permit what the local AWS was asked for."""
-    operations = {
-        f"{PREFIX_OF.get(service, service)}:{operation}" for service, counted in calls.items() for operation in counted
+@dataclass(frozen=True)
+class Call:
+    """What IAM is asked for one request: an action on a resource. ``resource`` is ``""`` if the request names none."""
+
+    action: str
+    resource: str
+
+    @classmethod
+    def of(cls, asked: Mapping[str, Any], region: str = "us-east-1", account: str = "123456789012") -> Call:
+        """From an entry of ``LocalAWS.asked``."""
+        service, name = asked["service"], asked["resource"]
+        operation = f"{PREFIX_OF.get(service, service)}:{asked['operation']}"
+        action = ACTION_OF.get(operation, operation)
+        place = {
+            "kinesis": f"arn:aws:kinesis:{region}:{account}:stream/",
+            "dynamodb": f"arn:aws:dynamodb:{region}:{account}:table/",
+            "s3": "arn:aws:s3:::",
+        }
+        return cls(action, f"{place[service]}{name}" if name else "")
+
+
+Right = tuple[str, str]
+"""A statement's ``Sid``, and one of its actions."""
+
+
+def rights_of(statements: Iterable[Mapping[str, Any]]) -> set[Right]:
+    return {(statement["Sid"], action) for statement in statements for action in statement["Action"]}
+
+
+def allowing(call: Call, statements: Iterable[Mapping[str, Any]]) -> set[Right]:
+    """The rights that permit a call; a call that names no resource is permitted by its action alone."""
+    return {
+        (statement["Sid"], call.action)
+        for statement in statements
+        if call.action in statement["Action"]
+        and (not call.resource or any(fnmatchcase(call.resource, pattern) for pattern in statement["Resource"]))
     }
-    return {ACTION_OF.get(operation, operation) for operation in operations}
+
+
+def used(asked: Iterable[Mapping[str, Any]], statements: list[dict[str, Any]]) -> tuple[set[Call], set[Right]]:
+    """Of these requests, those that no statement permits, and the rights that the others use."""
+    calls = {Call.of(each) for each in asked if each["operation"] not in FREE}
+    uses = {call: allowing(call, statements) for call in calls}
+    return {call for call, rights in uses.items() if not rights}, {
+        right for rights in uses.values() for right in rights
+    }
+
+
+def named(statements: list[dict[str, Any]], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Statements of the document with ``names`` put in for the words in capitals."""
+    words = sorted(names, key=len, reverse=True)
+    text = re.sub(r"\b(" + "|".join(words) + r")\b", lambda word: names[word[0]], json.dumps(statements))
+    found: list[dict[str, Any]] = json.loads(text)
+    return found
 
 
 def permits(action: str, resource: str, names: dict[str, str]) -> bool:

@@ -9,21 +9,21 @@ from typing import Any
 from consumer.admin.doctor.findings import Finding, green, red, yellow
 from consumer.admin.doctor.subject import Subject
 from consumer.config.settings import KinesisSinkSettings, ParquetSettings
+from consumer.leases.tables import has_index
 from pipeline.errors import counted
 from pipeline.table.names import STAGED, SUSPECTS
 
 READ = ("kinesis:DescribeStreamSummary", "kinesis:ListShards", "kinesis:GetShardIterator", "kinesis:GetRecords")
 PUT = ("kinesis:DescribeStreamSummary", "kinesis:PutRecords")
 LEASES = (
-    "dynamodb:CreateTable",
     "dynamodb:DescribeTable",
-    "dynamodb:UpdateTable",
     "dynamodb:Scan",
     "dynamodb:GetItem",
     "dynamodb:PutItem",
     "dynamodb:UpdateItem",
     "dynamodb:DeleteItem",
 )
+MAKE_TABLES = ("dynamodb:CreateTable", "dynamodb:UpdateTable")
 INDEX = ("dynamodb:Query",)
 OBJECTS = ("s3:PutObject", "s3:GetObject")
 LIST = ("s3:ListBucket",)
@@ -38,8 +38,8 @@ class Need:
     resources: tuple[str, ...]
 
 
-def needs(subject: Subject, account: str, region: str) -> Iterator[Need]:
-    """Every action that a task of this configuration calls."""
+def needs(subject: Subject, account: str, region: str, *, makes_tables: bool) -> Iterator[Need]:
+    """Every action that a task of this configuration calls. ``makes_tables``: KCL's tables are not there yet."""
     settings = subject.settings
     kinesis, dynamodb = f"arn:aws:kinesis:{region}:{account}:stream", f"arn:aws:dynamodb:{region}:{account}:table"
     application = settings.stream.application
@@ -48,7 +48,7 @@ def needs(subject: Subject, account: str, region: str) -> Iterator[Need]:
     if streams:
         yield Need(PUT, streams)
     tables = (application, f"{application}-CoordinatorState", f"{application}-WorkerMetricStats")
-    yield Need(LEASES, tuple(f"{dynamodb}/{name}" for name in tables))
+    yield Need((*LEASES, *MAKE_TABLES) if makes_tables else LEASES, tuple(f"{dynamodb}/{name}" for name in tables))
     yield Need(INDEX, (f"{dynamodb}/{application}/index/LeaseOwnerToLeaseKeyIndex",))
     letters = settings.dead_letter.url.rstrip("/")
     urls = [entry.url.rstrip("/") for entry in settings.sink if isinstance(entry, ParquetSettings)]
@@ -69,7 +69,8 @@ def permissions(subject: Subject) -> Iterator[Finding]:
     iam, region = subject.client("iam"), subject.client("kinesis").meta.region_name
     denied: list[str] = []
     count = 0
-    for need in needs(subject, identity["Account"], region):
+    makes_tables = not has_index(subject.client("dynamodb"), subject.settings.stream.application)
+    for need in needs(subject, identity["Account"], region, makes_tables=makes_tables):
         try:
             denied += _denied(iam, principal, need, subject.settings.stream.application)
         except (ClientError, ResponseParserError) as error:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import cbor2
 import httpx
 import pytest
@@ -155,6 +156,45 @@ def test_what_was_asked_for_is_counted_by_service_and_operation(aws: LocalAWS) -
     assert aws.calls() == counted
     assert aws.calls(forget=True) == counted
     assert aws.calls() == {}
+
+
+def test_who_asked_for_what_is_known_by_access_key(aws: LocalAWS) -> None:
+    def someone(service: str) -> Any:
+        return boto3.client(
+            service,  # type: ignore[call-overload]  # any service
+            endpoint_url=aws.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id="someone",
+            aws_secret_access_key="secret",
+            config=Config(proxies={}),
+        )
+
+    aws.calls(forget=True)
+    someone("s3").create_bucket(Bucket="whose")
+    for _ in range(2):
+        someone("s3").put_object(Bucket="whose", Key="a/b/c", Body=b"x")
+    someone("kinesis").create_stream(StreamName="whose", ShardCount=1)
+    with pytest.raises(ClientError):
+        someone("dynamodb").query(
+            TableName="none",
+            IndexName="index",
+            KeyConditionExpression="a = :a",
+            ExpressionAttributeValues={":a": {"S": "1"}},
+        )
+    with pytest.raises(ClientError):
+        someone("kinesis").list_shards(StreamName="none")
+    assert aws.client("s3").list_objects_v2(Bucket="whose")["KeyCount"] == 1
+    found = [(each["service"], each["operation"], each["resource"], each["count"]) for each in aws.asked("someone")]
+    assert found == [
+        ("s3", "CreateBucket", "whose", 1),
+        ("s3", "PutObject", "whose/a/b/", 2),
+        ("kinesis", "CreateStream", "whose", 1),
+        ("dynamodb", "Query", "none/index/index", 1),
+        ("kinesis", "ListShards", "none", 1),
+    ]
+    assert [each["operation"] for each in aws.asked("local")] == ["ListObjectsV2"]
+    aws.calls(forget=True)
+    assert aws.asked("someone") == []
 
 
 def test_what_the_server_has_not_is_said(aws: LocalAWS) -> None:

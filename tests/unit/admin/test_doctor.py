@@ -289,7 +289,7 @@ STS = Client(get_caller_identity=lambda: {"Arn": ROLE, "Account": "123456789012"
 @pytest.mark.parametrize("action", sorted(iam_policy.actions()))
 def test_an_action_that_the_role_may_not_call_is_named(action: str) -> None:
     downstream = [{"type": "parquet", "url": "s3://bucket/table"}, {"type": "kinesis", "stream": "enriched"}]
-    clients = {"sts": STS, "iam": simulation(action), "kinesis": Client()}
+    clients = {"sts": STS, "iam": simulation(action), "kinesis": Client(), "dynamodb": dynamodb(index=None)}
     [finding] = permissions.permissions(subject(settings={"sink": downstream}, clients=clients))
     assert finding.level is RED
     assert action in finding.says
@@ -297,19 +297,26 @@ def test_an_action_that_the_role_may_not_call_is_named(action: str) -> None:
 
 
 def test_a_role_that_may_do_all() -> None:
-    clients = {"sts": STS, "iam": simulation(), "kinesis": Client()}
+    clients = {"sts": STS, "iam": simulation(), "kinesis": Client(), "dynamodb": dynamodb()}
     assert level_of("permissions", subject(clients=clients)) is GREEN
+
+
+@pytest.mark.parametrize(("index", "level"), [("ACTIVE", GREEN), (None, RED)])
+def test_a_role_that_may_not_make_tables_is_right_where_they_are_there(index: str | None, level: Level) -> None:
+    clients = {"sts": STS, "iam": simulation("dynamodb:CreateTable"), "kinesis": Client(), "dynamodb": dynamodb(index)}
+    assert level_of("permissions", subject(clients=clients)) is level
 
 
 def test_an_iam_that_may_not_be_asked() -> None:
     iam = Client(get_paginator=lambda name: SimpleNamespace(paginate=refused("AccessDenied")))
-    assert level_of("permissions", subject(clients={"sts": STS, "iam": iam, "kinesis": Client()})) is YELLOW
+    clients = {"sts": STS, "iam": iam, "kinesis": Client(), "dynamodb": dynamodb()}
+    assert level_of("permissions", subject(clients=clients)) is YELLOW
 
 
 def test_what_is_asked_of_iam_is_the_policy_of_the_documents() -> None:
     """Each action on a resource that the documented policy allows, and every statement of it."""
     both = [{"type": "parquet", "url": "s3://bucket/table"}, {"type": "kinesis", "stream": "enriched"}]
-    needs = list(permissions.needs(subject(settings={"sink": both}), "1", "eu-west-1"))
+    needs = list(permissions.needs(subject(settings={"sink": both}), "1", "eu-west-1", makes_tables=True))
     names = {
         "REGION": "eu-west-1",
         "ACCOUNT": "1",

@@ -1,0 +1,64 @@
+"""Who asked the local AWS for what: the access key of each request, its operation, and the resource it names."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from consumer.local.request import Request
+
+MOST = 10_000
+"""Entries that are kept; what comes after them is not noted."""
+
+_TABLE = re.compile(rb'"TableName"\s*:\s*"([^"]+)"')
+_INDEX = re.compile(rb'"IndexName"\s*:\s*"([^"]+)"')
+
+
+class Asked:
+    """Distinct requests by access key, service, operation and resource, with how often each came.
+
+    A resource is the name of a stream, a table, ``table/index/name`` of a query, a bucket, or for a key the bucket and
+    folder that it is in, ``bucket/folder/``. It is empty if the request does not name one.
+    Requests that a fault answers are not noted.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str, str, str]] = Counter()
+
+    def note(self, request: Request, resource: str | None = None) -> None:
+        """Count a request. ``resource`` None: read it from the request."""
+        named = resource_of(request) if resource is None else resource
+        entry = (request.access_key, request.service, request.operation, named)
+        if entry in self._counts or len(self._counts) < MOST:
+            self._counts[entry] += 1
+
+    def clear(self) -> None:
+        """Forget every request."""
+        self._counts.clear()
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """One object for each distinct request, in the order in which they first came."""
+        names = ("access_key", "service", "operation", "resource")
+        return [dict(zip(names, entry, strict=True)) | {"count": count} for entry, count in self._counts.items()]
+
+
+def stream_of(content: Mapping[str, Any]) -> str:
+    """The stream that a request to Kinesis names; empty if it names none: GetRecords, a following page."""
+    arn = str(content.get("StreamARN") or content.get("ConsumerARN") or content.get("ResourceARN") or "")
+    return str(content.get("StreamName") or arn.partition(":stream/")[2].partition("/")[0])
+
+
+def resource_of(request: Request) -> str:
+    """The table or the bucket and folder that a request to DynamoDB or S3 names."""
+    if request.service == "dynamodb":
+        table, index = _TABLE.search(request.body), _INDEX.search(request.body)
+        if table is None:
+            return ""
+        named = table[1].decode()
+        return f"{named}/index/{index[1].decode()}" if index and request.operation in ("Query", "Scan") else named
+    if request.service == "s3":
+        bucket, _, key = request.path.strip("/").partition("/")
+        return f"{bucket}/{''.join(key.rpartition('/')[:2])}" if key else bucket
+    return ""
