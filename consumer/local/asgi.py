@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import orjson
 
-from consumer.local.asked import Asked, stream_of
+from consumer.local.access import AccessCounts, stream_of
 from consumer.local.codecs import codec_for
 from consumer.local.error_responses import failure, put_some
 from consumer.local.event_stream import EventStream, News
@@ -50,7 +50,7 @@ class LocalAwsApp:
         self.engines: dict[str, Engine] = {}
         self.calls: defaultdict[str, Counter[str]] = defaultdict(Counter)
         """The number of requests per service and operation, including those that failed."""
-        self.asked = Asked()
+        self.asked = AccessCounts()
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI defines it. Scopes other than ``http`` are ignored."""

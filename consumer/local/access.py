@@ -16,7 +16,7 @@ _TABLE = re.compile(rb'"TableName"\s*:\s*"([^"]+)"')
 _INDEX = re.compile(rb'"IndexName"\s*:\s*"([^"]+)"')
 
 
-class Asked:
+class AccessCounts:
     """Distinct requests by access key, service, operation and resource, with how often each came.
 
     A resource is the name of a stream, a table, ``table/index/name`` of a query, a bucket, or for a key the bucket and
