@@ -129,7 +129,8 @@ class LocalAWS:
     def asked(self, access_key: str) -> list[dict[str, Any]]:
         """Return the requests that were signed with this access key, since :meth:`calls` last forgot them.
 
-        Each ``service``, ``operation`` and ``resource`` is listed once; see :class:`consumer.local.access.AccessCounts`.
+        Each ``service``, ``operation`` and ``resource`` is listed once: see
+        :class:`consumer.local.access.AccessCounts`.
         """
         listed: list[dict[str, Any]] = self._control("GET", "asked")
         return [each for each in listed if each["access_key"] == access_key]
