@@ -124,7 +124,7 @@ def scale(count: int, **options: Any) -> None:
       penstock shards scale 8 --stream events
       penstock shards scale 4 --config penstock.toml --execute --wait
     """
-    from consumer.admin.shards.planner import Scale
+    from consumer.admin.shards.changes import Scale
     from consumer.cli.shards_change import change
 
     change("scale", Scale(count), **options)
@@ -153,7 +153,7 @@ def split(shard: str, at: str | None, weighted: bool, **options: Any) -> None:
       penstock shards split shardId-000000000000 --stream events
       penstock shards split shardId-000000000000 --stream events --weighted
     """
-    from consumer.admin.shards.planner import Split
+    from consumer.admin.shards.changes import Split
     from consumer.cli.shards_change import change, weighted_split
     from pipeline.errors import UserError
     from pipeline.kpl import hash_key
@@ -183,7 +183,7 @@ def merge(shard: str, neighbour: str, **options: Any) -> None:
     Examples:
       penstock shards merge shardId-000000000000 shardId-000000000001 --stream events
     """
-    from consumer.admin.shards.planner import Merge
+    from consumer.admin.shards.changes import Merge
     from consumer.cli.shards_change import change
 
     change("merge", Merge(shard, neighbour), **options)

@@ -12,9 +12,10 @@ from typing import Any, NoReturn
 from consumer.admin.application import Target
 from consumer.admin.shards import cost, observed, sampling
 from consumer.admin.shards.carry_out import ReshardOutside, carry_out, until_active
+from consumer.admin.shards.changes import Refusal, ReshardPlan, Split, Step, Wish
 from consumer.admin.shards.convergence import Convergence, Left
 from consumer.admin.shards.keyspace import range_of
-from consumer.admin.shards.planner import Refusal, ReshardPlan, Split, Step, Wish, plan
+from consumer.admin.shards.planner import plan
 from consumer.admin.shards.recounts import Log, seconds
 from consumer.admin.shards.report import ReshardReport, money
 from consumer.admin.shards.survey import Survey, identity, shards_now, survey

@@ -8,7 +8,7 @@ from typing import Any
 
 from consumer.admin.application import Target
 from consumer.admin.shards import skip as skips
-from consumer.admin.shards.planner import Refusal
+from consumer.admin.shards.changes import Refusal
 from consumer.admin.shards.skip import SkipPlan
 from consumer.aws.clients import Aws
 from consumer.aws.record_lines import fields_of, line_of

@@ -8,20 +8,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.admin.shards import planner
+from consumer.admin.shards import changes
+from consumer.admin.shards.changes import Merge, Refusal, ReshardPlan, Scale, Split, Step, StreamState, Wish
 from consumer.admin.shards.keyspace import halved, may_split, open_pieces, range_of, tiles, uniform
-from consumer.admin.shards.planner import (
-    Merge,
-    Refusal,
-    ReshardPlan,
-    Scale,
-    Split,
-    Step,
-    StreamState,
-    Wish,
-    counts,
-    plan,
-)
+from consumer.admin.shards.planner import plan
+from consumer.admin.shards.scaling import counts
 from consumer.aws.shards import KnownShard, of_listing
 from tests.support.local_kinesis import Kinesis
 
@@ -35,9 +26,9 @@ def state_of(kinesis: Kinesis, left: int | None = None) -> StreamState:
 
 def make(kinesis: Kinesis, step: Step) -> None:
     """What the executor calls; the local Kinesis refuses what AWS refuses."""
-    if isinstance(step, planner.UpdateShardCount):
+    if isinstance(step, changes.UpdateShardCount):
         kinesis.change("UpdateShardCount", TargetShardCount=step.count, ScalingType="UNIFORM_SCALING")
-    elif isinstance(step, planner.SplitShard):
+    elif isinstance(step, changes.SplitShard):
         kinesis.change("SplitShard", ShardToSplit=step.shard_id, NewStartingHashKey=str(step.at))
     else:
         kinesis.change("MergeShards", ShardToMerge=step.lower, AdjacentShardToMerge=step.upper)
@@ -52,10 +43,10 @@ def uneven(kinesis: Kinesis, seed: int) -> None:
         piece = pieces[place]
         if rng.random() < 0.6 or len(pieces) == 1:
             at = rng.randrange(piece.keys.first + 2, piece.keys.last)
-            make(kinesis, planner.SplitShard(piece.shard_id, at))
+            make(kinesis, changes.SplitShard(piece.shard_id, at))
         else:
             lower = min(place, len(pieces) - 2)
-            make(kinesis, planner.MergeShards(pieces[lower].shard_id, pieces[lower + 1].shard_id))
+            make(kinesis, changes.MergeShards(pieces[lower].shard_id, pieces[lower + 1].shard_id))
 
 
 def wishes(pieces: tuple[Any, ...], seed: int) -> Wish:
@@ -116,7 +107,7 @@ def test_no_step_is_beyond_what_kinesis_takes(now: int, target: int, left: int |
     assert 0 < len(found.steps) <= (10 if left is None else left)
     at = now
     for step in found.steps:
-        assert isinstance(step, planner.UpdateShardCount)
+        assert isinstance(step, changes.UpdateShardCount)
         assert step.before == at
         assert at <= 2 * step.count
         assert step.count <= 2 * at
@@ -166,7 +157,7 @@ def test_what_is_not_there_is_the_users_mistake_and_names_what_is() -> None:
 def test_a_closed_shard_is_named_with_its_children() -> None:
     kinesis = Kinesis(2)
     first, second = (piece.shard_id for piece in open_pieces(state_of(kinesis).shards))
-    make(kinesis, planner.MergeShards(first, second))
+    make(kinesis, changes.MergeShards(first, second))
     found = plan(state_of(kinesis), Split(first))
     assert isinstance(found, Refusal)
     assert found.kind == "mistake"

@@ -15,7 +15,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from consumer.admin.shards.planner import MergeShards, Refusal, SplitShard, Step, StreamState, Wish, plan
+from consumer.admin.shards.changes import MergeShards, Refusal, SplitShard, Step, StreamState, Wish
+from consumer.admin.shards.planner import plan
 from consumer.admin.shards.recounts import Log
 from consumer.aws import shards
 from pipeline.errors import PenstockError, RefusedError, counted

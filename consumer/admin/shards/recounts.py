@@ -17,7 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from consumer.admin.shards.planner import RECOUNTS_A_DAY, MergeShards, SplitShard, Step, UpdateShardCount
+from consumer.admin.shards.changes import MergeShards, SplitShard, Step, UpdateShardCount
+from consumer.admin.shards.scaling import RECOUNTS_A_DAY
 
 DAY_S = 86_400.0
 

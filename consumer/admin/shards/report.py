@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from consumer.admin.shards.changes import MergeShards, ReshardPlan, SplitShard, Step
 from consumer.admin.shards.cost import Daily
 from consumer.admin.shards.keyspace import Piece
-from consumer.admin.shards.planner import MergeShards, ReshardPlan, SplitShard, Step
 from pipeline.errors import counted
 
 

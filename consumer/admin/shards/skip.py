@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from consumer.admin.shards.planner import Refusal
+from consumer.admin.shards.changes import Refusal
 from consumer.aws import stream_reader
 from consumer.aws.record_lines import StreamRecord
 from consumer.poison.doubt import Skip

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from consumer.admin.shards.planner import StreamState
+from consumer.admin.shards.changes import StreamState
 from consumer.admin.shards.recounts import DAY_S, Budget, Call, Log, budget
 from consumer.aws import cloudtrail, shards
 from consumer.aws.shards import Summary

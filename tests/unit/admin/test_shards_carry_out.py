@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from consumer.admin.shards.carry_out import ReshardOutside, carry_out, until_active
-from consumer.admin.shards.planner import (
+from consumer.admin.shards.changes import (
     ReshardPlan,
     Scale,
     Split,
@@ -18,8 +18,8 @@ from consumer.admin.shards.planner import (
     StreamState,
     UpdateShardCount,
     Wish,
-    plan,
 )
+from consumer.admin.shards.planner import plan
 from consumer.admin.shards.recounts import Budget, Call, Log, budget, parsed, seconds
 from consumer.aws import shards
 from consumer.local.kinesis.errors import KinesisError

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from consumer.admin.shards.planner import Refusal
+from consumer.admin.shards.changes import Refusal
 from consumer.admin.shards.skip import Found, SkipPlan, plan_skip, shown
 from consumer.leases.leases import Lease
 from consumer.poison.doubt import Doubt, Skip, written
