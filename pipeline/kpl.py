@@ -14,31 +14,22 @@ protobuf's.
 from __future__ import annotations
 
 import hashlib
-import re
 from array import array
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from pipeline.hash_keys import HashRange, bounded, hash_key, hash_of
+
 MAGIC = b"\xf3\x89\x9a\xc2"
 MD5_BYTES = 16
-HASH_KEYS = 1 << 128
-
 KEYS_KEPT = 4096
 """How many keys of one aggregate are kept as text at a time."""
 
 KEY_BYTES = 64
 """Memory of a key besides its characters, in bytes."""
 
-KEY_CHARACTERS = 256
-"""The longest partition key of Kinesis (API reference, PutRecord) and of a user record (KPL's ``UserRecord``)."""
-
-KEY_KEPT = 180
-"""How many characters are kept of a longer key; its length and SHA-256 follow them."""
-
 GROUPS = 100
 """How deep groups of unknown fields may be nested, as in protobuf's own parsers."""
-
-HASH_KEY = re.compile(r"([+-]?)0*([0-9]{1,39})", re.ASCII)
 
 VARINT, FIXED64, LENGTH, GROUP, END_GROUP, FIXED32 = range(6)
 KEY_TAG, HASH_TAG, RECORD_TAG = 1 << 3 | LENGTH, 2 << 3 | LENGTH, 3 << 3 | LENGTH
@@ -52,21 +43,14 @@ class Malformed(ValueError):
 class User(NamedTuple):
     """A user record. A non-empty ``fault`` says why it cannot be delivered; ``data`` is then what could be read.
 
-    ``partition_key``: for a key that is too long, its replacement (:func:`bounded`). ``key_bytes``: memory that the key
-    adds; 0 if an earlier record has the same key object.
+    ``partition_key``: for a key that is too long, its replacement (:func:`pipeline.hash_keys.bounded`). ``key_bytes``:
+    memory that the key adds; 0 if an earlier record has the same key object.
     """
 
     data: bytes
     partition_key: str | None
     key_bytes: int = 0
     fault: str = ""
-
-
-class HashRange(NamedTuple):
-    """A shard's hash keys, both ends included."""
-
-    first: int
-    last: int
 
 
 class Message:
@@ -264,31 +248,6 @@ def message(data: bytes) -> Message | None:
     if hashlib.md5(body, usedforsecurity=False).digest() != data[-MD5_BYTES:]:
         return None
     return Message(data)
-
-
-def hash_key(text: str) -> int | None:
-    """Return the number of an explicit hash key; None if it is not a decimal number in [0, 2^128)."""
-    match = HASH_KEY.fullmatch(text)
-    number = int("".join(match.groups())) if match else -1
-    return number if 0 <= number < HASH_KEYS else None
-
-
-def bounded(key: str) -> str:
-    """Return the key, or its replacement if it is longer than Kinesis and KPL allow. Never longer than
-    :data:`KEY_CHARACTERS`.
-
-    A key is in the aggregate once, but in every row and dead letter of its user records. Only bounded keys keep the
-    output linear in the input. Equal keys stay equal, and different keys stay different.
-    """
-    if len(key) <= KEY_CHARACTERS:
-        return key
-    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{key[:KEY_KEPT]}…{len(key)}:{digest}"
-
-
-def hash_of(partition_key: str) -> int:
-    """Return the hash key of a partition key: its MD5."""
-    return int.from_bytes(hashlib.md5(partition_key.encode("utf-8", "replace"), usedforsecurity=False).digest())
 
 
 # -- protobuf's wire format. A message is followed by the 16 bytes of its MD5, so a number of at most 10 bytes that

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
 from consumer.aws.put import PutEntry
-from pipeline.kpl import HashRange, hash_of
+from pipeline.hash_keys import HashRange, hash_of
 from pipeline.kpl_writer import partition_key, sealed, user
 
 AGGREGATE_BYTES = 51_200

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from consumer.aws.shards import KnownShard, known, spread_by_key
 from pipeline import background
-from pipeline.kpl import HashRange
+from pipeline.hash_keys import HashRange
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pipeline import kpl
+from pipeline.hash_keys import HashRange
 from pipeline.record import Position
 from pipeline.retry import Retry
 from pipeline.table.compare import Arrival
@@ -67,7 +68,7 @@ def arrivals(
     *,
     tell: Callable[[int], None] = lambda records: None,
     sleep: Sleep = time.sleep,
-    within: kpl.HashRange | None = None,
+    within: HashRange | None = None,
     misplaced: Callable[[], None] = lambda: None,
 ) -> Iterator[Iterator[Arrival]]:
     """The shard's records from the oldest to the present tip, one page at a time.
@@ -212,7 +213,7 @@ def patiently(sleep: Sleep, call: Callable[..., Any], **request: Any) -> Any:
 
 
 def taken_apart(
-    record: Any, within: kpl.HashRange | None = None, misplaced: Callable[[], None] = lambda: None
+    record: Any, within: HashRange | None = None, misplaced: Callable[[], None] = lambda: None
 ) -> Iterator[Arrival]:
     """The record, or the user records of an aggregate, one at a time."""
     sequence, arrived_ms = int(record["SequenceNumber"]), _ms(record["ApproximateArrivalTimestamp"])

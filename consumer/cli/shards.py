@@ -156,7 +156,7 @@ def split(shard: str, at: str | None, weighted: bool, **options: Any) -> None:
     from consumer.admin.shards.changes import Split
     from consumer.cli.shards_change import change, weighted_split
     from pipeline.errors import UserError
-    from pipeline.kpl import hash_key
+    from pipeline.hash_keys import hash_key
 
     if at is not None and weighted:
         raise UserError("--at and --weighted both say where to split. Give one of them")

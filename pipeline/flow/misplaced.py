@@ -13,7 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
-from pipeline.kpl import HashRange
+from pipeline.hash_keys import HashRange
 from pipeline.metrics.records import RecordMetrics
 from pipeline.record import Position, Shard
 

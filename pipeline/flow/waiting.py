@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 
 from pipeline.aggregate import Aggregate, aggregates_in
-from pipeline.kpl import HashRange
+from pipeline.hash_keys import HashRange
 from pipeline.record import Position, Record, weight
 
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import hashlib
 
+from pipeline.hash_keys import KEY_CHARACTERS
 from pipeline.record import Record
-
-KEY_CHARACTERS = 256
-"""The longest partition key (API reference, PutRecords: "Unicode strings, with a maximum length limit of 256
-characters"). It does not say whether a character beyond the basic plane counts once or twice; here it counts twice.
-"""
 
 
 def key_for(record: Record, stream: str) -> str:
     """Return the partition key for a record's row. Equal keys give equal keys, so their order is kept. Kinesis accepts
-    every result.
+    every result. Its reference does not say whether a character beyond the basic plane counts once or twice; here it
+    counts twice.
 
     A record without a key gets its ``record_id``, which spreads such rows over the shards. A key that is too long (256
     characters beyond the basic plane) is replaced by its SHA-256.

@@ -11,10 +11,11 @@ import pyarrow as pa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.hash_keys import KEY_CHARACTERS
 from pipeline.record import Dead, Enriched, Position, Record, Run, Shard
 from pipeline.sinks.json_rows import Unwritable, encode_each
 from pipeline.sinks.kinesis import KinesisSink
-from pipeline.sinks.partition_keys import KEY_CHARACTERS, key_for
+from pipeline.sinks.partition_keys import key_for
 from pipeline.sinks.refused import RefusedLetters
 from pipeline.stores.memory import MemoryStore
 from pipeline.table.schema import TableSchema

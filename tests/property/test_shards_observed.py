@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from consumer.admin.shards.keyspace import SPACE, may_split
 from consumer.admin.shards.observed import HottestKeys, Median, NoMedian, Sampled, hottest, median, weights_of
-from pipeline.kpl import HashRange, hash_of
+from pipeline.hash_keys import HashRange, hash_of
 
 ALL = HashRange(0, SPACE - 1)
 NAMES = st.lists(st.sampled_from([f"key-{n}" for n in range(40)]), min_size=1, max_size=400)

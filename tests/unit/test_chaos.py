@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline import kpl
+from pipeline.hash_keys import bounded
 from pipeline.record import Position
 from tests.chaos import hostile
 from tests.chaos.checks import Letter, Row, judge
@@ -128,7 +129,7 @@ def test_the_giants_are_as_large_as_kinesis_takes_and_go_to_the_shard_of_their_k
             assert len(keys) == 1
             key = "K" * hostile.LARGEST_KEY if put.hash_key else put.key  # a reader shortens what is that long
             assert (put.hash_key or hostile.hash_of(put.key)) == hostile.hash_of(key)
-            assert keys == {kpl.bounded(key)}
+            assert keys == {bounded(key)}
             found.setdefault(str(message.count), []).append(len(put.data))
     assert {count: len(sizes) for count, sizes in found.items()} == {"97000": 1, "4000": 1, "170000": 3, "1666": 210}
     assert all(size == pytest.approx(hostile.BACKLOG_BYTES, rel=0.03) for size in found["1666"])

@@ -7,19 +7,8 @@ import re
 import pytest
 
 from consumer.testing.aggregates import aggregate, field, sealed, user, varint
-from pipeline.kpl import (
-    HASH_KEYS,
-    KEY_CHARACTERS,
-    KEYS_KEPT,
-    MAGIC,
-    HashRange,
-    Malformed,
-    Message,
-    bounded,
-    hash_key,
-    hash_of,
-    message,
-)
+from pipeline.hash_keys import HASH_KEYS, KEY_CHARACTERS, HashRange, bounded, hash_key, hash_of
+from pipeline.kpl import KEYS_KEPT, MAGIC, Malformed, Message, message
 
 
 def made(body: bytes) -> Message:

@@ -15,7 +15,7 @@ from pipeline.errors import Fatal
 from pipeline.flow.bounds import Bounds
 from pipeline.flow.lane import BEHIND_MS, Lane
 from pipeline.flow.misplaced import HashRanges, Misplaced, unknown
-from pipeline.kpl import HashRange, hash_of
+from pipeline.hash_keys import HashRange, hash_of
 from pipeline.metrics import Metrics
 from pipeline.record import Dead, Position, Record, Shard
 from pipeline.stage import Stage

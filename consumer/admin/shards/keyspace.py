@@ -1,7 +1,7 @@
 """The space of hash keys, and how open shards share it. Pure.
 
-The hash key of a partition key is its MD5 (:func:`pipeline.kpl.hash_of`), a number of 128 bits. The open shards of a
-stream divide these numbers among them without a gap or an overlap.
+The hash key of a partition key is its MD5 (:func:`pipeline.hash_keys.hash_of`), a number of 128 bits. The open shards
+of a stream divide these numbers among them without a gap or an overlap.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from consumer.aws.shards import KnownShard
-from pipeline.kpl import HASH_KEYS, HashRange
+from pipeline.hash_keys import HASH_KEYS, HashRange
 
 SPACE = HASH_KEYS
 """The number of hash keys."""

@@ -11,7 +11,7 @@ from heapq import nlargest
 from typing import NamedTuple
 
 from consumer.admin.shards.keyspace import may_split
-from pipeline.kpl import HashRange, hash_of
+from pipeline.hash_keys import HashRange, hash_of
 
 RECORDS_PER_S, BYTES_PER_S = 1_000, 1024 * 1024
 """The limits of a shard (service quotas of Kinesis Data Streams)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from consumer.admin.shards.changes import Merge, MergeShards, Refusal, ReshardPlan, Split, SplitShard, StreamState
 from consumer.admin.shards.keyspace import Piece, halved, may_split, range_of
 from consumer.aws.shards import KnownShard
-from pipeline.kpl import HashRange
+from pipeline.hash_keys import HashRange
 
 
 def split(state: StreamState, now: tuple[Piece, ...], wish: Split) -> ReshardPlan | Refusal:

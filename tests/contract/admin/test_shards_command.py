@@ -24,7 +24,7 @@ from consumer.local.process import LocalAWS
 from consumer.poison.doubt import Skip
 from consumer.poison.notes import LeaseNotes, Noted
 from consumer.testing import aggregate
-from pipeline.kpl import hash_of
+from pipeline.hash_keys import hash_of
 from pipeline.record import LAST_SUB, Position
 from tests.support.kcl_tables import put as put_lease
 

@@ -22,7 +22,7 @@ from consumer.aws.stream_reader import arrivals, shards
 from consumer.cli import main
 from consumer.local.process import LocalAWS
 from consumer.testing.aggregates import aggregate, field, sealed, user
-from pipeline.kpl import HASH_KEYS, hash_of
+from pipeline.hash_keys import HASH_KEYS, hash_of
 from pipeline.record import Dead, Enriched, Position, Record, Shard
 from pipeline.sinks.chain import Chain
 from pipeline.sinks.parquet import Files

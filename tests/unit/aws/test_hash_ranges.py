@@ -11,7 +11,7 @@ import pytest
 
 from consumer.aws.hash_ranges import AGAIN_S, HashRanges
 from consumer.local.kinesis.errors import throttled
-from pipeline.kpl import HASH_KEYS, HashRange
+from pipeline.hash_keys import HASH_KEYS, HashRange
 from tests.support.clocked_kinesis import ClockedKinesis
 
 STREAM = "events"

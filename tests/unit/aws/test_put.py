@@ -14,7 +14,7 @@ from consumer.aws.stream_reader import taken_apart
 from consumer.local.kinesis.errors import KinesisError
 from pipeline import kpl
 from pipeline.errors import Fatal
-from pipeline.kpl import HashRange
+from pipeline.hash_keys import HashRange
 from tests.support.clocked_kinesis import ClockedKinesis
 
 STREAM = "events"

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from consumer.aws.stream_reader import arrivals, oldest, payloads, taken_apart
 from consumer.local.kinesis.errors import KinesisError, throttled
-from pipeline.kpl import MAGIC, HashRange, hash_of
+from pipeline.hash_keys import HashRange, hash_of
+from pipeline.kpl import MAGIC
 from tests.support.clocked_kinesis import HOUR_MS, ClockedKinesis
 
 STREAM = "events"

@@ -21,7 +21,7 @@ from pipeline.batching.batcher import Batcher
 from pipeline.errors import Broken, Fatal
 from pipeline.flow.bounds import Bounds
 from pipeline.flow.misplaced import Misplaced
-from pipeline.kpl import HashRange, hash_of
+from pipeline.hash_keys import HashRange, hash_of
 from pipeline.metrics import Metrics
 from pipeline.record import LAST_SUB, Dead, Position, Record, Shard
 from pipeline.stage import Stage
