@@ -27,11 +27,11 @@ from pipeline.dead_letters.limit import NO_LIMITS, Limits, Tally
 from pipeline.errors import Fatal, UserError
 from pipeline.outages import Outages
 from pipeline.record import Position, Record, Run, Shard
-from pipeline.retry import Retry
 from pipeline.sinks import NOBODY, OnDurable, SinkEvents
 from pipeline.sinks.json_rows import Unwritable
 from pipeline.sinks.kinesis_rows import RowLoad, loads_of, size_of
 from pipeline.sinks.put_answers import PutAnswer, answer_of, code_of, failed, message_of
+from pipeline.sinks.put_back_off import PutBackOff
 from pipeline.sinks.put_queue import REQUEST_BYTES, REQUEST_ROWS, OrderedPutQueue, Row
 from pipeline.sinks.refused import RefusedLetters, RefusedRow
 from pipeline.stores.calls import SureCalls, Threads
@@ -40,11 +40,6 @@ log = logging.getLogger("sink.kinesis")
 
 CALLS_AT_ONCE = 8
 LETTERS_AT_ONCE = 8
-
-SEND = Retry(0.1, 10.0, jitter=0.5)
-"""Retries of refused rows. A call of which some rows are accepted counts as the first failure: only some shards are
-full.
-"""
 
 ROW_BYTES = 1024 * 1024
 """The most bytes of data and key of one record, unless the stream's own limit differs (API reference, PutRecord)."""
@@ -166,9 +161,9 @@ class KinesisWriter:
         self._put_queue = OrderedPutQueue()
         self._tally = Tally(sink.limits)
         self._payload_bytes = 0
-        self._fruitless = 0
-        self._refused = 0
-        self._trouble = sink.outages.part(sink.name, sink.give_up_after_s)
+        self._back_off = PutBackOff(
+            sink.name, shard.shard_id, sink.outages, sink.give_up_after_s, sink.events, sink.sleep
+        )
         letters = sink.outages.part("dead-letter", sink.give_up_after_s)
         self._surely = SureCalls(sink.letter_threads, letters, sleep=sink.sleep)
         self._suspects = 0
@@ -203,7 +198,7 @@ class KinesisWriter:
     def abandon(self) -> None:
         """Stop. A call in progress may still succeed; the shard's next owner sends its rows again in any case."""
         self._sender.cancel()
-        self._trouble.worked()
+        self._back_off.forget()
         self._surely.give_up()
         self._runs.clear()
         self._put_queue = OrderedPutQueue()
@@ -303,32 +298,3 @@ class KinesisWriter:
         if durable is not None and durable != self._told:
             self._told = durable
             self._on_durable(durable)
-
-    async def _back_off(self, answer: PutAnswer) -> None:
-        """Wait: longer while no row is accepted, briefly if only some shards of the stream are full."""
-        accepted = sum(answer.accepted)
-        self._fruitless = 0 if accepted else self._fruitless + 1
-        if accepted:
-            self._trouble.worked()
-        elif self._trouble.failed(answer.reason, refused=answer.refused):
-            lasted_s = self._trouble.trouble().lasted_s
-            raise Fatal(f"sink {self._sink.name}: {lasted_s:.0f} s without a row accepted: {answer.reason}")
-        if accepted == len(answer.accepted):
-            self._refused = 0
-            return
-        self._refused += 1
-        self._sink.events.on_retry()
-        wait_s = SEND.wait_s(self._fruitless + 1)
-        # Log each long wait; of many short ones the 1st, 2nd, 4th, 8th …
-        if wait_s >= SEND.last_s / 2 or self._refused.bit_count() == 1:
-            log.warning(
-                "%s: %s: %d of %d rows refused, again in %.1f s (call %d in a row): %s",
-                self._sink.name,
-                self._shard.shard_id,
-                len(answer.accepted) - accepted,
-                len(answer.accepted),
-                wait_s,
-                self._refused,
-                answer.reason,
-            )
-        await self._sink.sleep(wait_s)

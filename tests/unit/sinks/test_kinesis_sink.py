@@ -19,7 +19,8 @@ from pipeline.errors import Fatal, UserError
 from pipeline.metrics import Metrics
 from pipeline.outages import Outages
 from pipeline.record import Dead, Enriched, Position, Record, Run, Shard
-from pipeline.sinks.kinesis import SEND, KinesisSink, KinesisWriter
+from pipeline.sinks.kinesis import KinesisSink, KinesisWriter
+from pipeline.sinks.put_back_off import SEND
 from pipeline.sinks.refused import RefusedLetters
 from pipeline.stores.base import Retryable
 from pipeline.stores.memory import MemoryStore
