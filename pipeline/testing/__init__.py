@@ -9,7 +9,8 @@
 
 from pipeline.testing.fake_ports import FakeJudge, FakeSink, FakeWriter, dead, enriched
 from pipeline.testing.fake_replica import FakeReplica
-from pipeline.testing.simulated_time import Process, SimulatedLoop, Simulation, Stuck, Vanished
+from pipeline.testing.simulated_loop import SimulatedLoop, Stuck
+from pipeline.testing.simulated_time import Process, Simulation, Vanished
 
 __all__ = [
     "FakeJudge",

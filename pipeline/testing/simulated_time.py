@@ -1,9 +1,4 @@
-"""Simulated time: an event loop on which waiting costs nothing, and processes that can be frozen and killed.
-
-:class:`SimulatedLoop` alone runs code that waits for seconds in microseconds::
-
-    with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
-        runner.run(main())
+"""Simulated time: processes that can be frozen and killed.
 
 :class:`Simulation` runs several processes in one simulated time, each with its own event loop. They share nothing but
 what the test gives them. Everything runs in one thread, so a run is as deterministic as the code in it.
@@ -12,7 +7,6 @@ what the test gives them. Everything runs in one thread, so a run is as determin
 from __future__ import annotations
 
 import asyncio
-import selectors
 import weakref
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -20,6 +14,8 @@ from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any, TypeVar, TypeVarTuple
+
+from pipeline.testing.simulated_loop import SimulatedLoop, Stuck, settle
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -34,66 +30,8 @@ NESTING = 4
 """How many blocking calls may run inside each other."""
 
 
-class Stuck(AssertionError):
-    """Nothing will ever happen again, or a process never stops at one instant."""
-
-
 class Vanished(BaseException):
     """Ends a blocking call of a process that was killed. Code must not catch it, since nothing outlives a process."""
-
-
-class _NoInput(selectors.SelectSelector):
-    """A selector without any input: calls ``between`` with the time to wait, before each round."""
-
-    def __init__(self, between: Callable[[float | None], None]) -> None:
-        super().__init__()
-        self._between = between
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self._between(timeout)
-        return []
-
-
-class SimulatedLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock stands still while anything can run, and then jumps to the next timer.
-
-    It has no sockets, signals or threads. ``run_in_executor``, and everything built on it, makes the call at once in
-    this thread; the result arrives ``call_s`` later.
-
-    :raises Stuck: every task waits and no timer runs.
-    """
-
-    call_s = 0.0
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-        super().__init__(_NoInput(self._between))
-
-    def time(self) -> float:
-        """The simulated time, in seconds."""
-        return self.now_s
-
-    def run_in_executor(self, executor: Any, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
-        """Make the call after ``call_s`` of simulated time, in this thread."""
-        future: asyncio.Future[T] = self.create_future()
-        self.call_later(self.call_s, _settle, future, partial(func, *args))
-        return future
-
-    def _between(self, timeout_s: float | None) -> None:
-        if timeout_s is None:
-            raise Stuck("every task waits, and no timer runs")
-        self.now_s += timeout_s
-
-
-def _settle(future: asyncio.Future[Any], call: Callable[[], Any]) -> None:
-    try:
-        result = call()
-    except Exception as error:  # noqa: BLE001  # the awaiting code receives any error
-        if not future.done():
-            future.set_exception(error)
-    else:
-        if not future.done():
-            future.set_result(result)
 
 
 class Simulation:
@@ -336,7 +274,7 @@ class Process:
         outcome: asyncio.Future[Any] = self.loop.create_future()
         outer, self.called_at = self.called_at, called_at
         try:
-            _settle(outcome, work)
+            settle(outcome, work)
         except Vanished:
             return
         finally:
