@@ -13,23 +13,21 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from consumer.poison.doubt import PIECE, Doubt, alone_at_most, piece_after
-from consumer.poison.doubts import in_short, may_be_a_records_doing, tell_of
-from consumer.poison.notes import HOLDER, Noted
+from consumer.poison.doubt import Doubt, alone_at_most, piece_after
+from consumer.poison.doubts import in_short, may_be_a_records_doing
+from consumer.poison.held_leases import Held, HeldLeases, Hindered, Lost, ReaderNotes
+from consumer.poison.notes import Noted
 from pipeline import background, kpl
 from pipeline.aggregate import Aggregate, looked_into
-from pipeline.errors import Broken, counted, one_line
+from pipeline.errors import Broken, counted
 from pipeline.events import Condemned, ModelEvent
 from pipeline.flow.lane import Lane
 from pipeline.flow.waiting import Waiting, after
 from pipeline.record import Dead, Position, Record, Shard
-from pipeline.retry import Retry, only
 from pipeline.stage import Stage
 
 log = logging.getLogger("careful")
@@ -37,40 +35,11 @@ log = logging.getLogger("careful")
 KIND, SKIPPED = "killed", "skipped"
 """The kinds of the dead letters that are made here: tasks died over the record, or an operator passes over it."""
 
-KEEP_S = 2.0
-"""Seconds between two renewals of a held lease; ``kcl.failover_ms`` is 10 s by default."""
-
 AT_A_TIME_BYTES = 16 * 1024 * 1024
 """Maximum size of the user records that are taken out of an aggregate before the first of them is tried."""
 
-ANSWER = Retry(0.5, 8.0, tries=7, on=only(ClientError, BotoCoreError, OSError))
-"""Retries a service that does not answer, for 23.5 s: a new careful reading would take longer."""
-
 PAUSE_S = 0.25
 """Seconds between two reads of a shard; Kinesis allows five a second for all readers together."""
-
-FREE = Retry(1.0, 1.0, tries=4)
-"""Retries the release of a lease: a note that remains would count as a death of this task."""
-
-
-class ReaderNotes(Protocol):
-    """The part of :class:`consumer.poison.notes.LeaseNotes` that a careful reader needs."""
-
-    def hold(self, noted: Noted, holder: str, doubt: Doubt) -> bool:
-        """See :meth:`consumer.poison.notes.LeaseNotes.hold`."""
-        ...
-
-    def step(self, shard_id: str, holder: str, doubt: Doubt, checkpoint: Position | None = None) -> bool:
-        """See :meth:`consumer.poison.notes.LeaseNotes.step`."""
-        ...
-
-    def keep(self, shard_id: str, holder: str) -> bool:
-        """See :meth:`consumer.poison.notes.LeaseNotes.keep`."""
-        ...
-
-    def free(self, shard_id: str, holder: str, doubt: Doubt) -> bool:
-        """See :meth:`consumer.poison.notes.LeaseNotes.free`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +56,6 @@ class Pages(Protocol):
     def after(self, shard_id: str, position: Position | None) -> Page:
         """Return the records after the Kinesis record at ``position``; None: from the application's start position."""
         ...
-
-
-class Lost(Exception):
-    """Another worker has taken the lease."""
-
-
-class Hindered(Exception):
-    """A read of the shard or a write to its lease failed. No record is the cause."""
 
 
 class PoisonReader:
@@ -119,36 +80,22 @@ class PoisonReader:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._stage = stage
-        self._notes = notes
+        self._leases = HeldLeases(notes, worker_id, call, sleep)
         self._pages = pages
         self._shard = shard
-        self._holder = f"{HOLDER}{worker_id}"
+        self._holder = self._leases.holder
         self._give_up_after = give_up_after
         self._reads_ahead = reads_ahead
         self._on_event = on_event
-        self._call = call
         self._clock = clock
-        self._sleep = sleep
 
     async def hold(self, noted: Noted) -> Held | None:
-        """Take a lease that has no living owner. Returns None if another worker was first.
+        """See :meth:`HeldLeases.hold`."""
+        return await self._leases.hold(noted)
 
-        :raises Hindered: if it is unknown whether the lease was taken.
-        """
-        doubt = noted.doubt.begun(self._holder)
-        try:
-            if not await self._call(partial(self._notes.hold, noted, self._holder, doubt)):
-                return None
-        except Exception as error:
-            raise Hindered(one_line(error)) from error
-        tell_of(noted.shard_id, doubt, "it is read carefully, without KCL and with no other shard in the task")
-        held = Held(noted.shard_id, noted.lease.checkpoint, doubt)
-
-        def lose(error: BaseException) -> None:
-            held.lost.set()
-
-        held.keeping = background.start(partial(self._keep, held), name="a held lease", on_failure=lose)
-        return held
+    async def free(self, held: Held) -> None:
+        """See :meth:`HeldLeases.free`."""
+        await self._leases.free(held)
 
     async def read(self, held: Held, failing: background.Work) -> None:
         """Until the shard is past what tasks died of, or the lease is lost; then the lease is free, or not ours.
@@ -175,33 +122,6 @@ class PoisonReader:
         finally:
             await self.free(held)
 
-    async def free(self, held: Held) -> None:
-        """Release the lease. Never raises: a lease that cannot be released expires."""
-        if held.keeping is not None:
-            held.keeping.cancel()
-            await asyncio.gather(held.keeping, return_exceptions=True)
-        doubt = held.doubt.ended(self._holder) if held.doubt.by == self._holder else held.doubt
-
-        def tell(error: Exception, wait_s: float) -> None:
-            log.warning("%s: its lease cannot be released: %s", held.shard_id, one_line(error))
-
-        async def give_up() -> None:
-            await asyncio.shield(self._call(partial(self._notes.free, held.shard_id, self._holder, doubt)))
-
-        try:
-            await FREE.call(give_up, on_failure=tell)
-        except Exception as error:  # noqa: BLE001  # the lease expires by itself
-            log.warning("%s: its lease was not released and will expire: %s", held.shard_id, one_line(error))
-
-    async def _keep(self, held: Held) -> None:
-        while not held.lost.is_set():
-            await asyncio.sleep(KEEP_S)
-            try:
-                if not await self._call(partial(self._notes.keep, held.shard_id, self._holder)):
-                    held.lost.set()
-            except Exception as error:
-                log.warning("%s: its lease cannot be renewed: %s", held.shard_id, error, exc_info=True)
-
     async def _read(self, held: Held) -> None:
         behind = (held.doubt.passed, held.checkpoint and held.checkpoint.end_of_record)
         held.at = max((position for position in behind if position is not None), default=None)
@@ -209,7 +129,7 @@ class PoisonReader:
         lane = self._stage.open(self._shard(held.shard_id), held.at)
         try:
             while not self._past(held):
-                page: Page = await self._ask(partial(self._pages.after, held.shard_id, held.checkpoint))
+                page: Page = await self._leases.ask(partial(self._pages.after, held.shard_id, held.checkpoint))
                 await self._page(held, lane, page)
                 if page.last and not self._past(held):
                     return
@@ -225,7 +145,7 @@ class PoisonReader:
             await self._records(held, lane, left[:count])
             left = left[count:]
         if page.records:
-            await self._step(held, held.doubt)
+            await self._leases.step(held, held.doubt)
 
     def _past(self, held: Held) -> bool:
         return held.doubt.past(held.beyond, self._reads_ahead)
@@ -239,7 +159,7 @@ class PoisonReader:
             self._give_up_whole(held, opens.pop())
         if opens:
             waiting.within = await self._stage.misplaced.within(held.shard_id)
-            await self._step(held, held.doubt.tries(*_opening(opens)))
+            await self._leases.step(held, held.doubt.tries(*_opening(opens)))
         waiting.put([looked_into(record) if record.outcome is None else record for record in records])
         while (left or waiting) and not self._past(held):
             left = left or waiting.take(held.piece, AT_A_TIME_BYTES)
@@ -248,7 +168,7 @@ class PoisonReader:
             if left:
                 left = await self._try(held, lane, left)
             if waiting and not left and isinstance(waiting.first, Aggregate):
-                await self._step(held, held.doubt.tries(*_opening([waiting.first, opens[-1]])))
+                await self._leases.step(held, held.doubt.tries(*_opening([waiting.first, opens[-1]])))
 
     def _passed_over(self, held: Held, left: list[Record]) -> list[Record]:
         """Return the records that are not durable. The others cannot have killed a task: they were durable before."""
@@ -265,7 +185,7 @@ class PoisonReader:
         if not self._skip(tried[0], held.doubt) and held.doubt.condemned(first, self._give_up_after):
             self._condemn(tried[0], held.doubt)
         named = _opening(tried) if whole_is_given_up else (first, last)
-        await self._step(held, held.doubt.tries(*named))
+        await self._leases.step(held, held.doubt.tries(*named))
         began_s = self._clock()
         self._stage.admit(lane, tried)
         await self._stage.end(lane)
@@ -317,25 +237,6 @@ class PoisonReader:
         log.error("%s: skipping record %s: %s", record.shard_id, record.position, reason)
         self._on_event(Condemned(KIND))
 
-    async def _step(self, held: Held, doubt: Doubt) -> None:
-        """Write the note, and the checkpoint if it has moved."""
-        held.doubt = doubt
-        checkpoint = held.checkpoint if held.checkpoint != held.written else None
-        if not await self._ask(partial(self._notes.step, held.shard_id, self._holder, doubt, checkpoint)):
-            raise Lost
-        held.written = held.checkpoint
-
-    async def _ask(self, work: Callable[[], Any]) -> Any:
-        """Call a service and return the answer. Failed calls are retried as :data:`ANSWER` says."""
-
-        def tell(error: Exception, wait_s: float) -> None:
-            log.warning("%s; again in %.1f s", one_line(error), wait_s)
-
-        try:
-            return await ANSWER.call(partial(self._call, work), on_failure=tell, sleep=self._sleep)
-        except Exception as error:
-            raise Hindered(one_line(error)) from error
-
 
 def _opening(records: Sequence[Record]) -> tuple[Position, Position]:
     """The positions of aggregates in a note: behind the last user record of the first and of the last aggregate."""
@@ -344,23 +245,3 @@ def _opening(records: Sequence[Record]) -> tuple[Position, Position]:
 
 def _is_given_up(record: Record) -> bool:
     return isinstance(record.outcome, Dead) and record.outcome.kind in {KIND, SKIPPED}
-
-
-@dataclass
-class Held:
-    """A lease that the careful reader holds.
-
-    ``checkpoint`` is always at the end of a whole record; ``written`` is the one that this reader has stored last.
-    Everything up to ``at`` is durable. ``beyond`` counts the Kinesis records passed after ``doubt.read`` (or all, if
-    that is None). ``piece`` is the number of records that may be tried together.
-    """
-
-    shard_id: str
-    checkpoint: Position | None
-    doubt: Doubt
-    at: Position | None = None
-    beyond: int = 0
-    piece: int = PIECE
-    written: Position | None = None
-    lost: asyncio.Event = field(default_factory=asyncio.Event)
-    keeping: asyncio.Task[None] | None = None

@@ -12,8 +12,9 @@ import logging
 from collections.abc import Collection, Sequence
 
 from consumer.poison.doubts import Doubts, in_short, may_be_a_records_doing
+from consumer.poison.held_leases import Held, Hindered
 from consumer.poison.notes import LeaseNotes, Noted
-from consumer.poison.reader import Held, Hindered, PoisonReader
+from consumer.poison.reader import PoisonReader
 from pipeline.background import Work
 from pipeline.errors import one_line
 

@@ -22,7 +22,7 @@ ON_A_BEAT = {
     ("consumer/http/server.py", "_accept"): "one connection, and the next one",
     ("consumer/leases/handoffs.py", "watch"): "a look at all leases every few seconds",
     ("consumer/leases/watch.py", "watch"): "a look at all leases every few seconds",
-    ("consumer/poison/reader.py", "_keep"): "a renewal every two seconds, until it is too late",
+    ("consumer/poison/held_leases.py", "_keep"): "a renewal every two seconds, until it is too late",
     ("consumer/slice_task.py", "read"): "a look at all leases every few seconds",
     ("pipeline/model_process/keeper.py", "_sweep"): "until the last process is gone",
 }

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from consumer.leases.leases import Lease
-from consumer.poison import reader
+from consumer.poison import held_leases, reader
 from consumer.poison.doubt import HINDERED, PIECE, Death, Doubt, Skip, piece_after
+from consumer.poison.held_leases import Held, Hindered
 from consumer.poison.notes import HOLDER, Noted
-from consumer.poison.reader import Held, Hindered, Page, PoisonReader
+from consumer.poison.reader import Page, PoisonReader
 from consumer.testing import aggregate
 from pipeline import background
 from pipeline.aggregate import looked_into
@@ -396,7 +397,7 @@ def test_a_task_that_dies_as_it_reads_is_hindered_too() -> None:
 
 
 def test_a_lease_is_given_up_although_the_table_does_not_answer_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "FREE", replace(reader.FREE, first_s=0.0))
+    monkeypatch.setattr(held_leases, "FREE", replace(held_leases.FREE, first_s=0.0))
     rig = Rig(lambda: plain(3), Doubt(deaths=DEATHS), None)
     rig.notes.deaf = 3
     asyncio.run(rig.read())

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pytest
 
 from consumer.poison.doubt import MOST_PIECE, PIECE, Death, Doubt, parsed, written
+from consumer.poison.held_leases import Held
 from consumer.poison.notes import HOLDER, Noted
-from consumer.poison.reader import Held, Page, PoisonReader
+from consumer.poison.reader import Page, PoisonReader
 from consumer.testing import aggregate
 from pipeline.batching.batcher import Batcher
 from pipeline.errors import Broken
