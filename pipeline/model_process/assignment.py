@@ -9,22 +9,18 @@ from typing import Any
 from pipeline.model.arrow_columns import Missing, NotFinite
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """What a replica receives when it starts. ``role`` is ``predict`` or ``measure``; a measuring replica does not load
-    weights.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSettings:
+    """What a replica needs to know to load the model and to store its results.
 
-    ``number``: of the replica, from 0; it decides which GPU it uses. ``device``: ``auto``, ``cpu`` or ``cuda``.
-    ``memory_mib``: 0 for no limit. ``search_path``: folders to import the factory from. ``aws_credentials``: whether
-    the process receives the task's.
+    ``device``: ``auto``, ``cpu`` or ``cuda``. ``memory_mib``: of each replica; 0: no limit. ``search_path``: folders to
+    import the factory from. ``aws_credentials``: whether the process receives the task's. ``stream``: the name of the
+    stream; record ids start with it.
     """
 
-    role: str
     factory: str
     version: str
-    number: int
     threads: int
-    search_path: Sequence[str]
     missing: Missing
     not_finite: NotFinite
     memory_mib: int
@@ -32,5 +28,15 @@ class Assignment:
     aws_credentials: bool
     passthrough: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    search_path: Sequence[str] = ()
     stream: str = ""
-    """Name of the stream; record ids start with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment(LoadSettings):
+    """What a replica receives when it starts. ``role`` is ``predict`` or ``measure``; a measuring replica does not load
+    weights. ``number``: of the replica, from 0; it decides which GPU it uses.
+    """
+
+    role: str
+    number: int

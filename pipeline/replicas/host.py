@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from functools import partial
 from itertools import repeat
-from typing import Any
 
 import pyarrow as pa
 
 from pipeline.events import Condemned, ModelEvent, Predicted, SafeCostLearned
 from pipeline.machine.cores import resolve
-from pipeline.model.arrow_columns import Missing, NotFinite
-from pipeline.model_process.assignment import Assignment
+from pipeline.model_process.assignment import Assignment, LoadSettings
 from pipeline.outages import Outages
 from pipeline.record import Dead, Enriched, Fault, Payload, Record, cost_of
 from pipeline.replicas import answers
@@ -44,32 +42,15 @@ MEASURE_BYTES = 4 * 1024 * 1024
 """Bytes measured in one request: small enough that no shard waits long for another's."""
 
 
-@dataclass(frozen=True, slots=True)
-class HostSettings:
-    """``[model]`` with every ``auto`` resolved. ``search_path``: folders to import the factory from.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSettings(LoadSettings):
+    """``[model]`` with every ``auto`` resolved. ``give_up_after_s``: how long replicas may fail to start again."""
 
-    ``memory_mib``: for each replica; 0: no limit. ``give_up_after_s``: how long replicas may fail to start again.
-    ``device``: ``auto``, ``cpu`` or ``cuda``. ``aws_credentials``: whether replicas receive the task's.
-    """
-
-    factory: str
-    version: str
     replicas: int
-    threads: int
     timeout_s: float
     retries: int
     start_timeout_s: float
     give_up_after_s: float
-    missing: Missing
-    not_finite: NotFinite
-    memory_mib: int
-    device: str
-    aws_credentials: bool
-    passthrough: Mapping[str, str] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    search_path: tuple[str, ...] = ()
-    stream: str = ""
-    """Name of the stream; record ids start with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,25 +260,10 @@ class ModelHost:
 
     def _pool(self, role: str, count: int) -> Pool:
         settings = self._settings
-        assignments = [
-            Assignment(
-                role=role,
-                factory=settings.factory,
-                version=settings.version,
-                number=number,
-                threads=settings.threads if role == "predict" else 1,
-                search_path=settings.search_path,
-                passthrough=dict(settings.passthrough),
-                options=dict(settings.options),
-                missing=settings.missing,
-                not_finite=settings.not_finite,
-                memory_mib=settings.memory_mib,
-                device=settings.device,
-                aws_credentials=settings.aws_credentials,
-                stream=settings.stream,
-            )
-            for number in range(count)
-        ]
+        told = {each.name: getattr(settings, each.name) for each in fields(LoadSettings)}
+        if role != "predict":
+            told["threads"] = 1
+        assignments = [Assignment(role=role, number=number, **told) for number in range(count)]
         return Pool(
             assignments,
             timeout_s=settings.timeout_s,

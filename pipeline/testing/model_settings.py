@@ -20,7 +20,9 @@ AS_IT_COMES: dict[str, Any] = {
 def host_settings(factory: str, version: str = "1", replicas: int = 1, threads: int = 1, **more: Any) -> HostSettings:
     """A record is tried twice, and nothing times out before two minutes, unless ``more`` says otherwise."""
     patience = {"timeout_s": 120.0, "start_timeout_s": 120.0, "give_up_after_s": 120.0, "retries": 1}
-    return HostSettings(factory, version, replicas, threads, **{**AS_IT_COMES, **patience, **more})
+    return HostSettings(
+        factory=factory, version=version, replicas=replicas, threads=threads, **{**AS_IT_COMES, **patience, **more}
+    )
 
 
 def assignment(role: str, factory: str, search_path: Sequence[str] = (), **more: Any) -> Assignment:
