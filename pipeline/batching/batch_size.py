@@ -16,7 +16,8 @@ from math import ceil, log, log2, sqrt
 from statistics import median
 
 from pipeline.batching.batcher import BatchPlan
-from pipeline.batching.call_times import CallTimeModel, Line, Rate
+from pipeline.batching.call_times import Line, Rate
+from pipeline.batching.forecast import CallForecast
 from pipeline.events import Predicted
 
 START_RECORDS = 8
@@ -130,10 +131,9 @@ class BatchSizeController:
         self._trials: dict[int, _Trial] = {}
         self._tried = 0
         self._calls: dict[int, int] = {}
-        self._fits: dict[int, CallTimeModel] = {}
+        self._forecast = CallForecast(measures=measures)
         self._formed = 0
         self._late: dict[int, deque[float]] = {}
-        self._record_cost = 0.0
         self._noise = NOISE
         self._settled: float | None = None
         self._rate = Rate()
@@ -146,7 +146,7 @@ class BatchSizeController:
         size = _size(self._rung + self._tried)
         if not self._measures:
             return BatchPlan(size)
-        return BatchPlan(self._max_records, size, min(self._call_cost(), size // 4))
+        return BatchPlan(self._max_records, size, min(self._forecast.call_cost(), size // 4))
 
     @property
     def usual(self) -> int | None:
@@ -160,8 +160,7 @@ class BatchSizeController:
 
     def line(self, replica: int) -> Line | None:
         """Return the fitted duration of a call on this replica; None until a few calls were seen."""
-        fit = self._fits.get(replica)
-        return fit.line if fit else None
+        return self._forecast.line(replica)
 
     def sizes(self, call: Predicted) -> tuple[int, int]:
         """Return a call's size, with and without padding."""
@@ -190,8 +189,7 @@ class BatchSizeController:
             return
         size, _ = self.sizes(call)
         seconds = call.seconds + CALL_S
-        self._record_cost += (call.cost / call.records - self._record_cost) / min(calls - WARM_CALLS, 100)
-        self._fits.setdefault(call.replica, CallTimeModel()).add(call.records, call.padded, seconds)
+        self._forecast.learn(call, seconds)
         if self._rung is None:
             self._rung = min(_rung(size), self._top())
         if self._is_full(size, 0):
@@ -212,26 +210,9 @@ class BatchSizeController:
         most = (self._max_cost or 2**62) if self._measures else self._max_records
         top = _rung(most)
         if self._target_s is not None:
-            while top and self._slowest(_size(top)) > self._target_s:
+            while top and self._forecast.seconds(_size(top)) > self._target_s:
                 top -= 1
         return top
-
-    def _foreseen(self, steps: int) -> float:
-        """The gain that the fitted lines predict for a size this many steps away, as a logarithm."""
-        assert self._rung is not None
-        usual, other = _size(self._rung), _size(self._rung + steps)
-        now_s, then_s = self._slowest(usual), self._slowest(other)
-        return log(other / usual * now_s / then_s) if now_s and then_s else 0.0
-
-    def _slowest(self, size: int) -> float:
-        records = max(1, round(size / self._record_cost)) if self._measures and self._record_cost else size
-        cost = size if self._measures else round(size * (self._record_cost or 1))
-        lines = [line for fit in self._fits.values() if (line := fit.line)]
-        return max((line.seconds(records, cost) * (1 + line.error) for line in lines), default=0.0)
-
-    def _call_cost(self) -> int:
-        lines = [line for fit in self._fits.values() if (line := fit.line) and line.cost_s]
-        return int(min((line.call_s / line.cost_s for line in lines), default=0))
 
     # -- trials
 
@@ -244,7 +225,8 @@ class BatchSizeController:
         assert self._rung is not None
         top = self._top()
         due: list[tuple[float, int]] = []
-        for steps in (*NEARBY, FAR) if self._foreseen(FAR) > FAR_GAIN else NEARBY:
+        far = self._forecast.gain(_size(self._rung), _size(self._rung + FAR)) > FAR_GAIN
+        for steps in (*NEARBY, FAR) if far else NEARBY:
             if not 0 <= self._rung + steps <= top:
                 continue
             trial = self._trials.setdefault(steps, _Trial())

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Literal, cast
@@ -20,6 +19,7 @@ from pipeline.errors import plain
 from pipeline.model_process import frames
 from pipeline.model_process.frames import Frame, Garbage
 from pipeline.record import REASONS, Fault
+from pipeline.replicas.arrow_metadata import is_compressed
 
 TEXT_LIMIT = 64 * 1024
 """The most characters of one text in an answer; replicas send fewer."""
@@ -176,7 +176,7 @@ class AnswerReader:
         try:
             data = pa.py_buffer(body)
             for message in pa.ipc.MessageReader.open_stream(data):
-                if message.type != "schema" and _is_compressed(message.metadata.to_pybytes()):
+                if message.type != "schema" and is_compressed(message.metadata.to_pybytes()):
                     raise Garbage("compressed rows")
             with pa.ipc.open_stream(data) as stream:
                 if (batch := next(iter(stream), None)) is None:
@@ -274,37 +274,3 @@ def _costs(body: memoryview, count: int) -> array[int]:
 
 def _shown(text: str) -> str:
     return repr(text[:40])
-
-
-# -- Arrow's metadata, as flatbuffers: https://flatbuffers.dev/internals, Message.fbs of Arrow
-
-
-def _is_compressed(metadata: bytes) -> bool:
-    """Whether a message's buffers are compressed: a few bytes could then expand to any amount of memory.
-
-    Arrow's reader has verified the metadata. The values of a dictionary's batch are a table inside its table.
-    """
-    message = struct.unpack_from("<I", metadata)[0]
-    kind = next(_field(metadata, message, 1, "<B"), 0)
-    for header in _table(metadata, message, 2):
-        for batch in _table(metadata, header, 1) if kind == 2 else (header,):
-            return any(True for _ in _table(metadata, batch, 3))
-    return False
-
-
-def _field(data: bytes, table: int, number: int, form: str) -> Iterator[int]:
-    """Yield where a field of a table is, if it is there."""
-    entries = table - struct.unpack_from("<i", data, table)[0]
-    size = struct.unpack_from("<H", data, entries)[0]
-    place = 4 + 2 * number
-    if place + 2 <= size and (offset := struct.unpack_from("<H", data, entries + place)[0]):
-        yield struct.unpack_from(form, data, table + offset)[0]
-
-
-def _table(data: bytes, table: int, number: int) -> Iterator[int]:
-    """Yield where the table of a field begins, if it is there."""
-    entries = table - struct.unpack_from("<i", data, table)[0]
-    size = struct.unpack_from("<H", data, entries)[0]
-    place = 4 + 2 * number
-    if place + 2 <= size and (offset := struct.unpack_from("<H", data, entries + place)[0]):
-        yield table + offset + struct.unpack_from("<I", data, table + offset)[0]

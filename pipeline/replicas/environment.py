@@ -1,12 +1,25 @@
-"""The environment of a replica: threads and allocators of its libraries, without the task's credentials."""
+"""The command and the environment of a replica: its search path, the threads and allocators of its libraries, and none
+of the task's credentials.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pipeline.model_process.assignment import Assignment
+
+PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import pipeline; "
+    "sys.path[:] = sys.argv[2].split(':'); from pipeline.model_process.keeper import main; main()"
+)
+"""Imports our modules from the host's own folder, then restores its search path: host and replica have one version."""
+
+HOME = str(Path(__file__).resolve().parents[2])
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -45,6 +58,18 @@ NO_CREDENTIALS = {
 """What makes AWS's own libraries look neither at the instance's metadata nor into ``~/.aws``."""
 
 BOTO2 = frozenset({"BOTO_CONFIG", "BOTO_PATH"})
+
+
+def command(search_path: Sequence[str], descriptor: int) -> list[str]:
+    """Return the command of a replica that talks with the host over ``descriptor``.
+
+    The model's folders (``search_path``) are searched later (:mod:`pipeline.model.user_modules`): no file there can
+    replace one of Python's own modules.
+    """
+    later = {os.path.abspath(folder) for folder in search_path}
+    folders = [folder for folder in map(os.path.abspath, sys.path) if folder not in later]
+    given = [HOME, ":".join(folders), str(descriptor), str(os.getpid())]
+    return [sys.executable, "-P", "-X", "faulthandler", "-c", PROGRAM, *given]
 
 
 def environment(given: Mapping[str, str], assignment: Assignment) -> dict[str, str]:

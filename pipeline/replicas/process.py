@@ -7,53 +7,37 @@ import contextlib
 import logging
 import os
 import pickle
-import queue
 import signal
 import socket
 import subprocess
-import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from pipeline import background, reaper
+from pipeline import background
 from pipeline.errors import Fatal, ModelError, PenstockError, ReplicaDied, one_line
 from pipeline.model_process import frames
 from pipeline.model_process.assignment import Assignment
 from pipeline.replicas import answers
-from pipeline.replicas.environment import environment
+from pipeline.replicas.environment import command, environment
+from pipeline.replicas.process_watch import LogLines, ProcessWatch
 
 log = logging.getLogger("replica")
 
 DEPTH = 2
 """Requests for each replica: the one in work and the next one, so that the replica never waits for the host."""
 
-PROGRAM = (
-    "import sys; sys.path.insert(0, sys.argv[1]); import pipeline; "
-    "sys.path[:] = sys.argv[2].split(':'); from pipeline.model_process.keeper import main; main()"
-)
-"""Imports our modules from the host's own folder, then restores its search path: host and replica have one version."""
-
-HOME = str(Path(__file__).resolve().parents[2])
-
 AHEAD_BYTES = 1024 * 1024
 """Size of the socket's buffers in each direction, if the kernel allows it (net.core.wmem_max): fewer pieces of a
 frame mean fewer wake-ups.
 """
-
-UNWATCHED = 1
-"""Reported as the exit code of a process whose watching thread failed."""
 
 CLOSE_S = 2.0
 """Seconds that a model's ``close`` may take; included in ``consumer.config.drain.LEAVE_S``."""
 
 LAST_WORDS_S = 1.0
 """Seconds that the streams are read after the process has ended: its last answers and log lines still count."""
-
-LEVELS = {b"<2>": logging.CRITICAL, b"<3>": logging.ERROR, b"<4>": logging.WARNING, b"<7>": logging.DEBUG}
-LINE_LIMIT_BYTES = 16 * 1024
 
 
 class TimedOut(ReplicaDied):
@@ -213,14 +197,14 @@ class ReplicaProcess:
         stack.callback(os.close, write_end)
         lines = given_up.enter_context(os.fdopen(read_end, "rb", buffering=0))
         given_up.callback(self._close_streams)
-        self._log, _ = await loop.connect_read_pipe(lambda: _LogLines(self.number, self._stream_over), lines)
+        self._log, _ = await loop.connect_read_pipe(lambda: LogLines(self.number, self._stream_over), lines)
         ours.setblocking(False)
         protocol = frames.FrameProtocol(self._answered, self._garbage, self._stream_over, self._body_limit)
         self._transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
-        watch = _Watch(loop, self._exited)
+        watch = ProcessWatch(loop, self._exited)
         given_up.callback(watch.give_up)
         self._process = subprocess.Popen(  # noqa: ASYNC220  # a vfork: the slow part happens in the child
-            self._command(theirs.fileno()),
+            command(self.assignment.search_path, theirs.fileno()),
             stdin=subprocess.DEVNULL,
             stdout=write_end,
             stderr=write_end,
@@ -230,15 +214,6 @@ class ReplicaProcess:
         )
         given_up.pop_all()
         watch.begin(self._process)
-
-    def _command(self, descriptor: int) -> list[str]:
-        """The folders of the model are searched later (:mod:`pipeline.model.user_modules`): no file there can
-        replace one of Python's own modules.
-        """
-        later = {os.path.abspath(folder) for folder in self.assignment.search_path}
-        folders = [folder for folder in map(os.path.abspath, sys.path) if folder not in later]
-        given = [HOME, ":".join(folders), str(descriptor), str(os.getpid())]
-        return [sys.executable, "-P", "-X", "faulthandler", "-c", PROGRAM, *given]
 
     def _exited(self, status: int) -> None:
         self._verdict = self._verdict or ReplicaDied(_reason(status))
@@ -321,57 +296,6 @@ class ReplicaProcess:
         if self._clock is not None:
             self._clock.cancel()
             self._clock = None
-
-
-class _LogLines(asyncio.Protocol):
-    """Logs what a replica prints, line by line."""
-
-    def __init__(self, number: int, on_end: Callable[[], None]) -> None:
-        self._extra = {"replica": number}
-        self._on_end = on_end
-        self._line = b""
-
-    def data_received(self, data: bytes) -> None:
-        *lines, self._line = (self._line + data).split(b"\n")
-        if len(self._line) > LINE_LIMIT_BYTES:
-            lines.append(self._line)
-            self._line = b""
-        for line in lines:
-            self._write(line)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._line:
-            self._write(self._line)
-        self._on_end()
-
-    def _write(self, line: bytes) -> None:
-        level = LEVELS.get(line[:3], logging.INFO)
-        text = line[3:] if line[:1] == b"<" and line[2:3] == b">" else line
-        log.log(level, "%s", text[:LINE_LIMIT_BYTES].decode("utf-8", "backslashreplace"), extra=self._extra)
-
-
-class _Watch:
-    """Waits for a process in a thread. The thread is started before the process: without it, no process is started."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, exited: Callable[[int], None]) -> None:
-        self._loop = loop
-        self._exited = exited
-        self._process: queue.SimpleQueue[subprocess.Popen[bytes] | None] = queue.SimpleQueue()
-        background.thread(self._wait, name="the watch of a replica", on_failure=lambda error: exited(UNWATCHED))
-
-    def begin(self, process: subprocess.Popen[bytes]) -> None:
-        reaper.awaits(process.pid)
-        self._process.put(process)
-
-    def give_up(self) -> None:
-        self._process.put(None)
-
-    def _wait(self) -> None:
-        if process := self._process.get():
-            status = process.wait()
-            reaper.has_ended(process.pid)
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits any more
-                self._loop.call_soon_threadsafe(self._exited, status)
 
 
 def _reason(status: int) -> str:
