@@ -56,8 +56,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = tmp_path_factory.mktemp("source")
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    for room in ("consumer", "pipeline", "examples"):
-        shutil.copytree(ROOT / room, source / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("consumer", "pipeline", "deploy", "examples", "notebooks"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
     built = tmp_path_factory.mktemp("wheel")
     ran([*PIP, "wheel", "-q", "--no-deps", "--no-build-isolation", "--wheel-dir", built, source])
     [path] = built.glob("*.whl")
@@ -103,7 +103,7 @@ def test_the_wheel_and_the_production_lock_are_all_that_a_consumer_needs(wheel: 
 def expect_only_the_product_in(wheel: Path) -> None:
     with ZipFile(wheel) as files:
         names = set(files.namelist())
-    assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {"consumer", "pipeline"}
+    assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {"consumer", "pipeline", "deploy"}
     assert {"consumer/py.typed", "pipeline/py.typed"} <= names
 
 

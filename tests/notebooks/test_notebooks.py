@@ -13,6 +13,7 @@ import nbformat
 import pytest
 from jupyter_client.manager import KernelManager
 
+from tests.docs.test_documents import anchors
 from tests.notebooks.kernel import NOTEBOOKS, kernel, read, run
 from tests.notebooks.stripped import stripped
 from tests.notebooks.table import MODULES
@@ -121,6 +122,17 @@ def test_a_notebook_begins_with_what_one_learns_and_needs_and_its_cells_are_shor
     assert paragraph.startswith("In this notebook you ")
     assert " need the table that `make demo` leaves" in paragraph
     assert [cell["id"] for cell in cells if cell["cell_type"] == "code" and len(cell["source"]) > MOST_LINES] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_of_a_notebook_lead_to_a_file_and_a_heading_that_are_there(name: str) -> None:
+    cells = json.loads((NOTEBOOKS / name).read_text())["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    found = re.findall(r"\]\((?!https?:)([^)#\s]+)(?:#([^)\s]*))?\)", text)
+    assert found
+    for target, anchor in found:
+        assert (NOTEBOOKS / target).is_file(), target
+        assert not anchor or anchor in anchors(NOTEBOOKS / target), (target, anchor)
 
 
 def test_outputs_counts_and_marks_of_editors_are_stripped() -> None:
