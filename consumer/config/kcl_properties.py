@@ -36,6 +36,8 @@ SETTING_OF: dict[str, str] = {
 }
 """Properties that are derived from a setting."""
 
+POLLS = "Penstock polls, because only polling limits how far KCL reads ahead of what is processed"
+
 OURS: dict[str, str] = {
     "executableName": "the JVM always starts Penstock's bridge",
     "processingLanguage": "the JVM always starts Penstock's bridge",
@@ -46,7 +48,7 @@ OURS: dict[str, str] = {
     "coordinatorStateTableName": "the tables are named after [stream] application",
     "workerMetricsTableName": "the tables are named after [stream] application",
     "clientVersionConfig": "graceful handoff needs the lease assignment of KCL 3",
-    "retrievalMode": "Penstock polls",
+    "retrievalMode": POLLS,
     "callProcessRecordsEvenForEmptyRecordList": "Penstock checkpoints during empty calls too",
     "skipShardSyncAtWorkerInitializationIfLeasesExist": "KCL would skip records whenever ListShards fails",
     "timeoutInSeconds": "it halts the JVM without a drain; use [model] timeout_s for the model",
@@ -117,7 +119,7 @@ def _check_name(name: str) -> None:
     if _is_of_aws(name):
         raise ConfigError(f"{KEY} {name}", AWS_CHAIN, "Remove it.")
     if name.startswith(FANOUT):
-        raise ConfigError(f"{KEY} {name}", "Penstock polls and does not use enhanced fan-out", "Remove it.")
+        raise ConfigError(f"{KEY} {name}", f"it cannot be set: {POLLS}", "Remove it.")
     if name not in KNOWN_PROPERTIES:
         free = [known for known in KNOWN_PROPERTIES if not _is_fixed(known)]
         close = difflib.get_close_matches(name, free, n=1)
