@@ -21,7 +21,7 @@ SEEDS ?= 10000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo notebooks test test-fast chaos soak bench bench-gpu bench-more check format docs figures lock clean kinesis-local
+.PHONY: help install demo notebooks test test-fast chaos soak bench bench-gpu bench-more check image format docs figures lock clean kinesis-local
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -62,17 +62,21 @@ bench: $(DEV)  ## Compare a task with the bare model and with stock amazon_kclpy
 bench-more: $(DEV)  ## Measure what explains the figures of make bench (half an hour)
 	$(BIN)/python -m benchmarks --more --out build/more $(ARGS)
 
-check: $(DEV)  ## Check lint, formatting, types, import rules, and known vulnerabilities of locked packages
+check: $(DEV)  ## Check lint, formatting, types, import rules, Dockerfiles, and known vulnerabilities of locked packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/hadolint Dockerfile examples/*/Dockerfile
 	@$(BIN)/python .ci/audit
 
 format: $(DEV)  ## Format the code, apply the fixes that ruff can make, and strip the notebooks of outputs
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/python -m tests.notebooks.stripped
+
+image:  ## Build the image, and a model's from it; without Docker by buildah, as root (options: ARGS="--build-arg TORCH=cuda")
+	@python3 deploy/image/build.py $(ARGS)
 
 figures: $(DEV)  ## Put the last figures of make chaos, make soak and make bench into the documents
 	for file in chaos.json soak.json giants.json deaths.jsonl bench.json beside.json task.json; do \
