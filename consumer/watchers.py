@@ -1,6 +1,6 @@
-"""The watches of a running task: over its shards, its drain, its handoffs, and the leader of all workers.
+"""The watchers of a running task: of its shards, its drain, its handoffs, and the leader of all workers.
 
-Each watch is a coroutine that runs until it is cancelled. None of them handles records.
+Each watcher is a coroutine that runs until it is cancelled. Watchers do not process records.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ LOOK_EVERY_S = 5.0
 
 
 class Watchers:
-    """Of one task. ``stuck``: the shards that do not get on, with the reasons. ``leases`` says what is not read."""
+    """The watchers of one task. ``stuck``: the shards without progress, and why. ``leases``: knows which shards are not
+    read."""
 
     def __init__(self, settings: Settings, worker_id: str, aws: Aws, metrics: Metrics) -> None:
         self.stuck: dict[str, str] = {}
@@ -43,7 +44,7 @@ class Watchers:
         self._metrics = metrics
 
     async def over_the_leader(self) -> None:
-        """Watch the leader. It starts before the model is loaded, so that a dead leader is found meanwhile."""
+        """Watch the leader. This starts before the model is loaded, so that a dead leader is found during the load."""
         kcl, application = self._settings.kcl, self._settings.stream.application
         report_ms = int(kcl.properties.get("workerMetricsReporterFreqInMillis", WORKER_REPORT_MS))
         watch = LeaderWatch(self._worker_id, failover_s=kcl.failover_ms / 1000, report_s=report_ms / 1000)
@@ -69,7 +70,7 @@ class Watchers:
         return self.leases.unread.unready if self.leases is not None else "no lease yet"
 
     async def over_the_note(self, note: WorkerNoteBook, url: str, stats: Callable[[], Mapping[str, Any]]) -> None:
-        """Every few seconds it is written down, beside the leases, how this worker does and where its page is."""
+        """Every few seconds, write this worker's report and the address of its health page beside the leases."""
         while True:
             await asyncio.to_thread(note.write, url, stats())
             await asyncio.sleep(EVERY_S)

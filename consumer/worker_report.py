@@ -1,8 +1,8 @@
-"""What a worker says of itself: whether it is healthy and ready, and its figures.
+"""A worker's report about itself: whether it is healthy and ready, and its figures.
 
-``/healthz``, ``/readyz`` and ``/stats`` show it, and so does its note beside the leases, for ``penstock status``. It is
-made in the host's event loop whenever somebody asks. It holds shard ids, the names of sinks, counts and the reasons of
-outages, and nothing of a record.
+``/healthz``, ``/readyz`` and ``/stats`` show it, and the worker's note beside the leases has it for ``penstock
+status``. Each report is made in the host's event loop. It has shard ids, the names of sinks, counts and the reasons of
+outages, and nothing from a record.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ if TYPE_CHECKING:
     from consumer.watchers import Watchers
     from pipeline.metrics import Metrics
 
-ANY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104  # told apart, not listened on
+ANY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104  # compared with, not listened on
 
 OUTSIDE = ("192.0.2.1", 9)
-"""An address that nobody has (RFC 5737). A datagram socket that is pointed there knows its own; nothing is sent."""
+"""An address that is reserved for documentation (RFC 5737). A datagram socket that is connected to it knows the address
+of this machine; nothing is sent."""
 
 
 class WorkerReport:
-    """Of one task. ``sessions``, ``careful`` and ``leaving`` are asked each time: the shards' sessions, the shards
-    that are read carefully, and whether the task drains. ``warm``: the model has predicted, and the JVM has started."""
+    """Makes the reports of one task. For each, it calls ``sessions`` (the shards' sessions), ``careful`` (the shards
+    that are read carefully) and ``leaving`` (whether the task drains). ``warm``: the model has predicted, and the JVM
+    has started."""
 
     def __init__(
         self,
@@ -52,12 +54,12 @@ class WorkerReport:
         self._started_s = time.time()
 
     def unhealthy(self) -> str | None:
-        """Why the task is not healthy; None if it is. The event loop runs, or there would be no answer at all."""
+        """Return why the task is not healthy; None if it is. Without a running event loop there would be no answer."""
         stopped = self._metrics.dead_letters.stop_reason
         return "; ".join([*filter(None, [stopped]), *self._watchers.unwell.values()]) or None
 
     def unready(self) -> str | None:
-        """Why the task does not read all that it should; None if it does."""
+        """Return why the task does not read every shard that it should; None if it does."""
         if careful := self._careful():
             return f"reads {', '.join(sorted(careful))} carefully"
         if self._leaving():
@@ -110,7 +112,7 @@ class WorkerReport:
 
 
 def batches(progress: Progress, now: float) -> list[dict[str, Any]]:
-    """The batches that the model has now, the oldest first."""
+    """Return the batches that are in the model now, the oldest first."""
     return [
         {"age_seconds": round(each.age_s, 3), "tries": each.tries, "shards": list(each.shards)}
         for each in progress.batches(now)
@@ -118,8 +120,8 @@ def batches(progress: Progress, now: float) -> list[dict[str, Any]]:
 
 
 def reached_at(url: str, host: str) -> str:
-    """The health page's ``url`` for whoever is elsewhere: where it listens on every address of this machine, with the
-    one that leads outside."""
+    """Return the health page's ``url`` as other machines reach it: if it listens on every address of this machine, with
+    the address that other machines use."""
     return url.replace(host, _own_address(), 1) if host in ANY_ADDRESS else url
 
 

@@ -53,7 +53,7 @@ def plan(state: ApplicationState, shard_id: str, now_s: float, failover_s: float
 
     :raises UserError: there is no such lease.
     :raises NothingToDo: the lease has no owner, or the shard is read to its end.
-    :raises RefusedError: a hand-off or a checkpoint is pending, or there is no living leader to give it to a worker.
+    :raises RefusedError: a handoff or a checkpoint is pending, or there is no living leader to give it to a worker.
     """
     lease = state.lease(shard_id)
     if lease is None:

@@ -1,10 +1,11 @@
-"""Completes handoffs that KCL leaves unfinished: leases that this worker drains for another, with nothing left to
-drain.
+"""Completes handoffs that KCL leaves unfinished: leases that this worker should drain for another worker, but has
+nothing to drain for.
 
-KCL's leader moves a lease by setting the new owner and keeping the old one as ``checkpointOwner``, which drains the
-shard and passes the lease on. KCL 3.1.3 does not pass it on if its consumer of the shard ends earlier, above all if the
-shard still waited for its parent (``LeaseGracefulShutdownHandler``; fixed in later releases). Then no worker reads the
-shard until the old owner's task ends, and there is no session that could be found stuck.
+To move a lease, KCL's leader sets the new owner and keeps the old one as ``checkpointOwner``, which drains the shard
+and passes the lease on. KCL 3.1.3 does not pass it on if its consumer of the shard has already ended, for example
+because the shard was still waiting for its parent (``LeaseGracefulShutdownHandler``; fixed in later releases). Then no
+worker reads the shard until the old owner's task ends. Without a session, the check for stuck shards does not notice
+it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ LOOK_S = 10.0
 """Seconds between two reads of the lease table. KCL's leader reads it every two seconds."""
 
 PATIENCE_S = 20.0
-"""KCL itself passes a lease on within about two seconds of the drain, if at all."""
+"""Seconds before a handoff is completed here. KCL itself passes a lease on within about two seconds of the drain."""
 
 
 class HandoffWatch:
@@ -42,7 +43,7 @@ class HandoffWatch:
         self._since: dict[tuple[str, str], float] = {}
 
     def look(self, found: Iterable[leases.Lease], busy: Collection[str], now: float) -> list[OrphanedLease]:
-        """Return the leases without a session here for ``patience_s``, if their new owner did not change.
+        """Return the leases that have had no session here, and the same new owner, for ``patience_s``.
 
         ``busy`` has the shards with a session in this task.
         """

@@ -1,1 +1,1 @@
-"""``penstock tune``: which replicas, threads and batches are best here."""
+"""``penstock tune``: measures which replicas, threads and batches are best."""

@@ -26,20 +26,21 @@ from pipeline.record import Dead, Record
 from pipeline.replicas.host import ModelHost, ModelSpec
 
 MEMORY_SHARE = 0.6
-"""Of the task's memory, for the replicas that are loaded at a time; batches need some, too."""
+"""Share of the task's memory for the replicas that are loaded at the same time; batches need the rest."""
 
 LEAST_ANSWERS = 3
-"""Of each replica in a run: the first one only begins the time."""
+"""Minimum number of answers of each replica in a run. The time of a replica starts with its first answer."""
 
 TRIED_RECORDS = 64
-"""Of these at least one must be one that the model takes."""
+"""The model must accept at least one of this many records."""
 
 Tell = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """All that was measured, in ``search``; ``plans``: what a batch of a size may have; and what is best."""
+    """The result. ``search``: every measurement. ``plans``: the limits of a batch, by size. ``profile``:
+    the best cell."""
 
     search: Search
     plans: dict[int, BatchPlan]
@@ -47,10 +48,10 @@ class Tuned:
 
 
 def tune(settings: Settings, records: Sequence[Record], seconds: float, tell: Tell) -> Tuned:
-    """Measure for about ``seconds``, the model's first start aside.
+    """Measure for about ``seconds``, without the time of the model's first start.
 
-    ``tell`` hears what is done, and how many seconds are spent. Raises ``PenstockError`` if nothing can be measured. No
-    replica is left when this returns or raises.
+    ``tell`` is called with the current step, and the seconds since the start. Every replica has ended when this returns
+    or raises. :raises PenstockError: nothing can be measured.
     """
     return asyncio.run(_tune(settings, records, seconds, tell))
 
@@ -105,7 +106,7 @@ def _profile(
 
 
 def _fitting(settings: Settings) -> list[Combo]:
-    """The combinations that the memory has room for. ``ConfigError`` if it has for none."""
+    """The combinations that fit into memory. :raises ConfigError: none fits."""
     model = settings.model
     replicas = None if model.replicas == "auto" else model.replicas
     threads = None if model.threads == "auto" else model.threads
@@ -136,7 +137,7 @@ def _with(settings: Settings, combo: Combo) -> Settings:
 
 
 def _plans(settings: Settings, spec: ModelSpec, costs: Sequence[int], count: int) -> dict[int, BatchPlan]:
-    """What a batch may have, by size. Where the model has costs, a batch of n may cost n times the usual record."""
+    """The limits of a batch, by size. If the model has costs, a batch of n may cost n times the usual record."""
     batch = settings.batch
     ladder = sizes(min(batch.max_records, count))
     if not spec.measures:
@@ -147,14 +148,14 @@ def _plans(settings: Settings, spec: ModelSpec, costs: Sequence[int], count: int
 
 
 def _batches(settings: Settings, spec: ModelSpec, plan: BatchPlan, records: Sequence[Record]) -> list[list[Record]]:
-    """The records as the batcher would hand them to the model, were there never too few."""
+    """The records in the batches that the batcher forms while there are always enough records."""
     waiting = batcher(settings, spec, linger_s=0.0)
     waiting.follow(plan)
     waiting.add("tuned", records, 0.0)
     found: list[list[Record]] = []
     while batch := waiting.take(0.0, draining=True):
         found.append(batch)
-    return found[:-1] or found  # the last one has what is left over
+    return found[:-1] or found  # the last batch is not full
 
 
 # -- hosts
@@ -171,13 +172,15 @@ class Running:
         self._usual_cost = 1.0
 
     async def start(self) -> None:
-        """Start the model's process. Raises ``UserError`` if the model does not load."""
+        """Start the model's processes. :raises UserError: the model does not load."""
         self.spec = await self.host.start()
 
     async def judge_some(self, records: Sequence[Record]) -> None:
-        """``UserError`` if the model takes none of them: its time over them would say nothing.
+        """Check that the model accepts a record; its time for records that it refuses would mean nothing.
 
-        What it says about them is not told: payloads, and models' words about them, are in dead letters alone.
+        The message does not quote the model: payloads, and text that models produce about them, are only in dead
+        letters.
+        :raises UserError: the model accepts none of the first records.
         """
         some = records[:TRIED_RECORDS]
         for record in some:
@@ -191,7 +194,7 @@ class Running:
         )
 
     async def measured(self, records: Sequence[Record]) -> list[Record]:
-        """With their costs, 1 each where the model has none; without those that cannot be measured."""
+        """Set the records' costs (1 if the model has none), and return those that can be measured."""
         for record in records:
             record.outcome = None
         await self.host.measure(records)
@@ -200,7 +203,7 @@ class Running:
     async def run(self, batches: Sequence[list[Record]], run_s: float, turn: int, usual_cost: float) -> TuningRun:
         """Keep every replica busy for ``run_s``, and until each has answered a few times.
 
-        ``turn``: runs of the same one begin with the same batch. ``Fatal`` if the host cannot go on.
+        Runs with the same ``turn`` begin with the same batch. :raises Fatal: the host cannot go on.
         """
         self._answers, self._usual_cost = [], usual_cost
         place = (turn - 1) * 7919
@@ -221,7 +224,7 @@ class Running:
         return run_of(answers, began_s)
 
     def _answered_enough(self) -> bool:
-        """Or so many altogether that a replica which has none is out of order."""
+        """Whether each replica has enough answers, or all together so many that one without answers must be broken."""
         heard = [answer.replica for answer in self._answers]
         enough = all(heard.count(number) >= LEAST_ANSWERS for number in range(self.combo.replicas))
         return enough or len(heard) > 10 * LEAST_ANSWERS * self.combo.replicas
@@ -232,12 +235,12 @@ class Running:
             self._answers.append(TimedCall(time.monotonic(), event.replica, records, event.seconds))
 
     def anonymous_mib(self) -> int:
-        """What its largest process holds for itself alone; 0 where the system does not tell."""
+        """Private memory of the largest replica in MiB; 0 if the system does not report it."""
         return max((_anonymous_mib(pid) for pid in self.host.pids), default=0)
 
 
 class Hosts:
-    """Loaded combinations: as many as memory has room for, those that were used last."""
+    """The loaded combinations: those that were used last, as many as fit into memory."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -245,7 +248,8 @@ class Hosts:
         self._most_processes = 0
 
     def learn_capacity(self, wanted: Sequence[Combo]) -> bool:
-        """After the first one is loaded: whether all of them may be at the same time. A GPU is for one at a time."""
+        """Return whether all combinations may be loaded at the same time, by the memory of the first one;
+        never on a GPU."""
         if _gpus(self._settings):
             return False
         held_mib = max((each.anonymous_mib() for each in self._running.values()), default=0)
@@ -255,7 +259,7 @@ class Hosts:
         return sum(map(_processes, wanted)) <= self._most_processes
 
     async def get(self, combo: Combo) -> Running:
-        """Started, whatever has to make room for it."""
+        """Return the combination's host, started. Others are stopped if it needs their memory."""
         if combo not in self._running:
             while self._running and sum(map(_processes, (*self._running, combo))) > self._most_processes:
                 await self.drop(next(iter(self._running)))
@@ -265,25 +269,25 @@ class Hosts:
         return self._running[combo]
 
     async def drop(self, combo: Combo) -> None:
-        """Its replicas are gone when this returns."""
+        """Stop the combination's host; its replicas have ended when this returns."""
         if running := self._running.pop(combo, None):
             await running.host.stop()
 
     async def close(self) -> None:
-        """As :meth:`drop`, of all."""
+        """Stop all hosts."""
         for combo in list(self._running):
             await self.drop(combo)
 
 
 def _processes(combo: Combo) -> int:
-    """With the one that measures costs, if the model has any."""
+    """The replicas, and one process that measures costs, which a model may need."""
     return combo.replicas + 1
 
 
 def _anonymous_mib(pid: int) -> int:
     try:
         status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:  # it has ended, or another system
+    except OSError:  # the process has ended, or another system
         return 0
     found = re.search(r"^RssAnon:\s+(\d+) kB$", status, re.MULTILINE)
     return int(found[1]) // 1024 if found else 0

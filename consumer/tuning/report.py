@@ -1,4 +1,4 @@
-"""What ``penstock tune`` shows: a line that moves while it works, a table, JSON, a plot."""
+"""The output of ``penstock tune``: a progress bar, a table, JSON, a plot."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DOTS_PER_INCH = 120
 
 @contextlib.contextmanager
 def progress(console: Console, seconds: float) -> Iterator[Tell]:
-    """A live line on a terminal; elsewhere nothing."""
+    """Show a progress bar on a terminal, and nothing elsewhere."""
     bar = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -37,7 +37,7 @@ def progress(console: Console, seconds: float) -> Iterator[Tell]:
 
 
 def table(tuned: Tuned) -> Table:
-    """A row per cell; the best is marked, and what was left out says why."""
+    """One row per cell. The best is marked; a cell that was left out says why."""
     profile = tuned.profile
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("replicas", "threads", "batch", "records/s", "spread", "call ms", "runs"):
@@ -61,13 +61,13 @@ def table(tuned: Tuned) -> Table:
 
 
 def _batch(tuned: Tuned, size: int) -> str:
-    """With its cost, where the model has one."""
+    """The batch size, with its cost if the model has one."""
     cost = tuned.plans[size].cost
     return f"{size} (cost {cost:,})" if cost else str(size)
 
 
 def as_json(tuned: Tuned, profile: Path, plot: Path) -> dict[str, Any]:
-    """``best`` is what the profile has; ``measured`` has a row per cell, ``left_out`` those without a single run."""
+    """``best``: as in the profile. ``measured``: one row per cell. ``left_out``: the cells without a run, and why."""
     search, best = tuned.search, tuned.profile
     return {
         "best": {
@@ -103,7 +103,10 @@ def as_json(tuned: Tuned, profile: Path, plot: Path) -> dict[str, Any]:
 
 
 def draw(tuned: Tuned, path: Path) -> None:
-    """Records a second against the batch, a line per combination, as PNG. ``UserError`` if it cannot be written."""
+    """Plot records per second over the batch size, one line per combination, as PNG.
+
+    :raises UserError: the file cannot be written.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")

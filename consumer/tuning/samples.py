@@ -1,4 +1,4 @@
-"""Records to tune with: real ones, for what a model needs depends on what it is given."""
+"""Records to tune with. They are real ones, because a model's speed depends on its input."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pipeline.errors import UserError
 from pipeline.record import Record
 
 MOST_BYTES = 128 * 1024 * 1024
-"""Of all payloads together: records may have 10 MiB each."""
+"""Maximum size of all payloads together; a record may have 10 MiB."""
 
 SEED = 2026
-"""The same records are mixed alike every time."""
+"""The same records are always shuffled into the same order."""
 
 
 LINES, LENGTHS = "lines", "lengths"
-"""How records lie in a file: one per line, or each after its length, 4 bytes, the most significant first."""
+"""The formats of a file: one record per line, or a length of 4 bytes (big-endian) before each record."""
 
 LENGTH_BYTES = 4
 
@@ -31,15 +31,15 @@ STDIN = Path("-")
 
 
 def from_file(path: Path, count: int, framing: str = LINES) -> list[Record]:
-    """The first ``count`` records of a file or folder, mixed; see :func:`payloads_in`."""
+    """Return the first ``count`` records of a file or folder, shuffled; see :func:`payloads_in`."""
     return _mixed(payloads_in(path, count, framing))
 
 
 def payloads_in(path: Path, count: int, framing: str = LINES) -> list[bytes]:
-    """The first ``count`` records of a file, as they stand: JSON, or whatever the model decodes. ``-`` is stdin.
+    """Return the first ``count`` records of a file, as bytes that the model decodes. ``-`` is stdin.
 
-    Of a folder, each of its files is a record, in the order of their names; names that begin with a dot are left out.
-    ``UserError`` if something cannot be read, or is not framed so, or if there are no records.
+    In a folder each file is one record, in the order of the names; names that begin with a dot are left out.
+    :raises UserError: a file cannot be read, has another format, or there are no records.
     """
     try:
         if path.is_dir():
@@ -52,7 +52,7 @@ def payloads_in(path: Path, count: int, framing: str = LINES) -> list[bytes]:
         what = "a file with a record per line, or a folder with a file per record"
         raise UserError(f"{path}: cannot be read ({error.strerror}). Name {what}") from None
     if not found:
-        raise UserError(f"{path}: has no records. Write one per line, or a file for each into a folder")
+        raise UserError(f"{path}: has no records. Write one record per line, or one file per record into a folder")
     return found
 
 
@@ -85,9 +85,10 @@ def _after_their_lengths(path: Path, file: BinaryIO) -> Iterator[bytes]:
 
 
 def from_stream(stream: str, count: int) -> list[Record]:
-    """About ``count`` of the oldest records on the stream, as many of each shard as of the others, where they are.
+    """Return about ``count`` of the oldest records on the stream, equally many from each shard if possible.
 
-    Reads only, and beside KCL: no lease, no checkpoint. ``UserError`` if there is no such stream, no access, no record.
+    Only reads, without KCL: takes no lease and writes no checkpoint.
+    :raises UserError: the stream does not exist, cannot be read, or has no records.
     """
     aws = Aws()
     kinesis: Any = aws.client("kinesis")
@@ -120,6 +121,6 @@ def _within(payloads: Iterable[bytes], most_bytes: int = MOST_BYTES) -> list[byt
 
 
 def _mixed(found: list[bytes]) -> list[Record]:
-    """In an order that says nothing, so that every stretch of them is like every other."""
+    """Shuffle the records, so that every part of them is similar."""
     random.Random(SEED).shuffle(found)
     return [Record("tuned", data, "", str(number), 0, 0) for number, data in enumerate(found)]

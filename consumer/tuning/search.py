@@ -1,7 +1,7 @@
-"""Which replicas, threads and batches to measure, when, and which of them are best. Pure: no clock, no model.
+"""Decides which replicas, threads and batches to measure, in which order, and which are best. Pure: no clock, no model.
 
-Everything is measured in rounds: each cell once, then each once more, so that a busy neighbour on the machine meets all
-of them alike; medians are compared. What is clearly worse is left out of later rounds.
+Measurements are made in rounds, each cell once per round, so that other load on the machine affects all cells equally.
+Medians are compared. Cells that are clearly worse are left out of later rounds.
 """
 
 from __future__ import annotations
@@ -12,32 +12,32 @@ from itertools import groupby
 from statistics import median
 
 ROUNDS = 7
-"""Enough for a median that no single pause of the machine moves."""
+"""Maximum number of rounds: enough for a median that one pause of the machine does not change."""
 
 RUNS_S = (0.1, 2.0)
-"""A run takes at least, and at most, so long; calls that have begun are waited for besides."""
+"""Minimum and maximum duration of a run in seconds, without the wait for calls that have begun."""
 
 EXPECTED_ROUNDS = 4
-"""Among so many rounds the budget is shared out: later ones are shorter, for much has been left out by then."""
+"""The budget is divided among this many rounds. Later rounds are shorter, because cells have been left out."""
 
 LONGEST_SHARE = 0.05
-"""Of the budget, for one predict call. What takes longer cannot be measured within it."""
+"""Maximum duration of one predict call, as a share of the budget. Slower calls cannot be measured within it."""
 
 FALLING = 0.8
-"""Two batch sizes in a row below this share of the combination's best: larger ones are not tried."""
+"""If two batch sizes in a row are below this share of the combination's best rate, larger ones are not tried."""
 
-HOPELESS = (0.5, 0.75, 0.9)
-"""Below this share of the best rate a cell is left out: after one run, after two, and after three or more.
-A single run may have met a pause of the machine's."""
+DROP_BELOW = (0.5, 0.75, 0.9)
+"""A cell below this share of the best rate is left out: after one run, after two, and after three or more. The shares
+are lower at first, because a pause of the machine may have disturbed a single run."""
 
-FEW_RUNS = len(HOPELESS)
+FEW_RUNS = len(DROP_BELOW)
 OVER_TARGET = 1.25
-"""A cell whose calls take so many times what they may is left out, and larger batches with it."""
+"""A cell is left out, and larger batches too, if its calls take longer than this many times the target."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Combo:
-    """How many replicas, with how many threads each."""
+    """A number of replicas, and of threads for each of them."""
 
     replicas: int
     threads: int
@@ -48,7 +48,7 @@ class Combo:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Cell:
-    """What is measured at a time: ``size`` is how many usual records a batch has."""
+    """One combination with one batch size: the unit of measurement. ``size``: number of usual records in a batch."""
 
     combo: Combo
     size: int
@@ -56,7 +56,8 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class TuningRun:
-    """``records_per_s``: of all replicas together. ``call_s``: what nine predict calls of ten kept within."""
+    """The result of a run. ``records_per_s``: of all replicas together. ``call_s``: 90th percentile of
+    predict calls."""
 
     records_per_s: float
     call_s: float
@@ -64,7 +65,7 @@ class TuningRun:
 
 @dataclass(slots=True)
 class Measured:
-    """A cell and its runs, at least one. ``dropped``: why there were no more; empty if nothing spoke against it."""
+    """A cell and its runs. ``dropped``: why it was left out of later rounds; empty if it was not."""
 
     cell: Cell
     runs: list[TuningRun] = field(default_factory=list)
@@ -82,14 +83,15 @@ class Measured:
 
     @property
     def spread(self) -> float:
-        """Between the least and the largest rate, as a share of the median."""
+        """Difference between the highest and the lowest rate, as a share of the median."""
         rates = [run.records_per_s for run in self.runs]
         return (max(rates) - min(rates)) / self.records_per_s if self.records_per_s else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class TimedCall:
-    """A predict call that came back ``at_s``: ``records`` as usual records, ``call_s`` inside the replica."""
+    """A predict call that returned at ``at_s``. ``records``: in usual records. ``call_s``: duration inside
+    the replica."""
 
     at_s: float
     replica: int
@@ -98,10 +100,10 @@ class TimedCall:
 
 
 def run_of(answers: Sequence[TimedCall], began_s: float) -> TuningRun:
-    """What a run's answers, at least one, come to.
+    """Return the result of a run with at least one answer.
 
-    Each replica counts from its first answer to its last: what it had begun before or left behind says nothing, so
-    many replicas are at no disadvantage when a run ends. One with a single answer counts from the beginning.
+    Each replica is measured from its first answer to its last, without the work before and after. So a run with many
+    replicas does not look slower because of its end. A replica with a single answer is measured from ``began_s``.
     """
     rate = 0.0
     for _, group in groupby(sorted(answers, key=lambda each: (each.replica, each.at_s)), key=lambda each: each.replica):
@@ -113,11 +115,13 @@ def run_of(answers: Sequence[TimedCall], began_s: float) -> TuningRun:
 
 
 def combos(cores: int, replicas: int | None = None, threads: int | None = None, gpus: int = 0) -> list[Combo]:
-    """The combinations that are worth a try on so many cores; one that is set, in the configuration say, stays so.
+    """Return the combinations that are worth a try on this many cores. ``replicas`` and ``threads`` that are given are
+    kept.
 
-    Replicas double from one to the cores; each has its share of the cores, or half of it, where cores come in pairs
-    that share their arithmetic. More threads than cores are never tried, unless that is what is set. On GPUs there is
-    one replica for each, or two, one of which prepares what the other computes.
+    The number of replicas doubles from one to the number of cores. Each replica has its share of the cores as threads,
+    or half of that, because two hardware threads may share one arithmetic unit. Combinations with more threads than
+    cores are not tried, unless they are given. On GPUs there are one or two replicas per GPU: with two, one prepares
+    its input while the other computes.
     """
     counts = [replicas] if replicas else [gpus, 2 * gpus] if gpus else _doubling(cores)
     found: set[Combo] = set()
@@ -130,7 +134,7 @@ def combos(cores: int, replicas: int | None = None, threads: int | None = None, 
 
 
 def sizes(most: int) -> list[int]:
-    """Batches to try: 1, 2, 4 … and the largest there may be."""
+    """Return the batch sizes to try: 1, 2, 4 … and ``most``."""
     return _doubling(max(1, most))
 
 
@@ -139,9 +143,11 @@ def _doubling(most: int) -> list[int]:
 
 
 def best(measured: Iterable[Measured], target_s: float = 0.0) -> Measured:
-    """The quickest whose calls keep to ``target_s`` (0: no matter); if none does, the one with the shortest calls.
+    """Return the fastest cell whose calls meet ``target_s`` (0: no target); if none does, the one with the shortest
+    calls.
 
-    Of two that are equally quick the one with fewer replicas, threads and records. ``ValueError`` if there are none.
+    Of two equally fast cells, the one with fewer replicas, threads and records. :raises ValueError: nothing was
+    measured.
     """
     known = [each for each in measured if each.runs]
     keeping = [each for each in known if not target_s or each.call_s <= target_s]
@@ -151,10 +157,10 @@ def best(measured: Iterable[Measured], target_s: float = 0.0) -> Measured:
 
 
 class Search:
-    """Says by :meth:`next` what to measure, and is told by :meth:`told` what came of it.
+    """Chooses what to measure (:meth:`next`) and learns from the results (:meth:`told`).
 
-    ``together``: all combinations are loaded at the same time, so that going from one to the next costs nothing; a
-    round then goes from size to size, else from combination to combination, there and back.
+    ``together``: all combinations are loaded at the same time, so that a change of the combination costs nothing. A
+    round then goes from size to size. Otherwise it goes from combination to combination, in turns up and down.
     """
 
     def __init__(
@@ -167,25 +173,26 @@ class Search:
         self._round = 0
         self._left: list[Cell] = []
         self.run_s = min(RUNS_S[1], max(RUNS_S[0], budget_s / len(self._measured) / EXPECTED_ROUNDS))
-        """How long a run is to be."""
+        """Duration of a run in seconds."""
 
     @property
     def measured(self) -> list[Measured]:
-        """Every cell that has runs, in order."""
+        """The cells that have runs, sorted."""
         return [each for _, each in sorted(self._measured.items()) if each.runs]
 
     @property
     def dropped(self) -> dict[Cell, str]:
-        """Those that were left out at some time, and why."""
+        """The cells that were left out, and why."""
         return {cell: each.dropped for cell, each in sorted(self._measured.items()) if each.dropped}
 
     @property
     def round(self) -> int:
-        """1 for the first."""
+        """Number of the round; the first is 1."""
         return self._round
 
     def next(self, spent_s: float) -> Cell | None:
-        """The cell whose turn it is, ``spent_s`` after the beginning; None: it is enough, or time is up."""
+        """Return the cell to measure next, ``spent_s`` after the start; None if nothing is left to measure
+        or time is up."""
         while spent_s < self._budget_s:
             if not self._left and not self._begin_round():
                 return None
@@ -198,11 +205,11 @@ class Search:
         return None
 
     def told(self, cell: Cell, run: TuningRun) -> None:
-        """A run has ended."""
+        """Note the result of a run."""
         self._measured[cell].runs.append(run)
 
     def failed(self, combo: Combo, reason: str) -> None:
-        """The combination cannot be measured: it is not tried again, and what it showed before is no choice."""
+        """Note that the combination cannot be measured: it is not tried again, and its earlier runs do not count."""
         for cell, each in self._measured.items():
             if cell.combo == combo:
                 each.dropped = reason
@@ -219,14 +226,14 @@ class Search:
         return True
 
     def _ordered(self, cells: Sequence[Cell]) -> list[Cell]:
-        """Sizes go up, for what is known of small batches spares the large ones."""
+        """Sizes increase, because results of small batches can make larger ones unnecessary."""
         if self._together:
             return sorted(cells, key=lambda cell: (cell.size, cell.combo))
         by_combo = [list(group) for _, group in groupby(sorted(cells), key=lambda cell: cell.combo)]
         return [cell for group in (by_combo if self._round % 2 else reversed(by_combo)) for cell in group]
 
     def _foreseen(self, cell: Cell) -> str:
-        """Why a larger batch of this combination needs no try; empty if it does."""
+        """Why this cell need not be tried, by the smaller batches of its combination; empty if it must be."""
         before = [each for each in self.measured if each.cell.combo == cell.combo and each.cell.size < cell.size]
         if not before:
             return ""
@@ -241,7 +248,7 @@ class Search:
         return ""
 
     def _drop(self) -> None:
-        """What cannot become the best any more."""
+        """Leave out cells that cannot become the best any more."""
         measured = self.measured
         if not measured:
             return
@@ -252,6 +259,6 @@ class Search:
                 continue
             if self._target_s and each.call_s > OVER_TARGET * self._target_s:
                 each.dropped = "over the target"
-            share = HOPELESS[min(len(each.runs), FEW_RUNS) - 1]
+            share = DROP_BELOW[min(len(each.runs), FEW_RUNS) - 1]
             if keeps and each.records_per_s < share * chosen.records_per_s:
                 each.dropped = each.dropped or "slower"

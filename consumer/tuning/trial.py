@@ -1,4 +1,4 @@
-"""A model tried on records, for ``penstock try``: through the same batcher, replicas and row schema as in a task."""
+"""Runs a model on records for ``penstock try``, with the batcher, replicas and row schema of a task."""
 
 from __future__ import annotations
 

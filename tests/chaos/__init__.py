@@ -1,1 +1,1 @@
-"""A storm over the real thing: ``python -m tests.chaos``. Nothing lost, nothing twice, nothing stuck."""
+"""Faults on real workers for some minutes: ``python -m tests.chaos``. Nothing is lost, duplicated or stuck."""

@@ -1,4 +1,5 @@
-"""``make chaos``: a storm, a sink that stalls and a model that hangs, each on a local AWS of its own, all at once."""
+"""``make chaos``: three runs at the same time, each on its own local AWS: a storm of faults, a sink that stalls, and a
+model that hangs."""
 
 from __future__ import annotations
 
@@ -31,10 +32,10 @@ BESIDES: dict[str, Callable[..., stalls.Stalled]] = {
     "hanging-model": stalls.hanging_model,
 }
 GIANTS_MINUTES = 10
-"""A storm of so many minutes has the largest aggregates in full size; a shorter one, as much of it."""
+"""A storm of this many minutes has the largest aggregates in full size; a shorter one has a part of it."""
 
 AFTERWARDS_S = 1_200
-"""After its minutes a part may take so long to drain and to be counted."""
+"""Seconds for a part to drain and be counted after its minutes."""
 
 
 @click.command()
@@ -48,7 +49,7 @@ AFTERWARDS_S = 1_200
 def main(
     ctx: click.Context, minutes: float, seed: int | None, only: str | None, downstream: bool, as_json: bool, out: Path
 ) -> None:
-    """Do to real workers whatever can be done to them, and count. Exit code 1 unless every record is there once."""
+    """Inject faults into real workers and count every record. Exit code 1 unless each record is there once."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     seed = random.randrange(10_000) if seed is None else seed
@@ -75,7 +76,7 @@ def main(
 
 
 def _part(name: str, minutes: float, seed: int, show: report.Show, *, downstream: bool) -> dict[str, Any]:
-    """Run one part in this process. Its workers' logs stay in ``build/chaos``."""
+    """Run one part in this process. The logs of its workers stay in ``build/chaos``."""
     folder = (BUILD / "chaos" / name).resolve()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -90,7 +91,7 @@ def _part(name: str, minutes: float, seed: int, show: report.Show, *, downstream
 
 @contextlib.contextmanager
 def _process(name: str, minutes: float, seed: int) -> Iterator[subprocess.Popen[bytes]]:
-    """One part in a process of its own; gone with the block."""
+    """One part in a separate process, which ends with the block."""
     BUILD.mkdir(exist_ok=True)
     out = BUILD / f"chaos-{name}.json"
     arguments = ["--only", name, "--minutes", str(minutes), "--seed", str(seed), "--json", "--out", str(out)]

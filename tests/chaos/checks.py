@@ -1,4 +1,4 @@
-"""What became of the records: the table and the dead letters, held against the stream. Pure."""
+"""Compares the table and the dead letters with the stream. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Of the table. ``place``: the list of files that it is in; rows of a list are in the order of its files."""
+    """A row of the table. ``place``: the list of files that it is in; rows of a list are in the order of its files."""
 
     record_id: str
     place: str
@@ -27,7 +27,7 @@ class Row:
 
 
 class Letter(NamedTuple):
-    """A dead letter, as far as it is judged."""
+    """A dead letter, with the fields that are checked."""
 
     record_id: str
     kind: str
@@ -37,13 +37,13 @@ class Letter(NamedTuple):
 
 @dataclass(slots=True)
 class Verdict:
-    """Each list names records. ``wronged`` are healthy and dead letters, ``spared`` are poison and rows,
-    ``changed`` are dead letters that do not say what the producer wrote, or call a broken aggregate something else."""
+    """Each list names records. ``wronged``: healthy records that are dead letters. ``spared``: poison that is a row.
+    ``changed``: dead letters whose payload is not the producer's, or that name a broken aggregate wrongly."""
 
     put: int = 0
     rows: int = 0
     keyless: int = 0
-    """Rows whose records have no partition key."""
+    """Rows of records without a partition key."""
 
     dead_letters: dict[str, int] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Verdict:
 
 
 def judge(truth: Truth, rows: Sequence[Row], letters: Sequence[Letter]) -> Verdict:
-    """Every record of the stream is one row if it is healthy, else one dead letter, and there is nothing else."""
+    """Check that every healthy record is one row, every other one a dead letter, and that there is nothing else."""
     verdict = Verdict(put=len(truth.payloads), rows=len(rows), keyless=sum(row.keyless for row in rows))
     verdict.dead_letters = dict(Counter(letter.kind for letter in letters).most_common())
     ids = Counter([row.record_id for row in rows] + [letter.record_id for letter in letters])

@@ -1,6 +1,6 @@
-"""What is on a stream, read from the stream itself: a put whose answer was lost may be there twice.
+"""The records on a stream, read from the stream: a put whose answer was lost may be there twice.
 
-Aggregates are read by Google's protobuf and not by Penstock's own reading, which is on trial.
+Aggregates are read by Google's protobuf, and not by Penstock's own reader, which is under test.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from google.protobuf.message import DecodeError
 from pipeline.record import Position
 
 MAGIC = b"\xf3\x89\x9a\xc2"
-"""How an aggregate of the KPL begins; it ends with the MD5 of what is between."""
+"""The first bytes of a KPL aggregate; it ends with the MD5 of the part in between."""
 
 MD5_BYTES = 16
 HASH_KEYS = 2**128
 
 
 class User(NamedTuple):
-    """A record as its producer wrote it. ``broken``: nothing but a dead letter can come of it."""
+    """A record as its producer wrote it. ``broken``: it can only become a dead letter."""
 
     data: bytes
     broken: bool = False
@@ -31,7 +31,7 @@ class User(NamedTuple):
 
 @dataclass(slots=True)
 class Truth:
-    """``payloads`` by record id; ``broken``: of those that an aggregate makes dead letters of; ``keyless``: of those
+    """``payloads`` by record id. ``broken``: records of aggregates that become dead letters. ``keyless``: records
     without a partition key. ``raw``: the records as Kinesis has them. ``ends``: where each shard ends."""
 
     payloads: dict[str, bytes] = field(default_factory=dict)
@@ -42,12 +42,12 @@ class Truth:
     shards: int = 0
 
     def missing(self, answered: Mapping[tuple[str, str], bytes]) -> list[str]:
-        """What Kinesis said it took, and has not."""
+        """Records that Kinesis has accepted and does not have."""
         return ["/".join(place) for place, data in answered.items() if self.raw.get(place) != data]
 
 
 def read(kinesis: Any, stream: str) -> Truth:
-    """Everything on all shards, closed ones too."""
+    """All records on all shards, including closed ones."""
     truth = Truth()
     for shard in kinesis.get_paginator("list_shards").paginate(StreamName=stream).search("Shards"):
         shard_id = shard["ShardId"]
@@ -68,7 +68,7 @@ def read(kinesis: Any, stream: str) -> Truth:
 
 
 def records(kinesis: Any, stream: str, shard_id: str) -> Iterator[Mapping[str, Any]]:
-    """From the oldest to the newest there is now."""
+    """The records from the oldest to the newest."""
     start = kinesis.get_shard_iterator(StreamName=stream, ShardId=shard_id, ShardIteratorType="TRIM_HORIZON")
     at = start["ShardIterator"]
     while at:
@@ -80,7 +80,7 @@ def records(kinesis: Any, stream: str, shard_id: str) -> Iterator[Mapping[str, A
 
 
 def taken_apart(data: bytes) -> Sequence[User]:
-    """The records in an aggregate, or this one. An aggregate that cannot be read is one broken record."""
+    """The records in an aggregate, or this record. An aggregate that cannot be read is one broken record."""
     body, checksum = data[len(MAGIC) : -MD5_BYTES], data[-MD5_BYTES:]
     if not data.startswith(MAGIC) or hashlib.md5(body).digest() != checksum:
         return [User(data)]

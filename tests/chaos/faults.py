@@ -1,4 +1,4 @@
-"""The acts of a storm, performed: on processes, on the stream's shards, on what AWS answers."""
+"""Carries out the acts of a storm: on processes, on the stream's shards, and on the answers of AWS."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ from tests.e2e.rig import Rig
 FEWEST_SHARDS, MOST_SHARDS = 2, 6
 HALF_HASHES = 2
 GONE_S = 15
-"""What a dead host had started is gone within this time."""
+"""Seconds within which the processes of a dead host have ended."""
 
 Undo = Callable[[], object]
 
 
 class Impossible(Exception):
-    """There is nothing now that this act could meet."""
+    """There is no target for this act at the moment."""
 
 
 class Performer:
-    """Performs acts when their time has come, and ends those that last. ``done`` and ``missed`` count them by name."""
+    """Carries out acts when their time has come, and ends those that last. ``done`` and ``missed`` count
+    them by name."""
 
     def __init__(self, rig: Rig, crew: Crew, producer: Producer) -> None:
         self.done: Counter[str] = Counter()
@@ -48,7 +49,7 @@ class Performer:
         self._orphans: list[tuple[float, psutil.Process]] = []
 
     def perform(self, acts: Sequence[Act], until_s: float, show: Callable[[str], None]) -> None:
-        """All acts, then wait for the end of the storm; whatever still lasts ends with it."""
+        """Carry out all acts, then wait for the end of the storm and end all that still last."""
         self._began = time.monotonic()
         try:
             for act in acts:
@@ -66,7 +67,7 @@ class Performer:
         return time.monotonic() - self._began
 
     def _wait(self, at_s: float) -> None:
-        """Until then, ending what is to end meanwhile."""
+        """Wait until then, and end acts whose time is over."""
         while True:
             self._look_for_orphans()
             due_s = min(at_s, self._undo[0][0]) if self._undo else at_s
@@ -124,7 +125,7 @@ class Performer:
         return dice.choice(working)
 
     def _kill_host(self, dice: random.Random) -> None:
-        """What it started must go by itself."""
+        """Check that the processes of the dead host end by themselves."""
         worker = self._worker(dice)
         children = [child for kind in worker.tree().values() for child in kind]
         worker.signal(signal.SIGKILL)
@@ -147,13 +148,13 @@ class Performer:
     # -- the stream
 
     def _without_keys(self) -> Undo:
-        """Kinesis distributes records by itself, and producers leave keys out."""
+        """Let Kinesis distribute records itself, so that producers may leave out keys."""
         self._spread("ON_DEMAND", "AUTO")
         self._producer.keyless = True
         return self._with_keys
 
     def _with_keys(self) -> None:
-        """Puts that are refused meanwhile are made again, with their keys."""
+        """Change the stream back; puts that are refused meanwhile are repeated with their keys."""
         self._producer.keyless = False
         self._spread("PROVISIONED", "USER_PARTITION_KEY")
 
@@ -173,7 +174,7 @@ class Performer:
     # -- shards
 
     def _open(self) -> list[Any]:
-        """The open shards, by their hash keys."""
+        """The open shards, in the order of their hash keys."""
         shards = [s for s in self._rig.shards() if "EndingSequenceNumber" not in s["SequenceNumberRange"]]
         return sorted(shards, key=lambda shard: int(shard["HashKeyRange"]["StartingHashKey"]))
 

@@ -1,4 +1,4 @@
-"""Aggregates of the KPL that once made a table unreadable, ended the JVM, filled memory, or vanished. By their dice."""
+"""Random KPL aggregates of kinds that once made a table unreadable, ended the JVM, filled memory, or were lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from consumer.testing.aggregates import aggregate, field, sealed, user
 
 Next = Callable[[], int]
-"""The next record's number."""
+"""Returns the number of the next record."""
 
 LARGEST_KEY = 20_000
 EMPTIES, LONG_KEYED, HUGE = 97_000, 4_000, 170_000
@@ -20,21 +20,21 @@ LIGHT_BYTES = 24
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """One record for Kinesis, which may be an aggregate. ``hash_key`` sends it to the shard of its user records' key
-    where that is too long for Kinesis."""
+    """One record for Kinesis, which may be an aggregate. ``hash_key`` sends it to the shard of its user records' key if
+    that key is too long for Kinesis."""
 
     data: bytes
     key: str
     hash_key: str = ""
 
     def entry(self, *, keyless: bool) -> dict[str, str | bytes]:
-        """For PutRecords; without a key, where the stream is one that takes such."""
+        """The entry for PutRecords; without a key if the stream accepts that."""
         explicit = {"ExplicitHashKey": self.hash_key} if self.hash_key else {}
         return {"Data": self.data} if keyless else {"Data": self.data, "PartitionKey": self.key, **explicit}
 
 
 def light(number: int) -> bytes:
-    """A healthy record of few bytes, which the model takes no time for."""
+    """A small healthy record, for which the model needs no time."""
     return json.dumps({"n": number, "do": ""}).encode().ljust(LIGHT_BYTES)
 
 
@@ -50,16 +50,17 @@ BROKEN: dict[str, Callable[[bytes, bytes], bytes]] = {
     "one within another": lambda good, last: sealed(good + user(aggregate([last]))),
     "wrong checksum": lambda good, last: sealed(good + user(last))[:-1],
 }
-"""Small ones in which something is wrong. Given: the tables of keys with two good user records, and another record."""
+"""Small aggregates with an error in them. Arguments: the tables of keys with two good user records, and another record.
+"""
 
 LARGE = ("empties", "long key", "backlog", "huge")
 KINDS = (*BROKEN, *LARGE)
 SMALL = 0.004
-"""The scale of the large kinds where they come often."""
+"""Size of the large kinds where they come often, as a share of their full size."""
 
 
 def puts(kind: str, following: Next, key: str, scale: float = SMALL) -> Iterator[Put]:
-    """One of a kind; of the large ones, so much of its full size."""
+    """An aggregate of this kind; a large one has this share of its full size."""
     long_key = "K" * LARGEST_KEY
     match kind:
         case "empties":
@@ -79,15 +80,15 @@ def puts(kind: str, following: Next, key: str, scale: float = SMALL) -> Iterator
 
 
 def _tables(key: str) -> list[bytes]:
-    """One partition key and three explicit hash keys: two that are none, and that of the partition key."""
+    """One partition key and three explicit hash keys: two invalid ones, and the hash key of the partition key."""
     return [field(1, key.encode()), *(field(2, each) for each in (b"ff00", b"%d" % 2**128, hash_of(key).encode()))]
 
 
 def empty(count: float, key: str) -> bytes:
-    """An aggregate of so many user records without a payload."""
+    """An aggregate of this many user records without a payload."""
     return aggregate([b""] * int(count), [key])
 
 
 def hash_of(key: str) -> str:
-    """The hash key that Kinesis makes of a partition key."""
+    """The hash key that Kinesis computes from a partition key."""
     return str(int.from_bytes(hashlib.md5(key.encode(), usedforsecurity=False).digest()))

@@ -1,4 +1,4 @@
-"""Models for the storm: one that bad records harm in every way they can, and one that hangs when a file says so."""
+"""Models for the storm: one that bad records harm in every possible way, and one that hangs while a file exists."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOOK_S = 0.2
 
 
 class Fragile(Model):
-    """Gives back a record's number, and does what its ``do`` says. ``options``: ``record_s``, the time of one
+    """Returns the number of a record, and does what the record's ``do`` says. ``options``: ``record_s``, the time of an
     item that has a text."""
 
     output_schema = pa.schema([("n", pa.int64())])
@@ -46,7 +46,7 @@ class Fragile(Model):
 
 
 class Hanging(Model):
-    """Does not come back from ``predict`` while the file ``options["while"]`` is there."""
+    """Does not return from ``predict`` while the file ``options["while"]`` exists."""
 
     output_schema = pa.schema([("n", pa.int64())])
 

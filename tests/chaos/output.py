@@ -1,4 +1,4 @@
-"""The table that a storm leaves: its rows and dead letters, read from S3, and what the auditor says of it."""
+"""The table after a storm: its rows and dead letters, read from S3, and the auditor's report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLUMNS = ("record_id", "sequence_number", "sub_sequence_number", "n", "partitio
 
 
 def rows(table: ObjectStore) -> list[Row]:
-    """Each shard's files one after the other, as they were written."""
+    """The files of each shard, one after the other, in the order in which they were written."""
     found: list[Row] = []
     keys = [(match["list"], first_of(key), key) for key in table.list("") if (match := TABLE_FILE.fullmatch(key))]
     for place, _, key in sorted(keys):
@@ -41,14 +41,14 @@ def dead_letters(store: ObjectStore) -> list[Letter]:
 
 
 def _letter(line: bytes) -> Letter:
-    """Of a million there is room for what differs."""
+    """Keeps only the fields that differ, because there may be a million rows."""
     fields = json.loads(line)
     payload = base64.b64decode(fields["payload_base64"])
     return Letter(fields["record_id"], sys.intern(fields["kind"]), sys.intern(fields["reason"]), payload)
 
 
 def audited(table: ObjectStore, letters: ObjectStore, kinesis: Any, stream: str) -> tuple[int, list[str]]:
-    """How many files there are, and what ``penstock audit --stream --complete`` says of them."""
+    """The number of files, and the report of ``penstock audit --stream --complete``."""
     report = audit(table, letters)
     summary = kinesis.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]
     comparison = compare(kinesis, stream, int(summary["StreamCreationTimestamp"].timestamp()), table, letters)

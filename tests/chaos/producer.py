@@ -1,6 +1,7 @@
-"""What is put on the stream: an uneven flow of small records, some aggregated as the KPL does it, some bad.
+"""Puts an uneven flow of small records on the stream, some in KPL aggregates, some bad.
 
-In between come aggregates of every bad kind (:mod:`tests.chaos.hostile`), small ones often, those of full size once.
+Between them it puts aggregates of every bad kind (:mod:`tests.chaos.hostile`): small ones often, those of full size
+once.
 """
 
 from __future__ import annotations
@@ -23,22 +24,22 @@ from tests.chaos.hostile import Put
 
 STEP_S = 0.25
 SWELL_S = 47.0
-"""The flow swells and ebbs with this period."""
+"""Seconds of one wave of the flow."""
 
 KEYS = 60
 AGGREGATES = 0.05
-"""This share of what is put is an aggregate."""
+"""Share of puts that are an aggregate."""
 
 AGGREGATED_AT_MOST = 12
 
 FIRST = 0.1
-"""Until each kind of what is bad was there once, this share of what is put is one."""
+"""Share of puts that are bad, until each kind of bad record was put once."""
 
 HOSTILE = 0.006
-"""This share of what is put is an aggregate in which something is wrong, or that has very many user records."""
+"""Share of puts that are an aggregate with an error, or with very many user records."""
 
 PUT_RECORDS, PUT_BYTES = 300, 4 * 1024 * 1024
-"""The most of one call."""
+"""Maximum number of records in one call."""
 
 BAD: dict[str, float] = {
     "reject": 0.004,
@@ -49,11 +50,11 @@ BAD: dict[str, float] = {
     "exit": 0.0004,
     "hang": 0.0003,
 }
-"""Kinds of poison, and how much of the flow each is."""
+"""Kinds of poison, each with its share of the flow."""
 
 
 def payload(n: int, kind: str) -> bytes:
-    """A record of this number: healthy where ``kind`` is empty."""
+    """A record with this number; healthy if ``kind`` is empty."""
     if kind == "empty":
         return b""
     if kind == "json":
@@ -62,7 +63,7 @@ def payload(n: int, kind: str) -> bytes:
 
 
 def kind_of(data: bytes) -> str:
-    """What a payload is: "" healthy, else its kind of poison."""
+    """The kind of a payload: empty if it is healthy, else its kind of poison."""
     try:
         return str(json.loads(data)["do"])
     except ValueError:
@@ -70,12 +71,12 @@ def kind_of(data: bytes) -> str:
 
 
 def number_of(data: bytes) -> int:
-    """Of a payload that is healthy."""
+    """The number of a healthy payload."""
     return int(json.loads(data)["n"])
 
 
 class Mixer:
-    """Makes the flow, by its dice alone. The first records are one of each kind of poison, if ``poisoned``; so are the
+    """Makes a random flow from a seed. The first records are one of each kind of poison, if ``poisoned``; so are the
     first hostile aggregates."""
 
     def __init__(self, seed: int, *, poisoned: bool = True) -> None:
@@ -98,7 +99,8 @@ class Mixer:
                 yield Put(payload(self._next(), self._kind()), self._key())
 
     def giants(self, scale: float, seconds: float) -> list[tuple[float, list[Put]]]:
-        """Each large kind once, at this share of its full size; and when, within the first half of so many seconds."""
+        """Each large kind once, at this share of its full size, each with a time within the first half of
+        ``seconds``."""
         times = sorted(self.dice.uniform(0.05, 0.5) * seconds for _ in hostile.LARGE)
         return [
             (at_s, list(hostile.puts(kind, self._next, self._key(), scale)))
@@ -106,7 +108,7 @@ class Mixer:
         ]
 
     def _aggregate(self) -> Put:
-        """All of one key, so that none of it belongs to another shard."""
+        """Records of one key, so that none belongs to another shard."""
         aggregator = aws_kinesis_agg.aggregator.RecordAggregator()
         key = self._key()
         for _ in range(self.dice.randint(2, AGGREGATED_AT_MOST)):
@@ -129,22 +131,22 @@ class Mixer:
         return ""
 
     def _key(self) -> str:
-        """Some keys are much hotter than others."""
+        """A key; some keys are much more frequent than others."""
         return f"key-{int(KEYS * self.dice.random() ** 2)}"
 
 
 @dataclass(slots=True)
 class Answered:
-    """What Kinesis said it took: shard and sequence number of each record, with its data."""
+    """The records that Kinesis has accepted: shard and sequence number of each, with its data."""
 
     records: dict[tuple[str, str], bytes] = field(default_factory=dict)
     outages: Counter[str] = field(default_factory=Counter)
 
 
 class Producer(threading.Thread):
-    """Puts until :meth:`end`, and then what it still has. What is refused or has no answer it puts again.
+    """Puts records until :meth:`end`, then the rest. Refused records and those without an answer are put again.
 
-    ``giants``: what else it puts, and after how many seconds. ``keyless``: every other record goes without a key.
+    ``giants``: large aggregates, with the seconds after which each is put. ``keyless``: every other record has no key.
     """
 
     def __init__(
@@ -162,7 +164,7 @@ class Producer(threading.Thread):
         self._giants = list(giants)
 
     def end(self, deadline_s: float = 60) -> None:
-        """Return once everything is put and answered."""
+        """Return when everything is put and answered."""
         self._end.set()
         self.join(deadline_s)
         assert not self.is_alive(), "the producer does not get its records onto the stream"
@@ -180,7 +182,7 @@ class Producer(threading.Thread):
             time.sleep(STEP_S)  # what was refused is not put again at once
 
     def _due(self, at_s: float) -> int:
-        """Swelling, with a burst now and then and lulls between."""
+        """Records per second at a time: waves, with bursts and pauses."""
         dice = self._mixer.dice
         swell = 1 + 0.8 * math.sin(2 * math.pi * at_s / SWELL_S)
         burst = 12 if dice.random() < 0.01 else 1

@@ -1,4 +1,4 @@
-"""What a run prints: a line while it goes on, and tables of what was done and what became of it."""
+"""The output of a run: a progress line, then tables of the faults and the results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Show = Callable[[str], None]
 
 @contextlib.contextmanager
 def progress(console: Console) -> Iterator[Show]:
-    """A line that moves on a terminal; elsewhere one line per text."""
+    """A live line on a terminal; elsewhere one line per text."""
     if not console.is_terminal:
         yield lambda text: console.print(f"{time.strftime('%H:%M:%S')} {text}", soft_wrap=True)
         return
@@ -31,7 +31,7 @@ def progress(console: Console) -> Iterator[Show]:
 
 
 def circumstances() -> dict[str, Any]:
-    """When and with what a run was made, without saying where."""
+    """When and with which settings the run was made, without paths and host names."""
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "python": platform.python_version(),
@@ -42,7 +42,7 @@ def circumstances() -> dict[str, Any]:
 
 
 def tables(console: Console, result: Mapping[str, Any]) -> None:
-    """One for each part that ran."""
+    """One table for each part that was run."""
     if storm := result.get("storm"):
         _storm(console, storm)
     for name in ("stalled-sink", "hanging-model"):

@@ -1,4 +1,4 @@
-"""The storm: two workers, a producer, and everything that can go wrong; then calm; then the count."""
+"""The storm: two workers, a producer, and every fault; then quiet until all is durable; then the check."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ WORKERS, SHARDS = 2, 3
 PER_S = 30.0
 FIRST_S = 120
 CALM_S = 900
-"""For everything put to be durable after the storm; a dead leader's lock alone may last 120 s, and a shard over which
-tasks have ended is read in small pieces, the largest aggregates too."""
+"""Seconds for everything to become durable after the storm. A dead leader's lock alone may last 120 s, and a shard over
+which tasks have died is read in small pieces, including the largest aggregates."""
 
 Show = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Weather:
-    """``downstream``: the records go to a second stream too, which is at-least-once. ``giants``: the share of their
-    full size that the largest aggregates have; 0: there are none. ``timeout_s``: of the model; each record that hangs
-    costs it several times, and a replica's start each time."""
+    """``downstream``: the records also go to a second stream, which is at-least-once. ``giants``: size of the largest
+    aggregates as a share of their full size; 0: none. ``timeout_s``: the model's time-out; each record that hangs costs
+    several, and a start of a replica each time."""
 
     acts: Sequence[Act]
     seconds: float
@@ -52,7 +52,7 @@ class Weather:
 
 @dataclass(slots=True)
 class Outcome:
-    """What was done, and what became of the records. It is well if ``problems`` is empty."""
+    """What was done, and what became of the records. The run has passed if ``problems`` is empty."""
 
     seed: int
     storm_s: float = 0.0
@@ -78,7 +78,7 @@ class Outcome:
 
 
 def storm(aws: LocalAWS, name: str, folder: Path, weather: Weather, show: Show = lambda text: None) -> Outcome:
-    """Run it, and count. Raises ``AssertionError`` where not even that is possible."""
+    """Run it, and check the result. :raises AssertionError: there is nothing to check."""
     site = Site(aws, name, folder, downstream=weather.downstream, timeout_s=weather.timeout_s)
     crew = Crew(site.rig, site.config(), WORKERS)
     mixer = Mixer(weather.seed)
@@ -106,7 +106,7 @@ def storm(aws: LocalAWS, name: str, folder: Path, weather: Weather, show: Show =
 
 
 class Site:
-    """Where it happens: a stream, a bucket, a configuration; clients that come through."""
+    """The surroundings: a stream, a bucket, a configuration, and clients that are not affected by faults."""
 
     def __init__(self, aws: LocalAWS, name: str, folder: Path, *, downstream: bool, timeout_s: float) -> None:
         self.rig = Rig(aws, name, folder)
@@ -128,10 +128,10 @@ class Site:
         return S3Store(self.s3, self.name, prefix)
 
     def config(self) -> Path:
-        """Short waits, so that a storm of minutes meets many of them.
+        """The configuration, with short waits, so that a storm of minutes meets many of them.
 
-        The grace is also what KCL waits for in a handoff, and 10 s more; a handoff of a shard that still waits for its
-        parent hangs for all of that (KCL 3.1.3).
+        The grace also decides how long KCL waits for a handoff: the grace and 10 s. A handoff of a shard that still
+        waits for its parent hangs for all of that time (KCL 3.1.3).
         """
         downstream = f'[[sink]]\ntype = "kinesis"\nstream = "{self.downstream}"' if self.downstream else ""
         path = self.rig.folder / "penstock.toml"
@@ -186,7 +186,7 @@ def _line(act: str, performer: Performer, crew: Crew, producer: Producer) -> str
 
 
 def _calm(site: Site, crew: Crew, producer: Producer, outcome: Outcome) -> expected.Truth:
-    """Wait until all that is on the stream is durable; what is on it."""
+    """Wait until everything on the stream is durable, and return it."""
     began = time.monotonic()
     producer.end()
     real = expected.read(site.rig.kinesis, site.name)
@@ -201,10 +201,11 @@ def _calm(site: Site, crew: Crew, producer: Producer, outcome: Outcome) -> expec
 
 
 def _durable(rig: Rig) -> bool:
-    """Every lease has come to the end of what is on its shard, and every open shard has one.
+    """Whether every lease has reached the end of its shard, and every open shard has a lease.
 
-    KCL deletes the leases of shards that were read to their end minutes ago, and makes a child's before its parent's
-    end; so a closed shard without a lease is either done, or comes after one that has a lease and is not.
+    KCL deletes the leases of shards that were read to their end minutes ago, and creates the lease of a child before
+    the end of its parent. So a closed shard without a lease is either done, or follows a shard whose lease has not
+    reached its end.
     """
     try:
         found = rig.leases()
@@ -220,7 +221,7 @@ def _durable(rig: Rig) -> bool:
 
 
 def _clear(site: Site, crew: Crew, producer: Producer) -> None:
-    """Whatever happened: nothing is left running."""
+    """End all processes, whatever has happened."""
     if producer.is_alive():
         producer.end(deadline_s=5)
     for worker in site.rig.workers:
@@ -244,7 +245,7 @@ def _tell_of_workers(outcome: Outcome, performer: Performer, crew: Crew, last: S
 
 
 def _count(outcome: Outcome, site: Site, real: expected.Truth, producer: Producer) -> None:
-    """Hold the table and the dead letters against the stream, and the stream against what the producer was told."""
+    """Compare the table and the dead letters with the stream, and the stream with what the producer was told."""
     store, letters = site.store("enriched"), site.store("dead-letter")
     found = output.rows(store)
     verdict = judge(real, found, output.dead_letters(letters))
@@ -265,7 +266,7 @@ def _copy(verdict: Verdict, outcome: Outcome) -> None:
 
 
 def _downstream(outcome: Outcome, site: Site, ids: set[str]) -> None:
-    """The second stream has every row at least once, and nothing else."""
+    """Check that the second stream has every row at least once, and nothing else."""
     sent = expected.read(site.rig.kinesis, site.downstream).payloads.values()
     got = Counter(str(json.loads(data)["record_id"]) for data in sent)
     outcome.downstream = {"records": got.total(), "repeated": got.total() - len(got)}

@@ -1,4 +1,4 @@
-"""What the storm does and when: dealt by a seed. Pure."""
+"""Which acts a storm has, and when; a seed decides. Pure."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 GAP_S = (2.0, 8.0)
-"""Between two acts, at least and at most."""
+"""Minimum and maximum seconds between two acts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """``at_s`` from the begin of the storm. ``seconds``: how long it lasts, where it does. ``rule``: of a fault."""
+    """One act. ``at_s``: seconds since the start of the storm. ``seconds``: how long it lasts, if it does. ``rule``: of
+    a fault."""
 
     name: str
     at_s: float = 0.0
     seconds: float = 0.0
     rule: dict[str, Any] = field(default_factory=dict)
     dice: int = 0
-    """Which worker, process or shard it meets follows from this, and from what is there then."""
+    """A number that selects the worker, process or shard, from those that exist at that time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One kind of act. ``copies``: how often it is in a deck."""
+    """A kind of act. ``copies``: how often it is in a deck."""
 
     name: str
     copies: int = 1
@@ -123,7 +124,7 @@ DECK = (*KILLS, *FAULTS)
 
 
 def deal(seed: int, seconds: float, deck: Sequence[Card] = DECK, gap_s: tuple[float, float] = GAP_S) -> list[Act]:
-    """Acts for so long: shuffled decks one after the other, so that a long storm has all of them."""
+    """Return the acts for this long: shuffled decks one after the other, so that a long storm has every kind."""
     dice = random.Random(seed)
     acts: list[Act] = []
     waiting: list[Card] = []

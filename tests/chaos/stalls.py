@@ -1,4 +1,4 @@
-"""Long stalls with the real KCL: leases are kept, memory is flat, and all of it drains when the stall is over."""
+"""Long stalls with the real KCL: leases are kept, memory does not grow, and everything drains after the stall."""
 
 from __future__ import annotations
 
@@ -21,28 +21,27 @@ from tests.e2e.rig import Rig, Worker, wait_until
 SHARDS = 2
 IN_FLIGHT_MIB = 16
 BURST, BURST_BYTES = 3_000, 8 * 1024
-"""Put at once, so that the task is full from the begin of the stall on."""
+"""Number of records put at once, so that the task is full from the start of the stall."""
 
 PER_S = 4.0
 SAMPLE_S = 5.0
 FULL_S = 120
 RENEWED_S = 30.0
-"""A lease that is kept has its counter moved within this time; KCL does it every 3.3 s."""
+"""Seconds within which the counter of a lease that is kept has changed; KCL changes it every 3.3 s."""
 
 SETTLE_S = 20.0
-"""From the begin of the stall until the task is as full as it gets."""
+"""Seconds from the start of the stall until the task is full."""
 
 GROWTH_MIB = 48.0
-"""What a full host may grow by, however long the stall: what an allocator keeps for itself."""
+"""MiB by which a full host may grow, for any duration of the stall: memory that an allocator keeps."""
 
 DRAIN_S = 600
 
 
 @dataclass(slots=True)
 class Stalled:
-    """``growth_mib``: of the host, from when it was full to the largest it ever was afterwards. It is well if
-    ``problems`` is empty.
-    """
+    """``growth_mib``: growth of the host from when it was full to its maximum afterwards. The run has passed if
+    ``problems`` is empty."""
 
     stalled_s: float
     put: int = 0
@@ -63,11 +62,11 @@ class Stalled:
 
 Show = Callable[[str], None]
 Stall = Callable[[float], None]
-"""Told how much of the time is over, from 0 to 1, now and then; then, once, 1 or more: it must be over."""
+"""Called with the share of the time that is over, from 0 to 1; finally once with 1 or more, when the stall must end."""
 
 
 def stalled_sink(aws: LocalAWS, folder: Path, seconds: float, show: Show) -> Stalled:
-    """S3 answers 503 to every PUT for half of the time, and to none for the other half."""
+    """S3 answers every PUT with 503 for half of the time, and does not answer PUTs for the other half."""
     faults = [{"kind": "throttle"}, {"kind": "stall"}]
 
     def stall(share: float) -> None:
@@ -82,7 +81,7 @@ def stalled_sink(aws: LocalAWS, folder: Path, seconds: float, show: Show) -> Sta
 
 
 def hanging_model(aws: LocalAWS, folder: Path, seconds: float, show: Show) -> Stalled:
-    """The model does not come back from one ``predict``."""
+    """The model does not return from one ``predict``."""
     file = folder / "hang"
 
     def stall(share: float) -> None:
@@ -113,7 +112,7 @@ class Scene:
         )
 
     def run(self, seconds: float, stall: Stall, show: Show) -> Stalled:
-        """Raises ``AssertionError`` where it does not even begin."""
+        """:raises AssertionError: the stall does not begin."""
         result = Stalled(seconds)
         producer = Producer(self.rig.kinesis, self.name, Mixer(0, poisoned=False), PER_S)
         try:
@@ -164,7 +163,7 @@ class Scene:
 
 
 class Watch:
-    """Looks every few seconds at what must not change while a sink or a model stalls."""
+    """Checks every few seconds what must not change while a sink or a model stalls."""
 
     def __init__(self, rig: Rig, worker: Worker, result: Stalled) -> None:
         self._rig = rig
@@ -217,6 +216,6 @@ class Watch:
 
 
 def large(first: int, count: int) -> Iterator[tuple[bytes, str]]:
-    """Healthy records of some size, over all shards."""
+    """Healthy records of a certain size, on all shards."""
     for n in range(first, first + count):
         yield json.dumps({"n": n, "do": "", "text": f"{n} {'x' * BURST_BYTES}"}).encode(), f"key-{n}"

@@ -1,4 +1,4 @@
-"""Workers that are started anew whenever they end, as ECS does with tasks, and how they get on."""
+"""Workers that are restarted whenever they end, as ECS does with tasks, and their progress."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.e2e.rig import Rig, Worker
 
 LOOK_S = 1.0
 RESTART_S = 1.0
-"""After a worker's end its place stays empty for so long."""
+"""Seconds until a worker that has ended is replaced."""
 
 LEAVE_S = 130
 
@@ -33,7 +33,7 @@ class End:
 
 
 class Crew(threading.Thread):
-    """``size`` workers of one configuration. A thread looks after them until :meth:`dismiss`."""
+    """``size`` workers of one configuration. A thread restarts them until :meth:`dismiss`."""
 
     def __init__(self, rig: Rig, config: Path, size: int) -> None:
         super().__init__(name="crew", daemon=True)
@@ -53,7 +53,7 @@ class Crew(threading.Thread):
 
     @property
     def working(self) -> list[Worker]:
-        """Those that run and are not frozen."""
+        """The workers that run and are not frozen."""
         with self._lock:
             return [worker for worker in self._places if worker and self._runs(worker) and worker not in self._frozen]
 
@@ -62,7 +62,7 @@ class Crew(threading.Thread):
         return len(self._rig.workers)
 
     def freeze(self, worker: Worker) -> None:
-        """SIGSTOP to it and all that it started."""
+        """Send SIGSTOP to the worker and all its processes."""
         host = psutil.Process(worker.process.pid)
         with self._lock:
             self._frozen[worker] = [host, *host.children(recursive=True)]
@@ -78,7 +78,7 @@ class Crew(threading.Thread):
             self._frozen.pop(worker, None)
 
     def dismiss(self) -> list[End]:
-        """No worker is started any more; those that run are told to leave. How these ended."""
+        """Stop restarting workers, ask the running ones to leave, and return how they ended."""
         self._over.set()
         self.join()
         for worker in list(self._frozen):
@@ -108,7 +108,7 @@ class Crew(threading.Thread):
                 self._places[place] = self._rig.start(self._config)
 
     def _look(self) -> None:
-        """Any record that became durable is progress; the time without any is counted from the first."""
+        """Note that records became durable; the time without progress counts from the first."""
         moved = False
         for worker in self.working:
             durable = self.stats(worker).get("durable", 0)
@@ -122,12 +122,12 @@ class Crew(threading.Thread):
 
     @property
     def durable(self) -> int:
-        """Records that became durable, as far as anyone saw; those skipped by a second reader not counted."""
+        """Number of records that became durable, as reported; without those that a second reader skipped."""
         return sum(self._durable.values())
 
     @staticmethod
     def stats(worker: Worker) -> dict[str, Any]:
-        """Empty where it does not answer."""
+        """The worker's figures; empty if it does not answer."""
         with contextlib.suppress(AssertionError, ValueError, OSError):
             return worker.stats()
         return {}
@@ -142,7 +142,7 @@ class Crew(threading.Thread):
 
 
 def last_error(log: Path) -> str:
-    """The last thing it logged as an error; "" if there is none."""
+    """The last error that the worker logged; empty if there is none."""
     for line in reversed(log.read_text(errors="replace").splitlines()):
         with contextlib.suppress(ValueError):
             entry = json.loads(line)
@@ -152,7 +152,7 @@ def last_error(log: Path) -> str:
 
 
 def left_behind(endpoint: str, known: Sequence[int]) -> list[str]:
-    """Processes that were given this AWS and are none of ``known``: nothing of a worker outlives it."""
+    """Check that no process of this AWS besides ``known`` is left: nothing of a worker outlives it."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):

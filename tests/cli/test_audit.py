@@ -1,4 +1,4 @@
-"""``penstock audit`` on a folder: what it says and how it exits."""
+"""``penstock audit`` on a folder: its report and its exit codes."""
 
 from __future__ import annotations
 

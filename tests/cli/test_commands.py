@@ -1,4 +1,4 @@
-"""The command line: exit codes, where output goes, and that help is instant."""
+"""The command line: exit codes, output on stdout and stderr, and a fast ``--help``."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def penstock(*words: str | Path, env: dict[str, str] | None = None) -> Result:
 
 
 def children_s() -> float:
-    """The processor's time of what has run: a busy machine does not make it longer, as it does the clock's."""
+    """CPU seconds of a finished process. Unlike elapsed time, they do not depend on other load."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -129,7 +129,7 @@ def failing(error: BaseException, *words: str) -> Result:
     @click.group(cls=Commands)
     @click.option("--debug", is_flag=True)
     def group(debug: bool) -> None:
-        """A group whose one command fails."""
+        """A group with one command, which fails."""
 
     @group.command()
     def fail() -> None:
@@ -268,7 +268,7 @@ def test_check_with_load_as_json_has_the_models_mistake_too(good: Path) -> None:
 
 @pytest.mark.parametrize("name", ["pipeline", "click", "logging"])
 def test_the_module_runs_in_a_folder_with_files_of_any_name(name: str, good: Path) -> None:
-    """A ``consumer.py`` is the exception: Python looks there first for what ``-m`` names."""
+    """A ``consumer.py`` is the exception: Python looks in the working directory first for the name after ``-m``."""
     good.with_name(f"{name}.py").write_text("raise SystemExit('not yours')\n")
     run = subprocess.run(
         [sys.executable, "-m", "consumer.cli", "config", "check", good.name],
@@ -315,7 +315,7 @@ def test_show_as_json_has_every_key_once(good: Path) -> None:
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, module: str, **names: object) -> None:
-    """Stand in for what a command imports when it runs."""
+    """Stand-ins for the modules that a command imports when it runs."""
     parent, _, name = module.rpartition(".")
     fake = SimpleNamespace(**names)
     monkeypatch.setitem(sys.modules, module, fake)
@@ -323,7 +323,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, module: str, **names: object) -> No
 
 
 class Calls:
-    """Remembers what it was called with, and answers with an exit code."""
+    """Remembers its arguments, and returns an exit code."""
 
     def __init__(self, code: int = 0) -> None:
         self.code = code

@@ -1,4 +1,4 @@
-"""``penstock diff``: what it prints, its JSON, and its exit codes."""
+"""``penstock diff``: its output, its JSON, and its exit codes."""
 
 from __future__ import annotations
 

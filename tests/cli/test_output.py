@@ -1,4 +1,4 @@
-"""What every command prints in the same way: objects with a schema, tables, progress, times and durations."""
+"""Output that all commands share: objects with a schema, tables, progress, times and durations."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def commands(command: click.Command = main, path: str = "penstock") -> Iterator[
 
 LEAVES = {path: command for path, command in commands() if not isinstance(command, click.Group)}
 SERVERS = {"penstock run", "penstock local up"}
-"""They print log lines and have no answer."""
+"""Commands that print log lines and have no result."""
 
 
 def test_a_piped_table_has_a_whole_line_for_each_row(capsys: pytest.CaptureFixture[str]) -> None:

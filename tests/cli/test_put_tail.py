@@ -1,4 +1,4 @@
-"""``penstock put`` and ``penstock tail``: what comes out is what went in."""
+"""``penstock put`` and ``penstock tail``: records come out as they were put."""
 
 from __future__ import annotations
 

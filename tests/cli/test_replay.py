@@ -1,4 +1,4 @@
-"""``penstock replay`` on the local AWS, without KCL: plans, refusals, leases moved and put back, archives put."""
+"""``penstock replay`` on the local AWS, without KCL: plans, refusals, moved and restored leases, archives."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ WAIT_S = 15
 
 
 class World:
-    """One stream with a split in it, and an application that has read all of it."""
+    """A stream with a split, and an application that has read all of it."""
 
     def __init__(self, aws: LocalAWS) -> None:
         self.kinesis, self.dynamodb = aws.client("kinesis"), aws.client("dynamodb")
@@ -70,21 +70,21 @@ class World:
 
     @staticmethod
     def next_second() -> None:
-        """An application begins at whole seconds: after the split only if that lies in an earlier one."""
+        """Wait until a whole second has passed since the split, because an application starts at whole seconds."""
         second = int(time.time())
         while int(time.time()) == second:
             time.sleep(0.02)  # the clock is what is waited for
 
     @staticmethod
     def pause() -> datetime:
-        """A moment with no record in its millisecond."""
+        """A time at which no record arrived in the same millisecond."""
         time.sleep(0.02)  # the clock is what is waited for
         now = datetime.now(UTC)
         time.sleep(0.02)  # as above
         return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
     def begin(self) -> None:
-        """The application's leases, at the ends of what there is; the parent's lease is gone, as KCL leaves it."""
+        """The application's leases at the end of the stream. The parent's lease is deleted, as KCL does it."""
         for name in self.dynamodb.list_tables()["TableNames"]:
             self.dynamodb.delete_table(TableName=name)
         make_tables(self.dynamodb, APP)

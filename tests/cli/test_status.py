@@ -1,4 +1,4 @@
-"""How ``penstock status`` looks: at a fixed width, piped, and on a screen that changes its size."""
+"""The output of ``penstock status``: at a fixed width, piped, and on a terminal that changes its size."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_live_screen_survives_a_resize() -> None:
 
 
 class Looking:
-    """Looks in their order; an error is raised."""
+    """Returns the looks in order; raises those that are errors."""
 
     def __init__(self, *found: Snapshot | UserError) -> None:
         self._found: Iterator[Snapshot | UserError] = iter(found)

@@ -23,13 +23,13 @@ status_looks.live(repeat(example()), 0.2)
 """
 
 BEGIN = "\x1b[H"
-"""Each drawing begins at the top left."""
+"""Every drawing of the screen begins at the top left."""
 
 SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 class Terminal:
-    """A pseudo-terminal with a command on it, and what was written to it."""
+    """A pseudo-terminal with a command on it, and the command's output."""
 
     def __init__(self, width: int, height: int) -> None:
         self._ours, theirs = pty.openpty()
@@ -48,7 +48,7 @@ class Terminal:
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
 
     def drawing(self) -> list[str]:
-        """A whole drawing that begins after this call, without colours; the first may have been begun before."""
+        """Return a complete drawing that began after this call, without colours."""
         seen, end = len(self.text), time.monotonic() + 60
         while time.monotonic() < end:
             drawings = self.text[seen:].split(BEGIN)

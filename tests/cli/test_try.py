@@ -1,4 +1,4 @@
-"""``penstock try`` and ``penstock init``: a model's owner needs no AWS to see the first row."""
+"""``penstock try`` and ``penstock init``: the first row of a new model, without AWS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``penstock tune``: real replicas of small models, a file of records, a second of measuring."""
+"""``penstock tune`` with real replicas of small models, a file of records, and a second of measurement."""
 
 from __future__ import annotations
 

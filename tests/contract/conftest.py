@@ -27,7 +27,7 @@ def clients() -> Iterator[tuple[DynamoDBClient, KinesisClient]]:
 
 @pytest.fixture
 def dynamodb(clients: tuple[DynamoDBClient, KinesisClient]) -> Iterator[DynamoDBClient]:
-    """Without any table."""
+    """moto without tables."""
     yield clients[0]
     for name in clients[0].list_tables()["TableNames"]:
         clients[0].delete_table(TableName=name)
@@ -35,7 +35,7 @@ def dynamodb(clients: tuple[DynamoDBClient, KinesisClient]) -> Iterator[DynamoDB
 
 @pytest.fixture
 def kinesis(clients: tuple[DynamoDBClient, KinesisClient]) -> Iterator[KinesisClient]:
-    """With one stream, of three shards."""
+    """moto with one stream of three shards."""
     clients[1].create_stream(StreamName=STREAM, ShardCount=3)
     yield clients[1]
     clients[1].delete_stream(StreamName=STREAM)

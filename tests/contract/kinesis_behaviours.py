@@ -1,4 +1,5 @@
-"""What a Kinesis does, as boto3 sees it: each behaviour holds on ours, and on any other that is held against it."""
+"""The behaviour of Kinesis, through boto3. Each test runs on the local Kinesis, and on any other that is compared with
+it."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ def stream(kinesis: Any, shards: int = 1) -> Iterator[str]:
 
 
 def refusal(call: Callable[..., Any], **asked: Any) -> str:
-    """The error code that a call is refused with."""
+    """The error code with which a call is refused."""
     try:
         call(**asked)
     except ClientError as error:

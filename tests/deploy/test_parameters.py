@@ -1,4 +1,4 @@
-"""Parameters of the template from a configuration, and what is refused, with its sum."""
+"""Parameters of the template from a configuration, and refusals with their calculation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The runbook's commands are commands. Those of ``penstock`` are checked with the other documents'."""
+"""The commands in the runbook exist. Those of ``penstock`` are checked with the other documents'."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.cloudformation import TEMPLATE, read
 RUNBOOK = (TEMPLATE.parents[1] / "RUNBOOK.md").read_text()
 
 DEPLOY = {"--stack-name", "--template-file", "--capabilities", "--parameter-overrides"}
-"""The AWS CLI makes ``cloudformation deploy`` of several operations."""
+"""The AWS CLI implements ``cloudformation deploy`` with several operations."""
 
 
 def commands() -> list[list[str]]:

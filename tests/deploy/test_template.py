@@ -1,4 +1,4 @@
-"""The template of CloudFormation, as stacks with several parameters would have it. Nothing here calls AWS."""
+"""The CloudFormation template as stacks with several sets of parameters. Does not call AWS."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RUNBOOK = TEMPLATE.parents[1] / "RUNBOOK.md"
 DOCKERFILE = TEMPLATE.parents[2] / "Dockerfile"
 
 TYPES = {"string": "string", "int64": "bigint", "timestamp[ms, tz=UTC]": "timestamp"}
-"""Of Arrow, and of Athena."""
+"""Types of Arrow and of Athena."""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def container(stack: Stack) -> dict[str, Any]:
 
 
 def settings(stack: Stack) -> Settings:
-    """What a task of the stack runs with: the model of its image, and the environment of its definition."""
+    """The settings of a task of the stack: the model of its image, and the environment of its definition."""
     environment = {each["Name"]: each["Value"] for each in container(stack)["Environment"]}
     return parse(
         MODEL, {name: value.replace("s3://Bucket/", "s3://the-bucket/") for name, value in environment.items()}
@@ -179,7 +179,7 @@ def test_the_container_has_the_limits_of_its_task(stack: Stack) -> None:
 
 
 def test_the_task_has_the_images_health_check(stack: Stack) -> None:
-    """ECS ignores the image's own, so that the two must be the same."""
+    """ECS ignores the health check of the image, so both must be the same."""
     check, text = container(stack)["HealthCheck"], DOCKERFILE.read_text()
     image = re.search(r"HEALTHCHECK (.*?)\\\n +CMD (\[.*\])", text)
     assert image is not None
@@ -299,7 +299,7 @@ def test_execution_and_task_have_roles_apart(stack: Stack) -> None:
 
 
 NO_RESOURCE = {"ecr:GetAuthorizationToken", "cloudwatch:PutMetricData"}
-"""Actions for which IAM knows no resource."""
+"""Actions that IAM has no resource for."""
 
 
 def test_no_role_has_a_wildcard_without_a_reason(stack: Stack) -> None:
@@ -336,7 +336,7 @@ def test_every_metric_is_a_number_in_the_line_that_a_task_logs(stack: Stack) -> 
 
 
 def read_by(alarm: dict[str, Any]) -> set[tuple[str, str]]:
-    """Namespace and name of each metric that an alarm looks at."""
+    """Namespace and name of each metric that an alarm uses."""
     if "MetricName" in alarm:
         return {(alarm["Namespace"], alarm["MetricName"])}
     stats = [each["MetricStat"]["Metric"] for each in alarm["Metrics"] if "MetricStat" in each]
@@ -386,7 +386,7 @@ def test_every_alarm_has_its_section_in_the_runbook(stack: Stack) -> None:
 
 
 def anchors(document: Path) -> set[str]:
-    """Of the headings, as GitHub makes them."""
+    """Anchors of the headings, as GitHub makes them."""
     titles = re.findall(r"(?m)^#+ (.+)$", document.read_text())
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 

@@ -1,4 +1,4 @@
-"""The figures of the documents, from the files that the last long runs left. Nothing here is typed by hand."""
+"""The figures in the documents, from the files that the last long runs have written. No figure is typed by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FIGURES = Path(__file__).parents[2] / "docs" / "figures"
 
 
 def reliability() -> str:
-    """What ``make chaos`` and ``make soak`` measured, table by table."""
+    """The results of ``make chaos`` and ``make soak``, table by table."""
     chaos, soak = _read("chaos.json"), _read("soak.json")
     parts = [
         _storm(chaos),
@@ -26,7 +26,7 @@ def reliability() -> str:
 
 
 def performance() -> str:
-    """What ``make bench`` measured."""
+    """The results of ``make bench``."""
     bench = _read("bench.json")
     head = ("figure", "median", "range", "bar", "what it is")
     rows = [
@@ -44,7 +44,7 @@ def performance() -> str:
 
 
 def _beside(beside: Mapping[str, Any]) -> str:
-    """What ``benchmarks/aggregated.py beside`` measured of the host, by the processor's time and by the clock."""
+    """The results of ``benchmarks/aggregated.py beside`` for the host, in CPU time and in elapsed time."""
     head = ("what comes, and where it goes", "unit", "this commit", f"`{beside['beside']}`", "ratio, median of pairs")
     rows = [
         (
@@ -63,7 +63,7 @@ def _beside(beside: Mapping[str, Any]) -> str:
 
 
 def _task(task: Mapping[str, Any]) -> str:
-    """What ``benchmarks/aggregated_task.py`` measured: a whole task, on a stream of aggregates."""
+    """The results of ``benchmarks/aggregated_task.py``: a whole task on a stream of aggregates."""
     names = {"jvm": "JVM", "bridge": "bridges", "replica": "a replica that does nothing"}
     units = {part: f"µs: {names.get(part, part)}" for part in task["ours"][0]} | {
         "task": "µs in all",
@@ -78,7 +78,7 @@ def _task(task: Mapping[str, Any]) -> str:
 
 
 def more() -> str:
-    """What ``make bench-more`` measured: what has a row and a column as a grid, the others as rows."""
+    """The results of ``make bench-more``: figures with a row and a column as a grid, others as rows."""
     found = _read("more.json")
     figures: dict[str, Mapping[str, Any]] = found["figures"]
     grids = [
@@ -97,7 +97,7 @@ def more() -> str:
 
 
 def _grid(figures: Mapping[str, Mapping[str, Any]], name: str, rows: str, columns: str) -> str:
-    """Medians of those called ``name_row_column``, where there are any."""
+    """The medians of the figures named ``name_row_column``, if there are any."""
     cells: dict[str, dict[int, str]] = {}
     runs = 0
     for key, figure in figures.items():

@@ -1,4 +1,4 @@
-"""The parts of the documents that are rendered from the code. ``python -m tests.docs.rendered`` writes them anew."""
+"""The parts of the documents that are rendered from the code. ``python -m tests.docs.rendered`` writes them."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from tests.docs import figures
 DOCS = Path(__file__).parents[2] / "docs"
 WIDTH = 80
 MOST_NAMED = 5
-"""A room that may import more of the words than this is told to import words."""
+"""A room that may import more than this many of the words is shown as importing *words*."""
 
 
 def helps() -> str:
-    """What ``--help`` says, command by command."""
+    """The ``--help`` of every command."""
     return "\n".join(_help(context) for context in contexts())
 
 
 def contexts(command: click.Command = main, parent: click.Context | None = None) -> Iterator[click.Context]:
-    """The command and all below it, as they are called."""
+    """The command and all its subcommands, with the names that users type."""
     name = command.name if parent else "penstock"
     context = click.Context(command, parent, info_name=name, terminal_width=WIDTH, help_option_names=["-h", "--help"])
     yield context
@@ -44,7 +44,7 @@ def _help(context: click.Context) -> str:
 
 
 def settings() -> str:
-    """A table per section, a row per key."""
+    """One table per section, one row per key."""
     parts = []
     for section, field in Settings.model_fields.items():
         if section == "sink":
@@ -77,7 +77,7 @@ def _toml(value: Any) -> str:
 
 
 def metrics() -> str:
-    """A row per metric of ``/metrics``."""
+    """One row per metric of ``/metrics``."""
     rows = [
         f"| `{family.name}{'_total' * (family.type == 'counter')}` | {family.type} | {family.documentation} |"
         for family in sorted(Metrics().registry.collect(), key=lambda family: family.name)
@@ -86,7 +86,7 @@ def metrics() -> str:
 
 
 def rooms() -> str:
-    """A row per room, from the import rules; what the first one has are the words."""
+    """One row per room, from the import rules; the modules of the first row are the words."""
     tool = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["tool"]
     contracts = tool["importlinter"]["contracts"]
     words = set(contracts[0]["room"])

@@ -1,4 +1,4 @@
-"""Nothing a user can type or set is undocumented."""
+"""Every command, option and setting is documented, and the documents are correct."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def test_every_command_and_option_says_what_it_is_for() -> None:
 
 
 ALWAYS = ""
-"""What is installed without an extra."""
+"""Requirements that are installed without an extra."""
 
 
 def requirements() -> dict[str, list[Requirement]]:
-    """What setup.cfg asks for, by extra; an extra of our own is named ``penstock``."""
+    """The requirements in setup.cfg, by extra; an extra of our own is named ``penstock``."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     lines = {ALWAYS: setup["options"]["install_requires"], **setup["options.extras_require"]}
@@ -52,7 +52,7 @@ def requirements() -> dict[str, list[Requirement]]:
 
 
 def test_every_requirement_has_its_reason() -> None:
-    """In the table of its extra."""
+    """Each requirement has a reason in the table of its extra."""
     parts = re.split(r"(?m)^## .*?(?:`\[(\w+)\]`)?$", (DOCS / "dependencies.md").read_text())[1:]
     documented = {
         extra or ALWAYS: set(re.findall(r"(?m)^\| `([^`]+)` \|", text))
@@ -99,7 +99,7 @@ def test_locks_satisfy_what_is_required() -> None:
 
 
 def shown_commands() -> list[tuple[str, str]]:
-    """Every line of a document's code block that a user would type: ``(document, line)``."""
+    """Every line of a code block that a user would type: ``(document, line)``."""
     return [
         (path.name, line)
         for path in DOCUMENTS
@@ -148,14 +148,14 @@ def test_every_test_that_is_named_as_a_proof_exists() -> None:
 
 
 def links(path: Path) -> list[tuple[Path, str]]:
-    """The files of ours that a document links to, each with its anchor or an empty text."""
+    """The files that a document links to, each with its anchor or an empty text."""
     text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
     found = re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)", text)
     return [((path.parent / target).resolve() if target else path, anchor) for target, anchor in found]
 
 
 def anchors(path: Path) -> set[str]:
-    """What GitHub calls the headings of a document."""
+    """The anchors of a document's headings, as GitHub makes them."""
     text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
     heads = re.findall(r"(?m)^#+ (.*)$", text)
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
@@ -189,13 +189,13 @@ PART_OF = {
     "werkzeug": "moto",
     "flask": "moto",
 }
-"""Packages that come with another and share its interface."""
+"""Packages that come with another one and share its interface."""
 TYPES_ONLY = {"mypy_boto3_dynamodb", "mypy_boto3_kinesis", "mypy_boto3_s3"}
-"""Imported where only the type checker looks."""
+"""Modules that are imported only for the type checker."""
 
 
 def imported(path: Path) -> set[str]:
-    """The top-level names that a module imports, wherever in it."""
+    """The top-level names that a module imports, also inside functions."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -212,7 +212,7 @@ MAY_IMPORT = {
     "pipeline": {ALWAYS},
     "examples": {ALWAYS, "demo", "torch"},
 }
-"""Which extras a part of the code may import from; the first that fits counts."""
+"""The extras that each part of the code may import from; the first match counts."""
 
 
 def test_what_is_imported_is_required_by_the_extra_that_its_room_belongs_to() -> None:

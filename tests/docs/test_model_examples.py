@@ -1,4 +1,4 @@
-"""The examples of ``docs/models.md`` are run, as they stand there, by the code that a replica runs."""
+"""The examples in ``docs/models.md`` run as they are printed, with the code of a replica."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from pipeline.testing.model_settings import assignment
 from tests.docs.rendered import DOCS
 
 EXAMPLES = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", (DOCS / "models.md").read_text(), flags=re.DOTALL))
-"""By the name of the file."""
+"""The examples, by the name of the file."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """``good`` payloads with the rows that come of them, ``bad`` ones with the beginning of the reason."""
+    """``good``: payloads with their rows. ``bad``: payloads with the start of the reason."""
 
     name: str
     good: dict[bytes, dict[str, Any]]
@@ -59,7 +59,7 @@ def of_torch(path: Path) -> None:
 
 
 def of_onnx(path: Path) -> None:
-    """The sum of three features."""
+    """A network that returns the sum of three features."""
     helper, kinds = import_module("onnx.helper"), import_module("onnx").TensorProto
     graph = helper.make_graph(
         [helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)],

@@ -1,5 +1,5 @@
-"""A newcomer finds the place of a change: documents name every room, and names are in the files that they are said to
-be in."""
+"""A newcomer finds the place of a change: the documents name every room, and the files contain the names that the
+documents say."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.support.import_rules import within
 
 ROOT = DOCS.parent
 SAID = re.compile(r"`(\w+)`,?\s(?:both\s)?in\s`((?:consumer|pipeline)/[\w/]+\.py)`")
-"""A name, and the file that it is said to be in."""
+"""A name, and the file that should contain it."""
 
 
 def places() -> set[str]:
-    """The modules and folders that the table of architecture.md sends a reader to."""
+    """The modules and folders that the table in architecture.md names."""
     [table] = re.findall(r"(?s)\| to change \| go to \|\n(.*?)\n\n", (DOCS / "architecture.md").read_text())
     found = re.findall(r"`((?:consumer|pipeline|deploy)/[\w/]*)(?:\.py)?`", table)
     return {place.strip("/").replace("/", ".") for place in found}
@@ -52,7 +52,7 @@ def test_names_that_documents_place_are_found() -> None:
 
 
 def defined(path: Path) -> set[str]:
-    """What the module defines itself."""
+    """The names that the module itself defines."""
     names: set[str] = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

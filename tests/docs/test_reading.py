@@ -1,4 +1,4 @@
-"""The recipes of ``docs/reading.md`` are run, as they stand there, on a table that the real sink has written."""
+"""The recipes in ``docs/reading.md`` run as they are printed, on a table that the real sink has written."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PAYLOAD = b'{"text": null}'
 
 
 def record(number: int, ms: int) -> Record:
-    """Enriched, but for number 3."""
+    """A record that is enriched, except number 3."""
     made = Record(SHARD.shard_id, PAYLOAD, None, str(10**55 + number), 0, ms)
     if number == 3:
         made.outcome = Dead(PAYLOAD, "no text", "Traceback", 1, "exception")
@@ -42,7 +42,7 @@ def record(number: int, ms: int) -> Record:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``out/enriched`` and ``out/dead-letter``: five rows of two days, and a dead letter."""
+    """A folder with ``out/enriched`` and ``out/dead-letter``: five rows of two days, and one dead letter."""
     folder = tmp_path_factory.mktemp("reading")
     asyncio.run(write(folder / "out"))
     return folder
@@ -92,7 +92,7 @@ def lengths(found: dict[str, Any]) -> tuple[int, ...]:
 
 
 def told(letters: Any, column: str) -> list[str]:
-    """A column of the dead letters, whatever holds them."""
+    """A column of the dead letters, as a list, for any library."""
     if isinstance(letters, list):
         return [letter[column] for letter in letters]
     if hasattr(letters, "fetchall"):
@@ -101,7 +101,7 @@ def told(letters: Any, column: str) -> list[str]:
 
 
 def types() -> list[dict[str, str]]:
-    """The table of types: a row for each type, its cells by their heads, without the marks of code."""
+    """The table of types: one row per type, with its cells by column name, without backticks."""
     lines = [line for line in TEXT.partition("\n## Types\n")[2].partition("\n## ")[0].splitlines() if line[:1] == "|"]
     cells = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines]
     return [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]

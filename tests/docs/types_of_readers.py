@@ -1,4 +1,4 @@
-"""What each reader makes of a file: its columns' types, as it names them. The file is read, not only looked at."""
+"""The type that each reader gives to each column of a file. The file is read completely."""
 
 from __future__ import annotations
 
@@ -33,4 +33,4 @@ READERS: Mapping[str, Callable[[Path], dict[str, str]]] = {
     "DuckDB": of_duckdb,
     "Polars": of_polars,
 }
-"""By the name that ``docs/reading.md`` has for it."""
+"""The types by the names that ``docs/reading.md`` uses."""

@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _shared_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where ``make test`` has left them."""
+    """The class archive that ``make test`` has made."""
     if CLASSES.exists() and CLASSES.stat().st_mtime > aggregator.JAR.stat().st_mtime:  # else no JVM takes them
         monkeypatch.setenv(class_archive.VARIABLE, class_archive.options(CLASSES))
 
@@ -48,7 +48,7 @@ def rig(aws: LocalAWS, request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
 
 @pytest.fixture
 def measured() -> Callable[[str, float], None]:
-    """Notes what took how many seconds in the file that ``PENSTOCK_FIGURES`` names, for docs/reliability.md."""
+    """Write how many seconds something took to the file that ``PENSTOCK_FIGURES`` names, for docs/reliability.md."""
 
     def note(what: str, seconds: float) -> None:
         if path := os.environ.get("PENSTOCK_FIGURES"):

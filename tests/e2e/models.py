@@ -10,7 +10,7 @@ from pipeline.model import LoadContext, Model, Reject
 
 
 class Misspelt(Model):
-    """A bad release: it reads a key that no record has."""
+    """A bad release: it reads a key that records do not have."""
 
     output_schema = pa.schema([("said", pa.string()), ("chars", pa.int64())])
 
@@ -30,7 +30,7 @@ class Forgetful(Model):
 
 
 class Echo(Model):
-    """The payload's text and its length."""
+    """Returns the payload's text and its length."""
 
     output_schema = pa.schema([("said", pa.string()), ("chars", pa.int64())])
 
@@ -39,7 +39,7 @@ class Echo(Model):
 
 
 class Paced(Echo):
-    """5 ms for each item, as a small transformer takes for a docstring; refuses what has no text."""
+    """Takes 5 ms for each item, as a small transformer does for a docstring; rejects items without a text."""
 
     def predict(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Reject]:
         time.sleep(0.005 * len(items))  # the work
@@ -51,7 +51,7 @@ class Paced(Echo):
 
 
 class Moody(Paced):
-    """Does as its records tell it: one that says "hang" takes 22 seconds, and one that says "bad" fails slowly."""
+    """Does what its records say: "hang" takes 22 seconds, and "bad" fails slowly."""
 
     def predict(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Reject]:
         said = {item["text"].split()[0] for item in items}
@@ -71,7 +71,7 @@ class Loading(Echo):
 
 
 class Steady(Echo):
-    """Takes 20 ms for a batch, however large."""
+    """Takes 20 ms for a batch of any size."""
 
     def predict(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Reject]:
         time.sleep(0.02)  # the work
@@ -79,7 +79,7 @@ class Steady(Echo):
 
 
 class Clock(Model):
-    """When a record was seen, in epoch seconds."""
+    """Returns when it saw a record, in epoch seconds."""
 
     output_schema = pa.schema([("seen_s", pa.float64())])
 

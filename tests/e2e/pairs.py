@@ -1,4 +1,4 @@
-"""Two workers that share a stream's shards, and what their rows say of when each record was seen."""
+"""Two workers that share a stream's shards, and when each record was seen, from their rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from tests.e2e.rig import UP_S, Rig, Worker, wait_until
 
 SHARDS = 4
-"""Two for each worker, or three and one."""
+"""Two shards for each worker, or three and one."""
 
 
 @dataclass
@@ -24,13 +24,13 @@ class Pair:
 
 
 def clock_config(rig: Rig) -> Path:
-    """A model that notes when it sees a record, and files of a second each."""
+    """A model that returns when it sees a record, and files of one second each."""
     sink = f'[[sink]]\ntype = "parquet"\nurl = "{rig.table}"\nflush_interval_s = 1'
     return rig.config(model='factory = "tests.e2e.models:Clock"\nversion = "test-1"\nthreads = 1', sinks=sink)
 
 
 def share(rig: Rig, first: Worker, second: Worker) -> Pair:
-    """Return when both read, and all shards are leased. Records must flow meanwhile."""
+    """Return when both workers read and all shards are leased. Records must flow meanwhile."""
     wait_until(lambda: owned(rig) == {first.id, second.id}, 90, "leases spread over two workers")
     wait_until(lambda: first.stats()["enriched"] and second.stats()["enriched"], UP_S, "both at work")
     leads = rig.leader()
@@ -39,7 +39,7 @@ def share(rig: Rig, first: Worker, second: Worker) -> Pair:
 
 
 def owned(rig: Rig) -> set[str]:
-    """The owners of all shards; empty while a shard has none."""
+    """The owners of all shards; empty if a shard has none."""
     owners = rig.owners()
     return set(owners.values()) if len(owners) == SHARDS else set()
 
@@ -49,7 +49,7 @@ def shards_of(rig: Rig, worker: Worker) -> list[str]:
 
 
 def taken_over(rig: Rig, shards: list[str], since_s: float, deadline_s: float = UP_S) -> dict[str, float]:
-    """Per shard: how long after ``since_s``, by the wall clock, its first record was seen by whoever has it now."""
+    """Per shard: seconds from ``since_s`` (wall clock) until the present owner saw a first record."""
 
     def look() -> dict[str, float]:
         rows = rig.rows()
@@ -62,8 +62,8 @@ def taken_over(rig: Rig, shards: list[str], since_s: float, deadline_s: float = 
 
 
 def longest_gaps(rows: pd.DataFrame, since_s: float) -> pd.DataFrame:
-    """Per shard, in seconds, of what came after ``since_s``: the longest between two records being seen
-    (``unseen_s``), and from a record's arrival to its being seen (``waited_s``)."""
+    """Per shard, in seconds, for records after ``since_s``: the longest time between two records being seen
+    (``unseen_s``), and from the arrival of a record until it is seen (``waited_s``)."""
     arrived_s = (rows["arrived_at"] - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
     late = rows.assign(waited_s=rows["seen_s"] - arrived_s)[arrived_s > since_s].sort_values("seen_s")
     shards = late.groupby("shard_id")

@@ -1,4 +1,4 @@
-"""Real workers on the real KCL, a real JVM and the local AWS: what the end-to-end tests drive."""
+"""Real workers with the real KCL, a real JVM and the local AWS, for the end-to-end tests."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LEAVE_S = 60
 
 
 def wait_until(condition: Callable[[], Any], deadline_s: float, what: str) -> Any:
-    """The condition's first true value; an assertion that says ``what`` never came."""
+    """Return the condition's first true value. Fails with ``what`` if there is none in time."""
     end = time.monotonic() + deadline_s
     while time.monotonic() < end:
         if value := condition():
@@ -51,12 +51,12 @@ def wait_until(condition: Callable[[], Any], deadline_s: float, what: str) -> An
 
 
 def lean(env: Mapping[str, str]) -> dict[str, str]:
-    """The same, without pandas."""
+    """The rows of a table, without pandas."""
     return {**env, "PYTHONPATH": os.pathsep.join(filter(None, [str(LEAN), env.get("PYTHONPATH")]))}
 
 
 class Worker:
-    """One ``penstock run``, in a process group of its own."""
+    """One ``penstock run``, in its own process group."""
 
     def __init__(self, config: Path, log: Path, env: Mapping[str, str], program: Sequence[str] = PENSTOCK) -> None:
         self.log = log
@@ -75,7 +75,7 @@ class Worker:
         self.killed = False
 
     def entries(self) -> list[dict[str, Any]]:
-        """Its log, line by line; a line that is no JSON object fails the test that asks."""
+        """The log, line by line; a line that is not a JSON object fails the test."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
     def stats(self) -> dict[str, Any]:
@@ -99,12 +99,12 @@ class Worker:
 
     @property
     def id(self) -> str:
-        """Its name among KCL's workers; empty before it starts to consume."""
+        """The worker's name in KCL; empty before it starts to consume."""
         said = [str(entry["msg"]).split() for entry in self.entries()]
         return next((words[1] for words in said if words[:1] == ["worker"] and "consumes" in words), "")
 
     def tree(self) -> dict[str, list[psutil.Process]]:
-        """Its children by kind: ``jvm``, ``replica``, ``keeper`` (of a replica), ``bridge``."""
+        """The worker's processes by kind: ``jvm``, ``replica``, ``keeper`` (of a replica), ``bridge``."""
         found: dict[str, list[psutil.Process]] = {"jvm": [], "replica": [], "bridge": []}
         for child in psutil.Process(self.process.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -118,13 +118,13 @@ class Worker:
         self.process.send_signal(number)
 
     def leave(self, deadline_s: float = LEAVE_S) -> int:
-        """SIGTERM, and the exit code."""
+        """Send SIGTERM, wait, and return the exit code."""
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)
         return self.process.wait(deadline_s)
 
     def kill(self) -> None:
-        """SIGKILL the host alone; what it started must go by itself."""
+        """Kill only the host with SIGKILL; the processes that it started must end by themselves."""
         left = [child for kind in self.tree().values() for child in kind]
         self.killed = True
         self.process.kill()
@@ -133,7 +133,7 @@ class Worker:
         assert not alive, f"outlived the host: {alive}"
 
     def freeze(self) -> None:
-        """SIGSTOP the host and everything below it, those that are born meanwhile too."""
+        """Send SIGSTOP to the host and every process below it, including new ones."""
         stopped: set[int] = set()
         while left := {self.process.pid, *(child.pid for kind in self.tree().values() for child in kind)} - stopped:
             for pid in left:
@@ -142,7 +142,7 @@ class Worker:
             stopped |= left
 
     def thaw(self) -> None:
-        """SIGCONT all of it, and whatever of it is still stopped."""
+        """Send SIGCONT to all of them, and to any that are still stopped."""
         for pid in [self.process.pid, *(child.pid for kind in self.tree().values() for child in kind)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
@@ -170,7 +170,7 @@ def kind_of(command: Sequence[str]) -> str:
 
 
 class Rig:
-    """A stream, an application and a folder of their own on a local AWS."""
+    """A stream, an application and a folder on a local AWS."""
 
     def __init__(self, aws: LocalAWS, name: str, folder: Path) -> None:
         self.aws = aws
@@ -198,7 +198,7 @@ class Rig:
         )
 
     def put(self, records: Iterable[tuple[bytes, str | None]]) -> list[str]:
-        """Put records one call per 100, again what is refused; the record ids, where nothing is aggregated."""
+        """Put records, 100 per call, and repeat refused ones. Return the record ids, unless records are aggregated."""
         waiting = [{"Data": data, "PartitionKey": key} if key else {"Data": data} for data, key in records]
         ids = []
         while waiting:
@@ -216,7 +216,7 @@ class Rig:
 
     @contextlib.contextmanager
     def flowing(self, per_second: float) -> Iterator[None]:
-        """Records come all the while, at this rate and with keys for every shard."""
+        """Put records at this rate during the block, with keys for every shard."""
         over = threading.Event()
 
         def produce() -> None:
@@ -241,7 +241,7 @@ class Rig:
         self.active()
 
     def distributes_by_itself(self) -> None:
-        """From now on keys are optional, and say nothing."""
+        """From now on, keys are optional and have no meaning."""
         arn = self.kinesis.describe_stream_summary(StreamName=self.name)["StreamDescriptionSummary"]["StreamARN"]
         self.kinesis.update_stream_mode(StreamARN=arn, StreamModeDetails={"StreamMode": "ON_DEMAND"})
         self.active()
@@ -267,7 +267,7 @@ class Rig:
     # -- the workers
 
     def config(self, **sections: str) -> Path:
-        """A configuration with a paced model and Parquet; ``sections`` adds TOML to a section, or a new one."""
+        """A configuration with a slow model and Parquet. ``sections`` adds TOML to a section, or a new section."""
         texts = {
             "stream": f'name = "{self.name}"\napplication = "{self.name}"',
             "model": PACED,
@@ -293,7 +293,7 @@ class Rig:
         return sum(int(worker.stats()[name]) for worker in self.workers if worker.process.poll() is None)
 
     def enriched(self, count: int, deadline_s: float = UP_S) -> None:
-        """Return once the running workers have enriched this many records."""
+        """Return when the running workers have enriched this many records."""
         wait_until(lambda: self.total("enriched") >= count, deadline_s, f"{count} records enriched")
 
     # -- what became of the records
@@ -304,14 +304,14 @@ class Rig:
         return {}
 
     def owners(self) -> dict[str, str]:
-        """Per open shard, the worker that has it."""
+        """The owner of each open shard."""
         closed = {shard["ShardId"] for shard in self.shards() if "EndingSequenceNumber" in shard["SequenceNumberRange"]}
         return {
             shard_id: lease.owner for shard_id, lease in self.leases().items() if lease.owner and shard_id not in closed
         }
 
     def all_durable(self) -> bool:
-        """Whether every shard's checkpoint has come to its last record, or to its end."""
+        """Whether every shard's checkpoint has reached its last record, or its end."""
         found = self.leases()
         return all(
             (lease := found.get(shard))
@@ -320,7 +320,7 @@ class Rig:
         )
 
     def settle(self, deadline_s: float = 180) -> None:
-        """Return once everything put is checkpointed."""
+        """Return when everything put is checkpointed."""
 
         def look() -> bool:
             for worker in [worker for worker in self.workers if not worker.killed][-1:]:
@@ -337,7 +337,7 @@ class Rig:
         return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
     def expect_each_once(self) -> pd.DataFrame:
-        """Every record put is exactly one row, and the auditor has nothing to say. The rows."""
+        """Check that every record put is exactly one row, and that the auditor reports no problem. Return the rows."""
         rows = self.rows()
         assert sorted(rows["record_id"]) == sorted(self.put_ids)
         report = audit(FolderStore(self.table), FolderStore(self.folder / "dead-letter"))
@@ -351,7 +351,7 @@ class Rig:
         return ""
 
     def forget_leader(self) -> None:
-        """Step over the 120 s for which a killed leader's lock lasts; only where the holder is known to be dead."""
+        """Skip the 120 s for which a killed leader's lock is valid. Only if its holder is dead."""
         table = f"{self.name}-CoordinatorState"
         item = self.dynamodb.get_item(TableName=table, Key={"key": {"S": "Leader"}}).get("Item")
         if item is not None:

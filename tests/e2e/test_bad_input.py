@@ -1,4 +1,4 @@
-"""What a user gets wrong: one clear line that says what to mend, exit code 2, and nothing left running."""
+"""Users' mistakes: one line that says how to fix them, exit code 2, and no process left running."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ECHO = 'factory = "tests.e2e.models:Echo"\nversion = "test-1"\nthreads = 1'
 
 
 def refused(rig: Rig, config: Path, **env: str) -> str:
-    """Run a worker that must not start; the one line it says."""
+    """Run a worker that must not start. Return the one line that it prints."""
     log = rig.start(config, **env)
     assert log.process.wait(60) == 2, log.log.read_text()
     errors = [entry for entry in log.entries() if entry["level"] == "ERROR"]

@@ -1,6 +1,7 @@
-"""What a user has who installed the wheel and nothing else: an environment with the production lock alone.
+"""An environment with the wheel and the production lock, and nothing else.
 
-The environment stays in ``build/``, so that only the first run waits for pip; the wheel is built and installed anew.
+The environment stays in ``build/``, so that only the first run waits for pip; the wheel is always built and installed
+again.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ LOCK = ROOT / "requirements.lock"
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 MOST_MB = 500
 HELP_S = 0.3
-"""Of the processor's time, so that it does not matter what else runs here."""
+"""CPU seconds, so that other load does not matter."""
 
 HEAVY = {"boto3", "botocore", "cbor2", "hypercorn", "moto", "numpy", "pandas", "pyarrow", "pydantic", "torch"}
 RECORDS = 40
@@ -41,7 +42,7 @@ class Words:
 
 
 def ran(command: Sequence[str | Path], *, folder: Path | None = None, status: int = 0) -> str:
-    """What it says, on either output. Nothing of the checkout is on its path."""
+    """The output of a command, without the checkout on its path."""
     env = {**os.environ, "PYTHONPATH": ""}
     done = subprocess.run(
         command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
@@ -52,7 +53,7 @@ def ran(command: Sequence[str | Path], *, folder: Path | None = None, status: in
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, since setuptools leaves what it built in the source and takes it up again."""
+    """Build from a copy, because setuptools leaves its results in the source and uses them again."""
     source = tmp_path_factory.mktemp("source")
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -83,7 +84,7 @@ def bare(wheel: Path) -> Iterator[Path]:
 
 
 def seconds(command: Sequence[str | Path]) -> float:
-    """Of the processor's time, user and system."""
+    """CPU seconds, user and system."""
     before = os.times()
     ran(command)
     after = os.times()

@@ -1,4 +1,4 @@
-"""A short storm over two real workers: whatever is done to them, every record is one row or one dead letter."""
+"""A short storm of faults on two real workers: every record is one row or one dead letter."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WHEN = {
     "SIGKILL of a host": 20.0,
 }
 FROZEN_S = 12.0
-"""Longer than ``kcl.failover_ms``: its shards are taken over, and it comes back as a zombie."""
+"""Longer than ``kcl.failover_ms``, so that its shards are taken over and it returns as a zombie."""
 
 
 def acts() -> list[Act]:
@@ -52,7 +52,7 @@ def test_a_storm_loses_and_doubles_nothing(unlimited: LocalAWS, tmp_path: Path) 
 
 
 def check_that_it_was_a_storm(outcome: Outcome) -> None:
-    """Nothing can be lost where nothing comes, and nothing is proved by poison that nobody met."""
+    """Check that records were put and poison was met; otherwise the storm proves nothing."""
     assert outcome.put == outcome.rows + sum(outcome.dead_letters.values()) > 500
     assert sum(outcome.dead_letters.values()) >= len(BAD)
     assert {"decode", "rejected", "exception", "died", "timeout", "aggregate"} <= set(outcome.dead_letters)

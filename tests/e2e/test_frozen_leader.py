@@ -1,4 +1,5 @@
-"""A worker that is frozen past its leases and thaws: nothing lost, nothing twice, and it finds its way back."""
+"""A worker that is frozen until its leases have expired, and resumes: nothing is lost or duplicated, and it works
+again."""
 
 from __future__ import annotations
 

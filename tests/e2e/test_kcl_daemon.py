@@ -1,4 +1,4 @@
-"""KCL, its JVM and the bridges without a model: a start, a clean leave, a second start, by polling and in fan-out."""
+"""KCL, its JVM and the bridges without a model: start, stop and second start, by polling and with fan-out."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SHARDS, RECORDS, DEADLINE_S = 2, 40, 60.0
 
 @dataclasses.dataclass
 class Host:
-    """Answers every message at once and checkpoints whatever it got."""
+    """Answers every message at once, and checkpoints what it has received."""
 
     began: dict[str, Position | None] = dataclasses.field(default_factory=dict)
     data: list[bytes] = dataclasses.field(default_factory=list)
@@ -76,7 +76,7 @@ class Host:
             writer.close()
 
     async def everything(self, daemon: Daemon, records: int = RECORDS) -> None:
-        """Return when all records that were put are here."""
+        """Return when all records that were put have arrived."""
         async with asyncio.timeout(DEADLINE_S):
             while len(self.data) < records:
                 assert daemon.running
@@ -134,7 +134,7 @@ def reshard(aws: LocalAWS, target: int) -> None:
 
 
 async def life(aws: LocalAWS, worker_id: str) -> tuple[Host, float]:
-    """Read everything, leave, free the leases; the seconds that it took to have everything."""
+    """Read everything, leave, and release the leases. Return the seconds until everything had arrived."""
     began = time.monotonic()
     async with worker(aws, worker_id) as (daemon, host):
         await host.everything(daemon)
@@ -145,7 +145,7 @@ async def life(aws: LocalAWS, worker_id: str) -> tuple[Host, float]:
 
 
 async def life_in_fan_out(aws: LocalAWS, worker_id: str) -> tuple[Host, set[bytes]]:
-    """Read everything, and as much again behind a reshard; leave."""
+    """Read everything, and as much again after a reshard; then leave."""
     async with worker(aws, worker_id, KclSettings(properties={"retrievalMode": "FANOUT"})) as (daemon, host):
         await host.everything(daemon)
         await asyncio.to_thread(reshard, aws, 2 * SHARDS)

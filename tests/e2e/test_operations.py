@@ -1,4 +1,4 @@
-"""The commands of docs/operations.md's bad day, and the examples of every help text, beside a real worker."""
+"""The commands of the bad day in docs/operations.md, and the examples of every help text, with a real worker."""
 
 from __future__ import annotations
 
@@ -71,14 +71,15 @@ MAY_END_WITH = {
     "penstock leases reset --config penstock.toml --execute": {1, 3},
     "penstock leases restore": {2},
 }
-"""Exit codes of examples other than 0: nothing to do, no such file or setting here, workers run, a live screen."""
+"""Exit codes other than 0 that examples have here: nothing to do, a missing file or setting, running workers, a live
+screen."""
 
 NO_EXAMPLES = {"demo", "run", "tune", "local up"}
-"""Servers and long measurements; each has a test of its own."""
+"""Servers and long measurements; each has its own test."""
 
 
 def examples(command: click.Command = main, path: str = "") -> Iterator[tuple[str, list[str]]]:
-    """Each command below ``command``, and the shell lines of its help's examples."""
+    """Every command below ``command``, with the shell lines of its help's examples."""
     if isinstance(command, click.Group):
         for name, below in command.commands.items():
             yield from examples(below, f"{path} {name}".strip())
@@ -89,7 +90,7 @@ def examples(command: click.Command = main, path: str = "") -> Iterator[tuple[st
 
 
 def walk() -> list[str]:
-    """The bad day's blocks of commands, and the deployment between them."""
+    """The blocks of commands of the bad day, and the deployment between them."""
     section = DOCUMENT.read_text().partition("## A bad day\n")[2].partition("\n## ")[0]
     return [
         found
@@ -124,13 +125,13 @@ class Day:
         self.rig.start(self.folder / "penstock.toml")
 
     def deploy(self) -> None:
-        """A new task takes over from the old one."""
+        """A new task that takes over from the old one."""
         self.release(REPAIRED, "2")
         assert self.rig.workers[-1].leave() == 0
         self.start()
 
     def run(self, line: str) -> tuple[int, str, str]:
-        """A line of shell: exit code, stdout and stderr. What runs a task is a process of its own."""
+        """Run a line of shell. Return exit code, stdout and stderr. Tasks run as separate processes."""
         words = shlex.split(line.replace("$RECORD_ID", self.record_id))
         given, words = (f"{words[1]}\n", words[words.index("|") + 1 :]) if "|" in words else ("", words)
         words, into = (words[: words.index(">")], words[-1]) if ">" in words else (words, None)
@@ -153,7 +154,7 @@ class Day:
         return found
 
     def _watched(self, words: list[str]) -> int:
-        """Ctrl-C after some seconds of a command that does not end."""
+        """Send Ctrl-C after some seconds to a command that does not end."""
         watching = subprocess.Popen([*PENSTOCK, *words], stdout=subprocess.DEVNULL)
         time.sleep(3)  # someone looks at the screen
         watching.send_signal(signal.SIGINT)
@@ -202,7 +203,7 @@ def test_a_bad_day_and_every_example(day: Day) -> None:
 
 
 def line_for_here(line: str, record_id: str) -> str:
-    """An example with the identity of a record that is there."""
+    """An example with the identity of an existing record."""
     _, shard_id, sequence, _ = record_id.split("/")
     line = re.sub(r"events/shardId-\d+/\d+/\d+", record_id, line)
     if "shards skip" in line:

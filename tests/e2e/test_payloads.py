@@ -1,4 +1,4 @@
-"""Whatever producers send: one row or one dead letter each, with the right identity."""
+"""Records of every kind: each becomes one row or one dead letter, with the right identity."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_every_payload_is_one_row_or_one_dead_letter(rig: Rig) -> None:
 
 
 def audited(rig: Rig) -> None:
-    """The table is what the stream has, records without a key included."""
+    """Check that the table has what the stream has, including records without a key."""
     table, letters = FolderStore(rig.table), FolderStore(rig.folder / "dead-letter")
     assert audit(table, letters).problems == []
     summary = rig.kinesis.describe_stream_summary(StreamName=rig.name)["StreamDescriptionSummary"]
@@ -90,7 +90,8 @@ HOSTILE = {
     "no user record": (sealed(TABLES), 0, 1),
     "one within another": (aggregate([TEXT, aggregate([TEXT])]), 1, 1),
 }
-"""What KCL would drop, or end by, or make hundreds of megabytes of; with how many rows and dead letters come of it."""
+"""Records that KCL would drop, that would end it, or that would become hundreds of megabytes; with the number of rows
+and dead letters that they must become."""
 
 
 def put_hostile(rig: Rig) -> tuple[list[str], list[str]]:
@@ -121,9 +122,10 @@ def payload_of(letter: dict[str, str]) -> bytes:
 
 
 def put_aggregate(rig: Rig) -> list[str]:
-    """One Kinesis record that holds many, as the KPL makes them, though not all of its shard's keys; their record ids.
+    """Put one Kinesis record with many user records, as the KPL makes them, some of them with keys of another shard.
+    Return their record ids.
 
-    KCL's default is to drop such an aggregate, whole and in silence.
+    KCL would drop the whole aggregate without a message.
     """
     aggregator = aws_kinesis_agg.aggregator.RecordAggregator()
     for data, key in records(AGGREGATED, seed=8):

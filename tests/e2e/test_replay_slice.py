@@ -1,4 +1,4 @@
-"""A slice of a stream that was resharded within it, read again beside the application: each record once."""
+"""A slice of a stream that was resharded during it, read again beside the application: each record once."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def put(rig: Rig, what: str, count: int) -> None:
 
 
 def a_moment() -> int:
-    """With no record in the same millisecond on either side."""
+    """A time without a record in the same millisecond, or in the ones beside it."""
     time.sleep(0.05)  # the clock is what is waited for
     now_ms = round(time.time() * 1000)
     time.sleep(0.05)  # as above
@@ -107,7 +107,7 @@ def rows_between(rows: pd.DataFrame, begin_ms: int, end_ms: int) -> pd.DataFrame
 
 
 def said(rows: pd.DataFrame) -> list[tuple[object, ...]]:
-    """Everything but when a row was written, by record."""
+    """All values except the time at which a row was written, by record."""
     columns = [name for name in rows.columns if name not in ("processed_at", "dt")]
     return sorted(rows[columns].itertuples(index=False, name=None))
 

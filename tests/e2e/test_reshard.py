@@ -1,4 +1,4 @@
-"""Shards split and merge under the consumer: nothing lost, nothing twice, in order."""
+"""Shards are split and merged while the consumer reads: nothing is lost or duplicated, and the order is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers that leave and workers that are killed, in mid-flow: nothing lost, nothing twice."""
+"""Workers leave and are killed while records flow: nothing is lost or duplicated."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ LOADING = 'factory = "tests.e2e.models:Loading"\nversion = "test-1"\nthreads = 1
 
 
 def test_a_worker_that_leaves_frees_its_leases_and_the_next_goes_on_within_an_aggregate(rig: Rig) -> None:
-    """KCL's checkpoint stands before the aggregate; what the first has made of it is in the table all the same."""
+    """KCL's checkpoint is before the aggregate; the rows that the first worker has made of it are in the table all the
+    same."""
     rig.create(shards=2)
     config = rig.config(model='factory = "tests.e2e.models:Steady"\nversion = "test-1"\nthreads = 1')
     first = rig.start(config)
@@ -42,7 +43,7 @@ def test_a_worker_that_leaves_frees_its_leases_and_the_next_goes_on_within_an_ag
 
 
 def put_aggregate(rig: Rig) -> None:
-    """One Kinesis record, of seconds of work."""
+    """One Kinesis record that takes seconds of work."""
     data = aggregate(b'{"text": "%d of an aggregate"}' % number for number in range(AGGREGATED))
     answer = rig.kinesis.put_record(StreamName=rig.name, Data=data, PartitionKey="key")
     shard, sequence = answer["ShardId"], answer["SequenceNumber"]

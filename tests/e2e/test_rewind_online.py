@@ -1,4 +1,5 @@
-"""An application moved back while its workers run, across a reshard: from the target on each record comes once more."""
+"""An application is moved back while its workers run, across a reshard: each record from the target on
+comes once more."""
 
 from __future__ import annotations
 
@@ -70,7 +71,7 @@ def rewound(rig: Rig, config: Path, moment: pd.Timestamp) -> Path:
 
 
 def moved_on(rig: Rig) -> bool:
-    """Whether every lease is at its end, or somebody's with a checkpoint behind a record."""
+    """Whether every lease is at its end, or has an owner and a checkpoint after a record."""
     return all(lease.ended or (lease.owner and lease.checkpoint is not None) for lease in rig.leases().values())
 
 

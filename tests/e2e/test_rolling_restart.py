@@ -1,4 +1,4 @@
-"""Two workers are replaced one after the other under load, as ECS rolls a service: no shard is left unread."""
+"""Two workers are replaced one after the other under load, as ECS replaces a service: no shard is left unread."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_rolling_restart_leaves_no_shard_unread(rig: Rig, measured: Callable[[
 
 
 def replaced(rig: Rig, old: Worker, new: Worker) -> Worker:
-    """The new worker is up before the old one is told to leave, and the old one leaves nothing behind."""
+    """The new worker runs before the old one is asked to leave, and the old one leaves no process behind."""
     wait_until(lambda: new.id, UP_S, "the new worker consumes")
     assert old.leave() == 0
     assert leaving_s(old) < LEFT_S
@@ -47,7 +47,7 @@ def replaced(rig: Rig, old: Worker, new: Worker) -> Worker:
 
 
 def leaving_s(worker: Worker) -> float:
-    """From the last shard drained to the JVM's end, as the worker's log tells it."""
+    """Seconds from the last drained shard to the end of the JVM, from the worker's log."""
     entries = worker.entries()
     drained = max(entry["ts"] for entry in entries if " drained to " in entry["msg"])
     ended = next(entry["ts"] for entry in entries if entry["msg"].startswith("the JVM ended"))

@@ -1,4 +1,4 @@
-"""``penstock shards`` on a running application: an interrupted scale, followed to its end, and a record passed over."""
+"""``penstock shards`` on a running application: an interrupted scale that is continued, and a skipped record."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def an_interrupted_scale_goes_on(rig: Rig, config: Path) -> None:
 
 
 def a_record_is_passed_over(rig: Rig, config: Path) -> None:
-    """While it waits behind a backlog of some seconds, in the hands of a worker that is well."""
+    """The record waits behind a backlog of some seconds, and its worker is healthy."""
     ids = rig.put([(json.dumps({"text": f"one shard's {n}"}).encode(), "key") for n in range(2_000)])
     _, shard, last, _ = ids[-1].split("/")
     arguments = ("--past", last, "--why", "ticket 7", "--config", str(config), "--execute", "--wait", "--timeout", "3m")

@@ -1,4 +1,4 @@
-"""A sink that stalls: memory bounded, leases kept, checkpoints still; when it recovers, all of it drains."""
+"""A sink that stalls: memory is bounded, leases are kept, checkpoints stop; when it recovers, everything drains."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEXT = "x" * 8 * 1024
 IN_FLIGHT_MIB = 16
 STUCK_S = 8
 MEMORY_MIB = 200
-"""The host's growth while it is full: the window, what Arrow and the encoder need besides, and slack."""
+"""MiB by which a full host may grow: the records in flight, memory of Arrow and the encoder, and slack."""
 
 
 def test_a_stalled_sink_bounds_memory_keeps_leases_and_drains_when_it_recovers(rig: Rig) -> None:

@@ -1,4 +1,5 @@
-"""``penstock status --watch`` beside real workers: each fault is named within two refreshes, a leader's death too."""
+"""``penstock status --watch`` with real workers: it names each fault within two refreshes, also the death of the
+leader."""
 
 from __future__ import annotations
 
@@ -19,11 +20,11 @@ from tests.e2e.pairs import SHARDS, share
 from tests.e2e.rig import PENSTOCK, ROOT, UP_S, Rig, Worker, wait_until
 
 REFRESHES = 2
-"""After the fault can be seen from outside, its name is there within so many looks of the command."""
+"""After a fault can be seen from outside, the command names it within this many looks."""
 
 
 class Watching:
-    """A running ``penstock status --watch --json``, and what it has printed."""
+    """A running ``penstock status --watch --json``, and its output."""
 
     def __init__(self, rig: Rig, config: str) -> None:
         command = [*PENSTOCK, "status", "--config", config, "--watch", "--every", "1s", "--json"]
@@ -40,13 +41,13 @@ class Watching:
             self.looks.append(json.loads(line))
 
     def next(self, count: int) -> list[dict[str, Any]]:
-        """As many looks that begin after this call: the one under way is let pass."""
+        """Return this many looks that begin after this call."""
         seen = len(self.looks)
         wait_until(lambda: len(self.looks) > seen + count, 60, f"{count} more looks")
         return self.looks[seen + 1 : seen + 1 + count]
 
     def sees(self, kind: str, shards: list[str] | None = None) -> dict[str, Any]:
-        """The reason of this kind, of one of ``shards``, within :data:`REFRESHES` looks."""
+        """The reason of this kind for one of ``shards``, within :data:`REFRESHES` looks."""
         looks = self.next(REFRESHES)
         found = [
             shard
@@ -138,7 +139,7 @@ def a_stuck_model(rig: Rig, looks: Watching, *workers: Worker) -> None:
         return any(batch["age_seconds"] >= max(STUCK_S, 4 * usual) for batch in out)
 
     wait_until(hangs, 40, "a batch does not come back")
-    assert looks.sees("model_stuck")["text"] == "the model is stuck: a batch does not come back"
+    assert looks.sees("model_stuck")["text"] == "the model is stuck: a batch does not return"
     wait_until(lambda: not any(worker.stats()["batches_out"] for worker in workers), 40, "it is back")
 
 
@@ -164,7 +165,7 @@ def no_new_records(looks: Watching, *workers: Worker) -> None:
 
 
 def a_released_lease(rig: Rig, config: str) -> None:
-    """What the command says comes true: another owner, or the same one, within the time that it names."""
+    """The prediction of the command comes true: the shard gets an owner within the time that it names."""
     (shard, *_) = rig.owners()
     before = rig.leases()[shard]
     words = ["leases", "release", shard, "--config", config, "--execute", "--json"]

@@ -1,4 +1,4 @@
-"""Workers that are killed hard: how soon a survivor reads what they had."""
+"""Workers are killed: seconds until another worker reads their shards."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.e2e.pairs import SHARDS, clock_config, now_s, shards_of, share, taken
 from tests.e2e.rig import Rig
 
 TAKEN_S = 45
-"""On a quiet machine it takes 14 s for a follower's shards and 23 s for a leader's; KCL alone takes 130 for those."""
+"""On a quiet machine it takes 14 s for a follower's shards and 23 s for a leader's; KCL alone takes 130 s for those."""
 
 
 @pytest.mark.parametrize("role", ["leader", "follower"])

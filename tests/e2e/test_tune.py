@@ -1,4 +1,4 @@
-"""What ``penstock tune`` finds out is what ``penstock run`` works with."""
+"""``penstock run`` uses the result of ``penstock tune``."""
 
 from __future__ import annotations
 

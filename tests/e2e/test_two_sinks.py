@@ -1,4 +1,4 @@
-"""One run feeds several sinks: Parquet exactly once, a downstream stream at least once and in order."""
+"""One run writes to several sinks: Parquet exactly once, a downstream stream at least once and in order."""
 
 from __future__ import annotations
 

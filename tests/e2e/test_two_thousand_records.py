@@ -1,4 +1,4 @@
-"""The main job with the real KCL and the real model: every record exactly one row, as the model itself says."""
+"""The main job with the real KCL and the real model: every record is exactly one row, with the model's own result."""
 
 from __future__ import annotations
 

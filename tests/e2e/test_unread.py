@@ -1,4 +1,4 @@
-"""A shard that KCL is refused, a deleted lease, a stream that is created again: one worker finds each of them."""
+"""A shard that KCL may not read, a deleted lease, a stream that is created again: one worker reports each."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def second_stream_is_refused(rig: Rig, config: Path) -> None:
 
 
 def made_anew(rig: Rig, worker: Worker, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the worker that runs nor the next one goes on with the old leases; after a reset it all begins anew."""
+    """Neither the running worker nor the next one uses the old leases; after a reset the application starts again."""
     rig.kinesis.delete_stream(StreamName=rig.name)
     wait_until(lambda: rig.name not in rig.kinesis.list_streams()["StreamNames"], SOON_S, "the stream is gone")
     rig.create(shards=2)

@@ -1,4 +1,4 @@
-"""Records that kill KCL's JVM, or the host: a few tasks end over them, and the shard goes on."""
+"""Records that kill KCL's JVM or the host: they end a few tasks, and the shard goes on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ TASKS = 8
 
 
 def test_no_record_stops_a_shard_for_long_wherever_it_kills(rig: Rig) -> None:
-    """The JVM's killer costs two tasks and gets its row, since KCL is not needed; the host's costs three more."""
+    """The record that kills the JVM costs two tasks and gets its row, because KCL is not needed for it; the record that
+    kills the host costs three more."""
     rig.create(shards=1)
     said = [f"record {number}" for number in range(30)]
     said[5], said[20] = KILLS_JVM, KILLS_HOST

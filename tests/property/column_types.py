@@ -1,4 +1,4 @@
-"""Every type of column that is stored."""
+"""Every type of column that can be stored."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a value means, told by other means than the product's: exact fractions, pandas, pyarrow's safe casts.
+"""The meaning of a value, determined by other means than the product's: exact fractions, pandas, pyarrow's safe casts.
 
-:func:`meaning` is the same for two values if and only if they mean the same; it knows nothing of columns.
+:func:`meaning` is equal for two values if and only if they mean the same. It does not depend on columns.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001  # what has no zone is counted f
 
 
 class Unknown(Exception):
-    """It means nothing that a column holds."""
+    """The value has no meaning that a column can hold."""
 
 
 class Row(list[Any]):
-    """A named tuple: a list to those who want one, and fields to the others."""
+    """A named tuple: it may be read as a list or as fields."""
 
     def __init__(self, values: list[Any], fields: dict[str, Any]) -> None:
         super().__init__(values)
@@ -37,7 +37,7 @@ class Row(list[Any]):
 
 
 def meaning(value: Any) -> Any:  # noqa: C901  # one line for each kind
-    """Numbers are fractions, or the words nan and inf; times fractions of seconds; lists and dicts as they nest."""
+    """Numbers are fractions, or the words nan and inf; times are fractions of seconds; lists and dicts are nested."""
     if isinstance(value, pa.Scalar | pa.Array | pa.ChunkedArray):
         return of_arrow(value) if isinstance(value, pa.Scalar) else [of_arrow(each) for each in value]
     if hasattr(value, "detach"):
@@ -103,7 +103,7 @@ def of_time(value: Any) -> Any:
 
 
 def of_pandas(value: Any) -> Any:
-    """pandas' own nanoseconds where they reach, numpy's counts beyond."""
+    """pandas' nanoseconds in their range, numpy's counts outside of it."""
     zoned = getattr(value, "tzinfo", None) is not None
     bare = value.asm8 if isinstance(value, pd.Timestamp | pd.Timedelta) else value
     unit, many = np.datetime_data(bare.dtype)
@@ -145,7 +145,7 @@ def of_arrow(value: Any) -> Any:
 
 
 def same(given: Any, kept: Any, kind: pa.DataType) -> bool:
-    """Whether a column of ``kind`` that holds the meaning ``kept`` holds what ``given`` means there."""
+    """Whether ``kept`` is what a column of ``kind`` should hold for ``given``."""
     if is_missing(given, kind):
         return kept is None
     if kept is None:
@@ -201,7 +201,7 @@ def same_leaf(given: tuple[Any, ...], kept: tuple[Any, ...], kind: pa.DataType) 
 
 
 def same_float(given: Any, kept: Any, kind: pa.DataType) -> bool:
-    """The nearest there is; a whole number exactly, unless it came as a float."""
+    """The nearest float; a whole number exactly, unless it was given as a float."""
     if isinstance(given, str) or isinstance(kept, str):
         return bool(given == kept)
     narrow: Any = {16: np.float16, 32: np.float32, 64: np.float64}[kind.bit_width]

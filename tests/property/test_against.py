@@ -1,4 +1,4 @@
-"""A table held against its stream: what is wrong is found, exactly, and nothing else is."""
+"""A table compared with its stream: every problem is found, and nothing else is reported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def paged(numbers: Sequence[int], size: int) -> list[list[Arrival]]:
 def held_against(
     stream: Sequence[int], table: Iterable[Arrival], reached: int | None, oldest: int | None = 0
 ) -> ShardComparison:
-    """``oldest``: where the stream begins by the time that it is asked; None: nowhere."""
+    """``oldest``: where the stream begins at the time of the request; None: the shard has expired."""
     end = None if reached is None else arrival(reached).position
     begins = None if oldest is None else arrival(oldest).position
     return compared(SHARD, end, paged(stream, 7), table, lambda: begins)
@@ -78,7 +78,7 @@ def test_a_shard_that_nobody_has_read_is_behind_and_no_more(stream: list[int]) -
 def test_rows_whose_records_leave_the_stream_while_it_is_read_are_no_aliens(
     table: list[int], horizon: int, data: st.DataObject
 ) -> None:
-    """The first page was read before the horizon moved, what is left of the others after it."""
+    """The first page was read before the oldest record expired, the others after it."""
     stream = table[:7] + [n for n in table[7:] if n >= horizon]
     gone = [n for n in table if n not in stream]
     found = held_against(stream, map(arrival, table), 200, horizon)

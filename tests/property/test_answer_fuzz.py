@@ -1,4 +1,4 @@
-"""Whatever a replica sends is the very answer, or the one error that ends the replica; never a fault in the host."""
+"""Bytes from a replica are the right answer, or one error that ends the replica, and never an error in the host."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
 
 
 def fuzz(seed: int, rounds: int) -> None:
-    """Mutate an answer, and read what comes of it to its last value."""
+    """Mutate an answer, and read the result to its last value."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     reader, good = AnswerReader(SCHEMA), b"".join(frames.pack("rows", HEAD, [body()]))
     for number in range(rounds):
@@ -144,7 +144,7 @@ def fuzz(seed: int, rounds: int) -> None:
 
 
 def test_no_bytes_of_a_replica_hurt_the_host() -> None:
-    """In a process of its own, so that a crash is seen. Another seed: ``PENSTOCK_FUZZ_SEED``."""
+    """Run in a separate process, so that a crash is seen. Another seed: ``PENSTOCK_FUZZ_SEED``."""
     seed = int(os.environ.get("PENSTOCK_FUZZ_SEED", "0"))
     program = f"from tests.property.test_answer_fuzz import fuzz; fuzz({seed}, {ROUNDS})"
     done = subprocess.run(

@@ -1,4 +1,5 @@
-"""What bad records cost a replica that is well: calls within a bound and no model load, whatever is wrong with them."""
+"""The cost of bad records on a healthy replica: a bounded number of calls and no model load, for every kind
+of error."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ KINDS = {
     "rejected": "rejected",
     "refusing": "rejected",
 }
-"""What is wrong with a record, and the kind of dead letter that it becomes."""
+"""The error of a record, and the kind of dead letter that it becomes."""
 
 
 class Plain(Model):
@@ -74,7 +75,7 @@ class WithExample(Plain):
 
 
 class Spreading(WithExample):
-    """As one that normalises over its batch: one NaN makes NaN of all."""
+    """Behaves like a model that normalizes over its batch: one NaN makes every result NaN."""
 
     spreads = True
 
@@ -84,7 +85,7 @@ class Spreading(WithExample):
 
 @dataclass
 class Told:
-    """``calls``: of each batch, as all of it was tried before the next began."""
+    """``calls``: of each batch, when all of it was tried before the next began."""
 
     calls: list[int] = field(default_factory=list)
     loads: int = 0
@@ -119,7 +120,7 @@ def judged(model: str, batches: Sequence[list[Record]], *, retries: int = 1, rep
 
 
 def mixture(dice: random.Random, kinds: Sequence[str]) -> list[list[Record]]:
-    """Batches of all sizes, with no bad record, some, and nothing else."""
+    """Batches of all sizes: without bad records, with some, and with only bad ones."""
     batches = []
     for _ in range(dice.randint(1, 6)):
         share = dice.choice((0.0, 0.02, 0.2, 0.5, 1.0, 1.0))
@@ -135,7 +136,7 @@ def bad(batch: Sequence[Record]) -> int:
 
 
 def bound(batch: Sequence[Record], retries: int) -> int:
-    """docs/architecture.md, "What a bad record costs"."""
+    """The numbers in docs/architecture.md, "What a bad record costs"."""
     n, k = len(batch), bad(batch)
     if not k:
         return 1
@@ -183,7 +184,7 @@ def test_a_batch_of_nothing_else_costs_one_call_more(model: str, kind: str, size
 @pytest.mark.parametrize("kinds", [[kind] for kind in KINDS] + [list(KINDS)], ids="-".join)
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_where_nothing_can_tell_few_replicas_are_tried_in_all(seed: int, kinds: list[str]) -> None:
-    """No example, and nothing has ever passed."""
+    """There is no example, and nothing has passed yet."""
     dice = random.Random(f"{seed} {kinds}")
     batches = [
         [record(n, bad=dice.choice(kinds)) for n in range(dice.choice((1, 2, 9)))] for _ in range(dice.randint(1, 5))

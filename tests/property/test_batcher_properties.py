@@ -1,4 +1,4 @@
-"""The batcher's promises, under any traffic: lanes, arrivals, costs and takes in any order."""
+"""The batcher's promises under any traffic: lanes, arrivals, costs and takes in any order."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ step: st.SearchStrategy[Step] = st.one_of(
 
 @dataclass
 class Traffic:
-    """A batcher beside a plain account of what it was given."""
+    """A batcher, and a simple model of its contents."""
 
     budget: dict[str, int]
     now: float = 0.0
@@ -75,7 +75,8 @@ class Traffic:
         self.waiting.setdefault(lane, []).extend((self.now, record) for record in records)
 
     def leave(self, lane: list[tuple[float, Record]], record: Record) -> None:
-        """In order, or, if the model pads, before fewer older ones than the look-ahead has, this batch's included."""
+        """In order; or, if the model pads, before fewer older records than the look-ahead has, this batch's
+        included."""
         older = [waiting for _, waiting in lane].index(record)
         assert older == 0 or self.budget["pads"]
         for _, waiting in lane[:older]:
@@ -130,7 +131,7 @@ def test_nobody_lingers_beyond_the_bound_while_somebody_takes(budget: dict[str, 
 
 @given(budgets, st.lists(step, max_size=40))
 def test_a_batch_that_leaves_early_is_full(budget: dict[str, int], steps: list[Step]) -> None:
-    """It has no room for what it left behind: work is conserved, but batches are not wasted. (Padding has its own.)"""
+    """A batch has no room for the records that it left behind. (Padding has its own test.)"""
     budget = budget | {"pads": False}
     traffic = Traffic(budget)
     traffic.run(steps)

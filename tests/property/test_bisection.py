@@ -1,4 +1,5 @@
-"""Bisection against an oracle that knows the bad records: who is blamed, and how many tries that takes (I5)."""
+"""Bisection compared with an oracle that knows the bad records: which are blamed, and how many tries that
+takes (I5)."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ RETRIES = 2
 
 @dataclass
 class Trial:
-    """A bisection of ``size`` numbers, carried to its end."""
+    """A bisection of ``size`` numbers, run to its end."""
 
     size: int
     verdict: Callable[[list[int]], str]
@@ -63,7 +64,7 @@ def test_the_bad_are_blamed_and_nobody_else(lot: tuple[int, set[int]], how: str,
 
 
 def extra(size: int, bad: Collection[int]) -> int:
-    """Tries beside that of the batch."""
+    """Number of tries besides that of the batch."""
     return len(Trial(size, fails_for(bad)).run().tries) - 1
 
 
@@ -76,7 +77,7 @@ def test_few_bad_records_cost_few_tries(lot: tuple[int, set[int]]) -> None:
 
 @pytest.mark.parametrize("bad", [1, 2, 3, 4, 5, 6, 7, 8])
 def test_the_bound_is_exact(bad: int) -> None:
-    """No set of bad records costs more than the one that has each second place of what is left."""
+    """The worst set of bad records is the one that has every second place of the rest."""
     assert extra(64, range(1, 2 * bad, 2)) == bad * 8
 
 
@@ -98,7 +99,7 @@ def test_many_bad_records_cost_no_more_than_twice_their_number(lot: tuple[int, s
 
 @given(any_lots)
 def test_the_deadly_are_tried_by_themselves_at_once(lot: tuple[int, set[int]]) -> None:
-    """The replica dies once over the batch and once over each bad record, and never again."""
+    """The replica dies once with the batch and once with each bad record, and not again."""
     size, bad = lot
     trial = Trial(size, fails_for(bad, "died")).run()
     deaths = [tried for tried in trial.tries if set(tried) & bad]
@@ -116,7 +117,7 @@ def test_out_of_memory_condemns_nobody_who_fits_alone(size: int, fits: int) -> N
 
 @given(st.integers(1, 128).flatmap(lambda size: st.tuples(st.just(size), st.integers(0, size - 1))), st.booleans())
 def test_one_large_record_makes_no_small_tries_of_the_others(lot: tuple[int, int], alone: bool) -> None:
-    """Neither one that fits only alone, nor one that never fits."""
+    """Neither an item that fits only alone, nor one that never fits."""
     size, large = lot
 
     def verdict(tried: list[int]) -> str:
@@ -137,7 +138,7 @@ def test_out_of_memory_ends_whatever_the_records_take(sizes: list[int], memory: 
 
 @given(any_lots, st.integers(0, RETRIES), st.integers(1, 5))
 def test_what_is_excused_is_tried_anew(lot: tuple[int, set[int]], retries: int, excuses: int) -> None:
-    """The device is lost whatever is tried, so many times; then only with the bad ones."""
+    """The device is lost for this many tries, whatever is tried; then only with the bad records."""
     size, bad = lot
     bisection = Bisection(range(size), retries)
     condemned: dict[int, int] = {}
@@ -157,7 +158,7 @@ def test_what_is_excused_is_tried_anew(lot: tuple[int, set[int]], retries: int, 
 
 @given(any_lots, st.data())
 def test_whatever_happens_everything_is_decided_once(lot: tuple[int, set[int]], data: st.DataObject) -> None:
-    """Flaky models included: a verdict may be anything at any time."""
+    """Also for flaky models: any try may have any result."""
     size, _ = lot
     trial = Trial(size, lambda tried: data.draw(st.sampled_from(["passed", "failed", "died", "too_large"]))).run(1)
     assert sorted([*trial.passed, *trial.condemned]) == list(range(size))

@@ -1,4 +1,4 @@
-"""A shard of a slice, behind a KCL that reads ahead and stalls: everything of the slice is taken, and nothing else."""
+"""A shard of a slice, with a KCL that reads ahead and stalls: every record of the slice is taken, and no other."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def record(number: int, arrived_ms: int) -> Record:
 
 @st.composite
 def shards(draw: st.DrawFn) -> list[tuple[int, Record]]:
-    """When each record can be read, and the record: its time of arrival is out of order by the margin at most."""
+    """Records, and when each can be read: their arrival times are out of order by at most the margin."""
     pauses = draw(st.lists(st.one_of(st.integers(0, 300), st.integers(0, 8_000)), max_size=40))
     readable_ms, found = 0, []
     for number, pause in enumerate(pauses):
@@ -39,7 +39,7 @@ def shards(draw: st.DrawFn) -> list[tuple[int, Record]]:
 
 
 def replayed(shard: list[tuple[int, Record]], begin_ms: int, limit: int, steps: list[tuple[bool, int]]) -> list[Record]:
-    """What is taken of it. ``steps``: whether KCL reads or hands on, if it can do both, and how long that takes."""
+    """Return what is taken. ``steps``: whether KCL reads or delivers if it can do both, and how long that takes."""
     sliced, taken, queue = ShardSlice(Slice(FROM_MS, TO_MS), SHARD), list[Record](), deque[Message]()
     at, now_ms, turn = 0, float(begin_ms), 0
     while not sliced.beyond:
@@ -57,7 +57,7 @@ def replayed(shard: list[tuple[int, Record]], begin_ms: int, limit: int, steps: 
 
 
 STALL = [*[(True, 1)] * (READS_AHEAD - 1), (True, 20_000), *[(False, 1)] * READS_AHEAD]
-"""KCL reads ahead as far as it may, and hands all of it on 20 seconds later."""
+"""KCL reads ahead as far as it can, and delivers all of it 20 seconds later."""
 
 
 @given(

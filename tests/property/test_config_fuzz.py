@@ -1,4 +1,4 @@
-"""Whatever is in a configuration: settings, or mistakes that name their keys. Never a traceback."""
+"""Random configurations: settings, or mistakes that name their keys, and never a traceback."""
 
 from __future__ import annotations
 

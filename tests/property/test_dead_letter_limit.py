@@ -1,5 +1,5 @@
-"""Whatever becomes of a stream's records, and however often its task starts again: what passes is in order and whole,
-and of a stretch that ends the task no more becomes durable than is allowed, all restarts together."""
+"""For any outcome of a stream's records, and any number of restarts: records that pass are in order and complete, and
+of a range that ends the task no more than the limit becomes durable, all restarts together."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def settled(stream: str) -> list[Record]:
 
 
 def life(records: list[Record], limit: Limits, cuts: list[int], idle: set[int]) -> tuple[list[Record], bool]:
-    """What one task passes on, and whether it ended because of a limit. ``idle``: nothing comes after these runs."""
+    """Returns what one task passes on, and whether it ended because of a limit. ``idle``: nothing comes after these
+    runs."""
     gate, passed, place, turn = Gate(SHARD, limit), [], 0, 0
     while place < len(records) and not gate.stopped:
         some = records[place : place + cuts[turn % len(cuts)]]
@@ -60,7 +61,7 @@ def test_what_passes_is_a_beginning_of_what_came(stream: str, limit: Limits, cut
 @settings(max_examples=300, deadline=None)
 @given(streams, limits, sizes)
 def test_a_run_that_reaches_the_limit_is_never_passed_in_part(stream: str, limit: Limits, cuts: list[int]) -> None:
-    """Without pauses: what has passed ends with a row, and is within the ratio."""
+    """Without pauses: the records that have passed end with a row, and are within the ratio."""
     records = settled(stream)
     passed, stopped = life(records, limit, cuts, set())
     if not stopped:

@@ -1,4 +1,4 @@
-"""A payload shown to a person: whatever it is, something is shown, and not much."""
+"""A payload shown to a person: something is shown for any payload, and not too much."""
 
 from __future__ import annotations
 

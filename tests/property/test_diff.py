@@ -32,11 +32,11 @@ DAY_MS = 24 * 60 * 60 * 1000
 SHARDS = [Shard("events", 1, f"shardId-{number:012}") for number in range(2)]
 Row = dict[str, Any]
 Rows = dict[tuple[Shard, int, int], Row | None]
-"""By shard, sequence number and sub-sequence number; None: a dead letter."""
+"""Rows by shard, sequence number and sub-sequence number; None: a dead letter."""
 
 
 def table(rows: Rows, seed: int, schema: TableSchema = SCHEMA) -> MemoryStore:
-    """Written by production's chain, cut into files wherever the seed says."""
+    """A table written by production's chain, split into files as the seed says."""
     store = MemoryStore()
     dice = random.Random(seed)
     columns = pa.schema(list(schema.schema)[len(IDENTITY) :])
@@ -72,7 +72,7 @@ tables = st.dictionaries(positions, st.one_of(values, values, values, st.none())
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that windows end within files."""
+    """Small windows, so that windows end inside files."""
     monkeypatch.setattr(windows, "MOST_ROWS", 4)
 
 

@@ -1,4 +1,4 @@
-"""A way past anything, decided purely: a shard of numbers, tasks that die of some, and the note between them."""
+"""The decisions of careful readings: a shard of numbers, tasks that die of some, and the note that they share. Pure."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from consumer.poison.doubt import HINDERED, PIECE, Death, Doubt, Skip, parsed, p
 from pipeline.record import LAST_SUB, Position
 
 LAYERS = ("jvm", "protocol", "look", "admitted", "row")
-"""Where a record kills: while KCL reads ahead, before it is taken, as an aggregate that is looked into, once user
-records are let in, or only when it has become a row."""
+"""Where a record kills: while KCL reads ahead, before it is taken, when the aggregate is read, when its user records
+are admitted, or when it has become a row."""
 
 PAGE = 512
 
 
 @dataclass
 class Shard:
-    """``killers``: which records kill whom they meet, and where. ``flush`` records make a file."""
+    """``killers``: which records kill, and where. ``flush``: number of records in a file."""
 
     records: int
     killers: dict[int, str]
@@ -42,7 +42,7 @@ class Shard:
         return Position(number, 0)
 
     def task(self) -> bool:
-        """One task from its start to its death; true if it has read everything."""
+        """Run one task until it dies; return True if it has read everything."""
         self.tasks += 1
         me = f"task-{self.tasks}"
         doubt = parsed(self.note).begun(me)
@@ -110,7 +110,7 @@ class Shard:
         return doubt.in_order()
 
     def opens(self, doubt: Doubt, numbers: range) -> Doubt | None:
-        """Each record stands for an aggregate, and for what it holds."""
+        """Each record stands for an aggregate, and for its user records."""
         ends = [self.at(each).end_of_record for each in numbers]
         if doubt.condemned(ends[-1], self.give_up_after):
             self.given_up.add(numbers[-1])
@@ -151,7 +151,7 @@ GIANT, GIANTS = 170_000, 3
 
 
 class Ahead:
-    """Places in an aggregate, made when they are asked for."""
+    """Positions in an aggregate, made when they are needed."""
 
     def __init__(self, sequence: int, begin: int, end: int) -> None:
         self.sequence, self.begin, self.end = sequence, begin, end
@@ -164,7 +164,7 @@ class Ahead:
 
 
 def read_by_itself(kill_after_s: list[float]) -> tuple[float, Doubt]:
-    """How long it takes to read the largest aggregates carefully, with a task that is killed after each such time."""
+    """The time to read the largest aggregates carefully, with tasks that are killed after every ``lives`` seconds."""
     deaths = (Death("a", "killed"), Death("b", "killed"))
     doubt, seconds, at = Doubt(deaths=deaths, met=Position(1, 20_000)), 0.0, Position(1, 0)
     for number, left_s in enumerate([*kill_after_s, float("inf")]):
@@ -185,7 +185,7 @@ def read_by_itself(kill_after_s: list[float]) -> tuple[float, Doubt]:
 
 
 def test_half_a_million_records_are_read_carefully_in_a_minute_or_two() -> None:
-    """Without deaths as quick as they can be; and each death costs a few hundred flushes, and no more."""
+    """Without deaths it is as fast as possible; each death costs at most a few hundred flushes."""
     quiet_s, doubt = read_by_itself([])
     assert quiet_s < 60 and doubt.narrow is None
     stormy_s, _ = read_by_itself([1.0, 9.0, 3.0, 11.0, 7.0, 2.0])

@@ -1,4 +1,4 @@
-"""Whatever a model returns, whatever key a record has: its row goes downstream, or it is told why not."""
+"""For any result of a model and any key: the row goes downstream, or the dead letter says why not."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def batches(draw: st.DrawFn) -> pa.RecordBatch:
 
 
 class Strict:
-    """A Kinesis that takes what Amazon's takes, and refuses a whole call for one record that it does not."""
+    """A Kinesis that accepts what AWS's accepts, and refuses a whole call because of one bad record."""
 
     def __init__(self) -> None:
         self.taken: list[tuple[str, dict[str, Any]]] = []

@@ -1,4 +1,4 @@
-"""Whatever a model raises, wherever it does: a dead letter or one line, and no replica dies of it."""
+"""Any exception of a model, from any method, becomes a dead letter or one line, and does not end the replica."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support import hostile_exceptions as hostile
 from tests.support.hosts import record
 
 BAD = 1
-"""Which of four records."""
+"""Which of four records is bad."""
 
 exceptions = pytest.mark.parametrize("what", hostile.EXCEPTIONS)
 refusals = pytest.mark.parametrize("what", hostile.REFUSALS)
@@ -56,7 +56,7 @@ def batch(mark: str = "yes", of: Sequence[int] = (BAD,)) -> list[Record]:
 
 
 def dead(records: Sequence[Record], kind: str) -> Dead:
-    """The one that is, with a reason that says something."""
+    """The bad record, with a reason that is not empty."""
     assert all(isinstance(each.outcome, Enriched) for n, each in enumerate(records) if n != BAD)
     outcome = records[BAD].outcome
     assert isinstance(outcome, Dead)

@@ -1,4 +1,4 @@
-"""Our reader of KPL's aggregates against protobuf's own, and against whatever bytes there may be."""
+"""Our reader of KPL aggregates, compared with protobuf's own, and with random bytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def record(data: bytes) -> Record:
 
 
 def all_of(held: Record, dice: random.Random) -> list[Record]:
-    """Taken in pieces as they come."""
+    """The user records, taken in pieces of these sizes."""
     taken: list[Record] = []
     while isinstance(held, Aggregate) and held.left:
         taken += held.take(dice.randrange(1, 9), dice.randrange(1, 5_000))
@@ -62,7 +62,7 @@ def mangled_message(dice: random.Random) -> bytes:
 
 
 def test_of_any_bytes_all_is_accounted_for_and_protobuf_reads_no_more() -> None:
-    """What protobuf takes for a message of records, we do, too; of what it refuses, some may live."""
+    """Messages that protobuf accepts are accepted by us, too; some that it refuses may be accepted."""
     readable = 0
     for seed in range(SEEDS):
         with repeatable(seed, TEST):

@@ -1,4 +1,4 @@
-"""What is written and held is linear in what was read: no producer makes gigabytes of a few kilobytes."""
+"""Output and memory are linear in the input: a producer cannot make gigabytes from a few kilobytes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from pipeline.table.staged_letters import Ledger
 from tests.support.settled_records import MORNING_MS, SCHEMA, SHARD, rows
 
 TIMES, EACH = 4, 4_000
-"""Of the bytes read, and for each user record: a letter is staged and written, of at most 1 KiB beside its payload."""
+"""Bytes written per byte read and per user record: a dead letter is staged and written, with at most 1 KiB besides its
+payload."""
 
 KEYS = st.lists(st.tuples(st.sampled_from("ké\\\0\U0001f600"), st.integers(0, 60_000)), min_size=1, max_size=20)
-"""A character, and how often it comes."""
+"""A character, and how often it is repeated."""
 
 
 def taken(data: bytes) -> list[Record]:

@@ -1,4 +1,5 @@
-"""Whatever is refused, however calls and records interleave: nothing lost, order per key, durable never ahead."""
+"""For any refusals and any order of calls: nothing is lost, the order of each key is kept, and durable is
+never ahead."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ class Sent:
 
 @dataclass
 class World:
-    """An outbox, the stream that it feeds, and a model of what it must do."""
+    """An outbox, its stream, and a model of what it must do."""
 
     put_queue: OrderedPutQueue = field(default_factory=lambda: OrderedPutQueue(request_rows=4, request_bytes=40))
     records: list[Sent] = field(default_factory=list)

@@ -1,4 +1,5 @@
-"""Every row that a replica lets through can be written to Parquet, and is read back as it was; what cannot is met."""
+"""Every row that a replica accepts can be written to Parquet, and is read back unchanged. The tests also meet values
+that cannot."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ SPECIMENS = [True, -1, 127, 7.5, math.nan, math.inf, 1e300, "", "ü\0", b"ab", [
 
 @cache
 def is_taken(kind: pa.DataType) -> bool:
-    """Whether a column of the type is one that a table may have."""
+    """Whether a table may have a column of the type."""
     try:
         TableSchema(pa.schema([("x", kind)]), "events", "1")
     except ConfigError:
@@ -37,7 +38,7 @@ TIMES = [kind for kind in FLAT if pa.types.is_temporal(kind)]
 
 
 def expect_back(batch: pa.RecordBatch) -> None:
-    """By pyarrow exactly; by pandas, whose own library reads it, without an error."""
+    """Read by pyarrow exactly; by pandas, with its own library, without an error."""
     file = encode(pa.Table.from_batches([batch]), {})
     back = pq.read_table(pa.BufferReader(file)).cast(batch.schema)
     if not any("pandas cannot" in line for line in readers.warnings(batch.schema)):
@@ -46,7 +47,7 @@ def expect_back(batch: pa.RecordBatch) -> None:
 
 
 def _values(column: pa.Array) -> Any:
-    """NaN is itself here. Python has no time of nanoseconds at the end of its range: counts."""
+    """NaN equals itself here. Python has no nanoseconds at the ends of its range, so times are compared as counts."""
     if pa.types.is_timestamp(column.type):
         column = column.view(pa.int64())
     return _plain(column.to_pylist())
@@ -76,7 +77,7 @@ def test_what_is_let_through_at_depth_is_read_back(kind: pa.DataType) -> None:
 
 
 def raw(counts: list[int], kind: pa.DataType) -> pa.Array:
-    """Counts as a column's values are held: also such as no Python value would give."""
+    """Counts as a column stores them, including some that are not values in Python."""
     width = kind.bit_width
     held = np.array([count if width == 64 else count % 2**32 - 2**31 for count in counts], f"i{width // 8}")
     return pa.Array.from_buffers(kind, len(held), [None, pa.py_buffer(held)])
@@ -84,7 +85,8 @@ def raw(counts: list[int], kind: pa.DataType) -> pa.Array:
 
 @pytest.mark.parametrize("kind", TIMES, ids=str)
 def test_an_arrow_array_of_extreme_times_is_read_back_or_refused(kind: pa.DataType) -> None:
-    """Arrow checks no range: seconds that Parquet must hold as milliseconds overflow, and years that nobody knows."""
+    """Arrow does not check ranges: seconds may overflow when Parquet stores milliseconds, and years may be out of
+    range."""
     if not is_taken(kind):
         return
     rows = RowMaker(pa.schema([("x", kind)]), {})

@@ -1,4 +1,4 @@
-"""100,000 payloads of every kind through decoding, carried fields, rows, and rows as JSON: a row or a fault of each."""
+"""100,000 random payloads through decoding, carried fields, rows, and rows as JSON: each becomes a row or a fault."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVERY_TYPE = {"s": "string", "i": "int64", "f": "float64", "b": "bool", "t": "ti
 
 
 class Counting(Model):
-    """How many fields an item has."""
+    """Returns the number of fields of an item."""
 
     output_schema = pa.schema([("fields", pa.int64())])
 
@@ -32,7 +32,7 @@ class Counting(Model):
 
 
 class Sizing(Counting):
-    """Takes payloads as they are."""
+    """Returns payloads unchanged."""
 
     def decode(self, data: bytes) -> bytes:
         return data

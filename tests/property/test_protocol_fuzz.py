@@ -1,4 +1,4 @@
-"""Whatever comes down the pipe is a message or a ProtocolError, and what KCL can say survives the way."""
+"""Random lines are messages or a ProtocolError, and KCL's own messages are decoded correctly."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_100000_payloads_come_out_of_the_protocol_byte_for_byte() -> None:
 
 
 def line(dice: random.Random) -> dict[str, object]:
-    """What KCL says: any of its messages, with few records."""
+    """Any message of KCL, with few records."""
     place = {"sequenceNumber": str(dice.randrange(10**56)), "subSequenceNumber": dice.randrange(3)}
     records = [row(number, dice.randbytes(6)) for number in range(dice.randrange(3))]
     fields: dict[str, dict[str, object]] = {
@@ -127,7 +127,7 @@ def line(dice: random.Random) -> dict[str, object]:
 
 
 def swapped(dice: random.Random, fields: dict[str, object]) -> bytes:
-    """One value, at any depth, is of another type, or far too large."""
+    """Replaces one value, at any depth, by one of another type, or by a far too large one."""
     inside = [fields, *(record for record in fields.get("records", ()) if isinstance(record, dict))]  # type: ignore[attr-defined]
     chosen = dice.choice(inside)
     name = dice.choice(list(chosen))
@@ -136,7 +136,7 @@ def swapped(dice: random.Random, fields: dict[str, object]) -> bytes:
 
 
 def raw(dice: random.Random, fields: dict[str, object]) -> bytes:
-    """As :func:`swapped`, with what no encoder would write."""
+    """As :func:`swapped`, with values that encoders do not write."""
     fields[dice.choice(list(fields))] = "@"
     return orjson.dumps(fields).replace(b'"@"', dice.choice(RAW_NUMBERS + RAW_TEXTS))
 
@@ -157,7 +157,7 @@ WAYS: tuple[Callable[[random.Random, dict[str, object]], bytes], ...] = (
 
 
 def complaint(broken: bytes) -> str:
-    """What is wrong with a line; empty if it is a message."""
+    """The error of a line; empty if it is a message."""
     try:
         assert isinstance(decode(broken, "shard"), MESSAGES), broken
     except ProtocolError as error:

@@ -1,4 +1,5 @@
-"""A plan of a redrive: each letter is in one part of it, and carrying it out leaves nothing to plan but what failed."""
+"""The plan of a redrive: each letter is in one part of it, and after it was carried out, only failures are left to
+plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leases moved back on any lineage, wherever the application stands: what is read then is what was wished for."""
+"""Leases are moved back on any lineage, from any position of the application: exactly the wanted records are read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def moved(stream: Stream, leases: Mapping[str, Lease], moves: Moves) -> dict[str
 
 
 def to_be_read(stream: Stream, leases: Mapping[str, Lease]) -> set[int]:
-    """What KCL will read: leases that are not done, and the children of what it ends, from their beginning."""
+    """What KCL will read: leases that are not done, and from their beginning the children of shards that end."""
     found, leased = set(), dict(leases)
     for shard_id in stream.shards:  # parents come before their children
         if shard_id in leased and not leased[shard_id].ended:

@@ -1,4 +1,4 @@
-"""What is safe, under any history of batches."""
+"""The limit of a batch's cost, for any history of batches."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def test_it_is_never_as_much_as_what_ran_out_unless_that_passed(history: list[tu
 
 @given(st.lists(told, max_size=60))
 def test_nothing_is_remembered_for_ever(history: list[tuple[str, int, int]]) -> None:
-    """While batches that use it pass, it grows by an eighth each time, so it is forgotten in a few thousand batches."""
+    """The limit grows by an eighth each time batches that use it pass, so it is dropped after a few
+    thousand batches."""
     safe = SafeCost()
     for what, count, cost in history:
         tell(safe, what, count, cost)

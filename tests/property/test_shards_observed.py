@@ -1,4 +1,4 @@
-"""The sketch of hottest keys, and the place of a weighted split."""
+"""The sketch of the hottest keys, and the position of a weighted split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a producer, a model or KCL says: in a log, on the health page and at the end it is text and nothing else."""
+"""Text from producers, models and KCL is only text in a log, on the health page and in the last line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ HIDDEN = re.compile("[\xad\u061c\u180e\u200b-\u200f\u2060-\u206f\ufeff\ufff9-\uf
 
 
 def acts(text: str) -> bool:
-    """Whether something in it is a control, an end of a line, a surrogate, or turns the direction."""
+    """Whether the text has a control character, a line break, a surrogate, or a character that changes the
+    direction."""
     return any(unicodedata.category(each) in CONTROLS or unicodedata.bidirectional(each) in BIDI for each in text)
 
 

@@ -1,4 +1,4 @@
-"""Sick replicas: however a model goes bad, no healthy record is a dead letter, and garbage restarts nothing."""
+"""For any way in which a replica breaks: no healthy record is a dead letter, and bad records restart no replica."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GARBAGE = 0.05
 
 
 class Sick(Model):
-    """Goes bad in a way of its own. Its life begins anew with each replica."""
+    """Breaks in its own way. Every new replica starts healthy."""
 
     output_schema = pa.schema([("n", pa.int64()), ("x", pa.float64())])
 
@@ -68,7 +68,7 @@ class WithExample(Sick):
 def live(
     model: str, records: list[Record], seed: int, *, retries: int = 1, replicas: int = 1, size: int = 16, **options: Any
 ) -> list[Any]:
-    """Batches of up to ``size``, two for each replica at a time."""
+    """Batches of up to ``size``, two per replica at a time."""
     events: list[Any] = []
     dice = random.Random(seed)
     waiting = list(records)
@@ -138,7 +138,7 @@ def test_garbage_restarts_nothing_once_something_has_passed(seed: int) -> None:
 
 
 def test_a_bad_release_costs_few_restarts() -> None:
-    """Nothing ever passes: new replicas are tried, and then the model is believed to be bad."""
+    """Nothing has ever passed: new replicas are tried, and then the model is considered bad."""
     records = mixed(200, 1, share=1.1)
     events = live("Sick", records, 1, way="well")
     assert all(isinstance(each.outcome, Dead) for each in records)

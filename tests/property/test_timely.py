@@ -1,4 +1,5 @@
-"""A time-out teaches: however long records take, batches soon end in time, and grow again where that was not the size.
+"""Learning from time-outs: for any durations of records, batches soon end in time, and grow again if their size was not
+the cause.
 
 On replicas without processes, in simulated time.
 """
@@ -47,7 +48,7 @@ class Source:
         self.host = ModelHost(given, on_event=self.events.append, link=link, outages=Outages(loop.time))
 
     async def batches(self, how_many: int) -> None:
-        """So many of them, one replica's worth at a time."""
+        """This many batches, one replica's worth at a time."""
         left = iter(range(how_many))
         await asyncio.gather(*(self._work(left) for _ in range(self.host.slots)))
 
@@ -71,7 +72,7 @@ def simulated(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 def each(record_s: float, call_s: float = 0.0) -> Seconds:
-    """A record that hangs does."""
+    """A model with a record that hangs."""
     return lambda payloads: 1e9 if any(b'"hang"' in one for one in payloads) else call_s + record_s * len(payloads)
 
 

@@ -1,4 +1,4 @@
-"""Whatever a model does on whatever machine: the choice is the quickest of what was measured within the target."""
+"""For any model and machine: the choice is the fastest of the measured cells that meet the target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Every kind of value into every type of column: what is stored is what was meant, or it is refused with a reason."""
+"""Every kind of value in every type of column: the stored value has the same meaning, or the record is refused with a
+reason."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def meant(value: Any) -> Any:
 
 
 def judge(kind: pa.DataType, values: list[Any], meanings: list[Any]) -> int:
-    """How many are stored. Each is what it means, or refused with a reason of one line."""
+    """Check that each value is stored with its meaning or refused with a reason of one line. Return how many are
+    stored."""
     made = maker(kind).make([[] for _ in values], [{"x": value} for value in values])
     made.batch.validate(full=True)
     rows = iter(meaning(made.batch.column("x")))
@@ -52,7 +54,7 @@ def judge(kind: pa.DataType, values: list[Any], meanings: list[Any]) -> int:
 
 @cache
 def specimens() -> tuple[list[Any], list[Any]]:
-    """The values, and what each means. They come with torch, which whoever only collects the tests does without."""
+    """The values with their meanings. They need torch, which is not imported when tests are only collected."""
     from tests.property.specimens import LEAVES, NESTED
 
     values = [*LEAVES, *NESTED]
@@ -67,7 +69,7 @@ def tensor(values: list[int]) -> Any:
 
 @pytest.mark.parametrize("kind", [*FLAT, *DEEP], ids=str)
 def test_each_value_is_stored_as_it_is_meant_or_refused(kind: pa.DataType) -> None:
-    """Alone, and beside others."""
+    """Store each value alone, and together with others."""
     values, meanings = specimens()
     stored = sum(judge(kind, [value], [each]) for value, each in zip(values, meanings, strict=True))
     assert judge(kind, values, meanings) == stored > 10

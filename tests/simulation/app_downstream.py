@@ -1,4 +1,4 @@
-"""The downstream stream of the simulated application, as boto3 shows it: refuses rows, loses calls and answers."""
+"""The downstream stream of the simulated application, as a boto3 client: refuses rows, loses calls and answers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ STREAM = "enriched"
 
 
 class Downstream:
-    """One task's client. ``begins`` and ``ends`` are called around each call, and may raise what boto3 does;
-    ``refusal`` is how likely a row is refused, ``accepted`` is told of the others."""
+    """The client of one task. ``begins`` and ``ends`` are called around each call, and may raise boto3's errors.
+    ``refusal``: probability that a row is refused. ``accepted`` is called with the others."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The model of the simulated application: what becomes of a record is written in its payload."""
+"""The model of the simulated application. A record's payload says what happens to it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BAD = (REJECTED, RAISES, FLAKY, NAN, KILLS, HANGS, GARBLED)
 
 
 FELLS = "fells"
-"""Takes the whole task along, whoever tries it."""
+"""Kills the whole task, in every try."""
 
 
 def payload(number: int, kind: str, padding: int) -> bytes:
@@ -50,7 +50,7 @@ class Plain(Model):
 
 
 class Measured(Plain):
-    """As dear as it is long."""
+    """A record costs as much as its length."""
 
     def cost(self, item: Any) -> int:
         return len(item["padding"])

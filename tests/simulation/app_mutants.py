@@ -1,4 +1,4 @@
-"""Production's parts with one promise broken on purpose in each, for the simulation to find out."""
+"""Production's parts, each with one promise broken on purpose, which the simulation must detect."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Hasty(CheckpointTracker):
 
 
 class ChecksWhatIsDelivered(ShardSession):
-    """Checkpoints what was delivered, not what is durable."""
+    """Checkpoints what was delivered instead of what is durable."""
 
     def _open(self, message: Initialize) -> None:
         super()._open(message)
@@ -32,7 +32,7 @@ class _Careless(CheckpointTracker):
 
 
 class ChecksWithinAggregates(ShardSession):
-    """Checkpoints what is durable, also where that is within an aggregate."""
+    """Checkpoints what is durable, also inside an aggregate."""
 
     def _open(self, message: Initialize) -> None:
         super()._open(message)
@@ -40,7 +40,7 @@ class ChecksWithinAggregates(ShardSession):
 
 
 class KeepsLostLeases(ShardSession):
-    """Goes on as if nothing were when its lease is lost; nor does it say that it is over."""
+    """Continues after its lease is lost, and does not say that it is over."""
 
     def _drop(self, reason: str) -> None:
         return
@@ -50,7 +50,7 @@ class KeepsLostLeases(ShardSession):
 
 
 class EndsWithoutDraining(ShardSession):
-    """Says that the shard has ended before everything of it is durable."""
+    """Reports the end of the shard before all of it is durable."""
 
     async def _end(self) -> None:
         await self._checkpoint_surely(None)
@@ -58,7 +58,7 @@ class EndsWithoutDraining(ShardSession):
 
 
 class ForgetsWhatItRefused(ShardSession):
-    """Takes records that it refused while leaving for delivered."""
+    """Counts records that it refused while leaving as delivered."""
 
     async def _admit(self, message: ProcessRecords) -> None:
         await super()._admit(message)
@@ -77,7 +77,7 @@ class _Unordered(Window):
 
 
 class ReleasesOutOfOrder(Stage):
-    """Hands records to the sinks as they settle."""
+    """Passes records to the sinks in the order in which they settle."""
 
     def open(self, shard: Shard, checkpoint: Position | None) -> Lane:
         lane = super().open(shard, checkpoint)
@@ -91,7 +91,7 @@ class _AnySink(Durability):
 
 
 class ContentWithAnySink(Stage):
-    """Counts as durable what is durable in one of the sinks."""
+    """Counts records as durable if one of the sinks has them."""
 
     def open(self, shard: Shard, checkpoint: Position | None) -> Lane:
         lane = super().open(shard, checkpoint)
@@ -105,7 +105,7 @@ class AdmitsWithoutBound(Stage):
 
 
 class WritesOnForTheLost(Stage):
-    """A lost lease's lane lives on: what it has is judged and written."""
+    """Keeps the lane of a lost lease: its records are still judged and written."""
 
     def abandon(self, lane: Lane) -> None:
         return

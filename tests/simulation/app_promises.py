@@ -1,4 +1,5 @@
-"""What must hold in the simulated application, at any moment and in the end. Named as in docs/architecture.md."""
+"""The promises of the simulated application, at any time and at the end. The names are those in
+docs/architecture.md."""
 
 from __future__ import annotations
 
@@ -19,20 +20,20 @@ from tests.simulation.app_model import FLAKY, GOOD
 from tests.simulation.app_task import STREAM, Settings, Task
 
 ANSWER_S = 5.0
-"""How long a message may wait for its status while the window has room."""
+"""Seconds that a message may wait for its status while there is room."""
 
 MESSAGES = 5
-"""So many may come of a shard beyond the bound: a session's first ones are answered at once."""
+"""Number of records of a shard that may exceed the limit: a session's first messages are answered at once."""
 
 SUBS = 4
-"""User records that an aggregate of the world has at most; one that is not taken apart yet counts as all of them."""
+"""Maximum number of user records in an aggregate of the world; one that is not taken apart yet counts as this many."""
 
 RECORD_BYTES = 20_000
-"""What a record may grow by when it settles: a row's share, or a dead letter with its traceback."""
+"""Bytes by which a record may grow when it settles: its share of a row, or a dead letter with its traceback."""
 
 
 class Promises:
-    """Sees every write as it happens. ``broken`` is the first promise that was, if any."""
+    """Sees every write when it happens. ``broken``: the first promise that was broken, if any."""
 
     def __init__(self, stream: FakeStream, settings: Settings, notes: MemoryStore) -> None:
         self.broken = ""
@@ -43,19 +44,19 @@ class Promises:
         """Each row's record, and the file that holds it."""
         self.letters: set[str] = set()
         self.blamed: set[str] = set()
-        """Dead letters of records that tasks seem to have died of; in a storm that may be mere bad luck."""
+        """Dead letters of records of which tasks seem to have died; in a storm that may be an accident."""
         self.kinds: dict[str, str] = {}
-        """What was produced, and what the model makes of it."""
+        """The records that were produced, and the model's result for each."""
         self.sent: set[str] = set()
-        """Whose row is downstream, at least once."""
+        """Records whose row is downstream at least once."""
         self.last_sent: dict[tuple[str, str], Position] = {}
-        """Of each shard and key, in the order of first appearances."""
+        """The records of each shard and key, in the order of their first appearance."""
         self.order: dict[str, list[Position]] = {}
-        """Of each file's rows."""
+        """The records of each file's rows."""
         self._durable_below: dict[str, int] = {}
         self._seen: set[str] = set()
         self._since: WeakKeyDictionary[Child, float] = WeakKeyDictionary()
-        """Since when there was room for a message that waits."""
+        """Since when there has been room for a message that waits."""
 
     def breaks(self, what: str) -> None:
         self.broken = self.broken or what
@@ -66,7 +67,7 @@ class Promises:
     # -- as it happens
 
     def file_written(self, key: str, body: bytes) -> None:
-        """I3: whoever reads the table now sees this file whole, and no record twice."""
+        """I3: a reader of the table now sees this whole file, and no record twice."""
         if key in self._seen:
             return
         self._seen.add(key)
@@ -85,8 +86,8 @@ class Promises:
             self.blamed.update(letter["record_id"] for letter in letters if "tasks ended" in letter["reason"])
 
     def row_sent(self, key: str, data: bytes) -> None:
-        """I4 downstream: rows of a key and a shard first appear in sequence order; but the model may change its mind
-        about a record that an earlier task took for dead."""
+        """I4 downstream: rows of a key and a shard first appear in sequence order; but the model may accept a record
+        that was a dead letter in an earlier task."""
         record_id = orjson.loads(data)["record_id"]
         if record_id in self.sent or self.kinds[record_id] == FLAKY or record_id in self.blamed:
             return
@@ -98,7 +99,7 @@ class Promises:
         self.last_sent[shard_id, key] = at
 
     def put_by(self, task: Task, key: str) -> None:
-        """A task that was told that a shard is not its any more begins no write for it."""
+        """A task that knows that it has lost a shard starts no write for it."""
         if (worker := task.worker) is None:
             return
         shard_id = key.rpartition("/")[2].partition("-")[2].rsplit("-", 2)[0]
@@ -107,7 +108,7 @@ class Promises:
             self.breaks(f"{task.name} goes on writing {key}, though it was told that the shard is not its any more")
 
     def checkpointed(self, lease: FakeLease, position: Position | str) -> None:
-        """I1: all up to the checkpoint is durable before it is written, and to KCL an aggregate is one record."""
+        """I1: everything up to the checkpoint is durable before it is written. For KCL an aggregate is one record."""
         shard = self.stream.shards[lease.shard_id]
         at = self._durable_below.get(lease.shard_id, 0)
         if isinstance(lease.checkpoint, Position) and isinstance(position, Position) and position < lease.checkpoint:
@@ -121,21 +122,21 @@ class Promises:
         self._durable_below[lease.shard_id] = at
 
     def _missing(self, record_id: str) -> str:
-        """Whose verdict on a flaky record counted is not known, so downstream may be without it."""
+        """It is not known which verdict on a flaky record counted, so it may be missing downstream."""
         if record_id not in self.rows and record_id not in self.letters:
             return f"{record_id}, which is not durable"
         is_due = self.settings.downstream and self.kinds[record_id] == GOOD and record_id not in self.sent
         return f"{record_id}, which is not downstream" if is_due and not self._suspect(record_id) else ""
 
     def _suspect(self, record_id: str) -> bool:
-        """Whether tasks may have died of it, so that one may have taken it for dead while another had its row."""
+        """Whether tasks may have died of it, so that one task made it a dead letter while another one wrote its row."""
         _, shard_id, position = record_id.split("/", 2)
         sequence, sub = position.split("/")
         noted = f'["{sequence}",{sub}]'.encode()
         return any(f"-{shard_id}/" in key and noted in body for key, (body, _) in self.notes.objects.items())
 
     def look(self, tasks: Iterable[Task]) -> None:
-        """I6 and I7 of every task, at this moment."""
+        """I6 and I7 of every task, at this time."""
         for task in tasks:
             if task.stage is not None and task.worker is not None and not task.process.frozen:
                 self._bounds(task)
@@ -171,7 +172,7 @@ class Promises:
             self.breaks(f"the auditor says {problems[0]}")
 
     def _exactly_once(self) -> None:
-        """I2; I3 has seen to it that no row is there twice. And I5: none is taken for what it is not."""
+        """I2; I3 has shown that no row is there twice. And I5: no healthy record is dead, and no bad one a row."""
         for record_id, kind in self.kinds.items():
             is_row, is_dead = record_id in self.rows, record_id in self.letters
             if is_row == is_dead:
@@ -182,7 +183,7 @@ class Promises:
             self.breaks(f"I2: {len(self.kinds)} records, {len(self.rows)} rows and {len(self.letters)} dead letters")
 
     def _in_order(self) -> None:
-        """I4: shard by shard, file by file as they are named."""
+        """I4: shard by shard, file by file in the order of their names."""
         last: tuple[str, Position] | None = None
         for key in sorted(self.order, key=lambda key: key.rpartition("/")[2]):
             shard = key.rpartition("/")[2].rsplit("-", 2)[0]

@@ -1,4 +1,4 @@
-"""One task of the simulated application: production's parts, put together as :mod:`consumer.app` does."""
+"""One task of the simulated application: production's parts, connected as in :mod:`consumer.app`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Decode = Callable[[bytes, Callable[[], Message]], Awaitable[Message]]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a mutant has in place of production's."""
+    """The parts that a mutant replaces."""
 
     session: type[ShardSession] = ShardSession
     stage: type[Stage] = Stage
@@ -53,7 +53,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One application's configuration, small enough that its bounds are met all the time."""
+    """The configuration of an application, so small that its limits are always reached."""
 
     measured: bool
     replicas: int
@@ -98,7 +98,7 @@ class Settings:
         )
 
     def as_configured(self) -> configured.Settings:
-        """As a user would write them, but for windows that are far smaller than anybody's."""
+        """Settings as users write them, but with far smaller limits."""
         model = "Padded" if self.pads else "Measured" if self.measured else "Plain"
         sinks = [
             {"type": "parquet", "url": TABLE, "flush_interval_s": self.flush_interval_s},
@@ -137,7 +137,7 @@ class Settings:
 
 
 class World(Protocol):
-    """What a task sees of the world around it."""
+    """What a task sees of the world."""
 
     stream: FakeStream
     leases: FakeLeases
@@ -156,7 +156,7 @@ class World(Protocol):
 
 @dataclass(eq=False)
 class Task:
-    """From its start to its end; ``main`` returns when it has left, and raises what ended it otherwise."""
+    """From its start to its end. ``main`` returns when the task has left, and raises its error otherwise."""
 
     world: World
     process: Process
@@ -217,7 +217,7 @@ class Task:
         return self.world.leases[shard_id].switches
 
     def _replica(self, assignment: Assignment) -> FakeReplica:
-        """What costs are asked in has no weights, and fells nobody."""
+        """The process that measures costs has no weights, and does not kill the host."""
         fells = app_model.fells if assignment.role == "predict" else lambda payloads: False
         return FakeReplica(assignment, seconds=partial(self._seconds, fells), ends=app_model.ends)
 
@@ -280,7 +280,7 @@ class Task:
         await notes.leave()
 
     async def _leave(self, worker: FakeWorker, failures: list[asyncio.Task[Any]]) -> None:
-        """Within the budget, whatever it takes. The JVM takes its time to ask the sessions."""
+        """Leave within the budget. The JVM takes some time before it asks the sessions."""
         self.process.loop.call_later(self.world.random.choice([0.0, 1.0, 3.0]), worker.shutdown)
         sessions = [session for session in self.sessions if session.shard_id]
         drained = asyncio.create_task(_all_over(sessions))
@@ -295,7 +295,7 @@ class Task:
             raise Late(f"left without draining {', '.join(late)}")
 
     async def _release(self, worker: FakeWorker) -> None:
-        """As :func:`consumer.leases.release`: whatever is still this worker's, once it is provably dead."""
+        """Like :func:`consumer.leases.release`: releases what still belongs to this worker, which is certainly dead."""
         for lease in list(self.world.leases):
             if lease.owner == worker.name:
                 with suppress(Throttled):  # then it runs out by itself

@@ -1,6 +1,7 @@
 """A world in which everything that can go wrong with the application does, as a seed decides.
 
-The application is production's own, from KCL's lines to the store's calls; around it are the fakes that ship with it.
+The application is production's own, from KCL's lines to the calls of the store. The fakes around it ship with the
+product.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ DAY_MS = 24 * 60 * 60 * 1000
 FIRST_MS = 1_795_000_000_000 // DAY_MS * DAY_MS
 STORM_S = 18.0
 CALM_S = 400.0
-"""Within which everything must be finished once nothing fails any more."""
+"""Simulated seconds within which everything must be finished after the last fault."""
 
 FAILOVER_S = 4.0
 
@@ -40,7 +41,7 @@ class Bad(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Weather:
-    """How often what goes wrong: per second for what befalls a task, per call for the rest."""
+    """Probabilities of faults: per second for those of a task, per call for the others."""
 
     crash: float
     freeze: float
@@ -72,7 +73,7 @@ class Weather:
 
 @dataclass
 class World:
-    """``parts`` are production's, or a mutant's."""
+    """``parts``: production's, or those of a mutant."""
 
     seed: int
     parts: Parts = field(default_factory=Parts)
@@ -103,7 +104,7 @@ class World:
         self.produced = 0
 
     def run(self) -> None:
-        """Live through the seed, then let good workers finish, and check every promise."""
+        """Run the seed, then let healthy workers finish, and check every promise."""
         before = random.getstate()
         random.seed(self.seed)  # the jitter of production's own back-offs
         try:
@@ -140,7 +141,7 @@ class World:
         )
 
     def _store_for(self, task: Task, store: MemoryStore, written: Callable[[str, bytes], None]) -> MemoryStore:
-        """The same objects, on a connection of its own."""
+        """The same objects, on a separate connection."""
         own = MemoryStore()
         own.objects = store.objects
         own.before = partial(self._call_begins, task)
@@ -296,12 +297,12 @@ class World:
         return [task for task in self.tasks if task.process.alive and not task.process.ended]
 
     def _keep_up(self) -> None:
-        """A supervisor, which starts a new task where one is missing."""
+        """A supervisor, which starts a new task when one is missing."""
         for _ in range(self.slots - len(self._alive())):
             self._start()
 
     def _mourn(self) -> None:
-        """Whoever has ended by itself must have had a good reason."""
+        """Check that a task that has ended by itself had a good reason."""
         for task in [task for task in self.tasks if task.process.ended or not task.process.alive]:
             self.tasks.remove(task)
             main = task.process.main
@@ -375,7 +376,7 @@ class World:
         self.produced += len(kinds)
 
     def _broken(self, payloads: list[bytes], kinds: list[str]) -> tuple[bytes, list[str]]:
-        """An aggregate with user records that name keys it has not, or that cannot be read at all."""
+        """An aggregate with user records that name missing keys, or that cannot be read."""
         if self.random.random() < 0.3:
             return aggregates.sealed(aggregates.field(1, b"a") + aggregates.user(payloads[0])[:-1]), [GARBLED]
         lost = [self.random.random() < 0.5 for _ in payloads]
@@ -390,7 +391,7 @@ class World:
         return self.random.choice(BAD) if self.random.random() < 0.1 else GOOD
 
     def _reshard(self) -> None:
-        """Now and then while there is much to read, and whoever reads it is told to leave."""
+        """Ask a task to leave now and then, while there is much to read."""
         shards = self.stream.open_shards
         if len(self.stream.shards) > 5:
             return
@@ -416,4 +417,4 @@ def _short(position: Position | str | None) -> str:
 
 
 def _unseen(key: str, body: bytes) -> None:
-    """Written, and no promise is about it."""
+    """Written, without a promise about it."""

@@ -1,6 +1,6 @@
 """A world in which everything that can go wrong with a shard's list of files does, as a seed decides.
 
-Production's chain and files (:mod:`pipeline.sinks`) run in it over a store in memory; KCL, workers and time are models.
+Production's chain and files (:mod:`pipeline.sinks`) run on a store in memory; KCL, workers and time are models.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FLUSH_S = 20.0
 
 
 class Crash(Exception):
-    """The worker is gone, at this very call."""
+    """The worker dies, at this call."""
 
 
 class Bad(AssertionError):
@@ -50,7 +50,7 @@ class Lease:
 
 @dataclass(slots=True)
 class Session:
-    """One worker's hold on a shard, or what it takes for one."""
+    """One worker's hold on a shard, or what the worker believes is one."""
 
     number: int
     shard: Shard
@@ -65,7 +65,8 @@ class Session:
 
 @dataclass
 class World:
-    """``committer``, ``chain``, ``ledger``: production's, or a mutant's; ``hasty`` checkpoints what is not durable."""
+    """``committer``, ``chain``, ``ledger``: production's, or a mutant's. ``hasty``: checkpoints records that are not
+    durable."""
 
     seed: int
     committer: type[Files] = Files
@@ -92,7 +93,7 @@ class World:
     # -- the stream
 
     def _records(self, shard: Shard) -> list[Record]:
-        """Some alone, some in aggregates; the day goes forward, and sometimes back for a while."""
+        """Records, some of them in aggregates. The day moves forward, and sometimes back for a while."""
         records: list[Record] = []
         sequence, ms = self.random.randint(1, 50), FIRST_MS
         for _ in range(self.random.randint(5, 25)):
@@ -139,7 +140,7 @@ class World:
     # -- what happens
 
     def run(self) -> None:
-        """Live through the seed, then let good workers finish, and check every promise."""
+        """Run the seed, then let healthy workers finish, and check every promise."""
         acts = [self._take, self._deliver, self._deliver, self._flush, self._flush, self._checkpoint, self._checkpoint]
         acts += [self._crash, self._move_back, self._wait, self._expire]
         weights = [4, 8, 8, 8, 8, 4, 4, 1, 1, 4, 1]
@@ -150,7 +151,7 @@ class World:
         self._check()
 
     def _take(self) -> None:
-        """Somebody takes a lease that is free, or steals one; the old owner does not know yet."""
+        """A worker takes a free lease, or steals one; the old owner does not know yet."""
         shard = self.random.choice(self.shards)
         lease = self.leases[shard.shard_id]
         if any(session.number == lease.owner for session in self.sessions) and self.random.random() < 0.7:
@@ -229,7 +230,7 @@ class World:
         session.durable = max(session.durable or end, end)
 
     def _checkpoint(self, session: Session | None = None) -> None:
-        """KCL's rule: the owner's, forward, and not beyond what was delivered."""
+        """KCL's rule: only the owner checkpoints, forward, and not beyond what was delivered."""
         session = session or self._any()
         if session is None or session.next == 0:
             return
@@ -247,7 +248,7 @@ class World:
             self._say(f"worker {session.number} checkpoints {position}")
 
     def _last_whole(self, session: Session) -> Position | None:
-        """KCL's checkpoint never stands within an aggregate."""
+        """KCL's checkpoint is never inside an aggregate."""
         records = self.stream[session.shard.shard_id]
         whole = [
             each.position for each in records if each.whole and session.durable and each.position <= session.durable
@@ -255,7 +256,8 @@ class World:
         return max(whole, default=None)
 
     def _expire(self) -> None:
-        """A lifecycle rule takes what was staged for files whose dead letters are written, and what no file names."""
+        """A lifecycle rule deletes staged objects of files whose dead letters are written, and those that no file
+        names."""
         living = {session.pending[2] for session in self.sessions if session.pending}
         named = {}
         for key, (_, metadata) in self.table.objects.items():
@@ -275,7 +277,7 @@ class World:
             self._say(f"worker {session.number} is killed")
 
     def _move_back(self) -> None:
-        """An operator moves a checkpoint, or loses the lease table; whoever had the lease becomes a zombie."""
+        """An operator moves a checkpoint, or deletes the lease table; the owner of the lease becomes a zombie."""
         shard = self.random.choice(self.shards)
         lease = self.leases[shard.shard_id]
         if lease.checkpoint is None:
@@ -315,14 +317,14 @@ class World:
         return [each for body, _ in self.table.objects.values() for each in self._ids(body)]
 
     def _ids(self, body: bytes) -> list[str]:
-        """Of a file; files are looked at often and read once."""
+        """The contents of a file; each file is read once."""
         if body not in self.known:
             table = pq.ParquetFile(io.BytesIO(body)).read(["record_id"], use_threads=False)
             self.known[body] = table["record_id"].to_pylist()
         return self.known[body]
 
     def _read(self) -> None:
-        """What a plain reader sees at any moment."""
+        """What a plain reader sees at any time."""
         rows = self._rows()
         if len(rows) != len(set(rows)):
             raise Bad("a reader sees a record twice")
@@ -342,7 +344,8 @@ class World:
         self._lose_a_file()
 
     def _lose_a_file(self) -> None:
-        """The auditor must miss any but a list's first and last. The hardest to miss has only an aggregate's rest."""
+        """The auditor must notice if any file but a list's first and last is missing. The hardest case is a file with
+        only the rest of an aggregate."""
         lists = [[key for key in self.table.objects if shard.shard_id in key] for shard in self.shards]
         inner = [pair for keys in lists for pair in pairwise(sorted(keys, key=first_of)[1:])]
         if not inner:
@@ -354,7 +357,7 @@ class World:
         self._mend()
 
     def _mend(self) -> None:
-        """The checkpoints are moved back to before what is lost, and the sessions write it again."""
+        """The checkpoints are moved back to before the lost file, and the sessions write it again."""
         for lease in self.leases.values():
             lease.checkpoint = None
         self._finish()

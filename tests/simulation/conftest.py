@@ -1,4 +1,4 @@
-"""Time is simulated here: whoever waits for the real one fails at once, instead of after minutes."""
+"""Time is simulated here: code that waits in real time fails at once, instead of after minutes."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def no_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def the_same_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a file's bytes hold, and whether Parquet holds a schema, depends on nothing else: a third of the time."""
+    """What a file's bytes contain, and whether Parquet holds a schema, depends on nothing else, so it is cached: a
+    third of the time."""
     monkeypatch.setattr(schema, "_tried", _tried)
     monkeypatch.setattr(audit, "read", _read)

@@ -1,6 +1,6 @@
-"""The world of the chain, in which dead letters are redriven as well: by several at once, beside the writers.
+"""The world of the chain, in which several commands also redrive dead letters, beside the writers.
 
-Production's list of redriven rows and its notes run in it; who redrives crashes, gets no answer, and begins again.
+Production's list of redriven rows and its notes run in it. Redrives crash, get no answer, and start again.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from tests.simulation.chain_world import ROWS, SCHEMA, STEPS, Bad, Crash, World
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 HOPELESS = 5
-"""Records whose sequence number is a multiple fail again and again."""
+"""Records whose sequence number is a multiple of this fail every time."""
 
 
 @dataclass
 class Redriver:
-    """Somebody who redrives the letters of one object; ``steps`` are what is left to do."""
+    """A redrive of the letters of one object. ``steps``: what is left to do."""
 
     number: int
     steps: list[Callable[[], None]] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Redriver:
 
 @dataclass
 class RedriveWorld(World):
-    """``rows``: production's, or a mutant's; ``from_staged``: redrives what was staged, committed or not."""
+    """``rows``: production's, or a mutant's. ``from_staged``: redrives staged letters, committed or not."""
 
     rows: type[RedrivenRows] = RedrivenRows
     from_staged: bool = False
@@ -51,7 +51,7 @@ class RedriveWorld(World):
         self.notes.before, self.notes.after = self._before, self._after
         self.redrivers: list[Redriver] = []
         self.crashed: set[str] = set()
-        """Records whose failure somebody was noting when he crashed: it counts or not."""
+        """Records whose failure was being noted at a crash: it may count or not."""
         self.within = False
         self.seen: set[str] = set()
         self.failed: Counter[str] = Counter()
@@ -71,7 +71,7 @@ class RedriveWorld(World):
     # -- what happens
 
     def _redrive(self) -> None:
-        """Somebody reads an object of dead letters, and has the model try what has no row yet."""
+        """A redrive reads an object of dead letters, and runs the model on the records that have no row yet."""
         self.numbers += 1
         redriver = Redriver(self.numbers)
         store = self.staged if self.from_staged else self.letters
@@ -109,7 +109,7 @@ class RedriveWorld(World):
         return Record(str(letter["shard_id"]), b"", "key", str(position.sequence), position.sub, arrived_ms)
 
     def _try(self, redriver: Redriver, records: list[Record], rows: RedrivenRows, place: str) -> None:
-        """The model decides; what is left to do are two writes, which may be repeated."""
+        """The model decides. Two writes are left to do, which may be repeated."""
         table = pa.RecordBatch.from_arrays([pa.array(range(len(records)), pa.int64())], schema=ROWS)
         good, bad = [], []
         for row, record in enumerate(records):
@@ -129,7 +129,7 @@ class RedriveWorld(World):
             raise Bad("a row that is said to be written is not there")
 
     def _before(self, operation: str, key: str) -> None:
-        """Somebody else may act between the look at the list and the write."""
+        """Others may act between the read of the list and the write."""
         super()._before(operation, key)
         if operation == "put" and "-redriven-" in key and not self.within and not self.calm:
             self.within = True
@@ -166,7 +166,7 @@ class RedriveWorld(World):
             self.redrivers.remove(redriver)
 
     def _redrive_all(self) -> None:
-        """A last one, undisturbed; those that are still at it go on afterwards."""
+        """A last, undisturbed redrive; those in progress continue afterwards."""
         self.calm = True
         for key in sorted(self.letters.objects):
             self.numbers += 1
@@ -180,7 +180,7 @@ class RedriveWorld(World):
     # -- what must hold
 
     def _read(self) -> None:
-        """Nothing that a reader has seen goes away."""
+        """Nothing that a reader has seen disappears."""
         super()._read()
         rows = set(self._rows())
         if not self.seen <= rows:
@@ -191,7 +191,7 @@ class RedriveWorld(World):
         return is_redriven(metadata) or super()._is_complete(key, metadata)
 
     def _check(self) -> None:
-        """Each record is a row or a dead letter; a letter that has a row is redriven; the others have their count."""
+        """Each record is a row or a dead letter; a letter with a row is redriven; the others have their count."""
         self._read()
         rows, letters = set(self._rows()), self._lines()
         if rows | set(letters) != set(self._ids_of_the_stream()) or len(letters) != len(set(letters)):

@@ -1,4 +1,4 @@
-"""Which seeds are lived: other ones for each commit, and in ``make soak`` all of them."""
+"""The seeds that are run: different ones for each commit, and all of them in ``make soak``."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ ALL = 10_000
 
 
 def seeds(count: int, chunk: int, chunks: int) -> Iterator[int]:
-    """The share of ``chunk`` of ``count`` seeds; of the first ``PENSTOCK_SEEDS`` seeds, where that is set."""
+    """The seeds of part ``chunk`` of ``count`` seeds; of the first ``PENSTOCK_SEEDS`` seeds, if that is set."""
     given = int(os.environ.get("PENSTOCK_SEEDS", "0"))
     first = 0 if given else first_of(commit(), count)
     return (first + number for number in range(chunk, given or count, chunks))
 
 
 def first_of(commit: str, count: int) -> int:
-    """Where a commit's seeds begin: anywhere among ``ALL``."""
+    """The first seed of a commit: any of ``ALL``."""
     return int(commit[:8] or "0", 16) % (ALL - count + 1)
 
 
 @cache
 def commit() -> str:
-    """Empty where there is no repository."""
+    """The commit; empty without a repository."""
     asked = ["git", "rev-parse", "HEAD"]
     done = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     return done.stdout.strip()

@@ -1,6 +1,7 @@
-"""The whole application under everything at once, a thousand times; and mutants of it, which must be found out.
+"""The whole application with all faults at once, in a thousand runs; and broken variants of it, which must be detected.
 
-A failing seed prints its history, and the command that lives it again; ``PENSTOCK_SEEDS``: how many to live, from 0 on.
+A failing seed prints its history, and the command that runs it again. ``PENSTOCK_SEEDS``: how many seeds to run, from 0
+on.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ RARELY_FOUND = {
     "keeps lost leases": 6,
     "writes on for the lost": 6,
 }
-"""The seed that found out a mutant before is lived first; where it does not any more, all are."""
+"""The seed that detected a mutant before is run first; if it no longer does, all are run."""
 
 HISTORIES = """
 import logging
@@ -43,7 +44,7 @@ for seed in range(8):
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """Thousands of warnings are what is wanted here; and collecting garbage less often saves a tenth of the time."""
+    """Thousands of warnings are expected here. Less frequent garbage collection saves a tenth of the time."""
     logging.disable(logging.CRITICAL)
     thresholds = gc.get_threshold()
     gc.freeze()
@@ -92,7 +93,7 @@ def test_one_seed_is_lived_again() -> None:
 
 
 def test_a_seed_is_the_same_in_every_process() -> None:
-    """Whatever order a process has its sets in."""
+    """Independent of the order of sets in a process."""
     other = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
     env = {**os.environ, "PYTHONHASHSEED": other}
     told = subprocess.run([sys.executable, "-c", HISTORIES], env=env, capture_output=True, text=True, check=True).stdout

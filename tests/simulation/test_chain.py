@@ -1,6 +1,7 @@
-"""The chain of files under everything at once, thousands of times; and mutants of it, which must be found out.
+"""The chain of files with all faults at once, in thousands of runs; and broken variants of it, which must be detected.
 
-A failing seed prints its history, and the command that lives it again; ``PENSTOCK_SEEDS``: how many to live, from 0 on.
+A failing seed prints its history, and the command that runs it again. ``PENSTOCK_SEEDS``: how many seeds to run, from 0
+on.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def test_one_seed_is_lived_again() -> None:
 
 
 class NeverAdopts(Files):
-    """Takes every file that is in the way for its own."""
+    """Considers every file with its key its own."""
 
     def _taken(self, file: File, writer: str, letters: bytes) -> Position:
         return file.end
@@ -99,7 +100,7 @@ class LettersFirst(Files):
 
 
 class DurableBeforeLetters(Files):
-    """Says that a range is durable, and writes its dead letters with the next one's."""
+    """Reports a range as durable, and writes its dead letters with those of the next one."""
 
     _late: tuple[str, str, bytes] | None = None
 
@@ -110,7 +111,7 @@ class DurableBeforeLetters(Files):
 
 
 class StagesLate(Files):
-    """Commits the file first: what it names may never be staged."""
+    """Commits the file first, so the letters that it names may never be staged."""
 
     def _stage(self, writer: str, letters: bytes) -> None:
         return
@@ -121,14 +122,14 @@ class StagesLate(Files):
 
 
 class LeavesCrashesBe(Ledger):
-    """Does not complete what another writer left."""
+    """Does not complete what another writer has left."""
 
     def complete(self, key: str, metadata: Metadata) -> bool:
         return False
 
 
 class WritesItsOwn(Files):
-    """Where another writer's file is found, writes the letters of its own range for that one's."""
+    """If it finds another writer's file, writes the letters of its own range for it."""
 
     def _taken(self, file: File, writer: str, letters: bytes) -> Position:
         end = super()._taken(file, writer, letters)

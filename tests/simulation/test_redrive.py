@@ -1,6 +1,7 @@
-"""Dead letters redriven under everything at once, thousands of times; and mutants, which must be found out.
+"""Redrives of dead letters with all faults at once, in thousands of runs; and broken variants, which must be detected.
 
-A failing seed prints its history, and the command that lives it again; ``PENSTOCK_SEEDS``: how many to live, from 0 on.
+A failing seed prints its history, and the command that runs it again. ``PENSTOCK_SEEDS``: how many seeds to run, from 0
+on.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def test_one_seed_is_lived_again() -> None:
 
 
 class DoesNotLook(RedrivenRows):
-    """Knows only what it has written by itself."""
+    """Knows only the rows that it has written itself."""
 
     def held(self) -> set[Position]:
         return set().union(*self._seen.values())
@@ -56,7 +57,7 @@ class DoesNotLook(RedrivenRows):
 
 
 class LooksOnce(RedrivenRows):
-    """Takes the next free number when its own is taken, with the rows that it had."""
+    """If its number is taken, takes the next free one with the same rows."""
 
     def add(self, records: Sequence[Record], writer: str) -> None:
         fresh = self._without(records, self.held())
@@ -65,7 +66,7 @@ class LooksOnce(RedrivenRows):
 
 
 class NameOfItsOwn(RedrivenRows):
-    """Contests no name."""
+    """Does not check whether a name is taken."""
 
     def add(self, records: Sequence[Record], writer: str) -> None:
         self._writer = writer
@@ -76,7 +77,7 @@ class NameOfItsOwn(RedrivenRows):
 
 
 class TakesAnyForItsOwn(RedrivenRows):
-    """Believes that whoever was first has written the same rows."""
+    """Assumes that the first writer has written the same rows."""
 
     def _put(self, records: Sequence[Record], writer: str) -> bool:
         super()._put(records, writer)

@@ -1,4 +1,4 @@
-"""The application reading a slice that ends, under everything at once: each record of the slice once, and no other."""
+"""The application reads a slice that ends, with all faults at once: each record of the slice once, and no other."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _quiet() -> Iterator[None]:
 
 
 class SlicePromises(Promises):
-    """Only records of the slice are to be rows or dead letters. A status may be withheld for ever."""
+    """Only records of the slice may become rows or dead letters. A status may be withheld for ever."""
 
     def __init__(self, world: SliceWorld) -> None:
         super().__init__(world.stream, world.settings, world.notes)
@@ -44,7 +44,7 @@ class SlicePromises(Promises):
         self._outside: set[str] = set()
 
     def produced(self, shard_id: str, positions: Sequence[Position], kinds: Sequence[str]) -> None:
-        """They have just arrived."""
+        """Records that have just arrived."""
         if self._world.bounds.from_ms <= self._world.now_ms < self._world.bounds.to_ms:
             super().produced(shard_id, positions, kinds)
         else:
@@ -60,8 +60,7 @@ class SlicePromises(Promises):
 
 
 class SliceWorld(World):
-    """Its tasks leave by themselves once every shard has passed the slice; a supervisor starts others, which find
-    nothing to do."""
+    """Tasks leave when every shard has passed the slice; a supervisor starts others, which find nothing to do."""
 
     def __init__(self, seed: int, sliced: Bounds = ShardSlice) -> None:
         super().__init__(seed)
@@ -150,7 +149,7 @@ def test_each_record_of_the_slice_once_and_no_other(chunk: int) -> None:
 
 
 class EndsWithThePage(ShardSlice):
-    """Stops at the first empty page, whenever it comes."""
+    """Stops at the first empty page."""
 
     def take(self, records: Sequence[Record], behind_ms: int | None, now_ms: float) -> Sequence[Record]:
         taken = super().take(records, behind_ms, now_ms)
@@ -159,7 +158,7 @@ class EndsWithThePage(ShardSlice):
 
 
 class TakesWhatFollows(ShardSlice):
-    """Takes the whole of the page in which the slice ends."""
+    """Takes the whole page in which the slice ends."""
 
     def take(self, records: Sequence[Record], behind_ms: int | None, now_ms: float) -> Sequence[Record]:
         return records if super().take(records, behind_ms, now_ms) else ()
@@ -178,7 +177,7 @@ def test_a_broken_end_is_found_out(mutant: Bounds) -> None:
 
 
 def test_a_shard_that_is_passed_too_early_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the end, and nothing of it checkpointed yet."""
+    """After the end, with nothing of it checkpointed yet."""
     monkeypatch.setattr(ShardSession, "passed", property(lambda session: session._beyond))
 
     def bad(seed: int) -> bool:

@@ -1,1 +1,1 @@
-"""SIGTERM at random moments, for batches of 0.1 to 30 s: ``python -m tests.soak``."""
+"""SIGTERM at random times, for batches of 0.1 to 30 s: ``python -m tests.soak``."""

@@ -1,4 +1,4 @@
-"""``make soak``: SIGTERM ends a task within its drain budget, whatever its batches take."""
+"""``make soak``: SIGTERM ends a task within its drain budget, for any duration of its batches."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ AT_ONCE = 2
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=BUILD / "soak.json", show_default=True)
 @click.pass_context
 def main(ctx: click.Context, seed: int | None, batches_s: tuple[float, ...], as_json: bool, out: Path) -> None:
-    """Tell real workers to leave in mid-batch, and look at what they leave. Exit code 1 if anything is amiss."""
+    """Send SIGTERM to real workers during a batch, and check what they leave. Exit code 1 if there is a problem."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     seed = random.randrange(10_000) if seed is None else seed
@@ -65,7 +65,7 @@ def main(ctx: click.Context, seed: int | None, batches_s: tuple[float, ...], as_
 
 
 def _drains(batches_s: tuple[float, ...], seed: int, tell: Any) -> list[Drain]:
-    """Two at a time: they sleep for the most part. The quickest batches first."""
+    """Two at a time, because they mostly sleep. The fastest batches come first."""
 
     def one(aws: LocalAWS, batch_s: float) -> Drain:
         folder = (BUILD / "soak" / str(int(batch_s * 1000))).resolve()

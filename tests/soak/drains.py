@@ -1,4 +1,4 @@
-"""One drain: a worker in the middle of batches is told to leave, and what it leaves is looked at."""
+"""One drain: a worker that computes batches gets SIGTERM, and what it leaves is checked."""
 
 from __future__ import annotations
 
@@ -23,18 +23,17 @@ GRACE_S, BUDGET_S = 80.0, 90.0
 
 FIRST_S = 90
 FINISH_BELOW_S = 3.0
-"""Where batches take up to this long, a second worker finishes the rest."""
+"""If batches take at most this long, a second worker finishes the rest."""
 
 FEWEST, MOST = 6, 80
 WORK_S = 20.0
-"""So many batches are put as make this much work, within those bounds."""
+"""As many batches are put as make this much work, within those bounds."""
 
 
 @dataclass(slots=True)
 class Drain:
-    """Times in seconds. ``finished``: records that the model had predicted when the task was over, ``checkpointed``:
-    those of them that are behind a checkpoint, and in the table. It is well if ``problems`` is empty.
-    """
+    """Times in seconds. ``finished``: records that the model had predicted when the task ended. ``checkpointed``: those
+    of them that are before a checkpoint and in the table. The run has passed if ``problems`` is empty."""
 
     batch_s: float
     moment_s: float = 0.0
@@ -49,7 +48,8 @@ class Drain:
 
 
 def drain(aws: LocalAWS, folder: Path, batch_s: float, dice: random.Random) -> Drain:
-    """Put, wait until batches run, SIGTERM at a random moment, and look. Raises ``AssertionError`` if none runs."""
+    """Put records, wait for batches, send SIGTERM at a random time, and check. :raises AssertionError: no batch has
+    begun."""
     scene = Scene(Rig(aws, f"soak-{folder.name}", folder), batch_s)
     result = Drain(batch_s, allowed_s=BUDGET_S)
     try:
@@ -70,7 +70,7 @@ def drain(aws: LocalAWS, folder: Path, batch_s: float, dice: random.Random) -> D
 
 
 class Scene:
-    """``least``: more batches than these have begun before the moment, so that some are finished."""
+    """``least``: more batches than this have begun before, so that some are finished."""
 
     def __init__(self, rig: Rig, batch_s: float) -> None:
         self.rig = rig
@@ -80,7 +80,7 @@ class Scene:
         self._finished = rig.folder / "finished"
 
     def put(self) -> int:
-        """Enough for several batches."""
+        """Enough records for several batches."""
         self.rig.create(SHARDS)
         batches = min(MOST, max(FEWEST, int(WORK_S / self.batch_s)))
         self.rig.put((payload(n, ""), f"key-{n}") for n in range(batches * BATCH))
@@ -102,7 +102,8 @@ class Scene:
         return {int(n) for n in self._finished.read_text().split()} if self._finished.exists() else set()
 
     def look(self, worker: Worker, result: Drain) -> None:
-        """Everything finished is in the table and behind a checkpoint; leases and leader are free."""
+        """Check that everything finished is in the table and before a checkpoint, and that leases and the leader's lock
+        are free."""
         ends, numbers = self._table()
         finished = self.finished()
         leases = self.rig.leases()
@@ -133,7 +134,7 @@ class Scene:
         self.rig.expect_each_once()
 
     def _table(self) -> tuple[dict[str, Position], set[int]]:
-        """Where each shard's rows end, and the numbers of all."""
+        """Where each shard's rows end, and the numbers of all rows."""
         ends: dict[str, Position] = {}
         numbers: set[int] = set()
         columns = ["shard_id", "sequence_number", "sub_sequence_number", "n"]

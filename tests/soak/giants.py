@@ -1,7 +1,7 @@
-"""``python -m tests.soak.giants``: the largest aggregates there can be, on a real worker, in memory that is bounded.
+"""``python -m tests.soak.giants``: the largest possible aggregates on a real worker, in bounded memory.
 
-Three aggregates of 170,000 user records without a payload, one of 97,000, and one of 4,000 with a partition key of
-20,000 characters lie on one shard. The host's memory is looked at all the while; the JVM logs its heap.
+One shard has three aggregates of 170,000 user records without a payload, one of 97,000, and one of 4,000 with a
+partition key of 20,000 characters. The host's memory is measured all the time; the JVM logs its heap.
 """
 
 from __future__ import annotations
@@ -35,16 +35,17 @@ KINDS = ("huge", "empties", "long key")
 FIRST_S, DEADLINE_S = 120, 600
 LOOK_S = 0.1
 AT_MOST_MIB = 3 * IN_FLIGHT_MIB
-"""The host may grow by the window, and by files that are being encoded, with what an allocator keeps of both."""
+"""MiB by which the host may grow: the records in flight, files that are being encoded, and memory that an allocator
+keeps of both."""
 
 HEAP = re.compile(r"Pause .* (\d+)M->(\d+)M\(")
-"""What the JVM's own log says of a collection: its heap before it, and after."""
+"""A collection in the JVM's own log: its heap before and after."""
 
 MIB = 1024 * 1024
 
 
 class Watch(threading.Thread):
-    """The most memory that a worker's processes were seen with, in MiB."""
+    """The maximum memory of a worker's processes, in MiB."""
 
     def __init__(self, worker: Worker) -> None:
         super().__init__(name="watch", daemon=True)
@@ -68,7 +69,7 @@ class Watch(threading.Thread):
 
 
 def measure(folder: Path) -> dict[str, Any]:
-    """One run. ``problems`` is empty if it is well."""
+    """One run. It has passed if ``problems`` is empty."""
     log = folder / "gc.log"
     with LocalAWS(limits=False) as aws:
         rig = Rig(aws, "giants", folder)

@@ -1,4 +1,5 @@
-"""A model that takes its time and tells what it has finished, and one that takes none and any payload."""
+"""A model that takes a given time and notes what it has finished, and one that takes no time and accepts
+any payload."""
 
 from __future__ import annotations
 
@@ -13,9 +14,8 @@ from pipeline.model import LoadContext, Model, Reject
 
 
 class Slow(Model):
-    """``options["batch_s"]`` for every batch. Appends the numbers of what it has predicted to ``options["finished"]``,
-    a line per batch, and ``+`` to ``options["begun"]`` when it begins one.
-    """
+    """Takes ``options["batch_s"]`` for every batch. Appends the numbers that it has predicted to
+    ``options["finished"]``, a line per batch, and ``+`` to ``options["begun"]`` when it begins one."""
 
     output_schema = pa.schema([("n", pa.int64())])
 
@@ -37,7 +37,7 @@ def _append(file: Path, text: str) -> None:
 
 
 class Sized(Model):
-    """A row for every payload, an empty one too: how many bytes it has."""
+    """Returns the number of bytes of every payload, also of an empty one."""
 
     output_schema = pa.schema([("bytes", pa.int64())])
 

@@ -1,4 +1,4 @@
-"""How soon a newcomer sees the first record of `penstock demo`: with nothing else on the machine."""
+"""Seconds until the first record of `penstock demo`, on a machine without other load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the host promises about its speed, held loosely since machines are busy; benchmarks/host.py measures it."""
+"""Lower bounds of the host's speed, loose because machines are busy; benchmarks/host.py measures it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from pipeline.record import Record
 
 LATE_S = 1.0
 P50_MS, P99_MS = 60.0, 250.0
-"""The bars are 25 and 40 on a machine that has nothing else to do."""
+"""The targets are 25 and 40 on a machine without other load."""
 
 
 def test_no_beat_is_late_with_many_shards_and_a_model_that_has_too_much_to_do() -> None:
-    """There is more than 1.5 s of work for the model, and room for all of it in the windows."""
+    """There is more than 1.5 s of work for the model, and room for all of it."""
     figures = asyncio.run(host.beat(1, Load(shards=64, messages=6, records=40), batch_s=0.1))
     assert 0 < figures["beat_late_s"].value < LATE_S
 
@@ -42,7 +42,7 @@ def test_a_record_that_comes_when_nothing_waits_is_settled_soon_after_the_linger
 
 
 def test_the_models_own_time_is_no_added_latency() -> None:
-    """A call takes longer than all that a record may wait."""
+    """A call takes longer than a record may wait."""
     figures = asyncio.run(host.latency(1, Load(shards=2, messages=4, records=10, every_s=0.5), batch_s=0.15))
     assert 0 < figures["added_latency_p50_ms"].value < P50_MS
 
@@ -80,7 +80,7 @@ def test_a_recording_is_what_kcl_would_say(tmp_path: Path) -> None:
 
 
 def test_aggregates_that_are_handed_over_whole_and_apart_have_the_same_records(tmp_path: Path) -> None:
-    """The benchmark compares like with like."""
+    """The benchmark compares equal work."""
     found = []
     for how in (aggregated.WHOLE, aggregated.APART):
         (tmp_path / how).mkdir()

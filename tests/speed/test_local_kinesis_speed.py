@@ -1,4 +1,4 @@
-"""The local Kinesis, without limits, is as quick as tests with many records need."""
+"""The local Kinesis without limits is as fast as tests with many records need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the way to the replica and back costs beside a model that does nothing."""
+"""The cost of the transport to the replica and back, with a model that does nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BATCH = 512
 PAYLOAD = os.urandom(900)
 
 MOST_HOST_MICROSECONDS = 6.0
-"""Of the host's CPU time per record, so that busy neighbours do not count. 1.6 were measured, at 215,000 records/s."""
+"""CPU time of the host per record in µs, so that other load does not count. 1.6 were measured, at 215,000 records/s."""
 
 
 def batches() -> Iterator[list[Record]]:

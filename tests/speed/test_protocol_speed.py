@@ -1,4 +1,4 @@
-"""Decoding must not be what a task waits for."""
+"""Decoding must not be the bottleneck of a task."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def message() -> bytes:
 
 
 def test_two_hundred_thousand_records_a_second_are_decoded() -> None:
-    """The best of several runs, by the time of the processor: other work on the machine only ever makes one slower."""
+    """The fastest of several runs in CPU time: other work on the machine only makes a run slower."""
     line, seconds = message(), []
     for _ in range(60):
         began = time.thread_time()

@@ -1,7 +1,8 @@
-"""What the JVMs of the end-to-end tests share: KCL's classes as the JVM has them in memory, read and verified once.
+"""The class archive that the JVMs of the end-to-end tests share: KCL's classes, read and verified once. It halves the
+CPU time of a JVM's start.
 
-It halves the processor's time of a JVM's start. ``python -m tests.support.class_archive FILE`` makes it; a JVM that
-does not fit to it, since Java or a jar has changed, starts without it.
+``python -m tests.support.class_archive FILE`` makes it. A JVM that it does not fit, because Java or a jar has changed,
+starts without it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def options(archive: Path) -> str:
 
 
 def make(archive: Path) -> None:
-    """Run a worker over a few records, and keep the classes that it loaded."""
+    """Run a worker on a few records, and keep the classes that it has loaded."""
     with tempfile.TemporaryDirectory() as folder:
         classes, made = Path(folder) / "classes", Path(folder) / archive.name
         os.environ[VARIABLE] = f"-Xshare:off -XX:DumpLoadedClassList={classes}"

@@ -1,4 +1,4 @@
-"""The local Kinesis in this process, on a clock that a test moves: retention takes a day, and tests do not."""
+"""The local Kinesis in this process, with a clock that a test moves, because retention takes a day."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOUR_MS = 60 * 60 * 1000
 
 
 class Answer:
-    """A body, as urllib3 has it."""
+    """A body, as urllib3 returns it."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -30,8 +30,8 @@ class Answer:
 
 
 class ClockedKinesis:
-    """``client`` is boto3's own; what it sends comes here. ``before`` is called with each operation, and may raise
-    :class:`KinesisError` or change its request. ``calls`` counts operations."""
+    """``client``: boto3's own client, whose requests come here. ``before``: called with each operation; may raise
+    :class:`KinesisError` or change the request. ``calls``: counts operations."""
 
     def __init__(self, *, limits: bool = False) -> None:
         self.now_ms = 1_800_000_000_000

@@ -1,6 +1,6 @@
 """A task that its own model may kill: ``python -m tests.support.crashing_task FOLDER CHANGES_OF_OWNER``.
 
-Judges a few batches with a real model host and prints what became of the records, unless it dies of one.
+It settles a few batches with a real model host and prints the outcomes of the records, unless it dies of one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ARRIVED_MS = 1_795_000_000_000
 
 
 class Doomed(Toy):
-    """Takes the host with it: as a kernel does that kills a container for one record's memory."""
+    """Kills the host as well, as a kernel does that kills a container because of one record's memory."""
 
     def one(self, item: Mapping[str, Any], beside: int) -> Any:
         if item["n"] == DEADLY:

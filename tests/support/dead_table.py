@@ -1,4 +1,4 @@
-"""A table with dead letters, written by the code that writes tables."""
+"""A table with dead letters, written by the product's own code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FIRST_MS = 1_794_960_000_000
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What became of a record when it was first met. ``dead``: why it has no row, if it has none."""
+    """The first outcome of a record. ``dead``: why it has no row; empty if it has one."""
 
     n: int
     dead: Dead | None = None

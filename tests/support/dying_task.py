@@ -1,7 +1,7 @@
-"""A task that dies of a record, at a layer of one's choice.
+"""A task that dies of a record, in the layer that the test names.
 
-Production's session, notes, stage and careful reader, among fakes that outlive the task in FOLDER: a lease, and a sink
-of lines. It reads the shard to its end and exits with 0, or it ends by SIGKILL or an error, as the layer has it.
+Production's session, notes, stage and careful reader, with fakes that outlive the task in FOLDER: a lease, and a sink
+of lines. It reads the shard to its end and exits with 0, or it ends by SIGKILL or an error, depending on the layer.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ MESSAGE = 40
 COUNT, DEADLY = 300, 150
 LAYERS = ("jvm", "bridge", "protocol", "order", "look", "decode", "model", "sink", "letter")
 SKIPPED = ("jvm", "bridge", "protocol", "order")
-"""These lie on KCL's way: the careful reader does without them, and the record gets its row."""
+"""Layers of KCL's part: the careful reader does not use them, so the record gets its row."""
 
 BRIDGE = Path(bridge.__file__)
 LINE_BYTES = 1 << 26
@@ -76,7 +76,7 @@ def payload(number: int) -> bytes:
 
 
 def raw(sequence: int, data: bytes) -> dict[str, Any]:
-    """As GetRecords has it."""
+    """The record in the form of GetRecords."""
     arrived = datetime(2026, 11, 27, tzinfo=UTC)
     return {"SequenceNumber": str(sequence), "Data": data, "ApproximateArrivalTimestamp": arrived}
 
@@ -93,7 +93,7 @@ def die() -> None:
 
 
 class FakeKinesis:
-    """Reads one shard. Its iterators are the places in it."""
+    """Reads one shard. Its iterators are positions in it."""
 
     def __init__(self, records: Sequence[dict[str, Any]]) -> None:
         self._records = records
@@ -151,7 +151,7 @@ class FileNotes:
 
 
 class LineSink(FakeSink):
-    """A line per record in a file, durable at once."""
+    """One line per record in a file, durable at once."""
 
     def __init__(self, path: Path, deadly: Callable[[Record], bool]) -> None:
         super().__init__("lines")
@@ -192,7 +192,7 @@ def told(record: Record) -> dict[str, str]:
 
 
 class DeadlyJudge(FakeJudge):
-    """Kills the host with the batch in hand."""
+    """Kills the host during the batch."""
 
     async def settle(self, records: Sequence[Record]) -> None:
         if any(KILLS in record.data for record in records):
@@ -201,7 +201,7 @@ class DeadlyJudge(FakeJudge):
 
 
 class KillsHost(Toy):
-    """A model that takes the host with it, as a kernel does that kills a container for one record's memory."""
+    """A model that kills the host as well, as a kernel does that kills a container because of one record's memory."""
 
     def one(self, item: Any, beside: int) -> Any:
         if item["do"] == "kills":
@@ -210,7 +210,7 @@ class KillsHost(Toy):
 
 
 class KillsHostInDecode(Toy):
-    """Does so where costs are asked, or wherever a payload is decoded."""
+    """Kills when costs are measured, or whenever a payload is decoded."""
 
     def decode(self, data: bytes) -> Any:
         if KILLS in data:
@@ -299,7 +299,7 @@ class Dying:
         return self.layer == "sink" and not isinstance(outcome, Dead) and KILLS in (record.data or self._data(record))
 
     def _data(self, record: Record) -> bytes:
-        """A settled record's payload is dropped."""
+        """The payload of a settled record is dropped."""
         n = int(record.sequence) - 1000 + record.sub
         return payload(n)
 
@@ -327,7 +327,7 @@ class Dying:
                 await bridges.close()
 
     async def _bridge(self, kcl: FakeKcl, path: Path) -> asyncio.subprocess.Process:
-        """The real one, between KCL's words and the host's socket."""
+        """The real bridge, between KCL's messages and the host's socket."""
         pipe = asyncio.subprocess.PIPE
         bridge = await asyncio.create_subprocess_exec(
             sys.executable, "-I", "-S", str(BRIDGE), str(path), stdin=pipe, stdout=pipe, limit=LINE_BYTES
@@ -404,7 +404,7 @@ def _look_or_die(record: Record) -> Record:
 
 
 def task(folder: Path, layer: str, aggregated: bool) -> None:
-    """Of a process of its own. ``aggregated``: ten user records in each record of the stream."""
+    """Runs in a separate process. ``aggregated``: ten user records in each record of the stream."""
     if layer == "look":
         setattr(careful, "looked_into", _look_or_die)  # noqa: B010  # mypy knows no such name there
         setattr(protocol, "looked_into", _look_or_die)  # noqa: B010

@@ -1,4 +1,4 @@
-"""What producers may send and pipes may carry, from seeds: a batch of it is the same every time it is asked for."""
+"""Random input from producers and pipes, from seeds: the same seed gives the same batch."""
 
 from __future__ import annotations
 
@@ -85,14 +85,14 @@ WHOLE = (
 
 
 def seeds() -> Sequence[int]:
-    """One for each batch of ``TOTAL``, or the one that is to be repeated."""
+    """One seed for each batch of ``TOTAL``, or the one that is to be repeated."""
     wanted = os.environ.get(VARIABLE)
     return range(TOTAL // BATCH) if wanted is None else [int(wanted)]
 
 
 @contextmanager
 def repeatable(seed: int, test: str) -> Iterator[None]:
-    """Whatever fails within says how it is repeated."""
+    """Adds the command that repeats a failure to its error."""
     try:
         yield
     except BaseException:
@@ -107,7 +107,7 @@ def payloads(seed: int) -> list[bytes]:
 
 
 def mangled(dice: random.Random, data: bytes) -> bytes:
-    """With a few bits turned, bytes lost, doubled, put in or cut off."""
+    """The data with bits flipped, and bytes lost, doubled, inserted or cut off."""
     made = bytearray(data)
     for _ in range(dice.choice((1, 1, 2, 5))):
         place = dice.randrange(len(made) + 1)
@@ -153,7 +153,7 @@ def _object(dice: random.Random, depth: int = 0) -> dict[str, object]:
 
 
 def _raw(dice: random.Random) -> bytes:
-    """An object, some of whose values no encoder would write."""
+    """An object with some values that encoders do not write."""
     fields = [b'"%s":%s' % (dice.choice((b"s", b"i", b"t")), dice.choice(RAW_NUMBERS + RAW_TEXTS)) for _ in range(2)]
     return b"{%s}" % b",".join(fields)
 

@@ -1,4 +1,4 @@
-"""Exceptions that a stranger's model may raise, and models that raise them, each in one of its methods."""
+"""Unusual exceptions that a model may raise, and models that raise them, each in one of its methods."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def made(what: str) -> BaseException:
 
 
 class Raising(Model):
-    """``options``: ``method``, and ``what`` it raises; of records, those raise it that are ``bad``."""
+    """``options``: ``method``, and ``what`` it raises. Of the records, only those that are ``bad`` cause it."""
 
     output_schema = pa.schema([("n", pa.int64())])
 
@@ -237,7 +237,7 @@ class Costly(Raising):
 
 
 class Astray:
-    """A module with such an attribute, and a class that cannot be made."""
+    """A module with such an attribute, and a class that cannot be constructed."""
 
     what = "silent"
 

@@ -24,13 +24,13 @@ Body = Callable[[ModelHost], Awaitable[None]]
 
 
 def settings(model: str = "Toy", **more: Any) -> HostSettings:
-    """For a model of ``tests.support.models``: one replica, one thread, one retry."""
+    """The settings for a model of ``tests.support.models``: one replica, one thread, one retry."""
     given = {"version": "test-1", "replicas": 1, "threads": 1, "timeout_s": 30.0, "start_timeout_s": 30.0, **more}
     return host_settings(f"tests.support.models:{model}", search_path=(str(ROOT),), **given)
 
 
 def hosted(body: Body, model: str = "Toy", **more: Any) -> list[ModelEvent]:
-    """Run ``body`` with a started host, within a deadline; what the host told."""
+    """Run ``body`` with a started host, within a deadline. Return the host's events."""
     events: list[ModelEvent] = []
 
     async def main() -> None:
@@ -47,7 +47,7 @@ def hosted(body: Body, model: str = "Toy", **more: Any) -> list[ModelEvent]:
 
 
 def judged(records: list[Record], model: str = "Toy", **more: Any) -> list[ModelEvent]:
-    """Judge ``records`` as one batch; what the host told."""
+    """Settle ``records`` as one batch. Return the host's events."""
 
     async def body(host: ModelHost) -> None:
         await host.settle(records)
@@ -56,7 +56,7 @@ def judged(records: list[Record], model: str = "Toy", **more: Any) -> list[Model
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Return once it is so; within a deadline."""
+    """Return when the condition is true; fail after a deadline."""
     async with asyncio.timeout(DEADLINE_S):
         while True:
             if condition():
@@ -69,12 +69,12 @@ def record(n: int = 0, **payload: Any) -> Record:
 
 
 def batch(size: int, bad: dict[int, str] | None = None) -> list[Record]:
-    """Records numbered from 0, of which ``bad`` says what some do to the model."""
+    """Records numbered from 0; ``bad`` says what some of them do to the model."""
     return [record(n, **({"do": bad[n]} if bad and n in bad else {})) for n in range(size)]
 
 
 def value(record: Record, column: str) -> Any:
-    """What the enriched record's row has in ``column``."""
+    """The value in ``column`` of the enriched record's row."""
     assert isinstance(record.outcome, Enriched), record.outcome
     return record.outcome.table.column(column)[record.outcome.row].as_py()
 
@@ -85,7 +85,7 @@ def death(record: Record) -> Dead:
 
 
 def expect_all_but(records: list[Record], bad: set[int]) -> None:
-    """Every record but the bad ones has its own row; these are dead, with their own payload."""
+    """Check that every other record has its own row, and that the bad ones are dead, with their own payload."""
     for n, record in enumerate(records):
         if n in bad:
             assert death(record).payload == record.data
@@ -94,6 +94,6 @@ def expect_all_but(records: list[Record], bad: set[int]) -> None:
 
 
 def kill_host() -> None:
-    """From within a replica, between which and the host is its keeper."""
+    """The process id of the host, from within a replica: the replica's parent is its keeper."""
     os.kill(psutil.Process(os.getppid()).ppid(), signal.SIGKILL)
     signal.pause()

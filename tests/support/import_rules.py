@@ -1,4 +1,4 @@
-"""The contract that ``lint-imports`` holds each room of the house to; the rooms are listed in ``pyproject.toml``."""
+"""The contract of ``lint-imports`` for each room; the rooms are listed in ``pyproject.toml``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from importlinter import Contract, ContractCheck, fields, output
 
 
 class Room(Contract):
-    """Modules in ``room`` import each other, and of ours only what ``may_import`` names.
+    """Modules in ``room`` may import each other, and of Penstock's other modules only those in ``may_import``.
 
     Unlike import-linter's own contracts it names what is allowed, so a new module is covered from its first day.
     """

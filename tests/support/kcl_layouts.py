@@ -1,6 +1,6 @@
-"""One application's items as KCL writes them in both layouts, after the entity classes of KCL 3.1.3 and 3.5.1.
+"""One application's items as KCL writes them in both layouts, by the entity classes of KCL 3.1.3 and 3.5.1.
 
-Two workers, ``a`` (the leader) and ``b``; a parent that was split, one of whose children is handed from ``a`` to ``b``.
+Two workers, ``a`` (the leader) and ``b``; a split parent, one of whose children is handed from ``a`` to ``b``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BINDING: Item = {
 
 
 def leases(**extra: Any) -> list[Item]:
-    """``DynamoDBLeaseSerializer``; ``extra`` goes into every item."""
+    """As ``DynamoDBLeaseSerializer`` writes it. ``extra`` goes into every item."""
     return [
         _lease(PARENT, "SHARD_END", ("0", END), childShardIds={"SS": [LEFT, RIGHT]}, **extra),
         _lease(
@@ -62,7 +62,7 @@ def one_table() -> list[Item]:
 
 
 def migration(status: str, key: str = "leaseKey", at_ms: int = MIGRATED_MS) -> Item:
-    """``TableMigrationState``."""
+    """As ``TableMigrationState``."""
     return {
         key: {"S": "TableMigration3.5"},
         "entityType": {"S": "TABLE_MIGRATION"},
@@ -86,7 +86,7 @@ def _lease(shard: str, checkpoint: str, hash_keys: tuple[str, str], **extra: Any
 
 
 def _metrics(key: str, worker: str, *, failing: bool = False) -> Item:
-    """``WorkerMetricStats``."""
+    """As ``WorkerMetricStats``."""
     return {
         key: {"S": worker},
         "lut": {"N": str(REPORTED_S)},
@@ -106,5 +106,5 @@ def _leader(key: str, worker: str) -> Item:
 
 
 def _client(key: str) -> Item:
-    """``MigrationState``."""
+    """As ``MigrationState``."""
     return {key: {"S": "Migration3.0"}, "cv": {"S": "CLIENT_VERSION_3X"}, "mb": {"S": "a"}, "mts": {"N": "1"}}

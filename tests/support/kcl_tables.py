@@ -1,4 +1,4 @@
-"""What KCL and its workers write into an application's tables."""
+"""The items that KCL and its workers write into an application's tables."""
 
 from __future__ import annotations
 

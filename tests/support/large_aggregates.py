@@ -1,9 +1,9 @@
-"""A task's host and the largest aggregates there can be: ``python -m tests.support.large_aggregates FOLDER
+"""A task's host with the largest possible aggregates: ``python -m tests.support.large_aggregates FOLDER
 IN_FLIGHT_MIB``.
 
-Sessions, stage and Parquet sink are real; KCL and the model are fakes. It prints how much more memory than before the
-first record the process ever had, in MiB. What has no payload is a row if it is of the largest aggregates, as a model
-that decodes by itself may have it, and else a dead letter.
+Sessions, stage and Parquet sink are real; KCL and the model are fakes. It prints by how many MiB the memory of the
+process grew at most after the first record. Records without a payload become rows if they are in the largest
+aggregates, as with a model that has its own ``decode``, and else dead letters.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ def verdict(record: Record) -> Outcome:
 
 
 def messages(scale: float = 1.0) -> list[list[hostile.Put]]:
-    """What KCL hands over at a time: at most 10 MiB, as much as a read has."""
+    """The size of a message of KCL: at most 10 MiB, like one read."""
     numbers = itertools.count()
     kinds = ["huge", "empties", "long key"]
     return [list(hostile.puts(kind, partial(next, numbers), "key", scale)) for kind in kinds]
 
 
 async def consumed(folder: Path, in_flight_mib: int, said: list[list[hostile.Put]]) -> None:
-    """Everything that KCL says is durable and checkpointed, and the shard at its end."""
+    """Send everything that KCL has, until it is durable and checkpointed, and the shard is at its end."""
     metrics, decoder, kcl = Metrics(), Decoder(), FakeKcl()
     sink = ParquetSink(
         name="parquet",
@@ -86,7 +86,7 @@ async def consumed(folder: Path, in_flight_mib: int, said: list[list[hostile.Put
 
 
 def memory_mib(what: str) -> float:
-    """``VmRSS``: now; ``VmHWM``: the most since :func:`forget`."""
+    """``VmRSS``: memory now. ``VmHWM``: the maximum since :func:`forget`."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{what}:"))
     return int(line.split()[1]) / 1024
 

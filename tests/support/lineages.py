@@ -1,4 +1,4 @@
-"""Streams with splits and merges, and applications that have read them so far: for tests of what is read again."""
+"""Streams with splits and merges, and applications that have read part of them, for tests of replays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.record import Position
 
 @dataclass
 class Stream:
-    """Records are numbered as they arrive, and arrive at ten times their number."""
+    """Records are numbered in the order of their arrival, and arrive at ten times their number."""
 
     shards: dict[str, KnownShard] = field(default_factory=dict)
     records: dict[str, list[int]] = field(default_factory=dict)
@@ -68,7 +68,7 @@ def lease(shard: KnownShard, checkpoint: Checkpoint) -> Lease:
 
 @st.composite
 def applications(draw: st.DrawFn, stream: Stream) -> dict[str, Lease]:
-    """Leases as KCL leaves them: children after parents, some of those that are done deleted."""
+    """Leases as KCL leaves them: children after parents, and some of those that are finished deleted."""
     first = draw(st.sampled_from([TRIM_HORIZON, AT_TIMESTAMP]))
     leases = {each: lease(shard, first) for each, shard in stream.shards.items() if not shard.parents}
     for shard_id, shard in stream.shards.items():

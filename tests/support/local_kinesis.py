@@ -1,4 +1,4 @@
-"""The local Kinesis's engine with one stream, on a clock that only moves when told to."""
+"""The local Kinesis's engine with one stream, on a clock that moves only when told to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HASH_KEYS = 1 << 128
 
 
 class Kinesis:
-    """Calls are operations; ``s`` is the stream of those that name none."""
+    """Its methods are operations; ``s`` is the stream if a call names none."""
 
     def __init__(self, shards: int = 1, limits: bool = False) -> None:
         self.engine = Engine("us-east-1", limits=limits)
@@ -34,7 +34,7 @@ class Kinesis:
         return refused.value.code
 
     def change(self, operation: str, **body: Any) -> None:
-        """A change of the stream, and the time that it takes."""
+        """Change the stream, and let the time pass that this takes."""
         self(operation, **body)
         self.now_s += 0.4
 
@@ -62,7 +62,7 @@ class Kinesis:
         return [record["Data"] for record in self.read(self.iterator(shard, kind, **more))["Records"]]
 
     def all_of(self, shard_id: str, limit: int = 3) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """A shard from its beginning to where it ends for now, and its children."""
+        """Read a shard from its beginning to its present end. Return the records, and its children."""
         iterator = self.iterator(int(shard_id[-12:]))
         records = []
         while True:

@@ -1,4 +1,4 @@
-"""Small models for tests of the model host. What they do to a record stands in the record: ``{"do": "segfault"}``."""
+"""Small models for tests of the model host. A record says what it does to them: ``{"do": "segfault"}``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MIB = 1024 * 1024
 
 
 class Toy:
-    """Inherits from nothing. Options: ``calls``, a file that gets a line with the batch's size per predict."""
+    """Inherits from no class. Options: ``calls``, a file that gets a line with the batch's size per predict."""
 
     output_schema = pa.schema([("n", pa.int64()), ("x", pa.float64())])
 
@@ -84,19 +84,19 @@ def say() -> None:
 
 
 def stop_python() -> None:
-    """Never lets Python run again: only the kernel ends this."""
+    """Never lets Python run again: only the kernel can end this."""
     ctypes.PyDLL(None).pause()
 
 
 def allocate_in_c(mib: int) -> None:
-    """As a library does that trusts malloc."""
+    """Behaves like a library that trusts malloc."""
     library = ctypes.CDLL(None)
     library.malloc.restype = ctypes.c_void_p
     ctypes.memset(library.malloc(ctypes.c_size_t(mib * MIB)), 1, mib * MIB)
 
 
 def leave_child() -> None:
-    """A child that holds every descriptor of the replica open, and outlives it if nobody ends it."""
+    """A child that has every descriptor of the replica, and outlives it unless something ends it."""
     if os.fork() == 0:
         time.sleep(600)
     os._exit(3)
@@ -130,7 +130,7 @@ DEEDS: dict[str, Callable[[], object]] = {
 
 
 class Measured(Toy, Model):
-    """With a cost of its own, and a batch that pads."""
+    """Has its own cost, and a batch that pads."""
 
     pads = True
 
@@ -145,7 +145,7 @@ class Measured(Toy, Model):
 
 
 class Identity:
-    """Does nothing, for measuring what everything around it costs."""
+    """Does nothing, to measure the cost of everything else."""
 
     output_schema = pa.schema([("size", pa.int64())])
 
@@ -157,7 +157,7 @@ class Identity:
 
 
 class Environment:
-    """Tells what its process is like."""
+    """Returns facts about its process."""
 
     output_schema = pa.schema(
         [("omp", pa.string()), ("waits", pa.string()), ("threads", pa.int64()), ("session", pa.int64())]
@@ -180,7 +180,7 @@ class Environment:
 
 
 class Threads:
-    """How many threads torch, OpenMP and MKL would take, and what the environment said before torch was there."""
+    """The numbers of threads that torch, OpenMP and MKL would use, and the environment before torch was imported."""
 
     output_schema = pa.schema([("before", pa.string())] + [(name, pa.int64()) for name in ("torch", "openmp", "mkl")])
 
@@ -233,7 +233,7 @@ class HangsLoading(Toy):
 
 
 class LoadsWhile(Toy):
-    """Its weights disappear once they have been loaded, and are back when ``options.mark`` is taken away."""
+    """Its weights disappear once they have been loaded, and return when ``options.mark`` is removed."""
 
     def load(self, context: LoadContext) -> None:
         super().load(context)
@@ -246,7 +246,7 @@ class LoadsWhile(Toy):
 
 
 class DiesIdle(Toy):
-    """Ends a moment after it has loaded, whatever it has to do."""
+    """Ends a moment after it has loaded."""
 
     def load(self, context: LoadContext) -> None:
         super().load(context)
@@ -259,7 +259,7 @@ class FailsItsExample(Toy):
 
 
 class StartsChildren(Toy):
-    """Holds a child process, whose id it writes to ``options.child``."""
+    """Has a child process, whose id it writes to ``options.child``."""
 
     def load(self, context: LoadContext) -> None:
         super().load(context)
@@ -268,7 +268,7 @@ class StartsChildren(Toy):
 
 
 class Hungry(Toy):
-    """Takes as many MiB for each item as it says, all at once; ``at_load``: besides, from the start."""
+    """Takes as many MiB for each item as the item says, all at once; ``at_load``: also from the start."""
 
     def load(self, context: LoadContext) -> None:
         super().load(context)
@@ -296,7 +296,7 @@ class Leaky(Toy):
 
 
 class HungryDecoder(Toy, Model):
-    """Its items are that large, not what it does with them."""
+    """Its items are that large; its computation is not."""
 
     def decode(self, data: bytes) -> dict[str, Any]:
         item = super().decode(data)
@@ -304,7 +304,7 @@ class HungryDecoder(Toy, Model):
 
 
 class Mapped(Toy):
-    """Weights as safetensors maps them for torch, all of them read by each predict; takes memory as torch does."""
+    """Weights mapped by safetensors for torch, all of them read by each predict; takes memory like torch."""
 
     def load(self, context: LoadContext) -> None:
         from safetensors.torch import load_file
@@ -322,7 +322,7 @@ class Mapped(Toy):
 
 
 class Device(Toy):
-    """Computes on a device that is lost while ``options.lost`` is there."""
+    """Computes on a device that is lost while ``options.lost`` exists."""
 
     def load(self, context: LoadContext) -> None:
         super().load(context)
@@ -335,7 +335,7 @@ class Device(Toy):
 
 
 class Forks(Toy):
-    """Has children that go on as if they were the replica; ``options.where`` says which way."""
+    """Has children that continue as if they were the replica; ``options.where`` says how."""
 
     def load(self, context: LoadContext) -> None:
         super().load(context)
@@ -359,7 +359,7 @@ def doubled(n: int) -> int:
 
 
 class HasAPool(Toy):
-    """Has the work done by processes of its own, as ``options.method`` starts them."""
+    """Uses processes of its own, started with ``options.method``."""
 
     def load(self, context: LoadContext) -> None:
         super().load(context)
@@ -370,7 +370,7 @@ class HasAPool(Toy):
 
 
 class Steals(Toy):
-    """``do: steal``: a child reads the replica's socket, and so takes what the host sends next, or a part of it."""
+    """``do: steal``: a child reads the replica's socket, and so takes all or part of the next request."""
 
     def one(self, item: Mapping[str, Any], beside: int) -> Any:
         if item.get("do") in {"steal", "write"}:
@@ -385,7 +385,7 @@ class Steals(Toy):
 
 
 def pass_to_child(descriptor: int, deed: str, size: int) -> None:
-    """To one that Python knows nothing of, so that nothing is closed in it."""
+    """A child that Python does not know, so nothing is closed in it."""
     if ctypes.PyDLL(None).fork() == 0:
         if deed == "steal":
             os.read(descriptor, size)
@@ -395,7 +395,7 @@ def pass_to_child(descriptor: int, deed: str, size: int) -> None:
 
 
 class LeavesDaemons(Toy):
-    """Starts a process that is nobody's: another session, an environment of its own, its parent gone."""
+    """Starts a process in another session and another environment, whose parent ends."""
 
     def load(self, context: LoadContext) -> None:
         super().load(context)
@@ -412,7 +412,7 @@ class LeavesDaemons(Toy):
 
 
 class Surroundings(Toy):
-    """Tells what its process has: environment, descriptors, limits."""
+    """Returns what its process has: environment, descriptors, limits."""
 
     output_schema = pa.schema([("told", pa.string())])
 
@@ -430,7 +430,7 @@ class Surroundings(Toy):
 
 
 def predict_items(items: Sequence[Any]) -> list[Any]:
-    """What a newcomer may name as the factory."""
+    """Something that a newcomer may name as the factory."""
     return [{"n": 1, "x": 1.0} for _ in items]
 
 
@@ -452,7 +452,8 @@ class WantsArguments(Toy):
 
 
 class Curious(Toy):
-    """Says which records it was given. Closed, it leaves a line in the file ``closed`` and does what ``end`` says."""
+    """Returns the records that it was given. When closed, it writes a line to the file ``closed`` and does what ``end``
+    says."""
 
     output_schema = pa.schema(
         [("n", pa.int64()), *((name, pa.string()) for name in ("id", "shard", "key", "at"))],

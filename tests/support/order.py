@@ -1,8 +1,8 @@
-"""Which tests begin first, and which stay together, when several processes share them (``--dist loadgroup``).
+"""Which tests begin first, and which stay in one process, when several processes share them (``--dist loadgroup``).
 
-End-to-end tests wait most of their time, for leases and time-outs of KCL's. They begin first, the longest of them at
-the head, and what computes fills the time that they leave. The tests of a file run in one process, which sets up the
-file's server once; those of the folders in :data:`APART` are dealt out one by one.
+End-to-end tests wait most of their time, for leases and time-outs of KCL. They begin first, the longest ones before the
+others, and tests that compute run while they wait. The tests of a file run in one process, which starts the file's
+server once; those of the folders in :data:`APART` are distributed one by one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FIRST = (
     "docs/",
     "unit/",
 )
-"""Beginnings of paths below ``tests``, in the order in which their tests begin."""
+"""Prefixes of paths below ``tests``, in the order in which their tests begin."""
 
 APART = ("e2e", "property", "simulation")
 
@@ -55,7 +55,7 @@ def arrange(items: list[pytest.Item]) -> None:
 
 
 def rank(place: str) -> int:
-    """Of a test's file: where in :data:`FIRST` the file or its folder stands."""
+    """The place of a test's file or folder in :data:`FIRST`."""
     return next((number for number, each in enumerate(FIRST) if place.startswith(each)), len(FIRST))
 
 

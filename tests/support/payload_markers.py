@@ -1,4 +1,4 @@
-"""A model that puts payloads where they do not belong: into every error it can make."""
+"""A model that puts payloads into every error that it can raise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HANG_S = 600
 
 
 class Telling(Model):
-    """What it does to a record stands in the record: ``{"do": …, "canary": …}``."""
+    """A record says what it does: ``{"do": …, "canary": …}``."""
 
     output_schema = pa.schema([("n", pa.int64()), ("x", pa.float64())])
 

@@ -1,4 +1,4 @@
-"""Settled records of a made-up shard, for tests of sinks."""
+"""Settled records of an invented shard, for tests of sinks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MORNING_MS = 1_795_000_000_000 // DAY_MS * DAY_MS
 def record(
     sequence: int, *, sub: int = 0, ms: int = MORNING_MS, whole: bool = True, dead: bool = False, shard: Shard = SHARD
 ) -> Record:
-    """Settled: its row says its number, or it is dead."""
+    """A settled record: a row with its number, or a dead letter."""
     made = Record(shard.shard_id, b"", f"key-{sequence}", str(sequence), sub, ms, whole)
     if dead:
         made.outcome = Dead(f"payload {sequence}/{sub}".encode(), "refused", "Traceback", 2)
@@ -50,7 +50,7 @@ def runs(start: int, stop: int, **given: Any) -> Run:
 
 
 class Inline:
-    """Threads that are none: calls are made at once."""
+    """Runs calls at once instead of in threads."""
 
     async def __call__(self, work: Callable[[], Any]) -> Any:
         await asyncio.sleep(0)
@@ -61,7 +61,7 @@ class Inline:
 
 
 class Told:
-    """What a writer reports."""
+    """The reports of a writer."""
 
     def __init__(self) -> None:
         self.durable: list[Position] = []
@@ -73,7 +73,7 @@ class Told:
 
 
 class Clock:
-    """Time that a test moves. Sleepers wake when it has passed them, in order."""
+    """A clock that a test moves. Sleeping tasks wake in order when it has passed their time."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -90,7 +90,7 @@ class Clock:
         await woken
 
     async def pass_(self, seconds: float) -> None:
-        """Move on, and let everyone who is due act."""
+        """Move the clock, and let every task run that is due."""
         end = self.now + seconds
         await settle()
         while due := [sleeper for sleeper in self._sleepers if sleeper[0] <= end and not sleeper[1].done()]:
@@ -103,6 +103,6 @@ class Clock:
 
 
 async def settle() -> None:
-    """Until everything that can go on without time has."""
+    """Return when nothing can continue without a move of the clock."""
     for _ in range(50):
         await asyncio.sleep(0)

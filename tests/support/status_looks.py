@@ -1,4 +1,4 @@
-"""Looks at an application, as ``penstock status`` takes them: everything is well unless told otherwise."""
+"""Looks at an application, as ``penstock status`` takes them. Everything is healthy unless the test says otherwise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ A, B, C = (f"shardId-{number:012d}" for number in range(3))
 
 
 def lease(shard_id: str = A, owner: str = "w1", **changes: Any) -> Lease:
-    """At sequence 42 unless it has a ``sentinel``."""
+    """A lease at sequence number 42, unless it has a ``sentinel``."""
     fields: dict[str, Any] = {
         "counter": 7,
         "checkpoint": None if "sentinel" in changes else Position(42, 0),
@@ -29,7 +29,7 @@ def lease(shard_id: str = A, owner: str = "w1", **changes: Any) -> Lease:
 
 
 def says(by_shard: Mapping[str, Mapping[str, Any]], at_s: float = NOW, **more: Any) -> WorkerSaid:
-    """Of a worker that gets on with these shards, unless told otherwise."""
+    """The report of a worker that makes progress on these shards, unless the test says otherwise."""
     well = {
         "unsettled": 3,
         "held_bytes": 900,
@@ -66,7 +66,7 @@ def look(
     failing: Iterable[str] = (),
     **more: Any,
 ) -> Snapshot:
-    """``silent_s``: for how long workers have not reported; None of them by default."""
+    """``silent_s``: for how long each worker has not reported; by default none is silent."""
     silent = silent_s or {}
     metrics = {
         worker: WorkerMetrics(

@@ -1,4 +1,4 @@
-"""Nothing dies unseen in the background: whatever it dies of is told, once, as a reason to end."""
+"""No background work ends unnoticed: its end is reported once, as a reason to end the task."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_what_runs_is_not_collected() -> None:
 
 
 def failure_of(break_something: Callable[[], Awaitable[object] | None]) -> PenstockError:
-    """What ends the task."""
+    """The error that ends the task."""
 
     async def main() -> PenstockError:
         owner = Background()

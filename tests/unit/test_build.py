@@ -1,4 +1,4 @@
-"""The sinks that settings ask for, and where an application begins."""
+"""The sinks that the settings name, and where an application begins."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_no_region_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_healthz_is_red_where_a_limit_of_dead_letters_ends_the_task(aws: Aws, tmp_path: Path) -> None:
-    """The task itself may be gone before anyone asks."""
+    """The task may have ended before the answer is needed."""
     task = Task(settings(tmp_path, parquet(tmp_path)))
     assert task.report.unhealthy() is None
     task.metrics.dead_letters.stopped("1,000 records in a row became dead letters")

@@ -1,4 +1,4 @@
-"""The storm's own arithmetic: it must see what is wrong, or it proves nothing."""
+"""The checks of the storm: they must find errors, or the storm proves nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an extra brings is asked for before it is imported, and named if it is not there."""
+"""A module of an extra is checked before it is imported; an error names the extra if it is missing."""
 
 from __future__ import annotations
 

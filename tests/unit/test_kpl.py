@@ -1,4 +1,4 @@
-"""KPL's format, case by case: what is an aggregate, what is in it, and what becomes of what is wrong with it."""
+"""KPL's format, case by case: what is an aggregate, what it contains, and what happens to its errors."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_of_many_keys_some_are_held_at_a_time() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 24, 25, 26, 127, 128, 129, 16_383, 16_384])
 def test_each_user_record_has_its_own_key_and_data_however_many_and_long_they_are(size: int) -> None:
-    """Of 3,328 keys the index looks like two others' bytes; 16,384 bytes have a length of three."""
+    """Of 3,328 keys the index looks like bytes of two others; 16,384 bytes have a length of three bytes."""
     count = 3_500 if size < 1_000 else 40
     tables = b"".join(field(1, b"k%d" % number) for number in range(count))
     users = b"".join(user((b"%d" % number).zfill(size), number) for number in range(count))

@@ -1,4 +1,4 @@
-"""The window releases in order, durability is the least of the sinks, milestones count once."""
+"""Records are released in order, durability is that of the slowest sink, and milestones count once."""
 
 from hypothesis import given
 from hypothesis import strategies as st

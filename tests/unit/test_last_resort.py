@@ -1,4 +1,4 @@
-"""A task that does not come to its end is ended."""
+"""A task that does not end is ended."""
 
 from __future__ import annotations
 

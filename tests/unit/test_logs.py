@@ -1,4 +1,4 @@
-"""Log lines: JSON that any collector reads, whatever is logged."""
+"""Log lines: JSON that every collector can read, for any message."""
 
 from __future__ import annotations
 

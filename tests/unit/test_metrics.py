@@ -1,4 +1,4 @@
-"""Metrics: what is counted, and that labels stay few."""
+"""Metrics: what is counted, and that there are few labels."""
 
 from __future__ import annotations
 

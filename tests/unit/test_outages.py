@@ -1,4 +1,4 @@
-"""Troubles: how long they last, when to give up, and who is shown."""
+"""Outages: their duration, when to give up, and which are shown."""
 
 from pipeline.outages import REFUSED_S, Outages
 

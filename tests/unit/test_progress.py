@@ -1,4 +1,4 @@
-"""How shards get on, and what the model is at."""
+"""The progress of shards, and the batches in the model."""
 
 from __future__ import annotations
 

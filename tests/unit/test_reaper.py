@@ -1,4 +1,4 @@
-"""Which zombies are reaped: those that nobody waits for, and no other."""
+"""Zombies that nothing waits for are reaped, and no others."""
 
 from __future__ import annotations
 

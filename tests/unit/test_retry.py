@@ -1,4 +1,4 @@
-"""One policy for whatever is tried again, and nothing that goes its own way."""
+"""There is one retry policy, and no module has its own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ON_A_BEAT = {
     ("consumer/slice_task.py", "read"): "a look at all leases every few seconds",
     ("pipeline/model_process/keeper.py", "_sweep"): "until the last process is gone",
 }
-"""What goes on at its own pace anyway, whatever became of the last time."""
+"""Loops with a pace of their own that does not depend on failures."""
 
 
 class Clock:
@@ -172,7 +172,7 @@ def test_a_loop_of_its_own_is_found() -> None:
 
 
 def loops_that_sleep_and_catch(source: str) -> Iterator[str]:
-    """Functions with a loop that has both an ``except`` and a call of something whose name ends in "sleep"."""
+    """Functions with a loop that has both an ``except`` and a call of a function whose name ends in "sleep"."""
     for function in ast.walk(ast.parse(source)):
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue

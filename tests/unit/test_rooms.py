@@ -1,4 +1,4 @@
-"""The contract on imports goes red when it should, and every module lives in one room."""
+"""The contract on imports fails when it should, and every module is in one room."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_folder_of_rooms_holds_no_code_of_its_own() -> None:
 
 
 def test_no_file_imports_upward() -> None:
-    """The rooms are listed from the bottom of the house to its top."""
+    """The rooms are listed from the bottom to the top."""
     assert _upward(_imports(_graph()), _rooms()) == []
 
 
@@ -107,7 +107,7 @@ def test_a_circle_of_files_is_found_also_where_types_and_functions_close_it(
 
 
 def _is_only_a_folder(module: str) -> bool:
-    """Whether a package is a docstring and nothing else, and lies in no room because rooms lie in it."""
+    """Whether a package contains only a docstring, and is in no room because its subpackages are rooms."""
     source = PYPROJECT.parent.joinpath(*module.split("."), "__init__.py")
     if not source.exists() or any(within(module, part) for room in _rooms() for part in room):
         return False
@@ -115,7 +115,7 @@ def _is_only_a_folder(module: str) -> bool:
 
 
 def _upward(imports: Iterable[tuple[str, str]], rooms: Sequence[Sequence[str]]) -> list[str]:
-    """The imports of a room by one that is listed before it."""
+    """The imports of a room by rooms that are listed before it."""
 
     def floor(module: str) -> int | None:
         return next((n for n, room in enumerate(rooms) if any(within(module, part) for part in room)), None)
@@ -141,7 +141,7 @@ def _circle(imports: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def test_no_public_class_is_called_as_another_is() -> None:
-    """A name means one thing in the whole house."""
+    """A class name means one thing in the whole code."""
     homes: dict[str, list[str]] = {}
     for package in ("consumer", "pipeline"):
         for path in sorted((PYPROJECT.parent / package).rglob("*.py")):
@@ -155,14 +155,14 @@ def test_public_classes_are_found() -> None:
 
 
 def public_classes(source: str) -> list[str]:
-    """Of a module, not of a function."""
+    """The imports of a module, without those inside functions."""
     found = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
     return [node.name for node in found if not node.name.startswith("_")]
 
 
 @cache
 def _graph() -> grimp.ImportGraph:
-    """With imports inside functions, and those for types alone."""
+    """All imports, including those inside functions and those for types."""
     return grimp.build_graph(*PACKAGES)
 
 
@@ -172,6 +172,6 @@ def _imports(graph: grimp.ImportGraph) -> list[tuple[str, str]]:
 
 @cache
 def _rooms() -> list[list[str]]:
-    """Those that make up the house; the contract on the standard library is about a part of one."""
+    """The contracts that are rooms; the contract on the standard library is about a part of one."""
     contracts = tomllib.loads(PYPROJECT.read_text())["tool"]["importlinter"]["contracts"]
     return [contract["room"] for contract in contracts if not contract.get("standard_library_only")]

@@ -1,4 +1,4 @@
-"""What the code must not do, read from the code; and weights that are refused before anything reads them."""
+"""What the code must not do, read from the code; and weights that are refused before they are parsed."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from pipeline.model import LoadContext
 ROOT = Path(__file__).parents[2]
 LOCAL = ROOT / "consumer" / "local"
 RUNS_CODE = {"marshal", "shelve", "dill", "cloudpickle", "joblib", "yaml", "runpy", "code", "codeop"}
-"""Modules that make code of data."""
+"""Modules that make code from data."""
 MAY_PICKLE = {"pipeline/replicas/process.py": {"dumps"}, "pipeline/model_process/main.py": {"loads"}}
-"""The host's own settings, to its own replica."""
+"""The host's own settings, sent to its own replica."""
 MAY_DELETE = {
     "consumer/leases/tables.py": {"delete_item"},
     "consumer/leases/worker_notes.py": {"delete_item"},
@@ -45,7 +45,7 @@ def modules(*rooms: str) -> Iterator[tuple[str, ast.Module]]:
 
 
 def calls(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
-    """Every call with what it calls, as it is written."""
+    """Every call, with the name of what it calls."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node
@@ -62,7 +62,7 @@ def imports(tree: ast.Module) -> set[str]:
 
 
 def objections(tree: ast.Module, may_pickle: set[str]) -> list[str]:
-    """Whatever might run what it reads."""
+    """Calls that might run what they read."""
     found = [name for name in imports(tree) if name in RUNS_CODE or (name == "pickle" and not may_pickle)]
     return found + [name for name, call in calls(tree) if runs_what_it_reads(name, call, may_pickle)]
 
@@ -158,7 +158,7 @@ def texts(tree: ast.Module) -> set[str]:
 
 
 def broken_weights(content: bytes) -> bytes:
-    """A header that is no JSON: whoever parses this fails."""
+    """A header that is not JSON: parsing it would fail."""
     return len(content).to_bytes(8, "little") + content
 
 
@@ -171,7 +171,7 @@ def test_minilm_refuses_other_weights_by_their_hash(tmp_path: Path, content: byt
 
 
 def test_with_its_hash_the_same_garbage_comes_to_be_parsed(tmp_path: Path) -> None:
-    """So it is the hash that keeps it away."""
+    """So the hash is what refuses it."""
     content = broken_weights(b"{not json")
     (tmp_path / "model.safetensors").write_bytes(content)
     sha256 = hashlib.sha256(content).hexdigest()
@@ -214,7 +214,7 @@ TORCH = "requirements-torch.lock"
 
 
 def pins(name: str) -> list[str]:
-    """Each with its hashes."""
+    """Each requirement with its hashes."""
     return re.split(r"(?m)^(?=\S)", LOCKS[name])[1:]
 
 

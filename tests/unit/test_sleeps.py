@@ -1,4 +1,4 @@
-"""Tests wait for what they wait for, within a deadline; only what is listed here waits for a time."""
+"""Tests wait for conditions, within a deadline; only those that are listed here wait for a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
 ELSEWHERE = ("chaos", "soak", "simulation")
-"""Long runs, where time is what it is about; and simulated time, where ``time.sleep`` fails."""
+"""Long runs, which need time; and simulated time, in which ``time.sleep`` fails."""
 
 LOOKS = "between two looks at what tells nobody that it changes"
 WORK = "a model that works, or hangs, for so long"
@@ -73,7 +73,7 @@ ALLOWED = {
     "unit/testing/test_simulated.py: test_processes_share_time_and_not_their_clocks": SIMULATED,
     "unit/testing/test_simulated.py: ticks": SIMULATED,
 }
-"""Where ``time.sleep`` or ``asyncio.sleep`` is called with more than 0: the file, the function, and why."""
+"""Calls of ``time.sleep`` or ``asyncio.sleep`` with more than 0: the file, the function, and the reason."""
 
 
 def test_only_what_is_listed_waits_for_a_time() -> None:

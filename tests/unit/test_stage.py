@@ -48,7 +48,7 @@ def staged(
     letters: DeadLetterLog | None = None,
     within: HashRanges = unknown,
 ) -> None:
-    """Run ``body`` beside a running stage, within a deadline."""
+    """Run ``body`` with a running stage, within a deadline."""
 
     async def main() -> None:
         made = judge()
@@ -440,7 +440,7 @@ def held(data: bytes, sequence: int = 100, number: int = 0) -> Record:
 
 
 def test_an_aggregate_is_taken_apart_as_the_window_has_room() -> None:
-    """The bounds hold at every batch, though 5,000 records were admitted at once, and two shards share the bytes."""
+    """The limits hold at every batch, although 5,000 records were admitted at once and two shards share the bytes."""
     most: list[tuple[int, int]] = []
 
     async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
@@ -488,7 +488,8 @@ def test_what_is_broken_in_an_aggregate_is_dead_and_its_neighbours_are_not() -> 
 
 
 def test_an_aggregate_of_another_shards_records_is_delivered_and_counts_once(caplog: pytest.LogCaptureFixture) -> None:
-    """However many of its records are, in however many pieces it is taken apart."""
+    """An aggregate counts once, however many of its records are misplaced and in however many pieces it is
+    taken apart."""
     asked: list[str] = []
 
     async def within(shard_id: str) -> HashRange | None:

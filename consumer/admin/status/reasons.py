@@ -17,24 +17,24 @@ from consumer.poison.doubt import parsed
 from consumer.poison.notes import NOTE
 
 ASSIGNED_S = 20
-"""KCL's leader assigns leases each second failover_ms: every 20 seconds."""
+"""KCL's leader assigns leases every two times kcl.failover_ms: 20 seconds by default."""
 
 STUCK_S, STUCK_BATCHES = 10.0, 4
 """A model is stuck if it has had a batch for longer than this, and for this many times as long as its slow batches."""
 
 FIRST_BATCH_S = 30.0
-"""The same before any batch has come back."""
+"""The same, before the first batch has returned."""
 
 IDLE_S = 10.0
-"""Seconds without a record after which a shard that is read to its tip has no new records."""
+"""Seconds without a record after which a shard that is read to its end has no new records."""
 
 STILL_S = 30.0
-"""Seconds without a change of the checkpoint, by the looks, after which a shard makes no progress."""
+"""Seconds without a change of the checkpoint after which a shard makes no progress."""
 
 
 @dataclass(frozen=True)
 class View:
-    """The last look, with what the earlier ones add."""
+    """The last look at the application, and the earlier ones."""
 
     looks: Sequence[Snapshot]
     lives: Mapping[str, Life]
@@ -65,12 +65,12 @@ class View:
 
     @property
     def leader(self) -> Life | None:
-        """Who has the leader's lock, dead or alive."""
+        """The worker that has the leader's lock, dead or alive."""
         leader = self.now.state.leader
         return self.lives.get(leader.worker) if leader is not None else None
 
     def seen_since_s(self, test: Callable[[Lease | None], bool], shard_id: str) -> float:
-        """The first look since which this has been true of the shard's lease in every look."""
+        """Return the time since which ``test`` has been true of the shard's lease in every look."""
         since_s = self.now.at_s
         for look in reversed(self.looks):
             if not test(look.leases.get(shard_id)):
@@ -98,13 +98,13 @@ class ReadShard:
 
 
 def why(lease: Lease, said: WorkerSaid | None, view: View) -> Why | None:
-    """The reason; None for a shard that makes progress, as far as is known."""
+    """Return the reason; None if the shard makes progress, as far as is known."""
     shard = ReadShard(lease, said, view)
     return next(filter(None, (reason(shard) for reason in REASONS)), None)
 
 
 def parents_left(lease: Lease, view: View) -> tuple[str, ...]:
-    """The parents that must be read to their ends before this shard starts."""
+    """Return the parents that must be read to their ends before this shard starts."""
     if lease.checkpoint is not None:
         return ()
     leases = view.leases
@@ -125,12 +125,12 @@ def _handoff(shard: ReadShard) -> Why | None:
         return then is not None and (then.draining_owner, then.owner) == (lease.draining_owner, lease.owner)
 
     since_s = min(view.seen_since_s(same, lease.shard_id), *_told_since(shard))
-    text = f"hand-off from {lease.draining_owner} to {lease.owner} pending"
+    text = f"handoff from {lease.draining_owner} to {lease.owner} pending"
     return Why(Kind.HANDOFF, text, since_s)
 
 
 def _told_since(shard: ReadShard) -> list[float]:
-    """Since when workers have seen the hand-off pending; each looks every ten seconds."""
+    """Since when workers have seen the handoff pending; each looks every ten seconds."""
     view = shard.view
     lasted = [number(said.mapping("handoffs").get(shard.lease.shard_id)) for said in view.now.said.values()]
     return [view.now.at_s - each for each in lasted if each is not None] or [view.now.at_s]
@@ -167,7 +167,7 @@ def _nobody_may(view: View) -> Why | None:
         return Why(Kind.MAX_LEASES, "no owner: every worker is at max_leases")
     dumb = [life.worker for life in able if not life.reports]
     if dumb and len(dumb) == len(able):
-        return Why(Kind.NO_METRIC, f"no owner: worker {', '.join(dumb)} reports no metric, and is given no lease")
+        return Why(Kind.NO_METRIC, f"no owner: worker {', '.join(dumb)} reports no metric, so it gets no lease")
     return None
 
 
@@ -203,7 +203,7 @@ def _model(shard: ReadShard) -> Why | None:
     ages = [age for batch in said.objects("batches_out") if (age := number(batch.get("age_seconds"))) is not None]
     oldest_s = max(ages, default=0.0) + said.old_s(now.at_s)
     if ages and shard.waits and oldest_s >= limit_s:
-        return Why(Kind.MODEL_STUCK, "the model is stuck: a batch does not come back", now.at_s - oldest_s)
+        return Why(Kind.MODEL_STUCK, "the model is stuck: a batch does not return", now.at_s - oldest_s)
     return None
 
 

@@ -1,4 +1,4 @@
-"""``penstock doctor`` against the local AWS: all that it asks is answered, and it changes nothing."""
+"""``penstock doctor`` on the local AWS: every request is answered, and nothing is changed."""
 
 from __future__ import annotations
 

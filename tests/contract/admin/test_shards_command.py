@@ -45,7 +45,7 @@ def session() -> Any:
 
 @pytest.fixture
 def aws(local: LocalAWS, session: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAWS]:
-    """With one stream, of two shards."""
+    """A local AWS with one stream of two shards."""
     for name, value in {**local.env, "XDG_STATE_HOME": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("consumer.admin.shards.carry_out.LOOK_S", 0.05)
@@ -142,7 +142,7 @@ def test_an_on_demand_stream_is_refused_with_the_reason(aws: LocalAWS) -> None:
 
 
 def put(local: LocalAWS, keys: list[str]) -> dict[str, int]:
-    """Put a record for each key; how many went to each shard."""
+    """Put a record for each key. Return how many went to each shard."""
     kinesis, went = local.client("kinesis"), dict[str, int]()
     for begin in range(0, len(keys), 500):
         entries = [{"Data": b"x", "PartitionKey": key} for key in keys[begin : begin + 500]]
@@ -152,7 +152,7 @@ def put(local: LocalAWS, keys: list[str]) -> dict[str, int]:
 
 
 def test_a_weighted_split_halves_the_hottest_shards_load(aws: LocalAWS) -> None:
-    """Nearly all keys of the hot shard lie in its upper sixteenth: a split in the middle would change nothing."""
+    """Keys of which nearly all are in the upper sixteenth of the hot shard, so a split in the middle would not help."""
     names = (f"customer-{n}" for n in range(100_000))
     hot = [key for key in names if 2**127 - 2**123 <= hash_of(key) < 2**127][:60]
     cold = [f"other-{n}" for n in range(60)]
@@ -246,7 +246,8 @@ def test_the_load_comes_from_cloudwatch_where_shard_metrics_are_enabled(aws: Loc
 
 @pytest.fixture
 def application(aws: LocalAWS) -> Iterator[LocalAWS]:
-    """That has read one record of the first shard's five, which its worker now has; the third is an aggregate."""
+    """An application that has read one record of the first shard's five; a worker has the lease. The third record is an
+    aggregate."""
     dynamodb, kinesis = aws.client("dynamodb"), aws.client("kinesis")
     tables.make_tables(dynamodb, APP)
     created_s = int(shards.summary(kinesis, STREAM).created_s)
@@ -329,7 +330,8 @@ def test_what_cannot_be_skipped_is_refused(application: LocalAWS) -> None:
 
 @contextlib.contextmanager
 def kcl(local: LocalAWS) -> Iterator[None]:
-    """Moves leases as KCL does: renews them, ends those of closed shards, and makes those of their children then."""
+    """Changes leases as KCL does: renews them, ends those of closed shards, and then creates those of their
+    children."""
     dynamodb, kinesis, over = local.client("dynamodb"), local.client("kinesis"), threading.Event()
     tables.make_tables(dynamodb, APP)
 

@@ -1,4 +1,4 @@
-"""The health page as its callers see it: over HTTP."""
+"""The health page over HTTP."""
 
 from __future__ import annotations
 

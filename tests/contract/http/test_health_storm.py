@@ -1,4 +1,4 @@
-"""Whoever calls the health page, and however: the page answers, and the host's work goes on."""
+"""Many and bad requests to the health page: it answers, and the host's work goes on."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def page(metrics: Metrics | None = None) -> AsyncIterator[Health]:
 
 
 async def said(port: int, request: bytes = GET, *, within_s: float = 5.0) -> bytes:
-    """All of the answer; empty if the connection is closed or reset without one."""
+    """The whole answer; empty if the connection is closed or reset without one."""
     async with asyncio.timeout(within_s):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
@@ -50,7 +50,7 @@ async def said(port: int, request: bytes = GET, *, within_s: float = 5.0) -> byt
 
 @contextmanager
 def silent(port: int, count: int) -> Iterator[list[socket.socket]]:
-    """Connections that say nothing. Some may never get further than the kernel's queue."""
+    """Connections that send nothing. Some may stay in the kernel's queue."""
     callers = []
     try:
         for _ in range(count):
@@ -100,7 +100,7 @@ def test_who_keeps_still_is_given_up_after_some_seconds(monkeypatch: pytest.Monk
 
 
 def test_who_does_not_take_the_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However large it is: nothing of it is kept for who does not read."""
+    """A large request, of which nothing is kept for a client that does not read."""
     monkeypatch.setattr(server, "ANSWER_S", 0.2)
     metrics = Metrics()
     for shard in range(4_000):
@@ -152,7 +152,7 @@ def test_without_descriptors_no_connection_is_accepted_the_log_stays_short_and_i
 
 @pytest.mark.parametrize("call", ["silent", "metrics", "preface"])
 def test_the_host_works_on_whoever_calls(call: str) -> None:
-    """Its loop, that is: the share of the time that it gets while a storm goes on."""
+    """The share of the time that the host's event loop gets during a storm of requests."""
     requests = {
         "silent": b"",
         "metrics": b"GET /metrics HTTP/1.1\r\n\r\n",

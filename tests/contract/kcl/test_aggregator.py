@@ -1,4 +1,5 @@
-"""The class in front of KCL's jars: ours, compiled from the source beside it, with the methods that KCL calls."""
+"""Penstock's class that is loaded before KCL's jars: compiled from the source beside it, with the methods that KCL
+calls."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from tests.contract.kcl.test_known_properties import methods
 
 ROOT = Path(__file__).parents[3]
 MAJOR = "17"
-"""Another compiler may order a class file otherwise."""
+"""Compilers may order the contents of a class file differently."""
 
 
 def compiler() -> str:
@@ -40,7 +41,7 @@ def our_class() -> bytes:
 
 @pytest.mark.parametrize("path", aggregator.SHA256, ids=lambda path: path.suffix)
 def test_class_and_source_are_those_that_belong_together(path: Path) -> None:
-    """Whoever changes the source compiles it, and writes both sums anew."""
+    """A change of the source must be compiled, and both checksums updated."""
     assert hashlib.sha256(path.read_bytes()).hexdigest() == aggregator.SHA256[path]
 
 

@@ -1,4 +1,4 @@
-"""The bridge, as KCL starts it: a real process between two pipes and a Unix socket."""
+"""The bridge as KCL starts it: a real process with two pipes and a Unix socket."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEADLINE_S = 30.0
 
 @dataclass
 class Ends:
-    """The JVM's end of a bridge (its pipes) and the host's (its connection)."""
+    """The JVM's end of a bridge (its pipes) and the host's end (its connection)."""
 
     process: subprocess.Popen[bytes]
     host: socket.socket
@@ -72,7 +72,7 @@ def receive(host: socket.socket, count: int) -> bytes:
 
 
 def in_thread(call: Callable[..., object], *arguments: object) -> threading.Thread:
-    """A thread that may find its pipe broken: what that means is asserted elsewhere."""
+    """A thread that may find its pipe broken; other assertions check the consequence."""
 
     def run() -> None:
         with suppress(OSError):
@@ -119,7 +119,7 @@ def test_fourteen_megabytes_pass_both_ways_at_once(tmp_path: Path) -> None:
 
 
 def test_a_host_that_does_not_read_does_not_hold_up_what_it_says(tmp_path: Path) -> None:
-    """KCL is blocked in the middle of a message; the host answers an earlier one all the same, and then reads on."""
+    """KCL is blocked in the middle of a message; the host still answers an earlier one, and then reads on."""
     message = os.urandom(MESSAGE_BYTES)
     with connected(tmp_path) as ends:
         writer = in_thread(write_all, ends.stdin, message)
@@ -223,7 +223,7 @@ def test_it_is_small(tmp_path: Path) -> None:
 
 
 def test_it_is_quick_to_start(tmp_path: Path) -> None:
-    """The best of several starts: a busy machine slows a start down, nothing makes it faster than it is."""
+    """The fastest of several starts, because other load only makes a start slower."""
     seconds = []
     for attempt in range(8):
         folder = tmp_path / str(attempt)

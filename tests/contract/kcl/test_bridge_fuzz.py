@@ -1,4 +1,4 @@
-"""Whatever comes to the bridges' socket, and whatever passes through a bridge: nobody else notices, nothing hangs."""
+"""Random input at the bridges' socket and through a bridge: other sessions are not affected, and nothing hangs."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ SEED = 20_261_123
 STRAYS, AT_ONCE = 3000, 64
 SILENT_S = 0.3
 MEMORY_MIB = 96
-"""What 64 connections at once may cost: asyncio reads up to 256 KiB of each before anyone looks at it, and slack."""
+"""Memory that 64 connections may use: asyncio reads up to 256 KiB of each before they are checked, and slack."""
 BRIDGES = 12
 SHARD_ID = "shardId-000000000000"
 
 
 @dataclass
 class Host:
-    """The host's end of the bridges, with a stage of fakes behind it."""
+    """The host's end of the bridges, with a stage of fakes."""
 
     path: Path
     bridges: BridgeServer
@@ -89,7 +89,7 @@ def hosted(folder: Path, body: Callable[[Host], Awaitable[None]], *, greeting_s:
 
 @asynccontextmanager
 async def over_a_socket(host: Host, kcl: FakeKcl) -> AsyncIterator[None]:
-    """A fake KCL, connected as by a bridge."""
+    """A fake KCL, connected like a bridge."""
     reader, writer = await host.connect()
 
     async def to_host() -> None:
@@ -118,7 +118,7 @@ async def closed(writer: asyncio.StreamWriter) -> None:
 
 
 def first_words(dice: random.Random) -> tuple[bytes, bool]:
-    """What a stray says before it waits for its end, or before it goes: ``True``."""
+    """What a stray connection sends, and whether it then waits for its end (``True``)."""
     message = orjson.dumps({"action": "initialize", "shardId": "shardId-0", "sequenceNumber": "TRIM_HORIZON"}) + b"\n"
     words = [
         b"",
@@ -136,7 +136,7 @@ def first_words(dice: random.Random) -> tuple[bytes, bool]:
 
 
 async def stray(host: Host, words: bytes, *, goes: bool, token: bool = True) -> None:
-    """Says its words, and goes or is closed."""
+    """Send the data, then close or wait to be closed."""
     reader, writer = await host.connect(token=token)
     with suppress(ConnectionError):
         writer.write(words)
@@ -153,8 +153,8 @@ def test_thousands_of_strays_cost_themselves_and_nobody_else(tmp_path: Path, cap
     gone = asyncio.Semaphore(0)
 
     async def work(host: Host, kcl: FakeKcl, strays: asyncio.Future[list[None]]) -> int:
-        """A record to a good session for each stray that went, then beats until all is checkpointed; how many
-        records."""
+        """Send a record to a good session for each stray connection, then wait until all are checkpointed. Return their
+        number."""
         sequence = 0
         while not strays.done():
             sequence += 1
@@ -239,7 +239,7 @@ def test_no_two_starts_have_one_token(tmp_path: Path) -> None:
 
 
 def test_strangers_that_keep_still_are_few_and_bridges_come_in(tmp_path: Path) -> None:
-    """The oldest of them makes room, and a bridge is never old."""
+    """The oldest connection is closed for a new one; a bridge is never the oldest."""
 
     async def body(host: Host) -> None:
         before = psutil.Process().num_fds()
@@ -356,7 +356,7 @@ ENDINGS: dict[str, tuple[Callable[[Ends], None], int]] = {
     "the host says no more": (lambda ends: ends.host.shutdown(socket.SHUT_WR), 1),
     "the JVM is gone": (lose_jvm, 1),
 }
-"""How it ends, and the exit status that it must have then."""
+"""How the bridge ends, and the exit status that it must have."""
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

@@ -1,4 +1,4 @@
-"""The daemon against real processes: a stand-in for Java that does what a test asks, and Java itself."""
+"""The daemon with real processes: a stand-in for Java that does what a test asks, and Java itself."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ StandIn = Callable[[str], None]
 
 @pytest.fixture
 def java_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    """Makes the given Python lines what runs as Java."""
+    """Run the given Python lines as Java."""
 
     def write(body: str) -> None:
         java = tmp_path / "java"
@@ -122,7 +122,7 @@ def test_without_the_jars_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPat
 def test_jars_of_either_distribution_are_found_and_others_are_refused_in_one_line(
     jars: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """kclpy-ext and AWS's amazon_kclpy put them in the same folder of the same module."""
+    """kclpy-ext and AWS's amazon_kclpy put their jars in the same folder of the same module."""
     (tmp_path / "jars").mkdir()
     for version in jars:
         (tmp_path / "jars" / f"amazon-kinesis-client-multilang-{version}.jar").write_text("")
@@ -351,7 +351,7 @@ def test_closing_before_the_start_and_twice_is_fine() -> None:
 
 
 def test_the_real_jvm_takes_our_files_and_reports_what_is_wrong_in_our_log(caplog: pytest.LogCaptureFixture) -> None:
-    """No AWS at the endpoint: KCL gets past its configuration and logs, in our format, that nobody answers."""
+    """Without AWS at the endpoint, KCL accepts its configuration and logs, in our format, that there is no answer."""
     caplog.set_level(logging.INFO)
     place = AwsEndpoints("us-east-1", *["http://127.0.0.1:1"] * 3)
     kcl = Daemon(KclSettings(java_heap_mib=64), STREAM, "worker-1", place)

@@ -1,4 +1,4 @@
-"""Our list of KCL's properties against the class files of the installed KCL."""
+"""Our list of KCL's properties, compared with the class files of the installed KCL."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def skip_member(class_file: bytes, at: int) -> int:
 
 
 def setters(class_name: str) -> dict[str, str]:
-    """Property to Java type, as the JavaBeans rules name them."""
+    """The Java type of each property, by the naming rules of JavaBeans."""
     (jar,) = find_jars().glob("amazon-kinesis-client-multilang-*.jar")
     with zipfile.ZipFile(jar) as files:
         members = list(methods(files.read(f"{CONFIG}/{class_name}.class")))

@@ -1,4 +1,5 @@
-"""Run folders, with real processes: a killed host's goes with the next start, a living one's never."""
+"""Run folders with real processes: the folder of a killed host is removed at the next start, that of a running host is
+not."""
 
 from __future__ import annotations
 
@@ -73,7 +74,7 @@ def test_hosts_that_start_at_once_do_not_take_each_others(tmp_path: Path) -> Non
 
 
 def test_what_is_not_ours_stays(tmp_path: Path) -> None:
-    """Another name, another kind, another mode, a link to elsewhere; and what may be in the making."""
+    """Folders with another name, type or mode, a link, and one that is just being created."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir(mode=0o700)
     (elsewhere / "precious").write_text("x")

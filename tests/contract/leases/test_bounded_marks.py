@@ -1,4 +1,4 @@
-"""A replay's marks on its leases, and the end of its tables."""
+"""A replay's marks on its leases, and the deletion of its tables."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_child_of_an_ended_shard_is_left_even_without_a_lease(tables: DynamoDB
 
 
 def test_below_a_marked_shard_nothing_is_left(tables: DynamoDBClient) -> None:
-    """A merge: one parent is marked and never ends, the other has ended, and so the child has a lease."""
+    """A merge: one parent is marked and never ends, the other has ended, so the child has a lease."""
     put(tables, SHARDS[0], checkpoint="SHARD_END")
     put(tables, CHILD)
     put(tables, SHARDS[1])

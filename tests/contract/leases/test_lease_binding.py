@@ -1,4 +1,4 @@
-"""An application is of one stream, and begins at one place; on moto's DynamoDB and Kinesis."""
+"""An application belongs to one stream and starts at one position; on moto's DynamoDB and Kinesis."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_lease_table_made_anew_is_bound_anew_and_has_a_latest_of_its_own(
 
 
 def test_leases_that_were_there_before_are_bound_if_they_fit(tables: DynamoDBClient, kinesis: KinesisClient) -> None:
-    """KCL 2's, say: without hash keys, and not all of them."""
+    """Leases of KCL 2, for example: without hash keys, and only for some shards."""
     first = kinesis.list_shards(StreamName=STREAM)["Shards"][0]["SequenceNumberRange"]["StartingSequenceNumber"]
     put(tables, SHARDS[0], checkpoint=str(int(first) + 1))
     put(tables, SHARDS[1], checkpoint="TRIM_HORIZON")
@@ -157,7 +157,7 @@ def test_leases_that_cannot_be_of_the_stream_are_refused(
 
 
 def slept(seconds: float) -> None:
-    """Nobody does anything meanwhile."""
+    """A worker that changes nothing in the meantime."""
     assert seconds > 10
 
 

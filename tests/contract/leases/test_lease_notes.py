@@ -1,4 +1,4 @@
-"""The notes on leases, and a lease held by a careful reader, on moto's DynamoDB."""
+"""Notes on leases, and a lease that a careful reader holds, on moto's DynamoDB."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_lease_that_was_renewed_meanwhile_is_not_held(tables: DynamoDBClient, 
 
 
 def test_a_step_moves_note_and_checkpoint_of_a_held_lease(tables: DynamoDBClient, notes: LeaseNotes) -> None:
-    """KCL's checkpoint stands behind the whole record, whatever it held, and is written as the session writes it."""
+    """The checkpoint is after the whole record, including all of its user records, and is written like a session's."""
     put(tables, SHARD, leaseOwner=ME, pendingCheckpoint="41")
     assert notes.step(SHARD, ME, DIED, Position(77, 12))
     noted = notes.read(SHARD)

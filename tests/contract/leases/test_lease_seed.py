@@ -1,4 +1,4 @@
-"""Leases for shards that nobody would read, on moto's DynamoDB and Kinesis."""
+"""Leases for shards that would not be read otherwise, on moto's DynamoDB and Kinesis."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_racing_workers_make_each_lease_once(tables: DynamoDBClient, kinesis: Ki
 def test_a_worker_that_comes_late_to_the_race_changes_no_lease(
     tables: DynamoDBClient, kinesis: KinesisClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It found the table empty, and was overtaken."""
+    """A worker that found the table empty, and was overtaken."""
     put(tables, SHARDS[1], leaseOwner="worker")
     monkeypatch.setattr(lease_seed, "read", lambda *arguments: [])
     assert seed(tables, kinesis, APP, STREAM, "TRIM_HORIZON") == (SHARDS[0], SHARDS[2])

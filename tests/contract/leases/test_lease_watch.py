@@ -1,4 +1,4 @@
-"""What a running task finds about its stream and its leases, on moto's DynamoDB and Kinesis."""
+"""What a running task finds out about its stream and its leases, on moto's DynamoDB and Kinesis."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HOUR_MS = 3_600_000
 
 @dataclass(eq=False)
 class Session:
-    """As much of a shard's session as is asked for."""
+    """The part of a shard's session that is needed."""
 
     shard_id: str
     hears: bool = True
@@ -50,7 +50,7 @@ class Session:
 
 
 class Rig:
-    """A task that holds every lease of the stream, and reads each shard."""
+    """A task that has every lease of the stream and reads each shard."""
 
     def __init__(self, dynamodb: DynamoDBClient, kinesis: KinesisClient, start: str = "TRIM_HORIZON") -> None:
         self.dynamodb, self.kinesis = dynamodb, kinesis
@@ -75,7 +75,7 @@ class Rig:
         )
 
     def step(self, now: float) -> None:
-        """One look, as :meth:`LeaseWatch.watch` makes it."""
+        """One look, like those of :meth:`LeaseWatch.watch`."""
         try:
             asyncio.run(self.watch.step(now))
         except ClientError as error:
@@ -184,7 +184,7 @@ def test_no_lease_is_made_for_a_stream_made_anew(rig: Rig, monkeypatch: pytest.M
 def test_another_start_that_was_fixed_first_ends_the_task(
     tables: DynamoDBClient, kinesis: KinesisClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where KCL makes the tables, two first workers may both fix LATEST."""
+    """If KCL creates the tables, two first workers may both set LATEST."""
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     Rig(tables, kinesis, "2026-11-23T08:00:00+00:00").step(0)
     with pytest.raises(Fatal, match="Restart this worker"):

@@ -1,4 +1,4 @@
-"""Releasing and reading KCL's leases, on moto's DynamoDB."""
+"""Reading and releasing KCL's leases, on moto's DynamoDB."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def waits_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Releasing ends with a second look; here no JVM does anything in it."""
+    """A release ends with a second look; here no JVM changes anything before it."""
     monkeypatch.setattr(leases, "LATE_S", 0.001)
 
 
@@ -67,7 +67,7 @@ def test_a_lease_that_was_being_handed_over_goes_to_its_new_owner(tables: Dynamo
 
 
 def test_a_lease_that_another_worker_drains_for_us_goes_to_an_heir_at_once(tables: DynamoDBClient) -> None:
-    """Its drain ends with a lease for a worker that is gone, which nobody would take before it expires."""
+    """A drain ends with a lease for a worker that is dead, which no worker would take before it expires."""
     seen_alive(tables, "drainer")
     seen_alive(tables, "idle")
     put(tables, SHARDS[0], leaseOwner="me", checkpointOwner="drainer")

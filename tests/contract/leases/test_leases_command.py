@@ -46,7 +46,7 @@ failover_ms = 1000
 
 @pytest.fixture
 def bound(tables: DynamoDBClient, kinesis: KinesisClient, monkeypatch: pytest.MonkeyPatch) -> DynamoDBClient:
-    """An application whose stream has been made anew."""
+    """An application whose stream was created again."""
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setattr(reset_leases, "MARGIN_S", -1.0)
     bind(tables, kinesis, APP, STREAM, MADE_S, "TRIM_HORIZON", NOW)
@@ -85,7 +85,7 @@ def test_with_execute_the_leases_are_gone(bound: DynamoDBClient, tmp_path: Path)
 
 
 def as_it_was(dynamodb: DynamoDBClient) -> list[dict[str, object]]:
-    """Every lease, but for who has it and its counter."""
+    """Every lease, without its owner and counter."""
     left_out = {"leaseOwner", "leaseCounter"}
     items = [dict(lease.raw) for lease in read(dynamodb, APP)]
     return [{name: value for name, value in item.items() if name not in left_out} for item in items]
@@ -173,7 +173,7 @@ shardId-000000000000|none|SHARD_END|7|1|unknown||
 
 @pytest.fixture
 def running(tables: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> DynamoDBClient:
-    """A parent that was split, a hand-off from the leader ``a`` to ``b``."""
+    """A split parent, and a handoff from the leader ``a`` to ``b``."""
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     for item in kcl_layouts.leases():
         tables.put_item(TableName=APP, Item=item)

@@ -47,7 +47,7 @@ def read(*options: str) -> dict[str, Any]:
 
 @pytest.fixture
 def running(tables: DynamoDBClient, kinesis: KinesisClient) -> DynamoDBClient:
-    """Two workers, one of which has two shards and the other one."""
+    """Two workers: one has two shards, the other one."""
     seed(tables, kinesis, APP, STREAM, "TRIM_HORIZON")
     for worker in ("a", "b"):
         seen_alive(tables, worker)
@@ -59,7 +59,7 @@ def running(tables: DynamoDBClient, kinesis: KinesisClient) -> DynamoDBClient:
 
 @pytest.fixture
 def page() -> Iterator[tuple[str, dict[str, Any]]]:
-    """A worker's page, and what it says."""
+    """A worker's page, and its answer."""
     stats: dict[str, Any] = {}
 
     class Page(BaseHTTPRequestHandler):

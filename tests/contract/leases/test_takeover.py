@@ -1,4 +1,4 @@
-"""Taking over from a dead leader, on moto's DynamoDB: raced, refused, and while a leader lives."""
+"""Taking over from a dead leader on moto's DynamoDB: with races, with refused writes, and while a leader lives."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def client() -> Iterator[DynamoDBClient]:
 
 @pytest.fixture
 def dynamodb(client: DynamoDBClient) -> Iterator[DynamoDBClient]:
-    """Four leases, two of them the leader's; the leader's lock; everybody's reports."""
+    """Four leases, two of them the leader's; the leader's lock; the reports of all workers."""
     tables.make_tables(client, APP)
     for shard, owner in zip(SHARDS, ("leader", "leader", "a", "b"), strict=True):
         put_lease(client, shard, owner)
@@ -82,7 +82,7 @@ def leader(dynamodb: DynamoDBClient) -> str:
 
 
 def takeover() -> Takeover:
-    """What a survivor decides on who has seen the fixture's tables stand still."""
+    """The decision of a living worker that has seen no change of the fixture's tables."""
     holdings = (
         OrphanedLease(SHARDS[0], "leader", "leader", counter=5),
         OrphanedLease(SHARDS[1], "leader", "leader", counter=5),
@@ -131,7 +131,7 @@ def test_no_survivor_is_given_more_than_its_cap(dynamodb: DynamoDBClient) -> Non
 def test_of_racing_survivors_each_lease_is_passed_on_by_one(
     dynamodb: DynamoDBClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They race between calls; moto, which is in this process, may not be entered by two at once."""
+    """The workers race between calls. moto runs in this process, and does not support two calls at once."""
     turn, call = threading.Lock(), getattr(BaseClient, "_make_api_call")  # noqa: B009  # untyped
 
     def one_at_a_time(client: BaseClient, operation: str, request: Any) -> Any:
@@ -190,7 +190,7 @@ def test_a_zombies_writes_are_refused_once_its_leases_are_passed_on(dynamodb: Dy
 
 
 class Hurried(LeaderWatch):
-    """Decides at once. ``seen`` is set when it has been shown ``looks``."""
+    """Decides at once. ``seen`` is set after ``looks`` looks."""
 
     def __init__(self, looks: int) -> None:
         super().__init__("a", failover_s=10, report_s=5)
@@ -205,7 +205,7 @@ class Hurried(LeaderWatch):
 
 
 def watched(dynamodb: DynamoDBClient, looks: int) -> None:
-    """Run the watch for so many looks."""
+    """Run the watch for this many looks."""
 
     async def run() -> None:
         watch = Hurried(looks)

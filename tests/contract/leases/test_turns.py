@@ -1,4 +1,4 @@
-"""Whose turn it is to start, on moto's DynamoDB."""
+"""The order in which workers start, on moto's DynamoDB."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No record stops a shard for longer than five tasks, wherever it kills: in real processes, a layer at a time."""
+"""A record stops a shard for at most five tasks, wherever it kills: in real processes, one layer at a time."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ DEADLINE_S = 60
     ("layer", "aggregated"), [("jvm", False), ("sink", False), *((layer, True) for layer in LAYERS)]
 )
 def test_a_shard_goes_on_after_a_few_tasks(tmp_path: Path, layer: str, aggregated: bool) -> None:
-    """What kills on KCL's way gets its row; what kills elsewhere becomes a dead letter, and its neighbours have rows.
+    """A record that kills on KCL's way gets its row. A record that kills elsewhere becomes a dead letter; the records
+    around it get their rows.
 
-    A record whose very dead letter kills costs one task more, and its payload. An aggregate that kills before it is
-    taken apart is a dead letter whole."""
+    A record whose dead letter kills as well costs one task more, and its payload. An aggregate that kills before it is
+    taken apart becomes one dead letter.
+    """
     died = 0
     while run(tmp_path, layer, aggregated) != 0:
         died += 1

@@ -1,4 +1,5 @@
-"""What PID 1 of a container has to do: reap what it adopts, and hear the signals that ask it to leave."""
+"""The duties of PID 1 in a container: to reap the processes that it adopts, and to handle signals that ask
+it to leave."""
 
 from __future__ import annotations
 
@@ -105,7 +106,7 @@ sys.exit(app.run(None))
 
 
 def namespaces() -> list[str]:
-    """How to be PID 1 here; empty where that is not permitted."""
+    """The command that makes a process PID 1; empty if that is not permitted."""
     command = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
     if (
         shutil.which("unshare") is None
@@ -134,7 +135,7 @@ def test_it_leaves_when_it_is_asked_to(prefix: Sequence[str], number: int, progr
 
 
 def program_of(unshare: int) -> int:
-    """The child of ``unshare``, as it is numbered out here."""
+    """The process id of the child of ``unshare``, outside of its namespace."""
     end = time.monotonic() + DEADLINE_S
     while time.monotonic() < end:
         with open(f"/proc/{unshare}/task/{unshare}/children") as file:

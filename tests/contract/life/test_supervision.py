@@ -1,4 +1,4 @@
-"""Whatever dies in the background of a task, the task ends with its reason; and one that hangs is ended."""
+"""If background work of a task fails, the task ends with the reason; a task that hangs is ended."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WATCHES = ["over_the_shards", "over_handoffs", "over_the_leader"]
 
 
 class Jvm:
-    """It runs until it is killed, and never drains."""
+    """Runs until it is killed, and never drains."""
 
     failure: BaseException | None = None
 
@@ -54,7 +54,7 @@ class Jvm:
 
 
 class Alone(Task):
-    """A task with nothing but its watches, its bridges and a JVM."""
+    """A task with only its watchers, its bridges and a JVM."""
 
     def __init__(self, folder: Path, breaks: Callable[[Alone, BridgeServer], Awaitable[object]] | None = None) -> None:
         super().__init__(settings())

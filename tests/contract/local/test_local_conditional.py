@@ -1,4 +1,4 @@
-"""Of conditional writes at the same time one wins in the local AWS, though moto checks first and writes later."""
+"""Of concurrent conditional writes one wins in the local AWS, although moto checks first and writes later."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def dynamodb(operation: str, body: str) -> Request:
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever looks takes a while before it acts on what it saw."""
+    """A check takes some time before the write that depends on it."""
 
     def made_slow(look: Any) -> Any:
         def late(*args: Any, **kwargs: Any) -> Any:

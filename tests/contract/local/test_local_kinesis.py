@@ -1,4 +1,4 @@
-"""The local AWS as its clients see it: boto3, the AWS CLI, CBOR over HTTP/2; and Kinesis beside kinesis-local."""
+"""The local AWS with its clients: boto3, the AWS CLI, CBOR over HTTP/2; and its Kinesis compared with kinesis-local."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ KNOWN_DIFFERENCES = {
     "a_sequence_number_goes_with_iterators_that_begin_there": "it takes one for any",
     "a_shard_gives_5_reads_a_second": "it does not throttle reads",
 }
-"""Behaviours that kinesis-local 0.6.2 does not have, and AWS does. The test fails when it gets one."""
+"""Behaviours of AWS that kinesis-local 0.6.2 does not have. The test fails when it gets one."""
 
 BY_THE_CLOCK = {"a_shard_gives_5_reads_a_second", "a_shard_takes_1000_records_a_second"}
-"""Of these, the differences that a busy machine hides."""
+"""Of these differences, those that do not show on a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +243,7 @@ def test_dynamodb_counts_right_under_many_writers(aws: LocalAWS) -> None:
 
 
 def impatient(aws: LocalAWS, service: str) -> Any:
-    """A client that does not try again."""
+    """A client that does not retry."""
     config = Config(retries={"mode": "standard", "total_max_attempts": 1}, read_timeout=5)
     return aws.client(service, config=config)
 

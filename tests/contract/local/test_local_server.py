@@ -1,4 +1,4 @@
-"""The server around the local AWS: quick answers, real resets, a clean end, and one line on standard output."""
+"""The server of the local AWS: fast answers, real resets, a clean end, and one line on standard output."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pipeline.errors import UserError
 ROOT = Path(__file__).parents[3]
 NO_RETRIES = Config(retries={"total_max_attempts": 1})
 DELAYED_ACK_S = 0.04
-"""What an answer costs at least if its parts wait for each other's acknowledgement (Linux's TCP_DELACK_MIN)."""
+"""The minimum time of an answer whose parts wait for each other's acknowledgement (Linux's TCP_DELACK_MIN)."""
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +252,7 @@ def test_a_stack_makes_a_stream_of_ours_and_a_reset_empties_all(aws: LocalAWS) -
 
 
 def consumer_of(kinesis: Any, name: str) -> str:
-    """A stream of one shard, and the ARN of a consumer of it that may subscribe."""
+    """A stream of one shard, and the ARN of a consumer that may subscribe."""
     kinesis.create_stream(StreamName=name, ShardCount=1)
     describe = kinesis.describe_stream_summary
     until(lambda: describe(StreamName=name)["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE", "it is active")

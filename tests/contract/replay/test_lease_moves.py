@@ -1,4 +1,5 @@
-"""Leases moved and put back, in DynamoDB: the same table, and no write over a lease that somebody has touched."""
+"""Leases that are moved and restored in DynamoDB: the same table afterwards, and no write to a lease that a worker has
+changed."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ def dynamodb() -> Iterator[Any]:
 
 
 class World:
-    """``slept`` runs when somebody waits."""
+    """``slept`` is called during waits."""
 
     def __init__(self, dynamodb: Any) -> None:
         self.dynamodb = dynamodb
@@ -59,7 +60,7 @@ class World:
         return {item["leaseKey"]["S"]: item for item in found}
 
     def renew(self, shard_id: str) -> None:
-        """As its worker does: on condition that the counter is as the worker knows it."""
+        """A write of the lease's worker: conditional on the counter that the worker knows."""
         self.dynamodb.update_item(
             TableName=APP,
             Key={"leaseKey": {"S": shard_id}},

@@ -1,4 +1,5 @@
-"""A task whose descriptors run out for a while goes on; one where they stay out ends with the reason."""
+"""A task that has no free file descriptors for a while goes on; if there are none for too long, it ends with the
+reason."""
 
 from __future__ import annotations
 
@@ -50,7 +51,8 @@ print("over")
 
 @pytest.mark.parametrize(("way", "give_up_after_s"), [("again", 30), ("never", 1)])
 def test_a_replica_that_dies_while_descriptors_are_short(way: str, give_up_after_s: float) -> None:
-    """It is replaced once they are there again, or the task ends with the reason in time; stopping does not hang."""
+    """The replica is replaced when descriptors are free again, or the task ends with the reason in time; stopping does
+    not hang."""
     command = [sys.executable, "-c", PROGRAM, way, str(give_up_after_s)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -1,7 +1,7 @@
-"""Our encoder against the library that the model card names. It runs in its own process: its imports warn.
+"""Our encoder compared with the library that the model card names.
 
-What the library answers is kept below ``build``, by its version, what it builds on, and what it was asked: it needs ten
-seconds of the processor.
+The library runs in a separate process, because its imports warn. Its results are kept below ``build``, by its version,
+its dependencies and its input, because they need ten CPU seconds.
 """
 
 from __future__ import annotations

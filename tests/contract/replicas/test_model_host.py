@@ -1,4 +1,4 @@
-"""The model host with real replicas: what becomes of records, good and bad."""
+"""The model host with real replicas: outcomes of good and bad records."""
 
 from __future__ import annotations
 

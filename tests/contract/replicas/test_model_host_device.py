@@ -1,4 +1,4 @@
-"""Whose fault a lost device is: the record's, or nobody's."""
+"""A lost device: whether a record is to blame."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_record_that_loses_the_device_by_itself_while_others_pass_is_dead() ->
 
 
 def test_a_record_that_nothing_can_be_held_against_is_not_condemned() -> None:
-    """Nothing else has passed: it may as well be the device."""
+    """Without another record that has passed, the device may be to blame."""
     lone = batch(1, {0: "lose device"})
     with pytest.raises(Fatal, match=r"^replica lost its device: .* no record has passed since, for \d s"):
         judged(lone, give_up_after_s=0.2)

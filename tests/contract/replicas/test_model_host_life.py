@@ -1,4 +1,4 @@
-"""How replicas start and end."""
+"""The start and the end of replicas."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def started(given: HostSettings) -> ModelSpec:
 
 
 def gone(pid: int) -> bool:
-    """Ended; perhaps not yet reaped by whoever has to."""
+    """The process has ended; it may not have been reaped yet."""
     try:
         return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -135,7 +135,7 @@ def test_a_model_that_loads_no_more_ends_the_host_with_its_reason(tmp_path: Path
 
 
 def test_a_model_that_loads_again_in_time_costs_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its trouble is shown while it lasts, and requests wait for it."""
+    """The outage is shown while it lasts, and requests wait for the replica."""
     monkeypatch.setattr(pool, "SETTLED_S", 0.05)
     mark = tmp_path / "mark"
     records = batch(4, {1: "exit"})
@@ -222,7 +222,7 @@ def test_stopping_takes_no_second_whatever_the_model_does(action: str) -> None:
 
 
 async def two_children(before: set[psutil.Process]) -> set[psutil.Process]:
-    """This process may have others, such as the local AWS of other tests."""
+    """This process may have other children, such as the local AWS of other tests."""
     await until(lambda: len(children() - before) >= 2)
     return children() - before
 
@@ -247,7 +247,7 @@ def test_a_start_that_is_given_up_leaves_nothing_behind() -> None:
 
 @pytest.mark.parametrize("turns", range(8))
 def test_a_start_that_is_given_up_at_any_moment_closes_its_streams(turns: int) -> None:
-    """After so many turns of the event loop, before its process is there or after it."""
+    """Cancel after this many turns of the event loop, before or after the process exists."""
 
     async def main() -> None:
         link = ReplicaProcess(assignment("predict", "tests.support.models:HangsLoading", [str(ROOT)]))
@@ -262,7 +262,7 @@ def test_a_start_that_is_given_up_at_any_moment_closes_its_streams(turns: int) -
 
 
 def unclosed(main: Callable[[], Coroutine[Any, Any, None]]) -> list[str]:
-    """What is closed by nothing but the garbage collector; not what tests before left to it."""
+    """Objects that only the garbage collector has closed, without those of earlier tests."""
     gc.collect()
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", ResourceWarning)
@@ -289,7 +289,7 @@ def test_what_a_model_started_goes_with_it(end: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("end", ["stopped", "exit", "killed", "host"])
 def test_what_a_model_let_go_of_goes_with_it(end: str, tmp_path: Path) -> None:
-    """In a session and an environment of its own, and its parent gone."""
+    """A process in a session and an environment of its own, whose parent has ended."""
     mark = tmp_path / "child"
     children: list[int] = []
 
@@ -347,7 +347,7 @@ def test_a_model_has_the_tasks_credentials_only_if_it_is_given_them(
 
 
 def test_a_replica_ends_at_the_end_of_its_stream() -> None:
-    """Where no kernel kills it with its host, and its host lives."""
+    """On systems where the kernel does not kill it with its host, and while the host lives."""
     ours, theirs = socket.socketpair()
     program = "from pipeline.model_process.main import main; main()"
     command = [sys.executable, "-c", program, str(theirs.fileno()), str(os.getpid())]
@@ -399,7 +399,7 @@ def test_replicas_go_when_the_host_is_killed(action: str, tmp_path: Path) -> Non
 
 
 def test_a_model_may_have_a_file_of_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even where the configuration's folder is the one that Python looks into first."""
+    """Also if the configuration's folder is the first one on Python's search path."""
     text = "import pyarrow as pa\nfrom helpers import N\nclass M:\n  output_schema = pa.schema([('n', pa.int64())])\n"
     text += "  def cost(self, item): return N\n  def predict(self, items): return [{'n': N} for _ in items]\n"
     (tmp_path / "helpers.py").write_text("N = 5\n")

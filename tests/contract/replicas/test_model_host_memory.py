@@ -18,11 +18,11 @@ from pipeline.replicas.host import ModelHost
 from tests.support.hosts import batch, death, expect_all_but, hosted, judged, record
 
 LIMIT_MIB = 256
-"""A replica of these tests takes about 30 to begin with."""
+"""Memory in MiB that a replica of these tests needs at first is about 30."""
 
 
 def hungry(count: int, mib: int = 16, large: dict[int, int] | None = None, **more: Any) -> list[Record]:
-    """Records that take ``mib`` each in the model; ``large``: some take so much instead."""
+    """Records that take ``mib`` each in the model, except those in ``large``."""
     return [record(n, mib=(large or {}).get(n, mib), **more) for n in range(count)]
 
 
@@ -31,7 +31,7 @@ def calls_in(path: Path) -> list[int]:
 
 
 def write_weights(path: Path, mib: int) -> Path:
-    """One tensor of zeros, in a file with a hole, so that it costs no disk."""
+    """One tensor of zeros in a sparse file, which takes no disk space."""
     size = mib * 1024 * 1024
     header = json.dumps({"weights": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
     with path.open("wb") as file:
@@ -105,7 +105,7 @@ def test_memory_that_a_library_takes_for_granted_costs_the_record_its_replica() 
 
 
 def test_weights_that_are_mapped_do_not_count(tmp_path: Path) -> None:
-    """512 MiB of them, read by each predict, beside a limit of 400; what torch takes besides does count."""
+    """512 MiB of weights that each predict reads, with a limit of 400; other memory of torch counts."""
     weights = write_weights(tmp_path / "model.safetensors", 512)
     records = hungry(4, mib=1, large={3: 450})
     judged(records, "Mapped", memory_mib=400, options={"weights": str(weights)}, retries=0)

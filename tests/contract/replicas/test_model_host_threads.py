@@ -1,4 +1,4 @@
-"""The threads of a replica are those that were asked for, in every library, from before it was loaded."""
+"""A replica uses the configured number of threads, in every library, from before the library is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model is told of its records, and when it is closed: by real replicas, and by fakes alike."""
+"""The records that a model receives, and when it is closed: with real replicas and with fakes."""
 
 from __future__ import annotations
 

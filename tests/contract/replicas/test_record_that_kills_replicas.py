@@ -1,4 +1,4 @@
-"""A record that kills the host itself, in real processes: no crash loop."""
+"""A record that kills the host itself, in real processes, does not cause a crash loop."""
 
 from __future__ import annotations
 

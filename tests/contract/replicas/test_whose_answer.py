@@ -1,4 +1,4 @@
-"""Only the process that was started may answer, and only what it was asked: no row holds another record's answer."""
+"""Only the process that was started may answer, and only its own requests: no row has another record's result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BATCHES = 40
 
 
 def in_a_row(model: str, **options: Any) -> list[Any]:
-    """Batches that overlap, as a stage has them."""
+    """Batches that overlap, like those of a stage."""
     batches = [[record(8 * number + n) for n in range(8)] for number in range(BATCHES)]
 
     async def body(host: ModelHost) -> None:
@@ -42,7 +42,7 @@ def test_a_model_may_have_processes_of_its_own(method: str) -> None:
 @pytest.mark.parametrize("deed", ["steal", "write"])
 @pytest.mark.parametrize("size", [1, 12, 100, 100_000])
 def test_who_reads_or_writes_the_replicas_socket_ends_the_replica(deed: str, size: int) -> None:
-    """The records of the requests that were hurt by it are tried anew."""
+    """Records of requests that were damaged are tried again."""
     first, second = batch(4), batch(4)
     first[1] = record(1, do=deed, bytes=size)
 

@@ -1,4 +1,4 @@
-"""`.ci/audit` in front of an OSV that is there, knows of something, knows nothing, breaks off, or is not there."""
+"""`.ci/audit` with an OSV server that knows a vulnerability, knows none, breaks off, or cannot be reached."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OFFLINE_S = 8
 PINS = len({pin for path in ROOT.glob("requirements*.lock") for pin in re.findall(r"(?m)^\S+==\S+", path.read_text())})
 
 Answer = Callable[[str, str], Any]
-"""What is known of a package's version; None: the connection ends."""
+"""The server's answer for a package's version; None: the connection is closed."""
 
 
 def advisory(name: str, number: str) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def old_jinja(name: str, version: str) -> Any:
 
 @contextmanager
 def osv(answer: Answer) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Its address, and what it was asked."""
+    """The address of the server, and the requests that it has received."""
     asked: list[tuple[str, str]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -67,7 +67,7 @@ def osv(answer: Answer) -> Iterator[tuple[str, list[tuple[str, str]]]]:
 
 
 def audit(url: str, script: Path = SCRIPT) -> tuple[int, list[str]]:
-    """Its status, and whatever it says, errors included."""
+    """The exit status, and all output including errors."""
     environment = {**os.environ, "PENSTOCK_OSV_URL": url, "NO_PROXY": "127.0.0.1"}
     done = subprocess.run(
         [sys.executable, str(script)],

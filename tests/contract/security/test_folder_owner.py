@@ -1,4 +1,4 @@
-"""A table's folder is the user's own, or there is no start: nobody else can swap a file of it."""
+"""A table's folder must belong to the user, or the task refuses to start: no other user can replace a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Payloads are in the dead letters and nowhere else: not in a log, a metric, an answer of the health page, an error."""
+"""Payloads are only in dead letters: not in a log, a metric, an answer of the health page, or an error."""
 
 from __future__ import annotations
 
@@ -55,18 +55,18 @@ FAILING = [
     f'["{CANARY}"]'.encode(),
     f'{{"canary": "{CANARY}\xff'.encode("latin-1"),
 ]
-"""Every way to fail there is."""
+"""Every kind of failure."""
 
 
 def shown(caplog: pytest.LogCaptureFixture) -> str:
-    """All that was logged at INFO or above, as it is written, tracebacks and extra fields too."""
+    """Everything logged at INFO or above, as it is written, including tracebacks and extra fields."""
     return "\n".join(JsonLines().format(record) for record in caplog.records if record.levelno >= logging.INFO)
 
 
 def consumed(
     folder: Path, body: Callable[[FakeKcl, Metrics], Coroutine[Any, Any, None]], give_up_after_s: float = 60.0
 ) -> Metrics:
-    """Run ``body`` against a session with a real model host and real sinks in ``folder``."""
+    """Run ``body`` with a session, a real model host, and real sinks in ``folder``."""
 
     async def main() -> Metrics:
         metrics, leaving, decoder, kcl = Metrics(), asyncio.Event(), Decoder(), FakeKcl()
@@ -128,7 +128,7 @@ def consumed(
 
 
 class Unguarded:
-    """A model host as a judge that keeps no notes."""
+    """A model host without a crash journal."""
 
     def __init__(self, host: ModelHost) -> None:
         self._host = host
@@ -257,7 +257,7 @@ def test_a_broken_message_ends_the_task_without_its_payload(
 
 
 class Quoting:
-    """A Kinesis that finds every row invalid and says its values; ``ill``: nor can the stream be asked."""
+    """A Kinesis that finds every row invalid and quotes its values; ``ill``: nor can the stream be described."""
 
     def __init__(self, error: Exception | None, ill: bool) -> None:
         self._error, self._ill = error, ill
@@ -306,7 +306,8 @@ ROWS = 10
 def test_rows_that_a_sink_cannot_carry_are_told_without_a_word_of_them(
     caplog: pytest.LogCaptureFixture, table: Callable[[Run], pa.Table], answer: Exception | None, ill: bool
 ) -> None:
-    """In the line of the limit that ends the task, on every page, in the log: only the letters have it."""
+    """The last line of a task that ends at the limit, every page, and the log do not quote payloads; only the letters
+    do."""
     store, told = MemoryStore(), list[str]()
     schema = TableSchema(pa.schema([("n", pa.int64())]), "events", "model@1")
 

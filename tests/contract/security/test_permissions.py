@@ -1,4 +1,4 @@
-"""What a task may do, and who may come near it: the policy against KCL's own code, and the modes of its files."""
+"""The policy of a task compared with KCL's own code, and the modes of its files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support import iam_policy as policy
 DEADLINE_S = 20
 CLIENT = re.compile(r"software/amazon/awssdk/services/(dynamodb|kinesis|cloudwatch|sts)/\w+Client")
 OF_THE_SDK = {"Builder", "Close", "ServiceName", "ServiceClientConfiguration", "Waiter"}
-"""Methods of clients that call nobody."""
+"""Methods of clients that make no call."""
 
 
 def test_every_action_is_named_and_none_deletes_what_holds_records() -> None:
@@ -55,7 +55,7 @@ def test_every_action_has_its_reason_and_no_other_has() -> None:
 
 
 def test_kcl_can_call_nothing_else() -> None:
-    """From its byte code: what its classes may call of the clients of AWS is permitted, or is left out for a reason."""
+    """From byte code: each operation that KCL's classes may call is permitted, or left out for a reason."""
     permitted = {action.partition(":")[2] for action in policy.actions()}
     callable_ = {operation for operation in kcl_operations() if operation not in OF_THE_SDK}
     assert {"GetRecords", "UpdateItem", "PutMetricData", "DescribeStreamSummary"} <= callable_
@@ -88,7 +88,7 @@ def test_bridges_and_their_folder_are_private_whatever_the_umask() -> None:
 
 
 def test_the_health_page_listens_on_the_loopback_alone_unless_told() -> None:
-    """The whole of 127.0.0.0/8 is this machine: whoever listens everywhere answers at all of it."""
+    """All of 127.0.0.0/8 is this machine: a server that listens on every address answers at all of them."""
 
     async def ask() -> None:
         async with Health(HealthSettings(port=0), Metrics(), lambda: None, lambda: None) as health:
@@ -118,7 +118,7 @@ def umask(mask: int) -> Iterator[None]:
 
 
 def kcl_operations() -> set[str]:
-    """Every operation of AWS that a class of KCL's, or of its lock's, has a call of; as AWS names it."""
+    """Every AWS operation that a class of KCL or of its lock contains a call of, by the name that AWS uses."""
     found = set()
     for jar in [*find_jars().glob("amazon-kinesis-client-*.jar"), *find_jars().glob("dynamodb-lock-client-*.jar")]:
         with zipfile.ZipFile(jar) as archive:
@@ -133,13 +133,13 @@ def kcl_operations() -> set[str]:
 
 
 SIZES = {3: 4, 4: 4, 5: 8, 6: 8, 7: 2, 8: 2, 9: 4, 10: 4, 11: 4, 12: 4, 15: 3, 16: 2, 17: 4, 18: 4, 19: 2, 20: 2}
-"""Of a constant's content, by its tag (JVM specification, table 4.4-A)."""
+"""Size of a constant's content, by its tag (JVM specification, table 4.4-A)."""
 CLASS, METHODS, NAME_AND_TYPE, TEXT = 7, {10, 11}, 12, 1
 WIDE = {5, 6}
 
 
 def methods_called(data: bytes) -> set[tuple[str, str]]:
-    """Of a class file's constants, the methods: ``(class, name)`` (JVM specification, section 4.4)."""
+    """The methods in a class file's constants: ``(class, name)`` (JVM specification, section 4.4)."""
     assert data[:4] == b"\xca\xfe\xba\xbe"
     count, place, number = int.from_bytes(data[8:10]), 10, 1
     constants: dict[int, tuple[int, bytes]] = {}

@@ -1,4 +1,4 @@
-"""The largest aggregates pass a task's host in memory that the window bounds, and every user record has its fate."""
+"""The host processes the largest aggregates in memory that its limits bound, and every user record is settled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ FILE_MIB = 8
 """``flush_mib``."""
 
 AT_MOST_MIB = 2 * IN_FLIGHT_MIB + 4 * FILE_MIB
-"""What the window holds, as Python has it, and a file that is being encoded: its table, its letters and their bytes."""
+"""MiB for the records in flight as Python objects, and for a file that is being encoded: its table, its dead letters
+and their bytes."""
 
 ROWS = hostile.HUGE_ONES * hostile.HUGE
 PLACE = ["sequence_number", "sub_sequence_number"]
@@ -30,7 +31,7 @@ LETTERS = hostile.EMPTIES + hostile.LONG_KEYED
 
 @pytest.mark.timeout(120)
 def test_three_aggregates_of_170000_user_records_and_others_take_no_more_memory_than_the_window(tmp_path: Path) -> None:
-    """In a process of its own: 510,000 user records of 3 MB, which were 255 MB as records all at once."""
+    """In a separate process: 510,000 user records of 3 MB, which were 255 MB as records all at once."""
     command = [sys.executable, "-m", "tests.support.large_aggregates", str(tmp_path), str(IN_FLIGHT_MIB)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

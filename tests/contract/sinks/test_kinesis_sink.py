@@ -1,4 +1,4 @@
-"""The sink against a Kinesis that checks what it is given: moto's, through boto3's own validation and encoding."""
+"""The sink with a Kinesis that validates its input: moto's, through boto3's own validation and encoding."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def table(run: Run) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def local() -> Iterator[Any]:
-    """The local AWS, which refuses what Amazon's Kinesis refuses; a stream of 1 MiB records."""
+    """The local AWS, which refuses what Kinesis refuses, with a stream of 1 MiB records."""
     with LocalAWS(limits=False) as aws:
         client = aws.client("kinesis")
         client.create_stream(StreamName="enriched", ShardCount=1)
@@ -54,7 +54,7 @@ def local() -> Iterator[Any]:
 def test_what_the_stream_cannot_carry_is_a_dead_letter_and_whatever_key_a_record_has_its_row_arrives(
     local: Any,
 ) -> None:
-    """The sink thinks that the stream takes 10 MiB, as if that had been lowered since: the stream's word counts."""
+    """The sink assumes 10 MiB, as if the stream's limit had been lowered since; the stream's answer counts."""
     keys = [None, "", "k", "k" * 257, "\U0001f600" * 256, "key"]
     values = ["v", "v", "v", "v", "v", "x" * 2**20]
     batch = pa.RecordBatch.from_pydict({"value": values})
@@ -106,7 +106,7 @@ def run_of_rows() -> Run:
 
 
 def everything_on(client: Any, stream: str, until_ms: int | None = None) -> list[tuple[str, dict[str, Any]]]:
-    """Key and row of each record, per shard in the order a consumer reads."""
+    """Key and row of each record, per shard, in the order in which a consumer reads them."""
     found = []
     for shard in client.list_shards(StreamName=stream)["Shards"]:
         iterator = client.get_shard_iterator(

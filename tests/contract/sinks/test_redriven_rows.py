@@ -1,4 +1,4 @@
-"""Redriven rows on every store: several add to one list at once, and each record gets one row."""
+"""Redriven rows on every store: several writers add to one list at once, and each record gets one row."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def parquet(metadata: dict[str, str] = METADATA) -> bytes:
 
 
 def one_by_one(answer: Callable[..., Any]) -> Callable[..., Any]:
-    """moto by itself looks first and writes later: of two conditional writes at once both would win, as on no S3."""
+    """moto checks first and writes later, so of two concurrent conditional writes both would succeed, unlike on S3."""
     lock = threading.Lock()
 
     def alone(*args: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A table held against its stream on the local AWS: aggregates, a reshard, records that are lost or made up."""
+"""A table compared with its stream on the local AWS: aggregates, a reshard, records that are missing or invented."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def created_s(kinesis: Any) -> int:
 
 
 def settled(kinesis: Any, shard_id: str) -> list[Record]:
-    """The shard's records as the product's own writer is handed them; every seventh is dead."""
+    """The shard's records as the product's writer receives them; every seventh is dead."""
     found = [each for page in arrivals(kinesis, STREAM, shard_id) for each in page]
     records = []
     for number, (position, key, arrived_ms) in enumerate(found):
@@ -93,7 +93,7 @@ def settled(kinesis: Any, shard_id: str) -> list[Record]:
 
 
 def write(kinesis: Any, folder: Path, *, leave_out: int = 0, last: int | None = None, key: str = "") -> FolderStore:
-    """The stream's table: without the first records of each shard after one, without those behind ``last``."""
+    """The stream's table: without the first records of each shard but one, and without those after ``last``."""
     store = FolderStore(folder / "table")
     for shard_id in shards(kinesis, STREAM):
         records = settled(kinesis, shard_id)
@@ -197,14 +197,14 @@ def test_rows_older_than_the_stream_remembers_are_compared_no_more(tmp_path: Pat
 
 
 def halves() -> list[str]:
-    """A key of each half of the hash keys."""
+    """A key in each half of the hash keys."""
     keys = sorted((f"key-{number}" for number in range(20)), key=hash_of)
     return [keys[0], keys[-1]]
 
 
 def test_aggregates_of_another_shards_records_are_shown_and_are_no_problem(tmp_path: Path) -> None:
-    """As a KPL makes them that does not know of a split yet. What was put before the split is in the parent, rightly;
-    and of a plain record nobody can tell, since its explicit hash key is not kept."""
+    """Aggregates of a KPL that does not know of a split yet. Records from before the split are in the parent, which is
+    correct; a plain record cannot be judged, because its explicit hash key is not kept."""
     clocked = ClockedKinesis()
     kinesis = clocked.client
     kinesis.create_stream(StreamName=STREAM, ShardCount=1)
@@ -231,7 +231,7 @@ def test_aggregates_of_another_shards_records_are_shown_and_are_no_problem(tmp_p
 
 
 def sealed_of_both() -> bytes:
-    """An aggregate with a user record of each half."""
+    """An aggregate with a user record in each half of the hash keys."""
     return sealed(b"".join([field(1, key.encode()) for key in halves()]) + user(b"{}", 0) + user(b"{}", 1))
 
 
@@ -255,7 +255,7 @@ def put(kinesis: Any, count: int) -> None:
 
 def test_a_table_that_grows_while_it_is_compared_has_no_problems(kinesis: Any, tmp_path: Path) -> None:
     class Growing(FolderStore):
-        """Between the listing of its files and the reading of the stream a writer writes on."""
+        """A writer adds files between the listing of the files and the reading of the stream."""
 
         def list(self, prefix: str, *, limit: int | None = None) -> list[str]:
             keys = super().list(prefix, limit=limit)
@@ -270,7 +270,7 @@ def test_a_table_that_grows_while_it_is_compared_has_no_problems(kinesis: Any, t
 
 
 def test_a_shard_that_cannot_be_read_ends_the_comparison_with_its_error(aws: LocalAWS, tmp_path: Path) -> None:
-    """Though others would be read for long: here they are throttled for ever."""
+    """One shard fails at once, although the others would be read for long: here they are throttled for ever."""
     kinesis = aws.client("kinesis", config=Config(retries={"total_max_attempts": 1}))
     *_, refused = shards(kinesis, STREAM)
     store = write(kinesis, tmp_path)

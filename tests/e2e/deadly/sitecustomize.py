@@ -1,5 +1,7 @@
-"""Put on a worker's PYTHONPATH: records that say so kill KCL's JVM as it hands them over, or the host that makes their
-rows. A Python that is no ``penstock run`` is left alone.
+"""On a worker's PYTHONPATH: records that say so kill KCL's JVM when it delivers them, or the host that makes their
+rows.
+
+A Python that is not ``penstock run`` is not changed.
 """
 
 import os

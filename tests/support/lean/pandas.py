@@ -1,4 +1,4 @@
-"""First on the path of workers under test: they have no pandas, as in the image. Where pyarrow finds it, it imports
-it, which is a third of a worker's start."""
+"""First on the path of workers under test: they have no pandas, like the image. If pandas is there, pyarrow imports it,
+which takes a third of a worker's start."""
 
 raise ModuleNotFoundError("No module named 'pandas'", name="pandas")

@@ -1,4 +1,4 @@
-"""``penstock doctor``: what turns each check red, and what does not."""
+"""``penstock doctor``: what makes each check red, and what does not."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ RED, YELLOW, GREEN = Level.RED, Level.YELLOW, Level.GREEN
 
 
 class Client(SimpleNamespace):
-    """A service whose operations are the test's own functions."""
+    """A service whose operations are functions of the test."""
 
     meta = SimpleNamespace(region_name="eu-west-1")
     exceptions = SimpleNamespace(ClientError=ClientError, ResourceNotFoundException=ClientError)
@@ -50,7 +50,8 @@ def refused(code: str, operation: str = "GetRecords") -> Any:
 
 
 def subject(*, settings: dict[str, Any] | None = None, clients: dict[str, Any] | None = None, **known: Any) -> Subject:
-    """All well, unless the test says otherwise. ``known``: attributes that would be read from elsewhere."""
+    """Everything is healthy, unless the test says otherwise. ``known``: attributes that would be read from AWS or the
+    machine."""
     raw: dict[str, Any] = {
         "stream": {"name": "events", "application": "app"},
         "model": {"factory": "examples.hello:Sentiment", "version": "1", "replicas": 1, "threads": 2},
@@ -422,7 +423,7 @@ class Refusing(MemoryStore):
 
 
 class Careless(MemoryStore):
-    """A store that writes although the condition does not hold."""
+    """A store that writes although the condition is not met."""
 
     def check(self) -> None:
         self.put_new(PROBE, b"", {})

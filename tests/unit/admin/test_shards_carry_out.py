@@ -30,7 +30,7 @@ STREAM, ID = "s", "arn@1"
 
 
 class World:
-    """A stream of three shards, limits on, and its own log. Sleeping moves Kinesis's clock."""
+    """A stream of three shards, with limits and its own log. Sleeping moves the clock of Kinesis."""
 
     def __init__(self, folder: Path) -> None:
         self.kinesis = ClockedKinesis(limits=True)
@@ -103,7 +103,7 @@ def test_an_interrupted_scale_goes_on_where_it_stopped(world: World) -> None:
 
 
 def before(world: World, act: Callable[[str, int], None]) -> None:
-    """``act`` hears of each operation, and how often it has been called."""
+    """``act`` is called with each operation, and how often it was called before."""
 
     def heard(operation: str, request: dict[str, Any]) -> None:
         act(operation, world.kinesis.calls[operation])
@@ -156,7 +156,7 @@ def test_a_call_whose_answer_was_lost_is_not_made_twice(world: World) -> None:
     assert isinstance(found, ReshardPlan)
 
     def lose(operation: str, calls: int) -> None:
-        """The call counts, and botocore, which got no answer, makes it again."""
+        """The call counts, although botocore, which got no answer, repeats it."""
         if operation == "SplitShard" and calls == 1:
             step = found.steps[0]
             assert isinstance(step, SplitShard)

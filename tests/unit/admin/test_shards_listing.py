@@ -25,7 +25,7 @@ STREAM = "s"
 
 
 class World:
-    """A stream on a clock; sleeping moves it."""
+    """A stream with a clock that sleeping moves."""
 
     def __init__(self, count: int) -> None:
         self.kinesis = ClockedKinesis()

@@ -1,4 +1,4 @@
-"""What an operator may pass over."""
+"""Which records an operator may skip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From looks to a status: trends, times, workers, totals; what is not known is never 0."""
+"""From looks to a status: trends, times, workers, totals. Unknown values are never 0."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages that do not answer are asked less and less often; those that do, or that refuse, at each look."""
+"""Pages that do not answer are requested less and less often; those that answer or refuse, at each look."""
 
 from __future__ import annotations
 

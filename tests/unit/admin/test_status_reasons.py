@@ -1,4 +1,4 @@
-"""Why a shard stands still: each reason of the closed set, by the looks that show it."""
+"""Why a shard makes no progress: each reason, with looks that show it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_handoff_is_pending_since_it_was_first_seen() -> None:
     pending = lease(owner="w2", draining_owner="w1")
     looks = [look(lease(), at_s=NOW - 9), look(pending, at_s=NOW - 6), look(pending, at_s=NOW - 3)]
     found = why(look(pending), *looks)
-    assert found == Why(Kind.HANDOFF, "hand-off from w1 to w2 pending", NOW - 6)
+    assert found == Why(Kind.HANDOFF, "handoff from w1 to w2 pending", NOW - 6)
 
 
 def test_a_worker_has_seen_the_handoff_for_longer() -> None:
@@ -116,7 +116,7 @@ def test_the_only_worker_with_room_reports_no_metric() -> None:
     said = {"w1": says({}, max_leases=1), "w2": says({})}
     now = look(lease(A), lease(C, owner=""), said=said, failing=["w2"])
     found = why(now, shard=C)
-    assert found == Why(Kind.NO_METRIC, "no owner: worker w2 reports no metric, and is given no lease")
+    assert found == Why(Kind.NO_METRIC, "no owner: worker w2 reports no metric, so it gets no lease")
     assert kind(look(lease(A), lease(C, owner=""), said=said, workers=["w1"]), shard=C) is Kind.NO_METRIC
 
 
@@ -137,7 +137,7 @@ def test_a_shard_that_is_read_carefully_is_told_by_its_note() -> None:
 def test_a_batch_that_does_not_come_back(p99_s: float, age_s: float, stuck: bool) -> None:
     out = [{"age_seconds": age_s, "tries": 0, "shards": [A]}]
     found = why(look(lease(), said={"w1": says({A: {}}, batches_out=out, batch_p99_seconds=p99_s)}))
-    expected = Why(Kind.MODEL_STUCK, "the model is stuck: a batch does not come back", NOW - age_s)
+    expected = Why(Kind.MODEL_STUCK, "the model is stuck: a batch does not return", NOW - age_s)
     assert found == (expected if stuck else None)
 
 

@@ -19,7 +19,7 @@ HALF = str(1 << 126)
 
 
 class Stream(ClockedKinesis):
-    """One stream, whose clock sleeping moves. ``at`` has what happens at a time, in seconds from the first."""
+    """One stream with a clock that sleeping moves. ``at``: actions at a time, in seconds from the start."""
 
     def __init__(self, shards: int) -> None:
         super().__init__()

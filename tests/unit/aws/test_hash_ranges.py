@@ -1,4 +1,4 @@
-"""What is known of shards' hash keys when a session begins: soon, or not at all."""
+"""The hash keys of shards when a session begins: known soon, or not at all."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_shard_that_is_new_is_asked_for(kinesis: ClockedKinesis) -> None:
 
 
 def test_in_auto_hash_keys_mean_nothing(kinesis: ClockedKinesis) -> None:
-    """A stream may be told to at any time; sessions that begin a minute later know."""
+    """A stream may change its distribution at any time; sessions that begin a minute later know."""
 
     async def main() -> None:
         now = [0.0]

@@ -1,4 +1,4 @@
-"""Prices: dated, by region, and unknown where the file has none; and what shards cost a day by them."""
+"""Prices: with a date, by region, and unknown if the file has none; and the daily price of shards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records onto a stream: each once, in the order of its key, at the rate, whatever Kinesis refuses meanwhile."""
+"""Putting records on a stream: each once, in the order of its key, at the rate, whatever Kinesis refuses."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def kinesis() -> ClockedKinesis:
 
 
 def on(kinesis: ClockedKinesis) -> dict[str, list[Any]]:
-    """What each shard holds, in order."""
+    """The records of each shard, in order."""
     client, found = kinesis.client, {}
     for shard in client.list_shards(StreamName=STREAM)["Shards"]:
         at = client.get_shard_iterator(StreamName=STREAM, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON")[
@@ -68,7 +68,7 @@ def by_key(records: list[Any]) -> dict[str, list[int]]:
 
 
 def refuse_some(client: Any, seed: int) -> None:
-    """Each record of a call is refused in one of three cases, as a full shard does."""
+    """Each record of a call is refused in one of three cases, as by a full shard."""
     dice, call = random.Random(seed), client.put_records
 
     def put_records(StreamName: str, Records: list[Any]) -> Any:  # noqa: N803  # boto's names

@@ -1,4 +1,4 @@
-"""A payload that was printed as a line comes back byte for byte."""
+"""A payload that was printed as a line is read back byte for byte."""
 
 from __future__ import annotations
 

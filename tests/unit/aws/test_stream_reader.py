@@ -1,4 +1,4 @@
-"""What is on a stream, read page by page: aggregates as KCL has them, and a Kinesis that is busy or forgets."""
+"""Reading a stream page by page: aggregates as KCL reads them, and a Kinesis that throttles or deletes records."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_what_is_no_aggregate_or_cannot_be_read_is_one_record(data: bytes) -> No
 
 
 def test_every_user_record_counts_whatever_is_wrong_with_it() -> None:
-    """The host makes a dead letter of each that cannot be delivered; KCL would drop them, or end."""
+    """The host makes a dead letter of each record that cannot be delivered; KCL would drop them, or end."""
     assert keys_of(aggregate((0, None), (9, None), (1, None))) == [(0, "a"), (1, None), (2, "b")]
     assert keys_of(aggregate((0, None), (2**64 - 1, None))) == [(0, "a"), (1, None)]
     assert keys_of(aggregate((0, None), (1, 0))) == [(0, "a"), (1, "b")]

@@ -1,4 +1,4 @@
-"""The learner against made-up machines: it finds the quickest batches, whatever the curve and the noise."""
+"""The learner on simulated machines: it finds the fastest batches, for any curve and noise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Curve = Callable[[int], float]
 
 
 def reference(records: int) -> float:
-    """As 1 GB of transformer did on two cores at 128 tokens: quickest at 4 to 8, half as quick at 16."""
+    """Like a transformer of 1 GB on two cores at 128 tokens: fastest at 4 to 8, half as fast at 16."""
     known = {1: 1.5, 2: 1.62, 3: 1.66, 4: 1.7, 8: 1.7, 12: 1.2, 16: 0.9, 32: 0.8}
     return records / known[max(size for size in known if size <= records)]
 
@@ -32,7 +32,7 @@ CURVES: dict[str, Curve] = {
 
 @dataclass
 class Machine:
-    """Predicts as ``curve`` says, with noise, a pause now and then, and slow first calls."""
+    """Predicts with the speed of ``curve``, with noise, a pause now and then, and slow first calls."""
 
     curve: Curve
     noise: float
@@ -50,7 +50,7 @@ class Machine:
 
 
 def fed(pace: BatchSizeController, machine: Machine, batches: int) -> list[tuple[int, float]]:
-    """Records and seconds of so many full batches."""
+    """Records and seconds of this many full batches."""
     calls = []
     for _ in range(batches):
         records = pace.plan.records
@@ -82,7 +82,7 @@ def test_the_quickest_batch_is_found(name: str, noise: float) -> None:
 
 
 def test_a_slow_models_size_is_climbed_to_within_few_batches() -> None:
-    """A batch takes seconds: nobody wants to wait for hundreds of them."""
+    """A batch takes seconds, so the choice must not need hundreds of them."""
     pace = BatchSizeController(max_records=12, max_cost=0, measures=False, example_s=0.65)
     assert pace.plan.records == 1
     fed(pace, Machine(CURVES["gpu"], 0.02), 40)
@@ -90,7 +90,7 @@ def test_a_slow_models_size_is_climbed_to_within_few_batches() -> None:
 
 
 def test_a_size_that_is_much_slower_is_hardly_tried_again() -> None:
-    """At 16 records the reference is half as quick as at 8, and such a try is eight seconds of nothing."""
+    """At 16 records the reference is half as fast as at 8, and such a try costs eight seconds."""
     pace = new(max_records=16, start=BatchPlan(8))
     sizes = [records for records, _ in fed(pace, Machine(reference, 0.02), 400)]
     assert 0 < sizes.count(16) <= 8
@@ -105,7 +105,7 @@ def test_a_machine_that_changes_is_learned_anew() -> None:
 
 
 def test_a_trend_of_the_whole_machine_moves_nothing() -> None:
-    """Twice as slow, little by little: no size is to blame."""
+    """Everything becomes twice as slow, little by little: no size is to blame."""
     pace = new()
     fed(pace, Machine(CURVES["gpu"], 0.02), 500)
     slower = iter(range(500))
@@ -140,7 +140,7 @@ def test_no_batch_is_larger_than_the_settings_allow() -> None:
 
 
 def test_batches_that_traffic_does_not_fill_teach_nothing_wrong() -> None:
-    """Three records at a time, whatever the plan: sizes out of reach are not believed to be slow."""
+    """Three records at a time, whatever the plan: sizes that are not reached are not considered slow."""
     pace = new()
     for _ in range(500):
         pace.formed()
@@ -151,7 +151,7 @@ def test_batches_that_traffic_does_not_fill_teach_nothing_wrong() -> None:
 
 
 def test_costs_are_learned_where_the_model_measures() -> None:
-    """Padded costs up to 600 are quick; a call costs as much as 50."""
+    """Padded costs up to 600 are fast; a call costs as much as 50."""
     pace = BatchSizeController(max_records=64, max_cost=0, measures=True)
     dice = random.Random(3)
     for _ in range(600):

@@ -1,4 +1,4 @@
-"""When batches are due, and what goes into them."""
+"""When batches are due, and which records they contain."""
 
 from __future__ import annotations
 

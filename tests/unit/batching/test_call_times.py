@@ -1,4 +1,4 @@
-"""What a predict call takes, learned from calls."""
+"""The duration of a predict call, learned from calls."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_rate_is_that_of_the_undisturbed() -> None:
 
 
 def test_a_rate_that_begins_anew_keeps_the_one_before_until_it_has_a_mean() -> None:
-    """The first batches after a change of size may happen to be of short texts."""
+    """The first batches after a change of size may happen to have short texts."""
     rate = Rate(before=100.0)
     for _ in range(BLOCK - 1):
         rate.add(8, 0.01)

@@ -1,4 +1,4 @@
-"""What the task's learner is told of the settings."""
+"""The settings that the task's learner gets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def settings(*, timeout_s: float = 120, **batch: Any) -> Settings:
 
 
 def largest(**batch: Any) -> int:
-    """Of the batches planned for a model of a second per record and ten per call."""
+    """The batches planned for a model of a second per record and ten per call."""
     pace = learner(settings(**batch), ModelSpec(pa.schema([]), measures=False, pads=False))
     assert pace is not None
     sizes = []
@@ -43,7 +43,7 @@ def test_batches_are_as_large_as_may_be_if_nothing_is_to_be_learned() -> None:
 
 
 def test_no_batch_is_planned_that_a_drain_would_not_fit() -> None:
-    """(80 - 5 - 2) / 2 = 36.5 seconds, and 80 % of that to be sure; less the ten of a call."""
+    """(80 - 5 - 2) / 2 = 36.5 seconds, and 80 % of that as a margin, minus the ten of a call."""
     assert largest() == 16
 
 
@@ -52,5 +52,5 @@ def test_no_batch_is_planned_that_takes_longer_than_the_target() -> None:
 
 
 def test_no_batch_is_planned_that_would_be_near_the_timeout() -> None:
-    """80 % of 22 seconds, less the ten of a call."""
+    """80 % of 22 seconds, minus the ten of a call."""
     assert largest(timeout_s=22) in {8, 6}

@@ -1,4 +1,4 @@
-"""How little padding there is on real texts, whose lengths are heavy-tailed: the docstrings of the standard library."""
+"""Padding on real texts, whose lengths are heavy-tailed: the docstrings of the standard library."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHARDS = 8
 
 @cache
 def lengths() -> tuple[int, ...]:
-    """In tokens, of 3,000 docstrings."""
+    """Lengths in tokens of 3,000 docstrings."""
     tokenizer = Tokenizer.from_str(read_text(installed_folder() / "tokenizer.json"))
     tokenizer.enable_truncation(MAX_TOKENS)
     tokenizer.no_padding()
@@ -27,7 +27,7 @@ def lengths() -> tuple[int, ...]:
 
 
 def batches(plan: BatchPlan, *, max_records: int = 64) -> list[list[Record]]:
-    """Of docstrings that arrive on eight shards while batches are taken, with a backlog of about 1,000."""
+    """Docstrings that arrive on eight shards while batches are taken, with a backlog of about 1,000."""
     batcher = Batcher(max_records=max_records, max_cost=0, linger_s=0.02, bucket_records=512)
     batcher.follow(plan)
     waiting = iter([Record(str(i % SHARDS), b"", "", str(i), 0, 0, cost=cost) for i, cost in enumerate(lengths())])

@@ -1,4 +1,4 @@
-"""Every second of a replica is accounted for, by what it went to."""
+"""Every second of a replica is counted, by its use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.events import Predicted
 
 
 def learned(*, measures: bool = False) -> BatchSizeController:
-    """Of a model that takes 10 ms for a call and 1 ms for a record, or 0.1 ms for a unit of cost."""
+    """A model that takes 10 ms for a call and 1 ms for a record, or 0.1 ms for a unit of cost."""
     pace = BatchSizeController(max_records=32, max_cost=320 if measures else 0, measures=measures)
     for _ in range(300):
         plan = pace.plan

@@ -1,4 +1,4 @@
-"""What `make bench` says of figures."""
+"""The output of `make bench`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_picture_is_one(tmp_path: Path) -> None:
 
 
 def test_a_rate_cuts_no_batch_in_two() -> None:
-    """Eight records every two seconds, looked at for nine seconds."""
+    """Eight records every two seconds, observed for nine seconds."""
     now = [100.7]
 
     def sleep(seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Every kind of mistake a configuration can have, and what is said about it."""
+"""Every kind of mistake in a configuration, and its message."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ url = "s3://bucket/dead-letter"
 
 
 def told(changes: str = "", env: Mapping[str, str] | None = None, *, least: str = LEAST) -> list[str]:
-    """What is said about the least configuration with sections added or, under the same name, replaced."""
+    """The mistakes of a minimal configuration with sections added or, under the same name, replaced."""
     raw: dict[str, Any] = tomllib.loads(least)
     for section, value in tomllib.loads(changes).items():
         is_table = isinstance(value, dict) and isinstance(raw.get(section), dict)

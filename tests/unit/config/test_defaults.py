@@ -12,10 +12,10 @@ from consumer.config.settings import SINKS, Settings
 
 ROOT = Path(__file__).parents[3]
 SKIPPED = {"testing", "local", "cli", "admin", "aws", "diff"}
-"""Fakes, and commands, which are given what they need on the command line."""
+"""Fakes, and commands that get their values on the command line."""
 
 NOTHING = {"None", "0", "()", "float('inf')", "field(default_factory=dict)"}
-"""Where nothing was given there is no limit, or nothing to do: no choice is made that the settings make."""
+"""Without a value there is no limit, or nothing to do; this is not a default of a setting."""
 
 OTHERS = {
     ("pipeline/model/__init__.py", "threads"): "a user's own test makes a LoadContext",
@@ -23,7 +23,7 @@ OTHERS = {
     ("pipeline/sinks/dead_letters.py", "flush_interval_s"): "the dead letters' own; there is no such setting",
     ("pipeline/table/compare.py", "missing"): "records that are not in the table",
 }
-"""Called as a setting is, and something else."""
+"""Parameters with the name of a setting and another meaning."""
 
 
 def names_of(model: type[BaseModel]) -> Iterator[str]:

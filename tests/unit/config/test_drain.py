@@ -1,4 +1,4 @@
-"""The arithmetic of a drain: what fits, what does not, and that the sum is shown."""
+"""The calculation of a drain: what fits, what does not, and that the sum is shown."""
 
 from typing import Any
 

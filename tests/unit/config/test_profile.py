@@ -1,4 +1,4 @@
-"""A profile is used where it holds, and nowhere else; and it is said which, or why none."""
+"""A profile is used only where it is valid; the log says which one is used, or why none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""KCL's properties: what we set, what a user may add, and the text of the file."""
+"""KCL's properties: those that Penstock sets, those that users may add, and the text of the file."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_records_are_polled_for_and_empty_calls_carry_checkpoints() -> None:
 
 
 def test_kcl_does_not_look_up_its_shard_before_it_hands_records_on() -> None:
-    """It would skip the records if it could not."""
+    """KCL would skip the records if it could not list the shards."""
     assert ours()["skipShardSyncAtWorkerInitializationIfLeasesExist"] is True
     assert "it cannot be set" in complaint("skipShardSyncAtWorkerInitializationIfLeasesExist").problem
 

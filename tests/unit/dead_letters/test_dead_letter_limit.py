@@ -1,4 +1,4 @@
-"""What counts, what is held back, what passes, and what the task says when it ends."""
+"""What counts, what is held back, what passes, and the message of a task that ends."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ BATCH = rows([1])
 
 
 def record(number: int, kind: str | None = "exception", *, sub: int = 0, traceback: str = "Traceback") -> Record:
-    """Settled: a row if there is no kind, else a dead letter of it."""
+    """A settled record: a row if there is no kind, else a dead letter of that kind."""
     made = Record(SHARD.shard_id, b"", "key", str(number), sub, 0)
     made.outcome = Enriched(BATCH, 0) if kind is None else Dead(b"payload", "why", traceback, 1, kind)
     return made
 
 
 def take(gate: Gate, *records: Record) -> list[str]:
-    """The numbers of what passes."""
+    """The numbers of the records that pass."""
     run = Run(SHARD, list(records))
     return numbers(gate.take(run, sum(isinstance(each.outcome, Dead) for each in records)))
 

@@ -1,4 +1,4 @@
-"""Few lines, however many dead letters there are; and none with a word of a payload."""
+"""Few lines for any number of dead letters, and no word of a payload."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the demo prints last runs as it is printed."""
+"""The command that the demo prints last can be run as printed."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _torch() -> None:
-    """Imported by whoever runs these tests, not by whoever collects them."""
+    """Imported when these tests run, and not when they are collected."""
     import torch
 
     from examples.reference_1gb import gpu_copy
@@ -28,7 +28,7 @@ def _torch() -> None:
 
 
 class Fake:
-    """A device that notes what it is told, and whose copies are whole only once they were waited for."""
+    """A device that notes its calls, and whose copies are complete only after they were waited for."""
 
     def __init__(self, part_rows: int) -> None:
         self.part_rows = part_rows

@@ -1,4 +1,4 @@
-"""A session that reads a slice: it stops at the end, makes what it took durable, and is passed only then."""
+"""A session that reads a slice stops at the end, makes its records durable, and only then counts as passed."""
 
 from __future__ import annotations
 

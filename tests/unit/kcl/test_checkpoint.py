@@ -1,4 +1,4 @@
-"""Where a checkpoint may stand: behind what is durable, and never within an aggregate."""
+"""Where a checkpoint may be: not after what is durable, and never inside an aggregate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.record import Position, Record
 
 
 def records(*sizes: int, first: int = 10) -> list[Record]:
-    """Of each size an aggregate, of 1 a plain record."""
+    """An aggregate of each size; 1 is a plain record."""
     payloads = [b"{}" if size == 1 else aggregate([b"{}"] * size) for size in sizes]
     return [looked_into(Record("s", data, "k", str(first + n), 0, 1)) for n, data in enumerate(payloads)]
 

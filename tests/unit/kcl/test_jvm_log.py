@@ -1,4 +1,4 @@
-"""KCL's output becomes our log, record for record."""
+"""KCL's output becomes our log, record by record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A shard session against a fake KCL: what it answers, when it checkpoints, what it never does."""
+"""A shard session with a fake KCL: its answers, its checkpoints, and what it never does."""
 
 import asyncio
 import time
@@ -40,7 +40,7 @@ class Rig:
         return asyncio.create_task(self.start(kcl).run())
 
     async def beat_until(self, condition: Callable[[], bool]) -> None:
-        """Empty processRecords, as KCL sends them, until ``condition``."""
+        """Send empty processRecords, as KCL does, until ``condition``."""
         while not condition():
             await self.kcl.process([])
             await asyncio.sleep(0)
@@ -143,7 +143,7 @@ class SlowJudge(FakeJudge):
 
 
 def test_a_withheld_status_is_no_reason_to_checkpoint_more_than_once_a_second() -> None:
-    """Each of 30 batches makes the shard durable further."""
+    """Each of 30 batches makes more of the shard durable."""
 
     async def body(rig: Rig) -> None:
         await rig.kcl.initialize(SHARD_ID)
@@ -158,7 +158,7 @@ def test_a_withheld_status_is_no_reason_to_checkpoint_more_than_once_a_second() 
 
 
 async def filling(kcl: FakeKcl) -> None:
-    """More than any window takes."""
+    """More records than any limit allows."""
     for number in range(1, 100):
         await kcl.process([row(number)])
         await asyncio.sleep(0.1)
@@ -179,7 +179,7 @@ def test_room_that_a_sink_makes_without_a_word_is_found() -> None:
 
 
 def test_what_kcl_has_read_ahead_is_answered_at_once_however_full_the_window() -> None:
-    """A status withheld there may stop KCL's scheduler, and with it every other shard of the task."""
+    """A status that is withheld there may stop KCL's scheduler, and with it every other shard of the task."""
 
     async def body(rig: Rig) -> None:
         rig.judge.pause()
@@ -383,7 +383,7 @@ def test_a_large_message_is_decoded_off_the_loop() -> None:
 
 
 def test_a_10000_record_message_does_not_stall_another_shards_beat() -> None:
-    """The largest that GetRecords gives. Decoded on the event loop, it would let one or two beats through."""
+    """The largest message of GetRecords. Decoded in the event loop, it would let only one or two beats through."""
     large = [row(i, data=b"x" * 900) for i in range(1, 10_001)]
     other = "shardId-000000000001"
 

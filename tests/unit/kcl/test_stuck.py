@@ -1,4 +1,4 @@
-"""Which shards are stuck: those that fall behind without progress, and no others."""
+"""Stuck shards are those that fall behind without progress, and no others."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,7 +41,7 @@ def test_records_that_never_settle_are_stuck_though_kcl_has_delivered_everything
 
 
 def test_a_shard_that_is_not_read_falls_behind_though_nobody_says_so() -> None:
-    """A full window withholds the status, and then KCL neither reads nor tells the lag."""
+    """If too many records are in flight, the status is withheld, and KCL neither reads nor reports the lag."""
     watch = StuckWatch(AFTER_S)
     watch.look([look(0, lag_ms=500)], 0)
     reason = watch.look([look(100, lag_ms=500, heard_s=0)], 100)["shardId-0"]

@@ -1,4 +1,4 @@
-"""A lease that is drained for another, and by nobody, is passed on; one that is drained is left alone."""
+"""A lease that should be drained for another worker and is not is passed on; one that is drained is not changed."""
 
 from __future__ import annotations
 

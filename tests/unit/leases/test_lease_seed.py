@@ -1,4 +1,4 @@
-"""Which shards want a lease that nobody else will make, and whose leases they cannot be."""
+"""Which shards need a lease that KCL will not create, and which streams leases cannot belong to."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def grown(dice: random.Random) -> dict[str, KnownShard]:
 
 
 def read_on(known: dict[str, KnownShard], dice: random.Random) -> tuple[dict[str, Lease], set[str]]:
-    """Leases as KCL keeps them at some moment of reading it, and the shards that were read to their ends."""
+    """Leases as KCL has them at some time while it reads, and the shards that were read to their ends."""
     leases = {name: lease(name) for name, shard in known.items() if not shard.parents}
     done: set[str] = set()
     children = {name: [child for child, shard in known.items() if name in shard.parents] for name in known}
@@ -106,7 +106,7 @@ def read_on(known: dict[str, KnownShard], dice: random.Random) -> tuple[dict[str
 
 
 def clean_up(leases: dict[str, Lease], children: dict[str, list[str]], dice: random.Random) -> None:
-    """KCL deletes the lease of an ended shard once all its children have been begun (``LeaseCleanupManager``)."""
+    """KCL deletes the lease of an ended shard once all its children have been started (``LeaseCleanupManager``)."""
     for name in sorted(leases):
         if (
             leases[name].ended
@@ -127,7 +127,7 @@ def test_nothing_is_made_while_kcl_keeps_every_lease(seed: int) -> None:
 @settings(max_examples=300)
 @given(st.integers(0, 2**32))
 def test_whatever_leases_are_lost_all_that_was_not_read_will_be(seed: int) -> None:
-    """After the holes are filled, and KCL has read everything that it comes to, nothing is left unread."""
+    """After missing leases are created and KCL has read all that it reaches, nothing is left unread."""
     dice = random.Random(seed)
     known = grown(dice)
     leases, done = read_on(known, dice)

@@ -1,4 +1,5 @@
-"""When a leader is taken for dead: never one that lives, always one that does not, and only what it really left."""
+"""When a leader is considered dead: never while it lives, always when it is dead; and only what it really held is
+taken."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ ME, LEADER, OTHER = "me", "leader", "other"
 FAILOVER_S, REPORT_S = 10.0, 5.0
 GLANCE_S, CLOSE_S = 2.5, 1.0
 SOON_S = 24.0
-"""The longest from a leader's last sign of life to the takeover: 7.5 to be suspected, 12 to be sure, and the looks."""
+"""The longest time from a leader's last sign of life to the takeover: 7.5 s to suspect it, 12 s to be sure, and the
+looks."""
 
 
 def lease(shard: str, owner: str, counter: int = 1, draining: str = "") -> Lease:
@@ -28,7 +30,7 @@ def watch(me: str = ME) -> LeaderWatch:
 
 
 class Table:
-    """What KCL's tables hold, and a watch that looks at them; every read takes ``read_s``."""
+    """KCL's tables, and a watch that looks at them; every read takes ``read_s``."""
 
     def __init__(self, leader_watch: LeaderWatch | None = None, read_s: float = 0.1) -> None:
         self.now = 100.0
@@ -62,7 +64,7 @@ class Table:
             self.renew(worker)
 
     def until_takeover(self, longest_s: float = 120.0) -> Takeover | None:
-        """Look on while the leader is silent and the others live."""
+        """Look while the leader is silent and the others live."""
         end = self.now + longest_s
         while self.now < end:
             if takeover := self.look():
@@ -121,7 +123,7 @@ def test_without_a_leader_there_is_nobody_to_take_over_from() -> None:
 
 
 def test_time_in_which_nothing_could_be_read_counts_for_nothing() -> None:
-    """DynamoDB was out of reach, for the leader too; or this worker was frozen."""
+    """DynamoDB could not be reached, by the leader either; or this worker was frozen."""
     table = Table()
     while not table.watch.close:
         table.look()
@@ -195,7 +197,7 @@ def test_the_leases_of_everyone_who_died_are_passed_on() -> None:
 
 
 def test_a_worker_that_reports_keeps_a_lease_that_stands_still() -> None:
-    """Its shard has ended, say."""
+    """For example, its shard has ended."""
     table = Table()
     table.renew = lambda worker: None  # type: ignore[method-assign]
     takeover = table.until_takeover()
@@ -213,7 +215,7 @@ def test_a_lease_that_the_leader_drained_for_another_goes_to_that_one() -> None:
 
 
 def test_a_lease_that_another_drains_for_the_leader_is_passed_on_whatever_its_counter() -> None:
-    """Who drains it renews it; but nobody would begin when that is done."""
+    """The worker that drains it renews it; but no worker would begin after the drain."""
     table = Table()
     table.leases["s2"] = lease("s2", LEADER, 3, draining=ME)
     takeover = table.until_takeover()
@@ -244,7 +246,7 @@ def test_where_nobody_has_reported_yet_leases_are_left_free() -> None:
 
 
 def life(random_: random.Random, dies_s: float, missing: float) -> Iterator[tuple[float, str]]:
-    """The signs of life of a slow leader: each comes late, and some not at all."""
+    """The signs of life of a slow leader: each comes late, and some are missing."""
     for sign, every_s in (("counter", FAILOVER_S / 3), ("report", REPORT_S), ("version", 30.0)):
         at_s = random_.uniform(0, every_s)
         while at_s < dies_s:
@@ -254,7 +256,7 @@ def life(random_: random.Random, dies_s: float, missing: float) -> Iterator[tupl
 
 
 def simulate(seed: int, dies_s: float, until_s: float, missing: float) -> tuple[float | None, float]:
-    """When the leader was taken for dead, and its last sign of life before that."""
+    """When the leader was considered dead, and its last sign of life before that."""
     random_ = random.Random(seed)
     table = Table(read_s=random_.uniform(0.01, 1.5))
     table.now = 0.0
@@ -279,7 +281,7 @@ def simulate(seed: int, dies_s: float, until_s: float, missing: float) -> tuple[
 
 @pytest.mark.parametrize("seed", range(40))
 def test_a_leader_is_taken_for_dead_only_after_a_silence_and_then_soon(seed: int) -> None:
-    """Whatever the jitter: not while any sign is younger than the time for which a lease lives."""
+    """For any jitter: not while any sign of life is younger than the lifetime of a lease."""
     dead_s, last_s = simulate(seed, dies_s=100.0, until_s=200.0, missing=0.3)
     assert dead_s is not None
     assert dead_s - last_s > FAILOVER_S + REPORT_S

@@ -1,4 +1,4 @@
-"""What should be read and is not: told by whom, when, and with which reason."""
+"""Shards that should be read and are not: which worker reports them, when, and with which reason."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def look(
 
 
 class Renewed:
-    """Leases whose counters move from look to look, but for those that ``stand``."""
+    """Leases whose counters change from look to look, except for those in ``stand``."""
 
     def __init__(self, watch: UnreadWatch) -> None:
         self.watch = watch
@@ -85,7 +85,7 @@ def test_a_lease_that_waits_for_its_parent_is_not_missed() -> None:
 
 
 def test_an_open_shard_whose_lease_is_at_its_end_is_told() -> None:
-    """As KCL leaves it behind where a stream is deleted and made anew."""
+    """Leases that KCL leaves behind when a stream is deleted and created again."""
     ended = lease(A, checkpoint=None, sentinel="SHARD_END")
     assert "says that it was read to its end" in watched(look(ended, lease(B), hearing=B)).red[A]
     closed = {A: KnownShard(A, open=False), B: KnownShard(B)}

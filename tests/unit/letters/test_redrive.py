@@ -1,4 +1,4 @@
-"""A redrive: planned first, carried out in stretches, interrupted and gone on with; each record gets one row."""
+"""A redrive: planned first, carried out in parts, interrupted and continued; each record gets one row."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OTHER = Shard("events", 1, "shardId-000000000001")
 
 
 class FakeModel:
-    """Fails on the numbers of ``bad``; ``ends_after``: raises once it has had so many records."""
+    """Fails on the numbers in ``bad``; ``ends_after``: raises after this many records."""
 
     def __init__(self, *bad: int, version: str = "m2", ends_after: int = 10**9) -> None:
         self.schema = TableSchema(ROWS, "events", version)
@@ -115,7 +115,7 @@ def test_what_passes_gets_its_row_and_what_fails_again_its_count() -> None:
 
 
 class PickySchema(TableSchema):
-    """Makes no table that has the number 7."""
+    """Cannot make a table with the number 7."""
 
     def table(self, records: Sequence[Record], processed_at: datetime | None = None) -> pa.Table:
         if any(record.position.sequence == 7 and isinstance(record.outcome, Enriched) for record in records):

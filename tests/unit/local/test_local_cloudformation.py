@@ -1,4 +1,4 @@
-"""A template's streams, made by operations of the local Kinesis alone."""
+"""A template's streams are made only by operations of the local Kinesis."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.local_kinesis import Kinesis
 
 
 def streams() -> tuple[Streams, Kinesis]:
-    """On a clock that goes on by a second with each operation."""
+    """A clock that moves by a second with each operation."""
     kinesis = Kinesis()
 
     def ask(region: str, operation: str, request: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The local Kinesis's engine: no clock but the test's, no network."""
+"""The local Kinesis's engine, with the test's clock and without a network."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_open_shards_always_partition_the_hash_keys(shards: int, seed: int, step
 
 
 def reshard(kinesis: Kinesis, dice: random.Random) -> None:
-    """Some change of the shards that AWS would permit."""
+    """A change of the shards that AWS would permit."""
     found = kinesis.open()
     how = dice.choice(["split", "merge", "scale"])
     if how == "merge" and len(found) > 1:

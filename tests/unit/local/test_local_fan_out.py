@@ -1,4 +1,4 @@
-"""SubscribeToShard: what a subscription tells and when, and how events are framed."""
+"""SubscribeToShard: the events of a subscription, their times, and their framing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IN_USE, NOT_FOUND = "ResourceInUseException", "ResourceNotFoundException"
 
 
 class FanOut(Kinesis):
-    """With a registered consumer ``c``."""
+    """A stream with a registered consumer ``c``."""
 
     def __init__(self, shards: int = 1, limits: bool = False) -> None:
         super().__init__(shards, limits)
@@ -109,7 +109,7 @@ def test_behind_the_last_record_come_the_children_and_the_end() -> None:
 
 
 class Follower:
-    """Subscribes to children where their parents end, and again behind what it heard last."""
+    """Subscribes to children where their parents end, and again after the last event."""
 
     def __init__(self, kinesis: FanOut) -> None:
         self.kinesis = kinesis

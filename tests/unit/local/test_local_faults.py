@@ -1,4 +1,4 @@
-"""The rules of failures on demand: which request meets which."""
+"""The rules of injected faults: which requests a rule affects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages of other sites do not reach the local AWS, whatever name they give it."""
+"""Pages of other sites cannot reach the local AWS, by any host name."""
 
 from __future__ import annotations
 

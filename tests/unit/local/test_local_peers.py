@@ -1,4 +1,4 @@
-"""What moto's, kinesalite's and LocalStack's own tests, and eight clients, found of the local Kinesis."""
+"""Tests of the local Kinesis that come from the suites of moto, kinesalite and LocalStack, and from eight clients."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def test_a_commitment_holds_for_a_day() -> None:
 
 
 def values(shape: Shape) -> st.SearchStrategy[Any]:
-    """Values that the shape takes, and others."""
+    """Values that the shape accepts, and others."""
     strange: st.SearchStrategy[Any] = st.sampled_from(
         [None, True, 0, -1, 2**63, 2**70, 1.5, float("inf"), float("nan"), "", "s", "٣", "\ud800", ARN, b"", [], {}]
     )

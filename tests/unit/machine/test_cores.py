@@ -1,4 +1,4 @@
-"""Cores, as containers hand them out."""
+"""Cores, as containers assign them."""
 
 from __future__ import annotations
 

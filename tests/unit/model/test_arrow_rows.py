@@ -1,4 +1,4 @@
-"""Results of predict as Arrow rows, and which of them cannot be."""
+"""Results of predict as Arrow rows, and which of them are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Carried fields keep what the producer wrote: every digit, and the text of what is no text."""
+"""Carried fields keep what the producer wrote: every digit of a number, and text as text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.model.arrow_rows import RowMaker
 
 
 def passthrough(kind: str, text: str) -> Any:
-    """Of a payload whose field is written as ``text``."""
+    """The carried value of a payload whose field is written as ``text``."""
     payload = f'{{"before": [1, {{"x": 2}}], "x" : {text} , "after": "x"}}'.encode()
     rows = RowMaker(pa.schema([("y", pa.int64())]), {"x": kind})
     row = rows.passthrough(orjson.loads(payload), payload, reads_json=True)

@@ -1,4 +1,5 @@
-"""What predict may return as a whole: taken with every row right, or refused with one line that says what to write."""
+"""What predict may return as a whole: accepted with every row right, or refused with one line that says
+what to write."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ class Pair(NamedTuple):
 
 
 class Returns:
-    """A model that returns what it is told to, whatever the items."""
+    """A model that returns a given value for any items."""
 
     output_schema = SCHEMA
 

@@ -1,4 +1,4 @@
-"""A model's module may have any name; every import of that name goes on to mean what it meant."""
+"""A model's module may have any name; imports of that name still mean what they meant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A careful reader by itself, among fakes."""
+"""A careful reader with fakes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DEATHS = (Death("a", "x"), Death("b", "y"))
 
 
 class FakeNotes:
-    """A lease that is held until ``lost``. ``refuse`` raises before a step, by what is noted."""
+    """A lease that is held until ``lost``. ``refuse`` may raise before each step."""
 
     def __init__(self) -> None:
         self.lost = False
@@ -84,7 +84,7 @@ class Rig:
         self.metrics = Metrics()
         self.seconds = 0.0
         self.slow_s = 0.0
-        """What each look at the clock takes, and so each piece."""
+        """Seconds that each look at the clock takes, and so each piece."""
         self.notes.on_step = self.wait
         self.step_s = 0.0
 
@@ -171,7 +171,7 @@ def test_pieces_grow_while_they_are_quick() -> None:
 
 
 def test_pieces_are_large_beyond_what_a_watched_task_had_met() -> None:
-    """A large one over which a task dies is tried again in small ones, and a small one record by record."""
+    """A large piece over which a task dies is tried again in small ones, and a small one record by record."""
     data = aggregate([b"{}"] * 5_000)
     doubt = Doubt(deaths=DEATHS, met=Position(100, 199))
 
@@ -196,7 +196,7 @@ def doubt_passed(doubt: Doubt) -> int:
 
 
 def test_what_is_durable_is_not_tried_again() -> None:
-    """A task may die once its piece is durable, and before that is noted. The sinks know."""
+    """A task may die after its piece is durable and before that is noted. The sinks know that it is durable."""
     doubt = Doubt(deaths=DEATHS, narrow=Position(100, 127))
     rig = Rig(aggregates, doubt, None)
     rig.sink.held[SHARD.shard_id] = Position(100, 120)
@@ -261,7 +261,7 @@ def test_whoever_has_lost_the_lease_tries_nothing() -> None:
 
 
 def test_sigterm_while_a_shard_is_read_carefully_is_nobodys_death() -> None:
-    """The lease is given up at once; what was durable is passed, and the next task goes on carefully."""
+    """The lease is released at once; records that are durable are passed, and the next task reads carefully."""
     rig = Rig(lambda: plain(300), Doubt(deaths=DEATHS), None)
 
     async def leaves() -> None:
@@ -299,7 +299,8 @@ def test_an_error_that_may_be_a_records_doing_is_a_death(error: Exception, death
 
 
 def until_past(monkeypatch: pytest.MonkeyPatch, dies: Callable[[Record], bool], most: int) -> tuple[list[Record], int]:
-    """Careful readings of two aggregates and a plain record, until one succeeds. Its dead letters, and the deaths."""
+    """Careful readings of two aggregates and a plain record, until one succeeds. Returns its dead letters, and the
+    deaths."""
 
     def look(record: Record) -> Record:
         if dies(record):
@@ -370,7 +371,7 @@ def test_a_read_that_fails_names_no_record_and_gives_way_to_kcl() -> None:
 
 @pytest.mark.parametrize("of_a_try", [True, False])
 def test_a_note_that_cannot_be_kept_blames_nobody(of_a_try: bool) -> None:
-    """Not even a record that is tried by itself, and has been by itself before. What is durable is passed."""
+    """Also not a record that is tried alone, and was tried alone before. Records that are durable are passed."""
     suspect = Position(100, 0)
     doubt = Doubt(deaths=DEATHS, suspect=suspect, alone=DEATHS[:1], narrow=Position(102, 0))
     rig = Rig(lambda: plain(3), doubt, None)
@@ -389,7 +390,7 @@ def test_progress_takes_hindrances_back() -> None:
 
 
 def test_a_task_that_dies_as_it_reads_is_hindered_too() -> None:
-    """It was killed before it had anything in hand: by the answer itself, or by a neighbour."""
+    """The task was killed before it had a record: by the answer itself, or by another record."""
     doubt = Doubt(deaths=DEATHS)
     for task in range(HINDERED):
         doubt = doubt.begun(f"careful-{task}")

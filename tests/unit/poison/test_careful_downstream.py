@@ -1,4 +1,5 @@
-"""A shard read carefully where a Kinesis stream is the only sink: past the culprit, nothing lost, little sent twice."""
+"""A careful reading with a Kinesis stream as the only sink: it gets past the record, loses nothing, and sends little
+twice."""
 
 from __future__ import annotations
 
@@ -36,13 +37,13 @@ SHARD = Shard("source", 1, "shardId-000000000000")
 SCHEMA = TableSchema(pa.schema([("n", pa.int64())]), "source", "model@1")
 GIVE_UP_AFTER = 5
 BEFORE = 2
-"""Tasks that have died as KCL read the shard."""
+"""Tasks that have died while KCL read the shard."""
 COUNT = 300
 BATCH = pa.RecordBatch.from_pydict({"n": list(range(COUNT))})
 
 
 class Downstream:
-    """A stream that outlives its tasks. ``dies`` is told of each call, before or after it is performed."""
+    """A stream that outlives its tasks. ``dies`` is called with each call, before or after it is carried out."""
 
     def __init__(self, deadly: int, when: str, dies: Callable[[], None]) -> None:
         self.rows: list[int] = []
@@ -62,7 +63,7 @@ class Downstream:
 
 
 class Life:
-    """Of a shard over several tasks, and what is left of them."""
+    """The shard over several tasks, and the rows that they have sent."""
 
     def __init__(self, records: Sequence[Record], deadly: int, when: str) -> None:
         self.records, self.deadly, self.when = records, deadly, when
@@ -103,7 +104,7 @@ class Life:
     # -- a task
 
     async def task(self) -> bool:
-        """Whether it came past everything. One that is killed writes nothing after that, not even its own end."""
+        """Return whether a task read everything. One that is killed writes nothing after that, not even its own end."""
         self.tasks += 1
         self.dead.clear()
         loop, killed = asyncio.get_running_loop(), asyncio.Event()
@@ -201,7 +202,7 @@ def aggregates() -> list[Record]:
 def test_the_culprit_is_passed_in_five_tasks(
     monkeypatch: pytest.MonkeyPatch, records: Callable[[], list[Record]], when: str, deadly: int
 ) -> None:
-    """Rows may come again, as the sink says, but only those of a piece over which a task died."""
+    """Rows may come again, as the sink documents, but only those of a piece over which a task died."""
     monkeypatch.setattr("consumer.poison.reader.PAUSE_S", 0.0)
     life = Life(records(), deadly, when)
     while not asyncio.run(asyncio.wait_for(life.task(), 20)):

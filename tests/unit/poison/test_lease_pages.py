@@ -1,4 +1,4 @@
-"""What a careful reader reads: a page of GetRecords, from fakes of it."""
+"""The input of a careful reader: pages of GetRecords, from fakes."""
 
 from __future__ import annotations
 

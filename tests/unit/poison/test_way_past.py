@@ -1,4 +1,4 @@
-"""A careful reading that fails of itself: the task goes on, and the shard is KCL's in the end."""
+"""A careful reading that itself fails: the task goes on, and in the end KCL reads the shard."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEATHS = (Death("a", "x"), Death("b", "y"))
 
 
 class Notes:
-    """One lease, and its note. ``broken`` is called before each use, with the name of what is done."""
+    """One lease and its note. ``broken`` is called before each use, with the name of the step."""
 
     def __init__(self, broken: Callable[[str], None]) -> None:
         self.text = written(Doubt(deaths=DEATHS))
@@ -64,7 +64,7 @@ class Notes:
 
 
 async def starts(notes: Notes) -> bool:
-    """A task reads carefully what it finds, and is given the shard by KCL. Whether it may read it as ever."""
+    """A task finds a shard, reads it carefully, and then gets it from KCL. Returns whether it may read it as usual."""
     batcher = Batcher(max_records=10, max_cost=0, linger_s=0.0)
     stage = Stage(FakeJudge(), batcher, [FakeSink()], Bounds(100, 1 << 20), Metrics())
     running = asyncio.ensure_future(stage.run())

@@ -1,4 +1,4 @@
-"""Where a moment lies in a shard, on a stream whose clock a test moves."""
+"""The position of a time in a shard, on a stream with a clock that a test moves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a careful reader sees of a shard that is read for a slice."""
+"""The pages that a careful reader gets of a shard that is read for a slice."""
 
 from __future__ import annotations
 

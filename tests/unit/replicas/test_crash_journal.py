@@ -1,4 +1,4 @@
-"""Records that take whole tasks down: found after a few tasks, and nobody else is blamed."""
+"""Records that kill whole tasks are found after a few tasks, and no other record is blamed."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ TASKS = 16
 
 
 class TaskDied(BaseException):
-    """The whole task is gone: nothing after this runs, as after a SIGKILL."""
+    """The whole task is dead: nothing runs after this, as after a SIGKILL."""
 
 
 class Model:
-    """Takes the task down over some records, its replica over others."""
+    """Kills the task for some records, and its replica for others."""
 
     slots = 1
     measures = False
@@ -47,7 +47,7 @@ class Model:
         return
 
     async def settle(self, records: Sequence[Record]) -> None:
-        """As the host does it, in short: a batch that kills its replica is noted, then tried one by one."""
+        """A short version of the host: a batch that kills its replica is noted, then tried one by one."""
         bisection, opened = Bisection(records, 1), []
         while tried := bisection.next():
             self.tried.append([record.sequence for record in tried])
@@ -92,7 +92,7 @@ class Life:
         return CrashJournal(self.store, quick, switches=switches, today=lambda: today)
 
     async def task(self, batch: int) -> None:
-        """Read everything again, since nothing was checkpointed; die of it or settle it all."""
+        """Read everything again, because nothing was checkpointed; die of it or settle all of it."""
         notes = self.notes()
         model = self.last = self.model(self.deadly, notes, **self.given)
         judge = JournaledHost(model, notes, retries=1, on_event=self.events.append)
@@ -145,7 +145,7 @@ def test_whatever_kills_tasks_no_healthy_record_is_blamed(seed: int) -> None:
 
 
 def test_who_is_in_the_model_beside_a_killer_is_not_blamed_for_it() -> None:
-    """Batches of one record each, judged two at a time, as a model host with two slots has them."""
+    """Batches of one record each, settled two at a time, like a model host with two slots."""
 
     class AtOnce(Life):
         async def task(self, batch: int) -> None:

@@ -1,4 +1,4 @@
-"""Frames: whole, in pieces, and garbage."""
+"""Frames: complete, in pieces, and garbage."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pipeline.record import Payload, Record
 
 
 def assembled(data: bytes, sizes: list[int]) -> list[Frame]:
-    """The frames in ``data``, fed in pieces of at most ``sizes``, over and over."""
+    """The frames in ``data``, fed in pieces of at most ``sizes``, repeatedly."""
     assembler = Assembler()
     frames = []
     turn = 0

@@ -1,4 +1,4 @@
-"""Memory: how it is shared out, where its limit is read, and what a batch that did not fit teaches."""
+"""Memory: how it is divided, where its limit is read, and what is learned from a batch that did not fit."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pipeline.replicas.safe_cost import CREEP_PASSES, SafeCost
 
 GIB_KB = 1024 * 1024
 NO_LIMIT = 9223372036854771712
-"""As cgroup v1 says it."""
+"""The text with which cgroup v1 says that there is no limit."""
 
 
 def machine(root: Path, total_gib: int, **files: str) -> Path:
-    """A machine's ``/proc`` and cgroups, in a folder. ``files``: by the place where they lie, with dots for slashes."""
+    """A machine's ``/proc`` and cgroups, in a folder. ``files``: by path, with dots for slashes."""
     (root / "proc" / "self").mkdir(parents=True)
     (root / "proc" / "meminfo").write_text(f"MemTotal:       {total_gib * GIB_KB} kB\nMemFree: 1 kB\n")
     for place, text in files.items():
@@ -101,7 +101,7 @@ def test_no_limit_of_cgroup_1_is_none(tmp_path: Path) -> None:
 
 
 class OutOfMemoryError(RuntimeError):
-    """As torch names its own."""
+    """An error with the name that torch's has."""
 
 
 def caused(cause: BaseException) -> ValueError:
@@ -215,7 +215,7 @@ def test_what_a_batch_taught_is_forgotten_in_time() -> None:
 
 
 def test_one_large_record_is_not_paid_for_by_all_who_come_later() -> None:
-    """It is found by halves; what then passes without it says how many may go together."""
+    """It is found by halving; records that then pass alone show how many fit together."""
     safe = SafeCost()
     for size in (64, 32, 16, 8, 4, 2):
         safe.ran_out(size, size)

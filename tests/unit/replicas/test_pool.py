@@ -1,4 +1,4 @@
-"""Who gets which replica, on replicas without processes."""
+"""Which request gets which replica, on replicas without processes."""
 
 import asyncio
 from functools import partial
@@ -28,7 +28,7 @@ def pool() -> Pool:
 
 
 def test_a_place_that_nobody_waits_for_any_more_is_free_once_it_is_answered() -> None:
-    """Shards that are lost while measured leave their requests behind; the next shard must not wait for ever."""
+    """Shards that are lost during a measurement leave their requests behind; the next shard must not wait for ever."""
 
     async def main() -> None:
         calls = pool()

@@ -1,4 +1,4 @@
-"""When a file is cut, what it is called, and what becomes of a buffer that another writer overtook."""
+"""When a file is cut, its name, and what happens to a buffer when another writer was first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A shard's writer: on a store that crashes, loses answers, and has other writers. No real time, no threads."""
+"""A shard's writer on a store that crashes, loses answers, and has other writers. Without real time and threads."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Work = Callable[["World"], Coroutine[Any, Any, None]]
 
 
 class World:
-    """A table and its dead letters, and any number of workers that think the shard is theirs."""
+    """A table and its dead letters, and any number of workers that believe that they own the shard."""
 
     def __init__(self) -> None:
         self.table = MemoryStore()
@@ -76,7 +76,7 @@ class World:
         self.retries += 1
 
     def rows(self) -> list[int]:
-        """What a plain reader sees, in the order of the files' names within each day."""
+        """The rows that a plain reader sees, in the order of the files' names within each day."""
         frames = [pd.read_parquet(io.BytesIO(self.table.objects[key][0])) for key in sorted(self.table.objects)]
         return [int(number) for frame in frames for number in frame.sequence_number]
 
@@ -363,7 +363,7 @@ def test_the_next_owner_goes_on_from_a_file_whose_checkpoint_was_lost() -> None:
 def test_a_session_behind_a_lost_rest_of_an_aggregate_says_so_and_an_earlier_one_writes_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The rest was written, KCL's checkpoint moved on, and somebody removed the file."""
+    """The rest was written, KCL's checkpoint moved on, and a user removed the file."""
     aggregate = [record(2, sub=sub, whole=sub == 3) for sub in range(4)]
 
     async def work(world: World) -> None:
@@ -556,7 +556,7 @@ def test_tables_that_share_the_place_of_their_dead_letters_keep_apart() -> None:
 
 
 def test_a_row_that_parquet_cannot_hold_is_a_dead_letter_of_its_sink_and_the_file_goes_on() -> None:
-    """Nothing foresees such a row: it is what the check in the replica has let pass."""
+    """The check in the replica does not refuse such a row."""
     rows = pa.schema([("at", pa.timestamp("s"))])
     schema = TableSchema(rows, "events", "model@1")
     counts = pa.array([0, 2**62, 7], pa.int64()).view(pa.timestamp("s"))

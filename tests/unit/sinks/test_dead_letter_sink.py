@@ -1,4 +1,4 @@
-"""Dead letters without a Parquet sink: each exactly once, whoever wrote before."""
+"""Dead letters without a Parquet sink: each exactly once, for any earlier writer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def sequences(store: MemoryStore) -> list[int]:
 
 
 async def deliver(store: MemoryStore, stretches: Sequence[Sequence[int]]) -> Told:
-    """One worker that hands over these stretches, each made durable before the next."""
+    """One worker that passes on these runs, each made durable before the next."""
     sink, told = DeadLetterSink(store, SCHEMA), Told()
     writer = sink.open(SHARD, told.durable.append, told.fatal.append)
     assert await writer.resume(record(stretches[0][0]), None) is None

@@ -1,4 +1,4 @@
-"""The sink against a Kinesis that refuses, fails and stalls by hand."""
+"""The sink with a Kinesis that refuses, fails and stalls as the test says."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DEADLINE_S = 20
 
 
 class FakeKinesis:
-    """Takes rows; ``answers`` says what becomes of each call: an error to raise, or what to accept. Default: all."""
+    """Accepts rows. ``answers``: the result of each call: an error to raise, or what to accept. Default: all."""
 
     def __init__(self, *answers: BaseException | Callable[[int], bool]) -> None:
         self.answers = list(answers)
@@ -67,7 +67,7 @@ class FakeKinesis:
 
 
 class Bench:
-    """A sink on a fake, one writer, and all that the writer told."""
+    """A sink on a fake, one writer, and everything that the writer reported."""
 
     def __init__(self, kinesis: FakeKinesis, limits: Limits = NO_LIMITS) -> None:
         self.kinesis = kinesis
@@ -251,7 +251,7 @@ def test_a_row_too_large_for_the_stream_is_a_dead_letter_of_this_sink_alone() ->
 
 
 def invalid(marker: bytes) -> Callable[[FakeKinesis], None]:
-    """Refuses every call, as a whole, that has a row with the marker."""
+    """Refuses every call that has a row with the marker."""
 
     def dress(kinesis: FakeKinesis) -> None:
         takes = kinesis.put_records
@@ -437,7 +437,7 @@ def test_check_names_a_stream_that_is_missing_or_not_ready() -> None:
 
 
 def test_a_release_whose_every_row_is_too_large_ends_the_task_before_its_run_becomes_letters() -> None:
-    """What came before stays as it is: a run that a row ends begins anew."""
+    """Earlier rows keep their state: after a row that ends a run, a new run begins."""
 
     async def play(made: Bench) -> None:
         made.writer.write(run_of(["a"] * 3, 1, "x" * 2_000_000))

@@ -1,4 +1,4 @@
-"""A Parquet sink as the stage has it: on a folder and on S3, read by plain readers, checked at start."""
+"""A Parquet sink as the stage uses it: on a folder and on S3, read by plain readers, checked at start."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def sink_on(
 
 
 async def fill(sink: ParquetSink, shard: Shard) -> None:
-    """Records 1 to 49 in five files on two days; 7 is dead."""
+    """Records 1 to 49 in five files of two days; 7 is dead."""
     told = Told()
     writer = sink.open(shard, told.durable.append, told.fatal.append)
     assert await writer.resume(record(1), None) is None

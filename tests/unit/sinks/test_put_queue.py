@@ -68,7 +68,7 @@ def test_durable_waits_for_the_oldest_row() -> None:
 
 
 def test_durable_may_stop_inside_an_aggregate() -> None:
-    """A checkpoint may not, and stays before it: nobody can say how many user records an aggregate has."""
+    """A checkpoint may not be inside an aggregate, and stays before it: the number of its user records is unknown."""
     put_queue = OrderedPutQueue()
     put_queue.put(Position(1, 0), ("a", b"1"))
     put_queue.put(Position(2, 0), ("b", b"2"))
@@ -81,7 +81,7 @@ def test_durable_may_stop_inside_an_aggregate() -> None:
 
 @pytest.mark.parametrize("size_mib", [1, 5, 6, 9, 10])
 def test_a_call_is_never_more_than_put_records_takes(size_mib: int) -> None:
-    """A row has what its stream takes at most, 10 MiB, as the whole call has: then it goes alone."""
+    """A row may be as large as a whole call (10 MiB); then it is sent alone."""
     put_queue = OrderedPutQueue()
     put(put_queue, *((str(number), b"x" * (size_mib * 1024 * 1024 - 1)) for number in range(4)))
     calls = []

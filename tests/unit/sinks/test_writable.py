@@ -1,4 +1,4 @@
-"""A file that Parquet cannot hold as it is: cut, or without the rows that are to blame."""
+"""A file that Parquet cannot hold is split, or written without the rows that are to blame."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def file(*records: Record) -> File:
 
 
 def failing(*bad: int) -> tuple[list[int], object]:
-    """A writer that cannot write these sequence numbers, and how many records each try had."""
+    """A writer that cannot write these sequence numbers; counts the records of each try."""
     tries: list[int] = []
 
     def write(records: Sequence[Record]) -> None:
@@ -75,7 +75,7 @@ def test_a_writer_that_cannot_write_even_nothing_blames_no_row() -> None:
 
 
 def test_a_file_is_cut_by_what_its_rows_really_have() -> None:
-    """A row that is much larger than the others of its batch is not seen by an average."""
+    """An average does not show a row that is much larger than the others of its batch."""
     records = [record(number) for number in range(1, 101)]
     most = SCHEMA.table(records[:30]).nbytes
     first = cut(file(*records), SCHEMA.table, most)

@@ -1,4 +1,4 @@
-"""A store's check at start: what passes is waited for, and what lasts is said."""
+"""A store's check at start waits for failures that pass, and reports those that last."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.stores.calls import at_start
 
 
 def waits_of(check: Callable[[int], None]) -> list[float]:
-    """``check``: is told how many waits there were."""
+    """``check`` gets the number of waits."""
     waits = list[float]()
 
     async def call(work: Callable[[], Any]) -> None:

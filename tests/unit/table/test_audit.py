@@ -1,4 +1,4 @@
-"""The auditor passes a good table, and names what is wrong with a bad one."""
+"""The auditor accepts a good table, and names every problem of a bad one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAME = f"{SHARD.stream_created_s}-{SHARD.shard_id}"
 
 
 class Table:
-    """Two shards, written by the code that writes tables."""
+    """Two shards, written by the product's own code."""
 
     def __init__(self) -> None:
         self.store, self.dead, self.staged = MemoryStore(), MemoryStore(), MemoryStore()
@@ -90,7 +90,7 @@ def rewritten(
     objects: bool = True,
     key: str = "",
 ) -> None:
-    """A file changed by somebody who knows how they are made: sealed anew, its object's metadata with it."""
+    """A file changed by an expert: with a valid digest and matching object metadata."""
     key = key or table.keys()[place]
     body, on_object = table.store.objects[key]
     file = change(pq.read_table(pa.BufferReader(body)))

@@ -1,4 +1,5 @@
-"""Every field of every footer, every file and every object of dead letters changed: the auditor tells, each time."""
+"""Every field of every footer, every file and every object of dead letters is changed: the auditor reports
+each change."""
 
 from __future__ import annotations
 
@@ -73,7 +74,7 @@ def test_every_field_of_a_footer_is_lied_about_above() -> None:
 
 
 def of_an_aggregate() -> Table:
-    """A table with a third list, of four files: the second ends within an aggregate, the third has its rest."""
+    """A table with a third list, of four files: the second ends inside an aggregate, the third has the rest."""
     table = Table()
     session = runs(10, 12, shard=CUT), run(*(user(sub) for sub in range(2))), run(*(user(sub) for sub in range(2, 4)))
     table.write(CUT, *session)
@@ -90,7 +91,7 @@ def cut_keys(table: Table) -> list[str]:
 
 
 def test_a_lost_rest_of_an_aggregate_is_told_without_the_stream() -> None:
-    """The next session began at KCL's checkpoint, which is behind the aggregate however many user records it has."""
+    """The next session began at KCL's checkpoint, which is after the aggregate with all of its user records."""
     table = of_an_aggregate()
     assert kinds(table) == set()
     lost = table.store.objects.pop(cut_keys(table)[2])
@@ -219,7 +220,7 @@ def letters_of(table: Table) -> str:
 
 
 def change_letter(table: Table, name: str, value: object) -> None:
-    """Of a file's dead letters, and of the hash in the file: as a writer might that has it wrong."""
+    """Change the dead letters of a file, and their hash in the file, like a writer with a bug."""
     lines = [orjson.loads(line) for line in table.dead.objects[letters_of(table)][0].splitlines()]
     lines[1][name] = value
     body = b"".join(orjson.dumps(line) + b"\n" for line in lines)

@@ -1,4 +1,4 @@
-"""A file that is sealed as ours are, and claims what none of ours does, is a problem of its own and costs no memory."""
+"""A file with a valid digest and impossible claims is reported as a problem and does not use much memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What readers of a folder would read or follow beside a table's files is told; nothing of ours goes through a link."""
+"""Objects in a folder that readers would read or follow besides the table's files are reported; Penstock follows no
+link."""
 
 from __future__ import annotations
 

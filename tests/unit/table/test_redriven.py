@@ -1,4 +1,4 @@
-"""Redriven rows: written once, seen once by readers, and what the auditor says of them."""
+"""Redriven rows: written once, seen once by readers, and checked by the auditor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Dead letters of one sink alone are read by the auditor: each is whole, of its name, of a record that has a row."""
+"""The auditor reads dead letters of single sinks: each is unchanged, has its name, and belongs to a record that has a
+row."""
 
 from __future__ import annotations
 
@@ -62,7 +63,7 @@ LIES: dict[str, list[Any]] = {
     "payload_base64": [None, "no base64!"],
 }
 HARMLESS = {"failed_at", "attempts"}
-"""Nobody decides by them; a change of them by accident is told by the digest."""
+"""Nothing depends on these fields; the digest shows an accidental change."""
 
 
 @pytest.mark.parametrize(("name", "lie"), [(name, lie) for name, lies in LIES.items() for lie in lies])

@@ -1,4 +1,4 @@
-"""What lies below a table and is none of its files never ends a writer; a footer never grows with dead letters."""
+"""Foreign objects below a table never end a writer; a footer does not grow with dead letters."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BODIES = [b"", b"PAR1", b"no Parquet" * 9, FOREIGN.getvalue()]
 
 
 def work(store: ObjectStore, ledger: Ledger, start: int, stop: int) -> Position | None:
-    """A session that begins at ``start``, and where the list reaches in the end."""
+    """Run a session that begins at ``start``. Return where the list ends."""
     chain, files = Chain(NAMES, flush_interval_s=0, flush_bytes=10**9), Files(store, NAMES, SCHEMA, ledger)
     chain.end = files.held(record(start), None)
     for part in range(start, stop, 5):

@@ -1,4 +1,4 @@
-"""The table's columns, and the files that hold them."""
+"""The table's columns, and their files."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ EVERY = [kind for kind in [*FLAT, *DEEP] if "time64[ns]" not in str(kind) and "-
 
 @pytest.mark.parametrize("kind", EVERY, ids=str)
 def test_values_of_every_type_are_tried_at_start(kind: pa.DataType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that a type may hold, nulls among them; a file that gives back others is refused, whatever the type."""
+    """Values of a type, including nulls; a column that returns other values is refused, for any type."""
     rows = RowMaker(pa.schema([("x", kind)]), {}).schema
     sample = samples.table(rows)
     sample.validate(full=True)

@@ -1,4 +1,4 @@
-"""KCL's workers as fakes, before real sessions: leases are taken, shared, lost, handed off; parents come first."""
+"""KCL's workers as fakes, with real sessions: leases are taken, shared, lost and handed over; parents come first."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""Simulated time: waiting costs nothing, processes freeze and die as real ones do, and a run is the same each time."""
+"""Simulated time: waiting costs nothing, processes freeze and die like real ones, and every run is the same."""
 
 import asyncio
 import itertools

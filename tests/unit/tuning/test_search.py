@@ -8,8 +8,8 @@ from itertools import pairwise
 import pytest
 
 from consumer.tuning.search import (
+    DROP_BELOW,
     FEW_RUNS,
-    HOPELESS,
     ROUNDS,
     Cell,
     Combo,
@@ -109,7 +109,7 @@ def test_time_that_is_up_ends_it() -> None:
 
 
 def test_a_hopeless_cell_gets_one_run_only() -> None:
-    order = played(search(), lambda cell: TuningRun(100.0 if cell.combo == ONE else 99.0 * HOPELESS[0], 0.01))
+    order = played(search(), lambda cell: TuningRun(100.0 if cell.combo == ONE else 99.0 * DROP_BELOW[0], 0.01))
     assert order.count(Cell(TWO, 1)) == 1
     assert order.count(Cell(ONE, 1)) == ROUNDS
 
