@@ -12,11 +12,12 @@ from importlib.util import module_from_spec
 
 
 def _own_modules_first() -> None:
-    """Files of the user's stand for nothing that is ours, whatever their names and wherever Python looks first.
+    """Make sure that a user's files never replace Penstock's modules, whatever their names and wherever Python looks
+    first.
 
-    ``python -m consumer.cli`` looks into the working folder first, where a model's ``pipeline.py`` or ``click.py`` may
-    lie, and ``PYTHONPATH`` may name such a folder. (A ``consumer.py`` there is found in our place, before any line of
-    ours runs: use ``penstock``, or ``python -P``.)
+    ``python -m consumer.cli`` looks in the working directory first, which may contain a model's ``pipeline.py`` or
+    ``click.py``, and ``PYTHONPATH`` may name such a folder. (A ``consumer.py`` there is imported instead of this
+    package, before any of its code runs: use ``penstock``, or ``python -P``.)
     """
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     is_program = sys.argv[:1] == ["-m"]  # what it is while Python looks for the program

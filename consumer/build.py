@@ -88,7 +88,7 @@ class Parts:
         """The batch sizer; set with the stage, and None if batches are as large as allowed."""
 
     def notes(self, switches: Callable[[str], Awaitable[int]]) -> CrashJournal:
-        """Where attempts that may end the task are noted: beside the dead letters."""
+        """The journal of attempts that may end the task: beside the dead letters."""
         letters = self.settings.dead_letter
         part = self.metrics.outages.part("suspects", letters.give_up_after_s)
         store = self.outside.store(f"{letters.url.rstrip('/')}{SUSPECTS}")
@@ -106,9 +106,9 @@ class Parts:
         )
 
     def sinks(self, rows: pa.Schema) -> list[Sink]:
-        """One sink for each of ``[[sink]]``, in their order. ``rows``: what the model says of an item.
+        """Return one sink for each of ``[[sink]]``, in their order. ``rows``: what the model returns for an item.
 
-        The first Parquet sink is the ledger of the dead letters; without one they get a sink of their own.
+        The first Parquet sink records which dead letters exist; without one they get a separate sink.
         """
         settings = self.settings
         schema = TableSchema(rows, settings.stream.name, settings.model.version, settings.model.passthrough)
@@ -213,13 +213,13 @@ def batcher(settings: Settings, spec: ModelSpec, *, linger_s: float | None = Non
 
 
 def limits_of(settings: Settings) -> Limits:
-    """Of dead letters, and of the rows that a sink cannot carry."""
+    """The sink of dead letters, and of rows that a sink cannot carry."""
     letters = settings.dead_letter
     return Limits(letters.max_consecutive, letters.max_ratio, letters.window, letters.limit_on)
 
 
 def waits_of(settings: Settings) -> list[str]:
-    """A line for each table: when a reader sees what was put on the stream."""
+    """Return a line for each table that says when a reader sees records that were put on the stream."""
     return [
         f"{entry.url}: a row is readable once its file is written, at most {entry.flush_interval_s:g} s after the row "
         f"(sink.{place}.flush_interval_s)"
@@ -229,7 +229,8 @@ def waits_of(settings: Settings) -> list[str]:
 
 
 def model_settings(settings: Settings) -> HostSettings:
-    """What the model host is told: ``auto`` resolved to this machine, the configuration's folder to import from."""
+    """The settings of the model host: ``auto`` resolved to this machine, and the configuration's folder to import
+    from."""
     model = settings.model
     replicas, threads = profile.counts(settings)
     return HostSettings(
@@ -254,10 +255,8 @@ def model_settings(settings: Settings) -> HostSettings:
 
 
 def learner(settings: Settings, spec: ModelSpec) -> BatchSizeController | None:
-    """What finds out how large batches should be, so that a drain fits and none times out.
-
-    None: they are as large as they may be.
-    """
+    """The learner of the best batch size, so that a drain fits and no batch times out. None: batches are as large as
+    allowed."""
     batch = settings.batch
     if not batch.adaptive:
         return None

@@ -1,4 +1,4 @@
-"""Ends the process of a task that does not end by itself, whatever blocks it."""
+"""Ends the process of a task that does not end by itself, for any reason."""
 
 from __future__ import annotations
 

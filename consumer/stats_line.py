@@ -1,7 +1,7 @@
-"""One line of the log each minute, of the worker's ``/stats``: what CloudWatch makes metrics of.
+"""One line of figures in the log each minute, from the worker's ``/stats``, from which CloudWatch makes metrics.
 
-Logs reach CloudWatch from every container, and a metric filter makes a number of a field of a JSON line. So alarms need
-no agent, and the task needs no right for it. ``deploy/cloudformation`` has the filters.
+Logs reach CloudWatch from every container, and a metric filter reads a number from a field of a JSON line. So alarms
+need no agent, and the task needs no further permission. ``deploy/cloudformation`` has the filters.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 log = logging.getLogger("penstock.stats")
 
 EVERY_S = 60.0
-"""Between two lines: CloudWatch's own resolution."""
+"""Seconds between two lines: CloudWatch's own resolution."""
 
 SINCE_THE_LAST = {
     "received": "records_in",
@@ -24,17 +24,18 @@ SINCE_THE_LAST = {
     "checkpoints_refused": "checkpoints_refused",
     "replica_restarts": "replica_restarts",
 }
-"""Fields that count what happened since the last line, and the totals of ``/stats`` that they come from."""
+"""Fields that count events since the last line, and the totals of ``/stats`` from which they are computed."""
 
 
 class StatsLines:
-    """Of one worker: each call makes the fields of the next line."""
+    """Makes the lines of one worker: each call returns the fields of the next line."""
 
     def __init__(self) -> None:
         self._before: dict[str, int] = dict.fromkeys(SINCE_THE_LAST, 0)
 
     def next(self, stats: Mapping[str, Any]) -> dict[str, Any]:
-        """Counts since the last call, and what is so now; ``behind_s`` and ``outage_s`` are those of the worst part."""
+        """Return counts since the last call, and current values; ``behind_s`` and ``outage_s`` are those of the worst
+        part."""
         totals = {field: int(stats[total]) for field, total in SINCE_THE_LAST.items()}
         counts = {field: total - self._before[field] for field, total in totals.items()}
         self._before = totals

@@ -1,1 +1,1 @@
-"""What operators do to an application from outside."""
+"""Commands of operators on an application, from outside of it."""

@@ -1,4 +1,4 @@
-"""Which stream and which application a command is about."""
+"""The stream and the application that a command works on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Target:
 
 
 def target(path: Path | None, application: str | None, stream: str | None, *, needs_application: bool) -> Target:
-    """From ``--config``, or from ``--application`` and ``--stream``.
+    """Read the target from ``--config``, or from ``--application`` and ``--stream``.
 
     :raises UserError: neither is complete, both are given, or the file has a mistake.
     """

@@ -1,10 +1,11 @@
 """Takes one shard's lease from its owner, so that KCL's leader gives it to a worker again.
 
 This is one conditional write, like that with which KCL's leader evicts an owner
-(``DynamoDBLeaseRefresher.evictLease``), except that the counter goes up by 100. The owner's renewals and checkpoints
-are conditional on the counter, and KCL takes a lease that is still its own with a counter higher by 1 for a write of
-its own whose answer was lost. Position and notes stay, so no record is lost; records that the owner had read and not
-checkpointed are read again.
+(``DynamoDBLeaseRefresher.evictLease``), except that it adds 100 to the counter. The owner's renewals and checkpoints
+are conditional on the counter. If the counter of its own lease is higher by 1, KCL assumes that this was its own write
+whose answer was lost.
+
+Position and notes stay, so no record is lost; records that the owner had read and not checkpointed are read again.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ MARGIN_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class ResetPlan:
-    """What a reset deletes. ``bound`` is None if no worker has bound the table yet."""
+    """The items that a reset deletes."""
 
     application: str
     bound: Binding | None

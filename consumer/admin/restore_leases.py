@@ -49,7 +49,7 @@ class RestorePlan:
 
 
 def deleted_by(planned: ResetPlan) -> DeletedLeases:
-    """What this reset deletes."""
+    """Return the items that this reset deletes."""
     return DeletedLeases(planned.application, tuple(dict(lease.raw) for lease in planned.leases), planned.bound)
 
 

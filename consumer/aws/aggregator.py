@@ -61,11 +61,11 @@ class _Pending:
 
 
 def aggregated(entries: Iterable[PutEntry], ranges: Sequence[HashRange]) -> Iterator[PutEntry]:
-    """The entries, packed. Records of a key keep their order, since all of them go to one shard.
+    """Yield the entries, packed. Records of a key keep their order, because all of them go to one shard.
 
-    ``ranges`` are the hash keys of the stream's open shards. Memory: one aggregate a shard. A record that is larger
-    than an aggregate goes alone, in its turn. Where a shard splits meanwhile, its aggregates may come to a child whose
-    hash keys some of their records do not have; Penstock delivers those too.
+    ``ranges`` are the hash keys of the stream's open shards. Memory: one aggregate per shard. A record that is larger
+    than an aggregate goes alone, in its turn. If a shard is split meanwhile, its aggregates may go to a child that does
+    not have the hash keys of some of their records; Penstock delivers those too.
     """
     shards = sorted(ranges)
     firsts = [within.first for within in shards]

@@ -48,7 +48,7 @@ def load(region: str, path: Path | None = None) -> Prices:
 
 
 def parse(region: str, name: str, said: Any) -> Prices:
-    """The prices of a region, of a file that has been read; errors are those of what it lacks."""
+    """Return the prices of a region from the contents of a file. Errors say what is missing."""
     items = {item: _price(item, found) for item, found in said["regions"].get(region, {}).items()}
     return Prices(region, str(said["currency"]), f"{name}, {said['collected']}", items)
 

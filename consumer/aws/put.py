@@ -206,7 +206,7 @@ _PASSING = frozenset(
         "ThrottlingException",
     }
 )
-"""Codes of a whole call that a later call may not meet."""
+"""Error codes of a whole call that may not occur in a later call."""
 
 
 def _wire(entry: PutEntry) -> Any:

@@ -13,13 +13,13 @@ QUERIES = 500
 PERIOD_S = 60
 
 POINTS = 1_440
-"""Data points of one answer of GetMetricStatistics, at most."""
+"""Maximum number of data points in one answer of GetMetricStatistics."""
 
 RECORDS, BYTES = "IncomingRecords", "IncomingBytes"
 
 
 class Arrivals(NamedTuple):
-    """What was put on a stream in a span."""
+    """The records and bytes that were put on a stream in a span."""
 
     records: float
     bytes: float

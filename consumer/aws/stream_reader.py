@@ -152,7 +152,7 @@ def is_aggregate(record: Any) -> bool:
 
 
 def users(record: Any) -> Iterator[tuple[str | None, bytes]]:
-    """Key and payload of the record, or of each user record that it is an aggregate of."""
+    """Return key and payload of the record, or of each of its user records if it is an aggregate."""
     message = _message(record["Data"])
     if message is None:
         yield record.get("PartitionKey") or None, record["Data"]
@@ -172,8 +172,7 @@ def _pages(
     last: str = "",
     every_s: float = READ_EVERY_S,
 ) -> Iterator[Sequence[Any]]:
-    """From the oldest record, from a time, or from after ``last``, to the tip or to the end of a closed shard. No page
-    is empty."""
+    """Yield pages from the oldest record, from a time, or after ``last``, to the end of the shard. No page is empty."""
     try:
         at = _iterator(kinesis, stream, shard_id, last, sleep, at_s)
         while True:
@@ -197,7 +196,7 @@ def _pages(
 def _iterator(
     kinesis: KinesisClient, stream: str, shard_id: str, last: str, sleep: Sleep, at_s: float | None = None
 ) -> str:
-    """An iterator after record ``last``, else at a time, else at the oldest record."""
+    """Return an iterator after record ``last``, else at a time, else at the oldest record."""
     where: dict[str, Any] = {"ShardIteratorType": "TRIM_HORIZON"}
     if at_s is not None:
         where = {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": at_s}
@@ -208,7 +207,7 @@ def _iterator(
 
 
 def patiently(sleep: Sleep, call: Callable[..., Any], **request: Any) -> Any:
-    """The answer; retries while Kinesis throttles."""
+    """Return the answer; retry while Kinesis throttles."""
     return READ.call_blocking(partial(call, **request), sleep=sleep)
 
 
@@ -229,7 +228,7 @@ def taken_apart(
 
 
 def _payloads(record: Any, most: int) -> list[bytes]:
-    """Of the record, or of the first of its user records that can be delivered."""
+    """Return the arrival of the record, or of the first of its user records that can be delivered."""
     message = _message(record["Data"])
     if message is None:
         return [record["Data"]]

@@ -33,7 +33,7 @@ from pipeline.errors import PenstockError, UserError
 from pipeline.escape import shown, shown_lines
 
 INTERRUPTED = 130
-"""What shells expect of a program that Ctrl-C ended."""
+"""The exit code that shells expect of a program that Ctrl-C ended."""
 
 
 SHORT_NAMES = {"dlq": "dead-letters"}

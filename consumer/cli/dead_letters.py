@@ -1,4 +1,4 @@
-"""``penstock dead-letters``: list and show; ``redrive`` is in a file of its own."""
+"""``penstock dead-letters``: list and show; ``redrive`` is in another file."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ NAMES = ("redriven", "failed_again", "cannot")
 
 
 def _by_state(states: Counter[str | None]) -> dict[str, int | None]:
-    """None if the table is not known, and so nothing about redrives."""
+    """The states of letters; None if the table is not known."""
     if None in states:
         return dict.fromkeys(NAMES)
     return {name: states[state] for name, state in zip(NAMES, STATES[1:], strict=True)}

@@ -1,4 +1,4 @@
-"""What ``penstock leases`` prints: leases, and plans that change them."""
+"""The output of ``penstock leases``: leases, and plans that change them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What commands print: one JSON object with ``--json``, tables on a terminal, whole lines when piped.
+"""Output of commands: one JSON object with ``--json``, tables on a terminal, whole lines when piped.
 
-Answers go to stdout; progress goes to stderr. Text from a stream, a bucket or a table is escaped before it is printed.
+Results go to stdout; progress goes to stderr. Text from a stream, a bucket or a table is escaped before it is printed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import click
 
 UNKNOWN = "unknown"
-"""What a table shows for None. JSON has null there."""
+"""The text of None in a table. JSON has null."""
 
 PIPED_EVERY_S = 10.0
 """Seconds between two lines of progress if stderr is not a terminal."""
@@ -100,7 +100,7 @@ def note(text: str) -> None:
 
 
 def seconds(value: float | None) -> str:
-    """A duration as people say it: ``850 ms``, ``12 s``, ``3 min 20 s``, ``2 h 5 min``, ``4 d 3 h``."""
+    """A duration in usual units: ``850 ms``, ``12 s``, ``3 min 20 s``, ``2 h 5 min``, ``4 d 3 h``."""
     if value is None:
         return UNKNOWN
     if value < 1:

@@ -83,7 +83,7 @@ def put(
 
 @contextmanager
 def _told_where_it_ends(advance: Callable[[int], object]) -> Iterator[Callable[[int], None]]:
-    """A bad line or Ctrl-C ends it with no report, and still records are on the stream: say how many."""
+    """After a bad line or Ctrl-C there is no report, but records are on the stream: say how many."""
     from consumer.cli.output import note
 
     put = 0
@@ -114,7 +114,7 @@ def _packed(kinesis: Any, stream: str, entries: Iterator[PutEntry]) -> Iterator[
 
 
 def _lines(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
-    """Where each line is, and the line."""
+    """The position of each line, and the line."""
     name = getattr(file, "name", "<stdin>")
     for number, line in enumerate(file, 1):
         if stripped := line.strip(b"\r\n"):

@@ -1,4 +1,4 @@
-"""``penstock replay``: three ways to read again. This file has the options; each way has a file of its own."""
+"""``penstock replay``: three ways to read again. This file has the options; each way has its own file."""
 
 from __future__ import annotations
 
@@ -108,10 +108,7 @@ def replay(target: Target, **options: Any) -> None:
 
 
 def _way(options: dict[str, Any]) -> str | None:
-    """Which of the three; options of another are a mistake.
-
-    :raises UserError: options of two ways are given.
-    """
+    """Return which of the three ways is meant. :raises UserError: options of two ways are given."""
     from pipeline.errors import UserError
 
     belongs = {

@@ -144,7 +144,8 @@ def _said(planned: SlicePlan, options: dict[str, Any], *, begun: bool) -> dict[s
 
 
 def _command(planned: SlicePlan, options: dict[str, Any]) -> str:
-    """What carries out this plan, now or after an interruption: ``2h ago`` would be another slice by then."""
+    """The command that carries out this plan, now or after an interruption, with fixed times: ``2h ago`` would be
+    another slice later."""
     words = ["--from", _time(planned.bounds.from_ms), "--to", _time(planned.bounds.to_ms)]
     for name, values in (
         ("--url", [options["url"]]),

@@ -1,4 +1,4 @@
-"""What ``penstock shards scale``, ``split`` and ``merge`` have in common: plan, print, carry out, wait."""
+"""Common parts of ``penstock shards scale``, ``split`` and ``merge``: plan, print, carry out, wait."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LOOK_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """What the user asked for. ``about``: lines that say where the wish comes from."""
+    """The user's request. ``about``: lines that say where it comes from."""
 
     name: str
     wish: Wish
@@ -102,7 +102,7 @@ def _report(found: Survey, planned: ReshardPlan, prices: price_file.Prices) -> R
 
 
 def weighted_split(shard_id: str, *, target: Target, **options: Any) -> None:
-    """Split where the sampled load is halved. Refused where one key carries more than half."""
+    """Split at the median of the sampled load. Refused if one key has more than half of it."""
     aws = Aws()
     kinesis = aws.client("kinesis")
     known = aws.ask(f"stream {target.stream}", lambda: aws_shards.known(kinesis, target.stream))

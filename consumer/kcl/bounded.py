@@ -1,7 +1,7 @@
-"""A stretch of a stream by time of arrival, and when a shard has passed it. Pure: times are arguments.
+"""A range of a stream by time of arrival, and when a shard has passed it. Pure: times are arguments.
 
-A shard has passed its stretch when a record comes that arrived well after the end, or when it is idle at the stream's
-tip after the end. Then its session answers KCL no more: KCL reads no further, and never ends the shard.
+A shard has passed the range when a record arrives that is well after the end, or when the shard is idle after the end.
+Then its session sends KCL no more answers: KCL reads no further, and never ends the shard.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class ShardSlice:
         self._after_end = 0
 
     def take(self, records: Sequence[Record], behind_ms: int | None, now_ms: float) -> Sequence[Record]:
-        """Those of a message's records that belong to the slice.
+        """Return those of a message's records that belong to the slice.
 
-        KCL holds ``READS_AHEAD`` messages at most that it read earlier, and each says how far the shard was behind
-        then. So only a message that follows as many after the end can say that the shard is idle.
+        KCL has at most ``READS_AHEAD`` messages that it read earlier, and each says how far the shard was behind at
+        that time. So only a message that follows as many after the end can show that the shard is idle.
         """
         if self.beyond:
             return ()
@@ -63,14 +63,14 @@ class ShardSlice:
 
 
 class RateLimit:
-    """Of all shards of a task together. Every record taken moves the time at which more may be read."""
+    """Limits all shards of a task together. Every record taken moves the time at which more may be read."""
 
     def __init__(self, per_second: float) -> None:
         self._per_second = per_second
         self._free_s = float("-inf")
 
     def take(self, records: int, now_s: float) -> float:
-        """``records`` were taken at ``now_s``. Returns when more may be read; ``now_s`` where there is no limit."""
+        """Note that ``records`` were taken at ``now_s``. Return when more may be read; ``now_s`` without a limit."""
         if not self._per_second:
             return now_s
         self._free_s = max(self._free_s, now_s) + records / self._per_second

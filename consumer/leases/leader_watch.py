@@ -74,7 +74,7 @@ def observe(dynamodb: DynamoDBClient, application: str, *, close: bool) -> Leade
 def take_over(dynamodb: DynamoDBClient, application: str, takeover: Takeover, max_leases: int) -> dict[str, str]:
     """Pass on the leases of dead workers, then free the leader's lock. Blocks.
 
-    The lock stays while a write to a lease of the leader's is refused: another worker passes it on, or the leader is
+    The lock stays while a write to one of the leader's leases is refused: another worker passes it on, or the leader is
     back. The next check shows which. When the lock is freed, no lease is left that would wait for a new leader.
     """
     load = takeover.load.copy()

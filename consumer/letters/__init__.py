@@ -1,1 +1,1 @@
-"""Dead letters after the fact: read, filtered, shown, and redriven through the model into the table."""
+"""Reads, filters and shows dead letters, and redrives them through the model into the table."""

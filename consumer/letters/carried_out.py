@@ -1,4 +1,4 @@
-"""A redrive joined from its parts: the table is checked as at a task's start, stores are called until they answer."""
+"""Makes a redrive from its parts: checks the table as a task's start does, and retries calls to stores."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ if TYPE_CHECKING:
     from consumer.letters.plan import Plan
 
 GIVE_UP_AFTER_S = 120.0
-"""A person is waiting, and the next call goes on where this one stops."""
+"""Retries of calls: a person waits, and the next command continues where this one stops."""
 
 
 async def carried_out(
     settings: Settings, plan: Plan, feed: Feed, *, rate: float, canary: int, tell: Callable[[int], None]
 ) -> Result:
-    """As :meth:`consumer.letters.redrive.Redrive.run`, once the table is known to take the model's rows.
+    """Carry out a redrive (:meth:`consumer.letters.redrive.Redrive.run`) after checking that the table accepts the
+    model's rows.
 
-    :raises UserError: the table has other columns; the table, or the place of the notes, cannot be written to.
+    :raises UserError: the table has other columns, or the table or the place of the notes cannot be written to.
     """
     outside = Outside.of(Aws())
     await _check(settings, feed, outside)

@@ -1,4 +1,4 @@
-"""A payload taken apart as far as it goes: compression, aggregates, JSON, text; for a person to look at. Pure."""
+"""Decodes a payload as far as possible for a person: compression, aggregates, JSON, text. Pure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pipeline import kpl
 from pipeline.errors import counted
 
 MOST_BYTES = 16 * 1024 * 1024
-"""Of what is uncompressed: a small payload must not fill the memory."""
+"""Maximum bytes of decompressed data, so that a small payload cannot fill the memory."""
 
 SHOWN_BYTES = 256
-"""Of what is no text."""
+"""Maximum bytes of binary data that are shown."""
 
 SHOWN_TEXT = 4_000
-"""Characters of a text."""
+"""Maximum characters of a text."""
 
 ROW = 16
 """Bytes on a line of a hexadecimal dump."""
@@ -27,14 +27,14 @@ ROW = 16
 
 @dataclass(slots=True)
 class Decoded:
-    """``steps``: what the payload was found to be, from the outside in. ``text``: what is left, as lines."""
+    """``steps``: the formats of the payload, from the outside in. ``text``: the decoded content, as lines."""
 
     steps: list[str] = field(default_factory=list)
     text: str = ""
 
 
 def decoded(payload: bytes) -> Decoded:
-    """What the payload is. Never raises."""
+    """Decode a payload. Never raises."""
     found = Decoded()
     while (inner := _uncompressed(payload)) is not None:
         name, payload = inner
@@ -79,7 +79,7 @@ def _shown(data: bytes) -> tuple[str, str]:
 
 
 def dump(data: bytes) -> str:
-    """The first bytes in hexadecimal, and as ASCII where they are."""
+    """Return the first bytes in hexadecimal and, where possible, as ASCII."""
     lines = []
     for at in range(0, min(len(data), SHOWN_BYTES), ROW):
         row = data[at : at + ROW]

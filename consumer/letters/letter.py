@@ -1,4 +1,4 @@
-"""Dead letters as they lie in a store, one object after another."""
+"""Dead letters in a store, one object after another."""
 
 from __future__ import annotations
 
@@ -22,10 +22,8 @@ FIRST_DAY, LAST_DAY = date.min.isoformat(), date.max.isoformat()
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One dead letter. ``key``: its object; ``said``: its line without the payload.
-
-    ``place``: ``dt=<day>/<stream created>-<shard>``, the shard's day that its record is of.
-    """
+    """One dead letter. ``key``: its object. ``said``: its line without the payload. ``place``: ``dt=<day>/<stream
+    created>-<shard>``, the shard and day of its record."""
 
     key: str
     place: str
@@ -39,14 +37,15 @@ class Letter:
         return str(self.said["record_id"])
 
     def record(self) -> Record:
-        """The record that it is of, to be tried again."""
+        """Return the record of the letter, to be tried again."""
         arrived_ms = round(datetime.fromisoformat(self.said["arrived_at"]).timestamp() * 1000)
         key = self.said["partition_key"]
         sequence, sub = str(self.position.sequence), self.position.sub
         return Record(self.said["shard_id"], self.payload, key, sequence, sub, arrived_ms)
 
     def fields(self) -> dict[str, Any]:
-        """What an expression of ``--where`` sees: the line, and its payload as JSON (``data``) or ``data_text``."""
+        """Return the fields that an expression of ``--where`` sees: the line, and its payload as JSON (``data``) or
+        ``data_text``."""
         fields = {name: value for name, value in self.said.items() if name != "sha256"}
         try:
             return fields | {"data": orjson.loads(self.payload)}
@@ -56,8 +55,8 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """Which letters. ``since`` and ``until``: of their arrival, the end excluded; ``reason``: a part of it, in any
-    case; ``where``: whether a letter's :meth:`Letter.fields` are wanted."""
+    """Which letters are selected. ``since`` and ``until``: of their arrival, without the end. ``reason``: a part of it,
+    in any case. ``where``: whether a letter with these :meth:`Letter.fields` is selected."""
 
     kind: str = ""
     reason: str = ""
@@ -68,7 +67,7 @@ class Wish:
     where: Callable[[Mapping[str, Any]], bool] | None = None
 
     def wants(self, letter: Letter) -> bool:
-        """Whether the letter is one of them."""
+        """Whether the letter is selected."""
         said = letter.said
         arrived_at = datetime.fromisoformat(said["arrived_at"])
         return (
@@ -82,7 +81,7 @@ class Wish:
         )
 
     def wants_of(self, match: re.Match[str]) -> bool:
-        """Whether an object of that name may have any of them."""
+        """Whether an object of that name may have selected letters."""
         days = (_day(self.since) or FIRST_DAY, _day(self.until) or LAST_DAY)
         return days[0] <= match["day"] <= days[1] and self.shard_id in ("", match["shard"])
 
@@ -93,7 +92,7 @@ def _day(moment: datetime | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LetterObject:
-    """An object of dead letters. ``body``: its lines; ``match``: its name taken apart (:data:`LETTERS`)."""
+    """An object of dead letters. ``body``: its lines. ``match``: the parts of its name (:data:`LETTERS`)."""
 
     key: str
     match: re.Match[str]
@@ -101,16 +100,16 @@ class LetterObject:
 
     @property
     def place(self) -> str:
-        """The shard's day."""
+        """The shard and day."""
         return f"dt={self.match['day']}/{self.match['list']}"
 
     @property
     def table_file(self) -> str:
-        """The table's file that may name it."""
+        """The key of the table's file that may name it."""
         return f"{self.place}-{self.match['sequence']}-{self.match['sub']}.parquet"
 
     def letters(self) -> Iterator[Letter]:
-        """Its letters, in their order. A line that is no dead letter of this object is passed over."""
+        """Return its letters in their order. A line that is not a dead letter of this object is skipped."""
         for line in self.body.splitlines():
             try:
                 said = orjson.loads(line)
@@ -124,7 +123,7 @@ class LetterObject:
 
 
 def objects(store: ObjectStore, wish: Wish) -> Iterator[LetterObject]:
-    """The objects that may have letters of the wish, the oldest day first. Memory holds one of them."""
+    """Yield the objects that may have selected letters, the oldest day first. Memory holds one object."""
     for key in store.list("dt="):
         match = LETTERS.fullmatch(key)
         if match is not None and is_day(match["day"]) and wish.wants_of(match):
@@ -134,7 +133,7 @@ def objects(store: ObjectStore, wish: Wish) -> Iterator[LetterObject]:
 
 
 def find(store: ObjectStore, record_id: str) -> Iterator[LetterObject]:
-    """The objects that may hold the letters of one record: one, and one more for each sink that refused its row."""
+    """Yield the objects that may have letters of one record: one, and one more for each sink that refused its row."""
     try:
         _, shard_id, sequence, sub = record_id.rsplit("/", 3)
         position = Position(int(sequence), int(sub))
@@ -148,7 +147,8 @@ def find(store: ObjectStore, record_id: str) -> Iterator[LetterObject]:
 
 
 def _candidates(store: ObjectStore, shard_id: str, position: Position) -> list[str]:
-    """Objects that may hold it: of each of the shard's lists the last that begins before it, with those of sinks."""
+    """Yield the keys of objects that may have it: in each list of the shard the last one that begins before it, and
+    those of sinks."""
     before: dict[str, tuple[Position, list[str]]] = {}
     for key in store.list("dt="):
         match = LETTERS.fullmatch(key)

@@ -1,4 +1,4 @@
-"""Where an application's dead letters, its table and the notes of its redrives are."""
+"""The places of an application's dead letters, its table, and the notes of its redrives."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from pipeline.table.names import REDRIVES
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """``judge``: None where the table is not known, so that nobody can say which letters are redriven."""
+    """``judge``: None if the table is not known, so that it is unknown which letters are redriven."""
 
     letters: ObjectStore
     judge: LetterJudge | None
 
     def objects(self, wish: Wish) -> Iterator[LetterObject]:
-        """The objects that may have letters of the wish."""
+        """Yield the objects that may have selected letters."""
         return objects(self.letters, wish)
 
     def judged(self, of: LetterObject) -> Iterator[tuple[Letter, Verdict | None]]:
-        """Each letter of an object, with what is known of it."""
+        """Yield each letter of an object with its state."""
         if self.judge is not None:
             yield from self.judge.verdicts(of)
         else:
             yield from ((letter, None) for letter in of.letters())
 
     def find(self, record_id: str) -> list[tuple[Letter, Verdict | None]]:
-        """One record's letters, with what is known of each."""
+        """Return one record's letters with their states."""
         found: list[tuple[Letter, Verdict | None]] = []
         for of in find(self.letters, record_id):
             found += [each for each in self.judged(of) if each[0].record_id == record_id]
@@ -44,9 +44,9 @@ class Places:
 
 
 def places_of(config: Path | None, url: str | None, table: str | None) -> Places:
-    """From a configuration, or from urls.
+    """Return the places of a configuration or of urls.
 
-    :raises UserError: neither is given, or both; or the configuration has a mistake.
+    :raises UserError: neither or both are given, or the configuration has a mistake.
     """
     for named in filter(None, (url, table)):
         if not named.startswith("s3://") and not Path(named).is_dir():
@@ -59,17 +59,18 @@ def places_of(config: Path | None, url: str | None, table: str | None) -> Places
 
 
 def of_settings(settings: Settings, store: Callable[[str], ObjectStore] | None = None) -> Places:
-    """Those of an application: the first Parquet sink's table is the one whose files name dead letters."""
+    """Return the places of an application: its table is that of the first Parquet sink, whose files name dead
+    letters."""
     return _places(settings.dead_letter.url, table_url(settings), store or opener())
 
 
 def table_url(settings: Settings) -> str | None:
-    """The table whose files name the dead letters; None if there is no Parquet sink."""
+    """Return the table whose files name the dead letters; None if there is no Parquet sink."""
     return next((entry.url for entry in settings.sink if isinstance(entry, ParquetSettings)), None)
 
 
 def opener() -> Callable[[str], ObjectStore]:
-    """Opens the store at a URL. A client is made when one is needed."""
+    """Return a function that opens the store at a URL, and makes a client when one is needed."""
     aws = Aws()
     return lambda url: open_store(url, lambda: aws.client("s3"))
 
@@ -80,5 +81,5 @@ def _places(url: str, table: str | None, store: Callable[[str], ObjectStore]) ->
 
 
 def notes_url(url: str) -> str:
-    """Where the notes of redrives lie, for dead letters at this URL."""
+    """Return the place of the notes of redrives for dead letters at this URL."""
     return f"{url.rstrip('/')}{REDRIVES}"

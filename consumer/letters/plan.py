@@ -1,4 +1,4 @@
-"""What a redrive would do: which letters are tried again, and why the others are not. Reads only."""
+"""Plans a redrive: which letters are tried again, and why others are not. Reads only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.table.redriven import positions_in, redriven_keys
 from pipeline.table.staged_letters import sha256_of
 
 WAITS, REDRIVEN, AGAIN, CANNOT = "waits", "redriven", "failed again", "cannot be redriven"
-"""What is known of a letter. ``AGAIN``: at least one redrive has failed."""
+"""The states of a letter. ``AGAIN``: at least one redrive has failed."""
 
 NOT_NAMED = "no file of the table names it: it is another table's, or was changed"
 NO_PAYLOAD = "its payload is not in the letter. While the stream retains the record, `penstock replay` reads it again"
@@ -27,7 +27,8 @@ HAS_ROW = "its record has a row in the table: only {sink} could not carry it"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``state`` is one of :data:`WAITS`, :data:`REDRIVEN`, :data:`AGAIN`, :data:`CANNOT`; ``why`` is of the last."""
+    """``state`` is one of :data:`WAITS`, :data:`REDRIVEN`, :data:`AGAIN`, :data:`CANNOT`; ``why`` explains the last
+    one."""
 
     state: str
     why: str = ""
@@ -36,9 +37,9 @@ class Verdict:
 
 @dataclass(slots=True)
 class LetterJudge:
-    """Says what is known of letters: from the table, and from the notes of redrives that failed.
+    """Determines the states of letters, from the table and from the notes of redrives that failed.
 
-    Looks at the table once for each object of letters, and once for each shard's day.
+    Reads the table once for each object of letters, and once for each day of a shard.
     """
 
     table: ObjectStore
@@ -48,7 +49,7 @@ class LetterJudge:
     _failures: dict[Position, list[Failure]] = field(default_factory=dict)
 
     def verdicts(self, of: LetterObject) -> Iterator[tuple[Letter, Verdict]]:
-        """Each letter of the object with what is known of it."""
+        """Yield each letter of the object with its state."""
         named = self._is_named(of)
         if of.place != self._place:
             self._place = of.place
@@ -68,7 +69,7 @@ class LetterJudge:
         return Verdict(AGAIN if failures else WAITS, failures=failures)
 
     def _is_named(self, of: LetterObject) -> bool:
-        """Whether a committed file of the table names these very letters."""
+        """Whether a committed file of the table names these letters, unchanged."""
         metadata = self.table.head(of.table_file)
         if metadata is not None and not is_ours(metadata):
             metadata = footer_in(self.table, of.table_file)
@@ -76,7 +77,7 @@ class LetterJudge:
 
 
 def obstacle(letter: Letter, sink: str = "") -> str:
-    """Why the letter cannot be redriven, whatever the table says; empty if it can."""
+    """Return why the letter cannot be redriven, whatever the table says; empty if it can."""
     if sink:
         return HAS_ROW.format(sink=letter.said.get("sink") or sink)
     if not letter.payload and letter.said["kind"] in {"sink", "killed"}:
@@ -88,7 +89,7 @@ def obstacle(letter: Letter, sink: str = "") -> str:
 
 @dataclass(slots=True)
 class RedrivePiece:
-    """What is to be redriven of one object: its letters at these places. ``sha256``: of its body as it was planned."""
+    """The letters of one object to redrive, by their places in it. ``sha256``: of its body when it was planned."""
 
     key: str
     place: str
@@ -98,11 +99,9 @@ class RedrivePiece:
 
 @dataclass(slots=True)
 class Plan:
-    """Which letters are redriven.
-
-    ``kinds``: letters by kind and state. ``skipped``: those that failed again with the present model version, which
-    are tried only if that is asked for. ``cannot``: how many cannot be redriven, by reason. ``bytes``: of payloads.
-    """
+    """The letters to redrive. ``kinds``: number of letters by kind and state. ``skipped``: those that failed again with
+    the present model version, which are tried only with ``again``. ``cannot``: how many cannot be redriven, by reason.
+    ``bytes``: of payloads."""
 
     pieces: list[RedrivePiece] = field(default_factory=list)
     kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -113,7 +112,7 @@ class Plan:
 
     @property
     def places(self) -> int:
-        """Shards' days that get at least one file of rows each."""
+        """Number of days of shards that get at least one file of rows."""
         return len({piece.place for piece in self.pieces})
 
 
@@ -126,9 +125,8 @@ def plan(
     again: bool = False,
     tell: Callable[[int], None] = lambda letters: None,
 ) -> Plan:
-    """Look at every letter of the wish. ``again``: also those that failed again with this model version.
-
-    ``tell`` hears of letters that were looked at. Memory holds one object of letters, and the places of the plan.
+    """Read every selected letter, and plan. ``again``: also try those that failed again with this model version.
+    ``tell`` is called with the number of letters read. Memory holds one object of letters, and the places in the plan.
     """
     found = Plan()
     for of in objects(letters, wish):

@@ -1,7 +1,7 @@
-"""Carries a plan out: letters through the model, rows into the table, what fails again into the notes.
+"""Carries out a plan: runs letters through the model, writes rows into the table, and notes failures.
 
-Stretch by stretch: the rows of a stretch are durable before the notes of its failures are written, and both before the
-next stretch begins. Whoever is interrupted plans anew and goes on behind what is durable.
+Letters are processed in parts: the rows of a part are durable before the notes of its failures are written, and both
+before the next part begins. After an interruption, a new plan continues after what is durable.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from pipeline.table.schema import TableSchema, encode
 from pipeline.table.staged_letters import read_letters, sha256_of
 
 STRETCH_BYTES = 32 * 1024 * 1024
-"""Of payloads, and of rows, that are in memory at a time, about."""
+"""Approximate bytes of payloads and rows in memory at a time."""
 
 FIRST_RECORDS = 200
-"""In the first stretch, before it is known how quick the model is."""
+"""Letters in the first part, before the speed of the model is known."""
 
 STRETCH_S = 30.0
-"""A stretch has what the model does in so long, about: that is what an interruption loses."""
+"""Approximate seconds of the model's work in one part: this much is lost at an interruption."""
 
 POSITIONS_BYTES = 64 * 1024
-"""Of a file's footer, for the places of its rows."""
+"""Bytes of a file's footer for the positions of its rows."""
 
 SINK = "parquet"
-"""What is named as unable to carry a row."""
+"""The sink that a letter names if a row cannot be stored."""
 
 KEPT = 20
-"""Failures that a result keeps, to be shown."""
+"""Number of failures that a result keeps, to be shown."""
 
 
 class RedriveModel(Protocol):
-    """What settles records: :class:`consumer.feed.Feed`."""
+    """Settles records: :class:`consumer.feed.Feed`."""
 
     schema: TableSchema
 
@@ -60,10 +60,8 @@ class RedriveModel(Protocol):
 
 @dataclass(slots=True)
 class Result:
-    """What became of the letters that were tried. ``stopped``: the canary failed, so that the others were not tried.
-
-    ``failures``: the first :data:`KEPT`.
-    """
+    """The result of the letters that were tried. ``stopped``: the canary failed, so the others were not tried.
+    ``failures``: the first :data:`KEPT`."""
 
     redriven: int = 0
     failed: int = 0
@@ -72,13 +70,13 @@ class Result:
 
     @property
     def tried(self) -> int:
-        """Letters that have a row now, or one failure more."""
+        """Number of letters that now have a row, or one more failure."""
         return self.redriven + self.failed
 
 
 @dataclass(frozen=True, slots=True)
 class Redrive:
-    """Where letters come from and where rows and notes go. ``surely`` makes a store's call until it is answered."""
+    """Where letters come from, and where rows and notes go. ``surely`` retries calls to a store."""
 
     letters: ObjectStore
     table: ObjectStore
@@ -97,12 +95,12 @@ class Redrive:
         canary: int = 0,
         tell: Callable[[int], None] = lambda letters: None,
     ) -> Result:
-        """Try the letters of the plan. ``rate``: letters a second at most; 0: as many as the model takes.
+        """Try the letters of the plan.
 
-        ``canary``: so many are tried first, and nothing more if one of them fails. ``tell`` hears of letters that are
-        done: their rows and notes are durable.
+        ``rate``: maximum number of letters per second; 0: no limit. ``canary``: this many are tried first, and no
+        others if one of them fails. ``tell`` is called with the number of letters whose rows and notes are durable.
 
-        :raises Fatal: an object of letters is not what it was when it was planned, or the model's host cannot go on.
+        :raises Fatal: an object of letters has changed since it was planned, or the model's host cannot go on.
         """
         result = Result()
         began_s = self.clock()
@@ -128,7 +126,7 @@ class Redrive:
     async def _stretch(
         self, stretch: Sequence[Letter], model: RedriveModel, rows: RedrivenRows, notes: RedriveNotes, result: Result
     ) -> int:
-        """Returns what its settled records hold in memory, in bytes."""
+        """Settle the records. Return the bytes that they use in memory."""
         said, created_s = stretch[0].said, _created_s(stretch[0])
         records = [letter.record() for letter in stretch]
         await model.settle(Shard(said["stream"], created_s, said["shard_id"]), records)
@@ -148,8 +146,8 @@ class Redrive:
     async def _with_rows(
         self, records: list[Record], rows: RedrivenRows, writer: str, schema: TableSchema
     ) -> list[Record]:
-        """Write the rows of the records that have one. A row that Parquet cannot hold makes its record dead, as in a
-        task; the others are written."""
+        """Write the rows of the records that have one. If Parquet cannot hold a row, its record becomes dead, as in a
+        task, and the others are written."""
         try:
             await self.surely(lambda: rows.add(enriched(records), writer))
         except MemoryError:
@@ -163,7 +161,7 @@ class Redrive:
         return records
 
     async def _stretches(self, plan: Plan, size: _Size, canary: int) -> AsyncIterator[Sequence[Letter]]:
-        """The plan's letters in stretches, each of one shard's day; the canary's end is the end of one."""
+        """Yield the plan's letters in parts, each of one day of a shard; the end of the canary is the end of a part."""
         stretch = _Stretch()
         before = 0
         for piece in plan.pieces:
@@ -182,7 +180,7 @@ class Redrive:
 
 
 class _Stretch:
-    """Letters of one shard's day that are tried and written together."""
+    """Letters of one day of a shard that are tried and written together."""
 
     def __init__(self) -> None:
         self.letters: list[Letter] = []
@@ -190,7 +188,7 @@ class _Stretch:
         self._positions = dead_positions.Size()
 
     def has_room(self, letter: Letter, records: int) -> bool:
-        """Whether the letter may come to those that are there."""
+        """Whether the letter fits into this part."""
         return (
             letter.place == self.letters[0].place
             and len(self.letters) < records
@@ -199,22 +197,22 @@ class _Stretch:
         )
 
     def add(self, letter: Letter) -> None:
-        """The next letter, in sequence order."""
+        """Add the next letter, in sequence order."""
         self.letters.append(letter)
         self._bytes += len(letter.payload)
         self._positions.add(letter.position)
 
 
 class _Size:
-    """How many letters a stretch may have: what is done in ``STRETCH_S`` and has ``STRETCH_BYTES`` of rows, as far as
-    that is known."""
+    """Maximum number of letters in a part: as many as take ``STRETCH_S`` and have ``STRETCH_BYTES`` of rows, as far as
+    known."""
 
     def __init__(self, rate: float) -> None:
         self._most = min(MOST_RECORDS, max(1, math.ceil(rate * STRETCH_S))) if rate else MOST_RECORDS
         self.records = min(FIRST_RECORDS, self._most)
 
     def learn(self, records: int, seconds: float, size_bytes: int) -> None:
-        """A stretch of so many took so long, and held so much in memory."""
+        """Note the time and the memory of a part with this many letters."""
         in_time = records * STRETCH_S / seconds if seconds > 0 else MOST_RECORDS
         in_memory = records * STRETCH_BYTES // max(1, size_bytes)
         self.records = max(1, min(self._most, int(in_time), in_memory))

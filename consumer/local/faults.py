@@ -1,4 +1,4 @@
-"""Faults on demand, for tests: rules that say which requests fail, and how. :mod:`consumer.local.asgi` applies them."""
+"""Injected faults for tests: rules that say which requests fail, and how. :mod:`consumer.local.asgi` applies them."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Death(NamedTuple):
 
 
 class Skip(NamedTuple):
-    """A record that an operator passes over, and why. The position of a whole Kinesis record is the end of it."""
+    """A record that an operator skips, and why. The position of a whole Kinesis record is its end."""
 
     at: Position
     why: str
@@ -164,22 +164,24 @@ class Doubt:
     # -- an operator's wish
 
     def passing_over(self, skip: Skip) -> Doubt:
-        """The note with which the next task passes over this record. No task reads the shard then."""
+        """The note with which the next task skips this record. No task reads the shard then."""
         others = tuple(each for each in self.skips if each.at != skip.at)
         return replace(self, by="", first=None, last=None, hindered=0, skips=(*others, skip))
 
     def skipped(self, position: Position) -> Skip | None:
-        """The operator's wish that covers the record there: the record itself, or the aggregate that it is part of."""
+        """The operator's request that covers the record: for the record itself, or for the aggregate that it is part
+        of."""
         places = (position, position.end_of_record)
         return next((skip for skip in self.skips if skip.at in places), None)
 
     def forgets(self, at: Position | None) -> Doubt:
-        """The note without the wishes for Kinesis records up to ``at``, which are durable as a whole."""
+        """The note without the requests for Kinesis records up to ``at``, which are durable as a whole."""
         left = tuple(skip for skip in self.skips if at is None or skip.at.end_of_record > at)
         return replace(self, skips=left)
 
     def together_whole(self, ahead: Sequence[Position]) -> int:
-        """How many of the next Kinesis records may be taken apart together. One to be passed over is alone."""
+        """How many of the next Kinesis records may be taken apart together. A record that is to be skipped goes
+        alone."""
         if self.opened_apart(ahead[0]) or self.skipped(ahead[0].end_of_record):
             return 1
         return next((n for n, at in enumerate(ahead) if self.skipped(at.end_of_record)), len(ahead))

@@ -257,7 +257,8 @@ class _Session:
 
 
 def tell_of(shard_id: str, doubt: Doubt, what: str) -> None:
-    """One line for operators: how many tasks, how they ended, or what is to be passed over; and what follows."""
+    """Return one line for operators: how many tasks ended and how, or which record is to be skipped; and what
+    follows."""
     for skip in doubt.skips:
         log.warning("%s: an operator passes over the record at %s (%s); %s", shard_id, skip.at.sequence, skip.why, what)
     if not doubt.deaths:
@@ -266,7 +267,7 @@ def tell_of(shard_id: str, doubt: Doubt, what: str) -> None:
 
 
 def may_be_a_records_doing(error: BaseException) -> bool:
-    """What is broken by itself, or is asked to leave, has not died of the record in hand."""
+    """Whether the task was asked to leave, or failed for a reason that a record cannot have caused."""
     return isinstance(error, Broken) or (isinstance(error, Exception) and not isinstance(error, PenstockError))
 
 

@@ -33,7 +33,7 @@ from pipeline.stage import Stage
 log = logging.getLogger("careful")
 
 KIND, SKIPPED = "killed", "skipped"
-"""The kinds of the dead letters that are made here: tasks died over the record, or an operator passes over it."""
+"""The kinds of the dead letters that are made here: tasks died of the record, or an operator skips it."""
 
 AT_A_TIME_BYTES = 16 * 1024 * 1024
 """Maximum size of the user records that are taken out of an aggregate before the first of them is tried."""
@@ -98,12 +98,13 @@ class PoisonReader:
         await self._leases.free(held)
 
     async def read(self, held: Held, failing: background.Work) -> None:
-        """Until the shard is past what tasks died of, or the lease is lost; then the lease is free, or not ours.
+        """Read until the shard is past the records of which tasks died, or the lease is lost; then the lease is free or
+        not ours.
 
-        ``failing`` raises what makes going on pointless. An error that may be a record's doing is noted as a death;
-        then, and when this is cancelled, the lease is given up.
+        ``failing`` raises an error that makes it useless to continue. An error that a record may have caused is noted
+        as a death; then, and when this is cancelled, the lease is released.
 
-        :raises Hindered: it is not past it, and no record is to blame; the task may go on.
+        :raises Hindered: the reading failed, and no record is to blame; the task may go on.
         """
         try:
             if await background.first_of(partial(self._read, held), held.lost.wait, failing) == 1:
@@ -211,14 +212,14 @@ class PoisonReader:
         return held.doubt.skipped(end) is not None or held.doubt.condemned(end, self._give_up_after)
 
     def _give_up_whole(self, held: Held, record: Record) -> None:
-        """Give up the rest of an aggregate: an operator passes over it, or it kills before it is taken apart."""
+        """Give up the rest of an aggregate: an operator skips it, or it kills before it is taken apart."""
         if held.at is not None and held.at.sequence == record.position.sequence:
             record.sub = held.at.sub + 1
         if not self._skip(record, held.doubt):
             self._condemn(record, held.doubt)
 
     def _skip(self, record: Record, doubt: Doubt) -> bool:
-        """Whether an operator passes over the record. Then it becomes a dead letter without being tried."""
+        """Whether an operator skips the record. Then it becomes a dead letter without being tried."""
         skip = doubt.skipped(record.position)
         if skip is not None and record.outcome is None:
             record.settle(Dead(record.data, f"an operator passed over it: {skip.why}", "", 0, SKIPPED))

@@ -1,1 +1,1 @@
-"""Whether a new model may follow an old one: both answer the same records, and the answers are compared."""
+"""Compares a new model with the present one: both answer the same records."""

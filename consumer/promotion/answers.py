@@ -1,4 +1,4 @@
-"""Answers to golden records: those of a model that runs here, or rows that a table already has."""
+"""Answers to golden records: from a model that runs here, or from the rows of a table."""
 
 from __future__ import annotations
 
@@ -27,11 +27,9 @@ ID = "record_id"
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What became of golden records, which are numbered from 1.
-
-    ``rows``: a row for each number of ``numbers``, without Penstock's own columns. ``dead``: the dead letters. A record
-    in neither has no known answer. ``version``: None if no row says it. ``rate``: records per second; None: unknown.
-    """
+    """The outcomes of golden records, which are numbered from 1. ``rows``: one row for each number in ``numbers``,
+    without Penstock's own columns. ``dead``: the dead letters. A record in neither has no known answer. ``version``:
+    None if no row has it. ``rate``: records per second; None: unknown."""
 
     version: str | None
     rows: pa.Table
@@ -42,12 +40,12 @@ class Answers:
 
     @property
     def columns(self) -> pa.Schema:
-        """Names and types of the columns that the model and ``model.passthrough`` make."""
+        """Names and types of the columns of the model and of ``model.passthrough``."""
         return self.rows.schema
 
 
 def of_model(settings: Settings, records: Sequence[Record], measure_s: float) -> Answers:
-    """Load the configuration's model in one replica, and have it judge copies of the records.
+    """Load the configuration's model in one replica, and run it on copies of the records.
 
     :raises UserError: the model or its columns cannot be used: ``ModelError``, ``ConfigError``.
     :raises Fatal: the model's process cannot go on.
@@ -57,7 +55,7 @@ def of_model(settings: Settings, records: Sequence[Record], measure_s: float) ->
 
 
 def of_table(store: ObjectStore, records: Sequence[Record], stream: str) -> Answers | None:
-    """The rows that a table has of the records; None if it has no files. Reads only the files that may have them.
+    """Return the table's rows of the records; None if it has no files. Reads only files that may have them.
 
     :raises UserError: a file cannot be read.
     """
@@ -75,7 +73,7 @@ def of_table(store: ObjectStore, records: Sequence[Record], stream: str) -> Answ
 
 
 def _empty(store: ObjectStore) -> Answers | None:
-    """The columns of any file, without rows."""
+    """The columns of one of the files, without rows."""
     if (first := next(iter(_files(store, "dt=")), None)) is None:
         return None
     return Answers(None, _table(store, first).slice(0, 0).drop_columns(IDENTITY.names), [])
@@ -99,7 +97,8 @@ def _files(store: ObjectStore, prefix: str) -> list[str]:
 
 
 def _covering(keys: Iterable[str], records: Sequence[Record]) -> set[str]:
-    """The files that may have one of the records: by a file's beginning, and all files of redriven rows. Pure."""
+    """Yield the files that may have one of the records: by the position where a file begins, and all files of redriven
+    rows. Pure."""
     lists: dict[tuple[str, str], list[str]] = {}
     found: set[str] = set()
     shards = {record.shard_id for record in records}

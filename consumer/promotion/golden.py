@@ -1,4 +1,4 @@
-"""Golden records: the records that an old and a new model answer both."""
+"""Golden records: records that both the old and the new model answer."""
 
 from __future__ import annotations
 
@@ -18,26 +18,24 @@ from pipeline.errors import UserError
 from pipeline.record import Record
 
 NAME = "golden.jsonl"
-"""The file beside the configuration that is used if none is given."""
+"""The file beside the configuration that is used by default."""
 
 OF_TAIL = {"shard_id", "sequence_number", "sub_sequence_number", "arrived_at"}
-"""Fields of a line that ``penstock tail`` prints, besides the payload."""
+"""The fields of a line of ``penstock tail``, besides the payload."""
 
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """``records``: no two of one position. ``are_known``: whether they have the positions that they have on the stream,
-    so that a table may have rows of them.
-    """
+    """``records``: all with different positions. ``are_known``: whether these are their positions on the stream, so
+    that a table may have their rows."""
 
     records: Sequence[Record]
     are_known: bool
 
 
 def golden(path: Path, count: int) -> Golden:
-    """The first ``count`` records of a file.
-
-    Its lines are payloads, or what ``penstock tail`` prints if the first line is. A folder has a payload in each file.
+    """Read the first ``count`` records of a file. If its first line is one of ``penstock tail``, all lines must be;
+    otherwise each line is a payload. In a folder, each file is a payload.
 
     :raises UserError: it cannot be read, has no records, or has lines of both kinds.
     """
@@ -67,7 +65,7 @@ def _of_tail(path: Path, number: int, line: bytes) -> Record:
 
 
 def _fields(line: bytes) -> dict[str, Any] | None:
-    """The line's fields if it is one that ``penstock tail`` printed, else None."""
+    """Return the line's fields if ``penstock tail`` printed it, else None."""
     try:
         found = msgspec.json.decode(line)
     except (ValueError, RecursionError):  # a payload may be anything

@@ -1,4 +1,4 @@
-"""Compares the answers of an old and a new model, and says what speaks against the new one. Pure."""
+"""Compares the answers of an old and a new model, and lists the reasons against the new one. Pure."""
 
 from __future__ import annotations
 
@@ -20,11 +20,9 @@ EXAMPLES = 3
 
 @dataclass(frozen=True, slots=True)
 class PromotionWish:
-    """``tolerances``: of single columns, instead of ``tolerance``. ``ignore``: columns whose values are not compared.
-
-    ``max_changed``: the largest share of a column's values that may differ. ``least_speed``: the least throughput of
-    the new model, as a share of the old one's; 0: any.
-    """
+    """``tolerances``: for single columns, instead of ``tolerance``. ``ignore``: columns whose values are not compared.
+    ``max_changed``: maximum share of a column's values that may differ. ``least_speed``: minimum throughput of the new
+    model, as a share of the old one's; 0: any."""
 
     tolerance: float = TOLERANCE
     tolerances: Mapping[str, float] = field(default_factory=dict)
@@ -45,10 +43,8 @@ class Changed:
 
 @dataclass(slots=True)
 class ColumnResult:
-    """``values`` were compared, ``changed`` of them differ by more than ``tolerance``.
-
-    ``tolerance`` and ``largest``, the largest difference, are None for a column without floats.
-    """
+    """The comparison of one column: ``values`` were compared, and ``changed`` of them differ by more than
+    ``tolerance``. ``tolerance`` and ``largest``, the largest difference, are None for a column without floats."""
 
     values: int
     changed: int
@@ -63,10 +59,8 @@ class ColumnResult:
 
 @dataclass(slots=True)
 class PromotionResult:
-    """``problems``: one line each; if there are none, the new model may follow the old one.
-
-    ``newly_dead``: records with an old row and a new dead letter. ``newly_rows``: the reverse.
-    """
+    """The result. ``problems``: one line each; without any, the new model may replace the old one. ``newly_dead``:
+    records with an old row and a new dead letter. ``newly_rows``: the reverse."""
 
     columns: dict[str, ColumnResult]
     changes: list[str]
@@ -78,7 +72,7 @@ class PromotionResult:
 
 
 def column_changes(old: pa.Schema, new: pa.Schema) -> list[str]:
-    """How the columns differ, one text each: names, types, order. Empty: a table can hold rows of both."""
+    """Return how the columns differ, one text each: names, types, order. Empty: one table can have rows of both."""
     kinds = {field.name: field.type for field in old}
     found = [f"{name} is gone" for name in old.names if name not in new.names]
     found += [f"{each.name} ({each.type}) is new" for each in new if each.name not in kinds]
@@ -93,7 +87,7 @@ def column_changes(old: pa.Schema, new: pa.Schema) -> list[str]:
 
 
 def refuse_other_columns(changes: list[str], url: str | None) -> None:
-    """:raises RefusedError: both models write to the table at ``url``, and their columns differ."""
+    """Check the columns. :raises RefusedError: both models write to the table at ``url``, and their columns differ."""
     if changes and url is not None:
         raise RefusedError(
             f"the columns of {url} would change: {'; '.join(changes)}. All files of a table have the same columns, and "
@@ -103,7 +97,7 @@ def refuse_other_columns(changes: list[str], url: str | None) -> None:
 
 
 def compare(old: Answers, new: Answers, wish: PromotionWish) -> PromotionResult:
-    """Compare value by value the rows that both have; then judge.
+    """Compare value by value the rows that both have, and judge.
 
     :raises UserError: ``wish`` names a column that neither has.
     """
@@ -187,7 +181,7 @@ def _problems(found: PromotionResult, old: Answers, new: Answers, wish: Promotio
 
 
 def _stored_alike(a: pa.DataType, b: pa.DataType) -> bool:
-    """Whether Parquet stores both as the same type: it names the values of lists differently."""
+    """Whether Parquet stores both as the same type; it names the values of lists differently."""
     if pa.types.is_list(a) and pa.types.is_list(b):
         return _stored_alike(a.value_type, b.value_type)
     if pa.types.is_struct(a) and pa.types.is_struct(b):

@@ -1,6 +1,6 @@
 """From a settled record to the sinks: released in order, held back while it is suspicious, written.
 
-What the gates and limits decide is in :mod:`pipeline.dead_letters.limit`; here it is carried out.
+:mod:`pipeline.dead_letters.limit` decides; this module carries it out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ are.
 
 
 class Outlet:
-    """Of one task. ``stopped``: why it must end because of too many dead letters; nothing passes from then on."""
+    """The outlet of one task. ``stopped``: why the task must end because of too many dead letters; nothing passes from
+    then on."""
 
     def __init__(
         self,

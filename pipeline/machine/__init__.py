@@ -1,1 +1,1 @@
-"""What this container has: cores, GPUs, memory."""
+"""The resources of this container: cores, GPUs, memory."""

@@ -1,4 +1,4 @@
-"""What a replica is told to do."""
+"""The settings that a replica receives when it starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of the rows of a PutRecords call: from Kinesis' answer, or from the error instead of one. Pure."""
+"""The results of the rows of a PutRecords call: from Kinesis' answer, or from the error instead of one. Pure."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ STAGED = ".staged"
 """Appended to the dead letters' URL, for staged copies: people who read dead letters do not see them."""
 
 REDRIVES = ".redrives"
-"""Put behind the dead letters' URL, for what became of those that were tried again in vain."""
+"""Appended to the dead letters' URL, for notes of letters that failed again."""
 
 SUSPECTS = ".suspects"
 """Appended to the dead letters' URL, for notes of tries that may crash the task."""

@@ -1,6 +1,6 @@
-"""Checks, before the first file is written, what the common readers of Parquet make of a table's columns.
+"""Checks, before the first file is written, how the common readers of Parquet read a table's columns.
 
-A column that no reader should meet is refused. A column that only some of them cannot read causes a warning that names
+A column that no reader should see is refused. A column that only some of them cannot read causes a warning that names
 them.
 """
 

@@ -23,7 +23,7 @@ from pipeline.table.schema import TableSchema, encode
 from pipeline.table.seal import BLANK, SHA256, sealed
 
 MOST_RECORDS = 5_000
-"""In one file. Whoever adds them also sees to it that their places fit into a footer."""
+"""Maximum number of records in one file. The caller also makes sure that their positions fit into a footer."""
 
 MOST_FILES = 10**6
 """The most files of one shard's day: numbers have six digits."""

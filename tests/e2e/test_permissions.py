@@ -18,7 +18,7 @@ MAKE_TABLES = "MakeTables"
 
 
 def configured(rig: Rig, application: str) -> Path:
-    """Everything that AWS is asked for: two kinds of sinks, dead letters, a start that is fixed, KCL's metrics."""
+    """A configuration that uses everything: two kinds of sinks, dead letters, a fixed start, KCL's metrics."""
     path = rig.folder / f"{application}.toml"
     path.write_text(f"""
 [stream]
@@ -99,7 +99,7 @@ def start(rig: Rig, application: str, key: str) -> Worker:
 
 
 def consume(rig: Rig, application: str, key: str) -> None:
-    """A start, records, one that is bad, an end."""
+    """A start, records, a bad one, and an end."""
     worker = start(rig, application, key)
     rig.put([*((json.dumps({"text": f"text {n}"}).encode(), str(n)) for n in range(RECORDS)), (b"no JSON", "0")])
     wait_until(lambda: worker.stats()["durable"] == RECORDS + 1, UP_S, "every record is durable")

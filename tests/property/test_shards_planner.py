@@ -1,4 +1,4 @@
-"""Plans for a stream's shards, held against the local Kinesis with its limits on."""
+"""Plans for a stream's shards, carried out on the local Kinesis with its limits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def state_of(kinesis: Kinesis, left: int | None = None) -> StreamState:
 
 
 def make(kinesis: Kinesis, step: Step) -> None:
-    """What the executor calls; the local Kinesis refuses what AWS refuses."""
+    """Calls of the executor; the local Kinesis refuses what AWS refuses."""
     if isinstance(step, changes.UpdateShardCount):
         kinesis.change("UpdateShardCount", TargetShardCount=step.count, ScalingType="UNIFORM_SCALING")
     elif isinstance(step, changes.SplitShard):
@@ -35,7 +35,7 @@ def make(kinesis: Kinesis, step: Step) -> None:
 
 
 def uneven(kinesis: Kinesis, seed: int) -> None:
-    """Splits and merges until nothing is as it was made."""
+    """Splits and merges, so that shards are not as they were created."""
     rng = random.Random(seed)
     for _ in range(rng.randrange(4)):
         pieces = open_pieces(state_of(kinesis).shards)

@@ -1,4 +1,4 @@
-"""A template of CloudFormation as a stack would have it: parameters put in, conditions decided, references named."""
+"""A CloudFormation template as a stack: with parameters, conditions and references resolved."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TEMPLATE = Path(__file__).parents[2] / "deploy" / "cloudformation" / "penstock.y
 PSEUDO = {"AWS::Region": "eu-west-1", "AWS::AccountId": "123456789012", "AWS::Partition": "aws"}
 
 GONE = object()
-"""What ``AWS::NoValue`` comes to."""
+"""The value of ``AWS::NoValue``."""
 
 
 class Stack:
@@ -42,7 +42,7 @@ class Stack:
 
     @property
     def resources(self) -> dict[str, Any]:
-        """Those that are made, resolved."""
+        """The resources that are created, resolved."""
         return {name: self.resource(name) for name in self.template["Resources"] if self.is_made(name)}
 
     def resource(self, name: str) -> dict[str, Any]:

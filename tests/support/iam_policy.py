@@ -1,4 +1,4 @@
-"""The policy in docs/security.md, and what is said about it there."""
+"""The policy in docs/security.md, and the explanations below it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ACTION_OF = {
     "s3:HeadObject": "s3:GetObject",
     "s3:ListObjectsV2": "s3:ListBucket",
 }
-"""Where an operation is permitted by an action of another name."""
+"""Operations that are permitted by an action of another name."""
 
 FREE = {"GetCallerIdentity"}
 """Operations that need no permission."""
 
 PREFIX_OF = {"monitoring": "cloudwatch"}
-"""Where a service has another name in credentials than in policies."""
+"""Services whose name in credentials differs from that in policies."""
 
 
 def statements() -> list[dict[str, Any]]:
@@ -104,7 +104,7 @@ def named(statements: list[dict[str, Any]], names: Mapping[str, str]) -> list[di
 
 
 def permits(action: str, resource: str, names: dict[str, str]) -> bool:
-    """Whether a statement allows ``action`` on ``resource``, with ``names`` put in for the words in capitals."""
+    """Whether a statement allows ``action`` on ``resource``, with ``names`` in place of the words in capitals."""
     for statement in statements():
         if action in statement["Action"]:
             for pattern in statement["Resource"]:

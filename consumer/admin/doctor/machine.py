@@ -21,7 +21,7 @@ TESTED_KCL = ("3.1.3",)
 LEAST_JAVA = 8
 LEAST_DISK_MIB, LITTLE_DISK_MIB = 100, 1024
 HEAP_MIB, HEAP_PER_SHARD_MIB = 96, 64
-"""What the JVM needs for records of 1 MB, measured; documented at ``kcl.java_heap_mib``."""
+"""MiB of heap that the JVM needs for records of 1 MB, measured; documented at ``kcl.java_heap_mib``."""
 
 
 def java(subject: Subject) -> Iterator[Finding]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What this container has. ``memory_mib`` is None if unknown; ``free_bytes`` is of a folder's disk."""
+    """The resources of this container. ``memory_mib`` is None if unknown; ``free_bytes`` is of a folder's disk."""
 
     cores: int = field(default_factory=cores.available)
     memory_mib: int | None = field(default_factory=memory.task_mib)
@@ -65,7 +65,7 @@ class Subject:
 
     @cached_property
     def state(self) -> ApplicationState:
-        """What KCL keeps of the application."""
+        """The application's items in KCL's tables."""
         return read_state(self.client("dynamodb"), self.settings.stream.application)
 
     @cached_property

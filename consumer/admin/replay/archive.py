@@ -1,8 +1,8 @@
 """Puts payloads of an archive back on a stream: JSON lines, or the rows of a Parquet table. Blocks.
 
-Keys are kept, and records of one key arrive in the order of the archive. A file in the working folder notes how many
-records are put, and their hash: an interrupted run continues behind them if they are still the same, though the rest of
-the archive may be another by then. Records put after the last note are put again.
+Keys are kept, and records of one key arrive in the order of the archive. A file in the working directory notes how many
+records have been put, and their hash. An interrupted run continues after them if the archive still begins with them;
+the rest of the archive may have changed. Records that were put after the last note are put again.
 """
 
 from __future__ import annotations
@@ -144,7 +144,8 @@ class _Seen:
 
 
 class ArchiveNote:
-    """How many records of an archive are put on a stream, and which, in a file of the working folder."""
+    """The number of records of an archive that have been put on a stream, and their hash, in a file in the working
+    directory."""
 
     def __init__(self, folder: Path, archive: Archive, stream: str, how: Iterable[str]) -> None:
         identity = json.dumps([archive.source, stream, *how])
@@ -152,7 +153,10 @@ class ArchiveNote:
         self.done, self._sha256 = self._read()
 
     def must_be(self, seen: _Seen) -> None:
-        """:raises RefusedError: the archive does not begin with the records that are put."""
+        """Check the archive against the note.
+
+        :raises RefusedError: the archive does not begin with the records that were put.
+        """
         if self.done and (seen.records, seen.sha256) != (self.done, self._sha256):
             raise RefusedError(
                 f"{self.path} says that the stream has {self.done:,} records of this archive, and the archive "
@@ -160,14 +164,14 @@ class ArchiveNote:
             )
 
     def passed(self, seen: _Seen) -> None:
-        """Note the records that are put."""
+        """Note the records that have been put."""
         self.done, self._sha256 = seen.records, seen.sha256
         written = self.path.with_suffix(".written")
         written.write_text(json.dumps({"records": self.done, "sha256": self._sha256}))
         written.replace(self.path)  # a note is whole, or the one before
 
     def remove(self) -> None:
-        """Every record is put."""
+        """Every record has been put."""
         self.path.unlink(missing_ok=True)
 
     def _read(self) -> tuple[int, str]:
@@ -242,7 +246,7 @@ def _file(store: ObjectStore, name: str) -> pa.BufferReader:
 
 
 def _json(value: object) -> object:
-    """What JSON has of a value: times as ISO 8601, bytes as base64, NaN and infinities as null, others as text."""
+    """Convert a value to JSON: times as ISO 8601, bytes as base64, NaN and infinities as null, others as text."""
     match value:
         case dict():
             return {str(name): _json(each) for name, each in value.items()}

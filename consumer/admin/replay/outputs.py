@@ -1,7 +1,7 @@
-"""What a rewind means for the application's sinks. Pure.
+"""The effects of a rewind on the application's sinks. Pure.
 
-A Parquet table holds one row for each record that was read, and skips a record that it already holds. So records that
-are read again need a new table, which the application's configuration must name.
+A Parquet table has one row for each record that was read, and a worker skips a record that the table already has. So
+records that are read again need a new table, which the application's configuration must name.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ def notes_of(
     online: bool,
     holds: Callable[[str], bool],
 ) -> list[str]:
-    """What an operator must know about each sink, one line each. ``holds`` returns whether there are files at a URL.
+    """Return what an operator must know about each sink, one line each. ``holds`` returns whether there are files at a
+    URL.
 
     :param settings: the application's; None if unknown.
     :param url: the new table, if given. ``goes_back``: records are read again; ``forward``: some are not read.
-    :raises RefusedError: a table would skip records that are read again, or would hold some of them twice.
+    :raises RefusedError: a table would skip records that are read again, or would have some of them twice.
     """
     if settings is None:
         return ["the sinks are unknown without --config. A Parquet table skips every record that it holds"]

@@ -165,7 +165,8 @@ def _why(now: Checkpoint | None, facts: ShardFacts) -> str:
 
 
 def _missing_parents(known: Mapping[str, KnownShard], leases: Mapping[str, Lease], moves: list[Move]) -> list[Move]:
-    """Leases at SHARD_END for parents that have none of moved shards: KCL needs both parents' leases after a merge."""
+    """Moves to SHARD_END for parents without a lease of shards that move: KCL needs the leases of both parents after a
+    merge."""
     there = leases.keys() | {move.shard_id for move in moves}
     wanted = {
         parent for move in moves if move.then != SHARD_END for parent in known[move.shard_id].parents if parent in known

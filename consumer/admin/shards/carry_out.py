@@ -37,7 +37,7 @@ BUSY_TRIES, BUSY_S = 6, 5.0
 
 @dataclass(frozen=True, slots=True)
 class ReshardOutside:
-    """What carrying out a plan needs from outside."""
+    """The external operations that carrying out a plan needs."""
 
     kinesis: Any
     clock: Callable[[], float] = time.time

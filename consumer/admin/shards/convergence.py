@@ -1,7 +1,8 @@
 """Whether an application has followed a change of a stream's shards. Pure.
 
-It has when every closed shard that had a lease is at SHARD_END, or its lease is gone (KCL deletes those of ended
-shards), and every open shard has a lease with an owner and a counter that moves: the owner renews it, so it reads.
+It has followed when every closed shard that had a lease is at SHARD_END, or its lease is deleted (KCL deletes those of
+ended shards), and every open shard has a lease with an owner and a counter that changes. A changing counter shows that
+the owner renews the lease, so it reads the shard.
 """
 
 from __future__ import annotations

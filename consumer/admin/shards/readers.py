@@ -1,8 +1,8 @@
-"""Which applications read a stream, as far as that can be found out.
+"""The applications that read a stream, as far as they can be found.
 
-Kinesis lists only consumers that are registered for enhanced fan-out; it does not know who polls. So readers are found
-in three ways, and each says how it was found: by a name that the operator gave; by a lease table of this account and
-region that a Penstock worker has bound to this stream; as a registered consumer.
+Kinesis lists only consumers that are registered for enhanced fan-out; it does not know which applications poll. So
+readers are found in three ways, and each says how it was found: named by the operator; by a lease table of this account
+and region that a Penstock worker has bound to this stream; as a registered consumer.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Reader:
 def readers(
     client: Client, summary: Summary, shards: Mapping[str, KnownShard], named: Iterable[str]
 ) -> tuple[Reader, ...]:
-    """The readers, sorted by name. Tables that the caller may not read are left out."""
+    """Return the readers, sorted by name. Tables that the caller is not permitted to read are left out."""
     dynamodb = client("dynamodb")
     how: dict[str, str] = {}
     for name in if_allowed("consumers", lambda: aws_shards.fan_out_consumers(client("kinesis"), summary.arn)) or ():

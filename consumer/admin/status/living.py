@@ -76,8 +76,8 @@ def _noted_s(worker: str, look: Snapshot) -> float | None:
 
 
 def _last_move_s(worker: str, moves: Sequence[Move], *, gone: bool) -> float | None:
-    """The time of the look that first showed a change by the worker. If its page refuses connections now (``gone``),
-    only later changes count."""
+    """Return the time of the look that first showed a change by the worker. If its page now refuses connections (it is
+    in ``gone``), only later changes count."""
     for before, after, renewers in moves:
         if gone and worker not in before.gone:
             return None

@@ -1,4 +1,4 @@
-"""What one look at an application found. Plain data, filled by :mod:`consumer.admin.status.observe`."""
+"""The result of one look at an application. Plain data, filled by :mod:`consumer.admin.status.observe`."""
 
 from __future__ import annotations
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from pipeline.errors import RefusedError, UserError
 
 FILES = ("model.py", "penstock.toml", "records.jsonl", "test_model.py")
-"""Written in this order. They lie here as ``.txt`` where they are not TOML: they are a user's code, and not ours."""
+"""Written in this order. Files other than TOML have the suffix ``.txt`` here, because they are a user's code and not
+ours."""
 
 
 def write(folder: Path) -> list[Path]:
