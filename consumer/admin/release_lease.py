@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from consumer.leases.leases import Lease, read
-from consumer.leases.state import ApplicationState
+from consumer.leases.state import REPORTED_S, ApplicationState
 from pipeline.errors import NothingToDo, RefusedError, UserError
 
 if TYPE_CHECKING:
@@ -30,9 +30,6 @@ ASSIGNED_EACH = 2
 
 RENEWED_EACH = 3
 """An owner renews its leases this many times in failover_ms, and then notices that it has lost one."""
-
-SHOWS_LIFE_S = 90.0
-"""A leader that has not reported for longer is considered dead; KCL's workers report at least every 30 seconds."""
 
 TRIES = 10
 """Attempts. An owner renews its lease only every few seconds, so one of a few attempts finds the counter unchanged."""
@@ -82,7 +79,7 @@ def _leader(state: ApplicationState, now_s: float) -> str:
     if leader is None:
         raise RefusedError(f"there is no leader to give the lease to another worker. {advice}")
     metrics = state.workers.get(leader.worker)
-    if metrics is not None and metrics.reported_s is not None and now_s - metrics.reported_s > SHOWS_LIFE_S:
+    if metrics is not None and metrics.reported_s is not None and now_s - metrics.reported_s > REPORTED_S:
         silent_s = now_s - metrics.reported_s
         raise RefusedError(
             f"leader {leader.worker} has not reported for {silent_s:.0f} s: if it is dead, it gives the lease to no "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.cli.options import Group, json_option
+from consumer.cli.options import Group, config_option, json_option
 
 if TYPE_CHECKING:
     from consumer.config.settings import Settings
@@ -34,7 +34,7 @@ def _wished(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--tasks", type=click.IntRange(0), default=1, show_default=True, help="Number of tasks."),
         click.option("--memory", type=int, default=16384, show_default=True, help="MiB of a task."),
         click.option("--cpu", type=int, default=4096, show_default=True, help="CPU units of a task; 1024 is a vCPU."),
-        click.option("--config", "path", type=FILE, required=True, metavar="FILE", help="A configuration."),
+        config_option("A configuration.", name="path", required=True),
     ):
         command = option(command)
     return command

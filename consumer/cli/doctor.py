@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from consumer.cli.options import json_option
+from consumer.cli.options import config_option, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,9 +19,7 @@ COLOURS = {"green": "green", "yellow": "yellow", "red": "red"}
 
 
 @click.command()
-@click.option(
-    "--config", "path", type=click.Path(path_type=Path), required=True, metavar="FILE", help="A configuration."
-)
+@config_option("A configuration.", name="path", required=True)
 @click.option(
     "--tasks", type=click.IntRange(1), help="Number of tasks to check for.  [default: the number that run now]"
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from consumer.cli.options import TIME, in_order
+from consumer.cli.options import TIME, config_option, in_order
 from consumer.cli.selection import WHERE
 from pipeline.record import REASONS
 
@@ -17,13 +17,7 @@ from pipeline.record import REASONS
 def places_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds ``--config``, or ``--url`` with ``--table``; the command gets ``places``."""
 
-    @click.option(
-        "--config",
-        "config_path",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="The configuration that names the dead letters and the table.",
-    )
+    @config_option("The configuration that names the dead letters and the table.")
     @click.option("--url", metavar="URL", help="The URL of the dead letters, instead of --config.")
     @click.option("--table", metavar="URL", help="With --url: the table, which says which letters are redriven.")
     @functools.wraps(command)

@@ -8,16 +8,38 @@ import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 Command = Callable[..., Any]
+C = TypeVar("C", bound=Command)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 execute_option = click.option(
     "--execute", is_flag=True, help="Carry out the plan. Without this option, only print the plan."
 )
+
+framing_option = click.option(
+    "--framing",
+    type=click.Choice(["lines", "lengths"]),
+    default="lines",
+    show_default=True,
+    help="Format of a file: one record per line, or for binary records a length of 4 bytes (big-endian) before each "
+    "record.",
+)
+count_option = click.option(
+    "--count", type=click.IntRange(1), default=1000, show_default=True, help="Maximum number of records."
+)
+
+
+def config_option(
+    help: str, *, name: str = "config_path", required: bool = False, metavar: str = "FILE"
+) -> Callable[[C], C]:
+    """``--config``; the command gets ``name``, a path, or None where it is not ``required``."""
+    given = click.Path(path_type=Path)
+    return click.option("--config", name, type=given, required=required, metavar=metavar, help=help)
+
 
 LONGEST_SUMMARY = 200
 """Of a command, in its group's list: longer than any first sentence."""
@@ -124,13 +146,7 @@ def stream_options(command: Command) -> Command:
 
 
 def _target_options(command: Command, *, needs_application: bool) -> Command:
-    @click.option(
-        "--config",
-        "config_path",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="The configuration that names the stream and the application.",
-    )
+    @config_option("The configuration that names the stream and the application.")
     @click.option("--application", metavar="NAME", help="The KCL application: the name of its lease table.")
     @click.option("--stream", metavar="NAME", help="The stream.")
     @functools.wraps(command)

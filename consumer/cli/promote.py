@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.cli.options import DURATION, Group, json_option
+from consumer.cli.options import DURATION, Group, config_option, count_option, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ def promote() -> None:
 
 
 @promote.command()
-@click.option("--config", "path", type=FILE, required=True, metavar="NEW", help="The configuration of the new model.")
+@config_option("The configuration of the new model.", name="path", required=True, metavar="NEW")
 @click.option(
     "--golden",
     "golden_path",
@@ -77,7 +77,7 @@ def promote() -> None:
     show_default=True,
     help="Run each model on the records again until this much time has passed, to measure its throughput.",
 )
-@click.option("--count", type=click.IntRange(1), default=1000, show_default=True, help="Maximum number of records.")
+@count_option
 @json_option
 @click.pass_context
 def check(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from consumer.cli.letter_options import wish_options
-from consumer.cli.options import execute_option, json_option
+from consumer.cli.options import config_option, execute_option, json_option
 from pipeline.errors import counted
 
 if TYPE_CHECKING:
@@ -22,13 +22,10 @@ SHOWN_FAILURES = 5
 
 
 @click.command()
-@click.option(
-    "--config",
-    "path",
-    type=click.Path(path_type=Path),
+@config_option(
+    "The configuration file of `penstock run`. Its model is run, and its table gets the rows.",
+    name="path",
     required=True,
-    metavar="FILE",
-    help="The configuration file of `penstock run`. Its model is run, and its table gets the rows.",
 )
 @wish_options
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Maximum number of letters per second.")

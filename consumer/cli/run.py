@@ -6,16 +6,11 @@ from pathlib import Path
 
 import click
 
+from consumer.cli.options import config_option
+
 
 @click.command()
-@click.option(
-    "--config",
-    "path",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="FILE",
-    help="The configuration file; see docs/configuration.md.",
-)
+@config_option("The configuration file; see docs/configuration.md.", name="path", required=True)
 @click.pass_context
 def run(ctx: click.Context, path: Path) -> None:
     """Consume a stream until SIGTERM, then drain and exit. This is the command for containers."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.cli.options import json_option
+from consumer.cli.options import config_option, count_option, framing_option, json_option
 from pipeline.errors import counted
 
 if TYPE_CHECKING:
@@ -20,18 +20,9 @@ LONGEST_VALUE = 120
 
 @click.command("try")
 @click.argument("records", nargs=-1, type=FILE, metavar="[RECORDS|-]...")
-@click.option(
-    "--config", "path", type=FILE, required=True, metavar="FILE", help="The configuration file of `penstock run`."
-)
-@click.option(
-    "--framing",
-    type=click.Choice(["lines", "lengths"]),
-    default="lines",
-    show_default=True,
-    help="Format of a file: one record per line, or for binary records a length of 4 bytes (big-endian) before each "
-    "record.",
-)
-@click.option("--count", type=click.IntRange(1), default=1000, show_default=True, help="Maximum number of records.")
+@config_option("The configuration file of `penstock run`.", name="path", required=True)
+@framing_option
+@count_option
 @json_option
 @click.pass_context
 def try_(ctx: click.Context, records: tuple[Path, ...], path: Path, framing: str, count: int, as_json: bool) -> None:

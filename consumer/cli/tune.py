@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from consumer.cli.options import config_option, count_option, framing_option
 from consumer.cli.output import emit
 
 if TYPE_CHECKING:
@@ -18,24 +19,15 @@ PIPED_COLUMNS = 1000
 
 
 @click.command()
-@click.option(
-    "--config", "path", type=FILE, required=True, metavar="FILE", help="The configuration file of `penstock run`."
-)
+@config_option("The configuration file of `penstock run`.", name="path", required=True)
 @click.option(
     "--records",
     type=FILE,
     metavar="PATH",
     help="Records to tune with: a file, or a folder with one file per record.  [default: the stream]",
 )
-@click.option(
-    "--framing",
-    type=click.Choice(["lines", "lengths"]),
-    default="lines",
-    show_default=True,
-    help="Format of the file: one record per line, or for binary records a length of 4 bytes (big-endian) before "
-    "each record.",
-)
-@click.option("--count", type=click.IntRange(1), default=1000, show_default=True, help="Maximum number of records.")
+@framing_option
+@count_option
 @click.option(
     "--seconds",
     type=click.FloatRange(0, min_open=True),

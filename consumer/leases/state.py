@@ -34,6 +34,9 @@ WELL_KNOWN = {
 }
 """Keys of items that older releases wrote without ``entityType``."""
 
+REPORTED_S = 90.0
+"""A worker of KCL reports every 30 seconds; one that has not reported for longer than this is considered dead."""
+
 FAILED_METRIC = -1.0
 """KCL writes this for a metric that it could not read. Such a worker gets no leases."""
 
