@@ -179,7 +179,7 @@ def _write(path: Path, settings: Settings, wish: Wish) -> None:
     from consumer.admin import check_model
     from consumer.cli import output
     from deploy.templates import columns, template, with_columns
-    from pipeline.errors import UserError
+    from pipeline.errors import UserError, counted
 
     if mistake := check_model.missing_module(settings):
         raise mistake
@@ -190,4 +190,4 @@ def _write(path: Path, settings: Settings, wish: Wish) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}). Choose another file") from None
-    output.note(f"{path}: the template, with {len(rows)} columns of the model")
+    output.note(f"{path}: the template, with {counted(len(rows), 'column')} of the model")

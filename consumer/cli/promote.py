@@ -228,6 +228,8 @@ def _emit(before: Answers, after: Answers, found: PromotionResult) -> None:
 
 
 def _print(before: Answers, after: Answers, found: PromotionResult) -> None:
+    from pipeline.errors import counted
+
     from consumer.cli import output
 
     both = (before, after)
@@ -251,9 +253,9 @@ def _print(before: Answers, after: Answers, found: PromotionResult) -> None:
         examples = [(each.number, each.column, _short(each.old), _short(each.new)) for each in found.examples]
         output.table(["record", "column", "old", "new"], examples)
     if found.unanswered:
-        output.line(f"{found.unanswered:,} records have no old answer and were not compared")
+        output.line(f"{counted(found.unanswered, 'record')} without an old answer: not compared")
     if found.newly_rows:
-        output.line(f"{len(found.newly_rows):,} records that were dead letters become rows")
+        output.line(f"{counted(len(found.newly_rows), 'dead letter')} of the old model: now rows")
     if not found.problems:
         output.line("the new model gives the same answers within these limits")
         return
