@@ -228,9 +228,8 @@ def _emit(before: Answers, after: Answers, found: PromotionResult) -> None:
 
 
 def _print(before: Answers, after: Answers, found: PromotionResult) -> None:
-    from pipeline.errors import counted
-
     from consumer.cli import output
+    from pipeline.errors import counted
 
     both = (before, after)
     rows = [
