@@ -89,7 +89,7 @@ def with_columns(text: str, given: Iterable[tuple[str, str]]) -> str:
 
 def parameter_names(text: str) -> list[str]:
     """Return the names of a template's parameters."""
-    section = text.partition("\nParameters:\n")[2].partition("\nRules:\n")[0]
+    section = re.split(r"(?m)^\w", text.partition("\nParameters:\n")[2])[0]
     return re.findall(r"(?m)^  (\w+):$", section)
 
 

@@ -112,8 +112,7 @@ def render(as_json: bool, pairs: tuple[str, ...], template: Path | None, **wishe
 def diff(as_json: bool, pairs: tuple[str, ...], stack: str | None, **wished: Any) -> None:
     """Compare a configuration with a deployed stack: each parameter that would change, now and then.
 
-    Parameters that are not rendered keep their values. Exits with 4 if nothing would change. Needs
-    cloudformation:DescribeStacks.
+    Parameters that are not rendered keep their values. Exits with 4 if nothing would change.
 
     \b
     Examples:

@@ -64,6 +64,11 @@ def test_cfn_lint_finds_nothing() -> None:
     assert [str(match) for match in lint_file(TEMPLATE)] == []
 
 
+def test_it_fits_into_one_request() -> None:
+    """CreateStack takes 51,200 bytes without a bucket; the columns of a model come on top."""
+    assert TEMPLATE.stat().st_size < 49_500
+
+
 def test_only_the_parameters_without_a_default_have_to_be_given() -> None:
     needed = {name for name, given in Stack(GIVEN).template["Parameters"].items() if "Default" not in given}
     assert needed == GIVEN.keys()
@@ -296,21 +301,6 @@ def test_execution_and_task_have_roles_apart(stack: Stack) -> None:
         "ecr:GetDownloadUrlForLayer", "logs:CreateLogStream", "logs:PutLogEvents",
     }  # fmt: skip
     assert not execution & iam_policy.actions()
-
-
-NO_RESOURCE = {"ecr:GetAuthorizationToken", "cloudwatch:PutMetricData"}
-"""Actions that IAM has no resource for."""
-
-
-def test_no_role_has_a_wildcard_without_a_reason(stack: Stack) -> None:
-    policies = [name for name, each in stack.resources.items() if each["Type"] == "AWS::IAM::ManagedPolicy"]
-    assert policies == ["ExecutionPolicy", "TaskPolicy"]
-    for each in [one for name in policies for one in statements(stack, name)]:
-        assert not [action for action in each["Action"] if "*" in action]
-        if "*" in each["Resource"]:
-            assert set(each["Action"]) <= NO_RESOURCE
-    for role in stack.of_type("AWS::IAM::Role").values():
-        assert role.keys() == {"AssumeRolePolicyDocument"}
 
 
 # ---------------------------------------------------------------- metrics and alarms

@@ -16,6 +16,7 @@ from consumer.cli import main
 from consumer.config.settings import SINKS, Settings
 from pipeline.metrics import Metrics
 from tests.docs import figures
+from tests.support import operators
 
 DOCS = Path(__file__).parents[2] / "docs"
 WIDTH = 80
@@ -85,6 +86,24 @@ def metrics() -> str:
     return "\n".join(["| metric | type | what it counts |", "|---|---|---|", *rows, ""])
 
 
+def permissions() -> str:
+    """A table per policy of operators.yaml, a row per statement."""
+    names = {"application": "APPLICATION", "stream": "STREAM", "bucket": "BUCKET", "table": "TABLE"}
+    parts = []
+    for policy in operators.policies(**names, dead_letter="DEAD_LETTER").values():
+        commands = ", ".join(each if each == "all others" else f"`{each}`" for each in policy.commands)
+        rows = [_permitted(statement) for statement in policy.statements]
+        parts += [f"**`{policy.name}`**: {commands}", "", "| actions | on |", "|---|---|", *rows, ""]
+    return "\n".join(parts)
+
+
+def _permitted(statement: dict[str, Any]) -> str:
+    resources = [each.rpartition(":")[2] for each in statement["Resource"]]
+    names = {"*": "everything", "TaskRole.Arn": "the role of tasks"}
+    shown = ", ".join(names.get(each, f"`{each}`") for each in resources)
+    return f"| {', '.join(f'`{action}`' for action in statement['Action'])} | {shown} |"
+
+
 def rooms() -> str:
     """One row per room, from the import rules; the modules of the first row are the words."""
     tool = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["tool"]
@@ -106,6 +125,7 @@ RENDERED: dict[tuple[str, str], Callable[[], str]] = {
     ("cli.md", "commands"): helps,
     ("configuration.md", "settings"): settings,
     ("metrics.md", "metrics"): metrics,
+    ("operations.md", "permissions"): permissions,
     ("../CONTRIBUTING.md", "rooms"): rooms,
     ("reliability.md", "figures"): figures.reliability,
     ("performance.md", "figures"): figures.performance,

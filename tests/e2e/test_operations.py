@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -18,6 +19,7 @@ from click.testing import CliRunner
 
 from consumer.cli import main
 from tests.e2e.rig import PENSTOCK, ROOT, Rig, wait_until
+from tests.support import iam_policy, operators
 
 DOCUMENT = ROOT / "docs" / "operations.md"
 DEPLOYED = "<!-- the test does this here -->"
@@ -133,6 +135,7 @@ class Day:
     def run(self, line: str) -> tuple[int, str, str]:
         """Run a line of shell. Return exit code, stdout and stderr. Tasks run as separate processes."""
         words = shlex.split(line.replace("$RECORD_ID", self.record_id))
+        os.environ["AWS_ACCESS_KEY_ID"] = operators.policy_of(words)
         given, words = (f"{words[1]}\n", words[words.index("|") + 1 :]) if "|" in words else ("", words)
         words, into = (words[: words.index(">")], words[-1]) if ">" in words else (words, None)
         if "--watch" in words:
@@ -200,6 +203,41 @@ def test_a_bad_day_and_every_example(day: Day) -> None:
         for line in block.splitlines():
             code, stdout, stderr = day.run(line)
             assert code == 0, f"{line}: {code}\n{stdout[-1500:]}\n{stderr[-2500:]}"
+    change_what_stands(day)
+    expect_rights(day)
+
+
+def change_what_stands(day: Day) -> None:
+    """What the examples only plan, or what a running worker refuses."""
+    day.rig.kinesis.enable_enhanced_monitoring(StreamName="events", ShardLevelMetrics=["ALL"])
+    open_ids = [
+        shard["ShardId"] for shard in day.rig.shards() if "EndingSequenceNumber" not in shard["SequenceNumberRange"]
+    ]
+    assert day.rig.workers[-1].leave() == 0
+    config = "--config penstock.toml"
+    for line in (
+        f"penstock shards split {open_ids[0]} {config} --execute",
+        "penstock shards list --stream events",
+        f"penstock shards merge {' '.join(open_ids[-2:])} {config} --execute",
+        f"penstock leases reset {config} --execute --undo undo.json",
+        f"penstock leases restore undo.json {config} --execute",
+    ):
+        code, stdout, stderr = day.run(line)
+        assert code == 0, f"{line}: {code}\n{stdout[-1500:]}\n{stderr[-2500:]}"
+
+
+def expect_rights(day: Day) -> None:
+    """Each command asked for what its policies permit, and each action of each policy was asked for."""
+    names = {"application": "penstock-events", "stream": "events", "bucket": "bucket"}
+    policies = operators.policies(**names, table="enriched", dead_letter="dead-letter")
+    unused = {name: iam_policy.rights_of(policy.statements) for name, policy in policies.items()}
+    for name in policies:
+        asked = day.rig.aws.asked(name)
+        for each in {name, operators.READ}:
+            unused[each] -= iam_policy.used(asked, policies[each].statements)[1]
+        both = policies[name].statements + policies[operators.READ].statements
+        assert iam_policy.used(asked, both)[0] == set(), name
+    assert {name: rights for name, rights in unused.items() if rights} == {}
 
 
 def line_for_here(line: str, record_id: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from cfnlint.decode import decode
 
 TEMPLATE = Path(__file__).parents[2] / "deploy" / "cloudformation" / "penstock.yaml"
+OPERATORS = TEMPLATE.with_name("operators.yaml")
 
 PSEUDO = {"AWS::Region": "eu-west-1", "AWS::AccountId": "123456789012", "AWS::Partition": "aws"}
 
@@ -93,7 +94,8 @@ class Stack:
             return given if isinstance(given, str) else ".".join(given)
         args = self.resolved(given)
         if name == "Fn::Sub":
-            text = re.sub(r"\$\{([^!}]+)\}", lambda found: str(self._named(found[1])), args)
+            pattern, names = (args, {}) if isinstance(args, str) else args
+            text = re.sub(r"\$\{([^!}]+)\}", lambda found: str(names.get(found[1], self._named(found[1]))), pattern)
             return text.replace("${!", "${")
         if name == "Fn::ImportValue":
             return self._imports[args]
