@@ -47,7 +47,7 @@ def test_every_command_of_aws_is_an_operation_with_its_parameters(words: list[st
 def test_every_parameter_that_is_given_is_one_of_the_template() -> None:
     for words in [each for each in commands() if {"--template-file", "--use-previous-template"} & {*each}]:
         stack = words[words.index("--stack-name") + 1]
-        path = TEMPLATE.with_name("canary.yaml") if stack.endswith("-canary") else TEMPLATE
+        path = next((TEMPLATE.with_name(f"{own}.yaml") for own in ("canary", "gpu") if stack.endswith(own)), TEMPLATE)
         given = [
             found[1] for word in words if (found := re.match(r"(?:ParameterKey=)?(\w+)[=,]?", word)) and "=" in word
         ]

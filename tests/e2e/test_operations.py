@@ -72,9 +72,10 @@ MAY_END_WITH = {
     "penstock shards skip": {0, 4},
     "penstock leases reset --config penstock.toml --execute": {1, 3},
     "penstock leases restore": {2},
+    "penstock promote check": {0, 1},
 }
 """Exit codes other than 0 that examples have here: nothing to do, a missing file or setting, running workers, a live
-screen."""
+screen, a comparison of speeds on a busy machine."""
 
 NO_EXAMPLES = {"demo", "run", "tune", "local up"}
 """Servers and long measurements; each has its own test."""

@@ -73,6 +73,19 @@ class Stack:
         wrong = [name for name, value in self.parameters.items() if not takes(self.template["Parameters"][name], value)]
         return wrong + [rule for rule in self.template.get("Rules", ()) if not self.accepts(rule)]
 
+    def decided(self, value: Any) -> Any:
+        """``value`` with each ``Fn::If`` decided and what is left out left out; other functions stay."""
+        if isinstance(value, list):
+            return [found for each in value if (found := self.decided(each)) is not GONE]
+        if not isinstance(value, Mapping):
+            return value
+        if name_of(value) == "Fn::If":
+            condition, then, otherwise = value["Fn::If"]
+            return self.decided(then if self.holds(condition) else otherwise)
+        if dict(value) == {"Ref": "AWS::NoValue"}:
+            return GONE
+        return {key: found for key, each in value.items() if (found := self.decided(each)) is not GONE}
+
     def resolved(self, value: Any) -> Any:
         if isinstance(value, list):
             return [found for each in value if (found := self.resolved(each)) is not GONE]
