@@ -7,7 +7,7 @@ import signal
 import pytest
 from hypothesis import settings
 
-from tests.support import order
+from tests.support import order, processor
 
 # A machine that tests share is slow now and then, which says nothing of the code; a failure prints how to replay it.
 settings.register_profile("penstock", deadline=None, print_blob=True)
@@ -16,6 +16,10 @@ settings.load_profile("penstock")
 # A shell's `&` starts a program that ignores Ctrl-C, and so do the programs that it starts; tests send it to some.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    processor.register(config)
 
 
 @pytest.hookimpl(trylast=True)

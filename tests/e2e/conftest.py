@@ -16,7 +16,7 @@ from tests.e2e.rig import ROOT, Rig
 from tests.support import class_archive
 
 LONGEST_S = 300
-CLASSES = ROOT / "build" / "kcl.jsa"
+CLASSES = ROOT / "build" / "kcl.aot"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
