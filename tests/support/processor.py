@@ -28,7 +28,7 @@ SHOWN = 40
 def spent_s() -> float:
     """By this process and all that it started, as far as they are its children or theirs still."""
     me = psutil.Process()
-    total = sum(me.cpu_times()[:4])
+    total = float(sum(me.cpu_times()[:4]))
     for child in me.children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             total += sum(child.cpu_times()[:4])
