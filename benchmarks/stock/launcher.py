@@ -15,7 +15,8 @@ import psutil
 from benchmarks.freezing import Tree
 from benchmarks.stock import Way
 from consumer.config.settings import KclSettings, StreamSettings
-from consumer.kcl.daemon import MAIN_CLASS, SMALL_HEAP_MIB, find_jars, find_java
+from consumer.kcl.daemon import MAIN_CLASS, SMALL_HEAP_MIB
+from consumer.kcl.java import find_jars, find_java
 from consumer.kcl.properties import AwsEndpoints, properties, render
 
 ROOT = Path(__file__).resolve().parents[2]

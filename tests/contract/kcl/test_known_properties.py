@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Iterator
 
 from consumer.config.known_kcl_properties import KNOWN_PROPERTIES
-from consumer.kcl.daemon import find_jars
+from consumer.kcl.java import find_jars
 
 CONFIG = "software/amazon/kinesis/multilang/config"
 CONSTANT_BYTES = {

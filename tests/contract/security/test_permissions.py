@@ -16,7 +16,8 @@ import pytest
 from consumer.config.settings import HealthSettings, KclSettings, StreamSettings
 from consumer.http.health import Health
 from consumer.kcl.bridge_server import BridgeServer
-from consumer.kcl.daemon import Daemon, find_jars
+from consumer.kcl.daemon import Daemon
+from consumer.kcl.java import find_jars
 from consumer.kcl.properties import AwsEndpoints
 from consumer.kcl.session import ShardSession
 from consumer.kcl.wire import Wire

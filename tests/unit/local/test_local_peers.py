@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.local.codecs import CBOR, JSON, Codec
+from consumer.local.kinesis.api_model import OPERATIONS
 from consumer.local.kinesis.engine import Engine
 from consumer.local.kinesis.errors import KinesisError
 from consumer.local.kinesis.operations import HANDLERS, SUBSCRIBE, perform, subscribe
-from consumer.local.kinesis.shapes import OPERATIONS, Blob, Flag, ListOf, MapOf, Number, Shape, Struct, Text
+from consumer.local.kinesis.shapes import Blob, Flag, ListOf, MapOf, Number, Shape, Struct, Text
 from tests.support.local_kinesis import HASH_KEYS, START_S, Kinesis
 
 ARN = "arn:aws:kinesis:us-east-1:123456789012:stream/s"
