@@ -75,7 +75,7 @@ def promote() -> None:
     type=DURATION,
     default="5s",
     show_default=True,
-    help="Run each model on the records again until this much time has passed, to measure its throughput.",
+    help="With --old: run each model on the records again until this much time has passed, to measure its throughput.",
 )
 @count_option
 @json_option
@@ -121,7 +121,7 @@ def check(
     settings = load(path)
     records = _golden(golden_path or settings.folder / "golden.jsonl", count, settings)
     before, shared = _old(old, table, settings, records, measure_s)
-    after = of_model(settings, records.records, measure_s)
+    after = of_model(settings, records.records, measure_s if before.rate else 0.0)
     refuse_other_columns(column_changes(before.columns, after.columns), shared)
     _refuse_nothing(before)
     found = compare(before, after, wish)

@@ -23,7 +23,7 @@ from consumer.leases import expiry
 from consumer.leases.binding import Binding, OtherStream, at, bind, find, refusal
 from consumer.leases.leases import Lease, read
 from consumer.leases.seed import holes, seed
-from consumer.leases.tables import leader
+from consumer.leases.tables import items, leader
 from consumer.leases.unread import StreamObservation, Unread, UnreadWatch
 from pipeline.errors import Fatal
 
@@ -105,6 +105,7 @@ class LeaseWatch:
         self._sessions = sessions
         self._watch = UnreadWatch(me, after_s)
         self._gone_since: float | None = None
+        self._had_leases = False
         self._checked_s = -CHECK_S
         self._retention_ms = 24 * HOUR_MS
         self._probed: dict[str, tuple[float, str]] = {}
@@ -116,7 +117,11 @@ class LeaseWatch:
         self._expiring = outages.part("retention")
 
     async def watch(self) -> None:
-        """Run until cancelled. Raises ``OtherStream`` if the stream is deleted and created again."""
+        """Run until cancelled.
+
+        :raises OtherStream: the stream was deleted and created again.
+        :raises Fatal: the lease table was deleted, or another worker has started the application elsewhere.
+        """
         while True:
             pause_s = FIRST_LOOK_S if self.unread.unready else LOOK_S
             await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))
@@ -158,6 +163,12 @@ class LeaseWatch:
         application, stream = self._stream.application, self._stream.name
         known = shards.known(kinesis, stream)
         found = read(dynamodb, application)
+        if self._had_leases and not found and items(dynamodb, application) is None:
+            raise Fatal(
+                f'the lease table "{application}" was deleted. Restore it from a backup. A worker that starts without '
+                "it begins at stream.start again: what the Parquet table has is skipped"
+            )
+        self._had_leases = self._had_leases or bool(found)
         lacking = holes(known, found)
         strange = [lease for lease in found if lease.ended and lease.shard_id in known and known[lease.shard_id].open]
         if lacking or strange or now - self._checked_s >= CHECK_S:
@@ -278,10 +289,9 @@ class LeaseWatch:
         self._expiring.failed(f"{reason}: records will expire before they are read")
 
     def _failed(self, error: Exception, now: float) -> None:
-        code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else ""
         reason = f"cannot check for unread shards: {error}"
         self._checked_s = -CHECK_S
-        if code == "ResourceNotFoundException":
+        if _is_no_stream(error):
             reason = f"stream {self._stream.name} no longer exists"
             if self._gone_since is None:
                 self._gone_since = now
@@ -294,3 +304,12 @@ class LeaseWatch:
         elif not self._looking.failing:
             log.warning("%s; retrying", reason)
         self._looking.failed(reason)
+
+
+def _is_no_stream(error: Exception) -> bool:
+    """Whether Kinesis has said that there is no such stream. DynamoDB says the same of a table."""
+    return (
+        isinstance(error, ClientError)
+        and error.response.get("Error", {}).get("Code") == "ResourceNotFoundException"
+        and error.operation_name in ("ListShards", "DescribeStreamSummary")
+    )

@@ -11,6 +11,7 @@ import pytest
 from botocore import xform_name
 from botocore.session import Session
 
+from consumer.aws import prices
 from tests.support.cloudformation import TEMPLATE, read
 
 RUNBOOK = (TEMPLATE.parents[1] / "RUNBOOK.md").read_text()
@@ -21,8 +22,36 @@ DEPLOY = {"--stack-name", "--template-file", "--capabilities", "--parameter-over
 
 def commands() -> list[list[str]]:
     blocks = re.findall(r"```shell\n(.*?)```", RUNBOOK, flags=re.DOTALL)
-    lines = [line.strip() for block in blocks for line in block.splitlines()]
-    return [shlex.split(line) for line in lines if line and not line.startswith("#")]
+    return [shlex.split(line) for block in blocks for line in lines(block)]
+
+
+def lines(block: str) -> list[str]:
+    found = [line.strip() for line in block.splitlines()]
+    return [line for line in found if line and not line.startswith("#")]
+
+
+MARK = "# checked against AWS's API, not run"
+
+
+def test_what_is_not_run_is_marked_and_what_is_not_marked_is_run() -> None:
+    """``tests/e2e/test_operations.py`` runs every block without the mark."""
+    blocks = re.findall(r"```(\w+)\n(.*?)```", RUNBOOK, flags=re.DOTALL)
+    assert {kind for kind, _ in blocks} == {"sh", "shell"}
+    assert all(MARK not in text for kind, text in blocks if kind == "sh")
+    run = {line.split()[1] for kind, text in blocks if kind == "shell" and MARK not in text for line in lines(text)}
+    assert run == {"kinesis", "dynamodb"}
+
+
+def test_every_sum_of_the_cost_levers_is_right_and_its_prices_are_those_of_the_file() -> None:
+    section = RUNBOOK.partition("## Cost levers")[2].partition("\n## ")[0]
+    sums = re.findall(r"`([0-9 \u00d7÷+().-]+) = ([0-9.]+)`", section)
+    assert len(sums) == 11
+    known = {f"{price:g}" for price in prices.load("us-east-1").items.values()}
+    for left, right in sums:
+        value = eval(left.replace("\u00d7", "*").replace("÷", "/"))
+        assert f"{value:.{len(right.partition('.')[2])}f}" == right, left
+        used = {f"{float(each):g}" for each in re.findall(r"0\.\d+", left)} - {f"{float(each[1]):g}" for each in sums}
+        assert used <= known, left
 
 
 @cache
@@ -64,5 +93,8 @@ def test_every_setting_that_is_named_exists() -> None:
 
 
 def test_it_has_a_section_for_everything_that_is_done() -> None:
-    wanted = {"First deployment", "Model update", "Roll back", "Reshard", "Replay", "Poison flood", "Stuck shard"}
+    wanted = {
+        "First deployment", "Model update", "A canary", "Roll back", "Reshard", "Replay", "Poison flood", "Stuck shard",
+        "Lost lease table", "Throttled table", "Spot storm", "KCL 3.1 to 3.5", "Cost levers", "Game days",
+    }  # fmt: skip
     assert wanted <= set(re.findall(r"(?m)^## (.+)$", RUNBOOK))

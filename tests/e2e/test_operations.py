@@ -1,4 +1,6 @@
-"""The commands of the bad day in docs/operations.md, and the examples of every help text, with a real worker."""
+"""The commands of the bad day in docs/operations.md, of the runbook, and the examples of every help text, with a real
+worker.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,7 @@ from typing import Any
 
 import click
 import pytest
+from botocore import xform_name
 from click.testing import CliRunner
 
 from consumer.cli import main
@@ -22,6 +25,7 @@ from tests.e2e.rig import PENSTOCK, ROOT, Rig, wait_until
 from tests.support import iam_policy, operators
 
 DOCUMENT = ROOT / "docs" / "operations.md"
+RUNBOOK = ROOT / "deploy" / "RUNBOOK.md"
 DEPLOYED = "<!-- the test does this here -->"
 
 MODEL = """
@@ -75,7 +79,14 @@ MAY_END_WITH = {
     "penstock promote check": {0, 1},
 }
 """Exit codes other than 0 that examples have here: nothing to do, a missing file or setting, running workers, a live
-screen, a comparison of speeds on a busy machine."""
+screen, a throughput that a busy machine changes.
+"""
+
+NOT_RUN = "# checked against AWS's API, not run"
+"""The mark of a block of the runbook."""
+
+HERE = {"shards scale 8": "shards scale 4", "--tasks 4": "--tasks 1"}
+"""Sizes of the runbook that are smaller here."""
 
 NO_EXAMPLES = {"demo", "run", "tune", "local up"}
 """Servers and long measurements; each has its own test."""
@@ -101,6 +112,15 @@ def walk() -> list[str]:
         for found in found
         if found
     ]
+
+
+def runbook() -> list[str]:
+    """The runbook's commands, except those that it marks as not run."""
+    blocks = re.findall(r"```(?:sh|shell)\n(.*?)```", RUNBOOK.read_text(), re.DOTALL)
+    lines = [line.strip() for block in blocks if NOT_RUN not in block for line in block.splitlines() if line.strip()]
+    for there, here in HERE.items():
+        lines = [line.replace(there, here) for line in lines]
+    return list(dict.fromkeys(lines))
 
 
 class Day:
@@ -139,6 +159,8 @@ class Day:
         os.environ["AWS_ACCESS_KEY_ID"] = operators.policy_of(words)
         given, words = (f"{words[1]}\n", words[words.index("|") + 1 :]) if "|" in words else ("", words)
         words, into = (words[: words.index(">")], words[-1]) if ">" in words else (words, None)
+        if words[0] == "aws":
+            return self._aws(words[1], words[2], words[3:])
         if "--watch" in words:
             return self._watched(words[1:]), "", ""
         if "replay" in words and "--execute" in words:
@@ -150,6 +172,16 @@ class Day:
         failed = result.exception if not isinstance(result.exception, SystemExit) else None
         crash = "".join(traceback.format_exception(failed)) if failed else ""
         return result.exit_code, result.stdout, result.stderr + crash
+
+    def _aws(self, service: str, verb: str, options: list[str]) -> tuple[int, str, str]:
+        """What the AWS CLI would call; each option has a value of one word."""
+        client = self.rig.aws.client(service)
+        method = verb.replace("-", "_")
+        shape = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[method]).input_shape
+        names = {f"--{xform_name(name, '-')}": name for name in shape.members}
+        given = {names[option]: value for option, value in zip(options[::2], options[1::2], strict=True)}
+        numbers = {name: int(value) for name, value in given.items() if shape.members[name].type_name == "integer"}
+        return 0, str(getattr(client, method)(**given | numbers)), ""
 
     def letters(self) -> list[dict[str, Any]]:
         code, said, why = self.run("penstock dead-letters list --config penstock.toml --json")
@@ -189,9 +221,8 @@ def test_a_bad_day_and_every_example(day: Day) -> None:
 
     day.release(REPAIRED, "2")
     failed = []
-    for line in (
-        line_for_here(line, day.record_id) for _, lines in examples() for line in lines if line not in in_walk
-    ):
+    lines = [line for _, lines in examples() for line in lines] + runbook()
+    for line in (line_for_here(line, day.record_id) for line in dict.fromkeys(lines) if line not in in_walk):
         code, stdout, stderr = day.run(line)
         if code not in next((codes for begins, codes in MAY_END_WITH.items() if line.startswith(begins)), {0}):
             failed.append(f"{line}: exit code {code}: {stdout[-3000:]}{stderr[-1500:]}")

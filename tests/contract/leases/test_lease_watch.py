@@ -154,6 +154,16 @@ def test_a_stream_that_is_gone_is_told_and_then_turns_red(rig: Rig) -> None:
     rig.kinesis.create_stream(StreamName=STREAM, ShardCount=3)
 
 
+def test_a_lease_table_that_is_deleted_ends_the_task_and_is_not_taken_for_a_stream_that_is_gone(rig: Rig) -> None:
+    rig.step(0.0)
+    rig.dynamodb.delete_table(TableName=f"{APP}-CoordinatorState")
+    rig.step(1.0)
+    assert rig.watch.red == {} and "no longer exists" not in str(rig.watch.unread.unready)
+    rig.dynamodb.delete_table(TableName=APP)
+    with pytest.raises(Fatal, match=f'the lease table "{APP}" was deleted. Restore it'):
+        rig.step(2.0)
+
+
 def test_a_stream_made_anew_ends_the_task_with_the_fix(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.step(0)
     monkeypatch.setattr(rig.watch, "_created_s", rig.created_s - 60)
