@@ -108,7 +108,7 @@ def check(
     Examples:
       penstock tail --stream events --from "1h ago" --to "1s ago" --max 1000 > golden.jsonl
       penstock promote check --config penstock.toml --golden golden.jsonl
-      penstock promote check --config penstock.toml --golden golden.jsonl --old penstock.toml --tolerance 0.01 --json
+      penstock promote check --config penstock.toml --golden golden.jsonl --old penstock.toml --measure 1s --json
     """
     from consumer.config.load import load
     from consumer.promotion.answers import of_model
