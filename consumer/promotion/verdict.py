@@ -12,7 +12,7 @@ import pyarrow as pa
 from consumer.promotion.answers import Answers
 from pipeline.diff.tables import TOLERANCE
 from pipeline.diff.values import Values, comparable
-from pipeline.errors import RefusedError, UserError
+from pipeline.errors import RefusedError, UserError, counted
 
 EXAMPLES = 3
 """How many examples of each column are kept."""
@@ -158,7 +158,7 @@ def _problems(found: PromotionResult, old: Answers, new: Answers, wish: Promotio
     if found.newly_dead:
         first = found.newly_dead[0]
         yield (
-            f"{len(found.newly_dead):,} records that had a row become dead letters, such as record {first}: "
+            f"{counted(len(found.newly_dead), 'record')} with an old row, but with a dead letter now, such as record {first}: "
             f"{new.dead[first].kind}: {new.dead[first].reason}"
         )
     for name, column in found.columns.items():

@@ -122,7 +122,7 @@ def test_other_values_and_new_dead_letters_are_told(folder: Folder) -> None:
     lines = result.stdout.splitlines()
     assert "half\t7\t7\t1e-05\t0.25" in lines and "n\t7\t0\t\t" in lines
     assert lines[-3] == "the new model must not be promoted:"
-    assert "1 records that had a row become dead letters, such as record 3: decode:" in lines[-2]
+    assert "1 record with an old row, but with a dead letter now, such as record 3: decode:" in lines[-2]
     assert "column half: 7 of 7 values differ (100.0%" in lines[-1]
     assert folder.against_old("--tolerance", "half=0.25", "--least-speed", "0").exit_code == 1  # the dead letter
 
