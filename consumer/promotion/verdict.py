@@ -158,7 +158,8 @@ def _problems(found: PromotionResult, old: Answers, new: Answers, wish: Promotio
     if found.newly_dead:
         first = found.newly_dead[0]
         yield (
-            f"{counted(len(found.newly_dead), 'record')} with an old row, but with a dead letter now, such as record {first}: "
+            f"{counted(len(found.newly_dead), 'record')} with an old row, but with a dead letter now, such as record "
+            f"{first}: "
             f"{new.dead[first].kind}: {new.dead[first].reason}"
         )
     for name, column in found.columns.items():
