@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import takewhile
 from operator import attrgetter
 
-from pipeline.dead_letters.limit import NO_LIMITS, Gate, Limits
+from pipeline.dead_letters.gate import Gate
+from pipeline.dead_letters.limit import NO_LIMITS, Limits
 from pipeline.flow.waiting import Waiting
 from pipeline.record import Position, Record, Run, Shard, weight
 from pipeline.sinks import ShardWriter

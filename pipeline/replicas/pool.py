@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
 from pipeline import background
-from pipeline.errors import Fatal, ModelError, PenstockError, ReplicaDied, one_line
+from pipeline.errors import Fatal, PenstockError, ReplicaDied, one_line
 from pipeline.events import ModelEvent, ReplicaReplaced
 from pipeline.model_process import frames as wire
 from pipeline.model_process.assignment import Assignment
 from pipeline.outages import Component, Outages
 from pipeline.replicas import answers
-from pipeline.replicas.process import DEPTH, ReplicaProcess, TimedOut, Unbegun
+from pipeline.replicas.process import DEPTH, ReplicaProcess, Unbegun
+from pipeline.replicas.starter import ReplicaStarter
 from pipeline.replicas.witnesses import fails
 from pipeline.retry import Retry
 
@@ -55,16 +56,12 @@ class Pool:
         link: Callable[[Assignment], ReplicaProcess] = ReplicaProcess,
     ) -> None:
         self._assignments = assignments
-        self._link = link
+        self._starter = ReplicaStarter(link, start_timeout_s)
         self._timeout_s = timeout_s
-        self._start_timeout_s = start_timeout_s
         self._give_up_after_s = give_up_after_s
         self._outages = outages
         self._failed = failed
         self._on_event = on_event
-        self._reader: answers.AnswerReader | None = None
-        self._wants_records = False
-        self._links: set[ReplicaProcess] = set()  # every replica that has a process
         self._serving: list[ReplicaProcess] = []
         self._keepers: list[asyncio.Task[None]] = []
         self._freed = asyncio.Event()
@@ -172,9 +169,8 @@ class Pool:
             self._freed.set()
 
     def _read(self, link: ReplicaProcess, frame: wire.Frame, op: str, count: int) -> answers.Answer:
-        assert self._reader is not None
         try:
-            return self._reader.read(frame, op, count)
+            return self._starter.reader.read(frame, op, count)
         except wire.Garbage as garbage:
             raise link.spoilt(garbage) from None
 
@@ -185,7 +181,7 @@ class Pool:
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
-        await asyncio.gather(*(link.close() for link in list(self._links)))
+        await self._starter.close()
 
     # -- who serves
 
@@ -237,47 +233,9 @@ class Pool:
                 await self._freed.wait()
 
     async def _first_start(self, assignment: Assignment) -> answers.Ready:
-        link, ready = await self._start(assignment)
+        link, ready = await self._starter.start(assignment)
         self._serving.append(link)
         return ready
-
-    async def _start(self, assignment: Assignment) -> tuple[ReplicaProcess, answers.Ready]:
-        link = self._link(assignment)
-        self._links.add(link)
-        try:
-            ready = await link.start(self._start_timeout_s)
-            self._compare(assignment, ready)
-        except TimedOut:
-            await self._forget(link)
-            limit = f"{self._start_timeout_s:g} s (model.start_timeout_s)"
-            raise ModelError(f"model.factory {assignment.factory}: not loaded and warmed up within {limit}") from None
-        except ReplicaDied as error:
-            await self._forget(link)
-            raise Fatal(f"{error} while it loaded {assignment.factory}; see the log") from None
-        except Exception:
-            await self._forget(link)
-            raise
-        timing = {"pid": link.pid, "seconds": round(ready.seconds, 3)}
-        log.info("%s replica %d serves", assignment.role, link.number, extra=timing)
-        return link, ready
-
-    def _compare(self, assignment: Assignment, ready: answers.Ready) -> None:
-        """Check that a later replica has the same columns and parameters as the first one."""
-        if self._reader is None:
-            self._reader = answers.AnswerReader(ready.schema)
-            self._wants_records = ready.wants_records
-        elif ready.schema != self._reader.schema:
-            raise ModelError(
-                f"model.factory {assignment.factory}: its columns have changed since the start; restart the task"
-            )
-        elif ready.wants_records != self._wants_records:
-            raise ModelError(
-                f"model.factory {assignment.factory}: its predict has changed since the start; restart the task"
-            )
-
-    async def _forget(self, link: ReplicaProcess) -> None:
-        await link.close()
-        self._links.discard(link)
 
     async def _keep(self, link: ReplicaProcess) -> None:
         """Replace the replica whenever it ends, until starts have failed for ``give_up_after_s``."""
@@ -285,7 +243,7 @@ class Pool:
         while True:
             reason = await self._end_of(link, part)
             self._serving.remove(link)
-            self._links.discard(link)
+            self._starter.has_ended(link)
             log.warning("replica %d %s; starting another", link.number, reason)
             try:
                 if link.was_useless:
@@ -310,7 +268,7 @@ class Pool:
         """Start the next replica, however many tries it takes. Raises the last error when the time is over."""
         while True:
             try:
-                return (await self._start(assignment))[0]
+                return (await self._starter.start(assignment))[0]
             except PenstockError as error:
                 failure = error
             except Exception as error:  # noqa: BLE001  # any error is retried within give_up_after_s

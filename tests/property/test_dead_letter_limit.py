@@ -6,7 +6,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.dead_letters.limit import Gate, Limits
+from pipeline.dead_letters.gate import Gate
+from pipeline.dead_letters.limit import Limits
 from pipeline.record import Dead, Enriched, Record, Run, Shard
 from tests.support.settled_records import rows
 

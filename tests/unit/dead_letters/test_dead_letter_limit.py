@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.dead_letters.limit import NO_LIMITS, Gate, Limits, Tally
+from pipeline.dead_letters.gate import Gate
+from pipeline.dead_letters.limit import NO_LIMITS, Limits, Tally
 from pipeline.record import Dead, Enriched, Record, Run, Shard
 from tests.support.settled_records import rows
 
