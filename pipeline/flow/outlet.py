@@ -1,6 +1,6 @@
 """From a settled record to the sinks: released in order, held back while it is suspicious, written.
 
-:mod:`pipeline.dead_letters.limit` decides; this module carries it out.
+:mod:`pipeline.dead_letters` decides; this module carries it out.
 """
 
 from __future__ import annotations
