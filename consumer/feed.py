@@ -19,6 +19,7 @@ from pipeline.record import Position, Record, Run, Shard
 from pipeline.replicas.host import ModelHost, ModelSpec
 from pipeline.replicas.process import ReplicaProcess
 from pipeline.stage import Stage
+from pipeline.stores.base import ObjectStore
 from pipeline.stores.memory import MemoryStore
 from pipeline.table.schema import TableSchema
 
@@ -28,12 +29,15 @@ if TYPE_CHECKING:
     from pipeline.sinks import OnDurable
 
 Link = Callable[["Assignment"], ReplicaProcess]
+Switches = Callable[[str], Awaitable[int]]
 
 
 class Feed:
     """``async with Feed(settings) as feed``: loads the model, and ends it at exit.
 
-    ``link`` starts a replica. Nothing is written anywhere, and no limit of dead letters ends the feed.
+    ``link`` starts a replica. No limit of dead letters ends the feed. Nothing is written anywhere, except notes of
+    tries that may end the process: into ``crashes`` (memory by default). ``switches`` says how much a shard is in
+    doubt, as :class:`pipeline.replicas.crash_journal.CrashJournal` asks.
 
     :raises UserError: the model cannot be used: ``ModelError``, ``ConfigError``.
     """
@@ -41,10 +45,19 @@ class Feed:
     spec: ModelSpec
     schema: TableSchema
 
-    def __init__(self, settings: Settings, *, link: Link = ReplicaProcess) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        link: Link = ReplicaProcess,
+        crashes: ObjectStore | None = None,
+        switches: Switches | None = None,
+    ) -> None:
         letters = settings.dead_letter.model_copy(update={"max_consecutive": 0, "max_ratio": 1.0})
         self._settings = settings.model_copy(update={"dead_letter": letters})
         self._link = link
+        self._crashes = crashes or MemoryStore()
+        self._switches = switches or _no_switches
         self._stack = AsyncExitStack()
         self._stage: Stage
         self._failures: list[asyncio.Future[BaseException]] = []
@@ -76,8 +89,8 @@ class Feed:
 
     async def _start(self) -> None:
         settings = self._settings
-        parts = Parts(settings, Outside(_no_aws, lambda url: MemoryStore(), self._link), Metrics())
-        notes = parts.notes(_no_switches)
+        parts = Parts(settings, Outside(_no_aws, lambda url: self._crashes, self._link), Metrics())
+        notes = parts.notes(self._switches)
         host = parts.host(notes)
         self._stack.push_async_callback(host.stop)
         self.spec = await host.start()

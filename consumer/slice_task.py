@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from consumer.app import AGAIN, Task
 from consumer.aws.shards import known
-from consumer.kcl.bounded import RateLimit, ShardSlice, Slice
+from consumer.kcl.bounded import RateLimit, ShardSlice, Slice, share_read
 from consumer.leases import bounded
 from consumer.poison.reader import Page, Pages
 from consumer.signals import Signals
@@ -43,14 +43,25 @@ class Outcome:
     dead_letters: int
 
 
-Tell = Callable[[int, int, int], object]
+@dataclass(frozen=True, slots=True)
+class SliceProgress:
+    """``passed`` of ``shards`` have passed the end; ``settled``: records of this task; ``share``: of the slice, from 0
+    to 1, by the shards that have passed it and those that this task reads; None if unknown.
+    """
+
+    passed: int
+    shards: int
+    settled: int
+    share: float | None
 
 
-def run(settings: Settings, bounds: Slice, tell: Tell = lambda passed, shards, settled: None) -> Outcome:
+Tell = Callable[[SliceProgress], object]
+
+
+def run(settings: Settings, bounds: Slice, tell: Tell = lambda progress: None) -> Outcome:
     """Consume the slice until every shard has passed its end, or until SIGTERM or SIGINT; raises ``PenstockError``.
 
-    ``settings`` name an application that no other reads the stream by. ``tell`` hears every second how many shards have
-    passed the end, of how many, and how many records this task has settled.
+    ``settings`` name an application that no other reads the stream by. ``tell`` hears every second how far it is.
     """
     rows = dead = 0
     with Signals() as signals:
@@ -87,28 +98,37 @@ class StreamSlice:
         while True:
             passed = {session.shard_id for session in bridges.sessions if session.passed}
             try:
-                left, shards = await asyncio.to_thread(self._look, settings.stream, aws, passed - marked)
+                left, leaves, shards = await asyncio.to_thread(self._look, settings.stream, aws, passed - marked)
             except (BotoCoreError, ClientError) as error:
                 log.warning("the leases cannot be read: %s; trying again", error)
             else:
                 marked |= passed
-                self._tell(shards - len(left), shards, int(metrics.snapshot()["settled"]))
+                settled = int(metrics.snapshot()["settled"])
+                self._tell(SliceProgress(shards - len(left), shards, settled, self._share(left, leaves, bridges)))
                 if not left:
                     break
             await asyncio.sleep(LOOK_S)
         log.info("every shard has passed the end of the slice")
         self.finished = True
 
-    def _look(self, stream: StreamSettings, aws: Aws, passed: set[str]) -> tuple[list[str], int]:
-        """The shards that have not passed the end, and how many there are. No leases at all: another task has passed
-        all of them, and has deleted the tables."""
+    def _share(self, left: Collection[str], leaves: Collection[str], bridges: BridgeServer) -> float | None:
+        reading = [session for session in bridges.sessions if session.shard_id in left and not session.over]
+        return share_read(self._bounds, len(set(leaves) - set(left)), [session.reached_ms for session in reading])
+
+    def _look(self, stream: StreamSettings, aws: Aws, passed: set[str]) -> tuple[list[str], list[str], int]:
+        """The shards that have not passed the end, those whose children are not read, and how many there are.
+
+        No leases at all: another task has passed all of them, and has deleted the tables.
+        """
         dynamodb, application, to_ms = aws.client("dynamodb"), stream.application, self._bounds.to_ms
         for shard_id in sorted(passed):
             bounded.mark(dynamodb, application, shard_id, to_ms)
             log.info("%s has passed the end of the slice", shard_id)
         leases = bounded.items(dynamodb, application)
         there = known(aws.client("kinesis"), stream.name)
-        return bounded.left(there, leases, to_ms) if leases else [], len(leases)
+        parents = {parent for shard_id in leases if shard_id in there for parent in there[shard_id].parents}
+        left = bounded.left(there, leases, to_ms) if leases else []
+        return left, sorted(leases.keys() - parents), len(leases)
 
 
 class SlicePages:

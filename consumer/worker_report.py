@@ -104,6 +104,7 @@ class WorkerReport:
             if session.shard_id and not session.over:
                 found[session.shard_id] = {
                     "state": session.state.value,
+                    "began_after": session.began,
                     "behind_seconds": round(session.behind_s(now, wall_s), 3),
                     **session.counts(now),
                     **_pace(self._metrics.progress, session.shard_id, now),

@@ -87,7 +87,8 @@ def release_lines(planned: Release) -> list[str]:
         f"{lease.shard_id}: owner {lease.owner} → none; position {_position(lease)} stays",
         "one call: UpdateItem, if owner and counter have not changed",
         f"next: {drops}; {gives}, which may be the same one",
-        "records after the position are processed again",
+        "records after the position are processed again: how many is unknown",
+        "a day: unchanged",
     ]
 
 
@@ -118,6 +119,7 @@ def print_reset(said: Mapping[str, Any]) -> None:
         output.line("  no lease")
     start = said["start"] or "stream.start of its configuration"
     output.line(f"the application then starts again on {said['restarts_on']}, at {start}")
+    output.line("calls: DeleteItem for each, if it has not changed. A day: unchanged")
 
 
 def write_undo(planned: ResetPlan, path: Path | None) -> Path:
@@ -140,6 +142,7 @@ def restore(target: Target, file: Path, *, execute: bool, as_json: bool) -> None
             output.line(f"{lease.shard_id}: no lease → {_position(lease)}, without an owner")
         if planned.binding is not None:
             output.line(f"the application belongs to {planned.binding} again")
+        output.line("calls: PutItem for each, if there is none. A day: unchanged")
     if execute:
         dynamodb = aws.client("dynamodb")
         aws.ask(f"lease table {state.application}", lambda: restore_leases.carry_out(dynamodb, planned))

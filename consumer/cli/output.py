@@ -23,8 +23,9 @@ PIPED_EVERY_S = 10.0
 class Advance(Protocol):
     """Reports progress."""
 
-    def __call__(self, done: float = 1, *, total: float | None = None) -> None:
-        """``done`` more units are done; ``total`` replaces the expected total."""
+    def __call__(self, done: float = 1, *, total: float | None = None, before: bool = False) -> None:
+        """``done`` more units are done; ``total`` replaces the expected total. ``before``: they were done by an earlier
+        run, and say nothing of the time left."""
 
 
 def emit(schema: str, said: Mapping[str, Any], version: int = 1) -> None:
@@ -99,6 +100,18 @@ def note(text: str) -> None:
     click.echo(shown(text), err=True)
 
 
+def estimate(found: Mapping[str, Any]) -> list[str]:
+    """The lines of a plan about its records, its time and the cost of a day; ``found`` has them as for ``--json``."""
+    from pipeline.errors import counted
+
+    records, size = found["records_about"], found["bytes_about"]
+    amount = UNKNOWN if records is None else f"about {records:,}"
+    bytes_ = "" if size is None else f" ({counted(size, 'byte')})"
+    took = f"{seconds(found['seconds_about'])} ({found['seconds_from']})"
+    about = "" if found["seconds_about"] is None else "about "
+    return [f"records: {amount}{bytes_}", f"time: {about}{took}", f"a day: {found['a_day']}"]
+
+
 def seconds(value: float | None) -> str:
     """A duration in usual units: ``850 ms``, ``12 s``, ``3 min 20 s``, ``2 h 5 min``, ``4 d 3 h``."""
     if value is None:
@@ -141,11 +154,13 @@ def _bar(what: str, total: float | None) -> Iterator[Advance]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total, said=_said(0, total))
 
-        def advance(done: float = 1, *, total: float | None = None) -> None:
+        def advance(done: float = 1, *, total: float | None = None, before: bool = False) -> None:
             current = bar.tasks[task]
             if total is not None:
                 bar.update(task, total=total)
             bar.update(task, advance=done, said=_said(current.completed + done, current.total))
+            if before:
+                bar.reset(task, completed=int(done), total=current.total, said=_said(done, current.total))
 
         yield advance
 
@@ -158,10 +173,11 @@ class _Lines:
         self._total = total
         self._clock = clock
         self._began_s = self._told_s = clock()
-        self._done = 0.0
+        self._done = self._before = 0.0
 
-    def __call__(self, done: float = 1, *, total: float | None = None) -> None:
+    def __call__(self, done: float = 1, *, total: float | None = None, before: bool = False) -> None:
         self._done += done
+        self._before += done if before else 0.0
         self._total = self._total if total is None else total
         now = self._clock()
         if now - self._told_s >= PIPED_EVERY_S:
@@ -169,9 +185,10 @@ class _Lines:
             note(f"{self._what}: {_said(self._done, self._total)}{self._left(now)}")
 
     def _left(self, now: float) -> str:
-        if not self._total or not 0 < self._done < self._total:
+        done = self._done - self._before
+        if not self._total or done <= 0 or self._done >= self._total:
             return ""
-        return f", {seconds((now - self._began_s) * (self._total - self._done) / self._done)} left"
+        return f", {seconds((now - self._began_s) * (self._total - self._done) / done)} left"
 
 
 def _said(done: float, total: float | None) -> str:

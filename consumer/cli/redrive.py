@@ -13,7 +13,7 @@ from consumer.cli.options import config_option, execute_option, json_option
 from pipeline.errors import counted
 
 if TYPE_CHECKING:
-    from consumer.config.settings import Settings
+    from consumer.config.settings import KinesisSinkSettings, ParquetSettings, Settings
     from consumer.letters.letter import Wish
     from consumer.letters.plan import Plan
     from consumer.letters.redrive import Result
@@ -73,11 +73,13 @@ def redrive(
             again=again,
             tell=advance,
         )
-    said = _said(planned, settings, table_url(settings) or "", rate)
+    said = _said(planned, settings, table_url(settings) or "") | _estimate(planned, settings, rate)
     if not as_json:
         _print(said)
     if execute and planned.records:
-        result = _interruptible(lambda: asyncio.run(_carry_out(settings, planned, rate or 0.0, canary or 0)))
+        result = _interruptible(
+            lambda: asyncio.run(_carry_out(settings, planned, rate or 0.0, canary or 0, again=again))
+        )
         _conclude(said, result, planned, as_json=as_json)
     elif as_json:
         output.emit("dead-letters.redrive", {**said, "executed": False})
@@ -87,7 +89,7 @@ def redrive(
         output.line("nothing was done. Give --execute to redrive them")
 
 
-def _said(planned: Plan, settings: Settings, table: str, rate: float | None) -> dict[str, Any]:
+def _said(planned: Plan, settings: Settings, table: str) -> dict[str, Any]:
     kinds: dict[str, dict[str, int]] = {}
     for (kind, state), count in planned.kinds.items():
         kinds.setdefault(kind, {})[state] = count
@@ -100,9 +102,22 @@ def _said(planned: Plan, settings: Settings, table: str, rate: float | None) -> 
         "shard_days": planned.places,
         "failed_again_with_this_version": planned.skipped,
         "cannot": dict(planned.cannot),
-        "seconds_at_least": round(planned.records / rate, 1) if rate else None,
-        "other_sinks": [f"kinesis:{entry.stream}" for entry in settings.sink if entry.type == "kinesis"],
+        "other_sinks": [name for name in map(_sink, settings.sink) if name != table],
     }
+
+
+def _sink(entry: ParquetSettings | KinesisSinkSettings) -> str:
+    return entry.url if entry.type == "parquet" else f"kinesis:{entry.stream}"
+
+
+def _estimate(planned: Plan, settings: Settings, rate: float | None) -> dict[str, Any]:
+    from consumer.admin.estimate import UNCHANGED, Pace, of_one_task
+    from consumer.aws.clients import Aws
+    from consumer.cli.observed import pace
+
+    on_aws = settings.dead_letter.url.startswith("s3://")  # in folders, nothing else needs AWS
+    known = pace(Aws(), settings.stream.application) if on_aws else Pace()
+    return of_one_task(planned.records, planned.bytes, rate, known, UNCHANGED).to_dict()
 
 
 def _print(said: dict[str, Any]) -> None:
@@ -123,17 +138,17 @@ def _print(said: dict[str, Any]) -> None:
             f"plan: run {counted(said['redrive'], 'record')} ({said['payload_bytes'] / 2**20:,.1f} MiB) through model "
             "version "
             f"{said['model_version']}, and write the rows of those that pass to {said['table']}, in files of their own "
-            f"for {said['shard_days']:,} shard-days"
+            f"for {counted(said['shard_days'], 'shard-day')}"
         )
         if killed := sum(said["kinds"].get("killed", {}).get(state, 0) for state in states[:2]):
             output.line(
                 f"{killed:,} of the letters are of the kind killed: they ended tasks, and may end this command, too. "
                 "Leave them out with --where \"kind != 'killed'\""
             )
-        if said["seconds_at_least"]:
-            output.line(f"it takes at least {output.seconds(said['seconds_at_least'])} at this --rate")
+        for line in output.estimate(said)[1:]:
+            output.line(line)
         if said["other_sinks"]:
-            output.line(f"{', '.join(said['other_sinks'])} does not get these rows")
+            output.line(f"only {said['table']} gets these rows; not {', '.join(said['other_sinks'])}")
 
 
 def _interruptible(work: Callable[[], Result]) -> Result:
@@ -146,16 +161,15 @@ def _interruptible(work: Callable[[], Result]) -> Result:
         raise
 
 
-async def _carry_out(settings: Settings, planned: Plan, rate: float, canary: int) -> Result:
+async def _carry_out(settings: Settings, planned: Plan, rate: float, canary: int, *, again: bool) -> Result:
     """Load the model, check that the table takes its rows, and redrive the letters."""
     from consumer.cli import output
-    from consumer.feed import Feed
     from consumer.letters.carried_out import carried_out
 
-    output.note(f"loading the model {settings.model.factory}")
-    async with Feed(settings) as feed:
-        with output.progress("redriving", planned.records) as advance:
-            return await carried_out(settings, planned, feed, rate=rate, canary=canary, tell=advance)
+    with output.progress("redriving", planned.records) as advance:
+        return await carried_out(
+            settings, planned, rate=rate, canary=canary, again=again, tell=advance, say=output.note
+        )
 
 
 def _conclude(said: dict[str, Any], result: Result, planned: Plan, *, as_json: bool) -> None:

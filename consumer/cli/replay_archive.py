@@ -67,6 +67,7 @@ def _said(stream: str, archive: Archive, note: ArchiveNote, options: dict[str, A
         "put_before": note.done,
         "rate": rate,
         "seconds": left / rate if left is not None and rate else None,
+        "a_day": "unchanged; Kinesis charges once for each record that is put (by units of 25 KB in provisioned mode)",
         "executed": False,
         "put": 0,
         "retried": 0,
@@ -81,7 +82,7 @@ def _put(stream: str, archive: Archive, note: ArchiveNote, options: dict[str, An
     kinesis = aws.client("kinesis")
     largest = aws.ask(f"stream {stream}", lambda: largest_record_bytes(kinesis, stream))
     with output.progress("records put", archive.records) as advance:
-        advance(note.done)
+        advance(note.done, before=True)
         report = aws.ask(
             f"stream {stream}",
             lambda: put(kinesis, stream, archive, note, rate=options["rate"], largest_bytes=largest, tell=advance),
@@ -96,6 +97,7 @@ def _print(said: dict[str, Any]) -> None:
     if said["put_before"]:
         output.line(f"{said['put_before']:,} of them were put before; it continues there")
     rate = f"at most {said['rate']:g} records/s" if said["rate"] else "as quickly as the stream takes them"
+    output.line(f"a day: {said['a_day']}")
     output.line(f"{rate}; takes {output.seconds(said['seconds'])}; kinesis:PutRecords, again for what is refused")
 
 

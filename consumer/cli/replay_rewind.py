@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from consumer.cli import output
 from consumer.cli.options import command_line
-from pipeline.errors import UserError, counted
+from pipeline.errors import PenstockError, UserError, counted
 
 if TYPE_CHECKING:
     from consumer.admin.application import Target
     from consumer.admin.replay.moving import Mover, ReplayPlan, ReplayWish
     from consumer.admin.replay.rewind import Checkpoint
+    from consumer.admin.status.snapshot import Snapshot
     from consumer.aws.clients import Aws
+
+LOOK_S = 1.0
+
+NOTED_S = 15.0
+"""A worker writes its note every ten seconds."""
 
 FAILOVER_MS = 10_000
 """KCL's default, for applications without a configuration."""
@@ -37,7 +43,7 @@ def replay(target: Target, options: dict[str, Any]) -> None:
     table = LeaseTable(aws.client("dynamodb"), target.application, failover_s=failover_ms / 1000, tell=output.note)
     mover = Mover(aws, target.application, target.stream, created_s, table)
     planned = _planned(mover, wish, aws, target)
-    said = _said(target, planned, wish, options, notes, failover_ms / 1000)
+    said = _said(target, planned, wish, options, notes, failover_ms / 1000) | _estimate(planned, wish, target, aws)
     if not options["as_json"]:
         _print(said)
     refuse_nothing(planned)
@@ -50,6 +56,8 @@ def replay(target: Target, options: dict[str, Any]) -> None:
     else:
         back = command_line("replay", "--rewind", "--from-file", said["undo"], "--execute")
         output.line(f"done; to put the leases back: {back}")
+    if options["execute"] and said["began_elsewhere"]:
+        raise PenstockError(_elsewhere(said["began_elsewhere"]))
 
 
 def _wish(target: Target, options: dict[str, Any], created_s: int) -> ReplayWish:
@@ -85,6 +93,24 @@ def _notes(target: Target, options: dict[str, Any], wish: ReplayWish, aws: Aws) 
     )
 
 
+def _estimate(planned: ReplayPlan, wish: ReplayWish, target: Target, aws: Aws) -> dict[str, Any]:
+    """What is read again: what arrived since the moment, where every shard moves that far."""
+    from consumer.admin.estimate import UNCHANGED, of_the_application, reading_again
+    from consumer.aws import shards
+    from consumer.cli.observed import arrived_between, pace
+
+    stream = target.stream
+    if wish.latest:
+        return of_the_application(0, 0, pace(aws, target.application or ""), UNCHANGED).to_dict()
+    summary = aws.ask(f"stream {stream}", lambda: shards.summary(aws.client("kinesis"), stream))
+    now_ms = round(1000 * time.time())
+    oldest_ms = wish.moment_ms or now_ms - round(3_600_000 * summary.retention_hours)
+    a_day = reading_again(summary.mode, (now_ms - oldest_ms) / 1000)
+    known = None if wish.export is not None else arrived_between(aws, stream, oldest_ms, now_ms)
+    records, size = known or (None, None)
+    return of_the_application(records, size, pace(aws, target.application or ""), a_day).to_dict()
+
+
 def _planned(mover: Mover, wish: ReplayWish, aws: Aws, target: Target) -> ReplayPlan:
     with output.progress("shards looked through") as advance:
         planned: ReplayPlan = aws.ask(f"application {target.application}", lambda: mover.plan(wish, advance))
@@ -99,6 +125,51 @@ def _execute(
     )
     done = mover.execute(wish, planned, path, online=options["online"])
     said |= {"executed": True, "undo": str(path), **_leases(done)}
+    if options["online"]:
+        said |= _begun(done, target, said)
+
+
+def _begun(done: ReplayPlan, target: Target, said: dict[str, Any]) -> dict[str, Any]:
+    """Wait until workers have begun to read again, and compare where they began with where they should."""
+    from consumer.admin.replay.begun import BegunWatch
+    from consumer.admin.status.observe import Observer
+    from consumer.aws.clients import Aws
+
+    aws, watch, since_s = Aws(), BegunWatch(done.moves.moves), time.time()
+    observer = Observer(aws.client("dynamodb"), aws.client("kinesis"), target.stream, target.application or "")
+    deadline = time.monotonic() + 2 * said["seconds"] + NOTED_S
+    with output.progress("shards that began at the target", len(done.moves.moves)) as advance:
+        right = 0
+        while True:
+            look = aws.ask(f"application {target.application}", observer.look)
+            found = watch.look(_began(look, since_s))
+            advance(len(found.right) - right)
+            right = len(found.right)
+            if found.all_right or time.monotonic() > deadline:
+                break
+            time.sleep(LOOK_S)
+    output.note(f"{counted(len(found.right), 'shard')} began at the target")
+    for shard_id in found.unknown:
+        output.note(f"{shard_id}: no worker has said yet where it began; see `penstock status`")
+    return {"began_right": list(found.right), "began_elsewhere": found.wrong, "began_unknown": list(found.unknown)}
+
+
+def _began(look: Snapshot, since_s: float) -> dict[str, str]:
+    """By shard, where its session began, as workers have reported since."""
+    found = {}
+    for lease in look.state.leases:
+        said = look.of_shard(lease)
+        if said is not None and said.at_s >= since_s:
+            found[lease.shard_id] = str(said.shard(lease.shard_id).get("began_after") or "")
+    return found
+
+
+def _elsewhere(wrong: dict[str, str]) -> str:
+    shards = ", ".join(f"{shard_id} after {at}" for shard_id, at in sorted(wrong.items()))
+    return (
+        f"began elsewhere than at the target: {shards}. Unless a shard changed its worker since, the records between "
+        "are not read again: compare with the plan, and run the same command again"
+    )
 
 
 def _said(
@@ -117,6 +188,9 @@ def _said(
         "online": options["online"],
         "executed": False,
         "undo": None,
+        "began_right": [],
+        "began_elsewhere": {},
+        "began_unknown": [],
     }
 
 
@@ -172,6 +246,8 @@ def _print(said: dict[str, Any]) -> None:
     for line in said["calls"]:
         output.line(line)
     output.line(f"takes {output.seconds(said['seconds'])}; the shards are read again after a fail-over at the latest")
+    for line in output.estimate(said):
+        output.line(f"to read again: {line}")
 
 
 def _to(wish: ReplayWish) -> str:

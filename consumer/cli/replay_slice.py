@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,10 @@ from pipeline.errors import UserError, counted
 
 if TYPE_CHECKING:
     from consumer.admin.application import Target
+    from consumer.admin.estimate import Estimate
     from consumer.admin.replay.slicing import SlicePlan, SliceWish
     from consumer.aws.clients import Aws
+    from consumer.slice_task import SliceProgress
 
 INTERRUPTED = 130
 
@@ -36,7 +39,7 @@ def replay(target: Target, options: dict[str, Any]) -> None:
         begun=begun,
         holds=lambda url: bool(open_store(url, lambda: aws.client("s3")).list("", limit=1)),
     )
-    said = _said(planned, options, begun=begun) | _amount(planned, aws)
+    said = _said(planned, options, begun=begun) | _estimate(planned, target, aws).to_dict()
     if not options["as_json"]:
         _print(said)
         if options["execute"]:
@@ -98,13 +101,14 @@ def _run(planned: SlicePlan, aws: Aws) -> dict[str, Any]:
 
     on_screen = sys.stderr.isatty()
     logs.configure("WARNING" if on_screen else planned.settings.log.level, planned.settings.log.format)
-    with output.progress("records settled") as advance:
-        settled = 0
+    with output.progress("percent of the slice read", 100) as advance:
+        told: float | None = None
 
-        def tell(passed: int, shards: int, records: int) -> None:
-            nonlocal settled
-            advance(max(0, records - settled))
-            settled = records
+        def tell(now: SliceProgress) -> None:
+            nonlocal told
+            if now.share is not None:
+                advance(max(0.0, 100 * now.share - (told or 0.0)), before=told is None)
+                told = max(100 * now.share, told or 0.0)
 
         outcome = slice_task.run(planned.settings, planned.bounds, tell)
     cleaned = False
@@ -158,21 +162,18 @@ def _command(planned: SlicePlan, options: dict[str, Any]) -> str:
     return command_line("replay", *words, "--execute")
 
 
-def _amount(planned: SlicePlan, aws: Aws) -> dict[str, Any]:
-    """How much there is to read, as far as CloudWatch knows, and how long that takes at the given rate."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    from consumer.aws.shard_metrics import arrived
+def _estimate(planned: SlicePlan, target: Target, aws: Aws) -> Estimate:
+    """How much there is to read, as far as CloudWatch knows, and how long one task takes for it."""
+    from consumer.admin.estimate import of_one_task, reading_again
+    from consumer.aws import shards
+    from consumer.cli.observed import arrived_between, pace
 
     bounds, stream = planned.bounds, planned.settings.stream.name
-    try:
-        found = arrived(aws.client("cloudwatch"), stream, bounds.from_ms / 1000, bounds.to_ms / 1000)
-    except (BotoCoreError, ClientError):
-        found = None
-    if found is None or bounds.shards is not None:
-        return {"records_about": None, "bytes_about": None, "seconds_about": None}
-    seconds = found.records / bounds.rate if bounds.rate else None
-    return {"records_about": round(found.records), "bytes_about": round(found.bytes), "seconds_about": seconds}
+    summary = aws.ask(f"stream {stream}", lambda: shards.summary(aws.client("kinesis"), stream))
+    a_day = reading_again(summary.mode, time.time() - bounds.from_ms / 1000)
+    found = None if bounds.shards is not None else arrived_between(aws, stream, bounds.from_ms, bounds.to_ms)
+    records, size = found or (None, None)
+    return of_one_task(records, size, bounds.rate or None, pace(aws, target.application or ""), a_day)
 
 
 def _print(said: dict[str, Any]) -> None:
@@ -187,18 +188,12 @@ def _print(said: dict[str, Any]) -> None:
         else f"model: {said['model']}"
     )
     output.line(f"rows to: {', '.join(said['sinks'])}; dead letters to: {said['dead_letter']}")
-    output.line(_amount_line(said))
+    for line in output.estimate(said):
+        output.line(line)
     going = (
         "continues where it stopped" if said["begun"] else "creates three DynamoDB tables, and deletes them at the end"
     )
     output.line(f"application of its own: {said['application']}; {going}")
-
-
-def _amount_line(said: dict[str, Any]) -> str:
-    if said["records_about"] is None:
-        return "records: unknown"
-    amount = f"records: about {said['records_about']:,} ({counted(said['bytes_about'], 'byte')}), in whole minutes"
-    return f"{amount}; takes {output.seconds(said['seconds_about'])} in one task" if said["rate"] else amount
 
 
 def _time(epoch_ms: int) -> str:

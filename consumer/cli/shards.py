@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def shards() -> None:
-    """List, scale, split and merge a stream's shards, and move past a record."""
+    """List, scale, split and merge a stream's shards, undo that, and move past a record."""
 
 
 @shards.command("list")
@@ -91,6 +91,12 @@ def _change_options(command: Command) -> Command:
             type=click.Path(path_type=Path),
             metavar="FILE",
             help="Prices in the form of consumer/aws/prices.json, instead of those of this version.",
+        ),
+        click.option(
+            "--undo",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Where to write the undo file.  [default: penstock-undo-STREAM-TIME.json]",
         ),
         click.option(
             "--timeout", type=DURATION, default="1h", show_default=True, help="With --wait: give up after this time."
@@ -187,3 +193,22 @@ def merge(shard: str, neighbour: str, **options: Any) -> None:
     from consumer.cli.shards_change import change
 
     change("merge", Merge(shard, neighbour), **options)
+
+
+@shards.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@_change_options
+def undo(file: Path, **options: Any) -> None:
+    """Undo a scale, split or merge, by the undo FILE that it wrote.
+
+    Merges the two shards that a split made, splits the shard that a merge made where the two met, or scales back to the
+    former count. Shards that are made have new ids. Records stay where they are. Refused if the shards of a split or
+    merge were changed since.
+
+    \b
+    Examples:
+      penstock shards undo penstock-undo-events-20261127T120000Z.json --stream events
+    """
+    from consumer.cli.shards_change import undo_change
+
+    undo_change(file, **options)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from consumer.admin.application import Target
-from consumer.admin.shards import cost, observed, sampling
+from consumer.admin.shards import cost, observed, sampling, undo
 from consumer.admin.shards.carry_out import ReshardOutside, carry_out, until_active
 from consumer.admin.shards.changes import Refusal, ReshardPlan, Split, Step, Wish
 from consumer.admin.shards.convergence import Convergence, Left
@@ -23,7 +24,7 @@ from consumer.aws import prices as price_file
 from consumer.aws import shards as aws_shards
 from consumer.aws.clients import Aws
 from consumer.cli import output
-from consumer.cli.options import only_with
+from consumer.cli.options import command_line, only_with
 from pipeline.errors import NothingToDo, PenstockError, RefusedError, UserError, counted
 
 SHOWN = 40
@@ -42,6 +43,7 @@ class _Wanted:
     about: tuple[str, ...]
     target: Target
     prices: Path | None
+    undo: Path | None
     execute: bool
     wait: bool
     timeout: float
@@ -65,18 +67,42 @@ def change(name: str, wish: Wish, *, about: tuple[str, ...] = (), **options: Any
         _without_a_call(aws, wanted, planned)
         return
     report = _report(found, planned, price_file.load(outside.kinesis.meta.region_name, wanted.prices))
+    path = _undo_path(wanted)
     if not wanted.as_json:
         _print(report, about)
+        output.line(f"undo: {undo.described(planned, wish)}; its file is written first: {path}")
     if wanted.execute:
+        undo.write(path, undo.undo_of(identity(found.summary), f"{datetime.now(UTC):%FT%TZ}", wish, planned))
         _carry_out(outside, wish, planned.steps, own, found)
     converged = _follow(aws, wanted.target, wanted.timeout) if wanted.execute and wanted.wait else None
     if wanted.as_json:
         said = {**report.to_dict(), "about": list(about), "executed": wanted.execute, "converged": converged}
-        output.emit(f"shards.{name}", said)
+        output.emit(f"shards.{name}", {**said, "undo": str(path) if wanted.execute else None})
     elif wanted.execute:
-        output.line(f"done: stream {stream} has {counted(len(planned.then), 'open shard')}")
+        back = command_line("shards undo", str(path), "--execute")
+        output.line(f"done: stream {stream} has {counted(len(planned.then), 'open shard')}; to undo it: {back}")
     else:
         output.line("nothing changed; run again with --execute to carry this out")
+
+
+def undo_change(file: Path, *, target: Target, **options: Any) -> None:
+    """Change the shards back, as an undo file has them."""
+    aws = Aws()
+    kinesis = aws.client("kinesis")
+    summary = aws.ask(f"stream {target.stream}", lambda: aws_shards.summary(kinesis, target.stream))
+    back = undo.read(file, identity(summary))
+    state = aws.ask(f"stream {target.stream}", lambda: shards_now(kinesis, target.stream))
+    wish = undo.wish_back(back, state)
+    if isinstance(wish, Refusal):
+        refuse(wish)
+    change("undo", wish, target=target, about=(f"as the shards were at {back.taken_at}",), **options)
+
+
+def _undo_path(wanted: _Wanted) -> Path:
+    """As given, or a name that is free: two changes may be made within a second."""
+    name = f"penstock-undo-{wanted.target.stream}-{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}"
+    names = (Path(f"{name}{suffix}.json") for suffix in ("", *(f"-{number}" for number in range(2, 1_000))))
+    return wanted.undo or next(path for path in names if not path.exists())
 
 
 def _without_a_call(aws: Aws, wanted: _Wanted, refusal: Refusal) -> None:
@@ -156,6 +182,7 @@ def _print(report: ReshardReport, about: tuple[str, ...]) -> None:
     for place, step in enumerate(report.plan.steps, 1):
         output.line(f"call {place}: {step}")
     took = "unknown: this machine has made no such call yet; AWS says a few minutes, depending on the stream's size"
+    output.line("records: none moves; they stay in the shards that they were put into")
     output.line(f"time: {took if report.seconds is None else 'about ' + output.seconds(report.seconds)}")
     before, after = (money(each.total, report.currency) for each in (report.before, report.after))
     output.line(f"a day: {before} now, {after} then ({report.prices})")

@@ -116,6 +116,7 @@ def _print(planned: SkipPlan) -> None:
     output.line(f"checkpoint now: {said['checkpoint']}; {before} between it and this one: processed as usual")
     owner = f"taken from {planned.owner}" if planned.owner else "free already"
     output.line(f"call 1: UpdateItem: the lease of {said['shard_id']}, {owner}, gets a note to skip the record")
+    output.line("a day: unchanged")
     output.line("then, by the next worker that has the shard: a dead letter of the kind skipped, and the checkpoint")
 
 

@@ -6,7 +6,7 @@ Then its session sends KCL no more answers: KCL reads no further, and never ends
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from consumer.config.kcl_properties import READS_AHEAD
@@ -36,10 +36,13 @@ class Slice:
 
 
 class ShardSlice:
-    """One shard session's way through the slice. ``beyond``: no record of the slice is to come."""
+    """One shard session's way through the slice. ``beyond``: no record of the slice is to come. ``reached_ms``: until
+    when, by time of arrival, the shard is read; None before the first record.
+    """
 
     def __init__(self, bounds: Slice, shard_id: str) -> None:
         self.beyond = not bounds.wants(shard_id) and shard_id not in bounds.through
+        self.reached_ms: float | None = None
         self._bounds = bounds
         self._wanted = bounds.wants(shard_id)
         self._after_end = 0
@@ -52,6 +55,10 @@ class ShardSlice:
         """
         if self.beyond:
             return ()
+        seen: list[float] = [record.arrived_ms for record in records]
+        if not seen and behind_ms == 0:
+            seen = [now_ms]
+        self.reached_ms = max([*seen, *([self.reached_ms] if self.reached_ms is not None else [])], default=None)
         end_ms = self._bounds.to_ms + MARGIN_MS
         idle = not records and behind_ms == 0 and self._after_end >= READS_AHEAD
         self._after_end += now_ms >= end_ms
@@ -60,6 +67,19 @@ class ShardSlice:
             return ()
         first_ms, last_ms = self._bounds.from_ms, self._bounds.to_ms
         return [record for record in records if first_ms <= record.arrived_ms < last_ms]
+
+
+def share_read(bounds: Slice, passed: int, reached_ms: Iterable[float | None]) -> float | None:
+    """The share of the slice that is read, from 0 to 1: the mean of its shards, each by the time that it has reached.
+
+    ``passed``: how many shards have passed the end; ``reached_ms``: of those that are read now. A parent that is read
+    to its end is not among them, since its children go on from there. None if there are none.
+    """
+    span_ms = max(1, bounds.to_ms - bounds.from_ms)
+    shares = [1.0] * passed
+    for each in reached_ms:
+        shares.append(0.0 if each is None else min(1.0, max(0.0, (each - bounds.from_ms) / span_ms)))
+    return sum(shares) / len(shares) if shares else None
 
 
 class RateLimit:

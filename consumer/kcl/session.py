@@ -88,6 +88,8 @@ class ShardSession:
         self.shard_id = ""
         self.began_after: Position | None = None
         """The checkpoint that it continues from; None for a sentinel."""
+        self.began = ""
+        """The same as text, or the sentinel; empty until KCL has named the shard."""
         self.finished = asyncio.Event()
         self._wire = wire
         self._stage = stage
@@ -156,6 +158,11 @@ class ShardSession:
     def over(self) -> bool:
         """Whether the session is finished: its shard is drained, ended or lost."""
         return self.state in OVER
+
+    @property
+    def reached_ms(self) -> float | None:
+        """Until when the slice of the shard is read, by time of arrival; None if unknown."""
+        return self._slice.reached_ms if self._slice is not None else None
 
     @property
     def passed(self) -> bool:
@@ -227,6 +234,7 @@ class ShardSession:
     def _open(self, message: Initialize) -> None:
         self.shard_id = message.shard_id
         self.began_after = message.checkpoint
+        self.began = str(message.checkpoint or message.sentinel)
         checkpoint = message.checkpoint and message.checkpoint.end_of_record
         self._tracker = CheckpointTracker(checkpoint)
         self._lane = self._stage.open(self._shard(message.shard_id), checkpoint)

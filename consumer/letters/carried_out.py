@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from consumer.aws.clients import Aws
 from consumer.build import Outside, Parts
+from consumer.feed import Feed
+from consumer.letters.crashes import RedriveMarks, crashes_url
 from consumer.letters.places import notes_url, table_url
 from consumer.letters.redrive import Redrive, Result
 from pipeline.metrics import Metrics
@@ -16,7 +18,6 @@ from pipeline.stores.calls import SureCalls, Threads
 
 if TYPE_CHECKING:
     from consumer.config.settings import Settings
-    from consumer.feed import Feed
     from consumer.letters.plan import Plan
 
 GIVE_UP_AFTER_S = 120.0
@@ -24,25 +25,49 @@ GIVE_UP_AFTER_S = 120.0
 
 
 async def carried_out(
-    settings: Settings, plan: Plan, feed: Feed, *, rate: float, canary: int, tell: Callable[[int], None]
+    settings: Settings,
+    plan: Plan,
+    *,
+    rate: float,
+    canary: int,
+    again: bool,
+    tell: Callable[[int], None],
+    say: Callable[[str], None],
 ) -> Result:
     """Carry out a redrive (:meth:`consumer.letters.redrive.Redrive.run`) after checking that the table accepts the
     model's rows.
 
-    :raises UserError: the table has other columns, or the table or the place of the notes cannot be written to.
+    ``again``: what earlier commands noted before they died is not asked. ``say`` hears of what an operator should know.
+
+    :raises UserError: the model cannot be used; the table has other columns; the table, or the place of the notes,
+        cannot be written to.
     """
     outside = Outside.of(Aws())
-    await _check(settings, feed, outside)
-    url = settings.dead_letter.url
     threads = Threads("redrive", count=1)
     surely = SureCalls(threads, Outages().part("redrive", GIVE_UP_AFTER_S))
-    notes = outside.store(notes_url(url))
-    redrive = Redrive(outside.store(url), outside.store(table_url(settings) or ""), notes, surely)
+    notes_at = notes_url(settings.dead_letter.url)
+    notes = outside.store(notes_at)
+    crashes = outside.store(crashes_url(notes_at, settings.model.version))
+    marks = RedriveMarks(crashes, surely)
     try:
         await surely.check(notes.check)
-        return await redrive.run(plan, feed, rate=rate, canary=canary, tell=tell)
+        if not again and (left := await marks.left()):
+            say(_DIED.format(", ".join(sorted(set(left))[:3])))
+        say(f"loading the model {settings.model.factory}")
+        doubted = {} if again else {"crashes": crashes, "switches": marks.switches}
+        async with Feed(settings, **doubted) as feed:  # type: ignore[arg-type]
+            await _check(settings, feed, outside)
+            letters, table = outside.store(settings.dead_letter.url), outside.store(table_url(settings) or "")
+            redrive = Redrive(letters, table, notes, surely, marks=marks)
+            return await redrive.run(plan, feed, rate=rate, canary=canary, tell=tell)
     finally:
         threads.close()
+
+
+_DIED = (
+    "a redrive with this model version ended in the middle of {}, or another one runs there now. A record may have "
+    "killed it: each try is noted, until it is known which record does, or that none does"
+)
 
 
 async def _check(settings: Settings, feed: Feed, outside: Outside) -> None:

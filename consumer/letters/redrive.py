@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from consumer.letters.crashes import RedriveMarks
 from consumer.letters.letter import Letter, LetterObject
 from consumer.letters.plan import Plan
 from pipeline.errors import Fatal
@@ -85,6 +86,8 @@ class Redrive:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    marks: RedriveMarks | None = None
+    """Where stretches are marked as begun; None: nowhere."""
 
     async def run(
         self,
@@ -116,12 +119,23 @@ class Redrive:
                 rows = RedrivenRows(self.table, place, model.schema, now=self.now)
                 notes = RedriveNotes(self.notes, place)
             before_s = self.clock()
-            held = await self._stretch(stretch, model, rows, notes, result)
+            held = await self._marked(stretch, model, rows, notes, result)
             size.learn(len(stretch), self.clock() - before_s, held)
             tell(len(stretch))
             if rate:
                 await self.sleep(max(0.0, began_s + result.tried / rate - self.clock()))
         return result
+
+    async def _marked(
+        self, stretch: Sequence[Letter], model: RedriveModel, rows: RedrivenRows, notes: RedriveNotes, result: Result
+    ) -> int:
+        if self.marks is None:
+            return await self._stretch(stretch, model, rows, notes, result)
+        mark = await self.marks.begin(stretch[0].place)
+        try:
+            return await self._stretch(stretch, model, rows, notes, result)
+        finally:
+            await self.marks.end(mark)
 
     async def _stretch(
         self, stretch: Sequence[Letter], model: RedriveModel, rows: RedrivenRows, notes: RedriveNotes, result: Result

@@ -150,14 +150,26 @@ def test_redrive_prints_its_plan_and_does_nothing(application: Application) -> N
         "1 cannot be redriven: its payload is an aggregate of the KPL that cannot be read, and no record",
         (
             "plan: run 3 records (0.0 MiB) through model version m2, and write the rows of those that pass to "
-            f"{application.folder}/table, in files of their own for 1 shard-days"
+            f"{application.folder}/table, in files of their own for 1 shard-day"
         ),
-        "it takes at least 30 s at this --rate",
-        "kinesis:enriched does not get these rows",
+        "time: about 30 s (at this --rate, 0.1 records/s)",
+        "a day: unchanged",
+        f"only {application.folder}/table gets these rows; not kinesis:enriched",
         "nothing was done. Give --execute to redrive them",
     ]
     assert application.table.audit().redriven == 0
     assert not (application.folder / "dead.redrives").exists()
+
+
+def test_a_canary_that_fails_stops_the_others(application: Application) -> None:
+    application.model(bad=[3])
+    result = application("redrive", "--canary", "2", "--execute")
+    assert result.exit_code == 1, result.output
+    assert result.stdout.splitlines()[-2:] == [
+        "1 redriven, 1 failed again, 1 not tried",
+        "the canary failed, so nothing more was tried. `penstock dead-letters show` says why",
+    ]
+    assert application.table.audit().redriven == 1
 
 
 def test_redrive_again_and_again(application: Application) -> None:

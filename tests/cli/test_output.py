@@ -94,6 +94,16 @@ def test_piped_progress_is_a_line_each_ten_seconds_with_the_time_left(capsys: py
     ]
 
 
+def test_what_an_earlier_run_did_says_nothing_of_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    with output.progress("reading", 1000, clock=lambda: now) as advance:
+        advance(800, before=True)
+        for now in range(1, 11):  # noqa: B007  # the clock reads it
+            advance(10)
+
+    assert capsys.readouterr().err.splitlines() == ["reading: 900 of 1,000, 10 s left"]
+
+
 def test_progress_on_a_terminal_is_a_bar_that_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)

@@ -131,6 +131,29 @@ def test_what_was_put_before_a_bad_line_is_said(kinesis: Any, monkeypatch: pytes
     assert "line 4: no field user" in result.stderr
 
 
+def test_tail_follows_a_shard_through_a_split(kinesis: Any) -> None:
+    client, stream = kinesis.client, "reshards"
+    client.create_stream(StreamName=stream, ShardCount=1)
+    kinesis.now_ms += 1000  # it is ACTIVE
+    (shard,) = client.list_shards(StreamName=stream)["Shards"]
+
+    def put(numbers: range) -> None:
+        for number in numbers:
+            client.put_record(StreamName=stream, PartitionKey=f"{number}", Data=json.dumps({"n": number}).encode())
+
+    put(range(4))
+    client.split_shard(StreamName=stream, ShardToSplit=shard["ShardId"], NewStartingHashKey=str(2**127))
+    kinesis.now_ms += 1000  # it is ACTIVE
+    put(range(4, 12))
+    words = ["tail", "--stream", stream, "--from", "1h ago", "--shard", shard["ShardId"], "--max", "12"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert sorted(line["data"]["n"] for line in found) == list(range(12))
+    assert [line["data"]["n"] for line in found[:4]] == [0, 1, 2, 3], "the parent's first"
+    assert len({line["shard_id"] for line in found}) == 3
+
+
 def test_a_file_is_read(kinesis: Any, tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_bytes(b"\n".join(LINES))

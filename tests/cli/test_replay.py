@@ -261,6 +261,8 @@ def test_the_plan_of_a_slice_as_people_read_it(world: World, tmp_path: Path) -> 
         "model: 1, at most 50 records/s a task\n"
         "rows to: /new; dead letters to: /new.dead-letters\n"
         "records: unknown\n"
+        "time: unknown (the number of records is unknown)\n"
+        "a day: unchanged; in provisioned mode, Kinesis does not charge for reading\n"
         f"application of its own: {name}; creates three DynamoDB tables, and deletes them at the end\n"
         f"nothing changed; to read the slice: penstock replay --config /penstock.toml --from {begin} "
         "--to 2030-01-01T00:00:00.000+00:00 --url /new --shards shardId-000000000001 --rate 50.0 --execute\n"

@@ -16,7 +16,7 @@ import pandas as pd
 from tests.e2e.rig import PENSTOCK, ROOT, Rig, wait_until
 
 ECHO = 'factory = "tests.e2e.models:Echo"\nversion = "test-1"\nthreads = 1'
-SOON_S = 60
+SOON_S = 90
 
 
 def test_an_application_is_moved_back_while_it_runs(rig: Rig) -> None:
@@ -67,6 +67,7 @@ def rewound(rig: Rig, config: Path, moment: pd.Timestamp) -> Path:
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(done.stdout)
     assert len(said["moves"]) >= 4
+    assert said["began_right"] and not said["began_elsewhere"], said
     return undo
 
 

@@ -9,13 +9,15 @@ from pathlib import Path
 
 from pipeline.stores.folder import FolderStore
 from pipeline.table.audit import audit
-from tests.e2e.rig import PENSTOCK, Rig, wait_until
+from tests.e2e.rig import PENSTOCK, ROOT, Rig, wait_until
 
 
 def penstock(rig: Rig, *arguments: str) -> subprocess.Popen[str]:
-    env = {**rig.aws.env, "XDG_STATE_HOME": str(rig.folder / "state"), "PATH": "/usr/bin"}
+    env = {**rig.aws.env, "XDG_STATE_HOME": str(rig.folder / "state"), "PATH": "/usr/bin", "PYTHONPATH": str(ROOT)}
     with (rig.folder / "shards.log").open("a") as log:
-        return subprocess.Popen([*PENSTOCK, "shards", *arguments], env=env, stderr=log, stdout=log, text=True)
+        return subprocess.Popen(
+            [*PENSTOCK, "shards", *arguments], env=env, cwd=rig.folder, stderr=log, stdout=log, text=True
+        )
 
 
 def said(rig: Rig) -> str:

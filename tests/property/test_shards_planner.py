@@ -13,6 +13,7 @@ from consumer.admin.shards.changes import Merge, Refusal, ReshardPlan, Scale, Sp
 from consumer.admin.shards.keyspace import halved, may_split, open_pieces, range_of, tiles, uniform
 from consumer.admin.shards.planner import plan
 from consumer.admin.shards.scaling import counts
+from consumer.admin.shards.undo import undo_of, wish_back
 from consumer.aws.shards import KnownShard, of_listing
 from tests.support.local_kinesis import Kinesis
 
@@ -91,6 +92,45 @@ def test_a_plan_is_taken_by_kinesis_reaches_the_wish_and_goes_on_after_any_inter
     again = plan(state_of(kinesis, 0), wish)
     assert isinstance(again, Refusal)
     assert again.kind == "nothing"
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 12), st.integers(0, 2**32))
+def test_undoing_a_split_or_a_merge_restores_the_hash_keys_and_a_scale_the_count(shards: int, seed: int) -> None:
+    kinesis = Kinesis(shards, limits=True)
+    uneven(kinesis, seed)
+    wish = wishes(open_pieces(state_of(kinesis).shards), seed)
+    planned = plan(state_of(kinesis, 10), wish)
+    if isinstance(planned, Refusal):
+        return
+    undo = undo_of("arn@1", "now", wish, planned)
+    for step in planned.steps[: random.Random(seed).randrange(1, len(planned.steps) + 1)]:
+        make(kinesis, step)  # a scale may have been interrupted
+    back = wish_back(undo, state_of(kinesis))
+    assert not isinstance(back, Refusal)
+    returns = plan(state_of(kinesis, 10), back)
+    assert isinstance(returns, ReshardPlan)
+    for step in returns.steps:
+        make(kinesis, step)
+    ended = [piece.keys for piece in open_pieces(state_of(kinesis).shards)]
+    assert len(ended) == len(undo.before)
+    if not isinstance(wish, Scale):
+        assert tuple(ended) == undo.before
+        again = wish_back(undo, state_of(kinesis))
+        assert isinstance(again, Refusal) and again.kind == "nothing"
+
+
+def test_what_a_split_made_and_was_split_again_is_not_undone() -> None:
+    kinesis = Kinesis(1, limits=True)
+    wish = Split(open_pieces(state_of(kinesis).shards)[0].shard_id)
+    planned = plan(state_of(kinesis, 10), wish)
+    assert isinstance(planned, ReshardPlan)
+    undo = undo_of("arn@1", "now", wish, planned)
+    make(kinesis, planned.steps[0])
+    lower = open_pieces(state_of(kinesis).shards)[0]
+    make(kinesis, changes.SplitShard(lower.shard_id, halved(lower.keys)))
+    refused = wish_back(undo, state_of(kinesis))
+    assert isinstance(refused, Refusal) and refused.kind == "refused"
 
 
 @settings(max_examples=30)

@@ -27,8 +27,7 @@ def split(state: StreamState, now: tuple[Piece, ...], wish: Split) -> ReshardPla
     )
     place = next(number for number, piece in enumerate(now) if piece.shard_id == wish.shard_id)
     then = (*now[:place], *halves, *now[place + 1 :])
-    notes = (*state.quota_unknown(), "to undo it, merge the two new shards: penstock shards merge")
-    return ReshardPlan(now, (SplitShard(wish.shard_id, at),), then, notes)
+    return ReshardPlan(now, (SplitShard(wish.shard_id, at),), then, tuple(state.quota_unknown()))
 
 
 def _inside(keys: HashRange) -> str:
@@ -66,10 +65,7 @@ def merge(state: StreamState, now: tuple[Piece, ...], wish: Merge) -> ReshardPla
         return Refusal("mistake", f"{lower.shard_id} and {upper.shard_id} are not neighbours. {_beside(now, ids)}")
     whole = Piece(HashRange(range_of(lower).first, range_of(upper).last), "", (lower.shard_id, upper.shard_id))
     place = next(number for number, piece in enumerate(now) if piece.shard_id == lower.shard_id)
-    undo = f"to undo it, split the new shard: penstock shards split SHARD --at {range_of(upper).first}"
-    return ReshardPlan(
-        now, (MergeShards(lower.shard_id, upper.shard_id),), (*now[:place], whole, *now[place + 2 :]), (undo,)
-    )
+    return ReshardPlan(now, (MergeShards(lower.shard_id, upper.shard_id),), (*now[:place], whole, *now[place + 2 :]))
 
 
 def _merged_already(state: StreamState, lower: KnownShard, upper: KnownShard) -> Refusal:

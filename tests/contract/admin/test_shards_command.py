@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -48,6 +49,7 @@ def aws(local: LocalAWS, session: Any, tmp_path: Path, monkeypatch: pytest.Monke
     """A local AWS with one stream of two shards."""
     for name, value in {**local.env, "XDG_STATE_HOME": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)  # undo files are written there
     monkeypatch.setattr("consumer.admin.shards.carry_out.LOOK_S", 0.05)
     monkeypatch.setattr("boto3.DEFAULT_SESSION", session)
     monkeypatch.setattr("boto3.Session", lambda **options: session)  # which reads the services' models once
@@ -82,16 +84,22 @@ def test_a_plan_is_printed_and_nothing_is_changed(aws: LocalAWS) -> None:
     unknown += "this machine has made no such call"
     uneven = "a count that neither doubles nor halves the present one creates temporary shards; they count against the "
     uneven += "account's quota, and the call takes longer"
-    assert result.stdout.splitlines() == [
+    printed = result.stdout.splitlines()
+    assert re.fullmatch(
+        r"undo: scales back to 2 shards; its file is written first: penstock-undo-events-.*Z.json", printed[-2]
+    )
+    assert printed == [
         "stream events: 2 open shards now, 5 then",
         "then\tshare\tfirst hash key\tfrom",
         *(fifth + made for fifth, made in zip(fifths, froms, strict=True)),
         "call 1: UpdateShardCount to 4 (from 2)",
         "call 2: UpdateShardCount to 5 (from 4)",
+        "records: none moves; they stay in the shards that they were put into",
         "time: unknown: this machine has made no such call yet; AWS says a few minutes, depending on the stream's size",
         "a day: 0.72 USD now, 1.80 USD then (prices.json of this version, 2026-11-27)",
         f"note: {unknown}",
         f"note: {uneven}",
+        printed[-2],
         "nothing changed; run again with --execute to carry this out",
     ]
     assert open_ids(aws) == [SHARD(0), SHARD(1)]
@@ -115,9 +123,26 @@ def test_scale_split_and_merge_are_carried_out_and_are_nothing_to_do_again(aws: 
     assert planned["seconds"] > 0, "by what the calls before took"
 
 
+def test_a_split_is_undone_from_the_file_that_it_wrote_first(aws: LocalAWS, tmp_path: Path) -> None:
+    file = str(tmp_path / "undo.json")
+    split = run("split", SHARD(1), "--stream", STREAM, "--execute", "--undo", file)
+    assert split.stdout.splitlines()[-1] == (
+        f"done: stream events has 3 open shards; to undo it: penstock shards undo --stream events {file} --execute"
+    )
+    assert run("split", SHARD(0), "--stream", STREAM, "--execute", "--undo", file).exit_code == 2, "never overwritten"
+    planned = run("undo", file, "--stream", STREAM)
+    assert "call 1: MergeShards shardId-000000000002 with shardId-000000000003" in planned.stdout.splitlines()
+    done = json.loads(run("undo", file, "--stream", STREAM, "--execute", "--json").stdout)
+    assert (done["schema"], len(done["then"]), len(open_ids(aws))) == ("penstock.shards.undo/1", 2, 2)
+    assert run("undo", file, "--stream", STREAM, "--execute").exit_code == 4
+    assert run("undo", done["undo"], "--stream", STREAM, "--execute").exit_code == 0, "an undo can be undone"
+    assert len(open_ids(aws)) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
+        (("undo", "/nowhere"), 2, "/nowhere cannot be read"),
         (("split", "shardId-9"), 2, "has no shard shardId-9"),
         (("split", SHARD(0), "--at", "-1"), 2, "not a hash key"),
         (("split", SHARD(0), "--at", "5", "--weighted"), 2, "Give one of them"),
@@ -288,6 +313,7 @@ def test_a_skip_shows_the_record_and_notes_it_on_the_lease(application: LocalAWS
     assert lines[2:] == [
         f"checkpoint now: {first}/1; 2 records between it and this one: processed as usual",
         f"call 1: UpdateItem: the lease of {SHARD(0)}, taken from worker, gets a note to skip the record",
+        "a day: unchanged",
         "then, by the next worker that has the shard: a dead letter of the kind skipped, and the checkpoint",
         "nothing changed; run again with --execute to carry this out",
     ]

@@ -223,7 +223,8 @@ shardId-000000000002: owner a → none; position TRIM_HORIZON stays
 one call: UpdateItem, if owner and counter have not changed
 next: a drops the shard within 3 s; leader a gives it to the worker with the least load within 20 s, which may be the \
 same one
-records after the position are processed again
+records after the position are processed again: how many is unknown
+a day: unchanged
 """
 
 

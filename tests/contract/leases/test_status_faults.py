@@ -10,6 +10,7 @@ import pytest
 
 from consumer.admin.status.diagnose import diagnose
 from consumer.admin.status.observe import Observer
+from consumer.admin.status.reasons import STILL_S
 from consumer.admin.status.report import Kind
 from consumer.admin.status.snapshot import Snapshot
 from consumer.leases import worker_notes
@@ -87,6 +88,34 @@ def no_lease(dynamodb: DynamoDBClient) -> None:
     dynamodb.delete_item(TableName=APP, Key={"leaseKey": {"S": FIRST}})
 
 
+def model_stuck(dynamodb: DynamoDBClient) -> None:
+    batch = {"age_seconds": 60, "tries": 0, "shards": [FIRST]}
+    says(dynamodb, "a", by_shard={FIRST: {"unsettled": 5}}, batches_out=[batch], batch_p99_seconds=0.1)
+
+
+def no_replica(dynamodb: DynamoDBClient) -> None:
+    outage = {"kind": "model", "part": "model", "reason": "no replica starts", "for_seconds": 9}
+    says(dynamodb, "a", by_shard={FIRST: {"unsettled": 5}}, outages=[outage])
+
+
+def sink_refused(dynamodb: DynamoDBClient) -> None:
+    outage = {"kind": "sink", "part": "s3://b/t", "reason": "AccessDenied", "for_seconds": 9}
+    says(dynamodb, "a", by_shard={FIRST: {"unsettled": 5}}, outages=[outage])
+
+
+def bisected(dynamodb: DynamoDBClient) -> None:
+    batch = {"age_seconds": 1, "tries": 1, "shards": [FIRST]}
+    says(dynamodb, "a", by_shard={FIRST: {"unsettled": 5}}, batches_out=[batch])
+
+
+def not_begun(dynamodb: DynamoDBClient) -> None:
+    says(dynamodb, "a", by_shard={}, unread={FIRST: f"{FIRST} is not read: KCL does not begin"})
+
+
+def no_new_records(dynamodb: DynamoDBClient) -> None:
+    says(dynamodb, "a", by_shard={FIRST: {"unsettled": 0, "lag_seconds": 0, "idle_seconds": 60}})
+
+
 FAULTS: list[tuple[Fault, Kind]] = [
     (no_owner, Kind.NO_OWNER),
     (parent, Kind.PARENT),
@@ -98,6 +127,12 @@ FAULTS: list[tuple[Fault, Kind]] = [
     (no_metric, Kind.NO_METRIC),
     (careful, Kind.BISECTING),
     (no_lease, Kind.NO_LEASE),
+    (model_stuck, Kind.MODEL_STUCK),
+    (no_replica, Kind.MODEL_STUCK),
+    (sink_refused, Kind.SINK_REFUSED),
+    (bisected, Kind.BISECTING),
+    (not_begun, Kind.NOT_BEGUN),
+    (no_new_records, Kind.NO_NEW_RECORDS),
 ]
 
 
@@ -116,6 +151,28 @@ def test_a_fault_in_the_tables_is_named(
     fault(tables)
     looks += [observer.look() for _ in range(LOOKS)]
     assert why(looks) is kind
+
+
+def test_what_nothing_explains_is_unknown_once_the_checkpoint_has_stood_still(
+    tables: DynamoDBClient, kinesis: KinesisClient
+) -> None:
+    seen_alive(tables, "a")
+    lead(tables, "a")
+    for shard in SHARDS:
+        put(tables, shard, leaseOwner="a")
+    times = iter((0.0, STILL_S - 1, STILL_S + 1))
+    began_s = time.time()
+    observer = Observer(tables, kinesis, STREAM, APP, clock=lambda: began_s + now)
+    looks: list[Snapshot] = []
+    for now in times:  # the clock reads it
+        seen_alive(tables, "a", seconds_ago=-now)
+        worker_notes.write(tables, APP, WorkerNote("a", "", "", began_s + now, {"by_shard": {FIRST: {"unsettled": 5}}}))
+        looks.append(observer.look())
+        assert why(looks) is (Kind.UNKNOWN if now > STILL_S else None)
+
+
+def test_every_reason_of_the_closed_set_has_a_fault_here() -> None:
+    assert {kind for _, kind in FAULTS} | {Kind.UNKNOWN} == set(Kind)
 
 
 def why(looks: list[Snapshot]) -> Kind | None:

@@ -183,11 +183,6 @@ def test_a_shard_without_a_lease() -> None:
     assert kind(now, shard=B) is Kind.NO_LEASE
 
 
-def test_every_reason_is_tested_here() -> None:
-    names = [name for name in globals() if name.startswith("test_")]
-    assert len(names) > len(Kind)
-
-
 FACTS: Sequence[dict[str, Any]] = [{}, {"workers": []}, {"leader": None}]
 
 

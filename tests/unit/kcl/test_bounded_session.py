@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from consumer.kcl.bounded import MARGIN_MS, RateLimit, ShardSlice, Slice
+from consumer.kcl.bounded import MARGIN_MS, RateLimit, ShardSlice, Slice, share_read
 from consumer.kcl.bridge_server import Decoder
 from consumer.kcl.session import AT_ONCE, ShardSession
 from consumer.kcl.stuck import StuckWatch, at_work
@@ -110,6 +110,18 @@ def test_a_shard_that_has_passed_is_never_stuck_though_its_lag_grows() -> None:
             found = stuck.look([rig.session.look()], now)
             assert not exempt.look([session.look() for session in at_work([rig.session])], now)
         assert found.keys() == {SHARD_ID}
+
+    rigged(body)
+
+
+def test_how_far_a_shard_is_read_is_known_by_the_arrival_of_its_records() -> None:
+    async def body(rig: Rig) -> None:
+        assert rig.session.reached_ms is None
+        await rig.begin()
+        rig.hand_over(1_000, 1_250)
+        await rig.until(lambda: rig.session.reached_ms == 1_250)
+        assert share_read(SLICE, 0, [rig.session.reached_ms]) == 0.25
+        assert share_read(SLICE, 1, [rig.session.reached_ms, None]) == (1 + 0.25 + 0) / 3
 
     rigged(body)
 
