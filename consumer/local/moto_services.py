@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import Any, Literal
 
+from consumer.local import moto_speed
 from consumer.local.cloudformation import Ask, adopt
 from consumer.local.error_responses import failed
 from consumer.local.kinesis.engine import ACCOUNT
@@ -70,6 +71,7 @@ class Moto:
     def _application(self) -> Any:
         with self._loading:
             if self._app is None:
+                moto_speed.improve()
                 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
                 self._app = DomainDispatcherApplication(create_backend_app)
