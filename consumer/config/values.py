@@ -88,20 +88,21 @@ def _factory(value: str) -> str:
     return value
 
 
-def _count(value: object) -> int | Literal["auto"]:
+def _whole(value: object, least: int, what: str, fix: str) -> int | Literal["auto"]:
+    """``auto`` or a whole number of at least ``least``."""
     if value == "auto":
         return "auto"
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
         return value
-    raise _wrong(f"{shown_value(value)} is not a count", 'Write "auto" or a whole number of at least 1')
+    raise _wrong(f"{shown_value(value)} is not a {what}", fix)
+
+
+def _count(value: object) -> int | Literal["auto"]:
+    return _whole(value, 1, "count", 'Write "auto" or a whole number of at least 1')
 
 
 def _memory(value: object) -> int | Literal["auto"]:
-    if value == "auto":
-        return "auto"
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    raise _wrong(f"{shown_value(value)} is not a memory size", 'Write "auto", a whole number of MiB, or 0 for no limit')
+    return _whole(value, 0, "memory size", 'Write "auto", a whole number of MiB, or 0 for no limit')
 
 
 def _seconds(value: object) -> float | Literal["auto"]:
