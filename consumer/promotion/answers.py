@@ -85,7 +85,7 @@ def _rows(store: ObjectStore, records: Sequence[Record], ids: set[str]) -> Itera
         day = datetime.fromtimestamp(record.arrived_ms / 1000, UTC).date().isoformat()
         wanted.setdefault(f"dt={day}/", []).append(record)
     for day, of_day in wanted.items():
-        for key in sorted(_covering(_files(store, day), of_day)):
+        for key in sorted(covering(_files(store, day), of_day)):
             table = _table(store, key)
             found = table.filter(pc.is_in(table[ID], value_set=pa.array(ids, pa.string())))
             if found.num_rows:
@@ -96,7 +96,7 @@ def _files(store: ObjectStore, prefix: str) -> list[str]:
     return [key for key in store.list(prefix) if TABLE_FILE.fullmatch(key) or REDRIVEN_FILE.fullmatch(key)]
 
 
-def _covering(keys: Iterable[str], records: Sequence[Record]) -> set[str]:
+def covering(keys: Iterable[str], records: Sequence[Record]) -> set[str]:
     """Yield the files that may have one of the records: by the position where a file begins, and all files of redriven
     rows. Pure."""
     lists: dict[tuple[str, str], list[str]] = {}
