@@ -99,6 +99,8 @@ def reading_again(mode: str, oldest_age_s: float) -> str:
 
 
 def _estimate(records: int | None, size: int | None, speed: float | None, said: str, a_day: str) -> Estimate:
+    if records == 0:
+        return Estimate(0, size, 0.0, "there are none", a_day)
     if records is None:
         return Estimate(records, size, None, "the number of records is unknown", a_day)
     if not speed:

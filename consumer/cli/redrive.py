@@ -180,13 +180,14 @@ def _conclude(said: dict[str, Any], result: Result, planned: Plan, *, as_json: b
     left = planned.records - result.tried
     if as_json:
         failures = [
-            {"position": str(each.position), "kind": each.kind, "reason": each.reason} for each in result.failures
+            {"record_id": record_id, "kind": each.kind, "reason": each.reason}
+            for record_id, each in zip(result.ids, result.failures, strict=True)
         ]
         done = {"redriven": result.redriven, "failed": result.failed, "not_tried": left, "stopped": result.stopped}
         output.emit("dead-letters.redrive", {**said, "executed": True, **done, "failures": harmless(failures)})
     else:
-        for failure in result.failures[:SHOWN_FAILURES]:
-            output.line(f"failed again: {failure.position}: {failure.kind}: {failure.reason}")
+        for record_id, failure in list(zip(result.ids, result.failures, strict=True))[:SHOWN_FAILURES]:
+            output.line(f"failed again: {record_id}: {failure.kind}: {failure.reason}")
         output.line(f"{result.redriven:,} redriven, {result.failed:,} failed again, {left:,} not tried")
         if result.stopped:
             output.line("the canary failed, so nothing more was tried. `penstock dead-letters show` says why")

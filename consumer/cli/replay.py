@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.cli.options import DURATION, TIME, execute_option, json_option, stream_options
+from consumer.cli.options import DURATION, TIME, execute_option, json_option, only_with, stream_options
 
 if TYPE_CHECKING:
     from consumer.admin.application import Target
@@ -91,6 +91,7 @@ def replay(target: Target, **options: Any) -> None:
     from pipeline.errors import UserError
 
     way = _way(options)
+    _refuse_ignored(way, options)
     if way == "slice":
         from consumer.cli import replay_slice
 
@@ -122,6 +123,19 @@ def _way(options: dict[str, Any]) -> str | None:
         words = [f"--{_word(given[way][0])}" for way in ways]
         raise UserError(f"{' and '.join(words)} do not go together: see penstock replay -h")
     return ways[0] if ways else None
+
+
+def _refuse_ignored(way: str | None, options: dict[str, Any]) -> None:
+    """:raises UserError: an option is given that this way would ignore."""
+    from pipeline.errors import UserError
+
+    if way == "rewind" and options["rate"]:
+        raise UserError("--rate has no effect with --rewind: workers read as fast as they can. Leave it out")
+    if way == "archive" and options["url"]:
+        raise UserError("--url has no effect with an archive, whose records go onto --stream. Leave it out")
+    for name in ("payload", "fields", "key"):
+        if way == "archive" and not options["from_parquet"]:
+            only_with(name, "from_parquet")
 
 
 def _word(name: str) -> str:

@@ -95,13 +95,13 @@ def _notes(target: Target, options: dict[str, Any], wish: ReplayWish, aws: Aws) 
 
 def _estimate(planned: ReplayPlan, wish: ReplayWish, target: Target, aws: Aws) -> dict[str, Any]:
     """What is read again: what arrived since the moment, where every shard moves that far."""
-    from consumer.admin.estimate import UNCHANGED, of_the_application, reading_again
+    from consumer.admin.estimate import UNCHANGED, Pace, of_the_application, reading_again
     from consumer.aws import shards
     from consumer.cli.observed import arrived_between, pace
 
     stream = target.stream
-    if wish.latest:
-        return of_the_application(0, 0, pace(aws, target.application or ""), UNCHANGED).to_dict()
+    if not wish.goes_back:
+        return of_the_application(0, 0, Pace(), UNCHANGED).to_dict()
     summary = aws.ask(f"stream {stream}", lambda: shards.summary(aws.client("kinesis"), stream))
     now_ms = round(1000 * time.time())
     oldest_ms = wish.moment_ms or now_ms - round(3_600_000 * summary.retention_hours)

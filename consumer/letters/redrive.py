@@ -68,6 +68,8 @@ class Result:
     failed: int = 0
     stopped: bool = False
     failures: list[Failure] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    """The record ids of ``failures``."""
 
     @property
     def tried(self) -> int:
@@ -154,6 +156,8 @@ class Redrive:
         await self.surely(lambda: notes.add(failures))
         result.redriven += len(records) - len(failures)
         result.failed += len(failures)
+        ids = {letter.position: letter.record_id for letter in stretch}
+        result.ids += [ids[each.position] for each in failures[: KEPT - len(result.failures)]]
         result.failures += failures[: KEPT - len(result.failures)]
         return settled_weight(records)
 

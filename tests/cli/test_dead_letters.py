@@ -177,7 +177,7 @@ def test_redrive_again_and_again(application: Application) -> None:
     first = application("redrive", "--execute")
     assert first.exit_code == 1, first.output
     assert first.stdout.splitlines()[-2:] == [
-        "failed again: 3/0: exception: ValueError: not this one",
+        f"failed again: {ID}: exception: ValueError: not this one",
         "2 redriven, 1 failed again, 0 not tried",
     ]
     report = application.table.audit()

@@ -399,6 +399,20 @@ def test_what_was_interrupted_goes_on(
     assert list(tmp_path.glob("*.progress")) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--from-jsonl", "x", "--url", "out"), "--url has no effect with an archive"),
+        (("--from-jsonl", "x", "--key", "user"), "--key has an effect only with --from-parquet"),
+        (("--from-jsonl", "x", "--payload", "body"), "--payload has an effect only with --from-parquet"),
+        (("--application", "a", "--rewind", "--by", "1h", "--rate", "5"), "--rate has no effect with --rewind"),
+    ],
+)
+def test_an_option_of_another_way_is_a_mistake(words: tuple[str, ...], says: str) -> None:
+    found = replay("--stream", STREAM, *words)
+    assert (found.exit_code, says in found.stderr) == (2, True), found.output
+
+
 def test_an_archive_of_something_else_is_refused_with_its_plan(target: str, tmp_path: Path) -> None:
     file = tmp_path / "payloads.jsonl"
     file.write_text('{"text": "a payload, not a record"}\n')

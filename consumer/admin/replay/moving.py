@@ -184,4 +184,4 @@ class Mover:
 def refuse_nothing(planned: ReplayPlan) -> None:
     """:raises NothingToDo: every lease is already where it should be."""
     if planned.nothing:
-        raise NothingToDo("every shard is at that time or before it: there is nothing to move")
+        raise NothingToDo("every shard is there or before it: there is nothing to move")

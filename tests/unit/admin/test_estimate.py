@@ -39,6 +39,10 @@ def test_the_slower_of_rate_and_pace_is_the_time(rate: float | None, pace: Pace,
     assert (found.seconds, found.seconds_from) == (seconds, said)
 
 
+def test_of_no_records_the_time_is_none() -> None:
+    assert of_the_application(0, 0, Pace(), "unchanged").seconds == 0
+
+
 def test_of_an_unknown_number_of_records_the_time_is_unknown() -> None:
     found = of_the_application(None, None, Pace(2, 50), "unchanged").to_dict()
     assert output.estimate(found) == [
