@@ -21,7 +21,7 @@ SEEDS ?= 10000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo notebooks test test-fast chaos soak bench bench-gpu bench-more check image format docs figures lock clean kinesis-local
+.PHONY: help install demo notebooks test test-fast chaos soak bench bench-gpu bench-more check image image-test format docs figures lock clean kinesis-local
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -78,8 +78,11 @@ format: $(DEV)  ## Format the code, apply the fixes that ruff can make, and stri
 image:  ## Build the image, and a model's from it; without Docker by buildah, as root (options: ARGS="--build-arg TORCH=cuda")
 	@python3 deploy/image/build.py $(ARGS)
 
-figures: $(DEV)  ## Put the last figures of make chaos, make soak and make bench into the documents
-	for file in chaos.json soak.json giants.json deaths.jsonl bench.json beside.json task.json; do \
+image-test: $(DEV)  ## Run the image of make image as a task would, and measure it; as root, with buildah and runc
+	@$(BIN)/python -m tests.image $(ARGS)
+
+figures: $(DEV)  ## Put the last figures of make chaos, soak, bench and image-test into the documents
+	for file in chaos.json soak.json giants.json deaths.jsonl bench.json beside.json task.json image.json; do \
 	    if [ -f build/$$file ]; then cp build/$$file docs/figures/; fi; done
 	if [ -f build/more/bench.json ]; then cp build/more/bench.json docs/figures/more.json; fi
 	$(BIN)/python -m tests.docs.rendered
