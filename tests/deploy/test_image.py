@@ -11,6 +11,9 @@ import pytest
 
 from deploy.image import build, layers
 from pipeline.model import user_modules
+from tests.image import startup
+from tests.image.container import mounts, specification
+from tests.image.layers import reasons
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "Dockerfile"
@@ -212,3 +215,43 @@ def test_nothing_of_this_machine_is_an_argument_of_the_build() -> None:
     assert command[-2:] == ["--build-arg=TORCH=cpu", "."]
     assert "--volume=/wheels:/wheels:ro" in command
     assert command[command.index("--isolation") + 1] == "chroot"
+
+
+# ---------------------------------------------------------------- make image-test
+
+
+def test_a_container_gets_what_the_image_says() -> None:
+    image = {
+        "User": "10001:10001", "Env": ["PATH=/venv/bin", "A=1"], "Entrypoint": ["penstock"], "Cmd": ["run"],
+        "WorkingDir": "/home/penstock", "Volumes": {"/tmp": {}},
+    }  # fmt: skip
+    told = specification(image, Path("/root-of-it"), {"A": "2"}, 2048)
+    process = told["process"]
+    assert process["args"] == ["penstock", "run"]
+    assert (process["user"], process["noNewPrivileges"], process["capabilities"]) == (
+        {"uid": 10001, "gid": 10001}, True, {},
+    )  # fmt: skip
+    assert {"A=2", "PATH=/venv/bin"} <= set(process["env"])
+    assert told["root"] == {"path": "/root-of-it", "readonly": True}
+    writable = [each["destination"] for each in mounts(image["Volumes"]) if "ro" not in each.get("options", ())]
+    assert writable == ["/proc", "/dev", "/dev/shm", "/tmp"]
+    assert {"type": "pid"} in told["linux"]["namespaces"]
+
+
+def test_the_parts_of_a_start_add_up_to_it() -> None:
+    said = ["a first line", "model replica 0 serves", "KCL started, JVM pid 7", "shardId-0 starts after TRIM_HORIZON"]
+    entries = [
+        {"ts": f"1970-01-01T00:00:{second:02}.500+00:00", "msg": text}
+        for second, text in zip((2, 4, 5, 9), said, strict=True)
+    ]
+    found = startup.parts(1.0, 1.25, entries, 10.0)
+    assert list(found.values()) == [0.25, 1.25, 2.0, 1.0, 4.0, 0.5]
+    assert sum(found.values()) == 10.0 - 1.0
+    with pytest.raises(AssertionError, match="KCL: the JVM"):
+        startup.parts(1.0, 1.25, entries[:-1], 10.0)
+
+
+def test_a_layers_reason_is_the_comment_above_it() -> None:
+    text = "# not this\nFROM a AS build\n# nor this\nRUN b\n\nFROM c\n# why\nCOPY d e\n# because\nRUN f\nENV g=h\n"
+    assert reasons(text) == ["why", "because"]
+    assert [len(reasons(path.read_text())) for path in FILES] == [7, 5]

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from consumer.cli import main
 from consumer.config.settings import SINKS, Settings
 from pipeline.metrics import Metrics
-from tests.docs import figures
+from tests.docs import figures, image_figures
 from tests.support import operators
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -129,6 +129,7 @@ RENDERED: dict[tuple[str, str], Callable[[], str]] = {
     ("../CONTRIBUTING.md", "rooms"): rooms,
     ("reliability.md", "figures"): figures.reliability,
     ("performance.md", "figures"): figures.performance,
+    ("deployment.md", "figures"): image_figures.image,
 }
 """By file and marker."""
 

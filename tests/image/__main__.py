@@ -29,6 +29,7 @@ from deploy.image import build
 from examples.demo.corpus import records
 from tests.chaos.report import circumstances
 from tests.deploy.test_template import GIVEN
+from tests.docs.image_figures import size
 from tests.e2e.rig import wait_until
 from tests.image import layers, startup
 from tests.image.container import Container, root_of, specification
@@ -281,12 +282,10 @@ def _free_port() -> int:
 def _show(console: Console, result: Mapping[str, Any]) -> None:
     weight = Table("layer", "moved", "unpacked", title="The image of examples/minilm")
     for layer in result["layers"]:
-        weight.add_row(layer["reason"], f"{layer['moved_mb']:,.3g} MB", f"{layer['disk_mb']:,.3g} MB")
-    weight.add_row(
-        "all", *(f"{sum(layer[key] for layer in result['layers']):,.0f} MB" for key in ("moved_mb", "disk_mb"))
-    )
+        weight.add_row(layer["reason"], size(layer["moved_mb"]), size(layer["disk_mb"]))
+    weight.add_row("all", *(size(sum(layer[key] for layer in result["layers"])) for key in ("moved_mb", "disk_mb")))
     console.print(weight)
-    console.print(f"a change of the model's code moves {result['change_moves_mb'] * 1000:,.1f} KB")
+    console.print(f"a change of the model's code moves {size(result['change_moves_mb'])}")
     start = Table("start", "first task", "second task", title="Seconds until the first rows")
     for part, seconds in result["first"]["start"].items():
         start.add_row(part, f"{seconds:.2f}", f"{result['second']['start'][part]:.2f}")

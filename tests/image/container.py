@@ -116,7 +116,7 @@ class Container:
     def began(self) -> float:
         """When its first process was made, in seconds since the epoch."""
         state = json.loads(build.output([*RUNC, "state", self.name]))
-        return psutil.Process(state["pid"]).create_time()
+        return float(psutil.Process(state["pid"]).create_time())
 
     def runs(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command beside its process, as its user."""
