@@ -6,6 +6,7 @@ import configparser
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -221,7 +222,7 @@ def test_nothing_of_this_machine_is_an_argument_of_the_build() -> None:
 
 
 def test_a_container_gets_what_the_image_says() -> None:
-    image = {
+    image: dict[str, Any] = {
         "User": "10001:10001", "Env": ["PATH=/venv/bin", "A=1"], "Entrypoint": ["penstock"], "Cmd": ["run"],
         "WorkingDir": "/home/penstock", "Volumes": {"/tmp": {}},
     }  # fmt: skip
