@@ -14,11 +14,13 @@ import pytest
 TESTS = Path(__file__).parents[1]
 
 FIRST = (
+    "e2e/test_operations.py",
     "e2e/test_two_thousand_records.py",
     "e2e/test_chaos.py",
     "e2e/test_status.py",
     "e2e/test_replay_slice.py",
     "e2e/test_bad_release.py",
+    "e2e/test_game_day.py",
     "e2e/test_way_past.py",
     "e2e/test_unread.py",
     "e2e/test_rolling_restart.py",
