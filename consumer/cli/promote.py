@@ -209,7 +209,7 @@ def _emit(before: Answers, after: Answers, found: PromotionResult) -> None:
 
     sides = {
         name: {
-            "version": each.version,
+            "versions": list(each.versions),
             "rows": len(each.numbers),
             "dead_letters": len(each.dead),
             "loaded_s": each.loaded_s,
@@ -233,7 +233,7 @@ def _print(before: Answers, after: Answers, found: PromotionResult) -> None:
 
     both = (before, after)
     rows = [
-        ("model.version", *(each.version for each in both)),
+        ("model.version", *(", ".join(each.versions) or None for each in both)),
         ("rows", *(len(each.numbers) for each in both)),
         ("dead letters", *(len(each.dead) if each.rate is not None else None for each in both)),
         ("loaded in", *(output.seconds(each.loaded_s) for each in both)),

@@ -28,10 +28,10 @@ ID = "record_id"
 @dataclass(frozen=True, slots=True)
 class Answers:
     """The outcomes of golden records, which are numbered from 1. ``rows``: one row for each number in ``numbers``,
-    without Penstock's own columns. ``dead``: the dead letters. A record in neither has no known answer. ``version``:
-    None if no row has it. ``rate``: records per second; None: unknown."""
+    without Penstock's own columns. ``dead``: the dead letters. A record in neither has no known answer. ``versions``:
+    each ``model.version`` that has answered, the commonest first. ``rate``: records per second; None: unknown."""
 
-    version: str | None
+    versions: Sequence[str]
     rows: pa.Table
     numbers: Sequence[int]
     dead: Mapping[int, Dead] = field(default_factory=dict)
@@ -51,7 +51,7 @@ def of_model(settings: Settings, records: Sequence[Record], measure_s: float) ->
     :raises Fatal: the model's process cannot go on.
     """
     found = judged(settings, records, measure_s)
-    return Answers(settings.model.version, found.rows, found.numbers, found.dead, found.loaded_s, found.rate)
+    return Answers((settings.model.version,), found.rows, found.numbers, found.dead, found.loaded_s, found.rate)
 
 
 def of_table(store: ObjectStore, records: Sequence[Record], stream: str) -> Answers | None:
@@ -68,15 +68,14 @@ def of_table(store: ObjectStore, records: Sequence[Record], stream: str) -> Answ
     numbers = [number for number, each in enumerate(ids, 1) if each in place]
     rows = rows.take(pa.array([place[ids[number - 1]] for number in numbers], pa.int64()))
     versions = Counter(rows["model_version"].to_pylist())
-    version = versions.most_common(1)[0][0] if versions else None
-    return Answers(version, rows.drop_columns(IDENTITY.names), numbers)
+    return Answers([each for each, _ in versions.most_common()], rows.drop_columns(IDENTITY.names), numbers)
 
 
 def _empty(store: ObjectStore) -> Answers | None:
     """The columns of one of the files, without rows."""
     if (first := next(iter(_files(store, "dt=")), None)) is None:
         return None
-    return Answers(None, _table(store, first).slice(0, 0).drop_columns(IDENTITY.names), [])
+    return Answers((), _table(store, first).slice(0, 0).drop_columns(IDENTITY.names), [])
 
 
 def _rows(store: ObjectStore, records: Sequence[Record], ids: set[str]) -> Iterator[pa.Table]:

@@ -174,9 +174,9 @@ def _problems(found: PromotionResult, old: Answers, new: Answers, wish: Promotio
             f"{new.rate / old.rate:.0%} (--least-speed asks for {wish.least_speed:.0%})"
         )
     is_other = found.changes or any(column.changed for column in found.columns.values()) or found.newly_dead
-    if is_other and old.version == new.version:
+    if is_other and (same := {*old.versions} & {*new.versions}):
         yield (
-            f"both have the model.version {new.version!r}, and their answers differ: nobody could tell their rows "
+            f"both have the model.version {min(same)!r}, and their answers differ: nobody could tell their rows "
             "apart. Set a new model.version"
         )
 

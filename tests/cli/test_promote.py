@@ -107,7 +107,7 @@ def test_a_model_with_the_same_answers_passes(folder: Folder) -> None:
     assert result.exit_code == 0, result.output
     found = said(result)
     assert found["passed"] is True and found["problems"] == []
-    assert (found["old"]["version"], found["new"]["version"], found["new"]["rows"]) == ("1", "2", 8)
+    assert (found["old"]["versions"], found["new"]["versions"], found["new"]["rows"]) == (["1"], ["2"], 8)
     assert found["new"]["records_per_s"] > 0
     assert found["columns"]["half"] == {"values": 8, "changed": 0, "tolerance": 1e-05, "largest": 0.0}
     assert not folder.table.exists()
@@ -143,7 +143,7 @@ def test_the_rows_of_the_table_serve_as_the_old_answers(folder: Folder) -> None:
     result = folder.check("--json")
     assert result.exit_code == 0, result.output
     found = said(result)
-    assert (found["old"]["version"], found["old"]["rows"], found["old"]["records_per_s"]) == ("1", 5, None)
+    assert (found["old"]["versions"], found["old"]["rows"], found["old"]["records_per_s"]) == (["1"], 5, None)
     assert found["unanswered"] == 1 and found["columns"]["half"]["values"] == 5
     (folder.path / "new.py").write_text(MODEL.format(name="New", off=0))
     assert folder.check().exit_code == 1

@@ -22,7 +22,7 @@ def answers(version: str = "1", numbers: list[int] = NUMBERS, **columns: list[ob
         "score": [number / 10 for number in numbers],
         "vector": [[float(number)] for number in numbers],
     } | columns
-    return Answers(version, pa.table(values, schema=SCHEMA), numbers)
+    return Answers(version.split(", "), pa.table(values, schema=SCHEMA), numbers)
 
 
 def test_equal_answers_have_no_problem() -> None:
@@ -77,6 +77,8 @@ def test_one_version_with_other_answers_is_a_problem() -> None:
     new = answers("1", label=["other", "l2", "l3", "l4"])
     [problem] = compare(answers("1"), new, PromotionWish(max_changed=1)).problems
     assert "Set a new model.version" in problem
+    mixed = compare(answers("1, 2"), replace(new, versions=["2"]), PromotionWish(max_changed=1))
+    assert len(mixed.problems) == 1, "a canary of this version has written rows already"
     assert compare(answers("1"), answers("1"), PromotionWish()).problems == []
 
 
