@@ -48,6 +48,8 @@ def places_of(config: Path | None, url: str | None, table: str | None) -> Places
 
     :raises UserError: neither or both are given, or the configuration has a mistake.
     """
+    if config is not None and table is not None:
+        raise UserError("--config names the table already. Leave out --table, or give --url instead of --config")
     for named in filter(None, (url, table)):
         if not named.startswith("s3://") and not Path(named).is_dir():
             raise UserError(f"{named}: there is no such folder. Name the url of the dead letters, or of the table")

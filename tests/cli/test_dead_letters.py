@@ -114,6 +114,8 @@ def test_list_filters_and_has_a_short_name(application: Application) -> None:
     counts = application("list", "--limit", "0").stdout.splitlines()
     assert counts[-1] == "4 dead letters; the first 0 are listed (--limit)"
     assert not [line for line in counts if line.startswith("record\t")], "a table without rows has no head"
+    both = application("list", "--table", "elsewhere")
+    assert both.exit_code == 2 and "--config names the table already" in both.stderr
     assert application("list", "--limit", "1").stdout.splitlines()[-1].startswith("4 dead letters; the first 1")
 
 
