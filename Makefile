@@ -8,6 +8,7 @@ NOTEBOOKS := $(VENV)/.notebooks-is-ready
 DEV := $(VENV)/.dev-is-ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 CLASSES := build/kcl.aot
+TEMPLATES := build/deploy-check
 KINESIS_LOCAL := tests/contract/kinesis_local
 PYTEST := $(BIN)/python -m pytest
 # Tests begin in the order of tests/support/order.py.
@@ -21,7 +22,7 @@ SEEDS ?= 10000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo notebooks test test-fast chaos soak bench bench-gpu bench-more check image image-test format docs figures lock clean kinesis-local
+.PHONY: help install demo notebooks test test-fast chaos soak bench bench-gpu bench-more check deploy-check image image-test format docs figures lock clean kinesis-local
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -69,6 +70,15 @@ check: $(DEV)  ## Check lint, formatting, types, import rules, Dockerfiles, and 
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/hadolint Dockerfile examples/*/Dockerfile
 	@$(BIN)/python .ci/audit
+
+deploy-check: $(TEMPLATES)  ## Check the CloudFormation templates with checkov, and with rules for CloudFormation Guard
+	@$(TEMPLATES)/bin/python .ci/deploy-check
+
+# An environment of its own, of about 300 MB: checkov wants other releases of our packages.
+$(TEMPLATES): .ci/deploy-check.lock
+	@rm -rf $@ && python3 -m venv $@
+	@$@/bin/python -m pip --disable-pip-version-check install -qq --require-hashes --no-deps -r $<
+	@touch $@
 
 format: $(DEV)  ## Format the code, apply the fixes that ruff can make, and strip the notebooks of outputs
 	$(BIN)/ruff check --fix .

@@ -14,6 +14,9 @@ from pipeline.errors import UserError
 BEGIN, END = "          # begin columns of the model\n", "          # end columns of the model\n"
 """The lines of the template between which the model's columns stand."""
 
+LARGEST_BYTES = 51_200
+"""Of a template that CreateStack takes without a bucket (AWS, CreateStack)."""
+
 _PLAIN = {
     pa.bool_(): "boolean",
     pa.int8(): "tinyint",

@@ -79,7 +79,7 @@ def validate(as_json: bool, **wished: Any) -> None:
     "--template",
     type=FILE,
     metavar="FILE",
-    help="Also write the template to FILE, its table with the columns of the model, which is loaded for it.",
+    help="Also write penstock.yaml to FILE, its table with the columns of the model, which is loaded for it.",
 )
 def render(as_json: bool, pairs: tuple[str, ...], template: Path | None, **wished: Any) -> None:
     """Print the template's parameters for a configuration. Does not call AWS.
@@ -98,7 +98,7 @@ def render(as_json: bool, pairs: tuple[str, ...], template: Path | None, **wishe
     settings, wish = _checked(**wished)
     rendered = _rendered(settings, wish, pairs)
     if template is not None:
-        _write(template, settings, wish)
+        _write(template, settings)
     if as_json:
         output.emit("deploy.render", {"parameters": rendered})
     else:
@@ -168,25 +168,29 @@ def _rendered(settings: Settings, wish: Wish, pairs: tuple[str, ...]) -> dict[st
     from deploy.templates import parameter_names, template
     from pipeline.errors import UserError
 
+    known = parameter_names(template(gpu=bool(wish.gpus)))
     try:
-        return parameters(settings, wish) | given(pairs, parameter_names(template(gpu=bool(wish.gpus))))
+        rendered = {name: value for name, value in parameters(settings, wish).items() if name in known}
+        return rendered | given(pairs, known)
     except ValueError as error:
         raise UserError(f"--set: {error}") from None
 
 
-def _write(path: Path, settings: Settings, wish: Wish) -> None:
+def _write(path: Path, settings: Settings) -> None:
     from consumer.admin import check_model
     from consumer.cli import output
-    from deploy.templates import columns, template, with_columns
+    from deploy.templates import LARGEST_BYTES, columns, template, with_columns
     from pipeline.errors import UserError, counted
 
     if mistake := check_model.missing_module(settings):
         raise mistake
     rows = check_model.load(settings).rows
     assert rows is not None
-    text = with_columns(template(gpu=bool(wish.gpus)), columns(rows))
+    text = with_columns(template(), columns(rows))
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}). Choose another file") from None
     output.note(f"{path}: the template, with {counted(len(rows), 'column')} of the model")
+    if (size := len(text.encode())) > LARGEST_BYTES:
+        output.note(f"{path}: {size:,} bytes are more than {LARGEST_BYTES:,}: deploy it with --s3-bucket")

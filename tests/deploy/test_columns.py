@@ -10,6 +10,7 @@ from cfnlint.decode import decode_str
 from click.testing import CliRunner
 
 from consumer.cli import main
+from deploy import templates
 from deploy.templates import athena_type, columns, parameter_names, template, with_columns
 from pipeline.errors import UserError
 from pipeline.table.schema import IDENTITY
@@ -69,7 +70,9 @@ def test_the_names_of_parameters_are_those_of_the_template() -> None:
     assert parameter_names(template()) == list(read(TEMPLATE)["Parameters"])
 
 
-def test_the_command_writes_the_template_with_what_the_model_returns(tmp_path: Path) -> None:
+def test_the_command_writes_the_template_with_what_the_model_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "penstock.toml").write_text("""
 [stream]
 name = "events"
@@ -91,5 +94,8 @@ url = "s3://bucket/dead-letter"
     assert found[len(IDENTITY)] == ("user", "string")
     assert len(found) > len(IDENTITY) + 1
     assert "stack.yaml: the template, with" in result.stderr
+    assert "--s3-bucket" not in result.stderr
+    monkeypatch.setattr(templates, "LARGEST_BYTES", 1000)
+    assert "deploy it with --s3-bucket" in CliRunner().invoke(main, [*words, str(tmp_path / "stack.yaml")]).stderr
     refused = CliRunner().invoke(main, [*words, str(tmp_path / "none" / "stack.yaml")])
     assert refused.exit_code == 2 and "cannot be written" in refused.output

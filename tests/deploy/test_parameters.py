@@ -22,7 +22,7 @@ from deploy import changes
 from deploy.fargate import SIZES, STOP_TIMEOUT_S
 from deploy.parameters import APPLICATION, PREFIX, Wish, parameters, problems
 from deploy.templates import parameter_names, template
-from tests.support.cloudformation import Stack
+from tests.support.cloudformation import TEMPLATE, Stack
 
 NAMES = st.from_regex(r"[a-zA-Z0-9_.-]{1,128}", fullmatch=True)
 """Of streams."""
@@ -216,6 +216,17 @@ def test_what_is_rendered_comes_back_in_a_task(
     values = {each["Name"]: str(each["Value"]).replace("s3://Bucket/", "s3://bucket/") for each in environment}
     back = parse({"model": RAW["model"]}, values)
     assert (back.stream, back.sink, back.dead_letter) == (asked.stream, asked.sink, asked.dead_letter)
+
+
+def test_what_is_rendered_for_gpus_is_what_their_template_takes(tmp_path: Path) -> None:
+    (path := tmp_path / "penstock.toml").write_text(CONFIG)
+    words = ["deploy", "render", "--config", str(path), "--cpu", "7000", "--memory", "28000"]
+    result = CliRunner().invoke(main, [*words, "--gpus", "2", "--json", "--shards", "4", "--set", "ImageTag=1"])
+    rendered = json.loads(result.stdout)["parameters"]
+    stack = Stack(rendered, TEMPLATE.with_name("gpu.yaml"), beside=Stack(GIVEN))
+    assert stack.mistakes() == []
+    assert (rendered["Gpus"], rendered["Cpu"], "ShardCount" in rendered) == ("2", "7000", False)
+    assert "not sold" in CliRunner().invoke(main, words).output
 
 
 def test_the_command_renders_as_text_and_as_json(tmp_path: Path) -> None:
