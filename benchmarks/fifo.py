@@ -38,7 +38,7 @@ class Trusting(ModelHost):
         """Do nothing."""
         return
 
-    def believe(self, shard: Shard) -> None:
+    def trust(self, shard: Shard) -> None:
         """Do nothing."""
         return
 

@@ -147,7 +147,7 @@ class Task:
         await self._unless_leaving(asyncio.to_thread(joining.make_leases, self.aws, stream))
         await daemon.start()
         self._tell_that_it_consumes(stream, health)
-        watching = partial(self.watchers.over_the_leases, bridges, stream, created_s)
+        watching = partial(self.watchers.watch_leases, bridges, stream, created_s)
         self.background.start(watching, "the watch over the leases")
         departure = Departure(
             settings,
@@ -162,11 +162,11 @@ class Task:
 
     def _watch_while_the_model_loads(self, health: Health, stack: AsyncExitStack) -> None:
         """A leader that is dead is found meanwhile, and ``penstock status`` sees this worker."""
-        self.background.start(self.watchers.over_the_leader, "the watch over the leader")
+        self.background.start(self.watchers.watch_leader, "the watch over the leader")
         dynamodb, application = lambda: self.aws.client("dynamodb"), self.settings.stream.application
         note = WorkerNoteBook(dynamodb, application, self.worker_id)
         url = reached_at(health.url, self.settings.health.host)
-        noting = partial(self.watchers.over_the_note, note, url, self.report.stats)
+        noting = partial(self.watchers.write_notes, note, url, self.report.stats)
         self.background.start(noting, "the note of this worker")
         stack.push_async_callback(asyncio.to_thread, note.leave)
 
@@ -209,10 +209,10 @@ class Task:
         """Wait until asked to leave, or until something ends that must not."""
         working: dict[str, background.Work] = {
             "the bridges": partial(_raise, bridges.failure),
-            "the watch over the shards": partial(self.watchers.over_the_shards, bridges, longest_drain),
-            "the watch over handoffs": partial(self.watchers.over_handoffs, bridges),
+            "the watch over the shards": partial(self.watchers.watch_shards, bridges, longest_drain),
+            "the watch over handoffs": partial(self.watchers.watch_handoffs, bridges),
             "the watch over the end": partial(self._leave_once_all_is_read, bridges),
-            "the look at KCL's classes": partial(daemon.must_hand_over_whole, lambda: bool(bridges.sessions)),
+            "the look at KCL's classes": partial(daemon.check_aggregator, lambda: bool(bridges.sessions)),
         }
         for name, work in working.items():
             self.background.start(work, name)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from consumer.leases import leases
-from consumer.poison.doubts import may_be_a_records_doing
+from consumer.poison.doubts import may_be_caused_by_a_record
 from pipeline import background
 from pipeline.errors import Fatal, one_line
 
@@ -87,7 +87,7 @@ class Departure:
         await bridges.close()
         try:
             await self._past.note_end(error, self._worker_id, begun)
-            await self._free_and_read(None if may_be_a_records_doing(error) else ())
+            await self._free_and_read(None if may_be_caused_by_a_record(error) else ())
         except Exception as another:  # noqa: BLE001  # the error that ended the task is reported, not this one
             log.warning("the task did not end in order: %s", another)
 

@@ -43,14 +43,14 @@ class Watchers:
         self._aws = aws
         self._metrics = metrics
 
-    async def over_the_leader(self) -> None:
+    async def watch_leader(self) -> None:
         """Watch the leader. This starts before the model is loaded, so that a dead leader is found during the load."""
         kcl, application = self._settings.kcl, self._settings.stream.application
         report_ms = int(kcl.properties.get("workerMetricsReporterFreqInMillis", WORKER_REPORT_MS))
         watch = LeaderWatch(self._worker_id, failover_s=kcl.failover_ms / 1000, report_s=report_ms / 1000)
         await leader_watch.watch(self._aws.client("dynamodb"), application, watch, kcl.max_leases)
 
-    async def over_handoffs(self, bridges: BridgeServer) -> None:
+    async def watch_handoffs(self, bridges: BridgeServer) -> None:
         """Complete handoffs that KCL has left unfinished; see :mod:`consumer.leases.handoffs`."""
 
         def busy() -> set[str]:
@@ -60,7 +60,7 @@ class Watchers:
         await handoffs.watch(self._aws.client("dynamodb"), application, watch, busy)
 
     @property
-    def unwell(self) -> dict[str, str]:
+    def unhealthy(self) -> dict[str, str]:
         """The shards for which the task should be restarted: stuck or not read, with the reasons."""
         return (self.leases.red if self.leases is not None else {}) | self.stuck
 
@@ -69,13 +69,13 @@ class Watchers:
         """Why the task does not read every shard that it should; None if it does."""
         return self.leases.unread.unready if self.leases is not None else "no lease yet"
 
-    async def over_the_note(self, note: WorkerNoteBook, url: str, stats: Callable[[], Mapping[str, Any]]) -> None:
+    async def write_notes(self, note: WorkerNoteBook, url: str, stats: Callable[[], Mapping[str, Any]]) -> None:
         """Every few seconds, write this worker's report and the address of its health page beside the leases."""
         while True:
             await asyncio.to_thread(note.write, url, stats())
             await asyncio.sleep(EVERY_S)
 
-    async def over_the_leases(self, bridges: BridgeServer, stream: StreamSettings, stream_created_s: int) -> None:
+    async def watch_leases(self, bridges: BridgeServer, stream: StreamSettings, stream_created_s: int) -> None:
         """Watch that every shard is read, and that the stream is still the same one."""
         self.leases = LeaseWatch(
             stream,
@@ -89,7 +89,7 @@ class Watchers:
         )
         await self.leases.watch()
 
-    async def over_the_shards(self, bridges: BridgeServer, believed: drain.DrainBudget | None) -> None:
+    async def watch_shards(self, bridges: BridgeServer, believed: drain.DrainBudget | None) -> None:
         """Check every few seconds that each shard makes progress, and that a drain would fit now."""
         watch = StuckWatch(self._settings.health.stuck_after_s)
         too_long = self._metrics.outages.part("drain")

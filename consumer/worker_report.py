@@ -56,7 +56,7 @@ class WorkerReport:
     def unhealthy(self) -> str | None:
         """Return why the task is not healthy; None if it is. Without a running event loop there would be no answer."""
         stopped = self._metrics.dead_letters.stop_reason
-        return "; ".join([*filter(None, [stopped]), *self._watchers.unwell.values()]) or None
+        return "; ".join([*filter(None, [stopped]), *self._watchers.unhealthy.values()]) or None
 
     def unready(self) -> str | None:
         """Return why the task does not read every shard that it should; None if it does."""

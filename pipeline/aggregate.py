@@ -83,7 +83,7 @@ def aggregates_in(records: Sequence[Record]) -> list[int]:
     return [place for place, record in enumerate(records) if type(record) is Aggregate]
 
 
-def looked_into(record: Record) -> Record:
+def aggregate_or_record(record: Record) -> Record:
     """Return the aggregate that a Kinesis record holds, or the record itself.
 
     An aggregate that cannot be read is settled: it becomes a dead letter as a whole.

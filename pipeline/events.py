@@ -33,7 +33,7 @@ class Retried:
 
 
 @dataclass(frozen=True, slots=True)
-class Condemned:
+class DeadLettered:
     """Records became dead letters. ``kind`` is one of :data:`pipeline.record.REASONS`."""
 
     kind: str
@@ -61,4 +61,4 @@ class ReplicaReplaced:
     reason: str
 
 
-ModelEvent = Predicted | Retried | Condemned | OutOfMemory | SafeCostLearned | ReplicaReplaced
+ModelEvent = Predicted | Retried | DeadLettered | OutOfMemory | SafeCostLearned | ReplicaReplaced

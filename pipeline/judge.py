@@ -46,6 +46,6 @@ class Judge(Settler, Protocol):
         """
         ...
 
-    def believe(self, shard: Shard) -> None:
+    def trust(self, shard: Shard) -> None:
         """A checkpoint of the shard was written: it makes progress."""
         ...

@@ -57,13 +57,13 @@ async def reap(every_s: float = EVERY_S) -> None:
     while True:
         await asyncio.sleep(every_s)
         for pid in orphans.seen(zombies()):
-            _bury(pid)
+            _wait_for(pid)
             reaped += 1
             if reaped.bit_count() == 1:
                 log.info("reaped an orphan: process %d (%d so far)", pid, reaped)
 
 
-def _bury(pid: int) -> None:
+def _wait_for(pid: int) -> None:
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
 

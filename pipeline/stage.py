@@ -182,11 +182,11 @@ class Stage:
 
     def checkpointed(self, lane: Lane) -> None:
         """KCL accepted a checkpoint: the shard's next owner begins after it."""
-        self._judge.believe(lane.shard)
+        self._judge.trust(lane.shard)
 
     def noted(self, lane: Lane) -> None:
         """The reader of this shard notes each try itself, where the next task finds it: the model host need not."""
-        self._judge.believe(lane.shard)
+        self._judge.trust(lane.shard)
 
     def fail(self, error: BaseException) -> None:
         """End :meth:`run` with this error."""

@@ -131,7 +131,7 @@ class Daemon:
             log.error("the JVM ran out of heap. Raise kcl.java_heap_mib: %d is not enough", self._heap_mib)
         return status
 
-    async def must_hand_over_whole(self, reads: Callable[[], bool]) -> None:
+    async def check_aggregator(self, reads: Callable[[], bool]) -> None:
         """Check that KCL uses our class. Never returns normally. ``reads`` says whether a shard is being read.
 
         The protocol also refuses every record that another class has taken apart.

@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 from pybase64 import b64decode
 
-from pipeline.aggregate import looked_into
+from pipeline.aggregate import aggregate_or_record
 from pipeline.errors import Broken
 from pipeline.escape import shown
 from pipeline.kpl import MAGIC
@@ -239,7 +239,7 @@ def _records(rows: list[_Row], shard_id: str, records: list[Record]) -> list[Rec
                 raise ProtocolError(f"processRecords: record {len(records)}: {_bad_sequence(sequence)}")
             data = b64decode(row.data, None, True)
             record = Record(shard_id, data, row.partition_key or None, sequence, 0, row.approximate_arrival_timestamp)
-            append(looked_into(record) if data.startswith(MAGIC) else record)
+            append(aggregate_or_record(record) if data.startswith(MAGIC) else record)
             last = sequence
     except ValueError:
         raise ProtocolError(f"processRecords: record {len(records)}: data is not base64") from None

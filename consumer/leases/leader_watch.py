@@ -84,7 +84,7 @@ def take_over(dynamodb: DynamoDBClient, application: str, takeover: Takeover, ma
         "leader %s has been silent for %.0f s: took over %s%s",
         takeover.leader,
         takeover.silent_s,
-        ", ".join(f"{shard} for {heir or 'the next worker'}" for shard, heir in passed.items()) or "nothing",
+        ", ".join(f"{shard} for {owner or 'the next worker'}" for shard, owner in passed.items()) or "nothing",
         f"; refused for {', '.join(refused)}" if refused else "",
     )
     if not any(each.gone == takeover.leader and each.shard_id in refused for each in takeover.holdings):

@@ -46,28 +46,28 @@ def reassign(
     """
     passed = {}
     for holding in sorted(holdings, key=lambda holding: holding.shard_id):
-        heir = holding.owner if holding.drainer == holding.gone else _heir(load, max_leases)
-        if _write(dynamodb, application, holding, heir):
-            passed[holding.shard_id] = heir
-            load[heir] += 1
+        new_owner = holding.owner if holding.drainer == holding.gone else _next_owner(load, max_leases)
+        if _write(dynamodb, application, holding, new_owner):
+            passed[holding.shard_id] = new_owner
+            load[new_owner] += 1
     return passed
 
 
-def _heir(load: Counter[str], max_leases: int) -> str:
+def _next_owner(load: Counter[str], max_leases: int) -> str:
     """The worker with the fewest leases that may have one more; "" if there is none."""
     able = [worker for worker in load if worker and (not max_leases or load[worker] < max_leases)]
     return min(able, key=lambda worker: (load[worker], worker), default="")
 
 
-def _write(dynamodb: DynamoDBClient, application: str, holding: OrphanedLease, heir: str) -> bool:
+def _write(dynamodb: DynamoDBClient, application: str, holding: OrphanedLease, new_owner: str) -> bool:
     """False if the lease is no longer as it was, or was renewed."""
     values: Item = {":owner": {"S": holding.owner}, ":one": {"N": "1"}}
     update, still_so = "REMOVE leaseOwner", "leaseOwner = :owner"
-    if heir:
-        update = "SET leaseOwner = :heir"
-        values[":heir"] = {"S": heir}
+    if new_owner:
+        update = "SET leaseOwner = :new_owner"
+        values[":new_owner"] = {"S": new_owner}
     if holding.drainer:
-        update += ", checkpointOwner" if not heir else " REMOVE checkpointOwner"
+        update += ", checkpointOwner" if not new_owner else " REMOVE checkpointOwner"
         still_so += " AND checkpointOwner = :drainer"
         values[":drainer"] = {"S": holding.drainer}
     else:

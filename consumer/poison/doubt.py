@@ -163,7 +163,7 @@ class Doubt:
 
     # -- an operator's wish
 
-    def passing_over(self, skip: Skip) -> Doubt:
+    def with_skip(self, skip: Skip) -> Doubt:
         """The note with which the next task skips this record. No task reads the shard then."""
         others = tuple(each for each in self.skips if each.at != skip.at)
         return replace(self, by="", first=None, last=None, hindered=0, skips=(*others, skip))
@@ -210,7 +210,7 @@ class Doubt:
         """Whether the record at ``position`` must be tried alone."""
         return self.narrow is not None and position <= self.narrow
 
-    def condemned(self, position: Position, give_up_after: int) -> bool:
+    def gives_up(self, position: Position, give_up_after: int) -> bool:
         """Whether the record is given up: one more death would exceed ``give_up_after`` tasks."""
         return position == self.suspect and len(self.alone) >= alone_at_most(give_up_after)
 

@@ -266,7 +266,7 @@ def tell_of(shard_id: str, doubt: Doubt, what: str) -> None:
     log.warning("%s: %d tasks have ended over it (%s); %s", shard_id, len(doubt.deaths), doubt.why(), what)
 
 
-def may_be_a_records_doing(error: BaseException) -> bool:
+def may_be_caused_by_a_record(error: BaseException) -> bool:
     """Whether the task was asked to leave, or failed for a reason that a record cannot have caused."""
     return isinstance(error, Broken) or (isinstance(error, Exception) and not isinstance(error, PenstockError))
 

@@ -18,13 +18,13 @@ from functools import partial
 from typing import Any, Protocol
 
 from consumer.poison.doubt import Doubt, alone_at_most, piece_after
-from consumer.poison.doubts import in_short, may_be_a_records_doing
+from consumer.poison.doubts import in_short, may_be_caused_by_a_record
 from consumer.poison.held_leases import Held, HeldLeases, Hindered, Lost, ReaderNotes
 from consumer.poison.notes import Noted
 from pipeline import background, kpl
-from pipeline.aggregate import Aggregate, looked_into
+from pipeline.aggregate import Aggregate, aggregate_or_record
 from pipeline.errors import Broken, counted
-from pipeline.events import Condemned, ModelEvent
+from pipeline.events import DeadLettered, ModelEvent
 from pipeline.flow.lane import Lane
 from pipeline.flow.waiting import Waiting, after
 from pipeline.record import Dead, Position, Record, Shard
@@ -117,7 +117,7 @@ class PoisonReader:
             held.doubt = held.doubt.hinders()
             raise
         except BaseException as error:
-            died = may_be_a_records_doing(error)
+            died = may_be_caused_by_a_record(error)
             held.doubt = held.doubt.died(self._holder, in_short(error)) if died else held.doubt.ended(self._holder)
             raise
         finally:
@@ -161,7 +161,7 @@ class PoisonReader:
         if opens:
             waiting.within = await self._stage.misplaced.within(held.shard_id)
             await self._leases.step(held, held.doubt.tries(*_opening(opens)))
-        waiting.put([looked_into(record) if record.outcome is None else record for record in records])
+        waiting.put([aggregate_or_record(record) if record.outcome is None else record for record in records])
         while (left or waiting) and not self._past(held):
             left = left or waiting.take(held.piece, AT_A_TIME_BYTES)
             self._stage.misplaced.note(lane.shard, waiting.misplaced)
@@ -183,8 +183,8 @@ class PoisonReader:
         count = 1 if whole_is_given_up else held.doubt.together([record.position for record in left], held.piece)
         tried, left = left[:count], left[count:]
         first, last = tried[0].position, tried[-1].position
-        if not self._skip(tried[0], held.doubt) and held.doubt.condemned(first, self._give_up_after):
-            self._condemn(tried[0], held.doubt)
+        if not self._skip(tried[0], held.doubt) and held.doubt.gives_up(first, self._give_up_after):
+            self._make_dead(tried[0], held.doubt)
         named = _opening(tried) if whole_is_given_up else (first, last)
         await self._leases.step(held, held.doubt.tries(*named))
         began_s = self._clock()
@@ -209,14 +209,14 @@ class PoisonReader:
 
     def _is_given_up_whole(self, held: Held, record: Record) -> bool:
         end = record.position.end_of_record
-        return held.doubt.skipped(end) is not None or held.doubt.condemned(end, self._give_up_after)
+        return held.doubt.skipped(end) is not None or held.doubt.gives_up(end, self._give_up_after)
 
     def _give_up_whole(self, held: Held, record: Record) -> None:
         """Give up the rest of an aggregate: an operator skips it, or it kills before it is taken apart."""
         if held.at is not None and held.at.sequence == record.position.sequence:
             record.sub = held.at.sub + 1
         if not self._skip(record, held.doubt):
-            self._condemn(record, held.doubt)
+            self._make_dead(record, held.doubt)
 
     def _skip(self, record: Record, doubt: Doubt) -> bool:
         """Whether an operator skips the record. Then it becomes a dead letter without being tried."""
@@ -224,10 +224,10 @@ class PoisonReader:
         if skip is not None and record.outcome is None:
             record.settle(Dead(record.data, f"an operator passed over it: {skip.why}", "", 0, SKIPPED))
             log.warning("%s: passing over record %s: %s", record.shard_id, record.position, skip.why)
-            self._on_event(Condemned(SKIPPED))
+            self._on_event(DeadLettered(SKIPPED))
         return skip is not None
 
-    def _condemn(self, record: Record, doubt: Doubt) -> None:
+    def _make_dead(self, record: Record, doubt: Doubt) -> None:
         """Make a dead letter without trying the record. If a task died over the dead letter, leave out the payload."""
         deaths = len(doubt.alone)
         reason = f"{counted(deaths, 'task')} died while they tried this record alone: {doubt.why()}"
@@ -236,7 +236,7 @@ class PoisonReader:
             payload, reason = b"", f"{reason}; the payload is left out, because a task also died over the dead letter"
         record.settle(Dead(payload, reason, "", deaths, KIND))
         log.error("%s: skipping record %s: %s", record.shard_id, record.position, reason)
-        self._on_event(Condemned(KIND))
+        self._on_event(DeadLettered(KIND))
 
 
 def _opening(records: Sequence[Record]) -> tuple[Position, Position]:

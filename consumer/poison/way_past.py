@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Collection, Sequence
 
-from consumer.poison.doubts import Doubts, in_short, may_be_a_records_doing
+from consumer.poison.doubts import Doubts, in_short, may_be_caused_by_a_record
 from consumer.poison.held_leases import Held, Hindered
 from consumer.poison.notes import LeaseNotes, Noted
 from consumer.poison.reader import PoisonReader
@@ -71,7 +71,7 @@ class WayPast:
         ``begun`` has the shards with an active session. The JVM may also have died of a shard without a session yet, so
         every lease of the worker is noted.
         """
-        if not may_be_a_records_doing(error):
+        if not may_be_caused_by_a_record(error):
             for shard_id in begun:
                 await self._doubts.ended(shard_id)
             return

@@ -6,7 +6,7 @@ from typing import assert_never
 
 from prometheus_client import CollectorRegistry
 
-from pipeline.events import Condemned, ModelEvent, OutOfMemory, Predicted, ReplicaReplaced, Retried, SafeCostLearned
+from pipeline.events import DeadLettered, ModelEvent, OutOfMemory, Predicted, ReplicaReplaced, Retried, SafeCostLearned
 from pipeline.flow.progress import Progress
 from pipeline.metrics.counters import counter, gauge, histogram
 from pipeline.metrics.dead_letters import DeadLetterMetrics
@@ -54,7 +54,7 @@ class ModelMetrics:
                 self._progress.tried_again(shards)
                 self.retries += 1
                 self._retried.inc()
-            case Condemned(kind=kind, records=records):
+            case DeadLettered(kind=kind, records=records):
                 self._letters.note(kind, records)
             case OutOfMemory():
                 self._out_of_memory.inc()

@@ -40,10 +40,10 @@ def main() -> None:
     connection = socket.socket(fileno=int(sys.argv[-2]))
     connection.set_inheritable(False)
     _die_with(int(sys.argv[-1]))
-    memory_limit.volunteer()
+    memory_limit.prefer_for_oom_kill()
     _log_to_the_host()
     own = os.getpid()
-    os.register_at_fork(after_in_child=lambda: _disown(connection))
+    os.register_at_fork(after_in_child=lambda: _close_in_child(connection))
     frames = Inbox()
     threading.Thread(target=_read, args=(connection, frames), name="reader", daemon=True).start()
     serve(connection, frames, own)
@@ -88,7 +88,7 @@ def _answer(connection: socket.socket, answer: list[Any], seal: bytes, own: int)
     wire.send(connection, wire.sealed(answer, seal))
 
 
-def _disown(connection: socket.socket) -> None:
+def _close_in_child(connection: socket.socket) -> None:
     """Runs in a child that the model forked: close its copy of the socket."""
     connection.close()
 

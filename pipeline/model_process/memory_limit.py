@@ -57,7 +57,7 @@ FIRST_TO_GO = "1000"
 # -- in the replica
 
 
-def volunteer() -> None:
+def prefer_for_oom_kill() -> None:
     """Ask the kernel to kill this process first when the container runs out of memory, not the host or the JVM."""
     try:
         Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)

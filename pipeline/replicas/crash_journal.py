@@ -34,7 +34,7 @@ from datetime import UTC, date, datetime, timedelta
 import orjson
 
 from pipeline.errors import PenstockError, counted
-from pipeline.events import Condemned, ModelEvent
+from pipeline.events import DeadLettered, ModelEvent
 from pipeline.judge import Settler
 from pipeline.record import Dead, Position, Record, Shard
 from pipeline.stores.base import ObjectStore, TooLarge
@@ -106,12 +106,12 @@ class CrashJournal:
                     deaths[position] += note["alone"]
         self._deaths[shard_id] = deaths
         self._changes[shard_id] = await self._switches(shard_id)
-        self.believe(shard_id)
+        self.trust(shard_id)
         if deaths or self._changes[shard_id] >= SWITCHES:
             self._in_doubt.add(shard_id)
             log.warning("%s is in doubt: tasks died while they had it; %d records are suspects", shard_id, len(deaths))
 
-    def believe(self, shard_id: str) -> None:
+    def trust(self, shard_id: str) -> None:
         """A checkpoint of the shard was written: it is not in doubt any more. Its suspects remain suspects.
 
         A durable range without a checkpoint is not enough: the next task starts before it and may die of the same
@@ -259,9 +259,9 @@ class JournaledHost:
         """As :meth:`CrashJournal.recall`."""
         await self._notes.recall(shard, first)
 
-    def believe(self, shard: Shard) -> None:
-        """As :meth:`CrashJournal.believe`."""
-        self._notes.believe(shard.shard_id)
+    def trust(self, shard: Shard) -> None:
+        """As :meth:`CrashJournal.trust`."""
+        self._notes.trust(shard.shard_id)
 
     async def settle(self, records: Sequence[Record]) -> None:
         """Set ``outcome`` of every record. Suspects are tried one by one, alone in the model, or become dead
@@ -302,7 +302,7 @@ class JournaledHost:
             return
         reason = f"{counted(deaths, 'task')} died while this record was alone in the model"
         suspect.settle(Dead(suspect.data, reason, "", deaths, "died"))
-        self._on_event(Condemned("died"))
+        self._on_event(DeadLettered("died"))
 
 
 class _Room:

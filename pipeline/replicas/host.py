@@ -15,7 +15,7 @@ from itertools import repeat
 
 import pyarrow as pa
 
-from pipeline.events import Condemned, ModelEvent, Predicted, SafeCostLearned
+from pipeline.events import DeadLettered, ModelEvent, Predicted, SafeCostLearned
 from pipeline.machine.cores import resolve
 from pipeline.model_process.assignment import Assignment, LoadSettings
 from pipeline.outages import Outages
@@ -200,10 +200,10 @@ class ModelHost:
         self._safe_time.timed_out(len(tried), self._costs(tried)[1])
         self._tell(before)
 
-    def bury(self, record: Record, fault: Fault, attempts: int) -> None:
-        """As :meth:`pipeline.replicas.trial.Bench.bury`: settle the record as dead."""
+    def give_up(self, record: Record, fault: Fault, attempts: int) -> None:
+        """As :meth:`pipeline.replicas.trial.Bench.give_up`: settle the record as dead."""
         record.settle(Dead(record.data, fault.reason, fault.traceback, attempts, fault.kind, where=fault.where))
-        self._on_event(Condemned(fault.kind))
+        self._on_event(DeadLettered(fault.kind))
 
     async def device_works(self, reason: str) -> bool:
         """As :meth:`pipeline.replicas.trial.Bench.device_works`."""

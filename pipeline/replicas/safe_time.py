@@ -76,7 +76,7 @@ class SafeTime:
                 self._raise(cost)
         elif cost * 2 >= self.limit and (records > 1 or self.limit == 1):
             self._asks = False
-            self._creep(cost, seconds)
+            self._raise_limit(cost, seconds)
 
     def _ask(self) -> None:
         """Learn from the time that records of the batch that timed out take alone."""
@@ -94,7 +94,7 @@ class SafeTime:
         self.limit = min(self.limit or limit, limit)
         self._slowest, self._passes = (0.0, 0), 0
 
-    def _creep(self, cost: int, seconds: float) -> None:
+    def _raise_limit(self, cost: int, seconds: float) -> None:
         self._slowest = max(self._slowest, (seconds, cost))
         self._passes += 1
         if self._passes < CREEP_PASSES:

@@ -12,7 +12,7 @@ A replica that fails records that passed before is replaced. What failed on it i
 work: one that is fresh, or has just passed a record. A record that spoils even fresh replicas is condemned if replicas
 work without it. If none works, no record is blamed: all are tried again, with pauses, until ``model.give_up_after_s``
 has passed. So a working replica is never replaced because of a bad record, unless nothing can tell: there is no
-example, and nothing has ever passed. Then ``HOPELESS`` fresh ones are tried in the life of the task.
+example, and nothing has ever passed. Then ``FRESH_FAILURES`` fresh ones are tried in the life of the task.
 
 Cost beyond the bound of :mod:`pipeline.replicas.bisection`: at most three calls for each batch with a bad record, and
 one more try of a record whose tries did not follow each other. If a replica turns out not to work, this is spent once
@@ -69,7 +69,7 @@ class Bench(Protocol):
         """A try of these records timed out."""
         ...
 
-    def bury(self, record: Record, fault: Fault, attempts: int) -> None:
+    def give_up(self, record: Record, fault: Fault, attempts: int) -> None:
         """This record is dead: set its outcome."""
         ...
 
@@ -212,7 +212,7 @@ class _Round:
 
     async def _alone(self, tried: list[Record], bisection: Bisection[Record]) -> None:
         """Try an item alone, on a replica that gets no other request meanwhile, so that the tries follow each other."""
-        wants_new = self._turn >= NEW_FROM and not self._trial.witnesses.hopeless
+        wants_new = self._turn >= NEW_FROM and not self._trial.witnesses.nothing_has_passed
         while True:
             with contextlib.suppress(Unbegun):
                 async with self._well_one(new=wants_new) as link:
@@ -236,7 +236,7 @@ class _Round:
     async def _may_serve(self, link: ReplicaProcess) -> bool:
         """Whether a replica whose last request failed still works; if not, replace it."""
         well = await self._is_well(link)
-        if well or (well is None and self._trial.witnesses.hopeless):
+        if well or (well is None and self._trial.witnesses.nothing_has_passed):
             return True
         link.discard(SICK if well is False else "was replaced by a fresh one")
         return False
@@ -281,16 +281,16 @@ class _Round:
             bisection.failed()
 
     def _passed(self, answer: Rows | Costs, tried: list[Record], bisection: Bisection[Record]) -> None:
-        self._bury(tried, answer.faults, bisection.attempts)
+        self._give_up(tried, answer.faults, bisection.attempts)
         good = next((record for index, record in enumerate(tried) if index not in answer.faults), None)
         if good is not None:
             self._trial.witnesses.passed(self._trial.payload_of(good))
         self._bench.passed(answer, tried, bisection)
         bisection.passed()
 
-    def _bury(self, tried: list[Record], faults: dict[int, Fault], attempts: int) -> None:
+    def _give_up(self, tried: list[Record], faults: dict[int, Fault], attempts: int) -> None:
         for index, fault in faults.items():
-            self._bench.bury(tried[index], fault, attempts)
+            self._bench.give_up(tried[index], fault, attempts)
 
     def _suspect(
         self, tried: list[Record], fault: Fault, attempts: int | None, link: ReplicaProcess | None, is_new: bool
@@ -313,7 +313,7 @@ class _Round:
         attempts = bisection.died()
         if attempts and isinstance(error, LostDevice):
             if await self._bench.device_works(str(error)):
-                self._bench.bury(tried[0], fault, attempts)
+                self._bench.give_up(tried[0], fault, attempts)
             else:
                 bisection.excused()
         else:
@@ -343,14 +343,14 @@ class _Round:
             elif doubted:
                 self._again += [suspect.record for suspect in doubted]
             for suspect in believed:
-                self._bench.bury(suspect.record, suspect.fault, suspect.attempts)
+                self._bench.give_up(suspect.record, suspect.fault, suspect.attempts)
 
     async def _are_guilty(self, link: ReplicaProcess | None, doubted: list[_Suspect]) -> bool:
         """Judge suspects of a replica on which nothing has passed since."""
         if link is not None:
             well = await self._is_well(link)
             if well is not False:
-                return well or self._trial.witnesses.hopeless or all(suspect.is_new for suspect in doubted)
+                return well or self._trial.witnesses.nothing_has_passed or all(suspect.is_new for suspect in doubted)
             link.discard(SICK)
             if not all(suspect.is_new for suspect in doubted):
                 return False

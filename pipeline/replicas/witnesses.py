@@ -19,7 +19,7 @@ WITNESSES = 3
 WITNESS_BYTES = 256 * 1024
 """Bytes kept of payloads that have passed; larger payloads are not kept."""
 
-HOPELESS = 3
+FRESH_FAILURES = 3
 """After this many records failed on fresh replicas, while nothing has ever passed, the model itself is to blame."""
 
 Ask = Callable[[str, Sequence[bytes]], Awaitable[Answer]]
@@ -47,9 +47,9 @@ class Witnesses:
         return frames.BESIDE_EXAMPLE, payloads
 
     @property
-    def hopeless(self) -> bool:
+    def nothing_has_passed(self) -> bool:
         """Whether nothing has ever passed, even on fresh replicas: failures are then believed at once."""
-        return not self.exist and self._failures >= HOPELESS
+        return not self.exist and self._failures >= FRESH_FAILURES
 
     def passed(self, payload: bytes) -> None:
         """A record with this payload passed."""

@@ -242,7 +242,7 @@ class KinesisWriter:
             self._suspects, faults[0] = 0, answer.quoting
         elif answer.at_fault:
             await self._back_off(answer._replace(refused=True))
-        await self._bury([RefusedRow(request[place].origin, reason) for place, reason in faults.items()])
+        await self._write_letters([RefusedRow(request[place].origin, reason) for place, reason in faults.items()])
         return [accepted or place in faults for place, accepted in enumerate(answer.accepted)]
 
     async def _load(self, run: Run) -> None:
@@ -251,7 +251,7 @@ class KinesisWriter:
         loads = await sink.call(partial(loads_of, run, sink.table, sink.row_bytes))
         refused = [RefusedRow(load.origin, load.row.reason) for load in loads if isinstance(load.row, Unwritable)]
         self._count(loads, len(refused))
-        await self._bury(refused)
+        await self._write_letters(refused)
         for origin, row in loads:
             carried = None if isinstance(row, Unwritable) else row
             self._put_queue.put(origin.position, carried, origin=origin)
@@ -276,7 +276,7 @@ class KinesisWriter:
                     self._sink.events.on_stop(why)
                     raise Fatal(why)
 
-    async def _bury(self, refused: Sequence[RefusedRow]) -> None:
+    async def _write_letters(self, refused: Sequence[RefusedRow]) -> None:
         """Return once each of them is a durable dead letter."""
         sink = self._sink
         if not refused:

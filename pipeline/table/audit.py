@@ -101,7 +101,7 @@ def audit(store: ObjectStore, dead_letters: ObjectStore | None = None) -> AuditR
     for name, files in groupby(entries, key=attrgetter("list")):
         audited.list_of(name, list(files))
     audited.redriven_rows()
-    audited.letters_of_nobody()
+    audited.unreferenced_letters()
     return report
 
 
@@ -187,7 +187,7 @@ class _Audit:
             for kind, detail in found.faults:
                 report.problem(kind, key, detail)
 
-    def letters_of_nobody(self) -> None:
+    def unreferenced_letters(self) -> None:
         report = self._report
         lists = {name: (begins, self._continued.get(name, False)) for name, begins in report.begins.items()}
         ranges = {name: (begins, report.reached[name]) for name, begins in report.begins.items()}

@@ -65,7 +65,7 @@ class FakeJudge:
         """Do nothing: there are no notes of crashes."""
         return
 
-    def believe(self, shard: Shard) -> None:
+    def trust(self, shard: Shard) -> None:
         """Record the shard's id in ``believed``."""
         self.believed.append(shard.shard_id)
 

@@ -45,7 +45,7 @@ def refused(found: Settings, **wish: Any) -> str:
     return line
 
 
-def test_what_adds_up_is_rendered_and_is_what_the_template_takes() -> None:
+def test_a_valid_configuration_is_rendered_as_parameters_of_the_template() -> None:
     wish = Wish(4096, 16384, tasks=2, shards=4, weights_mib=1024)
     assert list(problems(settings(), wish)) == []
     stack = Stack(parameters(settings(), wish) | {"ImageTag": "model-1"})
@@ -135,7 +135,7 @@ def test_a_drain_that_ecs_would_cut() -> None:
     assert "120 s + 5 s to exit = 125 s" in refused(settings(drain={"budget_s": 120}))
 
 
-def test_what_the_template_has_no_place_for() -> None:
+def test_configurations_that_the_template_cannot_express_are_refused() -> None:
     two = [*RAW["sink"], {"type": "kinesis", "stream": "another"}]
     assert "2 Kinesis sinks" in refused(parse(RAW | {"sink": two}))
     assert "the template makes a repository of this name" in refused(settings(stream={"application": "Events_1"}))

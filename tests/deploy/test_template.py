@@ -106,7 +106,7 @@ def test_an_existing_stream_is_left_alone() -> None:
     assert Stack(GIVEN | {"CreateStream": "no"}).of_type("AWS::Kinesis::Stream") == {}
 
 
-def test_what_holds_data_outlives_the_stack(stack: Stack) -> None:
+def test_resources_with_data_outlive_the_stack(stack: Stack) -> None:
     for name, each in Stack(WITH_DOWNSTREAM).resources.items():
         if each["Type"] in ("AWS::Kinesis::Stream", "AWS::S3::Bucket", "AWS::ECR::Repository"):
             assert (each["DeletionPolicy"], each["UpdateReplacePolicy"]) == ("Retain", "Retain"), name
@@ -212,7 +212,7 @@ def test_both_architectures(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("given", [GIVEN, WITH_DOWNSTREAM])
-def test_the_settings_of_a_task_name_what_the_stack_makes(given: dict[str, Any]) -> None:
+def test_the_settings_of_a_task_name_the_resources_of_the_stack(given: dict[str, Any]) -> None:
     found = settings(Stack(given))
     assert (found.stream.name, found.stream.application) == ("events", "penstock-events")
     assert found.dead_letter.url == "s3://the-bucket/dead-letter"
@@ -334,7 +334,7 @@ def read_by(alarm: dict[str, Any]) -> set[tuple[str, str]]:
     return {(each["Namespace"], each["MetricName"]) for each in stats}
 
 
-def test_no_alarm_looks_at_a_metric_that_nobody_makes(stack: Stack) -> None:
+def test_every_alarm_uses_a_metric_that_is_published(stack: Stack) -> None:
     made = {
         (one["MetricNamespace"], one["MetricName"])
         for each in stack.of_type("AWS::Logs::MetricFilter").values()
@@ -352,7 +352,7 @@ def test_no_alarm_looks_at_a_metric_that_nobody_makes(stack: Stack) -> None:
     assert cluster["ClusterSettings"] == [{"Name": "containerInsights", "Value": "enabled"}]
 
 
-def test_every_alarm_tells_the_topic(stack: Stack) -> None:
+def test_every_alarm_notifies_the_topic(stack: Stack) -> None:
     alarms = stack.of_type("AWS::CloudWatch::Alarm")
     assert len(alarms) == 8
     for name, alarm in alarms.items():

@@ -19,7 +19,7 @@ from pipeline.events import ReplicaReplaced
 from pipeline.model import Model, Reject
 from pipeline.record import Dead, Enriched, Record
 from pipeline.replicas.host import ModelHost
-from pipeline.replicas.witnesses import HOPELESS
+from pipeline.replicas.witnesses import FRESH_FAILURES
 from pipeline.testing import FakeReplica, SimulatedLoop
 from pipeline.testing.model_settings import host_settings
 from tests.support.hosts import record
@@ -191,7 +191,7 @@ def test_where_nothing_can_tell_few_replicas_are_tried_in_all(seed: int, kinds: 
     ]
     told = judged("Plain", batches)
     expect_only_the_bad_dead(batches)
-    assert told.loads <= HOPELESS
+    assert told.loads <= FRESH_FAILURES
     for batch, calls in zip(batches, told.calls, strict=True):
         assert calls <= 2 * bound(batch, 1)
 

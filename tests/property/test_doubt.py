@@ -92,7 +92,7 @@ class Shard:
                 if (after := self.opens(doubt, range(self.durable, page))) is None:
                     return None
                 doubt = after
-            condemned = doubt.condemned(ahead[0], self.give_up_after) or self.durable in self.given_up
+            condemned = doubt.gives_up(ahead[0], self.give_up_after) or self.durable in self.given_up
             count = 1 if self.durable in self.given_up else doubt.together(ahead[: page - self.durable], piece)
             piece = piece_after(piece, self.piece_s)
             tried = [position.sequence for position in ahead[:count]]
@@ -112,7 +112,7 @@ class Shard:
     def opens(self, doubt: Doubt, numbers: range) -> Doubt | None:
         """Each record stands for an aggregate, and for its user records."""
         ends = [self.at(each).end_of_record for each in numbers]
-        if doubt.condemned(ends[-1], self.give_up_after):
+        if doubt.gives_up(ends[-1], self.give_up_after):
             self.given_up.add(numbers[-1])
         doubt = doubt.tries(ends[0], ends[-1])
         self.note = written(doubt)
@@ -209,7 +209,7 @@ def lives(doubt: Doubt, happens: str, number: int) -> Doubt:
 def test_an_operators_wish_outlives_all_but_what_is_passed(skips: list[Position], life: str) -> None:
     doubt = Doubt()
     for at in skips:
-        doubt = doubt.passing_over(Skip(at, f"why {at}"))
+        doubt = doubt.with_skip(Skip(at, f"why {at}"))
     for number, happens in enumerate(life):
         before = doubt
         doubt = lives(doubt, happens, number)
@@ -223,7 +223,7 @@ def test_an_operators_wish_outlives_all_but_what_is_passed(skips: list[Position]
 def test_a_record_to_be_passed_over_is_never_tried_with_another(skips: list[Position], piece: int, begin: int) -> None:
     doubt = Doubt()
     for at in skips:
-        doubt = doubt.passing_over(Skip(at, ""))
+        doubt = doubt.with_skip(Skip(at, ""))
     ahead = [Position(n, 0) for n in range(begin, 60)]
     for count in (doubt.together(ahead, piece), doubt.together_whole(ahead)):
         assert 1 <= count <= len(ahead)

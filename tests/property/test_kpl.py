@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.testing.aggregates import field, sealed, user
-from pipeline.aggregate import Aggregate, looked_into
+from pipeline.aggregate import Aggregate, aggregate_or_record
 from pipeline.kpl import Malformed, Message, message
 from pipeline.record import Dead, Position, Record
 from tests.support.fuzz_inputs import BATCH, mangled, repeatable
@@ -43,7 +43,7 @@ def test_what_protobuf_writes_is_read_as_it_is_meant(
     for key, explicit, data in users:
         one = written.records.add(partition_key_index=key, explicit_hash_key_index=explicit, data=data)
         one.tags.add(key="tag", value="value")
-    found = all_of(looked_into(record(sealed(written.SerializeToString()))), dice)
+    found = all_of(aggregate_or_record(record(sealed(written.SerializeToString()))), dice)
     assert [each.data for each in found] == [data for _, _, data in users]
     assert [each.partition_key for each in found] == [keys[key] if key < len(keys) else None for key, _, _ in users]
     good = [key < len(keys) and explicit in (None, 0) for key, explicit, _ in users]
@@ -69,7 +69,7 @@ def test_of_any_bytes_all_is_accounted_for_and_protobuf_reads_no_more() -> None:
             dice = random.Random(seed)
             for _ in range(BATCH):
                 body = mangled_message(dice)
-                found = all_of(looked_into(record(sealed(body))), dice)
+                found = all_of(aggregate_or_record(record(sealed(body))), dice)
                 assert [each.sub for each in found] == list(range(len(found))) and found[-1].whole
                 theirs = messages_pb2.AggregatedRecord()
                 with suppress(DecodeError):
@@ -93,8 +93,8 @@ def test_any_bytes_are_read_in_bounded_time_and_memory(body: bytes) -> None:
 def test_going_on_within_an_aggregate_is_as_if_one_had_not_stopped(data: bytes, count: int, sub: int) -> None:
     body = field(1, b"k") + b"".join(user(data + b"%d" % n, n % 2) for n in range(count + 1))
     dice = random.Random(count)
-    whole = all_of(looked_into(record(sealed(body))), dice)
-    rest = looked_into(record(sealed(body)))
+    whole = all_of(aggregate_or_record(record(sealed(body))), dice)
+    rest = aggregate_or_record(record(sealed(body)))
     assert isinstance(rest, Aggregate)
     skipped = rest.skip(Position(7, sub))
     assert skipped == min(sub + 1, count + 1)

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from consumer.testing.aggregates import aggregate
-from pipeline.aggregate import Aggregate, looked_into
+from pipeline.aggregate import Aggregate, aggregate_or_record
 from pipeline.record import Dead, Enriched, Record, Run, settled_weight
 from pipeline.sinks.chain import Chain
 from pipeline.sinks.kinesis_rows import loads_of, size_of
@@ -26,7 +26,7 @@ KEYS = st.lists(st.tuples(st.sampled_from("ké\\\0\U0001f600"), st.integers(0, 6
 
 
 def taken(data: bytes) -> list[Record]:
-    held = looked_into(Record(SHARD.shard_id, data, "own", "7", 0, MORNING_MS))
+    held = aggregate_or_record(Record(SHARD.shard_id, data, "own", "7", 0, MORNING_MS))
     assert isinstance(held, Aggregate)
     found = []
     while held.left:

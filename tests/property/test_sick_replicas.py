@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline.events import Condemned, ReplicaReplaced, Retried
+from pipeline.events import DeadLettered, ReplicaReplaced, Retried
 from pipeline.model import Model
 from pipeline.outages import Outages
 from pipeline.record import Dead, Enriched, Record
@@ -143,7 +143,7 @@ def test_a_bad_release_costs_few_restarts() -> None:
     events = live("Sick", records, 1, way="well")
     assert all(isinstance(each.outcome, Dead) for each in records)
     assert len([event for event in events if isinstance(event, ReplicaReplaced)]) <= 8
-    assert sum(isinstance(event, Condemned) for event in events) == 200
+    assert sum(isinstance(event, DeadLettered) for event in events) == 200
 
 
 @pytest.mark.parametrize("place", range(0, 64, 7))

@@ -38,7 +38,7 @@ from consumer.poison.reader import PoisonReader
 from consumer.poison.way_past import WayPast
 from consumer.testing import FakeKcl, aggregate, row
 from pipeline import background
-from pipeline.aggregate import looked_into
+from pipeline.aggregate import aggregate_or_record
 from pipeline.batching.batcher import Batcher
 from pipeline.errors import Broken
 from pipeline.flow.bounds import Bounds
@@ -400,14 +400,14 @@ async def _decode(line: bytes, decode: Callable[[], Message]) -> Message:
 def _look_or_die(record: Record) -> Record:
     if KILLS in record.data:
         die()
-    return looked_into(record)
+    return aggregate_or_record(record)
 
 
 def task(folder: Path, layer: str, aggregated: bool) -> None:
     """Runs in a separate process. ``aggregated``: ten user records in each record of the stream."""
     if layer == "look":
-        setattr(careful, "looked_into", _look_or_die)  # noqa: B010  # mypy knows no such name there
-        setattr(protocol, "looked_into", _look_or_die)  # noqa: B010
+        setattr(careful, "aggregate_or_record", _look_or_die)  # noqa: B010  # mypy knows no such name there
+        setattr(protocol, "aggregate_or_record", _look_or_die)  # noqa: B010
     asyncio.run(_task(folder, layer, aggregated))
 
 

@@ -45,7 +45,7 @@ async def dying(error: BaseException) -> None:
 
 
 @pytest.mark.parametrize("error", DEATHS, ids=lambda error: type(error).__name__)
-def test_whatever_it_dies_of_is_told(error: BaseException) -> None:
+def test_every_cause_of_its_end_is_reported(error: BaseException) -> None:
     async def main() -> list[BaseException]:
         told: list[BaseException] = []
         task = background.start(partial(dying, error), name="the pump", on_failure=told.append)
@@ -59,7 +59,7 @@ def test_whatever_it_dies_of_is_told(error: BaseException) -> None:
 
 
 @pytest.mark.parametrize("error", DEATHS, ids=lambda error: type(error).__name__)
-def test_whatever_a_thread_dies_of_is_told(error: BaseException) -> None:
+def test_every_cause_of_a_threads_end_is_reported(error: BaseException) -> None:
     async def main() -> BaseException:
         told: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
@@ -72,7 +72,7 @@ def test_whatever_a_thread_dies_of_is_told(error: BaseException) -> None:
     assert str(lived(main)).startswith("the watch failed: ")
 
 
-def test_a_reason_of_ours_is_told_as_it_is() -> None:
+def test_a_penstock_error_is_reported_unchanged() -> None:
     reason = UserError("make room")
 
     async def main() -> list[BaseException]:
@@ -84,7 +84,7 @@ def test_a_reason_of_ours_is_told_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(("endless", "told"), [(True, ["the pump ended by itself"]), (False, [])])
-def test_what_must_not_end_has_failed_when_it_ends(endless: bool, told: list[str]) -> None:
+def test_endless_work_has_failed_when_it_ends(endless: bool, told: list[str]) -> None:
     async def main() -> list[str]:
         heard: list[str] = []
         task = background.start(
@@ -99,7 +99,7 @@ def test_what_must_not_end_has_failed_when_it_ends(endless: bool, told: list[str
     assert lived(main) == told
 
 
-def test_what_is_asked_to_end_has_not_failed() -> None:
+def test_cancelled_work_has_not_failed() -> None:
     async def main() -> list[BaseException]:
         told: list[BaseException] = []
         task = background.start(asyncio.Event().wait, name="the pump", on_failure=told.append, endless=True)
@@ -112,7 +112,7 @@ def test_what_is_asked_to_end_has_not_failed() -> None:
     assert lived(main) == []
 
 
-def test_what_runs_is_not_collected() -> None:
+def test_running_work_is_not_garbage_collected() -> None:
     async def main() -> list[str]:
         heard: list[str] = []
 
@@ -165,7 +165,7 @@ def test_an_exception_in_a_callback_ends_the_task() -> None:
     assert str(failure) == "the event loop failed: RuntimeError: broken"
 
 
-def test_an_exception_that_nobody_took_ends_the_task() -> None:
+def test_an_exception_that_was_never_retrieved_ends_the_task() -> None:
     async def forget() -> None:
         asyncio.get_running_loop().create_task(dying(RuntimeError("forgotten")))  # that is the point
         await asyncio.sleep(0)
@@ -214,7 +214,7 @@ def test_a_connection_that_cannot_be_accepted_waits_and_few_lines_say_so(caplog:
     assert len(caplog.records) == 7
 
 
-def test_the_first_failure_counts_and_is_told_once() -> None:
+def test_the_first_failure_counts_and_is_reported_once() -> None:
     async def main() -> list[str]:
         told: list[str] = []
         owner = Background(lambda error: told.append(str(error)))
@@ -230,7 +230,7 @@ def test_the_first_failure_counts_and_is_told_once() -> None:
 # -- what is awaited
 
 
-def test_the_first_to_end_is_told_and_the_others_are_over() -> None:
+def test_the_first_to_end_is_returned_and_the_others_are_cancelled() -> None:
     async def main() -> int | None:
         over = asyncio.Event()
 
@@ -252,6 +252,6 @@ def test_none_is_first_when_time_is_up() -> None:
 
 
 @pytest.mark.parametrize("wait", [background.first_of, background.all_of])
-def test_what_one_raises_is_raised(wait: Callable[..., Any]) -> None:
+def test_the_error_of_one_is_raised(wait: Callable[..., Any]) -> None:
     with pytest.raises(RuntimeError, match="broken"):
         lived(partial(wait, partial(dying, RuntimeError("broken")), asyncio.Event().wait))

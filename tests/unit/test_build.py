@@ -16,7 +16,7 @@ from consumer.config.load import parse
 from consumer.config.settings import Settings
 from consumer.leases import leases
 from consumer.leaving import Departure
-from consumer.poison.doubts import may_be_a_records_doing
+from consumer.poison.doubts import may_be_caused_by_a_record
 from consumer.stats_line import StatsLines
 from pipeline.dead_letters.limit import Limits
 from pipeline.errors import ConfigError, Fatal, UserError
@@ -58,12 +58,12 @@ def test_the_first_parquet_sink_keeps_the_dead_letters(aws: Aws, tmp_path: Path)
     assert [type(sink) for sink in sinks] == [KinesisSink, ParquetSink]
 
 
-def test_without_a_parquet_sink_dead_letters_have_a_sink_of_their_own(aws: Aws, tmp_path: Path) -> None:
+def test_without_a_parquet_sink_dead_letters_have_their_own_sink(aws: Aws, tmp_path: Path) -> None:
     sinks = Parts(settings(tmp_path, {"type": "kinesis", "stream": "out"}), Outside.of(aws), Metrics()).sinks(ROWS)
     assert [type(sink) for sink in sinks] == [KinesisSink, DeadLetterSink]
 
 
-def test_sinks_have_names_of_their_own(aws: Aws, tmp_path: Path) -> None:
+def test_sinks_have_different_names(aws: Aws, tmp_path: Path) -> None:
     sinks = Parts(settings(tmp_path, parquet(tmp_path, "a"), parquet(tmp_path, "b")), Outside.of(aws), Metrics()).sinks(
         ROWS
     )
@@ -100,7 +100,7 @@ def test_healthz_is_red_where_a_limit_of_dead_letters_ends_the_task(aws: Aws, tm
     assert task.report.unhealthy() == "1,000 records in a row became dead letters"
 
 
-def test_the_line_of_figures_reads_what_a_task_says(aws: Aws, tmp_path: Path) -> None:
+def test_the_line_of_figures_reads_a_tasks_report(aws: Aws, tmp_path: Path) -> None:
     task = Task(settings(tmp_path, parquet(tmp_path)))
     task.metrics.outages.part("model").failed("no replica starts")
     [outage] = task.report.stats()["outages"]
@@ -108,7 +108,7 @@ def test_the_line_of_figures_reads_what_a_task_says(aws: Aws, tmp_path: Path) ->
     assert StatsLines().next(task.report.stats())["outage_seconds"] == outage["for_seconds"]
 
 
-def test_leases_that_are_not_released_are_told_in_one_line_and_no_record_is_blamed(
+def test_leases_that_are_not_released_are_reported_in_one_line_and_blame_no_record(
     aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object) -> None:
@@ -121,7 +121,7 @@ def test_leases_that_are_not_released_are_told_in_one_line_and_no_record_is_blam
         Fatal, match=r"the leases were not released; they expire in 10 s: ClientError: .*gone"
     ) as caught:
         departure.free()
-    assert not may_be_a_records_doing(caught.value)
+    assert not may_be_caused_by_a_record(caught.value)
 
 
 def test_rows_that_a_kinesis_sink_cannot_carry_have_the_limits_of_dead_letters(aws: Aws, tmp_path: Path) -> None:

@@ -68,11 +68,11 @@ LETTERS = [letter(), OF_AN_AGGREGATE]
         (ROWS, [letter(kind="aggregate")], f"1 dead-lettered otherwise than it was put: {POISON} (aggregate"),
     ],
 )
-def test_whatever_is_wrong_is_seen(rows: list[Row], letters: list[Letter], said: str) -> None:
+def test_every_problem_is_found(rows: list[Row], letters: list[Letter], said: str) -> None:
     assert any(problem.startswith(said) for problem in judge(TRUTH, rows, letters).problems())
 
 
-def test_what_was_never_put_is_seen() -> None:
+def test_records_that_were_never_put_are_found() -> None:
     alien = "events/shard-0/77/0"
     assert f"1 never put: {alien}" in judge(TRUTH, ROWS, [letter(), letter(alien), OF_AN_AGGREGATE]).problems()
 
@@ -83,7 +83,7 @@ def test_an_answer_that_does_not_hold_is_seen() -> None:
     assert truth.missing({("shard-0", "2"): b"else", ("shard-1", "1"): b"one"}) == ["shard-0/2", "shard-1/1"]
 
 
-def test_every_payload_says_what_it_is() -> None:
+def test_every_payload_names_its_kind() -> None:
     assert [kind_of(payload(3, kind)) for kind in ("", *BAD)] == ["", *BAD]
     assert number_of(payload(3, "")) == 3
 
@@ -118,7 +118,7 @@ def test_a_hostile_aggregate_is_read_by_protobuf_as_it_is_by_penstock(kind: str)
         assert read == [User(data, bool(fault)) for data, _, _, fault in users]
 
 
-def test_the_giants_are_as_large_as_kinesis_takes_and_go_to_the_shard_of_their_keys() -> None:
+def test_the_largest_aggregates_have_full_size_and_go_to_the_shard_of_their_keys() -> None:
     found: dict[str, list[int]] = {}
     for _, puts in Mixer(seed=1).giants(1.0, 600):
         for put in puts:

@@ -14,7 +14,7 @@ from pipeline.model.loader import find
 
 
 @pytest.mark.parametrize("extra", extras.EXTRAS)
-def test_what_is_installed_is_not_asked_for_again(extra: str) -> None:
+def test_an_installed_extra_is_not_requested(extra: str) -> None:
     extras.require(extra)
 
 
@@ -27,7 +27,7 @@ def test_an_extra_that_is_not_installed_is_named_in_one_line(extra: str, monkeyp
     assert all(module in str(caught.value) for module in extras.EXTRAS[extra])
 
 
-def test_a_model_that_misses_a_package_of_an_extra_is_told_which(
+def test_a_model_that_lacks_a_package_of_an_extra_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sentiment.py").write_text("import torch\n")

@@ -26,7 +26,7 @@ def faults(body: bytes) -> list[str]:
     [b"", b"{}", MAGIC, sealed(b""), aggregate([b"x"])[:-1] + b"?", aggregate([b"x"])[:-3], b"?" + aggregate([b"x"])],
     ids=["empty", "plain", "magic alone", "no message", "another checksum", "cut off", "another beginning"],
 )
-def test_what_does_not_end_with_its_checksum_is_a_plain_record(data: bytes) -> None:
+def test_data_without_the_right_checksum_is_a_plain_record(data: bytes) -> None:
     assert message(data) is None
 
 
@@ -51,7 +51,7 @@ def test_a_message_that_cannot_be_read_says_why(body: bytes, complaint: str) -> 
         message(sealed(body))
 
 
-def test_keys_may_come_after_those_who_name_them_and_unknown_fields_are_passed_over() -> None:
+def test_keys_may_come_after_their_records_and_unknown_fields_are_skipped() -> None:
     unknown = b"\x28\x96\x01" + b"\x31" + b"12345678" + b"\x3d" + b"1234" + b"\x43\x08\x01\x44" + field(9, b"what")
     body = unknown + user(b"1", 1) + unknown + field(1, b"a") + user(b"2") + field(1, b"b") + b"\x9a\x00\x00"
     assert list(made(body + user(b"3")).users())[:2] == [(b"1", "b", 65, ""), (b"2", "a", 65, "")]
@@ -80,7 +80,7 @@ def test_tags_and_unknown_fields_of_a_user_record_are_passed_over_and_the_last_o
         (field(3, b"\x0b\x00\x1a\x01x"), "cannot be read"),
     ],
 )
-def test_what_is_wrong_with_a_user_record_is_its_own(one: bytes, complaint: str) -> None:
+def test_an_invalid_user_record_affects_no_other(one: bytes, complaint: str) -> None:
     tables = field(1, b"k") + field(2, b"ff00")
     before, fault, after = faults(tables + user(b"a") + one + user(b"b"))
     assert before == after == ""

@@ -25,7 +25,7 @@ def test_window_releases_nothing_while_its_head_is_open() -> None:
 
 
 @given(st.permutations(range(20)))
-def test_window_releases_in_sequence_order_whatever_settles_first(order: list[int]) -> None:
+def test_window_releases_in_sequence_order_for_any_order_of_settling(order: list[int]) -> None:
     window = Window(SHARD)
     admitted = records(20)
     window.extend(admitted)
@@ -77,7 +77,7 @@ def test_sequence_numbers_compare_as_numbers_not_as_text() -> None:
     assert str(Position.parse("100/1")) == "100/1"
 
 
-def test_milestones_count_each_stretch_once() -> None:
+def test_milestones_count_each_range_once() -> None:
     milestones = Milestones()
     milestones.add(Position(10, 0), 5)
     milestones.add(Position(20, 0), 7)

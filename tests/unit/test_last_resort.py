@@ -31,7 +31,7 @@ def block() -> Iterator[tuple[LastResort, Ended]]:
         yield resort, ended
 
 
-def test_what_does_not_end_in_time_is_ended_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_task_that_does_not_end_in_time_is_ended_with_the_reason(caplog: pytest.LogCaptureFixture) -> None:
     with block() as (resort, ended):
         resort.arm(0.01, "a drain that hangs")
         assert ended.came(5)
@@ -39,7 +39,7 @@ def test_what_does_not_end_in_time_is_ended_with_its_reason(caplog: pytest.LogCa
     assert "a drain that hangs" in caplog.text
 
 
-def test_what_ends_in_time_is_left_alone() -> None:
+def test_a_task_that_ends_in_time_is_not_touched() -> None:
     with block() as (resort, ended):
         resort.arm(0.2, "in time")
     assert not ended.came(0.4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from pipeline.events import Condemned, OutOfMemory, Predicted, ReplicaReplaced, Retried
+from pipeline.events import DeadLettered, OutOfMemory, Predicted, ReplicaReplaced, Retried
 from pipeline.metrics import Metrics
 
 
@@ -31,7 +31,7 @@ def busy() -> Metrics:
     return metrics
 
 
-def test_a_snapshot_says_what_happened_and_what_is_so() -> None:
+def test_a_snapshot_has_totals_and_current_values() -> None:
     assert busy().snapshot() == {
         "records_in": 20,
         "enriched": 11,
@@ -107,9 +107,9 @@ def test_reasons_of_dead_letters_are_a_closed_set() -> None:
     assert b"secret" not in metrics.exposition()
 
 
-def test_a_model_host_tells_of_its_work() -> None:
+def test_a_model_host_reports_its_work() -> None:
     metrics = Metrics()
-    told = (Retried(), Retried(), ReplicaReplaced("killed by signal 9"), Condemned("died", 2), OutOfMemory(64))
+    told = (Retried(), Retried(), ReplicaReplaced("killed by signal 9"), DeadLettered("died", 2), OutOfMemory(64))
     for event in (*told, Predicted(records=8, seconds=0.5)):
         metrics.model.note(event)
     assert metrics.snapshot()["retries"] == 2

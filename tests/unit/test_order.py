@@ -3,7 +3,7 @@ from __future__ import annotations
 from tests.support.order import APART, FIRST, TESTS, rank
 
 
-def test_whatever_stands_in_the_order_is_there() -> None:
+def test_every_entry_of_the_order_exists() -> None:
     assert [each for each in FIRST if not (TESTS / each).exists()] == []
     assert [each for each in APART if not (TESTS / each).is_dir()] == []
 

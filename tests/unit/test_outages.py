@@ -21,7 +21,7 @@ def test_patience_ends_after_failures_in_a_row_and_not_before() -> None:
     assert part.failed("503")
 
 
-def test_one_success_begins_patience_anew() -> None:
+def test_one_success_resets_the_time_limit() -> None:
     clock = Clock()
     part = Outages(clock).part("sink", give_up_after_s=50)
     part.failed("503")
@@ -33,7 +33,7 @@ def test_one_success_begins_patience_anew() -> None:
     assert not part.failed("503")
 
 
-def test_a_refusal_may_last_a_minute_and_another_failure_between_begins_it_anew() -> None:
+def test_a_refusal_may_last_a_minute_and_another_failure_resets_it() -> None:
     clock = Clock()
     part = Outages(clock).part("sink", give_up_after_s=3600)
     assert not part.failed("AccessDenied", refused=True)

@@ -21,14 +21,14 @@ def test_rates_and_slope_are_of_the_last_two_minutes() -> None:
     assert pace.slope == pytest.approx(1)
 
 
-def test_what_is_not_known_is_none() -> None:
+def test_an_unknown_value_is_none() -> None:
     progress = Progress()
     assert progress.pace("a", 0) is None
     progress.sample("a", 3, 0)
     assert progress.pace("a", LEAST_S - 1) == ShardPace(0, 0, None, None, None, None)
 
 
-def test_a_shard_that_has_gone_is_forgotten() -> None:
+def test_a_shard_that_moved_away_is_forgotten() -> None:
     progress = Progress()
     progress.received("a", 1, 0)
     progress.forget("a")

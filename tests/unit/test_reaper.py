@@ -12,12 +12,12 @@ def test_an_orphan_is_reaped_once_it_was_seen_often_enough() -> None:
     assert [orphans.seen([ORPHAN]) for _ in range(LOOKS)] == [[]] * (LOOKS - 1) + [[7]]
 
 
-def test_what_somebody_here_waits_for_is_left_alone_for_ever() -> None:
+def test_awaited_children_are_never_reaped() -> None:
     orphans = Orphans(lambda: {8})
     assert not any(orphans.seen([OURS]) for _ in range(10 * LOOKS))
 
 
-def test_one_that_is_gone_meanwhile_counts_anew() -> None:
+def test_a_zombie_that_disappeared_is_counted_from_the_start() -> None:
     orphans = Orphans(set)
     for _ in range(10):
         assert not any(orphans.seen([ORPHAN]) for _ in range(LOOKS - 1))

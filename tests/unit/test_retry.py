@@ -95,14 +95,14 @@ def test_no_wait_begins_beyond_the_deadline() -> None:
     assert clock.slept == [1.0, 2.0, 4.0, 4.0]
 
 
-def test_what_is_not_to_be_tried_again_is_raised_at_once() -> None:
+def test_other_failures_are_raised_at_once() -> None:
     clock = Clock()
     with pytest.raises(KeyError):
         Retry(1.0, on=only(OSError)).call_blocking(failing(1, KeyError("k")), sleep=clock.sleep)
     assert clock.slept == []
 
 
-def test_each_failure_that_is_tried_again_is_told_with_its_wait() -> None:
+def test_each_retried_failure_is_reported_with_its_wait() -> None:
     clock = Clock()
     told = list[tuple[str, float]]()
 
@@ -113,7 +113,7 @@ def test_each_failure_that_is_tried_again_is_told_with_its_wait() -> None:
     assert result == "done" and told == [("busy", 1.0), ("busy", 2.0)]
 
 
-def test_whoever_is_told_may_end_it() -> None:
+def test_the_callback_may_end_the_retries() -> None:
     def enough(error: Exception, wait_s: float) -> None:
         raise ValueError("enough") from error
 
@@ -155,7 +155,7 @@ def test_where_tries_take_long_a_wait_is_as_long_as_they_failed_and_never_beyond
     assert retry.wait_in(Outage("model", "", lasted_s=60.0, left_s=3.0)) == 3.0
 
 
-def test_whatever_sleeps_between_tries_has_a_retry() -> None:
+def test_functions_that_sleep_between_tries_use_retry() -> None:
     found = {
         (path.relative_to(ROOT).as_posix(), function)
         for package in ("consumer", "pipeline")
@@ -166,7 +166,7 @@ def test_whatever_sleeps_between_tries_has_a_retry() -> None:
     assert found == set(ON_A_BEAT)
 
 
-def test_a_loop_of_its_own_is_found() -> None:
+def test_a_separate_retry_loop_is_found() -> None:
     loop = "def f():\n  for _ in range(3):\n    try:\n      return g()\n    except OSError:\n      time.sleep(1)\n"
     assert list(loops_that_sleep_and_catch(loop)) == ["f"]
 

@@ -79,7 +79,7 @@ def runs_what_it_reads(name: str, call: ast.Call, may_pickle: set[str]) -> bool:
     )
 
 
-def test_nothing_runs_what_it_reads() -> None:
+def test_no_code_runs_what_it_reads() -> None:
     seen = set()
     for path, tree in modules("pipeline", "consumer", "examples"):
         assert objections(tree, MAY_PICKLE.get(path, set())) == [], path
@@ -87,7 +87,7 @@ def test_nothing_runs_what_it_reads() -> None:
     assert seen >= MAY_PICKLE.keys()
 
 
-def test_what_is_unpickled_is_what_the_host_sends_first() -> None:
+def test_only_the_hosts_first_frame_is_unpickled() -> None:
     [loads] = [
         ast.unparse(call) for _, tree in modules("pipeline") for name, call in calls(tree) if name == "pickle.loads"
     ]
@@ -98,7 +98,7 @@ def test_what_is_unpickled_is_what_the_host_sends_first() -> None:
     assert dumps == "pickle.dumps(self.assignment)"
 
 
-def test_whatever_runs_in_the_background_is_started_where_its_end_is_told() -> None:
+def test_background_work_is_started_where_its_end_is_reported() -> None:
     started = {path for path, tree in modules("pipeline", "consumer") if starts_something(tree)}
     of_the_product = {path for path in started if "/testing/" not in path}
     assert of_the_product == MAY_START.keys()
@@ -119,7 +119,7 @@ def starts_something(tree: ast.Module) -> bool:
         "begin = asyncio.ensure_future",
     ],
 )
-def test_what_starts_something_in_the_background_is_found(bad: str) -> None:
+def test_code_that_starts_background_work_is_found(bad: str) -> None:
     assert starts_something(ast.parse(bad))
 
 
@@ -136,7 +136,7 @@ def test_what_starts_something_in_the_background_is_found(bad: str) -> None:
         "subprocess.run(line, shell=True)",
     ],
 )
-def test_what_would_run_what_it_reads_is_found(bad: str) -> None:
+def test_code_that_would_run_what_it_reads_is_found(bad: str) -> None:
     assert objections(ast.parse(bad), set())
     assert not objections(ast.parse("torch.load(path, weights_only=True); orjson.loads(payload)"), set())
 
@@ -163,14 +163,14 @@ def broken_weights(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", broken_weights(b"{not json"), b"\xff" * 4096])
-def test_minilm_refuses_other_weights_by_their_hash(tmp_path: Path, content: bytes) -> None:
+def test_minilm_refuses_weights_with_another_hash(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(ModelError, match=f"SHA-256 {hashlib.sha256(content).hexdigest()}, not ") as refused:
         MiniLM().load(LoadContext(options={"weights": str(tmp_path)}))
     assert "header" not in str(refused.value).lower()
 
 
-def test_with_its_hash_the_same_garbage_comes_to_be_parsed(tmp_path: Path) -> None:
+def test_garbage_with_the_right_hash_is_parsed(tmp_path: Path) -> None:
     """So the hash is what refuses it."""
     content = broken_weights(b"{not json")
     (tmp_path / "model.safetensors").write_bytes(content)
@@ -205,7 +205,7 @@ def test_the_reference_refuses_weights_with_another_hash(tmp_path: Path) -> None
 # -- defaults and locks
 
 
-def test_the_health_page_is_for_this_machine_unless_told() -> None:
+def test_the_health_page_is_local_by_default() -> None:
     assert HealthSettings().host == "127.0.0.1"
 
 

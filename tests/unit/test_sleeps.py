@@ -10,10 +10,10 @@ TESTS = Path(__file__).parents[1]
 ELSEWHERE = ("chaos", "soak", "simulation")
 """Long runs, which need time; and simulated time, in which ``time.sleep`` fails."""
 
-LOOKS = "between two looks at what tells nobody that it changes"
-WORK = "a model that works, or hangs, for so long"
-CLOCK = "the wall clock is what is waited for"
-NOTHING = "what must not happen has its time to happen"
+LOOKS = "between two checks of a state whose changes cannot be awaited"
+WORK = "a model that works or hangs for that long"
+CLOCK = "the test waits for the wall clock"
+NOTHING = "an event that must not happen gets time to happen"
 SIMULATED = "simulated time"
 
 ALLOWED = {
@@ -22,8 +22,9 @@ ALLOWED = {
     "cli/test_status_terminal.py: Terminal.drawing": LOOKS,
     "contract/admin/test_shards_command.py: test_the_load_comes_from_cloudwatch_where_shard_metrics_are_enabled": LOOKS,
     "contract/http/test_health_storm.py: test_500_silent_connections_cost_a_few_descriptors_and_no_answer": NOTHING,
-    "contract/http/test_health_storm.py: test_the_host_works_on_whoever_calls": "processor time is measured meanwhile",
-    "contract/http/test_health_storm.py: test_who_does_not_take_the_answer_is_given_up": LOOKS,
+    "contract/http/test_health_storm.py: "
+    "test_the_host_keeps_working_during_request_storms": "processor time is measured meanwhile",
+    "contract/http/test_health_storm.py: test_clients_that_do_not_read_the_answer_are_closed": LOOKS,
     "contract/http/test_health_storm.py: "
     "test_without_descriptors_no_connection_is_accepted_the_log_stays_short_and_it_comes_right": NOTHING,
     "contract/kcl/test_aggregator.py: test_a_jvm_that_reads_a_shard_without_having_loaded_it_ends_the_task": NOTHING,
@@ -39,7 +40,7 @@ ALLOWED = {
     "contract/security/test_payloads_stay_private.py: "
     "test_payloads_that_fail_are_in_the_dead_letters_and_nowhere_else": LOOKS,
     "contract/security/test_payloads_stay_private.py: "
-    "test_rows_that_a_sink_cannot_carry_are_told_without_a_word_of_them": LOOKS,
+    "test_rows_that_a_sink_cannot_carry_are_reported_without_their_content": LOOKS,
     "e2e/models.py: Loading.load": WORK,
     "e2e/models.py: Moody.predict": WORK,
     "e2e/models.py: Paced.predict": WORK,
@@ -58,9 +59,9 @@ ALLOWED = {
     "unit/kcl/test_bounded_session.py: Rig.until": SIMULATED,
     "unit/kcl/test_session.py: SlowJudge.settle": SIMULATED,
     "unit/kcl/test_session.py: filling": SIMULATED,
-    "unit/replicas/test_crash_journal.py: test_nobody_is_tried_beside_a_record_that_is_tried_by_itself": WORK,
-    "unit/replicas/test_crash_journal.py: test_who_is_in_the_model_beside_a_killer_is_not_blamed_for_it": WORK,
-    "unit/replicas/test_pool.py: test_a_place_that_nobody_waits_for_any_more_is_free_once_it_is_answered": SIMULATED,
+    "unit/replicas/test_crash_journal.py: test_no_record_is_tried_beside_one_that_is_tried_alone": WORK,
+    "unit/replicas/test_crash_journal.py: test_records_beside_a_killer_are_not_blamed": WORK,
+    "unit/replicas/test_pool.py: test_a_cancelled_request_frees_its_place_when_it_is_answered": SIMULATED,
     "unit/testing/test_fake_worker.py: test_a_shard_that_is_handed_off_may_come_back": SIMULATED,
     "unit/testing/test_fake_worker.py: test_a_worker_reads_its_shards_and_checkpoints_them": SIMULATED,
     "unit/testing/test_fake_worker.py: test_children_are_read_once_their_parent_has_ended": SIMULATED,
@@ -76,7 +77,7 @@ ALLOWED = {
 """Calls of ``time.sleep`` or ``asyncio.sleep`` with more than 0: the file, the function, and the reason."""
 
 
-def test_only_what_is_listed_waits_for_a_time() -> None:
+def test_only_listed_functions_wait_for_a_time() -> None:
     paths = (path for path in TESTS.rglob("*.py") if path.relative_to(TESTS).parts[0] not in ELSEWHERE)
     found = {f"{path.relative_to(TESTS).as_posix()}: {each}" for path in paths for each in sleepers(path.read_text())}
     assert found == set(ALLOWED)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from consumer.testing.aggregates import aggregate, field, sealed, user
-from pipeline.aggregate import looked_into
+from pipeline.aggregate import aggregate_or_record
 from pipeline.batching.batch_size import BatchSizeController
 from pipeline.batching.batcher import Batcher, BatchPlan
 from pipeline.dead_letters.limit import Limits
@@ -436,7 +436,7 @@ def test_dead_letters_are_logged_once_each_sort_and_then_counted(caplog: pytest.
 
 
 def held(data: bytes, sequence: int = 100, number: int = 0) -> Record:
-    return looked_into(Record(shard(number).shard_id, data, "key", str(sequence), 0, 1))
+    return aggregate_or_record(Record(shard(number).shard_id, data, "key", str(sequence), 0, 1))
 
 
 def test_an_aggregate_is_taken_apart_as_the_window_has_room() -> None:

@@ -28,7 +28,7 @@ def test_counts_are_those_since_the_last_line() -> None:
     assert not any(second[field] for field in SINCE_THE_LAST if field != "received")
 
 
-def test_what_is_so_now_is_that_of_the_worst_part() -> None:
+def test_current_values_are_those_of_the_worst_part() -> None:
     now = {
         "by_shard": {"a": {"behind_seconds": 3.5}, "b": {"behind_seconds": 70.0}},
         "stuck": {"a": "stands still"},

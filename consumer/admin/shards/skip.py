@@ -123,4 +123,4 @@ def shown(found: Found, sub: int, most: int = 3) -> list[StreamRecord]:
 
 def carry_out(notes: LeaseNotes, planned: SkipPlan) -> bool:
     """Write the note, and free the lease. False if the lease got another owner in the meantime: plan again."""
-    return notes.pass_over(planned.noted, planned.noted.doubt.passing_over(planned.skip))
+    return notes.pass_over(planned.noted, planned.noted.doubt.with_skip(planned.skip))

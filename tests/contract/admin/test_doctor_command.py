@@ -73,7 +73,7 @@ def test_an_application_that_is_well(config: Path, aws: LocalAWS) -> None:
     assert not aws.client("s3").list_objects_v2(Bucket="bucket").get("Contents")
 
 
-def test_what_is_red_is_said_with_what_to_do_and_exits_with_1(config: Path) -> None:
+def test_red_findings_say_the_fix_and_exit_with_1(config: Path) -> None:
     config.write_text(CONFIG.replace("events", "missing").replace("bucket/table", "nowhere/table"))
 
     result = doctor(config, "--no-load")
@@ -94,7 +94,7 @@ def test_a_configuration_with_mistakes_is_red(config: Path) -> None:
     assert "max_recrods" in result.stdout
 
 
-def test_what_the_local_aws_has_not_is_said_as_each_protocol_has_it(aws: LocalAWS) -> None:
+def test_unsupported_calls_are_errors_in_the_format_of_each_protocol(aws: LocalAWS) -> None:
     iam = aws.client("iam")
     with pytest.raises(iam.exceptions.ClientError) as refused:
         iam.simulate_principal_policy(PolicySourceArn="arn:aws:iam::123456789012:role/r", ActionNames=["s3:GetObject"])

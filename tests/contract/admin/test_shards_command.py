@@ -201,7 +201,7 @@ def test_one_key_that_carries_more_than_half_is_named_and_not_split(aws: LocalAW
     assert open_ids(aws) == [SHARD(0), SHARD(1)]
 
 
-def test_the_list_shows_lineage_load_and_who_reads(aws: LocalAWS) -> None:
+def test_the_list_shows_lineage_load_and_readers(aws: LocalAWS) -> None:
     kinesis, dynamodb = aws.client("kinesis"), aws.client("dynamodb")
     assert run("merge", SHARD(0), SHARD(1), "--stream", STREAM, "--execute").exit_code == 0
     assert run("split", SHARD(2), "--stream", STREAM, "--execute").exit_code == 0
@@ -335,7 +335,7 @@ def test_of_an_aggregate_one_user_record_or_all_is_shown_and_passed_over(applica
     assert skip(SHARD(0), "--past", third, "--sub", "2").exit_code == 2
 
 
-def test_what_cannot_be_skipped_is_refused(application: LocalAWS) -> None:
+def test_a_record_that_cannot_be_skipped_is_refused(application: LocalAWS) -> None:
     numbers, dynamodb = sequences(application), application.client("dynamodb")
     for sequence, code, said in (
         ("x", 2, "not a sequence number"),
@@ -409,7 +409,7 @@ def test_wait_ends_when_the_application_has_followed(aws: LocalAWS, monkeypatch:
         assert (json.loads(again.stdout)["calls"], json.loads(again.stdout)["converged"]) == ([], True)
 
 
-def test_an_application_that_does_not_follow_is_told_with_what_is_left(
+def test_an_application_that_does_not_follow_is_reported_with_the_remaining_shards(
     aws: LocalAWS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shards_change, "LOOK_S", 0.05)

@@ -38,14 +38,14 @@ def test_not_ready_is_still_alive_and_says_why() -> None:
     assert (ready.status_code, ready.text) == (503, "the model is loading\n")
 
 
-def test_what_is_not_alive_is_not_ready() -> None:
+def test_an_unhealthy_task_is_not_ready() -> None:
     health = Health(ANYWHERE, Metrics(), lambda: "the JVM is gone", lambda: None)
     alive, ready = answers(health, ("GET", "/healthz"), ("GET", "/readyz"))
     assert (alive.status_code, alive.text) == (503, "the JVM is gone\n")
     assert ready.status_code == 503
 
 
-def test_a_trouble_is_told_while_the_task_lives() -> None:
+def test_an_outage_is_shown_while_the_task_is_healthy() -> None:
     metrics = Metrics()
     metrics.outages.part("parquet:s3://bucket/table").failed("503 SlowDown")
     [alive] = answers(Health(ANYWHERE, metrics, lambda: None, lambda: None), ("GET", "/healthz"))
@@ -71,7 +71,7 @@ def test_head_has_no_body_other_methods_and_paths_are_refused() -> None:
     assert (elsewhere.status_code, elsewhere.text) == (404, "/healthz /readyz /metrics /stats\n")
 
 
-def test_a_port_in_use_is_told_in_one_line() -> None:
+def test_a_port_in_use_is_reported_in_one_line() -> None:
     async def start(port: int) -> None:
         async with Health(HealthSettings(port=port), Metrics(), lambda: None, lambda: None):
             pass
@@ -86,7 +86,7 @@ def test_a_port_in_use_is_told_in_one_line() -> None:
     assert str(raised.value) == expected
 
 
-def test_a_host_that_is_not_ours_is_told() -> None:
+def test_a_host_name_that_is_not_local_is_reported() -> None:
     async def start() -> None:
         async with Health(HealthSettings(host="no.such.host.invalid"), Metrics(), lambda: None, lambda: None):
             pass

@@ -89,7 +89,7 @@ def test_500_silent_connections_cost_a_few_descriptors_and_no_answer() -> None:
     assert 0 < used <= MOST
 
 
-def test_who_keeps_still_is_given_up_after_some_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_connections_are_closed_after_some_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "REQUEST_S", 0.1)
 
     async def main() -> list[bytes]:
@@ -99,7 +99,7 @@ def test_who_keeps_still_is_given_up_after_some_seconds(monkeypatch: pytest.Monk
     assert asyncio.run(main()) == [b"", b""]
 
 
-def test_who_does_not_take_the_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_that_do_not_read_the_answer_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A large request, of which nothing is kept for a client that does not read."""
     monkeypatch.setattr(server, "ANSWER_S", 0.2)
     metrics = Metrics()
@@ -151,7 +151,7 @@ def test_without_descriptors_no_connection_is_accepted_the_log_stays_short_and_i
 
 
 @pytest.mark.parametrize("call", ["silent", "metrics", "preface"])
-def test_the_host_works_on_whoever_calls(call: str) -> None:
+def test_the_host_keeps_working_during_request_storms(call: str) -> None:
     """The share of the time that the host's event loop gets during a storm of requests."""
     requests = {
         "silent": b"",
@@ -205,7 +205,7 @@ while True:
 """
 
 
-def test_a_loop_that_does_not_turn_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_blocked_event_loop_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consumer.http.health.LOOP_S", 0.1)
 
     async def main() -> bytes:
@@ -271,7 +271,7 @@ def test_an_answer_that_fails_costs_itself() -> None:
     assert stats.startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_bucket_lets_a_burst_pass_and_then_so_many_a_second() -> None:
+def test_a_bucket_allows_a_burst_and_then_a_rate() -> None:
     bucket, now = ConnectionPace(5, 10.0), 0.0
     waits = []
     for _ in range(8):
@@ -284,6 +284,6 @@ def test_a_bucket_lets_a_burst_pass_and_then_so_many_a_second() -> None:
 @pytest.mark.parametrize(
     "head", [b"", b"\r\n\r\n", b"GET / FTP/1\r\n\r\n", b"\xff\xfe\x00\r\n\r\n", b"a b c d\r\n\r\n"]
 )
-def test_what_is_no_request_is_refused(head: bytes) -> None:
+def test_invalid_requests_are_refused(head: bytes) -> None:
     with pytest.raises(RequestRefused):
         parse(head)

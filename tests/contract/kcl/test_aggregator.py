@@ -46,7 +46,7 @@ def test_class_and_source_are_those_that_belong_together(path: Path) -> None:
     assert hashlib.sha256(path.read_bytes()).hexdigest() == aggregator.SHA256[path]
 
 
-def test_the_class_is_what_the_source_compiles_to(tmp_path: Path) -> None:
+def test_the_class_is_compiled_from_the_source(tmp_path: Path) -> None:
     options = ["--release", "8", "-Xlint:-options", "-g:none", "-cp", f"{find_jars()}/*", "-d", str(tmp_path)]
     subprocess.run([compiler(), *options, str(aggregator.SOURCE)], check=True)
     assert (tmp_path / f"{aggregator.NAME}.class").read_bytes() == our_class()
@@ -95,14 +95,14 @@ def test_a_jvm_that_reads_a_shard_without_having_loaded_it_ends_the_task(monkeyp
     async def main() -> None:
         jvm = Daemon(KclSettings(java_heap_mib=256), StreamSettings(name="events", application="app"), "worker-1")
         try:
-            waits = asyncio.create_task(jvm.must_hand_over_whole(lambda: False))
+            waits = asyncio.create_task(jvm.check_aggregator(lambda: False))
             await asyncio.sleep(0.05)
             assert not waits.done()
             assert jvm._heard(f"{aggregator.SERVES}\n") and not jvm._heard("KCL|INFO|x|y")
             waits.cancel()
             jvm.aggregates_whole.clear()
             with pytest.raises(Fatal, match="another AggregatorUtil"):
-                await jvm.must_hand_over_whole(lambda: True)
+                await jvm.check_aggregator(lambda: True)
         finally:
             await jvm.close()
 

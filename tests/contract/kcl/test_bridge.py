@@ -118,7 +118,7 @@ def test_fourteen_megabytes_pass_both_ways_at_once(tmp_path: Path) -> None:
         assert got == [up]
 
 
-def test_a_host_that_does_not_read_does_not_hold_up_what_it_says(tmp_path: Path) -> None:
+def test_a_host_that_does_not_read_can_still_write(tmp_path: Path) -> None:
     """KCL is blocked in the middle of a message; the host still answers an earlier one, and then reads on."""
     message = os.urandom(MESSAGE_BYTES)
     with connected(tmp_path) as ends:
@@ -130,7 +130,7 @@ def test_a_host_that_does_not_read_does_not_hold_up_what_it_says(tmp_path: Path)
         writer.join(DEADLINE_S)
 
 
-def test_a_jvm_that_does_not_read_does_not_hold_up_what_it_says(tmp_path: Path) -> None:
+def test_a_jvm_that_does_not_read_can_still_write(tmp_path: Path) -> None:
     answer = os.urandom(MESSAGE_BYTES)
     with connected(tmp_path) as ends:
         sender = in_thread(ends.host.sendall, answer)
@@ -187,7 +187,7 @@ def test_it_goes_when_the_host_says_that_it_will_say_no_more(tmp_path: Path) -> 
         assert ends.exit_status() == 1
 
 
-def test_it_goes_when_the_jvm_is_gone(tmp_path: Path) -> None:
+def test_the_bridge_ends_when_the_jvm_has_ended(tmp_path: Path) -> None:
     with connected(tmp_path) as ends:
         ends.stdout.close()
         ends.host.sendall(b"nobody reads this\n")

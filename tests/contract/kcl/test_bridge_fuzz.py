@@ -146,7 +146,7 @@ async def stray(host: Host, words: bytes, *, goes: bool, token: bool = True) -> 
     await closed(writer)
 
 
-def test_thousands_of_strays_cost_themselves_and_nobody_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_thousands_of_strays_do_not_affect_other_sessions(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     dice = random.Random(SEED)
     said = [(*first_words(dice), dice.random() < 0.7) for _ in range(STRAYS)]
     process = psutil.Process()
@@ -211,7 +211,7 @@ HELLO = b'{"action":"initialize","shardId":"shardId-7","sequenceNumber":"LATEST"
         (b"0" * 63, "sent no token within 0.2 s"),
     ],
 )
-def test_who_does_not_know_the_token_is_closed_whatever_it_says(
+def test_connections_without_the_token_are_closed_for_any_input(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, soon_given_up: None, words: bytes, why: str
 ) -> None:
     async def body(host: Host) -> None:

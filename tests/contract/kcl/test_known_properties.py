@@ -86,7 +86,7 @@ def setters(class_name: str) -> dict[str, str]:
     return found
 
 
-def test_the_list_is_what_the_installed_kcl_can_be_told() -> None:
+def test_the_list_equals_the_properties_of_the_installed_kcl() -> None:
     known = setters("MultiLangDaemonConfiguration")
     known |= {f"fanoutConfig.{name}": kind for name, kind in setters("FanoutConfigBean").items()}
     nested = {name for name in KNOWN_PROPERTIES if name.partition(".")[2] and not name.startswith("fanoutConfig.")}

@@ -39,7 +39,7 @@ def host(parent: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
             process.kill()
 
 
-def test_what_a_killed_host_has_left_goes_with_the_next_start(tmp_path: Path) -> None:
+def test_the_folder_of_a_killed_host_is_removed_at_the_next_start(tmp_path: Path) -> None:
     with host(tmp_path) as (process, left):
         (left / "host.sock.token").write_text("secret")
         process.send_signal(signal.SIGKILL)
@@ -52,7 +52,7 @@ def test_what_a_killed_host_has_left_goes_with_the_next_start(tmp_path: Path) ->
     assert [*tmp_path.iterdir()] == []
 
 
-def test_what_a_living_host_has_stays(tmp_path: Path) -> None:
+def test_the_folder_of_a_running_host_stays(tmp_path: Path) -> None:
     with host(tmp_path) as (_, living):
         mine = RunFolder(tmp_path)
         assert sweep(tmp_path, time.time() + 10 * YOUNG_S) == []
@@ -73,7 +73,7 @@ def test_hosts_that_start_at_once_do_not_take_each_others(tmp_path: Path) -> Non
         folder.remove()
 
 
-def test_what_is_not_ours_stays(tmp_path: Path) -> None:
+def test_foreign_folders_stay(tmp_path: Path) -> None:
     """Folders with another name, type or mode, a link, and one that is just being created."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir(mode=0o700)
@@ -91,14 +91,14 @@ def test_what_is_not_ours_stays(tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_what_was_left_half_made_goes_in_time(tmp_path: Path) -> None:
+def test_a_half_made_folder_is_removed_in_time(tmp_path: Path) -> None:
     left = tmp_path / "penstock-run-aaaaaaaa"
     left.mkdir(mode=0o700)
     assert sweep(tmp_path) == []
     assert sweep(tmp_path, time.time() + YOUNG_S + 1) == [left]
 
 
-def test_what_another_user_owns_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_of_other_users_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     left = tmp_path / "penstock-run-aaaaaaaa"
     left.mkdir(mode=0o700)
     uid = os.getuid()
@@ -106,6 +106,6 @@ def test_what_another_user_owns_stays(tmp_path: Path, monkeypatch: pytest.Monkey
     assert sweep(tmp_path, time.time() + YOUNG_S + 1) == []
 
 
-def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere: No such file or directory\. Set TMPDIR"):
         RunFolder(tmp_path / "nowhere")

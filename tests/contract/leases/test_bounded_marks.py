@@ -64,13 +64,13 @@ def test_a_mark_makes_no_lease(tables: DynamoDBClient) -> None:
 
 
 @pytest.mark.parametrize(("attribute", "others"), [("leaseOwner", {"b"}), ("checkpointOwner", {"b"})])
-def test_others_are_who_owns_or_drains(tables: DynamoDBClient, attribute: str, others: set[str]) -> None:
+def test_other_workers_are_those_that_own_or_drain(tables: DynamoDBClient, attribute: str, others: set[str]) -> None:
     put(tables, SHARDS[0], leaseOwner="a")
     put(tables, SHARDS[1], **{attribute: "b"})
     assert bounded.held_by_others(bounded.items(tables, APP), "a") == others
 
 
-def test_tables_are_deleted_also_when_some_are_gone(tables: DynamoDBClient) -> None:
+def test_tables_are_deleted_even_if_some_are_missing(tables: DynamoDBClient) -> None:
     tables.delete_table(TableName=f"{APP}-CoordinatorState")
     bounded.remove_tables(tables, APP)
     bounded.remove_tables(tables, APP)

@@ -67,7 +67,7 @@ def test_a_table_of_somebody_elses_is_refused_and_nothing_is_made_beside_it(
     assert suffix or dynamodb.list_tables()["TableNames"] == [APP]
 
 
-def test_an_item_of_somebody_elses_among_the_leases_is_told(tables: DynamoDBClient, kinesis: KinesisClient) -> None:
+def test_a_foreign_item_among_the_leases_is_reported(tables: DynamoDBClient, kinesis: KinesisClient) -> None:
     tables.put_item(TableName=APP, Item={"leaseKey": {"S": "mine"}, "checkpoint": {"S": "TRIM_HORIZON"}})
     with pytest.raises(UserError, match=r'^"mine" in the lease table is not a lease .* another stream.application$'):
         bound(tables, kinesis)
@@ -82,7 +82,7 @@ def test_a_second_stream_is_refused_with_the_fix(tables: DynamoDBClient, kinesis
     assert '"events"' in said and '"other"' in said and "stream.application" in said
 
 
-def test_a_stream_made_anew_is_refused_with_the_fix(tables: DynamoDBClient, kinesis: KinesisClient) -> None:
+def test_a_stream_created_again_is_refused_with_the_fix(tables: DynamoDBClient, kinesis: KinesisClient) -> None:
     bound(tables, kinesis)
     with pytest.raises(OtherStream, match=r"created again .* `penstock leases reset --config FILE --execute"):
         bound(tables, kinesis, created_s=MADE_S + 1)
@@ -119,7 +119,7 @@ def test_latest_is_one_time_for_every_worker_and_restart(tables: DynamoDBClient,
     assert bound(tables, kinesis, start="LATEST", now=LATER) == first
 
 
-def test_a_lease_table_made_anew_is_bound_anew_and_has_a_latest_of_its_own(
+def test_a_lease_table_created_again_gets_a_new_binding_and_its_own_latest(
     tables: DynamoDBClient, kinesis: KinesisClient
 ) -> None:
     bound(tables, kinesis, start="LATEST")
@@ -161,7 +161,7 @@ def slept(seconds: float) -> None:
     assert seconds > 10
 
 
-def test_after_a_reset_the_application_begins_anew(tables: DynamoDBClient, kinesis: KinesisClient) -> None:
+def test_after_a_reset_the_application_starts_again(tables: DynamoDBClient, kinesis: KinesisClient) -> None:
     bound(tables, kinesis, start="LATEST")
     seed(tables, kinesis, APP, STREAM, NOW_TEXT)
     lead(tables, "kept")
@@ -208,7 +208,7 @@ def test_there_may_be_nothing_to_reset(dynamodb: DynamoDBClient) -> None:
     assert plan(dynamodb, APP).nothing
 
 
-def test_the_binding_is_no_lease_and_no_item_of_kcls(tables: DynamoDBClient, kinesis: KinesisClient) -> None:
+def test_the_binding_is_not_a_lease_and_not_an_item_of_kcl(tables: DynamoDBClient, kinesis: KinesisClient) -> None:
     bound(tables, kinesis)
     assert tables.scan(TableName=APP)["Items"] == []
     assert [item["key"]["S"] for item in tables.scan(TableName=f"{APP}-CoordinatorState")["Items"]] == [KEY]

@@ -95,7 +95,7 @@ def test_a_step_moves_note_and_checkpoint_of_a_held_lease(tables: DynamoDBClient
     assert (noted.lease.checkpoint, noted.text) == (Position(77, 0), "")
 
 
-def test_whoever_has_lost_the_lease_moves_nothing(tables: DynamoDBClient, notes: LeaseNotes) -> None:
+def test_a_reader_that_lost_the_lease_moves_nothing(tables: DynamoDBClient, notes: LeaseNotes) -> None:
     put(tables, SHARD, leaseOwner="other")
     before = leases.read(tables, APP)
     assert not notes.step(SHARD, ME, DIED, Position(77, 0))
@@ -116,7 +116,7 @@ def test_a_lease_is_given_up_with_its_note(tables: DynamoDBClient, notes: LeaseN
 # -- an operator's
 
 
-OVER = Doubt().passing_over(Skip(Position(50, 0), "x"))
+OVER = Doubt().with_skip(Skip(Position(50, 0), "x"))
 
 
 @pytest.mark.parametrize("owner", [{}, {"leaseOwner": "alive"}])

@@ -25,7 +25,7 @@ def test_an_application_that_never_ran_has_no_leases(dynamodb: DynamoDBClient) -
     assert leases.read(dynamodb, APP) == []
 
 
-def test_releasing_frees_what_is_the_workers_and_nothing_else(tables: DynamoDBClient) -> None:
+def test_releasing_frees_only_the_workers_own_leases(tables: DynamoDBClient) -> None:
     for shard, owner in zip(SHARDS, ("me", "other", "me"), strict=True):
         put(tables, shard, leaseOwner=owner)
     assert leases.release(tables, APP, "me") == {SHARDS[0]: "", SHARDS[2]: ""}
@@ -66,7 +66,7 @@ def test_a_lease_that_was_being_handed_over_goes_to_its_new_owner(tables: Dynamo
     assert (lease.owner, lease.draining_owner, lease.counter) == ("next", "", 6)
 
 
-def test_a_lease_that_another_worker_drains_for_us_goes_to_an_heir_at_once(tables: DynamoDBClient) -> None:
+def test_a_lease_that_another_worker_drains_for_us_is_passed_on_at_once(tables: DynamoDBClient) -> None:
     """A drain ends with a lease for a worker that is dead, which no worker would take before it expires."""
     seen_alive(tables, "drainer")
     seen_alive(tables, "idle")
@@ -77,7 +77,7 @@ def test_a_lease_that_another_worker_drains_for_us_goes_to_an_heir_at_once(table
     assert (lease.owner, lease.draining_owner, lease.counter) == ("idle", "", 6)
 
 
-def test_a_lease_that_another_worker_drains_for_us_is_free_where_nobody_may_take_it(tables: DynamoDBClient) -> None:
+def test_a_lease_drained_for_us_is_left_free_if_no_worker_may_take_it(tables: DynamoDBClient) -> None:
     put(tables, SHARDS[0], leaseOwner="me", checkpointOwner="other")
     assert leases.release(tables, APP, "me") == {SHARDS[0]: ""}
     (lease,) = leases.read(tables, APP)
@@ -144,7 +144,7 @@ def test_without_a_table_of_the_living_leases_are_left_free(tables: DynamoDBClie
     assert leases.release(tables, APP, "me") == {SHARDS[0]: ""}
 
 
-def test_what_is_no_lease_is_neither_read_nor_touched(tables: DynamoDBClient) -> None:
+def test_items_that_are_not_leases_are_not_read_or_changed(tables: DynamoDBClient) -> None:
     put(tables, "Leader", leaseOwner="me", entityType="LEADER")
     put(tables, SHARDS[0], leaseOwner="me", entityType="LEASE")
     tables.put_item(TableName=APP, Item={"leaseKey": {"S": "odd"}, "leaseOwner": {"S": "me"}})
@@ -152,7 +152,7 @@ def test_what_is_no_lease_is_neither_read_nor_touched(tables: DynamoDBClient) ->
     assert list(owners(tables)) == [SHARDS[0]]
 
 
-def test_reading_tells_ended_shards_their_parents_and_children(tables: DynamoDBClient) -> None:
+def test_reading_returns_ended_shards_with_parents_and_children(tables: DynamoDBClient) -> None:
     put(tables, SHARDS[0], checkpoint="SHARD_END")
     tables.update_item(
         TableName=APP,

@@ -75,7 +75,7 @@ def test_the_plan_is_printed_and_nothing_is_changed(bound: DynamoDBClient, tmp_p
     assert list(owners(bound)) == SHARDS and find(bound, APP) is not None
 
 
-def test_with_execute_the_leases_are_gone(bound: DynamoDBClient, tmp_path: Path) -> None:
+def test_with_execute_the_leases_are_deleted(bound: DynamoDBClient, tmp_path: Path) -> None:
     result = reset(tmp_path, "--execute")
     assert result.exit_code == 0 and "done; to put the leases back: penstock leases restore " in result.stdout
     assert owners(bound) == {} and find(bound, APP) is None
@@ -113,7 +113,7 @@ def test_a_restore_puts_back_all_that_a_reset_took(
     assert restore(tmp_path, "--execute").exit_code == 4
 
 
-def test_a_restore_is_refused_for_another_stream_and_once_the_application_has_begun_anew(
+def test_a_restore_is_refused_for_another_stream_or_after_a_new_start(
     bound: DynamoDBClient, kinesis: KinesisClient, tmp_path: Path
 ) -> None:
     assert reset(tmp_path, "--execute").exit_code == 0
@@ -129,7 +129,7 @@ def test_a_restore_is_refused_for_another_stream_and_once_the_application_has_be
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema":"penstock.leases.undo/1","leases":[{}]}'])
-def test_what_is_no_undo_file_is_told(bound: DynamoDBClient, tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_an_undo_file_is_reported(bound: DynamoDBClient, tmp_path: Path, text: str) -> None:
     assert reset(tmp_path).exit_code == 0
     assert "cannot be read" in restore(tmp_path).stderr
     (tmp_path / "undo.json").write_text(text)
@@ -206,7 +206,9 @@ def test_a_lease_is_shown_with_all_of_its_attributes(running: DynamoDBClient) ->
         (["release", SHARDS[1]], 3, "a drains it for b"),
     ],
 )
-def test_what_cannot_be_done_is_said(running: DynamoDBClient, words: list[str], code: int, said: str) -> None:
+def test_impossible_requests_are_refused_with_the_reason(
+    running: DynamoDBClient, words: list[str], code: int, said: str
+) -> None:
     result = leases(*words)
     assert (result.exit_code, said in result.stderr) == (code, True), result.stderr
 
@@ -274,7 +276,7 @@ def test_as_json_the_plan_is_one_object(bound: DynamoDBClient, tmp_path: Path) -
     assert said["executed"] is False and said["start"] == "TRIM_HORIZON"
 
 
-def test_a_stream_that_is_not_there_is_told(bound: DynamoDBClient, kinesis: KinesisClient, tmp_path: Path) -> None:
+def test_a_missing_stream_is_reported(bound: DynamoDBClient, kinesis: KinesisClient, tmp_path: Path) -> None:
     kinesis.delete_stream(StreamName=STREAM)
     result = reset(tmp_path, "--execute")
     kinesis.create_stream(StreamName=STREAM, ShardCount=1)

@@ -60,7 +60,7 @@ def test_one_table_without_the_others(dynamodb: DynamoDBClient) -> None:
     assert (state.migration.table, state.leader and state.leader.worker) == ("COMPLETE", "a")
 
 
-def test_a_worker_does_not_join_what_kcl_3_5_keeps_in_one_table(
+def test_a_worker_does_not_join_the_single_table_of_kcl_3_5(
     dynamodb: DynamoDBClient, kinesis: KinesisClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tables of its own would be the worst: KCL 3.5 would take the application for one with three tables."""

@@ -110,7 +110,7 @@ def test_the_time_between_two_reads_needs_watch(running: DynamoDBClient) -> None
     assert "--every has an effect only with --watch" in result.stderr
 
 
-def test_workers_that_are_not_penstocks_are_told_by_the_stream(running: DynamoDBClient) -> None:
+def test_the_lag_of_other_kcl_workers_is_read_from_the_stream(running: DynamoDBClient) -> None:
     found = read()
     assert found["schema"] == "penstock.status/1"
     assert (found["leader"], found["layout"], found["totals"]["workers_alive"]) == ("a", "three tables", 2)
@@ -119,7 +119,7 @@ def test_workers_that_are_not_penstocks_are_told_by_the_stream(running: DynamoDB
     assert [shard["records_behind"] for shard in found["shards"]] == [None] * 3
 
 
-def test_where_no_worker_says_it_cloudwatch_tells_how_many_records_come(
+def test_without_worker_reports_cloudwatch_gives_the_arrival_rate(
     running: DynamoDBClient, kinesis: KinesisClient
 ) -> None:
     cloudwatch = boto3.client("cloudwatch", region_name="us-east-1")
@@ -162,7 +162,7 @@ def test_a_page_out_of_reach_is_replaced_by_the_note(running: DynamoDBClient) ->
     assert found["workers"][0]["alive"] is True
 
 
-def test_a_machine_without_the_page_tells_that_the_worker_is_gone(running: DynamoDBClient) -> None:
+def test_a_refused_connection_means_that_the_worker_has_ended(running: DynamoDBClient) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     note(running, f"http://127.0.0.1:{port}", {})

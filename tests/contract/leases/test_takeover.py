@@ -103,7 +103,7 @@ def test_a_close_look_sees_every_report_and_lease(dynamodb: DynamoDBClient) -> N
     assert {shard: lease.owner for shard, lease in look.leases.items()} == owners(dynamodb)
 
 
-def test_a_lock_that_was_released_is_nobodys(dynamodb: DynamoDBClient) -> None:
+def test_a_released_lock_has_no_owner(dynamodb: DynamoDBClient) -> None:
     lock(dynamodb, "leader", "v1", isReleased={"S": "1"})
     assert leader(dynamodb) == ""
 
@@ -226,7 +226,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("hasty")
-def test_the_watch_carries_out_what_is_decided_and_looks_on(dynamodb: DynamoDBClient) -> None:
+def test_the_watch_carries_out_decisions_and_continues(dynamodb: DynamoDBClient) -> None:
     watched(dynamodb, looks=5)
     assert owners(dynamodb)[SHARDS[0]] == "a"
     assert leader(dynamodb) == ""

@@ -20,7 +20,7 @@ def turns_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "TURN_POLL_S", 0.001)
 
 
-def test_where_there_is_a_leader_nobody_waits_for_a_turn(tables: DynamoDBClient) -> None:
+def test_with_a_leader_no_worker_waits_for_a_turn(tables: DynamoDBClient) -> None:
     lead(tables, "other")
     assert not turns.take_turn(tables, APP, "me")
 
@@ -39,7 +39,7 @@ def test_a_turn_that_came_to_nothing_ends(tables: DynamoDBClient) -> None:
     assert turns.take_turn(tables, APP, "second")
 
 
-def test_nobody_waits_for_a_turn_for_ever(tables: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_worker_waits_for_a_turn_for_ever(tables: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> None:
     assert turns._took_turn(tables, f"{APP}-CoordinatorState", "first", time.time() + 60)
     assert not turns.take_turn(tables, APP, "second")
 

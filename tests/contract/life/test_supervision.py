@@ -28,7 +28,7 @@ from tests.unit.config.test_config import LEAST
 
 DEADLINE_S = 20.0
 DEATHS = [RuntimeError("broken"), MemoryError(), OSError(errno.EMFILE, "Too many open files"), SystemExit(0)]
-WATCHES = ["over_the_shards", "over_handoffs", "over_the_leader"]
+WATCHES = ["watch_shards", "watch_handoffs", "watch_leader"]
 
 
 class Jvm:
@@ -43,7 +43,7 @@ class Jvm:
         await self._ended.wait()
         return -9
 
-    async def must_hand_over_whole(self, reads: Callable[[], bool]) -> None:
+    async def check_aggregator(self, reads: Callable[[], bool]) -> None:
         await asyncio.Event().wait()
 
     def kill(self) -> None:
@@ -65,7 +65,7 @@ class Alone(Task):
         bridges = BridgeServer(lambda wire: None)  # type: ignore[arg-type, return-value]  # none comes
         await bridges.listen(self._folder / "s")
         stack.push_async_callback(bridges.close)
-        self.background.start(self.watchers.over_the_leader, "the watch over the leader")
+        self.background.start(self.watchers.watch_leader, "the watch over the leader")
         if self._breaks is not None:
             await self._breaks(self, bridges)
         reader: Any = None
@@ -148,9 +148,7 @@ def test_an_exception_in_a_callback_ends_the_task(tmp_path: Path) -> None:
     assert "Too many open files" in ended(tmp_path, breaks)
 
 
-def test_the_first_reason_is_told_whatever_the_end_meets_besides(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_first_reason_is_reported_despite_later_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     close = BridgeServer.close
 
     async def fails(bridges: BridgeServer) -> None:

@@ -276,7 +276,7 @@ def test_kinesis_faults_come_in_all_kinds(aws: LocalAWS) -> None:
     assert "ListTables" not in str(kinesis.list_streams())
 
 
-def test_dynamodb_faults_are_told_from_kinesis_faults(aws: LocalAWS) -> None:
+def test_dynamodb_faults_are_distinguished_from_kinesis_faults(aws: LocalAWS) -> None:
     dynamodb = impatient(aws, "dynamodb")
     with aws.faults(service="dynamodb", operation="ListTables", kind="throttle"):
         assert behaviours.refusal(dynamodb.list_tables) == "ProvisionedThroughputExceededException"

@@ -84,7 +84,7 @@ def test_a_lost_answer_leaves_its_object_behind(aws: LocalAWS) -> None:
     assert s3.get_object(Bucket="lost-answers", Key="kept")["Body"].read() == b"whole"
 
 
-def test_what_a_client_gave_up_in_a_stall_is_not_performed(aws: LocalAWS) -> None:
+def test_requests_that_clients_gave_up_during_a_stall_are_not_performed(aws: LocalAWS) -> None:
     s3 = aws.client("s3")
     hasty = aws.client("s3", config=Config(retries={"total_max_attempts": 1}, read_timeout=0.2))
     s3.create_bucket(Bucket="given-up")
@@ -128,7 +128,7 @@ def _ask(endpoint: str) -> None:
         return
 
 
-def test_what_moto_cannot_do_is_an_answer_and_the_server_lives_on(aws: LocalAWS) -> None:
+def test_calls_that_moto_does_not_support_are_errors_and_the_server_lives_on(aws: LocalAWS) -> None:
     headers = {"x-amz-target": "DynamoDB_20120810.NoSuchThing", "content-type": "application/x-amz-json-1.0"}
     scope = "AWS4-HMAC-SHA256 Credential=local/20260101/us-east-1/dynamodb/aws4_request, SignedHeaders=, Signature=0"
     answer = httpx.post(aws.endpoint, headers={**headers, "authorization": scope}, content=b"{}")
@@ -137,7 +137,7 @@ def test_what_moto_cannot_do_is_an_answer_and_the_server_lives_on(aws: LocalAWS)
     assert aws.client("dynamodb").list_tables()["TableNames"] == []
 
 
-def test_what_was_asked_for_is_counted_by_service_and_operation(aws: LocalAWS) -> None:
+def test_requests_are_counted_by_service_and_operation(aws: LocalAWS) -> None:
     aws.calls(forget=True)
     s3 = aws.client("s3")
     s3.create_bucket(Bucket="counted")
@@ -197,7 +197,7 @@ def test_who_asked_for_what_is_known_by_access_key(aws: LocalAWS) -> None:
     assert aws.asked("someone") == []
 
 
-def test_what_the_server_has_not_is_said(aws: LocalAWS) -> None:
+def test_unsupported_services_are_reported(aws: LocalAWS) -> None:
     answer = httpx.get(f"{aws.endpoint}/_penstock/nothing")
     assert (answer.status_code, "/_penstock/calls" in answer.text) == (400, True)
 
@@ -228,7 +228,7 @@ Outputs:
 """
 
 
-def test_a_stack_makes_a_stream_of_ours_and_a_reset_empties_all(aws: LocalAWS) -> None:
+def test_a_stack_makes_our_stream_and_a_reset_deletes_everything(aws: LocalAWS) -> None:
     stacks, kinesis, s3 = (aws.client(service) for service in ("cloudformation", "kinesis", "s3"))
     stacks.create_stack(StackName="flow", TemplateBody=TEMPLATE % 2)
     (output,) = stacks.describe_stacks(StackName="flow")["Stacks"][0]["Outputs"]
@@ -319,6 +319,6 @@ def test_a_subscription_in_cbor_over_http2_ends_with_a_reset(aws: LocalAWS) -> N
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "penstock.example", ""])
-def test_it_refuses_to_be_reached_from_elsewhere_unless_told(host: str) -> None:
+def test_the_server_refuses_remote_addresses_unless_allowed(host: str) -> None:
     with pytest.raises(UserError, match="--allow-remote"):
         up(host, 0, limits=True)

@@ -133,7 +133,7 @@ def test_a_worker_at_work_is_refused(dynamodb: Any) -> None:
     assert world.waits == [FAILOVER_S + 2]
 
 
-def test_a_dead_workers_leases_are_moved_and_are_nobodys_then(dynamodb: Any) -> None:
+def test_the_leases_of_a_dead_worker_are_moved_and_have_no_owner(dynamodb: Any) -> None:
     world, known = World(dynamodb), shards(2)
     for shard in known.values():
         world.put(shard, Position(50, 0), leaseOwner="dead", checkpointOwner="other")
@@ -204,7 +204,7 @@ def test_a_parked_lease_that_is_taken_away_stops_it_and_the_others_are_free(dyna
     assert {lease.checkpoint for lease in leases.values()} == {Position(50, 0)}
 
 
-def test_online_takes_what_one_transaction_takes(dynamodb: Any) -> None:
+def test_online_is_limited_to_one_transaction(dynamodb: Any) -> None:
     world = World(dynamodb)
     with pytest.raises(RefusedError, match="101 leases"):
         world.table.online(lambda leases: list(shards(AT_ONCE + 1)), lambda leases: [])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import Fatal
-from pipeline.events import Condemned, OutOfMemory, Predicted, ReplicaReplaced, Retried
+from pipeline.events import DeadLettered, OutOfMemory, Predicted, ReplicaReplaced, Retried
 from pipeline.record import Enriched, Record
 from pipeline.replicas.host import ModelHost
 from tests.support.hosts import batch, death, expect_all_but, hosted, judged, record, settings, value
@@ -28,12 +28,12 @@ def restarts(events: list[Any]) -> list[str]:
     return [event.reason for event in events if isinstance(event, ReplicaReplaced)]
 
 
-def test_every_record_gets_the_row_of_its_own() -> None:
+def test_every_record_gets_its_own_row() -> None:
     records = batch(50)
     events = judged(records)
     expect_all_but(records, set())
     assert [event.records for event in events if isinstance(event, Predicted)] == [50]
-    assert not [event for event in events if isinstance(event, Retried | Condemned | ReplicaReplaced)]
+    assert not [event for event in events if isinstance(event, Retried | DeadLettered | ReplicaReplaced)]
 
 
 def test_carried_fields_come_first_and_missing_ones_are_null() -> None:
@@ -114,7 +114,7 @@ def test_a_record_that_takes_the_replica_along_is_dead_and_no_other(action: str,
     expect_all_but(records, {4})
     assert (death(records[4]).reason, death(records[4]).kind) == (reason, "died")
     assert death(records[4]).attempts == 2
-    assert events.count(Condemned("died")) == 1
+    assert events.count(DeadLettered("died")) == 1
     assert len(restarts(events)) == 3
 
 
@@ -154,7 +154,7 @@ def test_a_replica_killed_from_outside_costs_no_record() -> None:
 
 
 @pytest.mark.parametrize("action", ["exit", "lose device"])
-def test_a_batch_behind_a_deadly_one_is_no_suspect(action: str, tmp_path: Path) -> None:
+def test_a_batch_queued_behind_a_deadly_one_is_not_a_suspect(action: str, tmp_path: Path) -> None:
     deadly, behind = batch(2, {0: action}), batch(5)
 
     async def body(host: ModelHost) -> None:
@@ -183,7 +183,7 @@ def test_a_record_that_never_fits_is_dead() -> None:
     assert death(records[1]).attempts == 2
 
 
-def test_a_fatal_error_of_the_model_is_nobodys_fault() -> None:
+def test_a_fatal_error_of_the_model_blames_no_record() -> None:
     records = batch(2, {1: "fatal"})
     with pytest.raises(Fatal, match="the weights are gone"):
         judged(records)
@@ -259,14 +259,14 @@ def test_costs_are_measured_and_bad_records_singled_out() -> None:
     assert "not JSON" in death(records[9]).reason
 
 
-def test_a_model_without_a_cost_of_its_own_is_not_measured() -> None:
+def test_a_model_without_its_own_cost_is_not_measured() -> None:
     records = [record(5)]
     measured(records, "Toy")
     assert records[0].cost == 1
 
 
 @pytest.mark.parametrize("method", ["decode", "predict"])
-def test_a_process_survives_whatever_its_model_raises_and_however_many_records_are_bad(method: str) -> None:
+def test_a_replica_survives_any_exception_and_any_number_of_bad_records(method: str) -> None:
     whats = ["silent", "liar", "enormous", "circle of causes", "surrogates", "system exit", "interrupt", "base"]
     hostile = [record(n, bad=1, what=what) for n, what in enumerate(whats)]
     misfits = [record(n, answer="no number") for n in range(64)]

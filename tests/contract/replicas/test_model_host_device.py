@@ -34,7 +34,7 @@ def test_a_record_that_nothing_can_be_held_against_is_not_condemned() -> None:
     assert lone[0].outcome is None
 
 
-def test_a_device_that_is_lost_for_good_condemns_nobody(tmp_path: Path) -> None:
+def test_a_device_that_is_lost_for_good_blames_no_record(tmp_path: Path) -> None:
     lost = tmp_path / "lost"
     records, later = batch(2), batch(2)
 

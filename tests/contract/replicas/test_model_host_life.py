@@ -59,7 +59,7 @@ def wait_until_gone(pids: list[int]) -> None:
     wait_until(lambda: all(gone(pid) for pid in pids), f"{pids} are gone")
 
 
-def test_the_specification_tells_what_the_model_is() -> None:
+def test_the_specification_describes_the_model() -> None:
     spec = started(settings("Measured", passthrough={"user": "string"}))
     assert spec.row_schema.names == ["user", "n", "x"]
     assert (spec.measures, spec.pads) == (True, True)
@@ -87,7 +87,7 @@ def test_the_specification_tells_what_the_model_is() -> None:
         ("FailsItsExample", "its own example failed: not to my taste"),
     ],
 )
-def test_a_model_that_cannot_be_used_is_told_in_one_line(model: str, text: str) -> None:
+def test_a_model_that_cannot_be_used_is_reported_in_one_line(model: str, text: str) -> None:
     with pytest.raises(ModelError, match=re.escape(text)) as raised:
         started(settings(model))
     assert "\n" not in str(raised.value)
@@ -102,7 +102,7 @@ def test_a_model_that_cannot_be_used_is_told_in_one_line(model: str, text: str) 
         ("leaving:Model", "importing it failed: SystemExit: 4 (leaving.py, line 2)"),
     ],
 )
-def test_a_factory_that_does_not_import_is_told_in_one_line(factory: str, text: str, tmp_path: Path) -> None:
+def test_a_factory_that_does_not_import_is_reported_in_one_line(factory: str, text: str, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("1 / 0\n")
     (tmp_path / "lacking.py").write_text("import nowhere_at_all\n")
     (tmp_path / "leaving.py").write_text("import sys\nsys.exit(4)\n")
@@ -192,7 +192,7 @@ def test_threads_and_session_are_the_replicas_own(policy: str | None, monkeypatc
     assert value(records[0], "session") != os.getsid(0)
 
 
-def test_a_replica_stays_when_the_whole_task_is_told_to_drain() -> None:
+def test_a_replica_stays_when_the_task_gets_sigterm() -> None:
     records = batch(4, {0: "slow"})
 
     async def body(host: ModelHost) -> None:
@@ -207,7 +207,7 @@ def test_a_replica_stays_when_the_whole_task_is_told_to_drain() -> None:
 
 
 @pytest.mark.parametrize("action", ["hang", "stop python"])
-def test_stopping_takes_no_second_whatever_the_model_does(action: str) -> None:
+def test_stopping_takes_less_than_a_second_for_any_model(action: str) -> None:
     async def body(host: ModelHost) -> None:
         judging = asyncio.create_task(host.settle(batch(1, {0: action})))
         await asyncio.sleep(0)
@@ -272,7 +272,7 @@ def unclosed(main: Callable[[], Coroutine[Any, Any, None]]) -> list[str]:
 
 
 @pytest.mark.parametrize("end", ["stopped", "exit"])
-def test_what_a_model_started_goes_with_it(end: str, tmp_path: Path) -> None:
+def test_processes_that_a_model_started_end_with_it(end: str, tmp_path: Path) -> None:
     mark = tmp_path / "child"
 
     async def body(host: ModelHost) -> None:
@@ -288,7 +288,7 @@ def test_what_a_model_started_goes_with_it(end: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["stopped", "exit", "killed", "host"])
-def test_what_a_model_let_go_of_goes_with_it(end: str, tmp_path: Path) -> None:
+def test_detached_processes_of_a_model_end_with_it(end: str, tmp_path: Path) -> None:
     """A process in a session and an environment of its own, whose parent has ended."""
     mark = tmp_path / "child"
     children: list[int] = []
@@ -357,7 +357,7 @@ def test_a_replica_ends_at_the_end_of_its_stream() -> None:
         assert replica.wait(DEADLINE_S) == 0
 
 
-def test_a_replica_whose_host_is_gone_already_does_not_begin() -> None:
+def test_a_replica_whose_host_has_died_does_not_begin() -> None:
     ours, theirs = socket.socketpair()
     program = "from pipeline.model_process.main import main; main()"
     with ours, theirs:

@@ -83,7 +83,7 @@ def test_a_record_that_does_not_fit_by_itself_is_dead_and_teaches_little(tmp_pat
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_a_replica_that_leaks_is_replaced_and_condemns_nobody(replicas: int) -> None:
+def test_a_replica_that_leaks_is_replaced_and_blames_no_record(replicas: int) -> None:
     batches = [batch(2) for _ in range(15)]
 
     async def body(host: ModelHost) -> None:
@@ -114,7 +114,7 @@ def test_weights_that_are_mapped_do_not_count(tmp_path: Path) -> None:
     assert "can't allocate memory" in death(records[3]).reason
 
 
-def test_a_model_that_leaves_no_memory_to_predict_with_is_told_at_once() -> None:
+def test_a_model_that_leaves_too_little_memory_is_reported_at_start() -> None:
     with pytest.raises(
         ModelError, match=r"model.memory_mib: the loaded model takes 1\d\d of the 128 MiB that a replica"
     ):

@@ -35,13 +35,13 @@ def test_a_child_that_goes_on_as_the_replica_answers_nothing(where: str) -> None
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_a_model_may_have_processes_of_its_own(method: str) -> None:
+def test_a_model_may_have_its_own_processes(method: str) -> None:
     assert not [event for event in in_a_row("HasAPool", method=method) if isinstance(event, ReplicaReplaced)]
 
 
 @pytest.mark.parametrize("deed", ["steal", "write"])
 @pytest.mark.parametrize("size", [1, 12, 100, 100_000])
-def test_who_reads_or_writes_the_replicas_socket_ends_the_replica(deed: str, size: int) -> None:
+def test_another_process_on_the_replicas_socket_ends_the_replica(deed: str, size: int) -> None:
     """Records of requests that were damaged are tried again."""
     first, second = batch(4), batch(4)
     first[1] = record(1, do=deed, bytes=size)

@@ -88,7 +88,7 @@ def test_where_nothing_is_known_it_is_silent_and_has_asked_about_every_pin() -> 
     assert {"torch", "boto3", "pytest"} <= {name for name, _ in asked}
 
 
-def test_what_is_known_fails_the_check_and_is_named() -> None:
+def test_a_known_vulnerability_fails_the_check_and_is_named() -> None:
     def answer(name: str, version: str) -> Any:
         return {"vulns": [advisory(name, "2099-1")]} if name == "orjson" else old_jinja(name, version)
 
@@ -112,7 +112,7 @@ def test_without_a_network_it_says_so_in_one_line_and_goes_on() -> None:
     expect_passed_over("http://osv.invalid/v1/query", "")
 
 
-def test_a_service_that_does_not_know_what_it_must_is_not_believed() -> None:
+def test_an_osv_server_without_known_vulnerabilities_is_not_believed() -> None:
     with osv(lambda name, version: {}) as (url, _):
         expect_passed_over(url, "it knows nothing")
     with osv(lambda name, version: b"<html>log in first</html>") as (url, _):
@@ -136,6 +136,6 @@ def test_locks_that_contradict_each_other_fail_the_check_and_are_not_blamed_on_t
     assert line.startswith("pip-audit fails before it asks") and "click" in line
 
 
-def test_what_is_ignored_has_its_reason() -> None:
+def test_ignored_vulnerabilities_have_a_reason() -> None:
     for number, reason in runpy.run_path(str(SCRIPT))["IGNORED"].items():
         assert re.match(r"(PYSEC|CVE|GHSA)-", number) and len(reason.split()) > 3

@@ -36,7 +36,7 @@ def test_a_parent_that_everybody_may_write_to_is_refused_at_any_height(tmp_path:
     FolderStore(tmp_path / "a" / "b" / "c" / "table").check()
 
 
-def test_with_the_sticky_bit_it_is_a_place_for_what_is_ours(tmp_path: Path) -> None:
+def test_with_the_sticky_bit_a_shared_folder_is_accepted(tmp_path: Path) -> None:
     shared = tmp_path / "tmp"
     shared.mkdir()
     shared.chmod(0o1777)
@@ -48,7 +48,7 @@ def test_with_the_sticky_bit_it_is_a_place_for_what_is_ours(tmp_path: Path) -> N
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone can give a folder away")
 @pytest.mark.parametrize("name", ["table", "table.penstock", "table/dt=2026-01-01"])
-def test_what_another_user_has_made_first_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_folder_that_another_user_made_first_is_refused(tmp_path: Path, name: str) -> None:
     shared = tmp_path / "tmp"
     shared.mkdir()
     shared.chmod(0o1777)
@@ -85,7 +85,7 @@ def test_a_link_in_the_table_is_refused(tmp_path: Path) -> None:
     assert "is a link" in refused(tmp_path / "table")
 
 
-def test_what_is_made_is_nobody_elses_to_write_to_whatever_the_umask(tmp_path: Path) -> None:
+def test_created_folders_are_writable_only_by_the_user_for_any_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         store = FolderStore(tmp_path / "deep" / "table")

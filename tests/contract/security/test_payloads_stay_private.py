@@ -139,7 +139,7 @@ class Unguarded:
     async def recall(self, shard: Shard, first: object) -> None:
         return
 
-    def believe(self, shard: Shard) -> None:
+    def trust(self, shard: Shard) -> None:
         return
 
 
@@ -303,7 +303,7 @@ ROWS = 10
         (numbers, NO_SUCH, True),
     ],
 )
-def test_rows_that_a_sink_cannot_carry_are_told_without_a_word_of_them(
+def test_rows_that_a_sink_cannot_carry_are_reported_without_their_content(
     caplog: pytest.LogCaptureFixture, table: Callable[[Run], pa.Table], answer: Exception | None, ill: bool
 ) -> None:
     """The last line of a task that ends at the limit, every page, and the log do not quote payloads; only the letters

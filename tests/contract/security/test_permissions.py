@@ -63,7 +63,7 @@ def test_kcl_can_call_nothing_else() -> None:
     assert callable_ - permitted == policy.left_out()
 
 
-def test_bridges_and_their_folder_are_private_whatever_the_umask() -> None:
+def test_bridges_and_their_folder_are_private_for_any_umask() -> None:
     with umask(0):
         daemon = Daemon(
             KclSettings(),
@@ -88,7 +88,7 @@ def test_bridges_and_their_folder_are_private_whatever_the_umask() -> None:
     assert not folder.exists()
 
 
-def test_the_health_page_listens_on_the_loopback_alone_unless_told() -> None:
+def test_the_health_page_listens_only_on_loopback_by_default() -> None:
     """All of 127.0.0.0/8 is this machine: a server that listens on every address answers at all of them."""
 
     async def ask() -> None:

@@ -51,7 +51,7 @@ def local() -> Iterator[Any]:
         yield client
 
 
-def test_what_the_stream_cannot_carry_is_a_dead_letter_and_whatever_key_a_record_has_its_row_arrives(
+def test_rows_that_the_stream_cannot_carry_are_dead_letters_and_rows_with_any_key_arrive(
     local: Any,
 ) -> None:
     """The sink assumes 10 MiB, as if the stream's limit had been lowered since; the stream's answer counts."""
@@ -143,7 +143,7 @@ def test_rows_are_read_back_once_each_and_in_order_per_key(kinesis: Any) -> None
     assert durable[-1] == Position(ROWS - 1, 0)
 
 
-def test_check_tells_a_stream_that_is_there_from_one_that_is_not(kinesis: Any) -> None:
+def test_check_distinguishes_an_existing_stream_from_a_missing_one(kinesis: Any) -> None:
     async def check(stream: str) -> None:
         sink = KinesisSink(lambda: kinesis, stream, table)
         try:

@@ -76,7 +76,7 @@ def test_a_key_is_written_once_and_keeps_its_first_body(store: ObjectStore) -> N
     assert store.head(KEY) == METADATA
 
 
-def test_what_is_not_there_is_none(store: ObjectStore) -> None:
+def test_a_missing_object_is_none(store: ObjectStore) -> None:
     assert store.head(KEY) is None
     assert store.get(KEY) is None
     assert store.list("") == []
@@ -121,7 +121,7 @@ def test_urls_name_their_store(bucket: Any, tmp_path: Path) -> None:
 # -- a folder
 
 
-def test_nothing_but_whole_files_is_ever_below_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_complete_files_are_ever_below_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[Path]] = []
     sync = os.fsync
 
@@ -152,7 +152,7 @@ def test_the_name_of_a_new_file_is_synced_up_to_the_folder_that_was_there(
         assert folder.stat().st_ino in synced
 
 
-def test_a_file_in_the_folders_place_is_the_users_to_mend(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "table").write_text("not a folder")
     with pytest.raises(Denied, match="Use a folder"):
         FolderStore(tmp_path / "table").check()
@@ -207,7 +207,7 @@ def test_answers_that_pass_are_retryable(code: str, status: int) -> None:
         ("InvalidRequest", 400, "as it says"),
     ],
 )
-def test_refusals_say_what_to_mend(code: str, status: int, fix: str) -> None:
+def test_refusals_say_what_to_fix(code: str, status: int, fix: str) -> None:
     with pytest.raises(Denied, match=fix) as caught:
         s3_that_answers(code, status).put_new(KEY, b"", {})
     assert code in str(caught.value) and "\n" not in str(caught.value)

@@ -115,7 +115,7 @@ def against(kinesis: Any, store: FolderStore) -> Comparison:
     return compare(kinesis, STREAM, created_s(kinesis), store)
 
 
-def test_a_whole_table_is_what_the_stream_has_aggregates_and_parents_included(kinesis: Any, tmp_path: Path) -> None:
+def test_a_complete_table_equals_the_stream_including_aggregates_and_parents(kinesis: Any, tmp_path: Path) -> None:
     found = against(kinesis, write(kinesis, tmp_path))
     assert found.problems(complete=True) == []
     assert found.totals() == FOUND | {"compared": 65}
@@ -202,7 +202,7 @@ def halves() -> list[str]:
     return [keys[0], keys[-1]]
 
 
-def test_aggregates_of_another_shards_records_are_shown_and_are_no_problem(tmp_path: Path) -> None:
+def test_misplaced_aggregates_are_shown_and_are_not_a_problem(tmp_path: Path) -> None:
     """Aggregates of a KPL that does not know of a split yet. Records from before the split are in the parent, which is
     correct; a plain record cannot be judged, because its explicit hash key is not kept."""
     clocked = ClockedKinesis()
@@ -297,7 +297,7 @@ def test_the_command_compares_too(aws: LocalAWS, kinesis: Any, tmp_path: Path, m
     assert denied.exit_code == 2 and denied.stderr.count("\n") == 1 and "GetRecords" in denied.stderr
 
 
-def test_the_command_tells_what_is_not_read_yet_shard_by_shard(
+def test_the_command_shows_unread_records_shard_by_shard(
     aws: LocalAWS, kinesis: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in aws.env.items():

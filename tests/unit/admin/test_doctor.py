@@ -308,13 +308,13 @@ def test_a_role_that_may_not_make_tables_is_right_where_they_are_there(index: st
     assert level_of("permissions", subject(clients=clients)) is level
 
 
-def test_an_iam_that_may_not_be_asked() -> None:
+def test_an_iam_that_the_caller_may_not_use_is_unknown() -> None:
     iam = Client(get_paginator=lambda name: SimpleNamespace(paginate=refused("AccessDenied")))
     clients = {"sts": STS, "iam": iam, "kinesis": Client(), "dynamodb": dynamodb()}
     assert level_of("permissions", subject(clients=clients)) is YELLOW
 
 
-def test_what_is_asked_of_iam_is_the_policy_of_the_documents() -> None:
+def test_the_simulated_actions_equal_the_documented_policy() -> None:
     """Each action on a resource that the documented policy allows, and every statement of it."""
     both = [{"type": "parquet", "url": "s3://bucket/table"}, {"type": "kinesis", "stream": "enriched"}]
     needs = list(permissions.needs(subject(settings={"sink": both}), "1", "eu-west-1", makes_tables=True))
@@ -478,7 +478,7 @@ def test_downstream(to: str, takes: int | None, passthrough: dict[str, str], lev
 # -- how checks are run
 
 
-def test_what_a_check_raises_is_a_finding_and_stops_no_other() -> None:
+def test_an_error_of_a_check_is_a_finding_and_does_not_stop_others() -> None:
     def raises(error: Exception) -> Any:
         def check(examined: Subject) -> Iterator[Finding]:
             raise error

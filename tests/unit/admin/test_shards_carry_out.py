@@ -133,7 +133,7 @@ def test_a_call_that_is_never_taken_ends_with_kinesiss_reason(world: World) -> N
     assert world.kinesis.calls["SplitShard"] == 6
 
 
-def test_a_limit_that_does_not_go_by_is_told_at_once(world: World) -> None:
+def test_a_limit_that_does_not_pass_is_reported_at_once(world: World) -> None:
     for count in (4, 3) * 5:
         world.carry_out(Scale(count))
     with pytest.raises(world.kinesis.client.exceptions.LimitExceededException):
@@ -141,7 +141,7 @@ def test_a_limit_that_does_not_go_by_is_told_at_once(world: World) -> None:
     assert world.kinesis.calls["UpdateShardCount"] == 11
 
 
-def test_who_finds_the_stream_changed_by_somebody_else_stops(world: World) -> None:
+def test_a_foreign_change_of_the_stream_stops_the_plan(world: World) -> None:
     found = plan(world.state(), Scale(12))
     assert isinstance(found, ReshardPlan)
     shards.split(world.kinesis.client, STREAM, "shardId-000000000000", 1 << 120)
@@ -179,7 +179,7 @@ def test_a_stream_that_is_never_active_is_an_error(world: World) -> None:
 # -- the log and the budget
 
 
-def test_the_log_survives_lines_that_are_none_of_its_own(tmp_path: Path) -> None:
+def test_the_log_ignores_foreign_lines(tmp_path: Path) -> None:
     log = Log(tmp_path)
     log.end(log.begin(ID, UpdateShardCount(2, 4), 10.0), took_s=6.0)
     log.end(log.begin(ID, UpdateShardCount(4, 8), 20.0), refused=True)

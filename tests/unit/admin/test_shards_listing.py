@@ -94,7 +94,7 @@ def test_a_shard_whose_parents_are_forgotten_stands_by_itself() -> None:
     assert [(node.depth, node.other_parent) for node in forest({"child": shard})] == [(0, "too")]
 
 
-def test_a_sample_takes_aggregates_apart_and_tells_load_and_hottest_keys() -> None:
+def test_a_sample_takes_aggregates_apart_and_measures_load_and_hottest_keys() -> None:
     world = World(2)
     for _ in range(300):
         world.client.put_record(StreamName=STREAM, Data=b"12345", PartitionKey="hot", ExplicitHashKey="0")

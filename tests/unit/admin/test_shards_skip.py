@@ -49,13 +49,13 @@ def test_a_record_that_is_still_to_come_is_passed_over(lease: dict[str, Any]) ->
         ({"owner": f"{HOLDER}w"}, "refused"),
     ],
 )
-def test_what_is_past_or_in_other_hands_is_not(lease: dict[str, Any], kind: str) -> None:
+def test_records_that_are_past_or_being_read_elsewhere_are_not_skipped(lease: dict[str, Any], kind: str) -> None:
     plan = planned(**lease)
     assert isinstance(plan, Refusal)
     assert plan.kind == kind
 
 
-def test_what_is_not_there_is_the_users_mistake() -> None:
+def test_missing_records_and_shards_are_user_errors() -> None:
     for plan in (
         plan_skip(None, None, "s", AT, ""),
         plan_skip(Noted(LEASE, ""), None, "s", AT, ""),
@@ -68,14 +68,14 @@ def test_what_is_not_there_is_the_users_mistake() -> None:
 
 
 def test_a_wish_that_was_hindered_is_made_again() -> None:
-    doubt = Doubt().passing_over(Skip(AT, "before"))
+    doubt = Doubt().with_skip(Skip(AT, "before"))
     noted = planned(doubt=doubt)
     assert isinstance(noted, Refusal)
     assert noted.kind == "nothing"
     hindered = doubt.hinders().hinders()
     again = planned(doubt=hindered)
     assert isinstance(again, SkipPlan)
-    assert hindered.passing_over(again.skip).doubtful
+    assert hindered.with_skip(again.skip).doubtful
 
 
 def test_of_an_aggregate_the_first_few_are_shown_or_the_one_that_is_meant() -> None:

@@ -20,7 +20,7 @@ def only(status: Status) -> ShardStatus:
     return shard
 
 
-def test_what_a_worker_says_of_its_shard() -> None:
+def test_a_shard_shows_the_report_of_its_worker() -> None:
     said = says(
         {A: {"behind_seconds": 60.0, "lag_seconds": 59, "slope": -0.5, "rate": 12.0, "checkpoint_age_seconds": 3.0}}
     )
@@ -30,7 +30,7 @@ def test_what_a_worker_says_of_its_shard() -> None:
     assert shard.records_behind is None
 
 
-def test_at_the_tip_what_the_worker_holds_is_all_there_is() -> None:
+def test_at_the_end_of_a_shard_the_backlog_is_what_the_worker_holds() -> None:
     shard = only(diagnose("events", look(lease(), said={"w1": says({A: {"unsettled": 3, "lag_seconds": 0}})})))
     assert shard.records_behind == 3
 
@@ -47,7 +47,7 @@ def test_the_checkpoints_age_is_that_of_the_look_which_showed_another() -> None:
     assert only(diagnose("events", look(lease(counter=3)), looks[1:])).checkpoint_age_s is None
 
 
-def test_what_nobody_says_is_unknown_and_not_zero() -> None:
+def test_values_without_a_source_are_unknown_and_not_zero() -> None:
     shard = only(diagnose("events", look(lease())))
     assert (shard.records_behind, shard.seconds_behind, shard.trend, shard.rate, shard.caught_up_in_s) == (None,) * 5
     totals = diagnose("events", look(lease())).totals
@@ -59,7 +59,7 @@ def test_old_looks_count_no_more() -> None:
     assert only(diagnose("events", look(lease(counter=2), behind_s={A: 500.0}), [old])).trend is None
 
 
-def test_what_a_dead_worker_last_said_counts_no_more() -> None:
+def test_the_last_report_of_a_dead_worker_does_not_count() -> None:
     said = {"w2": says({A: {"behind_seconds": 1.0, "rate": 9.0}}, at_s=NOW - 300)}
     shard = only(diagnose("events", look(lease(A, "w2"), said=said, silent_s={"w2": 300.0}, behind_s={A: 290.0})))
     assert (shard.seconds_behind, shard.rate, shard.records_behind) == (290, 0, None)
@@ -142,7 +142,7 @@ def looks(draw: st.DrawFn, at_s: float) -> Snapshot:
 
 
 @given(looks(NOW - 4), looks(NOW - 2), looks(NOW))
-def test_whatever_is_read_a_status_comes_of_it(first: Snapshot, second: Snapshot, now: Snapshot) -> None:
+def test_any_reads_give_a_status(first: Snapshot, second: Snapshot, now: Snapshot) -> None:
     status = diagnose("events", now, [first, second])
     json.dumps(as_json(status), allow_nan=False)
     living = {worker.worker for worker in status.workers if worker.alive}
@@ -153,7 +153,7 @@ def test_whatever_is_read_a_status_comes_of_it(first: Snapshot, second: Snapshot
 
 
 @pytest.mark.parametrize("status", [diagnose("events", look(lease(), said={"w1": says({A: {}})}))])
-def test_json_has_null_for_what_is_not_known(status: Status) -> None:
+def test_json_has_null_for_unknown_values(status: Status) -> None:
     said = as_json(status)
     assert said["shards"][0]["why"] is None
     assert said["migration"] is None

@@ -35,11 +35,11 @@ def test_a_child_waits_for_the_parents_that_are_not_read_to_their_ends() -> None
     assert kind(look(lease(A, sentinel="SHARD_END"), ended, child), shard=C) is not Kind.PARENT
 
 
-def test_a_child_that_was_begun_waits_for_nobody() -> None:
+def test_a_child_that_was_started_does_not_wait() -> None:
     assert kind(look(lease(A), lease(C, parents=(A,)), said={"w1": says({C: {}})}), shard=C) is None
 
 
-def test_nobody_owns_it_and_the_leader_is_dead() -> None:
+def test_a_shard_without_an_owner_and_with_a_dead_leader() -> None:
     found = why(look(lease(owner=""), silent_s={"w1": 100}))
     assert found == Why(Kind.LEADER_DEAD, "no owner, leader w1 dead", NOW - 100)
 
@@ -54,7 +54,7 @@ def test_the_owner_is_dead_and_so_is_the_leader() -> None:
     assert found == Why(Kind.LEADER_DEAD, "owner w2 is dead, leader w1 dead", NOW - 100)
 
 
-def test_nobody_leads() -> None:
+def test_a_shard_without_a_leader() -> None:
     assert why(look(lease(owner=""), leader=None)) == Why(Kind.LEADER_DEAD, "no owner, and there is no leader")
 
 
@@ -63,7 +63,7 @@ def test_the_owner_is_dead_and_the_leader_lives() -> None:
     assert found == Why(Kind.OWNER_DEAD, "owner w2 is dead; leader w1 gives it to another worker", NOW - 100)
 
 
-def test_a_leader_that_renews_its_leases_lives_whatever_its_clock_says() -> None:
+def test_a_leader_that_renews_its_leases_lives_for_any_clock() -> None:
     before = look(lease(counter=7), at_s=NOW - 2, silent_s={"w1": 1000})
     now = look(lease(counter=8), silent_s={"w1": 1000}, said={"w1": says({A: {}}, at_s=NOW - 1000)})
     assert kind(now, before) is None
@@ -75,7 +75,7 @@ def test_a_leader_whose_page_refuses_is_dead_at_once() -> None:
     assert why(now) == Why(Kind.LEADER_DEAD, "no owner, leader w1 dead", NOW - 3)
 
 
-def test_what_the_dead_had_moved_before_is_no_sign_of_life() -> None:
+def test_earlier_renewals_of_a_dead_worker_are_not_a_sign_of_life() -> None:
     gone = frozenset({"w1"})
     silent = {"w1": 3}
     before = [look(lease(counter=5), at_s=NOW - 4), look(lease(counter=6), at_s=NOW - 2)]
@@ -128,7 +128,7 @@ def test_a_record_is_bisected() -> None:
     assert kind(now, shard=C) is None
 
 
-def test_a_shard_that_is_read_carefully_is_told_by_its_note() -> None:
+def test_a_careful_reading_is_recognized_by_its_note() -> None:
     note = '{"deaths":[["w3","killed"],["w4","killed"]]}'
     assert kind(look(lease(raw={"penstockDoubt": {"S": note}}))) is Kind.BISECTING
 
@@ -147,7 +147,7 @@ def test_no_replica_starts() -> None:
     assert found == Why(Kind.MODEL_STUCK, "the model is stuck: no replica starts", NOW - 8)
 
 
-def test_a_sink_is_refused_to_those_who_wait_for_it() -> None:
+def test_a_refused_sink_is_the_reason_of_shards_that_wait_for_it() -> None:
     outages = [{"part": "s3://b/t", "kind": "sink", "reason": "AccessDenied", "for_seconds": 5.0}]
     nothing = {"unsettled": 0, "held_bytes": 0, "lag_seconds": 0, "idle_seconds": 99.0}
     now = look(lease(A), lease(B), said={"w1": says({A: {}, B: nothing}, outages=outages)})
@@ -166,13 +166,13 @@ def test_the_stream_has_no_new_records() -> None:
     assert found == Why(Kind.NO_NEW_RECORDS, "the stream has no new records", NOW - 60)
 
 
-def test_another_kcl_application_is_told_by_the_stream_itself() -> None:
+def test_another_kcl_application_is_diagnosed_from_the_stream() -> None:
     looks = [look(lease(counter=each), at_s=NOW - 12 + each, behind_s={A: 0.0}) for each in range(0, 12, 2)]
     assert kind(look(lease(counter=12), behind_s={A: 0.0}), *looks) is Kind.NO_NEW_RECORDS
     assert kind(look(lease(counter=12), behind_s={A: 30.0}), *looks) is None
 
 
-def test_what_nothing_explains_is_said_to_be_unknown() -> None:
+def test_an_unexplained_standstill_is_unknown() -> None:
     looks = [look(lease(counter=each), at_s=NOW - 40 + each, behind_s={A: 30.0}) for each in range(0, 40, 2)]
     assert kind(look(lease(counter=40), behind_s={A: 70.0}), *looks) is Kind.UNKNOWN
 
@@ -187,7 +187,7 @@ FACTS: Sequence[dict[str, Any]] = [{}, {"workers": []}, {"leader": None}]
 
 
 @pytest.mark.parametrize("facts", FACTS)
-def test_garbage_in_what_a_worker_says_is_told_as_unknown(facts: dict[str, Any]) -> None:
+def test_invalid_values_in_a_report_are_unknown(facts: dict[str, Any]) -> None:
     said = says(
         {A: {"unsettled": "many", "lag_seconds": None, "behind_seconds": float("nan")}}, batches_out=7, outages={"a": 1}
     )

@@ -90,7 +90,7 @@ def test_every_record_once_and_each_key_in_order_through_a_split_and_a_merge() -
     assert {record.shard_id[-1] for record in records} == {"0", "1", "2", "3"}
 
 
-def test_only_what_arrived_between_two_times() -> None:
+def test_only_records_between_two_times_are_read() -> None:
     stream = Stream(shards=2)
     stream.put()
     stream.at = [(10, stream.put), (20, stream.put)]
@@ -99,7 +99,7 @@ def test_only_what_arrived_between_two_times() -> None:
     assert stream.now() < stream.time(25).timestamp()
 
 
-def test_without_a_start_only_what_arrives_from_now_on() -> None:
+def test_without_a_start_only_new_records_are_read() -> None:
     stream = Stream(shards=1)
     stream.put()
     stream.now_ms += 5
@@ -108,7 +108,7 @@ def test_without_a_start_only_what_arrives_from_now_on() -> None:
     assert numbers(stream.follow(until=stream.time(15))) == list(range(20, 40))
 
 
-def test_one_shard_and_what_comes_of_it() -> None:
+def test_one_shard_and_its_descendants_are_read() -> None:
     stream = Stream(shards=2)
     stream.at = [(1, stream.put), (2, lambda: stream.split("shardId-000000000000")), (4, stream.put)]
 

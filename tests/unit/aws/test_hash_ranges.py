@@ -90,7 +90,7 @@ def test_where_kinesis_does_not_answer_nothing_is_known_and_nothing_fails(kinesi
     asyncio.run(main())
 
 
-def test_a_slow_answer_is_not_waited_for_by_a_session_nor_by_the_end_of_the_task(kinesis: ClockedKinesis) -> None:
+def test_neither_a_session_nor_the_end_of_the_task_waits_for_a_slow_answer(kinesis: ClockedKinesis) -> None:
     let_go, gone = threading.Event(), threading.Event()
 
     def wait(operation: str, request: dict[str, Any]) -> None:

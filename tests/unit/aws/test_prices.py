@@ -21,7 +21,7 @@ def test_each_price_of_the_package_has_a_source_and_a_date() -> None:
     assert found and all(item["source"] and item["date"] for item in found)
 
 
-def test_a_days_shards_cost_what_a_hand_worked_sheet_says() -> None:
+def test_the_daily_price_of_shards_equals_a_manual_calculation() -> None:
     known = prices.load("us-east-1")
     assert known.source == "prices.json of this version, 2026-11-27"
     assert daily(known, 8, consumers=0, retention_hours=24).total == pytest.approx(8 * 0.015 * 24)  # 2.88
@@ -31,7 +31,7 @@ def test_a_days_shards_cost_what_a_hand_worked_sheet_says() -> None:
 
 
 @pytest.mark.parametrize(("consumers", "hours"), [(None, 24), (0, None)])
-def test_what_is_unknown_makes_the_sum_unknown_and_not_smaller(consumers: int | None, hours: int | None) -> None:
+def test_an_unknown_price_makes_the_sum_unknown(consumers: int | None, hours: int | None) -> None:
     found = daily(prices.load("us-east-1"), 8, consumers=consumers, retention_hours=hours)
     assert found.total is None
     assert found.parts["shards"] == pytest.approx(2.88)

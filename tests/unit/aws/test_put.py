@@ -82,7 +82,7 @@ def refuse_some(client: Any, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_each_record_once_and_in_the_order_of_its_key_whatever_is_refused(kinesis: ClockedKinesis, seed: int) -> None:
+def test_each_record_is_put_once_in_key_order_despite_refusals(kinesis: ClockedKinesis, seed: int) -> None:
     time = Time()
     refuse_some(kinesis.client, seed)
 
@@ -121,7 +121,7 @@ def test_two_minutes_without_an_accepted_record_are_an_error(kinesis: ClockedKin
         put_all(kinesis.client, STREAM, entries(10, 10), clock=time, sleep=time.sleep)
 
 
-def test_what_waiting_cannot_mend_is_raised_at_once(kinesis: ClockedKinesis) -> None:
+def test_errors_that_waiting_cannot_fix_are_raised_at_once(kinesis: ClockedKinesis) -> None:
     time = Time()
     with pytest.raises(kinesis.client.exceptions.ResourceNotFoundException):
         put_all(kinesis.client, "another", entries(1, 1), clock=time, sleep=time.sleep)
@@ -135,7 +135,7 @@ def test_the_rate_is_kept(kinesis: ClockedKinesis, rate: float) -> None:
     assert 1000 / rate - max(500, 1) / rate <= time.now_s <= 1000 / rate
 
 
-def test_what_no_stream_takes_is_counted_and_named_and_stops_nothing(kinesis: ClockedKinesis) -> None:
+def test_records_that_no_stream_accepts_are_counted_and_stop_nothing(kinesis: ClockedKinesis) -> None:
     time = Time()
     largest = largest_record_bytes(kinesis.client, STREAM)
     unfit = [

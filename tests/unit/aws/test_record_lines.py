@@ -46,7 +46,7 @@ def test_payload_and_key_come_back(data: bytes, key: str | None) -> None:
         (b"\xff\x00", "data_base64"),
     ],
 )
-def test_the_field_says_what_the_payload_is(data: bytes, field: str) -> None:
+def test_the_field_names_the_kind_of_payload(data: bytes, field: str) -> None:
     assert [name for name in json.loads(line_of(record(data))) if name.startswith("data")] == [field]
 
 

@@ -62,11 +62,11 @@ def test_an_aggregate_is_its_records_whichever_shard_they_are_of() -> None:
     [b"", b"{}", MAGIC, sealed(b""), sealed(b"\xff\xff"), sealed(b"\x1a\x7f"), sealed(b"\n\x01a")[:-1] + b"?"],
     ids=["empty", "plain", "no more than magic", "no body", "no message", "cut off", "another checksum"],
 )
-def test_what_is_no_aggregate_or_cannot_be_read_is_one_record(data: bytes) -> None:
+def test_plain_records_and_unreadable_aggregates_are_one_record(data: bytes) -> None:
     assert keys_of(record(data)) == [(0, "own")]
 
 
-def test_every_user_record_counts_whatever_is_wrong_with_it() -> None:
+def test_every_user_record_counts_even_if_it_is_invalid() -> None:
     """The host makes a dead letter of each record that cannot be delivered; KCL would drop them, or end."""
     assert keys_of(aggregate((0, None), (9, None), (1, None))) == [(0, "a"), (1, None), (2, "b")]
     assert keys_of(aggregate((0, None), (2**64 - 1, None))) == [(0, "a"), (1, None)]
@@ -76,7 +76,7 @@ def test_every_user_record_counts_whatever_is_wrong_with_it() -> None:
     assert keys_of(record(sealed(b"\n\x01a\x1a\x02\x08\x00"))) == [(0, None)]
 
 
-def test_an_aggregate_of_another_shards_records_is_told_of_once_and_taken_apart_all_the_same() -> None:
+def test_a_misplaced_aggregate_is_reported_once_and_still_taken_apart() -> None:
     told: list[int] = []
 
     def found(given: Any, first: int, last: int) -> int:
@@ -104,7 +104,7 @@ def test_a_record_may_be_without_a_key() -> None:
     assert keys_of(without) == [(0, None)]
 
 
-def test_keys_that_are_no_text_are_as_java_has_them() -> None:
+def test_keys_that_are_not_text_are_decoded_like_java() -> None:
     assert keys_of(record(sealed(b"\n\x02a\xff\x1a\x05\x08\x00\x1a\x01x"))) == [(0, "a\ufffd")]
 
 
@@ -177,7 +177,7 @@ def busy(yes: bool) -> None:
         raise throttled("too fast")
 
 
-def test_an_iterator_that_has_expired_is_made_anew_behind_what_was_read(kinesis: ClockedKinesis) -> None:
+def test_an_expired_iterator_is_replaced_after_the_last_record_read(kinesis: ClockedKinesis) -> None:
     numbers = put(kinesis, 7)
     asked = iter(range(100))
 
@@ -212,7 +212,7 @@ def test_a_shard_that_is_forgotten_meanwhile_has_no_more_pages(kinesis: ClockedK
     assert list(pages) == []
 
 
-def test_a_stream_that_is_gone_is_an_error(kinesis: ClockedKinesis) -> None:
+def test_a_deleted_stream_is_an_error(kinesis: ClockedKinesis) -> None:
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
         list(arrivals(kinesis.client, "no-such", SHARD))
 

@@ -96,7 +96,7 @@ def test_a_size_that_is_much_slower_is_hardly_tried_again() -> None:
     assert 0 < sizes.count(16) <= 8
 
 
-def test_a_machine_that_changes_is_learned_anew() -> None:
+def test_a_change_of_the_machine_is_learned() -> None:
     pace = new()
     fed(pace, Machine(CURVES["gpu"], 0.05), 600)
     assert pace.usual == 64
@@ -128,7 +128,7 @@ def test_the_first_batches_of_a_slow_model_are_small() -> None:
     assert BatchSizeController(max_records=3, max_cost=0, measures=False).plan.records == 3
 
 
-def test_what_was_best_before_is_begun_with() -> None:
+def test_the_best_earlier_plan_is_the_start() -> None:
     assert new(start=BatchPlan(records=32)).plan.records == 32
     weighed = BatchSizeController(max_records=64, max_cost=0, measures=True, start=BatchPlan(64, 512))
     assert (weighed.plan.records, weighed.plan.cost) == (64, 512)
@@ -166,7 +166,7 @@ def test_costs_are_learned_where_the_model_measures() -> None:
     assert 20 <= pace.plan.call_cost <= 80
 
 
-def test_each_replica_has_a_line_of_its_own() -> None:
+def test_each_replica_has_its_own_line() -> None:
     pace = new()
     for _ in range(40):
         for replica, slow in ((0, 1.0), (1, 3.0)):

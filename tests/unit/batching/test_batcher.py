@@ -33,7 +33,7 @@ def test_a_few_records_linger_and_no_longer() -> None:
     assert waiting.due_at() is None
 
 
-def test_what_is_left_over_lingers_from_when_it_came() -> None:
+def test_remaining_records_linger_from_their_arrival() -> None:
     waiting = batcher(max_records=4)
     waiting.add("a", records(1, 1, 1), now=10.0)
     waiting.add("a", records(1, 1), now=10.01)
@@ -55,7 +55,7 @@ def test_a_deep_backlog_never_lingers() -> None:
     assert [len(waiting.take(10.0)) for _ in range(11)] == [8] * 10 + [0]
 
 
-def test_draining_lingers_for_nobody() -> None:
+def test_draining_does_not_linger() -> None:
     waiting = batcher()
     waiting.add("a", records(1), now=10.0)
     assert len(waiting.take(10.0, draining=True)) == 1

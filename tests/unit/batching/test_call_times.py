@@ -24,7 +24,7 @@ def test_a_line_is_found_exactly() -> None:
     assert fit.line.seconds(10, 100) == pytest.approx(0.06, rel=1e-3)
 
 
-def test_costs_that_are_the_records_are_told_apart_from_the_call() -> None:
+def test_costs_of_records_are_separated_from_the_cost_of_the_call() -> None:
     fit = CallTimeModel()
     for records in (1, 2, 4, 8, 16, 32):
         fit.add(records, records, 0.05 + 0.01 * records)
@@ -81,7 +81,7 @@ def test_a_rate_is_that_of_the_undisturbed() -> None:
     assert rate.best == pytest.approx(100, rel=0.1)
 
 
-def test_a_rate_that_begins_anew_keeps_the_one_before_until_it_has_a_mean() -> None:
+def test_a_new_rate_keeps_the_earlier_one_until_it_has_a_mean() -> None:
     """The first batches after a change of size may happen to have short texts."""
     rate = Rate(before=100.0)
     for _ in range(BLOCK - 1):

@@ -54,7 +54,7 @@ def test_padding_is_at_most_15_percent_of_docstrings(plan: BatchPlan) -> None:
     assert sum(cost_of(batch, pads=True) for batch in taken) <= 1.15 * cost
 
 
-def test_in_the_order_of_their_coming_it_would_be_several_times_that() -> None:
+def test_in_order_of_arrival_padding_would_be_several_times_that() -> None:
     costs = lengths()
     fifo = sum(max(costs[start : start + 64]) * len(costs[start : start + 64]) for start in range(0, len(costs), 64))
     assert fifo > 3 * sum(costs)
@@ -65,7 +65,7 @@ def test_batches_are_still_large() -> None:
     assert sum(map(len, taken)) / len(taken) > 25
 
 
-def test_nobody_is_overtaken_by_as_many_as_the_bucket_records_has() -> None:
+def test_no_record_is_overtaken_by_as_many_as_bucket_records() -> None:
     left: dict[str, list[int]] = {}
     for batch in batches(BatchPlan(cost=1024)):
         for record in batch:

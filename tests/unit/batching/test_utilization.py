@@ -43,7 +43,7 @@ def test_a_replica_that_always_predicts_its_best_batch_is_all_model() -> None:
     assert shares["model"] == pytest.approx(1.0, abs=0.03)
 
 
-def test_what_is_not_used_was_waited_for() -> None:
+def test_unused_time_is_waiting() -> None:
     account = ReplicaTime(2, learned())
     account.state(0.0, 0, held=False)
     account.state(10.0, 1, held=False)
@@ -54,7 +54,7 @@ def test_what_is_not_used_was_waited_for() -> None:
     assert shares["transport"] == pytest.approx(10 / 80)
 
 
-def test_small_batches_padding_and_a_busy_machine_are_told_apart() -> None:
+def test_small_batches_padding_and_a_busy_machine_are_distinguished() -> None:
     pace = learned()
     small = ReplicaTime(1, pace)
     small.state(0.0, 1, held=False)
@@ -76,7 +76,7 @@ def test_small_batches_padding_and_a_busy_machine_are_told_apart() -> None:
     assert seconds["padding"] == pytest.approx(seconds["model"], rel=0.05)
 
 
-def test_the_time_before_the_first_batch_is_nobodys() -> None:
+def test_the_time_before_the_first_batch_does_not_count() -> None:
     account = ReplicaTime(1, None)
     assert set(account.shares(100.0).values()) == {0.0}
     account.state(100.0, 1, held=False)
@@ -119,7 +119,7 @@ def test_the_parts_add_up_to_the_time_there_was(steps: list[tuple[str, int, floa
         assert in_replicas >= 0
 
 
-def test_of_late_is_the_last_minute() -> None:
+def test_recent_is_the_last_minute() -> None:
     account = ReplicaTime(1, None)
     for second in range(200):
         account.state(float(second), 0, held=second >= 100)

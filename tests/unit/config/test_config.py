@@ -85,7 +85,7 @@ def test_a_former_name_is_refused_with_the_name_of_today(old: str, value: object
     assert str(caught.value).splitlines()[1:] == [f"  {old}: is now called {new}. Rename it (set by {variable})"]
 
 
-def test_a_former_section_is_refused_whatever_it_holds() -> None:
+def test_a_former_section_is_refused_with_any_content() -> None:
     for held in ({}, {"mibs": 1}, 3):
         with pytest.raises(ConfigErrors, match=r"window.*is now called in_flight"):
             parse({**tomllib.loads(LEAST), "window": held})
@@ -93,7 +93,7 @@ def test_a_former_section_is_refused_whatever_it_holds() -> None:
         parse(tomllib.loads(LEAST), {"PENSTOCK_MODEL__CARRY__TEXT": "string"})
 
 
-def test_a_generation_is_a_url_of_its_own() -> None:
+def test_a_removed_generation_asks_for_a_new_url() -> None:
     [said] = told(least=LEAST.replace('enriched"\n', 'enriched"\ngeneration = 2\n'))
     assert said.startswith("sink.0.generation") and "each url is one table" in said
     assert "new url" in said and "new stream.application" in said
@@ -236,7 +236,7 @@ def test_mistakes_between_sections_show_their_sum_or_their_clash(changes: str) -
         ("out", "alias"),
     ],
 )
-def test_folders_inside_each_other_are_reported_however_their_paths_are_written(
+def test_folders_inside_each_other_are_reported_for_any_form_of_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str, dead: str
 ) -> None:
     (tmp_path / "cwd" / "out").mkdir(parents=True)
@@ -262,7 +262,7 @@ def test_a_url_on_s3_is_written_as_readers_understand_it(url: str) -> None:
         ('"a\\u202eb" = "string"', "a character that Spark"),
     ],
 )
-def test_a_carried_field_that_no_table_can_have_is_told_before_a_model_is_loaded(carry: str, why: str) -> None:
+def test_a_carried_field_that_no_table_can_have_is_reported_before_the_model_loads(carry: str, why: str) -> None:
     [said] = told(f"[model.passthrough]\n{carry}")
     assert said.startswith("model.passthrough") and why in said
 
@@ -271,13 +271,13 @@ def test_prefixes_side_by_side_are_fine_even_if_one_name_begins_the_other() -> N
     assert told('[dead_letter]\nurl = "s3://bucket/enriched-dead"') == []
 
 
-def test_everything_missing_is_told_at_once() -> None:
+def test_all_missing_settings_are_reported_at_once() -> None:
     keys = [line.partition(":")[0] for line in told(least="")]
     expected = ["stream.name", "stream.application", "model.factory", "model.version", "sink", "dead_letter.url"]
     assert keys == expected
 
 
-def test_mistakes_within_and_between_sections_are_told_together() -> None:
+def test_mistakes_within_and_between_sections_are_reported_together() -> None:
     changes = '[log]\nlevel = "LOUD"\n[kcl]\nshutdown_grace_s = 110\n[bach]\n'
     assert [line.partition(":")[0] for line in told(changes)] == ["bach", "log.level", "drain.budget_s"]
 
@@ -317,7 +317,7 @@ def test_the_environment_overrides_numbers_strings_tables_and_sinks() -> None:
     assert settings.sink[1] == KinesisSinkSettings(type="kinesis", stream="42")
 
 
-def test_keys_of_the_file_are_found_whatever_their_case() -> None:
+def test_keys_of_the_file_are_found_in_any_case() -> None:
     raw = tomllib.loads(LEAST + "[kcl.properties]\nmaxRecords = 5\n")
     settings = parse(raw, {"PENSTOCK_KCL__PROPERTIES__MAXRECORDS": "7"})
     assert settings.kcl.properties == {"maxRecords": 7}
@@ -344,11 +344,11 @@ def test_a_variable_that_means_nothing_is_a_mistake(variable: str, key: str) -> 
     assert [error.key for error in raised.value.errors] == [key]
 
 
-def test_other_variables_are_none_of_ours() -> None:
+def test_other_environment_variables_are_ignored() -> None:
     assert settings_with({"PENSTOCK_HOME": "x", "AWS_REGION": "eu-west-1"}).sources.get("home") is None
 
 
-def test_what_was_parsed_is_left_as_it_was() -> None:
+def test_parsed_settings_are_not_changed() -> None:
     raw = tomllib.loads(LEAST)
     parse(raw, {"PENSTOCK_SINK__0__URL": "s3://bucket/elsewhere"})
     assert raw == tomllib.loads(LEAST)
@@ -374,14 +374,14 @@ def test_a_file_remembers_its_folder(tmp_path: Path) -> None:
     assert load(path, {}).folder == tmp_path
 
 
-def test_a_file_that_is_no_toml_names_the_line(tmp_path: Path) -> None:
+def test_a_file_that_is_not_toml_names_the_line(tmp_path: Path) -> None:
     path = tmp_path / "penstock.toml"
     path.write_text("[stream]\nname = events\n")
     with pytest.raises(UserError, match=r"penstock\.toml: not TOML: .*line 2"):
         load(path, {})
 
 
-def test_a_file_that_is_not_utf_8_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf_8_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "penstock.toml"
     path.write_bytes(b'name = "\xff"')
     with pytest.raises(UserError, match="not UTF-8"):
@@ -398,7 +398,7 @@ def test_a_file_that_is_not_utf_8_is_told(tmp_path: Path) -> None:
     ],
     ids=["lists", "tables", "keys", "digits"],
 )
-def test_what_no_parser_can_hold_is_one_line(text: str, told: str, tmp_path: Path) -> None:
+def test_values_that_exceed_the_parser_are_one_line(text: str, told: str, tmp_path: Path) -> None:
     path = tmp_path / "penstock.toml"
     path.write_text(f"{LEAST}\n[model.options]\n{text}\n" if not text.startswith("[") else f"{LEAST}\n{text}\n")
     with pytest.raises(UserError, match=told) as raised:
@@ -407,13 +407,13 @@ def test_what_no_parser_can_hold_is_one_line(text: str, told: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("value", ["9" * 5_000, "[" * 20_000, f"{'[' * 200}{']' * 200}"])
-def test_nor_does_the_environment_bring_it_in(value: str) -> None:
+def test_the_environment_cannot_bring_such_values_in(value: str) -> None:
     raw = tomllib.loads(LEAST)
     with pytest.raises(ConfigErrors, match=r"set by PENSTOCK_BATCH__MAX_RECORDS|levels deep"):
         parse(raw, {"PENSTOCK_BATCH__MAX_RECORDS": value})
 
 
 @pytest.mark.parametrize("name", ["nothing.toml", "."])
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, name: str) -> None:
+def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         load(tmp_path / name, {})

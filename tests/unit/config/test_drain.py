@@ -29,7 +29,7 @@ def test_a_drain_waits_for_as_many_batches_as_a_replica_is_given() -> None:
     assert drain.HANDED == DEPTH
 
 
-def test_batches_that_fit_are_let_through_with_their_sum() -> None:
+def test_batches_that_fit_are_accepted_with_the_calculation() -> None:
     total = drain.check(settings(), example_s=0.5)
     assert total is not None and total.fits
     assert total.needed_s == 2 * 64 * 0.5 + 5 + 2
@@ -56,12 +56,12 @@ def test_a_slow_model_starts_with_default_settings_since_batches_are_learnt(exam
     assert drain.check_timeout(settings(), example_s=example_s) is None or 64 * example_s > 120
 
 
-def test_one_record_too_long_for_the_grace_is_no_matter_of_the_batch() -> None:
+def test_one_record_too_long_for_the_grace_is_refused_for_any_batch() -> None:
     with pytest.raises(ConfigError, match="Raise kcl"):
         drain.check(settings(), example_s=50)
 
 
-def test_who_says_how_long_a_batch_takes_is_believed() -> None:
+def test_a_configured_duration_of_a_batch_is_used() -> None:
     total = drain.check(settings(drain={"longest_batch_s": 2.5}), example_s=50)
     assert total is not None and total.needed_s == 2 * 2.5 + 5 + 2
 
@@ -78,7 +78,7 @@ def test_an_example_longer_than_the_timeout_is_refused() -> None:
     )
 
 
-def test_full_batches_longer_than_the_timeout_are_told_with_the_sum() -> None:
+def test_full_batches_longer_than_the_timeout_are_reported_with_the_calculation() -> None:
     short = {**MODEL, "timeout_s": 1}
     said = drain.check_timeout(settings(model=short), example_s=0.1)
     assert said is not None and "batch.max_records 64 x 0.1 s" in said and "= 6.4 s, more than" in said
@@ -93,7 +93,7 @@ def test_a_batch_that_is_said_to_outlast_the_timeout_is_a_mistake() -> None:
     settings(model={**MODEL, "timeout_s": 2}, drain={"longest_batch_s": 2})
 
 
-def test_batches_that_have_become_too_long_are_told() -> None:
+def test_batches_that_have_become_too_long_are_reported() -> None:
     believed = drain.check(settings(), example_s=0.1)
     assert drain.outgrown(believed, 36.0, settings()) is None
     reason = drain.outgrown(believed, 37.0, settings())

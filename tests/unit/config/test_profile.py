@@ -73,7 +73,7 @@ def test_a_profile_that_holds_says_replicas_threads_and_the_first_batch(settings
     assert find(settings).said == "penstock.profile.json of 2026-11-23T17:00:00+00:00: replicas 3, threads 5"
 
 
-def test_what_is_written_is_what_is_read(settings: Settings) -> None:
+def test_a_written_profile_is_read_back(settings: Settings) -> None:
     made = measured(settings, cost=4096)
     path = lay(settings, made)
     assert find(settings).profile == made
@@ -108,7 +108,7 @@ def test_a_profile_of_other_circumstances_is_left_alone(settings: Settings, name
     assert ("memory" if name == "memory_mib" else name) in said
 
 
-def test_more_memory_than_there_was_is_no_reason(settings: Settings) -> None:
+def test_more_memory_than_measured_keeps_the_profile_valid(settings: Settings) -> None:
     lay(settings, measured(settings, measured_for=replace(circumstances(settings), memory_mib=1)))
     assert counts(settings) == (3, 5)
 
@@ -128,7 +128,7 @@ def test_a_number_that_is_set_stands_against_a_profile_of_another(settings: Sett
     "text",
     ["", "[]", "{}", "nonsense", '{"measured_for": 1}', "\xff", "REPLICAS", "MISSING", "TRUE"],
 )
-def test_a_file_that_is_no_profile_is_left_alone_and_told(settings: Settings, text: str) -> None:
+def test_a_file_that_is_not_a_profile_is_ignored_and_reported(settings: Settings, text: str) -> None:
     path = lay(settings, measured(settings))
     good = json.loads(path.read_text())
     broken = {"REPLICAS": {**good, "replicas": 0}, "MISSING": {**good, "threads": None}, "TRUE": {**good, "cost": True}}
@@ -145,7 +145,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(settings: Settings, tmp_
         profile.write(measured(settings), tmp_path / "file" / "penstock.profile.json")
 
 
-def test_config_show_tells_what_auto_comes_to_here(settings: Settings) -> None:
+def test_config_show_prints_the_values_of_auto(settings: Settings) -> None:
     lay(settings, measured(settings))
     lines = CliRunner().invoke(main, ["config", "show", str(settings.path)]).stdout.splitlines()
     assert [line.split("# ")[1] for line in lines if line.startswith(("model.replicas", "model.threads"))] == [

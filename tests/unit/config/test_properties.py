@@ -56,7 +56,7 @@ def test_kcl_does_not_look_up_its_shard_before_it_hands_records_on() -> None:
     assert "it cannot be set" in complaint("skipShardSyncAtWorkerInitializationIfLeasesExist").problem
 
 
-def test_without_a_cap_kcl_is_told_of_none() -> None:
+def test_without_a_limit_kcl_gets_none() -> None:
     assert "maxLeasesForWorker" not in ours(max_leases=0)
 
 
@@ -65,7 +65,7 @@ def test_a_handoff_outlasts_the_drain_of_a_shard() -> None:
     assert ours(shutdown_grace_s=1)["gracefulLeaseHandoffTimeoutMillis"] == 30_000
 
 
-def test_a_users_property_wins_over_what_we_only_tuned() -> None:
+def test_a_users_property_wins_over_our_default() -> None:
     assert ours(properties={"leaseAssignmentIntervalMillis": 9_000})["leaseAssignmentIntervalMillis"] == 9_000
 
 
@@ -83,7 +83,7 @@ def test_a_start_by_time_is_in_epoch_seconds_rounded_down() -> None:
 
 
 @pytest.mark.parametrize("start", ["yesterday", "2026-01-31T08:00:00", ""])
-def test_a_start_that_is_no_instant_is_a_mistake(start: str) -> None:
+def test_a_start_that_is_not_an_instant_is_a_mistake(start: str) -> None:
     with pytest.raises(ConfigError, match="TRIM_HORIZON, LATEST"):
         start_time_s(start)
 
@@ -135,7 +135,7 @@ def test_a_property_that_has_a_setting_points_to_it(name: str, setting: str) -> 
 
 
 @pytest.mark.parametrize("name", ["executableName", "workerId", "retrievalMode", "timeoutInSeconds", "tableName"])
-def test_a_property_of_ours_cannot_be_taken(name: str) -> None:
+def test_a_property_that_penstock_sets_is_refused(name: str) -> None:
     assert "it cannot be set" in complaint(name).problem
 
 
@@ -172,7 +172,7 @@ def test_a_false_that_kcl_holds_as_an_object_is_fine() -> None:
     check({"isGracefulLeaseHandoffEnabled": False, "maxRecords": 500, "metricsLevel": "DETAILED"})
 
 
-def test_the_file_escapes_what_java_would_take_for_syntax() -> None:
+def test_the_file_escapes_the_syntax_of_java() -> None:
     text = render({"executableName": "C:\\py #1 !=ü \U0001f600", "a": " led", "b": True})
     assert text.splitlines() == [
         "a = \\ led",

@@ -82,7 +82,7 @@ def test_a_share_that_is_usual_passes_for_ever() -> None:
 
 
 @pytest.mark.parametrize("kind", ["rejected", "decode", "aggregate", "killed", "sink"])
-def test_what_is_refused_on_purpose_never_stops_a_task(kind: str) -> None:
+def test_deliberate_rejections_never_stop_a_task(kind: str) -> None:
     gate = Gate(SHARD, LIMITS)
     passed = [take(gate, record(n, kind, traceback="")) for n in range(1000)]
     assert sum(map(len, passed)) == 1000 and gate.stopped is None
@@ -91,7 +91,7 @@ def test_what_is_refused_on_purpose_never_stops_a_task(kind: str) -> None:
     assert every.stopped is not None
 
 
-def test_what_is_refused_on_purpose_neither_lengthens_nor_ends_a_run() -> None:
+def test_deliberate_rejections_do_not_lengthen_or_end_a_run() -> None:
     gate = Gate(SHARD, LIMITS)
     for n in range(19):
         assert take(gate, record(2 * n), record(2 * n + 1, "rejected")) == []
@@ -130,7 +130,7 @@ def test_little_is_let_go_when_nothing_comes_and_a_long_run_is_not() -> None:
     assert gate.stopped is not None and "all but the first 5 of them" in gate.stopped
 
 
-def test_what_does_not_fit_any_more_is_let_go_if_it_is_little_and_stops_the_task_if_not() -> None:
+def test_held_records_that_do_not_fit_are_released_if_few_and_stop_the_task_otherwise() -> None:
     gate = Gate(SHARD, LIMITS)
     take(gate, *(record(n) for n in range(5)))
     assert len(numbers(gate.overflow())) == 5

@@ -14,7 +14,7 @@ def dead(kind: str = "exception", place: str = "", reason: str = SECRET) -> Dead
     return Dead(SECRET.encode(), reason, f"Traceback {SECRET}", 1, kind, where=place)
 
 
-def test_the_first_of_a_sort_is_told_at_once_and_the_others_as_counts() -> None:
+def test_the_first_of_a_sort_is_logged_at_once_and_others_as_counts() -> None:
     log = DeadLetterLog("s3://bucket/dead")
     line = log.note(RECORD, dead(place="KeyError at model.py:12 in predict"), "events")
     assert line is not None and "\n" not in line and SECRET not in line
@@ -28,14 +28,14 @@ def test_the_first_of_a_sort_is_told_at_once_and_the_others_as_counts() -> None:
     assert not log.waits
 
 
-def test_what_is_told_apart_is_bounded() -> None:
+def test_the_number_of_labels_is_bounded() -> None:
     log = DeadLetterLog()
     lines = [log.note(RECORD, dead(place=f"E at m.py:{n} in f"), "events") for n in range(1000)]
     assert sum(line is not None for line in lines) == LABELS + 1
     assert "899 exception" in log.counts()
 
 
-def test_of_a_reason_only_what_is_ours_is_said() -> None:
+def test_only_penstocks_own_part_of_a_reason_is_logged() -> None:
     assert label(dead("died", reason="replica killed by signal 11")) == "died (replica killed by signal 11)"
     assert (
         label(dead("contract", reason=f"column 'n' is not int64: cannot convert {SECRET}")) == "contract (column 'n')"

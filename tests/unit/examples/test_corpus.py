@@ -64,7 +64,7 @@ def test_a_name_is_taken_once_and_its_first_docstring_wins(tmp_path: Path) -> No
     assert [each.text for each in docstrings(root)] == ["First."]
 
 
-def test_what_does_not_parse_or_is_not_unicode_is_left_out(tmp_path: Path) -> None:
+def test_files_that_do_not_parse_or_are_not_unicode_are_left_out(tmp_path: Path) -> None:
     root = write(tmp_path, broken="def (", surrogate='"""\\ud800"""', empty='"""  """', good='"""Good."""')
     (root / "latin.py").write_bytes(b'"""\xff"""')
     assert [each.module for each in docstrings(root)] == ["good"]
@@ -108,7 +108,7 @@ def test_a_long_name_still_makes_a_legal_partition_key(tmp_path: Path) -> None:
     assert len(key) == PARTITION_KEY_CHARS
 
 
-def test_no_sources_at_all_is_told_in_one_line(tmp_path: Path) -> None:
+def test_missing_sources_are_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no docstrings"):
         records(1, root=tmp_path)
     assert records(0, root=tmp_path) == []
@@ -127,7 +127,7 @@ def test_the_model_refuses_every_broken_record_and_no_two_are_equal() -> None:
             MiniLM().decode(data)
 
 
-def test_broken_records_come_between_the_others_which_keep_their_order() -> None:
+def test_broken_records_come_between_the_others_in_their_order() -> None:
     sound = [(b"%d" % number, "") for number in range(50)]
     among = mixed(sound, broken(8), seed=1)
     assert [each for each in among if each in sound] == sound

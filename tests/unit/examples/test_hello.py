@@ -21,7 +21,7 @@ def loaded(**options: object) -> Sentiment:
     return model
 
 
-def test_friendly_words_and_unfriendly_ones_are_told_apart() -> None:
+def test_friendly_and_unfriendly_words_are_distinguished() -> None:
     texts = ["Great! Thanks.", "Slow and broken", "good but slow", "a table", "Great, good, bad"]
     rows = loaded().predict([{"text": text} for text in texts])
     table = pa.RecordBatch.from_pylist(rows, Sentiment.output_schema)

@@ -43,7 +43,7 @@ def test_embeddings_have_length_one(model: MiniLM) -> None:
     assert np.allclose(np.linalg.norm(embeddings(model, TEXTS), axis=1), 1, atol=1e-5)
 
 
-def test_a_record_is_embedded_the_same_whatever_its_batch(model: MiniLM) -> None:
+def test_a_record_is_embedded_the_same_in_any_batch(model: MiniLM) -> None:
     together = embeddings(model, TEXTS)
     alone = np.concatenate([embeddings(model, [text]) for text in TEXTS])
     assert np.abs(together - alone).max() < 1e-5
@@ -106,7 +106,7 @@ def test_a_copy_of_the_weights_is_as_good(tmp_path: Path, model: MiniLM) -> None
     assert np.array_equal(embeddings(loaded(weights=str(tmp_path)), TEXTS), embeddings(model, TEXTS))
 
 
-def test_a_tokenizer_that_is_missing_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_missing_tokenizer_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").symlink_to(minilm.installed_folder() / "model.safetensors")
     with pytest.raises(ModelError, match=r"tokenizer\.json"):
         loaded(weights=str(tmp_path))
@@ -133,13 +133,13 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         ({"weights": 7}, "weights"),
     ],
 )
-def test_a_wrong_option_is_told_in_one_line(options: dict[str, object], named: str) -> None:
+def test_a_wrong_option_is_reported_in_one_line(options: dict[str, object], named: str) -> None:
     with pytest.raises(ModelError, match=named) as error:
         loaded(**options)
     assert "\n" not in str(error.value)
 
 
-def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(minilm, "PACKAGE", "no-such-package")
     with pytest.raises(ModelError, match="pip install"):
         minilm.installed_folder()

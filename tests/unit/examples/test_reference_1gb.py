@@ -58,7 +58,7 @@ def test_results_fit_the_output_schema_and_differ_between_items(path: Path) -> N
     assert len({tuple(row) for row in found}) == 3 and np.isfinite(found).all()
 
 
-def test_an_item_scores_the_same_whatever_its_batch(path: Path) -> None:
+def test_an_item_scores_the_same_in_any_batch(path: Path) -> None:
     model = loaded(path)
     items: list[dict[str, object]] = [{"text": "a"}, {"text": "b c d"}, {"tokens": list(range(100))}, {"tokens": []}]
     assert np.abs(scores(model, *items) - np.concatenate([scores(model, item) for item in items])).max() < 1e-5
@@ -175,7 +175,7 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelError, match=r"model\.options\.weights") as error:
         loaded(tmp_path / "file" / "w")
@@ -190,7 +190,7 @@ def test_token_ids_have_the_length_asked_for() -> None:
     assert max(token_ids({"tokens": [2**63, 1021, 1022]}, 4)) < 1024
 
 
-def test_words_are_hashed_alike_in_every_process() -> None:
+def test_words_have_the_same_hash_in_every_process() -> None:
     assert token_ids({"text": "hello world"}, 3) == [1, 102, 881]
 
 
@@ -224,7 +224,7 @@ def test_a_payload_without_tokens_or_text_is_rejected(payload: bytes) -> None:
         ({"dtype": "float16"}, "dtype"),
     ],
 )
-def test_a_wrong_option_is_told_in_one_line(options: dict[str, object], named: str) -> None:
+def test_a_wrong_option_is_reported_in_one_line(options: dict[str, object], named: str) -> None:
     with pytest.raises(ModelError, match=named):
         Options(options)
 
@@ -259,7 +259,7 @@ def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("dtype", "size"), [("bfloat16", 0.51), ("int8", 0.26)])
-def test_smaller_numbers_score_nearly_alike_and_take_less(tmp_path: Path, dtype: str, size: float) -> None:
+def test_smaller_types_score_nearly_the_same_and_take_less_memory(tmp_path: Path, dtype: str, size: float) -> None:
     items: list[dict[str, object]] = [{"text": "a"}, {"text": "b c d"}, {"tokens": list(range(100))}]
     exact = scores(loaded(tmp_path / "w"), *items)
     model = loaded(tmp_path / dtype, dtype=dtype)

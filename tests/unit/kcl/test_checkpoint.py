@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from consumer.kcl.checkpoint import CheckpointTracker
 from consumer.leases.leases import as_kcl_has_it
 from consumer.testing.aggregates import aggregate
-from pipeline.aggregate import Aggregate, looked_into
+from pipeline.aggregate import Aggregate, aggregate_or_record
 from pipeline.record import Position, Record
 
 
 def records(*sizes: int, first: int = 10) -> list[Record]:
     """An aggregate of each size; 1 is a plain record."""
     payloads = [b"{}" if size == 1 else aggregate([b"{}"] * size) for size in sizes]
-    return [looked_into(Record("s", data, "k", str(first + n), 0, 1)) for n, data in enumerate(payloads)]
+    return [aggregate_or_record(Record("s", data, "k", str(first + n), 0, 1)) for n, data in enumerate(payloads)]
 
 
 def test_what_is_durable_within_an_aggregate_is_checkpointed_before_it() -> None:

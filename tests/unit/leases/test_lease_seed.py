@@ -126,7 +126,7 @@ def test_nothing_is_made_while_kcl_keeps_every_lease(seed: int) -> None:
 
 @settings(max_examples=300)
 @given(st.integers(0, 2**32))
-def test_whatever_leases_are_lost_all_that_was_not_read_will_be(seed: int) -> None:
+def test_for_any_lost_leases_everything_unread_will_be_read(seed: int) -> None:
     """After missing leases are created and KCL has read all that it reaches, nothing is left unread."""
     dice = random.Random(seed)
     known = grown(dice)

@@ -50,7 +50,7 @@ def test_workers_leader_and_binding() -> None:
     assert state.binding.stream == "events"
 
 
-def test_a_released_lock_is_nobodys() -> None:
+def test_a_released_lock_has_no_leader() -> None:
     leases, metrics, (leader, *rest) = kcl_layouts.three_tables()
     assert state_of("app", leases, metrics, [{**leader, "isReleased": {"S": "1"}}, *rest]).leader is None
 
@@ -74,7 +74,7 @@ def test_of_two_items_the_newer_counts_while_an_application_moves() -> None:
     assert state.leader.worker == "b"
 
 
-def test_what_is_no_lease_is_not_taken_for_one() -> None:
+def test_items_that_are_not_leases_are_ignored() -> None:
     strange = [
         {"leaseKey": {"S": "some-worker"}, "entityType": {"S": "NEW_KIND"}, "checkpoint": {"S": "1"}},
         {"leaseKey": {"S": "no checkpoint"}},

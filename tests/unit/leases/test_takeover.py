@@ -116,7 +116,7 @@ def test_a_worker_does_not_watch_itself() -> None:
     assert Table(watch(LEADER)).until_takeover() is None
 
 
-def test_without_a_leader_there_is_nobody_to_take_over_from() -> None:
+def test_without_a_leader_there_is_no_takeover() -> None:
     table = Table()
     table.leader = ""
     assert table.until_takeover() is None
@@ -181,7 +181,7 @@ def test_a_lease_that_the_dead_leader_was_given_meanwhile_is_taken_no_sooner_tha
     assert [held.shard_id for held in takeover.holdings] == ["s1", "s4"]
 
 
-def test_the_leases_of_everyone_who_died_are_passed_on() -> None:
+def test_the_leases_of_all_dead_workers_are_passed_on() -> None:
     table = Table()
     for turn in range(100):
         takeover = table.look()
@@ -214,7 +214,7 @@ def test_a_lease_that_the_leader_drained_for_another_goes_to_that_one() -> None:
     assert takeover.load == {ME: 1, OTHER: 2}
 
 
-def test_a_lease_that_another_drains_for_the_leader_is_passed_on_whatever_its_counter() -> None:
+def test_a_lease_drained_for_the_leader_is_passed_on_for_any_counter() -> None:
     """The worker that drains it renews it; but no worker would begin after the drain."""
     table = Table()
     table.leases["s2"] = lease("s2", LEADER, 3, draining=ME)
@@ -223,7 +223,7 @@ def test_a_lease_that_another_drains_for_the_leader_is_passed_on_whatever_its_co
     assert takeover.holdings[1:] == (OrphanedLease("s2", LEADER, LEADER, ME),)
 
 
-def test_a_lease_that_nobody_has_is_nobodys_to_take() -> None:
+def test_a_lease_without_an_owner_is_not_taken() -> None:
     table = Table()
     table.leases["s4"] = lease("s4", "")
     takeover = table.until_takeover()
@@ -231,7 +231,7 @@ def test_a_lease_that_nobody_has_is_nobodys_to_take() -> None:
     assert [held.shard_id for held in takeover.holdings] == ["s1"]
 
 
-def test_where_nobody_has_reported_yet_leases_are_left_free() -> None:
+def test_without_reports_leases_are_left_free() -> None:
     """A single worker that starts after the death of the last: its JVM does not run yet."""
     table = Table()
     table.leases = {"s1": lease("s1", LEADER)}

@@ -54,14 +54,14 @@ def test_a_task_that_reads_all_that_it_holds_has_nothing_to_tell() -> None:
 
 
 @pytest.mark.parametrize("leader", ["me", "other", ""])
-def test_a_lease_of_ours_that_kcl_does_not_begin_is_told_by_us_whoever_leads(leader: str) -> None:
+def test_a_lease_that_kcl_does_not_start_is_reported_by_its_owner(leader: str) -> None:
     found = look(lease(A), lease(B), hearing=A, leader=leader)
     early, late = watched(found, 890), watched(found)
     assert early.red == {} and list(early.told) == [B] and early.refused == (B,)
     assert late.red == {B: f"{B} is not read: it has its lease here, and KCL does not begin to read it (for 900 s)"}
 
 
-def test_a_shard_without_a_lease_is_told_by_the_leader() -> None:
+def test_a_shard_without_a_lease_is_reported_by_the_leader() -> None:
     found = look(lease(A), hearing=A)
     assert watched(found).red == {B: f"{B} is not read: it has no lease (for 900 s)"}
     led = watched(replace(found, leader="other"))
@@ -72,7 +72,7 @@ def test_a_shard_without_a_lease_is_told_by_the_leader() -> None:
 @pytest.mark.parametrize(
     ("owner", "reason"), [("", "nobody holds its lease"), ("dead", "dead has its lease and does not renew it")]
 )
-def test_a_lease_that_nobody_renews_is_told(owner: str, reason: str) -> None:
+def test_a_lease_that_is_not_renewed_is_reported(owner: str, reason: str) -> None:
     assert reason in watched(look(lease(A), lease(B, owner), hearing=A), stand=B).red[B]
 
 
@@ -84,7 +84,7 @@ def test_a_lease_that_waits_for_its_parent_is_not_missed() -> None:
     assert list(watched(look(ended, child, known=known), stand=B).red) == [B]
 
 
-def test_an_open_shard_whose_lease_is_at_its_end_is_told() -> None:
+def test_an_open_shard_whose_lease_is_at_its_end_is_reported() -> None:
     """Leases that KCL leaves behind when a stream is deleted and created again."""
     ended = lease(A, checkpoint=None, sentinel="SHARD_END")
     assert "says that it was read to its end" in watched(look(ended, lease(B), hearing=B)).red[A]
@@ -96,7 +96,7 @@ def test_a_lease_that_another_still_drains_for_us_is_that_ones() -> None:
     assert watched(look(lease(A), lease(B, draining_owner="other"), hearing=A)).told == {}
 
 
-def test_whatever_comes_right_begins_anew() -> None:
+def test_a_solved_problem_starts_again_from_zero() -> None:
     watch = Renewed(UnreadWatch("me", AFTER_S))
     missing = look(lease(A), lease(B), hearing=A)
     assert watch.until(AFTER_S, missing).red
@@ -104,7 +104,7 @@ def test_whatever_comes_right_begins_anew() -> None:
     assert not watch.until(890, missing).red
 
 
-def test_a_short_patience_tells_no_later_than_it_turns_red() -> None:
+def test_a_short_limit_reports_no_later_than_it_turns_red() -> None:
     said = watched(look(lease(A), lease(B), hearing=A), 10, after_s=5)
     assert list(said.red) == list(said.told) == [B]
 

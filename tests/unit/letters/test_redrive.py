@@ -102,7 +102,7 @@ def fates(*bad: int, count: int = 25) -> list[Fate]:
     return [dead(n) if n in bad else Fate(n) for n in range(1, count)]
 
 
-def test_what_passes_gets_its_row_and_what_fails_again_its_count() -> None:
+def test_records_that_pass_get_a_row_and_failures_are_counted() -> None:
     world = World(*fates(2, 3, 11, 12, 24))
     result = world.run(FakeModel(3, 24))
     assert (result.redriven, result.failed, result.stopped) == (3, 2, False)
@@ -143,7 +143,7 @@ def test_redriving_twice_leaves_one_row() -> None:
     assert world.plan().records == 0
 
 
-def test_what_failed_again_is_tried_again_with_another_version_or_on_request() -> None:
+def test_letters_that_failed_again_are_tried_with_another_version_or_on_request() -> None:
     world = World(*fates(2, 3))
     world.run(FakeModel(2, 3))
     assert (world.plan().records, world.plan().skipped) == (0, 2)
@@ -156,7 +156,7 @@ def test_what_failed_again_is_tried_again_with_another_version_or_on_request() -
     assert [(verdict.state, len(verdict.failures)) for verdict in verdicts] == [(AGAIN, 3), (REDRIVEN, 2)]
 
 
-def test_an_interrupted_redrive_goes_on_behind_what_is_durable() -> None:
+def test_an_interrupted_redrive_continues_after_durable_records() -> None:
     bad = [*range(1, 50)]
     world = World(*fates(*bad, count=60))
     with pytest.raises(KeyboardInterrupt):
@@ -191,7 +191,7 @@ def test_the_canary_stops_the_rest_if_one_of_it_fails() -> None:
     assert (whole.redriven, whole.failed, whole.stopped) == (13, 1, False)
 
 
-def test_what_fails_after_the_canary_stops_nothing() -> None:
+def test_failures_after_the_canary_stop_nothing() -> None:
     world = World(*fates(*range(1, 25)))
     model = FakeModel(8, 12)
     result = world.run(model, canary=5)
@@ -220,7 +220,7 @@ def test_a_rate_is_kept_by_waiting_after_each_stretch() -> None:
     assert slow.slept == [30.0, 30.0, 30.0, 10.0]
 
 
-def test_a_stretch_is_what_the_model_does_in_half_a_minute() -> None:
+def test_a_part_is_half_a_minute_of_the_models_work() -> None:
     world = World()
     world.table.per_day = 10_000
     world.table.write(fates(*range(1, 701), count=701))
@@ -256,7 +256,7 @@ def test_a_stretch_ends_before_its_places_fill_a_footer() -> None:
     assert 2 < len(model.stretches) < 5
 
 
-def test_letters_that_cannot_be_redriven_are_told_apart() -> None:
+def test_letters_that_cannot_be_redriven_are_separated() -> None:
     world = World(
         dead(1, "sink", payload=b""),
         dead(2, "killed", payload=b""),

@@ -34,5 +34,5 @@ def test_the_quota_of_cgroup_1_counts(quota: str, cores: int, tmp_path: Path) ->
     assert available(tmp_path) == cores
 
 
-def test_without_cgroups_the_scheduler_tells(tmp_path: Path) -> None:
+def test_without_cgroups_the_scheduler_decides(tmp_path: Path) -> None:
     assert available(tmp_path) == ALLOWED

@@ -48,17 +48,17 @@ def test_replicas_go_round_the_gpus() -> None:
     assert [gpus.place("cuda", replica, 3) for replica in range(3)] == ["cuda:0", "cuda:1", "cuda:2"]
 
 
-def test_without_a_gpu_or_where_told_so_replicas_compute_on_the_cpu() -> None:
+def test_without_a_gpu_or_on_request_replicas_use_the_cpu() -> None:
     assert gpus.place("auto", 0, 0) == gpus.place("cpu", 1, 2) == "cpu"
     assert (gpus.wanted("cpu", 2), gpus.wanted("auto", 2)) == (0, 2)
 
 
-def test_a_gpu_that_is_asked_for_and_not_there_is_told_in_one_line() -> None:
+def test_a_required_gpu_that_is_missing_is_reported_in_one_line() -> None:
     with pytest.raises(ModelError, match=r"^model\.device: [^\n]*\"auto\"[^\n]*$"):
         gpus.place("cuda", 0, 0)
 
 
-def test_a_model_is_told_its_device_when_it_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_gets_its_device_when_it_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpus, "count", lambda: 2)
     seen: list[str] = []
     monkeypatch.setattr(models.Measured, "load", lambda self, context: seen.append(context.device), raising=False)

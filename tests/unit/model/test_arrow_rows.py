@@ -119,7 +119,7 @@ def test_null_is_refused_where_the_schema_does() -> None:
         (pa.map_(pa.string(), pa.float64()), [("a", 1.0)], [("a", 1.0), ("b", NAN)]),
     ],
 )
-def test_what_is_not_finite_is_found_however_deep(kind: pa.DataType, good: Any, bad: Any) -> None:
+def test_nan_and_infinity_are_found_at_any_depth(kind: pa.DataType, good: Any, bad: Any) -> None:
     values = [good, None, bad, None, good, bad, good]
     result = one_column(kind, *values, rules=Rules("null", "reject"))
     assert list(result.faults) == [2, 5]
@@ -133,7 +133,7 @@ def test_what_is_not_finite_is_found_however_deep(kind: pa.DataType, good: Any, 
     assert "nan" not in str(nulled) and "inf" not in str(nulled) and "None" in str(nulled)
 
 
-def test_nothing_is_no_rows() -> None:
+def test_no_results_make_no_rows() -> None:
     result = made(pa.schema([("x", pa.float64())]), [])
     assert (len(result.batch), result.faults) == (0, {})
 

@@ -114,7 +114,7 @@ def test_natural_answers_are_taken_a_row_for_each_record(returned: Any) -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_other_answers_are_refused_with_what_came_and_what_to_write(returned: Any, came: str) -> None:
+def test_other_answers_are_refused_with_what_was_returned_and_what_to_return(returned: Any, came: str) -> None:
     failed = outcome(returned)
     assert isinstance(failed, FailedAnswer) and failed.op == "failed" and failed.fault.kind == "contract"
     assert failed.fault.reason.startswith(f"predict returned {came}")
@@ -184,7 +184,7 @@ def test_a_misspelt_column_names_both() -> None:
 
 
 @pytest.mark.parametrize("method", ["predict", "load", "decode", "cost", "example"])
-def test_what_is_async_is_refused_at_start(method: str) -> None:
+def test_async_methods_are_refused_at_start(method: str) -> None:
     async def late(*_: Any) -> None: ...
 
     async def one_by_one(*_: Any) -> Any:
@@ -207,7 +207,9 @@ def test_what_is_async_is_refused_at_start(method: str) -> None:
     ],
     ids=["pops", "clears", "reverses", "extends"],
 )
-def test_what_predict_does_to_its_list_moves_no_answer(spoil: Callable[[list[Any]], Sequence[Any]]) -> None:
+def test_results_belong_to_their_records_if_predict_changes_its_list(
+    spoil: Callable[[list[Any]], Sequence[Any]],
+) -> None:
     def predict(items: list[Any]) -> list[Any]:
         return [{"n": item, "x": item + 0.5} for item in spoil(items)]
 

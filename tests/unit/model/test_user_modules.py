@@ -68,7 +68,7 @@ def test_a_package_of_any_name_is_the_model(name: str, init: bool, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["pipeline", "random", "mine"])
-def test_siblings_are_found_whatever_the_models_own_name(name: str, tmp_path: Path) -> None:
+def test_modules_beside_the_model_are_found_for_any_name_of_the_model(name: str, tmp_path: Path) -> None:
     written(tmp_path / f"{name}.py", "import helpers_of_mine", "helpers_of_mine.VALUE")
     (tmp_path / "helpers_of_mine.py").write_text("VALUE = 9\n")
     assert answered(find(f"{name}:Mine", [str(tmp_path)], {})) == 9
@@ -83,7 +83,7 @@ def test_a_sibling_is_not_taken_for_pythons_own_or_ours(name: str, tmp_path: Pat
     assert answered(find(f"{name}:Mine", [str(tmp_path)], {})) == (random, pipeline.model)
 
 
-def test_a_sibling_comes_before_what_is_installed(tmp_path: Path) -> None:
+def test_a_module_beside_the_model_comes_before_an_installed_one(tmp_path: Path) -> None:
     (tmp_path / "beside").mkdir()
     (tmp_path / "installed").mkdir()
     written(tmp_path / "beside" / "mine.py", "import either", "either.__file__")
@@ -102,12 +102,12 @@ def test_a_file_may_import_the_library_that_it_is_named_after(tmp_path: Path) ->
     assert answered(find("clever:Mine", [str(tmp_path / "beside")], {})) == str(tmp_path / "installed" / "clever.py")
 
 
-def test_a_folder_of_data_is_no_module(tmp_path: Path) -> None:
+def test_a_folder_of_data_is_not_a_module(tmp_path: Path) -> None:
     (tmp_path / "examples").mkdir()
     assert find("examples.hello:Sentiment", [str(tmp_path)], {}).name == "examples.hello:Sentiment"
 
 
-def test_a_package_that_names_itself_by_anothers_name_is_told_so(tmp_path: Path) -> None:
+def test_a_package_with_the_name_of_another_module_is_reported(tmp_path: Path) -> None:
     written(tmp_path / "types" / "mine.py", "from types.near import VALUE")
     (tmp_path / "types" / "near.py").write_text("VALUE = 1\n")
     (tmp_path / "types" / "__init__.py").write_text("")
@@ -128,7 +128,9 @@ def test_a_module_is_made_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "told"), [("1 / 0\n", "ZeroDivisionError"), ("def\n", "SyntaxError")])
-def test_a_file_of_anothers_name_that_does_not_import_is_told_in_one_line(text: str, told: str, tmp_path: Path) -> None:
+def test_a_file_with_a_taken_name_that_does_not_import_is_reported_in_one_line(
+    text: str, told: str, tmp_path: Path
+) -> None:
     (tmp_path / "random.py").write_text(text)
     for _ in range(2):
         with pytest.raises(ModelError, match=f"model.factory random:Mine: importing it failed: {told}"):

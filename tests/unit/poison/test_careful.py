@@ -17,7 +17,7 @@ from consumer.poison.notes import HOLDER, Noted
 from consumer.poison.reader import Page, PoisonReader
 from consumer.testing import aggregate
 from pipeline import background
-from pipeline.aggregate import looked_into
+from pipeline.aggregate import aggregate_or_record
 from pipeline.batching.batcher import Batcher
 from pipeline.errors import Broken, Fatal
 from pipeline.flow.bounds import Bounds
@@ -170,7 +170,7 @@ def test_pieces_grow_while_they_are_quick() -> None:
     assert piece_after(PIECE, 100.0) == PIECE
 
 
-def test_pieces_are_large_beyond_what_a_watched_task_had_met() -> None:
+def test_pieces_are_large_beyond_the_position_of_a_watched_task() -> None:
     """A large piece over which a task dies is tried again in small ones, and a small one record by record."""
     data = aggregate([b"{}"] * 5_000)
     doubt = Doubt(deaths=DEATHS, met=Position(100, 199))
@@ -195,7 +195,7 @@ def doubt_passed(doubt: Doubt) -> int:
     return doubt.passed.sub + 1 if doubt.passed is not None else 0
 
 
-def test_what_is_durable_is_not_tried_again() -> None:
+def test_durable_records_are_not_tried_again() -> None:
     """A task may die after its piece is durable and before that is noted. The sinks know that it is durable."""
     doubt = Doubt(deaths=DEATHS, narrow=Position(100, 127))
     rig = Rig(aggregates, doubt, None)
@@ -229,7 +229,7 @@ def test_only_the_rest_of_an_aggregate_that_is_partly_durable_is_tried() -> None
     assert rig.rows == [f"101/{sub}" for sub in range(150, 200)]
 
 
-def test_what_tasks_died_of_by_itself_is_given_up_inside_an_aggregate_too() -> None:
+def test_a_record_that_kills_alone_is_given_up_inside_an_aggregate_too() -> None:
     suspect = Position(100, 3)
     doubt = Doubt(deaths=DEATHS, suspect=suspect, alone=DEATHS, narrow=Position(100, 127))
     rig = Rig(aggregates, doubt, None)
@@ -253,14 +253,14 @@ def test_one_whose_dead_letter_ended_a_task_leaves_its_payload_behind() -> None:
     assert letter.outcome.payload == b""
 
 
-def test_whoever_has_lost_the_lease_tries_nothing() -> None:
+def test_a_reader_that_lost_the_lease_tries_nothing() -> None:
     rig = Rig(lambda: plain(3), Doubt(deaths=DEATHS), None)
     rig.notes.lost = True
     asyncio.run(rig.read())
     assert rig.rows == []
 
 
-def test_sigterm_while_a_shard_is_read_carefully_is_nobodys_death() -> None:
+def test_sigterm_during_a_careful_reading_is_not_a_death() -> None:
     """The lease is released at once; records that are durable are passed, and the next task reads carefully."""
     rig = Rig(lambda: plain(300), Doubt(deaths=DEATHS), None)
 
@@ -305,9 +305,9 @@ def until_past(monkeypatch: pytest.MonkeyPatch, dies: Callable[[Record], bool], 
     def look(record: Record) -> Record:
         if dies(record):
             raise RecursionError("nested too deeply")
-        return looked_into(record)
+        return aggregate_or_record(record)
 
-    monkeypatch.setattr(reader, "looked_into", look)
+    monkeypatch.setattr(reader, "aggregate_or_record", look)
     doubt = Doubt(deaths=DEATHS)
     for deaths in range(most + 1):
         rig = Rig(lambda: [*aggregates(), Record(SHARD.shard_id, b"{}", "key", "102", 0, 1)], doubt, None)
@@ -333,7 +333,7 @@ def test_an_aggregate_that_kills_while_it_is_looked_into_is_given_up_whole(
     assert "nested too deeply" in letter.outcome.reason
 
 
-def test_the_rest_of_an_aggregate_that_is_given_up_follows_what_is_durable() -> None:
+def test_the_rest_of_an_aggregate_that_is_given_up_follows_its_durable_part() -> None:
     doubt = Doubt(
         deaths=DEATHS,
         passed=Position(100, 49),
@@ -370,7 +370,7 @@ def test_a_read_that_fails_names_no_record_and_gives_way_to_kcl() -> None:
 
 
 @pytest.mark.parametrize("of_a_try", [True, False])
-def test_a_note_that_cannot_be_kept_blames_nobody(of_a_try: bool) -> None:
+def test_a_note_that_cannot_be_written_blames_no_record(of_a_try: bool) -> None:
     """Also not a record that is tried alone, and was tried alone before. Records that are durable are passed."""
     suspect = Position(100, 0)
     doubt = Doubt(deaths=DEATHS, suspect=suspect, alone=DEATHS[:1], narrow=Position(102, 0))
@@ -409,7 +409,7 @@ def test_a_lease_is_given_up_although_the_table_does_not_answer_at_first(monkeyp
 
 
 def over(sequence: int, sub: int = LAST_SUB) -> Doubt:
-    return Doubt().passing_over(Skip(Position(sequence, sub), "ticket 7"))
+    return Doubt().with_skip(Skip(Position(sequence, sub), "ticket 7"))
 
 
 def given(letters: Sequence[Record]) -> list[tuple[str, str, str]]:
@@ -434,7 +434,7 @@ def test_a_record_that_an_operator_passes_over_is_a_dead_letter_and_its_neighbou
 
 
 def test_several_are_passed_over_and_the_shard_is_read_up_to_the_last() -> None:
-    doubt = over(101).passing_over(Skip(Position(103, LAST_SUB), "too"))
+    doubt = over(101).with_skip(Skip(Position(103, LAST_SUB), "too"))
     rig = Rig(lambda: plain(10), doubt, None)
     asyncio.run(rig.read())
     assert [at for at, _, _ in given(rig.letters)] == ["101/0", "103/0"]
@@ -446,9 +446,9 @@ def test_an_aggregate_that_is_passed_over_is_not_looked_into(monkeypatch: pytest
 
     def look(record: Record) -> Record:
         looked.append(record.sequence)
-        return looked_into(record)
+        return aggregate_or_record(record)
 
-    monkeypatch.setattr(reader, "looked_into", look)
+    monkeypatch.setattr(reader, "aggregate_or_record", look)
     rig = Rig(aggregates, over(101), None)
     asyncio.run(rig.read())
     letter = rig.letters[0].outcome
@@ -467,14 +467,14 @@ def test_of_an_aggregate_one_user_record_is_passed_over() -> None:
     assert rig.notes.checkpoints[-1].sequence == 100
 
 
-def test_what_is_durable_already_is_not_passed_over() -> None:
+def test_a_durable_record_is_not_skipped() -> None:
     rig = Rig(lambda: plain(10), over(105), Position(105, 0))
     asyncio.run(rig.read())
     assert (rig.rows, rig.notes.freed) == ([], [Doubt()])
 
 
-def test_a_shard_that_tasks_have_died_of_is_read_on_behind_what_is_passed_over() -> None:
-    doubt = Doubt(deaths=DEATHS, read=Position(150, 0)).passing_over(Skip(Position(110, LAST_SUB), "x"))
+def test_a_shard_over_which_tasks_died_is_read_on_after_a_skipped_record() -> None:
+    doubt = Doubt(deaths=DEATHS, read=Position(150, 0)).with_skip(Skip(Position(110, LAST_SUB), "x"))
     rig = Rig(lambda: plain(100), doubt, None)
     asyncio.run(rig.read())
     assert [at for at, _, _ in given(rig.letters)] == ["110/0"]

@@ -11,7 +11,7 @@ import pytest
 from consumer.poison.pages import record_of
 from consumer.testing import aggregate
 from consumer.testing.aggregates import sealed
-from pipeline.aggregate import Aggregate, looked_into
+from pipeline.aggregate import Aggregate, aggregate_or_record
 from pipeline.record import Dead, Position, Record
 
 SHARD = "shardId-000000000000"
@@ -33,7 +33,7 @@ def test_a_record_may_have_no_partition_key() -> None:
 
 
 def test_an_aggregate_is_taken_apart_in_pieces_and_only_its_last_is_whole() -> None:
-    record = looked_into(record_of(SHARD, raw(aggregate([b"a", b"b", b"c"], keys=["inner"]))))
+    record = aggregate_or_record(record_of(SHARD, raw(aggregate([b"a", b"b", b"c"], keys=["inner"]))))
     assert isinstance(record, Aggregate)
     taken = [*record.take(2, 1 << 20), *record.take(2, 1 << 20)]
     assert [(each.data, each.partition_key, each.sub) for each in taken] == [
@@ -45,25 +45,25 @@ def test_an_aggregate_is_taken_apart_in_pieces_and_only_its_last_is_whole() -> N
 
 
 def test_one_that_is_in_part_durable_goes_on_behind_that() -> None:
-    record = looked_into(record_of(SHARD, raw(aggregate([b"a", b"b", b"c"]))))
+    record = aggregate_or_record(record_of(SHARD, raw(aggregate([b"a", b"b", b"c"]))))
     assert isinstance(record, Aggregate)
     record.skip(Position(77, 0))
     assert [each.sub for each in record.take(10, 1 << 20)] == [1, 2]
 
 
 def test_an_aggregate_that_cannot_be_read_is_one_dead_letter() -> None:
-    record = looked_into(record_of(SHARD, raw(sealed(b"\x1a\x7fcut off"))))
+    record = aggregate_or_record(record_of(SHARD, raw(sealed(b"\x1a\x7fcut off"))))
     assert isinstance(record.outcome, Dead)
     assert (record.outcome.kind, record.whole) == ("aggregate", True)
 
 
 @pytest.mark.parametrize("seed", range(300))
-def test_whatever_an_aggregate_holds_nothing_is_raised(seed: int) -> None:
+def test_no_aggregate_raises_an_error(seed: int) -> None:
     dice = random.Random(seed)
     message = bytearray(aggregate([dice.randbytes(dice.randint(0, 9)) for _ in range(5)])[4:-16])
     for _ in range(dice.randint(1, 4)):
         message[dice.randrange(len(message))] = dice.randrange(256)
-    record: Record = looked_into(record_of(SHARD, raw(sealed(bytes(message[: dice.randint(1, len(message))])))))
+    record: Record = aggregate_or_record(record_of(SHARD, raw(sealed(bytes(message[: dice.randint(1, len(message))])))))
     if isinstance(record, Aggregate):
         assert len(record.take(100, 1 << 20)) == record.count
     else:

@@ -31,7 +31,7 @@ def test_the_half_that_passed_convicts_the_other() -> None:
     assert tries(8, lambda tried: 6 in tried) == [[*range(8)], [0, 1, 2, 3], [4, 5], [6], [7]]
 
 
-def test_what_the_search_passed_by_is_tried_as_a_whole() -> None:
+def test_items_that_the_search_skipped_are_tried_together() -> None:
     assert tries(8, lambda tried: 0 in tried) == [[*range(8)], [0, 1, 2, 3], [0, 1], [0], [1, 2, 3, 4, 5, 6, 7]]
 
 
@@ -46,7 +46,7 @@ def test_a_lone_record_is_tried_again_before_it_is_condemned() -> None:
     assert ends == [None, None, 3]
 
 
-def test_attempts_are_counted_anew_for_the_next_record() -> None:
+def test_attempts_are_counted_per_record() -> None:
     bisection = Bisection("ab", retries=1)
     bisection.next()
     bisection.died()
@@ -54,7 +54,7 @@ def test_attempts_are_counted_anew_for_the_next_record() -> None:
     assert (bisection.next(), bisection.attempts) == (["b"], 1)
 
 
-def test_only_what_was_tried_is_suspect_after_a_death() -> None:
+def test_only_tried_items_are_suspects_after_a_death() -> None:
     bisection = Bisection(range(8), retries=0)
     bisection.next()
     bisection.failed()

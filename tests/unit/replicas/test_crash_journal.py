@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pipeline.errors import Fatal
-from pipeline.events import Condemned, ModelEvent
+from pipeline.events import DeadLettered, ModelEvent
 from pipeline.outages import Outages
 from pipeline.record import Dead, Enriched, Record, Shard
 from pipeline.replicas.bisection import Bisection
@@ -128,11 +128,11 @@ def test_a_record_that_kills_every_task_is_a_dead_letter_after_a_few_and_alone()
     assert isinstance(outcome, Dead)
     assert outcome.reason == "3 tasks died while this record was alone in the model"
     assert (outcome.kind, outcome.attempts, outcome.payload) == ("died", 3, b"payload")
-    assert life.events == [Condemned("died")]
+    assert life.events == [DeadLettered("died")]
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_whatever_kills_tasks_no_healthy_record_is_blamed(seed: int) -> None:
+def test_no_healthy_record_is_blamed_for_any_cause_of_deaths(seed: int) -> None:
     dice = random.Random(seed)
     shards = [SHARD, OTHER]
     records = [record(n, dice.choice(shards), MORNING_MS + n * dice.choice([0, DAY_MS // 4])) for n in range(30)]
@@ -144,7 +144,7 @@ def test_whatever_kills_tasks_no_healthy_record_is_blamed(seed: int) -> None:
     assert life.died <= SWITCHES + 6 * len(deadly)
 
 
-def test_who_is_in_the_model_beside_a_killer_is_not_blamed_for_it() -> None:
+def test_records_beside_a_killer_are_not_blamed() -> None:
     """Batches of one record each, settled two at a time, like a model host with two slots."""
 
     class AtOnce(Life):
@@ -169,7 +169,7 @@ def test_who_is_in_the_model_beside_a_killer_is_not_blamed_for_it() -> None:
     assert life.dead() == {"3"}
 
 
-def test_nobody_is_tried_beside_a_record_that_is_tried_by_itself() -> None:
+def test_no_record_is_tried_beside_one_that_is_tried_alone() -> None:
     inside: list[set[str]] = []
 
     class Watching(Model):
@@ -198,7 +198,7 @@ def test_nobody_is_tried_beside_a_record_that_is_tried_by_itself() -> None:
     assert not any("2" in together and len(together) > 1 for together in inside)
 
 
-def test_a_batch_of_two_shards_has_nobody_by_itself() -> None:
+def test_a_batch_of_two_shards_has_no_record_alone() -> None:
     life = Life([record(0, SHARD), record(1, OTHER)], {"1"})
     life.run(batch=2)
     assert life.dead() == {"1"}
@@ -255,7 +255,7 @@ def test_doubt_ends_when_the_shard_gets_on_and_suspicion_does_not() -> None:
         await notes.recall(SHARD, life.records[0])
         assert notes.in_doubt(life.records[0])
         assert [notes.deaths(each) for each in life.records] == [None, None, 1, None]
-        notes.believe(SHARD.shard_id)
+        notes.trust(SHARD.shard_id)
         assert not notes.in_doubt(life.records[0])
         assert notes.deaths(life.records[2]) == 1
 
@@ -351,7 +351,7 @@ def test_deaths_of_other_causes_raise_the_number_that_blames_a_record(changes: i
     asyncio.run(main())
 
 
-def test_what_kills_tasks_from_outside_seldom_blames_a_healthy_record() -> None:
+def test_kills_from_outside_seldom_blame_a_healthy_record() -> None:
     """Tasks are killed at random while nearly every one of them has suspects to try, each alone."""
     blamed = sum(_stormy(seed) for seed in range(100))
     assert blamed <= 1  # by two deaths alone, it would be 11

@@ -50,7 +50,7 @@ KEYS = st.none() | st.text(st.characters(exclude_categories=[]), max_size=5)
 
 
 @given(st.lists(st.tuples(st.binary(max_size=20), KEYS, st.integers(0, 2**63)), min_size=1, max_size=5))
-def test_payloads_say_whose_they_are_whatever_their_keys(given: list[tuple[bytes, str | None, int]]) -> None:
+def test_payloads_name_their_record_for_any_key(given: list[tuple[bytes, str | None, int]]) -> None:
     records = [Record("shard", data, key, str(10**55 + at), at % 7, at) for data, key, at in given]
     [frame] = assembled(b"".join(pack_payloads("predict", list(map(Payload.of, records)))), [1000])
     assert payloads(frame) == [data for data, _, _ in given]
@@ -79,7 +79,7 @@ def test_bodies_are_aligned() -> None:
         LENGTHS.pack(4, 0) + b"  {}",
     ],
 )
-def test_garbage_is_told_from_frames(data: bytes) -> None:
+def test_garbage_is_distinguished_from_frames(data: bytes) -> None:
     with pytest.raises(Garbage):
         assembled(data, [len(data)])
 

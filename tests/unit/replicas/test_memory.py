@@ -43,7 +43,7 @@ def v1(root: Path, path: str, **limits: str) -> Path:
     return machine(root, 64, **{"proc/self/cgroup": groups}, **files)
 
 
-def test_replicas_share_what_is_left() -> None:
+def test_replicas_share_the_remaining_memory() -> None:
     left = 8192 - 512 - JVM_MIB - 256 - HOST_MIB
     assert share_mib(8192, heap_mib=512, in_flight_mib=256, replicas=1) == left
     assert share_mib(8192, heap_mib=512, in_flight_mib=256, replicas=4) == left // 4
@@ -67,7 +67,7 @@ def test_the_least_share_is_enough() -> None:
     assert share_mib(LEAST_MIB + JVM_MIB + HOST_MIB + 80, heap_mib=64, in_flight_mib=16, replicas=1) == LEAST_MIB
 
 
-def test_a_share_of_nobody_knows_what_is_no_limit() -> None:
+def test_an_unknown_memory_means_no_limit() -> None:
     assert share_mib(None, heap_mib=512, in_flight_mib=256, replicas=1) == 0
 
 
@@ -75,7 +75,7 @@ def test_without_a_limit_the_machine_counts(tmp_path: Path) -> None:
     assert task_mib(machine(tmp_path, 16)) == 16 * 1024
 
 
-def test_where_nobody_says_nothing_is_known(tmp_path: Path) -> None:
+def test_without_a_source_the_memory_is_unknown(tmp_path: Path) -> None:
     assert task_mib(tmp_path) is None
 
 
@@ -152,7 +152,7 @@ def test_the_documents_have_the_sum() -> None:
     assert f"at least {LEAST_MIB} MiB" in text
 
 
-def test_what_a_failed_call_holds_is_given_back() -> None:
+def test_memory_of_a_failed_call_is_freed() -> None:
     class Tensor:
         pass
 
@@ -181,7 +181,7 @@ def test_nothing_is_known_at_first() -> None:
     assert safe.limit == 0
 
 
-def test_a_batch_that_ran_out_halves_what_is_safe() -> None:
+def test_a_batch_that_ran_out_of_memory_halves_the_limit() -> None:
     safe = SafeCost()
     safe.ran_out(64, 1000)
     assert safe.limit == 500
@@ -197,7 +197,7 @@ def test_a_record_that_runs_out_alone_teaches_nothing() -> None:
     assert safe.limit == 0
 
 
-def test_what_is_safe_creeps_up_while_batches_that_use_it_pass() -> None:
+def test_the_limit_rises_while_batches_near_it_pass() -> None:
     safe = SafeCost()
     safe.ran_out(2, 1600)
     pass_at_limit(safe, CREEP_PASSES)
@@ -207,14 +207,14 @@ def test_what_is_safe_creeps_up_while_batches_that_use_it_pass() -> None:
     assert safe.limit == 900
 
 
-def test_what_a_batch_taught_is_forgotten_in_time() -> None:
+def test_the_limit_of_a_batch_is_dropped_in_time() -> None:
     safe = SafeCost()
     safe.ran_out(2, 64)
     pass_at_limit(safe, CREEP_PASSES * 7)
     assert safe.limit == 0
 
 
-def test_one_large_record_is_not_paid_for_by_all_who_come_later() -> None:
+def test_one_large_record_does_not_shrink_later_batches_for_ever() -> None:
     """It is found by halving; records that then pass alone show how many fit together."""
     safe = SafeCost()
     for size in (64, 32, 16, 8, 4, 2):

@@ -27,7 +27,7 @@ def pool() -> Pool:
     )
 
 
-def test_a_place_that_nobody_waits_for_any_more_is_free_once_it_is_answered() -> None:
+def test_a_cancelled_request_frees_its_place_when_it_is_answered() -> None:
     """Shards that are lost during a measurement leave their requests behind; the next shard must not wait for ever."""
 
     async def main() -> None:

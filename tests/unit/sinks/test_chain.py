@@ -119,7 +119,7 @@ def test_the_positions_of_many_dead_letters_stay_few_bytes() -> None:
     assert seen == 11_500
 
 
-def test_a_key_weighs_what_it_has() -> None:
+def test_a_key_counts_with_its_size() -> None:
     heavy, light = record(1), record(1)
     heavy.partition_key, light.partition_key = "k" * 20_000, ""
     assert settled_weight([heavy]) - settled_weight([light]) == 20_000
@@ -137,13 +137,13 @@ def test_only_names_of_the_shards_files_are_looked_at() -> None:
     assert of_day([*strays, good, NAMES.key(record(4))], DAY) == [NAMES.key(record(4)), good]
 
 
-def test_what_the_list_holds_is_passed_over() -> None:
+def test_records_that_the_list_has_are_skipped() -> None:
     made = chain(end=Position(5, 1))
     made.add([record(4), record(5, sub=0, whole=False), record(5, sub=1), record(6)], 0)
     assert numbers(made, 60) == [6]
 
 
-def test_a_file_tells_its_neighbours_its_writer_and_its_counts() -> None:
+def test_a_file_has_its_neighbours_its_writer_and_its_counts() -> None:
     made = chain(end=Position(9, 3))
     made.add([record(10), record(11, dead=True), record(12)], 0)
     file = made.next(60)

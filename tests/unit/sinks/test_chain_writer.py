@@ -165,7 +165,7 @@ def test_a_flush_ends_while_records_keep_coming() -> None:
     assert play(work).rows() == [1, 2]
 
 
-def test_a_flush_covers_what_is_there_of_an_aggregate() -> None:
+def test_a_flush_covers_the_present_part_of_an_aggregate() -> None:
     async def work(world: World) -> None:
         writer, told = world.worker()
         await resumed(writer, record(1))
@@ -293,7 +293,7 @@ def test_a_refusal_that_lasts_ends_the_task_after_a_minute() -> None:
     assert play(work).rows() == []
 
 
-def test_a_refusal_that_is_mended_in_time_costs_nothing() -> None:
+def test_a_refusal_that_is_fixed_in_time_costs_nothing() -> None:
     async def work(world: World) -> None:
         writer, told = world.worker()
         await resumed(writer, record(1))
@@ -543,7 +543,7 @@ def test_dead_letters_of_a_writer_that_died_after_its_file_are_written_by_the_ne
     assert world.letters() == [2, 3] and world.rows() == [1, 4]
 
 
-def test_tables_that_share_the_place_of_their_dead_letters_keep_apart() -> None:
+def test_tables_that_share_a_dead_letter_url_stay_separate() -> None:
     async def work(world: World) -> None:
         for _ in range(2):
             writer, _ = world.worker()

@@ -75,7 +75,7 @@ def test_of_an_aggregate_any_letters_may_be_there_before() -> None:
     assert sorted(subs) == [0, 1, 2, 3]
 
 
-def test_text_that_is_no_unicode_still_makes_a_letter() -> None:
+def test_text_that_is_not_unicode_still_makes_a_letter() -> None:
     async def work(store: MemoryStore) -> None:
         sink, told = DeadLetterSink(store, SCHEMA), Told()
         writer = sink.open(SHARD, told.durable.append, told.fatal.append)

@@ -169,7 +169,7 @@ def test_dead_letters_alone_are_durable_without_a_call() -> None:
     assert made.kinesis.calls == []
 
 
-def test_calls_are_bounded_by_what_put_records_takes() -> None:
+def test_calls_stay_within_the_limits_of_put_records() -> None:
     keys = [f"k{n}" for n in range(1100)]
     made = bench(FakeKinesis(), write_and_flush(run_of(keys)))
     assert [len(call) for call in made.kinesis.calls] == [500, 500, 100]
@@ -224,7 +224,7 @@ def test_trouble_is_outlasted_with_growing_waits(trouble: Any, caplog: pytest.Lo
         ("InternalFailure", 3_600, 3_615),
     ],
 )
-def test_what_does_not_come_right_ends_the_task_with_its_reason(code: str, least_s: float, most_s: float) -> None:
+def test_a_failure_that_lasts_ends_the_task_with_the_reason(code: str, least_s: float, most_s: float) -> None:
     async def play(made: Bench) -> None:
         made.writer.write(run_of(["a"]))
         error = await made.fatal
@@ -268,7 +268,7 @@ def invalid(marker: bytes) -> Callable[[FakeKinesis], None]:
 
 
 @pytest.mark.parametrize("bad", [0, 77, 499])
-def test_a_row_that_makes_whole_calls_invalid_is_found_and_costs_nobody_else(bad: int) -> None:
+def test_a_row_that_makes_whole_calls_invalid_is_found_and_affects_no_other(bad: int) -> None:
     async def play(made: Bench) -> None:
         invalid(f'"n":{bad},'.encode())(made.kinesis)
         await write_and_flush(run_of([f"k{n}" for n in range(600)]))(made)
@@ -396,7 +396,7 @@ def test_an_abandoned_writer_sends_nothing_more_and_reports_nothing() -> None:
     assert made.durable == [Position(9, 0)]
 
 
-def test_a_writer_cannot_say_what_the_stream_holds() -> None:
+def test_a_writer_does_not_know_what_the_stream_has() -> None:
     async def play(made: Bench) -> None:
         assert await made.writer.resume(run_of(["a"]).records[0], Position(3, 0)) is None
 

@@ -129,7 +129,7 @@ def test_other_columns_want_another_url() -> None:
     asyncio.run(work())
 
 
-def test_a_store_that_may_not_be_used_fails_the_check() -> None:
+def test_a_store_that_denies_access_fails_the_check() -> None:
     broken = MemoryStore()
 
     def refuse(operation: str, key: str) -> None:

@@ -57,7 +57,7 @@ def test_one_row_to_blame_among_many_is_found_in_few_tries() -> None:
 
 
 @pytest.mark.parametrize("error", [pa.ArrowMemoryError("malloc of size 64 failed"), MemoryError(), KeyError("ours")])
-def test_what_no_row_is_to_blame_for_is_raised(error: Exception) -> None:
+def test_errors_that_no_row_causes_are_raised(error: Exception) -> None:
     def write(records: Sequence[Record]) -> None:
         if records:
             raise error
@@ -74,7 +74,7 @@ def test_a_writer_that_cannot_write_even_nothing_blames_no_row() -> None:
         without_unwritable(file(record(1)), write, "parquet:x")
 
 
-def test_a_file_is_cut_by_what_its_rows_really_have() -> None:
+def test_a_file_is_cut_by_the_real_size_of_its_rows() -> None:
     """An average does not show a row that is much larger than the others of its batch."""
     records = [record(number) for number in range(1, 101)]
     most = SCHEMA.table(records[:30]).nbytes

@@ -27,7 +27,7 @@ def waits_of(check: Callable[[int], None]) -> list[float]:
     return waits
 
 
-def test_a_store_that_does_not_answer_at_start_is_the_users_to_mend() -> None:
+def test_a_store_that_does_not_answer_at_start_is_a_user_error() -> None:
     tries = []
 
     def silent(waited: int) -> None:

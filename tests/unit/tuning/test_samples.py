@@ -25,7 +25,7 @@ def test_a_line_is_a_record(tmp_path: Path) -> None:
     assert read(tmp_path / "a") == [b"one", b"three", b"two"]
 
 
-def test_binary_records_come_after_their_lengths_byte_for_byte(tmp_path: Path) -> None:
+def test_binary_records_follow_their_lengths_byte_for_byte(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(framed(BINARY))
     assert read(tmp_path / "a", framing=LENGTHS) == sorted(BINARY)
     assert len(read(tmp_path / "a", 2, LENGTHS)) == 2
@@ -43,7 +43,7 @@ def test_each_file_of_a_folder_is_a_record(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "place"), [(framed(BINARY)[:-1], 272), (framed([b"abc"]) + b"\0", 7), (b"a line\n" * 9, 0)]
 )
-def test_what_is_not_framed_so_is_one_line_with_the_place(data: bytes, place: int, tmp_path: Path) -> None:
+def test_wrong_framing_is_one_line_with_the_position(data: bytes, place: int, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(data)
     with pytest.raises(UserError, match=f"a: at byte {place} .* --framing") as raised:
         read(tmp_path / "a", framing=LENGTHS)

@@ -61,7 +61,7 @@ def test_combinations_fit_the_cores(cores: int, expected: list[tuple[int, int]])
     assert [(combo.replicas, combo.threads) for combo in combos(cores)] == expected
 
 
-def test_what_is_set_stays_so_even_beyond_the_cores() -> None:
+def test_configured_values_are_kept_even_beyond_the_cores() -> None:
     assert combos(4, replicas=2) == [Combo(2, 1), Combo(2, 2)]
     assert combos(4, threads=2) == [Combo(1, 2), Combo(2, 2)]
     assert combos(2, replicas=3, threads=4) == [Combo(3, 4)]
@@ -93,7 +93,7 @@ def test_loaded_together_combinations_take_turns_at_every_size() -> None:
     assert played(search(), level)[:4] == [Cell(ONE, 1), Cell(TWO, 1), Cell(ONE, 2), Cell(TWO, 2)]
 
 
-def test_what_must_be_loaded_in_turn_is_loaded_once_a_round() -> None:
+def test_combinations_loaded_in_turn_are_loaded_once_a_round() -> None:
     order = [cell.combo for cell in played(search(together=False), level)]
     changes = sum(before != after for before, after in pairwise(order))
     assert changes == ROUNDS
@@ -143,7 +143,7 @@ def test_beyond_the_target_no_larger_batch_is_tried() -> None:
     assert tried.count(Cell(ONE, 4)) == 1
 
 
-def test_a_combination_that_fails_is_neither_tried_again_nor_chosen() -> None:
+def test_a_combination_that_fails_is_not_tried_again_or_chosen() -> None:
     tuning = search()
     cells: list[Cell] = []
     while cell := tuning.next(0.0):
@@ -183,7 +183,7 @@ def test_where_nothing_keeps_to_the_target_the_shortest_calls_are_chosen() -> No
 # -- a run
 
 
-def test_replicas_are_counted_from_their_first_answer_to_their_last() -> None:
+def test_replicas_are_measured_from_their_first_answer_to_their_last() -> None:
     answers = [TimedCall(1.0 + step, 0, 10, 0.9) for step in range(4)] + [
         TimedCall(1.5 + step, 1, 10, 0.9) for step in (0, 1)
     ]
@@ -194,7 +194,7 @@ def test_a_single_answer_counts_from_the_beginning() -> None:
     assert run_of([TimedCall(4.0, 0, 10, 3.0)], began_s=2.0) == TuningRun(5.0, 3.0)
 
 
-def test_the_call_time_is_what_nine_of_ten_kept_within() -> None:
+def test_the_call_time_is_the_90th_percentile() -> None:
     calls = [TimedCall(float(n), 0, 1, 0.1) for n in range(9)] + [TimedCall(9.0, 0, 1, 0.5)]
     assert run_of(calls, began_s=0.0).call_s == 0.5
     assert run_of([*calls, *[TimedCall(10.0 + n, 0, 1, 0.1) for n in range(10)]], began_s=0.0).call_s == 0.1
