@@ -101,7 +101,7 @@ class Task:
         with self.background.listen(), self.last_resort, listening as signals:
             signals.tell(self._leave_now)
             if reaper.adopts():
-                self.background.start(reaper.reap, "the reaping of orphans")
+                self.background.start(reaper.reap, "the reaper of orphans")
             try:
                 return await self._until_left()
             except Asked:
@@ -148,7 +148,7 @@ class Task:
         await daemon.start()
         self._tell_that_it_consumes(stream, health)
         watching = partial(self.watchers.watch_leases, bridges, stream, created_s)
-        self.background.start(watching, "the watch over the leases")
+        self.background.start(watching, "the watcher of the leases")
         departure = Departure(
             settings,
             self.worker_id,
@@ -162,12 +162,12 @@ class Task:
 
     def _watch_while_the_model_loads(self, health: Health, stack: AsyncExitStack) -> None:
         """A leader that is dead is found meanwhile, and ``penstock status`` sees this worker."""
-        self.background.start(self.watchers.watch_leader, "the watch over the leader")
+        self.background.start(self.watchers.watch_leader, "the watcher of the leader")
         dynamodb, application = lambda: self.aws.client("dynamodb"), self.settings.stream.application
         note = WorkerNoteBook(dynamodb, application, self.worker_id)
         url = reached_at(health.url, self.settings.health.host)
         noting = partial(self.watchers.write_notes, note, url, self.report.stats)
-        self.background.start(noting, "the note of this worker")
+        self.background.start(noting, "the report beside the leases")
         stack.push_async_callback(asyncio.to_thread, note.leave)
 
     async def _warm_up(self, stack: AsyncExitStack) -> tuple[Stage, drain.DrainBudget | None]:
@@ -209,10 +209,10 @@ class Task:
         """Wait until asked to leave, or until something ends that must not."""
         working: dict[str, background.Work] = {
             "the bridges": partial(_raise, bridges.failure),
-            "the watch over the shards": partial(self.watchers.watch_shards, bridges, longest_drain),
-            "the watch over handoffs": partial(self.watchers.watch_handoffs, bridges),
-            "the watch over the end": partial(self._leave_once_all_is_read, bridges),
-            "the look at KCL's classes": partial(daemon.check_aggregator, lambda: bool(bridges.sessions)),
+            "the watcher of the shards": partial(self.watchers.watch_shards, bridges, longest_drain),
+            "the watcher of the handoffs": partial(self.watchers.watch_handoffs, bridges),
+            "the watcher of the end of the slice": partial(self._leave_once_all_is_read, bridges),
+            "the check of KCL's classes": partial(daemon.check_aggregator, lambda: bool(bridges.sessions)),
         }
         for name, work in working.items():
             self.background.start(work, name)

@@ -272,7 +272,7 @@ class Stage:
         if self._relief is not None and not self._relief.done():
             return
         if (writer := self._room.fullest_writer()) is not None:
-            self._relief = self._begin_work("the relief of a sink", writer.flush)
+            self._relief = self._begin_work("the early flush of a sink", writer.flush)
 
     def _announce(self, but: Lane | None = None) -> None:
         """Room or durability may have changed for every lane, since bounds are the task's. ``but`` knows already."""

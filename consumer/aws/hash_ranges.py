@@ -64,7 +64,7 @@ class HashRanges:
 
         try:
             background.thread(
-                ask, name="the look at the shards' hash keys", on_failure=lambda error: answered.set_result(None)
+                ask, name="the request for the shards' hash keys", on_failure=lambda error: answered.set_result(None)
             )
         except RuntimeError:  # no thread: then nothing is known, as if Kinesis were silent
             answered.set_result(None)

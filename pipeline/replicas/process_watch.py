@@ -56,7 +56,7 @@ class ProcessWatch:
         self._loop = loop
         self._exited = exited
         self._process: queue.SimpleQueue[subprocess.Popen[bytes] | None] = queue.SimpleQueue()
-        background.thread(self._wait, name="the watch of a replica", on_failure=lambda error: exited(UNWATCHED))
+        background.thread(self._wait, name="the watcher of a replica", on_failure=lambda error: exited(UNWATCHED))
 
     def begin(self, process: subprocess.Popen[bytes]) -> None:
         """Wait for this process."""

@@ -65,7 +65,7 @@ class Alone(Task):
         bridges = BridgeServer(lambda wire: None)  # type: ignore[arg-type, return-value]  # none comes
         await bridges.listen(self._folder / "s")
         stack.push_async_callback(bridges.close)
-        self.background.start(self.watchers.watch_leader, "the watch over the leader")
+        self.background.start(self.watchers.watch_leader, "the watcher of the leader")
         if self._breaks is not None:
             await self._breaks(self, bridges)
         reader: Any = None
@@ -122,7 +122,7 @@ def test_a_watch_that_dies_ends_the_task(
 
     monkeypatch.setattr(f"consumer.watchers.Watchers.{watch}", dies)
     reason = ended(tmp_path)
-    assert reason.startswith(f"the watch {watch.partition('_')[0]} ") and type(death).__name__ in reason
+    assert reason.startswith(f"the watcher of the {watch.partition('_')[2]} ") and type(death).__name__ in reason
 
 
 @pytest.mark.parametrize("watch", WATCHES)
