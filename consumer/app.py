@@ -48,7 +48,7 @@ log = logging.getLogger("penstock")
 T = TypeVar("T")
 
 GIVE_UP_S = 30.0
-"""For a task that ends with an error: to end the JVM and the replicas, and to free the leases."""
+"""Seconds for a task that ends with an error to end the JVM and the replicas, and to free the leases."""
 
 AGAIN = -1
 """A task's result that is not an exit code."""
@@ -66,7 +66,8 @@ def run(settings: Settings) -> int:
 
 
 class Task:
-    """One worker: a model host, a stage, a JVM. ``signals``: those of the process; else it listens by itself."""
+    """One worker: a model host, a stage, a JVM. ``signals``: those of the process; by default, the task installs its
+    own."""
 
     def __init__(self, settings: Settings, signals: Signals | None = None, extent: Extent | None = None) -> None:
         self.settings = settings
@@ -95,7 +96,7 @@ class Task:
         )
 
     async def run(self) -> int:
-        """The exit code. Raises the first error that ended the task, not later ones."""
+        """Run the task and return the exit code. Raises the first error that ended the task, not later ones."""
         self.background = Background(lambda error: self.last_resort.arm(GIVE_UP_S, str(error)))
         listening = nullcontext(self.signals) if self.signals else Signals()
         with self.background.listen(), self.last_resort, listening as signals:
@@ -161,7 +162,8 @@ class Task:
         return await self._consume(departure, bridges, daemon, longest_drain)
 
     def _watch_while_the_model_loads(self, health: Health, stack: AsyncExitStack) -> None:
-        """A leader that is dead is found meanwhile, and ``penstock status`` sees this worker."""
+        """Start this before the model is loaded: a dead leader is found during the load, and ``penstock status`` sees
+        this worker."""
         self.background.start(self.watchers.watch_leader, "the watcher of the leader")
         dynamodb, application = lambda: self.aws.client("dynamodb"), self.settings.stream.application
         note = WorkerNoteBook(dynamodb, application, self.worker_id)
@@ -171,7 +173,8 @@ class Task:
         stack.push_async_callback(asyncio.to_thread, note.leave)
 
     async def _warm_up(self, stack: AsyncExitStack) -> tuple[Stage, drain.DrainBudget | None]:
-        """The stage, running, once the model has predicted and every sink is there; and the longest drain, if known."""
+        """Start the stage, once the model has predicted and every sink has been checked. Returns it, and the longest
+        drain if known."""
         settings = self.settings
         log.info("%s", profile.find(settings).said)
         parts = build.Parts(settings, build.Outside.of(self.aws), self.metrics)
@@ -206,7 +209,7 @@ class Task:
     async def _consume(
         self, departure: Departure, bridges: BridgeServer, daemon: Daemon, longest_drain: drain.DrainBudget | None
     ) -> int:
-        """Wait until asked to leave, or until something ends that must not."""
+        """Wait until the task is asked to leave, or until something that must not end has ended."""
         working: dict[str, background.Work] = {
             "the bridges": partial(_raise, bridges.failure),
             "the watcher of the shards": partial(self.watchers.watch_shards, bridges, longest_drain),
@@ -253,7 +256,8 @@ class Task:
         await asyncio.Event().wait()
 
     async def _unless_leaving(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await ``work``, or give it up when asked to leave: before the first lease there is nothing to drain."""
+        """Await ``work``, or cancel it when the task is asked to leave: before the first lease there is nothing to
+        drain."""
         results: list[T] = []
 
         async def done() -> None:

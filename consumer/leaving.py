@@ -1,4 +1,4 @@
-"""How a task ends: it drains its shards, ends its JVM, and frees its leases. After an error it only does the rest.
+"""How a task ends: it drains its shards, ends its JVM, and frees its leases. After an error it does not drain.
 
 Shards that the task has set aside, or that are in doubt because its JVM has died, are then read without KCL
 (:mod:`consumer.poison`).
@@ -37,10 +37,8 @@ class Asked(Exception):
 
 
 class Departure:
-    """The end of one task. ``careful`` reads the shards in doubt, with the task's stage, which must still run.
-
-    ``asked`` is set once the process was asked to end: then no shard is read carefully any more.
-    """
+    """The end of one task. ``careful`` reads the shards in doubt with the task's stage, which must still run. ``asked``
+    is set when the process was asked to end: then no more shards are read carefully."""
 
     def __init__(
         self,
@@ -62,9 +60,9 @@ class Departure:
         self._asked = asked
 
     async def leave(self, bridges: BridgeServer, daemon: Daemon, set_aside: Collection[str]) -> None:
-        """Drain every shard, end the JVM, free the leases; read the shards ``set_aside``.
+        """Drain every shard, end the JVM, free the leases, and read the shards that were ``set_aside``.
 
-        :raises Fatal: a shard was not drained in time. What was not checkpointed will be read again.
+        :raises Fatal: a shard was not drained in time. Records that were not checkpointed will be read again.
         """
         sessions = [session for session in bridges.sessions if session.shard_id]
         late = await self._drain(sessions, daemon)
@@ -104,7 +102,8 @@ class Departure:
             raise Fatal(f"the leases were not released; they expire in {expiry_s:g} s: {one_line(error)}") from error
 
     async def _drain(self, sessions: Sequence[ShardSession], daemon: Daemon) -> list[str]:
-        """Until every session is over, or the budget is used up; then end the JVM. Returns the shards that are late.
+        """Wait until every session is over or the budget is used up; then end the JVM. Returns the shards that are
+        late.
 
         KCL's leader may assign a drained shard again within seconds; its session admits nothing and is not awaited.
         """
@@ -122,7 +121,8 @@ class Departure:
             log.info("the JVM ended %.2f s after the drain", time.monotonic() - drained_s)
 
     async def _free_and_read(self, shard_ids: Collection[str] | None) -> None:
-        """Free the leases, and read carefully what is in doubt in these shards; None: in any. Only without a JVM."""
+        """Free the leases, and read these shards carefully if they are in doubt; None: any shard. Only without a
+        JVM."""
         able = not self._asked.is_set() and not self._background.failure.done()
         held = await self._past.take(self._careful, self._worker_id, shard_ids) if able else []
         await asyncio.to_thread(self.free)
@@ -132,7 +132,7 @@ class Departure:
 
 
 async def unless(told: asyncio.Event, work: background.Work) -> None:
-    """Await ``work``, or end it properly when ``told``; raises :class:`Asked` then."""
+    """Await ``work``, or cancel it when ``told``; then raises :class:`Asked`."""
     if await background.first_of(work, told.wait) == 1:
         raise Asked
 

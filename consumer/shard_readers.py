@@ -30,7 +30,7 @@ class Extent(Protocol):
 
     @property
     def rate(self) -> RateLimit | None:
-        """Of records a second."""
+        """A limit of records per second."""
         ...
 
     def of(self, shard_id: str) -> ShardSlice | None:
@@ -38,16 +38,16 @@ class Extent(Protocol):
         ...
 
     def pages(self, pages: Pages) -> Pages:
-        """Of ``pages``, those that belong to it."""
+        """Return those of ``pages`` that belong to it."""
         ...
 
     async def read(self, settings: Settings, aws: Aws, bridges: BridgeServer, metrics: Metrics) -> None:
-        """Return once nothing of it is left to read, in any task. ``bridges`` has the sessions of this one."""
+        """Return when nothing of it is left to read, in any task. ``bridges`` has the sessions of this task."""
         ...
 
 
 class WholeStream:
-    """Everything, for ever."""
+    """All of the stream, without an end."""
 
     rate = None
 
@@ -70,7 +70,8 @@ class ShardReaders:
     def __init__(
         self, settings: Settings, stream: StreamSettings, created_s: int, stage: Stage, metrics: Metrics, extent: Extent
     ) -> None:
-        """``stream`` as the application is bound to it. ``created_s``: when the stream was created, epoch seconds."""
+        """``stream``: the stream that the application is bound to. ``created_s``: its creation time in epoch
+        seconds."""
         self._settings = settings
         self._stream = stream
         self._created_s = created_s
@@ -80,7 +81,7 @@ class ShardReaders:
         self._decoder = Decoder()
 
     def session(self, wire: Wire, leaving: asyncio.Event, doubts: Doubts) -> ShardSession:
-        """A session of KCL."""
+        """Make a session of KCL."""
         return ShardSession(
             wire,
             self._stage,
@@ -94,7 +95,7 @@ class ShardReaders:
         )
 
     def careful(self, aws: Aws, notes: LeaseNotes, worker_id: str) -> PoisonReader:
-        """The reader of shards in doubt."""
+        """Make the reader of shards in doubt."""
         return PoisonReader(
             self._stage,
             notes,

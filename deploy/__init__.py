@@ -1,1 +1,1 @@
-"""How Penstock is put on AWS: templates as data, and the runbook."""
+"""The templates and parameters of a deployment on AWS, and the runbook."""

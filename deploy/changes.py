@@ -1,4 +1,4 @@
-"""What a deployment would change: rendered parameters against those of a stack. Pure."""
+"""Compares rendered parameters with those of a stack: what a deployment would change. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Fargate sells: CPU units of a task, and the MiB that each may have (AWS, RegisterTaskDefinition)."""
+"""The sizes that Fargate offers: CPU units of a task, and the MiB that each may have (AWS, RegisterTaskDefinition)."""
 
 from __future__ import annotations
 

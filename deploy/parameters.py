@@ -1,4 +1,4 @@
-"""A configuration as parameters of ``penstock.yaml``, and what of it does not add up. Pure."""
+"""Converts a configuration to parameters of ``penstock.yaml``, and finds values that do not fit together. Pure."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from consumer.config.settings import Settings
 
 APPLICATION = re.compile(r"[a-z][a-z0-9-]{2,40}")
-"""What the template takes as the name of an application, which is also that of a repository and a database."""
+"""The form of an application's name, which is also the name of a repository and a database."""
 
 PREFIX = re.compile(r"[a-z0-9_-]{1,64}")
-"""What the template takes as a prefix in its bucket."""
+"""The form of a prefix in the template's bucket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Wish:
 
 
 def problems(settings: Settings, wish: Wish) -> Iterator[str]:
-    """Yield a line, with the sum, for everything that does not add up."""
+    """Yield a line with the calculation for every value that does not fit."""
     yield from _size(wish) if not wish.gpus else ()
     yield from _memory(settings, wish)
     yield from _leases(settings, wish)
@@ -61,7 +61,7 @@ def problems(settings: Settings, wish: Wish) -> Iterator[str]:
 
 
 def parameters(settings: Settings, wish: Wish) -> dict[str, str]:
-    """The template's parameters, by name. ``ImageTag`` is the deployment's own."""
+    """The template's parameters, by name. ``ImageTag`` is not among them: each deployment sets it."""
     table, downstream = _sinks(settings)
     given = {
         "Application": settings.stream.application,
@@ -81,7 +81,7 @@ def parameters(settings: Settings, wish: Wish) -> dict[str, str]:
 
 
 def prefix_of(url: str) -> str:
-    """Of ``s3://bucket/prefix``, the prefix; of a folder, its name: the template has a bucket of its own."""
+    """Return the prefix of ``s3://bucket/prefix``, or the name of a folder: the template has its own bucket."""
     return url.removeprefix("s3://").partition("/")[2].strip("/") if url.startswith("s3://") else url.rpartition("/")[2]
 
 
@@ -111,7 +111,7 @@ def _memory(settings: Settings, wish: Wish) -> Iterator[str]:
 
 
 def _replicas(settings: Settings, wish: Wish) -> tuple[int, str]:
-    """As a task resolves ``auto``, and where the number is from if the configuration does not say it."""
+    """Resolve ``auto`` as a task does; with the source of the number if it is not from the configuration."""
     if settings.model.replicas != "auto":
         return settings.model.replicas, ""
     if wish.profile is not None:

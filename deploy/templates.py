@@ -1,4 +1,4 @@
-"""The templates of CloudFormation as text, and a table's columns in them as Athena names their types."""
+"""The CloudFormation templates as text, and the columns of a table in them, with Athena's types."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipeline.errors import UserError
 
 BEGIN, END = "          # begin columns of the model\n", "          # end columns of the model\n"
-"""The lines of the template between which the model's columns stand."""
+"""The lines of the template between which the model's columns are."""
 
 LARGEST_BYTES = 51_200
 """Of a template that CreateStack takes without a bucket (AWS, CreateStack)."""
@@ -67,7 +67,7 @@ def athena_type(kind: pa.DataType, column: str) -> str:
 def columns(rows: pa.Schema) -> list[tuple[str, str]]:
     """Return name and Athena's type of each column.
 
-    :raises UserError: Athena cannot read a column, or no table of Glue can have its name.
+    :raises UserError: Athena cannot read a column, or Glue does not accept its name.
     """
     found = [(field.name, athena_type(field.type, field.name)) for field in rows]
     for name, _ in found:
@@ -77,13 +77,13 @@ def columns(rows: pa.Schema) -> list[tuple[str, str]]:
 
 
 def template(*, gpu: bool = False) -> str:
-    """Return a template of CloudFormation, as it is shipped: for Fargate, or for instances with GPUs."""
+    """Return a CloudFormation template as it is shipped: for Fargate, or for instances with GPUs."""
     name = "gpu.yaml" if gpu else "penstock.yaml"
     return (files("deploy") / "cloudformation" / name).read_text(encoding="utf-8")
 
 
 def with_columns(text: str, given: Iterable[tuple[str, str]]) -> str:
-    """Return a template with these columns of the model in place of those that it has."""
+    """Return a template in which these columns of the model replace its own."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     lines = [f"            - {{Name: {_quoted(name)}, Type: {_quoted(kind)}}}\n" for name, kind in given]

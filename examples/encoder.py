@@ -98,7 +98,9 @@ class Encoder:
     def _attended(self, hidden: Tensor, lengths: list[int], layer: _Layer) -> Tensor:
         tokens, width = hidden.shape
         heads = self._geometry.heads
-        if hidden.is_cuda and len(set(lengths)) == 1:  # there, starting a kernel is the cost: one for all rows
+        if (
+            hidden.is_cuda and len(set(lengths)) == 1
+        ):  # on a GPU, starting a kernel is what costs time: use one for all rows
             parts = (len(lengths), lengths[0], heads, width // heads)
             query, key, value = (
                 project(hidden).view(parts).transpose(1, 2) for project in (layer.query, layer.key, layer.value)

@@ -1,4 +1,4 @@
-"""Who asked the local AWS for what: the access key of each request, its operation, and the resource it names."""
+"""The requests to the local AWS: the access key of each, its operation, and the resource that it names."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 from consumer.local.request import Request
 
 MOST = 10_000
-"""Entries that are kept; what comes after them is not noted."""
+"""Maximum number of entries; further requests are not noted."""
 
 _TABLE = re.compile(rb'"TableName"\s*:\s*"([^"]+)"')
 _INDEX = re.compile(rb'"IndexName"\s*:\s*"([^"]+)"')
 
 
 class AccessCounts:
-    """Distinct requests by access key, service, operation and resource, with how often each came.
+    """Distinct requests by access key, service, operation and resource, with their numbers.
 
-    A resource is the name of a stream, a table, ``table/index/name`` of a query, a bucket, or for a key the bucket and
-    folder that it is in, ``bucket/folder/``. It is empty if the request does not name one.
-    Requests that a fault answers are not noted.
+    A resource is the name of a stream, a table or a bucket; ``table/index/name`` for a query of an index;
+    ``bucket/folder/`` for a key. It is empty if the request does not name one. Requests that a fault answers are not
+    noted.
     """
 
     def __init__(self) -> None:

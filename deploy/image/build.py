@@ -1,8 +1,8 @@
-"""``make image``: builds the image of a consumer, and that of a model from it. With Docker, else with buildah.
+"""``make image``: builds the image of a consumer, and that of a model from it, with Docker or else with buildah.
 
-Only the standard library, so that any Python runs it. Buildah (as root; Debian's packages ``buildah`` and
+It uses only the standard library, so that any Python can run it. Buildah (as root; Debian's packages ``buildah`` and
 ``debootstrap``) needs no registry of images, only a mirror of Debian and an index of Python packages:
-``deploy/image/base`` builds what stands in for ``python:3.11-slim``. Everything lies below ``build/image``.
+``deploy/image/base`` builds a replacement of ``python:3.11-slim``. All files are below ``build/image``.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ CONFIGURED = re.compile(r"^(?:global|install|:env:)\.([\w-]+)='(.*)'$", re.MULTI
 """A line of ``pip config list``."""
 
 OF_A_BUILD = ("index-url", "extra-index-url", "find-links", "cert", "trusted-host", "default-timeout", "constraint")
-"""What pip is configured with on this machine that the build's pip needs as well."""
+"""Settings of this machine's pip that pip in the build needs as well."""
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image: its name, the Dockerfile, and the build's arguments."""
+    """One image: its name, the Dockerfile, and the build arguments."""
 
     name: str
     dockerfile: str
@@ -39,7 +39,7 @@ class Image:
 
 
 def images(given: Mapping[str, str], base: str | None) -> list[Image]:
-    """What ``make image`` builds, in order: without torch, with torch for processors, and a model on it."""
+    """The images of ``make image``, in order: without torch, with torch for CPUs, and a model on it."""
     common = {**({"PYTHON": base} if base else {}), "REVISION": revision(), **given}
     torch = {"TORCH": "cpu", **given}["TORCH"]
     plain = Image("penstock", "Dockerfile", {**common, "TORCH": "none"})
@@ -55,10 +55,8 @@ def docker(image: Image, pip_conf: Path) -> list[str]:
 
 
 def buildah(image: Image, pip_conf: Path, mounted: Sequence[Path], *more: str) -> list[str]:
-    """The command of buildah, in a chroot, with one layer for each line of the Dockerfile.
-
-    ``mounted``: what the build's pip finds at the same place as here; nothing of it gets into the image.
-    """
+    """Return buildah's command, in a chroot, with one layer for each line of the Dockerfile. ``mounted``: paths that
+    pip in the build finds at the same place as here; they are not stored in the image."""
     volumes = [f"--volume={path}:{path}:ro" for path in mounted]
     command = ["build", "--isolation", "chroot", "--layers", "--format", "docker", "--tag", image.name]
     command += ["--file", image.dockerfile, "--secret", f"id=pip,src={pip_conf}", *volumes, *more]
@@ -66,12 +64,13 @@ def buildah(image: Image, pip_conf: Path, mounted: Sequence[Path], *more: str) -
 
 
 def build_arguments(image: Image) -> list[str]:
-    """``--build-arg`` for each of them."""
+    """``--build-arg`` for each argument."""
     return [f"--build-arg={name}={value}" for name, value in image.arguments.items()]
 
 
 def storage() -> list[str]:
-    """Buildah, with its storage below ``build/image``. Overlay where the kernel has it: vfs copies every layer."""
+    """Buildah, with its storage below ``build/image``. It uses overlay if the kernel has it, because vfs copies every
+    layer."""
     driver = "overlay" if "\toverlay\n" in Path("/proc/filesystems").read_text() else "vfs"
     return [
         "buildah", "--storage-driver", os.environ.get("STORAGE_DRIVER", driver),
@@ -80,7 +79,7 @@ def storage() -> list[str]:
 
 
 def pip_settings(listed: str) -> dict[str, str]:
-    """What the build's pip is told, from the output of ``pip config list``; variables go before files."""
+    """Return pip's settings for the build, from the output of ``pip config list``; variables override files."""
     found = {name: value for name, value in CONFIGURED.findall(listed) if name in OF_A_BUILD}
     return {name: value.replace("\\n", " ") for name, value in found.items()}
 
@@ -91,7 +90,7 @@ def pip_conf(settings: Mapping[str, str]) -> str:
 
 
 def mounts(settings: Mapping[str, str]) -> list[Path]:
-    """Folders of this machine that pip's settings need: the files of an index lie beside it."""
+    """Return folders of this machine that pip's settings need: the files of an index are beside it."""
     words = [word for value in settings.values() for word in value.split()]
     indexes = [Path(word.removeprefix("file://")).parent for word in words if word.startswith("file://")]
     paths = [Path(word) for word in words if word.startswith("/")]
@@ -112,7 +111,7 @@ def has_docker() -> bool:
 
 
 def run(command: Sequence[str]) -> None:
-    """Run it in the checkout; end with its exit code if it fails."""
+    """Run a command in the checkout; end with its exit code if it fails."""
     done = subprocess.run(command, cwd=ROOT, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command[:1])} failed with exit code {done.returncode}")
@@ -124,7 +123,7 @@ def output(command: Sequence[str]) -> str:
 
 
 def make_base() -> None:
-    """Make the image that stands in for the official one, once."""
+    """Make the replacement of the official base image, once."""
     for program in ("buildah", "debootstrap"):
         if shutil.which(program) is None:
             raise SystemExit("There is no Docker here. Without it: apt-get install buildah debootstrap, and be root")

@@ -18,11 +18,11 @@ from pathlib import Path
 from py_compile import PycInvalidationMode
 
 EPOCH_S = 315_532_800
-"""1980-01-01, the first day that a zip file can say. The same for every file of every layer."""
+"""1980-01-01, the first day that a zip file can store. It is the time of every file of every layer."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Do what the arguments say, see the module."""
+    """Run with the arguments that the module describes."""
     if arguments[0] == "--seal":
         for folder in arguments[1:]:
             seal(Path(folder))
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> None:
 def move(source: Path, target: Path, patterns: Sequence[str]) -> None:
     """Move packages to the same place below another root.
 
-    :raises SystemExit: if nothing fits a pattern: a layer would be empty, and its contents in another one.
+    :raises SystemExit: a pattern matches nothing, so a layer would be empty, and its contents would be in another one.
     """
     for pattern in patterns:
         found = sorted(source.glob(f"venv/lib/python3*/site-packages/{pattern}"))
@@ -48,7 +48,7 @@ def move(source: Path, target: Path, patterns: Sequence[str]) -> None:
 
 
 def seal(root: Path) -> None:
-    """Compile the modules below ``root``, and give everything the same time."""
+    """Compile the modules below ``root``, and give all files the same time."""
     compileall.compile_dir(
         str(root),
         maxlevels=100,
@@ -62,7 +62,7 @@ def seal(root: Path) -> None:
 
 
 def everything(root: Path) -> Iterator[Path]:
-    """All files and folders, a folder after what it has, so that nothing changes its time afterwards."""
+    """Yield all files and folders; a folder comes after its contents, so that nothing changes its time afterwards."""
     for folder, _, files in os.walk(root, topdown=False):
         yield from (Path(folder, name) for name in files)
         yield Path(folder)

@@ -1,4 +1,4 @@
-"""One consumer process of the demo: what it says of itself, and what its log says."""
+"""One consumer process of the demo: its figures, and the errors in its log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Worker:
         return totals
 
     def save_metrics(self) -> None:
-        """Write the worker's ``/metrics`` beside its log: nobody can ask for them once it has left."""
+        """Write the worker's ``/metrics`` beside its log; they cannot be read after it has left."""
         self.log.with_suffix(".prom").write_bytes(self._asked("/metrics"))
 
     def _asked(self, path: str) -> bytes:

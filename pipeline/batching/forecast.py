@@ -1,4 +1,4 @@
-"""What a batch of some size would take, by the lines fitted to the calls of each replica. Pure."""
+"""Predicts the duration of a batch of any size, by the lines fitted to the calls of each replica. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LATELY = 100
 
 
 class CallForecast:
-    """Of all replicas. Sizes are records, or costs if the model ``measures`` them."""
+    """The forecast for all replicas. Sizes are records, or costs if the model ``measures`` them."""
 
     def __init__(self, *, measures: bool) -> None:
         self._measures = measures

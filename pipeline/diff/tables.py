@@ -145,7 +145,7 @@ def _files(store: ObjectStore, what: str) -> dict[tuple[str, str], list[TableFil
 
 
 def _schema(store: ObjectStore, files: dict[tuple[str, str], list[TableFile]]) -> pa.Schema:
-    """The columns of any file: a table's columns never change."""
+    """Return the columns of one of the files; all files of a table have the same."""
     return opened(store, next(iter(files.values()))[0].key).schema_arrow
 
 

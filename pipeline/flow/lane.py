@@ -168,7 +168,7 @@ class Milestones:
         self._ahead: deque[tuple[Position, int]] = deque()
 
     def add(self, end: Position, records: int) -> None:
-        """The next ``records`` records end at ``end``."""
+        """Note that the next ``records`` records end at ``end``."""
         self._ahead.append((end, records))
 
     def passed(self, position: Position) -> int:

@@ -1,4 +1,4 @@
-"""What pyarrow does not tell of an Arrow message: whether it is compressed.
+"""Reads what pyarrow does not report about an Arrow message: whether it is compressed.
 
 The metadata of a message is a flatbuffer: https://flatbuffers.dev/internals, and ``Message.fbs`` of Arrow.
 """

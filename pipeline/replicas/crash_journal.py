@@ -284,9 +284,8 @@ class JournaledHost:
             await self._try(records)
 
     async def _try(self, records: Sequence[Record]) -> None:
-        """Note the try and make it. If the task gives up (lost device, missing weights), the note is ended: the
-        records did not do it.
-        """
+        """Note the try and make it. If the task gives up (lost device, missing weights), the note is ended: the records
+        are not the cause."""
         note = await self._notes.begin(records)
         try:
             await self._inner.settle(records)

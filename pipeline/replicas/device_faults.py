@@ -14,11 +14,12 @@ CAUSE = re.compile(r"CUDA error: [A-Za-z -]{1,60}")
 
 
 class DeviceCheck:
-    """Judges faults of the device that replicas compute on. Such a fault spoils every later call of its process.
+    """Judges faults of the device that replicas compute on.
 
-    A record is blamed only if the device was lost with this record alone, on fresh replicas, as often as a record may
-    fail, and if a record that has passed before passes on the next replica. Otherwise nothing is blamed: the record is
-    tried again, with pauses, until the device has failed for so long that the task ends.
+    Such a fault spoils every later call of its process. A record is blamed only if two conditions hold. The device was
+    lost with this record alone, on fresh replicas, as often as a record may fail. And a record that has passed before
+    passes on the next replica. Otherwise nothing is blamed: the record is tried again, with pauses, until the device
+    has failed for so long that the task ends.
     """
 
     def __init__(self, part: Component) -> None:

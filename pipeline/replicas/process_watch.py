@@ -1,4 +1,4 @@
-"""What the host sees of a replica's process from outside: its end, and what it prints."""
+"""Watches a replica's process from the host: its end, and its output."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LogLines(asyncio.Protocol):
         self._line = b""
 
     def data_received(self, data: bytes) -> None:
-        """Log the lines that are whole."""
+        """Log the complete lines."""
         *lines, self._line = (self._line + data).split(b"\n")
         if len(self._line) > LINE_LIMIT_BYTES:
             lines.append(self._line)
@@ -38,7 +38,7 @@ class LogLines(asyncio.Protocol):
             self._write(line)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Log what is left, and report the end."""
+        """Log the rest, and report the end."""
         if self._line:
             self._write(self._line)
         self._on_end()

@@ -1,4 +1,4 @@
-"""How long a writer waits after a call of which rows were refused, and when it gives up."""
+"""Decides how long a writer waits after a call with refused rows, and when it gives up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ full.
 
 
 class PutBackOff:
-    """Of one writer: the sink ``name``, the source shard ``shard_id``."""
+    """The back-off of one writer. ``name``: of the sink; ``shard_id``: of the source shard."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class PutBackOff:
         await self._sleep(wait_s)
 
     def forget(self) -> None:
-        """The writer was abandoned: nothing fails any more."""
+        """The writer was abandoned: it is not shown as failing any more."""
         self._outage.worked()
 
     def _tell(self, answer: PutAnswer, wait_s: float) -> None:

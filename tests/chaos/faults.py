@@ -71,7 +71,7 @@ class Performer:
         while True:
             self._look_for_orphans()
             due_s = min(at_s, self._undo[0][0]) if self._undo else at_s
-            time.sleep(max(0.0, min(due_s - self.seconds, 1.0)))  # an act has its time
+            time.sleep(max(0.0, min(due_s - self.seconds, 1.0)))  # acts have a time limit
             if self._undo and self._undo[0][0] <= self.seconds:
                 heapq.heappop(self._undo)[2]()
             elif at_s <= self.seconds:

@@ -1,4 +1,4 @@
-"""The template of a canary: the task of the service, with another image, and alarms of its own."""
+"""The template of a canary: the task of the service, with another image and its own alarms."""
 
 from __future__ import annotations
 

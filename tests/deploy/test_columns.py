@@ -1,4 +1,4 @@
-"""The columns of a model in the template's table, with the types that Athena has for what Parquet holds."""
+"""The columns of a model in the template's table, with Athena's types for what Parquet stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The image as it is written: who runs, what starts, what stays behind. ``make image-test`` runs it."""
+"""The image as it is written: its user, its command, and what is not in it. ``make image-test`` runs it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FILES = [DOCKERFILE, MODELS]
 
 
 def lines(path: Path) -> list[tuple[str, str]]:
-    """Instruction and rest, without comments, continued lines joined."""
+    """Instruction and arguments, without comments, with continued lines joined."""
     text = "\n".join(line for line in path.read_text().splitlines() if not line.startswith("#"))
     joined = re.sub(r"\\\n\s*", "", text)
     return [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in joined.splitlines() if line.strip()]
@@ -59,7 +59,7 @@ def test_pid_1_is_penstock_run_without_a_shell() -> None:
 
 
 def test_what_is_written_goes_to_the_volume_alone() -> None:
-    """The root may be read-only: no module is compiled at run time, and caches have a place."""
+    """The root may be read-only: no module is compiled at run time, and caches have a folder."""
     environment = dict(word.split("=", 1) for word in one(DOCKERFILE, "ENV").split())
     assert one(DOCKERFILE, "VOLUME") == "/tmp"
     assert environment["PYTHONDONTWRITEBYTECODE"] == "1"
@@ -72,7 +72,7 @@ def test_what_is_written_goes_to_the_volume_alone() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_builds_stays_behind(path: Path) -> None:
-    """The last stage runs neither pip nor a package manager, and takes from the others only what they installed."""
+    """The last stage runs neither pip nor a package manager, and copies from the others only what they installed."""
     ran = " ".join(rest for word, rest in final(path) if word == "RUN")
     assert not re.search(r"\b(pip|apt|apt-get|curl|wget|gcc|make)\b", ran)
     copied = [rest for word, rest in final(path) if word == "COPY" and "--from=" in rest]
@@ -82,7 +82,7 @@ def test_what_builds_stays_behind(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_packages_come_from_locks_with_their_hashes(path: Path) -> None:
-    """All but torch, whose builds have the same version and different hashes, and what was built here."""
+    """All packages except torch, whose builds have the same version and different hashes, and what was built here."""
     ran = " ".join(rest for word, rest in lines(path) if word == "RUN")
     installs = re.findall(r"(?:install|wheel) [^&;]*-r \S+", ran.replace("pip --python", ""))
     assert installs
@@ -129,7 +129,7 @@ def test_each_layer_has_its_reason(path: Path) -> None:
 
 
 def test_every_file_that_is_copied_gets_to_the_build() -> None:
-    """What ``.dockerignore`` keeps out cannot be copied."""
+    """Files that ``.dockerignore`` excludes cannot be copied."""
     kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for path in FILES:
         for word, rest in lines(path):
@@ -140,7 +140,7 @@ def test_every_file_that_is_copied_gets_to_the_build() -> None:
 
 
 def test_the_model_lies_where_penstock_looks_for_it(tmp_path: Path) -> None:
-    """Beside the configuration."""
+    """Files beside the configuration."""
     places = [rest.split()[-1] for word, rest in final(MODELS) if word == "COPY" and "--from=" not in rest]
     folder = Path(json.loads(one(DOCKERFILE, "CMD"))[-1]).parent
     assert all(Path(place).is_relative_to(folder) for place in places)

@@ -83,7 +83,7 @@ def test_memory_that_is_too_little() -> None:
 
 
 def test_replicas_that_are_auto_are_those_of_a_task(tmp_path: Path) -> None:
-    """As it resolves them there: tuned, else one for each GPU, else one."""
+    """Replicas as a task resolves them there: tuned, else one per GPU, else one."""
     one, tuned = Wish(4096, 8192, 2), Wish(4096, 8192, 2, profile=measured(settings(), replicas=4))
     two_gpus = Wish(4096, 8192, 2, gpus=2)
     found = settings(model={"memory_mib": 3000})

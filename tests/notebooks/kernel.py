@@ -1,4 +1,4 @@
-"""A kernel for notebooks, which talks over sockets in a folder: not over the network."""
+"""A kernel for notebooks that talks over sockets in a folder, and not over the network."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 LONGEST_S = 120
-"""The longest that one cell may take."""
+"""Maximum seconds for one cell."""
 
 
 @contextmanager
 def kernel(folder: Path) -> Iterator[KernelManager]:
-    """A running kernel whose current folder this is. It has no settings of the user's."""
+    """A running kernel with this current folder, and without the user's settings."""
     with tempfile.TemporaryDirectory(prefix="kernel-") as own:  # a socket's path may have about a hundred characters
         manager = KernelManager(transport="ipc", connection_file=str(Path(own, "kernel.json")))
         before = os.environ.get("PYTHONPATH")
@@ -34,7 +34,7 @@ def kernel(folder: Path) -> Iterator[KernelManager]:
 
 
 def read(name: str) -> Any:
-    """A notebook of ours by its file's name."""
+    """Read one of our notebooks by its file's name."""
     return nbformat.read(NOTEBOOKS / name, as_version=4)
 
 

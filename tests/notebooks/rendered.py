@@ -14,7 +14,7 @@ from nbconvert import HTMLExporter
 from tests.notebooks.kernel import NOTEBOOKS, ROOT, kernel, read, run
 
 UNDESCRIBED = 'alt="No description has been provided for this image"'
-"""What nbconvert writes for an image."""
+"""The text that nbconvert writes for an image."""
 
 OUT = ROOT / "build" / "notebooks"
 
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def html(notebook: Any, path: Path) -> str:
-    """A page that needs nothing from elsewhere, with links that lead to the other pages and the documents."""
+    """A page that needs no other files, with links that lead to the other pages and the documents."""
     exporter = HTMLExporter(
         embed_images=True, mathjax_url="", require_js_url="", jquery_url="", exclude_input_prompt=True
     )
@@ -43,7 +43,7 @@ def html(notebook: Any, path: Path) -> str:
 
 
 def above_images(notebook: Any) -> Iterator[str]:
-    """The last heading above each image: what readers of screens hear in its place."""
+    """The last heading above each image, as its text for screen readers."""
     heading = ""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":

@@ -1,7 +1,5 @@
-"""Notebooks as they are kept in git: without outputs, counts, and what an editor adds.
-
-``python -m tests.notebooks.stripped`` strips all of them.
-"""
+"""Notebooks as they are kept in git: without outputs, counts, and editor metadata. ``python -m
+tests.notebooks.stripped`` strips all of them."""
 
 from __future__ import annotations
 
@@ -18,7 +16,8 @@ METADATA = {
 
 
 def stripped(text: str) -> str:
-    """Return a notebook's text without outputs. Cells are numbered, so that a change of one shows as one."""
+    """Return a notebook's text without outputs. Cells are numbered, so that the change of one cell is one change in
+    git."""
     cells = [_cell(number, cell) for number, cell in enumerate(json.loads(text)["cells"], 1)]
     notebook = {"cells": cells, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5}
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"

@@ -1,4 +1,4 @@
-"""A small run as the demo leaves it: a table by the real sink, real embeddings, dead letters, a worker's metrics."""
+"""A small run like the demo's: a table by the real sink, real embeddings, dead letters, a worker's metrics."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pipeline.table.staged_letters import Ledger
 
 MODULES = ("bz2", "calendar", "gzip", "json/encoder", "lzma", "queue", "random", "sched", "statistics", "threading")
 FEW, SHORT = 8, 250
-"""Docstrings of each module, and the longest of them in characters: what the model takes a second for."""
+"""Number of docstrings of each module, and their maximum length in characters, which bounds the time of the model."""
 
 PASSED = {"module": pa.string(), "name": pa.string(), "text": pa.string()}
 COLUMNS = pa.schema([*(pa.field(name, kind) for name, kind in PASSED.items()), *MiniLM.output_schema])
@@ -32,11 +32,11 @@ FIRST = 10**55
 DAY_MS, LAG_MS = 86_400_000, 4_000
 FIRST_DAY_MS = 1_795_000_000_000 // DAY_MS * DAY_MS  # 2026-11-18
 VERSIONS = {"all-MiniLM-L6-v2": 256, "all-MiniLM-L6-v2, short": 8}
-"""The model's versions, each of a day, and where they cut a text: the second one's outputs differ."""
+"""The model's versions, one per day, and where each cuts a text: the outputs of the second version differ."""
 
 
 async def write(run: Path, *, days: int, bad: int) -> None:
-    """Fill a folder with ``enriched``, ``dead-letter`` and ``logs``. ``bad``: dead letters of a day."""
+    """Fill a folder with ``enriched``, ``dead-letter`` and ``logs``. ``bad``: number of dead letters per day."""
     texts = [*chosen(run / "library"), *(data for data, _ in broken(bad))]
     random.Random(0).shuffle(texts)
     for day, (version, max_tokens) in enumerate(list(VERSIONS.items())[:days]):
@@ -60,7 +60,7 @@ def chosen(root: Path) -> Iterator[bytes]:
 
 
 def records(shard: Shard, day: int, payloads: Sequence[bytes], model: MiniLM) -> Iterator[Record]:
-    """Settled as the workers settle them."""
+    """Settle the records as workers do."""
     for number, payload in enumerate(payloads):
         sequence = str(FIRST + day * len(payloads) + number)
         record = Record(shard.shard_id, payload, None, sequence, 0, FIRST_DAY_MS + day * DAY_MS + number * 100)
@@ -95,7 +95,7 @@ async def _write_shard(run: Path, shard: Shard, version: str, settled: list[Reco
 
 
 def metrics() -> Metrics:
-    """Of a worker that has done some batches."""
+    """The metrics of a worker that has done some batches."""
     made = Metrics()
     seconds = iter(range(1000))
     made.replica_time.account_for(1, None, lambda: float(next(seconds)))

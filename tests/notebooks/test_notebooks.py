@@ -35,25 +35,25 @@ Told = Callable[[str], str]
 
 @pytest.fixture(scope="module")
 def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelManager]:
-    """One kernel for all, so that packages are imported once."""
+    """One kernel for all tests, so that packages are imported once."""
     with kernel(tmp_path_factory.mktemp("start")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def told(manager: KernelManager, tmp_path_factory: pytest.TempPathFactory) -> Told:
-    """Runs a notebook on a table of two days, each of another version of the model, and with dead letters."""
+    """Runs a notebook on a table of two days, each with another version of the model, and with dead letters."""
     return clone(manager, tmp_path_factory.mktemp("clone"), days=2, bad=8)
 
 
 @pytest.fixture(scope="module")
 def told_of_the_plain_demo(manager: KernelManager, tmp_path_factory: pytest.TempPathFactory) -> Told:
-    """Runs a notebook on a table as ``make demo`` leaves it: of one day, without dead letters."""
+    """Runs a notebook on a table like that of ``make demo``: of one day, without dead letters."""
     return clone(manager, tmp_path_factory.mktemp("plain"), days=1, bad=0)
 
 
 def clone(manager: KernelManager, root: Path, *, days: int, bad: int) -> Told:
-    """Notebooks beside a table. The function runs one, with no names of those before, and returns what it shows."""
+    """Notebooks beside a table. The function runs one, without the names of earlier ones, and returns what it shows."""
     folder = root / "notebooks"
     shutil.copytree(NOTEBOOKS, folder)
     run(of_cells(BEGIN.format(folder=folder), WRITE.format(days=days, bad=bad)), manager, folder)

@@ -191,7 +191,7 @@ class Promises:
             if any(later <= earlier for earlier, later in pairwise(positions)):
                 self.breaks(f"I4: rows of {key} are not in order")
             if positions and last is not None and last[0] == shard and positions[0] <= last[1]:
-                self.breaks(f"I4: {key} begins before the file before it ends")
+                self.breaks(f"I4: {key} begins before the previous file ends")
             if positions:
                 last = (shard, positions[-1])
 

@@ -1,4 +1,4 @@
-"""Numbers with their nouns: "1 shard" and "2 shards", by one function."""
+"""Numbers with their nouns, such as "1 shard" and "2 shards", come from one function."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BY_HAND = re.compile(rf"\{{(?P<what>[^{{}}]+)\}} (?:(?:more|open|dead|user) )?(?
 """An f-string that puts a number before a plural."""
 
 NEVER_ONE = re.compile(r"[A-Z_]+(:,)?$|'unknown|.*metadata|number\b|claimed|rows:,|self.done|totals\['retired'\]")
-"""Constants, what a file says of itself, and numbers that say nothing alone."""
+"""Constants, text about the file itself, and numbers without a noun."""
 
 
 @pytest.mark.parametrize(

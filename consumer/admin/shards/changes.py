@@ -1,4 +1,4 @@
-"""What may be asked of a stream's shards, the calls that do it, and why it cannot be done."""
+"""Changes of a stream's shards that can be requested, the calls for them, and reasons why one is not possible."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class StreamState:
     account_limit: int | None = None
 
     def no_room(self, more: int) -> str | None:
-        """Why the account has no room for so many more open shards; None if it has, or if that is unknown."""
+        """Why the account does not have room for this many more open shards; None if it has, or if that is unknown."""
         if self.account_open is None or self.account_limit is None or more <= 0:
             return None
         room = self.account_limit - self.account_open
@@ -132,11 +132,8 @@ Kind = Literal["mistake", "refused", "nothing"]
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why there is no plan, and what to do instead.
-
-    ``mistake``: the request names a shard that does not exist. ``refused``: Kinesis would refuse it, or it has no use.
-    ``nothing``: the stream needs no change.
-    """
+    """The reason why there is no plan, and what to do instead. ``mistake``: the request names a shard that does not
+    exist. ``refused``: Kinesis would refuse it, or it has no use. ``nothing``: the stream needs no change."""
 
     kind: Kind
     why: str

@@ -1,6 +1,6 @@
-"""Plans the calls of UpdateShardCount that take a stream to a number of shards. Pure.
+"""Plans the calls of UpdateShardCount that bring a stream to a number of shards. Pure.
 
-Kinesis takes a count of at most twice the present one and at least half of it, ten changes of the count in 24 hours,
+Kinesis accepts a count of at most twice the present one and at least half of it, ten changes of the count in 24 hours,
 and at most 10,000 shards (API reference of UpdateShardCount).
 """
 
@@ -11,14 +11,14 @@ from consumer.admin.shards.keyspace import Piece, recounted
 from pipeline.errors import counted
 
 RECOUNTS_A_DAY = 10
-"""Calls of UpdateShardCount that Kinesis takes per stream in 24 hours."""
+"""Calls of UpdateShardCount that Kinesis accepts per stream in 24 hours."""
 
 MOST_SHARDS = 10_000
 """The largest count that UpdateShardCount accepts."""
 
 
 def counts(now: int, target: int) -> list[int]:
-    """The counts to call with: doubled or halved until the target is in reach, then the target."""
+    """The counts of the calls: doubled or halved until the target is in reach, then the target."""
     way: list[int] = []
     while now != target:
         now = min(2 * now, target) if target > now else max((now + 1) // 2, target)
@@ -27,7 +27,7 @@ def counts(now: int, target: int) -> list[int]:
 
 
 def scale(state: StreamState, now: tuple[Piece, ...], target: int) -> ReshardPlan | Refusal:
-    """The steps from the open shards ``now`` to this number of them."""
+    """Return the steps from the open shards ``now`` to this number of shards."""
     if target < 1:
         return Refusal("mistake", "a stream has at least one shard. Ask for 1 or more")
     if target == len(now):

@@ -1,4 +1,4 @@
-"""Plans the call that splits one shard, or merges two. Pure. These calls do not count as changes of the count."""
+"""Plans the call that splits one shard or merges two. Pure. These calls do not count as changes of the count."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.hash_keys import HashRange
 
 
 def split(state: StreamState, now: tuple[Piece, ...], wish: Split) -> ReshardPlan | Refusal:
-    """The call that splits a shard."""
+    """Plan the call that splits a shard."""
     shard = state.shards.get(wish.shard_id)
     if shard is None:
         return _unknown(state, wish.shard_id)
@@ -35,7 +35,7 @@ def _inside(keys: HashRange) -> str:
 
 
 def _split_already(state: StreamState, shard: KnownShard, at: int | None) -> Refusal:
-    """A closed shard: already split as requested, or closed by something else."""
+    """The answer for a closed shard: already split as requested, or closed by something else."""
     children = sorted(_children(state, shard.shard_id), key=range_of)
     if len(children) == 2 and at in {None, range_of(children[1]).first}:
         return Refusal("nothing", f"{shard.shard_id} is split already: {_into(children)}")
@@ -51,7 +51,7 @@ def _into(children: list[KnownShard]) -> str:
 
 
 def merge(state: StreamState, now: tuple[Piece, ...], wish: Merge) -> ReshardPlan | Refusal:
-    """The call that merges two neighbours."""
+    """Plan the call that merges two neighbours."""
     ids = (wish.shard_id, wish.other_id)
     for shard_id in ids:
         if shard_id not in state.shards:

@@ -1,4 +1,4 @@
-"""What speaks against a new model. Pure."""
+"""The reasons against a new model. Pure."""
 
 from __future__ import annotations
 
