@@ -47,7 +47,7 @@ LAST_SUB = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One life of a shard. Shard ids are used again when a stream is deleted and created anew; creation times are
+    """One life of a shard. Shard ids are used again when a stream is deleted and created again; creation times are
     not.
     """
 

@@ -110,7 +110,7 @@ def plan(deleted: DeletedLeases, state: ApplicationState, stream: tuple[str, int
             "reset again, or use `penstock replay --rewind`"
         )
     there = {lease.shard_id for lease in state.leases}
-    items = tuple(_anew(item, now_s) for item in deleted.leases if item["leaseKey"]["S"] not in there)
+    items = tuple(_restored_item(item, now_s) for item in deleted.leases if item["leaseKey"]["S"] not in there)
     if not items and (bound is None or state.binding is not None):
         raise NothingToDo("every lease in the file exists")
     return RestorePlan(state.application, items, bound if state.binding is None else None)
@@ -139,7 +139,7 @@ def _same_place(lease: Lease, before: Lease | None) -> bool:
     return before is not None and (lease.checkpoint, lease.sentinel) == (before.checkpoint, before.sentinel)
 
 
-def _anew(item: Item, now_s: float) -> Item:
+def _restored_item(item: Item, now_s: float) -> Item:
     counter = max(int(now_s), int(item["leaseCounter"]["N"]) + MORE)
     kept: dict[str, Any] = {name: value for name, value in item.items() if name not in LEFT_OUT}
     return {**kept, "leaseCounter": {"N": str(counter)}}

@@ -187,8 +187,8 @@ class LeaseWatch:
         created_s = int(description["StreamCreationTimestamp"].timestamp())
         ours = Binding(self._stream.name, self._created_s, self._stream.start, "")
         if created_s != self._created_s:
-            anew = Binding(self._stream.name, created_s, self._stream.start, "")
-            raise OtherStream(refusal(self._stream.application, ours, anew))
+            present = Binding(self._stream.name, created_s, self._stream.start, "")
+            raise OtherStream(refusal(self._stream.application, ours, present))
         dynamodb = self._aws.client("dynamodb")
         try:
             bound = find(dynamodb, self._stream.application)

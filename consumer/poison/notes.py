@@ -102,7 +102,8 @@ class LeaseNotes:
         return self._update(noted.shard_id, update, condition, values)
 
     def pass_over(self, noted: Noted, doubt: Doubt) -> bool:
-        """Write an operator's note, and take the lease from its owner in the same write: whoever has it next sees it.
+        """Write an operator's note, and take the lease from its owner in the same write, so that the next owner sees
+        it.
 
         False if note or owner has changed since they were read.
         """

@@ -224,7 +224,7 @@ class Running:
         return run_of(answers, began_s)
 
     def _answered_enough(self) -> bool:
-        """Whether each replica has enough answers, or all together so many that one without answers must be broken."""
+        """Whether each replica has enough answers, or all together have so many that one without answers is broken."""
         heard = [answer.replica for answer in self._answers]
         enough = all(heard.count(number) >= LEAST_ANSWERS for number in range(self.combo.replicas))
         return enough or len(heard) > 10 * LEAST_ANSWERS * self.combo.replicas

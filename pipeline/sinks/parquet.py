@@ -140,9 +140,9 @@ class Files(Committer):
         except ROW_FAULTS:
             log.debug("%s: cannot be written as a whole", file.key, exc_info=True)
             alone = partial(_encodable, self._schema)
-            mended = without_unwritable(file, alone, self._name)
-            self._events.on_refused(len(mended.dead) - len(file.dead))
-            return self._written(mended, writer)
+            writable = without_unwritable(file, alone, self._name)
+            self._events.on_refused(len(writable.dead) - len(file.dead))
+            return self._written(writable, writer)
 
     def _written(self, file: File, writer: str) -> Callable[[], Position]:
         now = self._now()

@@ -58,7 +58,7 @@ def answer_of(answered: Sequence[Mapping[str, Any]]) -> PutAnswer:
 
 
 def failed(error: ClientError | BotoCoreError, rows: int) -> PutAnswer:
-    """From the error of a call of so many rows, none of which was accepted."""
+    """From the error of a call of this many rows, none of which was accepted."""
     none = [False] * rows
     if isinstance(error, ClientError):
         code = code_of(error)

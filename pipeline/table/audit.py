@@ -56,7 +56,7 @@ class AuditReport:
     """The result of an audit.
 
     ``begins`` and ``reached``: for each list of files (stream's creation time and shard), where its first file begins
-    and where its last row or dead letter is. ``redriven``: how many of the dead letters have a row by now, which is
+    and where its last row or dead letter is. ``redriven``: how many of the dead letters have a redriven row, which is
     among ``rows``. ``letters_of_sinks``: the number of dead letters whose record has a row
     here, because only another sink could not store it.
     """

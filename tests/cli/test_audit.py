@@ -46,7 +46,7 @@ def test_a_good_table_exits_with_0(table: Path) -> None:
     assert result.stdout == "3 files of 1 shard, 6 rows, 2 dead letters: no problems\n"
 
 
-def test_a_missing_file_is_told_and_exits_with_1(table: Path) -> None:
+def test_a_missing_file_is_reported_and_exits_with_1(table: Path) -> None:
     sorted(table.rglob("*.parquet"))[1].unlink()
     result = audited(table, "--json")
     assert result.exit_code == 1
@@ -61,7 +61,7 @@ def test_a_table_that_is_not_there_exits_with_2_and_the_fix(tmp_path: Path) -> N
     assert result.stderr.count("\n") == 1 and "there is no such folder. Name the url of the sink" in result.stderr
 
 
-def test_a_right_url_without_files_yet_is_told_so(tmp_path: Path) -> None:
+def test_a_correct_url_without_files_is_reported(tmp_path: Path) -> None:
     result = audited(tmp_path)
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1 and "no files yet. A worker writes one once" in result.stderr
@@ -98,7 +98,7 @@ def test_a_key_cannot_write_to_the_terminal(table: Path) -> None:
     assert len(result.stdout.splitlines()) == 2
 
 
-def test_what_a_crash_left_unwritten_is_repaired(table: Path) -> None:
+def test_letters_that_a_crash_left_unwritten_are_repaired(table: Path) -> None:
     [letters] = (table.parent / "dead").rglob("*.jsonl")
     body = letters.read_bytes()
     letters.unlink()

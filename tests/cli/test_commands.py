@@ -172,7 +172,7 @@ def test_check_of_a_good_configuration(good: Path) -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (0, f"{good}: no mistakes\n", "")
 
 
-def test_check_tells_every_mistake_on_stderr(bad: Path) -> None:
+def test_check_reports_every_mistake_on_stderr(bad: Path) -> None:
     result = penstock("config", "check", bad)
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -233,7 +233,7 @@ def test_check_imports_nothing(factory: str, good: Path) -> None:
 @pytest.mark.parametrize(
     "module", ["nowhere", "given.inside", "package.nowhere", "package", "json.nowhere", "nowhere.json"]
 )
-def test_check_tells_a_module_that_is_not_there(module: str, good: Path) -> None:
+def test_check_reports_a_missing_module(module: str, good: Path) -> None:
     config = with_model(good, f"{module}:Model")
     result = penstock("config", "check", config)
     assert result.exit_code == 2 and result.stdout == ""

@@ -232,7 +232,7 @@ def test_redrive_on_s3(tmp_path: Path, bucket: Any) -> None:
 
 
 @pytest.mark.parametrize("words", [["--url", "nowhere"], ["--url", ".", "--table", "nowhere"]])
-def test_a_folder_that_is_not_there_is_no_empty_answer(words: list[str]) -> None:
+def test_a_missing_folder_is_not_an_empty_answer(words: list[str]) -> None:
     result = CliRunner().invoke(main, ["dlq", "list", *words])
     assert result.exit_code == 2
     assert result.stderr.startswith("penstock: nowhere: there is no such folder.")

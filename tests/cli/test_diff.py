@@ -83,7 +83,7 @@ def test_tables_that_differ(tmp_path: Path) -> None:
     assert said["columns"]["score"] == {"changed": 1, "largest": 0.5}
 
 
-def test_what_is_not_looked_at_is_no_difference(tmp_path: Path) -> None:
+def test_columns_that_are_not_compared_are_not_a_difference(tmp_path: Path) -> None:
     a, b = table(tmp_path / "a", [(1, "good", 0.5)]), table(tmp_path / "b", [(1, "bad", 0.5)])
     assert diff(a, b, "--ignore", "label").exit_code == 0
     assert diff(a, b, "--columns", "score, record_id").exit_code == 0

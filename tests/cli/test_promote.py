@@ -113,7 +113,7 @@ def test_a_model_with_the_same_answers_passes(folder: Folder) -> None:
     assert not folder.table.exists()
 
 
-def test_other_values_and_new_dead_letters_are_told(folder: Folder) -> None:
+def test_other_values_and_new_dead_letters_are_reported(folder: Folder) -> None:
     (folder.path / "new.py").write_text(
         MODEL.format(name="New", off=0.25) + "    def cost(self, item):\n        return 5 // (item['n'] - 3)\n"
     )

@@ -42,7 +42,7 @@ def tail(*words: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("aggregate", [(), ("--aggregate",)])
-def test_what_is_put_comes_out(kinesis: Any, aggregate: tuple[str, ...]) -> None:
+def test_records_come_out_as_they_were_put(kinesis: Any, aggregate: tuple[str, ...]) -> None:
     result = put("--key", "user", *aggregate)
 
     assert result.exit_code == 0, result.output
@@ -55,7 +55,7 @@ def test_what_is_put_comes_out(kinesis: Any, aggregate: tuple[str, ...]) -> None
         assert numbers == sorted(numbers)
 
 
-def test_what_tail_prints_can_be_put_again_byte_for_byte(kinesis: Any) -> None:
+def test_the_output_of_tail_can_be_put_again_byte_for_byte(kinesis: Any) -> None:
     put("--key", "user", lines=[*LINES, b'{"user": "u1", "t": 1.0e5}'])
     printed = penstock("tail", "--stream", STREAM, *EVER, "31").stdout_bytes
     kinesis.client.create_stream(StreamName="copy", ShardCount=1)
@@ -123,7 +123,7 @@ def test_mistakes_of_tail(kinesis: Any, words: list[str], said: str) -> None:
     assert (result.exit_code, said in result.stderr) == (2, True), result.stderr
 
 
-def test_what_was_put_before_a_bad_line_is_said(kinesis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_records_before_a_bad_line_is_reported(kinesis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consumer.aws.put.WAITING", 2)
     result = put("--key", "user", lines=[b'{"user":"a"}', b'{"user":"b"}', b'{"user":"c"}', b"{}"])
     assert result.exit_code == 2

@@ -238,7 +238,7 @@ def slice_options(world: World, tmp_path: Path, **changes: str) -> list[str]:
     return [word for pair in given.items() for word in pair if pair[1]]
 
 
-def test_a_slice_is_planned_as_an_application_of_its_own(world: World, tmp_path: Path) -> None:
+def test_a_slice_is_planned_as_a_separate_application(world: World, tmp_path: Path) -> None:
     found = replay(*slice_options(world, tmp_path), "--json")
     assert found.exit_code == 0, found.output
     said = json.loads(found.stdout)
@@ -306,7 +306,7 @@ def test_a_slice_has_a_name_that_only_its_identity_changes(world: World, tmp_pat
     assert len(others | {name(**{"--from": "1h ago"})}) == 4
 
 
-def test_the_command_that_is_shown_goes_on_with_the_same_slice_whenever_it_runs(world: World, tmp_path: Path) -> None:
+def test_the_printed_command_continues_the_same_slice_at_any_time(world: World, tmp_path: Path) -> None:
     options = slice_options(
         world,
         tmp_path,
@@ -373,7 +373,7 @@ def test_lines_are_put_with_their_keys_in_order(
     assert list(tmp_path.glob("*.progress")) == []
 
 
-def test_what_was_interrupted_goes_on(
+def test_an_interrupted_reading_continues(
     world: World, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from consumer.admin.replay import archive
@@ -393,7 +393,7 @@ def test_what_was_interrupted_goes_on(
     changed = replay(*words)
     assert (changed.exit_code, len(on(world, target))) == (3, 6)
     assert "the archive begins with other records now" in changed.stderr
-    file.write_text(whole)  # the line that stopped it is mended: what is put is the same
+    file.write_text(whole)  # the line that stopped it is repaired: what is put is the same
     assert replay(*words).exit_code == 0
     assert [data for _, data in on(world, target)] == [b"0", b"1", b"2", b"3", b"4", b"5", b"6"]
     assert list(tmp_path.glob("*.progress")) == []

@@ -149,7 +149,7 @@ class Looking:
         return call()
 
 
-def test_a_look_that_fails_is_told_and_the_next_one_goes_on() -> None:
+def test_a_failed_look_is_reported_and_the_next_one_follows() -> None:
     first, third = look(lease(), at_s=NOW - 4), look(lease())
     looking = Looking(first, UserError("access denied"), third)
     looks = status_looks.statuses(looking, looking, Target("events", "app"))  # type: ignore[arg-type]

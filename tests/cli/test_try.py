@@ -123,7 +123,7 @@ def test_no_records_are_a_mistake(config: Path) -> None:
 # -- init
 
 
-def test_what_init_writes_passes_everything_as_it_is(tmp_path: Path) -> None:
+def test_a_new_project_passes_all_checks_unchanged(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "folder"
     made = penstock("init", folder)
     assert made.exit_code == 0, made.output

@@ -64,7 +64,7 @@ def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_what_is_best_is_shown_and_written_and_run_uses_it(
+def test_the_best_choice_is_shown_and_written_and_run_uses_it(
     config: Path, records: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cores, "available", lambda: 2)
@@ -94,7 +94,7 @@ def test_as_json_stdout_is_one_object_and_the_best_is_the_quickest(config: Path,
     assert find(load(config)).profile is None
 
 
-def test_what_the_configuration_sets_is_not_varied(config: Path, records: Path) -> None:
+def test_configured_values_are_not_varied(config: Path, records: Path) -> None:
     config.write_text(config.read_text().replace("[batch]", "replicas = 1\nthreads = 3\n[batch]"))
     result = tuned(config, "--records", records, "--json", seconds=0.2)
     assert result.exit_code == 0, result.output
@@ -126,7 +126,7 @@ def test_where_memory_is_short_one_combination_is_loaded_at_a_time(
     assert not loaded
 
 
-# -- what can be mended
+# -- mistakes that users can fix
 
 
 def expect_one_line(result: Result, says: str, config: Path) -> None:

@@ -58,7 +58,7 @@ def test_pid_1_is_penstock_run_without_a_shell() -> None:
     assert one(DOCKERFILE, "STOPSIGNAL") == "SIGTERM"
 
 
-def test_what_is_written_goes_to_the_volume_alone() -> None:
+def test_only_the_volume_is_written_to() -> None:
     """The root may be read-only: no module is compiled at run time, and caches have a folder."""
     environment = dict(word.split("=", 1) for word in one(DOCKERFILE, "ENV").split())
     assert one(DOCKERFILE, "VOLUME") == "/tmp"
@@ -71,7 +71,7 @@ def test_what_is_written_goes_to_the_volume_alone() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_what_builds_stays_behind(path: Path) -> None:
+def test_build_tools_are_not_in_the_image(path: Path) -> None:
     """The last stage runs neither pip nor a package manager, and copies from the others only what they installed."""
     ran = " ".join(rest for word, rest in final(path) if word == "RUN")
     assert not re.search(r"\b(pip|apt|apt-get|curl|wget|gcc|make)\b", ran)
@@ -105,7 +105,7 @@ def test_the_choices_are_arguments() -> None:
     assert defaults["PYTHON"].endswith("-slim-bookworm")
 
 
-def test_what_changes_often_lies_above_what_changes_seldom() -> None:
+def test_layers_that_change_often_come_last() -> None:
     copied = [re.search(r"--from=\w+ (\S+)", rest) for word, rest in final(DOCKERFILE) if word == "COPY"]
     assert [found[1] for found in copied if found] == [
         "/java/",
@@ -139,7 +139,7 @@ def test_every_file_that_is_copied_gets_to_the_build() -> None:
                     assert any(Path(source).match(each) or source.startswith(f"{each}/") for each in kept), source
 
 
-def test_the_model_lies_where_penstock_looks_for_it(tmp_path: Path) -> None:
+def test_the_model_is_where_penstock_looks_for_it(tmp_path: Path) -> None:
     """Files beside the configuration."""
     places = [rest.split()[-1] for word, rest in final(MODELS) if word == "COPY" and "--from=" not in rest]
     folder = Path(json.loads(one(DOCKERFILE, "CMD"))[-1]).parent

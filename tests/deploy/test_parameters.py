@@ -186,7 +186,7 @@ def test_a_parameter_more_is_taken_if_the_template_has_it(tmp_path: Path) -> Non
     tasks=st.integers(0, 50),
     more=st.integers(0, 1000),
 )
-def test_what_is_rendered_comes_back_in_a_task(
+def test_rendered_parameters_arrive_in_a_task(
     application: str,
     stream: str,
     downstream: str | None,

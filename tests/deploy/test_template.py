@@ -102,7 +102,7 @@ def test_streams_are_encrypted_in_both_modes(mode: str, shards: int | None) -> N
         assert each.get("ShardCount") == shards
 
 
-def test_an_existing_stream_is_left_alone() -> None:
+def test_an_existing_stream_is_not_changed() -> None:
     assert Stack(GIVEN | {"CreateStream": "no"}).of_type("AWS::Kinesis::Stream") == {}
 
 
@@ -266,7 +266,7 @@ def test_a_new_vpc_has_a_way_to_aws() -> None:
     assert services == {"s3", "dynamodb", "kinesis-streams", "ecr.api", "ecr.dkr", "logs", "monitoring"}
 
 
-def test_an_existing_vpc_is_left_alone() -> None:
+def test_an_existing_vpc_is_not_changed() -> None:
     stack = Stack(GIVEN | EXISTING_VPC)
     assert {each["Type"] for each in stack.resources.values() if each["Type"].startswith("AWS::EC2::")} == {
         "AWS::EC2::SecurityGroup"

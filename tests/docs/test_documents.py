@@ -25,7 +25,7 @@ DOCUMENTS = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "deploy").glob("*
 
 
 @pytest.mark.parametrize(("name", "marker"), RENDERED)
-def test_what_is_rendered_from_the_code_is_checked_in_as_it_is(name: str, marker: str) -> None:
+def test_parts_that_are_rendered_from_the_code_are_up_to_date(name: str, marker: str) -> None:
     part = between((DOCS / name).read_text(), marker)
     assert part is not None
     assert part.group() == RENDERED[name, marker](), "run: make docs"
@@ -215,7 +215,7 @@ MAY_IMPORT = {
 """The extras that each part of the code may import from; the first match counts."""
 
 
-def test_what_is_imported_is_required_by_the_extra_that_its_room_belongs_to() -> None:
+def test_imported_packages_are_required_by_the_extra_of_their_room() -> None:
     required = {extra: {canonical(each.name) for each in some} for extra, some in requirements().items()}
     providers = packages_distributions()
     for path in (path for room in ("consumer", "pipeline", "examples") for path in (ROOT / room).rglob("*.py")):

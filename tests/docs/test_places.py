@@ -42,7 +42,7 @@ def said() -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize(("document", "name", "path"), said())
-def test_what_a_document_says_is_in_a_file_is_defined_there(document: str, name: str, path: str) -> None:
+def test_names_that_a_document_places_in_a_file_are_defined_there(document: str, name: str, path: str) -> None:
     assert name in defined(ROOT / path)
 
 
@@ -63,6 +63,6 @@ def defined(path: Path) -> set[str]:
     return names
 
 
-def test_no_message_names_a_program_that_is_in_no_package_of_ours() -> None:
+def test_messages_name_only_programs_that_are_installed() -> None:
     texts = {path: path.read_text() for part in ("consumer", "pipeline") for path in (ROOT / part).rglob("*.py")}
     assert [path.name for path, text in texts.items() if re.search(r"`aws \w", text)] == []

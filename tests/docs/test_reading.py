@@ -123,7 +123,7 @@ def made_by(reader: str, file: Path) -> str:
         return REFUSED
 
 
-def test_a_column_of_ours_is_in_the_document() -> None:
+def test_our_own_columns_are_in_the_document() -> None:
     section = TEXT.partition("\n## What is in it\n")[2].partition("\n## ")[0]
     schema = TableSchema(COLUMNS, "reviews", "words-1").schema
     ours = [field for field in schema if field.name not in COLUMNS.names]

@@ -98,7 +98,7 @@ def test_no_java(rig: Rig) -> None:
     assert "Java" in line and "penstock[java]" in line
 
 
-def test_mistakes_in_the_configuration_are_told_all_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_in_the_configuration_are_reported_at_once(tmp_path: Path) -> None:
     config = tmp_path / "penstock.toml"
     config.write_text('[stream]\nnam = "x"\n[model]\nfactory = "no colon"\n')
     command = [sys.executable, "-m", "consumer.cli", "run", "--config", str(config)]

@@ -155,7 +155,7 @@ async def life_in_fan_out(aws: LocalAWS, worker_id: str) -> tuple[Host, set[byte
     return host, late
 
 
-def test_a_worker_starts_leaves_and_another_goes_on_in_fan_out_where_it_stopped(
+def test_a_worker_starts_and_leaves_and_another_continues_in_fan_out(
     aws: LocalAWS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dynamodb, kinesis = aws.client("dynamodb"), aws.client("kinesis")

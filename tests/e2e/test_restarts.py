@@ -19,7 +19,7 @@ AGGREGATED = 5_000
 LOADING = 'factory = "tests.e2e.models:Loading"\nversion = "test-1"\nthreads = 1'
 
 
-def test_a_worker_that_leaves_frees_its_leases_and_the_next_goes_on_within_an_aggregate(rig: Rig) -> None:
+def test_a_worker_that_leaves_frees_its_leases_and_the_next_continues_inside_an_aggregate(rig: Rig) -> None:
     """KCL's checkpoint is before the aggregate; the rows that the first worker has made of it are in the table all the
     same."""
     rig.create(shards=2)
@@ -94,7 +94,7 @@ def test_kills_in_mid_flow_lose_and_double_nothing(rig: Rig, kills: tuple[Callab
     rig.expect_each_once()
 
 
-def test_a_worker_told_to_leave_while_the_model_loads_leaves_at_once(rig: Rig) -> None:
+def test_a_worker_that_is_asked_to_leave_while_the_model_loads_leaves_at_once(rig: Rig) -> None:
     rig.create(shards=1)
     worker = rig.start(rig.config(model=LOADING))
     wait_until(lambda: worker.tree()["replica"], UP_S, "a replica")

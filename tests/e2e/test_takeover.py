@@ -14,7 +14,7 @@ TAKEN_S = 45
 
 
 @pytest.mark.parametrize("role", ["leader", "follower"])
-def test_what_a_killed_worker_had_is_read_again_soon(
+def test_the_shards_of_a_killed_worker_are_read_again_soon(
     rig: Rig, role: str, measured: Callable[[str, float], None]
 ) -> None:
     rig.create(SHARDS)

@@ -16,7 +16,7 @@ STUCK_S = 8
 SOON_S = 30
 
 
-def test_what_is_not_read_is_told_and_mended_and_a_stream_made_anew_is_refused(
+def test_unread_shards_are_reported_and_fixed_and_a_stream_created_again_is_refused(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig.create(shards=2)
@@ -49,7 +49,7 @@ def test_what_is_not_read_is_told_and_mended_and_a_stream_made_anew_is_refused(
     rig.expect_each_once()
 
     second_stream_is_refused(rig, config)
-    made_anew(rig, worker, config, monkeypatch)
+    created_again(rig, worker, config, monkeypatch)
 
 
 def second_stream_is_refused(rig: Rig, config: Path) -> None:
@@ -61,7 +61,7 @@ def second_stream_is_refused(rig: Rig, config: Path) -> None:
     assert "Use another stream.application" in last_words(second)
 
 
-def made_anew(rig: Rig, worker: Worker, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def created_again(rig: Rig, worker: Worker, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the running worker nor the next one uses the old leases; after a reset the application starts again."""
     rig.kinesis.delete_stream(StreamName=rig.name)
     wait_until(lambda: rig.name not in rig.kinesis.list_streams()["StreamNames"], SOON_S, "the stream is gone")
@@ -79,10 +79,10 @@ def made_anew(rig: Rig, worker: Worker, config: Path, monkeypatch: pytest.Monkey
     rig.put_ids.clear()
     rig.ends.clear()
     before = set(rig.rows()["record_id"])
-    anew = rig.start(config)
-    put(rig, "anew")
+    again = rig.start(config)
+    put(rig, "again")
     rig.settle()
-    assert anew.leave() == 0
+    assert again.leave() == 0
     assert set(rig.rows()["record_id"]) - before == rig.put_ids
 
 

@@ -34,7 +34,7 @@ numbers = st.lists(st.integers(0, 200), unique=True, max_size=60).map(sorted)
 
 
 @given(numbers, st.integers(0, 200), st.integers(0, 60), st.data())
-def test_what_is_lost_doubled_alien_or_changed_is_found_and_nothing_else(
+def test_exactly_the_lost_doubled_alien_and_changed_records_are_found(
     stream: list[int], reached: int, trimmed: int, data: st.DataObject
 ) -> None:
     due = [number for number in stream if number <= reached]
@@ -67,7 +67,7 @@ def test_what_is_lost_doubled_alien_or_changed_is_found_and_nothing_else(
 
 
 @given(numbers)
-def test_a_shard_that_nobody_has_read_is_behind_and_no_more(stream: list[int]) -> None:
+def test_a_shard_that_was_never_read_is_behind_and_nothing_else_is_known(stream: list[int]) -> None:
     found = held_against(stream, [], None)
     assert (found.compared, found.behind, found.missing.count) == (0, len(stream), 0)
     assert list(found.problems("events", complete=False)) == []
@@ -75,7 +75,7 @@ def test_a_shard_that_nobody_has_read_is_behind_and_no_more(stream: list[int]) -
 
 
 @given(numbers, st.integers(0, 200), st.data())
-def test_rows_whose_records_leave_the_stream_while_it_is_read_are_no_aliens(
+def test_rows_whose_records_expire_during_the_reading_are_not_aliens(
     table: list[int], horizon: int, data: st.DataObject
 ) -> None:
     """The first page was read before the oldest record expired, the others after it."""
@@ -89,7 +89,7 @@ def test_rows_whose_records_leave_the_stream_while_it_is_read_are_no_aliens(
         assert again.alien.count == len([n for n in gone if n >= made_up])
 
 
-def test_a_stream_that_is_empty_by_now_accuses_nobody() -> None:
+def test_a_stream_that_has_become_empty_shows_no_alien_rows() -> None:
     found = held_against([0], map(arrival, range(9)), 8, None)
     assert (found.compared, found.retired, found.alien.count) == (1, 8, 0)
 

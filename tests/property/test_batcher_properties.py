@@ -119,7 +119,7 @@ def test_budgets_are_kept(budget: dict[str, int], steps: list[Step]) -> None:
 
 
 @given(budgets, st.lists(step, max_size=40))
-def test_nobody_lingers_beyond_the_bound_while_somebody_takes(budget: dict[str, int], steps: list[Step]) -> None:
+def test_no_record_lingers_beyond_the_limit_while_batches_are_taken(budget: dict[str, int], steps: list[Step]) -> None:
     traffic = Traffic(budget)
     traffic.run(steps)
     while traffic.take():

@@ -54,7 +54,7 @@ ways = st.sampled_from(["failed", "died"])
 
 
 @given(any_lots, ways, st.integers(0, RETRIES))
-def test_the_bad_are_blamed_and_nobody_else(lot: tuple[int, set[int]], how: str, retries: int) -> None:
+def test_only_bad_records_are_blamed(lot: tuple[int, set[int]], how: str, retries: int) -> None:
     size, bad = lot
     trial = Trial(size, fails_for(bad, how)).run(retries)
     assert trial.condemned == dict.fromkeys(bad, retries + 1)
@@ -107,7 +107,7 @@ def test_the_deadly_are_tried_by_themselves_at_once(lot: tuple[int, set[int]]) -
 
 
 @given(st.integers(1, 64), st.integers(1, 64))
-def test_out_of_memory_condemns_nobody_who_fits_alone(size: int, fits: int) -> None:
+def test_running_out_of_memory_blames_no_record_that_fits_alone(size: int, fits: int) -> None:
     trial = Trial(size, lambda tried: "too_large" if len(tried) > fits else "passed").run()
     assert not trial.condemned
     assert sorted(trial.passed) == list(range(size))
@@ -130,14 +130,14 @@ def test_one_large_record_makes_no_small_tries_of_the_others(lot: tuple[int, int
 
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=64), st.integers(1, 200))
-def test_out_of_memory_ends_whatever_the_records_take(sizes: list[int], memory: int) -> None:
+def test_running_out_of_memory_ends_for_any_sizes_of_records(sizes: list[int], memory: int) -> None:
     trial = Trial(len(sizes), lambda tried: "too_large" if sum(sizes[n] for n in tried) > memory else "passed").run()
     assert trial.condemned == {n: 1 for n, size in enumerate(sizes) if size > memory}
     assert len(trial.tries) <= 2 * len(sizes) + SPARE_TRIES
 
 
 @given(any_lots, st.integers(0, RETRIES), st.integers(1, 5))
-def test_what_is_excused_is_tried_anew(lot: tuple[int, set[int]], retries: int, excuses: int) -> None:
+def test_excused_items_are_tried_again(lot: tuple[int, set[int]], retries: int, excuses: int) -> None:
     """The device is lost for this many tries, whatever is tried; then only with the bad records."""
     size, bad = lot
     bisection = Bisection(range(size), retries)
@@ -157,7 +157,7 @@ def test_what_is_excused_is_tried_anew(lot: tuple[int, set[int]], retries: int, 
 
 
 @given(any_lots, st.data())
-def test_whatever_happens_everything_is_decided_once(lot: tuple[int, set[int]], data: st.DataObject) -> None:
+def test_everything_is_decided_once_for_any_results(lot: tuple[int, set[int]], data: st.DataObject) -> None:
     """Also for flaky models: any try may have any result."""
     size, _ = lot
     trial = Trial(size, lambda tried: data.draw(st.sampled_from(["passed", "failed", "died", "too_large"]))).run(1)

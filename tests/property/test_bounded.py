@@ -112,5 +112,5 @@ def test_a_rate_is_never_passed_once_its_time_has_come(per_second: float, takes:
         now_s = free_s + pause_s
 
 
-def test_without_a_rate_nobody_waits() -> None:
+def test_without_a_rate_there_is_no_wait() -> None:
     assert RateLimit(0).take(1_000_000, 5.0) == 5.0

@@ -52,7 +52,9 @@ def life(records: list[Record], limit: Limits, cuts: list[int], idle: set[int]) 
 
 @settings(max_examples=300, deadline=None)
 @given(streams, limits, sizes, st.sets(st.integers(1, 40)))
-def test_what_passes_is_a_beginning_of_what_came(stream: str, limit: Limits, cuts: list[int], idle: set[int]) -> None:
+def test_records_that_pass_are_the_beginning_of_those_that_came(
+    stream: str, limit: Limits, cuts: list[int], idle: set[int]
+) -> None:
     records = settled(stream)
     passed, stopped = life(records, limit, cuts, idle)
     assert passed == records[: len(passed)]

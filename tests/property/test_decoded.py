@@ -37,7 +37,7 @@ def test_any_payload_is_shown_in_few_lines(payload: bytes, packed: object) -> No
         (b"\x1f\x8bno gzip", ["no UTF-8 text (byte 1)"], f"00000000  {'1f 8b 6e 6f 20 67 7a 69 70':<48} ..no gzip"),
     ],
 )
-def test_what_a_payload_is_found_to_be(payload: bytes, steps: list[str], text: str) -> None:
+def test_a_payload_is_decoded_step_by_step(payload: bytes, steps: list[str], text: str) -> None:
     found = decoded(payload)
     assert (found.steps, found.text) == (steps, text)
 

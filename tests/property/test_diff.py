@@ -128,7 +128,7 @@ def only(found: Difference) -> dict[str, int]:
         ({"vector": []}, "vector"),
     ],
 )
-def test_a_changed_value_is_told_with_its_column(changed: Row, column: str) -> None:
+def test_a_changed_value_is_reported_with_its_column(changed: Row, column: str) -> None:
     before = ids(1, 2, 3)
     found = compare(table(before, 1), table(before | ids(2, **changed), 2))
     assert only(found) == {column: 1} and found.changed == 1
@@ -137,7 +137,7 @@ def test_a_changed_value_is_told_with_its_column(changed: Row, column: str) -> N
     assert example.b == pytest.approx(changed[column], nan_ok=True)
 
 
-def test_last_bits_are_no_difference_unless_they_are_asked_for() -> None:
+def test_last_bits_are_a_difference_only_on_request() -> None:
     before, after = ids(1, 2), ids(1, 2, score=0.5000001, vector=[0.5, 0.2500001])
     assert compare(table(before, 1), table(after, 2)).equal
     found = compare(table(before, 1), table(after, 2), DiffWish(tolerance=0))
@@ -157,7 +157,7 @@ def test_processed_at_and_model_version_are_compared_only_if_they_are_named() ->
     assert only(compare(a, b, DiffWish(columns=["model_version"]))) == {"model_version": 1}
 
 
-def test_a_column_can_be_left_out_or_looked_at_alone() -> None:
+def test_columns_can_be_left_out_or_selected() -> None:
     a, b = table(ids(1), 1), table(ids(1, label="b"), 1)
     assert compare(a, b, DiffWish(ignore=["label"])).equal
     assert compare(a, b, DiffWish(columns=["score"])).equal
@@ -173,7 +173,7 @@ def test_columns_of_one_table_alone_are_a_difference() -> None:
     assert found.only_a == ["score", "vector"] and not found.equal and found.changed == 0
 
 
-def test_types_that_cannot_be_compared_are_told() -> None:
+def test_types_that_cannot_be_compared_are_reported() -> None:
     other = TableSchema(pa.schema([("label", pa.int64()), ("score", pa.float64())]), "events", "m")
     rows: Rows = {(SHARDS[0], 1, 0): {"label": 1, "score": 0.5}}
     found = compare(table(ids(1), 1), table(rows, 1, other), DiffWish(columns=["label", "score"]))

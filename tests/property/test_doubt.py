@@ -135,7 +135,7 @@ class Shard:
     give_up_after=st.integers(LEAST_TASKS, 9),
     far=st.booleans(),
 )
-def test_no_record_stops_a_shard_for_more_than_so_many_tasks(
+def test_no_record_stops_a_shard_for_more_than_the_configured_tasks(
     records: int, killers: dict[int, str], flush: int, message: int, give_up_after: int, far: bool
 ) -> None:
     shard = Shard(records, killers, flush, message, give_up_after, far=far)
@@ -206,7 +206,7 @@ def lives(doubt: Doubt, happens: str, number: int) -> Doubt:
 
 
 @given(st.lists(POSITIONS, max_size=4, unique=True), st.lists(st.sampled_from("abcdef"), max_size=12))
-def test_an_operators_wish_outlives_all_but_what_is_passed(skips: list[Position], life: str) -> None:
+def test_an_operators_request_stays_until_its_record_is_passed(skips: list[Position], life: str) -> None:
     doubt = Doubt()
     for at in skips:
         doubt = doubt.with_skip(Skip(at, f"why {at}"))

@@ -69,7 +69,7 @@ def dead(records: Sequence[Record], kind: str) -> Dead:
 
 @exceptions
 @pytest.mark.parametrize(("method", "kind"), [("decode", "decode"), ("predict", "exception")])
-def test_what_a_record_raises_is_its_dead_letter(method: str, kind: str, what: str) -> None:
+def test_an_error_of_a_record_is_its_dead_letter(method: str, kind: str, what: str) -> None:
     records = batch()
     assert judged("Raising", method, what, records) == 0
     outcome = dead(records, kind)
@@ -77,7 +77,7 @@ def test_what_a_record_raises_is_its_dead_letter(method: str, kind: str, what: s
 
 
 @exceptions
-def test_what_a_cost_raises_is_a_dead_letter(what: str) -> None:
+def test_an_error_of_cost_is_a_dead_letter(what: str) -> None:
     records = batch(what)
     assert judged("Costly", "", what, records) == 0
     assert dead(records, "decode").traceback
@@ -85,7 +85,7 @@ def test_what_a_cost_raises_is_a_dead_letter(what: str) -> None:
 
 @refusals
 @pytest.mark.parametrize(("method", "kind"), [("decode", "decode"), ("predict", "rejected")])
-def test_a_refusal_is_one_whatever_its_reason_is(method: str, kind: str, what: str) -> None:
+def test_a_refusal_is_a_refusal_for_any_reason(method: str, kind: str, what: str) -> None:
     records = batch()
     assert judged("Raising", method, what, records) == 0
     assert not dead(records, kind).traceback
@@ -125,14 +125,14 @@ def test_a_model_that_cannot_start_says_so_in_a_line(method: str, what: str, mon
 
 
 @pytest.mark.parametrize("what", ["silent fatal", "silent model error", "empty model error"])
-def test_what_ends_the_task_has_a_reason(what: str) -> None:
+def test_errors_that_end_the_task_have_a_reason(what: str) -> None:
     with pytest.raises(Exception, match=r"the model asked to stop: .") as told:
         judged("Raising", "predict", what, batch())
     assert one_line(told.value)
 
 
 @pytest.mark.parametrize("what", [*hostile.EXCEPTIONS, *hostile.REFUSALS, *hostile.ENDS])
-def test_what_is_said_of_any_exception_is_bounded_and_there(what: str) -> None:
+def test_the_text_of_any_exception_is_bounded_and_not_empty(what: str) -> None:
     error = hostile.made(what)
     assert one_line(error).strip() and "\n" not in one_line(error) and len(one_line(error)) < 5_000
     assert traced(error, 2_000) and len(traced(error, 2_000)) < 2_100

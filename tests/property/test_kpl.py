@@ -35,7 +35,7 @@ def all_of(held: Record, dice: random.Random) -> list[Record]:
 
 
 @given(KEYS, USERS.filter(bool), st.randoms())
-def test_what_protobuf_writes_is_read_as_it_is_meant(
+def test_messages_of_protobuf_are_read_correctly(
     keys: list[str], users: list[tuple[int, int | None, bytes]], dice: random.Random
 ) -> None:
     hashes = ("7", "x", str(2**128))

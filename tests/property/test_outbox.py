@@ -99,7 +99,7 @@ def test_every_row_arrives_once_in_order_per_key_and_durable_is_exact(script: li
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(puts, puts, calls), min_size=1, max_size=30))
-def test_new_records_while_a_call_is_under_way_change_nothing_of_it(script: list[tuple[Put, Put, Call]]) -> None:
+def test_new_records_do_not_change_a_call_in_progress(script: list[tuple[Put, Put, Call]]) -> None:
     world = World()
     for before, during, call in script:
         world.put(*before)

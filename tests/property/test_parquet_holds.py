@@ -67,7 +67,7 @@ def test_most_types_are_taken() -> None:
 
 
 @pytest.mark.parametrize("kind", DEEP, ids=str)
-def test_what_is_let_through_at_depth_is_read_back(kind: pa.DataType) -> None:
+def test_accepted_nested_values_are_read_back(kind: pa.DataType) -> None:
     if not is_taken(kind):
         return
     values = [*SPECIMENS, *([each] for each in SPECIMENS)]

@@ -80,7 +80,7 @@ def rows_of(
     assert next(rows, None) is None
 
 
-def test_what_is_a_json_object_is_a_row_and_the_rest_are_faults() -> None:
+def test_json_objects_are_rows_and_the_rest_are_faults() -> None:
     for seed in seeds():
         with repeatable(seed, TEST):
             for payload, row in rows_of(Counting(), {}, payloads(seed)):

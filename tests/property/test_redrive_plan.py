@@ -24,7 +24,7 @@ def worlds(draw: st.DrawFn) -> World:
 
 @settings(max_examples=25, deadline=None)
 @given(worlds(), st.sets(numbers), st.sampled_from(["", *KINDS]), st.integers(0, 5), st.sampled_from([0.0, 0.3]))
-def test_a_plan_is_carried_out_whole_and_once(
+def test_a_plan_is_carried_out_completely_and_once(
     world: World, hopeless: set[int], kind: str, canary: int, rate: float
 ) -> None:
     wish = Wish(kind=kind)

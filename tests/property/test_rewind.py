@@ -42,7 +42,7 @@ def to_be_read(stream: Stream, leases: Mapping[str, Lease]) -> set[int]:
 
 
 @given(cases())
-def test_what_is_read_then_is_what_was_unread_and_all_from_the_moment_on(
+def test_after_a_rewind_unread_records_and_all_from_the_moment_on_are_read(
     case: tuple[Stream, dict[str, Lease], int],
 ) -> None:
     stream, leases, moment = case
@@ -95,7 +95,7 @@ def test_at_the_latest_nothing_is_left_to_read(case: tuple[Stream, dict[str, Lea
     assert to_be_read(stream, moved(stream, leases, moves)) == set()
 
 
-def test_a_parent_that_was_read_before_the_moment_is_made_again_beside_the_other() -> None:
+def test_the_lease_of_a_parent_that_was_read_before_is_created_beside_the_other() -> None:
     stream = Stream()
     one, other = stream.open(), stream.open()
     stream.records[one], stream.records[other] = [1], [2, 5]

@@ -74,7 +74,7 @@ def test_bytes_weigh_where_they_are_nearer_to_the_limit() -> None:
     assert found.key == "fat"
 
 
-def test_records_whose_place_cannot_be_seen_are_no_ground_for_a_split() -> None:
+def test_records_with_unknown_hash_keys_do_not_justify_a_split() -> None:
     lower = HashRange(0, SPACE // 2 - 1)
     outside = next(key for key in map(str, range(100)) if hash_of(key) > lower.last)
     found = median("s", weights_of(lower, [Sampled(outside, 1)] * 200))

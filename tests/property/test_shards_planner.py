@@ -68,7 +68,7 @@ def wishes(pieces: tuple[Any, ...], seed: int) -> Wish:
 
 @settings(max_examples=60)
 @given(st.integers(1, 12), st.integers(0, 2**32))
-def test_a_plan_is_taken_by_kinesis_reaches_the_wish_and_goes_on_after_any_interruption(shards: int, seed: int) -> None:
+def test_kinesis_accepts_a_plan_which_reaches_its_target_after_any_interruption(shards: int, seed: int) -> None:
     kinesis = Kinesis(shards, limits=True)
     uneven(kinesis, seed)
     wish = wishes(open_pieces(state_of(kinesis).shards), seed)
@@ -176,7 +176,7 @@ def test_uniform_ranges_tile_and_their_halves_do(count: int) -> None:
     assert all(may_split(keys, halved(keys)) for keys in ranges)
 
 
-def test_what_is_not_there_is_the_users_mistake_and_names_what_is() -> None:
+def test_a_missing_shard_is_a_user_error_that_names_existing_ones() -> None:
     kinesis = Kinesis(3)
     state = state_of(kinesis)
     first, second, third = (piece.shard_id for piece in open_pieces(state.shards))
@@ -234,7 +234,7 @@ def test_predicted_shards_name_those_they_replace() -> None:
     assert range_of(state_of(kinesis).shards["shardId-000000000000"]) == found.now[0].keys
 
 
-def test_what_is_unknown_is_said_in_the_plan() -> None:
+def test_unknown_values_are_named_in_the_plan() -> None:
     shards = state_of(Kinesis(4)).shards
     unknown = plan(StreamState("s", shards), Scale(8))
     assert isinstance(unknown, ReshardPlan)

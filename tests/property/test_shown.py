@@ -88,7 +88,7 @@ def test_a_log_record_is_one_line_of_text(form: logs.Format, text: str) -> None:
     assert written.endswith("\n")
     assert not acts(written[:-1])
     if form == "json":
-        assert not any(map(acts, texts(json.loads(written))))  # so whoever prints what was read is safe, too
+        assert not any(map(acts, texts(json.loads(written))))  # so a program that prints the parsed text is safe, too
 
 
 @given(text=ANY)

@@ -108,7 +108,7 @@ def test_a_record_that_hangs_does_not_make_batches_small_for_ever(number: int, r
 
 @hypothesis_settings(max_examples=12)
 @given(st.floats(0.001, 0.75), st.floats(0.0, 0.2), st.integers(1, 3))
-def test_whatever_records_take_time_outs_end_and_work_goes_on(record_s: float, call_s: float, replicas: int) -> None:
+def test_time_outs_end_and_work_continues_for_any_durations(record_s: float, call_s: float, replicas: int) -> None:
     async def main() -> None:
         source = Source(each(record_s, call_s), replicas=replicas)
         await source.host.start()
@@ -124,7 +124,7 @@ def test_whatever_records_take_time_outs_end_and_work_goes_on(record_s: float, c
     simulated(main)
 
 
-def test_what_the_example_takes_is_enough_to_begin_in_time() -> None:
+def test_the_time_of_the_example_makes_first_batches_in_time() -> None:
     safe = SafeTime(TIMEOUT_S)
     safe.expect(0.1, MOST)
     assert safe.limit == 8

@@ -354,16 +354,16 @@ class World:
         del self.table.objects[lost]
         if not any(problem.kind == "gap" for problem in audit(self.table).problems):
             raise Bad(f"the auditor does not miss {lost}")
-        self._mend()
+        self._repair()
 
-    def _mend(self) -> None:
+    def _repair(self) -> None:
         """The checkpoints are moved back to before the lost file, and the sessions write it again."""
         for lease in self.leases.values():
             lease.checkpoint = None
         self._finish()
         self._read()
         if problems := audit(self.table).problems:
-            raise Bad(f"the auditor says {problems[0]}, of a list that was mended")
+            raise Bad(f"the auditor says {problems[0]}, of a list that was repaired")
         if not {*self._rows(), *self._lines()}.issuperset(self._ids_of_the_stream()):
             raise Bad("what was lost is not written again")
 

@@ -71,7 +71,7 @@ def test_no_seed_breaks_a_promise(chunk: int) -> None:
         live(seed)
 
 
-def test_each_commit_has_seeds_of_its_own_and_the_soak_has_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_commit_has_its_own_seeds_and_the_soak_has_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     firsts = [first_of(f"{number * 2**20:08x}0123", SEEDS) for number in range(1000)]
     assert len(set(firsts)) > 900
     assert all(0 <= first <= ALL - SEEDS for first in firsts)

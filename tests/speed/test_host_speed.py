@@ -41,7 +41,7 @@ def test_a_record_that_comes_when_nothing_waits_is_settled_soon_after_the_linger
     assert figures["added_latency_p50_ms"].value <= figures["added_latency_p99_ms"].value < P99_MS
 
 
-def test_the_models_own_time_is_no_added_latency() -> None:
+def test_the_models_own_time_is_not_added_latency() -> None:
     """A call takes longer than a record may wait."""
     figures = asyncio.run(host.latency(1, Load(shards=2, messages=4, records=10, every_s=0.5), batch_s=0.15))
     assert 0 < figures["added_latency_p50_ms"].value < P50_MS

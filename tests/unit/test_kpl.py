@@ -125,7 +125,7 @@ def test_a_key_that_is_longer_than_any_of_kinesis_is_bounded_and_stays_another_t
     assert kept[1].startswith("é" * 180 + "…300000:") and kept == [bounded(key) for key in keys]
 
 
-def test_a_long_key_is_placed_by_the_whole_of_it() -> None:
+def test_a_long_key_is_placed_by_its_full_length() -> None:
     key = "K" * 20_000
     for within, misplaced in ((HashRange(hash_of(key), hash_of(key)), False), (HashRange(0, 0), True)):
         held = message(aggregate([b""] * 3, [key]))

@@ -66,7 +66,7 @@ def test_durable_never_goes_back() -> None:
 
 
 @given(st.integers(90, 130), st.integers(0, 25))
-def test_after_keeps_exactly_what_lies_beyond_the_held_position(held: int, count: int) -> None:
+def test_after_keeps_exactly_the_records_after_the_held_position(held: int, count: int) -> None:
     admitted = records(count)
     position = Position(held, 0)
     assert list(after(position, admitted)) == [record for record in admitted if record.position > position]

@@ -67,7 +67,7 @@ def test_every_module_is_in_one_room() -> None:
     assert {module: count for module, count in homes.items() if count != 1} == {}
 
 
-def test_a_folder_of_rooms_holds_no_code_of_its_own() -> None:
+def test_a_folder_of_rooms_has_no_code() -> None:
     assert _is_only_a_folder("consumer.admin")
     assert not _is_only_a_folder("consumer.admin.status")  # a room
     assert not _is_only_a_folder("pipeline.sinks")  # its ports are code

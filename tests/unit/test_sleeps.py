@@ -67,7 +67,7 @@ ALLOWED = {
     "unit/testing/test_fake_worker.py: test_children_are_read_once_their_parent_has_ended": SIMULATED,
     "unit/testing/test_fake_worker.py: test_throttled_calls_are_made_again": SIMULATED,
     "unit/testing/test_fake_worker.py: test_workers_share_the_leases_and_take_over_those_of_the_dead": SIMULATED,
-    "unit/testing/test_simulated.py: test_a_call_goes_on_when_nobody_waits_for_it_any_more": SIMULATED,
+    "unit/testing/test_simulated.py: test_a_call_continues_when_nothing_waits_for_it_any_more": SIMULATED,
     "unit/testing/test_simulated.py: test_an_hour_is_over_at_once": SIMULATED,
     "unit/testing/test_simulated.py: "
     "test_others_go_on_in_the_middle_of_a_blocking_call_which_ends_with_its_process": SIMULATED,

@@ -212,7 +212,7 @@ def test_records_that_every_sink_holds_are_never_predicted_again() -> None:
     staged(body, sinks=("a", "b"))
 
 
-def test_what_is_held_counts_as_durable_before_anything_new_settles() -> None:
+def test_records_that_sinks_have_count_as_durable_before_new_ones_settle() -> None:
     async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
         sinks[0].held[shard().shard_id] = Position(500, 0)
         lane = stage.open(shard(), None)
@@ -294,7 +294,7 @@ def test_a_batch_that_is_not_full_waits_for_more_while_the_model_is_busy_and_sha
     staged(body, judge=lambda: FakeJudge(slots=2))
 
 
-def test_a_shard_that_has_caught_up_waits_for_nobody() -> None:
+def test_a_shard_that_has_caught_up_does_not_wait() -> None:
     async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
         lane = stage.open(shard(), None)
         judge.pause()
@@ -356,7 +356,7 @@ def test_the_stage_ends_with_the_reason_of_a_limit() -> None:
     asyncio.run(main())
 
 
-def test_what_is_held_back_is_let_go_when_nothing_more_comes_and_told_meanwhile(
+def test_held_records_are_reported_and_released_when_nothing_more_comes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("pipeline.flow.outlet.HOLD_S", 0.2)
@@ -391,7 +391,7 @@ def test_a_shard_that_is_behind_lets_nothing_go_and_one_at_its_end_everything() 
     staged(body, judge=lambda: FakeJudge(dead), limits=LIMITS)
 
 
-def test_what_is_held_back_does_not_fill_the_task_s_memory_for_good() -> None:
+def test_held_records_do_not_fill_the_memory_for_ever() -> None:
     async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
         lane = stage.open(shard(), None)
         stage.admit(lane, records(10))
@@ -470,7 +470,7 @@ def test_an_aggregate_is_taken_apart_as_the_window_has_room() -> None:
     assert max(size for _, size in most) <= bounds.total_bytes
 
 
-def test_what_is_broken_in_an_aggregate_is_dead_and_its_neighbours_are_not() -> None:
+def test_broken_user_records_are_dead_and_their_neighbours_are_not() -> None:
     async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
         lane = stage.open(shard(), None)
         body = field(1, b"k") + user(b"1") + user(b"2", 7) + user(b"3")
@@ -524,7 +524,7 @@ def test_no_aggregate_is_misplaced_where_hash_keys_are_not_known() -> None:
     staged(body)
 
 
-def test_a_session_goes_on_within_an_aggregate() -> None:
+def test_a_session_continues_inside_an_aggregate() -> None:
     async def body(stage: Stage, judge: FakeJudge, sinks: list[FakeSink]) -> None:
         sinks[0].held[shard().shard_id] = Position(101, 1500)
         lane = stage.open(shard(), None)

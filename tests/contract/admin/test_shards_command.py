@@ -105,7 +105,7 @@ def test_a_plan_is_printed_and_nothing_is_changed(aws: LocalAWS) -> None:
     assert open_ids(aws) == [SHARD(0), SHARD(1)]
 
 
-def test_scale_split_and_merge_are_carried_out_and_are_nothing_to_do_again(aws: LocalAWS) -> None:
+def test_scale_split_and_merge_are_carried_out_and_then_have_nothing_to_do(aws: LocalAWS) -> None:
     scaled = run("scale", "5", "--stream", STREAM, "--execute", "--json")
     assert scaled.exit_code == 0, scaled.output
     said = json.loads(scaled.stdout)

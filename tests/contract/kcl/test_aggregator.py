@@ -41,7 +41,7 @@ def our_class() -> bytes:
 
 
 @pytest.mark.parametrize("path", aggregator.SHA256, ids=lambda path: path.suffix)
-def test_class_and_source_are_those_that_belong_together(path: Path) -> None:
+def test_the_class_belongs_to_its_source(path: Path) -> None:
     """A change of the source must be compiled, and both checksums updated."""
     assert hashlib.sha256(path.read_bytes()).hexdigest() == aggregator.SHA256[path]
 

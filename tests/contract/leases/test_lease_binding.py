@@ -51,9 +51,7 @@ def test_without_tables_there_is_nothing_to_bind(dynamodb: DynamoDBClient, kines
 
 
 @pytest.mark.parametrize("suffix", ["", "-CoordinatorState", "-WorkerMetricStats"])
-def test_a_table_of_somebody_elses_is_refused_and_nothing_is_made_beside_it(
-    dynamodb: DynamoDBClient, suffix: str
-) -> None:
+def test_a_foreign_table_is_refused_and_nothing_is_created_beside_it(dynamodb: DynamoDBClient, suffix: str) -> None:
     dynamodb.create_table(
         TableName=f"{APP}{suffix}",
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],

@@ -249,7 +249,7 @@ def test_what_expired_behind_a_checkpoint_is_told_once_for_each_session(
         (None, Oldest(7, 0.0), False),
     ],
 )
-def test_records_were_missed_if_the_oldest_lies_behind_the_checkpoint_at_the_edge_of_retention(
+def test_records_were_missed_if_the_oldest_is_after_the_checkpoint_at_the_edge_of_retention(
     began_after: Position | None, first: Oldest | None, expected: bool
 ) -> None:
     assert missed(began_after, first, 86_400.0, 86_000.0) is expected

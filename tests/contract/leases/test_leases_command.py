@@ -117,8 +117,8 @@ def test_a_restore_is_refused_for_another_stream_or_after_a_new_start(
     bound: DynamoDBClient, kinesis: KinesisClient, tmp_path: Path
 ) -> None:
     assert reset(tmp_path, "--execute").exit_code == 0
-    anew = restore(tmp_path, "--execute")
-    assert (anew.exit_code, "the stream now is another one" in anew.stderr) == (3, True)
+    again = restore(tmp_path, "--execute")
+    assert (again.exit_code, "the stream now is another one" in again.stderr) == (3, True)
     created_s = Aws().stream_created_s(STREAM)
     undo = tmp_path / "undo.json"
     undo.write_text(undo.read_text().replace(str(MADE_S), str(created_s)))
@@ -251,7 +251,9 @@ def test_a_lease_that_is_renewed_meanwhile_is_released_all_the_same(running: Dyn
 
 
 @pytest.mark.parametrize("changes", [{"leaseOwner": "c"}, {"checkpointOwner": "c"}, {"pendingCheckpoint": "43"}])
-def test_a_lease_that_changes_hands_meanwhile_is_left_alone(running: DynamoDBClient, changes: dict[str, str]) -> None:
+def test_a_lease_that_changes_its_owner_meanwhile_is_not_touched(
+    running: DynamoDBClient, changes: dict[str, str]
+) -> None:
     planned = release_lease.plan(read_state(running, APP), SHARDS[2], time.time())
     put(running, SHARDS[2], **{"leaseOwner": "a", **changes})
     before = read(running, APP)

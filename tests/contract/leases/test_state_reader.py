@@ -95,7 +95,7 @@ def test_a_notebook_clears_up_after_the_dead_and_writes_nothing_once_it_has_left
     assert set(read_state(tables, APP).notes) == {"living"}
 
 
-def test_a_notebook_without_tables_fails_nobody(dynamodb: DynamoDBClient) -> None:
+def test_a_notebook_without_tables_does_not_fail(dynamodb: DynamoDBClient) -> None:
     book = WorkerNoteBook(lambda: dynamodb, APP, "me")
     book.write("", {})
     book.leave()

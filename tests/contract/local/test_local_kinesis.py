@@ -248,7 +248,7 @@ def impatient(aws: LocalAWS, service: str) -> Any:
     return aws.client(service, config=config)
 
 
-def test_a_fault_meets_its_operation_only_and_only_within_its_block(aws: LocalAWS) -> None:
+def test_a_fault_affects_only_its_operation_and_only_within_its_block(aws: LocalAWS) -> None:
     s3 = impatient(aws, "s3")
     s3.create_bucket(Bucket="faults")
     with aws.faults(service="s3", operation="PutObject", kind="error", status=503, code="Broken"):

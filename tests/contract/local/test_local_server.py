@@ -158,7 +158,7 @@ def test_requests_are_counted_by_service_and_operation(aws: LocalAWS) -> None:
     assert aws.calls() == {}
 
 
-def test_who_asked_for_what_is_known_by_access_key(aws: LocalAWS) -> None:
+def test_requests_are_known_by_access_key(aws: LocalAWS) -> None:
     def someone(service: str) -> Any:
         return boto3.client(
             service,  # type: ignore[call-overload]  # any service

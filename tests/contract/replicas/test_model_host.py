@@ -212,7 +212,7 @@ def test_several_replicas_share_the_work_and_outlive_each_other() -> None:
         expect_all_but(records, {3} if number == 2 else set())
 
 
-def test_what_a_model_prints_is_logged_line_by_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_output_of_a_model_is_logged_line_by_line(caplog: pytest.LogCaptureFixture) -> None:
     records = batch(1, {0: "say"})
     with caplog.at_level(logging.INFO, "replica"):
         judged(records)

@@ -26,7 +26,7 @@ def test_a_record_that_loses_the_device_by_itself_while_others_pass_is_dead() ->
     assert death(lone[0]).reason.startswith("replica lost its device: RuntimeError: CUDA error")
 
 
-def test_a_record_that_nothing_can_be_held_against_is_not_condemned() -> None:
+def test_a_record_without_evidence_against_it_is_not_given_up() -> None:
     """Without another record that has passed, the device may be to blame."""
     lone = batch(1, {0: "lose device"})
     with pytest.raises(Fatal, match=r"^replica lost its device: .* no record has passed since, for \d s"):

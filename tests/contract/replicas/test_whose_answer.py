@@ -30,7 +30,7 @@ def in_a_row(model: str, **options: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("where", ["load", "predict", "native", "exits"])
-def test_a_child_that_goes_on_as_the_replica_answers_nothing(where: str) -> None:
+def test_a_child_that_continues_as_the_replica_cannot_answer(where: str) -> None:
     assert not [event for event in in_a_row("Forks", where=where) if isinstance(event, ReplicaReplaced)]
 
 

@@ -76,7 +76,7 @@ def test_a_scale_of_several_calls_waits_for_each(world: World) -> None:
     assert all(call.took_s is not None for call in calls)
 
 
-def test_an_interrupted_scale_goes_on_where_it_stopped(world: World) -> None:
+def test_an_interrupted_scale_continues_where_it_stopped(world: World) -> None:
     sleeps = 0
 
     def interrupt(seconds: float) -> None:

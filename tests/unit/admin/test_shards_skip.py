@@ -67,7 +67,7 @@ def test_missing_records_and_shards_are_user_errors() -> None:
     assert isinstance(planned(Position(50, 2), users=3), SkipPlan)
 
 
-def test_a_wish_that_was_hindered_is_made_again() -> None:
+def test_a_hindered_request_is_made_again() -> None:
     doubt = Doubt().with_skip(Skip(AT, "before"))
     noted = planned(doubt=doubt)
     assert isinstance(noted, Refusal)

@@ -41,7 +41,7 @@ def test_without_a_worker_the_looks_give_the_trend() -> None:
     assert (shard.seconds_behind, shard.trend, shard.caught_up_in_s) == (120, Trend.GROWING, None)
 
 
-def test_the_checkpoints_age_is_that_of_the_look_which_showed_another() -> None:
+def test_the_age_of_a_checkpoint_counts_from_the_look_that_first_showed_it() -> None:
     looks = [look(lease(counter=1, sentinel="TRIM_HORIZON"), at_s=NOW - 8), look(lease(counter=2), at_s=NOW - 4)]
     assert only(diagnose("events", look(lease(counter=3)), looks)).checkpoint_age_s == 8
     assert only(diagnose("events", look(lease(counter=3)), looks[1:])).checkpoint_age_s is None

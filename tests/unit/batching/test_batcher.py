@@ -89,7 +89,7 @@ def test_padding_is_taken_where_a_call_costs_more() -> None:
     assert [costs(waiting.take(1.0)) for _ in range(2)] == [[8, 10, 10], [99]]
 
 
-def test_likes_are_looked_for_in_all_lanes_and_no_further_than_the_bucket_records() -> None:
+def test_similar_records_are_searched_in_all_lanes_within_bucket_records() -> None:
     waiting = Batcher(max_records=8, max_cost=0, linger_s=0.02, bucket_records=6)
     waiting.add("a", records(7, 300, 300, 7), now=0.0)
     waiting.add("b", records(50, 60, 7, 7), now=0.0)
@@ -148,7 +148,7 @@ def test_a_dropped_lane_is_forgotten() -> None:
     assert costs(waiting.take(1.0)) == [5]
 
 
-def test_what_fits_into_memory_bounds_batches_at_once() -> None:
+def test_a_memory_limit_applies_to_batches_at_once() -> None:
     waiting = batcher()
     waiting.add("a", records(*[1] * 8), now=0.0)
     waiting.follow(BatchPlan(cost=3))
@@ -158,7 +158,7 @@ def test_what_fits_into_memory_bounds_batches_at_once() -> None:
     assert len(waiting.take(0.0)) == 8
 
 
-def test_what_fits_into_memory_and_the_budget_bound_batches_both() -> None:
+def test_both_memory_and_the_budget_limit_batches() -> None:
     waiting = batcher(max_cost=10)
     waiting.follow(BatchPlan(cost=99))
     waiting.add("a", records(*[4] * 6), now=0.0)
@@ -167,7 +167,7 @@ def test_what_fits_into_memory_and_the_budget_bound_batches_both() -> None:
     assert [costs(waiting.take(0.0)) for _ in range(2)] == [[4], [4]]
 
 
-def test_what_fits_into_memory_counts_padding() -> None:
+def test_the_memory_limit_counts_padding() -> None:
     waiting = batcher(bucket_records=512)
     waiting.add("a", records(10, 11, 11), now=0.0)
     waiting.follow(BatchPlan(cost=32))

@@ -71,7 +71,7 @@ def test_a_machine_that_changes_is_followed() -> None:
     assert learned(taken, sizes).seconds(16, 16) == pytest.approx(0.36, rel=0.1)
 
 
-def test_a_rate_is_that_of_the_undisturbed() -> None:
+def test_a_rate_is_that_of_undisturbed_calls() -> None:
     """Records differ, and another program runs half of the time."""
     dice, rate = random.Random(7), Rate()
     assert rate.best is None

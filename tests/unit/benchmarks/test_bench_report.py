@@ -19,7 +19,7 @@ SMALL = Figure("small", [0.8, 0.9, 0.7], "GB", bar=0.7, at_most=True)
 SHOWN = Figure("shown", [3.0])
 
 
-def test_a_figure_is_the_median_of_its_runs_and_says_how_far_they_lie_apart() -> None:
+def test_a_figure_is_the_median_of_its_runs_with_their_spread() -> None:
     assert (FAST.value, SMALL.value, SHOWN.value) == (1.6, 0.8, 3.0)
     assert round(FAST.spread, 3) == 0.375
     assert SHOWN.spread == 0
@@ -77,7 +77,7 @@ def test_a_program_that_has_stopped_is_not_waited_for_for_ever() -> None:
         rate(lambda: 7, 1.0, clock=lambda: now[0], sleep=sleep)
 
 
-def test_between_the_ends_of_a_turn_nobody_asks() -> None:
+def test_during_a_turn_no_worker_asks_again() -> None:
     now, asked = [0.0], []
 
     def sleep(seconds: float) -> None:
@@ -91,7 +91,7 @@ def test_between_the_ends_of_a_turn_nobody_asks() -> None:
     assert not [at for at in asked if 3.0 < at < 30.0]
 
 
-def test_what_took_the_cores_is_told_by_its_share() -> None:
+def test_the_use_of_the_cores_is_shown_by_shares() -> None:
     assert told([{"replica": 1.9, "jvm": 0.02}, {"replica": 1.8, "jvm": 0.04, "bridge": 0.0001}]) == (
         "replica 185.0%, jvm 3.0%"
     )

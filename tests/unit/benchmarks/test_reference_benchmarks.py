@@ -15,7 +15,7 @@ from benchmarks.sharing import _sums
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_without_a_gpu_its_benchmark_says_so_in_one_line_and_fails() -> None:
+def test_without_a_gpu_its_benchmark_fails_with_one_line() -> None:
     environ = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "benchmarks.gpu"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, cwd=ROOT, env=environ)

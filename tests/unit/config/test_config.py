@@ -99,7 +99,7 @@ def test_a_removed_generation_asks_for_a_new_url() -> None:
     assert "new url" in said and "new stream.application" in said
 
 
-def test_no_table_lies_where_dead_letters_are_staged() -> None:
+def test_no_table_is_where_dead_letters_are_staged() -> None:
     [said] = told(least=LEAST.replace("bucket/enriched", "bucket/dead-letter.staged"))
     assert "are the same or one contains the other" in said
 

@@ -100,7 +100,7 @@ def test_without_a_profile_the_cores_are_shared_out(settings: Settings) -> None:
         ("penstock", "0.0.1"),
     ],
 )
-def test_a_profile_of_other_circumstances_is_left_alone(settings: Settings, name: str, other: Any) -> None:
+def test_a_profile_of_other_circumstances_is_not_used(settings: Settings, name: str, other: Any) -> None:
     lay(settings, measured(settings, measured_for=replace(circumstances(settings), **{name: other})))
     assert counts(settings) == resolve("auto", "auto")
     said = find(settings).said

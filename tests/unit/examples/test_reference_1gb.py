@@ -229,7 +229,7 @@ def test_a_wrong_option_is_reported_in_one_line(options: dict[str, object], name
         Options(options)
 
 
-def test_weights_lie_in_the_users_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_weights_are_in_the_users_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert Options({}).path == tmp_path / "penstock" / "reference-21x1024-seed0.safetensors"
     monkeypatch.delenv("XDG_CACHE_HOME")

@@ -82,7 +82,7 @@ async def withheld(rig: Rig) -> bool:
     return False
 
 
-def test_what_lies_outside_is_not_taken_and_the_status_is_withheld_until_leaving() -> None:
+def test_records_outside_are_not_taken_and_the_status_is_withheld_until_leaving() -> None:
     async def body(rig: Rig) -> None:
         await rig.begin()
         rig.hand_over(999, 1_000, 1_999, 2_000, BEYOND_MS, 1_500)

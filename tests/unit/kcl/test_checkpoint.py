@@ -18,7 +18,7 @@ def records(*sizes: int, first: int = 10) -> list[Record]:
     return [aggregate_or_record(Record("s", data, "k", str(first + n), 0, 1)) for n, data in enumerate(payloads)]
 
 
-def test_what_is_durable_within_an_aggregate_is_checkpointed_before_it() -> None:
+def test_with_an_aggregate_partly_durable_the_checkpoint_is_before_it() -> None:
     tracker = CheckpointTracker(None)
     tracker.deliver(records(1, 3, 1))
     assert tracker.due(Position(11, 1)) == Position(10, 0)

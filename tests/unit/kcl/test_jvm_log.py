@@ -39,7 +39,7 @@ def test_a_stack_trace_belongs_to_its_record(caplog: pytest.LogCaptureFixture) -
     assert told(caplog) == [("kcl.ShardConsumer", "ERROR", "it broke\njava.lang.Error: why\n\tat A.b(A.java:1)")]
 
 
-def test_what_the_jvm_says_on_its_own_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_other_output_of_the_jvm_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     kcl = KclLog()
     kcl.feed("\n")
     kcl.feed("Error: could not create the Java Virtual Machine.\n")
@@ -77,7 +77,7 @@ def test_an_unknown_level_is_a_warning_and_a_broken_mark_no_crash(caplog: pytest
 
 
 @pytest.mark.parametrize(("level", "java"), [("WARNING", "WARN"), ("INFO", "INFO"), ("DEBUG", "DEBUG")])
-def test_logback_is_told_the_level_in_javas_words(level: str, java: str) -> None:
+def test_logback_gets_the_level_by_its_java_name(level: str, java: str) -> None:
     root = ET.fromstring(logback(level))
     levels = {logger.get("name"): logger.get("level") for logger in root.iter("logger")}
     assert [element.get("level") for element in root.iter("root")] == [java]
@@ -91,7 +91,7 @@ def test_it_is_known_when_kcl_has_skipped_records() -> None:
     assert not tells_of_skipped_records(said.replace("Caught exception from handleInput", "onError()."))
 
 
-def test_what_tells_of_skipped_records_is_said_at_any_level() -> None:
+def test_reports_of_skipped_records_are_logged_at_any_level() -> None:
     loggers = ET.fromstring(logback("ERROR")).iter("logger")
     levels = {logger.get("name"): logger.get("level") for logger in loggers}
     assert levels["software.amazon.kinesis.lifecycle.ShardConsumerSubscriber"] == "WARN"
@@ -119,7 +119,7 @@ def test_a_flood_of_errors_is_one_stack_trace_and_a_line_a_minute(caplog: pytest
     assert sum(map(len, texts)) < 2_000
 
 
-def test_another_error_another_exception_and_one_after_an_hour_are_told_in_full(
+def test_other_errors_other_exceptions_and_errors_after_an_hour_are_logged_in_full(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     now = 0.0
@@ -138,7 +138,7 @@ def test_another_error_another_exception_and_one_after_an_hour_are_told_in_full(
     assert len(told(caplog)) == 6 - 1
 
 
-def test_what_is_no_warning_is_told_each_time(caplog: pytest.LogCaptureFixture) -> None:
+def test_messages_below_warnings_are_logged_each_time(caplog: pytest.LogCaptureFixture) -> None:
     kcl = KclLog()
     for _ in range(3):
         kcl.feed(f"{MARK}INFO|Scheduler|again\n")
@@ -154,7 +154,7 @@ def test_messages_that_are_remembered_have_a_bound() -> None:
     assert len(repeated._messages) == MOST_MESSAGES
 
 
-def test_what_every_first_start_says_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_messages_of_every_first_start_are_not_warnings(caplog: pytest.LogCaptureFixture) -> None:
     kcl = KclLog()
     kcl.feed(f"{MARK}WARN|LeaseAssignmentManager|Not able to assign all expiredOrUnAssignedLeases\n")
     kcl.flush()

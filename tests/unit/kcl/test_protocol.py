@@ -111,7 +111,7 @@ def test_a_large_message_is_decoded_in_parts_to_the_same_records() -> None:
     ]
 
 
-def test_what_is_wrong_with_a_large_message_is_told_as_of_a_small_one() -> None:
+def test_errors_in_large_messages_are_reported_like_those_in_small_ones() -> None:
     rows = [row(sequenceNumber=str(n), data="AAAA" * 300) for n in range(1, 2000)]
     rows[1500]["partitionKey"] = 7
     with pytest.raises(ProtocolError, match=r"got `int` - at `\$\.records\[1500\]\.partitionKey`"):
@@ -187,7 +187,7 @@ def test_any_kind_of_buffer_is_read() -> None:
         (line("checkpoint", sequenceNumber=5), "got `int` - at `$.sequenceNumber`"),
     ],
 )
-def test_what_is_no_message_says_what_is_wrong(text: bytes, complaint: str) -> None:
+def test_invalid_messages_say_what_is_wrong(text: bytes, complaint: str) -> None:
     with pytest.raises(ProtocolError) as caught:
         decode(text, "shard")
     assert complaint in str(caught.value)

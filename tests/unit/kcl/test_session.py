@@ -178,7 +178,7 @@ def test_room_that_a_sink_makes_without_a_word_is_found() -> None:
     rigged(body, sink=FakeSink(bytes_per_record=10**9), loop_factory=SimulatedLoop)
 
 
-def test_what_kcl_has_read_ahead_is_answered_at_once_however_full_the_window() -> None:
+def test_messages_that_kcl_has_read_ahead_are_answered_at_once_for_any_window() -> None:
     """A status that is withheld there may stop KCL's scheduler, and with it every other shard of the task."""
 
     async def body(rig: Rig) -> None:
@@ -301,7 +301,7 @@ def test_a_checkpoint_refused_for_shutdown_is_a_lost_lease() -> None:
 
 
 @pytest.mark.parametrize("action", ["shardEnded", "shutdownRequested", "leaseLost"])
-def test_whatever_kcl_says_after_it_refused_a_thawed_workers_checkpoint_is_answered_without_one(action: str) -> None:
+def test_messages_after_a_refused_checkpoint_are_answered_without_one(action: str) -> None:
     async def body(rig: Rig) -> None:
         rig.kcl.refusals = ["ShutdownException"]
         await rig.kcl.initialize(SHARD_ID)

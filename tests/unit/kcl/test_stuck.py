@@ -22,7 +22,7 @@ def test_a_shard_whose_lag_grows_without_progress_is_stuck_after_the_time_and_no
     assert reasons == {"shardId-0": "shardId-0 is stuck: no progress for 100 s, 101 s behind, 0 records not settled"}
 
 
-def test_progress_begins_the_time_anew() -> None:
+def test_progress_restarts_the_time_limit() -> None:
     watch = StuckWatch(AFTER_S)
     for now in range(0, 1000, 50):
         assert not watch.look([look(now, lag_ms=1_000 * now, progress=now // 50)], now)
@@ -40,7 +40,7 @@ def test_records_that_never_settle_are_stuck_though_kcl_has_delivered_everything
     assert "5 records not settled" in watch.look([look(101, unsettled=5)], 101)["shardId-0"]
 
 
-def test_a_shard_that_is_not_read_falls_behind_though_nobody_says_so() -> None:
+def test_a_shard_that_is_not_read_falls_behind_without_reports() -> None:
     """If too many records are in flight, the status is withheld, and KCL neither reads nor reports the lag."""
     watch = StuckWatch(AFTER_S)
     watch.look([look(0, lag_ms=500)], 0)

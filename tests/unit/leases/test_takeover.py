@@ -86,7 +86,7 @@ def test_a_leader_without_any_sign_of_life_is_taken_for_dead_in_time() -> None:
 
 
 @pytest.mark.parametrize("sign", ["version", "report", "counter"])
-def test_one_sign_of_life_is_enough_to_be_left_alone(sign: str) -> None:
+def test_one_sign_of_life_prevents_a_takeover(sign: str) -> None:
     table = Table()
     for turn in range(200):
         assert table.look() is None
@@ -289,5 +289,5 @@ def test_a_leader_is_taken_for_dead_only_after_a_silence_and_then_soon(seed: int
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_slow_leader_that_lives_is_left_alone(seed: int) -> None:
+def test_a_slow_leader_that_lives_is_not_taken_over(seed: int) -> None:
     assert simulate(seed, dies_s=600.0, until_s=600.0, missing=0.0)[0] is None

@@ -131,21 +131,21 @@ def test_a_lease_that_comes_to_a_ready_task_has_half_a_minute() -> None:
     assert watch.until(40, handed_over).unready == f"{B}: not read yet"
 
 
-def test_before_the_first_look_nobody_is_ready() -> None:
+def test_before_the_first_look_no_task_is_ready() -> None:
     assert Unread().unready
 
 
 # -- what expired
 
 
-def test_a_shard_that_kinesis_forgot_before_its_end_is_told_once() -> None:
+def test_a_shard_that_expired_before_its_end_is_reported_once() -> None:
     watch = UnreadWatch("me", AFTER_S)
     gone = look(lease(A), lease(C), hearing=C, known={C: KnownShard(C)})
     assert [each.shard_id for each in watch.look(gone, 0).expired] == [A]
     assert watch.look(gone, 10).expired == ()
 
 
-def test_what_another_task_holds_is_that_ones_to_tell() -> None:
+def test_shards_of_another_task_are_reported_by_that_task() -> None:
     gone = look(lease(A, "other"), lease(B, ""), lease(C), hearing=C, known={C: KnownShard(C)})
     assert [each.shard_id for each in UnreadWatch("me", AFTER_S).look(gone, 0).expired] == [B]
     assert UnreadWatch("me", AFTER_S).look(replace(gone, leader="other"), 0).expired == ()

@@ -272,7 +272,7 @@ def test_letters_that_cannot_be_redriven_are_separated() -> None:
     assert planned.kinds["killed", CANNOT] == 2 and planned.kinds["decode", WAITS] == 1
 
 
-def test_letters_that_no_file_of_the_table_names_are_left_alone() -> None:
+def test_letters_that_no_file_of_the_table_names_are_not_touched() -> None:
     world = World(*fates(2, 3, count=5))
     assert isinstance(world.table.table, MemoryStore)
     world.table.table.objects.clear()
@@ -303,7 +303,7 @@ def test_letters_that_have_changed_since_the_plan_end_the_redrive() -> None:
         world.run(FakeModel(), planned)
 
 
-def test_only_the_letters_that_are_wished_for_are_tried() -> None:
+def test_only_selected_letters_are_tried() -> None:
     world = World(
         dead(1, "timeout", "timed out after 3 s"), dead(2, "rejected", "no text"), dead(11, "timeout", "Timed out")
     )

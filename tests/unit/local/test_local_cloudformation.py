@@ -70,7 +70,7 @@ def test_a_stream_is_what_its_template_says_from_one_to_the_next() -> None:
     assert kinesis("ListStreams")["StreamNames"] == ["s", "u"]
 
 
-def test_what_the_local_kinesis_has_not_is_refused_and_makes_nothing() -> None:
+def test_unsupported_properties_are_refused_and_create_nothing() -> None:
     made, kinesis = streams()
     wrong: tuple[dict[str, Any], ...] = (
         {"StreamEncryption": {"EncryptionType": "KMS", "KeyId": "k"}},

@@ -106,7 +106,9 @@ def test_following_shards_to_their_children_reads_every_record_once_and_in_order
 
 
 @given(st.integers(2**30, 2**36 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**63 - 1), st.integers(0, 2**36 - 1))
-def test_a_sequence_number_has_56_digits_and_tells_its_parts(epoch: int, shard: int, position: int, at_s: int) -> None:
+def test_a_sequence_number_has_56_digits_and_contains_its_parts(
+    epoch: int, shard: int, position: int, at_s: int
+) -> None:
     text = sequence.number(sequence.prefix(epoch, shard), position, at_s)
     assert len(text) == 56
     assert sequence.parse(text) == (epoch, shard, position)
@@ -155,7 +157,7 @@ def test_each_kind_of_iterator_begins_where_it_says() -> None:
     assert len(kinesis.data(kind="AT_SEQUENCE_NUMBER", StartingSequenceNumber=first)) == 6
 
 
-def test_a_sequence_number_of_another_shard_or_of_nobody_is_refused() -> None:
+def test_a_sequence_number_of_another_or_no_shard_is_refused() -> None:
     kinesis = Kinesis(2)
     other = kinesis.put(ExplicitHashKey=str(HASH_KEYS - 1))["SequenceNumber"]
     for number in (other, "0", "12", "9" * 60):
@@ -202,7 +204,7 @@ def test_a_read_ends_before_it_exceeds_10_mib_but_is_never_empty_for_that() -> N
     assert len(kinesis.read(first["NextShardIterator"])["Records"]) == 2
 
 
-def test_what_is_older_than_the_retention_is_gone() -> None:
+def test_records_older_than_the_retention_are_deleted() -> None:
     kinesis = Kinesis()
     kinesis.put(b"old")
     old = kinesis.iterator()
@@ -304,7 +306,7 @@ def strategy(kinesis: Kinesis) -> str | None:
     return summary.get("RecordDistributionStrategy")
 
 
-def test_in_auto_records_are_spread_over_all_shards_whatever_their_keys() -> None:
+def test_in_auto_records_are_spread_over_all_shards_for_any_keys() -> None:
     kinesis = Kinesis(2)
     kinesis.change("UpdateStreamMode", StreamARN=ARN, StreamModeDetails=ON_DEMAND)
     assert strategy(kinesis) == "USER_PARTITION_KEY"
@@ -488,7 +490,7 @@ def test_retention_only_goes_the_way_its_operation_says() -> None:
         ("ListShards", {"ShardFilter": {"Type": "NEAR"}}),
     ],
 )
-def test_what_the_api_model_forbids_is_a_validation_error(operation: str, body: dict[str, Any]) -> None:
+def test_violations_of_the_api_model_are_validation_errors(operation: str, body: dict[str, Any]) -> None:
     assert Kinesis().refused(operation, **body) == "ValidationException"
 
 

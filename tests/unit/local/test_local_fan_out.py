@@ -58,7 +58,7 @@ class FanOut(Kinesis):
         return ended.value.code
 
 
-def test_a_subscription_tells_what_is_there_and_then_what_comes() -> None:
+def test_a_subscription_sends_stored_records_and_then_new_ones() -> None:
     kinesis = FanOut()
     put = kinesis.put(b"a")
     subscription = kinesis.subscribe()
@@ -141,7 +141,7 @@ class Follower:
 
 
 @given(st.lists(st.sampled_from(["put", "split", "look", "again", "wait"]), max_size=25))
-def test_whoever_follows_continuations_and_children_hears_all_once_and_in_order(steps: list[str]) -> None:
+def test_following_continuations_and_children_gives_all_records_once_and_in_order(steps: list[str]) -> None:
     kinesis, put = FanOut(), list[bytes]()
     follower = Follower(kinesis)
     for step in [*steps, "look"]:
@@ -194,7 +194,7 @@ def test_without_limits_the_next_subscription_takes_over_at_once() -> None:
     assert kinesis.told(second) == []
 
 
-def test_what_does_not_fit_is_no_subscription() -> None:
+def test_invalid_requests_are_not_subscriptions() -> None:
     kinesis = FanOut()
     number = kinesis.put()["SequenceNumber"]
     assert kinesis.not_subscribed(shard="shardId-000000000009") == NOT_FOUND
@@ -258,7 +258,7 @@ def test_an_event_is_framed_as_the_sdks_read_it(codec: Any, loads: Any) -> None:
 
 
 @given(st.dictionaries(st.text("abc-", min_size=1), st.text(max_size=9), max_size=4), st.binary())
-def test_whatever_is_framed_comes_back(headers: dict[str, str], payload: bytes) -> None:
+def test_any_frame_is_read_back(headers: dict[str, str], payload: bytes) -> None:
     buffer = EventStreamBuffer()
     buffer.add_data(message(headers, payload))
     (found,) = buffer

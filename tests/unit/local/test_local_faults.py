@@ -15,12 +15,12 @@ def picks(rule: dict[str, Any], requests: int) -> list[bool]:
     return [faults.pick("kinesis", "GetRecords", b"/") is not None for _ in range(requests)]
 
 
-def test_a_rule_without_conditions_meets_every_request() -> None:
+def test_a_rule_without_conditions_affects_every_request() -> None:
     assert picks({"kind": "error"}, 3) == [True, True, True]
 
 
 @pytest.mark.parametrize(("name", "value"), [("service", "s3"), ("operation", "PutRecord"), ("match", "other")])
-def test_a_rule_meets_nothing_but_what_it_names(name: str, value: str) -> None:
+def test_a_rule_affects_only_what_it_names(name: str, value: str) -> None:
     assert picks({"kind": "error", name: value}, 3) == [False, False, False]
 
 
@@ -35,7 +35,7 @@ def test_chance_falls_the_same_way_for_the_same_seed_and_otherwise_for_another()
     assert 10 < sum(picks({**rule, "seed": 7}, 50)) < 40
 
 
-def test_a_match_is_looked_for_in_the_path_and_in_the_body() -> None:
+def test_a_match_is_searched_in_the_path_and_in_the_body() -> None:
     faults = Faults()
     faults.add(FaultRule.parse({"kind": "error", "match": "events"}))
     assert faults.pick("s3", "PutObject", b"/bucket/events/1", b"") is not None

@@ -22,7 +22,7 @@ NO_HOST = ["", ":4566", "[::1", "[]:80"]
 
 
 @pytest.mark.parametrize("path", [FAULTS, RESET])
-def test_only_who_names_this_machine_controls_it(path: str) -> None:
+def test_only_requests_that_name_this_machine_control_it(path: str) -> None:
     for host in OURS:
         assert refusal(path, {"host": host}) is None, host
     for host in (*FOREIGN, *NO_HOST):
@@ -37,7 +37,7 @@ def test_the_name_that_the_server_listens_on_is_its_own() -> None:
 
 @pytest.mark.parametrize("path", [FAULTS, RESET])
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:3000", "https://127.0.0.1", ""])
-def test_only_a_page_of_its_own_controls_it(path: str, origin: str) -> None:
+def test_only_its_own_pages_control_it(path: str, origin: str) -> None:
     headers = {"host": "127.0.0.1:4566"}
     assert refusal(path, {**headers, "origin": "http://127.0.0.1:4566"}) is None
     assert refusal(path, {**headers, "origin": origin}) is not None

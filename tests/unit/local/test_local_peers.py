@@ -42,7 +42,7 @@ def test_a_stream_whose_count_of_shards_is_not_said_has_4() -> None:
         assert len(kinesis("ListShards", StreamName=name)["Shards"]) == 4
 
 
-def test_whoever_has_a_stream_on_demand_does_not_change_its_shards() -> None:
+def test_the_shards_of_an_on_demand_stream_cannot_be_changed() -> None:
     kinesis = on_demand()
     first, second = (shard["ShardId"] for shard in kinesis.open())
     assert kinesis.refused("SplitShard", ShardToSplit=first, NewStartingHashKey=str(HASH_KEYS // 4)) == UNSUPPORTED
@@ -124,7 +124,7 @@ def test_a_time_in_cbor_that_is_none_is_an_answer_of_400(time: float) -> None:
 
 
 @pytest.mark.parametrize("character", [*";\t\n,%<>&|\\\"'*?!#$^()[]{}~`", "\x00", "\x7f", "\u200b", "€", "😀"])
-def test_what_may_not_be_in_a_tag_is_refused(character: str) -> None:
+def test_other_characters_of_tags_are_refused(character: str) -> None:
     kinesis, text = Kinesis(), f"a{character}b"
     for tags in ({text: "v"}, {"k": text}):
         assert kinesis.refused("AddTagsToStream", Tags=tags) == INVALID
@@ -137,7 +137,7 @@ def test_what_may_not_be_in_a_tag_is_refused(character: str) -> None:
     assert "t" not in kinesis("ListStreams")["StreamNames"]
 
 
-def test_what_may_be_in_a_tag_is_kept() -> None:
+def test_allowed_characters_of_tags_are_kept() -> None:
     kinesis, text = Kinesis(), "Aé漢字٣ \u00a0_.:/=+-@9"
     kinesis("AddTagsToStream", Tags={text: text})
     assert kinesis("ListTagsForStream")["Tags"] == [{"Key": text, "Value": text}]
@@ -181,7 +181,7 @@ def test_a_warm_stream_has_a_shard_for_each_mib() -> None:
     assert len(kinesis.open()) == 5
 
 
-def test_warm_throughput_is_refused_where_aws_has_none() -> None:
+def test_warm_throughput_is_refused_where_aws_refuses_it() -> None:
     kinesis = on_demand()
     wanted = {"StreamModeDetails": ON_DEMAND, "WarmThroughputMiBps": 9}
     calls: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -247,7 +247,7 @@ def perform_any(engine: Engine, operation: str, body: dict[str, Any], now_ms: in
 
 
 @given(st.data())
-def test_whatever_is_asked_is_answered_or_refused(data: st.DataObject) -> None:
+def test_any_request_is_answered_or_refused(data: st.DataObject) -> None:
     engine = Engine("us-east-1")
     for at in range(3):
         operation = "CreateStream" if at == 0 else data.draw(st.sampled_from(sorted(OPERATIONS)))
@@ -268,7 +268,7 @@ JUNK = st.recursive(
     st.sampled_from((JSON, CBOR)),
     st.binary(max_size=40) | JUNK.map(cbor2.dumps) | st.sampled_from([b"[" * 5000, b"\x81" * 5000, b'{"a":' * 5000]),
 )
-def test_whatever_bytes_come_are_read_or_refused(operation: str, codec: Codec, body: bytes) -> None:
+def test_any_bytes_are_read_or_refused(operation: str, codec: Codec, body: bytes) -> None:
     with contextlib.suppress(KinesisError):
         perform_any(Engine("us-east-1"), operation, codec.decode(operation, body), round(START_S * 1000))
 

@@ -322,7 +322,7 @@ def until_past(monkeypatch: pytest.MonkeyPatch, dies: Callable[[Record], bool], 
 
 
 @pytest.mark.parametrize("sequence", ["100", "101"])
-def test_an_aggregate_that_kills_while_it_is_looked_into_is_given_up_whole(
+def test_an_aggregate_that_kills_while_it_is_taken_apart_is_given_up_whole(
     monkeypatch: pytest.MonkeyPatch, sequence: str
 ) -> None:
     (letter,), deaths = until_past(monkeypatch, lambda record: record.sequence == sequence, 3)
@@ -441,7 +441,7 @@ def test_several_are_passed_over_and_the_shard_is_read_up_to_the_last() -> None:
     assert len(rig.rows) == 4
 
 
-def test_an_aggregate_that_is_passed_over_is_not_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_skipped_aggregate_is_not_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
 
     def look(record: Record) -> Record:
@@ -481,7 +481,7 @@ def test_a_shard_over_which_tasks_died_is_read_on_after_a_skipped_record() -> No
     assert len(rig.rows) == 100
 
 
-def test_sigterm_before_the_record_leaves_the_operators_wish() -> None:
+def test_sigterm_before_the_record_keeps_the_operators_request() -> None:
     rig = Rig(lambda: plain(1_000), over(900), None)
 
     async def leave() -> None:

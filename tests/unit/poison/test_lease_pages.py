@@ -44,7 +44,7 @@ def test_an_aggregate_is_taken_apart_in_pieces_and_only_its_last_is_whole() -> N
     assert [each.whole for each in taken] == [False, False, True]
 
 
-def test_one_that_is_in_part_durable_goes_on_behind_that() -> None:
+def test_a_partly_durable_aggregate_continues_after_its_durable_part() -> None:
     record = aggregate_or_record(record_of(SHARD, raw(aggregate([b"a", b"b", b"c"]))))
     assert isinstance(record, Aggregate)
     record.skip(Position(77, 0))

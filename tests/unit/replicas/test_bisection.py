@@ -35,7 +35,7 @@ def test_items_that_the_search_skipped_are_tried_together() -> None:
     assert tries(8, lambda tried: 0 in tried) == [[*range(8)], [0, 1, 2, 3], [0, 1], [0], [1, 2, 3, 4, 5, 6, 7]]
 
 
-def test_a_lone_record_is_tried_again_before_it_is_condemned() -> None:
+def test_a_single_record_is_tried_again_before_it_is_given_up() -> None:
     bisection = Bisection(["bad"], retries=2)
     ends = []
     attempts = []

@@ -317,7 +317,7 @@ def test_a_note_that_is_written_while_the_task_is_asked_to_leave_is_ended_too() 
     asyncio.run(main())
 
 
-def test_a_drain_goes_on_where_a_note_cannot_be_ended(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_drain_continues_if_a_note_cannot_be_ended(caplog: pytest.LogCaptureFixture) -> None:
     async def body(life: Life, notes: CrashJournal) -> None:
         clock = iter(range(0, 10**6, 30))
         notes._surely = SureCalls(Inline(), Outages(lambda: next(clock)).part("suspects"), sleep=soon)

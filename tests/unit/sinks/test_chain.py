@@ -125,7 +125,7 @@ def test_a_key_counts_with_its_size() -> None:
     assert settled_weight([heavy]) - settled_weight([light]) == 20_000
 
 
-def test_only_names_of_the_shards_files_are_looked_at() -> None:
+def test_only_names_of_the_shards_files_are_read() -> None:
     good = NAMES.key(record(5))
     strays = [
         "dt=2026-11-18/_SUCCESS",

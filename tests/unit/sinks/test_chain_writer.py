@@ -340,7 +340,7 @@ def test_a_lost_lease_writes_nothing_more_and_says_nothing_more() -> None:
     assert play(work).rows() == [1, 2, 3]
 
 
-def test_the_next_owner_goes_on_from_a_file_whose_checkpoint_was_lost() -> None:
+def test_the_next_owner_continues_from_a_file_whose_checkpoint_was_lost() -> None:
     async def work(world: World) -> None:
         first, _ = world.worker()
         await resumed(first, record(1))
@@ -360,7 +360,7 @@ def test_the_next_owner_goes_on_from_a_file_whose_checkpoint_was_lost() -> None:
     assert world.links() == [("", "3/0"), ("3/0", "6/0"), ("6/0", "8/0")]
 
 
-def test_a_session_behind_a_lost_rest_of_an_aggregate_says_so_and_an_earlier_one_writes_it(
+def test_a_session_after_a_lost_rest_of_an_aggregate_logs_it_and_an_earlier_one_writes_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The rest was written, KCL's checkpoint moved on, and a user removed the file."""
@@ -433,7 +433,7 @@ def test_a_replay_from_anywhere_finds_the_list(first: int, checkpoint: int | Non
     assert world.links()[-1] == ("9/0", "11/0")
 
 
-def test_a_replay_from_before_the_list_meets_it_and_does_not_run_into_it() -> None:
+def test_a_replay_from_before_the_list_joins_it_without_overlap() -> None:
     async def work(world: World) -> None:
         late, _ = world.worker()
         await resumed(late, record(5))
@@ -555,7 +555,7 @@ def test_tables_that_share_a_dead_letter_url_stay_separate() -> None:
     assert sorted(play(work).letters()) == [1, 1, 2]
 
 
-def test_a_row_that_parquet_cannot_hold_is_a_dead_letter_of_its_sink_and_the_file_goes_on() -> None:
+def test_a_row_that_parquet_cannot_hold_is_a_dead_letter_of_its_sink_and_the_file_is_written() -> None:
     """The check in the replica does not refuse such a row."""
     rows = pa.schema([("at", pa.timestamp("s"))])
     schema = TableSchema(rows, "events", "model@1")

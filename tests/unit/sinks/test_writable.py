@@ -36,9 +36,9 @@ def failing(*bad: int) -> tuple[list[int], object]:
 def test_exactly_the_rows_to_blame_are_dead_letters_of_the_sink(bad: set[int], dead: set[int]) -> None:
     given_file = file(*(record(number, dead=number in dead) for number in range(1, 41)))
     _, write = failing(*bad)
-    mended = without_unwritable(given_file, write, "parquet:x")  # type: ignore[arg-type]
-    assert [each.position for each in mended.records] == [each.position for each in given_file.records]
-    for number, each in enumerate(mended.records, 1):
+    written = without_unwritable(given_file, write, "parquet:x")  # type: ignore[arg-type]
+    assert [each.position for each in written.records] == [each.position for each in given_file.records]
+    for number, each in enumerate(written.records, 1):
         if number in dead:
             assert isinstance(each.outcome, Dead) and not each.outcome.sink
         elif number in bad:

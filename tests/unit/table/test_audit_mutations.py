@@ -58,13 +58,13 @@ LIES = {
 
 @pytest.mark.parametrize(("name", "lie"), [(name, lie) for name, lies in LIES.items() for lie in lies])
 @pytest.mark.parametrize("objects", [True, False])
-def test_a_lie_in_a_footer_that_is_sealed_anew_is_told(name: str, lie: str, *, objects: bool) -> None:
+def test_a_false_footer_with_a_new_digest_is_reported(name: str, lie: str, *, objects: bool) -> None:
     table = Table()
     rewritten(table, 2, footer=lambda said: {**said, name: lie}, objects=objects)
     assert kinds(table)
 
 
-def test_every_field_of_a_footer_is_lied_about_above() -> None:
+def test_every_field_of_a_footer_has_a_false_value_above() -> None:
     from pipeline.table.footer import footer_of
 
     table = Table()
@@ -90,7 +90,7 @@ def cut_keys(table: Table) -> list[str]:
     return sorted(key for key in table.store.objects if CUT.shard_id in key)
 
 
-def test_a_lost_rest_of_an_aggregate_is_told_without_the_stream() -> None:
+def test_a_lost_rest_of_an_aggregate_is_reported_without_the_stream() -> None:
     """The next session began at KCL's checkpoint, which is after the aggregate with all of its user records."""
     table = of_an_aggregate()
     assert kinds(table) == set()
@@ -102,13 +102,13 @@ def test_a_lost_rest_of_an_aggregate_is_told_without_the_stream() -> None:
 
 
 @pytest.mark.parametrize(("place", "lie"), [(0, NO), (1, YES), (2, NO)])
-def test_a_file_that_lies_about_where_an_aggregate_ends_is_told(place: int, lie: str) -> None:
+def test_a_file_with_a_wrong_end_of_an_aggregate_is_reported(place: int, lie: str) -> None:
     table = of_an_aggregate()
     rewritten(table, key=cut_keys(table)[place], footer=lambda said: {**said, WHOLE: lie})
     assert kinds(table) == {"gap"}
 
 
-def test_a_last_file_that_lies_about_it_is_harmless_until_another_follows() -> None:
+def test_a_wrong_end_of_the_last_file_is_harmless_until_another_follows() -> None:
     table = of_an_aggregate()
     rewritten(table, key=cut_keys(table)[3], footer=lambda said: {**said, WHOLE: NO})
     assert kinds(table) == set()
@@ -124,7 +124,7 @@ def test_another_writer_in_the_footer_is_harmless_once_the_dead_letters_are_writ
 
 
 @pytest.mark.parametrize("name", ON_BOTH)
-def test_metadata_of_an_object_that_is_not_its_footers_is_told(name: str) -> None:
+def test_object_metadata_that_differs_from_the_footer_is_reported(name: str) -> None:
     table = Table()
     table.store.objects[table.keys()[2]][1][name] = "7/0"
     assert "metadata" in kinds(table)
@@ -145,13 +145,13 @@ VALUES: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("name", VALUES)
 @pytest.mark.parametrize("row", [0, 5, 9])
-def test_a_value_of_ours_in_a_row_that_was_changed_is_told(name: str, row: int) -> None:
+def test_a_changed_value_in_our_own_columns_is_reported(name: str, row: int) -> None:
     table = Table()
     rewritten(table, 0, column(name, VALUES[name], row=row))
     assert kinds(table)
 
 
-def test_rows_taken_out_and_rows_put_in_twice_are_told() -> None:
+def test_missing_and_duplicate_rows_are_reported() -> None:
     for change in (
         lambda rows: rows.slice(1),
         lambda rows: rows.slice(0, 9),
@@ -162,7 +162,7 @@ def test_rows_taken_out_and_rows_put_in_twice_are_told() -> None:
         assert kinds(table)
 
 
-def test_any_byte_of_a_file_that_changes_is_told() -> None:
+def test_a_change_of_any_byte_of_a_file_is_reported() -> None:
     dice = random.Random(5)
     for _ in range(100):
         table = Table()
@@ -175,7 +175,7 @@ def test_any_byte_of_a_file_that_changes_is_told() -> None:
         assert kinds(table) & {"changed", "unreadable"}, at
 
 
-def test_random_bytes_and_pieces_of_files_are_told_and_never_raise() -> None:
+def test_random_bytes_and_pieces_of_files_are_reported_and_never_raise() -> None:
     dice = random.Random(6)
     for _ in range(200):
         table = Table()
@@ -200,14 +200,14 @@ def test_random_bytes_and_pieces_of_files_are_told_and_never_raise() -> None:
         ("-0000000000.parquet", "-0000000001.parquet"),
     ],
 )
-def test_a_file_under_another_name_is_told(old: str, new: str) -> None:
+def test_a_file_under_another_name_is_reported(old: str, new: str) -> None:
     table = Table()
     key = table.keys()[0]
     table.store.objects[key.replace(old, new)] = table.store.objects.pop(key)
     assert kinds(table)
 
 
-def test_files_that_have_changed_places_are_told() -> None:
+def test_exchanged_files_are_reported() -> None:
     table = Table()
     one, two, _ = table.keys()
     objects = table.store.objects
@@ -239,13 +239,13 @@ def change_letter(table: Table, name: str, value: object) -> None:
         ("payload_base64", None),
     ],
 )
-def test_a_letter_that_belongs_elsewhere_is_told_even_where_the_hash_agrees(name: str, value: object) -> None:
+def test_a_letter_in_the_wrong_place_is_reported_even_if_the_hash_agrees(name: str, value: object) -> None:
     table = Table()
     change_letter(table, name, value)
     assert kinds(table) == {"dead-letters"}
 
 
-def test_any_other_object_of_dead_letters_is_told() -> None:
+def test_any_other_object_of_dead_letters_is_reported() -> None:
     for damage in (b"", b"x", b"{}\n"):
         table = Table()
         table.dead.objects[letters_of(table)] = (damage, {})
@@ -258,21 +258,21 @@ def test_any_other_object_of_dead_letters_is_told() -> None:
 
 
 @pytest.mark.parametrize("name", ["_SUCCESS", ".DS_Store", "notes.txt", "dt=2026-11-18/x.jsonl"])
-def test_strays_among_the_dead_letters_are_told(name: str) -> None:
+def test_foreign_objects_among_the_dead_letters_are_reported(name: str) -> None:
     table = Table()
     table.dead.objects[name] = (b"", {})
     assert kinds(table) == {"dead-letters"}
 
 
 @pytest.mark.parametrize("sequence", [15, 99])
-def test_dead_letters_of_a_file_that_is_not_there_are_told(sequence: int) -> None:
+def test_dead_letters_of_a_missing_file_are_reported(sequence: int) -> None:
     table = Table()
     extra = letters_of(table).replace(f"{20:056}", f"{sequence:056}")
     table.dead.objects[extra] = table.dead.objects[letters_of(table)]
     assert kinds(table) == {"dead-letters"}
 
 
-def test_what_a_crash_left_is_told_and_repaired() -> None:
+def test_unwritten_letters_after_a_crash_are_reported_and_repaired() -> None:
     table = Table()
     table.dead.objects.clear()
     [problem, _] = table.audit().problems
@@ -304,7 +304,7 @@ def test_a_list_whose_file_cannot_be_read_is_not_called_a_gap_as_well() -> None:
     ]
 
 
-def test_two_streams_in_one_table_are_told() -> None:
+def test_two_streams_in_one_table_are_reported() -> None:
     table = Table()
     rewritten(table, 0, column("record_id", lambda each: each.replace("events", "others")))
     assert "identity" in kinds(table)

@@ -29,7 +29,7 @@ def test_a_time_that_there_is_not_is_a_problem_of_its_file(name: str, value: int
 
 @pytest.mark.parametrize("name", ["partition_key", "record_id", "shard_id", "model_version", "sequence_number"])
 @pytest.mark.parametrize("size", [50_000, 5_000_000])
-def test_a_text_that_is_longer_than_any_of_ours_is_not_read(name: str, size: int) -> None:
+def test_a_text_that_is_too_long_is_not_read(name: str, size: int) -> None:
     table = Table()
     rewritten(table, 0, column(name, lambda each: "x" * size))
     body = table.store.objects[table.keys()[0]][0]
@@ -39,7 +39,7 @@ def test_a_text_that_is_longer_than_any_of_ours_is_not_read(name: str, size: int
     assert pool.max_memory() and pa.total_allocated_bytes() - before <= 1_000_000 and len(body) < 60_000
 
 
-def test_whatever_looking_at_one_file_raises_is_a_problem_of_that_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_error_while_reading_a_file_is_a_problem_of_that_file(monkeypatch: pytest.MonkeyPatch) -> None:
     table = Table()
     good = len(table.audit().problems)
 
@@ -50,5 +50,5 @@ def test_whatever_looking_at_one_file_raises_is_a_problem_of_that_file(monkeypat
     assert good == 0 and len(bad(table)) == len([key for key in table.store.objects if key.endswith(".parquet")]) - 1
 
 
-def test_the_names_of_our_columns_are_told_in_one_place() -> None:
+def test_the_names_of_our_columns_are_defined_in_one_place() -> None:
     assert tuple(IDENTITY.names) == OWN

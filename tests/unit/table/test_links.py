@@ -79,7 +79,7 @@ def second_name_of_the_tables(root: Path) -> None:
         second_name_of_the_tables,
     ],
 )
-def test_whatever_readers_would_read_twice_is_told(tmp_path: Path, link: Callable[[Path], None]) -> None:
+def test_objects_that_readers_would_read_twice_are_reported(tmp_path: Path, link: Callable[[Path], None]) -> None:
     root = table(tmp_path / "table")
     assert audit(FolderStore(root)).problems == [] and rows(root) == 4
     link(root)
@@ -89,7 +89,7 @@ def test_whatever_readers_would_read_twice_is_told(tmp_path: Path, link: Callabl
     assert "link" not in link.__name__ or "pandas, pyarrow, Spark" in problems[0].detail
 
 
-def test_what_readers_pass_over_is_told_as_such(tmp_path: Path) -> None:
+def test_objects_that_readers_skip_are_reported_as_such(tmp_path: Path) -> None:
     root = table(tmp_path / "table")
     (root / "_old").symlink_to(DAY)
     (root / ".old").symlink_to(DAY)
@@ -100,7 +100,7 @@ def test_what_readers_pass_over_is_told_as_such(tmp_path: Path) -> None:
     }
 
 
-def test_a_folder_that_the_auditor_may_not_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_the_auditor_cannot_read_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = table(tmp_path / "table")
     (root / "closed").mkdir()
     scandir = os.scandir
@@ -150,7 +150,7 @@ def test_a_link_in_the_place_of_the_next_file_is_not_adopted(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("what", ["pipe", "folder", "sparse", "device"])
-def test_what_is_no_file_costs_neither_time_nor_memory(tmp_path: Path, what: str) -> None:
+def test_objects_that_are_not_files_cost_no_time_and_no_memory(tmp_path: Path, what: str) -> None:
     root = table(tmp_path / "table")
     path = root / NAMES.key(record(5))
     if what == "pipe":

@@ -71,7 +71,7 @@ def test_the_same_again_writes_nothing_and_others_only_what_is_new() -> None:
     assert table.audit().problems == []
 
 
-def test_what_is_in_the_way_is_named() -> None:
+def test_a_foreign_object_in_the_way_is_named() -> None:
     table = Table()
     table.store.objects[f"{PLACE}-redriven-000000.parquet"] = (b"", {})
     with pytest.raises(Fatal, match=r"redriven-000000\.parquet has the name of a file of redriven rows but is not one"):

@@ -67,7 +67,7 @@ HARMLESS = {"failed_at", "attempts"}
 
 
 @pytest.mark.parametrize(("name", "lie"), [(name, lie) for name, lies in LIES.items() for lie in lies])
-def test_a_letter_that_lies_is_told_even_if_its_digest_is_made_anew(name: str, lie: object) -> None:
+def test_a_false_letter_is_reported_even_with_a_new_digest(name: str, lie: object) -> None:
     table = Table()
     [key] = refused(table, record(12))
     line = orjson.loads(table.dead.objects[key][0])
@@ -77,7 +77,7 @@ def test_a_letter_that_lies_is_told_even_if_its_digest_is_made_anew(name: str, l
     assert [each for each, _ in said(table)] == [key]
 
 
-def test_any_byte_of_a_letter_that_changes_is_told() -> None:
+def test_a_change_of_any_byte_of_a_letter_is_reported() -> None:
     dice = random.Random(7)
     table = Table()
     [key] = refused(table, record(12))
@@ -90,14 +90,14 @@ def test_any_byte_of_a_letter_that_changes_is_told() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"garbage", b"{}\n", b"[]\n", b"null", b"\xff" * 99, b"[" * 100_000])
-def test_garbage_is_told(body: bytes) -> None:
+def test_garbage_is_reported(body: bytes) -> None:
     table = Table()
     [key] = refused(table, record(12))
     table.dead.objects[key] = (body, {})
     assert [each for each, _ in said(table)] == [key]
 
 
-def test_more_than_one_line_is_told() -> None:
+def test_an_answer_of_more_than_one_line_is_reported() -> None:
     table = Table()
     [key] = refused(table, record(12))
     body = table.dead.objects[key][0]
@@ -117,7 +117,7 @@ def test_more_than_one_line_is_told() -> None:
         ("shardId-000000000000", "shardId-000000000001"),
     ],
 )
-def test_a_letter_under_another_name_is_told(old: str, new: str) -> None:
+def test_a_letter_under_another_name_is_reported(old: str, new: str) -> None:
     table = Table()
     [key] = refused(table, record(12))
     table.dead.objects[key.replace(old, new)] = table.dead.objects.pop(key)
@@ -126,14 +126,14 @@ def test_a_letter_under_another_name_is_told(old: str, new: str) -> None:
 
 
 @pytest.mark.parametrize(("sequence", "sub"), [(15, 1), (21, 0)])
-def test_a_letter_of_a_record_without_a_row_is_told(sequence: int, sub: int) -> None:
+def test_a_letter_of_a_record_without_a_row_is_reported(sequence: int, sub: int) -> None:
     """21 is a dead letter of all sinks."""
     table = Table()
     [key] = refused(table, record(sequence, sub=sub))
     assert said(table) == [(key, "its record has no row")]
 
 
-def test_a_letter_that_is_there_twice_is_told() -> None:
+def test_a_letter_that_exists_twice_is_reported() -> None:
     table = Table()
     [key] = refused(table, record(12))
     again = key.replace("~", f"-{AGAIN}~")
@@ -141,7 +141,7 @@ def test_a_letter_that_is_there_twice_is_told() -> None:
     assert [each for each, _ in said(table)] in ([key], [again])
 
 
-def test_what_has_taken_a_letters_name_does_not_take_the_letter() -> None:
+def test_a_foreign_object_with_a_letters_name_does_not_lose_the_letter() -> None:
     table = Table()
     [key] = refused(table, record(12))
     table.dead.objects[key] = (b"garbage", {})
@@ -154,7 +154,7 @@ def test_what_has_taken_a_letters_name_does_not_take_the_letter() -> None:
 
 
 @pytest.mark.parametrize("what", ["pipe", "link", "folder", "sparse"])
-def test_what_is_no_file_is_told_and_nobody_waits_for_it(tmp_path: Path, what: str) -> None:
+def test_objects_that_are_not_files_are_reported_without_waiting(tmp_path: Path, what: str) -> None:
     table, letters = Table(), FolderStore(tmp_path / "dead")
     for each, (body, _) in table.dead.objects.items():
         letters.put_new(each, body, {})

@@ -59,7 +59,7 @@ def test_strays_end_no_session_and_the_auditor_names_them(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_what_has_the_name_of_a_file_is_passed_over_unless_it_is_in_the_way(body: bytes) -> None:
+def test_foreign_objects_with_file_names_are_ignored_unless_they_have_the_next_key(body: bytes) -> None:
     store, ledger = MemoryStore(), Ledger(MemoryStore(), MemoryStore())
     assert work(store, ledger, 1, 12) == Position(11, 0)
     store.objects[NAMES.key(record(9))] = (body, {})
@@ -78,7 +78,7 @@ def test_an_object_that_was_copied_without_its_metadata_is_known_by_its_footer()
     assert {problem.kind for problem in audit(store, ledger.final).problems} == {"metadata"}
 
 
-def test_strays_in_a_folder_end_neither_the_check_at_start_nor_a_session(tmp_path: Path) -> None:
+def test_foreign_files_in_a_folder_do_not_end_the_check_or_a_session(tmp_path: Path) -> None:
     root = tmp_path / "table"
     day = root / "dt=2026-11-18"
     (day / "a.parquet").mkdir(parents=True)
@@ -127,7 +127,7 @@ def test_keys_of_20000_characters_cut_files_before_a_table_of_them_costs_gigabyt
     assert file is not None and len(file.records) * 20_000 <= 8 << 20
 
 
-def test_what_was_staged_and_is_gone_ends_the_task_with_the_way_on() -> None:
+def test_missing_staged_letters_end_the_task_with_the_fix() -> None:
     store, ledger = MemoryStore(), Ledger(MemoryStore(), MemoryStore())
     chain, files = Chain(NAMES, flush_interval_s=0, flush_bytes=1), Files(store, NAMES, SCHEMA, ledger)
     chain.add(runs(1, 3, dead=True).records, 0.0)

@@ -21,7 +21,7 @@ from tests.support.settled_records import MORNING_MS, ROWS, SCHEMA, record, rows
 AT = datetime(2026, 11, 18, 8, tzinfo=UTC)
 
 
-def test_rows_come_in_order_whatever_batches_they_were_in() -> None:
+def test_rows_come_in_order_for_any_batches() -> None:
     one, two = rows([10, 11, 12]), rows([20, 21])
     records = [record(sequence) for sequence in range(1, 7)]
     where = [(one, 2), (one, 0), (two, 1), None, (one, 1), (two, 0)]
@@ -75,7 +75,7 @@ def test_columns_that_clash_are_mistakes_of_the_configuration(names: list[str], 
         TableSchema(rows, "events", "1", passthrough=names)
 
 
-def test_of_two_columns_of_a_name_the_models_is_told() -> None:
+def test_of_two_columns_with_one_name_the_models_is_named() -> None:
     with pytest.raises(ConfigError, match=r"^model.output_schema: column 'text' is there twice"):
         TableSchema(pa.schema([("Text", pa.string()), ("text", pa.string())]), "events", "1", passthrough=["Text"])
 
@@ -99,7 +99,7 @@ def test_files_are_small_and_carry_their_metadata() -> None:
         assert columns[name].total_compressed_size < 15 * len(records)
 
 
-def test_what_parquet_gives_back_is_what_was_announced() -> None:
+def test_parquet_returns_the_announced_values() -> None:
     assert read_schema(encode(SCHEMA.table([record(1)], AT), {"penstock-end": "1/0"})) == SCHEMA.written
     seconds = TableSchema(pa.schema([("at", pa.timestamp("s")), ("tags", pa.list_(pa.string()))]), "events", "1")
     assert read_schema(encode(seconds.table([], AT), {})) == seconds.written != seconds.schema
@@ -132,7 +132,7 @@ def test_v_is_a_name_like_any_other() -> None:
         (pa.list_(pa.struct([("a", pa.float16())])), "Spark"),
     ],
 )
-def test_a_type_that_some_reader_cannot_read_is_told(kind: pa.DataType, reader: str) -> None:
+def test_a_type_that_some_reader_cannot_read_is_reported(kind: pa.DataType, reader: str) -> None:
     [line] = TableSchema(pa.schema([("x", kind)]), "events", "1").warnings
     assert reader in line and "'x" in line
 

@@ -146,7 +146,7 @@ def test_throttled_calls_are_made_again() -> None:
 
 
 @pytest.mark.parametrize("line", [b'{"action":"status","responseFor":"shardEnded"}', b'{"action":"checkpoint"}'])
-def test_what_kcl_would_not_take_is_an_error_where_it_is_said(line: bytes) -> None:
+def test_messages_that_kcl_would_not_accept_are_errors(line: bytes) -> None:
     async def main() -> None:
         kcl = FakeKcl()
         kcl.begin("initialize", shardId=PARENT, sequenceNumber="LATEST", subSequenceNumber=0)

@@ -41,7 +41,7 @@ def test_blocking_calls_are_made_and_their_errors_told() -> None:
     assert simulated(main) == 7
 
 
-def test_who_waits_for_nobody_is_stuck() -> None:
+def test_a_task_that_waits_for_ever_is_stuck() -> None:
     async def main() -> None:
         await asyncio.Event().wait()
 
@@ -132,7 +132,7 @@ def test_others_go_on_in_the_middle_of_a_blocking_call_which_ends_with_its_proce
     simulation.close()
 
 
-def test_a_call_goes_on_when_nobody_waits_for_it_any_more() -> None:
+def test_a_call_continues_when_nothing_waits_for_it_any_more() -> None:
     simulation, told = Simulation(lambda: 1.0), list[str]()
 
     async def main(process: Process) -> None:
