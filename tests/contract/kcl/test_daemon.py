@@ -82,7 +82,7 @@ def test_the_installed_java_runs_and_the_installed_jars_hold_kcl() -> None:
     assert list(find_jars().glob("amazon-kinesis-client-3*.jar"))
 
 
-def test_java_is_looked_for_in_java_home_then_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_java_is_searched_in_java_home_then_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consumer.kcl.java._folders_of", lambda module: [])
     for folder in ("home/bin", "path"):
         (tmp_path / folder).mkdir(parents=True)
@@ -95,7 +95,7 @@ def test_java_is_looked_for_in_java_home_then_on_the_path(tmp_path: Path, monkey
     assert find_java() == tmp_path / "path/java"
 
 
-def test_without_java_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_java_one_line_says_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consumer.kcl.java._folders_of", lambda module: [])
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("JAVA_HOME", raising=False)
@@ -104,7 +104,7 @@ def test_without_java_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) 
     assert "\n" not in str(caught.value)
 
 
-def test_without_the_jars_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_jars_one_line_says_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consumer.kcl.java._folders_of", lambda module: [])
     with pytest.raises(UserError, match="pip install kclpy-ext"):
         find_jars()
@@ -279,7 +279,7 @@ def test_terminate_asks_the_jvm_alone(java_is: StandIn, tmp_path: Path) -> None:
     assert asyncio.run(run()) == (5, True)
 
 
-def test_kill_ends_the_jvm_and_what_it_started(java_is: StandIn, tmp_path: Path) -> None:
+def test_kill_ends_the_jvm_and_its_processes(java_is: StandIn, tmp_path: Path) -> None:
     told = tmp_path / "child"
     java_is(
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
@@ -351,7 +351,7 @@ def test_closing_before_the_start_and_twice_is_fine() -> None:
     assert asyncio.run(run()) == (0, False)
 
 
-def test_the_real_jvm_takes_our_files_and_reports_what_is_wrong_in_our_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_real_jvm_accepts_our_files_and_reports_errors_in_our_log(caplog: pytest.LogCaptureFixture) -> None:
     """Without AWS at the endpoint, KCL accepts its configuration and logs, in our format, that there is no answer."""
     caplog.set_level(logging.INFO)
     place = AwsEndpoints("us-east-1", *["http://127.0.0.1:1"] * 3)
