@@ -147,8 +147,8 @@ def find(store: ObjectStore, record_id: str) -> Iterator[LetterObject]:
 
 
 def _candidates(store: ObjectStore, shard_id: str, position: Position) -> list[str]:
-    """Yield the keys of objects that may have it: in each list of the shard the last one that begins before it, and
-    those of sinks."""
+    """Return the keys of objects that may have the record's letter: in each list of the shard, the last object that
+    begins at or before the record; and the objects of sinks."""
     before: dict[str, tuple[Position, list[str]]] = {}
     for key in store.list("dt="):
         match = LETTERS.fullmatch(key)

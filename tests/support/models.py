@@ -296,7 +296,7 @@ class Leaky(Toy):
 
 
 class HungryDecoder(Toy, Model):
-    """Its items are that large; its computation is not."""
+    """Its items are large; its computation needs little memory."""
 
     def decode(self, data: bytes) -> dict[str, Any]:
         item = super().decode(data)

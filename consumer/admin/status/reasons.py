@@ -17,7 +17,7 @@ from consumer.poison.doubt import parsed
 from consumer.poison.notes import NOTE
 
 ASSIGNED_S = 20
-"""KCL's leader assigns leases every two times kcl.failover_ms: 20 seconds by default."""
+"""Seconds between two assignments of leases by KCL's leader: twice kcl.failover_ms, with its default."""
 
 STUCK_S, STUCK_BATCHES = 10.0, 4
 """A model is stuck if it has had a batch for longer than this, and for this many times as long as its slow batches."""

@@ -110,7 +110,7 @@ def test_a_lease_that_somebody_deletes_is_there_again_after_one_look(
     assert f"{SHARDS[1]} had no lease" in caplog.text
 
 
-def test_a_shard_that_kcl_is_refused_is_told_with_what_kinesis_says(
+def test_a_shard_that_kcl_may_not_read_is_reported_with_the_error_of_kinesis(
     rig: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig.sessions[1].hears = False
@@ -142,7 +142,7 @@ def denying(client: Callable[[str], Any], operation: str) -> Callable[[str], Any
     return lambda service: Denied() if service == "kinesis" else client(service)
 
 
-def test_a_stream_that_is_gone_is_told_and_then_turns_red(rig: Rig) -> None:
+def test_a_deleted_stream_is_reported_and_then_turns_red(rig: Rig) -> None:
     rig.step(0)
     rig.kinesis.delete_stream(StreamName=STREAM)
     rig.step(10)
@@ -164,7 +164,7 @@ def test_a_lease_table_that_is_deleted_ends_the_task_and_is_not_taken_for_a_stre
         rig.step(2.0)
 
 
-def test_a_stream_made_anew_ends_the_task_with_the_fix(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_created_again_ends_the_task_with_the_fix(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.step(0)
     monkeypatch.setattr(rig.watch, "_created_s", rig.created_s - 60)
     rig.step(10)
@@ -172,9 +172,7 @@ def test_a_stream_made_anew_ends_the_task_with_the_fix(rig: Rig, monkeypatch: py
         rig.step(CHECK_S)
 
 
-def test_what_an_open_shard_denies_makes_it_look_at_the_stream_at_once(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_open_shard_with_an_ended_lease_checks_the_stream_at_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.step(0)
     monkeypatch.setattr(rig.watch, "_created_s", rig.created_s - 60)
     put(rig.dynamodb, SHARDS[0], checkpoint="SHARD_END")
@@ -182,7 +180,7 @@ def test_what_an_open_shard_denies_makes_it_look_at_the_stream_at_once(
         rig.step(10)
 
 
-def test_no_lease_is_made_for_a_stream_made_anew(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_lease_is_created_for_a_stream_created_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.step(0)
     monkeypatch.setattr(rig.watch, "_created_s", rig.created_s - 60)
     rig.dynamodb.delete_item(TableName=APP, Key={"leaseKey": {"S": SHARDS[1]}})
@@ -201,7 +199,7 @@ def test_another_start_that_was_fixed_first_ends_the_task(
         Rig(tables, kinesis, "2026-11-23T08:00:01+00:00").step(0)
 
 
-def test_records_that_will_expire_are_told_before_they_do(rig: Rig) -> None:
+def test_records_that_will_expire_are_reported_before_they_do(rig: Rig) -> None:
     rig.sessions[2].lag_ms = 18 * HOUR_MS
     rig.step(0)
     assert rig.metrics.outages.current() == [] and rig.value("penstock_retention_used_ratio") == 0.75
@@ -214,7 +212,7 @@ def test_records_that_will_expire_are_told_before_they_do(rig: Rig) -> None:
     assert rig.metrics.outages.current() == []
 
 
-def test_a_shard_that_expired_unread_is_told_and_counted(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_shard_that_expired_unread_is_reported_and_counted(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     known = rig.kinesis.list_shards(StreamName=STREAM)["Shards"]
     rig.sessions = rig.sessions[1:]
     answers = {"Shards": [shard for shard in known if shard["ShardId"] != SHARDS[0]]}
@@ -226,7 +224,7 @@ def test_a_shard_that_expired_unread_is_told_and_counted(rig: Rig, caplog: pytes
     assert rig.value("penstock_expired_shards_total") == 1
 
 
-def test_what_expired_behind_a_checkpoint_is_told_once_for_each_session(
+def test_records_that_expired_after_a_checkpoint_are_reported_once_per_session(
     rig: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig.kinesis.put_record(StreamName=STREAM, Data=b"oldest", PartitionKey="any", ExplicitHashKey="0")
