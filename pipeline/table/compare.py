@@ -119,8 +119,8 @@ def compared(
     """Compare one shard. ``stream`` comes in pages; both sides are in sequence order.
 
     Look up ``reached`` and ``table`` before ``stream`` is read: then a record of the table can be missing on the
-    stream only if it has expired. ``oldest`` returns where the stream begins now (None: it is empty); it is called at most once a page,
-    before a row is counted as alien.
+    stream only if it has expired. ``oldest`` returns where the stream begins now (None: it is empty); it is called at
+    most once a page, before a row is counted as alien.
     """
     found = ShardComparison(shard_id, reached)
     rows = _once(table, found.doubled)
