@@ -1,4 +1,4 @@
-"""What moto does anew for each request, done once. KCL and its operators ask DynamoDB many times a second."""
+"""Does once what moto repeats for each request. KCL and its operators call DynamoDB many times a second."""
 
 from __future__ import annotations
 
