@@ -10,7 +10,7 @@ import pytest
 from cfnlint.api import lint_file
 
 from consumer.cli import main
-from tests.support import operators
+from tests.support import iam_policy, operators
 from tests.support.cloudformation import OPERATORS, TEMPLATE, Stack, read
 
 NAMES = {"application": "app", "stream": "events", "bucket": "bucket", "table": "rows", "dead_letter": "dead"}
@@ -80,6 +80,25 @@ def test_only_replays_delete_tables_and_only_their_own() -> None:
         each for each in operators.policies(**NAMES)["Replay"].statements if "dynamodb:DeleteTable" in each["Action"]
     ]
     assert [each.rpartition(":")[2] for each in deleting["Resource"]] == ["table/app-replay-*"]
+
+
+def test_a_right_that_is_missing_and_one_that_nobody_uses_are_seen() -> None:
+    """What the end-to-end tests ask of their recordings."""
+    given = operators.policies(**NAMES)["Reshard"].statements
+    split = {"service": "kinesis", "operation": "SplitShard", "resource": "events"}
+    others = [
+        split | {"resource": "another"},
+        split | {"operation": "DeleteStream"},
+        {"service": "s3", "operation": "HeadObject", "resource": "bucket/rows/dt=2026-11-27/"},
+    ]
+    refused, uses = iam_policy.used([split, *others, {**split, "operation": "GetCallerIdentity"}], given)
+    assert {(call.action, call.resource.rpartition(":")[2]) for call in refused} == {
+        ("kinesis:SplitShard", "stream/another"),
+        ("kinesis:DeleteStream", "stream/events"),
+        ("s3:GetObject", "bucket/rows/dt=2026-11-27/"),
+    }
+    assert uses == {("ChangeShards", "kinesis:SplitShard")}
+    assert ("ChangeShards", "kinesis:MergeShards") in iam_policy.rights_of(given) - uses
 
 
 def test_the_commands_of_a_policy_exist() -> None:

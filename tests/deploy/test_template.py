@@ -134,7 +134,7 @@ def test_the_crash_journal_outlives_the_longest_retention(stack: Stack) -> None:
 def test_the_bucket_takes_only_tls_and_the_table_only_first_writes(stack: Stack) -> None:
     tls, once = stack.resources["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     assert (tls["Effect"], tls["Principal"], tls["Action"]) == ("Deny", "*", "s3:*")
-    assert tls["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert tls["Condition"] == {"Bool": {"aws:SecureTransport": False}}
     assert tls["Resource"] == ["Bucket.Arn", "Bucket.Arn/*"]
     assert (once["Effect"], once["Principal"], once["Action"]) == ("Deny", "*", "s3:PutObject")
     assert once["Resource"] == "Bucket.Arn/enriched/*"
