@@ -39,8 +39,9 @@ from pipeline.flow.lane import Lane
 from pipeline.metrics import Metrics
 from pipeline.record import Record, Run, Shard
 from pipeline.replicas.answers import Rows
-from pipeline.replicas.crash_journal import CrashJournal, JournaledHost
+from pipeline.replicas.crash_journal import CrashJournal
 from pipeline.replicas.host import HostSettings, ModelHost
+from pipeline.replicas.journaled_host import JournaledHost
 from pipeline.sinks import Sink
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.stage import Stage

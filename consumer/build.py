@@ -25,8 +25,9 @@ from pipeline.events import ModelEvent, Predicted
 from pipeline.flow.bounds import Bounds
 from pipeline.flow.misplaced import Misplaced
 from pipeline.machine.memory import share_mib, task_mib
-from pipeline.replicas.crash_journal import CrashJournal, JournaledHost
+from pipeline.replicas.crash_journal import CrashJournal
 from pipeline.replicas.host import HostSettings, ModelHost, ModelSpec
+from pipeline.replicas.journaled_host import JournaledHost
 from pipeline.replicas.process import DEPTH, ReplicaProcess
 from pipeline.replicas.safe_time import SHARE
 from pipeline.sinks.chain_sink import Around

@@ -37,7 +37,7 @@ class Settler(Protocol):
 
 class Judge(Settler, Protocol):
     """What the stage needs: a settler that remembers across tasks, as
-    :class:`pipeline.replicas.crash_journal.JournaledHost` does.
+    :class:`pipeline.replicas.journaled_host.JournaledHost` does.
     """
 
     async def recall(self, shard: Shard, first: Record) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 
 from pipeline.outages import Outages
 from pipeline.record import Dead, Record, Shard
-from pipeline.replicas.crash_journal import CrashJournal, JournaledHost
+from pipeline.replicas.crash_journal import CrashJournal
 from pipeline.replicas.host import ModelHost
+from pipeline.replicas.journaled_host import JournaledHost
 from pipeline.stores.calls import SureCalls, Threads
 from pipeline.stores.folder import FolderStore
 from pipeline.testing.model_settings import host_settings

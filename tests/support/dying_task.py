@@ -46,8 +46,9 @@ from pipeline.judge import Judge
 from pipeline.metrics import Metrics
 from pipeline.outages import Outages
 from pipeline.record import Dead, Position, Record, Run, Shard
-from pipeline.replicas.crash_journal import CrashJournal, JournaledHost
+from pipeline.replicas.crash_journal import CrashJournal
 from pipeline.replicas.host import ModelHost
+from pipeline.replicas.journaled_host import JournaledHost
 from pipeline.sinks import OnDurable
 from pipeline.stage import Stage
 from pipeline.stores.calls import SureCalls, Threads

@@ -15,7 +15,8 @@ from consumer.letters.letter import Wish
 from consumer.letters.plan import LetterJudge, plan
 from consumer.letters.redrive import Redrive, Result
 from pipeline.record import Enriched, Record, Shard
-from pipeline.replicas.crash_journal import CrashJournal, JournaledHost
+from pipeline.replicas.crash_journal import CrashJournal
+from pipeline.replicas.journaled_host import JournaledHost
 from pipeline.stores.memory import MemoryStore
 from pipeline.table.schema import TableSchema
 from tests.support.dead_table import ROWS, DeadTable, dead

@@ -14,7 +14,8 @@ from pipeline.events import DeadLettered, ModelEvent
 from pipeline.outages import Outages
 from pipeline.record import Dead, Enriched, Record, Shard
 from pipeline.replicas.bisection import Bisection
-from pipeline.replicas.crash_journal import ENDED, SWITCHES, CrashJournal, JournaledHost
+from pipeline.replicas.crash_journal import ENDED, SWITCHES, CrashJournal
+from pipeline.replicas.journaled_host import JournaledHost
 from pipeline.stores.base import Denied, Retryable
 from pipeline.stores.calls import SureCalls
 from pipeline.stores.memory import MemoryStore
