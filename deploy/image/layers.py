@@ -63,8 +63,9 @@ def seal(root: Path) -> None:
 
 def everything(root: Path) -> Iterator[Path]:
     """Yield all files and folders; a folder comes after its contents, so that nothing changes its time afterwards."""
-    for folder, _, files in os.walk(root, topdown=False):
-        yield from (Path(folder, name) for name in files)
+    for folder, folders, files in os.walk(root, topdown=False):
+        links = [name for name in folders if Path(folder, name).is_symlink()]
+        yield from (Path(folder, name) for name in files + links)
         yield Path(folder)
 
 
