@@ -83,10 +83,17 @@ def _put(stream: str, archive: Archive, note: ArchiveNote, options: dict[str, An
     largest = aws.ask(f"stream {stream}", lambda: largest_record_bytes(kinesis, stream))
     with output.progress("records put", archive.records) as advance:
         advance(note.done, before=True)
-        report = aws.ask(
-            f"stream {stream}",
-            lambda: put(kinesis, stream, archive, note, rate=options["rate"], largest_bytes=largest, tell=advance),
-        )
+        try:
+            report = aws.ask(
+                f"stream {stream}",
+                lambda: put(kinesis, stream, archive, note, rate=options["rate"], largest_bytes=largest, tell=advance),
+            )
+        except KeyboardInterrupt:
+            output.note(
+                f"interrupted. The same command continues after {counted(note.done, 'record')}; records that were put "
+                "since then are put again"
+            )
+            raise
     for each in report.unfit_shown:
         output.note(f"not put: {each}")
     return {"executed": True, "put": report.records, "retried": report.retried, "unfit": report.unfit}

@@ -413,6 +413,32 @@ def test_an_option_of_another_way_is_a_mistake(words: tuple[str, ...], says: str
     assert (found.exit_code, says in found.stderr) == (2, True), found.output
 
 
+def test_an_interrupted_archive_says_where_it_continues(
+    world: World, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from consumer.admin.replay import archive
+
+    calls = iter((archive.put_all, None))
+
+    def put_all(*given: Any, **more: Any) -> Any:
+        call = next(calls)
+        if call is None:
+            raise KeyboardInterrupt
+        return call(*given, **more)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(archive, "AT_A_TIME", 2)
+    monkeypatch.setattr(archive, "put_all", put_all)
+    file = tmp_path / "records.jsonl"
+    file.write_text("".join(json.dumps({"partition_key": "a", "data": number}) + "\n" for number in range(6)))
+    found = replay("--stream", target, "--from-jsonl", str(file), "--execute")
+    assert found.exit_code == 130
+    assert "interrupted. The same command continues after 2 records; records that were put since" in found.stderr
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert "2 of them were put before" in replay("--stream", target, "--from-jsonl", str(file)).stdout
+
+
 def test_an_archive_of_something_else_is_refused_with_its_plan(target: str, tmp_path: Path) -> None:
     file = tmp_path / "payloads.jsonl"
     file.write_text('{"text": "a payload, not a record"}\n')

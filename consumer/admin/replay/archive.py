@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 AT_A_TIME = 5_000
 """Maximum number of records between two notes."""
 
-NOTE_S = 10.0
+NOTE_S = 2.0
 """At a slow rate, the records of this many seconds."""
 
 
