@@ -76,6 +76,7 @@ MAY_END_WITH = {
     "penstock shards skip": {0, 4},
     "penstock leases reset --config penstock.toml --execute": {1, 3},
     "penstock leases restore": {2},
+    "penstock shards undo": {2},
     "penstock promote check": {0, 1},
 }
 """Exit codes other than 0 that examples have here: nothing to do, a missing file or setting, running workers, a live
