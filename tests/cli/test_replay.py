@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from consumer.admin import reset_leases
 from consumer.admin.replay import carry_out
+from consumer.aws import put as put_module
 from consumer.cli import main
 from consumer.leases import leases
 from consumer.leases.binding import bind
@@ -418,7 +419,7 @@ def test_an_interrupted_archive_says_where_it_continues(
 ) -> None:
     from consumer.admin.replay import archive
 
-    calls = iter((archive.put_all, None))
+    calls = iter((put_module.put_all, None))
 
     def put_all(*given: Any, **more: Any) -> Any:
         call = next(calls)
