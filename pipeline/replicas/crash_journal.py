@@ -16,7 +16,7 @@ costs a few tasks. Nothing else is noted, since each note costs a write.
 
 A task may also die of something else while it has a healthy record alone: a host fails, or a process is killed. Two
 rules protect that record. A task that was asked to leave ends its notes and writes no more, so a kill at the end of the
-stop time-out counts for nothing. And deaths of other causes raise the number that is needed: each change of the lease's
+stop time-out does not count. And deaths of other causes raise the number that is needed: each change of the lease's
 owner that the notes do not explain needs one more death with the record alone, ``MOST_MORE`` at most.
 """
 
