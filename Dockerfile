@@ -23,6 +23,8 @@ COPY requirements-build.lock ./
 # An index of your own: docker build --secret id=pip,src=$HOME/.config/pip/pip.conf
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     python3 -m venv --without-pip /venv \
+# A link for systems that keep libraries there; its time would be that of the build.
+ && rm /venv/lib64 \
  && python3 -m venv /tools \
  && /tools/bin/python -m pip install --require-hashes -r requirements-build.lock
 COPY deploy/image/layers.py ./
