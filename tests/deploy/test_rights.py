@@ -10,6 +10,7 @@ import pytest
 from cfnlint.api import lint_file
 
 from consumer.cli import main
+from tests.docs import rendered
 from tests.support import iam_policy, operators
 from tests.support.cloudformation import OPERATORS, TEMPLATE, Stack, read
 
@@ -99,6 +100,14 @@ def test_a_right_that_is_missing_and_one_that_nobody_uses_are_seen() -> None:
     }
     assert uses == {("ChangeShards", "kinesis:SplitShard")}
     assert ("ChangeShards", "kinesis:MergeShards") in iam_policy.rights_of(given) - uses
+
+
+def test_every_command_that_changes_something_has_a_policy() -> None:
+    for context in rendered.contexts():
+        if any(option.name in ("execute", "repair") for option in context.command.params):
+            words = context.command_path.split()[1:]
+            flags = ["--repair"] if "audit" in words else []
+            assert operators.policy_of([*words, *flags]) != operators.READ, words
 
 
 def test_the_commands_of_a_policy_exist() -> None:
