@@ -6,6 +6,7 @@ exception's type and the place in the code are shown.
 
 from __future__ import annotations
 
+import os
 import re
 import sysconfig
 import traceback
@@ -15,7 +16,10 @@ from pipeline.errors import name_of
 from pipeline.record import Dead
 
 OURS = str(Path(__file__).parents[1])
-LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+LIBRARIES = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+FOREIGN = (OURS, *LIBRARIES)
+"""Folders of code that is not the model's own."""
+
 SAID = re.compile(r"column '[\w .-]{1,80}'|predict returned an? [\w.]{1,80}")
 """How Penstock's own reasons begin, as far as they depend on the model only."""
 
@@ -50,12 +54,13 @@ def where(error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    if not frames:
+    """Without ``extract_tb``, which looks for the source of every frame on the disk, for every bad record."""
+    places = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    if not places:
         return ""
-    own = [frame for frame in frames if not frame.filename.startswith((OURS, *LIBRARIES))]
-    frame = (own or frames)[-1]
-    return f" at {_plain(Path(frame.filename).name)}:{frame.lineno} in {_plain(frame.name)}"
+    own = [place for place in places if not place[0].co_filename.startswith(FOREIGN)]
+    code, line = (own or places)[-1]
+    return f" at {_plain(os.path.basename(code.co_filename))}:{line} in {_plain(code.co_name)}"
 
 
 def _plain(text: str) -> str:
