@@ -63,8 +63,9 @@ class Notes:
 
 
 def register(config: pytest.Config) -> None:
-    """Note what tests need, where the environment asks for it."""
-    if path := os.environ.get(VARIABLE):
+    """Note what tests need, where the environment asks for it; in the processes that run them."""
+    spreads = config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
+    if (path := os.environ.get(VARIABLE)) and not spreads:
         config.pluginmanager.register(Notes(Path(path).absolute()))
 
 
