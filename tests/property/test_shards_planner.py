@@ -104,12 +104,16 @@ def test_undoing_a_split_or_a_merge_restores_the_hash_keys_and_a_scale_the_count
     if isinstance(planned, Refusal):
         return
     undo = undo_of("arn@1", "now", wish, planned)
-    for step in planned.steps[: random.Random(seed).randrange(1, len(planned.steps) + 1)]:
+    made = planned.steps[: random.Random(seed).randrange(1, len(planned.steps) + 1)]
+    for step in made:
         make(kinesis, step)  # a scale may have been interrupted
     back = wish_back(undo, state_of(kinesis))
     assert not isinstance(back, Refusal)
-    returns = plan(state_of(kinesis, 10), back)
-    assert isinstance(returns, ReshardPlan)
+    left = 10 - sum(isinstance(step, changes.UpdateShardCount) for step in made)
+    returns = plan(state_of(kinesis, left), back)
+    if isinstance(returns, Refusal):
+        assert isinstance(wish, Scale) and left < len(made)  # the day's calls are used up
+        return
     for step in returns.steps:
         make(kinesis, step)
     ended = [piece.keys for piece in open_pieces(state_of(kinesis).shards)]
