@@ -25,7 +25,6 @@ _PLAIN = {
     pa.int64(): "bigint",
     pa.uint8(): "smallint",
     pa.uint16(): "int",
-    pa.uint32(): "bigint",
     pa.float32(): "float",
     pa.float64(): "double",
     pa.string(): "string",
@@ -39,7 +38,8 @@ _PLAIN = {
 def athena_type(kind: pa.DataType, column: str) -> str:
     """Return the type of a column in Athena's words, such as ``array<float>``.
 
-    Parquet holds unsigned integers in the next larger signed type, and Athena reads them so.
+    The writer stores uint8, uint16 and uint32 as 32 bits that are marked as unsigned. A reader that ignores the mark reads
+    the first two correctly, but negative numbers from 2**31 on, so uint32 is refused, as is uint64.
 
     :raises UserError: Athena cannot read the type.
     """
@@ -61,7 +61,10 @@ def athena_type(kind: pa.DataType, column: str) -> str:
     if types.is_struct(kind):
         fields = [kind.field(place) for place in range(kind.num_fields)]
         return f"struct<{','.join(f'{field.name}:{athena_type(field.type, column)}' for field in fields)}>"
-    raise UserError(f"column {column!r} has the type {kind}, which Athena cannot read. Change model.output_schema")
+    instead = ": use int64" if types.is_unsigned_integer(kind) else ""
+    raise UserError(
+        f"column {column!r} has the type {kind}, which Athena cannot read. Change model.output_schema{instead}"
+    )
 
 
 def columns(rows: pa.Schema) -> list[tuple[str, str]]:

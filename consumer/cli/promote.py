@@ -22,6 +22,9 @@ FILE = click.Path(path_type=Path)
 LONGEST_VALUE = 80
 """Characters of a value in the table of examples."""
 
+LEAST_MEASURE_S = 1.0
+"""A shorter measurement says too little about the throughput to judge by it."""
+
 
 @click.group(cls=Group)
 def promote() -> None:
@@ -63,11 +66,19 @@ def promote() -> None:
     help="Largest share of a column's values that may differ.",
 )
 @click.option(
+    "--least-compared",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Least share of the records that must have an old row.",
+)
+@click.option(
     "--least-speed",
     type=click.FloatRange(0),
     default=0.8,
     show_default=True,
-    help="Least throughput of the new model, as a share of the old one's. 0: any.",
+    help="Least throughput of the new model, as a share of the old one's. 0: any. Two measurements of one model differ "
+    "too, on a busy machine by more than this; measure for longer there.",
 )
 @click.option(
     "--measure",
@@ -75,7 +86,8 @@ def promote() -> None:
     type=DURATION,
     default="5s",
     show_default=True,
-    help="With --old: run each model on the records again until this much time has passed, to measure its throughput.",
+    help="With --old: run each model on the records again until this much time has passed, to measure its throughput. "
+    "With less than 1s, the throughput is not judged.",
 )
 @count_option
 @json_option
@@ -89,6 +101,7 @@ def check(
     tolerances: tuple[str, ...],
     ignore: str,
     max_changed: float,
+    least_compared: float,
     least_speed: float,
     measure_s: float,
     count: int,
@@ -101,8 +114,9 @@ def check(
     from `penstock tail`, which know their position on the stream; the old throughput is then unknown.
 
     Exits with 1 if a record that had a row becomes a dead letter, if more values of a column differ than --max-changed
-    allows, or if the new model is too slow. Exits with 3 if the columns change under the same sink.url: a new model
-    with other columns needs a new one. Exits with 4 if no record has an old answer.
+    allows, if fewer records than --least-compared have an old row, or if the new model is too slow. Exits with 3 if the
+    columns change under the same sink.url: a new model with other columns needs a new one. Exits with 4 if no row was
+    compared.
 
     \b
     Examples:
@@ -110,14 +124,16 @@ def check(
       penstock promote check --config penstock.toml --golden golden.jsonl
       penstock promote check --config penstock.toml --golden golden.jsonl --old penstock.toml --measure 1s --json
     """
+    from consumer.cli import output
     from consumer.config.load import load
     from consumer.promotion.answers import of_model
     from consumer.promotion.verdict import column_changes, compare, refuse_other_columns
-    from pipeline.errors import UserError
+    from pipeline.errors import NothingToDo, UserError
 
     if old is not None and table is not None:
         raise UserError("--old and --table exclude each other. Leave one out")
-    wish = _wish(tolerances, ignore, max_changed, least_speed)
+    is_measured = measure_s >= LEAST_MEASURE_S
+    wish = _wish(tolerances, ignore, max_changed, least_speed if is_measured else 0.0, least_compared)
     settings = load(path)
     records = _golden(golden_path or settings.folder / "golden.jsonl", count, settings)
     before, shared = _old(old, table, settings, records, measure_s)
@@ -125,11 +141,17 @@ def check(
     after = of_model(settings, records.records, measure_s if before.rate else 0.0)
     refuse_other_columns(column_changes(before.columns, after.columns), shared)
     found = compare(before, after, wish)
+    if old is not None and least_speed and not is_measured:
+        output.note(f"The throughput is not judged: --measure is less than {LEAST_MEASURE_S:g}s.")
     _emit(before, after, found) if as_json else _print(before, after, found)
+    if found.is_empty:
+        raise NothingToDo("nothing was compared. Use records that have rows from both models, in columns of both")
     ctx.exit(1 if found.problems else 0)
 
 
-def _wish(tolerances: Sequence[str], ignore: str, max_changed: float, least_speed: float) -> PromotionWish:
+def _wish(
+    tolerances: Sequence[str], ignore: str, max_changed: float, least_speed: float, least_compared: float
+) -> PromotionWish:
     from consumer.promotion.verdict import PromotionWish
     from pipeline.diff.tables import TOLERANCE
     from pipeline.errors import UserError
@@ -145,7 +167,7 @@ def _wish(tolerances: Sequence[str], ignore: str, max_changed: float, least_spee
             raise UserError(f"--tolerance {text}: {number!r} is not a number from 0 on. Write for example score=0.01")
     tolerance = given.pop("", TOLERANCE)
     names = frozenset(name for name in (each.strip() for each in ignore.split(",")) if name)
-    return PromotionWish(tolerance, given, names, max_changed, least_speed)
+    return PromotionWish(tolerance, given, names, max_changed, least_speed, least_compared)
 
 
 def _golden(path: Path, count: int, settings: Settings) -> Golden:
@@ -224,7 +246,7 @@ def _emit(before: Answers, after: Answers, found: PromotionResult) -> None:
         for number in found.newly_dead
     ]
     said["examples"] = [{**each, "old": plain(each["old"]), "new": plain(each["new"])} for each in said["examples"]]
-    output.emit("promote.check", harmless({"passed": not found.problems, **sides, **said}))
+    output.emit("promote.check", harmless({"passed": not found.problems and not found.is_empty, **sides, **said}))
 
 
 def _print(before: Answers, after: Answers, found: PromotionResult) -> None:
@@ -255,6 +277,8 @@ def _print(before: Answers, after: Answers, found: PromotionResult) -> None:
         output.line(f"{counted(found.unanswered, 'record')} without an old answer: not compared")
     if found.newly_rows:
         output.line(f"{counted(len(found.newly_rows), 'dead letter')} of the old model: now rows")
+    if not found.problems and found.is_empty:
+        return
     if not found.problems:
         output.line("the new model gives the same answers within these limits")
         return

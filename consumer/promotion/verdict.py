@@ -22,13 +22,14 @@ EXAMPLES = 3
 class PromotionWish:
     """``tolerances``: for single columns, instead of ``tolerance``. ``ignore``: columns whose values are not compared.
     ``max_changed``: maximum share of a column's values that may differ. ``least_speed``: minimum throughput of the new
-    model, as a share of the old one's; 0: any."""
+    model, as a share of the old one's; 0: any. ``least_compared``: minimum share of records with an old row."""
 
     tolerance: float = TOLERANCE
     tolerances: Mapping[str, float] = field(default_factory=dict)
     ignore: frozenset[str] = frozenset()
     max_changed: float = 0.0
     least_speed: float = 0.8
+    least_compared: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,12 @@ class ColumnResult:
 
 @dataclass(slots=True)
 class PromotionResult:
-    """The result. ``problems``: one line each; without any, the new model may replace the old one. ``newly_dead``:
-    records with an old row and a new dead letter. ``newly_rows``: the reverse."""
+    """The result. ``problems``: one line each; without any, the new model may replace the old one. ``compared``:
+    records with an old row and a new one, of ``records``. ``newly_dead``: records with an old row and a new dead letter.
+    ``newly_rows``: the reverse."""
 
+    records: int
+    compared: int
     columns: dict[str, ColumnResult]
     changes: list[str]
     newly_dead: list[int]
@@ -69,6 +73,11 @@ class PromotionResult:
     unanswered: int
     examples: list[Changed]
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no value of the old model to judge the new one by."""
+        return not self.newly_dead and (not self.compared or not self.columns)
 
 
 def column_changes(old: pa.Schema, new: pa.Schema) -> list[str]:
@@ -103,6 +112,8 @@ def compare(old: Answers, new: Answers, wish: PromotionWish) -> PromotionResult:
     """
     both = sorted({*old.numbers} & {*new.numbers})
     found = PromotionResult(
+        records=len({*old.numbers, *old.dead, *new.numbers, *new.dead}),
+        compared=len(both),
         columns={},
         changes=column_changes(old.columns, new.columns),
         newly_dead=[number for number in old.numbers if number in new.dead],
@@ -155,6 +166,12 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _problems(found: PromotionResult, old: Answers, new: Answers, wish: PromotionWish) -> Iterator[str]:
+    if len(old.numbers) < wish.least_compared * found.records:
+        yield (
+            f"only {len(old.numbers):,} of {found.records:,} records have an old row "
+            f"({len(old.numbers) / found.records:.1%}; --least-compared asks for {wish.least_compared:.0%}). "
+            "Use records that have rows"
+        )
     if found.newly_dead:
         first = found.newly_dead[0]
         yield (

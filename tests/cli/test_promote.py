@@ -160,6 +160,19 @@ def test_nothing_to_compare(folder: Folder) -> None:
     assert nothing.exit_code == 4 and "no row of these records" in nothing.stderr
 
 
+def test_dead_letters_of_both_models_are_no_comparison(folder: Folder) -> None:
+    (folder.path / "golden.jsonl").write_text("[1]\n[2]\n")
+    result = folder.against_old("--json")
+    assert result.exit_code == 4, result.output
+    assert said(result)["passed"] is False and "nothing was compared" in result.stderr
+    assert "same answers" not in folder.against_old().stdout
+
+
+def test_a_short_measurement_is_not_judged(folder: Folder) -> None:
+    result = folder.against_old()
+    assert result.exit_code == 0 and "The throughput is not judged: --measure is less than 1s." in result.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from cfnlint.decode import decode_str
 from click.testing import CliRunner
@@ -13,7 +14,7 @@ from consumer.cli import main
 from deploy import templates
 from deploy.templates import athena_type, columns, parameter_names, template, with_columns
 from pipeline.errors import UserError
-from pipeline.table.schema import IDENTITY
+from pipeline.table.schema import IDENTITY, encode
 from tests.support.cloudformation import TEMPLATE, read
 
 ODD = 'a "b": {c}'
@@ -31,7 +32,8 @@ def columns_of(text: str) -> list[tuple[str, str]]:
     [
         (pa.string(), "string"),
         (pa.float32(), "float"),
-        (pa.uint32(), "bigint"),
+        (pa.uint8(), "smallint"),
+        (pa.uint16(), "int"),
         (pa.timestamp("us"), "timestamp"),
         (pa.decimal128(10, 2), "decimal(10,2)"),
         (pa.dictionary(pa.int8(), pa.string()), "string"),
@@ -47,10 +49,20 @@ def test_types(kind: pa.DataType, wanted: str) -> None:
     assert athena_type(kind, "column") == wanted
 
 
-@pytest.mark.parametrize("kind", [pa.uint64(), pa.float16(), pa.time64("us"), pa.duration("s"), pa.list_(pa.uint64())])
+@pytest.mark.parametrize(
+    "kind", [pa.uint32(), pa.uint64(), pa.float16(), pa.time64("us"), pa.duration("s"), pa.list_(pa.uint64())]
+)
 def test_a_type_that_athena_cannot_read_is_refused(kind: pa.DataType) -> None:
     with pytest.raises(UserError, match=r"column 'score' has the type .* Change model.output_schema"):
         athena_type(kind, "score")
+
+
+def test_unsigned_integers_are_stored_as_the_types_assume() -> None:
+    """As signed 32 bits with a mark: Athena's type holds all values of those that have one."""
+    kinds = [pa.uint8(), pa.uint16(), pa.uint32()]
+    rows = pa.table({str(kind): pa.array([1], kind) for kind in kinds})
+    stored = pq.ParquetFile(pa.BufferReader(encode(rows, {}))).schema
+    assert [stored.column(place).physical_type for place in range(3)] == ["INT32"] * 3
 
 
 def test_the_template_gets_the_columns_after_our_own_and_stays_right() -> None:

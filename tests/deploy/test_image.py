@@ -52,6 +52,13 @@ def test_the_user_is_a_number_that_never_changes_and_not_root() -> None:
     assert int(uid) >= 10000
 
 
+def test_a_secret_can_be_read_by_the_user_that_reads_it() -> None:
+    """Docker mounts a secret for the user 0, with the mode 0400, unless it is told another user."""
+    uid = one(DOCKERFILE, "USER").split(":")[0]
+    mounts = re.findall(r"--mount=type=secret,\S+", MODELS.read_text())
+    assert mounts and all(f",uid={uid}" in mount for mount in mounts)
+
+
 def test_pid_1_is_penstock_run_without_a_shell() -> None:
     assert json.loads(one(DOCKERFILE, "ENTRYPOINT")) == ["penstock"]
     assert json.loads(one(DOCKERFILE, "CMD")) == ["run", "--config", "/etc/penstock/penstock.toml"]

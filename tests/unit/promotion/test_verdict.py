@@ -63,6 +63,22 @@ def test_a_record_that_becomes_a_dead_letter_is_a_problem_and_the_reverse_is_non
     assert better.newly_rows == [2] and better.problems == [] and better.unanswered == 0
 
 
+def test_hardly_any_old_rows_are_a_problem_and_none_is_an_empty_comparison() -> None:
+    dead = {number: Dead(b"", "too long", "", 1, "rejected") for number in NUMBERS}
+    both = compare(
+        replace(answers(numbers=[]), dead=dead), replace(answers("2", numbers=[]), dead=dead), PromotionWish()
+    )
+    assert both.is_empty and (both.compared, both.records) == (0, 4)
+    few = compare(answers(numbers=[1]), answers("2"), PromotionWish())
+    assert not few.is_empty and few.compared == 1
+    assert "only 1 of 4 records have an old row (25.0%; --least-compared asks for 50%)" in few.problems[0]
+    assert compare(answers(numbers=[1]), answers("2"), PromotionWish(least_compared=0.25)).problems == []
+    no_column = compare(answers(), answers("2"), PromotionWish(ignore=frozenset(SCHEMA.names)))
+    assert no_column.is_empty
+    worse = compare(answers(), replace(answers("2", numbers=[]), dead=dead), PromotionWish())
+    assert not worse.is_empty and worse.problems
+
+
 @pytest.mark.parametrize(("old", "new", "slow"), [(10.0, 7.9, True), (10.0, 8.0, False), (None, 0.1, False)])
 def test_a_slower_model_is_a_problem_where_the_old_rate_is_known(old: float | None, new: float, slow: bool) -> None:
     found = compare(replace(answers(), rate=old), replace(answers("2"), rate=new), PromotionWish())
