@@ -38,8 +38,8 @@ _PLAIN = {
 def athena_type(kind: pa.DataType, column: str) -> str:
     """Return the type of a column in Athena's words, such as ``array<float>``.
 
-    The writer stores uint8, uint16 and uint32 as 32 bits that are marked as unsigned. A reader that ignores the mark reads
-    the first two correctly, but negative numbers from 2**31 on, so uint32 is refused, as is uint64.
+    The writer stores uint8, uint16 and uint32 as 32 bits that are marked as unsigned. A reader that ignores the mark
+    reads the first two correctly, but negative numbers from 2**31 on, so uint32 is refused, as is uint64.
 
     :raises UserError: Athena cannot read the type.
     """

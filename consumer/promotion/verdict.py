@@ -61,8 +61,8 @@ class ColumnResult:
 @dataclass(slots=True)
 class PromotionResult:
     """The result. ``problems``: one line each; without any, the new model may replace the old one. ``compared``:
-    records with an old row and a new one, of ``records``. ``newly_dead``: records with an old row and a new dead letter.
-    ``newly_rows``: the reverse."""
+    records with an old row and a new one, of ``records``. ``newly_dead``: records with an old row and a new dead
+    letter. ``newly_rows``: the reverse."""
 
     records: int
     compared: int
