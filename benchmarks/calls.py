@@ -52,7 +52,7 @@ def measure(runs: int = 5) -> dict[str, Figure]:
     figures = {}
     for (name, sorts, size), values in found.items():
         key = f"calls_{name}{'_sorted' if sorts else ''}_{size}"
-        text = f"one thread, {size} docstrings {'of like lengths' if sorts else 'as they come'} at a time"
+        text = f"one thread, {size} docstrings {'of similar lengths' if sorts else 'as they come'} at a time"
         figures[key] = Figure(key, values, "records/s", text=text)
     return figures
 

@@ -344,7 +344,8 @@ async def beat(runs: int, load: Load = MANY_SHARDS, batch_s: float = SATURATED_B
             consumed = await host.consume(recording, Memory(), every_s=load.every_s, stage_of=Watched)
             assert isinstance(consumed.stage, Watched)
             latest.append(max(lateness(consumed.beats, consumed.stage.closed_s)))
-    text = f"the latest status to processRecords while the window is open; {load.shards} shards, a saturated model"
+    waited = "longest wait of a processRecords message for its status while the session may admit records"
+    text = f"{waited}; {load.shards} shards, a saturated model"
     return _by_key(Figure("beat_late_s", latest, "s", 1.0, at_most=True, text=text))
 
 

@@ -23,7 +23,7 @@ def measure(runs: int = 5) -> dict[str, Figure]:
     plain, like = (f"a MiniLM that pads, stock's in calls of {way.calls}" for way in (AS_THEY_COME, LIKE))
     figures = (
         beside_stock("vs_stock_padded", turns, AS_THEY_COME, f"{plain} as they come", bar=None),
-        beside_stock("vs_stock_sorted", turns, LIKE, f"{like} of like lengths", bar=None),
+        beside_stock("vs_stock_sorted", turns, LIKE, f"{like} of similar lengths", bar=None),
     )
     return {figure.key: figure for figure in figures}
 

@@ -55,8 +55,9 @@ def validate(as_json: bool, **wished: Any) -> None:
     """Check that a configuration and the size of its tasks add up. Does not call AWS.
 
     Checks the memory of a task, the leases of all tasks against the shards, the drain against the time until ECS kills
-    a task, and the sizes that Fargate sells. Exits with 2 and every sum that does not add up. Replicas that are `auto`
-    count as in a task: those of the profile of `penstock tune` if it is valid there, else one per GPU, else one.
+    a task, and the sizes that Fargate sells. If a check fails, prints each failed check with its numbers and exits
+    with 2. With `model.replicas = "auto"`, the check uses the number that a task would use: that of the profile of
+    `penstock tune` if it is valid there, else one per GPU, else one.
 
     \b
     Examples:

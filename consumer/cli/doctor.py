@@ -24,7 +24,9 @@ COLOURS = {"green": "green", "yellow": "yellow", "red": "red"}
     "--tasks", type=click.IntRange(1), help="Number of tasks to check for.  [default: the number that run now]"
 )
 @click.option(
-    "--role", metavar="ARN", help="The role of the tasks; IAM is asked for its permissions.  [default: the caller's]"
+    "--role",
+    metavar="ARN",
+    help="The role of the tasks, whose permissions are simulated by IAM.  [default: the caller's]",
 )
 @click.option("--no-load", is_flag=True, help="Do not load the model.")
 @json_option

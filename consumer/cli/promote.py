@@ -110,8 +110,8 @@ def check(
     """Run golden records through the old and the new model, and compare columns, values and throughput.
 
     The models run as in `penstock try`, one after the other: on this machine, in one replica, writing nothing. Without
-    --old, the old answers are the rows that the table at the sink.url of NEW has of these records. This needs records
-    from `penstock tail`, which know their position on the stream; the old throughput is then unknown.
+    --old, the old answers are read from the table at the sink.url of NEW, which must hold rows of these records. This
+    needs records from `penstock tail`, which have their position on the stream. The old throughput is then unknown.
 
     Exits with 1 if a record that had a row becomes a dead letter, if more values of a column differ than --max-changed
     allows, if fewer records than --least-compared have an old row, or if the new model is too slow. Exits with 3 if the

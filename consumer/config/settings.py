@@ -164,8 +164,8 @@ class BatchSettings(_Section):
         default=0,
         ge=0,
         description=(
-            "target for the duration of a predict call; batches are made small enough to meet it as far as it "
-            "can be predicted; 0: no target"
+            "target for the duration of a predict call; batches are kept small enough that their expected duration "
+            "is within it; 0: no target"
         ),
     )
     bucket_records: int = Field(

@@ -2,9 +2,9 @@
 
 The best batch is often small on CPUs and large on GPUs. It depends on the model, the machine and the lengths of the
 items; so it is measured, never assumed. Sizes form a ladder with steps of about 1.4. Most batches have the best known
-size. Now and then a batch has a size nearby, and is compared with the batches just before it, so that a trend of the
-machine is not taken for a difference. A size that is clearly faster becomes the best known one; a size that is not is
-tried less often.
+size. Some batches try the next smaller or larger size. Each is compared with the batches just before it, so that
+a slow change of the machine is not mistaken for an effect of the size. A size that is clearly faster becomes the best
+known one; a size that is not is tried less often.
 """
 
 from __future__ import annotations

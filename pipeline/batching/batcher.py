@@ -35,13 +35,13 @@ class Batcher:
     are enough records for a full one, or when the oldest record has waited ``linger_s``. So with a backlog nothing
     waits.
 
-    Each batch serves the lane that has waited longest for its turn, so a lane is served at least once in as many
-    batches as there are lanes, however many records the others have. Records of a lane leave in their order.
+    Each batch serves the lane that has waited longest for its turn. With ``n`` lanes, a lane is served at least once in
+    ``n`` batches, however many records the others have. Records of a lane leave in their order.
 
     With ``bucket_records``, for a model that pads, records leave in batches of similar cost
-    (:mod:`pipeline.batching.length_buckets`) and may overtake others. Then a record is never overtaken by
-    ``bucket_records`` records of its lane, and the oldest record of each lane leaves within as many batches as there
-    are lanes: so a record with ``n`` older ones in its lane leaves within ``n + 1`` times as many batches.
+    (:mod:`pipeline.batching.length_buckets`) and may overtake others. Then a record is overtaken by
+    fewer than ``bucket_records`` records of its lane. With ``n`` lanes, the oldest record of each lane leaves within
+    ``n`` batches, and a record with ``m`` older ones in its lane within ``(m + 1) n`` batches.
     """
 
     def __init__(self, *, max_records: int, max_cost: int, linger_s: float, bucket_records: int = 0) -> None:

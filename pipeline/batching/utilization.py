@@ -31,8 +31,8 @@ class ReplicaTime:
     - ``underfilled``: how much longer calls took because batches were smaller than the best size;
     - ``contention``: how much longer they took for other reasons;
     - ``transport``: a batch or its results were on the way, and the replica was idle;
-    - ``sinks``: no batch was out, because the task held as much as it may until sinks had stored it;
-    - ``waiting``: no batch was out, because there were no records, or a batch was not due yet.
+    - ``sinks``: the replica had no batch, because the task had reached its limit of records that sinks have not stored;
+    - ``waiting``: the replica had no batch, because there were no records, or a batch was not due yet.
     """
 
     def __init__(self, replicas: int, pace: BatchSizeController | None) -> None:

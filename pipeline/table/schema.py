@@ -43,8 +43,8 @@ class TableSchema:
 
     ``rows``: the schema of the batches in :class:`pipeline.record.Enriched`; its columns ``passthrough`` come from the
     payload. ``schema`` is the schema of the tables made here. ``written`` is the same schema as Parquet returns it,
-    which names the values of lists differently. ``warnings`` has a line for each column that some common reader cannot
-    read.
+    which names the values of lists differently. ``warnings`` has a line for each column that at least one common reader
+    cannot read.
 
     :raises ConfigError: readers cannot take a column's name or type, or Parquet does not return its values unchanged.
     """

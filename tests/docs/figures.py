@@ -45,7 +45,7 @@ def performance() -> str:
 
 def _beside(beside: Mapping[str, Any]) -> str:
     """The results of ``benchmarks/aggregated.py beside`` for the host, in CPU time and in elapsed time."""
-    head = ("what comes, and where it goes", "unit", "this commit", f"`{beside['beside']}`", "ratio, median of pairs")
+    head = ("input, and sink", "unit", "this commit", f"`{beside['beside']}`", "ratio, median of pairs")
     rows = [
         (
             turn["what"],
@@ -234,7 +234,7 @@ def _deaths(notes: Iterable[Mapping[str, Any]]) -> str:
     for note in notes:
         seconds.setdefault(note["what"], []).append(note["seconds"])
     rows = [(what, len(each), f"{min(each):.1f} s", f"{max(each):.1f} s") for what, each in seconds.items()]
-    return f"### Workers that go\n\n{_table(('', 'runs', 'least', 'most'), rows)}"
+    return f"### Workers that stop or are killed\n\n{_table(('', 'runs', 'least', 'most'), rows)}"
 
 
 def _when(run: Mapping[str, Any]) -> str:

@@ -29,7 +29,7 @@ def test_throttled_and_lost_tables_and_a_spot_storm_lose_and_double_nothing(rig:
     rig.settle()
     totals = [each.stats() for each in workers]
     assert sum(each["records_in"] for each in totals) >= len(rig.put_ids), "read again from the start of the stream"
-    assert sum(each["enriched"] for each in totals) == RECORDS, "what the table has does not reach the model"
+    assert sum(each["enriched"] for each in totals) == RECORDS, "records that the table holds are not sent to the model"
     storm(rig, workers)
     rig.expect_each_once()
 

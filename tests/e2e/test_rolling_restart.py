@@ -22,7 +22,7 @@ def test_a_rolling_restart_leaves_no_shard_unread(rig: Rig, measured: Callable[[
         new = [replaced(rig, worker, rig.start(config)) for worker in old]
         wait_until(lambda: owned(rig) == {worker.id for worker in new}, UP_S, "leases spread over the new workers")
     for worker in old:
-        measured("a worker leaves: from the last shard drained to the JVM's end", leaving_s(worker))
+        measured("a worker stops: time from its last drained shard to the exit of the JVM", leaving_s(worker))
     rig.settle()
     gaps = longest_gaps(rig.expect_each_once(), began_s)
     measured("two workers are replaced under load: the longest that any shard is unread", float(gaps.max().max()))
