@@ -98,13 +98,17 @@ def unusable(raw: Mapping[str, Any]) -> Iterator[ConfigError]:
         elif isinstance(value, list | tuple):
             inner = iter(enumerate(value))
         elif isinstance(value, int) and not -LARGEST <= value < LARGEST:
-            yield ConfigError(
-                _short(key), "is a whole number of more than 64 bits", "Write a smaller number, or a string in quotes"
-            )
+            fix = "Write a smaller number, or a string in quotes" if _is_free(key) else "Write a smaller number"
+            yield ConfigError(_short(key), "the number has more than 64 bits", fix)
         if depth > DEEPEST:
-            yield ConfigError(_short(key), f"is nested more than {DEEPEST} levels deep", "Use fewer levels")
+            yield ConfigError(_short(key), f"the value is nested more than {DEEPEST} levels deep", "Use fewer levels")
             continue
         left += [(f"{key}.{name}", each, depth + 1) for name, each in inner]
+
+
+def _is_free(key: str) -> bool:
+    """Whether the model defines the type of this key's value."""
+    return key.startswith("model.options.")
 
 
 def unknown_section(key: str, value: Any, known: Sequence[str]) -> list[ConfigError]:
@@ -167,7 +171,7 @@ def _mistake(section: str, model: type[BaseModel], details: ErrorDetails) -> Con
         return ConfigError(key, str(context["problem"]), str(context["fix"]))
     if kind in LIMITS:
         name, problem, bound = LIMITS[kind]
-        return ConfigError(key, f"{shown} {problem}", f"Write {bound} {context[name]:g}")
+        return ConfigError(key, f"{shown} {problem}", f"Write {bound} {plain_number(context[name])}")
     if kind == "literal_error":
         return ConfigError(key, f"{shown} is not known", f"Write {context['expected']}".replace("'", '"'))
     if kind == "string_too_short":
@@ -183,6 +187,11 @@ def _example(key: str, field: FieldInfo | None) -> str:
         return "Remove it"
     example = field.examples[0] if field.examples else field.get_default(call_default_factory=True, validated_data={})
     return f"For example: {key} = {shown_value(example)}"
+
+
+def plain_number(value: float) -> str:
+    """Format a limit as a user may write it: digits, without an exponent for whole numbers."""
+    return str(int(value)) if value == int(value) else f"{value:g}"
 
 
 def shown_value(value: object) -> str:

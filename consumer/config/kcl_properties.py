@@ -73,6 +73,8 @@ READS_AHEAD = 6
 
 PRIMITIVES = frozenset({"boolean", "int", "long", "double"})
 WHOLE = frozenset({"int", "long", "Integer", "Long"})
+MOST = {kind: 10**12 if kind.lower() == "long" else 2**31 - 1 for kind in WHOLE}
+"""Maximum of each Java type. KCL clips a larger int, and a larger long overflows when KCL turns it into nanoseconds."""
 TRUTHS = frozenset({"boolean", "Boolean"})
 
 
@@ -143,6 +145,8 @@ def _check_value(name: str, value: Value, kind: str) -> None:
     fits = isinstance(value, bool) if kind in TRUTHS else type(value) is int if kind in WHOLE else True
     if not fits:
         raise ConfigError(f"{KEY} {name}", f"{value!r} is not {wanted}", f"Write {wanted}.")
+    if kind in MOST and isinstance(value, int) and not -MOST[kind] <= value <= MOST[kind]:
+        raise ConfigError(f"{KEY} {name}", f"{value} is too large", f"Write at most {MOST[kind]}.")
     if kind in PRIMITIVES and java_text(value) in {"false", "0"}:
         raise ConfigError(f"{KEY} {name}", f"KCL ignores {java_text(value)} here and uses its default", "Remove it.")
 

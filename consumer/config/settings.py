@@ -14,13 +14,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from consumer.config.sources import Source
 from consumer.config.values import (
+    DAY_S,
     LEAST_TASKS,
     MOST_TASKS,
     STOP_TIMEOUT_S,
-    BatchSeconds,
-    Count,
+    WEEK_S,
+    AutoOr,
     Level,
-    Memory,
     StreamName,
     Url,
     _application,
@@ -29,9 +29,18 @@ from consumer.config.values import (
     _start,
 )
 
+MOST_MIB = 16 * 1024**2
+"""Maximum of memory sizes: 16 TiB, more than any machine that is offered."""
+
+ITERATOR_MS = 240_000
+"""Maximum pause between two reads of a shard: AWS lets a shard iterator expire after 300 seconds."""
+
 
 class _Section(BaseModel):
-    """Strict types: ``"64"`` is not a number and ``true`` is not a count. A float accepts a whole number."""
+    """Strict types: ``"64"`` is not a number and ``true`` is not a count. A float accepts a whole number.
+
+    Every number has a maximum: KCL, the operating system and time arithmetic overflow far below 64 bits.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -72,11 +81,11 @@ class ModelSettings(_Section):
     version: str = Field(
         min_length=1, description="written into every row and dead letter", examples=["all-MiniLM-L6-v2@1110a24"]
     )
-    replicas: Count = Field(
+    replicas: Annotated[int | Literal["auto"], AutoOr(int, "count", ge=1, le=1_000)] = Field(
         default="auto",
         description="number of model processes; `auto`: the profile of `penstock tune`, else one per GPU, else one",
     )
-    threads: Count = Field(
+    threads: Annotated[int | Literal["auto"], AutoOr(int, "count", ge=1, le=1_000)] = Field(
         default="auto",
         description=(
             "threads per replica; `auto`: the profile of `penstock tune`, else the cores divided among the replicas"
@@ -86,7 +95,7 @@ class ModelSettings(_Section):
         default="auto",
         description="device that replicas compute on; `auto`: one GPU per replica if there are GPUs, else the CPU",
     )
-    memory_mib: Memory = Field(
+    memory_mib: Annotated[int | Literal["auto"], AutoOr(int, "memory size", ge=0, le=MOST_MIB)] = Field(
         default="auto",
         description=(
             "memory limit of each replica, without memory-mapped weights; `auto`: an equal share of what the "
@@ -96,13 +105,17 @@ class ModelSettings(_Section):
     timeout_s: float = Field(
         default=120,
         gt=0,
+        le=DAY_S,
         description="time-out of one batch; its replica is then replaced, and later batches are smaller",
     )
     retries: int = Field(default=1, ge=0, le=100, description="how often a record that fails alone is tried again")
-    start_timeout_s: float = Field(default=120, gt=0, description="time-out for loading and warming up the model")
+    start_timeout_s: float = Field(
+        default=120, gt=0, le=DAY_S, description="time-out for loading and warming up the model"
+    )
     give_up_after_s: float = Field(
         default=120,
         gt=0,
+        le=WEEK_S,
         description="how long a replica is restarted without success before the task exits with an error",
     )
     aws_credentials: bool = Field(
@@ -142,6 +155,7 @@ class BatchSettings(_Section):
     max_cost: int = Field(
         default=0,
         ge=0,
+        le=1_000_000_000_000,
         description=(
             "maximum cost of a batch: the sum of the model's `cost(item)`, or for models that pad the largest "
             "cost times the number of records; 0: no limit"
@@ -163,6 +177,7 @@ class BatchSettings(_Section):
     target_latency_ms: float = Field(
         default=0,
         ge=0,
+        le=DAY_S * 1_000,
         description=(
             "target for the duration of a predict call; batches are kept small enough that their expected duration "
             "is within it; 0: no target"
@@ -182,11 +197,13 @@ class InFlightSettings(_Section):
     records_per_shard: int = Field(
         default=2_000,
         ge=1,
+        le=1_000_000,
         description="maximum number of records per shard that have been received and have no row or dead letter yet",
     )
     total_mib: int = Field(
         default=256,
         ge=16,
+        le=MOST_MIB,
         description=(
             "maximum size of all records in the task that have been received and are not durable yet, including"
             " what sinks hold"
@@ -194,7 +211,7 @@ class InFlightSettings(_Section):
     )
 
 
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=WEEK_S)]
 GIVE_UP = "how long to retry before the task exits with an error; permission errors are retried for one minute"
 
 
@@ -233,6 +250,7 @@ class DeadLetterSettings(_Section):
     max_consecutive: int = Field(
         default=1_000,
         ge=0,
+        le=1_000_000,
         description=(
             "the task exits if the model fails on this many consecutive records, of one shard or of all shards "
             "together; the checkpoint stays before them; 0: no limit"
@@ -265,24 +283,30 @@ class KclSettings(_Section):
     java_heap_mib: int = Field(
         default=512,
         ge=64,
+        le=MOST_MIB,
         description="the JVM's `-Xmx`; with records of 1 MB it needs about 96, and 64 more for each shard of the task",
     )
     failover_ms: int = Field(
-        default=10_000, ge=1_000, description="another task may take a lease that has not been renewed for this long"
+        default=10_000,
+        ge=1_000,
+        le=DAY_S * 1_000,
+        description="another task may take a lease that has not been renewed for this long",
     )
     idle_between_reads_ms: int = Field(
         default=250,
         ge=200,
+        le=ITERATOR_MS,
         description=(
             "pause between two reads of a shard (AWS allows five reads a second); also the interval between checkpoints"
         ),
     )
     max_leases: int = Field(
-        default=0, ge=0, description="maximum number of shards that this task processes; 0: no limit"
+        default=0, ge=0, le=1_000_000, description="maximum number of shards that this task processes; 0: no limit"
     )
     shutdown_grace_s: float = Field(
         default=80,
         gt=0,
+        le=STOP_TIMEOUT_S,
         description="how long a shard may drain after SIGTERM; the task exits earlier if everything is drained",
     )
     properties: dict[str, str | int | bool] = Field(
@@ -294,14 +318,14 @@ class KclSettings(_Section):
 class DrainSettings(_Section):
     """``[drain]``: how long the parts of a drain may take; :mod:`consumer.config.drain` checks the sum."""
 
-    longest_batch_s: BatchSeconds = Field(
+    longest_batch_s: Annotated[float | Literal["auto"], AutoOr(float, "number of seconds", gt=0, le=DAY_S)] = Field(
         default="auto",
         description=(
             "maximum duration of a full batch; `auto`: the target of `batch.adaptive`, else `batch.max_records`"
             " times the duration of the model's example"
         ),
     )
-    flush_s: float = Field(default=5, gt=0, description="maximum duration of writing the last files")
+    flush_s: float = Field(default=5, gt=0, le=STOP_TIMEOUT_S, description="maximum duration of writing the last files")
     budget_s: float = Field(
         default=100,
         gt=0,
@@ -322,6 +346,7 @@ class HealthSettings(_Section):
     stuck_after_s: float = Field(
         default=900,
         gt=0,
+        le=WEEK_S,
         description=(
             "`/healthz` fails when a shard has not been read, or has fallen behind without progress, for this long"
         ),

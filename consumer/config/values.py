@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, PlainValidator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler
+from pydantic_core import PydanticCustomError, core_schema
 
-from consumer.config.errors import shown_value
+from consumer.config.errors import plain_number, shown_value
 from pipeline.errors import ConfigError
 from pipeline.table import column_names
 
@@ -21,6 +22,8 @@ APPLICATION = re.compile(r"[A-Za-z0-9_.-]{3,238}")
 FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 STOP_TIMEOUT_S = 120
 """Maximum seconds that ECS waits between SIGTERM and SIGKILL."""
+DAY_S = 86_400
+WEEK_S = 7 * DAY_S
 DOUBTFUL = 2
 """Number of deaths after which a shard is read carefully. A single death may have any cause: a machine fails, a
 container is evicted."""
@@ -88,29 +91,39 @@ def _factory(value: str) -> str:
     return value
 
 
-def _whole(value: object, least: int, what: str, fix: str) -> int | Literal["auto"]:
-    """``auto`` or a whole number of at least ``least``."""
-    if value == "auto":
-        return "auto"
-    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
-        return value
-    raise _wrong(f"{shown_value(value)} is not a {what}", fix)
+@dataclass(frozen=True, slots=True)
+class AutoOr:
+    """``auto``, or a number of ``kind`` within the limits. ``what`` names such a number in messages."""
 
+    kind: type[int | float]
+    what: str
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
 
-def _count(value: object) -> int | Literal["auto"]:
-    return _whole(value, 1, "count", 'Write "auto" or a whole number of at least 1')
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """Validate with :meth:`checked` alone."""
+        return core_schema.no_info_plain_validator_function(self.checked)
 
+    def checked(self, value: object) -> float | Literal["auto"]:
+        """Return the value; raises ``PydanticCustomError`` with the limits."""
+        if value == "auto":
+            return "auto"
+        allowed = int if self.kind is int else int | float
+        if not isinstance(value, allowed) or isinstance(value, bool) or not self._large_enough(value):
+            raise _wrong(f"{shown_value(value)} is not a {self.what}", self._fix())
+        if self.le is not None and value > self.le:
+            raise _wrong(f"{shown_value(value)} is too large", f"Write at most {plain_number(self.le)}")
+        return self.kind(value)
 
-def _memory(value: object) -> int | Literal["auto"]:
-    return _whole(value, 0, "memory size", 'Write "auto", a whole number of MiB, or 0 for no limit')
+    def _large_enough(self, value: float) -> bool:
+        return (self.ge is None or value >= self.ge) and (self.gt is None or value > self.gt)
 
-
-def _seconds(value: object) -> float | Literal["auto"]:
-    if value == "auto":
-        return "auto"
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf"):
-        return float(value)
-    raise _wrong(f"{shown_value(value)} is not a number of seconds", 'Write "auto" or a number above 0')
+    def _fix(self) -> str:
+        if self.ge == 0:
+            return 'Write "auto", a whole number of MiB, or 0 for no limit'
+        least = f"above {plain_number(self.gt)}" if self.gt is not None else f"of at least {plain_number(self.ge or 0)}"
+        return f'Write "auto" or a {"whole " if self.kind is int else ""}number {least}'
 
 
 def _url(value: str) -> str:
@@ -146,7 +159,4 @@ def _passthrough(value: dict[str, str]) -> dict[str, str]:
 
 StreamName = Annotated[str, AfterValidator(_name)]
 Url = Annotated[str, AfterValidator(_url)]
-Count = Annotated[int | Literal["auto"], PlainValidator(_count)]
-Memory = Annotated[int | Literal["auto"], PlainValidator(_memory)]
-BatchSeconds = Annotated[float | Literal["auto"], PlainValidator(_seconds)]
 Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_level)]

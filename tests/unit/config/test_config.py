@@ -144,15 +144,14 @@ MISTAKES = {
     'Write "events"; AWS_REGION sets the region',
     f'[stream]\nname = "{"x" * 200}"': f'stream.name: "{"x" * 80} … (200 characters)" is not a valid stream name. '
     "Write 1 to 128 letters, digits, '.', '_' or '-'",
-    f"[batch]\nmax_records = {2**63}": "batch.max_records: is a whole number of more than 64 bits. "
+    f"[batch]\nmax_records = {2**63}": "batch.max_records: the number has more than 64 bits. Write a smaller number",
+    f"[model.options]\nn = [{-(2**63) - 1}]": "model.options.n.0: the number has more than 64 bits. "
     "Write a smaller number, or a string in quotes",
-    f"[model.options]\nn = [{-(2**63) - 1}]": "model.options.n.0: is a whole number of more than 64 bits. "
-    "Write a smaller number, or a string in quotes",
-    f"[batch]\nmax_records = 0x{'f' * 5000}": "batch.max_records: is a whole number of more than 64 bits. "
-    "Write a smaller number, or a string in quotes",
+    f"[batch]\nmax_records = 0x{'f' * 5000}": "batch.max_records: the number has more than 64 bits. "
+    "Write a smaller number",
     "[batch]\nlinger_ms = 1e999": "batch.linger_ms: inf is not a number. For example: linger_ms = 20",
-    f"[model.options]\nn = {'[' * 40}{']' * 40}": f"model.options.n{'.0' * 30}: is nested more than 32 levels deep. "
-    "Use fewer levels",
+    f"[model.options]\nn = {'[' * 40}{']' * 40}": f"model.options.n{'.0' * 30}: the value is nested more than "
+    "32 levels deep. Use fewer levels",
     '[stream]\napplication = "a b"': 'stream.application: "a b" is not a valid name of a DynamoDB table. '
     "Write 3 to 238 letters, digits, '.', '_' or '-'; no spaces",
     '[stream]\nstart = "NEWEST"': 'stream.start: "NEWEST" is not a position in a stream. '
@@ -183,6 +182,12 @@ MISTAKES = {
     "Set [stream] name instead",
     "[drain]\nlongest_batch_s = 0": 'drain.longest_batch_s: 0 is not a number of seconds. Write "auto" or a number '
     "above 0",
+    f"[kcl]\nfailover_ms = {2**63 - 1}": f"kcl.failover_ms: {2**63 - 1} is too large. Write at most 86400000",
+    f"[model]\nmemory_mib = {2**63 - 1}": f"model.memory_mib: {2**63 - 1} is too large. Write at most 16777216",
+    "[model]\nstart_timeout_s = 1e300": "model.start_timeout_s: 1e+300 is too large. Write at most 86400",
+    "[kcl.properties]\nmaxRecords = 3000000000": "kcl.properties.maxRecords: 3000000000 is too large. "
+    "Write at most 2147483647",
+    "[drain]\nlongest_batch_s = 1e300": "drain.longest_batch_s: 1e+300 is too large. Write at most 86400",
     "[drain]\nbudget_s = 121": "drain.budget_s: 121 is too large. Write at most 120",
 }
 
