@@ -1,4 +1,4 @@
-"""One line of figures in the log each minute, from the worker's ``/stats``, from which CloudWatch makes metrics.
+"""One line of figures in the log each minute and at the end, from ``/stats``. CloudWatch makes metrics of it.
 
 Logs reach CloudWatch from every container, and a metric filter reads a number from a field of a JSON line. So alarms
 need no agent, and the task needs no further permission. ``deploy/cloudformation`` has the filters.
@@ -42,6 +42,8 @@ class StatsLines:
         return {
             **counts,
             "in_flight": stats["in_flight"],
+            "not_durable": stats["not_durable"],
+            "age_seconds": stats["age_seconds"],
             "shards": len(stats["by_shard"]),
             "behind_seconds": max((shard["behind_seconds"] for shard in stats["by_shard"].values()), default=0.0),
             "stuck_shards": len(stats["stuck"].keys() | stats["unread"].keys()),
@@ -50,8 +52,18 @@ class StatsLines:
 
 
 async def write(stats: Callable[[], Mapping[str, Any]]) -> None:
-    """Write a line every minute until cancelled."""
+    """Write a line every minute until cancelled, and a last one then.
+
+    A release that fails on every record may end its task within seconds: its dead letters are in the last line.
+    """
     lines = StatsLines()
-    while True:
-        await asyncio.sleep(EVERY_S)
-        log.info("stats", extra={"stats": lines.next(stats())})
+    try:
+        while True:
+            await asyncio.sleep(EVERY_S)
+            _write(lines.next(stats()))
+    finally:
+        _write(lines.next(stats()))
+
+
+def _write(line: Mapping[str, Any]) -> None:
+    log.info("stats", extra={"stats": line})

@@ -70,6 +70,7 @@ class WorkerReport:
         """Totals since the start, and what is so now; JSON as it is."""
         now, wall_s = time.monotonic(), time.time()
         watchers, late = self._watchers, self._metrics.replica_time.recent_shares()
+        shards = self._shards(now, wall_s)
         return {
             **self._metrics.snapshot(),
             **self._who(wall_s),
@@ -77,7 +78,8 @@ class WorkerReport:
             "busy": round(1 - late["waiting"], 4) if late else None,
             "efficiency": round(late["model"], 4) if late else None,
             "batch_p99_seconds": round(self._metrics.batches.p99_s, 3),
-            "by_shard": self._shards(now, wall_s),
+            "age_seconds": self._age_s(shards, wall_s),
+            "by_shard": shards,
             "batches_out": batches(self._metrics.progress, now),
             "stuck": dict(watchers.stuck),
             "unread": dict(watchers.leases.unread.told) if watchers.leases is not None else {},
@@ -97,6 +99,13 @@ class WorkerReport:
             "failover_seconds": settings.kcl.failover_ms / 1000,
             "timeout_seconds": settings.model.timeout_s,
         }
+
+    def _age_s(self, shards: Mapping[str, Mapping[str, Any]], wall_s: float) -> float:
+        """The age of the oldest record that is not durable, or how far the last shard is behind if that is more."""
+        oldest_ms = self._metrics.in_flight.oldest_ms()
+        age_s = 0.0 if oldest_ms is None else wall_s - oldest_ms / 1000
+        worst_s: float = max([0.0, age_s, *(each["behind_seconds"] for each in shards.values())])
+        return round(worst_s, 3)
 
     def _shards(self, now: float, wall_s: float) -> dict[str, dict[str, Any]]:
         found = {}

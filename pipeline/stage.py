@@ -31,6 +31,7 @@ from pipeline.flow.misplaced import Misplaced
 from pipeline.flow.outlet import Outlet
 from pipeline.judge import Judge
 from pipeline.metrics import Metrics
+from pipeline.metrics.in_flight import Load
 from pipeline.record import Dead, Position, Record, Shard
 from pipeline.sinks import Sink
 
@@ -130,8 +131,8 @@ class Stage:
         """Bytes that the whole task holds: waiting, in the windows, and taken by sinks but not durable."""
         return self._room.bytes
 
-    def in_flight(self) -> dict[str, tuple[int, int]]:
-        """For each shard: records admitted and not settled, and the bytes held until they are durable."""
+    def in_flight(self) -> dict[str, Load]:
+        """What each shard holds."""
         return self._room.in_flight()
 
     async def end(self, lane: Lane) -> None:

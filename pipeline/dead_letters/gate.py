@@ -40,6 +40,11 @@ class Gate:
         """How many records are held back."""
         return len(self._records)
 
+    @property
+    def oldest_ms(self) -> int | None:
+        """When the oldest record that is held back arrived, in epoch ms; None if there is none."""
+        return self._records[0].arrived_ms if self._records else None
+
     def take(self, run: Run, dead: int) -> Run | None:
         """Add ``run``, which has ``dead`` dead records, and return what may pass now."""
         self.turn += 1

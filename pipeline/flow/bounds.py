@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.flow.lane import Lane
+from pipeline.metrics.in_flight import Load
 from pipeline.sinks import ShardWriter
 
 AT_A_TIME = 4_096
@@ -55,9 +56,12 @@ class Room:
     def _waiting_bytes(self) -> int:
         return sum([lane.waiting.bytes for lane in self._lanes.values()])
 
-    def in_flight(self) -> dict[str, tuple[int, int]]:
-        """For each shard: records admitted and not settled, and the bytes held until they are durable."""
-        return {shard_id: (lane.unsettled, lane.bytes) for shard_id, lane in self._lanes.items()}
+    def in_flight(self) -> dict[str, Load]:
+        """What each shard holds."""
+        return {
+            shard_id: Load(lane.unsettled, lane.bytes, lane.not_durable, lane.oldest_not_durable_ms)
+            for shard_id, lane in self._lanes.items()
+        }
 
     def for_message(self, lane: Lane) -> bool:
         """Whether a lane may admit one more message. Aggregates that are not taken apart may use half of the bytes,

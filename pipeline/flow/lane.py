@@ -74,6 +74,19 @@ class Lane:
         return None if first is None else first.arrived_ms
 
     @property
+    def not_durable(self) -> int:
+        """How many admitted records are not durable in every sink: unsettled, held back, or in the sinks."""
+        return self.unsettled + len(self.gate) + self.released.records
+
+    @property
+    def oldest_not_durable_ms(self) -> int | None:
+        """When the oldest record that is not durable arrived, in epoch ms; None if there is none."""
+        for found in (self.released.oldest_ms, self.gate.oldest_ms):
+            if found is not None:
+                return found
+        return self.oldest_ms
+
+    @property
     def bytes(self) -> int:
         """Bytes of everything admitted that is not durable yet."""
         return self.waiting.bytes + self.taken_bytes
@@ -165,15 +178,24 @@ class Milestones:
     """Counts the records that a rising position has passed, each once."""
 
     def __init__(self) -> None:
-        self._ahead: deque[tuple[Position, int]] = deque()
+        self._ahead: deque[tuple[Position, int, int | None]] = deque()
+        self.records = 0
+        """How many were noted and not passed yet."""
 
-    def add(self, end: Position, records: int) -> None:
-        """Note that the next ``records`` records end at ``end``."""
-        self._ahead.append((end, records))
+    @property
+    def oldest_ms(self) -> int | None:
+        """``arrived_ms`` of the first range that was not passed; None if there is none."""
+        return self._ahead[0][2] if self._ahead else None
+
+    def add(self, end: Position, records: int, arrived_ms: int | None = None) -> None:
+        """Note that the next ``records`` records end at ``end``. ``arrived_ms``: when the first of them arrived."""
+        self._ahead.append((end, records, arrived_ms))
+        self.records += records
 
     def passed(self, position: Position) -> int:
         """Return the records of all ranges that end at or below ``position`` and were not counted before."""
         count = 0
         while self._ahead and self._ahead[0][0] <= position:
             count += self._ahead.popleft()[1]
+        self.records -= count
         return count

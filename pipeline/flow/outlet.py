@@ -105,6 +105,6 @@ class Outlet:
             self._fail(Fatal(self.stopped))
         if run is None or self.stopped:
             return
-        lane.released.add(run.end, len(run.records))
+        lane.released.add(run.end, len(run.records), run.records[0].arrived_ms)
         for writer in lane.writers:
             writer.write(run)

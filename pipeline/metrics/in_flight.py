@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from pipeline.outages import Outages
 
-InFlight = Callable[[], Mapping[str, tuple[int, int]]]
-"""Returns, for each shard, the records admitted and not yet settled, and the bytes held until they are durable."""
+
+class Load(NamedTuple):
+    """What a shard holds. ``records``: admitted and not settled. ``size``: bytes held until they are durable.
+    ``not_durable``: records admitted and not durable, settled or not; ``oldest_ms``: when the oldest of them arrived,
+    in epoch ms; None if there is none."""
+
+    records: int
+    size: int
+    not_durable: int = 0
+    oldest_ms: int | None = None
+
+
+InFlight = Callable[[], Mapping[str, Load]]
+"""Returns what each shard holds."""
 
 
 class InFlightMetrics:
@@ -24,6 +37,10 @@ class InFlightMetrics:
         """Read the values from this function from now on."""
         self.loads = loads
 
+    def oldest_ms(self) -> int | None:
+        """When the oldest record that is not durable arrived, in epoch ms; None if there is none."""
+        return min((each.oldest_ms for each in self.loads().values() if each.oldest_ms is not None), default=None)
+
     def collect(self) -> Iterable[Metric]:
         """Return the metrics (``prometheus_client``'s collector interface)."""
         records = GaugeMetricFamily(
@@ -32,9 +49,9 @@ class InFlightMetrics:
         size = GaugeMetricFamily(
             "penstock_in_flight_bytes", "Size of the records that are not durable yet", labels=["shard"]
         )
-        for shard, (count, held) in self.loads().items():
-            records.add_metric([shard], count)
-            size.add_metric([shard], held)
+        for shard, load in self.loads().items():
+            records.add_metric([shard], load.records)
+            size.add_metric([shard], load.size)
         return records, size
 
 

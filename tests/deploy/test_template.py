@@ -308,7 +308,7 @@ def test_execution_and_task_have_roles_apart(stack: Stack) -> None:
 
 
 def test_every_metric_is_a_number_in_the_line_that_a_task_logs(stack: Stack) -> None:
-    now: dict[str, Any] = {"by_shard": {}, "stuck": {}, "unread": {}, "outages": []}
+    now: dict[str, Any] = {"by_shard": {}, "stuck": {}, "unread": {}, "outages": [], "age_seconds": 0.0}
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
@@ -354,7 +354,7 @@ def test_every_alarm_uses_a_metric_that_is_published(stack: Stack) -> None:
 
 def test_every_alarm_notifies_the_topic(stack: Stack) -> None:
     alarms = stack.of_type("AWS::CloudWatch::Alarm")
-    assert len(alarms) == 8
+    assert len(alarms) == 9
     for name, alarm in alarms.items():
         assert alarm["AlarmActions"] == alarm["OKActions"] == ["AlarmTopic"], name
         assert alarm.get("ActionsEnabled", True) is not False or name == "WorkersSilentAlarm"

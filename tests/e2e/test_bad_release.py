@@ -16,6 +16,7 @@ from consumer.stats_line import StatsLines
 from pipeline.stores.folder import FolderStore
 from pipeline.table.audit import audit
 from tests.e2e.rig import PENSTOCK, ROOT, UP_S, Rig, Worker, wait_until
+from tests.support.alarms import evaluated
 from tests.support.cloudformation import Stack
 
 SHARDS = 2
@@ -85,14 +86,19 @@ class Alarm:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._lines = StatsLines()
-        self._percent = Stack({"Application": "a", "ImageTag": "1", "StreamName": "s"}).parameters["DeadLetterPercent"]
+        alarm = Stack({"Application": "a", "ImageTag": "1", "StreamName": "s"}).resource("DeadLetterRateAlarm")[
+            "Properties"
+        ]
+        [self._expression] = [each["Expression"] for each in alarm["Metrics"] if "Expression" in each]
+        self._percent = alarm["Threshold"]
         self._seen = {"dead_letters": 0, "rows": 0}
 
     def __call__(self) -> bool:
         fields = self._lines.next(self._worker.stats())
         self._seen = {name: count + int(fields[name]) for name, count in self._seen.items()}
         dead, rows = self._seen["dead_letters"], self._seen["rows"]
-        return dead + rows >= 20 and 100 * dead / (dead + rows) > self._percent
+        percent = evaluated(self._expression, {"dead": dead, "rows": rows})
+        return percent is not None and percent > self._percent
 
 
 def put(rig: Rig, count: int) -> None:

@@ -145,7 +145,7 @@ class Promises:
     def _bounds(self, task: Task) -> None:
         assert task.stage is not None
         settings, loads = self.settings, task.stage.in_flight()
-        for shard_id, (records, _) in loads.items():
+        for shard_id, (records, *_) in loads.items():
             if records >= settings.window_records + MESSAGES * (settings.read_limit * SUBS + 4):
                 self.breaks(f"I6: {task.name} has {records} records of {shard_id} in flight")
         slack = (settings.window_records + MESSAGES * (settings.read_limit * SUBS + 4)) * RECORD_BYTES * len(loads)
@@ -156,7 +156,7 @@ class Promises:
         assert task.worker is not None and task.stage is not None
         now = task.process.loop.time()
         for child in task.worker.children.values():
-            records, _ = task.stage.in_flight().get(child.shard_id, (0, 0))
+            records, *_ = task.stage.in_flight().get(child.shard_id, (0, 0))
             room = records < self.settings.window_records and task.stage.bytes < self.settings.window_bytes / 2
             if child.asked != "processRecords" or not (room or task.leaving.is_set()):
                 self._since.pop(child, None)

@@ -6,6 +6,7 @@ import json
 
 from pipeline.events import DeadLettered, OutOfMemory, Predicted, ReplicaReplaced, Retried
 from pipeline.metrics import Metrics
+from pipeline.metrics.in_flight import Load
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -27,7 +28,7 @@ def busy() -> Metrics:
     metrics.records.checkpoint_failed("b")
     for event in (Retried(), Retried(), Retried(), ReplicaReplaced("killed by signal 9")):
         metrics.model.note(event)
-    metrics.in_flight.watch(lambda: {"b": (8, 800), "c": (1, 100)})
+    metrics.in_flight.watch(lambda: {"b": Load(8, 800, 9, 5_000), "c": Load(1, 100, 1, 4_000)})
     return metrics
 
 
@@ -45,6 +46,7 @@ def test_a_snapshot_has_totals_and_current_values() -> None:
         "queue": 7,
         "in_flight": 9,
         "in_flight_bytes": 900,
+        "not_durable": 10,
         "shards": ["a", "b", "c"],
         "lag_seconds": 0.5,
         "retries": 3,

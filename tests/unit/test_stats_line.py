@@ -12,7 +12,7 @@ from consumer import stats_line
 from consumer.stats_line import SINCE_THE_LAST, StatsLines
 from pipeline.metrics import Metrics
 
-NOW: dict[str, Any] = {"by_shard": {}, "stuck": {}, "unread": {}, "outages": []}
+NOW: dict[str, Any] = {"by_shard": {}, "stuck": {}, "unread": {}, "outages": [], "age_seconds": 0.0}
 
 
 def test_counts_are_those_since_the_last_line() -> None:
@@ -34,6 +34,7 @@ def test_current_values_are_those_of_the_worst_part() -> None:
         "stuck": {"a": "stands still"},
         "unread": {"a": "is not read", "c": "is not read"},
         "outages": [{"for_seconds": 4.0}, {"for_seconds": 9.0}],
+        "age_seconds": 80.0,
     }
     line = StatsLines().next(Metrics().snapshot() | now)
     assert (line["shards"], line["behind_seconds"], line["stuck_shards"], line["outage_seconds"]) == (2, 70.0, 2, 9.0)
@@ -61,3 +62,20 @@ def test_lines_are_logged_until_the_task_ends(
         asyncio.run(stats_line.write(stats))
     assert [record.name for record in caplog.records] == ["penstock.stats"] * 2
     assert [vars(record)["stats"]["received"] for record in caplog.records] == [1, 2]
+
+
+def test_a_task_that_ends_within_a_minute_has_a_line_with_what_the_last_one_had_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    metrics = Metrics()
+
+    async def task() -> None:
+        writing = asyncio.create_task(stats_line.write(lambda: metrics.snapshot() | NOW))
+        await asyncio.sleep(0)
+        metrics.records.settled("a", enriched=0, dead=300)
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(task())
+    assert [vars(record)["stats"]["dead_letters"] for record in caplog.records] == [300]
