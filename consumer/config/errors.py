@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from consumer.config.sources import variable_of
 from pipeline.errors import ConfigError, UserError, counted
 
 LIMITS = {
@@ -79,9 +80,13 @@ class ConfigErrors(UserError):
 
 
 def _origin(key: str, from_env: Mapping[str, str]) -> str:
-    """The variable that set the key, or an entry below it."""
+    """The variable that set the key, or an entry below it. For a former key, also the variable of today."""
     variable = from_env.get(key) or next((name for entry, name in from_env.items() if entry.startswith(f"{key}.")), "")
-    return f" (set by {variable})" if variable else ""
+    if not variable:
+        return ""
+    if (today := _today(key)) is None:
+        return f" (set by {variable})"
+    return f" (set by {variable}; set {variable.replace(variable_of(key), variable_of(today))} instead)"
 
 
 def unusable(raw: Mapping[str, Any]) -> Iterator[ConfigError]:
@@ -121,15 +126,25 @@ def unknown_section(key: str, value: Any, known: Sequence[str]) -> list[ConfigEr
 
 def former(key: str) -> ConfigError | None:
     """Return the mistake of a setting of an earlier version, or None if the key never existed."""
-    section, _, rest = key.partition(".")
-    number, _, name = rest.rpartition(".")
-    place = f"{section}.{name}" if section == "sink" else key
+    place, _ = _place(key)
     if place in REMOVED:
         return ConfigError(_short(key), *REMOVED[place])
-    if place not in RENAMED:
-        return None
-    new = RENAMED[place].replace("sink.", f"sink.{number}.") if number else RENAMED[place]
-    return ConfigError(_short(key), f"is now called {new}", "Rename it")
+    new = _today(key)
+    return ConfigError(_short(key), f"is now called {new}", "Rename it") if new else None
+
+
+def _today(key: str) -> str | None:
+    """The current name of a setting that was renamed; None for any other key."""
+    place, number = _place(key)
+    new = RENAMED.get(place)
+    return new.replace("sink.", f"sink.{number}.") if new and number else new
+
+
+def _place(key: str) -> tuple[str, str]:
+    """The key as in :data:`RENAMED`, and the number of its sink or ``""``."""
+    section, _, rest = key.partition(".")
+    number, _, name = rest.rpartition(".")
+    return (f"{section}.{name}", number) if section == "sink" else (key, "")
 
 
 def unknown(key: str, known: Sequence[str]) -> ConfigError:

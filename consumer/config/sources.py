@@ -43,6 +43,11 @@ def override(
     return given, from_env, lost
 
 
+def variable_of(key: str) -> str:
+    """Return the variable that sets the key: ``PENSTOCK_BATCH__MAX_RECORDS`` for ``batch.max_records``."""
+    return PREFIX + key.upper().replace(".", "__")
+
+
 def sources_of(given: Mapping[str, Any], from_env: Mapping[str, str]) -> dict[str, Source]:
     """Return the source of every key that is set. A variable that sets a table is the source of all its entries."""
     return {key: _setter(key, from_env) for key, _ in leaves(given)}

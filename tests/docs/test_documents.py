@@ -18,9 +18,12 @@ from packaging.requirements import Requirement
 
 from consumer.config.load import parse
 from pipeline.extras import EXTRAS
+from pipeline.metrics import Metrics
 from tests.docs.rendered import DOCS, RENDERED, between, contexts
 
 ROOT = DOCS.parent
+SHOWS_METRICS = ("consumer", "pipeline", "deploy", "notebooks", "examples", "benchmarks")
+SOURCES = {".py", ".yaml", ".yml", ".json", ".sql", ".ipynb", ".md", ".toml", ".sh"}
 DOCUMENTS = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "deploy").glob("*.md")]
 
 
@@ -29,6 +32,18 @@ def test_parts_that_are_rendered_from_the_code_are_up_to_date(name: str, marker:
     part = between((DOCS / name).read_text(), marker)
     assert part is not None
     assert part.group() == RENDERED[name, marker](), "run: make docs"
+
+
+def test_renamed_metrics_are_gone_and_their_new_names_exist() -> None:
+    table = (DOCS / "metrics.md").read_text().partition("## Renamed metrics")[2]
+    names = re.findall(r"(?m)^\| `(penstock_\w+)` \| `(penstock_\w+)`", table)
+    assert names
+    exported = {family.name + "_total" * (family.type == "counter") for family in Metrics().registry.collect()}
+    assert {new for _, new in names} <= exported
+    assert not exported.intersection(old for old, _ in names)
+    former = re.compile(rf"\b(?:{'|'.join(old.removesuffix('_total') for old, _ in names)})(?:_total)?\b")
+    files = (path for folder in SHOWS_METRICS for path in (ROOT / folder).rglob("*") if path.suffix in SOURCES)
+    assert [str(path) for path in files if former.search(path.read_text())] == []
 
 
 def test_every_command_and_option_says_what_it_is_for() -> None:

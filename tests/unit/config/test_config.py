@@ -79,17 +79,19 @@ def test_a_former_name_is_refused_with_the_name_of_today(old: str, value: object
         parse(settings)
     assert [str(error) for error in caught.value.errors] == [f"{old}: is now called {new}. Rename it"]
 
-    variable = f"PENSTOCK_{old.upper().replace('.', '__')}"
+    variable, today = (f"PENSTOCK_{name.upper().replace('.', '__')}" for name in (old, new))
     with pytest.raises(ConfigErrors) as caught:
         parse(tomllib.loads(LEAST), {variable: '{text = "string"}' if key == "carry" else str(value).lower()})
-    assert str(caught.value).splitlines()[1:] == [f"  {old}: is now called {new}. Rename it (set by {variable})"]
+    assert str(caught.value).splitlines()[1:] == [
+        f"  {old}: is now called {new}. Rename it (set by {variable}; set {today} instead)"
+    ]
 
 
 def test_a_former_section_is_refused_with_any_content() -> None:
     for held in ({}, {"mibs": 1}, 3):
         with pytest.raises(ConfigErrors, match=r"window.*is now called in_flight"):
             parse({**tomllib.loads(LEAST), "window": held})
-    with pytest.raises(ConfigErrors, match=r"model.passthrough. Rename it \(set by PENSTOCK_MODEL__CARRY__TEXT\)"):
+    with pytest.raises(ConfigErrors, match=r"CARRY__TEXT; set PENSTOCK_MODEL__PASSTHROUGH__TEXT instead\)"):
         parse(tomllib.loads(LEAST), {"PENSTOCK_MODEL__CARRY__TEXT": "string"})
 
 
