@@ -237,7 +237,7 @@ class Task:
     # -- reasons to leave
 
     def _leave_now(self) -> None:
-        """SIGTERM or SIGINT."""
+        """Handle SIGTERM or SIGINT: begin to leave."""
         budget_s = self.settings.drain.budget_s
         self.last_resort.arm(
             budget_s + drain.LEAVE_S, f"asked to leave, and still here after drain.budget_s {budget_s:g} s"

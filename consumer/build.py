@@ -214,7 +214,7 @@ def batcher(settings: Settings, spec: ModelSpec, *, linger_s: float | None = Non
 
 
 def limits_of(settings: Settings) -> Limits:
-    """The sink of dead letters, and of rows that a sink cannot carry."""
+    """Return the limits of dead letters at which a task ends, from ``[dead_letter]``."""
     letters = settings.dead_letter
     return Limits(letters.max_consecutive, letters.max_ratio, letters.window, letters.limit_on)
 

@@ -52,11 +52,11 @@ class WholeStream:
     rate = None
 
     def of(self, shard_id: str) -> None:
-        """All of it."""
+        """Return None: the shard is read without bounds."""
         return
 
     def pages(self, pages: Pages) -> Pages:
-        """All of them."""
+        """Return ``pages`` unchanged: every record belongs to it."""
         return pages
 
     async def read(self, *whatever: object) -> None:

@@ -1,8 +1,8 @@
 """The single retry policy: which failures are retried, how long to wait, and when to give up.
 
 :class:`Retry` is a value. A module that retries has one as a constant, with a comment that explains its numbers. Its
-    decisions (:meth:`Retry.wait_s`, :meth:`Retry.waits`) are pure. The four methods that sleep (:meth:`Retry.call`,
-    :meth:`Retry.until`, and their blocking forms) take ``sleep``, ``clock`` and ``dice`` for tests.
+decisions (:meth:`Retry.wait_s`, :meth:`Retry.waits`) are pure. The four methods that sleep (:meth:`Retry.call`,
+:meth:`Retry.until`, and their blocking forms) take ``sleep``, ``clock`` and ``dice`` for tests.
 """
 
 from __future__ import annotations

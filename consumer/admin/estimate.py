@@ -51,7 +51,7 @@ class Estimate:
     a_day: str
 
     def to_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """Return the estimate as ``--json`` prints it; None stands for what is unknown."""
         return {
             "records_about": self.records,
             "bytes_about": self.bytes,

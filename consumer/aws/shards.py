@@ -59,7 +59,7 @@ class Summary:
 
 
 def summary(kinesis: KinesisClient, stream: str) -> Summary:
-    """One call."""
+    """Return what DescribeStreamSummary says of the stream, by one call."""
     said: Any = kinesis.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]
     monitored = (name for each in said.get("EnhancedMonitoring", ()) for name in each.get("ShardLevelMetrics", ()))
     return Summary(

@@ -154,7 +154,7 @@ def restore(target: Target, file: Path, *, execute: bool, as_json: bool) -> None
 
 
 def plain(lease: Lease) -> dict[str, Any]:
-    """A lease for ``--json``."""
+    """Return a lease as ``--json`` prints it."""
     return {
         "shard_id": lease.shard_id,
         "owner": lease.owner or None,

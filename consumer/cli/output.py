@@ -21,7 +21,7 @@ PIPED_EVERY_S = 10.0
 
 
 class Advance(Protocol):
-    """Reports progress."""
+    """Reports to a progress bar how much is done."""
 
     def __call__(self, done: float = 1, *, total: float | None = None, before: bool = False) -> None:
         """``done`` more units are done; ``total`` replaces the expected total. ``before``: they were done by an earlier

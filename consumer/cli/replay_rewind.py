@@ -175,7 +175,7 @@ def _elsewhere(wrong: dict[str, str]) -> str:
 def _said(
     target: Target, planned: ReplayPlan, wish: ReplayWish, options: dict[str, Any], notes: list[str], failover_s: float
 ) -> dict[str, Any]:
-    """The plan for ``--json``."""
+    """Return the plan as ``--json`` prints it."""
     return {
         "application": target.application,
         "stream": target.stream,

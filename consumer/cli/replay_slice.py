@@ -127,7 +127,7 @@ def _run(planned: SlicePlan, aws: Aws) -> dict[str, Any]:
 
 
 def _said(planned: SlicePlan, options: dict[str, Any], *, begun: bool) -> dict[str, Any]:
-    """The plan for ``--json``."""
+    """Return the plan as ``--json`` prints it."""
     bounds, settings = planned.bounds, planned.settings
     return {
         "application": planned.application,

@@ -25,7 +25,7 @@ COLUMNS = ("shard", "state", "share", "records/s", "KiB/s", "of its limit")
 
 
 def list_shards(target: Target, *, sample: bool, everything: bool, as_json: bool) -> None:
-    """Read, and print."""
+    """Read the shards of the stream, and print them with their load."""
     aws = Aws()
     found: Listing = aws.ask(f"stream {target.stream}", lambda: _read(aws, target, sample=sample))
     if as_json:

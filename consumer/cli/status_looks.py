@@ -38,7 +38,7 @@ def statuses(aws: Any, observer: Observer, target: Target) -> Iterator[Status]:
 
 
 def show(found: Status, *, as_json: bool) -> None:
-    """Print it, once."""
+    """Print one status, as JSON or as the screen for people."""
     from consumer.admin.status.report import as_json as plain
     from consumer.cli import output, status_screen
     from pipeline.escape import harmless

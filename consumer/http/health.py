@@ -102,7 +102,7 @@ class Health:
                 await self._ended.wait()
 
     async def _serve(self, listener: socket.socket, serving: Future[Port]) -> None:
-        """In the thread."""
+        """Serve until the port is stopped. Runs in the server's own thread."""
         self._threads_loop = asyncio.get_running_loop()
         port = Port(listener, _only_known(Cached(self._from_the_loop)))
         serving.set_result(port)

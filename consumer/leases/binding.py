@@ -50,7 +50,7 @@ class OtherStream(UserError):
 
 
 def at(epoch_s: float) -> str:
-    """A time for people."""
+    """Return a time in ISO 8601, in UTC, to the second."""
     return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="seconds")
 
 

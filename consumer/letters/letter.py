@@ -33,7 +33,7 @@ class Letter:
 
     @property
     def record_id(self) -> str:
-        """Of its record."""
+        """``<stream>/<shard>/<sequence>/<sub>`` of the record that became this letter."""
         return str(self.said["record_id"])
 
     def record(self) -> Record:
@@ -100,7 +100,7 @@ class LetterObject:
 
     @property
     def place(self) -> str:
-        """The shard and day."""
+        """``dt=<day>/<number>-<shard>``: the beginning of the object's name."""
         return f"dt={self.match['day']}/{self.match['list']}"
 
     @property

@@ -51,7 +51,7 @@ class Page:
 
 
 class Pages(Protocol):
-    """Reads a shard. Blocks."""
+    """Reads a shard page by page. All calls block."""
 
     def after(self, shard_id: str, position: Position | None) -> Page:
         """Return the records after the Kinesis record at ``position``; None: from the application's start position."""

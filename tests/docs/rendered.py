@@ -20,8 +20,6 @@ from tests.support import operators
 
 DOCS = Path(__file__).parents[2] / "docs"
 WIDTH = 80
-MOST_NAMED = 5
-"""A room that may import more than this many of the words is shown as importing *words*."""
 
 
 def helps() -> str:
@@ -116,9 +114,18 @@ def rooms() -> str:
 def _room(contract: dict[str, Any], words: set[str]) -> str:
     others = [f"`{module}`" for module in contract["may_import"] if module not in words]
     known = words.intersection(contract["may_import"])
-    named = ["words"] if len(known) > MOST_NAMED else [f"`{module}`" for module in sorted(known)]
+    named = _words(words - known) if len(known) > len(words - known) else _quoted(known)
     modules = ", ".join(f"`{module}`" for module in contract["room"])
     return f"| {modules} | {contract['name']} | {', '.join([*others, *named]) or 'each other'} |"
+
+
+def _words(missing: set[str]) -> list[str]:
+    """All words but ``missing``."""
+    return [f"words except {', '.join(_quoted(missing))}" if missing else "words"]
+
+
+def _quoted(modules: set[str]) -> list[str]:
+    return [f"`{module}`" for module in sorted(modules)]
 
 
 RENDERED: dict[tuple[str, str], Callable[[], str]] = {

@@ -155,7 +155,7 @@ def test_public_classes_are_found() -> None:
 
 
 def public_classes(source: str) -> list[str]:
-    """The imports of a module, without those inside functions."""
+    """Return the names of a module's public classes, without those inside functions."""
     found = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
     return [node.name for node in found if not node.name.startswith("_")]
 

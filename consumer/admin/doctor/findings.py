@@ -40,7 +40,7 @@ def yellow(says: str, fix: str) -> Finding:
 
 
 def red(says: str, fix: str) -> Finding:
-    """A problem."""
+    """Return the finding of a problem that must be fixed."""
     return Finding(Level.RED, says, fix)
 
 

@@ -83,7 +83,7 @@ Wish = Scale | Split | Merge
 
 @dataclass(frozen=True, slots=True)
 class UpdateShardCount:
-    """One call; ``before`` shards are open when it is made."""
+    """An UpdateShardCount call; ``before`` shards are open when it is made."""
 
     before: int
     count: int
@@ -94,7 +94,7 @@ class UpdateShardCount:
 
 @dataclass(frozen=True, slots=True)
 class SplitShard:
-    """One call."""
+    """A SplitShard call: ``at`` is the first hash key of the upper child."""
 
     shard_id: str
     at: int
@@ -105,7 +105,7 @@ class SplitShard:
 
 @dataclass(frozen=True, slots=True)
 class MergeShards:
-    """One call; ``lower`` has the lower hash keys."""
+    """A MergeShards call; ``lower`` has the lower hash keys."""
 
     lower: str
     upper: str

@@ -36,7 +36,7 @@ class Reader:
     owned: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """Return the reader as ``--json`` prints it."""
         return {"application": self.application, "known_by": self.how, "open_shards_owned": self.owned}
 
 

@@ -24,7 +24,7 @@ class ReshardReport:
     prices: str
 
     def to_dict(self) -> dict[str, Any]:
-        """For ``--json``. Hash keys are strings: they have 128 bits."""
+        """Return the plan as ``--json`` prints it. Hash keys are strings: they have 128 bits."""
         return {
             "stream": self.stream,
             "now": [_piece(piece) for piece in self.plan.now],

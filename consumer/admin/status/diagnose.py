@@ -172,7 +172,7 @@ def _worker(life: Life, held: int, view: View, *, leads: bool) -> WorkerStatus:
 
 
 def _version(said: WorkerSaid | None) -> str | None:
-    """Penstock's, and the model's."""
+    """The versions of Penstock and of the model that a worker reports."""
     names = [said.text("penstock"), said.text("model_version")] if said is not None else []
     return ", ".join(filter(None, names)) or None
 

@@ -41,12 +41,12 @@ class View:
 
     @property
     def now(self) -> Snapshot:
-        """The last look."""
+        """The snapshot of the last look."""
         return self.looks[-1]
 
     @cached_property
     def leases(self) -> dict[str, Lease]:
-        """By shard."""
+        """The leases in the last snapshot, by shard id."""
         return self.now.leases
 
     @cached_property

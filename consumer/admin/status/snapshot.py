@@ -75,7 +75,7 @@ class Snapshot:
 
     @cached_property
     def leases(self) -> dict[str, Lease]:
-        """By shard."""
+        """The leases of the lease table, by shard id."""
         return {lease.shard_id: lease for lease in self.state.leases}
 
     def of_shard(self, lease: Lease | None) -> WorkerSaid | None:

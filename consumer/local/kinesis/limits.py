@@ -81,7 +81,7 @@ class ShardLimits:
         self._read_bytes.take(size)
 
     def iterator(self, now_ms: int) -> bool:
-        """One GetShardIterator call."""
+        """Count one GetShardIterator call. Returns False if it exceeds the limit."""
         if not self._iterators.holds(1, now_ms):
             return False
         self._iterators.take(1)
