@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from consumer.config.drain import LEAVE_S
 from consumer.config.settings import ParquetSettings
-from deploy.fargate import SIZES, STOP_TIMEOUT_S, VCPU
-from pipeline.machine import gpus
+from deploy.constraints import defaults, mistakes
+from deploy.ecs import CPU_OF_INSTANCES, LARGEST_INSTANCE_MIB, STOP_TIMEOUT_S, VCPU
+from deploy.templates import template
 from pipeline.machine.memory import HOST_MIB, JVM_MIB, LEAST_MIB
 
 if TYPE_CHECKING:
     from consumer.config.profile import Profile
     from consumer.config.settings import Settings
 
-APPLICATION = re.compile(r"[a-z][a-z0-9-]{2,40}")
-"""The form of an application's name, which is also the name of a repository and a database."""
+APPLICATION = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+"""The form of an application's name, which is also the name of a repository in ECR; of 3 to 41 characters."""
 
 PREFIX = re.compile(r"[a-z0-9_-]{1,64}")
 """The form of a prefix in the template's bucket."""
+
+ATHENA = "athena"
+"""The prefix of the bucket in which Athena keeps its answers; they expire after 7 days."""
+
+NOTHING_DURABLE_S = 900
+"""Seconds without a durable record after which the template's alarm fires."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +47,41 @@ class Wish:
     gpus: int = 0
     profile: Profile | None = None
 
+    def with_parameters(self, chosen: Mapping[str, str]) -> Wish:
+        """The same with the template's parameters that were chosen by name. Those that are not numbers are left out."""
+        whole: dict[str, Any] = {
+            field: int(chosen[name]) for name, field in FIELDS.items() if re.fullmatch(r"-?\d+", chosen.get(name, ""))
+        }
+        return replace(self, **whole)
+
     @property
     def vcpus(self) -> int:
         """Cores that a task sees, at least 1."""
         return max(1, self.cpu // VCPU)
 
 
-def problems(settings: Settings, wish: Wish) -> Iterator[str]:
-    """Yield a line with the calculation for every value that does not fit."""
-    yield from _size(wish) if not wish.gpus else ()
+FIELDS = {"Cpu": "cpu", "Memory": "memory_mib", "DesiredCount": "tasks", "ShardCount": "shards", "Gpus": "gpus"}
+"""The fields of a wish, by the name of the template's parameter."""
+
+
+def problems(settings: Settings, wish: Wish, chosen: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Yield a line with the calculation for every value that does not fit.
+
+    ``chosen``: parameters that were chosen by name, and replace those of the configuration; ``wish`` has them already.
+    """
+    if wrong := list(_sinks_of_the_template(settings)):
+        yield from wrong
+        return
+    text = template(gpu=bool(wish.gpus))
+    rendered = parameters(settings, wish) | dict(chosen or {})
+    yield from mistakes(text, rendered)
+    yield from _whole_numbers(rendered)
+    values = defaults(text) | rendered
+    yield from _names(settings, values)
+    yield from _of_instances(wish, values) if wish.gpus else _of_fargate(settings, values)
     yield from _memory(settings, wish)
     yield from _leases(settings, wish)
-    exit_s = settings.drain.budget_s + LEAVE_S
-    if exit_s >= STOP_TIMEOUT_S:
-        yield (
-            f"drain.budget_s {settings.drain.budget_s:g} s + {LEAVE_S:g} s to exit = {exit_s:g} s, but ECS kills a "
-            f"task after {STOP_TIMEOUT_S} s. Lower drain.budget_s"
-        )
-    yield from _places(settings)
+    yield from _times(settings, values)
 
 
 def parameters(settings: Settings, wish: Wish) -> dict[str, str]:
@@ -73,11 +97,9 @@ def parameters(settings: Settings, wish: Wish) -> dict[str, str]:
         "Memory": str(wish.memory_mib),
         "DesiredCount": str(wish.tasks),
     }
-    if wish.shards is not None:
-        given["ShardCount"] = str(wish.shards)
     if wish.gpus:
-        given["Gpus"] = str(wish.gpus)
-    return given
+        return given | {"Gpus": str(wish.gpus)}
+    return given | ({"ShardCount": str(wish.shards)} if wish.shards is not None else {})
 
 
 def prefix_of(url: str) -> str:
@@ -85,15 +107,63 @@ def prefix_of(url: str) -> str:
     return url.removeprefix("s3://").partition("/")[2].strip("/") if url.startswith("s3://") else url.rpartition("/")[2]
 
 
-def _size(wish: Wish) -> Iterator[str]:
-    sold = SIZES.get(wish.cpu)
-    if sold is None:
-        yield f"cpu {wish.cpu} is not sold by Fargate. Choose one of {', '.join(map(str, SIZES))}"
-    elif wish.memory_mib not in sold:
+def _whole_numbers(rendered: Mapping[str, str]) -> Iterator[str]:
+    for name in FIELDS:
+        if not re.fullmatch(r"-?\d+", rendered.get(name, "0")):
+            yield f"{name}={rendered[name]} is not a whole number"
+
+
+def _of_fargate(settings: Settings, values: Mapping[str, str]) -> Iterator[str]:
+    if settings.model.device == "cuda":
         yield (
-            f"memory {wish.memory_mib} MiB is not sold with cpu {wish.cpu}. Choose {sold.start} to {sold[-1]} MiB "
-            f"in steps of {sold.step}"
+            'model.device is "cuda", but Fargate has no GPUs, and tasks would not start. Use --gpus, or set '
+            'model.device to "auto"'
         )
+    if values["OnDemandWeight"] == values["SpotWeight"] == "0":
+        yield "OnDemandWeight=0 and SpotWeight=0: ECS takes no strategy without a weight. Raise one of them"
+    hours, days = (_number(values[name]) for name in ("RetentionHours", "CrashJournalDays"))
+    if days * 24 <= hours:
+        yield (
+            f"CrashJournalDays={days:g} x 24 = {days * 24:g} hours, but the stream keeps records for RetentionHours="
+            f"{hours:g}. Raise CrashJournalDays"
+        )
+
+
+def _of_instances(wish: Wish, values: Mapping[str, str]) -> Iterator[str]:
+    if wish.cpu not in CPU_OF_INSTANCES:
+        yield f"Cpu={wish.cpu}: ECS takes {CPU_OF_INSTANCES[0]} to {CPU_OF_INSTANCES[-1]} CPU units for a task"
+    if wish.memory_mib > LARGEST_INSTANCE_MIB:
+        yield f"Memory={wish.memory_mib}: the largest instances with GPUs have {LARGEST_INSTANCE_MIB} MiB"
+    if values["TablePrefix"] == values["DeadLetterPrefix"]:
+        yield f"TablePrefix={values['TablePrefix']}: table and dead letters need prefixes of their own"
+
+
+def _times(settings: Settings, values: Mapping[str, str]) -> Iterator[str]:
+    exit_s = settings.drain.budget_s + LEAVE_S
+    if exit_s >= STOP_TIMEOUT_S:
+        yield (
+            f"drain.budget_s {settings.drain.budget_s:g} s + {LEAVE_S:g} s to exit = {exit_s:g} s, but ECS kills a "
+            f"task after {STOP_TIMEOUT_S} s. Lower drain.budget_s"
+        )
+    flush_s = next(sink.flush_interval_s for sink in settings.sink if isinstance(sink, ParquetSettings))
+    if flush_s >= NOTHING_DURABLE_S:
+        yield (
+            f"sink.0.flush_interval_s {flush_s:g} s, but the alarm nothing-durable fires after {NOTHING_DURABLE_S} s "
+            "without a file. Lower flush_interval_s"
+        )
+    elif flush_s >= (age_s := _number(values.get("RecordAgeSeconds", "inf"))):
+        yield (
+            f"sink.0.flush_interval_s {flush_s:g} s, but the alarm record-age fires if a record waits for more than "
+            f"RecordAgeSeconds={age_s:g}. Lower flush_interval_s, or raise RecordAgeSeconds"
+        )
+
+
+def _number(text: str) -> float:
+    """NaN, which is neither more nor less than another number, where the template refuses the text already."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 def _memory(settings: Settings, wish: Wish) -> Iterator[str]:
@@ -112,12 +182,11 @@ def _memory(settings: Settings, wish: Wish) -> Iterator[str]:
 
 def _replicas(settings: Settings, wish: Wish) -> tuple[int, str]:
     """Resolve ``auto`` as a task does; with the source of the number if it is not from the configuration."""
+    if wish.gpus:  # gpu.yaml sets model.device and model.replicas
+        return wish.gpus, " (one for each GPU)"
     if settings.model.replicas != "auto":
         return settings.model.replicas, ""
-    if wish.profile is not None:
-        return wish.profile.replicas, " (as tuned)"
-    used = gpus.wanted(settings.model.device, wish.gpus)
-    return (used, " (one for each GPU)") if used else (1, "")
+    return (wish.profile.replicas, " (as tuned)") if wish.profile is not None else (1, "")
 
 
 def _leases(settings: Settings, wish: Wish) -> Iterator[str]:
@@ -136,21 +205,37 @@ def _leases(settings: Settings, wish: Wish) -> Iterator[str]:
         )
 
 
-def _places(settings: Settings) -> Iterator[str]:
+def _sinks_of_the_template(settings: Settings) -> Iterator[str]:
     table, downstream = _sinks(settings)
-    if not APPLICATION.fullmatch(settings.stream.application):
-        yield (
-            f"stream.application {settings.stream.application}: the template makes a repository of this name, which "
-            f"takes 3 to 41 characters of a-z, 0-9 and -, first a letter. Use another name"
-        )
     if len(table) != 1 or len(downstream) > 1:
         yield (
             f"{len(table)} Parquet sinks and {len(downstream)} Kinesis sinks, but the template has one table and "
             f"at most one downstream stream. Remove the others"
         )
-    for key, url in [*(("sink.url", url) for url in table), ("dead_letter.url", settings.dead_letter.url)]:
-        if not PREFIX.fullmatch(prefix_of(url)):
-            yield f"{key} {url}: the template takes one prefix of a-z, 0-9, - and _. Use s3://bucket/prefix"
+    elif not isinstance(settings.sink[0], ParquetSettings):
+        yield (
+            "sink.0 is a stream, but the template sets the URL of the table for sink.0, and tasks would not start. "
+            "Write the Parquet sink first"
+        )
+
+
+def _names(settings: Settings, values: Mapping[str, str]) -> Iterator[str]:
+    name = values["Application"]
+    if re.fullmatch(r"[a-z][a-z0-9-]*", name) and not APPLICATION.fullmatch(name):
+        yield (
+            f"Application={name}: the template makes a repository of this name, and ECR takes no hyphen at the end, "
+            "and no two in a row. Use another name"
+        )
+    for prefix in ("TablePrefix", "DeadLetterPrefix"):
+        if values[prefix] == ATHENA:
+            yield (
+                f"{prefix}={ATHENA}: the bucket deletes what lies there after 7 days, as answers of Athena. Use "
+                "another prefix"
+            )
+    if values["DownstreamName"] == values["StreamName"]:
+        yield f"DownstreamName={values['StreamName']} is the stream that is read. Use another stream"
+    if len(settings.sink) > 1 and not values["DownstreamName"]:
+        yield "DownstreamName is empty, but the configuration has a Kinesis sink. Name its stream, or remove the sink"
 
 
 def _sinks(settings: Settings) -> tuple[list[str], list[str]]:

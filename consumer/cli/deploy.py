@@ -12,7 +12,6 @@ from consumer.cli.options import Group, config_option, json_option
 
 if TYPE_CHECKING:
     from consumer.config.settings import Settings
-    from deploy.parameters import Wish
 
 FILE = click.Path(path_type=Path)
 
@@ -23,9 +22,17 @@ def deploy() -> None:
 
 
 def _wished(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of a task's size and number."""
+    """The options of a task's size and number, and of the template's other parameters."""
     for option in (
         json_option,
+        click.option(
+            "--set",
+            "pairs",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="A parameter that the configuration does not say, such as ImageTag=model-2. It is checked like the "
+            "others. Can be repeated.",
+        ),
         click.option(
             "--gpus", type=click.IntRange(0), default=0, help="GPUs of a task, for gpu.yaml.  [default: none]"
         ),
@@ -40,24 +47,16 @@ def _wished(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-_set = click.option(
-    "--set",
-    "pairs",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A parameter that the configuration does not say, such as ImageTag=model-2. Can be repeated.",
-)
-
-
 @deploy.command()
 @_wished
 def validate(as_json: bool, **wished: Any) -> None:
     """Check that a configuration and the size of its tasks add up. Does not call AWS.
 
     Checks the memory of a task, the leases of all tasks against the shards, the drain against the time until ECS kills
-    a task, and the sizes that Fargate sells. If a check fails, prints each failed check with its numbers and exits
-    with 2. With `model.replicas = "auto"`, the check uses the number that a task would use: that of the profile of
-    `penstock tune` if it is valid there, else one per GPU, else one.
+    a task, the flush interval against the alarms, and every parameter against the patterns, bounds and rules of the
+    template. If a check fails, prints each failed check with its numbers and exits with 2. With
+    `model.replicas = "auto"`, the check uses the number that a task would use: one per GPU, else that of the profile of
+    `penstock tune` if it is valid there, else one.
 
     \b
     Examples:
@@ -75,14 +74,13 @@ def validate(as_json: bool, **wished: Any) -> None:
 
 @deploy.command()
 @_wished
-@_set
 @click.option(
     "--template",
     type=FILE,
     metavar="FILE",
     help="Also write penstock.yaml to FILE, its table with the columns of the model, which is loaded for it.",
 )
-def render(as_json: bool, pairs: tuple[str, ...], template: Path | None, **wished: Any) -> None:
+def render(as_json: bool, template: Path | None, **wished: Any) -> None:
     """Print the template's parameters for a configuration. Does not call AWS.
 
     The lines are for --parameter-overrides of aws cloudformation deploy. The stack makes its own bucket: a URL of the
@@ -96,8 +94,7 @@ def render(as_json: bool, pairs: tuple[str, ...], template: Path | None, **wishe
     """
     from consumer.cli import output
 
-    settings, wish = _checked(**wished)
-    rendered = _rendered(settings, wish, pairs)
+    settings, rendered = _checked(**wished)
     if template is not None:
         _write(template, settings)
     if as_json:
@@ -108,9 +105,8 @@ def render(as_json: bool, pairs: tuple[str, ...], template: Path | None, **wishe
 
 @deploy.command()
 @_wished
-@_set
 @click.option("--stack", metavar="NAME", help="The deployed stack.  [default: the application's name]")
-def diff(as_json: bool, pairs: tuple[str, ...], stack: str | None, **wished: Any) -> None:
+def diff(as_json: bool, stack: str | None, **wished: Any) -> None:
     """Compare a configuration with a deployed stack: each parameter that would change, now and then.
 
     Parameters that are not rendered keep their values. Exits with 4 if nothing would change.
@@ -126,8 +122,8 @@ def diff(as_json: bool, pairs: tuple[str, ...], stack: str | None, **wished: Any
     from deploy.changes import changes, deployed
     from pipeline.errors import NothingToDo
 
-    settings, wish = _checked(**wished)
-    rendered, aws = _rendered(settings, wish, pairs), Aws()
+    settings, rendered = _checked(**wished)
+    aws = Aws()
     name = stack or settings.stream.application
     found = aws.ask(f"stack {name}", lambda: described(aws.client("cloudformation"), name))
     if found is None:
@@ -144,35 +140,43 @@ def diff(as_json: bool, pairs: tuple[str, ...], stack: str | None, **wished: Any
 
 
 def _checked(
-    path: Path, cpu: int, memory: int, tasks: int, shards: int | None, weights_mib: int, gpus: int
-) -> tuple[Settings, Wish]:
+    path: Path,
+    cpu: int,
+    memory: int,
+    tasks: int,
+    shards: int | None,
+    weights_mib: int,
+    gpus: int,
+    pairs: tuple[str, ...],
+) -> tuple[Settings, dict[str, str]]:
+    """The configuration, and the template's parameters."""
+    import dataclasses
+
     from consumer.cli import output
     from consumer.config import profile
     from consumer.config.load import load
-    from deploy.parameters import Wish, problems
+    from deploy.parameters import Wish, parameters, problems
     from pipeline.errors import UserError
 
     settings = load(path)
-    wish = Wish(cpu, memory, tasks, shards, weights_mib, gpus)
-    found = profile.for_task(settings, vcpus=wish.vcpus, gpu_count=gpus, memory_mib=memory)
+    chosen = _chosen(pairs, gpu=bool(gpus))
+    wish = Wish(cpu, memory, tasks, shards, weights_mib, gpus).with_parameters(chosen)
+    found = profile.for_task(settings, vcpus=wish.vcpus, gpu_count=wish.gpus, memory_mib=wish.memory_mib)
     if found.profile is None and profile.path_of(path).exists():
         output.note(found.said)
-    wish = Wish(cpu, memory, tasks, shards, weights_mib, gpus, found.profile)
-    if wrong := list(problems(settings, wish)):
+    wish = dataclasses.replace(wish, profile=found.profile)
+    if wrong := list(problems(settings, wish, chosen)):
         raise UserError("\n".join(["the deployment does not add up:", *(f"  {each}" for each in wrong)]))
-    return settings, wish
+    return settings, parameters(settings, wish) | chosen
 
 
-def _rendered(settings: Settings, wish: Wish, pairs: tuple[str, ...]) -> dict[str, str]:
+def _chosen(pairs: tuple[str, ...], *, gpu: bool) -> dict[str, str]:
     from deploy.changes import given
-    from deploy.parameters import parameters
     from deploy.templates import parameter_names, template
     from pipeline.errors import UserError
 
-    known = parameter_names(template(gpu=bool(wish.gpus)))
     try:
-        rendered = {name: value for name, value in parameters(settings, wish).items() if name in known}
-        return rendered | given(pairs, known)
+        return given(pairs, parameter_names(template(gpu=gpu)))
     except ValueError as error:
         raise UserError(f"--set: {error}") from None
 

@@ -9,7 +9,7 @@ import pytest
 from cfnlint.api import lint_file
 
 from consumer.config.load import parse
-from deploy.fargate import STOP_TIMEOUT_S
+from deploy.ecs import STOP_TIMEOUT_S
 from deploy.templates import parameter_names, template
 from tests.support.cloudformation import TEMPLATE, Stack, read
 

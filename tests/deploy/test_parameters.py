@@ -19,10 +19,11 @@ from consumer.config import profile
 from consumer.config.load import load, parse
 from consumer.config.settings import Settings
 from deploy import changes
-from deploy.fargate import SIZES, STOP_TIMEOUT_S
-from deploy.parameters import APPLICATION, PREFIX, Wish, parameters, problems
+from deploy.ecs import SIZES, STOP_TIMEOUT_S
+from deploy.parameters import APPLICATION, ATHENA, NOTHING_DURABLE_S, PREFIX, Wish, parameters, problems
 from deploy.templates import parameter_names, template
-from tests.support.cloudformation import TEMPLATE, Stack
+from deploy.yaml_subset import section
+from tests.support.cloudformation import TEMPLATE, Stack, read
 
 NAMES = st.from_regex(r"[a-zA-Z0-9_.-]{1,128}", fullmatch=True)
 """Of streams."""
@@ -70,9 +71,22 @@ def test_the_template_stops_a_task_when_we_think() -> None:
     assert container["StopTimeout"] == STOP_TIMEOUT_S
 
 
-def test_a_size_that_fargate_does_not_sell() -> None:
-    assert "Choose 8192 to 30720 MiB in steps of 1024" in refused(settings(), memory_mib=31744)
-    assert "1024, 2048, 4096, 8192, 16384" in refused(settings(), cpu=3000)
+def test_a_size_that_the_template_does_not_offer() -> None:
+    assert "4 vCPUs have 8192 to 30720 MiB, in steps of 1024" in refused(settings(), memory_mib=31744)
+    for cpu in (512, 3000):
+        assert f"Cpu={cpu}: the template takes 1024, 2048, 4096, 8192 or 16384" in refused(settings(), cpu=cpu)
+
+
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [
+        ({"gpus": 3}, ["Gpus=3: the template takes 1, 2, 4 or 8"]),
+        ({"cpu": 64, "memory_mib": 12_288_000}, ["Cpu=64: ECS takes 128 to 196608", "the largest instances with GPUs"]),
+    ],
+)
+def test_a_size_that_no_instance_with_gpus_has(size: dict[str, Any], told: list[str]) -> None:
+    found = list(problems(settings(), Wish(**{"cpu": 4096, "memory_mib": 16384, "tasks": 1, "gpus": 1, **size})))
+    assert len(found) == len(told) and all(words in line for words, line in zip(told, found, strict=True))
 
 
 def test_memory_that_is_too_little() -> None:
@@ -83,15 +97,17 @@ def test_memory_that_is_too_little() -> None:
 
 
 def test_replicas_that_are_auto_are_those_of_a_task(tmp_path: Path) -> None:
-    """Replicas as a task resolves them there: tuned, else one per GPU, else one."""
+    """Replicas as a task resolves them there: one per GPU, else tuned, else one."""
     one, tuned = Wish(4096, 8192, 2), Wish(4096, 8192, 2, profile=measured(settings(), replicas=4))
     two_gpus = Wish(4096, 8192, 2, gpus=2)
+    measured_there = {"gpus": 4, "profile": measured(settings(), replicas=1)}
     found = settings(model={"memory_mib": 3000})
     assert not list(problems(found, one))
     assert "+ 4 x 3000 for replicas (as tuned) = " in refused(found, **asdict(tuned) | {"profile": tuned.profile})
     assert not list(problems(found, two_gpus))
-    assert "3 x 3000 for replicas (one for each GPU)" in refused(found, **asdict(two_gpus) | {"gpus": 3})
-    assert not list(problems(settings(model={"memory_mib": 3000, "device": "cpu"}), Wish(4096, 8192, 2, gpus=3)))
+    for other in ({}, {"device": "cpu", "replicas": 1}):
+        said = refused(settings(model={"memory_mib": 3000} | other), **asdict(two_gpus) | measured_there)
+        assert "4 x 3000 for replicas (one for each GPU)" in said, "gpu.yaml sets device and replicas"
 
 
 def measured(found: Settings, replicas: int, cores: int = 4) -> profile.Profile:
@@ -138,8 +154,36 @@ def test_a_drain_that_ecs_would_cut() -> None:
 def test_configurations_that_the_template_cannot_express_are_refused() -> None:
     two = [*RAW["sink"], {"type": "kinesis", "stream": "another"}]
     assert "2 Kinesis sinks" in refused(parse(RAW | {"sink": two}))
-    assert "the template makes a repository of this name" in refused(settings(stream={"application": "Events_1"}))
-    assert "takes one prefix" in refused(parse(RAW | {"dead_letter": {"url": "s3://bucket/a/b"}}))
+    assert "sink.0 is a stream" in refused(parse(RAW | {"sink": RAW["sink"][::-1]}))
+    assert "Application=Events_1: the template takes" in refused(settings(stream={"application": "Events_1"}))
+    for name in ("reviews-", "re--views"):
+        assert "ECR takes no hyphen at the end" in refused(settings(stream={"application": name}))
+    for prefix, why in (
+        ("a/b", "the template takes what matches"),
+        ("athena", "after 7 days"),
+        ("enriched", "their own"),
+    ):
+        assert why in refused(parse(RAW | {"dead_letter": {"url": f"s3://another/{prefix}"}}))
+    same = parse(RAW | {"dead_letter": {"url": "s3://another/enriched"}})
+    assert "need prefixes of their own" in refused(same, gpus=1)
+    assert "Fargate has no GPUs" in refused(settings(model={"device": "cuda"}))
+    assert not list(problems(settings(model={"device": "cuda"}), Wish(4096, 16384, 2, gpus=1)))
+
+
+@pytest.mark.parametrize(("flush_s", "fits"), [(899, True), (900, False), (1800, False)])
+def test_files_that_are_rarer_than_an_alarm_expects(flush_s: int, fits: bool) -> None:
+    table = {**RAW["sink"][0], "flush_interval_s": flush_s}
+    found = list(problems(parse(RAW | {"sink": [table]}), Wish(4096, 16384, 2)))
+    assert ["nothing-durable" in line for line in found] == ([] if fits else [True])
+    sooner = list(problems(parse(RAW | {"sink": [table]}), Wish(4096, 16384, 2), {"RecordAgeSeconds": "600"}))
+    assert len(sooner) == 1 and "flush_interval_s" in sooner[0]
+
+
+def test_the_alarms_window_is_that_of_the_template() -> None:
+    metrics = Stack(GIVEN).resources["NothingDurableAlarm"]["Properties"]["Metrics"]
+    assert {each["MetricStat"]["Period"] for each in metrics if "MetricStat" in each} == {NOTHING_DURABLE_S}
+    rules = Stack(GIVEN).resources["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    assert [each["Prefix"] for each in rules if each["Id"] == "results-of-athena"] == [f"{ATHENA}/"]
 
 
 CONFIG = """
@@ -170,15 +214,70 @@ def test_the_command_refuses_with_the_sums_and_exit_code_2(tmp_path: Path) -> No
 def test_a_parameter_more_is_taken_if_the_template_has_it(tmp_path: Path) -> None:
     (path := tmp_path / "penstock.toml").write_text(CONFIG)
     words = ["deploy", "render", "--config", str(path), "--set"]
-    assert "ImageTag=a=b\n" in CliRunner().invoke(main, [*words, "ImageTag=a=b"]).output
+    assert "AlarmEmail=a=b@c.org\n" in CliRunner().invoke(main, [*words, "AlarmEmail=a=b@c.org"]).output
     for wrong, why in (("Imagetag=1", "has no parameter Imagetag"), ("ImageTag", "Write NAME=VALUE")):
         result = CliRunner().invoke(main, [*words, wrong])
         assert result.exit_code == 2 and why in result.output
 
 
+@pytest.mark.parametrize(
+    ("pairs", "told"),
+    [
+        ("Cpu=1024", "Cpu=1024, Memory=16384: 1 vCPU has 2048 to 8192 MiB, in steps of 1024"),
+        ("Cpu=1024 Memory=2048", "+ 1 x 128 for replicas = "),
+        ("Memory=much", "is not a whole number"),
+        ("DesiredCount=-1", "DesiredCount=-1: the template takes 0 or more"),
+        ("DesiredCount=1.5", "DesiredCount=1.5 is not a whole number"),
+        ("DesiredCount=3 ShardCount=2", "3 tasks for 2 shards"),
+        ("DeadLetterPrefix=enriched", "Table and dead letters need prefixes of their own"),
+        ("TablePrefix=athena", "after 7 days"),
+        ("Application=Other_App", "Application=Other_App: the template takes what matches"),
+        ("ImageTag=x y", "ImageTag=x y: the template takes what matches"),
+        ("VpcId=vpc-1234", "An existing VPC needs SubnetIds"),
+        ("OnDemandWeight=0", "ECS takes no strategy without a weight"),
+        ("OnDemandWeight=2000", "OnDemandWeight=2000: the template takes 0 to 1000"),
+        ("LogDays=2", "LogDays=2: the template takes 1, 3, 5"),
+        ("RetentionHours=8760 CrashJournalDays=365", "x 24 = 8760 hours"),
+        ("RecordAgeSeconds=300", "fires if a record waits for more than RecordAgeSeconds=300"),
+        ("DownstreamName=events", "is the stream that is read"),
+        ("DeadLetterPercent=many", "takes a number"),
+    ],
+)
+def test_a_parameter_that_is_chosen_by_name_is_checked_as_the_others(tmp_path: Path, pairs: str, told: str) -> None:
+    (path := tmp_path / "penstock.toml").write_text(CONFIG)
+    chosen = [pairs] if pairs == "ImageTag=x y" else pairs.split()
+    words = ["--config", str(path), "--weights-mib", "1024", *(word for pair in chosen for word in ("--set", pair))]
+    for command in ("validate", "render"):
+        result = CliRunner().invoke(main, ["deploy", command, *words])
+        assert result.exit_code == 2 and told in result.output, result.output
+    fine = [
+        "--set",
+        "VpcId=vpc-1",
+        "--set",
+        "SubnetIds=subnet-1,subnet-2",
+        "--set",
+        "SpotWeight=1",
+        "--set",
+        "LogDays=3",
+    ]
+    assert CliRunner().invoke(main, ["deploy", "validate", "--config", str(path), *fine]).exit_code == 0
+
+
+def text_of(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: text_of(each) for name, each in value.items()}
+    return [text_of(each) for each in value] if isinstance(value, list) else str(value)
+
+
+@pytest.mark.parametrize("path", sorted(TEMPLATE.parent.glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("name", ["Parameters", "Rules", "Conditions"])
+def test_the_templates_are_read_as_cfn_lint_reads_them(path: Path, name: str) -> None:
+    assert section(path.read_text(), name) == text_of(read(path).get(name, {}))
+
+
 @settled(max_examples=25, deadline=None)
 @given(
-    application=st.from_regex(APPLICATION, fullmatch=True),
+    application=st.from_regex(APPLICATION, fullmatch=True).filter(lambda name: 3 <= len(name) <= 41),
     stream=NAMES,
     downstream=st.none() | NAMES,
     prefixes=st.lists(st.from_regex(PREFIX, fullmatch=True), min_size=2, max_size=2, unique=True),
@@ -196,7 +295,7 @@ def test_rendered_parameters_arrive_in_a_task(
     more: int,
 ) -> None:
     """Through the lines that a shell passes on, the template's own rules, and the environment of its task."""
-    assume(stream != downstream)
+    assume(stream != downstream and "athena" not in prefixes)
     sinks: list[dict[str, Any]] = [{"type": "parquet", "url": f"s3://bucket/{prefixes[0]}"}]
     sinks += [{"type": "kinesis", "stream": downstream}] if downstream else []
     asked = parse(
@@ -226,7 +325,7 @@ def test_what_is_rendered_for_gpus_is_what_their_template_takes(tmp_path: Path) 
     stack = Stack(rendered, TEMPLATE.with_name("gpu.yaml"), beside=Stack(GIVEN))
     assert stack.mistakes() == []
     assert (rendered["Gpus"], rendered["Cpu"], "ShardCount" in rendered) == ("2", "7000", False)
-    assert "not sold" in CliRunner().invoke(main, words).output
+    assert "Cpu=7000: the template takes" in CliRunner().invoke(main, words).output
 
 
 def test_the_command_renders_as_text_and_as_json(tmp_path: Path) -> None:
