@@ -22,6 +22,7 @@ from consumer.aws.stream_reader import arrivals, shards
 from consumer.cli import main
 from consumer.local.process import LocalAWS
 from consumer.testing.aggregates import aggregate, field, sealed, user
+from pipeline.errors import counted
 from pipeline.hash_keys import HASH_KEYS, hash_of
 from pipeline.record import Dead, Enriched, Position, Record, Shard
 from pipeline.sinks.chain import Chain
@@ -307,6 +308,6 @@ def test_the_command_shows_unread_records_shard_by_shard(
     behind = against(kinesis, FolderStore(tmp_path / "table")).behind
     assert plain.exit_code == 0 and len(behind) > 2
     for shard_id, records in behind.items():
-        assert f"{shard_id}: {records} records not read yet\n" in plain.stdout
+        assert f"{shard_id}: {counted(records, 'record')} not read yet\n" in plain.stdout
     said = json.loads(CliRunner().invoke(main, ["audit", str(tmp_path / "table"), "--stream", STREAM, "--json"]).stdout)
     assert said["against"]["behind_by_shard"] == behind and said["problems"] == []
