@@ -39,9 +39,9 @@ async def choose(length: int, runs: int) -> list[float]:
                     await asyncio.wait_for(line.rate(_texts(length)), left_s)
                 except TimeoutError:
                     break
-            assert line.pace is not None
-            assert line.pace.usual
-            chosen.append(float(line.pace.usual))
+            assert line.batch_sizes is not None
+            assert line.batch_sizes.usual
+            chosen.append(float(line.batch_sizes.usual))
     finally:
         await line.host.stop()
     return chosen

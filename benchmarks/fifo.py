@@ -49,7 +49,7 @@ class Line:
     def __init__(self, factory: str, *, learns: bool, options: Mapping[str, Any] | None = None) -> None:
         self._learns = learns
         self.cost = self.padded = 0
-        self.pace: BatchSizeController | None = None
+        self.batch_sizes: BatchSizeController | None = None
         settings = host_settings(factory, "bench", replicas=1, threads=available(), options=options or {})
         self.host = Trusting(settings, on_event=self._note)
         self._sequence = 0
@@ -63,7 +63,7 @@ class Line:
         """Drop what was learned, as at a start."""
         if self._learns:
             spec = self._spec
-            self.pace = BatchSizeController(
+            self.batch_sizes = BatchSizeController(
                 max_records=MAX_RECORDS, max_cost=0, measures=spec.measures, example_s=spec.example_s
             )
 
@@ -72,7 +72,7 @@ class Line:
         self.cost = self.padded = 0
         pads = self._spec.pads and self._spec.measures
         batcher = Batcher(max_records=MAX_RECORDS, max_cost=0, linger_s=0.02, bucket_records=512 if pads else 0)
-        stage = Stage(self.host, batcher, [FakeSink("memory")], UNBOUNDED, Metrics(), pace=self.pace)
+        stage = Stage(self.host, batcher, [FakeSink("memory")], UNBOUNDED, Metrics(), batch_sizes=self.batch_sizes)
         running = asyncio.create_task(stage.run())
         lanes = [stage.open(Shard("bench", 0, f"shardId-{number:012}"), None) for number in range(SHARDS)]
         began = time.perf_counter()
@@ -97,8 +97,8 @@ class Line:
             return
         self.cost += event.cost
         self.padded += event.padded
-        if self.pace is not None:
-            self.pace.learn(event)
+        if self.batch_sizes is not None:
+            self.batch_sizes.learn(event)
 
 
 async def compare(runs: int, count: int) -> dict[str, Figure]:
@@ -121,9 +121,9 @@ async def compare(runs: int, count: int) -> dict[str, Figure]:
             plain = await fifo.rate(part)
             ratios.append(await learned.rate(part) / plain)
             padding.append(learned.padded / learned.cost)
-    assert learned.pace is not None
+    assert learned.batch_sizes is not None
     compared = "learned batches of similar lengths ÷ batches of 64 in order of arrival"
-    usual = f"batches of up to {learned.pace.usual} tokens were found to be quickest"
+    usual = f"batches of up to {learned.batch_sizes.usual} tokens were found to be quickest"
     return {
         "vs_fifo": Figure("vs_fifo", ratios, "x", bar=1.5, text=f"{compared}; {usual}"),
         "padding_ratio": Figure("padding_ratio", padding, "x", bar=1.15, at_most=True, text="tokens, padding included"),

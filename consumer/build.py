@@ -85,7 +85,7 @@ class Parts:
         self.settings = settings
         self.outside = outside
         self.metrics = metrics
-        self.pace: BatchSizeController | None = None
+        self.batch_sizes: BatchSizeController | None = None
         """The batch sizer; set with the stage, and None if batches are as large as allowed."""
 
     def notes(self, switches: Callable[[str], Awaitable[int]]) -> CrashJournal:
@@ -134,8 +134,8 @@ class Parts:
         """The one stage of the task. ``kind``: a stage that a test has broken."""
         settings, metrics = self.settings, self.metrics
         judge = JournaledHost(host, notes, retries=settings.model.retries, on_event=metrics.model.note)
-        self.pace = learner(settings, spec)
-        metrics.replica_time.account_for(judge.slots // DEPTH, self.pace)
+        self.batch_sizes = learner(settings, spec)
+        metrics.replica_time.account_for(judge.slots // DEPTH, self.batch_sizes)
         ranges = HashRanges(lambda: self.outside.client("kinesis"), settings.stream.name)
         return kind(
             judge,
@@ -143,7 +143,7 @@ class Parts:
             sinks,
             Bounds(settings.in_flight.records_per_shard, int(settings.in_flight.total_mib * MIB)),
             metrics,
-            pace=self.pace,
+            batch_sizes=self.batch_sizes,
             limits=limits_of(settings),
             letters=DeadLetterLog(settings.dead_letter.url),
             misplaced=Misplaced(metrics.records, ranges.of),
@@ -152,8 +152,8 @@ class Parts:
 
     def _note(self, event: ModelEvent) -> None:
         self.metrics.model.note(event)
-        if self.pace is not None and isinstance(event, Predicted):
-            self.pace.learn(event)
+        if self.batch_sizes is not None and isinstance(event, Predicted):
+            self.batch_sizes.learn(event)
 
     def _parquet(self, entry: ParquetSettings, schema: TableSchema, ledger: Ledger | None) -> ParquetSink:
         name = f"parquet:{entry.url}"

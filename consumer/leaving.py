@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from consumer.leases import leases
-from consumer.poison.doubts import may_be_caused_by_a_record
+from consumer.poison.session_notes import may_be_caused_by_a_record
 from pipeline import background
 from pipeline.errors import Fatal, one_line
 

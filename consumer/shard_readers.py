@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from consumer.kcl.bounded import RateLimit, ShardSlice
     from consumer.kcl.bridge_server import BridgeServer
     from consumer.kcl.wire import Wire
-    from consumer.poison.doubts import Doubts
     from consumer.poison.notes import LeaseNotes
     from consumer.poison.reader import Pages
+    from consumer.poison.session_notes import Doubts
     from pipeline.metrics import Metrics
     from pipeline.stage import Stage
 

@@ -47,13 +47,13 @@ class Stage:
         bounds: Bounds,
         metrics: Metrics,
         *,
-        pace: BatchSizeController | None = None,
+        batch_sizes: BatchSizeController | None = None,
         limits: Limits | None = None,
         letters: DeadLetterLog | None = None,
         misplaced: Misplaced | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``pace`` chooses batch sizes; the model host reports to it how long they took.
+        """``batch_sizes`` chooses batch sizes; the model host reports to it how long they took.
 
         ``limits``: on dead letters; by default there are none. ``letters``: logs dead letters; by default they are not
         logged. ``misplaced``: notes aggregates of another shard; by default none is considered so.
@@ -69,7 +69,14 @@ class Stage:
         self._lanes: dict[str, Lane] = {}
         self._room = Room(bounds, self._lanes)
         self._dispatcher = Dispatcher(
-            batcher, judge, self._lanes, self._room, metrics.batches, metrics.replica_time, pace=pace, clock=clock
+            batcher,
+            judge,
+            self._lanes,
+            self._room,
+            metrics.batches,
+            metrics.replica_time,
+            batch_sizes=batch_sizes,
+            clock=clock,
         )
         self._outlet = Outlet(
             self._lanes,

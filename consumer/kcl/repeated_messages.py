@@ -44,7 +44,7 @@ class RepeatedMessages:
         text = "\n".join(lines)
         if level < logging.WARNING:
             return text
-        key = (logger, level, _alike(lines))
+        key = (logger, level, _without_numbers(lines))
         message = self._messages.get(key)
         if message is None or now - message.said_s >= FORGOTTEN_S:
             self._remember(key, _Message(now, now))
@@ -65,7 +65,7 @@ class RepeatedMessages:
             self._messages.popitem(last=False)
 
 
-def _alike(lines: list[str]) -> str:
+def _without_numbers(lines: list[str]) -> str:
     """The text without words that differ between repetitions, with the class of the exception, if any."""
     exception = lines[1].partition(":")[0] if len(lines) > 1 else ""
     return NUMBERED.sub("#", f"{lines[0][:KEY_LENGTH]} {exception[:KEY_LENGTH]}")

@@ -31,7 +31,7 @@ from consumer.kcl.session_states import OVER, RESPONSE_FOR, TRANSITIONS, Session
 from consumer.kcl.stuck import SessionSnapshot
 from consumer.kcl.wire import Gone, Wire
 from consumer.leases.leases import as_kcl_has_it
-from consumer.poison.doubts import Doubting, Reading, Unwatched
+from consumer.poison.session_notes import Doubting, Reading, Unwatched
 from pipeline import background
 from pipeline.errors import Broken, Fatal
 from pipeline.flow.lane import Lane, Milestones

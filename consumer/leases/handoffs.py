@@ -30,20 +30,20 @@ log = logging.getLogger("handoffs")
 LOOK_S = 10.0
 """Seconds between two reads of the lease table. KCL's leader reads it every two seconds."""
 
-PATIENCE_S = 20.0
+WAIT_S = 20.0
 """Seconds before a handoff is completed here. KCL itself passes a lease on within about two seconds of the drain."""
 
 
 class HandoffWatch:
     """Finds the unfinished handoffs among the leases that ``me`` drains. Pure."""
 
-    def __init__(self, me: str, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, me: str, wait_s: float = WAIT_S) -> None:
         self._me = me
-        self._patience_s = patience_s
+        self._wait_s = wait_s
         self._since: dict[tuple[str, str], float] = {}
 
     def look(self, found: Iterable[leases.Lease], busy: Collection[str], now: float) -> list[OrphanedLease]:
-        """Return the leases that have had no session here, and the same new owner, for ``patience_s``.
+        """Return the leases that have had no session here, and the same new owner, for ``wait_s``.
 
         ``busy`` has the shards with a session in this task.
         """
@@ -56,7 +56,7 @@ class HandoffWatch:
         return [
             OrphanedLease(lease.shard_id, self._me, lease.owner, drainer=self._me)
             for key, lease in idle.items()
-            if now - self._since[key] >= self._patience_s
+            if now - self._since[key] >= self._wait_s
         ]
 
 

@@ -103,8 +103,8 @@ class LeaderWatch:
             self._forget(look)
             return None
         if look.leases is None:
-            patience_s = self._quiet_s if look.leader in look.reports else HEARTBEATS_S
-            self.close = look.began_s - self._sign_s >= patience_s
+            quiet_s = self._quiet_s if look.leader in look.reports else HEARTBEATS_S
+            self.close = look.began_s - self._sign_s >= quiet_s
             return None
         if self._close_s is None:
             self._close_s = look.ended_s

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from botocore.exceptions import BotoCoreError, ClientError
 
 from consumer.poison.doubt import PIECE, Doubt
-from consumer.poison.doubts import tell_of
 from consumer.poison.notes import HOLDER, Noted
+from consumer.poison.session_notes import tell_of
 from pipeline import background
 from pipeline.errors import one_line
 from pipeline.record import Position

@@ -18,9 +18,9 @@ from functools import partial
 from typing import Any, Protocol
 
 from consumer.poison.doubt import Doubt, alone_at_most, piece_after
-from consumer.poison.doubts import in_short, may_be_caused_by_a_record
 from consumer.poison.held_leases import Held, HeldLeases, Hindered, Lost, ReaderNotes
 from consumer.poison.notes import Noted
+from consumer.poison.session_notes import in_short, may_be_caused_by_a_record
 from pipeline import background, kpl
 from pipeline.aggregate import Aggregate, aggregate_or_record
 from pipeline.errors import Broken, counted

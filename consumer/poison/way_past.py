@@ -11,10 +11,10 @@ import asyncio
 import logging
 from collections.abc import Collection, Sequence
 
-from consumer.poison.doubts import Doubts, in_short, may_be_caused_by_a_record
 from consumer.poison.held_leases import Held, Hindered
 from consumer.poison.notes import LeaseNotes, Noted
 from consumer.poison.reader import PoisonReader
+from consumer.poison.session_notes import Doubts, in_short, may_be_caused_by_a_record
 from pipeline.background import Work
 from pipeline.errors import one_line
 

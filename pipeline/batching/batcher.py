@@ -73,26 +73,26 @@ class Batcher:
         records = min(plan.records or self._most.records, self._most.records)
         self._plan = replace(plan.within(self._most.cost), records=records)
 
-    def take(self, now: float, *, draining: bool = False, patience_s: float = 0.0) -> list[Record]:
+    def take(self, now: float, *, draining: bool = False, may_wait_s: float = 0.0) -> list[Record]:
         """Return a batch if one is due, else an empty list. ``draining``: everything that waits is due."""
-        due_at = self.due_at(patience_s)
+        due_at = self.due_at(may_wait_s)
         if due_at is None or not (draining or due_at <= now):
             return []
-        form = self._form_alike if self._bucket_records else self._form_by_cost if self._plan.cost else self._form
+        form = self._form_by_length if self._bucket_records else self._form_by_cost if self._plan.cost else self._form
         batch = form()
         self._left(batch)
         return batch
 
-    def due_at(self, patience_s: float = 0.0) -> float | None:
+    def due_at(self, may_wait_s: float = 0.0) -> float | None:
         """The time when :meth:`take` returns a batch if nothing is added; a past time if it would now; None if nothing
         waits.
 
-        ``patience_s``: how long records may wait for more, if that is longer than ``linger_s``.
+        ``may_wait_s``: how long records may wait for more, if that is longer than ``linger_s``.
         """
         if not self._count:
             return None
         oldest = min(waiting.since for waiting in self._lanes.values())
-        return oldest if self._is_full() else oldest + max(self._linger_s, patience_s)
+        return oldest if self._is_full() else oldest + max(self._linger_s, may_wait_s)
 
     def drop(self, lane: Hashable) -> None:
         """Drop the lane's waiting records: its lease is lost."""
@@ -137,7 +137,7 @@ class Batcher:
                 turn.append(lane)
         return batch
 
-    def _form_alike(self) -> list[Record]:
+    def _form_by_length(self) -> list[Record]:
         """Take the oldest record of the lane whose turn it is, and records of similar cost from the look-ahead of
         all lanes.
         """

@@ -35,9 +35,9 @@ class ReplicaTime:
     - ``waiting``: the replica had no batch, because there were no records, or a batch was not due yet.
     """
 
-    def __init__(self, replicas: int, pace: BatchSizeController | None) -> None:
+    def __init__(self, replicas: int, batch_sizes: BatchSizeController | None) -> None:
         self._replicas = replicas
-        self._pace = pace
+        self._batch_sizes = batch_sizes
         self._changed: float | None = None
         self._out = 0
         self._held = False
@@ -52,15 +52,17 @@ class ReplicaTime:
 
     def called(self, call: Predicted) -> None:
         """A predict call has returned."""
-        line = self._pace and self._pace.line(call.replica)
-        rate = self._pace and self._pace.best_rate
+        line = self._batch_sizes and self._batch_sizes.line(call.replica)
+        rate = self._batch_sizes and self._batch_sizes.best_rate
         seconds = self._seconds
-        if self._pace is None or not line or not rate:
+        if self._batch_sizes is None or not line or not rate:
             seconds["model"] += call.seconds
             return
-        size, useful = self._pace.sizes(call)
+        size, useful = self._batch_sizes.sizes(call)
         model, padding = useful / rate, (size - useful) / rate
-        small = max(0.0, line.seconds(call.records, call.padded) - size / rate) if self._pace.is_small(size) else 0.0
+        small = (
+            max(0.0, line.seconds(call.records, call.padded) - size / rate) if self._batch_sizes.is_small(size) else 0.0
+        )
         seconds["model"] += model
         seconds["padding"] += padding
         seconds["underfilled"] += small

@@ -17,7 +17,7 @@ from pipeline.record import Record
 
 _SHARD_ID = attrgetter("shard_id")
 
-PATIENCE_S = 0.25
+FILLING_S = 0.25
 """The most seconds that a batch waits for more records while every replica is busy and shards are behind."""
 
 
@@ -33,17 +33,17 @@ class Dispatcher:
         batches: BatchMetrics,
         replica_time: ReplicaTimeMetrics,
         *,
-        pace: BatchSizeController | None,
+        batch_sizes: BatchSizeController | None,
         clock: Callable[[], float],
     ) -> None:
-        """``lanes``: the open ones, by shard id. ``pace``: None if batches are always as large as allowed."""
+        """``lanes``: the open ones, by shard id. ``batch_sizes``: None if batches are always as large as allowed."""
         self._batcher = batcher
         self._judge = judge
         self._lanes = lanes
         self._room = room
         self._batches = batches
         self._replica_time = replica_time
-        self._pace = pace
+        self._batch_sizes = batch_sizes
         self._clock = clock
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -69,12 +69,12 @@ class Dispatcher:
                 self._wake.clear()
                 now = self._clock()
                 ending = any(lane.ending for lane in self._lanes.values())
-                patience_s = self._patience_s()
+                may_wait_s = self._may_wait_s()
                 self._batcher.follow(self._plan())
-                if batch := self._batcher.take(now, draining=ending, patience_s=patience_s):
+                if batch := self._batcher.take(now, draining=ending, may_wait_s=may_wait_s):
                     self._batches.queued(len(self._batcher))
                     return batch, self._begin(batch)
-                due = self._batcher.due_at(patience_s)
+                due = self._batcher.due_at(may_wait_s)
                 await self._woken(None if due is None else max(0.0, due - now))
 
     def returned(self, lanes: Sequence[Lane]) -> None:
@@ -86,15 +86,15 @@ class Dispatcher:
 
     def _plan(self) -> BatchPlan:
         """The fastest plan that fits into memory and the time-out."""
-        plan = BatchPlan() if self._pace is None else self._pace.plan
+        plan = BatchPlan() if self._batch_sizes is None else self._batch_sizes.plan
         return plan.within(self._judge.safe_cost)
 
-    def _patience_s(self) -> float:
+    def _may_wait_s(self) -> float:
         """How long a batch that is not full may wait: no longer than needed, unless no replica is free anyway and
         shards that are behind will fill it.
         """
         busy = 2 * self._out >= self._judge.slots
-        return PATIENCE_S if busy and any(lane.behind for lane in self._lanes.values()) else 0.0
+        return FILLING_S if busy and any(lane.behind for lane in self._lanes.values()) else 0.0
 
     async def _woken(self, timeout_s: float | None) -> None:
         try:
@@ -109,8 +109,8 @@ class Dispatcher:
         for lane in lanes:
             lane.judging += 1
         self._note_out(+1)
-        if self._pace is not None:
-            self._pace.formed()
+        if self._batch_sizes is not None:
+            self._batch_sizes.formed()
         return lanes
 
     def _note_out(self, more: int) -> None:

@@ -19,15 +19,15 @@ class ReplicaTimeMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._account: ReplicaTime | None = None
         self._clock: Callable[[], float] = time.monotonic
-        self._pace: BatchSizeController | None = None
+        self._batch_sizes: BatchSizeController | None = None
         registry.register(self)
 
     def account_for(
-        self, replicas: int, pace: BatchSizeController | None, clock: Callable[[], float] = time.monotonic
+        self, replicas: int, batch_sizes: BatchSizeController | None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Measure the time of this many replicas from now on."""
-        self._account = ReplicaTime(replicas, pace)
-        self._pace, self._clock = pace, clock
+        self._account = ReplicaTime(replicas, batch_sizes)
+        self._batch_sizes, self._clock = batch_sizes, clock
 
     def called(self, call: Predicted) -> None:
         """A predict call returned."""
@@ -52,7 +52,7 @@ class ReplicaTimeMetrics:
     @property
     def batch_size_target(self) -> int:
         """The best known batch size; 0 before it is known."""
-        return (self._pace.usual or 0) if self._pace is not None else 0
+        return (self._batch_sizes.usual or 0) if self._batch_sizes is not None else 0
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics (``prometheus_client``'s collector interface)."""

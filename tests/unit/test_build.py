@@ -16,7 +16,7 @@ from consumer.config.load import parse
 from consumer.config.settings import Settings
 from consumer.leases import leases
 from consumer.leaving import Departure
-from consumer.poison.doubts import may_be_caused_by_a_record
+from consumer.poison.session_notes import may_be_caused_by_a_record
 from consumer.stats_line import StatsLines
 from pipeline.dead_letters.limit import Limits
 from pipeline.errors import ConfigError, Fatal, UserError

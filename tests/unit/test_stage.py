@@ -43,7 +43,7 @@ def staged(
     sinks: tuple[str, ...] = ("a",),
     bounds: Bounds = BOUNDS,
     bytes_per_record: int = 0,
-    pace: BatchSizeController | None = None,
+    batch_sizes: BatchSizeController | None = None,
     limits: Limits | None = None,
     letters: DeadLetterLog | None = None,
     within: HashRanges = unknown,
@@ -57,7 +57,15 @@ def staged(
         metrics = Metrics()
         misplaced = Misplaced(metrics.records, within)
         stage = Stage(
-            made, batcher, fakes, bounds, metrics, pace=pace, limits=limits, letters=letters, misplaced=misplaced
+            made,
+            batcher,
+            fakes,
+            bounds,
+            metrics,
+            batch_sizes=batch_sizes,
+            limits=limits,
+            letters=letters,
+            misplaced=misplaced,
         )
         running = asyncio.create_task(stage.run())
         try:
@@ -316,7 +324,7 @@ def test_batches_are_as_the_learner_plans_them() -> None:
         await stage.end(lane)
         assert judge.batches == [4, 4, 4]
 
-    staged(body, pace=BatchSizeController(max_records=8, max_cost=0, measures=False, start=BatchPlan(4)))
+    staged(body, batch_sizes=BatchSizeController(max_records=8, max_cost=0, measures=False, start=BatchPlan(4)))
 
 
 LIMITS = Limits(40, 0.5, 40, "failures")

@@ -188,5 +188,5 @@ def test_records_may_be_patient() -> None:
     waiting = batcher()
     waiting.add("a", records(1), now=10.0)
     assert (waiting.due_at(5.0), waiting.due_at(0.001)) == (15.0, 10.02)
-    assert waiting.take(14.0, patience_s=5.0) == []
-    assert len(waiting.take(15.0, patience_s=5.0)) == 1
+    assert waiting.take(14.0, may_wait_s=5.0) == []
+    assert len(waiting.take(15.0, may_wait_s=5.0)) == 1

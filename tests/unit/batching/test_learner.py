@@ -27,14 +27,14 @@ def settings(*, timeout_s: float = 120, **batch: Any) -> Settings:
 
 def largest(**batch: Any) -> int:
     """The batches planned for a model of a second per record and ten per call."""
-    pace = learner(settings(**batch), ModelSpec(pa.schema([]), measures=False, pads=False))
-    assert pace is not None
+    batch_sizes = learner(settings(**batch), ModelSpec(pa.schema([]), measures=False, pads=False))
+    assert batch_sizes is not None
     sizes = []
     for _ in range(300):
-        records = pace.plan.records
+        records = batch_sizes.plan.records
         sizes.append(records)
-        pace.formed()
-        pace.learn(Predicted(records, 10.0 + records, 0, records, records))
+        batch_sizes.formed()
+        batch_sizes.learn(Predicted(records, 10.0 + records, 0, records, records))
     return max(sizes)
 
 

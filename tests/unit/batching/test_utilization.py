@@ -15,14 +15,14 @@ from pipeline.events import Predicted
 
 def learned(*, measures: bool = False) -> BatchSizeController:
     """A model that takes 10 ms for a call and 1 ms for a record, or 0.1 ms for a unit of cost."""
-    pace = BatchSizeController(max_records=32, max_cost=320 if measures else 0, measures=measures)
+    batch_sizes = BatchSizeController(max_records=32, max_cost=320 if measures else 0, measures=measures)
     for _ in range(300):
-        plan = pace.plan
+        plan = batch_sizes.plan
         records = min(plan.records, plan.cost // 10) if plan.cost else plan.records
-        pace.formed()
-        pace.learn(call(records, cost=records * 10 if measures else records))
-    assert pace.usual in {32, 256}
-    return pace
+        batch_sizes.formed()
+        batch_sizes.learn(call(records, cost=records * 10 if measures else records))
+    assert batch_sizes.usual in {32, 256}
+    return batch_sizes
 
 
 def call(records: int, *, cost: int, padded: int = 0, slower: float = 1.0) -> Predicted:
@@ -30,7 +30,7 @@ def call(records: int, *, cost: int, padded: int = 0, slower: float = 1.0) -> Pr
     return Predicted(records, (0.010 + each * (padded or cost)) * slower, 0, cost, padded or cost)
 
 
-def full(pace: BatchSizeController, *, slower: float = 1.0) -> Predicted:
+def full(batch_sizes: BatchSizeController, *, slower: float = 1.0) -> Predicted:
     return call(32, cost=32, slower=slower)
 
 
@@ -55,17 +55,17 @@ def test_unused_time_is_waiting() -> None:
 
 
 def test_small_batches_padding_and_a_busy_machine_are_distinguished() -> None:
-    pace = learned()
-    small = ReplicaTime(1, pace)
+    batch_sizes = learned()
+    small = ReplicaTime(1, batch_sizes)
     small.state(0.0, 1, held=False)
     for _ in range(10):
         small.called(call(4, cost=4))
     seconds = small.seconds(10 * 0.014)
     assert seconds["underfilled"] == pytest.approx(10 * (0.014 + CALL_S - 4 * 0.0425 / 32), rel=0.1)
 
-    busy = ReplicaTime(1, pace)
+    busy = ReplicaTime(1, batch_sizes)
     busy.state(0.0, 1, held=False)
-    busy.called(full(pace, slower=2.0))
+    busy.called(full(batch_sizes, slower=2.0))
     assert busy.seconds(0.084)["contention"] == pytest.approx(0.042, rel=0.05)
 
     pads = learned(measures=True)

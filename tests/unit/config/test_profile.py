@@ -68,8 +68,8 @@ def test_a_profile_that_holds_says_replicas_threads_and_the_first_batch(settings
     lay(settings, measured(settings))
     host = model_settings(settings)
     assert (host.replicas, host.threads) == (3, 5)
-    pace = learner(settings, ModelSpec(None, measures=False, pads=False))
-    assert pace is not None and pace.plan == BatchPlan(16)
+    batch_sizes = learner(settings, ModelSpec(None, measures=False, pads=False))
+    assert batch_sizes is not None and batch_sizes.plan == BatchPlan(16)
     assert find(settings).said == "penstock.profile.json of 2026-11-23T17:00:00+00:00: replicas 3, threads 5"
 
 

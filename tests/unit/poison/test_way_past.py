@@ -10,9 +10,9 @@ import pytest
 
 from consumer.leases.leases import Lease
 from consumer.poison.doubt import HINDERED, Death, Doubt, written
-from consumer.poison.doubts import Doubts
 from consumer.poison.notes import LeaseNotes, Noted
 from consumer.poison.reader import Page, PoisonReader
+from consumer.poison.session_notes import Doubts
 from consumer.poison.way_past import WayPast
 from pipeline.batching.batcher import Batcher
 from pipeline.flow.bounds import Bounds
