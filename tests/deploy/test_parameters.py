@@ -180,8 +180,9 @@ def test_files_that_are_rarer_than_an_alarm_expects(flush_s: int, fits: bool) ->
 
 
 def test_the_alarms_window_is_that_of_the_template() -> None:
-    metrics = Stack(GIVEN).resources["NothingDurableAlarm"]["Properties"]["Metrics"]
-    assert {each["MetricStat"]["Period"] for each in metrics if "MetricStat" in each} == {NOTHING_DURABLE_S}
+    alarm = Stack(GIVEN).resources["NothingDurableAlarm"]["Properties"]
+    periods = {each["MetricStat"]["Period"] for each in alarm["Metrics"] if "MetricStat" in each}
+    assert {period * alarm["EvaluationPeriods"] for period in periods} == {NOTHING_DURABLE_S}
     rules = Stack(GIVEN).resources["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
     assert [each["Prefix"] for each in rules if each["Id"] == "results-of-athena"] == [f"{ATHENA}/"]
 
