@@ -8,6 +8,7 @@ leader gives it to a worker. All calls block.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,25 @@ class RestorePlan:
 def deleted_by(planned: ResetPlan) -> DeletedLeases:
     """Return the items that this reset deletes."""
     return DeletedLeases(planned.application, tuple(dict(lease.raw) for lease in planned.leases), planned.bound)
+
+
+def begun(paths: Iterable[Path], deleted: DeletedLeases) -> Path | None:
+    """The first file that an interrupted run of this reset wrote: it has the leases that are left, and the others."""
+    for path in paths:
+        try:
+            found = read(path)
+        except UserError:
+            continue
+        if continued(found, deleted):
+            return path
+    return None
+
+
+def continued(found: DeletedLeases, deleted: DeletedLeases) -> bool:
+    """Whether a file's reset was interrupted, and what is left to delete is in the file. Pure."""
+    there = {each.shard_id: each for each in map(lease_of, found.leases)}
+    same = all(_same_place(each, there.get(each.shard_id)) for each in map(lease_of, deleted.leases))
+    return same and (found.application, found.binding) == (deleted.application, deleted.binding)
 
 
 def write(path: Path, deleted: DeletedLeases) -> None:

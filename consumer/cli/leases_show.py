@@ -123,10 +123,15 @@ def print_reset(said: Mapping[str, Any]) -> None:
 
 
 def write_undo(planned: ResetPlan, path: Path | None) -> Path:
-    """Write what a reset deletes. Returns the file's path."""
+    """Write what a reset deletes, unless an interrupted run of it has written that. Returns the file's path."""
+    deleted = restore_leases.deleted_by(planned)
+    paths = [path] if path else sorted(Path().glob(f"penstock-undo-{planned.application}-*.json"))
+    if (begun := restore_leases.begun(paths, deleted)) is not None:
+        output.note(f"an interrupted run wrote the undo file {begun}, which is kept")
+        return begun
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     file = path or Path(f"penstock-undo-{planned.application}-{moment}.json")
-    restore_leases.write(file, restore_leases.deleted_by(planned))
+    restore_leases.write(file, deleted)
     return file
 
 

@@ -119,7 +119,8 @@ def _change_options(command: Command) -> Command:
 @click.argument("count", type=click.IntRange(min=1))
 @_change_options
 def scale(count: int, **options: Any) -> None:
-    """Change the number of open shards to COUNT, all of the same size.
+    """Change the number of open shards to COUNT, all of the same size. Refused if there are COUNT already, of different
+    sizes.
 
     One call of UpdateShardCount can at most double or halve the count, so a larger change takes several calls, one
     after the other. Kinesis allows ten in 24 hours. After an interruption (Ctrl-C), run the same command again. It
@@ -202,8 +203,8 @@ def undo(file: Path, **options: Any) -> None:
     """Undo a scale, split or merge, by the undo FILE that it wrote.
 
     Merges the two shards that a split made, splits the shard that a merge made where the two met, or scales back to the
-    former count. Shards that are made have new ids. Records stay where they are. Refused if the shards of a split or
-    merge were changed since.
+    former count. A scale makes shards of equal size; the plan says so if the shards were not equal. Shards that are
+    made have new ids. Records stay where they are. Refused if the shards of a split or merge were changed since.
 
     \b
     Examples:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 from consumer.admin.application import Target
 from consumer.admin.shards import cost, observed, sampling, undo
 from consumer.admin.shards.carry_out import ReshardOutside, carry_out, until_active
-from consumer.admin.shards.changes import Refusal, ReshardPlan, Split, Step, Wish
+from consumer.admin.shards.changes import Refusal, ReshardPlan, Scale, Split, Step, Wish
 from consumer.admin.shards.convergence import Convergence, Left
-from consumer.admin.shards.keyspace import range_of
+from consumer.admin.shards.keyspace import alike, range_of
 from consumer.admin.shards.planner import plan
 from consumer.admin.shards.recounts import Log, seconds
 from consumer.admin.shards.report import ReshardReport, money
@@ -64,23 +64,27 @@ def change(name: str, wish: Wish, *, about: tuple[str, ...] = (), **options: Any
     found: Survey = aws.ask(f"stream {stream}", lambda: survey(aws.client, stream, own))
     planned = plan(found.state, wish)
     if isinstance(planned, Refusal):
-        _without_a_call(aws, wanted, planned)
+        _without_a_call(aws, wanted, planned, found)
         return
     report = _report(found, planned, price_file.load(outside.kinesis.meta.region_name, wanted.prices))
-    path = _undo_path(wanted)
+    fresh = undo.undo_of(identity(found.summary), f"{datetime.now(UTC):%FT%TZ}", wish, planned)
+    begun = undo.begun(_undo_paths(wanted), fresh)
+    path, back = begun or (_undo_path(wanted), fresh)
     if not wanted.as_json:
         _print(report, about)
-        output.line(f"undo: {undo.described(planned, wish)}; its file is written first: {path}")
+        kept = f"the interrupted run wrote its file at {back.taken_at}, which is kept" if begun else ""
+        output.line(f"undo: {undo.described(back)}; {kept or 'its file is written first'}: {path}")
     if wanted.execute:
-        undo.write(path, undo.undo_of(identity(found.summary), f"{datetime.now(UTC):%FT%TZ}", wish, planned))
+        undo.write(path, back, again=begun is not None)
         _carry_out(outside, wish, planned.steps, own, found)
+        undo.write(path, replace(back, done=True), again=True)
     converged = _follow(aws, wanted.target, wanted.timeout) if wanted.execute and wanted.wait else None
     if wanted.as_json:
         said = {**report.to_dict(), "about": list(about), "executed": wanted.execute, "converged": converged}
         output.emit(f"shards.{name}", {**said, "undo": str(path) if wanted.execute else None})
     elif wanted.execute:
-        back = command_line("shards undo", str(path), "--execute")
-        output.line(f"done: stream {stream} has {counted(len(planned.then), 'open shard')}; to undo it: {back}")
+        to_undo = command_line("shards undo", str(path), "--execute")
+        output.line(f"done: stream {stream} has {counted(len(planned.then), 'open shard')}; to undo it: {to_undo}")
     else:
         output.line("nothing changed; run again with --execute to carry this out")
 
@@ -95,7 +99,12 @@ def undo_change(file: Path, *, target: Target, **options: Any) -> None:
     wish = undo.wish_back(back, state)
     if isinstance(wish, Refusal):
         refuse(wish)
-    change("undo", wish, target=target, about=(f"as the shards were at {back.taken_at}",), **options)
+    change("undo", wish, target=target, about=(undo.makes(back),), **options)
+
+
+def _undo_paths(wanted: _Wanted) -> list[Path]:
+    """Where an interrupted run of the same command may have written its file."""
+    return [wanted.undo] if wanted.undo else sorted(Path().glob(f"penstock-undo-{wanted.target.stream}-*.json"))
 
 
 def _undo_path(wanted: _Wanted) -> Path:
@@ -105,8 +114,14 @@ def _undo_path(wanted: _Wanted) -> Path:
     return wanted.undo or next(path for path in names if not path.exists())
 
 
-def _without_a_call(aws: Aws, wanted: _Wanted, refusal: Refusal) -> None:
+def _without_a_call(aws: Aws, wanted: _Wanted, refusal: Refusal, found: Survey) -> None:
     """Also wait if the stream needs no change: an earlier run may have been interrupted while it waited."""
+    if refusal.kind == "nothing" and isinstance(wanted.wish, Scale) and not alike(found.state.shards):
+        count = wanted.wish.count
+        raise RefusedError(
+            f"{refusal.why}, but not of the same size, and UpdateShardCount changes nothing at the same count. Scale "
+            f"to {2 * count} first, then to {count}; or split and merge single shards"
+        )
     if not (refusal.kind == "nothing" and wanted.execute and wanted.wait):
         refuse(refusal)
     output.note(refusal.why)

@@ -49,6 +49,12 @@ def open_pieces(shards: Mapping[str, KnownShard]) -> tuple[Piece, ...]:
     return tuple(sorted(found, key=lambda piece: piece.keys))
 
 
+def alike(shards: Mapping[str, KnownShard]) -> bool:
+    """Whether the open shards have the same size, to a hundredth."""
+    sizes = [size(piece.keys) for piece in open_pieces(shards)]
+    return not sizes or 100 * max(sizes) <= 101 * min(sizes)
+
+
 def tiles(ranges: Iterable[HashRange]) -> bool:
     """Whether the ranges, in this order, cover the whole space once."""
     expected = 0

@@ -3,50 +3,99 @@
 Records stay where they are, and shards that are made get new ids: what comes back is how the open shards share the hash
 keys. A split is undone by merging its two shards, a merge by splitting its shard where the two met, both exactly. A
 scale is undone by scaling to the former count, which makes shards of equal size.
+
+A change that was interrupted and is made again keeps its first file, which leads back to the original shards.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from consumer.admin.shards.changes import Merge, Refusal, ReshardPlan, Scale, Split, StreamState, Wish
-from consumer.admin.shards.keyspace import Piece, open_pieces, uniform
+from consumer.admin.shards.keyspace import SPACE, Piece, open_pieces, size, uniform
 from pipeline.errors import UserError, counted
 from pipeline.hash_keys import HashRange
 
-SCHEMA = "penstock.shards.undo/1"
+SCHEMA = "penstock.shards.undo-file/1"
+
+SHARES = 16
+"""Shards whose former share is named."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReshardUndo:
     """``stream`` is the stream's identity: its ARN and creation. ``before`` and ``after``: the hash keys of the open
-    shards, ``after`` as the plan had them. ``scaled``: the change was one of the count.
+    shards, ``after`` as the plan had them. ``change``: what was requested, such as ``scale 4``. ``done``: all calls
+    were made.
     """
 
     stream: str
     taken_at: str
     before: tuple[HashRange, ...]
     after: tuple[HashRange, ...]
-    scaled: bool
+    change: str
+    done: bool = False
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the change was one of the count."""
+        return self.change.startswith("scale ")
+
+    @property
+    def equal(self) -> bool:
+        """Whether the shards had the same size before the change, as a scale makes them."""
+        return self.before == uniform(len(self.before))
 
 
 def undo_of(stream: str, taken_at: str, wish: Wish, planned: ReshardPlan) -> ReshardUndo:
     """What undoes a plan. Pure."""
     before, after = (tuple(piece.keys for piece in pieces) for pieces in (planned.now, planned.then))
-    return ReshardUndo(stream, taken_at, before, after, isinstance(wish, Scale))
+    return ReshardUndo(stream, taken_at, before, after, _named(wish))
 
 
-def described(planned: ReshardPlan, wish: Wish) -> str:
-    """How a plan is undone, for people. Pure."""
-    if not isinstance(wish, Scale):
-        return "merges the two new shards" if isinstance(wish, Split) else "splits the new shard where the two met"
-    before = [piece.keys for piece in planned.now]
-    equal = "" if tuple(before) == uniform(len(before)) else ", of equal size, which the present ones are not"
-    return f"scales back to {counted(len(before), 'shard')}{equal}"
+def _named(wish: Wish) -> str:
+    if isinstance(wish, Scale):
+        return f"scale {wish.count}"
+    if isinstance(wish, Split):
+        return f"split {wish.shard_id}"
+    return f"merge {' '.join(sorted((wish.shard_id, wish.other_id)))}"
+
+
+def described(undo: ReshardUndo) -> str:
+    """How a change is undone, for people. Pure."""
+    if not undo.scaled:
+        split = undo.change.startswith("split ")
+        return "merges the two new shards" if split else "splits the new shard where the two met"
+    equal = "" if undo.equal else ", of equal size, which the original ones were not"
+    return f"scales back to {counted(len(undo.before), 'shard')}{equal}"
+
+
+def makes(undo: ReshardUndo) -> str:
+    """What an undo makes of the shards, for people. Pure."""
+    if not undo.scaled or undo.equal:
+        return f"as the shards were at {undo.taken_at}"
+    shares = ", ".join(f"{size(keys) / SPACE:.1%}".replace("%", " %") for keys in undo.before[:SHARES])
+    more = ", …" if len(undo.before) > SHARES else ""
+    return (
+        f"as many shards as at {undo.taken_at}, but the hash keys will not be as before: the shards will be of equal "
+        f"size, and were {shares}{more}"
+    )
+
+
+def continued(found: ReshardUndo, fresh: ReshardUndo) -> ReshardUndo | None:
+    """The undo of a change that was interrupted and is made again as ``fresh``; None if ``found`` is of another change.
+    Pure.
+    """
+    if found.done or (found.stream, found.change) != (fresh.stream, fresh.change):
+        return None
+    if found.before == fresh.before:
+        return replace(fresh, taken_at=found.taken_at)
+    least, most = sorted((len(found.before), len(found.after)))
+    return found if found.scaled and least < len(fresh.before) < most else None
 
 
 def wish_back(undo: ReshardUndo, state: StreamState) -> Wish | Refusal:
@@ -72,8 +121,20 @@ def wish_back(undo: ReshardUndo, state: StreamState) -> Wish | Refusal:
     )
 
 
-def write(path: Path, undo: ReshardUndo) -> None:
-    """Write a new file.
+def begun(paths: Iterable[Path], fresh: ReshardUndo) -> tuple[Path, ReshardUndo] | None:
+    """The first file that an interrupted run of the same change wrote, and its content."""
+    for path in paths:
+        try:
+            found = continued(_parsed(json.loads(path.read_text(encoding="utf-8"))), fresh)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if found is not None:
+            return path, found
+    return None
+
+
+def write(path: Path, undo: ReshardUndo, *, again: bool = False) -> None:
+    """Write a new file. ``again``: replace it, in one step.
 
     :raises UserError: the file exists, or cannot be written.
     """
@@ -83,11 +144,14 @@ def write(path: Path, undo: ReshardUndo) -> None:
         "taken_at": undo.taken_at,
         "before": [[str(keys.first), str(keys.last)] for keys in undo.before],
         "after": [[str(keys.first), str(keys.last)] for keys in undo.after],
-        "scaled": undo.scaled,
+        "change": undo.change,
+        "done": undo.done,
     }
+    to = path.with_name(f"{path.name}.part") if again else path
     try:
-        with path.open("x", encoding="utf-8") as file:
+        with to.open("w" if again else "x", encoding="utf-8") as file:
             file.write(json.dumps(said, indent=1) + "\n")
+        to.replace(path)
     except FileExistsError:
         raise UserError(f"{path} exists. Give the undo file another name with --undo FILE") from None
     except OSError as error:
@@ -116,7 +180,9 @@ def _parsed(said: Any) -> ReshardUndo:
     before, after = (
         tuple(HashRange(int(first), int(last)) for first, last in said[name]) for name in ("before", "after")
     )
-    return ReshardUndo(str(said["stream"]), str(said["taken_at"]), before, after, bool(said["scaled"]))
+    return ReshardUndo(
+        str(said["stream"]), str(said["taken_at"]), before, after, str(said["change"]), said["done"] is True
+    )
 
 
 def _at(pieces: Sequence[Piece], keys: HashRange) -> Piece | None:

@@ -115,10 +115,13 @@ def test_scale_split_and_merge_are_carried_out_and_then_have_nothing_to_do(aws: 
     assert run("merge", second, first, "--stream", STREAM, "--execute").exit_code == 0
     assert run("split", open_ids(aws)[0], "--at", "5000", "--stream", STREAM, "--execute").exit_code == 0
     assert range_of(shards.known(aws.client("kinesis"), STREAM)[open_ids(aws)[1]]).first == 5000
-    assert run("scale", "5", "--stream", STREAM, "--execute").exit_code == 4
+    assert run("scale", "5", "--stream", STREAM, "--execute").exit_code == 3, "five, but of different sizes"
     assert run("merge", first, second, "--stream", STREAM, "--execute").exit_code == 4
+    assert run("scale", "4", "--stream", STREAM, "--execute").exit_code == 0
+    assert run("scale", "4", "--stream", STREAM, "--execute").exit_code == 4
+    assert run("scale", "5", "--stream", STREAM, "--execute").exit_code == 0
     planned = json.loads(run("scale", "10", "--stream", STREAM, "--json").stdout)
-    left = "7 of 10 changes of the count in 24 hours are left afterwards (by this machine's own log, which does "
+    left = "5 of 10 changes of the count in 24 hours are left afterwards (by this machine's own log, which does "
     assert planned["notes"][0] == f"{left}not have other callers)"
     assert planned["seconds"] > 0, "by what the calls before took"
 
@@ -137,6 +140,46 @@ def test_a_split_is_undone_from_the_file_that_it_wrote_first(aws: LocalAWS, tmp_
     assert run("undo", file, "--stream", STREAM, "--execute").exit_code == 4
     assert run("undo", done["undo"], "--stream", STREAM, "--execute").exit_code == 0, "an undo can be undone"
     assert len(open_ids(aws)) == 3
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_interrupted_scale_continues_and_keeps_the_file_that_leads_back_to_the_original_shards(
+    aws: LocalAWS, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    make, calls = shards.recount, list[int]()
+
+    def interrupted(kinesis: Any, stream: str, count: int) -> None:
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(count)
+        make(kinesis, stream, count)
+
+    words = ["scale", "8", "--stream", STREAM, "--execute", *(["--undo", "k1.json"] if named else [])]
+    with monkeypatch.context() as patched:
+        patched.setattr(shards, "recount", interrupted)
+        assert run(*words).exit_code != 0
+    assert (calls, len(open_ids(aws))) == ([4], 4)
+    continued = run(*words)
+    assert continued.exit_code == 0 and "the interrupted run wrote its file at" in continued.stdout, continued.output
+    (file,) = Path().glob("*.json")
+    said = json.loads(file.read_text())
+    assert (said["schema"], said["done"]) == ("penstock.shards.undo-file/1", True)
+    assert (len(said["before"]), len(said["after"]), len(open_ids(aws))) == (2, 8, 8)
+    assert "undo: scales back to 2 shards" in continued.stdout
+    other = run("scale", "16", "--stream", STREAM, "--execute", "--undo", str(file))
+    assert (other.exit_code, f"{file} exists" in other.stderr) == (2, True), "of a change that is done"
+
+
+def test_the_undo_of_a_scale_of_uneven_shards_says_what_it_makes(aws: LocalAWS) -> None:
+    assert run("split", SHARD(0), "--at", "5000", "--stream", STREAM, "--execute").exit_code == 0
+    uneven = run("scale", "3", "--stream", STREAM, "--execute")
+    assert (uneven.exit_code, "but not of the same size" in uneven.stderr) == (3, True), uneven.stderr
+    assert run("scale", "6", "--stream", STREAM, "--execute", "--undo", "u.json").exit_code == 0
+    back = run("undo", "u.json", "--stream", STREAM)
+    assert "the hash keys will not be as before: the shards will be of equal size, and were 0.0 %, 50.0 %, 50.0 %" in (
+        back.stdout
+    )
+    assert "as the shards were" not in back.stdout
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -142,6 +142,27 @@ def test_an_undo_file_that_is_there_is_kept(bound: DynamoDBClient, tmp_path: Pat
     result = reset(tmp_path, "--execute")
     assert (result.exit_code, list(owners(bound))) == (2, SHARDS)
     assert (tmp_path / "undo.json").read_text() == "precious"
+
+
+def test_an_interrupted_reset_continues_and_keeps_its_first_undo_file(
+    bound: DynamoDBClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, delete, deleted = as_it_was(bound), reset_leases.delete_if, list[object]()
+
+    def interrupted(*arguments: Any, **conditions: Any) -> bool:
+        if deleted:
+            raise KeyboardInterrupt
+        deleted.append(arguments)
+        return delete(*arguments, **conditions)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reset_leases, "delete_if", interrupted)
+        assert reset(tmp_path, "--execute").exit_code != 0
+    first = (tmp_path / "undo.json").read_text()
+    assert len(owners(bound)) == len(SHARDS) - 1
+    again = reset(tmp_path, "--execute")
+    assert (again.exit_code, owners(bound), (tmp_path / "undo.json").read_text()) == (0, {}, first), again.output
+    assert len(json.loads(first)["leases"]) == len(before)
 
 
 def test_a_reset_while_a_worker_renews_is_refused(
