@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from consumer.leases.leases import Lease, read
-from consumer.leases.state import REPORTED_S, ApplicationState
+from consumer.leases.state import ApplicationState
 from pipeline.errors import NothingToDo, RefusedError, UserError
 
 if TYPE_CHECKING:
@@ -78,12 +78,12 @@ def _leader(state: ApplicationState, now_s: float) -> str:
     advice = "Start a worker, or wait until another one leads (KCL's lock lasts 120 s), then release again"
     if leader is None:
         raise RefusedError(f"there is no leader to give the lease to another worker. {advice}")
-    metrics = state.workers.get(leader.worker)
-    if metrics is not None and metrics.reported_s is not None and now_s - metrics.reported_s > REPORTED_S:
-        silent_s = now_s - metrics.reported_s
+    seen_s = state.last_sign_s(leader.worker)
+    if seen_s is None or now_s - seen_s > state.silent_after_s(leader.worker):
+        since = "" if seen_s is None else f" for {now_s - seen_s:.0f} s"
         raise RefusedError(
-            f"leader {leader.worker} has not reported for {silent_s:.0f} s: if it is dead, it gives the lease to no "
-            f"other worker. {advice}"
+            f"leader {leader.worker} has not reported{since}: if it is dead, it gives the lease to no other worker. "
+            f"{advice}"
         )
     return leader.worker
 

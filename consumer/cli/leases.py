@@ -63,7 +63,7 @@ def release(shard: str, target: Target, execute: bool, as_json: bool) -> None:
 
     Use it if an owner renews the lease but makes no progress on the shard. No record is lost: the next owner continues
     from the checkpoint, so records after it are processed again. A Parquet table does not get duplicate rows; a Kinesis
-    sink does. Refused while a handoff is pending, and while there is no leader.
+    sink does. Refused while a handoff is pending, and while there is no living leader.
 
     \b
     Examples:

@@ -37,6 +37,9 @@ WELL_KNOWN = {
 REPORTED_S = 90.0
 """A worker of KCL reports every 30 seconds; one that has not reported for longer than this is considered dead."""
 
+NOTED_S = 15.0
+"""The same for a worker of Penstock: it reports every 5 seconds, and writes its note every 10."""
+
 FAILED_METRIC = -1.0
 """KCL writes this for a metric that it could not read. Such a worker gets no leases."""
 
@@ -94,6 +97,16 @@ class ApplicationState:
     migration: Migration = Migration()
     binding: Binding | None = None
     notes: Mapping[str, WorkerNote] = field(default_factory=dict)
+
+    def last_sign_s(self, worker: str) -> float | None:
+        """Epoch seconds of a worker's last report or note, by its own clock; None if it has neither."""
+        metrics, note = self.workers.get(worker), self.notes.get(worker)
+        told = [metrics.reported_s if metrics is not None else None, note.at_s if note is not None else None]
+        return max((float(each) for each in told if each is not None), default=None)
+
+    def silent_after_s(self, worker: str) -> float:
+        """Seconds without a sign after which this worker is considered dead."""
+        return NOTED_S if worker in self.notes else REPORTED_S
 
     def lease(self, shard_id: str) -> Lease | None:
         """The lease of this shard."""

@@ -34,7 +34,9 @@ class ShardPace:
     """A shard's progress in the last two minutes. None: the task has not had the shard for long enough, or nothing
     arrived.
 
-    ``rate`` and ``arrival_rate``: records a second; ``slope``: by how many seconds it falls behind each second;
+    ``rate``: settled records a second. ``arrival_rate``: records put on the shard a second, in the time in which those
+    that settled arrived: those that settled, by the time that their arrivals spanned.
+    ``slope``: by how many seconds it falls behind each second;
     ``idle_s``: seconds since its last record arrived.
     """
 
@@ -68,6 +70,15 @@ class _Batch:
     shards: tuple[str, ...]
     since_s: float
     tries: int = 0
+
+
+def _arrival_rate(first: ProgressSample, last: ProgressSample) -> float | None:
+    """A shard that is at ``at_s`` and ``behind_s`` has settled what arrived until ``at_s - behind_s``.
+
+    None if too little of that time has passed: the shard stands still, or falls behind as fast as time passes.
+    """
+    span_s = (last.at_s - last.behind_s) - (first.at_s - first.behind_s)
+    return (last.settled - first.settled) / span_s if span_s >= LEAST_S else None
 
 
 class Progress:
@@ -113,7 +124,7 @@ class Progress:
             of.received,
             of.settled,
             (of.settled - first.settled) / lasted_s,
-            (of.received - first.received) / lasted_s,
+            _arrival_rate(first, of.samples[-1]),
             slope([(sample.at_s, sample.behind_s) for sample in of.samples]),
             idle_s,
         )

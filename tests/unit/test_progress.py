@@ -17,8 +17,26 @@ def test_rates_and_slope_are_of_the_last_two_minutes() -> None:
         progress.sample("a", float(second), second)
     pace = progress.pace("a", 600)
     assert pace is not None and pace.slope is not None
-    assert pace == ShardPace(121 * 50, 60 * 40, 8, 10, pace.slope, 0)
+    assert pace == ShardPace(121 * 50, 60 * 40, 8, None, pace.slope, 0), "it falls behind as fast as time passes"
     assert pace.slope == pytest.approx(1)
+
+
+@given(st.floats(0.5, 200), st.floats(0.1, 1))
+def test_the_arrival_rate_is_that_of_the_producers_and_not_that_of_the_reading(put: float, share: float) -> None:
+    """The model settles a share of what is put; the rest waits, and the shard falls behind."""
+    progress = Progress()
+    settled = 0
+    for second in range(0, 3_600, 5):
+        done = int(second * put * share)
+        progress.received("a", done - settled, second)
+        progress.settled("a", done - settled)
+        settled = done
+        progress.sample("a", second - settled / put, second)
+    pace = progress.pace("a", 3_595)
+    assert pace is not None
+    if 120 * share > 2 * LEAST_S:
+        assert pace.arrival_rate == pytest.approx(put, rel=0.01)
+    assert pace.rate == pytest.approx(put * share, rel=0.2, abs=0.02)
 
 
 def test_an_unknown_value_is_none() -> None:

@@ -210,7 +210,7 @@ def _totals(view: View, shards: Sequence[ShardStatus], workers: Sequence[WorkerS
         trend=last.trend if last is not None and None not in behind else None,
         caught_up_in_s=_all(late, max),
         rate=_all([shard.rate for shard in read], sum),
-        arrival_rate=view.now.arrival_rate if None in arrivals else _all(arrivals, sum),
+        arrival_rate=_all(arrivals, sum) if view.now.arrival_rate is None else view.now.arrival_rate,
     )
 
 

@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from consumer.admin.status.snapshot import Snapshot
-from consumer.leases.state import REPORTED_S
-
-NOTED_S = 15.0
-"""A worker of Penstock reports every 5 seconds, and writes its note every 10."""
+from consumer.leases.state import NOTED_S, REPORTED_S
 
 RENEWED_S = 10.0
 """A lease is renewed every third of failover_ms, which is 10 seconds by default."""

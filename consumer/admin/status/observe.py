@@ -2,8 +2,8 @@
 
 Cost of a look: a consistent scan of KCL's tables, one ListShards, and one request to each page. The stream itself is
 read only for shards whose lag no worker reports, at most every ``PROBE_S`` and one record a shard: a shard allows five
-reads a second to all readers together, and KCL needs four. Where a worker does not report a shard's rate of incoming
-records, CloudWatch is asked for the stream's, once a minute.
+reads a second to all readers together, and KCL needs four. CloudWatch is asked for the stream's incoming records once a
+minute.
 """
 
 from __future__ import annotations
@@ -77,10 +77,7 @@ class Observer:
         living = {worker for worker, life in lives([look]).items() if life.alive}
         told = {lease.shard_id for lease in state.leases if lease.holder in living and look.of_shard(lease)}
         wanted = [lease for lease in state.leases if not lease.ended and lease.shard_id in known.keys() - told]
-        read = [lease for lease in state.leases if not lease.ended and lease.shard_id in known]
-        untold = any(look.arrival_rate_of(lease) is None for lease in read)
-        rate = self._arrival_rate(at_s) if untold else None
-        return Snapshot(at_s, state, known, said, gone, self._probe(wanted, at_s), rate)
+        return Snapshot(at_s, state, known, said, gone, self._probe(wanted, at_s), self._arrival_rate(at_s))
 
     def _known(self) -> dict[str, KnownShard]:
         """:raises UserError: there is no such stream, which the caller would take for the application."""

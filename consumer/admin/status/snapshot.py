@@ -71,7 +71,7 @@ class Snapshot:
     gone: frozenset[str] = frozenset()
     behind_s: Mapping[str, float] = field(default_factory=dict)
     arrival_rate: float | None = None
-    """Records put on the stream per second, from CloudWatch; None if it was not asked, or if unknown."""
+    """Records put on the stream per second, from CloudWatch; None if unknown."""
 
     @cached_property
     def leases(self) -> dict[str, Lease]:
@@ -84,7 +84,7 @@ class Snapshot:
         return said if said is not None and lease is not None and said.shard(lease.shard_id) else None
 
     def arrival_rate_of(self, lease: Lease | None) -> float | None:
-        """Records put on the shard per second, as its reader reports them; None if it does not."""
+        """Records put on the shard per second, as its reader derives them; None if it does not."""
         said = self.of_shard(lease)
         return number(said.shard(lease.shard_id).get("arrival_rate")) if said is not None and lease else None
 

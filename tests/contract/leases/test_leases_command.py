@@ -14,10 +14,12 @@ from click.testing import CliRunner, Result
 from consumer.admin import release_lease, reset_leases
 from consumer.aws.clients import Aws
 from consumer.cli import main
+from consumer.leases import worker_notes
 from consumer.leases.binding import bind, find
 from consumer.leases.leases import read
 from consumer.leases.seed import seed
 from consumer.leases.state import read_state
+from consumer.leases.tables import delete_if
 from pipeline.errors import RefusedError
 from tests.contract.leases.test_lease_binding import MADE_S, NOW
 from tests.support import kcl_layouts
@@ -147,7 +149,7 @@ def test_an_undo_file_that_is_there_is_kept(bound: DynamoDBClient, tmp_path: Pat
 def test_an_interrupted_reset_continues_and_keeps_its_first_undo_file(
     bound: DynamoDBClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, delete, deleted = as_it_was(bound), reset_leases.delete_if, list[object]()
+    before, delete, deleted = as_it_was(bound), delete_if, list[object]()
 
     def interrupted(*arguments: Any, **conditions: Any) -> bool:
         if deleted:
@@ -156,7 +158,7 @@ def test_an_interrupted_reset_continues_and_keeps_its_first_undo_file(
         return delete(*arguments, **conditions)
 
     with monkeypatch.context() as patched:
-        patched.setattr(reset_leases, "delete_if", interrupted)
+        patched.setattr("consumer.admin.reset_leases.delete_if", interrupted)
         assert reset(tmp_path, "--execute").exit_code != 0
     first = (tmp_path / "undo.json").read_text()
     assert len(owners(bound)) == len(SHARDS) - 1
@@ -287,6 +289,14 @@ def test_without_a_living_leader_nothing_is_released(running: DynamoDBClient) ->
     seen_alive(running, "a", seconds_ago=100)
     silent = leases("release", SHARDS[2], "--execute")
     assert (silent.exit_code, "leader a has not reported for 10" in silent.stderr) == (3, True), silent.stderr
+    seen_alive(running, "a", seconds_ago=22)
+    worker_notes.write(running, APP, worker_notes.WorkerNote("a", "http://127.0.0.1:1", "h", time.time() - 22, {}))
+    killed = leases("release", SHARDS[2], "--execute")  # a worker of Penstock is dead after less than one of KCL alone
+    assert (killed.exit_code, "leader a has not reported for 22 s" in killed.stderr) == (3, True), killed.stderr
+    running.delete_item(TableName=f"{APP}-WorkerMetricStats", Key={"wid": {"S": "a"}})
+    running.delete_item(TableName=f"{APP}-CoordinatorState", Key={"key": {"S": f"{worker_notes.PREFIX}a"}})
+    unseen = leases("release", SHARDS[2], "--execute")
+    assert (unseen.exit_code, "leader a has not reported: " in unseen.stderr) == (3, True), unseen.stderr
     running.delete_item(TableName=f"{APP}-CoordinatorState", Key={"key": {"S": "Leader"}})
     headless = leases("release", SHARDS[2], "--execute")
     assert (headless.exit_code, "there is no leader" in headless.stderr) == (3, True)

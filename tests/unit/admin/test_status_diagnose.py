@@ -90,6 +90,8 @@ def test_totals_are_the_largest_lag_and_the_sums_of_rates() -> None:
     totals = diagnose("events", look(lease(A), lease(B), waiting, said={"w1": said})).totals
     assert (totals.seconds_behind, totals.rate, totals.arrival_rate) == (30, 12, 4)
     assert (totals.trend, totals.caught_up_in_s) == (Trend.SHRINKING, 300)
+    counted = diagnose("events", look(lease(A), lease(B), waiting, said={"w1": said}, arrival_rate=9.0)).totals
+    assert counted.arrival_rate == 9, "CloudWatch counts what arrives; workers derive it"
     assert (totals.shards_to_read, totals.standing_still, totals.workers_alive) == (3, 1, 2)
 
 
