@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 import shlex
 from collections.abc import Callable
@@ -99,8 +100,31 @@ class Time(click.ParamType[datetime]):
         return moment.astimezone(UTC)
 
 
+class Rate(click.ParamType[float]):
+    """Records per second: a finite number of ``LEAST`` or more."""
+
+    name = "rate"
+    LEAST = 0.001
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; :raises click.BadParameter: for text, NaN, an infinity, and a number that is too small."""
+        try:
+            rate = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number. Write records per second, such as 50", param, ctx)
+        if not self.LEAST <= rate < math.inf:
+            self.fail(f"{value!r} is not a rate. Write {self.LEAST} records per second or more", param, ctx)
+        return rate
+
+
 DURATION = Duration()
 TIME = Time()
+RATE = Rate()
+
+
+def rate_text(rate: float) -> str:
+    """A rate as a command takes it: without an exponent, and without zeros at its end."""
+    return f"{rate:.6f}".rstrip("0").rstrip(".")
 
 
 def only_with(option: str, *others: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from consumer.cli.options import json_option, stream_options
+from consumer.cli.options import RATE, json_option, stream_options
 from pipeline.errors import counted
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="The lines are records as `penstock tail` prints them. Their payloads and keys are put.",
 )
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Maximum number of records per second.")
+@click.option("--rate", type=RATE, metavar="N", help="Maximum number of records per second.")
 @click.option("--aggregate", is_flag=True, help="Pack records into KPL aggregates.")
 @json_option
 @click.pass_context

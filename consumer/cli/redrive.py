@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from consumer.cli.letter_options import wish_options
-from consumer.cli.options import config_option, execute_option, json_option
+from consumer.cli.options import RATE, config_option, execute_option, json_option
 from pipeline.errors import counted
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ SHOWN_FAILURES = 5
     required=True,
 )
 @wish_options
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Maximum number of letters per second.")
+@click.option("--rate", type=RATE, metavar="N", help="Maximum number of letters per second.")
 @click.option("--canary", type=click.IntRange(1), help="Try this many first; stop there if any fails.")
 @click.option("--again", is_flag=True, help="Also try letters that failed again with this model.version.")
 @execute_option

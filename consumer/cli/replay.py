@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.cli.options import DURATION, TIME, execute_option, json_option, only_with, stream_options
+from consumer.cli.options import DURATION, RATE, TIME, execute_option, json_option, only_with, stream_options
 
 if TYPE_CHECKING:
     from consumer.admin.application import Target
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 )
 @click.option("--dead-letter", metavar="URL", help="Slice: where dead letters go.  [default: URL.dead-letters]")
 @click.option("--shards", "shards", multiple=True, metavar="SHARD", help="Slice: only this shard; may be repeated.")
-@click.option(
-    "--rate", type=click.FloatRange(0, min_open=True), metavar="N", help="Slice, archive: at most N records per second."
-)
+@click.option("--rate", type=RATE, metavar="N", help="Slice, archive: at most N records per second.")
 @click.option("--rewind", is_flag=True, help="Move the leases of the application itself.")
 @click.option("--to-time", type=TIME, metavar="TIME", help="Rewind: to this time of arrival.")
 @click.option("--by", type=DURATION, metavar="DURATION", help="Rewind: to this long before now, such as 2h.")

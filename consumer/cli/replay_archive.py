@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from consumer.cli import output
+from consumer.cli.options import rate_text
 from pipeline.errors import UserError, counted
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _print(said: dict[str, Any]) -> None:
     output.line(f"{_records(said['records'])} of {said['source']} onto stream {said['stream']}")
     if said["put_before"]:
         output.line(f"{said['put_before']:,} of them were put before; it continues there")
-    rate = f"at most {said['rate']:g} records/s" if said["rate"] else "as quickly as the stream takes them"
+    rate = f"at most {rate_text(said['rate'])} records/s" if said["rate"] else "as quickly as the stream takes them"
     output.line(f"a day: {said['a_day']}")
     output.line(f"{rate}; takes {output.seconds(said['seconds'])}; kinesis:PutRecords, again for what is refused")
 

@@ -12,6 +12,8 @@ from consumer.cli.options import command_line
 from pipeline.errors import PenstockError, UserError, counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from consumer.admin.application import Target
     from consumer.admin.replay.moving import Mover, ReplayPlan, ReplayWish
     from consumer.admin.replay.rewind import Checkpoint
@@ -38,12 +40,14 @@ def replay(target: Target, options: dict[str, Any]) -> None:
     aws = Aws()
     created_s = aws.stream_created_s(target.stream)
     wish = _wish(target, options, created_s)
-    notes = _notes(target, options, wish, aws)
+    notes = [] if wish.export else _notes(target, options, wish, aws)  # a refusal needs no search of the stream
     failover_ms = target.settings.kcl.failover_ms if target.settings else FAILOVER_MS
     table = LeaseTable(aws.client("dynamodb"), target.application, failover_s=failover_ms / 1000, tell=output.note)
     mover = Mover(aws, target.application, target.stream, created_s, table)
     planned = _planned(mover, wish, aws, target)
+    notes = notes or _notes(target, options, wish, aws, planned.read_since)
     said = _said(target, planned, wish, options, notes, failover_ms / 1000) | _estimate(planned, wish, target, aws)
+    said |= _skipped(mover, planned, wish, target, aws)
     if not options["as_json"]:
         _print(said)
     refuse_nothing(planned)
@@ -79,16 +83,20 @@ def _wish(target: Target, options: dict[str, Any], created_s: int) -> ReplayWish
     return ReplayWish(moment_ms=round(1000 * moment_s))
 
 
-def _notes(target: Target, options: dict[str, Any], wish: ReplayWish, aws: Aws) -> list[str]:
+def _notes(
+    target: Target, options: dict[str, Any], wish: ReplayWish, aws: Aws, read_since: Sequence[str] = ()
+) -> list[str]:
     from consumer.admin.replay.outputs import notes_of
     from pipeline.stores import open_store
 
     return notes_of(
         target.settings,
         options["url"],
-        goes_back=wish.goes_back,
+        goes_back=wish.moment_ms is not None,
         forward=wish.latest,
         online=options["online"],
+        undoes=not wish.skips and wish.export is not None,
+        read_since=read_since,
         holds=lambda url: bool(open_store(url, lambda: aws.client("s3")).list("", limit=1)),
     )
 
@@ -100,7 +108,7 @@ def _estimate(planned: ReplayPlan, wish: ReplayWish, target: Target, aws: Aws) -
     from consumer.cli.observed import arrived_between, pace
 
     stream = target.stream
-    if not wish.goes_back:
+    if wish.skips:
         return of_the_application(0, 0, Pace(), UNCHANGED).to_dict()
     summary = aws.ask(f"stream {stream}", lambda: shards.summary(aws.client("kinesis"), stream))
     now_ms = round(1000 * time.time())
@@ -109,6 +117,19 @@ def _estimate(planned: ReplayPlan, wish: ReplayWish, target: Target, aws: Aws) -
     known = None if wish.export is not None else arrived_between(aws, stream, oldest_ms, now_ms)
     records, size = known or (None, None)
     return of_the_application(records, size, pace(aws, target.application or ""), a_day).to_dict()
+
+
+def _skipped(mover: Mover, planned: ReplayPlan, wish: ReplayWish, target: Target, aws: Aws) -> dict[str, Any]:
+    """What --to-latest does not read: at most what arrived since its oldest record. None is unknown."""
+    from consumer.cli.observed import arrived_between
+
+    if not wish.latest:
+        return {"skipped_at_most": 0, "skipped_since": None}
+    since_ms = aws.ask(f"stream {target.stream}", lambda: mover.unread_since_ms(planned))
+    if since_ms is None:
+        return {"skipped_at_most": 0, "skipped_since": None}
+    known = arrived_between(aws, target.stream, since_ms, round(1000 * time.time()))
+    return {"skipped_at_most": known[0] if known else None, "skipped_since": _time(since_ms)}
 
 
 def _planned(mover: Mover, wish: ReplayWish, aws: Aws, target: Target) -> ReplayPlan:
@@ -183,6 +204,7 @@ def _said(
         "owners": planned.owners,
         **_leases(planned),
         "sinks": notes,
+        "skips": wish.latest,
         "calls": _calls(planned, online=options["online"]),
         "seconds": _seconds(planned, failover_s, online=options["online"]),
         "online": options["online"],
@@ -246,8 +268,20 @@ def _print(said: dict[str, Any]) -> None:
     for line in said["calls"]:
         output.line(line)
     output.line(f"takes {output.seconds(said['seconds'])}; the shards are read again after a fail-over at the latest")
+    if said["skips"]:
+        output.line(_skips(said["skipped_at_most"], said["skipped_since"]))
+        return
     for line in output.estimate(said):
         output.line(f"to read again: {line}")
+
+
+def _skips(at_most: int | None, since: str | None) -> str:
+    if since is None:
+        return "skipped, never read: no record; every shard is read to its end"
+    records = f"unknown records, all that arrived since {since}"
+    if at_most is not None:
+        records = f"at most {counted(at_most, 'record')}, about as many as arrived since {since}"
+    return f"skipped, never read: {records} and are not read yet"
 
 
 def _to(wish: ReplayWish) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from consumer.cli import output
-from consumer.cli.options import command_line
+from consumer.cli.options import command_line, rate_text
 from pipeline.errors import UserError, counted
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _command(planned: SlicePlan, options: dict[str, Any]) -> str:
         ("--sink", options["sinks"]),
         ("--dead-letter", [options["dead_letter"]]),
         ("--shards", options["shards"]),
-        ("--rate", [str(options["rate"]) if options["rate"] else None]),
+        ("--rate", [rate_text(options["rate"]) if options["rate"] else None]),
     ):
         words += [word for value in values if value for word in (name, value)]
     return command_line("replay", *words, "--execute")
@@ -183,7 +183,7 @@ def _print(said: dict[str, Any]) -> None:
     )
     output.line(f"shards: {shards}")
     output.line(
-        f"model: {said['model']}, at most {said['rate']:g} records/s a task"
+        f"model: {said['model']}, at most {rate_text(said['rate'])} records/s a task"
         if said["rate"]
         else f"model: {said['model']}"
     )

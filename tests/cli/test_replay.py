@@ -175,6 +175,47 @@ def test_to_the_earliest_and_to_the_latest(world: World, tmp_path: Path) -> None
     assert world.leases() == {"0": "SHARD_END", **ends}
 
 
+def put_back(world: World, before: dict[str, Any]) -> None:
+    for shard_id, at in before.items():
+        sequence = str(at.sequence) if isinstance(at, Position) else at
+        key = {"leaseKey": {"S": f"shardId-00000000000{shard_id}"}}
+        values = {":at": {"S": sequence}}
+        world.dynamodb.update_item(
+            TableName=APP, Key=key, UpdateExpression="SET checkpoint = :at", ExpressionAttributeValues=values
+        )
+
+
+def test_a_move_to_the_latest_says_what_it_skips_and_is_undone_for_a_table(world: World, tmp_path: Path) -> None:
+    world.begin()
+    path, undo = config(tmp_path, f'type = "parquet"\nurl = "{tmp_path}/table"'), str(tmp_path / "undo.json")
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table" / "x.parquet").write_bytes(b"x")
+    put_back(world, {"1": "TRIM_HORIZON", "2": "TRIM_HORIZON"})
+    before = world.leases()
+    latest = ("--config", path, "--rewind", "--to-latest")
+    planned = replay(*latest)
+    assert "skipped, never read: " in planned.stdout and "to read again" not in planned.stdout, planned.output
+    said = json.loads(replay(*latest, "--execute", "--undo", undo, "--json").stdout)
+    assert said["skipped_at_most"] is None or said["skipped_at_most"] >= 6
+    assert said["skipped_since"] >= world.moment.isoformat()
+    at_the_end = world.leases()
+    back = ("--config", path, "--rewind", "--from-file", undo, "--execute", "--undo", str(tmp_path / "again"))
+
+    put_back(world, {"1": Position(world.after[-1][1] + 1, 0)})
+    refused = replay(*back)
+    assert refused.exit_code == 3 and "shardId-000000000001 has been read since the move" in refused.stderr
+    put_back(world, at_the_end)
+    assert replay(*back, "--online").exit_code == 3
+    undone = replay(*back)
+    assert undone.exit_code == 0, undone.output
+    assert {each: world.leases()[each] for each in before} == before
+    again = replay(
+        "--config", path, "--rewind", "--from-file", str(tmp_path / "again"), "--execute", "--undo", f"{tmp_path}/3"
+    )
+    assert again.exit_code == 0, again.output
+    assert world.leases() == at_the_end
+
+
 def test_a_worker_that_renews_its_lease_is_refused(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,7 +307,7 @@ def test_the_plan_of_a_slice_as_people_read_it(world: World, tmp_path: Path) -> 
         "a day: unchanged; in provisioned mode, Kinesis does not charge for reading\n"
         f"application of its own: {name}; creates three DynamoDB tables, and deletes them at the end\n"
         f"nothing changed; to read the slice: penstock replay --config /penstock.toml --from {begin} "
-        "--to 2030-01-01T00:00:00.000+00:00 --url /new --shards shardId-000000000001 --rate 50.0 --execute\n"
+        "--to 2030-01-01T00:00:00.000+00:00 --url /new --shards shardId-000000000001 --rate 50 --execute\n"
     )
 
 
@@ -524,3 +565,24 @@ def test_whole_numbers_are_keys(world: World, target: str, table: str, tmp_path:
 def test_a_table_without_payloads_is_refused(target: str, table: str, options: list[str], says: str) -> None:
     found = replay("--stream", target, "--from-parquet", table, *options)
     assert (found.exit_code, says in found.stderr) == (2, True), found.output
+
+
+@pytest.mark.parametrize("rate", ["nan", "inf", "-inf", "0", "-1", "1e-9", "many"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("put", "--stream", "no-such"),
+        ("replay", "--stream", "no-such"),
+        ("dead-letters", "redrive", "--config", "no-such"),
+    ],
+)
+def test_a_rate_is_a_finite_number_above_zero(command: tuple[str, ...], rate: str) -> None:
+    found = CliRunner().invoke(main, [*command, "--rate", rate], input="")
+    assert found.exit_code == 2 and "Invalid value for '--rate'" in found.stderr, found.output
+
+
+@pytest.mark.parametrize(("rate", "text"), [(50.0, "50"), (0.001, "0.001"), (1_000_000.0, "1000000"), (2.5, "2.5")])
+def test_a_rate_is_written_without_an_exponent(rate: float, text: str) -> None:
+    from consumer.cli.options import rate_text
+
+    assert rate_text(rate) == text

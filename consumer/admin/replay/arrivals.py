@@ -8,11 +8,11 @@ moment, and from further and further back until there is a record in between.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from consumer.admin.replay.rewind import ShardFacts
+from consumer.admin.replay.rewind import AT_TIMESTAMP, LATEST, SHARD_END, Checkpoint, ShardFacts
 from consumer.aws.stream_reader import PAGE, READ_EVERY_S, Sleep, patiently
 from pipeline.record import Position
 
@@ -48,6 +48,40 @@ def facts_of(
         return dict(threads.map(one, sorted(shard_ids)))
 
 
+def oldest_after(
+    kinesis: KinesisClient,
+    stream: str,
+    positions: Mapping[str, Checkpoint | None],
+    start_ms: int | None,
+    *,
+    sleep: Sleep = time.sleep,
+) -> int | None:
+    """When the oldest record arrived that is after its shard's position; None if there is none.
+
+    :param positions: by shard; None: not started, so all of it. ``start_ms``: what AT_TIMESTAMP means.
+    """
+
+    def one(shard_id: str) -> int | None:
+        where = _after(positions[shard_id], start_ms)
+        page = next(_Shard(kinesis, stream, shard_id, sleep).pages(where, 1), None) if where else None
+        return _arrived_ms(page[0]) if page else None
+
+    with ThreadPoolExecutor(SHARDS_AT_ONCE, thread_name_prefix="arrivals") as threads:
+        found = list(threads.map(one, sorted(positions)))
+    return min((arrived for arrived in found if arrived is not None), default=None)
+
+
+def _after(position: Checkpoint | None, start_ms: int | None) -> dict[str, Any] | None:
+    """Where the unread part of a shard begins, as Kinesis takes it; None if it has none."""
+    if isinstance(position, Position):
+        return {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": str(position.sequence)}
+    if position in (SHARD_END, LATEST):
+        return None
+    if position == AT_TIMESTAMP and start_ms is not None:
+        return {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": start_ms / 1000}
+    return {"ShardIteratorType": "TRIM_HORIZON"}
+
+
 class _Shard:
     def __init__(self, kinesis: KinesisClient, stream: str, shard_id: str, sleep: Sleep) -> None:
         self._kinesis = kinesis
@@ -56,7 +90,7 @@ class _Shard:
         self._sleep = sleep
 
     def facts(self, moment_ms: int) -> ShardFacts:
-        oldest = next(self._pages({"ShardIteratorType": "TRIM_HORIZON"}, 1), None)
+        oldest = next(self.pages({"ShardIteratorType": "TRIM_HORIZON"}, 1), None)
         if oldest is None:
             return ShardFacts(None, None)
         oldest_ms, back_ms = _arrived_ms(oldest[0]), FIRST_LOOK_MS
@@ -65,15 +99,15 @@ class _Shard:
         while True:
             begin_ms = max(oldest_ms, moment_ms - back_ms)
             where = {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": begin_ms / 1000}
-            found = _around(self._pages(where, PAGE), moment_ms)
+            found = _around(self.pages(where, PAGE), moment_ms)
             if found.last_before is not None:
                 return found
             if begin_ms == oldest_ms:  # it has expired since
                 return self.facts(moment_ms)
             back_ms *= FURTHER
 
-    def _pages(self, where: dict[str, Any], limit: int) -> Iterator[Sequence[Any]]:
-        """To the tip, or to the end of a closed shard. No page is empty."""
+    def pages(self, where: dict[str, Any], limit: int) -> Iterator[Sequence[Any]]:
+        """The records from there to the tip, or to the end of a closed shard. No page is empty."""
         kinesis = self._kinesis
         answer = patiently(
             self._sleep, kinesis.get_shard_iterator, StreamName=self._stream, ShardId=self._shard_id, **where

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from consumer.admin.replay import lease_writes, undo
-from consumer.admin.replay.arrivals import facts_of
+from consumer.admin.replay.arrivals import facts_of, oldest_after
 from consumer.admin.replay.carry_out import LeaseTable
 from consumer.admin.replay.rewind import EARLIEST_MS, Moves, ShardFacts, back_to, to_latest
 from consumer.admin.replay.undo import Export, back_to_file, to_remove
@@ -36,9 +36,9 @@ class ReplayWish:
     export: Export | None = None
 
     @property
-    def goes_back(self) -> bool:
-        """Whether records are read again, rather than skipped."""
-        return self.moment_ms is not None or (self.export is not None and self.export.forward)
+    def skips(self) -> bool:
+        """Whether leases move forward. To restore the leases from before a move back is a move forward too."""
+        return self.latest or (self.export is not None and not self.export.forward)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,8 @@ class ReplayPlan:
     leases: Mapping[str, Lease]
     facts: Mapping[str, ShardFacts]
     removes: tuple[str, ...] = ()
+    read_since: tuple[str, ...] = ()
+    """Shards that workers have read since the change that is undone."""
 
     @property
     def nothing(self) -> bool:
@@ -107,6 +109,11 @@ class Mover:
         self._table.online(lambda leases: self._to_park(wish, planned, leases), writes)
         return done
 
+    def unread_since_ms(self, planned: ReplayPlan) -> int | None:
+        """When the oldest record arrived that the plan skips; None: it skips none. Reads the stream."""
+        positions = {move.shard_id: move.now for move in planned.moves.moves}
+        return oldest_after(self._aws.client("kinesis"), self._stream, positions, self._start_ms)
+
     def _to_park(self, wish: ReplayWish, planned: ReplayPlan, leases: Mapping[str, Lease]) -> set[str]:
         """The shards that move, and those that may have to, since workers still read: all that are not at their end."""
         again = self._planned(wish, leases, planned.facts)
@@ -125,7 +132,8 @@ class Mover:
     def _planned(self, wish: ReplayWish, leases: Mapping[str, Lease], facts: Mapping[str, ShardFacts]) -> ReplayPlan:
         if wish.export is not None:
             moves = back_to_file(wish.export, leases)
-            return ReplayPlan(moves, leases, facts, tuple(to_remove(wish.export, leases)))
+            since = tuple(undo.read_since(wish.export, leases))
+            return ReplayPlan(moves, leases, facts, tuple(to_remove(wish.export, leases)), since)
         if wish.latest:
             return ReplayPlan(to_latest(self._known, leases, facts), leases, facts)
         moment_ms = wish.moment_ms or EARLIEST_MS
@@ -164,7 +172,8 @@ class Mover:
                 datetime.now(UTC).isoformat(timespec="seconds"),
                 {shard_id: dict(lease.raw) for shard_id, lease in planned.leases.items()},
                 tuple(move.shard_id for move in planned.moves.moves if move.now is None),
-                wish.latest,
+                wish.skips,
+                {move.shard_id: undo.target(move.then) for move in planned.moves.moves},
             ),
             again=again,
         )

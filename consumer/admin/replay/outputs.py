@@ -6,7 +6,7 @@ records that are read again need a new table, which the application's configurat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from consumer.config.settings import ParquetSettings, Settings
 from pipeline.errors import RefusedError
@@ -20,18 +20,24 @@ def notes_of(
     forward: bool,
     online: bool,
     holds: Callable[[str], bool],
+    undoes: bool = False,
+    read_since: Sequence[str] = (),
 ) -> list[str]:
     """Return what an operator must know about each sink, one line each. ``holds`` returns whether there are files at a
     URL.
 
     :param settings: the application's; None if unknown.
     :param url: the new table, if given. ``goes_back``: records are read again; ``forward``: some are not read.
+    :param undoes: a move that skipped records is undone; ``read_since``: the shards that workers have read after it.
     :raises RefusedError: a table would skip records that are read again, or would have some of them twice.
     """
     if settings is None:
         return ["the sinks are unknown without --config. A Parquet table skips every record that it holds"]
     tables = [_plain(sink.url) for sink in settings.sink if isinstance(sink, ParquetSettings)]
     streams = [sink.stream for sink in settings.sink if not isinstance(sink, ParquetSettings)]
+    if undoes:
+        _refuse_read(tables, read_since, online=online)
+        return [f"table {table}: gets the rows of the records that were skipped" for table in tables]
     if goes_back:
         _refuse(tables, url and _plain(url), online=online, holds=holds)
         return [
@@ -70,6 +76,17 @@ def _refuse(tables: list[str], url: str | None, *, online: bool, holds: Callable
     if holds(url):
         raise RefusedError(
             f"table {url} already has files, and would hold some records twice. Name a url without files"
+        )
+
+
+def _refuse_read(tables: list[str], shards: Sequence[str], *, online: bool) -> None:
+    """A table has no rows of skipped records. But it has rows of records that were read after them since."""
+    if tables and (shards or online):
+        read = f"shard {shards[0]} has been read since the move" if shards else "workers read on while leases move"
+        raise RefusedError(
+            f"{read}, and table {tables[0]} would hold those records twice. Read the skipped records into a table of "
+            "their own with --from, --to and --url"
+            + ("" if shards else ", or stop every worker and leave --online out")
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ _ORDER = {TRIM_HORIZON: 0, AT_TIMESTAMP: 1, LATEST: 1, SHARD_END: 3}
 class Export:
     """``leases``: the items before the change. ``made``: shards without a lease, for which the change created one.
 
-    ``forward``: the change skipped records, so that leases are now ahead of their earlier positions.
+    ``forward``: the change skipped records, so that leases are now ahead of their earlier positions. ``targets``: by
+    shard, the position that the change wrote: a sequence number or a sentinel.
     """
 
     application: str
@@ -43,6 +44,7 @@ class Export:
     leases: Mapping[str, Item]
     made: tuple[str, ...] = ()
     forward: bool = False
+    targets: Mapping[str, str] = field(default_factory=dict)
 
 
 def back_to_file(export: Export, leases: Mapping[str, Lease]) -> Moves:
@@ -79,6 +81,21 @@ def to_remove(export: Export, leases: Mapping[str, Lease]) -> list[str]:
     return sorted(shard_id for shard_id in export.made if shard_id in leases)
 
 
+def target(checkpoint: Checkpoint) -> str:
+    """A checkpoint as ``targets`` has it. The sequence number is enough, since a move is behind all of its record."""
+    return str(checkpoint.sequence) if isinstance(checkpoint, Position) else checkpoint
+
+
+def read_since(export: Export, leases: Mapping[str, Lease]) -> list[str]:
+    """The shards that have been read since the change: their leases are not where it put them. A lease that is gone
+    was read to its end, unless the change put it there."""
+    return sorted(
+        shard_id
+        for shard_id, then in export.targets.items()
+        if (target(checkpoint_of(leases[shard_id])) if shard_id in leases else SHARD_END) != then
+    )
+
+
 def write(path: Path, export: Export, *, again: bool = False) -> None:
     """Write the file. With ``again``, the same command overwrites its file.
 
@@ -93,6 +110,7 @@ def write(path: Path, export: Export, *, again: bool = False) -> None:
         "leases": [export.leases[shard_id] for shard_id in sorted(export.leases)],
         "made": list(export.made),
         "forward": export.forward,
+        "targets": dict(export.targets),
     }
     try:
         with path.open("w" if again else "x", encoding="utf-8") as file:
@@ -134,6 +152,7 @@ def _export(said: Mapping[str, Any]) -> Export:
         leases,
         tuple(said["made"]),
         bool(said["forward"]),
+        dict(said["targets"]),
     )
 
 
