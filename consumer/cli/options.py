@@ -100,7 +100,7 @@ class Time(click.ParamType[datetime]):
         return moment.astimezone(UTC)
 
 
-class Rate(click.ParamType[float]):
+class RecordRate(click.ParamType[float]):
     """Records per second: a finite number of ``LEAST`` or more."""
 
     name = "rate"
@@ -119,7 +119,7 @@ class Rate(click.ParamType[float]):
 
 DURATION = Duration()
 TIME = Time()
-RATE = Rate()
+RATE = RecordRate()
 
 
 def rate_text(rate: float) -> str:
