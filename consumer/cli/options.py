@@ -111,9 +111,9 @@ class RecordRate(click.ParamType[float]):
         try:
             rate = float(value)
         except ValueError:
-            self.fail(f"{value!r} is not a number. Write records per second, such as 50", param, ctx)
+            self.fail(f"{value!r} is not a number. Write how many records per second, such as 50", param, ctx)
         if not self.LEAST <= rate < math.inf:
-            self.fail(f"{value!r} is not a rate. Write {self.LEAST} records per second or more", param, ctx)
+            self.fail(f"{value!r} is not a rate. Write a number of {self.LEAST} or more", param, ctx)
         return rate
 
 

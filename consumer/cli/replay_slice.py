@@ -15,7 +15,6 @@ from pipeline.errors import UserError, counted
 
 if TYPE_CHECKING:
     from consumer.admin.application import Target
-    from consumer.admin.estimate import Estimate
     from consumer.admin.replay.slicing import SlicePlan, SliceWish
     from consumer.aws.clients import Aws
     from consumer.slice_task import SliceProgress
@@ -39,7 +38,8 @@ def replay(target: Target, options: dict[str, Any]) -> None:
         begun=begun,
         holds=lambda url: bool(open_store(url, lambda: aws.client("s3")).list("", limit=1)),
     )
-    said = _said(planned, options, begun=begun) | _estimate(planned, target, aws).to_dict()
+    _check_streams(planned, aws)
+    said = _said(planned, options, begun=begun) | _estimate(planned, target, aws)
     if not options["as_json"]:
         _print(said)
         if options["execute"]:
@@ -162,8 +162,20 @@ def _command(planned: SlicePlan, options: dict[str, Any]) -> str:
     return command_line("replay", *words, "--execute")
 
 
-def _estimate(planned: SlicePlan, target: Target, aws: Aws) -> Estimate:
-    """How much there is to read, as far as CloudWatch knows, and how long one task takes for it."""
+def _check_streams(planned: SlicePlan, aws: Aws) -> None:
+    """:raises UserError: a stream for the rows does not exist, or takes no records now."""
+    from consumer.aws import shards
+
+    kinesis = aws.client("kinesis")
+    for sink in planned.settings.sink:
+        if sink.type == "kinesis":
+            found = aws.ask(f"--sink kinesis:{sink.stream}", lambda name=sink.stream: shards.summary(kinesis, name))
+            if found.status not in ("ACTIVE", "UPDATING"):
+                raise UserError(f"--sink kinesis:{sink.stream}: the stream is {found.status}. Wait until it is ACTIVE")
+
+
+def _estimate(planned: SlicePlan, target: Target, aws: Aws) -> dict[str, Any]:
+    """What the stream no longer has; how much there is to read, as far as CloudWatch knows, and how long it takes."""
     from consumer.admin.estimate import of_one_task, reading_again
     from consumer.aws import shards
     from consumer.cli.observed import arrived_between, pace
@@ -173,7 +185,10 @@ def _estimate(planned: SlicePlan, target: Target, aws: Aws) -> Estimate:
     a_day = reading_again(summary.mode, time.time() - bounds.from_ms / 1000)
     found = None if bounds.shards is not None else arrived_between(aws, stream, bounds.from_ms, bounds.to_ms)
     records, size = found or (None, None)
-    return of_one_task(records, size, bounds.rate or None, pace(aws, target.application or ""), a_day)
+    oldest_ms = round(1000 * (time.time() - 3_600 * summary.retention_hours))
+    gone_ms = oldest_ms if bounds.from_ms < oldest_ms and 1000 * summary.created_s < oldest_ms else None
+    estimate = of_one_task(records, size, bounds.rate or None, pace(aws, target.application or ""), a_day)
+    return {"gone_before": None if gone_ms is None else _time(gone_ms), **estimate.to_dict()}
 
 
 def _print(said: dict[str, Any]) -> None:
@@ -181,6 +196,8 @@ def _print(said: dict[str, Any]) -> None:
     output.line(
         f"slice of stream {said['stream']}: records that arrived at {said['from']} or later and before {said['to']}"
     )
+    if said["gone_before"]:
+        output.line(f"records that arrived before {said['gone_before']} are gone: the stream keeps none that are older")
     output.line(f"shards: {shards}")
     output.line(
         f"model: {said['model']}, at most {rate_text(said['rate'])} records/s a task"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from consumer.config.drain import mistakes
 from consumer.config.kcl_properties import check
 from pipeline.errors import ConfigError
-from pipeline.table.names import ASIDE, STAGED, SUSPECTS
+from pipeline.table.names import ASIDE, REDRIVES, STAGED, SUSPECTS
 
 if TYPE_CHECKING:
     from consumer.config.settings import (
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
         ModelSettings,
         StreamSettings,
     )
+
+DERIVED = (STAGED, SUSPECTS, REDRIVES)
+"""What is appended to the URL of dead letters."""
 
 
 def across(sections: Mapping[str, Any]) -> list[ConfigError]:
@@ -85,21 +88,36 @@ def _nested(sinks: list[tuple[int, Any]], dead_letter: DeadLetterSettings | None
     """Refuse a prefix inside another, with symbolic links resolved: a reader of a prefix reads everything below it."""
     urls = [(f"sink.{place}.url", sink.url) for place, sink in sinks if sink is not None and sink.type == "parquet"]
     if dead_letter is not None:
-        derived = [f"{dead_letter.url.rstrip('/')}{ending}" for ending in (STAGED, SUSPECTS)]
+        derived = [f"{dead_letter.url.rstrip('/')}{ending}" for ending in DERIVED]
         urls += [("dead_letter.url", url) for url in (dead_letter.url, *derived)]
     asides = [(key, f"{url.rstrip('/')}{ASIDE}") for key, url in urls if not url.startswith("s3://")]
     reported = set()
     for (one, url), (other, other_url) in combinations([*urls, *asides], 2):
-        if (one, other) not in reported and _clash(url, other_url):
+        if (one, other) not in reported and clash(url, other_url):
             reported |= {(one, other), (other, one)}
             problem = f'"{other_url}" and {one} "{url}" are the same or one contains the other'
             yield ConfigError(other, problem, "Use separate prefixes")
 
 
-def _clash(one: str, other: str) -> bool:
-    places = [url.rstrip("/") if url.startswith("s3://") else os.path.realpath(url) for url in (one, other)]
-    shorter, longer = sorted((f"{place.rstrip('/')}/" for place in places), key=len)
+def clash(one: str, other: str) -> bool:
+    """Whether two URLs are the same place, or one contains the other. Folders are found as a worker finds them, from
+    the working directory, and with symbolic links resolved.
+    """
+    shorter, longer = sorted((_place(url) for url in (one, other)), key=len)
     return longer.startswith(shorter)
+
+
+def _place(url: str) -> str:
+    if not url.startswith("s3://"):
+        return f"{os.path.realpath(url).rstrip('/')}/"
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    return "/".join(("s3:/", bucket, *filter(None, [prefix.strip("/")]), ""))
+
+
+def written(table: str | None, letters: str) -> list[str]:
+    """The URLs that a task writes below: a table, dead letters, and what Penstock derives from each."""
+    urls = [*([table] if table else []), letters, *(f"{letters.rstrip('/')}{ending}" for ending in DERIVED)]
+    return [*urls, *(f"{url.rstrip('/')}{ASIDE}" for url in urls if not url.startswith("s3://"))]
 
 
 def _leases(kcl: KclSettings | None) -> Iterator[ConfigError]:

@@ -318,6 +318,7 @@ def test_the_plan_of_a_slice_as_people_read_it(world: World, tmp_path: Path) -> 
         ({"--url": "{folder}/dead/x"}, 3, "name a new one with --url"),
         ({"--url": "{folder}/used"}, 3, "already has files"),
         ({"--sink": "kinesis:events"}, 3, "stream events is the source"),
+        ({"--sink": "kinesis:nope"}, 2, "--sink kinesis:nope: it does not exist"),
         ({"--sink": "parquet:x"}, 2, "--sink kinesis:NAME"),
         ({"--sink": "kinesis:not a name"}, 2, '--sink: "not a name" is not a valid stream name'),
         ({"--shards": "shardId-000000000009"}, 2, "no shard shardId-000000000009"),
@@ -336,6 +337,64 @@ def test_a_slice_that_cannot_be_or_would_harm_is_refused(
     assert (found.exit_code, says in found.stderr) == (code, True), found.output
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"--url": "table"}, "which the application writes to"),
+        ({"--url": "table/sub"}, "which the application writes to"),
+        ({"--url": "./table/sub"}, "which the application writes to"),
+        ({"--url": "dead/../table/sub"}, "which the application writes to"),
+        ({"--url": "{folder}/table/sub"}, "which the application writes to"),
+        ({"--url": "{folder}"}, "which the application writes to"),
+        ({"--url": "link/sub"}, "which the application writes to"),
+        ({"--url": "table.penstock"}, "which the application writes to"),
+        ({"--url": "dead.staged"}, "which the application writes to"),
+        ({"--dead-letter": "table"}, "name a new one with --dead-letter"),
+        ({"--dead-letter": "{folder}/table/x"}, "name a new one with --dead-letter"),
+        ({"--dead-letter": "dead"}, "name a new one with --dead-letter"),
+        ({"--dead-letter": "dead.suspects"}, "name a new one with --dead-letter"),
+        ({"--dead-letter": "new"}, "Name another with --dead-letter"),
+        ({"--dead-letter": "{folder}/new/letters"}, "Name another with --dead-letter"),
+        ({"--url": "new.staged", "--dead-letter": "new"}, "Name another with --dead-letter"),
+    ],
+)
+def test_a_slice_never_writes_where_the_application_or_itself_writes(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "table")
+    options = slice_options(world, tmp_path, **{name: value.format(folder=tmp_path) for name, value in changes.items()})
+    (tmp_path / "penstock.toml").write_text(
+        CONFIG.format(stream=STREAM, application=APP, sink='type = "parquet"\nurl = "table"', folder=".")
+    )
+    found = replay(*options)
+    assert (found.exit_code, says in found.stderr) == (3, True), found.output
+
+
+@pytest.mark.parametrize("url", ["s3://b/live", "s3://b//live/", "s3://b/live/sub", "s3://b"])
+def test_urls_of_s3_are_compared_as_the_store_takes_them(url: str) -> None:
+    from consumer.config.checks import clash
+
+    assert clash(url, "s3://b/live") and clash("s3://b/live/", url)
+    assert not clash(url.replace("s3://b", "s3://other"), "s3://b/live") and not clash("s3://b/live2", "s3://b/live")
+
+
+def test_a_slice_before_the_retention_says_what_is_gone(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from consumer.aws import shards
+
+    summary = shards.summary
+    monkeypatch.setattr(shards, "summary", lambda *given: replace(summary(*given), created_s=0.0))
+    options = slice_options(world, tmp_path, **{"--from": "30h ago"})
+    assert "are gone: the stream keeps none that are older" in replay(*options).stdout
+    assert json.loads(replay(*options, "--json").stdout)["gone_before"] is not None
+    assert json.loads(replay(*slice_options(world, tmp_path), "--json").stdout)["gone_before"] is None
+
+
 def test_a_slice_has_a_name_that_only_its_identity_changes(world: World, tmp_path: Path) -> None:
     end = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
 
@@ -348,18 +407,18 @@ def test_a_slice_has_a_name_that_only_its_identity_changes(world: World, tmp_pat
     assert len(others | {name(**{"--from": "1h ago"})}) == 4
 
 
-def test_the_printed_command_continues_the_same_slice_at_any_time(world: World, tmp_path: Path) -> None:
+def test_the_printed_command_continues_the_same_slice_at_any_time(world: World, target: str, tmp_path: Path) -> None:
     options = slice_options(
         world,
         tmp_path,
-        **{"--url": f"{tmp_path}/it's new", "--from": "1h ago", "--to": "0.001s ago", "--sink": "kinesis:rows"},
+        **{"--url": f"{tmp_path}/it's new", "--from": "1h ago", "--to": "0.001s ago", "--sink": f"kinesis:{target}"},
     )
     first = json.loads(replay(*options, "--rate", "7", "--json").stdout)
     words = shlex.split(first["command"])
     assert words[:2] == ["penstock", "replay"] and words[-1] == "--execute"
     second = json.loads(replay(*words[2:-1], "--json").stdout)
     assert (second["application"], second["command"]) == (first["application"], first["command"])
-    assert second["sinks"] == [f"{tmp_path}/it's new", "kinesis:rows"]
+    assert second["sinks"] == [f"{tmp_path}/it's new", f"kinesis:{target}"]
 
 
 def test_an_interrupted_slice_says_what_continues_it(

@@ -1,4 +1,7 @@
-"""Plans the replay of a slice as a separate application: its name, its settings, and where it must not write. Pure."""
+"""Plans the replay of a slice as a separate application: its name, its settings, and where it must not write.
+
+Pure, except that symbolic links of folders are resolved.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from consumer.aws.shards import KnownShard
+from consumer.config.checks import clash, written
 from consumer.config.kcl_properties import MAX_RECORDS
 from consumer.config.settings import KinesisSinkSettings, ParquetSettings, Settings
 from consumer.config.values import APPLICATION
@@ -119,7 +123,6 @@ def _settings(settings: Settings, created_s: int, wish: SliceWish) -> Settings:
     table: dict[str, Any] = tables[0].model_dump() if tables else {"type": "parquet"}
     sinks: list[Any] = [_valid("--url", ParquetSettings, table | {"url": wish.url})] if wish.url else []
     sinks += [_valid("--sink", KinesisSinkSettings, {"type": "kinesis", "stream": name}) for name in wish.streams]
-    letters = wish.dead_letter or f"{(wish.url or settings.dead_letter.url).rstrip('/')}{LETTERS}"
     changes: dict[str, Any] = {
         "stream": settings.stream.model_copy(
             update={
@@ -128,7 +131,7 @@ def _settings(settings: Settings, created_s: int, wish: SliceWish) -> Settings:
             }
         ),
         "sink": tuple(sinks),
-        "dead_letter": settings.dead_letter.model_copy(update={"url": letters}),
+        "dead_letter": settings.dead_letter.model_copy(update={"url": _letters(settings, wish)}),
         "health": settings.health.model_copy(update={"host": "127.0.0.1", "port": 0}),
     }
     if wish.rate:
@@ -148,16 +151,25 @@ def _valid(option: str, settings: type[BaseModel], values: dict[str, Any]) -> Ba
 def _refuse_own_outputs(settings: Settings, wish: SliceWish) -> None:
     if settings.stream.name in wish.streams:
         raise RefusedError(f"stream {settings.stream.name} is the source: rows on it would be read as records")
-    if wish.url is None:
-        return
     own = [sink.url for sink in settings.sink if isinstance(sink, ParquetSettings)]
-    for url in (*own, settings.dead_letter.url):
-        one, other = f"{url.rstrip('/')}/", f"{wish.url.rstrip('/')}/"
-        if one.startswith(other) or other.startswith(one):
+    taken = [url for table in own or [None] for url in written(table, settings.dead_letter.url)]
+    letters = _letters(settings, wish)
+    option = "--dead-letter" if wish.dead_letter else "--url"
+    for url, name in ((wish.url, "--url"), *((each, option) for each in written(None, letters))):
+        if url is not None and (there := next((each for each in taken if clash(each, url)), None)):
             raise RefusedError(
-                f"the application writes to {url}, and its table skips records that it holds. A replay needs a "
-                "url of its own: name a new one with --url"
+                f"{url} is the same place as {there}, which the application writes to, or one contains the other. "
+                f"A replay needs places of its own: name a new one with {name}"
             )
+    if wish.url is not None and (inside := [url for url in written(None, letters) if clash(url, wish.url)]):
+        raise RefusedError(
+            f"{inside[0]}, for dead letters, is the same place as the table {wish.url}, or one contains the other. "
+            "Name another with --dead-letter"
+        )
+
+
+def _letters(settings: Settings, wish: SliceWish) -> str:
+    return wish.dead_letter or f"{(wish.url or settings.dead_letter.url).rstrip('/')}{LETTERS}"
 
 
 def _above(known: Mapping[str, KnownShard], shard_ids: Sequence[str]) -> set[str]:
