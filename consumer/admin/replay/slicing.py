@@ -152,7 +152,8 @@ def _refuse_own_outputs(settings: Settings, wish: SliceWish) -> None:
     if settings.stream.name in wish.streams:
         raise RefusedError(f"stream {settings.stream.name} is the source: rows on it would be read as records")
     own = [sink.url for sink in settings.sink if isinstance(sink, ParquetSettings)]
-    taken = [url for table in own or [None] for url in written(table, settings.dead_letter.url)]
+    tables: list[str | None] = [*own] or [None]
+    taken = [url for table in tables for url in written(table, settings.dead_letter.url)]
     letters = _letters(settings, wish)
     option = "--dead-letter" if wish.dead_letter else "--url"
     for url, name in ((wish.url, "--url"), *((each, option) for each in written(None, letters))):
