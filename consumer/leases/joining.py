@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from consumer.leases.binding import Binding, bind
 from consumer.leases.seed import seed
 from consumer.leases.state import one_table_refusal
-from consumer.leases.tables import items, made_at, make_tables, shaped
+from consumer.leases.tables import items, made_at, make_tables, refuse_foreign_items, shaped
 from consumer.leases.turns import take_turn
-from pipeline.errors import UserError
+from pipeline.errors import UserError, counted
 
 if TYPE_CHECKING:
     from consumer.aws.clients import Aws
@@ -33,15 +33,18 @@ def join(settings: Settings, aws: Aws, stream_created_s: int) -> StreamSettings:
     ``[kcl.properties]`` configures one. Then KCL makes them, and the first worker binds them while it runs.
 
     :raises UserError: if the application belongs to another stream, or keeps everything in one table as KCL 3.5 does,
-        or AWS refuses a call.
+        if a table of this name is not KCL's, or if AWS refuses a call.
     """
     stream = settings.stream
     dynamodb = aws.client("dynamodb")
-    there = aws.ask(f"lease table {stream.application}", lambda: items(dynamodb, stream.application))
+    table = f"lease table {stream.application}"
+    aws.ask(table, lambda: made_at(dynamodb, stream.application))  # refuses a table with another key
+    there = aws.ask(table, lambda: items(dynamodb, stream.application))
+    refuse_foreign_items(stream.application, there or ())
     if refusal := one_table_refusal(stream.application, there or ()):
         raise UserError(refusal)
     if not shaped(settings.kcl.properties):
-        aws.ask(f"lease table {stream.application}", lambda: make_tables(dynamodb, stream.application))
+        aws.ask(table, lambda: make_tables(dynamodb, stream.application))
     bound = bound_to(stream, aws, stream_created_s)
     if bound is None:
         now = datetime.now(UTC).replace(microsecond=0)
@@ -80,5 +83,5 @@ def make_leases(aws: Aws, stream: StreamSettings) -> None:
         return  # KCL will create it
     made = aws.ask(table, lambda: seed(dynamodb, kinesis, application, stream.name, stream.start))
     if made:
-        log.info("created leases for %d shards: %s", len(made), ", ".join(made))
+        log.info("created leases for %s: %s", counted(len(made), "shard"), ", ".join(made))
     take_turn(dynamodb, application, uuid.uuid4().hex)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,12 @@ TABLE_READY_S = 120.0
 FIRST_POLL_S, LAST_POLL_S = 0.05, 1.0
 
 Item = dict[str, Any]
+
+LEASE_ATTRIBUTES = frozenset({"checkpoint", "leaseCounter"})
+"""Attributes that every release of KCL writes into each lease."""
+
+TYPES = {"S": "string", "N": "number", "B": "binary"}
+ANOTHER = "Use another stream.application"
 
 TABLE_SHAPE = re.compile(
     "leaseTableDeletionProtectionEnabled"
@@ -189,13 +195,34 @@ def _table_status(dynamodb: DynamoDBClient, name: str, key: list[dict[str, str]]
 
 
 def _refuse_foreign(table: Item, key: list[dict[str, str]]) -> None:
-    """Check the key. ``table``: DynamoDB's description; ``key``: that of KCL's table."""
-    if table["KeySchema"] != key:
-        names = ", ".join(part["AttributeName"] for part in table["KeySchema"])
+    """Check the key and its type. ``table``: DynamoDB's description; ``key``: that of KCL's table."""
+    types = {part["AttributeName"]: part["AttributeType"] for part in table.get("AttributeDefinitions", ())}
+    found = [
+        (part["AttributeName"], types.get(part["AttributeName"], "S"), part["KeyType"]) for part in table["KeySchema"]
+    ]
+    if found != [(part["AttributeName"], "S", part["KeyType"]) for part in key]:
         raise UserError(
-            f'DynamoDB table "{table["TableName"]}" does not belong to KCL: its key is {names}, not '
-            f"{key[0]['AttributeName']}. Use another stream.application"
+            f'DynamoDB table "{table["TableName"]}" does not belong to KCL: its key is '
+            f"{', '.join(map(_part, found))}, not {key[0]['AttributeName']} (string) alone. {ANOTHER}"
         )
+
+
+def refuse_foreign_items(table: str, found: Iterable[Item]) -> None:
+    """Check that the items of a lease table look like KCL's: an ``entityType``, or a lease's attributes. Pure.
+
+    :raises UserError: for the first one that does not, with its key.
+    """
+    for item in found:
+        if "entityType" not in item and not item.keys() & LEASE_ATTRIBUTES:
+            raise UserError(
+                f'DynamoDB table "{table}" does not belong to KCL: its item "{text(item, "leaseKey")}" has no '
+                f"{' and no '.join(sorted(LEASE_ATTRIBUTES))}. {ANOTHER}"
+            )
+
+
+def _part(part: tuple[str, str, str]) -> str:
+    name, kind, place = part
+    return f"{name} ({TYPES.get(kind, kind)}{', sort key' if place == 'RANGE' else ''})"
 
 
 def _key(partition: str, sort: str = "") -> list[dict[str, str]]:

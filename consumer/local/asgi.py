@@ -195,9 +195,18 @@ class LocalAwsApp:
         if request.method == "POST":
             return self.faults.add(FaultRule.parse(orjson.loads(request.body))).to_dict()
         if request.method == "DELETE":
-            number = request.path.removeprefix(FAULTS_PATH).strip("/")
-            return [fault.to_dict() for fault in self.faults.remove(int(number) if number else None)]
+            return [fault.to_dict() for fault in self.faults.remove(_fault_id(request.path))]
         return [fault.to_dict() for fault in self.faults.all()]
+
+
+def _fault_id(path: str) -> int | None:
+    """The id of the rule that a path names; None for all rules. Raises ``ValueError``."""
+    number = path.removeprefix(FAULTS_PATH).strip("/")
+    if not number:
+        return None
+    if not (number.isascii() and number.isdecimal() and len(number) < 20):
+        raise ValueError(f"{number!r} is not the id of a fault. Use {FAULTS_PATH}/<id>, with an id that GET lists")
+    return int(number)
 
 
 async def _outlasts(fault: FaultRule, receive: Receive) -> bool:

@@ -36,7 +36,11 @@ class Streams:
         tags = {"Tags": _tags(wanted)} if _tags(wanted) else {}
         self("CreateStream", name, **{key: wanted[key] for key in AT_CREATION if key in wanted}, **tags)
         self._changed(name)
-        self.update(name, {key: wanted[key] for key in wanted if key not in AT_CREATION})
+        try:
+            self.update(name, {key: wanted[key] for key in wanted if key not in AT_CREATION})
+        except KinesisError:
+            self.delete(name)
+            raise
         return str(self.summary(name)["StreamARN"])
 
     def update(self, name: str, properties: Properties) -> None:
@@ -52,11 +56,13 @@ class Streams:
         self._monitor(name, set(wanted.get("DesiredShardLevelMetrics", ())), has)
 
     def delete(self, name: str) -> None:
-        """Delete a stream and its consumers, and wait until it is gone.
-
-        :raises KinesisError: if there is no such stream.
-        """
-        self("DeleteStream", name, EnforceConsumerDeletion=True)
+        """Delete a stream and its consumers, and wait until it is gone; nothing happens if there is no such stream."""
+        try:
+            self("DeleteStream", name, EnforceConsumerDeletion=True)
+        except KinesisError as error:
+            if error.code == "ResourceNotFoundException":
+                return
+            raise
         self._wait(lambda: name not in self._ask(self._region, "ListStreams", {})["StreamNames"])
 
     def summary(self, name: str) -> dict[str, Any]:
@@ -138,13 +144,49 @@ def _tags(properties: Properties) -> dict[str, str]:
 def adopt(ask: Ask) -> None:
     """Make moto's CloudFormation create our streams, and refuse the Kinesis resources that it would silently skip.
 
-    Changes moto for the whole process.
+    A stack that cannot be created leaves nothing behind. Changes moto for the whole process.
     """
+    from moto.cloudformation.models import CloudFormationBackend
     from moto.cloudformation.parsing import get_model_map
+
+    _undo_failed_creations(CloudFormationBackend)
 
     models = get_model_map()
     models["AWS::Kinesis::Stream"] = _stream_model(ask)
     models.update((kind, _refused_model(kind)) for kind in REFUSED)
+
+
+def _undo_failed_creations(backend: Any) -> None:
+    """Change moto's class of the backend: after an error it would keep the stack, in progress, with its resources."""
+    create_stack, execute_change_set = backend.create_stack, backend.execute_change_set
+
+    def created(self: Any, *given: Any, **more: Any) -> Any:
+        before = set(self.stacks)
+        try:
+            return create_stack(self, *given, **more)
+        except Exception:
+            for stack_id in self.stacks.keys() - before:
+                _discard(self, stack_id)
+            raise
+
+    def executed(self: Any, change_set_name: str, stack_name: str | None = None) -> None:
+        try:
+            execute_change_set(self, change_set_name, stack_name)
+        except Exception:
+            change_set = self.describe_change_set(change_set_name)
+            if change_set.change_set_type == "CREATE":
+                _discard(self, change_set.stack_id)
+            raise
+
+    backend.create_stack, backend.execute_change_set = created, executed
+
+
+def _discard(backend: Any, stack_id: str) -> None:
+    """Delete a stack with the resources that it has made so far."""
+    stack = backend.stacks.pop(stack_id)
+    for name in [name for name, export in backend.exports.items() if export.exporting_stack_id == stack_id]:
+        del backend.exports[name]
+    stack.resource_map.delete()
 
 
 def _refused_model(kind: str) -> Any:

@@ -55,7 +55,7 @@ def failed(request: Request, status: int, message: str, code: str = "") -> Respo
 
 
 def _error(code: str, message: str) -> str:
-    return f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
+    return f"<Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message></Error>"
 
 
 def _xml(status: int, content: str, request: Request) -> Response:

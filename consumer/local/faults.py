@@ -12,6 +12,17 @@ Kind = Literal["error", "throttle", "delay", "stall", "reset", "expired_iterator
 KINDS: tuple[str, ...] = get_args(Kind)
 
 
+MOST_DELAY_S = 3600.0
+_LIMITS: dict[str, tuple[float, float]] = {
+    "status": (200, 599),
+    "delay_s": (0, MOST_DELAY_S),
+    "probability": (0, 1),
+    "share": (0, 1),
+    "count": (1, 2**31 - 1),
+    "seed": (-(2**63), 2**63 - 1),
+}
+"""Least and greatest value of each number."""
+
 _TYPES: dict[str, Any] = {
     **dict.fromkeys(("kind", "service", "operation", "match", "code"), str),
     **dict.fromkeys(("status", "seed"), int),
@@ -67,6 +78,9 @@ class FaultRule:
         for name, value in spec.items():
             if not isinstance(value, _TYPES[name]) or isinstance(value, bool) != (_TYPES[name] is bool):
                 raise ValueError(f"{name}: {value!r} has the wrong type")
+            least, most = _LIMITS.get(name, (0, 0))
+            if name in _LIMITS and value is not None and not least <= value <= most:
+                raise ValueError(f"{name}: {value!r} is not between {least:g} and {most:g}")
         fault = cls(**spec)
         fault.dice.seed(fault.seed)
         return fault

@@ -22,6 +22,7 @@ from consumer.local.request import Request, Response
 THREADS = 8
 NEEDED_FIRST: tuple[Literal["dynamodb", "s3", "cloudwatch"], ...] = ("dynamodb", "s3", "cloudwatch")
 MAKE_STACKS = ("cloudformation", "servicecatalog")
+NOT_AWS = "The request is not signed, and its host, path and X-Amz-Target name no operation of AWS. Use an AWS client."
 PRESERVED_NAMES = "moto.preserved_header_names"
 """The WSGI key in which moto's own server keeps S3 metadata names with an underscore; see moto.core.request."""
 
@@ -99,6 +100,8 @@ class Moto:
             except Exception as error:  # noqa: BLE001  # any error of moto becomes an error answer
                 if isinstance(error, NotImplementedError):
                     return failed(request, 501, f"moto: {error}", "NotImplemented")
+                if not request.access_key and isinstance(error, LookupError | ValueError):
+                    return failed(request, 400, NOT_AWS, "InvalidRequest")
                 return failed(request, 500, f"moto: {type(error).__name__}: {error}")
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in status[1]]
         return Response(status[0], headers, body)

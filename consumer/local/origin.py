@@ -21,7 +21,8 @@ def refusal(path: str, headers: Mapping[str, str], bound: str = "") -> str | Non
     A browser sends the site of the page as ``Origin``. With DNS rebinding the page's own name resolves to this machine,
     and ``Host`` has that name. So the control paths accept as ``Host`` only addresses, ``localhost``, names of
     containers (without a dot, or in ``.internal``) and ``bound``. Paths of AWS accept any ``Host``, because S3 clients
-    put the bucket into it.
+    put the bucket into it. A browser omits ``Origin`` for links, images and scripts; then ``Sec-Fetch-Site`` tells that
+    the page is of another site.
     """
     origin, host = headers.get("origin"), headers.get("host", "")
     if is_control(path):
@@ -33,6 +34,8 @@ def refusal(path: str, headers: Mapping[str, str], bound: str = "") -> str | Non
             return "A page of another site must not control the local AWS."
     elif origin is not None and not is_loopback(_name(urlsplit(origin).netloc)):
         return f"A page of {origin} must not use the local AWS. Only pages served from this machine may."
+    elif origin is None and headers.get("sec-fetch-site") == "cross-site":
+        return "A page of another site must not use the local AWS. Only pages served from this machine may."
     return None
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from consumer.admin.reset_leases import carry_out, plan
 from consumer.leases import tables as lease_tables
 from consumer.leases.binding import KEY, Binding, OtherStream, bind, find
+from consumer.leases.joining import join
 from consumer.leases.seed import seed
 from pipeline.errors import RefusedError, UserError
 from tests.support.kcl_tables import APP, SHARDS, STREAM, lead, owners, put
@@ -59,10 +61,49 @@ def test_a_foreign_table_is_refused_and_nothing_is_created_beside_it(dynamodb: D
         BillingMode="PAY_PER_REQUEST",
     )
     with pytest.raises(
-        UserError, match=f'^DynamoDB table "{APP}{suffix}" .* key is id, .* another stream.application$'
+        UserError, match=f'^DynamoDB table "{APP}{suffix}" .* key is id \\(string\\), .* another stream.application$'
     ):
         lease_tables.make_tables(dynamodb, APP)
     assert suffix or dynamodb.list_tables()["TableNames"] == [APP]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sort", "said"),
+    [
+        ("N", "", r"its key is leaseKey \(number\), not leaseKey \(string\) alone"),
+        ("S", "r", r"its key is leaseKey \(string\), r \(string, sort key\), not leaseKey \(string\) alone"),
+    ],
+)
+def test_a_foreign_table_with_the_name_of_kcls_key_is_refused(
+    dynamodb: DynamoDBClient, kind: Any, sort: str, said: str
+) -> None:
+    dynamodb.create_table(
+        TableName=APP,
+        KeySchema=[{"AttributeName": "leaseKey", "KeyType": "HASH"}]
+        + ([{"AttributeName": sort, "KeyType": "RANGE"}] if sort else []),
+        AttributeDefinitions=[{"AttributeName": "leaseKey", "AttributeType": kind}]
+        + ([{"AttributeName": sort, "AttributeType": "S"}] if sort else []),
+        BillingMode="PAY_PER_REQUEST",
+    )
+    with pytest.raises(UserError, match=said) as refused:
+        joined(dynamodb)
+    assert refused.value.exit_code == 2 and "\n" not in str(refused.value)
+    assert dynamodb.list_tables()["TableNames"] == [APP]
+
+
+def test_a_table_of_foreign_items_is_refused_and_unchanged(tables: DynamoDBClient) -> None:
+    item = {"leaseKey": {"S": "customer-77"}, "owner": {"S": "bob"}}
+    tables.put_item(TableName=APP, Item=item)
+    with pytest.raises(UserError, match=r'^DynamoDB table "app" .* "customer-77" has no checkpoint and no leaseCo'):
+        joined(tables)
+    assert tables.scan(TableName=APP)["Items"] == [item]
+
+
+def joined(dynamodb: DynamoDBClient) -> None:
+    """What a worker does with the tables before its model loads."""
+    aws = SimpleNamespace(client=lambda service: dynamodb, ask=lambda what, call: call())
+    settings = SimpleNamespace(stream=SimpleNamespace(application=APP), kcl=SimpleNamespace(properties={}))
+    join(cast("Any", settings), cast("Any", aws), MADE_S)
 
 
 def test_a_foreign_item_among_the_leases_is_reported(tables: DynamoDBClient, kinesis: KinesisClient) -> None:

@@ -251,6 +251,49 @@ def test_a_stack_makes_our_stream_and_a_reset_deletes_everything(aws: LocalAWS) 
     assert s3.list_buckets()["Buckets"] == []
 
 
+REFUSED_STREAMS = {
+    "shards": "{Type: AWS::Kinesis::Stream, Properties: {ShardCount: 0}}",
+    "encryption": "{Type: AWS::Kinesis::Stream, Properties: {StreamEncryption: {EncryptionType: KMS, KeyId: k}}}",
+    "property": "{Type: AWS::Kinesis::Stream, Properties: {Colour: red}}",
+    "tag": "{Type: AWS::Kinesis::Stream, Properties: {Tags: [{Key: 'a;b', Value: ''}]}}",
+    "retention": "{Type: AWS::Kinesis::Stream, Properties: {RetentionPeriodHours: 1}}",
+    "taken": "{Type: AWS::Kinesis::Stream, Properties: {Name: taken, ShardCount: 1}}",
+    "consumer": "{Type: AWS::Kinesis::StreamConsumer}",
+}
+
+
+def test_a_stack_that_is_refused_leaves_nothing_behind(aws: LocalAWS) -> None:
+    stacks, kinesis = aws.client("cloudformation"), aws.client("kinesis")
+    kinesis.create_stream(StreamName="taken", ShardCount=1)
+    first = "Resources:\n  A: {Type: AWS::Kinesis::Stream, Properties: {Name: first, ShardCount: 1}}\n  B: "
+    for refused in REFUSED_STREAMS.values():
+        with pytest.raises(ClientError, match="AWS::Kinesis"):
+            stacks.create_stack(StackName="again", TemplateBody=first + refused)
+        changes = {"StackName": "again", "ChangeSetName": "made", "ChangeSetType": "CREATE"}
+        change_set = stacks.create_change_set(TemplateBody=first + refused, **changes)["Id"]
+        with pytest.raises(ClientError, match="AWS::Kinesis"):
+            stacks.execute_change_set(ChangeSetName=change_set)
+        assert stacks.describe_stacks()["Stacks"] == []
+        assert kinesis.list_streams()["StreamNames"] == ["taken"]
+    stacks.create_stack(StackName="again", TemplateBody=first.removesuffix("  B: "))
+    kinesis.delete_stream(StreamName="first")
+    stacks.delete_stack(StackName="again")
+    assert stacks.describe_stacks()["Stacks"] == []
+    kinesis.delete_stream(StreamName="taken")
+
+
+def test_what_no_client_of_aws_sends_is_refused_with_a_sentence(aws: LocalAWS) -> None:
+    for target in ("Kinesis_20131202", "Foo", "Foo.Bar"):
+        answer = httpx.post(f"{aws.endpoint}/bucket/key", headers={"x-amz-target": target})
+        assert answer.status_code == 400 and "moto" not in answer.text
+    answer = httpx.delete(f"{aws.endpoint}/_penstock/faults/x")
+    assert answer.status_code == 400 and "is not the id of a fault" in answer.text
+    answer = httpx.post(f"{aws.endpoint}/_penstock/faults", json={"kind": "error", "status": 99999})
+    assert answer.status_code == 400 and "between 200 and 599" in answer.text
+    with aws.faults(service="s3", kind="error", code="<&>", count=1):
+        assert "<Code>&lt;&amp;&gt;</Code>" in httpx.get(aws.endpoint).text
+
+
 def consumer_of(kinesis: Any, name: str) -> str:
     """A stream of one shard, and the ARN of a consumer that may subscribe."""
     kinesis.create_stream(StreamName=name, ShardCount=1)

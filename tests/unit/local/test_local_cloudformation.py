@@ -77,8 +77,14 @@ def test_unsupported_properties_are_refused_and_create_nothing() -> None:
         {"ShardCount": "many"},
         {"ShardCount": 0},
         {"Tags": [{"Key": "a;b", "Value": ""}]},
+        {"ShardCount": 1, "RetentionPeriodHours": 1},
     )
     for properties in wrong:
         with pytest.raises(KinesisError):
             made.create("t", properties)
     assert kinesis("ListStreams")["StreamNames"] == ["s"]
+
+
+def test_a_stream_that_is_gone_is_deleted() -> None:
+    made, _ = streams()
+    made.delete("never-made")

@@ -73,6 +73,15 @@ def test_removing_a_rule_ends_what_it_stalls_and_leaves_the_others() -> None:
         ({"kind": "error", "count": True}, "count"),
         ({"kind": "error", "performed": 1}, "performed"),
         ({"kind": "error", "status": 500.5}, "status"),
+        *(
+            ({"kind": "error", "status": status}, "status: .* is not between 200 and 599")
+            for status in (99999, -1, 100)
+        ),
+        *(({"kind": "delay", "delay_s": delay}, "delay_s: .* is not between 0 and 3600") for delay in (-1, 1e308)),
+        ({"kind": "delay", "delay_s": float("nan")}, "delay_s: nan is not between"),
+        ({"kind": "error", "probability": 2}, "probability: 2 is not between 0 and 1"),
+        ({"kind": "partial", "share": 7}, "share: 7 is not between 0 and 1"),
+        ({"kind": "error", "count": -1}, "count: -1 is not between 1 and"),
     ],
 )
 def test_a_rule_with_a_mistake_says_what_it_is(rule: Any, says: str) -> None:

@@ -48,6 +48,14 @@ def test_a_browser_that_says_cross_site_is_believed() -> None:
         assert (refusal(FAULTS, {"host": "localhost", "sec-fetch-site": site}) is None) == allowed
 
 
+def test_aws_itself_is_not_read_by_a_link_or_image_of_another_site() -> None:
+    for site, allowed in (("same-origin", True), ("none", True), ("same-site", True), ("cross-site", False)):
+        for path in ("/", BUCKET):
+            assert (refusal(path, {"host": "localhost", "sec-fetch-site": site}) is None) == allowed
+    local = {"host": "127.0.0.1", "sec-fetch-site": "cross-site", "origin": "http://localhost:3000"}
+    assert refusal("/", local) is None
+
+
 def test_aws_itself_is_used_under_any_name_but_by_no_foreign_page() -> None:
     for host in ("bucket.s3.amazonaws.com", "bucket.localhost:4566", *OURS):
         assert refusal(BUCKET, {"host": host}) is None
