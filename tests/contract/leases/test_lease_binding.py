@@ -75,16 +75,14 @@ def test_a_foreign_table_is_refused_and_nothing_is_created_beside_it(dynamodb: D
     ],
 )
 def test_a_foreign_table_with_the_name_of_kcls_key_is_refused(
-    dynamodb: DynamoDBClient, kind: Any, sort: str, said: str
+    dynamodb: DynamoDBClient, kind: str, sort: str, said: str
 ) -> None:
-    dynamodb.create_table(
-        TableName=APP,
-        KeySchema=[{"AttributeName": "leaseKey", "KeyType": "HASH"}]
-        + ([{"AttributeName": sort, "KeyType": "RANGE"}] if sort else []),
-        AttributeDefinitions=[{"AttributeName": "leaseKey", "AttributeType": kind}]
-        + ([{"AttributeName": sort, "AttributeType": "S"}] if sort else []),
-        BillingMode="PAY_PER_REQUEST",
-    )
+    keys: list[Any] = [{"AttributeName": "leaseKey", "KeyType": "HASH"}]
+    types: list[Any] = [{"AttributeName": "leaseKey", "AttributeType": kind}]
+    if sort:
+        keys.append({"AttributeName": sort, "KeyType": "RANGE"})
+        types.append({"AttributeName": sort, "AttributeType": "S"})
+    dynamodb.create_table(TableName=APP, KeySchema=keys, AttributeDefinitions=types, BillingMode="PAY_PER_REQUEST")
     with pytest.raises(UserError, match=said) as refused:
         joined(dynamodb)
     assert refused.value.exit_code == 2 and "\n" not in str(refused.value)
