@@ -1,18 +1,27 @@
-"""The commands in the runbook exist. Those of ``penstock`` are checked with the other documents'."""
+"""The commands in the runbook exist, and the first deployment can be followed.
+
+Those of ``penstock`` are checked with the other documents'.
+"""
 
 from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore import xform_name
 from botocore.session import Session
+from click.testing import CliRunner
 
 from consumer.aws import prices
-from tests.support.cloudformation import TEMPLATE, read
+from consumer.cli import main
+from deploy import changes
+from deploy.templates import parameter_names
+from tests.support.cloudformation import TEMPLATE, Stack, read
 
 RUNBOOK = (TEMPLATE.parents[1] / "RUNBOOK.md").read_text()
 
@@ -36,7 +45,7 @@ MARK = "# checked against AWS's API, not run"
 def test_what_is_not_run_is_marked_and_what_is_not_marked_is_run() -> None:
     """``tests/e2e/test_operations.py`` runs every block without the mark."""
     blocks = re.findall(r"```(\w+)\n(.*?)```", RUNBOOK, flags=re.DOTALL)
-    assert {kind for kind, _ in blocks} == {"sh", "shell"}
+    assert {kind for kind, _ in blocks} == {"sh", "shell", "toml", "python"}
     assert all(MARK not in text for kind, text in blocks if kind == "sh")
     run = {line.split()[1] for kind, text in blocks if kind == "shell" and MARK not in text for line in lines(text)}
     assert run == {"kinesis", "dynamodb"}
@@ -81,8 +90,38 @@ def test_every_parameter_that_is_given_is_one_of_the_template() -> None:
             found[1] for word in words if (found := re.match(r"(?:ParameterKey=)?(\w+)[=,]?", word)) and "=" in word
         ]
         known = read(path)["Parameters"]
-        assert given
+        assert given or "$(cat" in words, (
+            "the parameters that test_the_first_deployment_is_followed_from_nothing renders"
+        )
         assert {re.split("[=,]", each)[0] for each in given} - {"RollbackTriggers"} <= known.keys()
+
+
+def test_the_first_deployment_is_followed_from_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an empty folder: the files as written there, the commands that need no AWS, and a stack of what they wrote."""
+    monkeypatch.chdir(tmp_path)
+    section = RUNBOOK.partition("## First deployment\n")[2].partition("\n## ")[0]
+    for kind, name in (("toml", "penstock.toml"), ("python", "sentiment.py")):
+        [text] = re.findall(rf"(?s)```{kind}\n(.*?)```", section)
+        text = textwrap.dedent(text)
+        assert text.startswith(f"# {name}\n")
+        (tmp_path / name).write_text(text)
+    local = [line for line in lines(section) if line.startswith(("penstock config", "penstock deploy"))]
+    assert [" ".join(line.split()[1:3]) for line in local] == ["config check", "deploy validate", "deploy render"]
+    for line in local:
+        words, _, into = line.partition(" > ")
+        result = CliRunner().invoke(main, shlex.split(words)[1:])
+        assert result.exit_code == 0, result.output
+        if into:
+            (tmp_path / into).write_text(result.stdout)
+    template = tmp_path / "penstock.yaml"
+    assert '{Name: "label", Type: "string"}' in template.read_text()
+    stack = Stack(
+        changes.given((tmp_path / "parameters.txt").read_text().split(), parameter_names(template.read_text())),
+        template,
+    )
+    assert stack.mistakes() == []
+    assert (stack.parameters["TablePrefix"], stack.parameters["DesiredCount"]) == ("enriched", "0")
+    assert "--parameter-overrides $(cat parameters.txt)" in section
 
 
 def test_every_setting_that_is_named_exists() -> None:
