@@ -16,7 +16,7 @@ import click
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Number of records more that the model cannot use; each becomes a dead letter.",
+    help="Number of additional records that the model cannot use; each becomes a dead letter.",
 )
 @click.option("--shards", type=click.IntRange(1, 64), default=2, show_default=True, help="Number of shards.")
 @click.option("--workers", type=click.IntRange(1, 16), default=1, show_default=True, help="Number of consumers.")

@@ -30,8 +30,8 @@ def _wished(command: Callable[..., Any]) -> Callable[..., Any]:
             "pairs",
             multiple=True,
             metavar="NAME=VALUE",
-            help="A parameter that the configuration does not say, such as ImageTag=model-2. It is checked like the "
-            "others. Can be repeated.",
+            help="A template parameter that is not in the configuration, such as ImageTag=model-2. It is checked like "
+            "the others. Can be repeated.",
         ),
         click.option(
             "--gpus", type=click.IntRange(0), default=0, help="GPUs of a task, for gpu.yaml.  [default: none]"
@@ -78,13 +78,13 @@ def validate(as_json: bool, **wished: Any) -> None:
     "--template",
     type=FILE,
     metavar="FILE",
-    help="Also write penstock.yaml to FILE, its table with the columns of the model, which is loaded for it.",
+    help="Also write penstock.yaml to FILE, with the model's columns in its table. Loads the model.",
 )
 def render(as_json: bool, template: Path | None, **wished: Any) -> None:
     """Print the template's parameters for a configuration. Does not call AWS.
 
-    The lines are for --parameter-overrides of aws cloudformation deploy. The stack makes its own bucket: a URL of the
-    configuration gives the prefix. Refuses what penstock deploy validate refuses.
+    The lines are for --parameter-overrides of aws cloudformation deploy. The stack creates its own bucket; a URL of the
+    configuration only gives the prefix. Refuses what penstock deploy validate refuses.
 
     \b
     Examples:
@@ -107,7 +107,7 @@ def render(as_json: bool, template: Path | None, **wished: Any) -> None:
 @_wished
 @click.option("--stack", metavar="NAME", help="The deployed stack.  [default: the application's name]")
 def diff(as_json: bool, stack: str | None, **wished: Any) -> None:
-    """Compare a configuration with a deployed stack: each parameter that would change, now and then.
+    """Compare a configuration with a deployed stack: each parameter that would change, with both values.
 
     Parameters that are not rendered keep their values. Exits with 4 if nothing would change.
 
