@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 @click.option(
     "--key", metavar="COLUMN", default="partition_key", show_default=True, help="Archive, Parquet: the partition key."
 )
+@click.option("--again", is_flag=True, help="Archive: put records again that were all put before.")
 @execute_option
 @json_option
 def replay(target: Target, **options: Any) -> None:
@@ -113,7 +114,7 @@ def _way(options: dict[str, Any]) -> str | None:
     belongs = {
         "slice": ("begin", "end", "sinks", "dead_letter", "shards"),
         "rewind": ("rewind", "to_time", "by", "to_earliest", "to_latest", "from_file", "online", "undo"),
-        "archive": ("from_parquet", "from_jsonl", "payload", "fields"),
+        "archive": ("from_parquet", "from_jsonl", "payload", "fields", "again"),
     }
     given = {way: [name for name in names if options[name]] for way, names in belongs.items()}
     ways = [way for way, names in given.items() if names]

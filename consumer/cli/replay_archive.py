@@ -13,25 +13,29 @@ from pipeline.errors import UserError, counted
 
 if TYPE_CHECKING:
     from consumer.admin.application import Target
-    from consumer.admin.replay.archive import Archive, ArchiveNote
+    from consumer.admin.replay.archive import Archive
+    from consumer.admin.replay.archive_note import ArchiveNote
     from consumer.aws.clients import Aws
 
 
 def replay(target: Target, options: dict[str, Any]) -> None:
     """Plan, print, and with --execute carry out; exits with 1 if a record could not be put."""
-    from consumer.admin.replay.archive import ArchiveNote
+    from consumer.admin.replay.archive_note import ArchiveNote
     from consumer.aws.clients import Aws
 
     aws = Aws()
     aws.stream_created_s(target.stream)
     archive = _archive(options, aws)
     how = [str(options[name]) for name in ("payload", "fields", "key")]
-    note = ArchiveNote(Path(), archive, target.stream, how)
+    note = ArchiveNote(Path(), archive.source, target.stream, how)
+    _begin(archive, note, options)
     said = _said(target.stream, archive, note, options)
     if not options["as_json"]:
         _print(said)
     if options["execute"]:
-        said |= _put(target.stream, archive, note, options, aws)
+        with note.locked():
+            _begin(archive, note, options)
+            said |= _put(target.stream, archive, note, options, aws)
     if options["as_json"]:
         output.emit("replay.archive", said)
     elif options["execute"]:
@@ -42,6 +46,14 @@ def replay(target: Target, options: dict[str, Any]) -> None:
         output.line("nothing changed; run again with --execute to put the records")
     if said["unfit"]:
         click.get_current_context().exit(1)
+
+
+def _begin(archive: Archive, note: ArchiveNote, options: dict[str, Any]) -> None:
+    from consumer.admin.replay.archive import refuse_done
+
+    if options["again"]:
+        note.forget_finished()
+    refuse_done(archive, note)
 
 
 def _archive(options: dict[str, Any], aws: Aws) -> Archive:
@@ -78,22 +90,31 @@ def _said(stream: str, archive: Archive, note: ArchiveNote, options: dict[str, A
 
 def _put(stream: str, archive: Archive, note: ArchiveNote, options: dict[str, Any], aws: Aws) -> dict[str, Any]:
     from consumer.admin.replay.archive import put
+    from consumer.admin.replay.archive_note import StopBetween
     from consumer.aws.put import largest_record_bytes
 
     kinesis = aws.client("kinesis")
     largest = aws.ask(f"stream {stream}", lambda: largest_record_bytes(kinesis, stream))
-    with output.progress("records put", archive.records) as advance:
+    stop = StopBetween(lambda: output.note("stops after the records that are on their way; Ctrl-C again: at once"))
+    with output.progress("records put", archive.records) as advance, stop.signals():
         advance(note.done, before=True)
         try:
             report = aws.ask(
                 f"stream {stream}",
-                lambda: put(kinesis, stream, archive, note, rate=options["rate"], largest_bytes=largest, tell=advance),
+                lambda: put(
+                    kinesis,
+                    stream,
+                    archive,
+                    note,
+                    rate=options["rate"],
+                    largest_bytes=largest,
+                    tell=advance,
+                    stop=stop,
+                ),
             )
         except KeyboardInterrupt:
-            output.note(
-                f"interrupted. The same command continues after {counted(note.done, 'record')}; records that were put "
-                "since then are put again"
-            )
+            rest = "" if stop.exact else "; records that were put since then are put again"
+            output.note(f"interrupted. The same command continues after {counted(note.done, 'record')}{rest}")
             raise
     for each in report.unfit_shown:
         output.note(f"not put: {each}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shlex
+import signal
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -471,7 +472,68 @@ def test_lines_are_put_with_their_keys_in_order(
     found = on(world, target)
     assert [json.loads(data)["number"] for key, data in found if key == "a"] == [0, 1, 2, 3]
     assert ("b", b"\xff\x00") in found
-    assert list(tmp_path.glob("*.progress")) == []
+    again = replay(*words, "--execute")
+    assert (again.exit_code, len(on(world, target))) == (4, 5)
+    assert "done already at 20" in again.stderr and "--again repeats it" in again.stderr
+    assert replay(*words).exit_code == 4
+    file.write_text("\n".join([*lines, lines[0]]) + "\n")
+    assert (replay(*words, "--execute").exit_code, len(on(world, target))) == (3, 5), "it is another archive"
+    assert replay(*words, "--execute", "--again").exit_code == 0
+    assert len(on(world, target)) == 10
+
+
+def test_an_empty_archive_is_nothing_to_do(target: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_text("\n")
+    assert replay("--stream", target, "--from-jsonl", str(tmp_path / "empty.jsonl"), "--execute").exit_code == 4
+
+
+def test_an_archive_is_put_by_one_run_at_a_time(
+    world: World, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from consumer.admin.replay.archive_note import ArchiveNote
+
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "records.jsonl"
+    file.write_text('{"data": 1}\n')
+    with ArchiveNote(Path(), str(file), target, ["None", "None", "partition_key"]).locked():
+        found = replay("--stream", target, "--from-jsonl", str(file), "--execute")
+    assert (found.exit_code, on(world, target)) == (3, []), found.output
+    assert "another run puts this archive now" in found.stderr
+
+
+def test_ctrl_c_stops_after_what_is_on_its_way(
+    world: World, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from consumer.admin.replay import archive
+
+    def put_all(*given: Any, **more: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return put_module.put_all(*given, **more)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(archive, "AT_A_TIME", 2)
+    monkeypatch.setattr(archive, "put_all", put_all)
+    file = tmp_path / "records.jsonl"
+    file.write_text("".join(json.dumps({"partition_key": "a", "data": number}) + "\n" for number in range(5)))
+    words = ("--stream", target, "--from-jsonl", str(file), "--execute")
+    found = replay(*words)
+    assert found.exit_code == 130
+    assert found.stderr.rstrip().endswith("continues after 2 records"), found.stderr
+    assert [replay(*words).exit_code for _ in range(4)] == [130, 130, 0, 4]
+    assert [data for _, data in on(world, target)] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_a_rate_holds_across_notes(world: World, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from consumer.admin.replay.archive_note import StopBetween
+
+    slept: list[float] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(StopBetween.__init__, "__kwdefaults__", {"sleep": slept.append})
+    file = tmp_path / "records.jsonl"
+    file.write_text('{"data": 1}\n' * 3)
+    found = replay("--stream", target, "--from-jsonl", str(file), "--rate", "0.4", "--execute")
+    assert found.exit_code == 0, found.output
+    assert len(slept) == 2 and all(2 < each <= 2.5 for each in slept), "one record each 2.5 s"
 
 
 def test_an_interrupted_reading_continues(
@@ -497,7 +559,7 @@ def test_an_interrupted_reading_continues(
     file.write_text(whole)  # the line that stopped it is repaired: what is put is the same
     assert replay(*words).exit_code == 0
     assert [data for _, data in on(world, target)] == [b"0", b"1", b"2", b"3", b"4", b"5", b"6"]
-    assert list(tmp_path.glob("*.progress")) == []
+    assert replay(*words).exit_code == 4
 
 
 @pytest.mark.parametrize(

@@ -1,27 +1,26 @@
 """Puts payloads of an archive back on a stream: JSON lines, or the rows of a Parquet table. Blocks.
 
-Keys are kept, and records of one key arrive in the order of the archive. A file in the working directory notes how many
-records have been put, and their hash. An interrupted run continues after them if the archive still begins with them;
-the rest of the archive may have changed. Records that were put after the last note are put again.
+Keys are kept, and records of one key arrive in the order of the archive. :mod:`consumer.admin.replay.archive_note` has
+what is put.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import uuid
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from consumer.admin.replay.archive_note import ArchiveNote, Seen, StopBetween
 from consumer.aws.put import PutEntry, PutReport, put_all
 from consumer.aws.record_lines import payload_of
-from pipeline.errors import RefusedError, UserError
+from pipeline.errors import NothingToDo, UserError
 from pipeline.stores.base import ObjectStore
 
 if TYPE_CHECKING:
@@ -105,83 +104,47 @@ def put(
     rate: float | None,
     largest_bytes: int,
     tell: Callable[[int], object],
+    stop: StopBetween,
 ) -> PutReport:
-    """Put every record that is not noted as put. Deletes the note at the end.
+    """Put every record that is not noted as put, and note the end. Hold the note's lock around it.
 
     :raises RefusedError: the archive no longer begins with the records that are noted.
+    :raises KeyboardInterrupt: ``stop`` was asked. Unless it was asked twice, the note has exactly what was put.
     """
     total = PutReport()
     entries = archive.entries()
-    seen = _Seen()
+    seen = Seen()
     for entry in islice(entries, note.done):
         seen.add(entry)
     note.must_be(seen)
     size = max(1, min(AT_A_TIME, int(NOTE_S * rate))) if rate else AT_A_TIME
-    while some := list(islice(entries, size)):
-        _add(total, put_all(kinesis, stream, some, rate=rate, largest_bytes=largest_bytes, tell=tell))
-        for entry in some:
-            seen.add(entry)
-        note.passed(seen)
-    note.remove()
+    some = list(islice(entries, size))
+    while some:
+        with stop.busy():
+            report = put_all(kinesis, stream, some, rate=rate, largest_bytes=largest_bytes, tell=tell)
+            for entry in some:
+                seen.add(entry)
+            note.passed(seen)
+        _add(total, report)
+        put, some = len(some), list(islice(entries, size))
+        if some and rate:
+            stop.sleep(put / rate - report.seconds)
+    note.passed(seen, finished=True)
     return total
 
 
-class _Seen:
-    """How many records were read from an archive's begin, and the hash of their payloads."""
-
-    def __init__(self) -> None:
-        self.records = 0
-        self._hash = hashlib.sha256()
-
-    def add(self, entry: PutEntry) -> None:
-        self.records += 1
-        self._hash.update(len(entry.data).to_bytes(8, "big"))
-        self._hash.update(entry.data)
-
-    @property
-    def sha256(self) -> str:
-        return self._hash.hexdigest()
-
-
-class ArchiveNote:
-    """The number of records of an archive that have been put on a stream, and their hash, in a file in the working
-    directory."""
-
-    def __init__(self, folder: Path, archive: Archive, stream: str, how: Iterable[str]) -> None:
-        identity = json.dumps([archive.source, stream, *how])
-        self.path = folder / f"penstock-replay-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.progress"
-        self.done, self._sha256 = self._read()
-
-    def must_be(self, seen: _Seen) -> None:
-        """Check the archive against the note.
-
-        :raises RefusedError: the archive does not begin with the records that were put.
-        """
-        if self.done and (seen.records, seen.sha256) != (self.done, self._sha256):
-            raise RefusedError(
-                f"{self.path} says that the stream has {self.done:,} records of this archive, and the archive "
-                "begins with other records now. Restore the archive to continue, or delete the file to put all of it"
-            )
-
-    def passed(self, seen: _Seen) -> None:
-        """Note the records that have been put."""
-        self.done, self._sha256 = seen.records, seen.sha256
-        written = self.path.with_suffix(".written")
-        written.write_text(json.dumps({"records": self.done, "sha256": self._sha256}))
-        written.replace(self.path)  # a note is whole, or the one before
-
-    def remove(self) -> None:
-        """Every record has been put."""
-        self.path.unlink(missing_ok=True)
-
-    def _read(self) -> tuple[int, str]:
-        if not self.path.exists():
-            return 0, ""
-        try:
-            said = json.loads(self.path.read_text())
-            return int(said["records"]), str(said["sha256"])
-        except (ValueError, TypeError, KeyError):
-            raise UserError(f"{self.path} is not a note of a replay. Delete it to put all records again") from None
+def refuse_done(archive: Archive, note: ArchiveNote) -> None:
+    """:raises NothingToDo: the archive has no record, or all of them were put. :raises RefusedError: the archive has
+    other records now."""
+    if archive.records == 0:
+        raise NothingToDo(f"{archive.source} has no records")
+    if note.finished_at is None or archive.records != note.done:
+        return
+    seen = Seen()
+    for entry in archive.entries():
+        seen.add(entry)
+    note.must_be(seen)
+    raise NothingToDo(f"done already at {note.finished_at}; --again repeats it")
 
 
 def _of_line(line: bytes, source: str) -> PutEntry:
