@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from consumer.admin.replay.lease_writes import AT_ONCE, PARK, keep_parked, park, unpark
 from consumer.admin.reset_leases import MARGIN_S, renewed
@@ -51,6 +52,7 @@ class LeaseTable:
         self._failover_s = failover_s
         self._sleep = sleep
         self._tell = tell
+        self._owner = f"{PARK}-{uuid4().hex[:8]}"
 
     def read(self) -> dict[str, Lease]:
         """The items of the leases now, by shard."""
@@ -82,8 +84,8 @@ class LeaseTable:
                 self._transact(writes[begin : begin + AT_ONCE])
             except LeaseChanged:
                 raise RefusedError(
-                    "the leases have changed since they were read: a worker has started. Stop every worker first, or "
-                    "give --online"
+                    "the leases have changed since they were read: a worker has started, or another rewind has moved "
+                    "them. Stop every worker first, or give --online"
                 ) from None
 
     def online(self, choose: Callable[[Leases], Collection[str]], writes: Callable[[Leases], Sequence[Item]]) -> None:
@@ -94,8 +96,9 @@ class LeaseTable:
 
         :raises RefusedError: there are more leases than one transaction takes; or a worker takes a parked lease.
         """
-        parked = self._park(choose)
+        parked: list[str] = []
         try:
+            self._park(choose, parked)
             self._keep(parked)
             entries = writes(self.read())
             if len(entries) > AT_ONCE:
@@ -104,20 +107,24 @@ class LeaseTable:
             try:
                 self._transact(entries)
             except LeaseChanged:
-                raise RefusedError(_TAKEN) from None
+                raise self._taken(parked) from None
+        except KeyboardInterrupt:
+            self._tell(self._interrupted(parked))
+            raise
         finally:
             self._unpark(parked)
 
-    def _park(self, choose: Callable[[Leases], Collection[str]]) -> list[str]:
-        chosen: list[str] = []
+    def _park(self, choose: Callable[[Leases], Collection[str]], chosen: list[str]) -> None:
+        """Fill ``chosen`` before the leases are taken, so that they are freed whatever happens."""
 
         def parked() -> bool:
             leases = self.read()
             chosen[:] = sorted(choose(leases))
             if len(chosen) > AT_ONCE:
                 raise RefusedError(_TOO_MANY.format(len(chosen)))
+            self._must_be_the_only_rewind(leases)
             try:
-                self._transact([park(self.name, leases[shard_id]) for shard_id in chosen])
+                self._transact([park(self.name, leases[shard_id], self._owner) for shard_id in chosen])
             except LeaseChanged:
                 return False
             return True
@@ -127,24 +134,52 @@ class LeaseTable:
         self._tell(
             f"parked {counted(len(chosen), 'lease')}; waiting {self._failover_s + PARKED_S:g} s until workers notice"
         )
-        return chosen
+
+    def _must_be_the_only_rewind(self, leases: Leases) -> None:
+        """Leases that a killed rewind has parked are free after a fail-over: only those that are renewed are in use."""
+        others = [lease for lease in leases.values() if lease.owner.startswith(PARK) and lease.owner != self._owner]
+        if not others:
+            return
+        self._tell(f"{others[0].shard_id} is parked by another rewind; looking whether that one still runs")
+        self._sleep(max(self._failover_s, KEEP_S) + PARKED_S)
+        now = self.read()
+        if [each for each in others if each.shard_id not in now or now[each.shard_id].counter != each.counter]:
+            raise RefusedError(_OTHER)
+
+    def _taken(self, shard_ids: Sequence[str]) -> RefusedError:
+        """Who has changed a parked lease."""
+        owners = {lease.owner for lease in self.read().values() if lease.shard_id in shard_ids} - {self._owner, ""}
+        return RefusedError(_OTHER if any(owner.startswith(PARK) for owner in owners) else _TAKEN)
+
+    def _interrupted(self, shard_ids: Sequence[str]) -> str:
+        """What was moved. The moves are one transaction, so leases are all moved or all still parked."""
+        parked = [lease.shard_id for lease in self.read().values() if lease.owner == self._owner]
+        if parked or not shard_ids:
+            return (
+                f"interrupted: no lease was moved. {counted(len(parked), 'parked lease')} get free now, and workers "
+                "read on where they were, after a fail-over. Run the same command again to move them"
+            )
+        return (
+            "interrupted: the leases are not parked any more, so they were moved, or nobody had parked them yet. "
+            "Run the same command without --execute: it shows where they are"
+        )
 
     def _keep(self, shard_ids: Sequence[str]) -> None:
         """Wait until every worker has noticed that it lost its lease."""
         left_s = self._failover_s + PARKED_S
-        entries = [keep_parked(self.name, shard_id) for shard_id in shard_ids]
+        entries = [keep_parked(self.name, shard_id, self._owner) for shard_id in shard_ids]
         while left_s > 0:
             self._sleep(min(KEEP_S, left_s))
             left_s -= KEEP_S
             try:
                 self._transact(entries)
             except LeaseChanged:
-                raise RefusedError(_TAKEN) from None
+                raise self._taken(shard_ids) from None
 
     def _unpark(self, shard_ids: Sequence[str]) -> None:
         """Free the leases that are still parked: those that do not move, or all of them if none moved."""
         for lease in self.read().values():
-            if lease.shard_id in shard_ids and lease.owner == PARK:
+            if lease.shard_id in shard_ids and lease.owner == self._owner:
                 try:
                     self._transact([unpark(self.name, lease)])
                 except LeaseChanged:
@@ -160,6 +195,8 @@ class LeaseTable:
 
 
 _TAKEN = "a worker has taken a parked lease; nothing was moved. Try again"
+
+_OTHER = "another rewind moves these leases; this one moved nothing. Wait until that one has ended, and plan again"
 
 _TOO_MANY = (
     "{} leases would have to be moved at once, and a transaction takes 100. Stop every worker and leave --online out, "

@@ -19,7 +19,8 @@ LEAP = 100
 """How much a write adds to a counter."""
 
 PARK = "penstock-rewind"
-"""The owner of a lease that is about to be moved. It is not a worker, so the shard is not read in the meantime."""
+"""The owner of a lease that is about to be moved, before the rewind's own number. It is not a worker, so the shard is
+not read in the meantime."""
 
 AT_ONCE = 100
 """Writes of one transaction (API reference, TransactWriteItems)."""
@@ -78,14 +79,14 @@ def remove(table: str, lease: Lease) -> Item:
     }
 
 
-def park(table: str, lease: Lease) -> Item:
+def park(table: str, lease: Lease, owner: str) -> Item:
     """Take the lease from its worker. The checkpoint stays, so that an interruption costs only a fail-over."""
     return _update(
-        table, lease, "SET leaseOwner = :park REMOVE checkpointOwner ADD leaseCounter :leap", {":park": {"S": PARK}}
+        table, lease, "SET leaseOwner = :park REMOVE checkpointOwner ADD leaseCounter :leap", {":park": {"S": owner}}
     )
 
 
-def keep_parked(table: str, shard_id: str) -> Item:
+def keep_parked(table: str, shard_id: str, owner: str) -> Item:
     """Renew a parked lease, so that it does not expire."""
     return {
         "Update": {
@@ -93,7 +94,7 @@ def keep_parked(table: str, shard_id: str) -> Item:
             "Key": {"leaseKey": {"S": shard_id}},
             "UpdateExpression": "ADD leaseCounter :one",
             "ConditionExpression": "leaseOwner = :park AND attribute_not_exists(checkpointOwner)",
-            "ExpressionAttributeValues": {":park": {"S": PARK}, ":one": {"N": "1"}},
+            "ExpressionAttributeValues": {":park": {"S": owner}, ":one": {"N": "1"}},
         }
     }
 
