@@ -1,7 +1,8 @@
-"""Builds the parts of a task from its settings. This is the only place where they are connected.
+"""Builds the parts of a task from its settings. This is the only place where a task's parts are connected.
 
 The application, ``penstock tune`` and the tests' simulation build their parts here, each with its own dependencies
-(:class:`Outside`).
+(:class:`Outside`). Benchmarks that measure some parts alone, ``benchmarks.host`` and ``benchmarks.fifo``, connect those
+themselves.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from consumer.leases import leases
 from consumer.poison.session_notes import may_be_caused_by_a_record
 from pipeline import background
-from pipeline.errors import Fatal, one_line
+from pipeline.errors import Fatal, counted, one_line
 
 if TYPE_CHECKING:
     from consumer.aws.clients import Aws
@@ -108,7 +108,7 @@ class Departure:
         KCL's leader may assign a drained shard again within seconds; its session admits nothing and is not awaited.
         """
         budget_s = self._settings.drain.budget_s
-        log.info("leaving: draining %d shards within %g s", len(sessions), budget_s)
+        log.info("leaving: draining %s within %g s", counted(len(sessions), "shard"), budget_s)
         daemon.terminate()
         try:
             drained = partial(_all_over, sessions)

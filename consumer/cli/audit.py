@@ -89,13 +89,12 @@ def audit(
 
 def _nothing_at(url: str) -> str:
     """The error for a URL without files. A correct URL has none either until a worker writes the first."""
-    if not url.startswith("s3://") and not Path(url).is_dir():
-        return f"{url}: there is no such folder. Name the url of the sink, without dt="
     from consumer.config.settings import ParquetSettings
 
+    missing = "no files yet" if url.startswith("s3://") or Path(url).is_dir() else "there is no such folder yet"
     default_s = ParquetSettings.model_fields["flush_interval_s"].default
     return (
-        f"{url}: no files yet. A worker writes one once its oldest row is flush_interval_s old "
+        f"{url}: {missing}. A worker writes the first file once its oldest row is flush_interval_s old "
         f"({default_s} by default), and when it leaves. If the sink has another url, name that, without dt="
     )
 

@@ -245,7 +245,7 @@ async def _log_output(pipe: FileIO, heard: Callable[[str], bool]) -> None:
             if not heard(text):
                 kcl_log.feed(text)
     finally:
-        kcl_log.flush()
+        kcl_log.close()
         transport.close()
 
 

@@ -119,3 +119,9 @@ class KclLog:
         if text is not None:
             logging.getLogger(self._logger).log(self._level, "%s", text)
         self._logger, self._level, self._lines, self._dropped = "kcl", logging.WARNING, [], 0
+
+    def close(self) -> None:
+        """Log what has been fed and not logged yet, and how many repetitions were left out."""
+        self.flush()
+        for logger, level, text in self._repeated.left_out(self._clock()):
+            logging.getLogger(logger).log(level, "%s", text)

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from consumer.config.kcl_properties import READS_AHEAD
 from consumer.poison.doubt import Doubt, written
 from consumer.poison.notes import Noted
-from pipeline.errors import Broken, PenstockError, one_line
+from pipeline.errors import Broken, PenstockError, counted, one_line
 from pipeline.flow.bounds import AT_A_TIME
 from pipeline.record import Position, Record
 
@@ -263,7 +263,7 @@ def tell_of(shard_id: str, doubt: Doubt, what: str) -> None:
         log.warning("%s: an operator passes over the record at %s (%s); %s", shard_id, skip.at.sequence, skip.why, what)
     if not doubt.deaths:
         return
-    log.warning("%s: %d tasks have ended over it (%s); %s", shard_id, len(doubt.deaths), doubt.why(), what)
+    log.warning("%s: %s ended over it (%s); %s", shard_id, counted(len(doubt.deaths), "task"), doubt.why(), what)
 
 
 def may_be_caused_by_a_record(error: BaseException) -> bool:

@@ -39,7 +39,8 @@ def payloads_in(path: Path, count: int, framing: str = LINES) -> list[bytes]:
     """Return the first ``count`` records of a file, as bytes that the model decodes. ``-`` is stdin.
 
     In a folder each file is one record, in the order of the names; names that begin with a dot are left out.
-    :raises UserError: a file cannot be read, has another format, or there are no records.
+
+    :raises UserError: a file cannot be read or has another format, a folder has folders in it, or there are no records.
     """
     try:
         if path.is_dir():
@@ -63,8 +64,11 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _files(folder: Path) -> Iterator[bytes]:
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.name.startswith("."):
+    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    if inner := [path.name for path in paths if path.is_dir()]:
+        raise UserError(f"{folder}: has folders in it, such as {inner[0]}. Name each folder that has files of records")
+    for path in paths:
+        if path.is_file():
             yield path.read_bytes()
 
 
@@ -123,4 +127,4 @@ def _within(payloads: Iterable[bytes], most_bytes: int = MOST_BYTES) -> list[byt
 def _mixed(found: list[bytes]) -> list[Record]:
     """Shuffle the records, so that every part of them is similar."""
     random.Random(SEED).shuffle(found)
-    return [Record("tuned", data, "", str(number), 0, 0) for number, data in enumerate(found)]
+    return [Record("tuned", data, None, str(number), 0, 0) for number, data in enumerate(found)]

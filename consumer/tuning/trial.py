@@ -43,7 +43,7 @@ def tried(settings: Settings, payloads: Sequence[bytes]) -> Tried:
     """As :func:`judged`, for payloads that come from no stream."""
     now_ms = int(time.time() * 1000)
     return judged(
-        settings, [Record(SHARD_ID, data, "", str(number), 0, now_ms) for number, data in enumerate(payloads, 1)]
+        settings, [Record(SHARD_ID, data, None, str(number), 0, now_ms) for number, data in enumerate(payloads, 1)]
     )
 
 

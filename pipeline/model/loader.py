@@ -16,6 +16,15 @@ from pipeline import extras
 from pipeline.errors import ModelError, PenstockError, is_a, one_line, said
 from pipeline.model import LoadContext, Model, RecordInfo, user_modules
 
+ARGUMENTS: Mapping[str, tuple[str, ...]] = {
+    "load": ("context",),
+    "decode": ("payload",),
+    "example": (),
+    "cost": ("item",),
+    "close": (),
+}
+"""What each method is called with; ``predict`` is checked by itself."""
+
 
 class UserModel:
     """The model as a replica calls it: every method of :class:`~pipeline.model.Model`, those that the user left out
@@ -62,11 +71,27 @@ class UserModel:
             raise ModelError(f"model.factory {self.name}: its {name} is of type {type(method).__name__}, not a method")
         if any(map(_is_async, (method, getattr(method, "__call__", None)))):  # noqa: B004  # an object's own may be async
             raise ModelError(f"model.factory {self.name}: its {name} is async, but it is not awaited; write def {name}")
+        if name in ARGUMENTS and not _accepts(method, ARGUMENTS[name]):
+            wanted = ", ".join(("self", *ARGUMENTS[name]))
+            raise ModelError(f"model.factory {self.name}: its {name} has other parameters; write def {name}({wanted})")
         return method
 
     def _is_default(self, name: str) -> bool:
         method = getattr(self._model, name, None)
         return method is None or getattr(method, "__func__", None) is getattr(Model, name)
+
+
+def _accepts(method: Callable[..., Any], arguments: Sequence[str]) -> bool:
+    """Whether the method can be called with as many arguments; true if Python cannot tell."""
+    try:
+        signature = inspect.signature(method)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def _asks_for_records(name: str, predict: Callable[..., Any]) -> tuple[bool, bool]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.errors import BatchFailed
+from pipeline.errors import BatchFailed, counted
 from pipeline.model import Reject, reason_of
 from pipeline.model.containers import elements, fields_of
 from pipeline.model.scalars import ValueRefused, home, named
@@ -38,7 +38,7 @@ def taken(returned: Any, count: int, names: Sequence[str]) -> list[Any] | Column
         return _results(returned, count, names)
     for name, values in columns.items():
         if len(values) != count:
-            raise _broken(f"a column '{name}' of {len(values)} values for {count} records", names)
+            raise _broken(f"a column '{name}' of {counted(len(values), 'value')} for {counted(count, 'record')}", names)
     return columns
 
 
@@ -50,7 +50,7 @@ def _results(returned: Any, count: int, names: Sequence[str]) -> list[Any]:
     results = list(islice(returned, count + 1))
     if len(results) != count:
         came = len(returned) if isinstance(returned, Sized) else "more" if len(results) > count else len(results)
-        raise BatchFailed(f"predict returned {came} results for {count} records", "")
+        raise BatchFailed(f"predict returned {came} results for {counted(count, 'record')}", "")
     return results
 
 

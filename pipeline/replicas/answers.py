@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 
 import pyarrow as pa
 
-from pipeline.errors import plain
+from pipeline.errors import counted, plain
 from pipeline.model_process import frames
 from pipeline.model_process.frames import Frame, Garbage
 from pipeline.record import REASONS, Fault
@@ -159,7 +159,8 @@ class AnswerReader:
             faults = _faults(frame.head, count)
             batch = self._batch(frame.body)
             if batch.num_rows + len(faults) != count:
-                raise Garbage(f"{batch.num_rows} rows and {len(faults)} faults for {count} records")
+                came = f"{counted(batch.num_rows, 'row')} and {counted(len(faults), 'fault')}"
+                raise Garbage(f"{came} for {counted(count, 'record')}")
             return Rows(
                 batch, faults, _whole(frame.head, "replica"), _seconds(frame.head, "seconds"), _strain(frame.head)
             )
@@ -267,7 +268,7 @@ def _strain(head: dict[str, Any]) -> float | None:
 def _costs(body: memoryview, count: int) -> array[int]:
     costs = array("q")
     if len(body) != count * costs.itemsize:
-        raise Garbage(f"{len(body)} bytes of costs for {count} records")
+        raise Garbage(f"{len(body)} bytes of costs for {counted(count, 'record')}")
     costs.frombytes(body)
     return array("q", (min(max(1, cost), MOST_COST) for cost in costs))
 

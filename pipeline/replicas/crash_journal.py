@@ -32,7 +32,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import orjson
 
-from pipeline.errors import PenstockError
+from pipeline.errors import PenstockError, counted
 from pipeline.record import Position, Record, Shard
 from pipeline.stores.base import ObjectStore, TooLarge
 from pipeline.stores.calls import SureCalls
@@ -103,7 +103,9 @@ class CrashJournal:
         self.trust(shard_id)
         if deaths or self._changes[shard_id] >= SWITCHES:
             self._in_doubt.add(shard_id)
-            log.warning("%s is in doubt: tasks died while they had it; %d records are suspects", shard_id, len(deaths))
+            log.warning(
+                "%s is in doubt: tasks died while they had it; suspects: %s", shard_id, counted(len(deaths), "record")
+            )
 
     def trust(self, shard_id: str) -> None:
         """A checkpoint of the shard was written: it is not in doubt any more. Its suspects remain suspects.

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from pipeline import background
+from pipeline.errors import counted
 from pipeline.outages import Component, Outages
 from pipeline.record import Position, Record, Run
 from pipeline.sinks import OnDurable
@@ -135,6 +136,6 @@ class ChainWriter:
             return
         before = len(self._chain)
         self._chain.written(end)
-        log.info("%s: %d records, the list reaches %s", file.key, before - len(self._chain), end)
+        log.info("%s: %s, the list reaches %s", file.key, counted(before - len(self._chain), "record"), end)
         self._on_durable(end)
         self._progress.set()

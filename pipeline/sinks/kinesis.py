@@ -24,7 +24,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline import background
 from pipeline.dead_letters.limit import NO_LIMITS, Limits, Tally
-from pipeline.errors import Fatal, UserError
+from pipeline.errors import Fatal, UserError, counted
 from pipeline.outages import Outages
 from pipeline.record import Position, Record, Run, Shard
 from pipeline.sinks import NOBODY, OnDurable, SinkEvents
@@ -237,7 +237,7 @@ class KinesisWriter:
         faults = dict(answer.row_faults)
         self._suspects = len(request) if answer.at_fault else max(0, self._suspects - len(request))
         if answer.at_fault and len(request) > 1:
-            log.info("%s: a call of %d rows is invalid: %s", self._sink.name, len(request), answer.reason)
+            log.info("%s: a call of %s is invalid: %s", self._sink.name, counted(len(request), "row"), answer.reason)
         elif answer.at_fault and await self._sink.is_well():
             self._suspects, faults[0] = 0, answer.quoting
         elif answer.at_fault:

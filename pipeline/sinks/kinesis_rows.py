@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from pipeline.errors import Broken, one_line
+from pipeline.errors import Broken, counted, one_line
 from pipeline.record import Enriched, Record, Run
 from pipeline.sinks.json_rows import Unwritable, encode_each
 from pipeline.sinks.partition_keys import key_for
@@ -41,7 +41,7 @@ def loads_of(run: Run, table: Callable[[Run], pa.Table], row_bytes: int) -> list
     good = [record for record in run.records if isinstance(record.outcome, Enriched)]
     encoded = _encoded(table, run, good)
     if len(encoded) != len(good):
-        raise Broken(f"{len(good)} enriched records made {len(encoded)} rows")
+        raise Broken(f"{counted(len(good), 'enriched record')} made {counted(len(encoded), 'row')}")
     coming = zip(good, encoded, strict=True)
     rows = {id(record): _passthrough(record, run.shard.stream, data, row_bytes) for record, data in coming}
     payloads = run.payloads or [b""] * len(run.records)

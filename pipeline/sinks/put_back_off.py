@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from pipeline.errors import Fatal
+from pipeline.errors import Fatal, counted
 from pipeline.outages import Outages
 from pipeline.retry import Retry
 from pipeline.sinks import SinkEvents
@@ -69,11 +69,11 @@ class PutBackOff:
         if wait_s < SEND.last_s / 2 and self._refused.bit_count() > 1:
             return
         log.warning(
-            "%s: %s: %d of %d rows refused, again in %.1f s (call %d in a row): %s",
+            "%s: %s: %d of %s refused, again in %.1f s (call %d in a row): %s",
             self._name,
             self._shard_id,
             len(answer.accepted) - sum(answer.accepted),
-            len(answer.accepted),
+            counted(len(answer.accepted), "row"),
             wait_s,
             self._refused,
             answer.reason,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from pipeline.errors import one_line
+from pipeline.errors import counted, one_line
 from pipeline.record import Dead, Enriched, Position, Record
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def without_unwritable(file: File, write: Write, sink: str) -> File:
     """
     write([])
     reasons = _unwritable(list(file.records), write)
-    log.error("%s: %d rows cannot be written to Parquet and become dead letters", file.key, len(reasons))
+    log.error("%s: %s cannot be written to Parquet: dead letters instead", file.key, counted(len(reasons), "row"))
     return replace(file, records=[_judged(record, reasons.get(id(record)), sink) for record in file.records])
 
 

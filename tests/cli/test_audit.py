@@ -58,13 +58,13 @@ def test_a_missing_file_is_reported_and_exits_with_1(table: Path) -> None:
 def test_a_table_that_is_not_there_exits_with_2_and_the_fix(tmp_path: Path) -> None:
     result = audited(tmp_path / "nowhere")
     assert result.exit_code == 2
-    assert result.stderr.count("\n") == 1 and "there is no such folder. Name the url of the sink" in result.stderr
+    assert result.stderr.count("\n") == 1 and "there is no such folder yet. A worker writes" in result.stderr
 
 
 def test_a_correct_url_without_files_is_reported(tmp_path: Path) -> None:
     result = audited(tmp_path)
     assert result.exit_code == 2
-    assert result.stderr.count("\n") == 1 and "no files yet. A worker writes one once" in result.stderr
+    assert result.stderr.count("\n") == 1 and "no files yet. A worker writes the first file once" in result.stderr
     assert "flush_interval_s old (300 by default)" in result.stderr and "generation" not in result.stderr
 
 

@@ -71,7 +71,7 @@ def test_a_record_that_cannot_be_enriched_costs_no_further_predict(payload: byte
 
 @pytest.mark.parametrize(
     ("action", "reason"),
-    [("raise", r"ValueError: no such \ud800 luck"), ("leave", "SystemExit"), ("leave out", "0 results for 1 records")],
+    [("raise", r"ValueError: no such \ud800 luck"), ("leave", "SystemExit"), ("leave out", "0 results for 1 record")],
 )
 def test_a_record_that_fails_its_batch_is_found(action: str, reason: str, tmp_path: Path) -> None:
     records = batch(64, {37: action})

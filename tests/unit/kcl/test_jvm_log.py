@@ -114,9 +114,25 @@ def test_a_flood_of_errors_is_one_stack_trace_and_a_line_a_minute(caplog: pytest
             kcl.feed(line)
     kcl.flush()
     texts = [text for _, level, text in told(caplog) if level == "ERROR"]
-    assert [text.count("\n") for text in texts] == [51, 0, 0]
-    assert all("(1199 more like it in the last 60 s)" in text for text in texts[1:])
-    assert sum(map(len, texts)) < 2_000
+    assert [text.count("\n") for text in texts] == [51, *[0] * 9]
+    assert [f"shardId-00000000000{shard}" in text for shard, text in enumerate(texts[:8])] == [True] * 8
+    counts = [text.partition(" (")[2] for text in texts[8:]]
+    assert counts == ["1192 more like it in the last 60 s)", "1199 more like it in the last 60 s)"]
+    assert sum(map(len, texts)) < 3_000
+
+
+def test_repetitions_that_were_left_out_are_counted_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    kcl = KclLog(lambda: now)
+    for now in (0.0, 1.0, 2.0, 5.0):
+        for line in failing(1, f"id {now}"):
+            kcl.feed(line)
+    kcl.close()
+    first, last = (text for _, _, text in told(caplog))
+    assert first.count("\n") == 51
+    assert last.startswith("shardId-000000000001 : ") and last.endswith(" (3 more like it in 4 s)")
+    kcl.close()
+    assert len(told(caplog)) == 2
 
 
 def test_other_errors_other_exceptions_and_errors_after_an_hour_are_logged_in_full(
@@ -126,7 +142,7 @@ def test_other_errors_other_exceptions_and_errors_after_an_hour_are_logged_in_fu
     kcl = KclLog(lambda: now)
     for now, lines in [  # noqa: B007  # the clock's
         (0.0, failing(1, "a1")),
-        (1.0, failing(2, "b1")),
+        (1.0, failing(1, "b1")),
         (2.0, failing(1, "a1", "java.io.IOException")),
         (3.0, [f"{MARK}ERROR|PrefetchRecordsPublisher|something else\n"]),
         (4.0, [f"{MARK}WARN|ShardConsumer|something else\n"]),

@@ -109,7 +109,7 @@ def test_natural_answers_are_taken_a_row_for_each_record(returned: Any) -> None:
             {**COLUMNS, "x": iter([1.0])},
             "a column 'x' that is a list_iterator, which can be read only once: return a list",
         ),
-        ({**COLUMNS, "x": [1.0]}, "a column 'x' of 1 values for 3 records"),
+        ({**COLUMNS, "x": [1.0]}, "a column 'x' of 1 value for 3 records"),
         (pd.DataFrame([[0, 1, 2.0]], columns=["n", "n", "x"]), "two columns 'n'"),
     ],
     ids=lambda value: type(value).__name__,
@@ -181,6 +181,24 @@ def test_a_misspelt_column_names_both() -> None:
         failed = outcome(returned)
         assert isinstance(failed, FailedAnswer)
         assert failed.fault.reason == f"predict did not return all columns: {fault}"
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "right"),
+    [
+        ("close", lambda x: None, "close(self)"),
+        ("example", lambda x: None, "example(self)"),
+        ("decode", lambda: None, "decode(self, payload)"),
+        ("cost", lambda a, b: 1, "cost(self, item)"),
+        ("load", lambda: None, "load(self, context)"),
+    ],
+)
+def test_methods_with_other_parameters_are_refused_at_start(method: str, given: Callable[..., Any], right: str) -> None:
+    model = Returns(lambda items: items)
+    setattr(model, method, given)
+    with pytest.raises(ModelError) as refused:
+        UserModel("m:M", model)
+    assert str(refused.value) == f"model.factory m:M: its {method} has other parameters; write def {right}"
 
 
 @pytest.mark.parametrize("method", ["predict", "load", "decode", "cost", "example"])

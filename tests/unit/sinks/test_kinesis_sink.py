@@ -347,7 +347,7 @@ def test_rows_that_do_not_match_their_records_end_the_task() -> None:
     async def play(made: Bench) -> None:
         made.sink.table = lambda run: table(run).slice(1)
         made.writer.write(run_of(["a", "b"]))
-        assert "2 enriched records made 1 rows" in str(await made.fatal)
+        assert "2 enriched records made 1 row" in str(await made.fatal)
 
     assert bench(FakeKinesis(), play).kinesis.calls == []
 

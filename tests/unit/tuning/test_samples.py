@@ -16,6 +16,11 @@ def framed(records: list[bytes]) -> bytes:
     return b"".join(len(data).to_bytes(4, "big") + data for data in records)
 
 
+def test_records_of_a_file_have_no_partition_key(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    assert [record.partition_key for record in from_file(tmp_path / "a", 1)] == [None]
+
+
 def read(path: Path, count: int = 10, framing: str = "lines") -> list[bytes]:
     return sorted(record.data for record in from_file(path, count, framing))
 
@@ -35,9 +40,16 @@ def test_each_file_of_a_folder_is_a_record(tmp_path: Path) -> None:
     for number, data in enumerate(BINARY):
         (tmp_path / f"{number}.jpg").write_bytes(data)
     (tmp_path / ".DS_Store").write_bytes(b"x")
-    (tmp_path / "sub").mkdir()
+    (tmp_path / ".git").mkdir()
     assert read(tmp_path) == sorted(BINARY)
     assert read(tmp_path, 1) == [BINARY[0]]
+
+
+def test_a_folder_in_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(UserError, match=r"has folders in it, such as sub\. Name each folder"):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize(
