@@ -136,6 +136,12 @@ def _of_instances(wish: Wish, values: Mapping[str, str]) -> Iterator[str]:
         yield f"Memory={wish.memory_mib}: the largest instances with GPUs have {LARGEST_INSTANCE_MIB} MiB"
     if values["TablePrefix"] == values["DeadLetterPrefix"]:
         yield f"TablePrefix={values['TablePrefix']}: table and dead letters need prefixes of their own"
+    for prefix in ("TablePrefix", "DeadLetterPrefix"):
+        if values[prefix] == ATHENA:
+            yield (
+                f"{prefix}={ATHENA}: the bucket deletes what lies there after 7 days, as answers of Athena. Use "
+                "another prefix"
+            )
 
 
 def _times(settings: Settings, values: Mapping[str, str]) -> Iterator[str]:
@@ -226,12 +232,6 @@ def _names(settings: Settings, values: Mapping[str, str]) -> Iterator[str]:
             f"Application={name}: the template makes a repository of this name, and ECR takes no hyphen at the end, "
             "and no two in a row. Use another name"
         )
-    for prefix in ("TablePrefix", "DeadLetterPrefix"):
-        if values[prefix] == ATHENA:
-            yield (
-                f"{prefix}={ATHENA}: the bucket deletes what lies there after 7 days, as answers of Athena. Use "
-                "another prefix"
-            )
     if values["DownstreamName"] == values["StreamName"]:
         yield f"DownstreamName={values['StreamName']} is the stream that is read. Use another stream"
     if len(settings.sink) > 1 and not values["DownstreamName"]:

@@ -105,7 +105,9 @@ def render(as_json: bool, template: Path | None, **wished: Any) -> None:
 
 @deploy.command()
 @_wished
-@click.option("--stack", metavar="NAME", help="The deployed stack.  [default: the application's name]")
+@click.option(
+    "--stack", metavar="NAME", help="The deployed stack.  [default: the application's name, with -gpu if --gpus]"
+)
 def diff(as_json: bool, stack: str | None, **wished: Any) -> None:
     """Compare a configuration with a deployed stack: each parameter that would change, with both values.
 
@@ -124,7 +126,7 @@ def diff(as_json: bool, stack: str | None, **wished: Any) -> None:
 
     settings, rendered = _checked(**wished)
     aws = Aws()
-    name = stack or settings.stream.application
+    name = stack or settings.stream.application + ("-gpu" if wished["gpus"] else "")
     found = aws.ask(f"stack {name}", lambda: described(aws.client("cloudformation"), name))
     if found is None:
         output.note(f"There is no stack {name}: every parameter is new.")

@@ -166,6 +166,7 @@ def test_configurations_that_the_template_cannot_express_are_refused() -> None:
         assert why in refused(parse(RAW | {"dead_letter": {"url": f"s3://another/{prefix}"}}))
     same = parse(RAW | {"dead_letter": {"url": "s3://another/enriched"}})
     assert "need prefixes of their own" in refused(same, gpus=1)
+    assert "after 7 days" in refused(parse(RAW | {"dead_letter": {"url": "s3://another/athena"}}), gpus=1)
     assert "Fargate has no GPUs" in refused(settings(model={"device": "cuda"}))
     assert not list(problems(settings(model={"device": "cuda"}), Wish(4096, 16384, 2, gpus=1)))
 

@@ -72,6 +72,8 @@ def operations(service: str) -> dict[str, Any]:
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_every_command_of_aws_is_an_operation_with_its_parameters(words: list[str]) -> None:
     program, service, verb, *rest = words
+    if verb == "wait":
+        verb = {"services-stable": "describe-services"}[rest[0]]
     options = {word for word in rest if word.startswith("--")}
     assert program == "aws"
     if (service, verb) == ("cloudformation", "deploy"):

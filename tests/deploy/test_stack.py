@@ -257,4 +257,6 @@ def test_a_stack_that_is_not_there_is_all_new(aws: LocalAWS, made: Made, tmp_pat
     result = run(aws, tmp_path, "--stack", "another", "--set", "ImageTag=model-1")
     assert result.exit_code == 0
     assert "There is no stack another" in result.stderr
+    gpus = run(aws, tmp_path, "--gpus", "1", "--cpu", "3072", "--memory", "12288", "--json")
+    assert json.loads(gpus.stdout)["stack"] == f"{NAME}-gpu"
     assert "Application\t-\tpenstock-events" in result.stdout.splitlines()
