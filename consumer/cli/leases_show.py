@@ -17,6 +17,8 @@ from consumer.cli import output
 from consumer.leases.binding import at
 from consumer.leases.leases import Lease, lease_of
 from consumer.leases.state import NO_TABLES, ApplicationState, read_state
+from consumer.poison.doubt import parsed
+from consumer.poison.notes import NOTE
 from pipeline.errors import UserError, counted
 from pipeline.escape import harmless
 
@@ -49,6 +51,8 @@ def show_one(target: Target, shard_id: str, *, as_json: bool) -> None:
     if as_json:
         output.emit("leases.show", harmless({**_about(state), "lease": plain(lease), "attributes": raw}))
     else:
+        for each in _skips(lease):
+            output.line(f"skip of record {each} pending")
         output.table(("attribute", "value"), [(name, _text(value)) for name, value in raw.items()])
 
 
@@ -169,6 +173,7 @@ def plain(lease: Lease) -> dict[str, Any]:
         "ended": lease.ended,
         "switches": lease.switches,
         "pending_checkpoint": lease.pending or None,
+        "pending_skips": _skips(lease),
         "throughput_kbps": lease.throughput_kbps,
         "parents": list(lease.parents),
         "children": list(lease.children),
@@ -201,6 +206,7 @@ def _about(state: ApplicationState) -> dict[str, Any]:
 def _row(lease: Lease) -> tuple[object, ...]:
     remarks = [f"{lease.draining_owner} drains it for {lease.owner}"] if lease.draining_owner else []
     remarks += [f"checkpoint prepared at {lease.pending}"] if lease.pending else []
+    remarks += [f"skip of record {each} pending" for each in _skips(lease)]
     return (
         lease.shard_id,
         lease.owner or "none",
@@ -211,6 +217,11 @@ def _row(lease: Lease) -> tuple[object, ...]:
         ", ".join(lease.parents),
         "; ".join(remarks),
     )
+
+
+def _skips(lease: Lease) -> list[str]:
+    """The records that an operator skips, which no worker has skipped yet."""
+    return [str(each) for each in parsed(lease.raw.get(NOTE, {}).get("S", "")).skips]
 
 
 def _position(lease: Lease) -> str:

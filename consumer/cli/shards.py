@@ -52,10 +52,15 @@ def list_(target: Target, sample: bool, everything: bool, as_json: bool) -> None
 
 @shards.command()
 @click.argument("shard")
-@click.option("--past", "sequence", required=True, metavar="SEQUENCE", help="The record's sequence number.")
+@click.option("--past", "sequence", metavar="SEQUENCE", help="The record's sequence number.")
 @click.option("--sub", type=click.IntRange(min=0), help="Only this user record of an aggregate. Default: all of it.")
 @click.option(
     "--why", default="no reason given", show_default=True, metavar="TEXT", help="The reason; the dead letter has it."
+)
+@click.option(
+    "--withdraw",
+    is_flag=True,
+    help="Withdraw the request for the record of --past, or all requests for SHARD, until a worker carries it out.",
 )
 @click.option(
     "--wait", is_flag=True, help="With --execute: wait until the application's checkpoint is past the record."
@@ -72,11 +77,13 @@ def skip(**options: Any) -> None:
     The command writes a note on the shard's lease and takes the lease from its owner. The next worker that gets the
     shard drains its other shards and reads this shard from its checkpoint, without KCL. It processes the records before
     this one as usual, writes the dead letter (of the kind `skipped`), and goes on. If no worker runs, the next one does
-    this when it starts.
+    this when it starts. Until then the request can be withdrawn, and `penstock status` and `penstock leases list` show
+    it.
 
     \b
     Examples:
       penstock shards skip shardId-000000000000 --past 4957 --config penstock.toml --why "ticket 4711"
+      penstock shards skip shardId-000000000000 --withdraw --config penstock.toml
     """
     from consumer.cli.shards_skip import skip_record
 

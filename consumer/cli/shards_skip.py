@@ -13,7 +13,7 @@ from consumer.admin.shards.skip import SkipPlan
 from consumer.aws.clients import Aws
 from consumer.aws.record_lines import fields_of, line_of
 from consumer.cli import output
-from consumer.cli.options import only_with
+from consumer.cli.options import command_line, only_with
 from consumer.cli.shards_change import refuse
 from consumer.leases.state import read_state
 from consumer.poison.notes import LeaseNotes
@@ -30,9 +30,10 @@ def skip_record(
     *,
     target: Target,
     shard: str,
-    sequence: str,
+    sequence: str | None,
     sub: int | None,
     why: str,
+    withdraw: bool,
     execute: bool,
     wait: bool,
     timeout: float,
@@ -40,10 +41,13 @@ def skip_record(
 ) -> None:
     """Plan, print, and with ``execute`` write the note on the lease."""
     only_with("timeout", "wait")
-    if not (sequence.isascii() and sequence.isdecimal()):
-        raise UserError(f"--past {sequence} is not a sequence number. Give its decimal digits")
-    at = Position(int(sequence), LAST_SUB if sub is None else sub)
+    at = _position(sequence, sub)
     aws = Aws()
+    if withdraw:
+        _withdraw(aws, target, shard, at, execute=execute, as_json=as_json)
+        return
+    if at is None:
+        raise UserError("--past is missing. Give the sequence number of the record")
     planned = _plan(aws, target, shard, at, why)
     if not as_json:
         _print(planned)
@@ -59,6 +63,34 @@ def skip_record(
         output.line("noted; the next worker that gets the shard skips the record")
     else:
         output.line("nothing changed; run again with --execute to carry this out")
+
+
+def _position(sequence: str | None, sub: int | None) -> Position | None:
+    if sequence is None:
+        return None
+    if not (sequence.isascii() and sequence.isdecimal()):
+        raise UserError(f"--past {sequence} is not a sequence number. Give its decimal digits")
+    return Position(int(sequence), LAST_SUB if sub is None else sub)
+
+
+def _withdraw(aws: Aws, target: Target, shard: str, at: Position | None, *, execute: bool, as_json: bool) -> None:
+    table = f"lease table {target.application}"
+    notes = LeaseNotes(lambda: aws.client("dynamodb"), target.application or "")
+    noted = aws.ask(table, lambda: notes.read(shard))
+    planned = skips.plan_withdrawal(noted, shard, at)
+    if isinstance(planned, Refusal):
+        refuse(planned)
+    if not as_json:
+        for each in planned:
+            output.line(f"{shard}: the skip of record {each} ({each.why}) is withdrawn; it is processed as usual")
+        output.line(f"call 1: UpdateItem: the note on the lease of {shard}, if it has not changed. A day: unchanged")
+    if execute and not aws.ask(table, lambda: skips.withdraw(notes, noted, planned)):
+        raise RefusedError(f"the note on the lease of {shard} has changed. Nothing was written; try again")
+    if as_json:
+        withdrawn = [{"record": str(each), "why": each.why} for each in planned]
+        output.emit("shards.skip", {"shard_id": shard, "withdrawn": withdrawn, "executed": execute})
+    else:
+        output.line("done" if execute else "nothing changed; run again with --execute to carry this out")
 
 
 def _plan(aws: Aws, target: Target, shard_id: str, at: Position, why: str) -> SkipPlan:
@@ -117,6 +149,8 @@ def _print(planned: SkipPlan) -> None:
     owner = f"taken from {planned.owner}" if planned.owner else "free already"
     output.line(f"call 1: UpdateItem: the lease of {said['shard_id']}, {owner}, gets a note to skip the record")
     output.line("a day: unchanged")
+    back = command_line("shards skip", said["shard_id"], "--past", said["sequence_number"], "--withdraw", "--execute")
+    output.line(f"undo: only until a worker has carried it out: {back}")
     output.line("then, by the next worker that has the shard: a dead letter of the kind skipped, and the checkpoint")
 
 

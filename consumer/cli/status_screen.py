@@ -55,7 +55,7 @@ def shard_rows(shards: Sequence[ShardStatus]) -> list[Sequence[object]]:
             _caught_up(shard.trend, shard.seconds_behind, shard.caught_up_in_s),
             shard.rate,
             output.seconds(shard.checkpoint_age_s),
-            _why(shard.why),
+            "; ".join(filter(None, (_why(shard.why), *(f"skip of record {each} pending" for each in shard.skips)))),
         )
         for shard in ordered
     ]

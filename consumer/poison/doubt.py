@@ -69,6 +69,9 @@ class Skip(NamedTuple):
     at: Position
     why: str
 
+    def __str__(self) -> str:
+        return str(self.at.sequence) if self.at.sub == LAST_SUB else f"{self.at.sequence}, user record {self.at.sub}"
+
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
@@ -167,6 +170,10 @@ class Doubt:
         """The note with which the next task skips this record. No task reads the shard then."""
         others = tuple(each for each in self.skips if each.at != skip.at)
         return replace(self, by="", first=None, last=None, hindered=0, skips=(*others, skip))
+
+    def without_skips(self, withdrawn: Sequence[Skip]) -> Doubt:
+        """The note without these requests."""
+        return replace(self, skips=tuple(each for each in self.skips if each not in withdrawn))
 
     def skipped(self, position: Position) -> Skip | None:
         """The operator's request that covers the record: for the record itself, or for the aggregate that it is part

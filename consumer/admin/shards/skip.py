@@ -55,16 +55,16 @@ def plan_skip(noted: Noted | None, found: Found | None, shard_id: str, at: Posit
             "mistake", f"the application has no lease for {shard_id}. penstock leases list shows those it has"
         )
     lease = noted.lease
+    if found is None:
+        return Refusal(
+            "mistake", f"{shard_id} has no record {at.sequence}, or not any more. penstock tail shows records"
+        )
     if lease.sentinel == "SHARD_END":
         return Refusal("nothing", f"{shard_id} is read to its end already")
     if lease.checkpoint is not None and lease.checkpoint.sequence >= at.sequence:
         return Refusal("nothing", f"the checkpoint of {shard_id} is at {lease.checkpoint}, past that record already")
     if noted.doubt.skipped(at) is not None and noted.doubt.doubtful:
         return Refusal("nothing", f"the next task that reads {shard_id} already skips that record")
-    if found is None:
-        return Refusal(
-            "mistake", f"{shard_id} has no record {at.sequence}, or not any more. penstock tail shows records"
-        )
     if at.sub != LAST_SUB and at.sub >= (found.users or 1):
         return Refusal("mistake", f"record {at.sequence} has no user record {at.sub}: it has {found.users or 1}")
     if (why_not := _not_now(noted)) is not None:
@@ -119,6 +119,28 @@ def shown(found: Found, sub: int, most: int = 3) -> list[StreamRecord]:
         if len(records) >= most:
             break
     return records
+
+
+def plan_withdrawal(noted: Noted | None, shard_id: str, at: Position | None) -> tuple[Skip, ...] | Refusal:
+    """Return the requests of a shard to withdraw: that for the record at ``at``, or all of them. Pure."""
+    if noted is None:
+        return Refusal(
+            "mistake", f"the application has no lease for {shard_id}. penstock leases list shows those it has"
+        )
+    pending = noted.doubt.skips
+    found = tuple(skip for skip in pending if at is None or skip.at == at)
+    if not found:
+        others = f"; pending: {'; '.join(map(str, pending))}" if pending else ""
+        return Refusal("nothing", f"no such skip is pending in {shard_id}: it was never requested, or is done{others}")
+    if noted.lease.holder.startswith(HOLDER):
+        reader = noted.lease.holder.removeprefix(HOLDER)
+        return Refusal("refused", f"{reader} reads {shard_id} carefully, and may be skipping the record already")
+    return found
+
+
+def withdraw(notes: LeaseNotes, noted: Noted, withdrawn: tuple[Skip, ...]) -> bool:
+    """Remove the requests from the note, in a conditional write. False if the note changed in the meantime."""
+    return notes.write(noted.shard_id, noted.text, noted.doubt.without_skips(withdrawn))
 
 
 def carry_out(notes: LeaseNotes, planned: SkipPlan) -> bool:

@@ -9,6 +9,8 @@ from consumer.admin.status.reasons import View, parents_left, why
 from consumer.admin.status.report import Kind, ShardStatus, Status, Totals, Trend, Why, WorkerStatus
 from consumer.admin.status.snapshot import Snapshot, WorkerSaid, number
 from consumer.leases.leases import Lease
+from consumer.poison.doubt import parsed
+from consumer.poison.notes import NOTE
 from pipeline.flow.progress import slope
 
 CAUGHT_UP_S = 2.0
@@ -89,6 +91,7 @@ def _shard(lease: Lease, view: View) -> ShardStatus:
         checkpoint_age_s=_checkpoint_age_s(lease, view, said),
         parents=parents_left(lease, view),
         why=why(lease, said, view),
+        skips=tuple(str(each) for each in parsed(lease.raw.get(NOTE, {}).get("S", "")).skips),
     )
 
 

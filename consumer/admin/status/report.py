@@ -65,6 +65,8 @@ class ShardStatus:
     checkpoint_age_s: float | None
     parents: tuple[str, ...]
     why: Why | None
+    skips: tuple[str, ...] = ()
+    """Records that an operator skips, which no worker has skipped yet."""
 
 
 @dataclass(frozen=True, slots=True)

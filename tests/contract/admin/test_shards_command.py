@@ -353,10 +353,12 @@ def test_a_skip_shows_the_record_and_notes_it_on_the_lease(application: LocalAWS
     assert lines[0] == f"record: {third}, 13 bytes"
     assert '"partition_key":"key"' in lines[1] and lines[1].endswith('"data":{"number": 3}}')
     first = sequences(application)[0]
+    back = f"penstock shards skip --application {APP} --stream {STREAM}"
     assert lines[2:] == [
         f"checkpoint now: {first}/1; 2 records between it and this one: processed as usual",
         f"call 1: UpdateItem: the lease of {SHARD(0)}, taken from worker, gets a note to skip the record",
         "a day: unchanged",
+        f"undo: only until a worker has carried it out: {back} {SHARD(0)} --past {third} --withdraw --execute",
         "then, by the next worker that has the shard: a dead letter of the kind skipped, and the checkpoint",
         "nothing changed; run again with --execute to carry this out",
     ]
@@ -365,6 +367,16 @@ def test_a_skip_shows_the_record_and_notes_it_on_the_lease(application: LocalAWS
     assert noted(application).doubt.skips == (Skip(Position(int(third), LAST_SUB), "ticket 7"),)
     assert noted(application).lease.owner == ""
     assert skip(SHARD(0), "--past", third, "--execute").exit_code == 4, "it is noted already"
+    listed = CliRunner().invoke(main, ["leases", "list", "--application", APP, "--stream", STREAM])
+    assert f"skip of record {third} pending" in listed.stdout
+    status = CliRunner().invoke(main, ["status", "--application", APP, "--stream", STREAM, "--json"])
+    assert {each["shard_id"]: each["skips"] for each in json.loads(status.stdout)["shards"]}[SHARD(0)] == [third]
+    withdrawn = skip(SHARD(0), "--withdraw")
+    assert f"the skip of record {third} (ticket 7) is withdrawn" in withdrawn.stdout and noted(application).text
+    assert skip(SHARD(0), "--past", third, "--withdraw", "--execute").exit_code == 0
+    assert noted(application).text == ""
+    assert skip(SHARD(0), "--withdraw", "--execute").exit_code == 4
+    assert skip(SHARD(0)).exit_code == 2
 
 
 def test_of_an_aggregate_one_user_record_or_all_is_shown_and_passed_over(application: LocalAWS) -> None:
@@ -385,6 +397,8 @@ def test_a_record_that_cannot_be_skipped_is_refused(application: LocalAWS) -> No
         (str(int(numbers[4]) + 1), 2, "has no record"),
         (str(int(numbers[1]) + 1), 2, "has no record"),
         ("9" * 60, 2, "has no record"),
+        ("1", 2, "has no record"),
+        (str(int(numbers[0]) - 1), 2, "has no record"),
         (numbers[0], 4, "past that record already"),
     ):
         result = skip(SHARD(0), "--past", sequence, "--execute")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from consumer.admin.shards.changes import Refusal
-from consumer.admin.shards.skip import Found, SkipPlan, plan_skip, shown
+from consumer.admin.shards.skip import Found, SkipPlan, plan_skip, plan_withdrawal, shown
 from consumer.leases.leases import Lease
-from consumer.poison.doubt import Doubt, Skip, written
+from consumer.poison.doubt import Death, Doubt, Skip, written
 from consumer.poison.notes import HOLDER, Noted
 from consumer.testing import aggregate
 from pipeline.record import LAST_SUB, Position
@@ -65,6 +65,29 @@ def test_missing_records_and_shards_are_user_errors() -> None:
         assert isinstance(plan, Refusal)
         assert plan.kind == "mistake"
     assert isinstance(planned(Position(50, 2), users=3), SkipPlan)
+
+
+def test_a_record_that_does_not_exist_is_never_said_to_be_past() -> None:
+    for lease in (LEASE, replace(LEASE, checkpoint=None, sentinel="SHARD_END")):
+        plan = plan_skip(Noted(lease, ""), None, "s", Position(1, LAST_SUB), "")
+        assert isinstance(plan, Refusal) and plan.kind == "mistake"
+
+
+def test_a_pending_request_is_withdrawn_and_nothing_else_changes() -> None:
+    other = Skip(Position(60, 2), "other")
+    doubt = Doubt(deaths=(Death("w", "how"),)).with_skip(Skip(AT, "why")).with_skip(other)
+    noted = Noted(LEASE, written(doubt))
+    assert plan_withdrawal(noted, "s", AT) == (Skip(AT, "why"),)
+    assert plan_withdrawal(noted, "s", None) == doubt.skips
+    assert doubt.without_skips((Skip(AT, "why"),)) == replace(doubt, skips=(other,))
+    assert written(Doubt().with_skip(other).without_skips((other,))) == "", "the note is removed with its last request"
+    kinds = {
+        "nothing": plan_withdrawal(noted, "s", Position(50, 0)),
+        "mistake": plan_withdrawal(None, "s", None),
+        "refused": plan_withdrawal(replace(noted, lease=replace(LEASE, owner=f"{HOLDER}w")), "s", None),
+    }
+    for kind, plan in kinds.items():
+        assert isinstance(plan, Refusal) and plan.kind == kind
 
 
 def test_a_hindered_request_is_made_again() -> None:
