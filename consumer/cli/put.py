@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -32,6 +32,14 @@ if TYPE_CHECKING:
     help="The lines are records as `penstock tail` prints them. Their payloads and keys are put.",
 )
 @click.option("--rate", type=RATE, metavar="N", help="Maximum number of records per second.")
+@click.option(
+    "--from-line",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Begin at this line of FILE, after a run that stopped there.",
+)
 @click.option("--aggregate", is_flag=True, help="Pack records into KPL aggregates.")
 @json_option
 @click.pass_context
@@ -42,6 +50,7 @@ def put(
     key_field: str | None,
     as_records: bool,
     rate: float | None,
+    from_line: int,
     aggregate: bool,
     as_json: bool,
 ) -> None:
@@ -50,7 +59,8 @@ def put(
     A line is the payload, byte for byte. Empty lines are skipped. Records of one key arrive in the order of their
     lines: only one of them is sent at a time, so many keys are faster than few. Records that Kinesis refuses for now
     are sent again. Prints a report. Exits with 1 if a record could not be put, such as one that is larger than the
-    stream allows.
+    stream allows. A line that cannot be read ends the command after all lines before it are put; --from-line continues
+    there.
 
     \b
     Examples:
@@ -60,7 +70,7 @@ def put(
     from consumer.aws.clients import Aws
     from consumer.aws.put import largest_record_bytes, put_all
     from consumer.cli.output import progress
-    from pipeline.errors import UserError
+    from pipeline.errors import NothingToDo, UserError
 
     if as_records and key_field:
         raise UserError("--records takes the keys from the lines. Leave out --key")
@@ -69,21 +79,29 @@ def put(
     aws = Aws()
     kinesis, stream = aws.client("kinesis"), target.stream
     largest = aws.ask(f"stream {stream}", lambda: largest_record_bytes(kinesis, stream))
-    entries = _recorded(file) if as_records else _entries(file, key_field)
+    lines = _Lines(file, from_line)
+    checked = _Checked(_recorded(lines) if as_records else _entries(lines, key_field))
+    entries: Iterable[PutEntry] = checked
     if aggregate:
-        entries = aws.ask(f"stream {stream}", lambda: _packed(kinesis, stream, entries))
+        entries = aws.ask(f"stream {stream}", lambda: _packed(kinesis, stream, checked))
     with progress("records put") as advance, _told_where_it_ends(advance) as tell:
         report = aws.ask(
             f"stream {stream}",
             lambda: put_all(kinesis, stream, entries, rate=rate, largest_bytes=largest, tell=tell),
         )
-    _say(report, stream, as_json)
+    if not (report.records or report.unfit or checked.error):
+        raise NothingToDo("there is no line to put")
+    if not checked.error or report.records:
+        _say(report, stream, as_json)
+    if checked.error:
+        before = "all lines before it are put" if lines.number > 1 else "nothing was put"
+        raise UserError(f"{checked.error}; {before}. Correct the line, and continue with --from-line {lines.number}")
     ctx.exit(1 if report.unfit else 0)
 
 
 @contextmanager
 def _told_where_it_ends(advance: Callable[[int], object]) -> Iterator[Callable[[int], None]]:
-    """After a bad line or Ctrl-C there is no report, but records are on the stream: say how many."""
+    """After Ctrl-C there is no report, but records are on the stream: say how many."""
     from consumer.cli.output import note
 
     put = 0
@@ -97,11 +115,11 @@ def _told_where_it_ends(advance: Callable[[int], object]) -> Iterator[Callable[[
         yield tell
     except BaseException:
         if put:
-            note(f"stopped after {counted(put, 'record')}, which the stream has now")
+            note(f"stopped after {counted(put, 'record')}, which the stream has now, perhaps not of the first lines")
         raise
 
 
-def _packed(kinesis: Any, stream: str, entries: Iterator[PutEntry]) -> Iterator[PutEntry]:
+def _packed(kinesis: Any, stream: str, entries: Iterable[PutEntry]) -> Iterator[PutEntry]:
     from consumer.aws.aggregator import aggregated
     from consumer.aws.hash_ranges import of_shards
     from consumer.aws.shards import known, spread_by_key
@@ -113,32 +131,56 @@ def _packed(kinesis: Any, stream: str, entries: Iterator[PutEntry]) -> Iterator[
     return aggregated(entries, list(of_shards(open_shards).values()))
 
 
-def _lines(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
-    """The position of each line, and the line."""
-    name = getattr(file, "name", "<stdin>")
-    for number, line in enumerate(file, 1):
-        if stripped := line.strip(b"\r\n"):
-            yield f"{name} line {number}", stripped
+class _Lines:
+    """The position of each line, and the line. ``number``: that of the last one."""
+
+    def __init__(self, file: BinaryIO, first: int) -> None:
+        self.number = 0
+        self._file = file
+        self._first = first
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        name = getattr(self._file, "name", "<stdin>")
+        for number, line in enumerate(self._file, 1):
+            self.number = number
+            if number >= self._first and (stripped := line.strip(b"\r\n")):
+                yield f"{name} line {number}", stripped
 
 
-def _entries(file: BinaryIO, key_field: str | None) -> Iterator[PutEntry]:
+class _Checked:
+    """The entries before a line that cannot be read, and the ``error`` of that line; None if there is none."""
+
+    def __init__(self, entries: Iterator[PutEntry]) -> None:
+        self.error: Exception | None = None
+        self._entries = entries
+
+    def __iter__(self) -> Iterator[PutEntry]:
+        from pipeline.errors import UserError
+
+        try:
+            yield from self._entries
+        except UserError as error:
+            self.error = error
+
+
+def _entries(lines: _Lines, key_field: str | None) -> Iterator[PutEntry]:
     import uuid
 
     from consumer.aws.put import PutEntry
 
-    for source, line in _lines(file):
+    for source, line in lines:
         key = _key(line, key_field, source) if key_field else uuid.uuid4().hex
         yield PutEntry(line, key, source=source)
 
 
-def _recorded(file: BinaryIO) -> Iterator[PutEntry]:
+def _recorded(lines: _Lines) -> Iterator[PutEntry]:
     import uuid
 
     from consumer.aws.put import PutEntry
     from consumer.aws.record_lines import payload_of
     from pipeline.errors import UserError
 
-    for source, line in _lines(file):
+    for source, line in lines:
         try:
             data, key = payload_of(line)
         except ValueError as error:

@@ -123,12 +123,25 @@ def test_mistakes_of_tail(kinesis: Any, words: list[str], said: str) -> None:
     assert (result.exit_code, said in result.stderr) == (2, True), result.stderr
 
 
-def test_the_number_of_records_before_a_bad_line_is_reported(kinesis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("aggregate", [(), ("--aggregate",)])
+def test_a_put_that_a_bad_line_stopped_has_put_the_lines_before_it_and_continues_there(
+    kinesis: Any, monkeypatch: pytest.MonkeyPatch, aggregate: tuple[str, ...]
+) -> None:
     monkeypatch.setattr("consumer.aws.put.WAITING", 2)
-    result = put("--key", "user", lines=[b'{"user":"a"}', b'{"user":"b"}', b'{"user":"c"}', b"{}"])
-    assert result.exit_code == 2
-    assert "stopped after 2 records, which the stream has now\n" in result.stderr, result.stderr
-    assert "line 4: no field user" in result.stderr
+    lines = [b'{"user":"a","n":%d}' % number for number in range(20)] + [b"{", b'{"user":"b","n":20}']
+    result = put("--key", "user", *aggregate, lines=lines)
+    assert (result.exit_code, result.stdout.startswith("20 records on ")) == (2, True), result.output
+    assert "<stdin> line 21: not JSON. " in result.stderr
+    assert "all lines before it are put. Correct the line, and continue with --from-line 21" in result.stderr
+    lines[20] = b'{"user":"a","n":21}'
+    assert put("--key", "user", *aggregate, "--from-line", "21", lines=lines).exit_code == 0
+    assert sorted(each["data"]["n"] for each in tail(*EVER, "22")) == list(range(22))
+
+
+def test_without_a_line_there_is_nothing_to_do(kinesis: Any) -> None:
+    for words in ((), ("--from-line", "31")):
+        result = put(*words, lines=LINES if words else [])
+        assert (result.exit_code, result.stderr) == (4, "penstock: there is no line to put\n"), result.output
 
 
 def test_tail_follows_a_shard_through_a_split(kinesis: Any) -> None:
