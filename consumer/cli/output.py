@@ -41,33 +41,60 @@ def emit(schema: str, said: Mapping[str, Any], version: int = 1) -> None:
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
     """Print rows under column names. ``right`` names columns of numbers, which a terminal aligns to the right.
 
-    On a terminal: a table as wide as the screen. When piped: a line of names, then a line a row, cells separated by
+    On a terminal: a table as wide as the screen, its cells wrapped between words; on a screen that is too narrow for
+    that, the cells of a row one below the other. When piped: a line of names, then a line a row, cells separated by
     tabs, nothing cut. None is printed as ``unknown``.
     """
     if sys.stdout.isatty():
-        from rich.console import Console
-
-        Console(highlight=False).print(drawn(columns, rows, right=right))
+        _on_terminal(columns, [[cell(value) for value in row] for row in rows], right)
         return
     click.echo("\t".join(columns))
     for row in rows:
         click.echo("\t".join(cell(value) for value in row))
 
 
+def _on_terminal(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> None:
+    from rich.console import Console
+
+    from consumer.cli.columns import fitted, vertical
+
+    console = Console(highlight=False)
+    if fitted(columns, rows, console.width) is None:
+        for text in vertical(columns, rows):
+            click.echo(text)
+        return
+    console.print(drawn(columns, rows, console.width, right=right))
+
+
 def drawn(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = (), one_line: bool = False
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    width: int,
+    *,
+    right: Sequence[str] = (),
+    one_line: bool = False,
 ) -> Any:
-    """The table as rich draws it, for a terminal or a live screen. ``one_line``: long text is cut, not wrapped."""
+    """The table as rich draws it, for a terminal or a live screen of this width.
+
+    ``one_line``: long text is cut, not wrapped; also if the words do not fit. The first column is cut last.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    overflow: Any = "ellipsis" if one_line else "fold"
+    from consumer.cli.columns import fitted
+
+    cells = [[cell(value) for value in row] for row in rows]
+    widths = None if one_line else fitted(columns, cells, width)
+    overflow: Any = "ellipsis" if widths is None else "fold"
     drawing = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
-        drawing.add_column(name, justify="right" if name in right else "left", overflow=overflow)
-    for row in rows:
-        drawing.add_row(*(Text(cell(value), no_wrap=one_line, overflow=overflow) for value in row))
+    for place, name in enumerate(columns):
+        exact = widths[place] if widths is not None else None
+        drawing.add_column(name, justify="right" if name in right else "left", overflow=overflow, width=exact)
+    for row in cells:
+        drawing.add_row(*(Text(text, no_wrap=widths is None, overflow=overflow) for text in row))
+    if widths is None and cells:
+        drawing.columns[0].min_width = min(width // 2, max(len(row[0]) for row in cells))
     return drawing
 
 

@@ -20,6 +20,9 @@ RIGHT = ("behind", "records", "caught up in", "records/s", "checkpoint age", "sh
 NARROW = {150: ("checkpoint age", "records"), 110: ("records/s", "caught up in"), 80: ("trend", "owner")}
 """The columns that are left out on a screen narrower than this."""
 
+LEAST_ROWS = 2
+"""Rows of shards below which the workers are left out of the screen."""
+
 FRAME = 3
 """Lines of a table besides its rows: its head, and the empty lines around it."""
 
@@ -113,13 +116,16 @@ class Screen:
         workers = worker_rows(self.status.workers)
         shards = shard_rows(self.status.shards)
         some = max(1, min(len(workers), lines // 3 - FRAME))
-        room = max(1, lines - FRAME - (FRAME + some) - 2)
+        room = lines - FRAME - (FRAME + some) - 2
+        if alone := room < LEAST_ROWS:
+            room = max(1, lines - FRAME - 1)
         rows = [[row[place] for place in columns] for row in _cut(shards, room, len(SHARDS))]
         named = [SHARDS[place] for place in columns]
-        drawing = output.drawn(named, rows, right=RIGHT, one_line=one_line)
-        if one_line and rows:
-            drawing.columns[0].min_width = min(width // 2, max(len(str(row[0])) for row in rows))
-        return [drawing, output.drawn(WORKERS, _cut(workers, some, len(WORKERS)), right=RIGHT, one_line=one_line)]
+        drawing = output.drawn(named, rows, width, right=RIGHT, one_line=one_line)
+        if alone:
+            return [drawing]
+        named_workers = _cut(workers, some, len(WORKERS))
+        return [drawing, output.drawn(WORKERS, named_workers, width, right=RIGHT, one_line=one_line)]
 
 
 def clock(at_s: float) -> str:
@@ -128,8 +134,8 @@ def clock(at_s: float) -> str:
 
 
 def _cut(rows: Sequence[Sequence[object]], most: int, columns: int) -> list[Sequence[object]]:
-    if len(rows) <= most:
-        return list(rows)
+    if len(rows) <= most or most == 1:
+        return list(rows[:most])
     more = f"and {len(rows) - most + 1} more"
     return [*rows[: most - 1], (more, *[""] * (columns - 1))]
 

@@ -12,9 +12,12 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from consumer.admin.application import Target
 from consumer.cli import Commands, main, output
+from consumer.cli.columns import fitted
 from consumer.cli.options import DURATION, TIME, Duration, application_options, stream_options
 from pipeline.errors import NothingToDo, PenstockError, RefusedError
 
@@ -65,6 +68,39 @@ def test_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         "shardId-000000000001   unknown",
         r"\x1b[2Jevil\tcell            0",
     ]
+
+
+LONG = ("49590338271490256608559692538361571095921575989136588898/0", "a reason of several words")
+
+
+@pytest.mark.parametrize("screen", [20, 60, 80, 100, 200])
+def test_no_word_of_a_table_is_broken_on_a_screen_of_any_width(screen: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(screen))
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys, "stdout", shown := Terminal())
+    output.table(("shard", "record", "reason"), [("shardId-000000000000", *LONG), ("shardId-000000000001", None, "x")])
+    text = shown.getvalue()
+    assert set(text.split()) >= {"shardId-000000000000", "shardId-000000000001", LONG[0], *LONG[1].split()}
+    if screen < 100:
+        assert text.splitlines()[:3] == ["shard:  shardId-000000000000", f"record: {LONG[0]}", f"reason: {LONG[1]}"]
+    else:
+        assert max(map(len, text.splitlines())) <= screen
+
+
+@given(
+    st.lists(st.lists(st.text("ab ", max_size=30), min_size=3, max_size=3), max_size=5),
+    st.integers(1, 120),
+)
+def test_the_columns_fit_the_screen_and_hold_each_word(rows: list[list[str]], screen: int) -> None:
+    widths = fitted(("one", "two", "three"), rows, screen)
+    words = [[word for row in rows for word in row[place].split()] for place in range(3)]
+    if widths is None:
+        assert sum(max(map(len, [name, *each])) for name, each in zip(("one", "two", "three"), words, strict=True)) > (
+            screen - 8
+        )
+        return
+    assert sum(widths) + 8 <= screen
+    assert all(len(word) <= width for width, each in zip(widths, words, strict=True) for word in each)
 
 
 def test_an_object_begins_with_its_schema(capsys: pytest.CaptureFixture[str]) -> None:

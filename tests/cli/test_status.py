@@ -118,6 +118,14 @@ def test_a_shard_that_has_no_room_is_counted(size: tuple[int, int]) -> None:
     assert any(line.lstrip().startswith("worker") for line in lines)
 
 
+@pytest.mark.parametrize("size", [(40, 12), (40, 10), (60, 12)])
+def test_a_small_screen_shows_shards_with_their_whole_ids(size: tuple[int, int]) -> None:
+    width, height = size
+    many = [lease(f"shardId-{number:012d}", "a-worker-with-a-long-name-000001") for number in range(30)]
+    lines = drawn(diagnose("events", look(*many)), width, height)
+    assert sum(bool(re.match(r" shardId-0000000000\d\d ", line)) for line in lines) >= height // 6, lines
+
+
 def test_a_live_screen_survives_a_resize() -> None:
     screen = io.StringIO()
     console = Console(file=screen, width=160, height=40, force_terminal=True, color_system=None)

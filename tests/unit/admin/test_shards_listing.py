@@ -178,7 +178,8 @@ def test_the_list_on_a_screen_of_100_columns() -> None:
     until_active(world.outside, STREAM)
     found = world.listing(loads={"shardId-000000000004": ShardLoad(900.0, 120 * 1024)})
     text = io.StringIO()
-    Console(file=text, width=100, color_system=None).print(output.drawn(COLUMNS, rows(found), right=COLUMNS[2:]))
+    drawing = output.drawn(COLUMNS, rows(found), 100, right=COLUMNS[2:])
+    Console(file=text, width=100, color_system=None).print(drawing)
     screen = "\n".join(line.rstrip() for line in text.getvalue().splitlines())
     assert screen + "\n" == SCREEN
 
