@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 from jupyter_client.manager import KernelManager
 
@@ -106,6 +108,39 @@ def test_quality_of_the_plain_demo_has_no_dead_letters_and_no_drift(told_of_the_
     assert "0 dead letters, 0.00% of all records" in text
     assert "compared: halves, first half (" in text
     assert "True" not in text.partition("compared:")[2]
+
+
+def of_quality(cell: str, **names: Any) -> dict[str, Any]:
+    """The names that a cell of the notebook on quality leaves, when it runs with these."""
+    [source] = [each["source"] for each in read("03_quality.ipynb").cells if each["id"] == cell]
+    exec(source, names)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("versions", "compared"), [("aabba", "ab"), ("abc", "bc"), ("abcb", "bc"), ("aab", "ab"), ("bca", "ca")]
+)
+def test_drift_compares_two_different_versions_after_a_roll_back_too(versions: str, compared: str) -> None:
+    rows = pd.DataFrame({"model_version": list(versions), "dt": "2026-11-18"})
+    found = of_quality("cell-21", rows=rows, pd=pd, np=np)
+    assert (found["reference"], found["current"]) == tuple(compared)
+    assert not (found["is_reference"] & found["is_current"]).any()
+
+
+def test_quality_reads_dead_letters_by_url(tmp_path: Path) -> None:
+    """On S3 it is the same call of pyarrow; a path of ``pathlib`` would find nothing there."""
+    (folder := tmp_path / "dead-letter" / "dt=2026-11-18").mkdir(parents=True)
+    (folder / "a.jsonl").write_text('{"record_id": "r"}\n{"record_id": "s"}\n')
+    for url in (str(folder.parent), folder.parent.as_uri()):
+        assert len(of_quality("cell-13", LETTERS=url, Path=Path, pd=pd, rows=[1])["letters"]) == 2
+    assert len(of_quality("cell-13", LETTERS=str(tmp_path / "none"), Path=Path, pd=pd, rows=[1])["letters"]) == 0
+
+
+def test_quality_without_metrics_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = of_quality("cell-08", TABLE=str(tmp_path / "enriched"))
+    assert "no metrics of workers in" in capsys.readouterr().out
+    for cell in ("cell-09", "cell-11"):
+        of_quality(cell, answers=found["answers"], metrics=found["metrics"], pd=pd, np=np)
 
 
 @pytest.mark.parametrize("name", NAMES)
