@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pipeline.stores.folder import FolderStore
 from pipeline.table.audit import audit
 from tests.e2e.rig import PENSTOCK, ROOT, UP_S, Rig, Worker, wait_until
 from tests.support.alarms import evaluated
-from tests.support.cloudformation import Stack
+from tests.support.cloudformation import TEMPLATE, Stack
 
 SHARDS = 2
 RECORDS, BAD = 100, 3000
@@ -81,22 +82,31 @@ def a_release_that_fails_on_everything_ends_itself(rig: Rig, good: Path) -> None
 
 
 class Alarm:
-    """The alarm of the canary's dead-letter rate, as the template has it, on the figures of the stats lines."""
+    """The template's alarm of the canary's dead-letter rate: its expression, threshold and period.
+
+    CloudWatch gets a line of figures each minute, and its periods begin at fixed times. Here ``/stats`` is read at each
+    call, and the period is the time before the call, so it fires sooner. Metric filter and CloudWatch are not run.
+    """
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._lines = StatsLines()
-        alarm = Stack({"Application": "a", "ImageTag": "1", "StreamName": "s"}).resource("DeadLetterRateAlarm")[
-            "Properties"
-        ]
+        given = {"Application": "a", "ImageTag": "1", "StreamName": "s"}
+        canary = Stack(given, TEMPLATE.with_name("canary.yaml"), beside=Stack(given))
+        alarm = canary.resource("DeadLetterRateAlarm")["Properties"]
+        assert alarm["DatapointsToAlarm"] == 1, "one period is enough"
         [self._expression] = [each["Expression"] for each in alarm["Metrics"] if "Expression" in each]
+        [self._period_s] = {each["MetricStat"]["Period"] for each in alarm["Metrics"] if "MetricStat" in each}
         self._percent = alarm["Threshold"]
-        self._seen = {"dead_letters": 0, "rows": 0}
+        self._seen: list[tuple[float, dict[str, Any]]] = []
 
     def __call__(self) -> bool:
-        fields = self._lines.next(self._worker.stats())
-        self._seen = {name: count + int(fields[name]) for name, count in self._seen.items()}
-        dead, rows = self._seen["dead_letters"], self._seen["rows"]
+        now = time.monotonic()
+        self._seen.append((now, self._lines.next(self._worker.stats())))
+        self._seen = [(at, line) for at, line in self._seen if at > now - self._period_s]
+        dead, rows = (sum(line[name] for _, line in self._seen) for name in ("dead_letters", "rows"))
+        if not dead + rows:  # CloudWatch has no result for a division by 0
+            return False
         percent = evaluated(self._expression, {"dead": dead, "rows": rows})
         return percent is not None and percent > self._percent
 
