@@ -139,3 +139,11 @@ def test_it_has_a_section_for_everything_that_is_done() -> None:
         "Lost lease table", "Throttled table", "Spot storm", "KCL 3.1 to 3.5", "Cost levers", "Game days",
     }  # fmt: skip
     assert wanted <= set(re.findall(r"(?m)^## (.+)$", RUNBOOK))
+
+
+def test_the_commands_for_gpus_start_tasks_before_they_stop_the_others() -> None:
+    section = RUNBOOK.partition("\n## GPUs\n")[2].partition("\n## ")[0]
+    begun, waited, ended = (line for line in section.splitlines() if line.startswith("aws "))
+    assert "--template-file gpu.yaml" in begun and re.search(r" DesiredCount=[1-9]", begun)
+    assert waited.split()[2:4] == ["wait", "services-stable"]
+    assert "--template-file penstock.yaml" in ended and ended.endswith(" DesiredCount=0")
