@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.cli.options import json_option
+from consumer.cli.options import Finite, json_option
 from pipeline.errors import counted
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ LONGEST_VALUE = 120
 @click.argument("url_b")
 @click.option(
     "--tolerance",
-    type=click.FloatRange(0),
+    type=Finite(0),
     default=1e-5,
     show_default=True,
     help="Two floats a and b are equal if |a - b| <= tolerance * max(1, |a|, |b|). 0: they must be the same number.",

@@ -59,6 +59,17 @@ class Group(click.Group):
             formatter.write_dl(rows)
 
 
+class Finite(click.FloatRange):
+    """A number in a range that is not NaN, which is in every range of click's, and not infinite."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; :raises click.BadParameter: it is none, or outside the range."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number. Write for example 0.5", param, ctx)
+        return number
+
+
 class Duration(click.ParamType[float]):
     """Seconds, from a number with a unit: 90s, 30m, 2h, 7d. A shorter one than ``least_s`` is a mistake."""
 

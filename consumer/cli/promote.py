@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.cli.options import DURATION, Group, config_option, count_option, json_option
+from consumer.cli.options import DURATION, Finite, Group, config_option, count_option, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,21 +60,21 @@ def promote() -> None:
 @click.option("--ignore", metavar="NAMES", default="", help="Columns whose values may change, separated by commas.")
 @click.option(
     "--max-changed",
-    type=click.FloatRange(0, 1),
+    type=Finite(0, 1),
     default=0.0,
     show_default=True,
     help="Largest share of a column's values that may differ.",
 )
 @click.option(
     "--least-compared",
-    type=click.FloatRange(0, 1),
+    type=Finite(0, 1),
     default=0.5,
     show_default=True,
     help="Least share of the records that must have an old row.",
 )
 @click.option(
     "--least-speed",
-    type=click.FloatRange(0),
+    type=Finite(0),
     default=0.8,
     show_default=True,
     help="Least throughput of the new model, as a share of the old one's. 0: any. Two measurements of one model differ "

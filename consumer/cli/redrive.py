@@ -147,6 +147,7 @@ def _print(said: dict[str, Any]) -> None:
             )
         for line in output.estimate(said)[1:]:
             output.line(line)
+        output.line("a redrive cannot be undone: its rows stay in the table")
         if said["other_sinks"]:
             output.line(f"only {said['table']} gets these rows; not {', '.join(said['other_sinks'])}")
 

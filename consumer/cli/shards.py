@@ -152,8 +152,8 @@ def scale(count: int, **options: Any) -> None:
 @click.option(
     "--weighted",
     is_flag=True,
-    help="Split so that each half gets half of the load, by a sample of the shard's records of the last five minutes. "
-    "The sample takes one of the shard's five reads a second.",
+    help="Split so that each half gets half of the load, by a sample of the shard: up to 10,000 of its records of the "
+    "last five minutes. The sample takes one of the shard's five reads a second.",
 )
 @_change_options
 def split(shard: str, at: str | None, weighted: bool, **options: Any) -> None:

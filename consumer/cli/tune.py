@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from consumer.cli.options import config_option, count_option, framing_option
+from consumer.cli.options import Finite, config_option, count_option, framing_option
 from consumer.cli.output import emit
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ PIPED_COLUMNS = 1000
 @count_option
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=Finite(0, min_open=True),
     default=120,
     show_default=True,
     help="Approximate duration of the measurement, without the model's first start.",

@@ -156,6 +156,7 @@ def test_redrive_prints_its_plan_and_does_nothing(application: Application) -> N
         ),
         "time: about 30 s (at this --rate, 0.1 records/s)",
         "a day: unchanged",
+        "a redrive cannot be undone: its rows stay in the table",
         f"only {application.folder}/table gets these rows; not kinesis:enriched",
         "nothing was done. Give --execute to redrive them",
     ]

@@ -242,3 +242,15 @@ def test_a_configuration_names_both(tmp_path: Path) -> None:
     assert CliRunner().invoke(group, ["both", "--config", str(path)]).output == "penstock-events events\n"
     twice = CliRunner().invoke(group, ["both", "--config", str(path), "--stream", "events"])
     assert (twice.exit_code, "--config already names" in twice.output) == (2, True)
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "x", "-1"])
+def test_a_number_is_finite_and_in_its_range(number: str) -> None:
+    result = CliRunner().invoke(main, ["diff", "a", "b", "--tolerance", number])
+    assert (result.exit_code, "--tolerance" in result.stderr) == (2, True), result.output
+
+
+@pytest.mark.parametrize("path", sorted(LEAVES))
+def test_no_number_of_a_command_may_be_nan(path: str) -> None:
+    ranges = [each for each in LEAVES[path].params if type(each.type) is click.FloatRange]
+    assert not ranges, "click's FloatRange takes NaN: use Finite"
