@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--dead-letter", metavar="URL", help="Slice: where dead letters go.  [default: URL.dead-letters]")
 @click.option("--shards", "shards", multiple=True, metavar="SHARD", help="Slice: only this shard; may be repeated.")
 @click.option("--rate", type=RATE, metavar="N", help="Slice, archive: at most N records per second.")
+@click.option("--discard", is_flag=True, help="Slice: give up a replay that is not finished; delete its tables.")
 @click.option("--rewind", is_flag=True, help="Move the leases of the application itself.")
 @click.option("--to-time", type=TIME, metavar="TIME", help="Rewind: to this time of arrival.")
 @click.option("--by", type=DURATION, metavar="DURATION", help="Rewind: to this long before now, such as 2h.")
@@ -112,7 +113,7 @@ def _way(options: dict[str, Any]) -> str | None:
     from pipeline.errors import UserError
 
     belongs = {
-        "slice": ("begin", "end", "sinks", "dead_letter", "shards"),
+        "slice": ("begin", "end", "sinks", "dead_letter", "shards", "discard"),
         "rewind": ("rewind", "to_time", "by", "to_earliest", "to_latest", "from_file", "online", "undo"),
         "archive": ("from_parquet", "from_jsonl", "payload", "fields", "again"),
     }

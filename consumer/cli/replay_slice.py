@@ -14,6 +14,8 @@ from consumer.cli.options import command_line, rate_text
 from pipeline.errors import UserError, counted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from consumer.admin.application import Target
     from consumer.admin.replay.slicing import SlicePlan, SliceWish
     from consumer.aws.clients import Aws
@@ -24,28 +26,44 @@ INTERRUPTED = 130
 
 def replay(target: Target, options: dict[str, Any]) -> None:
     """Plan, print, and with --execute carry out; exits with 130 if it was interrupted."""
-    from consumer.admin.replay.slicing import refuse_used
     from consumer.aws.clients import Aws
-    from consumer.leases import bounded
-    from pipeline.stores import open_store
+    from consumer.cli.replay_discard import discard
 
     aws = Aws()
     planned = _planned(target, options, aws)
+    if options["discard"]:
+        discard(planned, aws, execute=options["execute"], as_json=options["as_json"])
+    else:
+        _read(planned, target, options, aws)
+
+
+def _read(planned: SlicePlan, target: Target, options: dict[str, Any], aws: Aws) -> None:
+    from consumer.admin.replay.slicing import refuse_changed, refuse_used
+    from consumer.leases import bounded
+    from pipeline.stores import open_store
+
     dynamodb = aws.client("dynamodb")
     begun = bool(aws.ask("the replay's lease table", lambda: bounded.items(dynamodb, planned.application)))
-    refuse_used(
-        planned,
-        begun=begun,
-        holds=lambda url: bool(open_store(url, lambda: aws.client("s3")).list("", limit=1)),
-    )
+
+    def holds(url: str) -> bool:
+        return bool(open_store(url, lambda: aws.client("s3")).list("", limit=1))
+
+    refuse_used(planned, begun=begun, holds=holds)
+    refuse_changed(planned, aws.ask("the replay's note", lambda: bounded.noted(dynamodb, planned.application)))
     _check_streams(planned, aws)
     said = _said(planned, options, begun=begun) | _estimate(planned, target, aws)
     if not options["as_json"]:
         _print(said)
         if options["execute"]:
+            output.line(f"to give it up, and delete its tables: {said['discard']}")
             output.line(f"after an interruption, or to share the work: {said['command']}")
     if options["execute"]:
-        said |= _run(planned, aws)
+        _note(planned, aws)
+        try:
+            said |= _run(planned, aws)
+        except Exception:
+            _clean_up(planned, aws, said, holds)
+            raise
     if options["as_json"]:
         output.emit("replay.slice", said)
     elif not options["execute"]:
@@ -58,6 +76,31 @@ def replay(target: Target, options: dict[str, Any]) -> None:
         output.line(f"interrupted; to continue: {said['command']}")
     if options["execute"] and not said["finished"]:
         click.get_current_context().exit(INTERRUPTED)
+
+
+def _note(planned: SlicePlan, aws: Aws) -> None:
+    """Make the replay's tables, and note what it is made of, so that nothing else continues it."""
+    from consumer.admin.replay.slicing import made_of, refuse_changed
+    from consumer.leases import bounded
+    from consumer.leases.tables import make_tables, shaped
+
+    dynamodb, name = aws.client("dynamodb"), planned.application
+    if not shaped(planned.settings.kcl.properties):  # else KCL makes them
+        aws.ask(f"lease table {name}", lambda: make_tables(dynamodb, name))
+        refuse_changed(planned, aws.ask(f"lease table {name}", lambda: bounded.note(dynamodb, name, made_of(planned))))
+
+
+def _clean_up(planned: SlicePlan, aws: Aws, said: dict[str, Any], holds: Callable[[str], bool]) -> None:
+    """After an error: delete the tables if nothing was read, or say what does."""
+    from consumer.leases import bounded
+
+    dynamodb, name = aws.client("dynamodb"), planned.application
+    urls = [sink.url for sink in planned.settings.sink if sink.type == "parquet"]
+    if bounded.is_untouched(bounded.items(dynamodb, name)) and not any(holds(url) for url in urls):
+        bounded.remove_tables(dynamodb, name)
+        output.note("nothing was read; the tables of the replay are deleted")
+    else:
+        output.note(f"to continue: {said['command']}; to give it up, and delete its tables: {said['discard']}")
 
 
 def _planned(target: Target, options: dict[str, Any], aws: Aws) -> SlicePlan:
@@ -141,13 +184,14 @@ def _said(planned: SlicePlan, options: dict[str, Any], *, begun: bool) -> dict[s
         "model": settings.model.version,
         "rate": bounds.rate or None,
         "begun": begun,
-        "command": _command(planned, options),
+        "command": _command(planned, options, "--execute"),
+        "discard": _command(planned, options, "--discard", "--execute"),
         "executed": False,
         "finished": False,
     }
 
 
-def _command(planned: SlicePlan, options: dict[str, Any]) -> str:
+def _command(planned: SlicePlan, options: dict[str, Any], *ends: str) -> str:
     """The command that carries out this plan, now or after an interruption, with fixed times: ``2h ago`` would be
     another slice later."""
     words = ["--from", _time(planned.bounds.from_ms), "--to", _time(planned.bounds.to_ms)]
@@ -159,7 +203,7 @@ def _command(planned: SlicePlan, options: dict[str, Any]) -> str:
         ("--rate", [rate_text(options["rate"]) if options["rate"] else None]),
     ):
         words += [word for value in values if value for word in (name, value)]
-    return command_line("replay", *words, "--execute")
+    return command_line("replay", *words, *ends)
 
 
 def _check_streams(planned: SlicePlan, aws: Aws) -> None:

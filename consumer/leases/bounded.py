@@ -5,6 +5,7 @@ The mark is a separate attribute, which KCL keeps through renewals, checkpoints 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 MARK = "boundedDone"
+
+_KEY: Item = {"key": {"S": "PenstockReplay"}}
+
+_BEGINS = frozenset({"TRIM_HORIZON", "AT_TIMESTAMP", "LATEST"})
 
 
 def mark(dynamodb: DynamoDBClient, application: str, shard_id: str, to_ms: int) -> bool:
@@ -63,6 +68,35 @@ def held_by_others(leases: Mapping[str, Item], worker_id: str) -> Collection[str
     """The other workers that own or drain a lease. Pure."""
     owners = {text(lease, name) for lease in leases.values() for name in ("leaseOwner", "checkpointOwner")}
     return owners - {"", worker_id}
+
+
+def noted(dynamodb: DynamoDBClient, application: str) -> dict[str, str] | None:
+    """What the replay is made of, as its first task noted it; None: there is no note."""
+    try:
+        found = dynamodb.get_item(TableName=f"{application}-CoordinatorState", Key=_KEY, ConsistentRead=True)
+    except dynamodb.exceptions.ResourceNotFoundException:
+        return None
+    said: dict[str, str] = json.loads(found["Item"]["replay"]["S"]) if "Item" in found else {}
+    return said or None
+
+
+def note(dynamodb: DynamoDBClient, application: str, made_of: Mapping[str, str]) -> dict[str, str]:
+    """Note what the replay is made of, unless another task has. Returns what is noted then. Its tables exist."""
+    try:
+        dynamodb.put_item(
+            TableName=f"{application}-CoordinatorState",
+            Item={**_KEY, "replay": {"S": json.dumps(dict(made_of))}},
+            ConditionExpression="attribute_not_exists(#key)",
+            ExpressionAttributeNames={"#key": "key"},
+        )
+    except dynamodb.exceptions.ConditionalCheckFailedException:
+        return noted(dynamodb, application) or {}
+    return dict(made_of)
+
+
+def is_untouched(leases: Mapping[str, Item]) -> bool:
+    """Whether no worker owns a lease, and none is checkpointed. Pure."""
+    return not held_by_others(leases, "") and all(text(lease, "checkpoint") in _BEGINS for lease in leases.values())
 
 
 def remove_tables(dynamodb: DynamoDBClient, application: str) -> None:

@@ -436,6 +436,52 @@ def test_an_interrupted_slice_says_what_continues_it(
     assert last == before.replace("after an interruption, or to share the work:", "interrupted; to continue:")
 
 
+def test_an_interrupted_slice_continues_with_the_same_model_only_and_can_be_given_up(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from consumer import slice_task
+
+    ended = slice_task.Outcome(finished=False, rows=0, dead_letters=0)
+    monkeypatch.setattr(slice_task, "run", lambda *given: ended)
+    monkeypatch.setattr("consumer.logs.configure", lambda *given: None)
+    options = slice_options(world, tmp_path, **{"--to": "2030-01-01T00:00:00Z", "--url": f"{tmp_path}/mixed"})
+    said = json.loads(replay(*options, "--execute", "--json").stdout)
+    assert said["application"] in world.dynamodb.list_tables()["TableNames"]
+    assert replay(*options, "--rate", "7").exit_code == 0
+    letters = replay(*options, "--dead-letter", f"{tmp_path}/other")
+    assert letters.exit_code == 3 and "began with dead_letter.url" in letters.stderr, letters.output
+    path = tmp_path / "penstock.toml"
+    whole = path.read_text()
+    path.write_text(whole.replace('version = "1"', 'version = "2"'))
+    for more in ((), ("--execute",)):
+        changed = replay(*options, *more)
+        assert changed.exit_code == 3 and "began with model.version = 1, which is now 2" in changed.stderr
+    path.write_text(whole)
+
+    discard = shlex.split(said["discard"])[2:]
+    assert replay(*discard[:-1]).stdout.endswith("nothing changed; run again with --execute to delete them\n")
+    assert replay(*discard).exit_code == 0
+    assert not [name for name in world.dynamodb.list_tables()["TableNames"] if name.startswith(said["application"])]
+    assert replay(*discard).exit_code == 4
+
+
+def test_a_slice_that_fails_at_its_start_leaves_no_tables(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from consumer import slice_task
+    from pipeline.errors import Fatal
+
+    def run(*given: object) -> None:
+        raise Fatal("the model does not load")
+
+    monkeypatch.setattr(slice_task, "run", run)
+    monkeypatch.setattr("consumer.logs.configure", lambda *given: None)
+    found = replay(*slice_options(world, tmp_path, **{"--url": f"{tmp_path}/failed"}), "--execute")
+    assert found.exit_code == 1 and "the tables of the replay are deleted" in found.stderr, found.output
+    name = found.stdout.split("application of its own: ")[1].split(";")[0]
+    assert not [each for each in world.dynamodb.list_tables()["TableNames"] if each.startswith(name)]
+
+
 # -- an archive
 
 

@@ -100,6 +100,31 @@ def refuse_used(planned: SlicePlan, *, begun: bool, holds: Callable[[str], bool]
             )
 
 
+def made_of(planned: SlicePlan) -> dict[str, str]:
+    """What must stay the same while a replay is interrupted and continued, by the names of the settings."""
+    model = planned.settings.model
+    return {
+        "model.factory": model.factory,
+        "model.version": model.version,
+        "model.passthrough": json.dumps(model.passthrough, sort_keys=True),
+        "dead_letter.url": planned.settings.dead_letter.url,
+    }
+
+
+def refuse_changed(planned: SlicePlan, noted: Mapping[str, str] | None) -> None:
+    """Refuse to continue a replay with another model. ``noted``: what it began with; None: it has not begun.
+
+    :raises RefusedError: names the difference.
+    """
+    now = made_of(planned)
+    for name, began in (noted or {}).items():
+        if now.get(name) != began:
+            raise RefusedError(
+                f"this replay began with {name} = {began}, which is now {now.get(name)}: its output would be of both. "
+                "Continue it with what it began with, or read the slice into another --url"
+            )
+
+
 def application_of(settings: Settings, created_s: int, wish: SliceWish) -> str:
     """The same for the same stream, times, shards and outputs, so that the same command continues where it stopped."""
     identity = [
