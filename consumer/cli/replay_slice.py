@@ -96,7 +96,8 @@ def _clean_up(planned: SlicePlan, aws: Aws, said: dict[str, Any], holds: Callabl
 
     dynamodb, name = aws.client("dynamodb"), planned.application
     urls = [sink.url for sink in planned.settings.sink if sink.type == "parquet"]
-    if bounded.is_untouched(bounded.items(dynamodb, name)) and not any(holds(url) for url in urls):
+    untouched = not said["begun"] and bounded.is_untouched(bounded.items(dynamodb, name))
+    if untouched and not any(holds(url) for url in urls):
         bounded.remove_tables(dynamodb, name)
         output.note("nothing was read; the tables of the replay are deleted")
     else:
