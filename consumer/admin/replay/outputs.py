@@ -37,7 +37,11 @@ def notes_of(
     streams = [sink.stream for sink in settings.sink if not isinstance(sink, ParquetSettings)]
     if undoes:
         _refuse_read(tables, read_since, online=online)
-        return [f"table {table}: gets the rows of the records that were skipped" for table in tables]
+        again = " and, a second time, those of records that were read since" if read_since or online else ""
+        return [
+            *(f"table {table}: gets the rows of the records that were skipped" for table in tables),
+            *(f"stream {stream}: gets the rows of the records that were skipped{again}" for stream in streams),
+        ]
     if goes_back:
         _refuse(tables, url and _plain(url), online=online, holds=holds)
         return [
