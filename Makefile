@@ -40,8 +40,8 @@ test: $(DEV) $(CLASSES) kinesis-local  ## Run every test, including those with t
 	$(PYTEST) tests/speed
 	$(PYTEST) $(POOL) -n $(TEST_WORKERS) --ignore tests/speed
 
-test-fast: $(DEV)  ## Run the tests that start no JVM and load no large model
-	$(PYTEST) $(POOL) -n $(WORKERS) tests/unit tests/property tests/cli tests/docs
+test-fast: $(DEV)  ## Run the quick tests, in a minute: without a JVM, without a large model
+	$(PYTEST) $(POOL) -n $(WORKERS) -m "not slow" tests/unit tests/property tests/cli tests/docs
 
 chaos: $(DEV)  ## Inject faults into real workers for ten minutes (options: ARGS="--minutes 2 --seed 7")
 	$(BIN)/python -m tests.chaos $(ARGS)

@@ -22,6 +22,10 @@ def pytest_configure(config: pytest.Config) -> None:
     processor.register(config)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    order.mark(item)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order.arrange(items)

@@ -44,6 +44,59 @@ FIRST = (
 )
 """Prefixes of paths below ``tests``, in the order in which their tests begin."""
 
+SLOW = (
+    "cli/test_commands.py",
+    "cli/test_dead_letters.py",
+    "cli/test_promote.py",
+    "cli/test_replay.py",
+    "cli/test_status_terminal.py",
+    "cli/test_try.py",
+    "cli/test_tune.py",
+    "docs/test_documents.py",
+    "docs/test_model_examples.py",
+    "property/test_answer_fuzz.py",
+    "property/test_bad_record_costs.py",
+    "property/test_batcher_properties.py",
+    "property/test_bisection.py",
+    "property/test_bounded.py",
+    "property/test_config_fuzz.py",
+    "property/test_dead_letter_limit.py",
+    "property/test_diff.py",
+    "property/test_doubt.py",
+    "property/test_downstream.py",
+    "property/test_hostile_exceptions.py",
+    "property/test_kpl.py",
+    "property/test_parquet_holds.py",
+    "property/test_payload_fuzz.py",
+    "property/test_protocol_fuzz.py",
+    "property/test_redrive_plan.py",
+    "property/test_rewind.py",
+    "property/test_shards_planner.py",
+    "property/test_shown.py",
+    "property/test_timely.py",
+    "property/test_values.py",
+    "unit/admin/test_status_diagnose.py",
+    "unit/aws/test_put.py",
+    "unit/batching/test_length_buckets.py",
+    "unit/batching/test_utilization.py",
+    "unit/dead_letters/test_dead_letter_limit.py",
+    "unit/examples/test_corpus.py",
+    "unit/examples/test_demo_report.py",
+    "unit/letters/test_redrive.py",
+    "unit/local/test_local_engine.py",
+    "unit/replicas/test_memory.py",
+    "unit/sinks/test_chain.py",
+    "unit/table/test_audit_mutations.py",
+    "unit/table/test_sink_letters.py",
+    "unit/table/test_strays.py",
+    "unit/test_background.py",
+    "unit/test_chaos.py",
+    "unit/test_retry.py",
+    "unit/test_security.py",
+    "unit/test_sleeps.py",
+)
+"""Files below ``tests`` that start no JVM and still take more than a second. ``make test-fast`` leaves them out."""
+
 APART = ("e2e", "property", "simulation")
 
 
@@ -54,6 +107,12 @@ def arrange(items: list[pytest.Item]) -> None:
         place = _place(item)
         if place.partition("/")[0] not in APART:
             item.add_marker(pytest.mark.xdist_group(place))
+
+
+def mark(item: pytest.Item) -> None:
+    """Mark a slow test, before ``-m`` selects."""
+    if _place(item) in SLOW:
+        item.add_marker(pytest.mark.slow)
 
 
 def rank(place: str) -> int:
