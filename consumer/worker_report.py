@@ -52,6 +52,7 @@ class WorkerReport:
         self._careful = careful
         self._leaving = leaving
         self._started_s = time.time()
+        self._release = version("penstock")  # it reads a file: not for each report
 
     def unhealthy(self) -> str | None:
         """Return why the task is not healthy; None if it is. Without a running event loop there would be no answer."""
@@ -91,7 +92,7 @@ class WorkerReport:
         settings = self._settings
         return {
             "worker": self._worker_id,
-            "penstock": version("penstock"),
+            "penstock": self._release,
             "model_version": settings.model.version,
             "started_at": round(self._started_s, 3),
             "at": round(wall_s, 3),

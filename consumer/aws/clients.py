@@ -77,7 +77,7 @@ def _fix(error: ClientError) -> str:
 
 _FIXES = {
     "ResourceNotFoundException": "it does not exist in this account and region. "
-    "Check [stream] name, AWS_REGION and AWS_ENDPOINT_URL",
+    "Check the stream's name ([stream] name, or --stream), AWS_REGION and AWS_ENDPOINT_URL",
     "UnrecognizedClientException": "the credentials are not valid in this account",
     "ExpiredTokenException": "the credentials have expired",
 }
