@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from click.testing import CliRunner, Result
 
@@ -39,20 +38,13 @@ def local() -> Iterator[LocalAWS]:
         yield local
 
 
-@pytest.fixture(scope="module")
-def session() -> Any:
-    return boto3.Session(region_name="us-east-1")
-
-
 @pytest.fixture
-def aws(local: LocalAWS, session: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAWS]:
+def aws(local: LocalAWS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAWS]:
     """A local AWS with one stream of two shards."""
     for name, value in {**local.env, "XDG_STATE_HOME": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)  # undo files are written there
     monkeypatch.setattr("consumer.admin.shards.carry_out.LOOK_S", 0.05)
-    monkeypatch.setattr("boto3.DEFAULT_SESSION", session)
-    monkeypatch.setattr("boto3.Session", lambda **options: session)  # which reads the services' models once
     make_stream(local, 2)
     yield local
     kinesis = local.client("kinesis")
