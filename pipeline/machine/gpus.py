@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Mapping
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 
 from pipeline.errors import ModelError
@@ -22,11 +21,11 @@ def count(devices: Path = DEVICES, environ: Mapping[str, str] = os.environ, torc
     Counts the machine's GPUs that ``CUDA_VISIBLE_DEVICES`` allows. 0 if torch is missing or built for CPUs. ``torch``:
     its version; by default that of the installed one.
     """
-    if (version := _torch_version() if torch is None else torch) == "" or version.endswith("+cpu"):
-        return 0
     try:
         nodes = sum(NODE.fullmatch(path.name) is not None for path in devices.iterdir())
     except OSError:
+        return 0
+    if not nodes or (version := _torch_version() if torch is None else torch) == "" or version.endswith("+cpu"):
         return 0
     if (visible := environ.get("CUDA_VISIBLE_DEVICES")) is None:
         return nodes
@@ -56,6 +55,8 @@ def place(device: str, replica: int, gpus: int) -> str:
 @cache
 def _torch_version() -> str:
     """Looked up once: the metadata of an installed package does not change while a process runs."""
+    from importlib import metadata  # a twentieth of a second, which a machine without GPUs does not need
+
     try:
         return metadata.version("torch")
     except metadata.PackageNotFoundError:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.model.arrow_types import is_bytes, is_number, is_text
 from pipeline.model.arrow_values import fitted, fitting
@@ -73,10 +72,14 @@ def _floats(values: Sequence[Any], kind: pa.DataType) -> pa.Array | None:
     if isinstance(array, pa.ChunkedArray) or not pa.types.is_float64(array.type):
         return None
     most = _FLOAT32_WHOLE if pa.types.is_float32(kind) else sys.float_info.max
-    return None if (np.abs(array.to_numpy(zero_copy_only=False)) > most).any() else array.cast(kind)
+    if (np.abs(array.to_numpy(zero_copy_only=False)) > most).any():
+        return None
+    return array if array.type == kind else array.cast(kind)
 
 
 def _infinities(array: pa.Array) -> int:
+    import pyarrow.compute as pc  # here, as in arrow_columns
+
     return pc.sum(pc.is_inf(array)).as_py() or 0
 
 
@@ -121,6 +124,8 @@ def checked_range(array: pa.Array) -> pa.Array:
     low, high = _range(array.type)
     if high is None or array.null_count == len(array):
         return array
+    import pyarrow.compute as pc  # here, as in arrow_columns
+
     counts = array.view(pa.int32() if array.type.bit_width == 32 else pa.int64())
     ends = pc.min_max(counts)
     if ends["min"].as_py() < low or ends["max"].as_py() >= high:

@@ -21,6 +21,7 @@ from pipeline.model_process import frames
 from pipeline.model_process.assignment import Assignment
 from pipeline.replicas import answers
 from pipeline.replicas.environment import command, environment
+from pipeline.replicas.frame_protocol import FrameProtocol
 from pipeline.replicas.process_watch import LogLines, ProcessWatch
 
 log = logging.getLogger("replica")
@@ -199,7 +200,7 @@ class ReplicaProcess:
         given_up.callback(self._close_streams)
         self._log, _ = await loop.connect_read_pipe(lambda: LogLines(self.number, self._stream_over), lines)
         ours.setblocking(False)
-        protocol = frames.FrameProtocol(self._answered, self._garbage, self._stream_over, self._body_limit)
+        protocol = FrameProtocol(self._answered, self._garbage, self._stream_over, self._body_limit)
         self._transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
         watch = ProcessWatch(loop, self._exited)
         given_up.callback(watch.give_up)

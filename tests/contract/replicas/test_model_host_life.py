@@ -328,6 +328,10 @@ SECRETS = (
 )
 
 
+SLOW_TO_IMPORT = {"asyncio", "ssl", "pyarrow.compute", "importlib.metadata", "multiprocessing"}
+"""Together they take as long as a third of a replica's start."""
+
+
 @pytest.mark.parametrize("given", [False, True])
 def test_a_model_has_the_tasks_credentials_only_if_it_is_given_them(
     given: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -344,6 +348,7 @@ def test_a_model_has_the_tasks_credentials_only_if_it_is_given_them(
     assert told["core"] == [0, 0]
     kinds = sorted(where.partition(":")[0] for where in told["descriptors"].values())
     assert kinds == ["/dev/null", "pipe", "pipe", "socket"]
+    assert not SLOW_TO_IMPORT & set(told["modules"]), "a replica imports what its model does not need"
 
 
 def test_a_replica_ends_at_the_end_of_its_stream() -> None:
