@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cfnlint.api import lint_file
 
-from tests.support.cloudformation import TEMPLATE, Stack
+from tests.support.cloudformation import TEMPLATE, Stack, lint
 
 CANARY = TEMPLATE.with_name("canary.yaml")
 GIVEN = {"Application": "penstock-events", "ImageTag": "model-1", "StreamName": "events"}
@@ -19,7 +18,7 @@ def canary(given: dict[str, Any]) -> Stack:
 
 
 def test_cfn_lint_finds_nothing() -> None:
-    assert [str(match) for match in lint_file(CANARY)] == []
+    assert lint(CANARY) == []
 
 
 @pytest.mark.parametrize("given", [GIVEN, FULL])

@@ -7,7 +7,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from cfnlint.decode import decode_str
 from click.testing import CliRunner
 
 from consumer.cli import main
@@ -15,15 +14,13 @@ from deploy import templates
 from deploy.templates import athena_type, columns, parameter_names, template, with_columns
 from pipeline.errors import UserError
 from pipeline.table.schema import IDENTITY, encode
-from tests.support.cloudformation import TEMPLATE, read
+from tests.support.cloudformation import TEMPLATE, parsed, read
 
 ODD = 'a "b": {c}'
 
 
 def columns_of(text: str) -> list[tuple[str, str]]:
-    found, mistakes = decode_str(text)
-    assert not mistakes
-    table = found["Resources"]["Table"]["Properties"]["TableInput"]
+    table = parsed(text)["Resources"]["Table"]["Properties"]["TableInput"]
     return [(each["Name"], each["Type"]) for each in table["StorageDescriptor"]["Columns"]]
 
 

@@ -6,12 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from cfnlint.api import lint_file
 
 from consumer.config.load import parse
 from deploy.ecs import STOP_TIMEOUT_S
 from deploy.templates import parameter_names, template
-from tests.support.cloudformation import TEMPLATE, Stack, read
+from tests.support.cloudformation import TEMPLATE, Stack, lint, read
 
 GPU = TEMPLATE.with_name("gpu.yaml")
 GIVEN = {"Application": "penstock-events", "ImageTag": "model-1", "StreamName": "events"}
@@ -33,7 +32,7 @@ def environment(task: dict[str, Any]) -> dict[str, str]:
 
 
 def test_cfn_lint_finds_nothing() -> None:
-    assert [str(match) for match in lint_file(GPU)] == []
+    assert lint(GPU) == []
 
 
 @pytest.mark.parametrize("given", [GIVEN, FULL])

@@ -7,18 +7,19 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from jupyter_client.manager import KernelManager
 
 from tests.docs.test_documents import anchors
 from tests.notebooks.kernel import NOTEBOOKS, kernel, read, run
 from tests.notebooks.stripped import stripped
 from tests.notebooks.table import MODULES
+
+if TYPE_CHECKING:
+    from jupyter_client.manager import KernelManager
 
 NAMES = sorted(path.name for path in NOTEBOOKS.glob("*.ipynb"))
 MOST_LINES = 24
@@ -70,6 +71,8 @@ def clone(manager: KernelManager, root: Path, *, days: int, bad: int) -> Told:
 
 
 def of_cells(*sources: str) -> Any:
+    import nbformat
+
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
 
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from cfnlint.decode import decode
+import yaml
 
 TEMPLATE = Path(__file__).parents[2] / "deploy" / "cloudformation" / "penstock.yaml"
 OPERATORS = TEMPLATE.with_name("operators.yaml")
@@ -131,9 +131,48 @@ def takes(declared: Mapping[str, Any], value: Any) -> bool:
 
 @cache
 def read(path: Path) -> dict[str, Any]:
-    template, mistakes = decode(str(path))
-    assert not mistakes, mistakes
-    return dict(template)
+    """A template as it is written, its short functions (``!Ref``) in their long form."""
+    return parsed(path.read_text())
+
+
+def parsed(text: str) -> dict[str, Any]:
+    template: dict[str, Any] = yaml.load(text, _Template)
+    return template
+
+
+def lint(path: Path) -> list[str]:
+    """What cfn-lint finds. It is imported here because that takes a second, and few tests need it."""
+    from cfnlint.api import lint_file
+
+    return [str(match) for match in lint_file(path)]
+
+
+class _Template(yaml.CSafeLoader):  # type: ignore[misc]  # yaml has no types
+    """YAML with the functions of CloudFormation, no key twice. Dates are text, as in a policy's version."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [each for each in resolvers if each[0] != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        made: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        assert len(made) == len(node.value), f"a key is there twice\n{node.start_mark}"
+        return made
+
+    def function(self, name: str, node: yaml.Node) -> dict[str, Any]:
+        if isinstance(node, yaml.ScalarNode):
+            given: Any = self.construct_scalar(node)
+        elif isinstance(node, yaml.SequenceNode):
+            given = self.construct_sequence(node, deep=True)
+        else:
+            given = self.construct_mapping(node, deep=True)
+        if name == "GetAtt" and isinstance(given, str):
+            given = given.split(".", 1)
+        return {name if name in ("Ref", "Condition") else f"Fn::{name}": given}
+
+
+_Template.add_multi_constructor("!", _Template.function)
 
 
 def name_of(value: Mapping[str, Any]) -> str:

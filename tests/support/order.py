@@ -7,6 +7,7 @@ server once; those of the folders in :data:`APART` are distributed one by one.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -121,4 +122,9 @@ def rank(place: str) -> int:
 
 
 def _place(item: pytest.Item) -> str:
-    return item.path.relative_to(TESTS).as_posix() if item.path.is_relative_to(TESTS) else item.path.as_posix()
+    return _below_tests(item.path)
+
+
+@cache
+def _below_tests(path: Path) -> str:
+    return path.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else path.as_posix()

@@ -154,8 +154,8 @@ def test_values_of_every_type_are_tried_at_start(kind: pa.DataType, monkeypatch:
     sample.validate(full=True)
     assert sample.column(0).null_count and len(sample) == 3
     TableSchema(rows, "events", "1")
-    read = pq.read_table
-    monkeypatch.setattr(pq, "read_table", lambda file: _swapped(read(file)))
+    read = pq.ParquetFile.read
+    monkeypatch.setattr(pq.ParquetFile, "read", lambda file: _swapped(read(file)))
     with pytest.raises(ConfigError, match=r"changes the values of column 'x' of type"):
         TableSchema(rows, "events", "1")
 
