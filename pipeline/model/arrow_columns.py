@@ -73,10 +73,12 @@ def _judged(array: pa.Array, rules: Rules) -> pa.Array:
     """Apply the rules to NaN and infinities."""
     if rules.not_finite == "keep":
         return array
+    if np.isfinite(array.to_numpy(zero_copy_only=False)).all():
+        return array
     import pyarrow.compute as pc
 
     finite = pc.is_finite(array.cast(pa.float32()) if pa.types.is_float16(array.type) else array)
-    if pc.all(finite).as_py() in (True, None):
+    if pc.all(finite).as_py() in (True, None):  # what is null is NaN for numpy
         return array
     if rules.not_finite == "reject":
         raise Infinite("is not finite")

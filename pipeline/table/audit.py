@@ -241,8 +241,7 @@ class _Audit:
 
     def _one_table(self, entry: TableEntry, contents: Contents) -> Iterator[tuple[str, str]]:
         """Check that all files are of one stream and have the same columns."""
-        streams = set(pc.unique(pc.list_element(pc.split_pattern(contents.rows["record_id"], "/"), 0)).to_pylist())
-        streams.discard(None)
+        streams = contents.streams
         self._stream = self._stream or min(streams, default="")
         if streams - {self._stream}:
             yield "identity", f"is of stream {min(streams - {self._stream})!r}, other files are of {self._stream!r}"

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.record import Position
 from pipeline.table import dead_positions, pages
-from pipeline.table.footer import DEAD_POSITIONS, end_of, footer_of, is_ours, is_redriven, previous_end_of
+from pipeline.table.footer import DEAD_POSITIONS, end_of, is_ours, is_redriven, parsed, previous_end_of, texts_of
 from pipeline.table.schema import IDENTITY
 from pipeline.table.seal import is_sealed
 
@@ -37,10 +37,10 @@ class FileChanged(ValueError):
     """The file belongs to a table, but its bytes are not those that were written."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Contents:
     """A parsed file. ``rows``: Penstock's own columns; ``columns``: the schema of all columns; ``dead``: rising
-    positions.
+    positions. Equal only to itself.
     """
 
     footer: dict[str, str]
@@ -65,6 +65,12 @@ class Contents:
         subs = self.rows["sub_sequence_number"].to_pylist()
         return [Position(int(sequence), sub) for sequence, sub in zip(sequences, subs, strict=True)]
 
+    @cached_property
+    def streams(self) -> frozenset[str]:
+        """The streams that the rows' ids begin with."""
+        ids = pc.list_element(pc.split_pattern(self.rows["record_id"], "/", max_splits=1), 0)
+        return frozenset(pc.unique(ids).to_pylist()) - {None}
+
     @property
     def first(self) -> Position | None:
         """The lowest position of rows and dead letters; None if there are none."""
@@ -80,10 +86,10 @@ def _begins_with(columns: pa.Schema, own: pa.Schema) -> bool:
     return bool(len(columns) >= len(own) and pa.schema(list(columns)[: len(own)]).equals(own))
 
 
-def _read(body: bytes) -> pa.Table:
+def _read(body: bytes, metadata: pq.FileMetaData) -> pa.Table:
     """Read Penstock's columns. A text that many rows share is held in memory once."""
-    file = pq.ParquetFile(pa.BufferReader(body), read_dictionary=NAMED_BY_MANY)
-    groups = [place for place in range(file.num_row_groups) if file.metadata.row_group(place).num_rows]
+    file = pq.ParquetFile(pa.BufferReader(body), metadata=metadata, read_dictionary=NAMED_BY_MANY)
+    groups = [place for place in range(file.num_row_groups) if metadata.row_group(place).num_rows]
     return file.read_row_groups(groups, IDENTITY.names, use_threads=False)
 
 
@@ -91,8 +97,8 @@ def _milliseconds(table: pa.Table) -> list[int | None]:
     """Return the minimum and the maximum of each time column."""
     found: list[int | None] = []
     for name in ("arrived_at", "processed_at"):
-        ends = pc.min_max(table[name].cast(pa.int64())).as_py()
-        found += [ends["min"], ends["max"], None if table[name].null_count else 0]
+        ends = pc.min_max(table[name])
+        found += [ends["min"].value, ends["max"].value, None if table[name].null_count else 0]
     return found if table.num_rows else []
 
 
@@ -116,21 +122,21 @@ def read_redriven(body: bytes | None) -> Contents:
 def _opened(body: bytes | None, is_kind: Callable[[dict[str, str]], bool]) -> Contents:
     if body is None:
         raise ValueError("it is gone, or is not a file")
-    footer = footer_of(body)
-    if not is_kind(footer):
+    metadata = parsed(body)
+    footer = texts_of(metadata)
+    if metadata is None or not is_kind(footer):
         raise ValueError("it is not a complete Parquet file written by Penstock")
     if not is_sealed(body):
         raise FileChanged("its bytes are not those that were written")
-    file = pq.ParquetFile(pa.BufferReader(body))
-    claimed = file.metadata.num_rows
+    claimed = metadata.num_rows
     if claimed > ROWS_PER_BYTE * len(body):
         raise ValueError(f"it claims {claimed:,} rows in {len(body):,} bytes")
-    columns = file.schema_arrow.remove_metadata()
-    if not _begins_with(columns, IDENTITY) or file.schema.names[: len(IDENTITY)] != IDENTITY.names:
+    columns = metadata.schema.to_arrow_schema().remove_metadata()
+    if not _begins_with(columns, IDENTITY) or metadata.schema.names[: len(IDENTITY)] != IDENTITY.names:
         raise ValueError("its first columns are not Penstock's")
-    pages.check(body, file.metadata, len(IDENTITY))
+    pages.check(body, metadata, len(IDENTITY))
     dead = dead_positions.decoded(footer[DEAD_POSITIONS] if is_kind is is_ours else "")
-    contents = Contents(footer, _read(body), dead, columns)
+    contents = Contents(footer, _read(body, metadata), dead, columns)
     table = contents.rows
     if table["sub_sequence_number"].null_count or any(each.sequence < 0 for each in contents.positions):
         raise ValueError("it has rows without a position")

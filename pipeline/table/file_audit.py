@@ -80,8 +80,8 @@ def identity_faults(entry: TableEntry, rows: pa.Table) -> Faults:
     stream = (rows["record_id"][0].as_py() or "").partition("/")[0]
     subs = rows["sub_sequence_number"].cast(pa.string())
     made = pc.binary_join_element_wise(stream, entry.shard_id, rows["sequence_number"], subs, "/")
-    wrong = rows.filter(pc.invert(pc.fill_null(pc.equal(rows["record_id"], made), False)))
-    if wrong.num_rows:
+    if made.null_count or not made.equals(rows["record_id"]):
+        wrong = rows.filter(pc.invert(pc.fill_null(pc.equal(rows["record_id"], made), False)))
         yield (
             "identity",
             f"{counted(wrong.num_rows, 'row')} with another record's id, among them {wrong['record_id'][0].as_py()}",

@@ -111,10 +111,20 @@ def is_redriven(metadata: Metadata) -> bool:
 
 def footer_of(body: bytes) -> dict[str, str]:
     """Return a Parquet file's key-value metadata; empty if the file cannot be parsed."""
+    return texts_of(parsed(body))
+
+
+def parsed(body: bytes) -> pq.FileMetaData | None:
+    """Return a Parquet file's metadata; None if the file cannot be parsed."""
     try:
-        found = pq.read_metadata(pa.BufferReader(body)).metadata or {}
+        return pq.read_metadata(pa.BufferReader(body))
     except (pa.ArrowException, OSError, ValueError):
-        return {}
+        return None
+
+
+def texts_of(metadata: pq.FileMetaData | None) -> dict[str, str]:
+    """Return the key-value metadata of a parsed file; empty if it has none."""
+    found = (metadata and metadata.metadata) or {}
     return {name.decode("utf-8", "replace"): text.decode("utf-8", "replace") for name, text in found.items()}
 
 

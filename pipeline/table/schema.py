@@ -38,6 +38,10 @@ text as well, and fastparquet (which pandas can use) cannot read a file with a d
 """
 
 
+COMPRESSION = "zstd"
+"""How the pages of a table's files are compressed."""
+
+
 class TableSchema:
     """Makes Arrow tables of settled records.
 
@@ -137,7 +141,7 @@ def encode(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
     with pq.ParquetWriter(
         sink,
         table.schema.remove_metadata(),
-        compression="zstd",
+        compression=COMPRESSION,
         use_dictionary=plain,
         write_statistics=True,
     ) as writer:

@@ -3,12 +3,12 @@ docs/architecture.md."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from weakref import WeakKeyDictionary
 
 import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from consumer.testing import FakeLease, FakeStream
@@ -71,7 +71,7 @@ class Promises:
         if key in self._seen:
             return
         self._seen.add(key)
-        ids = pq.ParquetFile(io.BytesIO(body)).read(["record_id"], use_threads=False)["record_id"].to_pylist()
+        ids = pq.ParquetFile(pa.BufferReader(body)).read(["record_id"], use_threads=False)["record_id"].to_pylist()
         for each in ids:
             if each in self.rows:
                 self.breaks(f"I3: {each} is in {self.rows[each]} and in {key}")

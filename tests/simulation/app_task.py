@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 from consumer import build
@@ -97,43 +97,45 @@ class Settings:
             target_s=dice.choice([None, 0.3]),
         )
 
-    def as_configured(self) -> configured.Settings:
-        """Settings as users write them, but with far smaller limits."""
-        model = "Padded" if self.pads else "Measured" if self.measured else "Plain"
-        sinks = [
-            {"type": "parquet", "url": TABLE, "flush_interval_s": self.flush_interval_s},
-            *([{"type": "kinesis", "stream": "enriched"}] if self.downstream else []),
-        ]
-        settings = parse(
-            {
-                "stream": {"name": STREAM, "application": "app"},
-                "model": {
-                    "factory": f"tests.simulation.app_model:{model}",
-                    "version": "m@1",
-                    "replicas": self.replicas,
-                    "threads": 1,
-                    "device": "cpu",
-                    "memory_mib": 0,
-                    "timeout_s": self.timeout_s,
-                    "retries": self.retries,
-                    "not_finite": "reject",
-                },
-                "batch": {
-                    "max_records": self.max_records,
-                    "max_cost": self.max_cost,
-                    "linger_ms": self.linger_s * 1000,
-                    "bucket_records": self.bucket_records,
-                    "target_latency_ms": 1000 * (self.target_s or 0),
-                },
-                "sink": sinks,
-                "dead_letter": {"url": LETTERS, "max_ratio": 1.0, "max_consecutive": 0},
-            }
-        )
-        in_flight = configured.InFlightSettings.model_construct(
-            records_per_shard=self.window_records, total_mib=self.window_bytes / MIB
-        )
-        table = settings.sink[0].model_copy(update={"flush_mib": self.flush_bytes / MIB})
-        return settings.model_copy(update={"in_flight": in_flight, "sink": (table, *settings.sink[1:])})
+
+@lru_cache(maxsize=1)
+def configured_as(settings: Settings) -> configured.Settings:
+    """Settings as users write them, but with far smaller limits. All tasks of a seed have the same."""
+    model = "Padded" if settings.pads else "Measured" if settings.measured else "Plain"
+    sinks = [
+        {"type": "parquet", "url": TABLE, "flush_interval_s": settings.flush_interval_s},
+        *([{"type": "kinesis", "stream": "enriched"}] if settings.downstream else []),
+    ]
+    parsed = parse(
+        {
+            "stream": {"name": STREAM, "application": "app"},
+            "model": {
+                "factory": f"tests.simulation.app_model:{model}",
+                "version": "m@1",
+                "replicas": settings.replicas,
+                "threads": 1,
+                "device": "cpu",
+                "memory_mib": 0,
+                "timeout_s": settings.timeout_s,
+                "retries": settings.retries,
+                "not_finite": "reject",
+            },
+            "batch": {
+                "max_records": settings.max_records,
+                "max_cost": settings.max_cost,
+                "linger_ms": settings.linger_s * 1000,
+                "bucket_records": settings.bucket_records,
+                "target_latency_ms": 1000 * (settings.target_s or 0),
+            },
+            "sink": sinks,
+            "dead_letter": {"url": LETTERS, "max_ratio": 1.0, "max_consecutive": 0},
+        }
+    )
+    in_flight = configured.InFlightSettings.model_construct(
+        records_per_shard=settings.window_records, total_mib=settings.window_bytes / MIB
+    )
+    table = parsed.sink[0].model_copy(update={"flush_mib": settings.flush_bytes / MIB})
+    return parsed.model_copy(update={"in_flight": in_flight, "sink": (table, *parsed.sink[1:])})
 
 
 class World(Protocol):
@@ -172,7 +174,7 @@ class Task:
 
     async def main(self) -> None:
         world, settings = self.world, self.world.settings
-        parts = build.Parts(settings.as_configured(), self._outside(), self.metrics)
+        parts = build.Parts(configured_as(settings), self._outside(), self.metrics)
         notes = parts.notes(self._switches)
         host = parts.host(notes)
         spec = await host.start()

@@ -5,7 +5,6 @@ Production's chain and files (:mod:`pipeline.sinks`) run on a store in memory; K
 
 from __future__ import annotations
 
-import io
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -319,7 +318,7 @@ class World:
     def _ids(self, body: bytes) -> list[str]:
         """The contents of a file; each file is read once."""
         if body not in self.known:
-            table = pq.ParquetFile(io.BytesIO(body)).read(["record_id"], use_threads=False)
+            table = pq.ParquetFile(pa.BufferReader(body)).read(["record_id"], use_threads=False)
             self.known[body] = table["record_id"].to_pylist()
         return self.known[body]
 

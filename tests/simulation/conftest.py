@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from functools import lru_cache
+from collections.abc import Iterator
 
 import pytest
 
-from pipeline.table import audit, contents, schema
-
-_tried = lru_cache(maxsize=16)(schema._tried)
-_read = lru_cache(maxsize=512)(contents.read)
+from tests.simulation import asked_once
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +21,13 @@ def no_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def the_same_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a file's bytes contain, and whether Parquet holds a schema, depends on nothing else, so it is cached: a
-    third of the time."""
-    monkeypatch.setattr(schema, "_tried", _tried)
-    monkeypatch.setattr(audit, "read", _read)
+    for module, name, known in asked_once.ALL:
+        monkeypatch.setattr(module, name, known)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Thousands of warnings are expected here."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)

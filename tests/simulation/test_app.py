@@ -6,11 +6,9 @@ on.
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -39,14 +37,6 @@ for seed in range(8):
     world.run()
     print(*world.history, sep="\\n")
 """
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """Thousands of warnings are expected here."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 def live(seed: int) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,13 +25,6 @@ SEEDS, CHUNKS, MUTANT_SEEDS = 60, 4, 60
 LOOK_S = 1.0
 
 Bounds = Callable[[Slice, str], ShardSlice]
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 class SlicePromises(Promises):
