@@ -6,9 +6,13 @@ import hashlib
 
 from pipeline.kpl import MAGIC
 
+_SHORT = tuple(bytes([number]) for number in range(128))
+
 
 def varint(number: int) -> bytes:
     """Return a number as protobuf encodes it."""
+    if 0 <= number < 128:
+        return _SHORT[number]
     made = bytearray()
     while number > 127:
         made.append(number & 127 | 128)
@@ -34,7 +38,8 @@ def explicit_hash_key(key: str) -> bytes:
 def user(data: bytes, key: int = 0, hash_key: int | None = None) -> bytes:
     """Return a user record. ``key`` and ``hash_key`` are indices into the two tables."""
     explicit = b"" if hash_key is None else b"\x10" + varint(hash_key)
-    return field(3, b"\x08" + varint(key) + explicit + field(3, data))
+    body = b"\x08" + varint(key) + explicit + b"\x1a" + varint(len(data)) + data
+    return b"\x1a" + varint(len(body)) + body
 
 
 def sealed(message: bytes) -> bytes:

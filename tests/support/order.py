@@ -79,7 +79,6 @@ SLOW = (
     "unit/admin/test_status_diagnose.py",
     "unit/aws/test_put.py",
     "unit/batching/test_length_buckets.py",
-    "unit/batching/test_utilization.py",
     "unit/dead_letters/test_dead_letter_limit.py",
     "unit/examples/test_corpus.py",
     "unit/examples/test_demo_report.py",
@@ -90,13 +89,22 @@ SLOW = (
     "unit/table/test_audit_mutations.py",
     "unit/table/test_sink_letters.py",
     "unit/table/test_strays.py",
-    "unit/test_background.py",
     "unit/test_chaos.py",
-    "unit/test_retry.py",
     "unit/test_security.py",
-    "unit/test_sleeps.py",
 )
 """Files below ``tests`` that start no JVM and still take more than a second. ``make test-fast`` leaves them out."""
+
+TORCH = (
+    "contract/replicas/test_minilm_against_sentence_transformers.py",
+    "docs/test_model_examples.py",
+    "property/test_values.py",
+    "unit/examples/test_gpu_copy.py",
+    "unit/examples/test_reference_1gb.py",
+    "unit/model/test_arrow_rows.py",
+    "unit/model/test_results.py",
+    "unit/test_security.py",
+)
+"""Files that import torch, which takes two seconds: they share a process."""
 
 APART = ("e2e", "property", "simulation")
 
@@ -106,8 +114,15 @@ def arrange(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank(_place(item)))
     for item in items:
         place = _place(item)
-        if place.partition("/")[0] not in APART:
-            item.add_marker(pytest.mark.xdist_group(place))
+        if (group := group_of(place)) is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def group_of(place: str) -> str | None:
+    """The name that tests of one process have in common, by their file. None: each test may run in any process."""
+    if place in TORCH:
+        return "torch"
+    return None if place.partition("/")[0] in APART else place
 
 
 def mark(item: pytest.Item) -> None:

@@ -95,6 +95,8 @@ def test_a_sleep_is_found_wherever_it_stands() -> None:
 
 def sleepers(text: str) -> Iterator[str]:
     """The functions of a module that sleep; methods with their class, inner functions as the one around them."""
+    if "sleep" not in text:
+        return
     for node in ast.parse(text).body:
         for part in node.body if isinstance(node, ast.ClassDef) else [node]:
             if any(map(_sleeps, ast.walk(part))):
@@ -105,7 +107,7 @@ def sleepers(text: str) -> Iterator[str]:
 def _sleeps(node: ast.AST) -> bool:
     return (
         isinstance(node, ast.Call)
-        and ast.unparse(node.func) in {"sleep", "time.sleep", "asyncio.sleep"}
         and bool(node.args)
+        and ast.unparse(node.func) in {"sleep", "time.sleep", "asyncio.sleep"}
         and ast.unparse(node.args[0]) != "0"
     )

@@ -116,31 +116,29 @@ counts = st.fixed_dictionaries(
 )
 
 
+# Made once: Hypothesis takes long to make and check a strategy.
+workers = st.sampled_from(["", "w1", "w2", "w3"])
+places = st.sampled_from(({"sentinel": "TRIM_HORIZON"}, {"sentinel": "SHARD_END"}, {"sentinel": "LATEST"}, {}))
+held = st.lists(st.sampled_from([A, B, C]), unique=True)
+parents_of = st.lists(st.sampled_from([A, B]), unique=True)
+counters = st.integers(0, 3)
+shards = st.dictionaries(st.sampled_from([A, B, C]), counts)
+out = st.lists(st.fixed_dictionaries({"age_seconds": numbers, "tries": numbers, "shards": st.just([A])}), max_size=2)
+speaking = st.lists(st.sampled_from(["w1", "w2"]), unique=True)
+leaders = st.sampled_from([None, "w1", "w3"])
+silences = st.dictionaries(st.sampled_from(["w1", "w2"]), st.floats(0, 1000))
+
+
 @st.composite
 def looks(draw: st.DrawFn, at_s: float) -> Snapshot:
-    workers = st.sampled_from(["", "w1", "w2", "w3"])
     found = []
-    for shard in draw(st.lists(st.sampled_from([A, B, C]), unique=True)):
-        places: tuple[dict[str, Any], ...] = (
-            {"sentinel": "TRIM_HORIZON"},
-            {"sentinel": "SHARD_END"},
-            {"sentinel": "LATEST"},
-            {},
-        )
-        place = draw(st.sampled_from(places))
-        parents = tuple(draw(st.sets(st.sampled_from([A, B]), max_size=2)) - {shard})
-        draining, counter = draw(workers), draw(st.integers(0, 3))
+    for shard in draw(held):
+        place: dict[str, Any] = draw(places)
+        parents = tuple(each for each in draw(parents_of) if each != shard)
+        draining, counter = draw(workers), draw(counters)
         found.append(lease(shard, draw(workers), parents=parents, draining_owner=draining, counter=counter, **place))
-    out = st.lists(
-        st.fixed_dictionaries({"age_seconds": numbers, "tries": numbers, "shards": st.just([A])}), max_size=2
-    )
-    said = {
-        worker: says(draw(st.dictionaries(st.sampled_from([A, B, C]), counts)), at_s, batches_out=draw(out))
-        for worker in draw(st.sets(st.sampled_from(["w1", "w2"])))
-    }
-    leader = draw(st.none() | st.sampled_from(["w1", "w3"]))
-    silent = draw(st.dictionaries(st.sampled_from(["w1", "w2"]), st.floats(0, 1000)))
-    return look(*found, at_s=at_s, said=said, leader=leader, silent_s=silent)
+    said = {worker: says(draw(shards), at_s, batches_out=draw(out)) for worker in draw(speaking)}
+    return look(*found, at_s=at_s, said=said, leader=draw(leaders), silent_s=draw(silences))
 
 
 @given(looks(NOW - 4), looks(NOW - 2), looks(NOW))

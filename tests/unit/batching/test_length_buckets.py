@@ -26,6 +26,7 @@ def lengths() -> tuple[int, ...]:
     return tuple(len(encoding.ids) for encoding in tokenizer.encode_batch_fast(texts))
 
 
+@cache
 def batches(plan: BatchPlan, *, max_records: int = 64) -> list[list[Record]]:
     """Docstrings that arrive on eight shards while batches are taken, with a backlog of about 1,000."""
     batcher = Batcher(max_records=max_records, max_cost=0, linger_s=0.02, bucket_records=512)

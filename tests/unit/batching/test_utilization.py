@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from pipeline.batching.utilization import LATE_S, PARTS, ReplicaTime, described
 from pipeline.events import Predicted
 
 
+@cache
 def learned(*, measures: bool = False) -> BatchSizeController:
     """A model that takes 10 ms for a call and 1 ms for a record, or 0.1 ms for a unit of cost."""
     batch_sizes = BatchSizeController(max_records=32, max_cost=320 if measures else 0, measures=measures)
