@@ -62,7 +62,7 @@ class Toy:
         if action == "once" and not Path(item["mark"]).exists():
             Path(item["mark"]).touch()
             raise RuntimeError("only once")
-        return {"n": item.get("n", 0), "x": 0.5, "more": "is left out"}
+        return {"n": item.get("n", 0), "x": float(os.getsid(0)) if action == "tell" else 0.5, "more": "is left out"}
 
 
 def fail() -> None:
@@ -155,33 +155,12 @@ class Identity:
         return [{"size": len(item)} for item in items]
 
 
-class Environment:
-    """Returns facts about its process."""
-
-    output_schema = pa.schema(
-        [("omp", pa.string()), ("waits", pa.string()), ("threads", pa.int64()), ("session", pa.int64())]
-    )
-
-    def load(self, context: LoadContext) -> None:
-        self.threads = context.threads
-
-    def example(self) -> dict[str, Any]:
-        return {}
-
-    def predict(self, items: Sequence[Any]) -> list[dict[str, Any]]:
-        row = {
-            "omp": os.environ["OMP_NUM_THREADS"],
-            "waits": os.environ["OMP_WAIT_POLICY"],
-            "threads": self.threads,
-            "session": os.getsid(0),
-        }
-        return [row for _ in items]
-
-
 class Threads:
     """The numbers of threads that torch, OpenMP and MKL would use, and the environment before torch was imported."""
 
-    output_schema = pa.schema([("before", pa.string())] + [(name, pa.int64()) for name in ("torch", "openmp", "mkl")])
+    output_schema = pa.schema(
+        [("before", pa.string())] + [(name, pa.int64()) for name in ("n", "torch", "openmp", "mkl")]
+    )
 
     def load(self, context: LoadContext) -> None:
         assert "torch" not in sys.modules
@@ -192,7 +171,8 @@ class Threads:
 
         told = dict(re.findall(r"(omp|mkl)_get_max_threads\(\) : (\d+)", torch.__config__.parallel_info()))
         openmp, mkl = (int(told[name]) if name in told else None for name in ("omp", "mkl"))
-        return [{"before": self.before, "torch": torch.get_num_threads(), "openmp": openmp, "mkl": mkl}] * len(items)
+        row = {"before": self.before, "torch": torch.get_num_threads(), "openmp": openmp, "mkl": mkl}
+        return [{"n": item["n"], **row} for item in items]
 
 
 class Embedding:
@@ -302,13 +282,13 @@ class HungryDecoder(Toy, Model):
         return {**item, "pixels": bytearray(item["mib"] * MIB)}
 
 
-class Mapped(Toy):
+class Mapped(Threads):
     """Weights mapped by safetensors for torch, all of them read by each predict; takes memory like torch."""
 
     def load(self, context: LoadContext) -> None:
+        super().load(context)
         from safetensors.torch import load_file
 
-        super().load(context)
         self.weights = load_file(context.options["weights"])["weights"]
 
     def predict(self, items: Sequence[Mapping[str, Any]]) -> list[Any]:
@@ -417,6 +397,10 @@ class Surroundings(Toy):
 
     output_schema = pa.schema([("told", pa.string())])
 
+    def load(self, context: LoadContext) -> None:
+        super().load(context)
+        self.threads = context.threads
+
     def predict(self, items: Sequence[Mapping[str, Any]]) -> list[Any]:
         descriptors = {}
         for name in os.listdir("/proc/self/fd"):
@@ -427,6 +411,8 @@ class Surroundings(Toy):
             "descriptors": descriptors,
             "core": resource.getrlimit(resource.RLIMIT_CORE),
             "modules": sorted(sys.modules),
+            "threads": self.threads,
+            "session": os.getsid(0),
         }
         return [{"told": json.dumps(told)} for _ in items]
 

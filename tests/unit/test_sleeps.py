@@ -34,7 +34,7 @@ ALLOWED = {
     "contract/kinesis_behaviours.py: until": LOOKS,
     "contract/life/test_pid_one.py: program_of": LOOKS,
     "contract/local/test_local_conditional.py: slow": "between a request's condition and its write",
-    "contract/replicas/test_model_host_life.py: wait_until": LOOKS,
+    "contract/replicas/test_replica_surroundings.py: wait_until": LOOKS,
     "contract/security/test_payloads_stay_private.py: "
     "test_a_device_that_is_lost_for_good_ends_the_task_without_the_payload": LOOKS,
     "contract/security/test_payloads_stay_private.py: "

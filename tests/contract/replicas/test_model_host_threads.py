@@ -1,4 +1,7 @@
-"""A replica uses the configured number of threads, in every library, from before the library is loaded."""
+"""A replica uses the configured number of threads, in every library, from before the library is loaded.
+
+Two threads, in a model that imports torch when it is loaded: ``test_model_host_memory.py``.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,14 @@ import os
 
 import pytest
 
-from pipeline.machine.cores import available
-from pipeline.replicas.host import ModelHost
-from tests.support.hosts import hosted, record, value
+from tests.support.hosts import expect_threads, judged, record
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_threads_reach_torch_openmp_and_mkl_before_they_load(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_reach_torch_openmp_and_mkl_before_they_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread, in a model that imports torch when it predicts."""
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.setenv("MKL_NUM_THREADS", "7")
     asked = record()
-
-    async def body(host: ModelHost) -> None:
-        await host.settle([asked])
-
-    hosted(body, "Threads", threads=threads)
-    assert value(asked, "before") == f"{threads} {threads}"
-    within = min(threads, available())  # MKL takes no more threads than there are cores, and torch asks it
-    assert value(asked, "torch") == within
-    assert value(asked, "openmp") in (threads, within)
-    assert value(asked, "mkl") in (within, None)  # not every build of torch has it
+    judged([asked], "Threads", threads=1)
+    expect_threads(asked, 1)
     assert os.environ["OMP_NUM_THREADS"] == "7"
