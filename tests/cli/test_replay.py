@@ -27,6 +27,7 @@ from consumer.leases.seed import seed
 from consumer.leases.tables import make_tables
 from consumer.local.process import LocalAWS
 from pipeline.record import LAST_SUB, Position
+from tests.support.streams import active
 
 STREAM, APP = "events", "app"
 CONFIG = """
@@ -43,7 +44,6 @@ url = "{folder}/dead"
 [kcl]
 failover_ms = 1000
 """
-WAIT_S = 15
 
 
 class World:
@@ -52,19 +52,14 @@ class World:
     def __init__(self, aws: LocalAWS) -> None:
         self.kinesis, self.dynamodb = aws.client("kinesis"), aws.client("dynamodb")
         self.kinesis.create_stream(StreamName=STREAM, ShardCount=1)
-        self.active()
+        active(self.kinesis, STREAM)
         self.before = [self.put(f"before {number}") for number in range(3)]
         self.moment = self.pause()
         self.within = [self.put(f"within {number}") for number in range(3)]
         self.kinesis.update_shard_count(StreamName=STREAM, TargetShardCount=2, ScalingType="UNIFORM_SCALING")
-        self.active()
+        active(self.kinesis, STREAM)
         self.next_second()
         self.after = [self.put(f"after {number}") for number in range(6)]
-
-    def active(self, stream: str = STREAM) -> None:
-        deadline, summary = time.monotonic() + WAIT_S, self.kinesis.describe_stream_summary
-        while summary(StreamName=stream)["StreamDescriptionSummary"]["StreamStatus"] != "ACTIVE":
-            assert time.monotonic() < deadline
 
     def put(self, text: str) -> tuple[str, int]:
         answer = self.kinesis.put_record(StreamName=STREAM, PartitionKey=text, Data=json.dumps(text).encode())
@@ -489,7 +484,7 @@ def test_a_slice_that_fails_at_its_start_leaves_no_tables(
 def target(world: World) -> Iterator[str]:
     name = f"target-{time.monotonic_ns()}"
     world.kinesis.create_stream(StreamName=name, ShardCount=1)
-    world.active(name)
+    active(world.kinesis, name)
     yield name
     world.kinesis.delete_stream(StreamName=name)
 

@@ -11,26 +11,10 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from tests.support.streams import active, until
+
 HASH_KEYS = 1 << 128
 _names = (f"contract-{number}" for number in itertools.count())
-
-
-def until(condition: Callable[[], Any], what: str, deadline_s: float = 15) -> Any:
-    end = time.monotonic() + deadline_s
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.02)  # between two looks at a condition
-    raise AssertionError(f"not within {deadline_s} s: {what}")
-
-
-def active(kinesis: Any, name: str) -> None:
-    def look() -> bool:
-        return bool(
-            kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE"
-        )
-
-    until(look, f"{name} is active")
 
 
 @contextmanager

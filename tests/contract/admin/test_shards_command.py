@@ -27,6 +27,7 @@ from consumer.testing import aggregate
 from pipeline.hash_keys import hash_of
 from pipeline.record import LAST_SUB, Position
 from tests.support.kcl_tables import put as put_lease
+from tests.support.streams import active, gone
 
 STREAM, APP = "events", "app"
 SHARD = "shardId-{:012d}".format
@@ -49,13 +50,13 @@ def aws(local: LocalAWS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     yield local
     kinesis = local.client("kinesis")
     kinesis.delete_stream(StreamName=STREAM)
-    kinesis.get_waiter("stream_not_exists").wait(StreamName=STREAM, WaiterConfig={"Delay": 0, "MaxAttempts": 1000})
+    gone(kinesis, STREAM)
 
 
 def make_stream(local: LocalAWS, count: int) -> None:
     kinesis = local.client("kinesis")
     kinesis.create_stream(StreamName=STREAM, ShardCount=count)
-    kinesis.get_waiter("stream_exists").wait(StreamName=STREAM, WaiterConfig={"Delay": 0, "MaxAttempts": 1000})
+    active(kinesis, STREAM)
 
 
 def run(*arguments: str) -> Result:
@@ -288,7 +289,7 @@ def test_a_timeout_without_waiting_is_a_mistake(aws: LocalAWS) -> None:
 def test_the_load_comes_from_cloudwatch_where_shard_metrics_are_enabled(aws: LocalAWS) -> None:
     kinesis = aws.client("kinesis")
     kinesis.enable_enhanced_monitoring(StreamName=STREAM, ShardLevelMetrics=["ALL"])
-    kinesis.get_waiter("stream_exists").wait(StreamName=STREAM, WaiterConfig={"Delay": 0, "MaxAttempts": 1000})
+    active(kinesis, STREAM)
     went = put(aws, [f"{n}" for n in range(300)])
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from botocore.exceptions import ClientError, HTTPClientError
 from consumer.local.process import LocalAWS
 from consumer.local.server import up
 from pipeline.errors import UserError
+from tests.support.streams import active, until
 
 ROOT = Path(__file__).parents[3]
 NO_RETRIES = Config(retries={"total_max_attempts": 1})
@@ -36,23 +37,13 @@ def aws() -> Iterator[LocalAWS]:
         yield local
 
 
-def until(holds: Callable[[], bool], what: str, deadline_s: float = 10) -> None:
-    end = time.monotonic() + deadline_s
-    while not holds():
-        assert time.monotonic() < end, f"not within {deadline_s} s: {what}"
-
-
 def test_an_answer_to_a_large_request_does_not_wait_for_an_acknowledgement() -> None:
     records = [{"Data": b"d" * 1024, "PartitionKey": str(number)} for number in range(200)]
     times = []
     with LocalAWS(limits=False) as aws:
         kinesis = aws.client("kinesis")
         kinesis.create_stream(StreamName="quick", ShardCount=1)
-        summary = kinesis.describe_stream_summary
-        until(
-            lambda: summary(StreamName="quick")["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE",
-            "the stream is active",
-        )
+        active(kinesis, "quick")
         for _ in range(60):
             started = time.perf_counter()
             kinesis.put_records(StreamName="quick", Records=records)

@@ -1,0 +1,30 @@
+"""Waits for a stream of the local AWS, whose changes take 0.3 s; looks that follow at once would cost both processors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+LOOK_S = 0.05
+
+
+def until(condition: Callable[[], Any], what: str, deadline_s: float = 15) -> Any:
+    """Return the first value of ``condition()`` that is true. Fails with ``what`` after ``deadline_s``."""
+    end = time.monotonic() + deadline_s
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(LOOK_S)  # between two looks at a condition
+    raise AssertionError(f"not within {deadline_s} s: {what}")
+
+
+def active(kinesis: Any, name: str) -> None:
+    """Wait until the stream is created, or changed."""
+    summary = kinesis.describe_stream_summary
+    until(lambda: summary(StreamName=name)["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE", f"{name} is active")
+
+
+def gone(kinesis: Any, name: str) -> None:
+    """Wait until the stream is deleted."""
+    until(lambda: name not in kinesis.list_streams()["StreamNames"], f"{name} is gone")
