@@ -22,8 +22,7 @@ from deploy import changes
 from deploy.ecs import SIZES, STOP_TIMEOUT_S
 from deploy.parameters import APPLICATION, ATHENA, NOTHING_DURABLE_S, PREFIX, Wish, parameters, problems
 from deploy.templates import parameter_names, template
-from deploy.yaml_subset import section
-from tests.support.cloudformation import TEMPLATE, Stack, read
+from tests.support.cloudformation import TEMPLATE, Stack
 
 NAMES = st.from_regex(r"[a-zA-Z0-9_.-]{1,128}", fullmatch=True)
 """Of streams."""
@@ -263,18 +262,6 @@ def test_a_parameter_that_is_chosen_by_name_is_checked_as_the_others(tmp_path: P
         "LogDays=3",
     ]
     assert CliRunner().invoke(main, ["deploy", "validate", "--config", str(path), *fine]).exit_code == 0
-
-
-def text_of(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: text_of(each) for name, each in value.items()}
-    return [text_of(each) for each in value] if isinstance(value, list) else str(value)
-
-
-@pytest.mark.parametrize("path", sorted(TEMPLATE.parent.glob("*.yaml")), ids=lambda path: path.name)
-@pytest.mark.parametrize("name", ["Parameters", "Rules", "Conditions"])
-def test_the_templates_are_read_as_cfn_lint_reads_them(path: Path, name: str) -> None:
-    assert section(path.read_text(), name) == text_of(read(path).get(name, {}))
 
 
 @settled(max_examples=25, deadline=None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ GIVEN = {
 OTHERS = {"canary": {}, "gpu": {}, "operators": {"Stack": NAME}}
 
 Check = Callable[[Any, str], Any]
+To = Callable[[str], Any]
+"""Makes a client of a service, each once."""
 
 CHECKS: dict[str, Check] = {
     "AWS::DynamoDB::Table": lambda to, name: to("dynamodb").describe_table(TableName=name)["Table"],
@@ -111,13 +114,18 @@ def test_every_type_is_asked_for_or_listed() -> None:
     assert kinds == CHECKS.keys() | LEFT_OUT | SAID_ONLY
 
 
-def test_each_resource_is_there_by_the_word_of_its_own_service(aws: LocalAWS, made: Made) -> None:
+@pytest.fixture(scope="module")
+def to(aws: LocalAWS) -> To:
+    return cache(aws.client)
+
+
+def test_each_resource_is_there_by_the_word_of_its_own_service(to: To, made: Made) -> None:
     for stack, resources in made.items():
         for logical, (kind, name) in resources.items():
             if kind in SAID_ONLY:
-                assert route_table(aws.client, name)["Associations"] == []
+                assert route_table(to, name)["Associations"] == []
             else:
-                assert CHECKS[kind](aws.client, name), f"{stack} {logical}"
+                assert CHECKS[kind](to, name), f"{stack} {logical}"
 
 
 def test_no_resource_but_those_that_moto_does_not_make_is_missing(made: Made) -> None:
@@ -138,10 +146,10 @@ def test_the_tables_are_what_kcl_and_we_expect(aws: LocalAWS, made: Made) -> Non
         assert dynamodb.describe_table(TableName=name)["Table"]["DeletionProtectionEnabled"] is True
 
 
-def test_the_task_is_of_the_image_in_the_stacks_own_repository(aws: LocalAWS, made: Made) -> None:
-    task = CHECKS["AWS::ECS::TaskDefinition"](aws.client, made[NAME]["TaskDefinition"][1])
+def test_the_task_is_of_the_image_in_the_stacks_own_repository(to: To, made: Made) -> None:
+    task = CHECKS["AWS::ECS::TaskDefinition"](to, made[NAME]["TaskDefinition"][1])
     (container,) = task["containerDefinitions"]
-    uri = aws.client("ecr").describe_repositories(repositoryNames=[NAME])["repositories"][0]["repositoryUri"]
+    uri = to("ecr").describe_repositories(repositoryNames=[NAME])["repositories"][0]["repositoryUri"]
     assert container["image"] == f"{uri}:model-1"
     assert (container["stopTimeout"], container["readonlyRootFilesystem"]) == (120, True)
 
@@ -198,13 +206,13 @@ def made_log(to: Any) -> str:
     return str(group["logGroupName"])
 
 
-def test_the_services_take_what_moto_does_not_make(aws: LocalAWS, made: Made) -> None:
+def test_the_services_take_what_moto_does_not_make(to: To, made: Made) -> None:
     bucket, topic = made[NAME]["Bucket"][1], made[NAME]["AlarmTopic"][1]
     left = {name: each for name, each in Stack(GIVEN).resources.items() if each["Type"] in LEFT_OUT}
     assert {each["Type"] for each in left.values()} == LEFT_OUT - {"AWS::ECS::CapacityProvider"}
     for name, each in left.items():
         text = json.dumps(each["Properties"]).replace(PSEUDO["AWS::Region"], "us-east-1")
-        assert put(aws.client, each["Type"], json.loads(text), bucket, topic), name
+        assert put(to, each["Type"], json.loads(text), bucket, topic), name
 
 
 # ---------------------------------------------------------------- penstock deploy diff

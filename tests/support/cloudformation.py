@@ -140,13 +140,6 @@ def parsed(text: str) -> dict[str, Any]:
     return template
 
 
-def lint(path: Path) -> list[str]:
-    """What cfn-lint finds. It is imported here because that takes a second, and few tests need it."""
-    from cfnlint.api import lint_file
-
-    return [str(match) for match in lint_file(path)]
-
-
 class _Template(yaml.CSafeLoader):  # type: ignore[misc]  # yaml has no types
     """YAML with the functions of CloudFormation, no key twice. Dates are text, as in a policy's version."""
 

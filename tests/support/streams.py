@@ -1,4 +1,4 @@
-"""Waits for a stream of the local AWS, whose changes take 0.3 s; looks that follow at once would cost both processors."""
+"""Waits for a stream of the local AWS, whose changes take 0.3 s."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 LOOK_S = 0.05
+"""A look costs client and server some milliseconds of the processor each."""
 
 
 def until(condition: Callable[[], Any], what: str, deadline_s: float = 15) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -285,14 +286,21 @@ def test_a_lease_that_changes_its_owner_meanwhile_is_not_touched(
     assert read(running, APP) == before
 
 
+def silent_s(refused: Result) -> int:
+    """The age that a refusal tells, by a clock that went on since the test noted the worker's report."""
+    found = re.search(r"leader a has not reported for (\d+) s", refused.stderr)
+    assert found, refused.stderr
+    return int(found[1])
+
+
 def test_without_a_living_leader_nothing_is_released(running: DynamoDBClient) -> None:
     seen_alive(running, "a", seconds_ago=100)
     silent = leases("release", SHARDS[2], "--execute")
-    assert (silent.exit_code, "leader a has not reported for 10" in silent.stderr) == (3, True), silent.stderr
+    assert (silent.exit_code, silent_s(silent) >= 100) == (3, True), silent.stderr
     seen_alive(running, "a", seconds_ago=22)
     worker_notes.write(running, APP, worker_notes.WorkerNote("a", "http://127.0.0.1:1", "h", time.time() - 22, {}))
     killed = leases("release", SHARDS[2], "--execute")  # a worker of Penstock is dead after less than one of KCL alone
-    assert (killed.exit_code, "leader a has not reported for 22 s" in killed.stderr) == (3, True), killed.stderr
+    assert (killed.exit_code, 22 <= silent_s(killed) < 100) == (3, True), killed.stderr
     running.delete_item(TableName=f"{APP}-WorkerMetricStats", Key={"wid": {"S": "a"}})
     running.delete_item(TableName=f"{APP}-CoordinatorState", Key={"key": {"S": f"{worker_notes.PREFIX}a"}})
     unseen = leases("release", SHARDS[2], "--execute")
