@@ -7,7 +7,8 @@ import time
 
 from consumer.local.process import LocalAWS
 from tests.contract import kinesis_behaviours as behaviours
-from tests.contract.kinesis_behaviours import active, stream
+from tests.contract.kinesis_behaviours import stream
+from tests.support.streams import active
 
 RECORDS = 20_000
 RECORDS_PER_S = 5_000

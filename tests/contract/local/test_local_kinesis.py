@@ -25,7 +25,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from consumer.local.process import LocalAWS
 from tests.contract import kinesis_behaviours as behaviours
-from tests.contract.kinesis_behaviours import BEHAVIOURS, stream, until
+from tests.contract.kinesis_behaviours import BEHAVIOURS, stream
+from tests.support.streams import until
 
 KINESIS_LOCAL = Path(__file__).parents[1] / "kinesis_local" / "node_modules" / "kinesis-local"
 HELD_AGAINST_OURS = KINESIS_LOCAL.exists() and shutil.which("node") is not None
