@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -27,12 +28,16 @@ NAME = f"{SHARD.stream_created_s}-{SHARD.shard_id}"
 
 
 class Table:
-    """Two shards, written by the product's own code."""
+    """Two shards, written by the product's own code: once, and then copied."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, empty: bool = False) -> None:
         self.store, self.dead, self.staged = MemoryStore(), MemoryStore(), MemoryStore()
-        self.write(SHARD, runs(10, 20), runs(20, 23, dead=True), run(record(23), record(24, dead=True), record(25)))
-        self.write(OTHER, runs(11, 14, shard=OTHER))
+        if not empty:
+            for mine, theirs in zip(self._stores(), written_once()._stores(), strict=True):
+                mine.objects = {key: (body, dict(on_object)) for key, (body, on_object) in theirs.objects.items()}
+
+    def _stores(self) -> tuple[MemoryStore, ...]:
+        return self.store, self.dead, self.staged
 
     def write(self, shard: Shard, *files: Run, end: Position | None = None) -> None:
         chain = Chain(Names(shard), flush_interval_s=0, flush_bytes=10**6, end=end)
@@ -48,6 +53,14 @@ class Table:
 
     def keys(self) -> list[str]:
         return [key for key in sorted(self.store.objects) if SHARD.shard_id in key]
+
+
+@cache
+def written_once() -> Table:
+    table = Table(empty=True)
+    table.write(SHARD, runs(10, 20), runs(20, 23, dead=True), run(record(23), record(24, dead=True), record(25)))
+    table.write(OTHER, runs(11, 14, shard=OTHER))
+    return table
 
 
 def test_a_good_table_has_no_problems() -> None:

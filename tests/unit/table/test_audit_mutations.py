@@ -283,11 +283,12 @@ def test_unwritten_letters_after_a_crash_are_reported_and_repaired() -> None:
 
 def test_a_small_file_that_claims_millions_of_rows_costs_no_memory() -> None:
     rows = 20_000_000
-    flat = pa.table({"record_id": pa.DictionaryArray.from_arrays(pa.repeat(0, rows).cast(pa.int32()), ["a"])})
+    places = pa.repeat(pa.scalar(0, pa.int32()), rows)
+    flat = pa.table({"record_id": pa.DictionaryArray.from_arrays(places, ["a"])})
     sink = pa.BufferOutputStream()
     pq.write_table(flat, sink, compression="zstd")
     body = sink.getvalue().to_pybytes()
-    del flat
+    del flat, places
     table = Table()
     table.store.objects[table.keys()[0]] = (body, {})
     before = pa.total_allocated_bytes()

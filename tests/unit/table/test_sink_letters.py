@@ -78,15 +78,19 @@ def test_a_false_letter_is_reported_even_with_a_new_digest(name: str, lie: objec
 
 
 def test_a_change_of_any_byte_of_a_letter_is_reported() -> None:
+    """Each byte in one of twelve letters, which the auditor reads together."""
     dice = random.Random(7)
     table = Table()
-    [key] = refused(table, record(12))
-    body = table.dead.objects[key][0]
-    for at in range(len(body)):
-        changed = bytearray(body)
-        changed[at] ^= 1 << dice.randrange(8)
-        table.dead.objects[key] = (bytes(changed), {})
-        assert [each for each, _ in said(table)] == [key], at
+    keys = refused(table, *map(record, [*range(10, 20), 23, 25]))
+    bodies = [table.dead.objects[key][0] for key in keys]
+    length = len(bodies[0])
+    assert {len(body) for body in bodies} == {length}
+    for first in range(0, length, len(keys)):
+        changed = keys[: length - first]
+        for at, (key, body) in enumerate(zip(keys, bodies, strict=True), first):
+            bit = 1 << dice.randrange(8) if at < length else 0
+            table.dead.objects[key] = (body[:at] + bytes(byte ^ bit for byte in body[at : at + 1]) + body[at + 1 :], {})
+        assert sorted(key for key, _ in said(table)) == changed, first
 
 
 @pytest.mark.parametrize("body", [b"", b"garbage", b"{}\n", b"[]\n", b"null", b"\xff" * 99, b"[" * 100_000])

@@ -14,7 +14,7 @@ from pipeline.errors import ConfigError
 from pipeline.model.arrow_rows import RowMaker
 from pipeline.record import Dead, Enriched, Record
 from pipeline.table import samples
-from pipeline.table.schema import IDENTITY, TableSchema, encode, read_schema
+from pipeline.table.schema import IDENTITY, TableSchema, encode, expect_unchanged, read_schema
 from tests.property.column_types import DEEP, FLAT
 from tests.support.settled_records import MORNING_MS, ROWS, SCHEMA, record, rows
 
@@ -158,6 +158,11 @@ def test_values_of_every_type_are_tried_at_start(kind: pa.DataType, monkeypatch:
     monkeypatch.setattr(pq.ParquetFile, "read", lambda file: _swapped(read(file)))
     with pytest.raises(ConfigError, match=r"changes the values of column 'x' of type"):
         TableSchema(rows, "events", "1")
+
+
+def test_values_of_our_own_columns_are_unchanged() -> None:
+    """They are not tried at start: they are always the same."""
+    expect_unchanged(IDENTITY)
 
 
 def _swapped(table: pa.Table) -> pa.Table:
