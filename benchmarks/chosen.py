@@ -32,7 +32,7 @@ async def choose(length: int, runs: int) -> list[float]:
     try:
         await line.start()
         for _ in range(runs):
-            line.forget()
+            await line.forget()
             began = time.monotonic()
             while (left_s := began + LEARNING_S[length] - time.monotonic()) > 0:
                 try:
@@ -43,7 +43,7 @@ async def choose(length: int, runs: int) -> list[float]:
             assert line.batch_sizes.usual
             chosen.append(float(line.batch_sizes.usual))
     finally:
-        await line.host.stop()
+        await line.stop()
     return chosen
 
 

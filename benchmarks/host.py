@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,36 +26,26 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from benchmarks import traffic
+from benchmarks import composed, traffic
 from benchmarks.alone import run
 from benchmarks.figures import Figure
 from benchmarks.memory_sink import Memory
+from consumer.build import Parts
 from consumer.kcl.bridge_server import BridgeServer, Decoder
 from consumer.kcl.session import ShardSession
-from pipeline.batching.batcher import Batcher
-from pipeline.events import ModelEvent, Predicted
-from pipeline.flow.bounds import Bounds
 from pipeline.flow.lane import Lane
 from pipeline.metrics import Metrics
 from pipeline.record import Record, Run, Shard
 from pipeline.replicas.answers import Rows
-from pipeline.replicas.crash_journal import CrashJournal
 from pipeline.replicas.host import HostSettings, ModelHost
-from pipeline.replicas.journaled_host import JournaledHost
 from pipeline.sinks import Sink
-from pipeline.sinks.parquet import ParquetSink
 from pipeline.stage import Stage
-from pipeline.stores.calls import SureCalls, Threads
-from pipeline.stores.folder import FolderStore
-from pipeline.stores.memory import MemoryStore
-from pipeline.table.schema import TableSchema
-from pipeline.table.staged_letters import Ledger
-from pipeline.testing.model_settings import host_settings
 
-ROOT = Path(__file__).resolve().parent.parent
-MIB = 1024 * 1024
-BOUNDS = Bounds(2_000, 256 * MIB)
 MAX_RECORDS, LINGER_MS = 1024, 20.0
+BATCH = {"max_records": MAX_RECORDS, "linger_ms": LINGER_MS, "adaptive": False}
+"""The size of a batch is not what is measured here."""
+
+NOOP = "benchmarks.noop"
 FLUSH_INTERVAL_S, FLUSH_MIB = 60.0, 8.0
 """So small that files are written during the run, and not only at its end."""
 
@@ -104,14 +94,16 @@ class Watched(Stage):
 
 
 class Timed(ModelHost):
-    """Notes the duration of the call in which each record was predicted."""
+    """Notes the duration of each call, and of the call in which each record was predicted."""
 
     def __init__(self, settings: HostSettings, **more: Any) -> None:
         super().__init__(settings, **more)
+        self.calls_s: list[float] = []
         self.took_s: dict[Record, float] | None = None
 
     def _enrich(self, answer: Rows, tried: Sequence[Record]) -> None:
         super()._enrich(answer, tried)
+        self.calls_s.append(answer.seconds)
         if self.took_s is not None:
             self.took_s.update(dict.fromkeys(tried, answer.seconds))
 
@@ -139,38 +131,34 @@ class Host:
     """A model host for any number of tasks, one after the other."""
 
     def __init__(self, model: str = "Noop", **options: Any) -> None:
-        self.predict_s: list[float] = []
-        settings = host_settings(
-            f"benchmarks.noop:{model}", "bench", replicas=1, threads=1, options=options, search_path=(str(ROOT),)
-        )
-        self.model = Timed(settings, on_event=self._note)
-        self.rows = pa.schema([])
+        self._settings = composed.settings(f"{NOOP}:{model}", BATCH, options=options)
+        made = self._parts().host(None, kind=Timed)
+        assert isinstance(made, Timed)
+        self.model = made
 
     async def start(self) -> None:
-        """Start the model and note its schema."""
-        self.rows = (await self.model.start()).row_schema
+        """Start the model."""
+        self._spec = await self.model.start()
 
-    def _note(self, event: ModelEvent) -> None:
-        if isinstance(event, Predicted):
-            self.predict_s.append(event.seconds)
+    @property
+    def rows(self) -> pa.Schema:
+        """What the model returns for an item."""
+        return self._spec.row_schema
+
+    def _parts(self) -> Parts:
+        return Parts(self._settings, composed.outside(), Metrics())
 
     async def consume(
-        self, recording: Path, sink: Sink, *, every_s: float = 0.0, stage_of: Callable[..., Stage] = Stage
+        self, recording: Path, sink: Sink, *, every_s: float = 0.0, stage_of: type[Stage] = Stage
     ) -> Consumed:
         """Process the recording to the end of every shard."""
         gc.collect()
         async with AsyncExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            metrics, decoder = Metrics(), Decoder()
+            parts, decoder = self._parts(), Decoder()
+            metrics = parts.metrics
             stack.callback(decoder.close)
-            notes = CrashJournal(
-                MemoryStore(),
-                SureCalls(Threads("suspects"), metrics.outages.part("suspects")),
-                switches=_never,
-            )
-            judge = JournaledHost(self.model, notes, retries=1, on_event=metrics.model.note)
-            batcher = Batcher(max_records=MAX_RECORDS, max_cost=0, linger_s=LINGER_MS / 1000)
-            stage = stage_of(judge, batcher, [sink], BOUNDS, metrics)
+            stage = parts.stage(self.model, parts.notes(composed.no_switches), self._spec, [sink], kind=stage_of)
             begun_s: list[float] = []
             leaving = asyncio.Event()
 
@@ -197,10 +185,6 @@ class Host:
         return Consumed(metrics.snapshot()["checkpointed"], ended_s - min(begun_s), beats, stage)
 
 
-async def _never(shard_id: str) -> int:
-    return 0
-
-
 async def _ended(task: asyncio.Task[Any]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -210,7 +194,7 @@ async def _speak(socket_path: Path, recording: Path, every_s: float) -> tuple[di
     """Run the process that plays the recording. Return what it sent when, and when all had ended."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "benchmarks.traffic", str(socket_path), str(recording), str(every_s),
-        cwd=ROOT, stdout=asyncio.subprocess.PIPE,
+        cwd=composed.ROOT, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
         said, _ = await process.communicate()
@@ -224,16 +208,12 @@ async def _speak(socket_path: Path, recording: Path, every_s: float) -> tuple[di
     return report["beats"], report["ended_s"]
 
 
-def parquet(rows: pa.Schema, folder: Path) -> ParquetSink:
+def parquet(rows: pa.Schema, folder: Path) -> Sink:
     """Return a sink to a local folder, with its dead letters next to it."""
-    return ParquetSink(
-        name="parquet",
-        store=FolderStore(folder / "table"),
-        flush_interval_s=FLUSH_INTERVAL_S,
-        flush_mib=FLUSH_MIB,
-        schema=TableSchema(rows, "bench", "bench"),
-        ledger=Ledger(FolderStore(folder / "dead"), FolderStore(folder / "dead.staged")),
-    )
+    often = {"flush_interval_s": FLUSH_INTERVAL_S, "flush_mib": FLUSH_MIB}
+    settings = composed.settings(f"{NOOP}:Noop", BATCH, folder=str(folder), table=often)
+    [sink] = Parts(settings, composed.outside(), Metrics()).sinks(rows)
+    return sink
 
 
 def kclpy_rate(recording: Path) -> float:
@@ -294,7 +274,7 @@ async def _transport_share(host: Host, batches: int) -> float:
     """The share of a saturated replica's time that is not spent between bytes and rows."""
     data = bytes(traffic.DATA_BYTES)
     todo = iter([[Record("s", data, "key", str(n), 0, 1) for n in range(MAX_RECORDS)] for _ in range(batches)])
-    host.predict_s.clear()
+    host.model.calls_s.clear()
 
     async def work(mine: Iterator[list[Record]]) -> None:
         for records in mine:
@@ -302,7 +282,7 @@ async def _transport_share(host: Host, batches: int) -> float:
 
     began = time.monotonic()
     await asyncio.gather(*(work(todo) for _ in range(host.model.slots)))
-    return max(0.0, 1 - sum(host.predict_s) / (time.monotonic() - began))
+    return max(0.0, 1 - sum(host.model.calls_s) / (time.monotonic() - began))
 
 
 async def latency(runs: int, load: Load = CAUGHT_UP, batch_s: float = 0.0) -> dict[str, Figure]:

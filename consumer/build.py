@@ -1,8 +1,7 @@
 """Builds the parts of a task from its settings. This is the only place where a task's parts are connected.
 
-The application, ``penstock tune`` and the tests' simulation build their parts here, each with its own dependencies
-(:class:`Outside`). Benchmarks that measure some parts alone, ``benchmarks.host`` and ``benchmarks.fifo``, connect those
-themselves.
+The application, ``penstock tune``, the benchmarks and the tests' simulation build their parts here, each with its own
+dependencies (:class:`Outside`).
 """
 
 from __future__ import annotations
@@ -97,9 +96,9 @@ class Parts:
         surely = SureCalls(Threads("suspects"), part, sleep=self.outside.sleep)
         return CrashJournal(store, surely, switches=switches, today=lambda: self.outside.now().date())
 
-    def host(self, notes: CrashJournal | None) -> ModelHost:
-        """The model's processes, not started."""
-        return ModelHost(
+    def host(self, notes: CrashJournal | None, *, kind: type[ModelHost] = ModelHost) -> ModelHost:
+        """The model's processes, not started. ``kind``: a host that a benchmark reads more from."""
+        return kind(
             model_settings(self.settings),
             on_event=self._note,
             link=self.outside.link,
@@ -132,7 +131,7 @@ class Parts:
     def stage(
         self, host: ModelHost, notes: CrashJournal, spec: ModelSpec, sinks: list[Sink], *, kind: type[Stage] = Stage
     ) -> Stage:
-        """The one stage of the task. ``kind``: a stage that a test has broken."""
+        """The one stage of the task. ``kind``: a stage that a test has broken, or that a benchmark reads more from."""
         settings, metrics = self.settings, self.metrics
         judge = JournaledHost(host, notes, retries=settings.model.retries, on_event=metrics.model.note)
         self.batch_sizes = learner(settings, spec)
