@@ -5,9 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 from collections.abc import Generator
-from functools import cache
 
-import botocore.session
 import pytest
 from hypothesis import settings
 
@@ -16,10 +14,6 @@ from tests.support import order, processor
 # A machine that tests share is slow now and then, which says nothing of the code; a failure prints how to replay it.
 settings.register_profile("penstock", deadline=None, print_blob=True)
 settings.load_profile("penstock")
-
-# Each command makes a session of its own, as its process would. All sessions of a test process share AWS's API models:
-# reading them is four fifths of what a client costs.
-botocore.session.create_loader = cache(botocore.session.create_loader)
 
 # A shell's `&` starts a program that ignores Ctrl-C, and so do the programs that it starts; tests send it to some.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
