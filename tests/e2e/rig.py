@@ -267,7 +267,8 @@ class Rig:
     # -- the workers
 
     def config(self, **sections: str) -> Path:
-        """A configuration with a slow model and Parquet. ``sections`` adds TOML to a section, or a new section."""
+        """A configuration with a slow model and Parquet. ``sections`` adds TOML to a section, or a new section; a text
+        with a factory, or with the pause between two reads, replaces it."""
         texts = {
             "stream": f'name = "{self.name}"\napplication = "{self.name}"',
             "model": PACED,
@@ -279,7 +280,7 @@ class Rig:
         }
         sinks = sections.pop("sinks", f'[[sink]]\ntype = "parquet"\nurl = "{self.table}"\nflush_interval_s = 2')
         for name, text in sections.items():
-            texts[name] = text if "factory" in text else f"{texts.get(name, '')}\n{text}"
+            texts[name] = text if "factory" in text or "idle_between" in text else f"{texts.get(name, '')}\n{text}"
         path = self.folder / f"penstock-{len(list(self.folder.glob('*.toml')))}.toml"
         path.write_text("\n\n".join([*(f"[{name}]\n{text}" for name, text in texts.items()), sinks]))
         return path

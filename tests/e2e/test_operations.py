@@ -1,5 +1,5 @@
 """The commands of the bad day in docs/operations.md, of the runbook, and the examples of every help text, with a real
-worker.
+worker. What the workers and the commands ask of AWS, their policies permit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from botocore import xform_name
 from click.testing import CliRunner
 
 from consumer.cli import main
-from tests.e2e.rig import PENSTOCK, ROOT, Rig, wait_until
+from tests.e2e import permitted
+from tests.e2e.rig import PENSTOCK, ROOT, UP_S, Rig, wait_until
 from tests.support import iam_policy, operators
 
 DOCUMENT = ROOT / "docs" / "operations.md"
@@ -61,11 +62,25 @@ flush_interval_s = 2
 url = "s3://bucket/dead-letter"
 [kcl]
 failover_ms = 5000
+idle_between_reads_ms = 500
 [health]
 port = 0
 [log]
 format = "json"
 """
+
+IN_TASKS = """
+[kcl.properties]
+metricsLevel = "SUMMARY"
+metricsBufferTimeMillis = 5000
+[[sink]]
+type = "kinesis"
+stream = "events-downstream"
+"""
+"""What only the configuration of the tasks has, so that they use every right of docs/security.md."""
+
+FIRST, SECOND = "the-first-task", "the-second-task"
+"""The access keys of the tasks."""
 
 MAY_END_WITH = {
     "penstock dead-letters redrive --config penstock.toml --kind timeout": {4},
@@ -133,7 +148,9 @@ class Day:
         self.record_id = ""
         rig.name = "events"
         rig.aws.client("s3").create_bucket(Bucket="bucket")
+        rig.kinesis.create_stream(StreamName="events-downstream", ShardCount=1)
         rig.create(shards=2)
+        permitted.make_tables_of_the_template(rig, "events", "penstock-events")
         self.release(MODEL, "1")
         texts = [{"user": f"u{number % 7}", "text": f"text {number}"} for number in range(120)]
         records = [text | ({"lang": "de"} if number % 4 else {}) for number, text in enumerate(texts)]
@@ -143,16 +160,19 @@ class Day:
 
     def release(self, model: str, version: str) -> None:
         (self.folder / "sentiment.py").write_text(model)
-        (self.folder / "penstock.toml").write_text(CONFIG.replace('version = "1"', f'version = "{version}"'))
+        config = CONFIG.replace('version = "1"', f'version = "{version}"')
+        (self.folder / "penstock.toml").write_text(config)
+        (self.folder / "task.toml").write_text(config.replace("[model]", 'start = "LATEST"\n[model]') + IN_TASKS)
 
-    def start(self) -> None:
-        self.rig.start(self.folder / "penstock.toml")
+    def start(self, key: str) -> None:
+        worker = self.rig.start(self.folder / "task.toml", AWS_ACCESS_KEY_ID=key)
+        wait_until(lambda: worker.stats()["shards"], UP_S, "shards are leased")
 
     def deploy(self) -> None:
         """A new task that takes over from the old one."""
         self.release(REPAIRED, "2")
         assert self.rig.workers[-1].leave() == 0
-        self.start()
+        self.start(SECOND)
 
     def run(self, line: str) -> tuple[int, str, str]:
         """Run a line of shell. Return exit code, stdout and stderr. Tasks run as separate processes."""
@@ -214,7 +234,7 @@ def test_every_command_has_examples_that_a_test_executes() -> None:
 
 
 def test_a_bad_day_and_every_example(day: Day) -> None:
-    day.start()
+    day.start(FIRST)
     assert day.run("penstock put events.jsonl --stream events --key user")[0] == 0
     wait_until(lambda: int(day.rig.total("enriched")) >= 80, 90, "the records are read")
     day.record_id = wait_until(day.letters, 30, "dead letters")[0]["record_id"]
@@ -238,6 +258,9 @@ def test_a_bad_day_and_every_example(day: Day) -> None:
             assert code == 0, f"{line}: {code}\n{stdout[-1500:]}\n{stderr[-2500:]}"
     change_what_stands(day)
     expect_rights(day)
+    names = permitted.names_of("events", "penstock-events", DOWNSTREAM="events-downstream", TABLE="enriched")
+    names |= {"BUCKET": "bucket", "DEAD_LETTER": "dead-letter"}
+    permitted.expect_rights_with_tables_of_the_template(day.rig, names, FIRST, SECOND)
 
 
 def change_what_stands(day: Day) -> None:

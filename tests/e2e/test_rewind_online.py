@@ -4,28 +4,30 @@ comes once more."""
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
+from click.testing import CliRunner
 
-from tests.e2e.rig import PENSTOCK, ROOT, Rig, wait_until
+from consumer.cli import main
+from tests.e2e.rig import Rig, wait_until
 
 ECHO = 'factory = "tests.e2e.models:Echo"\nversion = "test-1"\nthreads = 1'
+SLOW = "failover_ms = 5000\nidle_between_reads_ms = 1000"
 SOON_S = 90
 
 
-def test_an_application_is_moved_back_while_it_runs(rig: Rig) -> None:
+def test_an_application_is_moved_back_while_it_runs(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in rig.aws.env.items():
+        monkeypatch.setenv(name, value)
     rig.create(shards=2)
     downstream = f"{rig.name}-rows"
     rig.kinesis.create_stream(StreamName=downstream, ShardCount=1)
-    config = rig.config(
-        model=ECHO, kcl="failover_ms = 5000", sinks=f'[[sink]]\ntype = "kinesis"\nstream = "{downstream}"'
-    )
+    config = rig.config(model=ECHO, kcl=SLOW, sinks=f'[[sink]]\ntype = "kinesis"\nstream = "{downstream}"')
     rig.start(config)
     rig.start(config)
     put(rig, "before", 50)
@@ -55,16 +57,8 @@ def rewound(rig: Rig, config: Path, moment: pd.Timestamp) -> Path:
     """The undo file, which was last written just before the leases were moved."""
     undo = rig.folder / "undo.json"
     words = ["replay", "--config", str(config), "--rewind", "--to-time", moment.isoformat(), "--undo", str(undo)]
-    done = subprocess.run(
-        [*PENSTOCK, *words, "--online", "--execute", "--json"],
-        cwd=ROOT,
-        env={**os.environ, **rig.aws.env},
-        capture_output=True,
-        text=True,
-        timeout=SOON_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(main, [*words, "--online", "--execute", "--json"])
+    assert done.exit_code == 0, done.output
     said: dict[str, Any] = json.loads(done.stdout)
     assert len(said["moves"]) >= 4
     assert said["began_right"] and not said["began_elsewhere"], said

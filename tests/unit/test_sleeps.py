@@ -46,7 +46,7 @@ ALLOWED = {
     "e2e/models.py: Steady.predict": WORK,
     "e2e/rig.py: wait_until": LOOKS,
     "e2e/test_operations.py: Day._watched": "someone looks at a live screen",
-    "e2e/test_replay_slice.py: a_moment": CLOCK,
+    "e2e/replay_slice.py: a_moment": CLOCK,
     "e2e/test_rewind_online.py: test_an_application_is_moved_back_while_it_runs": CLOCK,
     "support/dying_task.py: Dying._hand_over": "a bridge dies within a message, or with its task",
     "support/hosts.py: until": LOOKS,

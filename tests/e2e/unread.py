@@ -1,11 +1,10 @@
-"""A shard that KCL may not read, a deleted lease, a stream that is created again: one worker reports each."""
+"""A shard that KCL may not read, a deleted lease, a stream that is created again: the worker reports each."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import pytest
 from click.testing import CliRunner
 
 from consumer.cli import main
@@ -16,15 +15,8 @@ STUCK_S = 8
 SOON_S = 30
 
 
-def test_unread_shards_are_reported_and_fixed_and_a_stream_created_again_is_refused(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rig.create(shards=2)
-    config = rig.config(
-        model='factory = "tests.e2e.models:Echo"\nversion = "test-1"\nthreads = 1\ntimeout_s = 5',
-        health=f"stuck_after_s = {STUCK_S}",
-        kcl="failover_ms = 5000",
-    )
+def a_shard_that_may_not_be_read_is_reported(rig: Rig, config: Path) -> Worker:
+    """By the worker that is returned: it is red until KCL may read the shard."""
     with rig.aws.faults(
         service="kinesis",
         operation="GetShardIterator",
@@ -41,28 +33,29 @@ def test_unread_shards_are_reported_and_fixed_and_a_stream_created_again_is_refu
     rig.settle()
     wait_until(lambda: worker.get("/readyz")[0] == 200, SOON_S, "ready")
     assert worker.get("/healthz") == (200, b"ok\n")
+    return worker
 
+
+def a_deleted_lease_is_made_again(rig: Rig) -> None:
     rig.dynamodb.delete_item(TableName=rig.name, Key={"leaseKey": {"S": SHARD}})
     wait_until(lambda: SHARD in rig.leases(), SOON_S, "the lease that was deleted is there again")
     put(rig, "after")
     rig.settle()
     rig.expect_each_once()
 
-    second_stream_is_refused(rig, config)
-    created_again(rig, worker, config, monkeypatch)
 
-
-def second_stream_is_refused(rig: Rig, config: Path) -> None:
+def a_second_stream_is_refused(rig: Rig, config: Path) -> None:
     rig.kinesis.create_stream(StreamName=f"{rig.name}-second", ShardCount=1)
     other = rig.folder / "second.toml"
     other.write_text(config.read_text().replace(f'name = "{rig.name}"', f'name = "{rig.name}-second"', 1))
     second = rig.start(other)
     assert second.process.wait(UP_S) == 2
     assert "Use another stream.application" in last_words(second)
+    rig.workers.remove(second)
 
 
-def created_again(rig: Rig, worker: Worker, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the running worker nor the next one uses the old leases; after a reset the application starts again."""
+def a_stream_created_again_is_refused(rig: Rig, worker: Worker, config: Path) -> None:
+    """Neither the running worker nor the next one uses the old leases."""
     rig.kinesis.delete_stream(StreamName=rig.name)
     wait_until(lambda: rig.name not in rig.kinesis.list_streams()["StreamNames"], SOON_S, "the stream is gone")
     rig.create(shards=2)
@@ -71,8 +64,8 @@ def created_again(rig: Rig, worker: Worker, config: Path, monkeypatch: pytest.Mo
     again = rig.start(config)
     assert again.process.wait(UP_S) == 2 and "was created again at" in last_words(again)
 
-    for name, value in rig.aws.env.items():
-        monkeypatch.setenv(name, value)
+
+def after_a_reset_the_application_starts_again(rig: Rig, config: Path) -> None:
     words = ["--config", str(config), "--undo", str(rig.folder / "undo.json"), "--execute"]
     reset = CliRunner().invoke(main, ["leases", "reset", *words])
     assert reset.exit_code == 0, reset.output

@@ -7,40 +7,34 @@ record ends before it has eaten the stream.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
+
+from consumer.cli import main
 from consumer.stats_line import StatsLines
 from pipeline.stores.folder import FolderStore
 from pipeline.table.audit import audit
-from tests.e2e.rig import PENSTOCK, ROOT, UP_S, Rig, Worker, wait_until
+from tests.e2e.rig import UP_S, Rig, Worker, wait_until
 from tests.support.alarms import evaluated
 from tests.support.cloudformation import TEMPLATE, Stack
 
 SHARDS = 2
-RECORDS, BAD = 100, 3000
+BAD = 3000
 LIMIT = 300
-ECHO = 'factory = "tests.e2e.models:Echo"\nversion = "1"\nthreads = 1'
 FORGETFUL = 'factory = "tests.e2e.models:Forgetful"\nversion = "2"\nthreads = 1'
 MISSPELT = 'factory = "tests.e2e.models:Misspelt"\nversion = "3"\nthreads = 1'
 SOON = "failover_ms = 4000"
 LETTERS = f"max_consecutive = {LIMIT}"
 
 
-def test_a_bad_canary_is_rolled_back_and_its_dead_letters_become_rows(rig: Rig) -> None:
-    rig.create(SHARDS)
-    good = rig.config(model=ECHO, kcl=SOON)
-    put(rig, RECORDS)
-    service = rig.start(good)
-    rig.settle()
+def a_bad_canary_is_rolled_back(rig: Rig, service: Worker) -> None:
     canary = rig.start(rig.config(model=FORGETFUL, kcl=SOON))
     with rig.flowing(per_second=20):
         wait_until(lambda: shares(rig) == {service.id, canary.id}, 120, "the canary has a share of the shards")
-        alarm = Alarm(canary)
-        wait_until(alarm, 60, "the dead-letter rate of the canary alarms")
+        wait_until(Alarm(canary), 60, "the dead-letter rate of the canary alarms")
         assert service.stats()["dead_letters"] == 0
         assert canary.leave() == 0
         rig.workers.remove(canary)
@@ -52,15 +46,18 @@ def test_a_bad_canary_is_rolled_back_and_its_dead_letters_become_rows(rig: Rig) 
     assert set(rows["model_version"]) == {"1", "2"}
     assert sorted([*rows["record_id"], *(letter["record_id"] for letter in letters)]) == sorted(rig.put_ids)
 
-    redriven = penstock(rig, "dead-letters", "redrive", "--config", str(good), "--kind", "exception", "--execute")
-    assert redriven["executed"] is True
+
+def its_dead_letters_become_rows(rig: Rig, good: Path) -> None:
+    letters = rig.dead_letters()
+    words = ["dead-letters", "redrive", "--config", str(good), "--kind", "exception", "--execute", "--json"]
+    redriven = CliRunner().invoke(main, words)
+    assert redriven.exit_code == 0, redriven.output
+    assert json.loads(redriven.stdout)["executed"] is True
     texts = dict(zip(rig.expect_each_once()["record_id"], rig.rows()["said"], strict=True))
     assert all(texts[letter["record_id"]] for letter in letters)
-    assert service.leave() == 0
-    a_release_that_fails_on_everything_ends_itself(rig, good)
 
 
-def a_release_that_fails_on_everything_ends_itself(rig: Rig, good: Path) -> None:
+def one_that_fails_on_everything_ends_itself(rig: Rig) -> None:
     """The last guard: the limit of dead letters."""
     before = {shard_id: lease.checkpoint for shard_id, lease in rig.leases().items()}
     letters = len(rig.dead_letters())
@@ -74,11 +71,16 @@ def a_release_that_fails_on_everything_ends_itself(rig: Rig, good: Path) -> None
     assert len(told) == 1 and "KeyError at models.py:" in told[0] and "txet" not in told[0]
     assert {shard_id: lease.checkpoint for shard_id, lease in rig.leases().items()} == before
     assert len(rig.dead_letters()) == letters
-    rig.start(good)
+    rig.workers.remove(bad)
+
+
+def the_good_one_goes_on(rig: Rig, good: Path) -> Worker:
+    service = rig.start(good)
     rig.settle()
     rig.expect_each_once()
     report = audit(FolderStore(rig.table), FolderStore(rig.folder / "dead-letter"))
     assert report.problems == []
+    return service
 
 
 class Alarm:
@@ -119,18 +121,3 @@ def shares(rig: Rig) -> set[str]:
     """The owners of all shards; empty while a shard has none."""
     owners = rig.owners()
     return set(owners.values()) if len(owners) == SHARDS else set()
-
-
-def penstock(rig: Rig, *words: str) -> dict[str, Any]:
-    ran = subprocess.run(
-        [*PENSTOCK, *words, "--json"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **rig.aws.env},
-        cwd=ROOT,
-        timeout=60,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    said: dict[str, Any] = json.loads(ran.stdout)
-    return said
