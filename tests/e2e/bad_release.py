@@ -22,7 +22,7 @@ from tests.support.alarms import evaluated
 from tests.support.cloudformation import TEMPLATE, Stack
 
 SHARDS = 2
-BAD = 3000
+BAD = 1500
 LIMIT = 300
 FORGETFUL = 'factory = "tests.e2e.models:Forgetful"\nversion = "2"\nthreads = 1'
 MISSPELT = 'factory = "tests.e2e.models:Misspelt"\nversion = "3"\nthreads = 1'
