@@ -34,7 +34,7 @@ def expect_rights_with_the_table_of_kcl_2(rig: Rig, names: dict[str, str], key: 
 def rights(rig: Rig, names: dict[str, str], key: str) -> set[policy.Right]:
     """What of the policy the task with this access key has used; nothing else was asked for."""
     refused, uses = policy.used(rig.aws.asked(key), policy.named(policy.statements(), names))
-    assert refused == set(), key
+    assert not refused, (key, refused)
     return uses
 
 
