@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ Send = Callable[[Any], Awaitable[None]]
 KINESIS_TARGET = "Kinesis_20131202."
 DEFAULT_REGION = "us-east-1"
 _SCOPE = re.compile(r"Credential=([^/]*)/\d*/([^/]*)/([^/]*)/aws4_request")
+_GZIP, _BEGINNING = 31, 64 * 1024
 _S3_OBJECT = {
     "PUT": "PutObject",
     "GET": "GetObject",
@@ -80,7 +82,16 @@ class Request:
         if "/operation/" in self.path:
             return self.path.rpartition("/")[2]
         form = self.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
-        return parse_qs(self.body.decode("utf-8", "replace")).get("Action", [""])[0] if form else ""
+        return parse_qs(self._form().decode("utf-8", "replace")).get("Action", [""])[0] if form else ""
+
+    def _form(self) -> bytes:
+        """Return the body, or the beginning of what it holds: an SDK compresses the metrics that it puts."""
+        if self.headers.get("content-encoding") != "gzip":
+            return self.body
+        try:
+            return zlib.decompressobj(_GZIP).decompress(self.body, _BEGINNING)
+        except zlib.error:
+            return b""
 
     def _s3_operation(self) -> str:
         bucket, _, key = self.path.strip("/").partition("/")

@@ -90,6 +90,7 @@ def test_each_fault_is_named_within_two_refreshes(rig: Rig) -> None:
     config = rig.config(
         model='factory = "tests.e2e.models:Moody"\nversion = "test-1"\nthreads = 1\ntimeout_s = 60',
         sinks=f'[[sink]]\ntype = "parquet"\nurl = "s3://{rig.name}/enriched"\nflush_interval_s = 1',
+        kcl="failover_ms = 5000",
     )
     with rig.flowing(per_second=20):
         pair = share(rig, rig.start(config), rig.start(config))
