@@ -28,7 +28,7 @@ from pipeline.stores.folder import FolderStore
 from pipeline.table.audit import audit
 
 ROOT = Path(__file__).resolve().parents[2]
-POLL_S = 0.2
+POLL_S = 0.4
 MINILM = (
     'factory = "examples.minilm:MiniLM"\nversion = "test-1"\nthreads = 1\n'
     'passthrough = { module = "string", name = "string" }'

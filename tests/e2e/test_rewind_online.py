@@ -17,7 +17,6 @@ from consumer.cli import main
 from tests.e2e.rig import Rig, wait_until
 
 ECHO = 'factory = "tests.e2e.models:Echo"\nversion = "test-1"\nthreads = 1'
-SLOW = "failover_ms = 5000\nidle_between_reads_ms = 1000"
 SOON_S = 90
 
 
@@ -27,7 +26,7 @@ def test_an_application_is_moved_back_while_it_runs(rig: Rig, monkeypatch: pytes
     rig.create(shards=2)
     downstream = f"{rig.name}-rows"
     rig.kinesis.create_stream(StreamName=downstream, ShardCount=1)
-    config = rig.config(model=ECHO, kcl=SLOW, sinks=f'[[sink]]\ntype = "kinesis"\nstream = "{downstream}"')
+    config = rig.config(model=ECHO, kcl="failover_ms = 5000", sinks=f'[[sink]]\ntype = "kinesis"\nstream = "{downstream}"')
     rig.start(config)
     rig.start(config)
     put(rig, "before", 50)
