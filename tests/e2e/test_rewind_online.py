@@ -26,7 +26,9 @@ def test_an_application_is_moved_back_while_it_runs(rig: Rig, monkeypatch: pytes
     rig.create(shards=2)
     downstream = f"{rig.name}-rows"
     rig.kinesis.create_stream(StreamName=downstream, ShardCount=1)
-    config = rig.config(model=ECHO, kcl="failover_ms = 5000", sinks=f'[[sink]]\ntype = "kinesis"\nstream = "{downstream}"')
+    config = rig.config(
+        model=ECHO, kcl="failover_ms = 5000", sinks=f'[[sink]]\ntype = "kinesis"\nstream = "{downstream}"'
+    )
     rig.start(config)
     rig.start(config)
     put(rig, "before", 50)
