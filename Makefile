@@ -52,6 +52,7 @@ soak: $(DEV)  ## Run the long tests: drains, the largest aggregates, killed work
 	rm -f build/deaths.jsonl
 	for run in 1 2 3; do PENSTOCK_FIGURES=build/deaths.jsonl \
 	    $(PYTEST) -n $(WORKERS) tests/e2e/test_takeover.py tests/e2e/test_rolling_restart.py || exit 1; done
+	$(BIN)/python -m tests.unit.examples.their_embeddings --check
 	PENSTOCK_SEEDS=$(SEEDS) $(PYTEST) -n $(WORKERS) --timeout 0 tests/simulation
 
 bench-gpu: $(DEV)  ## Measure the 1 GB reference model in bfloat16 on this machine's GPU

@@ -187,7 +187,7 @@ max_records = 16
 [[sink]]
 type = "parquet"
 url = {folder}
-flush_interval_s = 5
+flush_interval_s = 2
 
 [dead_letter]
 url = {dead}

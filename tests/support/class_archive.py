@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from consumer.config.settings import KclSettings
 from consumer.kcl import aggregator
 from consumer.kcl.java import find_jars, find_java
 from consumer.leases import seed, tables
@@ -62,8 +63,8 @@ def consume() -> None:
 
 
 async def life(aws: LocalAWS) -> None:
-    """The JVM ends by itself: one that is killed keeps nothing."""
-    async with worker.worker(aws, "first") as (daemon, host):
+    """The JVM ends by itself, ``failover_ms`` after the drain: one that is killed keeps nothing."""
+    async with worker.worker(aws, "first", KclSettings(failover_ms=1500)) as (daemon, host):
         await host.everything(daemon)
         daemon.terminate()
         await daemon.wait()

@@ -16,7 +16,6 @@ TESTS = Path(__file__).parents[1]
 
 FIRST = (
     "e2e/test_operations.py",
-    "e2e/test_two_thousand_records.py",
     "e2e/test_chaos.py",
     "e2e/test_status.py",
     "e2e/test_bad_week.py",

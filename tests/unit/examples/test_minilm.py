@@ -13,7 +13,11 @@ from examples import minilm
 from examples.minilm import MiniLM
 from pipeline.errors import ModelError
 from pipeline.model import LoadContext, Reject
+from tests.unit.examples import their_embeddings
+from tests.unit.examples.their_embeddings import DOCSTRINGS, ODD, PACKAGES
 
+ROOT = Path(__file__).parents[3]
+LOCKS = ("requirements.lock", "requirements-torch.lock", "requirements-demo.lock")
 TEXTS = ["hello world", "", "a penstock feeds a turbine", "word " * 400, "漢字 and 👩‍👩‍👧"]
 
 
@@ -30,6 +34,20 @@ def model() -> MiniLM:
 
 def embeddings(model: MiniLM, texts: list[str]) -> np.ndarray:
     return np.stack([row["embedding"] for row in model.predict([{"text": text} for text in texts])])
+
+
+def test_embeddings_equal_those_of_the_library_that_the_model_card_names(model: MiniLM) -> None:
+    theirs = their_embeddings.theirs()
+    assert len(theirs) == DOCSTRINGS + len(ODD) and set(ODD) <= theirs.keys()
+    ours = embeddings(model, list(theirs))
+    assert np.abs(ours - np.stack(list(theirs.values()))).max() < 1e-4
+
+
+def test_their_embeddings_are_those_of_the_locked_versions() -> None:
+    lines = [line.split()[0] for lock in LOCKS for line in (ROOT / lock).read_text().splitlines() if "==" in line]
+    locked = dict(line.split("==") for line in lines)
+    of, _ = their_embeddings.recorded()
+    assert of == {name: locked[name] for name in PACKAGES}, "run: python -m tests.unit.examples.their_embeddings"
 
 
 def test_results_fit_the_output_schema(model: MiniLM) -> None:
