@@ -29,6 +29,7 @@ from pipeline.table.audit import audit
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL_S = 0.4
+FLOW_S = 0.25
 MINILM = (
     'factory = "examples.minilm:MiniLM"\nversion = "test-1"\nthreads = 1\n'
     'passthrough = { module = "string", name = "string" }'
@@ -72,6 +73,7 @@ class Worker:
                 start_new_session=True,
             )
         self._health = ""
+        self._id = ""
         self.killed = False
 
     def entries(self) -> list[dict[str, Any]]:
@@ -100,8 +102,10 @@ class Worker:
     @property
     def id(self) -> str:
         """The worker's name in KCL; empty before it starts to consume."""
-        said = [str(entry["msg"]).split() for entry in self.entries()]
-        return next((words[1] for words in said if words[:1] == ["worker"] and "consumes" in words), "")
+        if not self._id:
+            said = [str(entry["msg"]).split() for entry in self.entries()]
+            self._id = next((words[1] for words in said if words[:1] == ["worker"] and "consumes" in words), "")
+        return self._id
 
     def tree(self) -> dict[str, list[psutil.Process]]:
         """The worker's processes by kind: ``jvm``, ``replica``, ``keeper`` (of a replica), ``bridge``."""
@@ -216,13 +220,14 @@ class Rig:
 
     @contextlib.contextmanager
     def flowing(self, per_second: float) -> Iterator[None]:
-        """Put records at this rate during the block, with keys for every shard."""
+        """Put records at this rate during the block, some at a time, with keys for every shard."""
         over = threading.Event()
+        some = max(1, round(per_second * FLOW_S))
 
         def produce() -> None:
-            for number in itertools.count():
-                self.put([(json.dumps({"text": f"flowing {number}"}).encode(), f"{number}")])
-                if over.wait(1 / per_second):
+            for start in itertools.count(step=some):
+                self.put((b'{"text": "flowing %d"}' % n, f"{n}") for n in range(start, start + some))
+                if over.wait(some / per_second):
                     return
 
         with ThreadPoolExecutor(1) as thread:
