@@ -39,7 +39,7 @@ Show = Callable[[str], None]
 class Weather:
     """``downstream``: the records also go to a second stream, which is at-least-once. ``giants``: size of the largest
     aggregates as a share of their full size; 0: none. ``timeout_s``: the model's time-out; each record that hangs costs
-    several, and a start of a replica each time."""
+    several, and a start of a replica each time. ``failover_ms``: KCL's."""
 
     acts: Sequence[Act]
     seconds: float
@@ -48,6 +48,7 @@ class Weather:
     downstream: bool = False
     giants: float = 0.0
     timeout_s: float = 5.0
+    failover_ms: int = 10_000
 
 
 @dataclass(slots=True)
@@ -79,8 +80,8 @@ class Outcome:
 
 def storm(aws: LocalAWS, name: str, folder: Path, weather: Weather, show: Show = lambda text: None) -> Outcome:
     """Run it, and check the result. :raises AssertionError: there is nothing to check."""
-    site = Site(aws, name, folder, downstream=weather.downstream, timeout_s=weather.timeout_s)
-    crew = Crew(site.rig, site.config(), WORKERS)
+    site = Site(aws, name, folder, downstream=weather.downstream)
+    crew = Crew(site.rig, site.config(weather), WORKERS)
     mixer = Mixer(weather.seed)
     giants = mixer.giants(weather.giants, weather.seconds) if weather.giants else []
     producer = Producer(site.patient("kinesis"), name, mixer, weather.per_s, giants)
@@ -108,9 +109,8 @@ def storm(aws: LocalAWS, name: str, folder: Path, weather: Weather, show: Show =
 class Site:
     """The surroundings: a stream, a bucket, a configuration, and clients that are not affected by faults."""
 
-    def __init__(self, aws: LocalAWS, name: str, folder: Path, *, downstream: bool, timeout_s: float) -> None:
+    def __init__(self, aws: LocalAWS, name: str, folder: Path, *, downstream: bool) -> None:
         self.rig = Rig(aws, name, folder)
-        self.timeout_s = timeout_s
         self.name = name
         self._aws = aws
         self.s3 = aws.client("s3")
@@ -127,7 +127,7 @@ class Site:
     def store(self, prefix: str) -> ObjectStore:
         return S3Store(self.s3, self.name, prefix)
 
-    def config(self) -> Path:
+    def config(self, weather: Weather) -> Path:
         """The configuration, with short waits, so that a storm of minutes meets many of them.
 
         The grace also decides how long KCL waits for a handoff: the grace and 10 s. A handoff of a shard that still
@@ -144,7 +144,7 @@ application = "{self.name}"
 factory = "tests.chaos.model:Fragile"
 version = "chaos-1"
 threads = 1
-timeout_s = {self.timeout_s}
+timeout_s = {weather.timeout_s}
 options = {{ record_s = 0.01 }}
 
 [batch]
@@ -164,6 +164,7 @@ flush_interval_s = 2
 url = "s3://{self.name}/dead-letter"
 
 [kcl]
+failover_ms = {weather.failover_ms}
 shutdown_grace_s = 20
 
 [drain]

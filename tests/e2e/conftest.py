@@ -40,6 +40,13 @@ def aws() -> Iterator[LocalAWS]:
 
 
 @pytest.fixture
+def unlimited() -> Iterator[LocalAWS]:
+    """One without the limits of Kinesis: what is put need not wait."""
+    with LocalAWS(limits=False) as local:
+        yield local
+
+
+@pytest.fixture
 def rig(aws: LocalAWS, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     made = Rig(aws, f"e2e-{zlib.crc32(request.node.name.encode())}", tmp_path)
     yield made
