@@ -13,7 +13,7 @@ from pipeline.record import Position
 from tests.e2e.rig import LEAVE_S, UP_S, Rig, Worker, wait_until
 
 FIRST_RECORD_S = 20
-PART = 150
+PART = 300
 AGGREGATED = 1_000
 LOADING = 'factory = "tests.e2e.models:Loading"\nversion = "test-1"\nthreads = 1'
 
