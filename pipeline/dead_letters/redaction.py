@@ -10,6 +10,7 @@ import os
 import re
 import sysconfig
 import traceback
+from functools import lru_cache
 from pathlib import Path
 
 from pipeline.errors import name_of
@@ -29,6 +30,8 @@ message.
 """
 
 MOST = 120
+
+UNSAFE = re.compile(r"[^\w .:<>=,-]")
 
 
 def label(dead: Dead) -> str:
@@ -63,5 +66,6 @@ def _place(error: BaseException) -> str:
     return f" at {_plain(os.path.basename(code.co_filename))}:{line} in {_plain(code.co_name)}"
 
 
+@lru_cache(maxsize=256)
 def _plain(text: str) -> str:
-    return re.sub(r"[^\w .:<>=,-]", "?", text[:MOST])
+    return UNSAFE.sub("?", text[:MOST])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from operator import itemgetter
 from typing import Any
 
@@ -122,6 +123,8 @@ class RowMaker:
             if fault is not None:
                 faults[index] = fault
                 del rows[index]
+        if not rows:
+            return Made(self._none, faults)
         try:
             return Made(self._batch(_transposed(list(rows.values()), len(self.kept))), faults)
         except MemoryError:
@@ -136,6 +139,11 @@ class RowMaker:
             wanted = self.schema.field(place).type
             arrays.append(array if array.type == wanted else array.cast(wanted))
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+    @cached_property
+    def _none(self) -> pa.RecordBatch:
+        """The batch of no rows."""
+        return self._batch(_transposed([], len(self.kept)))
 
     def _fault_of(self, row: Row) -> Fault | None:
         for place, (value, field) in enumerate(zip(row, self.kept, strict=True)):

@@ -38,8 +38,12 @@ class Shard:
     """By killer: the tasks that died of it."""
     given_up: set[int] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        self.positions = [Position(number, 0) for number in range(self.records)]
+        self.ends = [position.end_of_record for position in self.positions]
+
     def at(self, number: int) -> Position:
-        return Position(number, 0)
+        return self.positions[number]
 
     def task(self) -> bool:
         """Run one task until it dies; return True if it has read everything."""
@@ -86,7 +90,7 @@ class Shard:
     def carefully(self, doubt: Doubt) -> Doubt | None:
         beyond, piece, page = 0, PIECE, self.durable
         while self.durable < self.records and not doubt.past(beyond, 5 * self.message):
-            ahead = [self.at(each) for each in range(self.durable, self.records)]
+            ahead = self.positions[self.durable :]
             if self.durable >= page:
                 page = min(self.records, page + (1 if doubt.opened_apart(ahead[0]) else PAGE))
                 if (after := self.opens(doubt, range(self.durable, page))) is None:
@@ -111,7 +115,7 @@ class Shard:
 
     def opens(self, doubt: Doubt, numbers: range) -> Doubt | None:
         """Each record stands for an aggregate, and for its user records."""
-        ends = [self.at(each).end_of_record for each in numbers]
+        ends = self.ends[numbers.start : numbers.stop]
         if doubt.gives_up(ends[-1], self.give_up_after):
             self.given_up.add(numbers[-1])
         doubt = doubt.tries(ends[0], ends[-1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -16,7 +17,7 @@ from pipeline.model.loader import UserModel
 from pipeline.model_process import frames
 from pipeline.model_process.worker import Predicting
 from pipeline.sinks.json_rows import encode
-from tests.support.fuzz_inputs import payloads, repeatable, seeds
+from tests.support.fuzz_inputs import BATCH, payloads, repeatable, seeds
 
 TEST = "tests/property/test_payload_fuzz.py"
 EVERY_TYPE = {"s": "string", "i": "int64", "f": "float64", "b": "bool", "t": "timestamp"}
@@ -59,6 +60,7 @@ def over_the_wire(chunks: Sequence[bytes]) -> frames.Frame:
     raise AssertionError(struct.unpack("<IQ", chunks[0][:12]))
 
 
+@lru_cache(maxsize=2 * BATCH)
 def parsed(payload: bytes) -> Any:
     try:
         return orjson.loads(payload)

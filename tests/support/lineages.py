@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from hypothesis import strategies as st
 
@@ -10,6 +12,23 @@ from consumer.admin.replay.rewind import AT_TIMESTAMP, SHARD_END, TRIM_HORIZON, 
 from consumer.aws.shards import KnownShard
 from consumer.leases.leases import Lease
 from pipeline.record import Position
+
+T = TypeVar("T")
+
+# Strategies are made once: to make one for each draw takes most of the time.
+FIRST, ROUNDS, ARRIVALS, PLACES, MOMENTS = (
+    st.integers(1, 3),
+    st.integers(0, 12),
+    st.integers(0, 4),
+    st.integers(0, 719),
+    st.integers(0, 500),
+)
+ACTS, BEGINNINGS = st.sampled_from(["nothing", "split", "merge"]), st.sampled_from([TRIM_HORIZON, AT_TIMESTAMP])
+BOOLEANS = st.booleans()
+
+
+def one_of(draw: st.DrawFn, choices: Sequence[T]) -> T:
+    return choices[draw(PLACES) % len(choices)]
 
 
 @dataclass
@@ -42,23 +61,25 @@ class Stream:
 @st.composite
 def streams(draw: st.DrawFn) -> Stream:
     stream, number = Stream(), 0
-    for _ in range(draw(st.integers(1, 3))):
+    for _ in range(draw(FIRST)):
         stream.open()
-    for _ in range(draw(st.integers(0, 12))):
-        for _ in range(draw(st.integers(0, 4))):
-            number += 1
-            open_shards = [each for each, shard in stream.shards.items() if shard.open]
-            stream.records[draw(st.sampled_from(open_shards))].append(number)
+    for _ in range(draw(ROUNDS)):
         open_shards = [each for each, shard in stream.shards.items() if shard.open]
-        one = draw(st.sampled_from(open_shards))
-        other = draw(st.sampled_from(open_shards))
-        act = draw(st.sampled_from(["nothing", "split", "merge"]))
+        for _ in range(draw(ARRIVALS)):
+            number += 1
+            stream.records[one_of(draw, open_shards)].append(number)
+        act = draw(ACTS)
         if act == "split":
+            one = one_of(draw, open_shards)
             stream.open(one)
             stream.open(one)
-        elif act == "merge" and one != other:
-            stream.open(one, other)
+        elif act == "merge" and len(open_shards) > 1:
+            one = one_of(draw, open_shards)
+            stream.open(one, one_of(draw, [each for each in open_shards if each != one]))
     return stream
+
+
+STREAMS = streams()
 
 
 def lease(shard: KnownShard, checkpoint: Checkpoint) -> Lease:
@@ -69,7 +90,7 @@ def lease(shard: KnownShard, checkpoint: Checkpoint) -> Lease:
 @st.composite
 def applications(draw: st.DrawFn, stream: Stream) -> dict[str, Lease]:
     """Leases as KCL leaves them: children after parents, and some of those that are finished deleted."""
-    first = draw(st.sampled_from([TRIM_HORIZON, AT_TIMESTAMP]))
+    first = draw(BEGINNINGS)
     leases = {each: lease(shard, first) for each, shard in stream.shards.items() if not shard.parents}
     for shard_id, shard in stream.shards.items():
         if not all(parent in leases and leases[parent].ended for parent in shard.parents):
@@ -77,7 +98,7 @@ def applications(draw: st.DrawFn, stream: Stream) -> dict[str, Lease]:
         numbers = stream.records[shard_id]
         places: list[Checkpoint] = [Position(number, 0) for number in numbers]
         ended: list[Checkpoint] = [] if shard.open else [SHARD_END] * (2 + len(numbers))
-        at = draw(st.sampled_from([*places, *ended, leases.get(shard_id, lease(shard, TRIM_HORIZON)).sentinel]))
+        at = one_of(draw, [*places, *ended, leases.get(shard_id, lease(shard, TRIM_HORIZON)).sentinel])
         leases[shard_id] = lease(shard, at)
         if at == SHARD_END:
             for child in stream.children(shard_id):
@@ -86,12 +107,12 @@ def applications(draw: st.DrawFn, stream: Stream) -> dict[str, Lease]:
         children = stream.children(shard_id)
         done = leases[shard_id].ended and children
         begun = all(child in leases and leases[child].sentinel != TRIM_HORIZON for child in children)
-        if done and begun and draw(st.booleans()):
+        if done and begun and draw(BOOLEANS):
             del leases[shard_id]
     return leases
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[Stream, dict[str, Lease], int]:
-    stream = draw(streams())
-    return stream, draw(applications(stream)), draw(st.integers(0, 500))
+    stream = draw(STREAMS)
+    return stream, draw(applications(stream)), draw(MOMENTS)
