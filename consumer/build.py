@@ -12,11 +12,13 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from consumer.aws.hash_ranges import HashRanges
 from consumer.config import drain, profile
 from consumer.config.settings import KinesisSinkSettings, ParquetSettings, Settings
+from pipeline import background
 from pipeline.batching.batch_size import BatchSizeController
 from pipeline.batching.batcher import Batcher, BatchPlan
 from pipeline.dead_letters.limit import Limits
@@ -62,7 +64,7 @@ class Outside:
     """The external dependencies of a task's parts.
 
     ``client`` makes a boto3 client of a service, ``store`` opens the store at a URL, ``link`` starts a replica.
-    ``clock`` never goes back; ``now`` is the time of day.
+    ``clock`` never goes back; ``now`` is the time of day. ``thread`` runs calls that may never return.
     """
 
     client: Callable[[str], Any]
@@ -71,6 +73,7 @@ class Outside:
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    thread: background.StartThread = background.thread
 
     @classmethod
     def of(cls, aws: Aws) -> Outside:
@@ -136,7 +139,9 @@ class Parts:
         judge = JournaledHost(host, notes, retries=settings.model.retries, on_event=metrics.model.note)
         self.batch_sizes = learner(settings, spec)
         metrics.replica_time.account_for(judge.slots // DEPTH, self.batch_sizes)
-        ranges = HashRanges(lambda: self.outside.client("kinesis"), settings.stream.name)
+        outside = self.outside
+        kinesis = partial(outside.client, "kinesis")
+        ranges = HashRanges(kinesis, settings.stream.name, clock=outside.clock, thread=outside.thread)
         return kind(
             judge,
             batcher(settings, spec),

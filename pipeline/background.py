@@ -13,7 +13,7 @@ import errno
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pipeline.errors import Broken, Fatal, PenstockError, one_line
 
@@ -63,6 +63,13 @@ async def _guarded(work: Work, name: str, on_failure: OnFailure, endless: bool) 
 def _asked_to_end() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+class StartThread(Protocol):
+    """Starts what may block, as :func:`thread` does."""
+
+    def __call__(self, work: Callable[[], object], *, name: str, on_failure: OnFailure) -> None:
+        """Run ``work()`` beside the event loop."""
 
 
 def thread(work: Callable[[], object], *, name: str, on_failure: OnFailure) -> None:

@@ -26,7 +26,10 @@ AGAIN_S = 60.0
 
 
 class HashRanges:
-    """The ranges of one stream, requested when sessions start: two calls of Kinesis for all shards together."""
+    """The ranges of one stream, requested when sessions start: two calls of Kinesis for all shards together.
+
+    ``thread`` makes the calls beside the event loop.
+    """
 
     def __init__(
         self,
@@ -35,11 +38,13 @@ class HashRanges:
         *,
         wait_s: float = WAIT_S,
         clock: Callable[[], float] = time.monotonic,
+        thread: background.StartThread = background.thread,
     ) -> None:
         self._kinesis = kinesis
         self._stream = stream
         self._wait_s = wait_s
         self._clock = clock
+        self._thread = thread
         self._known: Mapping[str, HashRange] = {}
         self._asked_s = -AGAIN_S
         self._asking: asyncio.Future[None] | None = None
@@ -63,7 +68,7 @@ class HashRanges:
                 loop.call_soon_threadsafe(answered.set_result, None)
 
         try:
-            background.thread(
+            self._thread(
                 ask, name="the request for the shards' hash keys", on_failure=lambda error: answered.set_result(None)
             )
         except RuntimeError:  # no thread: then nothing is known, as if Kinesis were silent

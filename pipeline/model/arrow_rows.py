@@ -145,6 +145,11 @@ class RowMaker:
         """The batch of no rows."""
         return self._batch(_transposed([], len(self.kept)))
 
+    @cached_property
+    def _not(self) -> list[str]:
+        """For each column, how the reason of a value that does not fit it begins."""
+        return [f"column '{field.name}' is not {field.type}" for field in self.kept]
+
     def _fault_of(self, row: Row) -> Fault | None:
         for place, (value, field) in enumerate(zip(row, self.kept, strict=True)):
             try:
@@ -154,9 +159,9 @@ class RowMaker:
             except NotFinite as refusal:
                 return Fault(refusal.kind, f"column '{field.name}' {refusal}")
             except ValueRefused as refusal:
-                return Fault(refusal.kind, f"column '{field.name}' is not {field.type}: {refusal}")
+                return Fault(refusal.kind, f"{self._not[place]}: {refusal}")
             except Exception as error:  # noqa: BLE001  # as above
-                return Fault("contract", f"column '{field.name}' is not {field.type}: {one_line(error)}")
+                return Fault("contract", f"{self._not[place]}: {one_line(error)}")
         return None
 
 

@@ -99,6 +99,12 @@ class _ProcessLoop(SimulatedLoop):
         self.process.wake()
         return super().call_soon(callback, *args, context=context)
 
+    def call_soon_threadsafe(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        """There is only one thread."""
+        return self.call_soon(callback, *args, context=context)
+
     def _task(self, loop: asyncio.AbstractEventLoop, work: Any, context: Context | None = None) -> asyncio.Task[Any]:
         task = asyncio.Task(work, loop=loop, context=context)
         self.tasks.add(task)

@@ -18,6 +18,7 @@ from consumer.kcl.protocol import Message
 from consumer.kcl.session import ShardSession
 from consumer.kcl.wire import Wire
 from consumer.testing import FakeLeases, FakeStream, FakeWorker, Throttled, Timing
+from pipeline.background import OnFailure
 from pipeline.errors import Fatal
 from pipeline.metrics import Metrics
 from pipeline.model_process.assignment import Assignment
@@ -205,7 +206,13 @@ class Task:
 
     def _outside(self) -> build.Outside:
         loop = self.process.loop
-        return build.Outside(self._client, self._store, self._replica, loop.time, self.world.wall_clock)
+        return build.Outside(
+            self._client, self._store, self._replica, loop.time, self.world.wall_clock, thread=self._thread
+        )
+
+    def _thread(self, work: Callable[[], object], *, name: str, on_failure: OnFailure) -> None:
+        """In simulated time: the end of a real thread would depend on the machine, and so would the history."""
+        self.process.loop.run_in_executor(None, work)
 
     def _client(self, service: str) -> Downstream:
         assert service == "kinesis"

@@ -1,8 +1,11 @@
-"""Time is simulated here: code that waits in real time fails at once, instead of after minutes."""
+"""Time is simulated here: code that waits in real time fails at once, instead of after minutes; so does a real thread,
+whose end depends on the machine.
+"""
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterator
 
@@ -16,7 +19,11 @@ def no_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
     def sleep(seconds: float) -> None:
         raise AssertionError(f"time.sleep({seconds:g}) under a simulated clock")
 
+    def start(thread: threading.Thread) -> None:
+        raise AssertionError(f"thread {thread.name} under a simulated clock")
+
     monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(threading.Thread, "start", start)
 
 
 @pytest.fixture(autouse=True)
