@@ -1,13 +1,11 @@
-"""A task that its own model may kill: ``python -m tests.support.crashing_task FOLDER CHANGES_OF_OWNER``.
-
-It settles a few batches with a real model host and prints the outcomes of the records, unless it dies of one.
+"""A task that its own model may kill. It settles a few batches with a real model host, and writes the outcomes of the
+records, unless it dies of one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,7 +35,7 @@ class Doomed(Toy):
         return super().one(item, beside)
 
 
-async def main(folder: Path, changes: int) -> None:
+async def main(folder: Path, changes: int) -> dict[str, Any]:
     async def switches(shard_id: str) -> int:
         return changes
 
@@ -59,8 +57,10 @@ async def main(folder: Path, changes: int) -> None:
         threads.close()
     reasons = {record.sequence: record.outcome.reason for record in records if isinstance(record.outcome, Dead)}
     settled = sum(record.outcome is not None for record in records)
-    print(json.dumps({"settled": settled, "dead": reasons}))
+    return {"settled": settled, "dead": reasons}
 
 
-if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
+def task(folder: Path, changes: int) -> None:
+    """Runs in a separate process. ``changes``: of the shard's owner so far."""
+    told = asyncio.run(main(folder / "notes", changes))
+    (folder / "told.json").write_text(json.dumps(told))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 from base64 import b64decode
 from pathlib import Path
 
@@ -11,9 +10,8 @@ import pytest
 
 from tests.support import dying_task as dying
 from tests.support.dying_task import COUNT, DEADLY, GIVE_UP_AFTER, LAYERS, SKIPPED, payload, stream
+from tests.support.forks import FORKS
 
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.support.dying_task"])
 DEADLINE_S = 60
 
 

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from tests.support.forks import FORKS
 from tests.support.hosts import ROOT
+from tests.support.lone_task import waits
 
 DEADLINE_S = 20.0
 
@@ -77,33 +79,6 @@ main.add_command(waits)
 main(["waits"])
 """
 
-CONSUMES = """
-import asyncio, sys
-from pathlib import Path
-from tests.contract.life import test_supervision as it
-from consumer import app
-
-class Waits(it.Alone):
-    count = 0
-
-    async def _run(self, stack):
-        Waits.count += 1
-        if Waits.count == 1:
-            return app.AGAIN
-        print("here", flush=True)
-        await self.leaving.wait()
-        return 0
-
-app.Task = lambda settings, signals: Waits.__new__(Waits) and made(signals)
-
-def made(signals):
-    task = Waits(Path("."))
-    task.signals = signals
-    return task
-
-sys.exit(app.run(None))
-"""
-
 
 def namespaces() -> list[str]:
     """The command that makes a process PID 1; empty if that is not permitted."""
@@ -116,20 +91,37 @@ def namespaces() -> list[str]:
     return command
 
 
-AS_PID_ONE = pytest.param(namespaces(), marks=pytest.mark.skipif(not namespaces(), reason="no PID namespace here"))
+NAMESPACES = namespaces()
+NO_NAMESPACES = pytest.mark.skipif(not NAMESPACES, reason="no PID namespace here")
 
 
-@pytest.mark.parametrize("prefix", [[], AS_PID_ONE], ids=["as another", "as PID 1"])
+@pytest.mark.parametrize("as_pid_one", [False, pytest.param(True, marks=NO_NAMESPACES)], ids=["as another", "as PID 1"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize(("program", "code"), [(IMPORTS, {128 + 15, -15, 130}), (CONSUMES, {0})])
-def test_it_leaves_when_it_is_asked_to(prefix: Sequence[str], number: int, program: str, code: set[int]) -> None:
+def test_a_task_leaves_when_it_is_asked_to(as_pid_one: bool, number: int) -> None:
+    here, there = FORKS.Pipe(duplex=False)
+    task = FORKS.Process(target=waits, args=(as_pid_one, there))
+    task.start()
+    try:
+        assert here.poll(DEADLINE_S)
+        pid = here.recv()
+        assert here.poll(DEADLINE_S) and here.recv() == "here"
+        os.kill(pid, number)
+        task.join(DEADLINE_S)
+        assert task.exitcode == 0
+    finally:
+        task.kill()
+
+
+@pytest.mark.parametrize("prefix", [[], pytest.param(NAMESPACES, marks=NO_NAMESPACES)], ids=["as another", "as PID 1"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_command_leaves_when_it_is_asked_to(prefix: Sequence[str], number: int) -> None:
     environment = {**os.environ, "AWS_REGION": "us-east-1"}
-    command = [*prefix, sys.executable, "-c", program]
+    command = [*prefix, sys.executable, "-c", IMPORTS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=environment) as process:
         try:
             assert process.stdout is not None and process.stdout.readline() == b"here\n"
             os.kill(program_of(process.pid) if prefix else process.pid, number)
-            assert process.wait(DEADLINE_S) in code
+            assert process.wait(DEADLINE_S) in {128 + 15, -15, 130}
         finally:
             process.kill()
 

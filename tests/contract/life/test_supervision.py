@@ -6,82 +6,21 @@ import asyncio
 import errno
 import os
 import signal
-import subprocess
-import sys
-import tomllib
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from consumer.app import Task
-from consumer.config.load import parse
-from consumer.config.settings import Settings
 from consumer.kcl.bridge_server import BridgeServer
-from consumer.leaving import Departure
 from pipeline.errors import Fatal
-from tests.support.hosts import ROOT
-from tests.unit.config.test_config import LEAST
+from tests.support.forks import FORKS
+from tests.support.lone_task import Alone, hangs
 
 DEADLINE_S = 20.0
 DEATHS = [RuntimeError("broken"), MemoryError(), OSError(errno.EMFILE, "Too many open files"), SystemExit(0)]
 WATCHES = ["watch_shards", "watch_handoffs", "watch_leader"]
-
-
-class Jvm:
-    """Runs until it is killed, and never drains."""
-
-    failure: BaseException | None = None
-
-    def __init__(self) -> None:
-        self._ended = asyncio.Event()
-
-    async def wait(self) -> int:
-        await self._ended.wait()
-        return -9
-
-    async def check_aggregator(self, reads: Callable[[], bool]) -> None:
-        await asyncio.Event().wait()
-
-    def kill(self) -> None:
-        self._ended.set()
-
-    def terminate(self) -> None:
-        """Nobody answers."""
-
-
-class Alone(Task):
-    """A task with only its watchers, its bridges and a JVM."""
-
-    def __init__(self, folder: Path, breaks: Callable[[Alone, BridgeServer], Awaitable[object]] | None = None) -> None:
-        super().__init__(settings())
-        self._folder = folder
-        self._breaks = breaks
-
-    async def _run(self, stack: AsyncExitStack) -> int:
-        bridges = BridgeServer(lambda wire: None)  # type: ignore[arg-type, return-value]  # none comes
-        await bridges.listen(self._folder / "s")
-        stack.push_async_callback(bridges.close)
-        self.background.start(self.watchers.watch_leader, "the watcher of the leader")
-        if self._breaks is not None:
-            await self._breaks(self, bridges)
-        reader: Any = None
-        departure = WithoutLeases(
-            self.settings, self.worker_id, self.aws, self.past, reader, background=self.background, asked=self.asked
-        )
-        return await self._consume(departure, bridges, Jvm(), None)  # type: ignore[arg-type]
-
-
-class WithoutLeases(Departure):
-    async def _free_and_read(self, *whatever: Any) -> None:
-        """There are none."""
-
-
-def settings() -> Settings:
-    return parse(tomllib.loads(LEAST), {})
 
 
 def ended(folder: Path, breaks: Callable[[Alone, BridgeServer], Awaitable[object]] | None = None) -> str:
@@ -162,46 +101,17 @@ def test_the_first_reason_is_reported_despite_later_errors(tmp_path: Path, monke
     assert ended(tmp_path, breaks) == "first"
 
 
-HANGS = """
-import asyncio, sys
-from pathlib import Path
-from tests.contract.life import test_supervision as it
-from consumer import app, logs
-from consumer.config import drain
-how, folder = sys.argv[1], Path(sys.argv[2])
-logs.configure("INFO", "auto")
-app.GIVE_UP_S = 0.5
-drain.LEAVE_S = 0.5
-
-class Hangs(it.Alone):
-    async def _run(self, stack):
-        async def hang():
-            await asyncio.Event().wait()
-        stack.push_async_callback(hang)
-        print("here", flush=True)
-        if how == "fails":
-            raise it.Fatal("first")
-        await asyncio.Event().wait() if how == "deaf" else await self.leaving.wait()
-        return 0
-
-task = Hangs(folder)
-object.__setattr__(task.settings.drain, "budget_s", 0.5)
-sys.exit(asyncio.run(task.run()))
-"""
-
-
 @pytest.mark.parametrize("how", ["leaves", "deaf", "fails"])
 def test_a_task_that_hangs_at_its_end_is_ended_with_the_reason(tmp_path: Path, how: str) -> None:
-    environment = {**os.environ, "AWS_REGION": "us-east-1"}
-    with subprocess.Popen(
-        [sys.executable, "-c", HANGS, how, str(tmp_path)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=environment,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None and process.stderr is not None
-        assert process.stdout.readline() == b"here\n"
-        if how != "fails":
-            process.send_signal(signal.SIGTERM)
-        assert process.wait(DEADLINE_S) == 1
-        last = process.stderr.read().splitlines()[-1].decode()
+    here, there = FORKS.Pipe(duplex=False)
+    task = FORKS.Process(target=hangs, args=(how, tmp_path, there))
+    task.start()
+    assert here.poll(DEADLINE_S) and here.recv() == "here"
+    if how != "fails":
+        assert task.pid is not None
+        os.kill(task.pid, signal.SIGTERM)
+    task.join(DEADLINE_S)
+    last = (tmp_path / "log").read_text().splitlines()[-1]
+    assert task.exitcode == 1, last
     assert "ended by force" in last
     assert ("first" if how == "fails" else "asked to leave") in last

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
+from tests.support import crashing_task
 from tests.support.crashing_task import DEADLY, RECORDS
-from tests.support.hosts import ROOT
+from tests.support.forks import FORKS
 
 TASKS = 8
+DEADLINE_S = 60
 
 
 def test_a_record_that_kills_the_host_is_a_dead_letter_after_a_few_tasks(tmp_path: Path) -> None:
     for died in range(TASKS):
-        task = subprocess.run(
-            [sys.executable, "-m", "tests.support.crashing_task", str(tmp_path), str(died)],
-            cwd=ROOT,
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-        if task.returncode == 0:
+        task = FORKS.Process(target=crashing_task.task, args=(tmp_path, died))
+        task.start()
+        task.join(DEADLINE_S)
+        if task.exitcode == 0:
             break
-        assert task.returncode == -signal.SIGKILL, task.stderr.decode()
-    told = json.loads(task.stdout)
+        assert task.exitcode == -signal.SIGKILL
+    told = json.loads((tmp_path / "told.json").read_text())
     assert told["settled"] == RECORDS
     assert told["dead"] == {str(DEADLY): "3 tasks died while this record was alone in the model"}
     assert died == 6

@@ -11,20 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import pyarrow as pa
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError, ParamValidationError
 
 from consumer.aws.clients import Aws
 from consumer.build import Outside, Parts
 from consumer.config.load import parse
-from consumer.config.settings import HealthSettings
-from consumer.http.health import Health
+from consumer.config.settings import Settings
 from consumer.kcl.bridge_server import BridgeServer, Decoder
 from consumer.kcl.door import token_path
 from consumer.kcl.session import ShardSession
 from consumer.kcl.wire import Wire
-from consumer.logs import JsonLines
 from consumer.testing import FakeKcl, row
 from pipeline.batching.batcher import Batcher
 from pipeline.dead_letters.limit import Limits
@@ -32,20 +28,15 @@ from pipeline.dead_letters.log import DeadLetterLog
 from pipeline.errors import Fatal
 from pipeline.flow.bounds import Bounds
 from pipeline.metrics import Metrics
-from pipeline.record import Enriched, Record, Run, Shard
+from pipeline.record import Shard
 from pipeline.replicas.host import ModelHost
-from pipeline.sinks.kinesis import KinesisSink
-from pipeline.sinks.refused import RefusedLetters
 from pipeline.stage import Stage
-from pipeline.stores.memory import MemoryStore
-from pipeline.table.schema import TableSchema
 from pipeline.testing.model_settings import host_settings
+from tests.support.canary import CANARY, SHARD_ID, healths, shown
 from tests.support.hosts import ROOT
 from tests.support.payload_markers import DEEDS
 
-CANARY = "canary5ca1ab1e"
 DEADLINE_S = 90
-SHARD_ID = "shardId-000000000000"
 WELL = 5
 FAILING = [
     *(json.dumps({"do": deed, "canary": CANARY, "i": 1}).encode() for deed in DEEDS if deed != "well"),
@@ -58,9 +49,32 @@ FAILING = [
 """Every kind of failure."""
 
 
-def shown(caplog: pytest.LogCaptureFixture) -> str:
-    """Everything logged at INFO or above, as it is written, including tracebacks and extra fields."""
-    return "\n".join(JsonLines().format(record) for record in caplog.records if record.levelno >= logging.INFO)
+def settings_in(folder: Path) -> Settings:
+    return parse(
+        {
+            "stream": {"name": "events", "application": "app"},
+            "model": {"factory": "tests.support.payload_markers:Telling", "version": "1"},
+            "sink": [{"type": "parquet", "url": str(folder / "table"), "flush_interval_s": 0.1}],
+            "dead_letter": {"url": str(folder / "dead")},
+        },
+        {},
+    )
+
+
+def host_of(settings: Settings, metrics: Metrics, give_up_after_s: float) -> ModelHost:
+    given = host_settings(
+        factory=settings.model.factory,
+        version="1",
+        replicas=1,
+        threads=1,
+        timeout_s=1.5,
+        retries=0,
+        passthrough={"i": "int64"},
+        not_finite="reject",
+        search_path=(str(ROOT),),
+        give_up_after_s=give_up_after_s,
+    )
+    return ModelHost(given, on_event=metrics.model.note, outages=metrics.outages)
 
 
 def consumed(
@@ -70,37 +84,13 @@ def consumed(
 
     async def main() -> Metrics:
         metrics, leaving, decoder, kcl = Metrics(), asyncio.Event(), Decoder(), FakeKcl()
-        settings = parse(
-            {
-                "stream": {"name": "events", "application": "app"},
-                "model": {"factory": "tests.support.payload_markers:Telling", "version": "1"},
-                "sink": [{"type": "parquet", "url": str(folder / "table"), "flush_interval_s": 0.1}],
-                "dead_letter": {"url": str(folder / "dead")},
-            },
-            {},
-        )
-        host = ModelHost(
-            host_settings(
-                factory=settings.model.factory,
-                version="1",
-                replicas=1,
-                threads=1,
-                timeout_s=1.5,
-                retries=0,
-                passthrough={"i": "int64"},
-                not_finite="reject",
-                search_path=(str(ROOT),),
-                give_up_after_s=give_up_after_s,
-            ),
-            on_event=metrics.model.note,
-            outages=metrics.outages,
-        )
+        settings = settings_in(folder)
+        host = host_of(settings, metrics, give_up_after_s)
         spec = await host.start()
         sinks = Parts(settings, Outside.of(Aws()), metrics).sinks(spec.row_schema)
-        batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001)
         stage = Stage(
             Unguarded(host),
-            batcher,
+            Batcher(max_records=8, max_cost=0, linger_s=0.001),
             sinks,
             Bounds(1000, 10**9),
             metrics,
@@ -143,11 +133,6 @@ class Unguarded:
         return
 
 
-async def healths(metrics: Metrics) -> str:
-    health = Health(HealthSettings(port=0), metrics, lambda: metrics.dead_letters.stop_reason, lambda: None)
-    return "".join(health.answer("GET", path)[2].decode() for path in ("/healthz", "/readyz", "/metrics", "/stats"))
-
-
 def test_payloads_that_fail_are_in_the_dead_letters_and_nowhere_else(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -161,7 +146,7 @@ def test_payloads_that_fail_are_in_the_dead_letters_and_nowhere_else(
         while metrics.snapshot()["durable"] < len(sent):
             await kcl.process([])
             told.append(await healths(metrics))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
         await kcl.say("shutdownRequested")
 
     with caplog.at_level(logging.INFO):
@@ -254,96 +239,3 @@ def test_a_broken_message_ends_the_task_without_its_payload(
         reason = asyncio.run(asyncio.wait_for(main(), DEADLINE_S))
     assert reason
     assert CANARY not in reason + shown(caplog)
-
-
-class Quoting:
-    """A Kinesis that finds every row invalid and quotes its values; ``ill``: nor can the stream be described."""
-
-    def __init__(self, error: Exception | None, ill: bool) -> None:
-        self._error, self._ill = error, ill
-
-    def put_records(self, **asked: Any) -> dict[str, Any]:
-        if self._error:
-            raise self._error
-        each = {"ErrorCode": "ValidationException", "ErrorMessage": f"Value '{CANARY}' failed to satisfy constraint"}
-        return {"Records": [each] * len(asked["Records"])}
-
-    def describe_stream_summary(self, **asked: Any) -> dict[str, Any]:
-        if self._ill:
-            raise EndpointConnectionError(endpoint_url="here")
-        return {"StreamDescriptionSummary": {"StreamStatus": "ACTIVE"}}
-
-
-def unhappy(run: Run) -> pa.Table:
-    raise pa.ArrowInvalid(f"Could not convert '{CANARY}' with type str")
-
-
-def far_away(run: Run) -> pa.Table:
-    return pa.table({"at": pa.array([2**62] * len(run.records), pa.timestamp("s"))})
-
-
-def numbers(run: Run) -> pa.Table:
-    return pa.table({"n": [1] * len(run.records)})
-
-
-INVALID = ClientError({"Error": {"Code": "ValidationException", "Message": f"Value '{CANARY}' …"}}, "PutRecords")
-NO_SUCH = ParamValidationError(report=f"Invalid type for parameter Records[0].Data, value: {CANARY}")
-ROWS = 10
-
-
-@pytest.mark.parametrize(
-    ("table", "answer", "ill"),
-    [
-        (unhappy, None, False),
-        (far_away, None, False),
-        (numbers, None, False),
-        (numbers, INVALID, False),
-        (numbers, INVALID, True),
-        (numbers, NO_SUCH, False),
-        (numbers, NO_SUCH, True),
-    ],
-)
-def test_rows_that_a_sink_cannot_carry_are_reported_without_their_content(
-    caplog: pytest.LogCaptureFixture, table: Callable[[Run], pa.Table], answer: Exception | None, ill: bool
-) -> None:
-    """The last line of a task that ends at the limit, every page, and the log do not quote payloads; only the letters
-    do."""
-    store, told = MemoryStore(), list[str]()
-    schema = TableSchema(pa.schema([("n", pa.int64())]), "events", "model@1")
-
-    async def main() -> None:
-        metrics = Metrics()
-        ended: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        sink = KinesisSink(
-            lambda: Quoting(answer, ill),
-            "enriched",
-            table,
-            events=metrics.sinks.of("kinesis:enriched"),
-            outages=metrics.outages,
-            letters=RefusedLetters(store, schema, "kinesis:enriched"),
-            limits=Limits(5, 1.0, 1_000, "failures"),
-            give_up_after_s=0.3,
-            sleep=lambda wait_s: asyncio.sleep(0.02),
-        )
-        writer = sink.open(Shard("events", 1, SHARD_ID), lambda position: None, ended.set_result)
-        records = [Record(SHARD_ID, b"", f"{CANARY}{n}", str(n), 0, 1) for n in range(ROWS)]
-        batch = pa.RecordBatch.from_pydict({"n": [1] * ROWS})
-        for place, record in enumerate(records):
-            record.outcome = Enriched(batch, place)
-        writer.write(Run(Shard("events", 1, SHARD_ID), records, [CANARY.encode()] * ROWS))
-        while not ended.done() and len(store.objects) < ROWS:
-            told.append(await healths(metrics))
-            await asyncio.sleep(0.02)
-        told.append(str(await ended) if ended.done() else "")
-        told.append(f"{await healths(metrics)} {metrics.dead_letters.stop_reason}")
-        writer.abandon()
-        await sink.close()
-
-    with caplog.at_level(logging.INFO):
-        asyncio.run(asyncio.wait_for(main(), DEADLINE_S))
-    letters = b"".join(body for body, _ in store.objects.values())
-    assert table is not numbers or ill or CANARY.encode() in letters or base64.b64encode(CANARY.encode()) in letters
-    assert CANARY not in "".join(told) + shown(caplog)
-    assert str(2**62) not in "".join(told) + shown(caplog)
-    if table is not numbers:
-        assert "cannot be carried" in "".join(told)
