@@ -14,7 +14,7 @@ from benchmarks.figures import Figure
 from benchmarks.report import as_json, plot, table
 from tests.chaos.report import circumstances, progress
 
-PARTS = ("live", "fifo", "host", "start", "sharing")
+PARTS = ("live", "fifo", "host", "start", "startup", "sharing")
 MORE = ("tuned", "curve", "chosen", "precision", "calls", "hub", "aggregated")
 """Parts that explain the others' figures and have no targets."""
 BUILD = Path("build")

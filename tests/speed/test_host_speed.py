@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from benchmarks import aggregated, host, traffic
+from benchmarks.fifo import Line
 from benchmarks.host import Load
 from benchmarks.memory_sink import Memory
 from consumer.kcl.protocol import ProcessRecords, decode
@@ -60,6 +61,27 @@ def test_every_record_of_a_recording_comes_through(tmp_path: Path) -> None:
 
     assert asyncio.run(main()) == 300
     assert len(set(settled)) == 300
+
+
+def test_a_run_of_fifo_ends_when_every_record_is_predicted_and_the_next_one_knows_what_it_learned() -> None:
+    texts = [(b'{"n": 1}', "key")] * 300
+
+    async def main() -> None:
+        line = Line("benchmarks.noop:Noop", learns=True)
+        try:
+            await line.start()
+            learned = line.batch_sizes
+            assert learned is not None
+            for _ in range(2):
+                assert await line.rate(texts) > 0
+                assert line.costs == (len(texts), len(texts))
+            assert line.batch_sizes is learned
+            await line.forget()
+            assert line.batch_sizes is not learned
+        finally:
+            await line.stop()
+
+    asyncio.run(main())
 
 
 def test_every_figure_of_the_throughput_is_measured() -> None:
