@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from consumer.cli import main
+from consumer.config.settings import Settings
+from consumer.promotion import answers
+from consumer.tuning import trial
+from consumer.tuning.trial import Tried
 from pipeline.record import Enriched, Position, Record, Shard
 from pipeline.sinks.chain import File
 from pipeline.sinks.parquet import Files
@@ -89,6 +94,24 @@ class Folder:
         names = Names(Shard("events", 1_700_000_000, records[0].shard_id))
         files = Files(FolderStore(self.table), names, TableSchema(STORED, "events", "1"), None)
         files.prepare(File(names.key(records[0]), records, after, records[-1].position), uuid4().hex)()
+
+
+ANSWERS: dict[tuple[str, ...], Tried] = {}
+
+
+@pytest.fixture(autouse=True)
+def _each_model_answers_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same model starts once for all tests that give it the same records: half a second of the processor each."""
+
+    def once(settings: Settings, records: Sequence[Record], measure_s: float) -> Tried:
+        module, _, name = settings.model.factory.partition(":")
+        source = (settings.folder / f"{module}.py").read_text()
+        key = (source, name, settings.model.version, *(each.data.decode() for each in records))
+        if key not in ANSWERS:
+            ANSWERS[key] = trial.judged(settings, records, measure_s)
+        return ANSWERS[key]
+
+    monkeypatch.setattr(answers, "judged", once)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from consumer.leases import tables as lease_tables
+from consumer.local import moto_speed
 from tests.support.kcl_tables import APP, STREAM
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def clients() -> Iterator[tuple[DynamoDBClient, KinesisClient]]:
 
     with pytest.MonkeyPatch.context() as environment, mock_aws():
         environment.delenv("AWS_ENDPOINT_URL", raising=False)
+        moto_speed.improve()
         yield boto3.client("dynamodb", region_name="us-east-1"), boto3.client("kinesis", region_name="us-east-1")
 
 

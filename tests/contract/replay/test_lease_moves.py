@@ -3,7 +3,7 @@ changed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from consumer.aws.shards import KnownShard
 from consumer.leases import tables
 from consumer.leases.leases import Lease
 from consumer.leases.seed import new_lease
+from consumer.local import moto_speed
 from pipeline.errors import RefusedError, UserError
 from pipeline.record import LAST_SUB, Position
 from tests.support.lineages import Stream, cases
@@ -33,6 +34,7 @@ FAILOVER_S = 10.0
 def dynamodb() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as environment, mock_aws():
         environment.delenv("AWS_ENDPOINT_URL", raising=False)
+        moto_speed.improve()
         made = boto3.client("dynamodb", region_name="us-east-1")
         tables.make_tables(made, APP)
         yield made
@@ -46,14 +48,23 @@ class World:
         self.waits: list[float] = []
         self.slept: Callable[[], object] = lambda: None
         self.table = LeaseTable(dynamodb, APP, failover_s=FAILOVER_S, sleep=self._sleep)
-        for item in self.items().values():
-            dynamodb.delete_item(TableName=APP, Key={"leaseKey": item["leaseKey"]})
+        self._write([{"DeleteRequest": {"Key": {"leaseKey": item["leaseKey"]}}} for item in self.items().values()])
 
     def put(self, shard: KnownShard, checkpoint: object, counter: int = 5, **more: str) -> None:
+        self._write([{"PutRequest": {"Item": self.item(shard, checkpoint, counter, **more)}}])
+
+    def put_all(self, leases: Iterable[tuple[KnownShard, object]], **more: str) -> None:
+        self._write([{"PutRequest": {"Item": self.item(shard, at, **more)}} for shard, at in leases])
+
+    def item(self, shard: KnownShard, checkpoint: object, counter: int = 5, **more: str) -> dict[str, Any]:
         item = new_lease(shard, str(checkpoint), counter) | {name: {"S": value} for name, value in more.items()}
         if isinstance(checkpoint, Position):
             item |= {"checkpoint": {"S": str(checkpoint.sequence)}, "checkpointSubSequenceNumber": {"N": "0"}}
-        self.dynamodb.put_item(TableName=APP, Item=item)
+        return item
+
+    def _write(self, requests: list[dict[str, Any]]) -> None:
+        for at in range(0, len(requests), 25):
+            self.dynamodb.batch_write_item(RequestItems={APP: requests[at : at + 25]})
 
     def items(self) -> dict[str, Any]:
         found = self.dynamodb.scan(TableName=APP, ConsistentRead=True)["Items"]
@@ -94,8 +105,8 @@ def test_plan_and_undo_are_the_same_table(dynamodb: Any, forward: bool, tmp_path
     def of(case: tuple[Stream, dict[str, Lease], int]) -> None:
         stream, begun, moment = case
         world = World(dynamodb)
-        for shard_id, lease in begun.items():
-            world.put(stream.shards[shard_id], checkpoint_of(lease), pendingCheckpoint="12")
+        known = ((stream.shards[shard_id], checkpoint_of(lease)) for shard_id, lease in begun.items())
+        world.put_all(known, pendingCheckpoint="12")
         before, leases = world.items(), world.table.read()
         if forward:
             moves = to_latest(stream.shards, leases, stream.facts(10**9))
