@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from consumer.leases import tables as lease_tables
 from consumer.local import moto_speed
-from tests.support.kcl_tables import APP, STREAM
+from tests.support.kcl_tables import APP, STREAM, held_by_moto
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -27,12 +28,20 @@ def clients() -> Iterator[tuple[DynamoDBClient, KinesisClient]]:
         yield boto3.client("dynamodb", region_name="us-east-1"), boto3.client("kinesis", region_name="us-east-1")
 
 
+@pytest.fixture(scope="module")
+def emptied(clients: tuple[DynamoDBClient, KinesisClient]) -> dict[str, Any]:
+    """An application's tables without leases, as moto holds them: copies of them are made in a tenth of the time."""
+    lease_tables.make_tables(clients[0], APP)
+    made = copy.deepcopy(held_by_moto())
+    held_by_moto().clear()
+    return made
+
+
 @pytest.fixture
 def dynamodb(clients: tuple[DynamoDBClient, KinesisClient]) -> Iterator[DynamoDBClient]:
     """moto without tables."""
     yield clients[0]
-    for name in clients[0].list_tables()["TableNames"]:
-        clients[0].delete_table(TableName=name)
+    held_by_moto().clear()
 
 
 @pytest.fixture
@@ -44,7 +53,7 @@ def kinesis(clients: tuple[DynamoDBClient, KinesisClient]) -> Iterator[KinesisCl
 
 
 @pytest.fixture
-def tables(dynamodb: DynamoDBClient) -> DynamoDBClient:
+def tables(emptied: dict[str, Any], dynamodb: DynamoDBClient) -> DynamoDBClient:
     """An application's tables without leases."""
-    lease_tables.make_tables(dynamodb, APP)
+    held_by_moto().update(copy.deepcopy(emptied))
     return dynamodb

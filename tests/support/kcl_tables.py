@@ -14,6 +14,15 @@ APP, STREAM = "app", "events"
 SHARDS = ["shardId-000000000000", "shardId-000000000001", "shardId-000000000002"]
 
 
+def held_by_moto() -> dict[str, Any]:
+    """moto's tables, by name."""
+    from moto.core.models import DEFAULT_ACCOUNT_ID
+    from moto.dynamodb.models import dynamodb_backends
+
+    held: dict[str, Any] = dynamodb_backends[DEFAULT_ACCOUNT_ID]["us-east-1"].tables
+    return held
+
+
 def put(dynamodb: DynamoDBClient, shard: str, **changes: Any) -> None:
     item: dict[str, Any] = {
         "leaseKey": {"S": shard},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -10,42 +11,33 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError, EndpointConnectionError
-from moto import mock_aws
 
 from consumer.leases import handoffs, leader_watch, leases, tables
 from consumer.leases.reassign import OrphanedLease
 from consumer.leases.takeover import LeaderObservation, LeaderWatch, Takeover
+from tests.support.kcl_tables import APP, held_by_moto
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-APP = "app"
 SHARDS = ["shard-1", "shard-2", "shard-3", "shard-4"]
 
 
-@pytest.fixture(scope="module")
-def client() -> Iterator[DynamoDBClient]:
-    with pytest.MonkeyPatch.context() as environment, mock_aws():
-        environment.delenv("AWS_ENDPOINT_URL", raising=False)
-        yield boto3.client("dynamodb", region_name="us-east-1")
-
-
 @pytest.fixture
-def dynamodb(client: DynamoDBClient) -> Iterator[DynamoDBClient]:
+def dynamodb(clients: tuple[DynamoDBClient, Any], emptied: dict[str, Any]) -> Iterator[DynamoDBClient]:
     """Four leases, two of them the leader's; the leader's lock; the reports of all workers."""
-    tables.make_tables(client, APP)
+    client = clients[0]
+    held_by_moto().update(copy.deepcopy(emptied))
     for shard, owner in zip(SHARDS, ("leader", "leader", "a", "b"), strict=True):
         put_lease(client, shard, owner)
     lock(client, "leader", "v1")
     for worker in ("leader", "a", "b"):
         report(client, worker, 1000)
     yield client
-    for name in client.list_tables()["TableNames"]:
-        client.delete_table(TableName=name)
+    held_by_moto().clear()
 
 
 def put_lease(dynamodb: DynamoDBClient, shard: str, owner: str, counter: int = 5) -> None:

@@ -51,12 +51,13 @@ class World:
         self._write([{"DeleteRequest": {"Key": {"leaseKey": item["leaseKey"]}}} for item in self.items().values()])
 
     def put(self, shard: KnownShard, checkpoint: object, counter: int = 5, **more: str) -> None:
-        self._write([{"PutRequest": {"Item": self.item(shard, checkpoint, counter, **more)}}])
+        self._write([{"PutRequest": {"Item": self.item(shard, checkpoint, counter, more)}}])
 
     def put_all(self, leases: Iterable[tuple[KnownShard, object]], **more: str) -> None:
-        self._write([{"PutRequest": {"Item": self.item(shard, at, **more)}} for shard, at in leases])
+        self._write([{"PutRequest": {"Item": self.item(shard, at, 5, more)}} for shard, at in leases])
 
-    def item(self, shard: KnownShard, checkpoint: object, counter: int = 5, **more: str) -> dict[str, Any]:
+    @staticmethod
+    def item(shard: KnownShard, checkpoint: object, counter: int, more: Mapping[str, str]) -> dict[str, Any]:
         item = new_lease(shard, str(checkpoint), counter) | {name: {"S": value} for name, value in more.items()}
         if isinstance(checkpoint, Position):
             item |= {"checkpoint": {"S": str(checkpoint.sequence)}, "checkpointSubSequenceNumber": {"N": "0"}}
