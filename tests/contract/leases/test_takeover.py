@@ -101,8 +101,8 @@ def test_a_released_lock_has_no_owner(dynamodb: DynamoDBClient) -> None:
 
 
 @pytest.mark.parametrize("close", [True, False])
-def test_before_there_are_tables_there_is_nothing_to_see(client: DynamoDBClient, close: bool) -> None:
-    look = leader_watch.observe(client, "never-ran", close=close)
+def test_before_there_are_tables_there_is_nothing_to_see(clients: tuple[DynamoDBClient, Any], close: bool) -> None:
+    look = leader_watch.observe(clients[0], "never-ran", close=close)
     assert (look.leader, look.version, look.reports, look.leases) == ("", "", {}, {} if close else None)
 
 
