@@ -158,6 +158,7 @@ def prepared() -> Iterator[Callable[[Path], dict[str, float]]]:
                 "help_processor_s": median(each.processor_s for each in helps),
                 "run_consumes_s": tasks["consumes"].clock_s,
                 "run_first_record_s": tasks["first"].clock_s,
+                "run_consumes_processor_s": tasks["consumes"].processor_s,
                 "run_processor_s": tasks["first"].processor_s,
             }
 
@@ -168,6 +169,7 @@ TEXTS = {
     "help_s": "`penstock --help`, from its start to its end",
     "help_processor_s": "of the processor, for `penstock --help`",
     "run_consumes_s": "`penstock run`, from its start until it consumes: the model is warm, KCL starts",
+    "run_consumes_processor_s": "of the processor, for `penstock run` with its replica, until it consumes",
     "run_first_record_s": "`penstock run`, from its start until the first record is enriched; KCL takes a lease first",
     "run_processor_s": "of the processor, for `penstock run` with its JVM and its replica, until the first record",
 }

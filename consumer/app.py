@@ -10,6 +10,7 @@ How a task ends is in :mod:`consumer.leaving`, what it watches in :mod:`consumer
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 import uuid
@@ -201,6 +202,8 @@ class Task:
 
     def _tell_that_it_consumes(self, stream: StreamSettings, health: Health) -> None:
         self.report.warm = True
+        gc.freeze()  # what a start has made, modules above all, lives to the end: no look for garbage passes through it
+        gc.enable()
         self.background.start(partial(stats_line.write, self.report.stats), "the line of figures in the log")
         log.info("worker %s consumes %s", self.worker_id, stream.name, extra={"health": health.url})
         for line in build.waits_of(self.settings):

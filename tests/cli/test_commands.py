@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -16,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from consumer.cli import Commands, main
+from consumer.config.settings import Settings
 from pipeline.errors import Fatal, PenstockError, UserError
 from tests.docs.rendered import contexts
 
@@ -364,6 +366,18 @@ def test_local_up_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, "consumer.local.server", up=up)
     assert penstock("local", "up", "--port", "0", "--limits", "off").exit_code == 0
     assert up.seen == [("127.0.0.1", 0, False, False)]
+
+
+def test_a_run_collects_no_garbage_before_its_task_consumes(monkeypatch: pytest.MonkeyPatch, good: Path) -> None:
+    seen: list[bool] = []
+
+    def started(settings: Settings) -> int:
+        seen.append(gc.isenabled())
+        return 0
+
+    pretend(monkeypatch, "consumer.app", run=started)
+    assert penstock("run", "--config", good).exit_code == 0
+    assert (seen, gc.isenabled()) == ([False], True)
 
 
 # -- where logs are JSON lines, so is what ends the program

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ from consumer.app import Task
 from consumer.aws.clients import Aws
 from consumer.build import Outside, Parts, limits_of, waits_of
 from consumer.config.load import parse
-from consumer.config.settings import Settings
+from consumer.config.settings import HealthSettings, Settings
+from consumer.http.health import Health
 from consumer.leases import leases
 from consumer.leaving import Departure
 from consumer.poison.session_notes import may_be_caused_by_a_record
 from consumer.stats_line import StatsLines
+from pipeline.background import Background
 from pipeline.dead_letters.limit import Limits
 from pipeline.errors import ConfigError, Fatal, UserError
 from pipeline.metrics import Metrics
@@ -98,6 +102,24 @@ def test_healthz_is_red_where_a_limit_of_dead_letters_ends_the_task(aws: Aws, tm
     assert task.report.unhealthy() is None
     task.metrics.dead_letters.stopped("1,000 records in a row became dead letters")
     assert task.report.unhealthy() == "1,000 records in a row became dead letters"
+
+
+def test_garbage_is_collected_again_once_a_task_consumes(aws: Aws, tmp_path: Path) -> None:
+    """``penstock run`` collects none until then."""
+    task = Task(settings(tmp_path, parquet(tmp_path)))
+
+    async def main() -> None:
+        task.background = Background(lambda error: None)
+        async with Health(HealthSettings(port=0), task.metrics, lambda: None, lambda: None) as health:
+            task._tell_that_it_consumes(task.settings.stream, health)
+        await task.background.stop()
+
+    gc.disable()
+    try:
+        asyncio.run(main())
+        assert gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_the_line_of_figures_reads_a_tasks_report(aws: Aws, tmp_path: Path) -> None:
