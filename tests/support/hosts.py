@@ -7,9 +7,9 @@ import json
 import os
 import signal
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
@@ -18,6 +18,9 @@ from pipeline.machine.cores import available
 from pipeline.record import Dead, Enriched, Record
 from pipeline.replicas.host import HostSettings, ModelHost, ModelSpec
 from pipeline.testing.model_settings import host_settings
+
+if TYPE_CHECKING:
+    import pytest
 
 DEADLINE_S = 60
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,6 +118,15 @@ class LivingHost:
                 return await awaited
 
         return self._runner.run(main())
+
+
+def living(factory: pytest.TempPathFactory, model: str = "Toy", **more: Any) -> Iterator[LivingHost]:
+    """For a fixture: a host until its tests are over."""
+    host = LivingHost(factory.mktemp("host"), model, **more)
+    try:
+        yield host
+    finally:
+        host.close()
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -314,21 +314,21 @@ class Device(Toy):
 
 
 class Forks(Toy):
-    """Has children that continue as if they were the replica; ``options.where`` says how."""
+    """Has children that continue as if they were the replica: one from the start, and one of each batch whose items say
+    how."""
 
     def load(self, context: LoadContext) -> None:
         super().load(context)
-        self.where = context.options["where"]
-        if self.where == "load":
-            os.fork()
+        os.fork()
 
     def predict(self, items: Sequence[Mapping[str, Any]]) -> list[Any]:
         rows = super().predict(items)
-        if self.where == "predict":
+        way = items[0].get("fork")
+        if way == "predict":
             os.fork()
-        elif self.where == "native":
+        elif way == "native":
             ctypes.PyDLL(None).fork()
-        elif self.where == "exits" and os.fork() == 0:
+        elif way == "exits" and os.fork() == 0:
             sys.exit(7)
         return rows
 

@@ -33,7 +33,7 @@ from pipeline.testing import FakeJudge, FakeSink
 from tests.contract.kcl.test_bridge import DEADLINE_S, Ends, connected, in_thread, receive, start, write_all
 
 SEED = 20_261_123
-STRAYS, AT_ONCE = 3000, 64
+STRAYS, AT_ONCE = 2100, 64
 SILENT_S = 0.3
 MEMORY_MIB = 96
 """Memory that 64 connections may use: asyncio reads up to 256 KiB of each before they are checked, and slack."""

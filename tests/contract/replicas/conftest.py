@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from tests.support.hosts import CARRIED, LivingHost
-
-
-def living(factory: pytest.TempPathFactory, model: str = "Toy", **more: Any) -> Iterator[LivingHost]:
-    host = LivingHost(factory.mktemp("host"), model, **more)
-    try:
-        yield host
-    finally:
-        host.close()
+from tests.support.hosts import CARRIED, LivingHost, living
 
 
 @pytest.fixture(scope="module")

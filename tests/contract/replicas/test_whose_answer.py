@@ -3,51 +3,55 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
-from pipeline.events import ReplicaReplaced
+from pipeline.events import ModelEvent, ReplicaReplaced
 from pipeline.record import Record
 from pipeline.replicas.host import ModelHost
-from tests.support.hosts import LivingHost, batch, expect_all_but, hosted, record
+from tests.support.hosts import Body, LivingHost, batch, expect_all_but, hosted, living, record
 
 BATCHES = 16
 
 
-def in_a_row(model: str, **options: Any) -> list[Any]:
+def in_a_row(run: Callable[[Body], list[ModelEvent]], **payload: Any) -> list[Any]:
     """Batches that overlap, like those of a stage."""
-    batches = [[record(8 * number + n) for n in range(8)] for number in range(BATCHES)]
+    batches = [[record(8 * number + n, **payload) for n in range(8)] for number in range(BATCHES)]
 
     async def body(host: ModelHost) -> None:
         for first, second in zip(batches[::2], batches[1::2], strict=True):
             await asyncio.gather(host.settle(first), host.settle(second))
 
-    events = hosted(body, model, options=options)
+    events = run(body)
     for number, records in enumerate(batches):
         for n, each in enumerate(records):
             assert each.outcome.table.column("n")[each.outcome.row].as_py() == 8 * number + n  # type: ignore[union-attr]
     return events
 
 
-@pytest.mark.parametrize("where", ["load", "predict", "native", "exits"])
-def test_a_child_that_continues_as_the_replica_cannot_answer(where: str) -> None:
-    assert not [event for event in in_a_row("Forks", where=where) if isinstance(event, ReplicaReplaced)]
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LivingHost]:
+    yield from living(tmp_path_factory, "Forks")
+
+
+@pytest.mark.parametrize("when", ["load", "predict", "native", "exits"])
+def test_a_child_that_continues_as_the_replica_cannot_answer(forks: LivingHost, when: str) -> None:
+    """One from the start, which the other ways have besides their own."""
+    assert not [event for event in in_a_row(forks.hosted, fork=when) if isinstance(event, ReplicaReplaced)]
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_model_may_have_its_own_processes(method: str) -> None:
-    assert not [event for event in in_a_row("HasAPool", method=method) if isinstance(event, ReplicaReplaced)]
+    run = partial(hosted, model="HasAPool", options={"method": method})
+    assert not [event for event in in_a_row(run) if isinstance(event, ReplicaReplaced)]
 
 
 @pytest.fixture(scope="module")
 def thieves(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LivingHost]:
-    host = LivingHost(tmp_path_factory.mktemp("host"), "Steals", timeout_s=2.0, retries=0)
-    try:
-        yield host
-    finally:
-        host.close()
+    yield from living(tmp_path_factory, "Steals", timeout_s=2.0, retries=0)
 
 
 @pytest.mark.parametrize("deed", ["steal", "write"])
