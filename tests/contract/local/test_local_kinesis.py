@@ -26,6 +26,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from consumer.local.process import LocalAWS
 from tests.contract import kinesis_behaviours as behaviours
 from tests.contract.kinesis_behaviours import BEHAVIOURS, stream
+from tests.support.plain_http import HTTP, PLAIN
 from tests.support.streams import until
 
 KINESIS_LOCAL = Path(__file__).parents[1] / "kinesis_local" / "node_modules" / "kinesis-local"
@@ -132,7 +133,7 @@ def cbor_call(http: httpx.Client, operation: str, **body: Any) -> tuple[int, dic
 def test_cbor_carries_bytes_and_milliseconds(aws: LocalAWS, http2: bool) -> None:
     with (
         stream(aws.client("kinesis")) as name,
-        httpx.Client(base_url=aws.endpoint, http1=not http2, http2=http2) as http,
+        httpx.Client(base_url=aws.endpoint, verify=PLAIN, http1=not http2, http2=http2) as http,
     ):
         big = os.urandom(900_000)
         status, put = cbor_call(http, "PutRecord", StreamName=name, Data=big, PartitionKey="k")
@@ -156,7 +157,7 @@ def test_cbor_carries_bytes_and_milliseconds(aws: LocalAWS, http2: bool) -> None
 
 
 def test_cbor_carries_errors(aws: LocalAWS) -> None:
-    with httpx.Client(base_url=aws.endpoint, http1=False, http2=True) as http:
+    with httpx.Client(base_url=aws.endpoint, verify=PLAIN, http1=False, http2=True) as http:
         status, error = cbor_call(http, "DescribeStream", StreamName="nowhere")
     assert status == 400
     assert error["__type"] == "ResourceNotFoundException"
@@ -167,7 +168,7 @@ def test_a_body_that_is_none_is_a_serialization_error(aws: LocalAWS) -> None:
     for content_type in ("application/x-amz-json-1.1", "application/x-amz-cbor-1.1"):
         for body in (b"\xff\x00{", b"[1]", b"1"):
             headers = {"content-type": content_type, "x-amz-target": "Kinesis_20131202.ListStreams"}
-            answer = httpx.post(aws.endpoint, headers=headers, content=body)
+            answer = HTTP.post(aws.endpoint, headers=headers, content=body)
             assert answer.status_code == 400
             assert b"SerializationException" in answer.content
 
@@ -362,8 +363,8 @@ def test_cloudwatch_hears_of_records_and_of_throttling(aws: LocalAWS) -> None:
 def test_a_rule_with_a_mistake_is_refused(aws: LocalAWS) -> None:
     wrong: tuple[Any, ...] = ({"kind": "gremlin"}, {"servise": "s3"}, {"count": "many"}, [])
     for rule in wrong:
-        assert httpx.post(f"{aws.endpoint}/_penstock/faults", json=rule).status_code == 400
-    assert httpx.get(f"{aws.endpoint}/_penstock/faults").json() == []
+        assert HTTP.post(f"{aws.endpoint}/_penstock/faults", json=rule).status_code == 400
+    assert HTTP.get(f"{aws.endpoint}/_penstock/faults").json() == []
 
 
 # -- its life
@@ -382,7 +383,7 @@ def test_up_says_in_one_line_when_it_is_ready_and_stops_at_once() -> None:
     assert time.monotonic() - began < 10
     assert said["pid"] == process.pid
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+", said["endpoint"])
-    with httpx.Client(base_url=said["endpoint"]) as held:  # a connection that stays open
+    with httpx.Client(base_url=said["endpoint"], verify=PLAIN) as held:  # a connection that stays open
         held.get("/_penstock/faults")
         began = time.monotonic()
         process.terminate()
