@@ -60,6 +60,9 @@ def tune(
     for replicas and threads that are "auto". Only reads the stream: takes no lease and writes no checkpoint. Discards
     the model's results. Other load on the machine affects the result.
     """
+    from pipeline.extras import require
+
+    require("tune")
     from rich.console import Console
 
     from consumer.config.load import load
@@ -67,9 +70,7 @@ def tune(
     from consumer.tuning.measure import tune as measure
     from consumer.tuning.report import draw, progress
     from consumer.tuning.samples import from_file, from_stream
-    from pipeline.extras import require
 
-    require("tune")
     settings = load(path)
     found = from_file(records, count, framing) if records else from_stream(settings.stream.name, count)
     with progress(Console(stderr=True), seconds) as tell:

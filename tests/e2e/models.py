@@ -38,16 +38,23 @@ class Echo(Model):
         return [{"said": item["text"], "chars": len(item["text"])} for item in items]
 
 
-class Paced(Echo):
-    """Takes 5 ms for each item, as a small transformer does for a docstring; rejects items without a text."""
+class Picky(Echo):
+    """Rejects items without a text."""
 
     def predict(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Reject]:
-        time.sleep(0.005 * len(items))  # the work
         return [self.one(item) for item in items]
 
     def one(self, item: Any) -> Mapping[str, Any] | Reject:
         text = item.get("text") if isinstance(item, dict) else None
         return {"said": text, "chars": len(text)} if isinstance(text, str) else Reject("text is not a string")
+
+
+class Paced(Picky):
+    """Takes 5 ms for each item, as a small transformer does for a docstring."""
+
+    def predict(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Reject]:
+        time.sleep(0.005 * len(items))  # the work
+        return super().predict(items)
 
 
 class Moody(Paced):

@@ -10,17 +10,19 @@ from pathlib import Path
 
 import psutil
 
+from examples.demo.worker import Worker
 from tests.e2e.rig import ROOT, wait_until
 
 
 def test_ctrl_c_drains_and_leaves_nothing_running(tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    command = [sys.executable, "-m", "consumer.cli", "demo", "--records", "5000", "--out", str(out)]
+    command = [sys.executable, "-m", "consumer.cli", "demo", "--records", "600", "--out", str(out)]
     demo = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        wait_until(lambda: list((out / "enriched").rglob("*.parquet")), 90, "the first rows")
+        worker = Worker(demo, out / "logs" / "worker-0.jsonl")
+        wait_until(lambda: worker.log.exists() and worker.stats().get("enriched"), 90, "the first rows")
         started = psutil.Process(demo.pid).children(recursive=True)
         os.killpg(demo.pid, signal.SIGINT)
         assert demo.wait(60) == 130
@@ -30,5 +32,5 @@ def test_ctrl_c_drains_and_leaves_nothing_running(tmp_path: Path) -> None:
     assert len(started) >= 4
     _, alive = psutil.wait_procs(started, timeout=15)
     assert alive == []
-    log = (out / "logs" / "worker-0.jsonl").read_text()
-    assert "drained every shard and released the leases" in log
+    assert "drained every shard and released the leases" in worker.log.read_text()
+    assert list((out / "enriched").rglob("*.parquet"))

@@ -1,24 +1,30 @@
-"""Records of every kind: each becomes one row or one dead letter, with the right identity."""
+"""Records of every kind: each becomes one row or one dead letter, with the right identity, in a task with the replicas
+and threads that ``penstock tune`` has found best on the stream."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import aws_kinesis_agg.aggregator
+from click.testing import CliRunner
 
 from consumer.admin.audit_stream import compare
+from consumer.cli import main
 from consumer.testing.aggregates import aggregate, field, sealed, user
 from examples.demo.corpus import records
 from pipeline.kpl import Malformed, Message
 from pipeline.record import Position
 from pipeline.stores.folder import FolderStore
 from pipeline.table.audit import audit
-from tests.e2e.rig import Rig
+from tests.e2e.rig import Rig, Worker
 
 AGGREGATED = 40
 TEXT = b'{"text": "of an aggregate"}'
 TABLES = field(1, b"key") + field(2, b"ff00") + field(2, b"%d" % 2**128)
 MEGABYTE = 1024 * 1024
+PICKY = 'factory = "tests.e2e.models:Picky"\nversion = "test-1"'
 KEYLESS = {"keyless, no JSON": b"{neither JSON", "keyless, empty": b""}
 
 
@@ -28,7 +34,10 @@ def test_every_payload_is_one_row_or_one_dead_letter(rig: Rig) -> None:
     rig.kinesis.create_stream(StreamName=downstream, ShardCount=1)
     rig.kinesis.get_waiter("stream_exists").wait(StreamName=downstream, WaiterConfig={"Delay": 1})
     sinks = f'[[sink]]\ntype = "parquet"\nurl = "{rig.table}"\nflush_interval_s = 2\n'
-    worker = rig.start(rig.config(sinks=f'{sinks}[[sink]]\ntype = "kinesis"\nstream = "{downstream}"'))
+    config = rig.config(model=PICKY, sinks=f'{sinks}[[sink]]\ntype = "kinesis"\nstream = "{downstream}"')
+    good = rig.put(records(20, seed=7))
+    best = tuned(rig, config)
+    worker = rig.start(config)
     bad = {
         "empty": b"",
         "utf8": b'{"text": "\xff\xfe"}',
@@ -37,11 +46,11 @@ def test_every_payload_is_one_row_or_one_dead_letter(rig: Rig) -> None:
         "refused": b'{"text": 7}',
     }
     bad_ids = dict(zip(bad, rig.put((payload, name) for name, payload in bad.items()), strict=True))
-    good = rig.put(records(20, seed=7))
     large = rig.put([(json.dumps({"text": "x " * (MEGABYTE // 2 - 20)}).encode(), "large")])
     aggregated = put_aggregate(rig)
     alive, dead_ids = put_hostile(rig)
     rig.settle()
+    expect_used(best, worker, config)
     assert b"penstock_misplaced_aggregates_total 0.0" not in worker.get("/metrics")[1]
     rig.distributes_by_itself()
     keyless = rig.put([(TEXT, None), (TEXT, None)])
@@ -68,6 +77,22 @@ def test_every_payload_is_one_row_or_one_dead_letter(rig: Rig) -> None:
         assert letter["attempts"] >= 1 and letter["model_version"] == "test-1"
         assert payload_of(letter) == payload
     audited(rig)
+
+
+def tuned(rig: Rig, config: Path) -> dict[str, Any]:
+    """The choice of ``penstock tune``."""
+    command = ["tune", "--config", str(config), "--seconds", "1", "--json"]
+    result = CliRunner().invoke(main, command, env=rig.aws.env)
+    assert result.exit_code == 0, result.output
+    best: dict[str, Any] = json.loads(result.stdout)["best"]
+    return best
+
+
+def expect_used(best: dict[str, Any], worker: Worker, config: Path) -> None:
+    assert len(worker.tree()["replica"]) == best["replicas"]
+    said = [str(entry["msg"]) for entry in worker.entries()]
+    [used] = [line for line in said if line.startswith(f"{config.stem}.profile.json of ")]
+    assert used.endswith(f"replicas {best['replicas']}, threads {best['threads']}")
 
 
 def audited(rig: Rig) -> None:
