@@ -15,7 +15,7 @@ def test_every_entry_of_the_order_exists() -> None:
 
 def test_a_file_that_is_named_comes_before_its_folder() -> None:
     assert (
-        rank("e2e/test_chaos.py") < rank("e2e/test_payloads.py") < rank("contract/kcl/test_daemon.py") < rank("unit/x.py")
+        rank("e2e/test_chaos.py") < rank("e2e/test_reads.py") < rank("contract/kcl/test_daemon.py") < rank("unit/x.py")
     )
     assert rank("elsewhere/test_x.py") == len(FIRST)
 
