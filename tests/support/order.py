@@ -91,10 +91,10 @@ SLOW = (
 """Files below ``tests`` that start no JVM and still take more than a second. ``make test-fast`` leaves them out."""
 
 TORCH = (
-    "contract/replicas/test_minilm_against_sentence_transformers.py",
     "docs/test_model_examples.py",
     "property/test_values.py",
     "unit/examples/test_gpu_copy.py",
+    "unit/examples/test_minilm.py",
     "unit/examples/test_reference_1gb.py",
     "unit/model/test_arrow_rows.py",
     "unit/model/test_results.py",
