@@ -7,12 +7,12 @@ leader gives it to a worker. All calls block.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from consumer.admin import undo_files
 from consumer.admin.reset_leases import ResetPlan
 from consumer.leases.binding import Binding, bound_again
 from consumer.leases.leases import Lease, lease_of
@@ -82,30 +82,20 @@ def write(path: Path, deleted: DeletedLeases) -> None:
         "binding": None if bound is None else [bound.stream, bound.stream_created_s, bound.start, bound.lease_table],
         "leases": deleted.leases,
     }
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(json.dumps(said, indent=1, default=sorted) + "\n")
-    except FileExistsError:
-        raise UserError(f"{path} exists. Give the undo file another name with --undo FILE") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}). Name another with --undo FILE") from None
+    undo_files.write(path, said)
 
 
 def read(path: Path) -> DeletedLeases:
     """Read an undo file. Raises ``UserError`` if it is not one."""
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        if said["schema"] != SCHEMA:
-            raise ValueError(said["schema"])
-        bound = said["binding"]
-        leases = tuple(dict(item) for item in said["leases"])
-        for item in leases:
-            lease_of(item)
-        return DeletedLeases(str(said["application"]), leases, None if bound is None else Binding(*bound))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}). Name an undo file that exists") from None
-    except (ValueError, KeyError, TypeError, UserError):
-        raise UserError(f"{path} is not an undo file. Name one that `penstock leases reset` wrote") from None
+    return undo_files.read(path, SCHEMA, _deleted, command="penstock leases reset")
+
+
+def _deleted(said: Mapping[str, Any]) -> DeletedLeases:
+    bound = said["binding"]
+    leases = tuple(dict(item) for item in said["leases"])
+    for item in leases:
+        lease_of(item)
+    return DeletedLeases(str(said["application"]), leases, None if bound is None else Binding(*bound))
 
 
 def plan(deleted: DeletedLeases, state: ApplicationState, stream: tuple[str, int], now_s: float) -> RestorePlan:

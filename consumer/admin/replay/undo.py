@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from consumer.admin import undo_files
 from consumer.admin.replay.rewind import (
     AT_TIMESTAMP,
     LATEST,
@@ -97,7 +97,7 @@ def read_since(export: Export, leases: Mapping[str, Lease]) -> list[str]:
 
 
 def write(path: Path, export: Export, *, again: bool = False) -> None:
-    """Write the file. With ``again``, the same command overwrites its file.
+    """Write the file. With ``again``, the same command replaces its file, in one step.
 
     :raises UserError: the file exists, or cannot be written.
     """
@@ -112,13 +112,7 @@ def write(path: Path, export: Export, *, again: bool = False) -> None:
         "forward": export.forward,
         "targets": dict(export.targets),
     }
-    try:
-        with path.open("w" if again else "x", encoding="utf-8") as file:
-            file.write(json.dumps(said, indent=1, default=_plain) + "\n")
-    except FileExistsError:
-        raise UserError(f"{path} exists. Give the undo file another name with --undo FILE") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}). Name another with --undo FILE") from None
+    undo_files.write(path, said, again=again)
 
 
 def read(path: Path, application: str, stream: str, stream_created_s: int) -> Export:
@@ -126,13 +120,7 @@ def read(path: Path, application: str, stream: str, stream_created_s: int) -> Ex
 
     :raises UserError: it is not, or it does not exist.
     """
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        export = _export(said)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}). Name an undo file that exists") from None
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is not an undo file. Name one that `penstock replay --rewind` wrote") from None
+    export = undo_files.read(path, SCHEMA, _export, command="penstock replay --rewind")
     if export.application != application:
         raise UserError(f"{path} is of application {export.application}, not {application}. Name another file")
     if (export.stream, export.stream_created_s) != (stream, stream_created_s):
@@ -141,8 +129,6 @@ def read(path: Path, application: str, stream: str, stream_created_s: int) -> Ex
 
 
 def _export(said: Mapping[str, Any]) -> Export:
-    if said["schema"] != SCHEMA:
-        raise ValueError(said["schema"])
     leases = {item["leaseKey"]["S"]: item for item in said["leases"]}
     return Export(
         said["application"],
@@ -154,13 +140,6 @@ def _export(said: Mapping[str, Any]) -> Export:
         bool(said["forward"]),
         dict(said["targets"]),
     )
-
-
-def _plain(value: object) -> object:
-    """Sets, which some of botocore's answers contain, become lists."""
-    if isinstance(value, set | frozenset | tuple):
-        return sorted(value)
-    raise TypeError
 
 
 def _rank(checkpoint: Checkpoint) -> tuple[int, int]:

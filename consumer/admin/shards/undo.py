@@ -9,12 +9,12 @@ A change that was interrupted and is made again keeps its first file, which lead
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from consumer.admin import undo_files
 from consumer.admin.shards.changes import Merge, Refusal, ReshardPlan, Scale, Split, StreamState, Wish
 from consumer.admin.shards.keyspace import SPACE, Piece, open_pieces, size, uniform
 from pipeline.errors import UserError, counted
@@ -125,8 +125,8 @@ def begun(paths: Iterable[Path], fresh: ReshardUndo) -> tuple[Path, ReshardUndo]
     """The first file that an interrupted run of the same change wrote, and its content."""
     for path in paths:
         try:
-            found = continued(_parsed(json.loads(path.read_text(encoding="utf-8"))), fresh)
-        except (OSError, ValueError, KeyError, TypeError):
+            found = continued(_read(path), fresh)
+        except UserError:
             continue
         if found is not None:
             return path, found
@@ -147,15 +147,7 @@ def write(path: Path, undo: ReshardUndo, *, again: bool = False) -> None:
         "change": undo.change,
         "done": undo.done,
     }
-    to = path.with_name(f"{path.name}.part") if again else path
-    try:
-        with to.open("w" if again else "x", encoding="utf-8") as file:
-            file.write(json.dumps(said, indent=1) + "\n")
-        to.replace(path)
-    except FileExistsError:
-        raise UserError(f"{path} exists. Give the undo file another name with --undo FILE") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}). Name another with --undo FILE") from None
+    undo_files.write(path, said, again=again)
 
 
 def read(path: Path, stream: str) -> ReshardUndo:
@@ -163,20 +155,17 @@ def read(path: Path, stream: str) -> ReshardUndo:
 
     :raises UserError: it is not, or it does not exist.
     """
-    try:
-        undo = _parsed(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}). Name an undo file that exists") from None
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is not an undo file of `penstock shards`. Name one that it wrote") from None
+    undo = _read(path)
     if undo.stream != stream:
         raise UserError(f"{path} is of stream {undo.stream}, not of {stream}. Name another file, or another stream")
     return undo
 
 
-def _parsed(said: Any) -> ReshardUndo:
-    if said["schema"] != SCHEMA:
-        raise ValueError(said["schema"])
+def _read(path: Path) -> ReshardUndo:
+    return undo_files.read(path, SCHEMA, _parsed, command="penstock shards")
+
+
+def _parsed(said: dict[str, Any]) -> ReshardUndo:
     before, after = (
         tuple(HashRange(int(first), int(last)) for first, last in said[name]) for name in ("before", "after")
     )
