@@ -168,15 +168,16 @@ class Chain:
         self._weigh()
 
     def _place(self, records: Sequence[Record], now: float) -> None:
-        """Sort records of any days into pieces; nearly always all of them go into one piece at once."""
+        """Sort records of any days into pieces: nearly always all of them at once into one, else by halves."""
         days = {record.arrived_ms // DAY_MS for record in records}
         size, letters = settled_weight(records), letters_size_of(records)
         last = self._pieces[-1] if self._pieces and not self._pieces[-1].sealed else _Piece(0, now)
-        if len(days) == 1 and last.has_room(self._flush_bytes, size, letters):
+        if len(records) == 1 or (len(days) == 1 and last.has_room(self._flush_bytes, size, letters)):
             self._put(records, size, letters, now)
             return
-        for record in records:
-            self._put([record], settled_weight([record]), letters_size_of([record]), now)
+        half = len(records) // 2
+        self._place(records[:half], now)
+        self._place(records[half:], now)
 
     def _put(self, records: Sequence[Record], size_bytes: int, letters_bytes: int, now: float) -> None:
         """Add to the last piece, or to a new one if the day differs or the last one is full."""

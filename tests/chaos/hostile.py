@@ -68,8 +68,7 @@ def puts(kind: str, following: Next, key: str, scale: float = SMALL) -> Iterator
         case "long key":
             yield Put(empty(LONG_KEYED * scale, long_key), key, hash_of(long_key))
         case "huge":
-            for _ in range(HUGE_ONES):
-                yield Put(empty(HUGE * scale, key), key)
+            yield from [Put(empty(HUGE * scale, key), key)] * HUGE_ONES
         case "backlog":
             holds = int(BACKLOG_BYTES / (LIGHT_BYTES + 6) * min(1.0, scale * 10))
             for _ in range(max(1, int(BACKLOG * scale))):

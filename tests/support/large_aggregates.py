@@ -38,11 +38,12 @@ SHARD = Shard("events", 1, "shardId-000000000000")
 COLUMNS = pa.schema([("n", pa.int64())])
 ONE = pa.record_batch({"n": [0]})
 FIRST_SEQUENCE = 10**55
+ROWS_END = str(FIRST_SEQUENCE + hostile.HUGE_ONES)
 DEADLINE_S = 120.0
 
 
 def verdict(record: Record) -> Outcome:
-    if int(record.sequence) < FIRST_SEQUENCE + hostile.HUGE_ONES:
+    if record.sequence < ROWS_END:  # as texts: they have the same length
         return Enriched(ONE, 0)
     return Dead(record.data, "payload is not JSON", "", 1, "decode")
 
