@@ -403,18 +403,18 @@ def test_a_slice_has_a_name_that_only_its_identity_changes(world: World, tmp_pat
     assert len(others | {name(**{"--from": "1h ago"})}) == 4
 
 
-def test_the_printed_command_continues_the_same_slice_at_any_time(world: World, target: str, tmp_path: Path) -> None:
+def test_the_printed_command_continues_the_same_slice_at_any_time(world: World, untouched: str, tmp_path: Path) -> None:
     options = slice_options(
         world,
         tmp_path,
-        **{"--url": f"{tmp_path}/it's new", "--from": "1h ago", "--to": "0.001s ago", "--sink": f"kinesis:{target}"},
+        **{"--url": f"{tmp_path}/it's new", "--from": "1h ago", "--to": "0.001s ago", "--sink": f"kinesis:{untouched}"},
     )
     first = json.loads(replay(*options, "--rate", "7", "--json").stdout)
     words = shlex.split(first["command"])
     assert words[:2] == ["penstock", "replay"] and words[-1] == "--execute"
     second = json.loads(replay(*words[2:-1], "--json").stdout)
     assert (second["application"], second["command"]) == (first["application"], first["command"])
-    assert second["sinks"] == [f"{tmp_path}/it's new", f"kinesis:{target}"]
+    assert second["sinks"] == [f"{tmp_path}/it's new", f"kinesis:{untouched}"]
 
 
 def test_an_interrupted_slice_says_what_continues_it(
@@ -482,11 +482,20 @@ def test_a_slice_that_fails_at_its_start_leaves_no_tables(
 
 @pytest.fixture
 def target(world: World) -> Iterator[str]:
+    """A stream of the test's own."""
     name = f"target-{time.monotonic_ns()}"
     world.kinesis.create_stream(StreamName=name, ShardCount=1)
     active(world.kinesis, name)
     yield name
     world.kinesis.delete_stream(StreamName=name)
+
+
+@pytest.fixture(scope="module")
+def untouched(world: World) -> str:
+    """A stream for tests that put nothing on it."""
+    world.kinesis.create_stream(StreamName="untouched", ShardCount=1)
+    active(world.kinesis, "untouched")
+    return "untouched"
 
 
 def on(world: World, stream: str) -> list[tuple[str, bytes]]:
@@ -523,22 +532,22 @@ def test_lines_are_put_with_their_keys_in_order(
     assert len(on(world, target)) == 10
 
 
-def test_an_empty_archive_is_nothing_to_do(target: str, tmp_path: Path) -> None:
+def test_an_empty_archive_is_nothing_to_do(untouched: str, tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n")
-    assert replay("--stream", target, "--from-jsonl", str(tmp_path / "empty.jsonl"), "--execute").exit_code == 4
+    assert replay("--stream", untouched, "--from-jsonl", str(tmp_path / "empty.jsonl"), "--execute").exit_code == 4
 
 
 def test_an_archive_is_put_by_one_run_at_a_time(
-    world: World, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, untouched: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from consumer.admin.replay.archive_note import ArchiveNote
 
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "records.jsonl"
     file.write_text('{"data": 1}\n')
-    with ArchiveNote(Path(), str(file), target, ["None", "None", "partition_key"]).locked():
-        found = replay("--stream", target, "--from-jsonl", str(file), "--execute")
-    assert (found.exit_code, on(world, target)) == (3, []), found.output
+    with ArchiveNote(Path(), str(file), untouched, ["None", "None", "partition_key"]).locked():
+        found = replay("--stream", untouched, "--from-jsonl", str(file), "--execute")
+    assert (found.exit_code, on(world, untouched)) == (3, []), found.output
     assert "another run puts this archive now" in found.stderr
 
 
@@ -643,10 +652,10 @@ def test_an_interrupted_archive_says_where_it_continues(
     assert "2 of them were put before" in replay("--stream", target, "--from-jsonl", str(file)).stdout
 
 
-def test_an_archive_of_something_else_is_refused_with_its_plan(target: str, tmp_path: Path) -> None:
+def test_an_archive_of_something_else_is_refused_with_its_plan(untouched: str, tmp_path: Path) -> None:
     file = tmp_path / "payloads.jsonl"
     file.write_text('{"text": "a payload, not a record"}\n')
-    found = replay("--stream", target, "--from-jsonl", str(file))
+    found = replay("--stream", untouched, "--from-jsonl", str(file))
     assert (found.exit_code, found.stdout) == (2, "")
     assert "payloads.jsonl line 1: the line is not a record" in found.stderr
 
@@ -724,8 +733,8 @@ def test_whole_numbers_are_keys(world: World, target: str, table: str, tmp_path:
         (["--payload", "raw", "--key", "at"], "column at is timestamp"),
     ],
 )
-def test_a_table_without_payloads_is_refused(target: str, table: str, options: list[str], says: str) -> None:
-    found = replay("--stream", target, "--from-parquet", table, *options)
+def test_a_table_without_payloads_is_refused(untouched: str, table: str, options: list[str], says: str) -> None:
+    found = replay("--stream", untouched, "--from-parquet", table, *options)
     assert (found.exit_code, says in found.stderr) == (2, True), found.output
 
 

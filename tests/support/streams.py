@@ -24,8 +24,3 @@ def active(kinesis: Any, name: str) -> None:
     """Wait until the stream is created, or changed."""
     summary = kinesis.describe_stream_summary
     until(lambda: summary(StreamName=name)["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE", f"{name} is active")
-
-
-def gone(kinesis: Any, name: str) -> None:
-    """Wait until the stream is deleted."""
-    until(lambda: name not in kinesis.list_streams()["StreamNames"], f"{name} is gone")

@@ -27,7 +27,8 @@ from consumer.testing import aggregate
 from pipeline.hash_keys import hash_of
 from pipeline.record import LAST_SUB, Position
 from tests.support.kcl_tables import put as put_lease
-from tests.support.streams import active, gone
+from tests.support.plain_http import HTTP
+from tests.support.streams import active
 
 STREAM, APP = "events", "app"
 SHARD = "shardId-{:012d}".format
@@ -48,9 +49,7 @@ def aws(local: LocalAWS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setattr("consumer.admin.shards.carry_out.LOOK_S", 0.05)
     make_stream(local, 2)
     yield local
-    kinesis = local.client("kinesis")
-    kinesis.delete_stream(StreamName=STREAM)
-    gone(kinesis, STREAM)
+    HTTP.post(f"{local.endpoint}/moto-api/reset").raise_for_status()
 
 
 def make_stream(local: LocalAWS, count: int) -> None:
