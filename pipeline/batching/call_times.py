@@ -93,7 +93,9 @@ class CallTimeModel:
     @property
     def line(self) -> Line | None:
         """The fitted line; None until :data:`LEAST_CALLS` calls were seen."""
-        return self._line if self._calls >= LEAST_CALLS else None
+        if self._line is None and self._calls >= LEAST_CALLS:
+            self._line = self._solved()
+        return self._line
 
     def add(self, records: int, cost: int, seconds: float) -> None:
         """Learn from a call. Short and long calls count the same, since errors are relative."""
@@ -105,7 +107,7 @@ class CallTimeModel:
         self._products *= keep
         self._products += weight * row * row[:, None]
         self._calls += 1
-        self._line = self._solved()
+        self._line = None  # solved when it is needed
 
     def _trust(self, records: int, cost: int, seconds: float) -> float:
         """1 for a call near the line, less for one that is further off than usual."""

@@ -8,8 +8,6 @@ from itertools import pairwise
 from weakref import WeakKeyDictionary
 
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from consumer.testing import FakeLease, FakeStream
 from consumer.testing.fake_worker import Child
@@ -18,6 +16,7 @@ from pipeline.stores.memory import MemoryStore
 from pipeline.table.audit import audit
 from tests.simulation.app_model import FLAKY, GOOD
 from tests.simulation.app_task import STREAM, Settings, Task
+from tests.simulation.asked_once import read
 
 ANSWER_S = 5.0
 """Seconds that a message may wait for its status while there is room."""
@@ -71,12 +70,12 @@ class Promises:
         if key in self._seen:
             return
         self._seen.add(key)
-        ids = pq.ParquetFile(pa.BufferReader(body)).read(["record_id"], use_threads=False)["record_id"].to_pylist()
-        for each in ids:
+        contents = read(body)
+        for each in contents.rows["record_id"].to_pylist():
             if each in self.rows:
                 self.breaks(f"I3: {each} is in {self.rows[each]} and in {key}")
             self.rows[each] = key
-        self.order[key] = [Position.parse(each.split("/", 2)[2]) for each in ids]
+        self.order[key] = contents.positions
 
     def letters_written(self, key: str, body: bytes) -> None:
         if key not in self._seen:

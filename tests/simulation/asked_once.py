@@ -16,6 +16,9 @@ from pipeline.table import audit, contents, file_audit, schema
 FILES = 1024
 """More files than a seed writes."""
 
+read = lru_cache(maxsize=FILES)(contents.read)
+"""A file, as every reader that trusts nobody sees it."""
+
 
 def _listed(faults: Callable[..., Any]) -> Callable[..., Any]:
     """The faults of a file, as a list that can be read again."""
@@ -41,7 +44,7 @@ def _find(name: str, search_path: Sequence[str], passthrough: Mapping[str, Any])
 ALL: Sequence[tuple[ModuleType, str, Any]] = (
     (schema, "COMPRESSION", "none"),
     (schema, "_tried", lru_cache(maxsize=16)(schema._tried)),
-    (audit, "read", lru_cache(maxsize=FILES)(contents.read)),
+    (audit, "read", read),
     (audit, "row_faults", _listed(file_audit.row_faults)),
     (starting, "find", _find),
 )

@@ -12,7 +12,6 @@ from itertools import pairwise
 
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.record import Dead, Enriched, Position, Record, Shard
 from pipeline.sinks.chain import Chain, File
@@ -20,10 +19,12 @@ from pipeline.sinks.parquet import Files
 from pipeline.stores.base import Metadata, Retryable
 from pipeline.stores.memory import MemoryStore
 from pipeline.table.audit import audit
+from pipeline.table.contents import Contents
 from pipeline.table.footer import LETTERS_SHA256, WRITER, previous_end_of
 from pipeline.table.names import Names, first_of, letters_key
 from pipeline.table.schema import TableSchema
 from pipeline.table.staged_letters import Ledger, sha256_of
+from tests.simulation.asked_once import read
 
 ROWS = pa.schema([("n", pa.int64())])
 SCHEMA = TableSchema(ROWS, "events", "m")
@@ -318,9 +319,11 @@ class World:
     def _ids(self, body: bytes) -> list[str]:
         """The contents of a file; each file is read once."""
         if body not in self.known:
-            table = pq.ParquetFile(pa.BufferReader(body)).read(["record_id"], use_threads=False)
-            self.known[body] = table["record_id"].to_pylist()
+            self.known[body] = self._contents(body).rows["record_id"].to_pylist()
         return self.known[body]
+
+    def _contents(self, body: bytes) -> Contents:
+        return read(body)
 
     def _read(self) -> None:
         """What a plain reader sees at any time."""
