@@ -9,6 +9,7 @@ from functools import lru_cache, wraps
 from types import ModuleType
 from typing import Any
 
+from pipeline.machine import gpus
 from pipeline.model import loader
 from pipeline.model_process import starting
 from pipeline.table import audit, contents, file_audit, schema
@@ -47,4 +48,5 @@ ALL: Sequence[tuple[ModuleType, str, Any]] = (
     (audit, "read", read),
     (audit, "row_faults", _listed(file_audit.row_faults)),
     (starting, "find", _find),
+    (gpus, "count", lru_cache(gpus.count)),
 )
