@@ -24,25 +24,32 @@ def scale(config: Path) -> list[str]:
 
 
 def a_scale_is_interrupted(rig: Rig, config: Path) -> None:
-    """After the first of its two calls."""
+    """Between its two calls: Kinesis refuses the second for now."""
     log = rig.folder / "scale.log"
-    with log.open("w") as out:
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        command = [*PENSTOCK, *scale(config)]
-        first = subprocess.Popen(command, env=env, cwd=rig.folder, stderr=out, stdout=out)
-    done = f"done: UpdateShardCount to {2 * FIRST} (from {FIRST})"
-    wait_until(lambda: done in log.read_text(), 60, "the first of two calls")
-    first.send_signal(signal.SIGINT)
-    assert first.wait(30) == 130, log.read_text()
+    second = f'"TargetShardCount": {WANTED}'
+    busy = {"kind": "error", "status": 400, "code": "LimitExceededException"}
+    with rig.aws.faults(service="kinesis", operation="UpdateShardCount", match=second, **busy):
+        with log.open("w") as out:
+            env = {**os.environ, "PYTHONPATH": str(ROOT)}
+            command = [*PENSTOCK, *scale(config)]
+            first = subprocess.Popen(command, env=env, cwd=rig.folder, stderr=out, stdout=out)
+        done = f"done: UpdateShardCount to {2 * FIRST} (from {FIRST})"
+        wait_until(lambda: done in log.read_text(), 60, "the first of two calls")
+        first.send_signal(signal.SIGINT)
+        assert first.wait(30) == 130, log.read_text()
+    assert len(open_shards(rig)) == 2 * FIRST
 
 
 def an_interrupted_scale_goes_on(rig: Rig, config: Path) -> None:
     again = CliRunner().invoke(main, scale(config))
     assert again.exit_code == 0, again.output
     assert f"application {rig.name} has followed: every lease is owned and moving" in again.output
-    shards = rig.shards()
-    assert sum("EndingSequenceNumber" not in shard["SequenceNumberRange"] for shard in shards) == WANTED
-    assert rig.leases()[shards[0]["ShardId"]].ended, "a parent is read to its end"
+    assert len(open_shards(rig)) == WANTED
+    assert rig.leases()[rig.shards()[0]["ShardId"]].ended, "a parent is read to its end"
+
+
+def open_shards(rig: Rig) -> list[str]:
+    return [each["ShardId"] for each in rig.shards() if "EndingSequenceNumber" not in each["SequenceNumberRange"]]
 
 
 def a_record_is_passed_over(rig: Rig, config: Path) -> None:

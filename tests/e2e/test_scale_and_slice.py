@@ -30,7 +30,6 @@ def test_an_application_follows_a_scale_and_what_came_during_it_is_read_again(
     put(rig, "before", 60)
     rig.enriched(10)
     shards.a_scale_is_interrupted(rig, config)
-    rig.active()
     begin_ms = replay_slice.a_moment()
     put(rig, "within", 200)
     shards.an_interrupted_scale_goes_on(rig, config)
