@@ -10,7 +10,7 @@ from tests.contract import kinesis_behaviours as behaviours
 from tests.contract.kinesis_behaviours import stream
 from tests.support.streams import active
 
-RECORDS = 20_000
+RECORDS = 10_000
 RECORDS_PER_S = 5_000
 
 

@@ -11,7 +11,7 @@ from pipeline.record import Enriched, Record
 from pipeline.replicas.host import ModelHost
 from tests.support.hosts import hosted
 
-RECORDS = 100_000
+RECORDS = 40_000
 BATCH = 512
 PAYLOAD = os.urandom(900)
 
