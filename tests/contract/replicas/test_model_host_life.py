@@ -90,6 +90,8 @@ def test_a_model_that_cannot_be_used_is_reported_in_one_line(model: str, text: s
             "there is no module tests.nowhere; put it next to the configuration file, or install it",
             FAKE,
         ),
+        ("tests.support.models:Missing", "module tests.support.models has no Missing", FAKE),
+        ("json:dumps", "to make the model; name a class with output_schema and predict(items)", FAKE),
         ("broken:Model", "importing it failed: ZeroDivisionError: division by zero (broken.py, line 1)", FAKE),
         ("lacking:Model", "there is no module nowhere_at_all", FAKE),
         ("leaving:Model", "importing it failed: SystemExit: 4 (leaving.py, line 2)", REAL),
