@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+import tests.support.without_pandas  # noqa: F401
 from pipeline.errors import Fatal, ModelError
 from pipeline.model import Model, Reject
 

@@ -20,11 +20,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+import tests.support.without_pandas  # noqa: F401
 from pipeline.errors import Fatal, ModelError
 from pipeline.model import LoadContext, Model, RecordInfo, Reject
-
-if "pytest" not in sys.modules:  # in a replica, which has no pandas in the image; pyarrow imports it where it is
-    sys.path.insert(0, str(Path(__file__).with_name("lean")))
 
 MIB = 1024 * 1024
 

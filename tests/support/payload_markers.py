@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+import tests.support.without_pandas  # noqa: F401
 from pipeline.model import Model, Reject
-
-if "pytest" not in sys.modules:  # in a replica, which has no pandas in the image; pyarrow imports it where it is
-    sys.path.insert(0, str(Path(__file__).with_name("lean")))
 
 HANG_S = 600
 

@@ -220,18 +220,20 @@ def test_a_start_that_is_given_up_at_any_moment_closes_its_streams() -> None:
         await asyncio.gather(starting, return_exceptions=True)
         await link.close()
 
-    assert {turns: unclosed(partial(main, turns)) for turns in range(8)} == {turns: [] for turns in range(8)}
+    gc.collect()
+    gc.freeze()  # later collections look at new objects only
+    try:
+        assert {turns: unclosed(partial(main, turns)) for turns in range(8)} == {turns: [] for turns in range(8)}
+    finally:
+        gc.unfreeze()
 
 
 def unclosed(main: Callable[[], Coroutine[Any, Any, None]]) -> list[str]:
-    """Objects that only the garbage collector has closed, without those of earlier tests."""
-    gc.collect()
-    gc.freeze()  # the second collection looks at new objects only
+    """Objects that only the garbage collector has closed."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", ResourceWarning)
         asyncio.run(main())
         gc.collect()
-    gc.unfreeze()
     return [str(each.message) for each in told if each.category is ResourceWarning]
 
 

@@ -57,8 +57,13 @@ def test_an_aggregate_that_cannot_be_read_is_one_dead_letter() -> None:
     assert (record.outcome.kind, record.whole) == ("aggregate", True)
 
 
-@pytest.mark.parametrize("seed", range(300))
-def test_no_aggregate_raises_an_error(seed: int) -> None:
+@pytest.mark.parametrize("first", range(0, 300, 50))
+def test_no_aggregate_raises_an_error(first: int) -> None:
+    for seed in range(first, first + 50):
+        expect_records_or_a_letter(seed)
+
+
+def expect_records_or_a_letter(seed: int) -> None:
     dice = random.Random(seed)
     message = bytearray(aggregate([dice.randbytes(dice.randint(0, 9)) for _ in range(5)])[4:-16])
     for _ in range(dice.randint(1, 4)):
