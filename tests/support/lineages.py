@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TypeVar
 
 from hypothesis import strategies as st
@@ -16,19 +17,18 @@ from pipeline.record import Position
 T = TypeVar("T")
 
 # Strategies are made once: to make one for each draw takes most of the time.
-FIRST, ROUNDS, ARRIVALS, PLACES, MOMENTS = (
-    st.integers(1, 3),
-    st.integers(0, 12),
-    st.integers(0, 4),
-    st.integers(0, 719),
-    st.integers(0, 500),
-)
+FIRST, ROUNDS, ARRIVALS, MOMENTS = st.integers(1, 3), st.integers(0, 12), st.integers(0, 4), st.integers(0, 500)
 ACTS, BEGINNINGS = st.sampled_from(["nothing", "split", "merge"]), st.sampled_from([TRIM_HORIZON, AT_TIMESTAMP])
 BOOLEANS = st.booleans()
 
 
+@cache
+def places(count: int) -> st.SearchStrategy[int]:
+    return st.sampled_from(range(count))
+
+
 def one_of(draw: st.DrawFn, choices: Sequence[T]) -> T:
-    return choices[draw(PLACES) % len(choices)]
+    return choices[draw(places(len(choices)))]
 
 
 @dataclass
@@ -64,18 +64,19 @@ def streams(draw: st.DrawFn) -> Stream:
     for _ in range(draw(FIRST)):
         stream.open()
     for _ in range(draw(ROUNDS)):
-        open_shards = [each for each, shard in stream.shards.items() if shard.open]
         for _ in range(draw(ARRIVALS)):
             number += 1
+            open_shards = [each for each, shard in stream.shards.items() if shard.open]
             stream.records[one_of(draw, open_shards)].append(number)
+        open_shards = [each for each, shard in stream.shards.items() if shard.open]
+        one = one_of(draw, open_shards)
+        other = one_of(draw, open_shards)
         act = draw(ACTS)
         if act == "split":
-            one = one_of(draw, open_shards)
             stream.open(one)
             stream.open(one)
-        elif act == "merge" and len(open_shards) > 1:
-            one = one_of(draw, open_shards)
-            stream.open(one, one_of(draw, [each for each in open_shards if each != one]))
+        elif act == "merge" and one != other:
+            stream.open(one, other)
     return stream
 
 
@@ -96,9 +97,9 @@ def applications(draw: st.DrawFn, stream: Stream) -> dict[str, Lease]:
         if not all(parent in leases and leases[parent].ended for parent in shard.parents):
             continue
         numbers = stream.records[shard_id]
-        places: list[Checkpoint] = [Position(number, 0) for number in numbers]
+        at_records: list[Checkpoint] = [Position(number, 0) for number in numbers]
         ended: list[Checkpoint] = [] if shard.open else [SHARD_END] * (2 + len(numbers))
-        at = one_of(draw, [*places, *ended, leases.get(shard_id, lease(shard, TRIM_HORIZON)).sentinel])
+        at = one_of(draw, [*at_records, *ended, leases.get(shard_id, lease(shard, TRIM_HORIZON)).sentinel])
         leases[shard_id] = lease(shard, at)
         if at == SHARD_END:
             for child in stream.children(shard_id):
