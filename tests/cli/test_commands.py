@@ -339,12 +339,12 @@ class Calls:
         return self.code
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def _logs_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process whose logs are JSON lines ends with a JSON line: the tests of other files would, too."""
     monkeypatch.setattr("consumer.logs.configure", Calls())
 
 
-@pytest.mark.usefixtures("_logs_untouched")
 def test_run_hands_the_settings_on_and_exits_with_the_answer(monkeypatch: pytest.MonkeyPatch, good: Path) -> None:
     run = Calls(code=1)
     pretend(monkeypatch, "consumer.app", run=run)
