@@ -78,6 +78,7 @@ SLOW = (
     "unit/dead_letters/test_dead_letter_limit.py",
     "unit/examples/test_corpus.py",
     "unit/examples/test_demo_report.py",
+    "unit/examples/test_minilm.py",
     "unit/letters/test_redrive.py",
     "unit/local/test_local_engine.py",
     "unit/table/test_audit_mutations.py",
