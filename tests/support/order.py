@@ -15,11 +15,11 @@ import pytest
 TESTS = Path(__file__).parents[1]
 
 FIRST = (
-    "e2e/test_operations.py",
-    "e2e/test_chaos.py",
-    "e2e/test_status.py",
+    "e2e/test_operations.py",  # first: `penstock shards` looks at all applications of the local AWS
     "e2e/test_bad_week.py",
+    "e2e/test_status.py",
     "e2e/test_scale_and_slice.py",
+    "e2e/test_chaos.py",
     "e2e/test_takeover.py",
     "e2e/test_game_day.py",
     "e2e/test_restarts.py",
