@@ -9,12 +9,13 @@ import re
 import shlex
 import sys
 import tomllib
-from importlib.metadata import packages_distributions
+from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
 
 import click
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from consumer.config.load import parse
 from pipeline.extras import EXTRAS
@@ -111,6 +112,16 @@ def test_locks_satisfy_what_is_required() -> None:
     for required in {each for some in requirements().values() for each in some if each.name != "penstock"}:
         name = canonical(required.name)
         assert required.specifier.contains(pins[name]), f"{name} {pins[name]}: run make lock"
+
+
+def test_locked_packages_run_on_the_oldest_python_that_is_named() -> None:
+    """Debian 12's own Python is 3.11.2, for example. A lock is made by a newer one."""
+    oldest = re.findall(r"python_requires = >=(\S+)", (ROOT / "setup.cfg").read_text())[0]
+    locked = set(re.findall(r"(?m)^([a-z0-9._-]+)==", "".join(path.read_text() for path in ROOT.glob("*.lock"))))
+    for package in distributions():
+        wanted = package.metadata["Requires-Python"]
+        if wanted and canonical(package.name) in {canonical(name) for name in locked}:
+            assert SpecifierSet(wanted).contains(f"{oldest}.0"), f"{package.name} {package.version}: {wanted}"
 
 
 def shown_commands() -> list[tuple[str, str]]:

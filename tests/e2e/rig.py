@@ -279,7 +279,7 @@ class Rig:
             "model": PACED,
             "batch": "max_records = 16",
             "health": "port = 0",
-            "kcl": "idle_between_reads_ms = 500",  # an idle JVM needs a third less of the processor
+            "kcl": "idle_between_reads_ms = 1000",  # an idle JVM needs a third less of the processor
             "dead_letter": f'url = "{self.folder / "dead-letter"}"',
             "log": 'format = "json"',
         }

@@ -17,7 +17,7 @@ from consumer.cli import main
 from tests.e2e.rig import Rig, wait_until
 
 ECHO = 'factory = "tests.e2e.models:Echo"\nversion = "test-1"\nthreads = 1'
-SOON_S = 90
+SOON_S = 150
 
 
 def test_an_application_is_moved_back_while_it_runs(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ import pyarrow as pa
 import tests.support.without_pandas  # noqa: F401
 from pipeline.errors import Fatal, ModelError
 from pipeline.model import LoadContext, Model, RecordInfo, Reject
+from pipeline.model_process import frames
 
 MIB = 1024 * 1024
 
@@ -349,10 +350,12 @@ class HasAPool(Toy):
 
 
 class Steals(Toy):
-    """``do: steal``: a child reads the replica's socket, and so takes all or part of the next request."""
+    """``do: steal``: a child reads the replica's socket, and so takes all or part of the next request. ``write``: it
+    writes zeros there; ``forge``: an answer, with a seal of ``bytes`` bytes.
+    """
 
     def one(self, item: Mapping[str, Any], beside: int) -> Any:
-        if item.get("do") in {"steal", "write"}:
+        if item.get("do") in {"steal", "write", "forge"}:
             descriptor = next(
                 int(name)
                 for name in os.listdir("/proc/self/fd")
@@ -363,13 +366,18 @@ class Steals(Toy):
         return {"n": item.get("n", 0), "x": 0.5}
 
 
+def forged(seal_size: int) -> bytes:
+    """A whole frame that answers no request of the host."""
+    return b"".join(frames.sealed(frames.pack("failed", {"kind": "exception"}), os.urandom(seal_size)))
+
+
 def pass_to_child(descriptor: int, deed: str, size: int) -> None:
     """A child that Python does not know, so nothing is closed in it."""
     if ctypes.PyDLL(None).fork() == 0:
         if deed == "steal":
             os.read(descriptor, size)
         else:
-            os.write(descriptor, bytes(size))
+            os.write(descriptor, bytes(size) if deed == "write" else forged(size))
         os._exit(0)
 
 

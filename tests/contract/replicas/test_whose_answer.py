@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.events import ModelEvent, ReplicaReplaced
+from pipeline.model_process.frames import SEAL_BYTES
 from pipeline.record import Record
 from pipeline.replicas.host import ModelHost
 from tests.support.hosts import Body, LivingHost, batch, expect_all_but, hosted, living, record
@@ -69,5 +70,23 @@ def test_another_process_on_the_replicas_socket_ends_the_replica(thieves: Living
             await host.settle(later[-1])
 
     thieves.hosted(body)
+    for records in later:
+        expect_all_but(records, set())
+
+
+@pytest.mark.parametrize("seal_size", [0, SEAL_BYTES])
+def test_an_answer_without_the_seal_of_a_request_ends_the_replica(thieves: LivingHost, seal_size: int) -> None:
+    first = [record(0, do="forge", bytes=seal_size)]
+    later: list[list[Record]] = []
+
+    async def body(host: ModelHost) -> None:
+        before = host.pids
+        await host.settle(first)
+        while not later or host.pids == before:
+            later.append(batch(4))
+            await host.settle(later[-1])
+
+    events = thieves.hosted(body)
+    assert {event.reason for event in events if isinstance(event, ReplicaReplaced)} == {"answered without a request"}
     for records in later:
         expect_all_but(records, set())
