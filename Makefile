@@ -12,10 +12,10 @@ TEMPLATES := build/deploy-check
 KINESIS_LOCAL := tests/contract/kinesis_local
 PYTEST := $(BIN)/python -m pytest
 # Tests begin in the order of tests/support/order.py.
-POOL := --dist loadgroup --no-loadscope-reorder
+POOL := --dist loadscope --no-loadscope-reorder
 WORKERS ?= 2
-# Tests with real workers wait most of their time, and others compute meanwhile: four processes for each of two cores.
-TEST_WORKERS ?= 8
+# Tests with real workers wait most of their time, and others compute meanwhile: three processes for each of two cores.
+TEST_WORKERS ?= 6
 SEEDS ?= 10000
 
 # Tests start hundreds of processes; one that may not keep what it has compiled takes half as long again to start.

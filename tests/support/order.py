@@ -1,4 +1,4 @@
-"""Which tests begin first, and which stay in one process, when several processes share them (``--dist loadgroup``).
+"""Which tests begin first, and which stay in one process, when several processes share them (pytest's ``-n``).
 
 End-to-end tests wait most of their time, for leases and time-outs of KCL. They begin first, the longest ones before the
 others, and tests that compute run while they wait. The tests of a file run in one process, which starts the file's
@@ -104,12 +104,8 @@ APART = ("e2e", "property", "simulation")
 
 
 def arrange(items: list[pytest.Item]) -> None:
-    """Sort the tests, and mark those that stay together."""
+    """Sort the tests."""
     items.sort(key=lambda item: rank(_place(item)))
-    for item in items:
-        place = _place(item)
-        if (group := group_of(place)) is not None:
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def group_of(place: str) -> str | None:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 from tests.support.order import APART, FIRST, SLOW, TESTS, TORCH, group_of, rank
 
@@ -11,6 +15,29 @@ NO_TESTS_OF_THEIR_PROCESS = ("support/models.py", "property/specimens.py")
 def test_every_entry_of_the_order_exists() -> None:
     assert [each for each in (*FIRST, *SLOW, *TORCH) if not (TESTS / each).exists()] == []
     assert [each for each in APART if not (TESTS / each).is_dir()] == []
+
+
+def test_the_tests_of_a_file_run_in_one_process(tmp_path: Path) -> None:
+    """With two processes, and two files whose tests would alternate."""
+    folder = tmp_path / "tests"
+    (folder / "unit").mkdir(parents=True)
+    for name in ("conftest.py", "support"):
+        (folder / name).symlink_to(TESTS / name)
+    body = "import os, pathlib\n" + "".join(
+        f"def test_{n}(): pathlib.Path({str(tmp_path / 'seen')!r}, f'{{__name__}} {{os.getpid()}}').touch()\n"
+        for n in range(6)
+    )
+    (tmp_path / "seen").mkdir()
+    for name in ("test_a.py", "test_b.py"):
+        (folder / "unit" / name).write_text(body)
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadscope", "--rootdir", tmp_path, "tests"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{TESTS.parent}"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    seen = [path.name.split()[0] for path in (tmp_path / "seen").iterdir()]
+    assert len(seen) == len(set(seen)) == 2
 
 
 def test_a_file_that_is_named_comes_before_its_folder() -> None:
