@@ -87,11 +87,11 @@ def stalled(rig: Rig, worker: Worker) -> None:
             30,
             "both leases renewed while the sink stalls",
         )
+        status, told = wait_until(lambda: unwell(worker), 30, "/healthz tells of shards that do not get on")
+        assert status == 503 and b"is stuck: no progress for" in told and b"SlowDown (for " in told
         assert positions(rig) == {shard_id: lease.checkpoint for shard_id, lease in leases.items()}
         assert worker.stats()["records_in"] - before < LARGE, "a full task takes no more records"
         assert memory_mib(worker) - resting_mib < MEMORY_MIB
-        status, told = wait_until(lambda: unwell(worker), 30, "/healthz tells of shards that do not get on")
-        assert status == 503 and b"is stuck: no progress for" in told and b"SlowDown (for " in told
         assert b"penstock_outage_seconds" in worker.get("/metrics")[1]
     rig.settle()
     wait_until(lambda: worker.get("/healthz") == (200, b"ok\n"), 30, "all is well again")

@@ -106,6 +106,9 @@ def continues_inside_it(rig: Rig, config: Path, done: int) -> Worker:
 def leaves_nothing_running_after_sigint(rig: Rig, worker: Worker) -> None:
     left = [child for kind in worker.tree().values() for child in kind]
     assert len(left) >= 3
+    before = rig.total("enriched")
+    put(rig)
+    rig.enriched(before + PART // 4)
     worker.signal(signal.SIGINT)
     assert worker.process.wait(LEAVE_S) == 0
     wait_until(lambda: not any(child.is_running() for child in left), 10, "every child gone")

@@ -18,16 +18,6 @@ def restarts(events: list[Any]) -> list[str]:
     return [event.reason for event in events if isinstance(event, ReplicaReplaced)]
 
 
-def test_a_record_that_takes_the_replica_along_is_dead_and_no_other(plain: LivingHost) -> None:
-    records = batch(6, {4: "exit"})
-    events = plain.judged(records)
-    expect_all_but(records, {4})
-    assert (death(records[4]).reason, death(records[4]).kind) == ("replica exited with code 3", "died")
-    assert death(records[4]).attempts == 2
-    assert events.count(DeadLettered("died")) == 1
-    assert len(restarts(events)) == 3
-
-
 DEADLY = {
     "exit": "replica exited with code 3",
     "segfault": "replica killed by signal 11",
@@ -36,6 +26,17 @@ DEADLY = {
     "leave child": "replica exited with code 3",
     "lose device": "replica lost its device: RuntimeError: CUDA error: device-side assert triggered",
 }
+
+
+@pytest.mark.parametrize("action", ["exit", "segfault", "lose device"])
+def test_a_record_that_takes_the_replica_along_is_dead_and_no_other(plain: LivingHost, action: str) -> None:
+    records = batch(6, {4: action})
+    events = plain.judged(records)
+    expect_all_but(records, {4})
+    assert (death(records[4]).reason, death(records[4]).kind) == (DEADLY[action], "died")
+    assert death(records[4]).attempts == 2
+    assert events.count(DeadLettered("died")) == 1
+    assert len(restarts(events)) == 3
 
 
 def test_each_of_several_records_that_take_the_replica_along_is_dead_with_its_own_reason(hasty: LivingHost) -> None:
