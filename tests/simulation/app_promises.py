@@ -16,7 +16,7 @@ from pipeline.stores.memory import MemoryStore
 from pipeline.table.audit import audit
 from tests.simulation.app_model import FLAKY, GOOD
 from tests.simulation.app_task import STREAM, Settings, Task
-from tests.simulation.asked_once import read
+from tests.simulation.asked_once import ids
 
 ANSWER_S = 5.0
 """Seconds that a message may wait for its status while there is room."""
@@ -70,12 +70,11 @@ class Promises:
         if key in self._seen:
             return
         self._seen.add(key)
-        contents = read(body)
-        for each in contents.rows["record_id"].to_pylist():
+        for each in ids(body):
             if each in self.rows:
                 self.breaks(f"I3: {each} is in {self.rows[each]} and in {key}")
             self.rows[each] = key
-        self.order[key] = contents.positions
+        self.order[key] = [Position.parse(each.split("/", 2)[2]) for each in ids(body)]
 
     def letters_written(self, key: str, body: bytes) -> None:
         if key not in self._seen:

@@ -19,12 +19,11 @@ from pipeline.sinks.parquet import Files
 from pipeline.stores.base import Metadata, Retryable
 from pipeline.stores.memory import MemoryStore
 from pipeline.table.audit import audit
-from pipeline.table.contents import Contents
 from pipeline.table.footer import LETTERS_SHA256, WRITER, previous_end_of
 from pipeline.table.names import Names, first_of, letters_key
 from pipeline.table.schema import TableSchema
 from pipeline.table.staged_letters import Ledger, sha256_of
-from tests.simulation.asked_once import read
+from tests.simulation.asked_once import ids
 
 ROWS = pa.schema([("n", pa.int64())])
 SCHEMA = TableSchema(ROWS, "events", "m")
@@ -88,7 +87,6 @@ class World:
         self.stream = {shard.shard_id: self._records(shard) for shard in self.shards}
         self.leases = {shard.shard_id: Lease() for shard in self.shards}
         self.sessions: list[Session] = []
-        self.known: dict[bytes, list[str]] = {}
 
     # -- the stream
 
@@ -314,16 +312,7 @@ class World:
         return [record.record_id("events") for records in self.stream.values() for record in records]
 
     def _rows(self) -> list[str]:
-        return [each for body, _ in self.table.objects.values() for each in self._ids(body)]
-
-    def _ids(self, body: bytes) -> list[str]:
-        """The contents of a file; each file is read once."""
-        if body not in self.known:
-            self.known[body] = self._contents(body).rows["record_id"].to_pylist()
-        return self.known[body]
-
-    def _contents(self, body: bytes) -> Contents:
-        return read(body)
+        return [each for body, _ in self.table.objects.values() for each in ids(body)]
 
     def _read(self) -> None:
         """What a plain reader sees at any time."""

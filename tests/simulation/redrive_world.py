@@ -17,8 +17,7 @@ from pipeline.record import Dead, Enriched, Position, Record
 from pipeline.stores.base import Metadata, Retryable
 from pipeline.stores.memory import MemoryStore
 from pipeline.table.audit import audit
-from pipeline.table.contents import Contents, read_redriven
-from pipeline.table.footer import LETTERS_SHA256, footer_of, is_redriven
+from pipeline.table.footer import LETTERS_SHA256, is_redriven
 from pipeline.table.names import Names
 from pipeline.table.redrive_notes import Failure, RedriveNotes, failure_of
 from pipeline.table.redriven import RedrivenRows
@@ -187,9 +186,6 @@ class RedriveWorld(World):
         if not self.seen <= rows:
             raise Bad("a row is gone")
         self.seen = rows
-
-    def _contents(self, body: bytes) -> Contents:
-        return read_redriven(body) if is_redriven(footer_of(body)) else super()._contents(body)
 
     def _is_complete(self, key: str, metadata: Metadata) -> bool:
         return is_redriven(metadata) or super()._is_complete(key, metadata)
