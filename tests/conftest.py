@@ -60,7 +60,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     """Keep the tests of a group in one process. (pytest-xdist's own ``loadgroup`` has no effect with pytest 9.2.)"""
     from xdist.scheduler import LoadScopeScheduling
 
-    class Groups(LoadScopeScheduling):
+    class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
         def _split_scope(self, nodeid: str) -> str:
             return order.group_of(nodeid.partition("::")[0].removeprefix("tests/")) or nodeid
 
