@@ -14,6 +14,7 @@ from tests.e2e.rig import LEAVE_S, UP_S, Rig, Worker, wait_until
 
 FIRST_RECORD_S = 20
 PART = 300
+FEW = 20
 AGGREGATED = 1_000
 LOADING = 'factory = "tests.e2e.models:Loading"\nversion = "test-1"\nthreads = 1'
 
@@ -107,8 +108,8 @@ def leaves_nothing_running_after_sigint(rig: Rig, worker: Worker) -> None:
     left = [child for kind in worker.tree().values() for child in kind]
     assert len(left) >= 3
     before = rig.total("enriched")
-    put(rig)
-    rig.enriched(before + PART // 4)
+    rig.put(records(FEW, seed=len(rig.put_ids)))
+    rig.enriched(before + FEW)
     worker.signal(signal.SIGINT)
     assert worker.process.wait(LEAVE_S) == 0
     wait_until(lambda: not any(child.is_running() for child in left), 10, "every child gone")

@@ -157,7 +157,7 @@ def a_bad_record(rig: Rig, looks: Watching, *workers: Worker) -> None:
 def no_new_records(looks: Watching, *workers: Worker) -> None:
     def idle(stats: dict[str, Any]) -> bool:
         shards = stats["by_shard"].values()
-        return all(shard["unsettled"] == 0 and shard.get("idle_seconds", 0) > IDLE_S for shard in shards)
+        return all(shard["unsettled"] == 0 and (shard.get("idle_seconds") or 0) > IDLE_S for shard in shards)
 
     for worker in workers:
         wait_until(says(worker, idle), 40, "nothing has come for a while")

@@ -21,19 +21,17 @@ def test_the_shards_of_a_frozen_or_killed_worker_are_read_again_soon_and_nothing
     config = clock_config(rig)
     workers = rig.start(config), rig.start(config)
     with rig.flowing(per_second=20):
-        thawed = a_leader_thaws_after_its_shards_were_taken(rig, share(rig, *workers))
+        a_leader_thaws_after_its_shards_were_taken_and_works_again(rig, share(rig, *workers))
         pair = share(rig, *workers)
-        assert pair.follower is thawed, "the worker that took the shards of the frozen leader leads"
-        killed(rig, pair, pair.leader, measured)
-        pair = share(rig, thawed, rig.start(config))
-        assert pair.leader is thawed
-        killed(rig, pair, pair.follower, measured)
+        left = killed(rig, pair, pair.follower, measured)
+        pair = share(rig, left, rig.start(config))
+        left = killed(rig, pair, pair.leader, measured)
     rig.settle()
-    assert thawed.leave() == 0, "the worker that was frozen works on to the end"
+    assert left.leave() == 0
     rig.expect_each_once()
 
 
-def a_leader_thaws_after_its_shards_were_taken(rig: Rig, pair: Pair) -> Worker:
+def a_leader_thaws_after_its_shards_were_taken_and_works_again(rig: Rig, pair: Pair) -> None:
     zombie, shards = pair.leader, shards_of(rig, pair.leader)
     frozen_s = now_s()
     zombie.freeze()
@@ -41,13 +39,13 @@ def a_leader_thaws_after_its_shards_were_taken(rig: Rig, pair: Pair) -> Worker:
     assert owned(rig) == {pair.follower.id}, "the other worker has the shards of a frozen leader"
     zombie.thaw()
     wait_until(lambda: owned(rig) == {zombie.id, pair.follower.id}, LEAVE_S, "the thawed worker has leases again")
+    assert taken_over(rig, shards_of(rig, zombie), now_s()), "the thawed worker reads its shards"
     log = zombie.log.read_text()
     assert "lease lost" in log or "another worker has the lease" in log, "the thawed worker tells of its lost leases"
-    return zombie
 
 
-def killed(rig: Rig, pair: Pair, victim: Worker, measured: Measured) -> None:
-    """Return when the other worker reads the victim's shards."""
+def killed(rig: Rig, pair: Pair, victim: Worker, measured: Measured) -> Worker:
+    """Return the other worker, when it reads the victim's shards."""
     role = "leader" if victim is pair.leader else "follower"
     shards = shards_of(rig, victim)
     killed_s = now_s()
@@ -55,3 +53,4 @@ def killed(rig: Rig, pair: Pair, victim: Worker, measured: Measured) -> None:
     waits = taken_over(rig, shards, killed_s)
     measured(f"a {role} is killed: until the last of its shards is read again", max(waits.values()))
     assert max(waits.values()) < TAKEN_S, f"the shards of a killed {role}"
+    return pair.other(victim)
