@@ -100,6 +100,7 @@ def test_each_fault_is_named_within_two_refreshes(rig: Rig) -> None:
     with watching(rig, str(config)) as looks:
         a_stuck_model(rig, looks, pair.leader, pair.follower)
         a_bad_record(rig, looks, pair.leader, pair.follower)
+        rig.put(text(*map(str, range(60))))  # for each shard: one that has just moved has had no record
         rig.settle()
         no_new_records(looks, pair.leader, pair.follower)
         a_released_lease(rig, str(config))
