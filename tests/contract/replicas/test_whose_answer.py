@@ -55,39 +55,32 @@ def thieves(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LivingHost]:
     yield from living(tmp_path_factory, "Steals", timeout_s=2.0, retries=0)
 
 
-@pytest.mark.parametrize("deed", ["steal", "write"])
-@pytest.mark.parametrize("size", [1, 12, 100, 100_000])
-def test_another_process_on_the_replicas_socket_ends_the_replica(thieves: LivingHost, deed: str, size: int) -> None:
-    """Records of requests that were damaged are tried again."""
-    first = [record(0, do=deed, bytes=size)]
+def until_replaced(thieves: LivingHost, first: Record) -> list[ModelEvent]:
+    """Settle a record that damages the stream, then batches until the replica is another one: each has its rows."""
     later: list[list[Record]] = []
 
     async def body(host: ModelHost) -> None:
         before = host.pids
-        await host.settle(first)
-        while not later or host.pids == before:
-            later.append(batch(4))
-            await host.settle(later[-1])
-
-    thieves.hosted(body)
-    for records in later:
-        expect_all_but(records, set())
-
-
-@pytest.mark.parametrize("seal_size", [0, SEAL_BYTES])
-def test_an_answer_without_the_seal_of_a_request_ends_the_replica(thieves: LivingHost, seal_size: int) -> None:
-    first = [record(0, do="forge", bytes=seal_size)]
-    later: list[list[Record]] = []
-
-    async def body(host: ModelHost) -> None:
-        before = host.pids
-        await host.settle(first)
+        await host.settle([first])
         while not later or host.pids == before:
             later.append(batch(4))
             await host.settle(later[-1])
 
     events = thieves.hosted(body)
-    reasons = {event.reason for event in events if isinstance(event, ReplicaReplaced)}
-    assert reasons <= {"answered without a request", "sent a frame that does not end with its seal"} and reasons
     for records in later:
         expect_all_but(records, set())
+    return events
+
+
+@pytest.mark.parametrize("deed", ["steal", "write"])
+@pytest.mark.parametrize("size", [1, 12, 100, 100_000])
+def test_another_process_on_the_replicas_socket_ends_the_replica(thieves: LivingHost, deed: str, size: int) -> None:
+    """Records of requests that were damaged are tried again."""
+    assert until_replaced(thieves, record(0, do=deed, bytes=size))
+
+
+@pytest.mark.parametrize("seal_size", [0, SEAL_BYTES])
+def test_an_answer_without_the_seal_of_a_request_ends_the_replica(thieves: LivingHost, seal_size: int) -> None:
+    events = until_replaced(thieves, record(0, do="forge", bytes=seal_size))
+    reasons = {event.reason for event in events if isinstance(event, ReplicaReplaced)}
+    assert reasons <= {"answered without a request", "sent a frame that does not end with its seal"} and reasons
