@@ -155,7 +155,7 @@ def _pace(progress: Progress, shard_id: str, now: float) -> Mapping[str, Any]:
         "rate": _rounded(pace.rate),
         "arrival_rate": _rounded(pace.arrival_rate),
         "slope": _rounded(pace.slope),
-        "idle_seconds": _rounded(pace.idle_s),
+        "idle_seconds": round(pace.idle_s, 3),
     }
 
 

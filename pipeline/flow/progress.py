@@ -31,13 +31,12 @@ class ProgressSample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ShardPace:
-    """A shard's progress in the last two minutes. None: the task has not had the shard for long enough, or nothing
-    arrived.
+    """A shard's progress in the last two minutes. None: the task has not had the shard for long enough.
 
     ``rate``: settled records a second. ``arrival_rate``: records put on the shard a second, in the time in which those
     that settled arrived: those that settled, by the time that their arrivals spanned.
     ``slope``: by how many seconds it falls behind each second;
-    ``idle_s``: seconds since its last record arrived.
+    ``idle_s``: seconds since its last record arrived, or, while none has, since the task has the shard.
     """
 
     received: int
@@ -45,7 +44,7 @@ class ShardPace:
     rate: float | None
     arrival_rate: float | None
     slope: float | None
-    idle_s: float | None
+    idle_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +58,9 @@ class BatchOut:
 
 @dataclass(slots=True)
 class _Shard:
+    last_s: float
     received: int = 0
     settled: int = 0
-    last_s: float | None = None
     samples: deque[ProgressSample] = field(default_factory=deque)
 
 
@@ -91,17 +90,18 @@ class Progress:
 
     def received(self, shard: str, records: int, now: float) -> None:
         """Records of a message were admitted."""
-        of = self._of(shard)
+        of = self._of(shard, now)
         of.received += records
         of.last_s = now
 
     def settled(self, shard: str, records: int) -> None:
-        """Records have their rows, or are dead letters."""
-        self._of(shard).settled += records
+        """Records have their rows, or are dead letters. Those of a shard that has moved away are not counted."""
+        if of := self._shards.get(shard):
+            of.settled += records
 
     def sample(self, shard: str, behind_s: float, now: float) -> None:
         """Note how far a shard is behind. Call it every few seconds."""
-        of = self._of(shard)
+        of = self._of(shard, now)
         of.samples.append(ProgressSample(now, of.received, of.settled, behind_s))
         while now - of.samples[0].at_s > WINDOW_S:
             of.samples.popleft()
@@ -115,7 +115,7 @@ class Progress:
         of = self._shards.get(shard)
         if of is None:
             return None
-        idle_s = None if of.last_s is None else now - of.last_s
+        idle_s = now - of.last_s
         first = of.samples[0] if of.samples else None
         if first is None or now - first.at_s < LEAST_S:
             return ShardPace(of.received, of.settled, None, None, None, idle_s)
@@ -152,8 +152,8 @@ class Progress:
         """Return the batches that the model has now, the oldest first."""
         return [BatchOut(batch.shards, now - batch.since_s, batch.tries) for batch in self._out.values()]
 
-    def _of(self, shard: str) -> _Shard:
-        return self._shards.setdefault(shard, _Shard())
+    def _of(self, shard: str, now: float) -> _Shard:
+        return self._shards.setdefault(shard, _Shard(now))
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float | None:

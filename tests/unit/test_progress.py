@@ -43,7 +43,7 @@ def test_an_unknown_value_is_none() -> None:
     progress = Progress()
     assert progress.pace("a", 0) is None
     progress.sample("a", 3, 0)
-    assert progress.pace("a", LEAST_S - 1) == ShardPace(0, 0, None, None, None, None)
+    assert progress.pace("a", LEAST_S - 1) == ShardPace(0, 0, None, None, None, LEAST_S - 1)
 
 
 def test_a_shard_that_moved_away_is_forgotten() -> None:
@@ -51,6 +51,25 @@ def test_a_shard_that_moved_away_is_forgotten() -> None:
     progress.received("a", 1, 0)
     progress.forget("a")
     assert progress.pace("a", 1) is None
+
+
+def test_a_shard_without_records_is_idle_since_the_task_has_it() -> None:
+    progress = Progress()
+    progress.sample("a", 0, 10)
+    progress.sample("a", 0, 40)
+    before = progress.pace("a", 50)
+    progress.received("a", 1, 60)
+    after = progress.pace("a", 65)
+    assert before is not None and after is not None
+    assert (before.idle_s, after.idle_s) == (40, 5)
+
+
+def test_records_that_settle_after_their_shard_has_moved_away_do_not_bring_it_back() -> None:
+    progress = Progress()
+    progress.received("a", 2, 0)
+    progress.forget("a")
+    progress.settled("a", 2)
+    assert progress.pace("a", 9) is None
 
 
 def test_memory_is_bounded() -> None:
