@@ -43,11 +43,11 @@ class StatsLines:
             **counts,
             "in_flight": stats["in_flight"],
             "not_durable": stats["not_durable"],
-            "age_seconds": stats["age_seconds"],
+            "age_s": stats["age_s"],
             "shards": len(stats["by_shard"]),
-            "behind_seconds": max((shard["behind_seconds"] for shard in stats["by_shard"].values()), default=0.0),
+            "behind_s": max((shard["behind_s"] for shard in stats["by_shard"].values()), default=0.0),
             "stuck_shards": len(stats["stuck"].keys() | stats["unread"].keys()),
-            "outage_seconds": max((outage["for_seconds"] for outage in stats["outages"]), default=0.0),
+            "outage_s": max((outage["for_s"] for outage in stats["outages"]), default=0.0),
         }
 
 

@@ -78,13 +78,13 @@ class WorkerReport:
             "leaving": self._leaving(),
             "busy": round(1 - late["waiting"], 4) if late else None,
             "efficiency": round(late["model"], 4) if late else None,
-            "batch_p99_seconds": round(self._metrics.batches.p99_s, 3),
-            "age_seconds": self._age_s(shards, wall_s),
+            "batch_p99_s": round(self._metrics.batches.p99_s, 3),
+            "age_s": self._age_s(shards, wall_s),
             "by_shard": shards,
             "batches_out": batches(self._metrics.progress, now),
             "stuck": dict(watchers.stuck),
             "unread": dict(watchers.leases.unread.told) if watchers.leases is not None else {},
-            "handoffs": watchers.leases.handoffs_s(now) if watchers.leases is not None else {},
+            "handoffs_s": watchers.leases.handoffs_s(now) if watchers.leases is not None else {},
             "careful": sorted(self._careful()),
         }
 
@@ -97,15 +97,15 @@ class WorkerReport:
             "started_at": round(self._started_s, 3),
             "at": round(wall_s, 3),
             "max_leases": settings.kcl.max_leases,
-            "failover_seconds": settings.kcl.failover_ms / 1000,
-            "timeout_seconds": settings.model.timeout_s,
+            "failover_s": settings.kcl.failover_ms / 1000,
+            "timeout_s": settings.model.timeout_s,
         }
 
     def _age_s(self, shards: Mapping[str, Mapping[str, Any]], wall_s: float) -> float:
         """The age of the oldest record that is not durable, or how far the last shard is behind if that is more."""
         oldest_ms = self._metrics.in_flight.oldest_ms()
         age_s = 0.0 if oldest_ms is None else wall_s - oldest_ms / 1000
-        worst_s: float = max([0.0, age_s, *(each["behind_seconds"] for each in shards.values())])
+        worst_s: float = max([0.0, age_s, *(each["behind_s"] for each in shards.values())])
         return round(worst_s, 3)
 
     def _shards(self, now: float, wall_s: float) -> dict[str, dict[str, Any]]:
@@ -115,7 +115,7 @@ class WorkerReport:
                 found[session.shard_id] = {
                     "state": session.state.value,
                     "began_after": session.began,
-                    "behind_seconds": round(session.behind_s(now, wall_s), 3),
+                    "behind_s": round(session.behind_s(now, wall_s), 3),
                     **session.counts(now),
                     **_pace(self._metrics.progress, session.shard_id, now),
                 }
@@ -125,7 +125,7 @@ class WorkerReport:
 def batches(progress: Progress, now: float) -> list[dict[str, Any]]:
     """Return the batches that are in the model now, the oldest first."""
     return [
-        {"age_seconds": round(each.age_s, 3), "tries": each.tries, "shards": list(each.shards)}
+        {"age_s": round(each.age_s, 3), "tries": each.tries, "shards": list(each.shards)}
         for each in progress.batches(now)
     ]
 
@@ -155,7 +155,7 @@ def _pace(progress: Progress, shard_id: str, now: float) -> Mapping[str, Any]:
         "rate": _rounded(pace.rate),
         "arrival_rate": _rounded(pace.arrival_rate),
         "slope": _rounded(pace.slope),
-        "idle_seconds": round(pace.idle_s, 3),
+        "idle_s": round(pace.idle_s, 3),
     }
 
 

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """``seconds``: duration of the model's start with its warm-up. ``example_s``: of one call with its example, if any.
+    """``took_s``: duration of the model's start with its warm-up. ``example_s``: of one call with its example, if any.
 
     ``warnings``: what ``penstock run`` would log about it.
     """
 
-    seconds: float
+    took_s: float
     example_s: float | None
     warnings: tuple[str, ...]
     rows: pa.Schema | None = None
@@ -61,10 +61,10 @@ async def _load(settings: Settings) -> Loaded:
         spec = await host.start()
     finally:
         await host.stop()
-    seconds = asyncio.get_running_loop().time() - began
+    took_s = asyncio.get_running_loop().time() - began
     drain.check(settings, spec.example_s)
     told = drain.check_timeout(settings, spec.example_s)
     schema = TableSchema(spec.row_schema, settings.stream.name, settings.model.version, settings.model.passthrough)
     is_table = any(entry.type == "parquet" for entry in settings.sink)
     warnings = (*filter(None, [told]), *(schema.warnings if is_table else ()))
-    return Loaded(seconds, spec.example_s, warnings, spec.row_schema)
+    return Loaded(took_s, spec.example_s, warnings, spec.row_schema)

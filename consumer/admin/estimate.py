@@ -41,13 +41,13 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """None is unknown. ``seconds_from``: where the time comes from, or why it is unknown. ``a_day``: what the plan does
+    """None is unknown. ``time_from``: where the time comes from, or why it is unknown. ``a_day``: what the plan does
     to the cost of a day, in words."""
 
     records: int | None
     bytes: int | None
-    seconds: float | None
-    seconds_from: str
+    takes_s: float | None
+    time_from: str
     a_day: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -55,8 +55,8 @@ class Estimate:
         return {
             "records_about": self.records,
             "bytes_about": self.bytes,
-            "seconds_about": None if self.seconds is None else round(self.seconds, 1),
-            "seconds_from": self.seconds_from,
+            "takes_s": None if self.takes_s is None else round(self.takes_s, 1),
+            "time_from": self.time_from,
             "a_day": self.a_day,
         }
 

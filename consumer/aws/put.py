@@ -63,7 +63,7 @@ class PutReport:
     bytes: int = 0
     calls: int = 0
     retried: int = 0
-    seconds: float = 0.0
+    took_s: float = 0.0
     shards: dict[str, int] = field(default_factory=dict)
     unfit: int = 0
     unfit_shown: list[str] = field(default_factory=list)
@@ -105,7 +105,7 @@ def put_all(
             tell(work.call())
     while work.waiting:
         tell(work.call())
-    work.report.seconds = clock() - work.began_s
+    work.report.took_s = clock() - work.began_s
     return work.report
 
 

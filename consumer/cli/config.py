@@ -75,7 +75,7 @@ def _checked(path: Path, loads: bool) -> str:
     for line in loaded.warnings:
         click.echo(f"{path}: {line}", err=True)
     example = "it has no example()" if loaded.example_s is None else f"its example takes {loaded.example_s:.3g} s"
-    return f"; the model loads in {loaded.seconds:.1f} s, and {example}"
+    return f"; the model loads in {loaded.took_s:.1f} s, and {example}"
 
 
 def _mistakes(error: Exception) -> list[dict[str, str]]:

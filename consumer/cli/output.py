@@ -134,8 +134,8 @@ def estimate(found: Mapping[str, Any]) -> list[str]:
     records, size = found["records_about"], found["bytes_about"]
     amount = UNKNOWN if records is None else f"about {records:,}"
     bytes_ = "" if size is None else f" ({counted(size, 'byte')})"
-    took = f"{seconds(found['seconds_about'])} ({found['seconds_from']})"
-    about = "" if found["seconds_about"] is None else "about "
+    took = f"{seconds(found['takes_s'])} ({found['time_from']})"
+    about = "" if found["takes_s"] is None else "about "
     return [f"records: {amount}{bytes_}", f"time: {about}{took}", f"a day: {found['a_day']}"]
 
 

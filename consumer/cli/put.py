@@ -216,9 +216,9 @@ def _say(report: PutReport, stream: str, as_json: bool) -> None:
         return
     for each in report.unfit_shown:
         note(f"not put: {each}")
-    rate = f", {report.records / report.seconds:,.0f} records/s" if report.seconds > 0 else ""
+    rate = f", {report.records / report.took_s:,.0f} records/s" if report.took_s > 0 else ""
     line(
         f"{counted(report.records, 'record')} on {counted(len(report.shards), 'shard')} of {stream} in "
-        f"{seconds(report.seconds)}{rate}; "
+        f"{seconds(report.took_s)}{rate}; "
         f"{counted(report.calls, 'request')}, {counted(report.retried, 'record')} retried, {report.unfit:,} not put"
     )

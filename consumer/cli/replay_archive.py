@@ -79,7 +79,7 @@ def _said(stream: str, archive: Archive, note: ArchiveNote, options: dict[str, A
         "records": archive.records,
         "put_before": note.done,
         "rate": rate,
-        "seconds": left / rate if left is not None and rate else None,
+        "takes_s": left / rate if left is not None and rate else None,
         "a_day": "unchanged; Kinesis charges once for each record that is put (by units of 25 KB in provisioned mode)",
         "executed": False,
         "put": 0,
@@ -127,7 +127,7 @@ def _print(said: dict[str, Any]) -> None:
         output.line(f"{said['put_before']:,} of them were put before; it continues there")
     rate = f"at most {rate_text(said['rate'])} records/s" if said["rate"] else "as quickly as the stream takes them"
     output.line(f"a day: {said['a_day']}")
-    output.line(f"{rate}; takes {output.seconds(said['seconds'])}; kinesis:PutRecords, again for what is refused")
+    output.line(f"{rate}; takes {output.seconds(said['takes_s'])}; kinesis:PutRecords, again for what is refused")
 
 
 def _records(number: int | None) -> str:

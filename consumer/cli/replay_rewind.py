@@ -158,7 +158,7 @@ def _begun(done: ReplayPlan, target: Target, said: dict[str, Any]) -> dict[str, 
 
     aws, watch, since_s = Aws(), BegunWatch(done.moves.moves), time.time()
     observer = Observer(aws.client("dynamodb"), aws.client("kinesis"), target.stream, target.application or "")
-    deadline = time.monotonic() + 2 * said["seconds"] + NOTED_S
+    deadline = time.monotonic() + 2 * said["takes_s"] + NOTED_S
     with output.progress("shards that began at the target", len(done.moves.moves)) as advance:
         right = 0
         while True:
@@ -206,7 +206,7 @@ def _said(
         "sinks": notes,
         "skips": wish.latest,
         "calls": _calls(planned, online=options["online"]),
-        "seconds": _seconds(planned, failover_s, online=options["online"]),
+        "takes_s": _seconds(planned, failover_s, online=options["online"]),
         "online": options["online"],
         "executed": False,
         "undo": None,
@@ -267,7 +267,7 @@ def _print(said: dict[str, Any]) -> None:
         output.line(f"worker {owner} has leases. Stop it first, or give --online")
     for line in said["calls"]:
         output.line(line)
-    output.line(f"takes {output.seconds(said['seconds'])}; the shards are read again after a fail-over at the latest")
+    output.line(f"takes {output.seconds(said['takes_s'])}; the shards are read again after a fail-over at the latest")
     if said["skips"]:
         output.line(_skips(said["skipped_at_most"], said["skipped_since"]))
         return

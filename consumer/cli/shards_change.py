@@ -198,7 +198,7 @@ def _print(report: ReshardReport, about: tuple[str, ...]) -> None:
         output.line(f"call {place}: {step}")
     took = "unknown: this machine has made no such call yet; AWS says a few minutes, depending on the stream's size"
     output.line("records: none moves; they stay in the shards that they were put into")
-    output.line(f"time: {took if report.seconds is None else 'about ' + output.seconds(report.seconds)}")
+    output.line(f"time: {took if report.takes_s is None else 'about ' + output.seconds(report.takes_s)}")
     before, after = (money(each.total, report.currency) for each in (report.before, report.after))
     output.line(f"a day: {before} now, {after} then ({report.prices})")
     for note in report.plan.notes:

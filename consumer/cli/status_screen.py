@@ -32,30 +32,30 @@ def summary(status: Status) -> list[str]:
     totals, leads = status.totals, status.leader or "no worker"
     layout = status.layout + (f", migration {status.migration}" if status.migration else "")
     behind = "unknown how far behind"
-    if totals.seconds_behind is not None:
-        behind = f"{output.seconds(totals.seconds_behind)} behind at most"
+    if totals.behind_s is not None:
+        behind = f"{output.seconds(totals.behind_s)} behind at most"
     reading = f"{totals.shards_to_read} to read ({totals.open_shards} open), {totals.shards_ended} read to their ends"
     pace = f"{_rate(totals.arrival_rate)} come, {_rate(totals.rate)} settle"
     lines = [
         f"{status.application} on stream {status.stream}, {clock(status.at_s)}",
         f"workers: {totals.workers_alive} of {totals.workers} alive, {leads} leads; KCL's items: {layout}",
         f"shards: {reading}, {totals.standing_still} stand still",
-        f"all: {behind}, {_catching_up(totals.trend, totals.seconds_behind, totals.caught_up_in_s)}; {pace}",
+        f"all: {behind}, {_catching_up(totals.trend, totals.behind_s, totals.caught_up_in_s)}; {pace}",
     ]
     return lines + [f"not read: {each}" for each in status.unread]
 
 
 def shard_rows(shards: Sequence[ShardStatus]) -> list[Sequence[object]]:
     """One row per shard: first those without progress, then by how far they are behind."""
-    ordered = sorted(shards, key=lambda shard: (not _alarming(shard), -(shard.seconds_behind or 0.0), shard.shard_id))
+    ordered = sorted(shards, key=lambda shard: (not _alarming(shard), -(shard.behind_s or 0.0), shard.shard_id))
     return [
         (
             shard.shard_id,
             f"{shard.drained_by} → {shard.owner}" if shard.drained_by else shard.owner or "none",
-            output.seconds(shard.seconds_behind),
+            output.seconds(shard.behind_s),
             shard.records_behind,
             None if shard.trend is None else shard.trend.value,
-            _caught_up(shard.trend, shard.seconds_behind, shard.caught_up_in_s),
+            _caught_up(shard.trend, shard.behind_s, shard.caught_up_in_s),
             shard.rate,
             output.seconds(shard.checkpoint_age_s),
             "; ".join(filter(None, (_why(shard.why), *(f"skip of record {each} pending" for each in shard.skips)))),

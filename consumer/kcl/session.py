@@ -137,7 +137,7 @@ class ShardSession:
 
     def counts(self, now: float) -> dict[str, float | None]:
         """Return ``unsettled``, the number of delivered records without a row or dead letter, ``held_bytes``, the size
-        of what is not durable yet, ``lag_seconds``, and ``checkpoint_age_seconds``, the time since KCL accepted one."""
+        of what is not durable yet, ``lag_s``, and ``checkpoint_age_s``, the time since KCL accepted one."""
         lane = self._lane
         if lane is None:
             return {}
@@ -145,8 +145,8 @@ class ShardSession:
         return {
             "unsettled": lane.unsettled,
             "held_bytes": lane.bytes,
-            "lag_seconds": lane.lag_ms / 1000,
-            "checkpoint_age_seconds": age_s,
+            "lag_s": lane.lag_ms / 1000,
+            "checkpoint_age_s": age_s,
         }
 
     @property

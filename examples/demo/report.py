@@ -38,7 +38,7 @@ class DemoResult:
     batches: int
     mean_batch: float
     records_per_s: float
-    seconds: float
+    took_s: float
     first_record_s: float
     capacity: dict[str, float]
     out: str
@@ -126,7 +126,7 @@ def _figures_table(result: DemoResult) -> Table:
     rows = f"{result.rows:,}, {result.distinct_record_ids:,} distinct; {result.dead_letters} dead letters"
     figures.add_row("rows", rows)
     figures.add_row("batches", f"{result.batches:,} of {result.mean_batch:g} records on average")
-    figures.add_row("time", f"{result.seconds:g} s in all, first record after {result.first_record_s:g} s")
+    figures.add_row("time", f"{result.took_s:g} s in all, first record after {result.first_record_s:g} s")
     figures.add_row("rate", f"{result.records_per_s:g} records/s")
     figures.add_row("replicas' time", described(result.capacity))
     figures.add_row("where", f"{result.out}")

@@ -253,7 +253,7 @@ def _capacity(stats: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _result(
-    options: DemoOptions, out: Path, stats: Mapping[str, float], capacity: dict[str, float], seconds: float
+    options: DemoOptions, out: Path, stats: Mapping[str, float], capacity: dict[str, float], took_s: float
 ) -> DemoResult:
     import pandas as pd
 
@@ -269,7 +269,7 @@ def _result(
         batches=batches,
         mean_batch=round(stats["settled"] / batches, 2) if batches else 0.0,
         records_per_s=round((options.records + options.broken) / stats["busy_s"], 1),
-        seconds=round(seconds, 1),
+        took_s=round(took_s, 1),
         first_record_s=round(stats["first_record_s"], 1),
         capacity=capacity,
         out=str(out),

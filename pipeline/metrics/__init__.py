@@ -80,7 +80,7 @@ class Metrics:
             "in_flight_bytes": sum(load.size for load in loads.values()),
             "not_durable": sum(load.not_durable for load in loads.values()),
             "shards": sorted(totals.lag_ms.keys() | loads.keys()),
-            "lag_seconds": max(totals.lag_ms.values(), default=0) / 1000,
+            "lag_s": max(totals.lag_ms.values(), default=0) / 1000,
             "retries": self.model.retries,
             "replica_restarts": self.model.restarts,
             "batch_size_target": self.replica_time.batch_size_target,
@@ -95,5 +95,5 @@ class Metrics:
             "part": outage.part,
             "kind": "model" if outage.part == "model" else "sink" if outage.part in sinks else "other",
             "reason": outage.reason,
-            "for_seconds": round(outage.lasted_s, 1),
+            "for_s": round(outage.lasted_s, 1),
         }

@@ -59,7 +59,7 @@ class ReplicaStarter:
         except Exception:
             await self._forget(link)
             raise
-        timing = {"pid": link.pid, "seconds": round(ready.seconds, 3)}
+        timing = {"pid": link.pid, "took_s": round(ready.seconds, 3)}
         log.info("%s replica %d serves", assignment.role, link.number, extra=timing)
         return link, ready
 

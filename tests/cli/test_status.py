@@ -24,15 +24,15 @@ from tests.support.status_looks import NOW, A, B, C, lease, look, says
 
 
 def example() -> Status:
-    outages = [{"part": "parquet", "kind": "sink", "reason": "AccessDenied", "for_seconds": 65.0}]
-    behind = {"behind_seconds": 125.0, "lag_seconds": 120, "slope": -0.5, "rate": 1234.5, "checkpoint_age_seconds": 4.0}
+    outages = [{"part": "parquet", "kind": "sink", "reason": "AccessDenied", "for_s": 65.0}]
+    behind = {"behind_s": 125.0, "lag_s": 120, "slope": -0.5, "rate": 1234.5, "checkpoint_age_s": 4.0}
     idle = {
         "unsettled": 0,
         "held_bytes": 0,
-        "lag_seconds": 0,
-        "idle_seconds": 3600.0,
-        "behind_seconds": 0.0,
-        "checkpoint_age_seconds": 3600.0,
+        "lag_s": 0,
+        "idle_s": 3600.0,
+        "behind_s": 0.0,
+        "checkpoint_age_s": 3600.0,
     }
     said = {"w1": says({A: behind}), "w2": says({B: idle}, outages=outages, batches=0)}
     shards = (lease(A), lease(B, "w2"), lease(C, "", sentinel="TRIM_HORIZON"), lease("old", "", sentinel="SHARD_END"))

@@ -56,7 +56,7 @@ def hour_of(*, refusing: bool) -> Lines:
                 await lane.changed.wait()
             now_s, oldest_ms = (minute + 1) * MINUTE, metrics.in_flight.oldest_ms()
             age_s = 0.0 if oldest_ms is None else now_s - oldest_ms / 1000
-            found.append((now_s, lines.next(metrics.snapshot() | QUIET | {"age_seconds": age_s})))
+            found.append((now_s, lines.next(metrics.snapshot() | QUIET | {"age_s": age_s})))
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
@@ -83,7 +83,7 @@ def test_a_bucket_that_works_is_not_an_alarm(stack: Stack) -> None:
 
 def ended_by(metrics: Metrics, at_s: float) -> Lines:
     """The only line of a task that ends before a minute is over."""
-    return [(at_s, StatsLines().next(metrics.snapshot() | QUIET | {"age_seconds": 20.0}))]
+    return [(at_s, StatsLines().next(metrics.snapshot() | QUIET | {"age_s": 20.0}))]
 
 
 def test_a_task_that_each_time_ends_after_seconds_raises_the_alarms_of_its_dead_letters_and_its_sink(
@@ -96,7 +96,7 @@ def test_a_task_that_each_time_ends_after_seconds_raises_the_alarms_of_its_dead_
     for each in (stack, canary):
         assert in_alarm(each, "DeadLetterRateAlarm", lines[:1], 5 * MINUTE)
         assert in_alarm(each, "DeadLetterRateAlarm", lines, 30 * MINUTE)
-    refused = [(at_s, {**line, "outage_seconds": 60.0, "not_durable": 7}) for at_s, line in lines]
+    refused = [(at_s, {**line, "outage_s": 60.0, "not_durable": 7}) for at_s, line in lines]
     assert in_alarm(stack, "OutageAlarm", refused, 30 * MINUTE) and not in_alarm(stack, "OutageAlarm", lines, 1800.0)
     assert in_alarm(stack, "NothingDurableAlarm", refused, 30 * MINUTE)
 

@@ -350,7 +350,7 @@ def test_execution_and_task_have_roles_apart(stack: Stack) -> None:
 
 
 def test_every_metric_is_a_number_in_the_line_that_a_task_logs(stack: Stack) -> None:
-    now: dict[str, Any] = {"by_shard": {}, "stuck": {}, "unread": {}, "outages": [], "age_seconds": 0.0}
+    now: dict[str, Any] = {"by_shard": {}, "stuck": {}, "unread": {}, "outages": [], "age_s": 0.0}
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())

@@ -113,7 +113,7 @@ def all_is_well(looks: Watching, leader: Worker, follower: Worker) -> None:
         shards, totals = look["shards"], look["totals"]
         asked = all(worker["source"] == "page" for worker in look["workers"])
         moving = totals["standing_still"] == 0 and all(shard["rate"] for shard in shards)
-        return asked and moving and len(shards) == SHARDS and totals["seconds_behind"] is not None
+        return asked and moving and len(shards) == SHARDS and totals["behind_s"] is not None
 
     wait_until(well, UP_S, "every shard gets on, at a known rate")
     look = looks.looks[-1]
@@ -135,8 +135,8 @@ def a_stuck_model(rig: Rig, looks: Watching, *workers: Worker) -> None:
 
     def hangs() -> bool:
         out = [batch for worker in workers for batch in worker.stats()["batches_out"] or ()]
-        usual = max(float(worker.stats()["batch_p99_seconds"]) for worker in workers)
-        return any(batch["age_seconds"] >= max(STUCK_S, 4 * usual) for batch in out)
+        usual = max(float(worker.stats()["batch_p99_s"]) for worker in workers)
+        return any(batch["age_s"] >= max(STUCK_S, 4 * usual) for batch in out)
 
     wait_until(hangs, 40, "a batch does not come back")
     assert looks.sees("model_stuck")["text"] == "the model is stuck: a batch does not return"
@@ -156,7 +156,7 @@ def a_bad_record(rig: Rig, looks: Watching, *workers: Worker) -> None:
 def no_new_records(looks: Watching, *workers: Worker) -> None:
     def idle(stats: dict[str, Any]) -> bool:
         shards = stats["by_shard"].values()
-        return all(shard["unsettled"] == 0 and shard.get("idle_seconds", 0) > IDLE_S for shard in shards)
+        return all(shard["unsettled"] == 0 and shard.get("idle_s", 0) > IDLE_S for shard in shards)
 
     for worker in workers:
         wait_until(says(worker, idle), 40, "nothing has come for a while")

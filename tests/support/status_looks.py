@@ -33,10 +33,10 @@ def says(by_shard: Mapping[str, Mapping[str, Any]], at_s: float = NOW, **more: A
     well = {
         "unsettled": 3,
         "held_bytes": 900,
-        "lag_seconds": 0,
-        "behind_seconds": 0.4,
+        "lag_s": 0,
+        "behind_s": 0.4,
         "rate": 5.0,
-        "idle_seconds": 0.1,
+        "idle_s": 0.1,
         "slope": 0.0,
     }
     stats = {
@@ -48,7 +48,7 @@ def says(by_shard: Mapping[str, Mapping[str, Any]], at_s: float = NOW, **more: A
         "mean_batch": 8.0,
         "busy": 0.5,
         "efficiency": 0.4,
-        "batch_p99_seconds": 1.0,
+        "batch_p99_s": 1.0,
         "batches_out": [],
         "outages": [],
         "by_shard": {shard: {**well, **told} for shard, told in by_shard.items()},

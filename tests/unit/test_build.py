@@ -127,7 +127,7 @@ def test_the_line_of_figures_reads_a_tasks_report(aws: Aws, tmp_path: Path) -> N
     task.metrics.outages.part("model").failed("no replica starts")
     [outage] = task.report.stats()["outages"]
     assert (outage["part"], outage["kind"], outage["reason"]) == ("model", "model", "no replica starts")
-    assert StatsLines().next(task.report.stats())["outage_seconds"] == outage["for_seconds"]
+    assert StatsLines().next(task.report.stats())["outage_s"] == outage["for_s"]
 
 
 def test_leases_that_are_not_released_are_reported_in_one_line_and_blame_no_record(

@@ -48,7 +48,7 @@ def test_a_snapshot_has_totals_and_current_values() -> None:
         "in_flight_bytes": 900,
         "not_durable": 10,
         "shards": ["a", "b", "c"],
-        "lag_seconds": 0.5,
+        "lag_s": 0.5,
         "retries": 3,
         "replica_restarts": 1,
         "batch_size_target": 0,
@@ -88,8 +88,8 @@ def test_a_lost_shard_takes_its_labels_along_and_leaves_the_totals() -> None:
     assert b'shard="a"' not in metrics.exposition()
     after = metrics.snapshot()
     assert after["shards"] == ["b", "c"]
-    assert after["lag_seconds"] == 0.02
-    assert {**after, "shards": before["shards"], "lag_seconds": 0.5} == before
+    assert after["lag_s"] == 0.02
+    assert {**after, "shards": before["shards"], "lag_s": 0.5} == before
 
 
 def test_a_shard_that_comes_back_counts_on() -> None:

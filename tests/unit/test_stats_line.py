@@ -12,7 +12,7 @@ from consumer import stats_line
 from consumer.stats_line import SINCE_THE_LAST, StatsLines
 from pipeline.metrics import Metrics
 
-NOW: dict[str, Any] = {"by_shard": {}, "stuck": {}, "unread": {}, "outages": [], "age_seconds": 0.0}
+NOW: dict[str, Any] = {"by_shard": {}, "stuck": {}, "unread": {}, "outages": [], "age_s": 0.0}
 
 
 def test_counts_are_those_since_the_last_line() -> None:
@@ -30,14 +30,14 @@ def test_counts_are_those_since_the_last_line() -> None:
 
 def test_current_values_are_those_of_the_worst_part() -> None:
     now = {
-        "by_shard": {"a": {"behind_seconds": 3.5}, "b": {"behind_seconds": 70.0}},
+        "by_shard": {"a": {"behind_s": 3.5}, "b": {"behind_s": 70.0}},
         "stuck": {"a": "stands still"},
         "unread": {"a": "is not read", "c": "is not read"},
-        "outages": [{"for_seconds": 4.0}, {"for_seconds": 9.0}],
-        "age_seconds": 80.0,
+        "outages": [{"for_s": 4.0}, {"for_s": 9.0}],
+        "age_s": 80.0,
     }
     line = StatsLines().next(Metrics().snapshot() | now)
-    assert (line["shards"], line["behind_seconds"], line["stuck_shards"], line["outage_seconds"]) == (2, 70.0, 2, 9.0)
+    assert (line["shards"], line["behind_s"], line["stuck_shards"], line["outage_s"]) == (2, 70.0, 2, 9.0)
 
 
 def test_a_worker_without_shards_has_a_line() -> None:

@@ -122,7 +122,7 @@ def model(subject: Subject) -> Iterator[Finding]:
     loaded = subject.loaded
     for warning in loaded.warnings:
         yield yellow(warning, "See docs/models.md")
-    yield green(f"{subject.settings.model.factory} loads in {loaded.seconds:.1f} s")
+    yield green(f"{subject.settings.model.factory} loads in {loaded.took_s:.1f} s")
 
 
 def drain_time(subject: Subject) -> Iterator[Finding]:

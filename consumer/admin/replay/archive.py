@@ -128,7 +128,7 @@ def put(
         _add(total, report)
         put, some = len(some), list(islice(entries, size))
         if some and rate:
-            stop.sleep(put / rate - report.seconds)
+            stop.sleep(put / rate - report.took_s)
     note.passed(seen, finished=True)
     return total
 
@@ -231,7 +231,7 @@ def _add(total: PutReport, more: PutReport) -> None:
     total.bytes += more.bytes
     total.calls += more.calls
     total.retried += more.retried
-    total.seconds += more.seconds
+    total.took_s += more.took_s
     total.shards.update(more.shards)
     total.unfit += more.unfit
     total.unfit_shown += more.unfit_shown

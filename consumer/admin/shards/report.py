@@ -13,11 +13,11 @@ from pipeline.errors import counted
 
 @dataclass(frozen=True, slots=True)
 class ReshardReport:
-    """A plan with its time and cost. ``seconds``: None if unknown."""
+    """A plan with its time and cost. ``takes_s``: None if unknown."""
 
     stream: str
     plan: ReshardPlan
-    seconds: float | None
+    takes_s: float | None
     before: Daily
     after: Daily
     currency: str
@@ -30,7 +30,7 @@ class ReshardReport:
             "now": [_piece(piece) for piece in self.plan.now],
             "then": [_piece(piece) for piece in self.plan.then],
             "calls": [call(step) for step in self.plan.steps],
-            "seconds": self.seconds,
+            "takes_s": self.takes_s,
             "a_day": {
                 "currency": self.currency,
                 "before": self.before.total,

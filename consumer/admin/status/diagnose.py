@@ -76,14 +76,14 @@ def _shard(lease: Lease, view: View) -> ShardStatus:
     known = now.known.get(lease.shard_id)
     counts = said.shard(lease.shard_id) if said is not None else {}
     unsettled = number(counts.get("unsettled"))
-    at_tip = number(counts.get("lag_seconds")) == 0
+    at_tip = number(counts.get("lag_s")) == 0
     return ShardStatus(
         shard_id=lease.shard_id,
         open=known is not None and known.open,
         owner=lease.owner or None,
         drained_by=lease.draining_owner or None,
         records_behind=int(unsettled) if unsettled is not None and at_tip else None,
-        seconds_behind=behind_s,
+        behind_s=behind_s,
         trend=trend(behind_s, moves),
         caught_up_in_s=caught_up_in_s(behind_s, moves),
         rate=number(counts.get("rate")) if read else 0.0,
@@ -98,7 +98,7 @@ def _shard(lease: Lease, view: View) -> ShardStatus:
 def _behind_s(shard_id: str, look: Snapshot, said: WorkerSaid | None) -> float | None:
     if said is None:
         return look.behind_s.get(shard_id)
-    return number(said.shard(shard_id).get("behind_seconds"))
+    return number(said.shard(shard_id).get("behind_s"))
 
 
 def _slope(shard_id: str, view: View, said: WorkerSaid | None) -> float | None:
@@ -133,7 +133,7 @@ def caught_up_in_s(behind_s: float | None, moves: float | None) -> float | None:
 
 def _checkpoint_age_s(lease: Lease, view: View, said: WorkerSaid | None) -> float | None:
     """As the worker reports it. Without a worker: since the last look that had another checkpoint, if there is one."""
-    if said is not None and (told := number(said.shard(lease.shard_id).get("checkpoint_age_seconds"))) is not None:
+    if said is not None and (told := number(said.shard(lease.shard_id).get("checkpoint_age_s"))) is not None:
         return told + said.old_s(view.now.at_s)
     now = view.now.at_s
     for look in reversed(view.looks[:-1]):
@@ -197,8 +197,8 @@ def _problems(life: Life, view: View, said: WorkerSaid | None) -> Iterable[str]:
 
 def _totals(view: View, shards: Sequence[ShardStatus], workers: Sequence[WorkerStatus]) -> Totals:
     read = [shard for shard in shards if not shard.parents]
-    behind = [shard.seconds_behind for shard in read]
-    last = max(read, key=lambda shard: shard.seconds_behind or 0.0, default=None)
+    behind = [shard.behind_s for shard in read]
+    last = max(read, key=lambda shard: shard.behind_s or 0.0, default=None)
     late = [shard.caught_up_in_s for shard in read]
     still = [shard for shard in shards if shard.why is not None and shard.why.kind is not Kind.NO_NEW_RECORDS]
     arrivals = [view.now.arrival_rate_of(view.leases.get(shard.shard_id)) for shard in read]
@@ -209,7 +209,7 @@ def _totals(view: View, shards: Sequence[ShardStatus], workers: Sequence[WorkerS
         standing_still=len(still),
         workers_alive=sum(worker.alive for worker in workers),
         workers=len(workers),
-        seconds_behind=_all(behind, max),
+        behind_s=_all(behind, max),
         trend=last.trend if last is not None and None not in behind else None,
         caught_up_in_s=_all(late, max),
         rate=_all([shard.rate for shard in read], sum),

@@ -93,7 +93,7 @@ class ReadShard:
         if self.said is None:
             return False
         counts = self.said.shard(self.lease.shard_id)
-        names = ("unsettled", "held_bytes", "lag_seconds")
+        names = ("unsettled", "held_bytes", "lag_s")
         return any((number(counts.get(name)) or 0) > 0 for name in names)
 
 
@@ -132,7 +132,7 @@ def _handoff(shard: ReadShard) -> Why | None:
 def _told_since(shard: ReadShard) -> list[float]:
     """Since when workers have seen the handoff pending; each looks every ten seconds."""
     view = shard.view
-    lasted = [number(said.mapping("handoffs").get(shard.lease.shard_id)) for said in view.now.said.values()]
+    lasted = [number(said.mapping("handoffs_s").get(shard.lease.shard_id)) for said in view.now.said.values()]
     return [view.now.at_s - each for each in lasted if each is not None] or [view.now.at_s]
 
 
@@ -186,7 +186,7 @@ def _bisecting(shard: ReadShard) -> Why | None:
         return None
     for batch in _batches(shard):
         if (number(batch.get("tries")) or 0) > 0:
-            since_s = now.at_s - (number(batch.get("age_seconds")) or 0)
+            since_s = now.at_s - (number(batch.get("age_s")) or 0)
             return Why(Kind.BISECTING, "a record is being bisected", since_s)
     return None
 
@@ -198,9 +198,9 @@ def _model(shard: ReadShard) -> Why | None:
         return None
     if outage := next((each for each in said.objects("outages") if each.get("kind") == "model"), None):
         return Why(Kind.MODEL_STUCK, f"the model is stuck: {outage.get('reason')}", _since(outage, now))
-    usual_s = said.number("batch_p99_seconds") or 0
+    usual_s = said.number("batch_p99_s") or 0
     limit_s = max(STUCK_S, STUCK_BATCHES * usual_s) if usual_s else FIRST_BATCH_S
-    ages = [age for batch in said.objects("batches_out") if (age := number(batch.get("age_seconds"))) is not None]
+    ages = [age for batch in said.objects("batches_out") if (age := number(batch.get("age_s"))) is not None]
     oldest_s = max(ages, default=0.0) + said.old_s(now.at_s)
     if ages and shard.waits and oldest_s >= limit_s:
         return Why(Kind.MODEL_STUCK, "the model is stuck: a batch does not return", now.at_s - oldest_s)
@@ -237,8 +237,8 @@ def _idle(shard: ReadShard) -> Why | None:
             return Why(Kind.NO_NEW_RECORDS, "the stream has no new records", still)
         return None
     counts = shard.said.shard(lease.shard_id)
-    idle_s, settled = number(counts.get("idle_seconds")), number(counts.get("unsettled")) == 0
-    if number(counts.get("lag_seconds")) != 0 or not settled or (idle_s is not None and idle_s < IDLE_S):
+    idle_s, settled = number(counts.get("idle_s")), number(counts.get("unsettled")) == 0
+    if number(counts.get("lag_s")) != 0 or not settled or (idle_s is not None and idle_s < IDLE_S):
         return None
     since_s = None if idle_s is None else view.now.at_s - idle_s
     return Why(Kind.NO_NEW_RECORDS, "the stream has no new records", since_s)
@@ -275,7 +275,7 @@ def _batches(shard: ReadShard) -> list[Mapping[str, object]]:
 
 
 def _since(outage: Mapping[str, object], now: Snapshot) -> float | None:
-    lasted_s = number(outage.get("for_seconds"))
+    lasted_s = number(outage.get("for_s"))
     return None if lasted_s is None else now.at_s - lasted_s
 
 

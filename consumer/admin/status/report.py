@@ -57,7 +57,7 @@ class ShardStatus:
     owner: str | None
     drained_by: str | None
     records_behind: int | None
-    seconds_behind: float | None
+    behind_s: float | None
     trend: Trend | None
     caught_up_in_s: float | None
     rate: float | None
@@ -91,7 +91,7 @@ class WorkerStatus:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """``seconds_behind`` is the largest; the rates are sums. None if unknown for one of the shards that count."""
+    """``behind_s`` is the largest; the rates are sums. None if unknown for one of the shards that count."""
 
     open_shards: int
     shards_to_read: int
@@ -99,7 +99,7 @@ class Totals:
     standing_still: int
     workers_alive: int
     workers: int
-    seconds_behind: float | None
+    behind_s: float | None
     trend: Trend | None
     caught_up_in_s: float | None
     rate: float | None

@@ -115,7 +115,7 @@ def test_the_lag_of_other_kcl_workers_is_read_from_the_stream(running: DynamoDBC
     assert found["schema"] == "penstock.status/1"
     assert (found["leader"], found["layout"], found["totals"]["workers_alive"]) == ("a", "three tables", 2)
     assert {shard["owner"] for shard in found["shards"]} == {"a", "b"}
-    assert [shard["seconds_behind"] for shard in found["shards"]] == [0, 0, 0]
+    assert [shard["behind_s"] for shard in found["shards"]] == [0, 0, 0]
     assert [shard["records_behind"] for shard in found["shards"]] == [None] * 3
 
 
@@ -141,23 +141,23 @@ def test_without_worker_reports_cloudwatch_gives_the_arrival_rate(
 
 def test_a_worker_is_asked_for_its_page(running: DynamoDBClient, page: tuple[str, dict[str, Any]]) -> None:
     url, stats = page
-    stats |= {**says({SHARDS[0]: {"behind_seconds": 7.0}}).stats, "worker": "a", "at": time.time()}
+    stats |= {**says({SHARDS[0]: {"behind_s": 7.0}}).stats, "worker": "a", "at": time.time()}
     note(running, url, {})
     shard = read()["shards"][0]
-    assert (shard["seconds_behind"], shard["records_behind"], shard["trend"]) == (7, 3, "steady")
+    assert (shard["behind_s"], shard["records_behind"], shard["trend"]) == (7, 3, "steady")
 
 
 def test_a_page_of_another_worker_is_not_believed(running: DynamoDBClient, page: tuple[str, dict[str, Any]]) -> None:
     url, stats = page
-    stats |= {**says({SHARDS[0]: {"behind_seconds": 7.0}}).stats, "worker": "somebody else"}
-    note(running, url, dict(says({SHARDS[0]: {"behind_seconds": 9.0}}).stats))
-    assert read()["shards"][0]["seconds_behind"] == 9
+    stats |= {**says({SHARDS[0]: {"behind_s": 7.0}}).stats, "worker": "somebody else"}
+    note(running, url, dict(says({SHARDS[0]: {"behind_s": 9.0}}).stats))
+    assert read()["shards"][0]["behind_s"] == 9
 
 
 def test_a_page_out_of_reach_is_replaced_by_the_note(running: DynamoDBClient) -> None:
-    note(running, "http://127.0.0.1:1", dict(says({SHARDS[0]: {"behind_seconds": 9.0}}).stats), host="elsewhere")
+    note(running, "http://127.0.0.1:1", dict(says({SHARDS[0]: {"behind_s": 9.0}}).stats), host="elsewhere")
     found = read()
-    assert found["shards"][0]["seconds_behind"] == 9
+    assert found["shards"][0]["behind_s"] == 9
     assert found["workers"][0]["source"] == "note"
     assert found["workers"][0]["alive"] is True
 

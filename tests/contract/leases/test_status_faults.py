@@ -89,22 +89,22 @@ def no_lease(dynamodb: DynamoDBClient) -> None:
 
 
 def model_stuck(dynamodb: DynamoDBClient) -> None:
-    batch = {"age_seconds": 60, "tries": 0, "shards": [FIRST]}
-    says(dynamodb, "a", by_shard={FIRST: {"unsettled": 5}}, batches_out=[batch], batch_p99_seconds=0.1)
+    batch = {"age_s": 60, "tries": 0, "shards": [FIRST]}
+    says(dynamodb, "a", by_shard={FIRST: {"unsettled": 5}}, batches_out=[batch], batch_p99_s=0.1)
 
 
 def no_replica(dynamodb: DynamoDBClient) -> None:
-    outage = {"kind": "model", "part": "model", "reason": "no replica starts", "for_seconds": 9}
+    outage = {"kind": "model", "part": "model", "reason": "no replica starts", "for_s": 9}
     says(dynamodb, "a", by_shard={FIRST: {"unsettled": 5}}, outages=[outage])
 
 
 def sink_refused(dynamodb: DynamoDBClient) -> None:
-    outage = {"kind": "sink", "part": "s3://b/t", "reason": "AccessDenied", "for_seconds": 9}
+    outage = {"kind": "sink", "part": "s3://b/t", "reason": "AccessDenied", "for_s": 9}
     says(dynamodb, "a", by_shard={FIRST: {"unsettled": 5}}, outages=[outage])
 
 
 def bisected(dynamodb: DynamoDBClient) -> None:
-    batch = {"age_seconds": 1, "tries": 1, "shards": [FIRST]}
+    batch = {"age_s": 1, "tries": 1, "shards": [FIRST]}
     says(dynamodb, "a", by_shard={FIRST: {"unsettled": 5}}, batches_out=[batch])
 
 
@@ -113,7 +113,7 @@ def not_begun(dynamodb: DynamoDBClient) -> None:
 
 
 def no_new_records(dynamodb: DynamoDBClient) -> None:
-    says(dynamodb, "a", by_shard={FIRST: {"unsettled": 0, "lag_seconds": 0, "idle_seconds": 60}})
+    says(dynamodb, "a", by_shard={FIRST: {"unsettled": 0, "lag_s": 0, "idle_s": 60}})
 
 
 FAULTS: list[tuple[Fault, Kind]] = [

@@ -36,11 +36,11 @@ def test_a_pace_is_what_busy_workers_do() -> None:
 )
 def test_the_slower_of_rate_and_pace_is_the_time(rate: float | None, pace: Pace, seconds: float, said: str) -> None:
     found = of_one_task(1_000, None, rate, pace, "unchanged")
-    assert (found.seconds, found.seconds_from) == (seconds, said)
+    assert (found.takes_s, found.time_from) == (seconds, said)
 
 
 def test_of_no_records_the_time_is_none() -> None:
-    assert of_the_application(0, 0, Pace(), "unchanged").seconds == 0
+    assert of_the_application(0, 0, Pace(), "unchanged").takes_s == 0
 
 
 def test_of_an_unknown_number_of_records_the_time_is_unknown() -> None:
@@ -56,7 +56,7 @@ def test_of_an_unknown_number_of_records_the_time_is_unknown() -> None:
 def test_more_tasks_are_never_slower(records: int, tasks: int, each: float) -> None:
     pace = Pace(tasks, each)
     one, every = of_one_task(records, 0, None, pace, ""), of_the_application(records, 0, pace, "")
-    assert one.seconds and every.seconds and every.seconds <= one.seconds * (1 + 1e-9)
+    assert one.takes_s and every.takes_s and every.takes_s <= one.takes_s * (1 + 1e-9)
 
 
 def test_what_reading_again_costs() -> None:

@@ -21,24 +21,22 @@ def only(status: Status) -> ShardStatus:
 
 
 def test_a_shard_shows_the_report_of_its_worker() -> None:
-    said = says(
-        {A: {"behind_seconds": 60.0, "lag_seconds": 59, "slope": -0.5, "rate": 12.0, "checkpoint_age_seconds": 3.0}}
-    )
+    said = says({A: {"behind_s": 60.0, "lag_s": 59, "slope": -0.5, "rate": 12.0, "checkpoint_age_s": 3.0}})
     shard = only(diagnose("events", look(lease(), said={"w1": said})))
-    assert (shard.owner, shard.seconds_behind, shard.trend, shard.caught_up_in_s) == ("w1", 60, Trend.SHRINKING, 120)
+    assert (shard.owner, shard.behind_s, shard.trend, shard.caught_up_in_s) == ("w1", 60, Trend.SHRINKING, 120)
     assert (shard.rate, shard.checkpoint, shard.checkpoint_age_s) == (12, "42/0", 3)
     assert shard.records_behind is None
 
 
 def test_at_the_end_of_a_shard_the_backlog_is_what_the_worker_holds() -> None:
-    shard = only(diagnose("events", look(lease(), said={"w1": says({A: {"unsettled": 3, "lag_seconds": 0}})})))
+    shard = only(diagnose("events", look(lease(), said={"w1": says({A: {"unsettled": 3, "lag_s": 0}})})))
     assert shard.records_behind == 3
 
 
 def test_without_a_worker_the_looks_give_the_trend() -> None:
     looks = [look(lease(counter=n), at_s=NOW - 20 + n, behind_s={A: 100.0 + n}) for n in range(0, 20, 2)]
     shard = only(diagnose("events", look(lease(counter=20), behind_s={A: 120.0}), looks))
-    assert (shard.seconds_behind, shard.trend, shard.caught_up_in_s) == (120, Trend.GROWING, None)
+    assert (shard.behind_s, shard.trend, shard.caught_up_in_s) == (120, Trend.GROWING, None)
 
 
 def test_the_age_of_a_checkpoint_counts_from_the_look_that_first_showed_it() -> None:
@@ -49,9 +47,9 @@ def test_the_age_of_a_checkpoint_counts_from_the_look_that_first_showed_it() -> 
 
 def test_values_without_a_source_are_unknown_and_not_zero() -> None:
     shard = only(diagnose("events", look(lease())))
-    assert (shard.records_behind, shard.seconds_behind, shard.trend, shard.rate, shard.caught_up_in_s) == (None,) * 5
+    assert (shard.records_behind, shard.behind_s, shard.trend, shard.rate, shard.caught_up_in_s) == (None,) * 5
     totals = diagnose("events", look(lease())).totals
-    assert (totals.seconds_behind, totals.rate, totals.arrival_rate, totals.caught_up_in_s) == (None,) * 4
+    assert (totals.behind_s, totals.rate, totals.arrival_rate, totals.caught_up_in_s) == (None,) * 4
 
 
 def test_old_looks_count_no_more() -> None:
@@ -60,9 +58,9 @@ def test_old_looks_count_no_more() -> None:
 
 
 def test_the_last_report_of_a_dead_worker_does_not_count() -> None:
-    said = {"w2": says({A: {"behind_seconds": 1.0, "rate": 9.0}}, at_s=NOW - 300)}
+    said = {"w2": says({A: {"behind_s": 1.0, "rate": 9.0}}, at_s=NOW - 300)}
     shard = only(diagnose("events", look(lease(A, "w2"), said=said, silent_s={"w2": 300.0}, behind_s={A: 290.0})))
-    assert (shard.seconds_behind, shard.rate, shard.records_behind) == (290, 0, None)
+    assert (shard.behind_s, shard.rate, shard.records_behind) == (290, 0, None)
 
 
 def test_workers() -> None:
@@ -82,13 +80,13 @@ def test_a_worker_that_has_long_been_silent_and_holds_nothing_is_not_shown() -> 
 
 def test_totals_are_the_largest_lag_and_the_sums_of_rates() -> None:
     behind = {
-        A: {"behind_seconds": 1.0, "rate": 5.0},
-        B: {"behind_seconds": 30.0, "lag_seconds": 30, "rate": 7.0, "slope": -0.1},
+        A: {"behind_s": 1.0, "rate": 5.0},
+        B: {"behind_s": 30.0, "lag_s": 30, "rate": 7.0, "slope": -0.1},
     }
     said = says({shard: {**told, "arrival_rate": 2.0} for shard, told in behind.items()})
     waiting = lease(C, sentinel="TRIM_HORIZON", parents=(A,))
     totals = diagnose("events", look(lease(A), lease(B), waiting, said={"w1": said})).totals
-    assert (totals.seconds_behind, totals.rate, totals.arrival_rate) == (30, 12, 4)
+    assert (totals.behind_s, totals.rate, totals.arrival_rate) == (30, 12, 4)
     assert (totals.trend, totals.caught_up_in_s) == (Trend.SHRINKING, 300)
     counted = diagnose("events", look(lease(A), lease(B), waiting, said={"w1": said}, arrival_rate=9.0)).totals
     assert counted.arrival_rate == 9, "CloudWatch counts what arrives; workers derive it"
@@ -110,9 +108,7 @@ def test_a_shard_catches_up_if_and_only_if_it_is_caught_up_or_its_lag_shrinks(be
 numbers = st.none() | st.floats() | st.integers(-5, 10**6) | st.text(max_size=3)
 counts = st.fixed_dictionaries(
     {},
-    optional=dict.fromkeys(
-        ("unsettled", "held_bytes", "lag_seconds", "behind_seconds", "rate", "idle_seconds", "slope"), numbers
-    ),
+    optional=dict.fromkeys(("unsettled", "held_bytes", "lag_s", "behind_s", "rate", "idle_s", "slope"), numbers),
 )
 
 
@@ -123,7 +119,7 @@ held = st.lists(st.sampled_from([A, B, C]), unique=True)
 parents_of = st.lists(st.sampled_from([A, B]), unique=True)
 counters = st.integers(0, 3)
 shards = st.dictionaries(st.sampled_from([A, B, C]), counts)
-out = st.lists(st.fixed_dictionaries({"age_seconds": numbers, "tries": numbers, "shards": st.just([A])}), max_size=2)
+out = st.lists(st.fixed_dictionaries({"age_s": numbers, "tries": numbers, "shards": st.just([A])}), max_size=2)
 speaking = st.lists(st.sampled_from(["w1", "w2"]), unique=True)
 leaders = st.sampled_from([None, "w1", "w3"])
 silences = st.dictionaries(st.sampled_from(["w1", "w2"]), st.floats(0, 1000))
@@ -149,7 +145,7 @@ def test_any_reads_give_a_status(first: Snapshot, second: Snapshot, now: Snapsho
     for shard in status.shards:
         holder = shard.drained_by or shard.owner
         assert shard.why is not None or (holder in living), "a shard that no living worker has stands still"
-        assert shard.seconds_behind is None or shard.seconds_behind >= 0 or holder in now.said
+        assert shard.behind_s is None or shard.behind_s >= 0 or holder in now.said
 
 
 @pytest.mark.parametrize("status", [diagnose("events", look(lease(), said={"w1": says({A: {}})}))])

@@ -99,7 +99,7 @@ def test_a_handoff_is_pending_since_it_was_first_seen() -> None:
 
 def test_a_worker_has_seen_the_handoff_for_longer() -> None:
     pending = lease(owner="w2", draining_owner="w1")
-    found = why(look(pending, said={"w2": says({}, handoffs={A: 42.0})}))
+    found = why(look(pending, said={"w2": says({}, handoffs_s={A: 42.0})}))
     assert found is not None
     assert found.since_s == NOW - 42
 
@@ -121,7 +121,7 @@ def test_the_only_worker_with_room_reports_no_metric() -> None:
 
 
 def test_a_record_is_bisected() -> None:
-    out = [{"age_seconds": 4.0, "tries": 3, "shards": [A, B]}]
+    out = [{"age_s": 4.0, "tries": 3, "shards": [A, B]}]
     now = look(lease(A), lease(B), lease(C), said={"w1": says({A: {}, B: {}, C: {}}, batches_out=out)})
     assert why(now) == Why(Kind.BISECTING, "a record is being bisected", NOW - 4)
     assert kind(now, shard=B) is Kind.BISECTING
@@ -135,21 +135,21 @@ def test_a_careful_reading_is_recognized_by_its_note() -> None:
 
 @pytest.mark.parametrize(("p99_s", "age_s", "stuck"), [(1, 9, False), (1, 11, True), (20, 79, False), (0, 29, False)])
 def test_a_batch_that_does_not_come_back(p99_s: float, age_s: float, stuck: bool) -> None:
-    out = [{"age_seconds": age_s, "tries": 0, "shards": [A]}]
-    found = why(look(lease(), said={"w1": says({A: {}}, batches_out=out, batch_p99_seconds=p99_s)}))
+    out = [{"age_s": age_s, "tries": 0, "shards": [A]}]
+    found = why(look(lease(), said={"w1": says({A: {}}, batches_out=out, batch_p99_s=p99_s)}))
     expected = Why(Kind.MODEL_STUCK, "the model is stuck: a batch does not return", NOW - age_s)
     assert found == (expected if stuck else None)
 
 
 def test_no_replica_starts() -> None:
-    outages = [{"part": "model", "kind": "model", "reason": "no replica starts", "for_seconds": 8.0}]
+    outages = [{"part": "model", "kind": "model", "reason": "no replica starts", "for_s": 8.0}]
     found = why(look(lease(), said={"w1": says({A: {}}, outages=outages)}))
     assert found == Why(Kind.MODEL_STUCK, "the model is stuck: no replica starts", NOW - 8)
 
 
 def test_a_refused_sink_is_the_reason_of_shards_that_wait_for_it() -> None:
-    outages = [{"part": "s3://b/t", "kind": "sink", "reason": "AccessDenied", "for_seconds": 5.0}]
-    nothing = {"unsettled": 0, "held_bytes": 0, "lag_seconds": 0, "idle_seconds": 99.0}
+    outages = [{"part": "s3://b/t", "kind": "sink", "reason": "AccessDenied", "for_s": 5.0}]
+    nothing = {"unsettled": 0, "held_bytes": 0, "lag_s": 0, "idle_s": 99.0}
     now = look(lease(A), lease(B), said={"w1": says({A: {}, B: nothing}, outages=outages)})
     assert why(now) == Why(Kind.SINK_REFUSED, "the sink is refused: s3://b/t: AccessDenied", NOW - 5)
     assert kind(now, shard=B) is Kind.NO_NEW_RECORDS
@@ -161,7 +161,7 @@ def test_kcl_does_not_begin_it() -> None:
 
 
 def test_the_stream_has_no_new_records() -> None:
-    idle = {"unsettled": 0, "held_bytes": 0, "lag_seconds": 0, "idle_seconds": 60.0}
+    idle = {"unsettled": 0, "held_bytes": 0, "lag_s": 0, "idle_s": 60.0}
     found = why(look(lease(), said={"w1": says({A: idle})}))
     assert found == Why(Kind.NO_NEW_RECORDS, "the stream has no new records", NOW - 60)
 
@@ -188,9 +188,7 @@ FACTS: Sequence[dict[str, Any]] = [{}, {"workers": []}, {"leader": None}]
 
 @pytest.mark.parametrize("facts", FACTS)
 def test_invalid_values_in_a_report_are_unknown(facts: dict[str, Any]) -> None:
-    said = says(
-        {A: {"unsettled": "many", "lag_seconds": None, "behind_seconds": float("nan")}}, batches_out=7, outages={"a": 1}
-    )
+    said = says({A: {"unsettled": "many", "lag_s": None, "behind_s": float("nan")}}, batches_out=7, outages={"a": 1})
     status = diagnose("events", look(lease(), said={"w1": said}, **facts))
-    assert status.shards[0].seconds_behind is None
+    assert status.shards[0].behind_s is None
     assert status.shards[0].records_behind is None
