@@ -7,7 +7,6 @@ DEMO := $(VENV)/.demo-is-ready
 NOTEBOOKS := $(VENV)/.notebooks-is-ready
 DEV := $(VENV)/.dev-is-ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
-CLASSES := build/kcl.aot
 TEMPLATES := build/deploy-check
 KINESIS_LOCAL := tests/contract/kinesis_local
 PYTEST := $(BIN)/python -m pytest
@@ -36,7 +35,7 @@ notebooks: $(NOTEBOOKS)  ## Run the notebooks on the demo's table and render the
 	@ls -d penstock-demo/*/enriched >/dev/null 2>&1 || $(BIN)/penstock demo --broken 20
 	@$(BIN)/python -m tests.notebooks.rendered
 
-test: $(DEV) $(CLASSES) kinesis-local  ## Run every test, including those with the real KCL and the real model
+test: $(DEV) kinesis-local  ## Run every test, including those with the real KCL and the real model
 	$(PYTEST) tests/speed
 	$(PYTEST) $(POOL) -n $(TEST_WORKERS) --ignore tests/speed
 
@@ -145,11 +144,6 @@ $(BIN)/python:
 	echo "Penstock needs Python 3.11 or newer with its venv module; found: $$(python3 --version 2>&1)." >&2; \
 	echo "Install it (Debian, Ubuntu: python3.11 python3.11-venv), or choose one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; \
 	exit 2
-
-# With this archive a JVM of the end-to-end tests needs less than half of the CPU time to start. Where it is not yet made,
-# nothing is compiled either: one process compiles the tests meanwhile, so that TEST_WORKERS processes need not.
-$(CLASSES): $(DEV) consumer/kcl/classes/penstock-kcl.jar
-	@$(PYTEST) --collect-only -qq >/dev/null & $(BIN)/python -m tests.support.class_archive $@; made=$$?; wait; exit $$made
 
 # Another local Kinesis to compare with, for the contract tests. Without npm those tests are skipped.
 kinesis-local:

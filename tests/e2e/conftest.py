@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from consumer.kcl import aggregator
 from consumer.local.process import LocalAWS
 from tests.e2e.rig import ROOT, Rig
 from tests.support import class_archive
@@ -26,10 +25,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(LONGEST_S))
 
 
+@pytest.fixture(scope="session")
+def classes() -> bool:
+    """Whether there is a class archive. It is made if many tests will use it."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        class_archive.share(CLASSES)
+    return class_archive.fits(CLASSES)
+
+
 @pytest.fixture(autouse=True)
-def _shared_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The class archive that ``make test`` has made."""
-    if CLASSES.exists() and CLASSES.stat().st_mtime > aggregator.JAR.stat().st_mtime:  # else no JVM takes them
+def _shared_classes(classes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if classes:
         monkeypatch.setenv(class_archive.VARIABLE, class_archive.options(CLASSES))
 
 

@@ -1,13 +1,16 @@
 """The archive that the JVMs of the end-to-end tests share: KCL's classes, read, verified and linked once, and which
 methods are hot. With it a JVM's start needs less than half of the CPU time.
 
-``python -m tests.support.class_archive FILE`` makes it: an ahead-of-time cache, which Java 24 and newer have. A JVM
-that it does not fit, because Java or a jar has changed, starts without it. With an older Java the archive is empty.
+It is an ahead-of-time cache, which Java 24 and newer have. A JVM that it does not fit, because Java or a jar has
+changed, starts without it. With an older Java the archive is empty. When several pytest processes share the tests
+(``-n``), the first end-to-end test makes it, while other tests compute; ``python -m tests.support.class_archive FILE``
+makes it, too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import subprocess
 import sys
@@ -20,6 +23,7 @@ from consumer.kcl.java import find_jars, find_java
 from consumer.leases import seed, tables
 from consumer.local.process import LocalAWS
 from tests.e2e import test_kcl_daemon as worker
+from tests.e2e.rig import ROOT
 
 VARIABLE = "JAVA_TOOL_OPTIONS"
 """Every JVM reads it."""
@@ -32,6 +36,20 @@ SILENT = "-Xlog:disable -Xlog:all=error:stderr -XX:+IgnoreUnrecognizedVMOptions"
 
 def options(archive: Path) -> str:
     return f"-XX:AOTCache={archive} {SILENT}"
+
+
+def fits(archive: Path) -> bool:
+    """Whether a JVM takes it. No JVM takes one that is older than a jar."""
+    return archive.exists() and archive.stat().st_mtime > aggregator.JAR.stat().st_mtime
+
+
+def share(archive: Path) -> None:
+    """Make the archive if none fits: one process makes it, in a process of its own, and others wait for it."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with archive.with_suffix(".lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if not fits(archive):
+            subprocess.run([sys.executable, "-m", __name__, str(archive)], check=True, capture_output=True, cwd=ROOT)
 
 
 def make(archive: Path) -> None:

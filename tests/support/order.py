@@ -1,16 +1,22 @@
 """Which tests begin first, and which stay in one process, when several processes share them (pytest's ``-n``).
 
 End-to-end tests wait most of their time, for leases and time-outs of KCL. They begin first, the longest ones before the
-others, and tests that compute run while they wait. The tests of a file run in one process, which starts the file's
-server once; those of the folders in :data:`APART` are distributed one by one.
+others, in turns with simulations, which compute meanwhile. The very first makes the archive of Java's classes, which
+the others need; until it is there, only simulations run beside it. The tests of a file run in one process, which starts
+the file's server once; those of the folders in :data:`APART` are distributed one by one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+
+T = TypeVar("T")
 
 TESTS = Path(__file__).parents[1]
 
@@ -103,9 +109,26 @@ TORCH = (
 APART = ("e2e", "property", "simulation")
 
 
+BESIDE = 6
+"""How many simulations begin before the second end-to-end test: one in each process."""
+
+
 def arrange(items: list[pytest.Item]) -> None:
     """Sort the tests."""
     items.sort(key=lambda item: rank(_place(item)))
+    waiting, computing = (
+        [item for item in items if _place(item).startswith(folder)] for folder in ("e2e/", "simulation/")
+    )
+    others = [item for item in items if not _place(item).startswith(("e2e/", "simulation/"))]
+    items[:] = [*in_turns(waiting, computing), *others]
+
+
+def in_turns(waiting: Sequence[T], computing: Sequence[T]) -> Iterator[T]:
+    """The first that waits, some that compute, and then one of each in turns, while there are."""
+    yield from waiting[:1]
+    yield from computing[:BESIDE]
+    for pair in zip_longest(waiting[1:], computing[BESIDE:], fillvalue=None):
+        yield from (each for each in pair if each is not None)
 
 
 def group_of(place: str) -> str | None:
