@@ -96,6 +96,11 @@ def _log_the_end(kind: type[BaseException], error: BaseException, trace: Traceba
     logging.getLogger("penstock").critical("%s: %s", kind.__name__, error, exc_info=(kind, error, trace))
 
 
+def are_configured() -> bool:
+    """Whether :func:`configure` was called: this process is a task, and has a log."""
+    return any(isinstance(handler.formatter, JsonLines | TextLines) for handler in logging.getLogger().handlers)
+
+
 def are_json() -> bool:
     """Whether :func:`configure` chose JSON lines."""
     return any(isinstance(handler.formatter, JsonLines) for handler in logging.getLogger().handlers)

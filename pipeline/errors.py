@@ -6,7 +6,6 @@ reason.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
 from typing import TypeGuard, TypeVar
 
@@ -92,33 +91,6 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         cause = BaseException.__dict__["__cause__"].__get__(cause)
 
 
-def traced(error: BaseException, limit: int) -> str:
-    """Return the exception with traceback and causes, as Python prints it, in ``limit`` characters. Never raises."""
-    try:
-        told = traceback.TracebackException.from_exception(error)
-        _shorten(told, limit)
-        return plain("".join(told.format()), limit)
-    except BaseException:  # noqa: BLE001  # its class, notes and causes may contain any code
-        return f"{_place(error)}{one_line(error)}"
-
-
-def _shorten(told: traceback.TracebackException, limit: int) -> None:
-    """Shorten each text before formatting, which would split it into lines."""
-    waiting = [told]
-    while waiting:
-        each = waiting.pop()
-        if isinstance(text := getattr(each, "_str", None), str):
-            each._str = cut(text, limit)  # type: ignore[attr-defined]
-        waiting += [other for other in (each.__cause__, each.__context__, *(each.exceptions or ())) if other]
-
-
-def _place(error: BaseException) -> str:
-    try:
-        return "".join(traceback.format_tb(error.__traceback__, -LINE_LIMIT // 100))
-    except BaseException:  # noqa: BLE001  # source lines come from import loaders, which may contain any code
-        return ""
-
-
 class PenstockError(Exception):
     """Base class of every error that Penstock raises on purpose. Its text is one line for a person.
 
@@ -159,7 +131,14 @@ class ConfigError(UserError):
 class ModelError(UserError):
     """The model cannot be used as it is, for example because an import fails or its weights are missing or have
     another hash.
+
+    ``traceback``: of the exception in the model's own code, as Python prints it; empty if the text alone says what to
+    fix.
     """
+
+    def __init__(self, text: str = "", traceback: str = "") -> None:
+        super().__init__(text)
+        self.traceback = traceback
 
 
 class Fatal(PenstockError):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -29,7 +31,7 @@ from consumer.cli.status import status
 from consumer.cli.tail import tail
 from consumer.cli.try_ import try_
 from consumer.cli.tune import tune
-from pipeline.errors import PenstockError, UserError
+from pipeline.errors import ModelError, PenstockError, UserError
 from pipeline.escape import shown, shown_lines
 
 INTERRUPTED = 130
@@ -53,13 +55,16 @@ class Commands(Group):
         return super().get_command(ctx, SHORT_NAMES.get(cmd_name, cmd_name))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; exit with the error's code, or 130 after Ctrl-C. ``--debug`` prints the traceback."""
+        """Run the command; exit with the error's code, or 130 after Ctrl-C. ``--debug`` prints the traceback, and what
+        parts of Penstock log meanwhile.
+        """
         try:
-            return super().invoke(ctx)
+            with _log() if ctx.params["debug"] else contextlib.nullcontext():
+                return super().invoke(ctx)
         except PenstockError as error:
             if ctx.params["debug"]:
                 traceback.print_exc()
-            _tell(error)
+            _tell(error, debug=ctx.params["debug"])
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             if ctx.params["debug"]:
@@ -67,9 +72,42 @@ class Commands(Group):
             ctx.exit(INTERRUPTED)
 
 
-def _tell(error: PenstockError) -> None:
-    """The error as text (a user's mistake may take several lines), or as a log line if the logs are JSON lines."""
+@contextlib.contextmanager
+def _log() -> Iterator[None]:
+    """Print log records on stderr: with what the model's process prints, for example."""
+    import logging
+
+    from consumer.logs import TextLines
+
+    root, handler = logging.getLogger(), logging.StreamHandler()
+    handler.setFormatter(TextLines("%(levelname)-7s %(name)s  %(message)s"))
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+
+
+def _tell(error: PenstockError, *, debug: bool) -> None:
+    """The error as text (a user's mistake may take several lines), or as a log line if the logs are JSON lines.
+
+    The traceback of the model's own exception: with ``--debug``; and in the log of a task, because that is all that
+    remains of it.
+    """
     logs = sys.modules.get("consumer.logs")
+    trace = error.traceback if isinstance(error, ModelError) else ""
+    is_task = logs is not None and logs.are_configured()
+    if trace and debug:
+        click.echo(f"\nIn the model's process:\n\n{shown_lines(trace, '')}", err=True)
+    elif trace and is_task:
+        import logging
+
+        from pipeline.tracebacks import log_traceback
+
+        log_traceback(logging.getLogger("model"), error)
     if logs is not None and logs.are_json():
         import logging
 
@@ -77,11 +115,13 @@ def _tell(error: PenstockError) -> None:
     else:
         text = shown_lines(str(error), "") if isinstance(error, UserError) else shown(str(error))
         click.echo(f"penstock: {text}", err=True)
+    if trace and not debug and not is_task:
+        click.echo("  (penstock --debug … shows the traceback)", err=True)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="penstock")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error, and the log.")
 def main(debug: bool) -> None:
     """Run a heavy model on a Kinesis stream: one model per task, exactly one row per record.
 

@@ -12,6 +12,7 @@ from consumer.cli.output import emit
 
 if TYPE_CHECKING:
     from consumer.config.settings import Settings
+    from pipeline.errors import UserError
 
 FILE = click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
 
@@ -26,13 +27,19 @@ def config() -> None:
 @click.option(
     "--load", "loads", is_flag=True, help="Also load the model, as `penstock run` does, and predict its example."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print {schema, ok, mistakes: [{key, problem, fix}]} on stdout.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print {schema, ok, mistakes: [{key, problem, fix, traceback}]} on stdout.",
+)
 @click.pass_context
 def check(ctx: click.Context, path: Path, loads: bool, as_json: bool) -> None:
     """Report every mistake in FILE and the environment, with its key, value and fix.
 
     Checks that the model's module exists. With --load, also loads and warms up the model in a separate process, and
-    checks its columns and its speed as `penstock run` does. Does not call AWS.
+    checks its columns and its speed as `penstock run` does. If the model's code raises an error, its file and line are
+    shown; `penstock --debug config check` shows the whole traceback. Does not call AWS.
 
     \b
     Examples:
@@ -78,14 +85,15 @@ def _checked(path: Path, loads: bool) -> str:
     return f"; the model loads in {loaded.took_s:.1f} s, and {example}"
 
 
-def _mistakes(error: Exception) -> list[dict[str, str]]:
+def _mistakes(error: UserError) -> list[dict[str, str | None]]:
     from consumer.config.errors import ConfigErrors
-    from pipeline.errors import ConfigError
+    from pipeline.errors import ConfigError, ModelError
 
     if isinstance(error, ConfigErrors | ConfigError):
         found = error.errors if isinstance(error, ConfigErrors) else [error]
-        return [{"key": each.key, "problem": each.problem, "fix": each.fix} for each in found]
-    return [{"key": "model.factory", "problem": str(error), "fix": "Fix the model"}]
+        return [{"key": each.key, "problem": each.problem, "fix": each.fix, "traceback": None} for each in found]
+    traceback = error.traceback if isinstance(error, ModelError) else ""
+    return [{"key": "model.factory", "problem": str(error), "fix": "Fix the model", "traceback": traceback or None}]
 
 
 @config.command()

@@ -6,20 +6,12 @@ exception's type and the place in the code are shown.
 
 from __future__ import annotations
 
-import os
 import re
-import sysconfig
-import traceback
 from functools import lru_cache
-from pathlib import Path
 
+from pipeline import tracebacks
 from pipeline.errors import name_of
 from pipeline.record import Dead
-
-OURS = str(Path(__file__).parents[1])
-LIBRARIES = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-FOREIGN = (OURS, *LIBRARIES)
-"""Folders of code that is not the model's own."""
 
 SAID = re.compile(r"column '[\w .-]{1,80}'|predict returned an? [\w.]{1,80}")
 """How Penstock's own reasons begin, as far as they depend on the model only."""
@@ -49,21 +41,8 @@ def where(error: BaseException) -> str:
 
     Never raises.
     """
-    kind = _plain(name_of(type(error)))
-    try:
-        return f"{kind}{_place(error)}"
-    except BaseException:  # noqa: BLE001  # source lines come from import loaders, which may contain any code
-        return kind
-
-
-def _place(error: BaseException) -> str:
-    """Without ``extract_tb``, which looks for the source of every frame on the disk, for every bad record."""
-    places = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
-    if not places:
-        return ""
-    own = [place for place in places if not place[0].co_filename.startswith(FOREIGN)]
-    code, line = (own or places)[-1]
-    return f" at {_plain(os.path.basename(code.co_filename))}:{line} in {_plain(code.co_name)}"
+    kind, place = _plain(name_of(type(error))), _plain(tracebacks.place(error))
+    return f"{kind} at {place}" if place else kind
 
 
 @lru_cache(maxsize=256)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import inspect
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import MethodType
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline import extras
-from pipeline.errors import ModelError, PenstockError, is_a, one_line, said
+from pipeline.errors import ModelError, PenstockError, said
 from pipeline.model import LoadContext, Model, RecordInfo, user_modules
+from pipeline.tracebacks import model_error
 
 ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "load": ("context",),
@@ -146,7 +145,7 @@ def _attribute(name: str, search_path: Sequence[str]) -> Any:
     except PenstockError as error:
         raise ModelError(f"model.factory {name}: {said(error)}") from error
     except BaseException as error:
-        raise ModelError(f"model.factory {name}: importing it failed: {_traced(error)}") from error
+        raise model_error(f"model.factory {name}: importing it failed", error) from error
     for part in path.split("."):
         try:
             found = getattr(found, part)
@@ -175,7 +174,7 @@ def _make(name: str, maker: Any) -> Any:
         raise ModelError(f"model.factory {name}: {said(error)}") from error
     except BaseException as error:
         called = getattr(maker, "__name__", type(maker).__name__)
-        raise ModelError(f"model.factory {name}: {called}() failed: {_traced(error)}") from error
+        raise model_error(f"model.factory {name}: {called}() failed", error) from error
     if made is None or isinstance(made, type) or inspect.iscoroutine(made):
         what = f"the class {made.__name__}" if isinstance(made, type) else type(made).__name__
         if inspect.iscoroutine(made):
@@ -211,14 +210,3 @@ def _schema(name: str, model: Any) -> pa.Schema:
     if twice:
         raise ModelError(f"model.factory {name}: its output_schema has the column {min(twice)} twice")
     return schema
-
-
-def _traced(error: BaseException) -> str:
-    """The error and its place in one line, since its traceback is not shown."""
-    if is_a(error, SyntaxError):
-        return one_line(error)  # a SyntaxError's text has the place
-    places = list(traceback.walk_tb(error.__traceback__))
-    if not places:
-        return one_line(error)
-    frame, line = places[-1]
-    return f"{one_line(error)} ({Path(frame.f_code.co_filename).name}, line {line})"

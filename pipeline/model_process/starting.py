@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from pipeline.errors import ModelError, is_a, one_line, plain, said, traced
+from pipeline.errors import ModelError, is_a, one_line, plain, said, text_of
 from pipeline.machine import gpus
 from pipeline.model import LoadContext
 from pipeline.model.arrow_columns import Rules
@@ -18,13 +18,13 @@ from pipeline.model_process.assignment import Assignment
 from pipeline.model_process.worker import (
     NOT_A_RECORD,
     REASON_LIMIT,
-    TRACEBACK_LIMIT,
     Chunks,
     FailedAnswer,
     Measuring,
     Predicting,
     Work,
 )
+from pipeline.tracebacks import TRACEBACK_LIMIT, model_error
 
 log = logging.getLogger("model")
 
@@ -52,12 +52,7 @@ def start(assignment: Assignment) -> tuple[Chunks, Work | None]:
         if isinstance(work, Predicting):
             example_s = _warm_up(model, work)
     except BaseException as error:  # noqa: BLE001  # the user's code: the host hears of anything it raises
-        if is_a(error, ModelError):
-            reason = said(error) or f"model.factory {assignment.factory}: {one_line(error)} without a text"
-        else:
-            log.error("the model cannot be used\n%s", traced(error, TRACEBACK_LIMIT))
-            reason = f"model.factory {assignment.factory}: {one_line(error)}"
-        return frames.pack("unusable", {"reason": plain(reason, REASON_LIMIT)}), None
+        return _unusable(assignment, error), None
     seconds = time.monotonic() - began
     head = {
         "measures": model.measures,
@@ -69,6 +64,14 @@ def start(assignment: Assignment) -> tuple[Chunks, Work | None]:
         "pid": os.getpid(),
     }
     return frames.pack("ready", head, [rows.schema.serialize().to_pybytes()]), work
+
+
+def _unusable(assignment: Assignment, error: BaseException) -> Chunks:
+    """The first answer if the model cannot be used: the reason, and the traceback of the model's own exception."""
+    told = error if is_a(error, ModelError) else model_error(f"model.factory {assignment.factory}", error)
+    reason = said(told) or f"model.factory {assignment.factory}: {one_line(told)} without a text"
+    traceback = text_of(told.traceback, TRACEBACK_LIMIT) if type(told) is ModelError else ""  # or a user's subclass
+    return frames.pack("unusable", {"reason": plain(reason, REASON_LIMIT), "traceback": traceback})
 
 
 def _load(model: UserModel, assignment: Assignment) -> None:
@@ -86,8 +89,7 @@ def _load(model: UserModel, assignment: Assignment) -> None:
     except ModelError:
         raise
     except BaseException as error:
-        log.error("the model did not load\n%s", traced(error, TRACEBACK_LIMIT))
-        raise ModelError(f"model.factory {model.name}: load failed: {one_line(error)}") from error
+        raise model_error(f"model.factory {model.name}: load failed", error) from error
 
 
 def _warm_up(model: UserModel, work: Predicting) -> float | None:
@@ -101,8 +103,7 @@ def _warm_up(model: UserModel, work: Predicting) -> float | None:
     except ModelError:
         raise
     except BaseException as error:
-        log.error("the model's example() failed\n%s", traced(error, TRACEBACK_LIMIT))
-        raise ModelError(f"model.factory {model.name}: example failed: {one_line(error)}") from error
+        raise model_error(f"model.factory {model.name}: example failed", error) from error
     if item is None:
         return None
     seconds = 0.0
@@ -112,6 +113,7 @@ def _warm_up(model: UserModel, work: Predicting) -> float | None:
         seconds = time.monotonic() - began
         fault = answer.fault if isinstance(answer, FailedAnswer) else answer.faults.get(0)
         if fault is not None:
-            log.error("%s", fault.traceback or fault.reason)
-            raise ModelError(f"model.factory {model.name}: its own example failed: {fault.reason}")
+            place = fault.where.partition(" at ")[2]
+            text = f"model.factory {model.name}: its own example failed: {fault.reason}"
+            raise ModelError(f"{text} ({place})" if place else text, fault.traceback)
     return seconds

@@ -15,13 +15,14 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from pipeline.dead_letters.redaction import where
-from pipeline.errors import BatchFailed, Fatal, UserError, is_a, one_line, plain, said, text_of, traced
+from pipeline.errors import BatchFailed, Fatal, UserError, is_a, one_line, plain, said, text_of
 from pipeline.model import RecordInfo, Reject, reason_of
 from pipeline.model.arrow_rows import Inconvertible, Row, RowMaker
 from pipeline.model.loader import UserModel
 from pipeline.model.results import Columns, taken
 from pipeline.model_process import frames, memory_limit
 from pipeline.record import About, Fault, record_id
+from pipeline.tracebacks import TRACEBACK_LIMIT, traced
 
 log = logging.getLogger("model")
 
@@ -31,8 +32,7 @@ NOT_A_RECORD = RecordInfo("", "", None, 0)
 """Passed with the model's own example."""
 
 REASON_LIMIT = 1_000
-TRACEBACK_LIMIT = 16_000
-"""Characters of a traceback that a dead letter keeps: a model may put whole payloads into its exceptions."""
+"""Characters of a reason that a dead letter keeps: a model may put whole payloads into its exceptions."""
 
 TEXTS_LIMIT = frames.HEAD_LIMIT_BYTES // 16
 """Characters of all tracebacks in one answer. A character takes up to 6 bytes in JSON, and reasons may be as long."""

@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 
 import pyarrow as pa
 
-from pipeline.errors import counted, plain
+from pipeline.errors import ModelError, counted, plain
 from pipeline.model_process import frames
 from pipeline.model_process.frames import Frame, Garbage
 from pipeline.record import REASONS, Fault
@@ -129,12 +129,12 @@ def _flag(head: dict[str, Any], name: str) -> bool:
     return value
 
 
-def unusable(frame: Frame) -> str:
+def unusable(frame: Frame) -> ModelError:
     """Read why a model cannot be used, from the first answer of a replica.
 
     :raises Garbage: it is malformed.
     """
-    return _text(frame.head, "reason")
+    return ModelError(_text(frame.head, "reason"), _text(frame.head, "traceback"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from pipeline.replicas.process import DEPTH, ReplicaProcess, Unbegun
 from pipeline.replicas.starter import ReplicaStarter
 from pipeline.replicas.witnesses import fails
 from pipeline.retry import Retry
+from pipeline.tracebacks import log_traceback
 
 log = logging.getLogger("host")
 
@@ -273,6 +274,7 @@ class Pool:
                 failure = error
             except Exception as error:  # noqa: BLE001  # any error is retried within give_up_after_s
                 failure = Fatal(one_line(error))
+            log_traceback(log, failure)
             log.error("a replica did not start: %s", failure)
             await self._pause(part, failure)
 

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from pipeline import background
-from pipeline.errors import Fatal, ModelError, PenstockError, ReplicaDied, one_line
+from pipeline.errors import Fatal, PenstockError, ReplicaDied, one_line
 from pipeline.model_process import frames
 from pipeline.model_process.assignment import Assignment
 from pipeline.replicas import answers
@@ -126,7 +126,7 @@ class ReplicaProcess:
         frame = await self._send(frames.pack("start", body=[settings]), timeout_s)
         try:
             if frame.op == "unusable":
-                raise ModelError(answers.unusable(frame))
+                raise answers.unusable(frame)
             ready = answers.ready(frame)
         except frames.Garbage as garbage:
             raise self.spoilt(garbage) from None

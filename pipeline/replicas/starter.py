@@ -55,7 +55,8 @@ class ReplicaStarter:
             raise ModelError(f"model.factory {assignment.factory}: not loaded and warmed up within {limit}") from None
         except ReplicaDied as error:
             await self._forget(link)
-            raise Fatal(f"{error} while it loaded {assignment.factory}; see the log") from None
+            printed = "the log has what it printed (the log of a command: penstock --debug)"
+            raise Fatal(f"{error} while it loaded {assignment.factory}; {printed}") from None
         except Exception:
             await self._forget(link)
             raise

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipeline.errors import ModelError, ReplicaDied
+from pipeline.errors import ReplicaDied
 from pipeline.model_process import frames
 from pipeline.model_process.assignment import Assignment
 from pipeline.model_process.starting import start
@@ -61,7 +61,7 @@ class FakeReplica(ReplicaProcess):
         answer, self._work = start(replace(self.assignment, memory_mib=0))  # a limit would apply to this process
         frame = _frame(answer)
         if frame.op == "unusable":
-            raise ModelError(answers.unusable(frame))
+            raise answers.unusable(frame)
         self._serving = asyncio.create_task(self._serve())
         ready = answers.ready(frame)
         self._closes = ready.closes

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.dead_letters.redaction import where
-from pipeline.errors import ModelError, cut, one_line, plain, traced
+from pipeline.errors import ModelError, cut, one_line, plain
 from pipeline.events import ReplicaReplaced
 from pipeline.model_process import frames, memory_limit
 from pipeline.model_process.starting import start
@@ -21,6 +21,7 @@ from pipeline.replicas.answers import TEXT_LIMIT
 from pipeline.replicas.host import ModelHost
 from pipeline.testing import FakeReplica, SimulatedLoop
 from pipeline.testing.model_settings import assignment, host_settings
+from pipeline.tracebacks import traced
 from tests.support import hostile_exceptions as hostile
 from tests.support.hosts import record
 

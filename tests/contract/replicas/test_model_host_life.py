@@ -72,7 +72,7 @@ def started(given: HostSettings, link: type[ReplicaProcess] = REAL) -> None:
         ("NoPredict", "it has no predict(items)", FAKE),
         ("NoSchema", "it needs an output_schema", FAKE),
         ("NoWeights", "weights.safetensors: cannot be read", FAKE),
-        ("FailsToLoad", "load failed: RuntimeError: no such device", REAL),
+        ("FailsToLoad", "load failed: RuntimeError: no such device (models.py:200 in load)", REAL),
         ("FailsItsExample", "its own example failed: not to my taste", REAL),
     ],
 )
@@ -92,9 +92,9 @@ def test_a_model_that_cannot_be_used_is_reported_in_one_line(model: str, text: s
         ),
         ("tests.support.models:Missing", "module tests.support.models has no Missing", FAKE),
         ("json:dumps", "to make the model; name a class with output_schema and predict(items)", FAKE),
-        ("broken:Model", "importing it failed: ZeroDivisionError: division by zero (broken.py, line 1)", FAKE),
+        ("broken:Model", "importing it failed: ZeroDivisionError: division by zero (broken.py:1 in <module>)", FAKE),
         ("lacking:Model", "there is no module nowhere_at_all", FAKE),
-        ("leaving:Model", "importing it failed: SystemExit: 4 (leaving.py, line 2)", REAL),
+        ("leaving:Model", "importing it failed: SystemExit: 4 (leaving.py:2 in <module>)", REAL),
     ],
 )
 def test_a_factory_that_does_not_import_is_reported_in_one_line(
