@@ -38,6 +38,16 @@ def emit(schema: str, said: Mapping[str, Any], version: int = 1) -> None:
     click.echo(json.dumps({"schema": f"penstock.{schema}/{version}", **said}, ensure_ascii=False, allow_nan=False))
 
 
+def joined(said: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what both say.
+
+    :raises ValueError: if both have a key: one of the two would be lost.
+    """
+    if both := sorted(said.keys() & more.keys()):
+        raise ValueError(f"said twice: {', '.join(both)}")
+    return {**said, **more}
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
     """Print rows under column names. ``right`` names columns of numbers, which a terminal aligns to the right.
 

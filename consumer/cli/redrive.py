@@ -73,7 +73,7 @@ def redrive(
             again=again,
             tell=advance,
         )
-    said = _said(planned, settings, table_url(settings) or "") | _estimate(planned, settings, rate)
+    said = output.joined(_said(planned, settings, table_url(settings) or ""), _estimate(planned, settings, rate))
     if not as_json:
         _print(said)
     if execute and planned.records:

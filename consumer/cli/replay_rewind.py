@@ -46,7 +46,8 @@ def replay(target: Target, options: dict[str, Any]) -> None:
     mover = Mover(aws, target.application, target.stream, created_s, table)
     planned = _planned(mover, wish, aws, target)
     notes = notes or _notes(target, options, wish, aws, planned.read_since)
-    said = _said(target, planned, wish, options, notes, failover_ms / 1000) | _estimate(planned, wish, target, aws)
+    plan = _said(target, planned, wish, options, notes, failover_ms / 1000)
+    said = output.joined(plan, _estimate(planned, wish, target, aws))
     said |= _skipped(mover, planned, wish, target, aws)
     if not options["as_json"]:
         _print(said)
@@ -158,7 +159,7 @@ def _begun(done: ReplayPlan, target: Target, said: dict[str, Any]) -> dict[str, 
 
     aws, watch, since_s = Aws(), BegunWatch(done.moves.moves), time.time()
     observer = Observer(aws.client("dynamodb"), aws.client("kinesis"), target.stream, target.application or "")
-    deadline = time.monotonic() + 2 * said["takes_s"] + NOTED_S
+    deadline = time.monotonic() + 2 * said["moving_takes_s"] + NOTED_S
     with output.progress("shards that began at the target", len(done.moves.moves)) as advance:
         right = 0
         while True:
@@ -206,7 +207,7 @@ def _said(
         "sinks": notes,
         "skips": wish.latest,
         "calls": _calls(planned, online=options["online"]),
-        "takes_s": _seconds(planned, failover_s, online=options["online"]),
+        "moving_takes_s": _seconds(planned, failover_s, online=options["online"]),
         "online": options["online"],
         "executed": False,
         "undo": None,
@@ -267,7 +268,9 @@ def _print(said: dict[str, Any]) -> None:
         output.line(f"worker {owner} has leases. Stop it first, or give --online")
     for line in said["calls"]:
         output.line(line)
-    output.line(f"takes {output.seconds(said['takes_s'])}; the shards are read again after a fail-over at the latest")
+    output.line(
+        f"takes {output.seconds(said['moving_takes_s'])}; the shards are read again after a fail-over at the latest"
+    )
     if said["skips"]:
         output.line(_skips(said["skipped_at_most"], said["skipped_since"]))
         return

@@ -51,7 +51,7 @@ def _read(planned: SlicePlan, target: Target, options: dict[str, Any], aws: Aws)
     refuse_used(planned, begun=begun, holds=holds)
     refuse_changed(planned, aws.ask("the replay's note", lambda: bounded.noted(dynamodb, planned.application)))
     _check_streams(planned, aws)
-    said = _said(planned, options, begun=begun) | _estimate(planned, target, aws)
+    said = output.joined(_said(planned, options, begun=begun), _estimate(planned, target, aws))
     if not options["as_json"]:
         _print(said)
         if options["execute"]:

@@ -254,3 +254,9 @@ def test_a_number_is_finite_and_in_its_range(number: str) -> None:
 def test_no_number_of_a_command_may_be_nan(path: str) -> None:
     ranges = [each for each in LEAVES[path].params if type(each.type) is click.FloatRange]
     assert not ranges, "click's FloatRange takes NaN: use Finite"
+
+
+def test_no_key_of_an_answer_replaces_another() -> None:
+    assert output.joined({"a": 1}, {"b": 2}) == {"a": 1, "b": 2}
+    with pytest.raises(ValueError, match="said twice: b"):
+        output.joined({"a": 1, "b": 1}, {"b": 2})
