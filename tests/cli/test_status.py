@@ -17,8 +17,9 @@ from consumer.admin.application import Target
 from consumer.admin.status.diagnose import diagnose
 from consumer.admin.status.report import Status
 from consumer.admin.status.snapshot import Snapshot
-from consumer.cli import status_looks, status_screen
-from consumer.cli.status_screen import Screen
+from consumer.cli.status import looks as status_looks
+from consumer.cli.status import screen as status_screen
+from consumer.cli.status.screen import Screen
 from pipeline.errors import UserError
 from tests.support.status_looks import NOW, A, B, C, lease, look, says
 

@@ -17,9 +17,9 @@ from tests.e2e.rig import ROOT
 
 WATCH = """
 from itertools import repeat
-from consumer.cli import status_looks
+from consumer.cli.status import looks
 from tests.cli.test_status import example
-status_looks.live(repeat(example()), 0.2)
+looks.live(repeat(example()), 0.2)
 """
 
 BEGIN = "\x1b[H"

@@ -17,7 +17,8 @@ from click.testing import CliRunner, Result
 
 from consumer.admin.shards.keyspace import open_pieces, range_of
 from consumer.aws import shards, stream_reader
-from consumer.cli import main, shards_change
+from consumer.cli import main
+from consumer.cli.shards import change as shards_change
 from consumer.leases import binding, leases, tables
 from consumer.leases.binding import bind
 from consumer.local.process import LocalAWS

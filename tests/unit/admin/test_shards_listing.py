@@ -17,7 +17,7 @@ from consumer.aws import shard_metrics, shards
 from consumer.aws.shard_metrics import ShardLoad
 from consumer.aws.shards import KnownShard
 from consumer.cli import output
-from consumer.cli.shards_list import COLUMNS, rows, summary
+from consumer.cli.shards.listing import COLUMNS, rows, summary
 from consumer.testing.aggregates import aggregate
 from tests.support.clocked_kinesis import ClockedKinesis
 

@@ -93,17 +93,17 @@ def replay(target: Target, **options: Any) -> None:
     way = _way(options)
     _refuse_ignored(way, options)
     if way == "slice":
-        from consumer.cli import replay_slice
+        from consumer.cli.replay import slices
 
-        replay_slice.replay(target, options)
+        slices.replay(target, options)
     elif way == "rewind":
-        from consumer.cli import replay_rewind
+        from consumer.cli.replay import rewind
 
-        replay_rewind.replay(target, options)
+        rewind.replay(target, options)
     elif way == "archive":
-        from consumer.cli import replay_archive
+        from consumer.cli.replay import archive
 
-        replay_archive.replay(target, options)
+        archive.replay(target, options)
     else:
         raise UserError("Give --from and --to, or --rewind, or --from-parquet or --from-jsonl: see penstock replay -h")
 

@@ -45,17 +45,17 @@ def status(target: Target, watch: bool, every: float, as_json: bool) -> None:
     """
     from consumer.admin.status.observe import Observer
     from consumer.aws.clients import Aws
-    from consumer.cli import status_looks
+    from consumer.cli.status import looks
 
     only_with("every", "watch")
     aws = Aws()
     application = target.application or ""
     clients = aws.client("dynamodb"), aws.client("kinesis")
     observer = Observer(*clients, target.stream, application, cloudwatch=aws.client("cloudwatch"))
-    looks = status_looks.statuses(aws, observer, target)
+    seen = looks.statuses(aws, observer, target)
     if not watch:
-        status_looks.show(next(looks), as_json=as_json)
+        looks.show(next(seen), as_json=as_json)
     elif as_json or not sys.stdout.isatty():
-        status_looks.show_each(looks, every, as_json=as_json)
+        looks.show_each(seen, every, as_json=as_json)
     else:
-        status_looks.live(looks, every)
+        looks.live(seen, every)

@@ -27,7 +27,7 @@ INTERRUPTED = 130
 def replay(target: Target, options: dict[str, Any]) -> None:
     """Plan, print, and with --execute carry out; exits with 130 if it was interrupted."""
     from consumer.aws.clients import Aws
-    from consumer.cli.replay_discard import discard
+    from consumer.cli.replay.discard import discard
 
     aws = Aws()
     planned = _planned(target, options, aws)

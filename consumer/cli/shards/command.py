@@ -45,7 +45,7 @@ def list_(target: Target, sample: bool, everything: bool, as_json: bool) -> None
       penstock shards list --stream events
       penstock shards list --stream events --sample --json
     """
-    from consumer.cli.shards_list import list_shards
+    from consumer.cli.shards.listing import list_shards
 
     list_shards(target, sample=sample, everything=everything, as_json=as_json)
 
@@ -85,7 +85,7 @@ def skip(**options: Any) -> None:
       penstock shards skip shardId-000000000000 --past 4957 --config penstock.toml --why "ticket 4711"
       penstock shards skip shardId-000000000000 --withdraw --config penstock.toml
     """
-    from consumer.cli.shards_skip import skip_record
+    from consumer.cli.shards.skip import skip_record
 
     skip_record(**options)
 
@@ -139,7 +139,7 @@ def scale(count: int, **options: Any) -> None:
       penstock shards scale 4 --config penstock.toml --execute --wait
     """
     from consumer.admin.shards.changes import Scale
-    from consumer.cli.shards_change import change
+    from consumer.cli.shards.change import change
 
     change("scale", Scale(count), **options)
 
@@ -168,7 +168,7 @@ def split(shard: str, at: str | None, weighted: bool, **options: Any) -> None:
       penstock shards split shardId-000000000000 --stream events --weighted
     """
     from consumer.admin.shards.changes import Split
-    from consumer.cli.shards_change import change, weighted_split
+    from consumer.cli.shards.change import change, weighted_split
     from pipeline.errors import UserError
     from pipeline.hash_keys import hash_key
 
@@ -198,7 +198,7 @@ def merge(shard: str, neighbour: str, **options: Any) -> None:
       penstock shards merge shardId-000000000000 shardId-000000000001 --stream events
     """
     from consumer.admin.shards.changes import Merge
-    from consumer.cli.shards_change import change
+    from consumer.cli.shards.change import change
 
     change("merge", Merge(shard, neighbour), **options)
 
@@ -217,6 +217,6 @@ def undo(file: Path, **options: Any) -> None:
     Examples:
       penstock shards undo penstock-undo-events-20261127T120000Z.json --stream events
     """
-    from consumer.cli.shards_change import undo_change
+    from consumer.cli.shards.change import undo_change
 
     undo_change(file, **options)

@@ -14,7 +14,7 @@ from consumer.aws.clients import Aws
 from consumer.aws.record_lines import fields_of, line_of
 from consumer.cli import output
 from consumer.cli.options import command_line, only_with
-from consumer.cli.shards_change import refuse
+from consumer.cli.shards.change import refuse
 from consumer.leases.state import read_state
 from consumer.poison.notes import LeaseNotes
 from pipeline.errors import PenstockError, RefusedError, UserError, counted, cut

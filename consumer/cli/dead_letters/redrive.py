@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.cli.letter_options import wish_options
+from consumer.cli.dead_letters.options import wish_options
 from consumer.cli.options import RATE, config_option, execute_option, json_option
 from pipeline.errors import counted
 

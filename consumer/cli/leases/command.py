@@ -32,9 +32,9 @@ def list_(target: Target, as_json: bool) -> None:
       penstock leases list --application penstock-events --stream events
       penstock leases list --config penstock.toml --json
     """
-    from consumer.cli import leases_show
+    from consumer.cli.leases import printing
 
-    leases_show.show_all(target, as_json=as_json)
+    printing.show_all(target, as_json=as_json)
 
 
 @leases.command()
@@ -48,9 +48,9 @@ def show(shard: str, target: Target, as_json: bool) -> None:
     Examples:
       penstock leases show shardId-000000000000 --config penstock.toml
     """
-    from consumer.cli import leases_show
+    from consumer.cli.leases import printing
 
-    leases_show.show_one(target, shard, as_json=as_json)
+    printing.show_one(target, shard, as_json=as_json)
 
 
 @leases.command()
@@ -70,9 +70,9 @@ def release(shard: str, target: Target, execute: bool, as_json: bool) -> None:
       penstock leases release shardId-000000000000 --config penstock.toml
       penstock leases release shardId-000000000000 --config penstock.toml --execute
     """
-    from consumer.cli import leases_show
+    from consumer.cli.leases import printing
 
-    leases_show.release(target, shard, execute=execute, as_json=as_json)
+    printing.release(target, shard, execute=execute, as_json=as_json)
 
 
 @leases.command()
@@ -104,7 +104,8 @@ def reset(target: Target, undo: Path | None, execute: bool, as_json: bool) -> No
     from consumer.admin.release_lease import FAILOVER_S
     from consumer.admin.reset_leases import carry_out, plan
     from consumer.aws.clients import Aws
-    from consumer.cli import leases_show, output
+    from consumer.cli import output
+    from consumer.cli.leases import printing
     from pipeline.errors import NothingToDo
 
     aws = Aws()
@@ -113,12 +114,12 @@ def reset(target: Target, undo: Path | None, execute: bool, as_json: bool) -> No
     planned = aws.ask(f"lease table {application}", lambda: plan(dynamodb, application))
     if planned.nothing:
         raise NothingToDo(f'application "{application}" has no leases: it starts again in any case')
-    said: dict[str, Any] = leases_show.reset_plan(planned, target, created_s)
+    said: dict[str, Any] = printing.reset_plan(planned, target, created_s)
     if not as_json:
-        leases_show.print_reset(said)
+        printing.print_reset(said)
     if execute:
         failover_s = target.settings.kcl.failover_ms / 1000 if target.settings is not None else FAILOVER_S
-        said["undo"] = str(leases_show.write_undo(planned, undo))
+        said["undo"] = str(printing.write_undo(planned, undo))
         output.note(f"checking for {failover_s:g} s that no worker renews a lease")
         aws.ask(f"lease table {application}", lambda: carry_out(dynamodb, planned, failover_s))
     if as_json:
@@ -145,6 +146,6 @@ def restore(file: Path, target: Target, execute: bool, as_json: bool) -> None:
       penstock leases restore penstock-undo-events.json --config penstock.toml
       penstock leases restore penstock-undo-events.json --config penstock.toml --execute
     """
-    from consumer.cli import leases_show
+    from consumer.cli.leases import printing
 
-    leases_show.restore(target, file, execute=execute, as_json=as_json)
+    printing.restore(target, file, execute=execute, as_json=as_json)

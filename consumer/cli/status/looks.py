@@ -40,13 +40,14 @@ def statuses(aws: Any, observer: Observer, target: Target) -> Iterator[Status]:
 def show(found: Status, *, as_json: bool) -> None:
     """Print one status, as JSON or as the screen for people."""
     from consumer.admin.status.report import as_json as plain
-    from consumer.cli import output, status_screen
+    from consumer.cli import output
+    from consumer.cli.status import screen
     from pipeline.escape import harmless
 
     if as_json:
         output.emit("status", harmless(plain(found)))
     else:
-        status_screen.show(found)
+        screen.show(found)
 
 
 def show_each(looks: Iterator[Status], every_s: float, *, as_json: bool) -> None:
@@ -67,7 +68,7 @@ def live(looks: Iterator[Status], every_s: float, sleep: Callable[[float], objec
     from rich.console import Console
     from rich.live import Live
 
-    from consumer.cli.status_screen import Screen
+    from consumer.cli.status.screen import Screen
 
     screen = Screen(next(looks))
     with Live(screen, console=Console(highlight=False), screen=True, refresh_per_second=4):

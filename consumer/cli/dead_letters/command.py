@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.cli.letter_options import places_options, wish_options
+from consumer.cli.dead_letters.options import places_options, wish_options
+from consumer.cli.dead_letters.redrive import redrive
 from consumer.cli.options import Group, json_option
-from consumer.cli.redrive import redrive
 from pipeline.errors import counted
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""``penstock dead-letters``: lists, shows and redrives dead letters."""

@@ -1,0 +1,1 @@
+"""``penstock leases``: lists, shows, releases, resets and restores leases."""

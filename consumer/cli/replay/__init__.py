@@ -1,0 +1,1 @@
+"""``penstock replay``: a module for each way to read records again."""

@@ -1,0 +1,1 @@
+"""``penstock status``: takes looks at an application, and shows them."""
