@@ -112,8 +112,8 @@ def _sink(entry: ParquetSettings | KinesisSinkSettings) -> str:
 
 def _estimate(planned: Plan, settings: Settings, rate: float | None) -> dict[str, Any]:
     from consumer.admin.estimate import UNCHANGED, Pace, of_one_task
+    from consumer.admin.observed import pace
     from consumer.aws.clients import Aws
-    from consumer.cli.observed import pace
 
     on_aws = settings.dead_letter.url.startswith("s3://")  # in folders, nothing else needs AWS
     known = pace(Aws(), settings.stream.application) if on_aws else Pace()

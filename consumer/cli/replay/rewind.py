@@ -105,8 +105,8 @@ def _notes(
 def _estimate(planned: ReplayPlan, wish: ReplayWish, target: Target, aws: Aws) -> dict[str, Any]:
     """What is read again: what arrived since the moment, where every shard moves that far."""
     from consumer.admin.estimate import UNCHANGED, Pace, of_the_application, reading_again
+    from consumer.admin.observed import arrived_between, pace
     from consumer.aws import shards
-    from consumer.cli.observed import arrived_between, pace
 
     stream = target.stream
     if wish.skips:
@@ -122,7 +122,7 @@ def _estimate(planned: ReplayPlan, wish: ReplayWish, target: Target, aws: Aws) -
 
 def _skipped(mover: Mover, planned: ReplayPlan, wish: ReplayWish, target: Target, aws: Aws) -> dict[str, Any]:
     """What --to-latest does not read: at most what arrived since its oldest record. None is unknown."""
-    from consumer.cli.observed import arrived_between
+    from consumer.admin.observed import arrived_between
 
     if not wish.latest:
         return {"skipped_at_most": 0, "skipped_since": None}

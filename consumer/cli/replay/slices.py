@@ -222,8 +222,8 @@ def _check_streams(planned: SlicePlan, aws: Aws) -> None:
 def _estimate(planned: SlicePlan, target: Target, aws: Aws) -> dict[str, Any]:
     """What the stream no longer has; how much there is to read, as far as CloudWatch knows, and how long it takes."""
     from consumer.admin.estimate import of_one_task, reading_again
+    from consumer.admin.observed import arrived_between, pace
     from consumer.aws import shards
-    from consumer.cli.observed import arrived_between, pace
 
     bounds, stream = planned.bounds, planned.settings.stream.name
     summary = aws.ask(f"stream {stream}", lambda: shards.summary(aws.client("kinesis"), stream))
