@@ -11,7 +11,6 @@ from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
-    from botocore.loaders import Loader
 
 
 class Aws:
@@ -21,11 +20,13 @@ class Aws:
         import boto3
         import botocore.session
 
+        from consumer.aws import descriptions
+
         session = botocore.session.get_session()
         # boto3 reads AWS_DEFAULT_REGION alone; the other SDKs, and KCL's JVM among them, AWS_REGION.
         region = os.environ.get("AWS_REGION") or None
         self._session: Any = boto3.Session(botocore_session=session, region_name=region)
-        session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+        session.register_component("data_loader", descriptions.loader(session.get_config_variable("data_path")))
         self.client = cache(self._client)
 
     def _client(self, service: str) -> Any:
@@ -63,14 +64,6 @@ class Aws:
             raise UserError(f"{what}: {_fix(error)}") from None
         except BotoCoreError as error:
             raise UserError(f"{what}: {error}. Check the credentials, AWS_REGION and AWS_ENDPOINT_URL.") from None
-
-
-@cache
-def _loader(data_path: str | None) -> Loader:
-    """Return the reader of botocore's descriptions of services, which takes 60 ms to parse them: once a process."""
-    from botocore.loaders import create_loader
-
-    return create_loader(data_path)
 
 
 DENIED = frozenset({"AccessDenied", "AccessDeniedException"})
