@@ -33,6 +33,7 @@ from consumer.cli.try_ import try_
 from consumer.cli.tune import tune
 from pipeline.errors import ModelError, PenstockError, UserError
 from pipeline.escape import shown, shown_lines
+from pipeline.machine import frugal
 
 INTERRUPTED = 130
 """The exit code that shells expect of a program that Ctrl-C ended."""
@@ -46,8 +47,9 @@ class Commands(Group):
     """The one place where an error becomes a line on stderr and an exit code."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Prepare signal handling before click parses anything."""
+        """Prepare the process before click parses anything."""
         signals.before_all()
+        frugal.begin()
         return super().main(*args, **kwargs)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from consumer.cli.options import config_option
+from pipeline.machine import frugal
 
 
 @click.command()
@@ -15,6 +16,7 @@ from consumer.cli.options import config_option
 @click.pass_context
 def run(ctx: click.Context, path: Path) -> None:
     """Consume a stream until SIGTERM, then drain and exit. This is the command for containers."""
+    gc.set_threshold(*frugal.USUAL_THRESHOLDS)
     gc.disable()  # a start makes little garbage, and looking for it takes a seventh of its time; the task enables it
     try:
         ctx.exit(_run(path))

@@ -7,10 +7,12 @@ import sys
 
 from pipeline.errors import UserError
 from pipeline.extras import require
+from pipeline.machine import frugal
 
 
 def main() -> int:
     """Parse the command line and serve until a signal; returns the exit code. Prints one JSON line when ready."""
+    frugal.begin()
     parser = argparse.ArgumentParser(prog="python -m consumer.local", description="Serve a local AWS.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)

@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 from consumer.cli import Commands, main
 from consumer.config.settings import Settings
 from pipeline.errors import Fatal, PenstockError, UserError
+from pipeline.machine import frugal
 from tests.docs.rendered import contexts
 
 ROOT = Path(__file__).parents[2]
@@ -369,15 +370,15 @@ def test_local_up_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_collects_no_garbage_before_its_task_consumes(monkeypatch: pytest.MonkeyPatch, good: Path) -> None:
-    seen: list[bool] = []
+    seen: list[object] = []
 
     def started(settings: Settings) -> int:
-        seen.append(gc.isenabled())
+        seen.extend([gc.isenabled(), gc.get_threshold()])
         return 0
 
     pretend(monkeypatch, "consumer.app", run=started)
     assert penstock("run", "--config", good).exit_code == 0
-    assert (seen, gc.isenabled()) == ([False], True)
+    assert (seen, gc.isenabled()) == ([False, frugal.USUAL_THRESHOLDS], True)
 
 
 # -- where logs are JSON lines, so is what ends the program
