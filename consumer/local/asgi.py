@@ -53,12 +53,15 @@ class LocalAwsApp:
         self.asked = AccessCounts()
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answer one request, as ASGI defines it. Scopes other than ``http`` are ignored."""
+        """Read and answer one request, as ASGI defines it. Scopes other than ``http`` are ignored."""
         if scope["type"] != "http":
             return
         request = await read(scope, receive)
-        if request is None:
-            return
+        if request is not None:
+            await self.respond(request, receive, send)
+
+    async def respond(self, request: Request, receive: Receive, send: Send) -> None:
+        """Answer one complete request through ASGI's ``receive`` and ``send``."""
         why = refusal(request.path, request.headers, self.bound)
         if why is not None:
             await _json(403, {"message": why}).send(send, receive)

@@ -1,4 +1,4 @@
-"""Every service except Kinesis: moto as a WSGI application in threads, with one request at a time per service."""
+"""Every service except Kinesis: moto as a WSGI application, with one request at a time per service."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from consumer.local.request import Request, Response
 
 THREADS = 8
 NEEDED_FIRST: tuple[Literal["dynamodb", "s3", "cloudwatch"], ...] = ("dynamodb", "s3", "cloudwatch")
+AT_ONCE = "dynamodb"
+"""The service whose requests are performed in the event loop: a thread would cost more than most of them."""
 MAKE_STACKS = ("cloudformation", "servicecatalog")
 NOT_AWS = "The request is not signed, and its host, path and X-Amz-Target name no operation of AWS. Use an AWS client."
 PRESERVED_NAMES = "moto.preserved_header_names"
@@ -52,7 +54,12 @@ class Moto:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def answer(self, request: Request) -> Response:
-        """Perform a request in a thread. An exception of moto becomes an answer with status 500."""
+        """Perform a request, most in a thread. An exception of moto becomes an answer with status 500."""
+        if request.service == AT_ONCE and self._app is not None and self._locks[AT_ONCE].acquire(blocking=False):
+            try:
+                return self._perform_locked(request)
+            finally:
+                self._locks[AT_ONCE].release()
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._perform, request)
 
     async def put_metrics(self, region: str, metrics: dict[Key, Statistics]) -> None:
@@ -85,24 +92,27 @@ class Moto:
             self._adopted = True
 
     def _perform(self, request: Request) -> Response:
+        self._application()
+        with self._locks[_lock_name(request.service)]:
+            return self._perform_locked(request)
+
+    def _perform_locked(self, request: Request) -> Response:
         status: list[Any] = []
 
         def start_response(line: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             status[:] = [int(line.split(" ", 1)[0]), headers]
             return lambda data: None
 
-        application = self._application()
-        with self._locks[_lock_name(request.service)]:
-            try:
-                if request.service in MAKE_STACKS:
-                    self._adopt()
-                body = _whole(application(environ(request), start_response))
-            except Exception as error:  # noqa: BLE001  # any error of moto becomes an error answer
-                if isinstance(error, NotImplementedError):
-                    return failed(request, 501, f"moto: {error}", "NotImplemented")
-                if not request.access_key and isinstance(error, LookupError | ValueError):
-                    return failed(request, 400, NOT_AWS, "InvalidRequest")
-                return failed(request, 500, f"moto: {type(error).__name__}: {error}")
+        try:
+            if request.service in MAKE_STACKS:
+                self._adopt()
+            body = _whole(self._app(environ(request), start_response))
+        except Exception as error:  # noqa: BLE001  # any error of moto becomes an error answer
+            if isinstance(error, NotImplementedError):
+                return failed(request, 501, f"moto: {error}", "NotImplemented")
+            if not request.access_key and isinstance(error, LookupError | ValueError):
+                return failed(request, 400, NOT_AWS, "InvalidRequest")
+            return failed(request, 500, f"moto: {type(error).__name__}: {error}")
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in status[1]]
         return Response(status[0], headers, body)
 
@@ -168,8 +178,7 @@ def environ(request: Request) -> dict[str, Any]:
         "wsgi.run_once": False,
         PRESERVED_NAMES: {},
     }
-    for raw_name, raw_value in request.header_list:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+    for name, value in request.header_list:
         key = name.upper().replace("-", "_")
         if key == "CONTENT_TYPE":
             made[key] = value

@@ -41,10 +41,11 @@ class Request:
     raw_path: bytes
     query: bytes
     headers: dict[str, str]
-    header_list: list[tuple[bytes, bytes]]
+    header_list: list[tuple[str, str]]
     body: bytes
     http_version: str
     transport: Any
+    _signed_for: tuple[str, str, str] | None = None
 
     @property
     def region(self) -> str:
@@ -64,6 +65,11 @@ class Request:
         return self._scope()[2]
 
     def _scope(self) -> tuple[str, str, str]:
+        if self._signed_for is None:
+            self._signed_for = self._read_scope()
+        return self._signed_for
+
+    def _read_scope(self) -> tuple[str, str, str]:
         found = _SCOPE.search(self.headers.get("authorization", "")) or _SCOPE.search(self._presigned())
         return (found[1], found[2], found[3]) if found else ("", DEFAULT_REGION, "s3")
 
@@ -138,14 +144,14 @@ async def read(scope: Any, receive: Receive) -> Request | None:
         parts.append(message.get("body", b""))
         if not message.get("more_body"):
             break
-    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    header_list = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
     return Request(
         method=scope["method"],
         path=scope["path"],
         raw_path=scope["raw_path"],
         query=scope["query_string"],
-        headers=headers,
-        header_list=list(scope["headers"]),
+        headers=dict(header_list),
+        header_list=header_list,
         body=b"".join(parts),
         http_version=scope["http_version"],
         transport=scope["state"]["transport"],

@@ -5,26 +5,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import json
 import os
 import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 from weakref import WeakValueDictionary
 
 from consumer.local.asgi import LocalAwsApp
+from consumer.local.http1 import Http1
 from consumer.local.origin import is_loopback
-from consumer.local.request import DEFAULT_REGION, Receive, Send
+from consumer.local.request import DEFAULT_REGION, Receive, Request, Send
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from consumer.local.http2 import Http2
 
 LEAVE_S = 0.5
 """Seconds that open requests may take once the server stops."""
-KEEP_ALIVE_S = 3600.0
 BACKLOG = 1024
+GARBAGE = (50_000, 20, 20)
+"""Thresholds of the garbage collector. By default it takes a tenth of the time: modules and models are many objects."""
 
 
 async def serve(host: str, port: int, *, limits: bool, ready: Callable[[str], None], stop: asyncio.Event) -> None:
@@ -34,27 +40,19 @@ async def serve(host: str, port: int, *, limits: bool, ready: Callable[[str], No
 
     :raises UserError: if the server cannot listen on the address.
     """
-    from hypercorn.asyncio import serve as serve_http
-    from hypercorn.config import Config, Sockets
-
-    class Configured(Config):
-        def create_sockets(self) -> Sockets:
-            return Sockets([], [listener], [])
-
     app = LocalAwsApp(limits=limits, bound=host)
     listener = _bound(host, port)
     connections = Connections(app, listener)
-
-    async def stopped() -> None:
-        await stop.wait()
-        app.leave()
-        await connections.end()
-
     warming = app.moto.warm_up()
+    warming.add_done_callback(lambda _: gc.freeze())  # what is imported lives to the end
     flushing = asyncio.create_task(app.flush_metrics_forever())
+    server = await asyncio.get_running_loop().create_server(connections.accept, sock=listener, backlog=BACKLOG)
     try:
         ready(_endpoint(listener))
-        await serve_http(connections, _configured(Configured()), shutdown_trigger=stopped)
+        await stop.wait()
+        server.close()
+        app.leave()
+        await connections.end()
     finally:
         for task in (flushing, warming):
             task.cancel()
@@ -62,26 +60,48 @@ async def serve(host: str, port: int, *, limits: bool, ready: Callable[[str], No
 
 
 class Connections:
-    """An ASGI application around ``app`` that can reset the connection of a request, and close all connections.
+    """The connections to ``app``, over HTTP/1.1 and HTTP/2; they can be reset, and all closed.
 
-    ASGI offers neither. ``listener`` knows the sockets by the addresses of their clients.
+    ``listener`` knows the sockets by the addresses of their clients.
     """
 
     def __init__(self, app: LocalAwsApp, listener: Listener) -> None:
         self._app = app
         self._listener = listener
         self._under_way: set[asyncio.Task[Any]] = set()
+        self._http2: Http2 | None = None
+
+    def accept(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection."""
+        return Http1(self._respond, self._upgrade, lambda client: Connection(self._listener, client))
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answer one request through ``app``, with its :class:`Connection` in the scope."""
-        if scope["type"] != "http":
-            return
+        """Answer one request over HTTP/2 through ``app``, with its :class:`Connection` in the scope."""
+        if scope["type"] == "http":
+            state = {"transport": Connection(self._listener, tuple(scope["client"]))}
+            with self._counted():
+                await self._app({**scope, "state": state}, receive, send)
+
+    async def _respond(self, request: Request, receive: Receive, send: Send) -> None:
+        with self._counted():
+            await self._app.respond(request, receive, send)
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
         task = asyncio.current_task()
         assert task is not None
         self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-        state = {"transport": Connection(self._listener, tuple(scope["client"]))}
-        await self._app({**scope, "state": state}, receive, send)
+        try:
+            yield
+        finally:
+            self._under_way.discard(task)
+
+    def _upgrade(self, transport: asyncio.Transport, came: bytes) -> None:
+        if self._http2 is None:
+            from consumer.local.http2 import Http2
+
+            self._http2 = Http2(self)
+        self._http2.take_over(transport, came)
 
     async def end(self) -> None:
         """Wait for open requests, cancel those that take longer than ``LEAVE_S``, and close all connections."""
@@ -90,6 +110,8 @@ class Connections:
             for task in late:
                 task.cancel()
         self._listener.end_all()
+        if self._http2 is not None:
+            await self._http2.end(LEAVE_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,18 +157,6 @@ def _shut(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-def _configured(config: Any) -> Any:
-    config.keep_alive_timeout = KEEP_ALIVE_S
-    config.keep_alive_max_requests = sys.maxsize
-    config.include_server_header = False
-    config.h2_max_concurrent_streams = 1000
-    config.accesslog = None
-    config.backlog = BACKLOG
-    config.loglevel = "WARNING"
-    config.graceful_timeout = LEAVE_S
-    return config
-
-
 def _bound(host: str, port: int) -> Listener:
     """Return a socket that listens already: connections wait until the server accepts them."""
     try:
@@ -184,6 +194,7 @@ def up(host: str, port: int, limits: bool, allow_remote: bool = False, until_std
             f"{host} can be reached from other machines, and the local AWS does not authenticate requests. "
             "Use 127.0.0.1, or allow it with --allow-remote."
         )
+    gc.set_threshold(*GARBAGE)
     asyncio.run(_up(host, port, limits, until_stdin_closes))
 
 

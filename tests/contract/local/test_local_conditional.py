@@ -24,7 +24,7 @@ def signed(service: str, method: str, path: str, body: bytes = b"", **more: str)
         "authorization": scope,
         **{name.replace("_", "-"): more[name] for name in more},
     }
-    listed = [(name.encode(), value.encode()) for name, value in headers.items()]
+    listed = list(headers.items())
     return Request(method, path, path.encode(), b"", headers, listed, body, "1.1", None)
 
 

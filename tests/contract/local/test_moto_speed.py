@@ -36,7 +36,7 @@ def ask(moto: Moto, operation: str, **body: Any) -> Any:
         "content-type": "application/x-amz-json-1.0",
         "authorization": "AWS4-HMAC-SHA256 Credential=a/20260101/eu-west-3/dynamodb/aws4_request",
     }
-    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    raw = list(headers.items())
     answer = moto._perform(Request("POST", "/", b"/", b"", headers, raw, content, "1.1", None))
     assert answer.status == 200, answer.body
     return json.loads(answer.body)
