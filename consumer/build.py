@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from consumer.aws.hash_ranges import HashRanges
 from consumer.config import drain, profile
-from consumer.config.settings import KinesisSinkSettings, ParquetSettings, Settings
+from consumer.config.settings import Settings
+from consumer.config.sink_settings import KinesisSinkSettings, ParquetSettings
 from pipeline import background
 from pipeline.batching.batch_size import BatchSizeController
 from pipeline.batching.batcher import Batcher, BatchPlan

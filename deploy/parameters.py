@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from consumer.config.drain import LEAVE_S
-from consumer.config.settings import ParquetSettings
+from consumer.config.sink_settings import ParquetSettings
 from deploy.constraints import defaults, mistakes
 from deploy.ecs import CPU_OF_INSTANCES, LARGEST_INSTANCE_MIB, STOP_TIMEOUT_S, VCPU
 from deploy.templates import template

@@ -89,7 +89,7 @@ def audit(
 
 def _nothing_at(url: str) -> str:
     """The error for a URL without files. A correct URL has none either until a worker writes the first."""
-    from consumer.config.settings import ParquetSettings
+    from consumer.config.sink_settings import ParquetSettings
 
     missing = "no files yet" if url.startswith("s3://") or Path(url).is_dir() else "there is no such folder yet"
     default_s = ParquetSettings.model_fields["flush_interval_s"].default

@@ -16,14 +16,9 @@ from pipeline.errors import ConfigError
 from pipeline.table.names import ASIDE, REDRIVES, STAGED, SUSPECTS
 
 if TYPE_CHECKING:
-    from consumer.config.settings import (
-        DeadLetterSettings,
-        DrainSettings,
-        HealthSettings,
-        KclSettings,
-        ModelSettings,
-        StreamSettings,
-    )
+    from consumer.config.model_settings import ModelSettings
+    from consumer.config.settings import DrainSettings, HealthSettings, KclSettings, StreamSettings
+    from consumer.config.sink_settings import DeadLetterSettings
 
 DERIVED = (STAGED, SUSPECTS, REDRIVES)
 """What is appended to the URL of dead letters."""

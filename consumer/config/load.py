@@ -15,7 +15,8 @@ from typing import Any
 
 from consumer.config.checks import across
 from consumer.config.errors import ConfigErrors, of_section, shown_value, unknown_section, unusable
-from consumer.config.settings import SINKS, Settings
+from consumer.config.settings import Settings
+from consumer.config.sink_settings import SINKS
 from consumer.config.sources import override, sources_of
 from pipeline.errors import ConfigError, UserError
 

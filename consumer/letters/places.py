@@ -8,7 +8,8 @@ from pathlib import Path
 
 from consumer.aws.clients import Aws
 from consumer.config.load import load
-from consumer.config.settings import ParquetSettings, Settings
+from consumer.config.settings import Settings
+from consumer.config.sink_settings import ParquetSettings
 from consumer.letters.letter import Letter, LetterObject, Wish, find, objects
 from consumer.letters.plan import LetterJudge, Verdict
 from pipeline.errors import UserError

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from consumer.cli import main
-from consumer.config.settings import ParquetSettings
+from consumer.config.sink_settings import ParquetSettings
 from pipeline.sinks.chain import Chain
 from pipeline.sinks.parquet import Files
 from pipeline.stores.folder import FolderStore

@@ -14,7 +14,8 @@ import pytest
 
 from consumer.config.drain import LEAVE_S
 from consumer.config.load import parse
-from consumer.config.settings import ParquetSettings, Settings
+from consumer.config.settings import Settings
+from consumer.config.sink_settings import ParquetSettings
 from consumer.logs import JsonLines
 from consumer.stats_line import StatsLines
 from deploy.templates import LARGEST_BYTES

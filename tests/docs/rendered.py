@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from consumer.cli import main
-from consumer.config.settings import SINKS, Settings
+from consumer.config.settings import Settings
+from consumer.config.sink_settings import SINKS
 from pipeline.metrics import Metrics
 from tests.docs import figures, image_figures
 from tests.support import operators

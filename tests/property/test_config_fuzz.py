@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from consumer.config.errors import ConfigErrors
 from consumer.config.load import parse
-from consumer.config.settings import SINKS, Settings
+from consumer.config.settings import Settings
+from consumer.config.sink_settings import SINKS
 from pipeline.errors import ConfigError
 
 SECTIONS = [*Settings.model_fields, "bach"]

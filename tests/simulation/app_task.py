@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from consumer import build
 from consumer.config import settings as configured
 from consumer.config.load import parse
+from consumer.config.model_settings import InFlightSettings
 from consumer.kcl.protocol import Message
 from consumer.kcl.session import ShardSession
 from consumer.kcl.wire import Wire
@@ -132,7 +133,7 @@ def configured_as(settings: Settings) -> configured.Settings:
             "dead_letter": {"url": LETTERS, "max_ratio": 1.0, "max_consecutive": 0},
         }
     )
-    in_flight = configured.InFlightSettings.model_construct(
+    in_flight = InFlightSettings.model_construct(
         records_per_shard=settings.window_records, total_mib=settings.window_bytes / MIB
     )
     table = parsed.sink[0].model_copy(update={"flush_mib": settings.flush_bytes / MIB})

@@ -10,7 +10,7 @@ from pathlib import Path
 from consumer.admin.doctor.findings import Finding, green, red, yellow
 from consumer.admin.doctor.subject import Subject
 from consumer.config import drain, profile
-from consumer.config.settings import ParquetSettings
+from consumer.config.sink_settings import ParquetSettings
 from consumer.kcl import aggregator
 from consumer.kcl.java import find_jars, find_java
 from pipeline.errors import counted

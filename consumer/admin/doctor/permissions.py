@@ -8,7 +8,7 @@ from typing import Any
 
 from consumer.admin.doctor.findings import Finding, green, red, yellow
 from consumer.admin.doctor.subject import Subject
-from consumer.config.settings import KinesisSinkSettings, ParquetSettings
+from consumer.config.sink_settings import KinesisSinkSettings, ParquetSettings
 from consumer.leases.tables import has_index
 from pipeline.errors import counted
 from pipeline.table.names import STAGED, SUSPECTS

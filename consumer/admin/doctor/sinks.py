@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from consumer.admin.doctor.findings import Finding, green, red, yellow
 from consumer.admin.doctor.subject import Subject
-from consumer.config.settings import KinesisSinkSettings, ParquetSettings
+from consumer.config.sink_settings import KinesisSinkSettings, ParquetSettings
 from pipeline.errors import counted
 from pipeline.stores.s3 import PROBE
 from pipeline.table.names import STAGED, SUSPECTS

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from consumer.config.settings import ParquetSettings, Settings
+from consumer.config.settings import Settings
+from consumer.config.sink_settings import ParquetSettings
 from pipeline.errors import RefusedError
 
 

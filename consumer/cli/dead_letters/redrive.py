@@ -13,7 +13,8 @@ from consumer.cli.options import RATE, config_option, execute_option, json_optio
 from pipeline.errors import counted
 
 if TYPE_CHECKING:
-    from consumer.config.settings import KinesisSinkSettings, ParquetSettings, Settings
+    from consumer.config.settings import Settings
+    from consumer.config.sink_settings import KinesisSinkSettings, ParquetSettings
     from consumer.letters.letter import Wish
     from consumer.letters.plan import Plan
     from consumer.letters.redrive import Result

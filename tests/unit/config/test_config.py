@@ -11,7 +11,8 @@ import pytest
 
 from consumer.config.errors import ConfigErrors
 from consumer.config.load import load, parse
-from consumer.config.settings import KinesisSinkSettings, ParquetSettings, Settings
+from consumer.config.settings import Settings
+from consumer.config.sink_settings import KinesisSinkSettings, ParquetSettings
 from pipeline.errors import UserError
 
 LEAST = """

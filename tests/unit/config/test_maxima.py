@@ -10,7 +10,8 @@ from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
 
 from consumer.config.kcl_properties import check
-from consumer.config.settings import SINKS, Settings
+from consumer.config.settings import Settings
+from consumer.config.sink_settings import SINKS
 from pipeline.errors import ConfigError
 
 FREE = {"model.options": "the model's own", "kcl.properties": "checked by the type of KCL's property"}
