@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ _FLOAT32_WHOLE = 2**24
 """32-bit floats hold every whole number up to this one."""
 
 
+@lru_cache(maxsize=256)
 def fast(kind: pa.DataType) -> frozenset[type]:
     """Return the types of values that pyarrow itself converts exactly to ``kind``, or refuses."""
     if pa.types.is_integer(kind):

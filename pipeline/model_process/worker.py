@@ -38,6 +38,10 @@ TEXTS_LIMIT = frames.HEAD_LIMIT_BYTES // 16
 """Characters of all tracebacks in one answer. A character takes up to 6 bytes in JSON, and reasons may be as long."""
 
 
+END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
+"""The last bytes of Arrow's stream format, after the schema and the batch."""
+
+
 class Work(Protocol):
     """Answers requests. ``usable`` turns False if the process must not answer another one."""
 
@@ -79,6 +83,7 @@ class Predicting:
         self._stream = stream
         self._model = model
         self._rows = rows
+        self._start = rows.schema.serialize().to_pybytes()
         self._is_new = True
         self.nothing_carried: Row = rows.nothing_carried
 
@@ -128,11 +133,8 @@ class Predicting:
 
     def _packed(self, outcome: PredictedRows, began: float) -> Chunks:
         faults = _all_portable(outcome.faults)
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, self._rows.schema) as stream:
-            stream.write_batch(outcome.batch)
         head = {"faults": faults, "replica": self._replica, "seconds": time.monotonic() - began}
-        return frames.pack("rows", head, [memoryview(sink.getvalue())])
+        return frames.pack("rows", head, [self._start, memoryview(outcome.batch.serialize()), END_OF_STREAM])
 
     def predict(
         self, payloads: Sequence[bytes], records: Sequence[RecordInfo] = (), *, beside_example: bool = False

@@ -234,8 +234,9 @@ class _Audit:
         for kind, detail in (*count_faults(contents), *row_faults(entry, contents), *self._one_table(entry, contents)):
             report.problem(kind, entry.key, detail)
         ids.append(contents.rows["record_id"])
-        dead_ids = [f"{self._stream}/{entry.shard_id}/{position}" for position in contents.dead]
-        ids.append(pa.chunked_array([pa.array(dead_ids, pa.string())]))
+        if contents.dead:
+            dead_ids = [f"{self._stream}/{entry.shard_id}/{position}" for position in contents.dead]
+            ids.append(pa.chunked_array([pa.array(dead_ids, pa.string())]))
         self._letters(entry, contents)
         self._of_sinks.held_against(entry.list, contents)
 

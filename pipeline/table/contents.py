@@ -16,12 +16,15 @@ import pyarrow.parquet as pq
 
 from pipeline.record import Position
 from pipeline.table import dead_positions, pages
-from pipeline.table.footer import DEAD_POSITIONS, end_of, is_ours, is_redriven, parsed, previous_end_of, texts_of
+from pipeline.table.footer import DEAD_POSITIONS, end_of, is_ours, is_redriven, previous_end_of, texts_of
 from pipeline.table.schema import IDENTITY
 from pipeline.table.seal import is_sealed
 
 ROWS_PER_BYTE = 8
 """More rows for each byte than any file of a table has: every row has its own id."""
+
+TIMES = ("arrived_at", "processed_at")
+"""Columns of milliseconds since 1970."""
 
 NAMED_BY_MANY = ["shard_id", "partition_key", "model_version"]
 """Columns in which many rows share the same text."""
@@ -67,9 +70,20 @@ class Contents:
 
     @cached_property
     def streams(self) -> frozenset[str]:
-        """The streams that the rows' ids begin with."""
-        ids = pc.list_element(pc.split_pattern(self.rows["record_id"], "/", max_splits=1), 0)
+        """The streams that the rows' ids begin with: nearly always one."""
+        every = self.rows["record_id"]
+        first, slash, _ = ((len(every) and every[0].as_py()) or "").partition("/")
+        if slash and not every.null_count and pc.all(pc.starts_with(every, first + slash)).as_py():
+            return frozenset({first})
+        ids = pc.list_element(pc.split_pattern(every, "/", max_splits=1), 0)
         return frozenset(pc.unique(ids).to_pylist()) - {None}
+
+    @cached_property
+    def times(self) -> dict[str, tuple[int, int] | None]:
+        """The first and the last millisecond, since 1970, of each time column; None if a row has no time. Empty if
+        there are no rows.
+        """
+        return {name: _ends(self.rows[name]) for name in TIMES} if self.rows.num_rows else {}
 
     @property
     def first(self) -> Position | None:
@@ -86,20 +100,26 @@ def _begins_with(columns: pa.Schema, own: pa.Schema) -> bool:
     return bool(len(columns) >= len(own) and pa.schema(list(columns)[: len(own)]).equals(own))
 
 
-def _read(body: bytes, metadata: pq.FileMetaData) -> pa.Table:
-    """Read Penstock's columns. A text that many rows share is held in memory once."""
-    file = pq.ParquetFile(pa.BufferReader(body), metadata=metadata, read_dictionary=NAMED_BY_MANY)
-    groups = [place for place in range(file.num_row_groups) if metadata.row_group(place).num_rows]
+def _file(body: bytes) -> pq.ParquetFile | None:
+    """Parse a file's footer; None if that fails. A text that many rows share will be held in memory once."""
+    try:
+        # Without threads, which would only copy bytes that are in memory already.
+        return pq.ParquetFile(pa.BufferReader(body), read_dictionary=NAMED_BY_MANY, pre_buffer=False)
+    except (pa.ArrowException, OSError, ValueError):
+        return None
+
+
+def _rows(file: pq.ParquetFile) -> pa.Table:
+    """Read Penstock's columns."""
+    groups = [place for place in range(file.num_row_groups) if file.metadata.row_group(place).num_rows]
     return file.read_row_groups(groups, IDENTITY.names, use_threads=False)
 
 
-def _milliseconds(table: pa.Table) -> list[int | None]:
-    """Return the minimum and the maximum of each time column."""
-    found: list[int | None] = []
-    for name in ("arrived_at", "processed_at"):
-        ends = pc.min_max(table[name])
-        found += [ends["min"].value, ends["max"].value, None if table[name].null_count else 0]
-    return found if table.num_rows else []
+def _ends(column: pa.ChunkedArray) -> tuple[int, int] | None:
+    if column.null_count:
+        return None
+    ends = pc.min_max(column)
+    return ends["min"].value, ends["max"].value
 
 
 def read(body: bytes | None) -> Contents:
@@ -122,12 +142,13 @@ def read_redriven(body: bytes | None) -> Contents:
 def _opened(body: bytes | None, is_kind: Callable[[dict[str, str]], bool]) -> Contents:
     if body is None:
         raise ValueError("it is gone, or is not a file")
-    metadata = parsed(body)
-    footer = texts_of(metadata)
-    if metadata is None or not is_kind(footer):
+    file = _file(body)
+    footer = texts_of(file and file.metadata)
+    if file is None or not is_kind(footer):
         raise ValueError("it is not a complete Parquet file written by Penstock")
     if not is_sealed(body):
         raise FileChanged("its bytes are not those that were written")
+    metadata = file.metadata
     claimed = metadata.num_rows
     if claimed > ROWS_PER_BYTE * len(body):
         raise ValueError(f"it claims {claimed:,} rows in {len(body):,} bytes")
@@ -136,10 +157,9 @@ def _opened(body: bytes | None, is_kind: Callable[[dict[str, str]], bool]) -> Co
         raise ValueError("its first columns are not Penstock's")
     pages.check(body, metadata, len(IDENTITY))
     dead = dead_positions.decoded(footer[DEAD_POSITIONS] if is_kind is is_ours else "")
-    contents = Contents(footer, _read(body, metadata), dead, columns)
-    table = contents.rows
-    if table["sub_sequence_number"].null_count or any(each.sequence < 0 for each in contents.positions):
+    contents = Contents(footer, _rows(file), dead, columns)
+    if contents.rows["sub_sequence_number"].null_count or any(each.sequence < 0 for each in contents.positions):
         raise ValueError("it has rows without a position")
-    if any(each is None or not YEARS[0] <= each < YEARS[1] for each in _milliseconds(table)):
+    if any(ends is None or ends[0] < YEARS[0] or ends[1] >= YEARS[1] for ends in contents.times.values()):
         raise ValueError("it has rows whose arrived_at or processed_at is missing or outside the years 1 to 9999")
     return contents

@@ -13,8 +13,12 @@ import pyarrow.compute as pc
 from pipeline.errors import counted
 from pipeline.record import Position
 from pipeline.stores.base import Metadata
-from pipeline.table.contents import Contents
+from pipeline.table.contents import TIMES, Contents
 from pipeline.table.footer import DEAD, DEAD_POSITIONS, KEY, LETTERS_SHA256, ON_BOTH, ROWS, WRITER
+
+DAY_MS = 24 * 60 * 60 * 1000
+
+FIRST_DAY = date(1970, 1, 1).toordinal()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ def row_faults(entry: TableEntry, contents: Contents) -> Faults:
         yield "duplicate", f"{counted(len(both), 'record')} with both a row and a dead letter, among them {min(both)}"
     if positions:
         yield from identity_faults(entry, contents.rows)
-        yield from value_faults(entry, contents.rows)
+        yield from value_faults(entry, contents)
 
 
 def identity_faults(entry: TableEntry, rows: pa.Table) -> Faults:
@@ -90,14 +94,24 @@ def identity_faults(entry: TableEntry, rows: pa.Table) -> Faults:
         yield "identity", f"has rows of other shards than {entry.shard_id}"
 
 
-def value_faults(entry: TableEntry, rows: pa.Table) -> Faults:
+def value_faults(entry: TableEntry, contents: Contents) -> Faults:
     """Check that all rows arrived on the file's day, were written at one time, and by one model. The file must have
     rows.
     """
-    days = pc.unique(rows["arrived_at"].cast(pa.date32())).to_pylist()
-    if days != [date.fromisoformat(entry.day)]:
+    arrived, processed = (contents.times[name] for name in TIMES)
+    if arrived is None or {each // DAY_MS for each in arrived} != {_day(entry.day)}:
         yield "values", f"has rows that did not arrive on {entry.day}"
-    for name in ("processed_at", "model_version"):  # a file has one writer, one time of writing, one model
-        values = pc.unique(rows[name]).to_pylist()
-        if len(values) != 1 or values[0] is None:
+    models = pc.unique(contents.rows["model_version"]).to_pylist()
+    one = {"processed_at": processed is not None and processed[0] == processed[1], "model_version": _is_one(models)}
+    for name, is_one in one.items():  # a file has one writer, one time of writing, one model
+        if not is_one:
             yield "values", f"{name} is not the same in all of its rows"
+
+
+def _is_one(values: Sequence[str | None]) -> bool:
+    return len(values) == 1 and values[0] is not None
+
+
+def _day(text: str) -> int:
+    """The day, counted from 1970."""
+    return date.fromisoformat(text).toordinal() - FIRST_DAY

@@ -31,6 +31,12 @@ PLAIN, PLAIN_DICTIONARY, RLE, RLE_DICTIONARY = 0, 2, 3, 8
 CODINGS = (PLAIN, PLAIN_DICTIONARY, RLE, RLE_DICTIONARY)
 """Accepted encodings of values: decoded values are as long as the uncompressed page, or lie in a dictionary."""
 
+_INNER = {DATA: 5, DICTIONARY: 7, DATA_V2: 8}
+"""Field of a page's header that describes a page of this kind."""
+
+_BOOL, _WHOLE, _SKIPPED, _LISTS = frozenset({1, 2}), frozenset({4, 5, 6}), frozenset({7, 8}), frozenset({9, 10})
+"""Types of the compact protocol; 3 is a byte, 12 a struct."""
+
 MOST_FIELDS, MOST_DEPTH = 1_000, 8
 """A header with more fields, or nested deeper, is refused."""
 
@@ -69,11 +75,13 @@ def _pages(body: bytes, chunk: pq.ColumnChunkMetaData) -> Iterator[tuple[int, in
     stop = at + chunk.total_compressed_size
     if not 0 < at <= stop <= len(body):
         raise ValueError(f"{chunk.path_in_schema} lies outside the file")
-    while at < stop:
-        header = _Thrift(body, at, stop)
+    chunk_bytes = memoryview(body)[at:stop]
+    at = 0
+    while at < len(chunk_bytes):
+        header = _Thrift(chunk_bytes, at)
         said = header.struct()
         kind: int = said.get(1, -1)
-        inner = said.get({DATA: 5, DICTIONARY: 7, DATA_V2: 8}.get(kind, 0))
+        inner = said.get(_INNER.get(kind, 0))
         if not isinstance(inner, dict) or not isinstance(said.get(3), int) or said[3] < 0:
             raise ValueError(f"{chunk.path_in_schema} has a malformed page header")
         coding = inner.get(4 if kind == DATA_V2 else 2)
@@ -82,44 +90,54 @@ def _pages(body: bytes, chunk: pq.ColumnChunkMetaData) -> Iterator[tuple[int, in
 
 
 class _Thrift:
-    """Parses one struct of Thrift's compact protocol. Texts are skipped."""
+    """Parses one struct of Thrift's compact protocol, from ``at`` on. Texts are skipped."""
 
-    def __init__(self, body: bytes, at: int, stop: int) -> None:
+    def __init__(self, body: memoryview, at: int) -> None:
         self.at = at
         self._body = body
-        self._stop = stop
         self._left = MOST_FIELDS
 
-    def struct(self, depth: int = 0) -> dict[int, Any]:
+    def struct(self) -> dict[int, Any]:
+        try:
+            return self._struct(0)
+        except IndexError:
+            raise ValueError("a page's header is cut off") from None
+
+    def _struct(self, depth: int) -> dict[int, Any]:
         found: dict[int, Any] = {}
         number = 0
-        while head := self._byte():
+        body = self._body
+        while head := body[self.at]:
+            self.at += 1
             number = number + (head >> 4) if head >> 4 else self._number()
             found[number] = self._value(head & 15, depth)
+        self.at += 1
         return found
 
     def _value(self, kind: int, depth: int) -> Any:
         self._left -= 1
         if depth > MOST_DEPTH or self._left < 0:
             raise ValueError("a page's header is malformed")
-        if kind in {1, 2}:
-            return kind == 1
-        if kind == 3:
-            return self._byte()
-        if kind in {4, 5, 6}:
+        if kind in _WHOLE:
             return self._number()
-        if kind in {7, 8}:
+        if kind == 12:
+            return self._struct(depth + 1)
+        if kind in _BOOL:
+            return kind == 1
+        if kind in _SKIPPED:
             size = 8 if kind == 7 else self._varint()
             self.at += size
             return None
-        if kind in {9, 10}:
+        if kind == 3:
+            self.at += 1
+            return self._body[self.at - 1]
+        if kind in _LISTS:
             return self._list(depth)
-        if kind == 12:
-            return self.struct(depth + 1)
         raise ValueError("a page's header is malformed")
 
     def _list(self, depth: int) -> None:
-        head = self._byte()
+        head = self._body[self.at]
+        self.at += 1
         count = head >> 4 if head >> 4 < 15 else self._varint()
         for _ in range(min(count, MOST_FIELDS + 1)):
             self._value(head & 15, depth + 1)
@@ -131,15 +149,10 @@ class _Thrift:
     def _varint(self) -> int:
         value = shift = 0
         while shift < 70:
-            byte = self._byte()
+            byte = self._body[self.at]
+            self.at += 1
+            if byte < 128:
+                return value | byte << shift
             value |= (byte & 127) << shift
             shift += 7
-            if byte < 128:
-                return value
         raise ValueError("a page's header is malformed")
-
-    def _byte(self) -> int:
-        if not self.at < self._stop:
-            raise ValueError("a page's header is cut off")
-        self.at += 1
-        return self._body[self.at - 1]

@@ -109,4 +109,4 @@ def _own_faults(entry: TableEntry, contents: Contents) -> Faults:
         yield "metadata", "its footer names other records than those of its rows"
     if positions:
         yield from identity_faults(entry, contents.rows)
-        yield from value_faults(entry, contents.rows)
+        yield from value_faults(entry, contents)

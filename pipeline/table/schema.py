@@ -84,7 +84,7 @@ class TableSchema:
             sequences,
             subs,
             _texts([record.partition_key for record in records]),
-            pa.array([record.arrived_ms for record in records], pa.int64()).cast(TIME),
+            pa.array([record.arrived_ms for record in records], pa.int64()).view(TIME),
             pa.repeat(pa.scalar(processed_at, TIME), count),
             pa.repeat(pa.scalar(self.model_version, pa.string()), count),
         ]
@@ -100,7 +100,10 @@ class TableSchema:
             count = sum(1 for _ in group)
             parts.append(outcomes[first].table.take(rows.slice(first, count)))
             first += count
-        return pa.Table.from_batches([part.cast(self._rows) for part in parts], schema=self._rows)
+        alike = [
+            part if part.schema.equals(self._rows, check_metadata=True) else part.cast(self._rows) for part in parts
+        ]
+        return pa.Table.from_batches(alike, schema=self._rows)
 
 
 def _tried(schema: pa.Schema) -> pa.Schema:

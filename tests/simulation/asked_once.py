@@ -4,12 +4,12 @@ contain, whether Parquet holds a schema, what a factory is. Files are not compre
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, wraps
 from types import ModuleType
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.machine import gpus
@@ -27,7 +27,7 @@ read = lru_cache(maxsize=FILES)(contents.read)
 @lru_cache(maxsize=FILES)
 def ids(body: bytes) -> tuple[str, ...]:
     """The record ids of a file, as any reader of Parquet sees them: nothing of ours is in between."""
-    column = pq.ParquetFile(io.BytesIO(body)).read(["record_id"], use_threads=False)["record_id"]
+    column = pq.ParquetFile(pa.BufferReader(body), pre_buffer=False).read(["record_id"], use_threads=False)["record_id"]
     return tuple(column.to_pylist())
 
 
