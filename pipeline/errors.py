@@ -72,6 +72,8 @@ def plain(text: str, limit: int) -> str:
     out.
     """
     short = cut(text, limit)
+    if short.isascii():
+        return short
     escaped = short.encode("utf-8", "backslashreplace").decode()
     return escaped if len(escaped) == len(short) else cut(escaped, limit)
 

@@ -86,9 +86,10 @@ def _nested(sinks: list[tuple[int, Any]], dead_letter: DeadLetterSettings | None
         derived = [f"{dead_letter.url.rstrip('/')}{ending}" for ending in DERIVED]
         urls += [("dead_letter.url", url) for url in (dead_letter.url, *derived)]
     asides = [(key, f"{url.rstrip('/')}{ASIDE}") for key, url in urls if not url.startswith("s3://")]
+    places = [(key, url, _place(url)) for key, url in (*urls, *asides)]
     reported = set()
-    for (one, url), (other, other_url) in combinations([*urls, *asides], 2):
-        if (one, other) not in reported and clash(url, other_url):
+    for (one, url, place), (other, other_url, other_place) in combinations(places, 2):
+        if (one, other) not in reported and _overlap(place, other_place):
             reported |= {(one, other), (other, one)}
             problem = f'"{other_url}" and {one} "{url}" are the same or one contains the other'
             yield ConfigError(other, problem, "Use separate prefixes")
@@ -98,8 +99,11 @@ def clash(one: str, other: str) -> bool:
     """Whether two URLs are the same place, or one contains the other. Folders are found as a worker finds them, from
     the working directory, and with symbolic links resolved.
     """
-    shorter, longer = sorted((_place(url) for url in (one, other)), key=len)
-    return longer.startswith(shorter)
+    return _overlap(_place(one), _place(other))
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one.startswith(other) or other.startswith(one)
 
 
 def _place(url: str) -> str:

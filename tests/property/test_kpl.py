@@ -14,7 +14,7 @@ from consumer.testing.aggregates import field, sealed, user
 from pipeline.aggregate import Aggregate, aggregate_or_record
 from pipeline.kpl import Malformed, Message, message
 from pipeline.record import Dead, Position, Record
-from tests.support.fuzz_inputs import BATCH, mangled, repeatable
+from tests.support.fuzz_inputs import BATCH, Dice, mangled, repeatable
 
 SEEDS = 40
 TEST = "tests/property/test_kpl.py"
@@ -52,11 +52,11 @@ def test_messages_of_protobuf_are_read_correctly(
     assert [each.whole for each in found] == [False] * (len(users) - 1) + [True]
 
 
-def mangled_message(dice: random.Random) -> bytes:
-    tables = b"".join(field(dice.choice((1, 1, 2)), b"%d" % n) for n in range(dice.randrange(4)))
+def mangled_message(dice: Dice) -> bytes:
+    tables = b"".join(field(dice.choice((1, 1, 2)), b"%d" % n) for n in range(dice.below(4)))
     users = b"".join(
-        user(dice.randbytes(dice.choice((0, 3, 200))), dice.randrange(3), dice.choice((None, None, 0, 1)))
-        for _ in range(dice.randrange(6))
+        user(dice.randbytes(dice.choice((0, 3, 200))), dice.below(3), dice.choice((None, None, 0, 1)))
+        for _ in range(dice.below(6))
     )
     return mangled(dice, tables + users)
 
@@ -66,7 +66,7 @@ def test_of_any_bytes_all_is_accounted_for_and_protobuf_reads_no_more() -> None:
     readable = 0
     for seed in range(SEEDS):
         with repeatable(seed, TEST):
-            dice = random.Random(seed)
+            dice = Dice(seed)
             for _ in range(BATCH):
                 body = mangled_message(dice)
                 found = all_of(aggregate_or_record(record(sealed(body))), dice)
@@ -92,7 +92,7 @@ def test_any_bytes_are_read_in_bounded_time_and_memory(body: bytes) -> None:
 @given(st.binary(max_size=40), st.integers(0, 50), st.integers(0, 12))
 def test_going_on_within_an_aggregate_is_as_if_one_had_not_stopped(data: bytes, count: int, sub: int) -> None:
     body = field(1, b"k") + b"".join(user(data + b"%d" % n, n % 2) for n in range(count + 1))
-    dice = random.Random(count)
+    dice = Dice(count)
     whole = all_of(aggregate_or_record(record(sealed(body))), dice)
     rest = aggregate_or_record(record(sealed(body)))
     assert isinstance(rest, Aggregate)

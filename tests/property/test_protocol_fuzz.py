@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import random
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -29,9 +28,9 @@ from pipeline.record import Position
 from tests.support.fuzz_inputs import (
     BATCH,
     NUMBERS,
-    RAW_NUMBERS,
-    RAW_TEXTS,
+    RAW,
     TEXTS,
+    Dice,
     mangled,
     payloads,
     repeatable,
@@ -110,13 +109,13 @@ def test_100000_payloads_come_out_of_the_protocol_byte_for_byte() -> None:
             assert [record.data for record in message.records] == sent
 
 
-def line(dice: random.Random) -> dict[str, object]:
+def line(dice: Dice) -> dict[str, object]:
     """Any message of KCL, with few records."""
-    place = {"sequenceNumber": str(dice.randrange(10**56)), "subSequenceNumber": dice.randrange(3)}
-    records = [row(number, dice.randbytes(6)) for number in range(dice.randrange(3))]
+    place = {"sequenceNumber": str(dice.randrange(10**56)), "subSequenceNumber": dice.below(3)}
+    records = [row(number, dice.randbytes(6)) for number in range(dice.below(3))]
     fields: dict[str, dict[str, object]] = {
         "initialize": {"shardId": "shardId-000000000000", **place},
-        "processRecords": {"records": records, "millisBehindLatest": dice.randrange(10**6)},
+        "processRecords": {"records": records, "millisBehindLatest": dice.below(10**6)},
         "checkpoint": {**place, "error": dice.choice([None, "ThrottlingException"])},
         "leaseLost": {},
         "shardEnded": {},
@@ -126,7 +125,7 @@ def line(dice: random.Random) -> dict[str, object]:
     return {"action": action, **fields[action]}
 
 
-def swapped(dice: random.Random, fields: dict[str, object]) -> bytes:
+def swapped(dice: Dice, fields: dict[str, object]) -> bytes:
     """Replaces one value, at any depth, by one of another type, or by a far too large one."""
     inside = [fields, *(record for record in fields.get("records", ()) if isinstance(record, dict))]  # type: ignore[attr-defined]
     chosen = dice.choice(inside)
@@ -135,20 +134,20 @@ def swapped(dice: random.Random, fields: dict[str, object]) -> bytes:
     return orjson.dumps(fields)
 
 
-def raw(dice: random.Random, fields: dict[str, object]) -> bytes:
+def raw(dice: Dice, fields: dict[str, object]) -> bytes:
     """As :func:`swapped`, with values that encoders do not write."""
     fields[dice.choice(list(fields))] = "@"
-    return orjson.dumps(fields).replace(b'"@"', dice.choice(RAW_NUMBERS + RAW_TEXTS))
+    return orjson.dumps(fields).replace(b'"@"', dice.choice(RAW))
 
 
-def doubled(dice: random.Random, fields: dict[str, object]) -> bytes:
+def doubled(dice: Dice, fields: dict[str, object]) -> bytes:
     """A key twice, with two values."""
     name = dice.choice(list(fields))
     second = orjson.dumps({name: dice.choice((None, "x", 7, []))})
     return orjson.dumps(fields)[:-1] + b"," + second[1:]
 
 
-WAYS: tuple[Callable[[random.Random, dict[str, object]], bytes], ...] = (
+WAYS: tuple[Callable[[Dice, dict[str, object]], bytes], ...] = (
     lambda dice, fields: mangled(dice, orjson.dumps(fields)),
     swapped,
     raw,
@@ -168,7 +167,7 @@ def complaint(broken: bytes) -> str:
 def test_100000_broken_lines_are_messages_or_protocol_errors() -> None:
     for seed in seeds():
         with repeatable(seed, TEST):
-            dice = random.Random(seed)
+            dice = Dice(seed)
             complaints = [complaint(dice.choice(WAYS)(dice, line(dice))) for _ in range(BATCH)]
             assert 0 < sum(map(bool, complaints)) < BATCH
             assert not [each for each in complaints if "\n" in each or len(each) > 200]
