@@ -50,9 +50,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Collect garbage after the last test of a file: a resource that it leaked in a cycle of references fails it."""
+    """Collect garbage after the last test of a file: a resource that it leaked in a cycle of references fails it.
+
+    What is left, modules above all, is not looked through again.
+    """
     if nextitem is None or nextitem.path != item.path:
         gc.collect()
+        gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)
