@@ -1,12 +1,12 @@
 """Takes one batch from its first try to an outcome for each record. :mod:`pipeline.replicas.bisection` chooses what to
 try.
 
-A record that has failed alone is a suspect. It is condemned when its replica is shown to work since then
-(:mod:`pipeline.replicas.witnesses`). Mostly this needs no extra call, because the rest of the batch passes there;
-otherwise one call for all suspects of a replica decides. If every record of a batch has its own fault, the batch is
-tried once more together with a witness, a record known to pass. If the witness passes, all the faults are the records'
-own. If the witness passes only alone, faults spread within a batch, and the batch is searched like one that failed as a
-whole.
+A record that has failed alone is a suspect (:mod:`pipeline.replicas.suspects`). It is condemned when its replica is
+shown to work since then (:mod:`pipeline.replicas.witnesses`). Mostly this needs no extra call, because the rest of the
+batch passes there; otherwise one call for all suspects of a replica decides. If every record of a batch has its own
+fault, the batch is tried once more together with a witness, a record known to pass. If the witness passes, all the
+faults are the records' own. If the witness passes only alone, faults spread within a batch, and the batch is searched
+like one that failed as a whole.
 
 A replica that fails records that passed before is replaced. What failed on it is tried again on a replica known to
 work: one that is fresh, or has just passed a record. A record that spoils even fresh replicas is condemned if replicas
@@ -21,29 +21,27 @@ more, plus two calls for each record that fails alone.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from typing import Protocol
 
-from pipeline.errors import Fatal, ReplicaDied
+from pipeline.errors import ReplicaDied
 from pipeline.events import ModelEvent, OutOfMemory, Retried
 from pipeline.outages import Component
 from pipeline.record import Fault, Record
 from pipeline.replicas.answers import Answer, Costs, Failed, Rows
 from pipeline.replicas.bisection import Bisection
 from pipeline.replicas.crash_journal import CrashJournal, Note
-from pipeline.replicas.pool import START, LostDevice, Pool
+from pipeline.replicas.pool import LostDevice, Pool
 from pipeline.replicas.process import ReplicaProcess, TimedOut, Unbegun
+from pipeline.replicas.suspects import SICK, Suspects
 from pipeline.replicas.witnesses import Witnesses, fails
 
 payload_of: Callable[[Record], bytes] = attrgetter("data")
 """The payload to send, for a model that does not ask for the records."""
-
-SICK = "fails records that passed before"
 
 NEW_FROM = 2
 """Records that were acquitted this often are tried alone on fresh replicas."""
@@ -76,20 +74,6 @@ class Bench(Protocol):
     async def device_works(self, reason: str) -> bool:
         """As :meth:`pipeline.replicas.device_faults.DeviceCheck.works`."""
         ...
-
-
-@dataclass(slots=True)
-class _Suspect:
-    """A record that failed alone. ``link``: on which replica; None if that replica ended because of it. ``passes``:
-    how many answers had passed by then, on that replica or in all.
-    """
-
-    record: Record
-    fault: Fault
-    attempts: int
-    link: ReplicaProcess | None
-    passes: int
-    is_new: bool = False
 
 
 class Trial:
@@ -142,18 +126,22 @@ class _Round:
         self._pool = trial._pool
         self._bench = trial._bench
         self._turn = turn
-        self._suspects: list[_Suspect] = []
+        self._suspects = Suspects(
+            trial._pool,
+            trial.witnesses,
+            trial._part,
+            on_guilty=trial._bench.give_up,
+            on_call=partial(trial._retried, ()),
+        )
         self._again: list[Record] = []
-        self._asked = False
         self._spreads = False
-        self._nobody_is_well = False
         self._calls = 0
 
     async def run(self, records: Sequence[Record]) -> list[Record]:
         """Try the records; return those that must be tried in another round."""
         bisection = Bisection(records, self._trial._retries)
         notes: list[Note] = []
-        while not self._nobody_is_well and (tried := bisection.next()):
+        while not self._suspects.nobody_is_well and (tried := bisection.next()):
             try:
                 if len(tried) == 1 and (self._calls or self._turn):
                     await self._alone(tried, bisection)
@@ -164,10 +152,10 @@ class _Round:
             except ReplicaDied as error:
                 await self._died(tried, bisection, error, notes)
             if self._turn:
-                await self._judge()
+                self._again += await self._suspects.judge()
         for note in notes:
             await note.end()
-        await self._judge()
+        self._again += await self._suspects.judge()
         return self._again + bisection.left()
 
     # -- tries
@@ -185,7 +173,8 @@ class _Round:
             await self._beside_a_witness(tried, bisection, link)
             return
         self._taken(answer, tried, bisection, link, is_new)
-        await self._look_at(link, answer)
+        if fails(answer):
+            await self._suspects.look_at(link)
 
     async def _beside_a_witness(self, tried: list[Record], bisection: Bisection[Record], link: ReplicaProcess) -> None:
         """Every record had a fault of its own: find out whether the records, the replica, or one record for all of
@@ -202,12 +191,12 @@ class _Round:
                 self._taken(answer, tried, bisection, link, is_new=False)
             elif len(tried) not in answer.faults:
                 self._passed(_without_the_last(answer), tried, bisection)
-            elif await self._is_well(link) is False:
+            elif await self._suspects.is_well(link) is False:
                 link.discard(SICK)
                 self._again += tried
                 bisection.passed()
             else:
-                self._spreads = self._asked = True
+                self._spreads = self._suspects.asked = True
                 bisection.failed()
 
     async def _alone(self, tried: list[Record], bisection: Bisection[Record]) -> None:
@@ -222,24 +211,17 @@ class _Round:
                     break
                 wants_new = True
         self._taken(answer, tried, bisection, link, is_new)
-        await self._look_at(link, answer)
+        if fails(answer):
+            await self._suspects.look_at(link)
 
     @contextlib.asynccontextmanager
     async def _well_one(self, *, new: bool) -> AsyncIterator[ReplicaProcess]:
         """Hold a replica. For acquitted records: a fresh one, or one that passed a moment ago."""
         while True:
             async with self._pool.held(new=new, well=self._turn > 0) as link:
-                if not self._turn or link.is_well or await self._may_serve(link):
+                if not self._turn or link.is_well or await self._suspects.may_serve(link):
                     yield link
                     return
-
-    async def _may_serve(self, link: ReplicaProcess) -> bool:
-        """Whether a replica whose last request failed still works; if not, replace it."""
-        well = await self._is_well(link)
-        if well or (well is None and self._trial.witnesses.nothing_has_passed):
-            return True
-        link.discard(SICK if well is False else "was replaced by a fresh one")
-        return False
 
     async def _in_a_row(self, link: ReplicaProcess, tried: list[Record], bisection: Bisection[Record]) -> Answer:
         """Return the answer that counts: the first that is not a plain failure, or the last one."""
@@ -269,14 +251,14 @@ class _Round:
     ) -> None:
         if isinstance(answer, Failed) and answer.op in {"memory", "worn"}:
             self._trial._on_event(OutOfMemory(len(tried)))
-            self._suspect(tried, answer.fault, bisection.too_large(), link, is_new)
+            self._suspects.add(tried[0], answer.fault, bisection.too_large(), link, is_new=is_new)
             self._bench.too_large(tried, bisection)
         elif isinstance(answer, Failed):
-            self._suspect(tried, answer.fault, bisection.failed(), link, is_new)
+            self._suspects.add(tried[0], answer.fault, bisection.failed(), link, is_new=is_new)
         elif not fails(answer):
             self._passed(answer, tried, bisection)
         elif len(tried) == 1:
-            self._suspect(tried, answer.faults[0], bisection.failed(), link, is_new)
+            self._suspects.add(tried[0], answer.faults[0], bisection.failed(), link, is_new=is_new)
         else:
             bisection.failed()
 
@@ -291,16 +273,6 @@ class _Round:
     def _give_up(self, tried: list[Record], faults: dict[int, Fault], attempts: int) -> None:
         for index, fault in faults.items():
             self._bench.give_up(tried[index], fault, attempts)
-
-    def _suspect(
-        self, tried: list[Record], fault: Fault, attempts: int | None, link: ReplicaProcess | None, is_new: bool
-    ) -> None:
-        if attempts is None:
-            return
-        passes = self._pool.passes if link is None else link.passes
-        self._suspects.append(_Suspect(tried[0], fault, attempts, link, passes, is_new))
-        if is_new:
-            self._trial.witnesses.failed_new()
 
     async def _died(
         self, tried: list[Record], bisection: Bisection[Record], error: ReplicaDied, notes: list[Note]
@@ -317,82 +289,7 @@ class _Round:
             else:
                 bisection.excused()
         else:
-            self._suspect(tried, fault, attempts, None, is_new=True)
-
-    # -- who is to blame
-
-    async def _look_at(self, link: ReplicaProcess, answer: Answer) -> None:
-        """Check a replica at once when a suspect failed there: more records would fail on it."""
-        if self._asked or not fails(answer) or len(self._suspects) < 2:
-            return
-        self._asked = True
-        if await self._is_well(link) is False:
-            link.discard(SICK)
-
-    async def _judge(self) -> None:
-        of_links: dict[ReplicaProcess | None, list[_Suspect]] = {}
-        for suspect in self._suspects:
-            of_links.setdefault(suspect.link, []).append(suspect)
-        self._suspects = []
-        for link, suspects in of_links.items():
-            passes = self._pool.passes if link is None else link.passes
-            believed = [suspect for suspect in suspects if passes > suspect.passes]
-            doubted = [suspect for suspect in suspects if passes <= suspect.passes]
-            if doubted and await self._are_guilty(link, doubted):
-                believed += doubted
-            elif doubted:
-                self._again += [suspect.record for suspect in doubted]
-            for suspect in believed:
-                self._bench.give_up(suspect.record, suspect.fault, suspect.attempts)
-
-    async def _are_guilty(self, link: ReplicaProcess | None, doubted: list[_Suspect]) -> bool:
-        """Judge suspects of a replica on which nothing has passed since."""
-        if link is not None:
-            well = await self._is_well(link)
-            if well is not False:
-                return well or self._trial.witnesses.nothing_has_passed or all(suspect.is_new for suspect in doubted)
-            link.discard(SICK)
-            if not all(suspect.is_new for suspect in doubted):
-                return False
-        if await self._some_are_well():
-            self._part_worked()
-            return True
-        self._nobody_is_well = True
-        await self._pause(doubted[0].fault)
-        return False
-
-    async def _is_well(self, link: ReplicaProcess) -> bool | None:
-        """Whether the replica passes a witness; None if there is none. A replica that has ended does not work."""
-        if not link.can_serve:
-            return False
-        self._trial._retried(())
-        try:
-            return await self._trial.witnesses.pass_on(partial(self._pool.ask, link))
-        except Unbegun:
-            return False
-
-    async def _some_are_well(self) -> bool:
-        """Whether any replica, in the end a fresh one, passes a witness; True if there is no witness to try."""
-        while True:
-            async with self._pool.held(well=True) as link:
-                is_new = not link.calls
-                if await self._is_well(link) is not False:
-                    return True
-                link.discard(SICK)
-                if is_new:
-                    return False
-
-    def _part_worked(self) -> None:
-        self._trial._part.worked()
-
-    async def _pause(self, fault: Fault) -> None:
-        part = self._trial._part
-        if part.failed(f"records that passed before now fail on every replica ({fault.kind})"):
-            lasted_s = part.trouble().lasted_s
-            raise Fatal(
-                f"records that passed before have failed on every replica for {lasted_s:.0f} s (model.give_up_after_s)"
-            )
-        await asyncio.sleep(START.wait_in(part.trouble()))
+            self._suspects.add(tried[0], fault, attempts, None, is_new=True)
 
 
 def _without_the_last(answer: Rows | Costs) -> Rows | Costs:
