@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from threading import Lock
-from typing import Any, Literal
+from typing import Any
 
-from consumer.local import moto_speed
+from consumer.local import moto_dynamodb, moto_speed
 from consumer.local.cloudformation import Ask, adopt
 from consumer.local.error_responses import failed
 from consumer.local.kinesis.engine import ACCOUNT
@@ -20,7 +20,6 @@ from consumer.local.kinesis.metrics import Key, Statistics
 from consumer.local.request import Request, Response
 
 THREADS = 8
-NEEDED_FIRST: tuple[Literal["dynamodb", "s3", "cloudwatch"], ...] = ("dynamodb", "s3", "cloudwatch")
 AT_ONCE = "dynamodb"
 """The service whose requests are performed in the event loop: a thread would cost more than most of them."""
 MAKE_STACKS = ("cloudformation", "servicecatalog")
@@ -30,7 +29,7 @@ PRESERVED_NAMES = "moto.preserved_header_names"
 
 
 class Moto:
-    """moto behind locks. It is imported on first use, because the import is slow.
+    """moto behind locks. It is imported in the background, because the import is slow.
 
     The backends of moto are not thread-safe. One lock per service makes every request atomic, so only one of two
     competing conditional writes succeeds.
@@ -43,10 +42,11 @@ class Moto:
         self._locks: defaultdict[str, Lock] = defaultdict(Lock)
         self._loading = Lock()
         self._app: Any = None
+        self._warm = False
         self._adopted = False
 
     def warm_up(self) -> asyncio.Future[None]:
-        """Import the services that KCL and the sinks use, in the background."""
+        """Import moto and its DynamoDB, which KCL uses, in the background. Other services are imported on first use."""
         return asyncio.get_running_loop().run_in_executor(self._threads, self._warm_up)
 
     def close(self) -> None:
@@ -55,7 +55,7 @@ class Moto:
 
     async def answer(self, request: Request) -> Response:
         """Perform a request, most in a thread. An exception of moto becomes an answer with status 500."""
-        if request.service == AT_ONCE and self._app is not None and self._locks[AT_ONCE].acquire(blocking=False):
+        if request.service == AT_ONCE and self._warm and self._locks[AT_ONCE].acquire(blocking=False):
             try:
                 return self._perform_locked(request)
             finally:
@@ -69,17 +69,17 @@ class Moto:
     # -- in threads
 
     def _warm_up(self) -> None:
-        import moto.backends
+        with self._loading:
+            if not self._warm:
+                moto_speed.improve()
+                moto_dynamodb.load()
+                self._warm = True
 
-        self._application()
-        for service in NEEDED_FIRST:
-            with self._locks[_lock_name(service)]:
-                moto.backends.get_backend(service)
-
-    def _application(self) -> Any:
+    def _web_server(self) -> Any:
+        """Return moto's own web server. It is imported on first use, because DynamoDB does not need it."""
+        self._warm_up()
         with self._loading:
             if self._app is None:
-                moto_speed.improve()
                 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
                 self._app = DomainDispatcherApplication(create_backend_app)
@@ -92,7 +92,7 @@ class Moto:
             self._adopted = True
 
     def _perform(self, request: Request) -> Response:
-        self._application()
+        self._warm_up()
         with self._locks[_lock_name(request.service)]:
             return self._perform_locked(request)
 
@@ -106,7 +106,9 @@ class Moto:
         try:
             if request.service in MAKE_STACKS:
                 self._adopt()
-            body = _whole(self._app(environ(request), start_response))
+            if request.service == AT_ONCE and moto_dynamodb.takes(request):
+                return moto_dynamodb.answer(request)
+            body = _whole(self._web_server()(environ(request), start_response))
         except Exception as error:  # noqa: BLE001  # any error of moto becomes an error answer
             if isinstance(error, NotImplementedError):
                 return failed(request, 501, f"moto: {error}", "NotImplemented")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,10 +24,11 @@ ITEM: dict[str, Any] = {
     "texts": {"SS": ["a", "b"]},
     "numbers": {"NS": ["1", "2"]},
     "binaries": {"BS": ["AP8="]},
-    "list": {"L": [{"S": "a"}, {"N": "1"}, {"M": {"deep": {"BOOL": True}}}]},
+    "things": {"L": [{"S": "a"}, {"N": "1"}, {"M": {"deep": {"BOOL": True}}}]},
     "map": {"M": {"S": {"S": "a"}, "N": {"L": []}}},
 }
 KEY = {"k": ITEM["k"]}
+NAMES = {"#b": "binary"}
 
 
 def ask(moto: Moto, operation: str, **body: Any) -> Any:
@@ -48,41 +51,83 @@ def all_answers(moto: Moto, table: str) -> list[Any]:
         "CreateTable",
         TableName=table,
         KeySchema=[{"AttributeName": "k", "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": "k", "AttributeType": "S"}],
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("k", "other")],
         BillingMode="PAY_PER_REQUEST",
+        GlobalSecondaryIndexes=[
+            {
+                "IndexName": "by-other",
+                "KeySchema": [{"AttributeName": "other", "KeyType": "HASH"}],
+                "Projection": {"ProjectionType": "KEYS_ONLY"},
+            }
+        ],
     )
     ask(moto, "PutItem", TableName=table, Item=ITEM)
     change = {"UpdateExpression": "SET yes = :n", "ExpressionAttributeValues": {":n": {"N": "7"}}}
+    ask(moto, "PutItem", TableName=table, Item={"k": {"S": "2"}, "other": {"S": "o"}, "another": {"N": "1"}})
+    other = {"KeyConditionExpression": "other = :o", "ExpressionAttributeValues": {":o": {"S": "o"}}}
+    parts = {"ProjectionExpression": "things[2].deep, #b, texts, nothing", "ExpressionAttributeNames": NAMES}
     return [
-        ask(moto, "Scan", TableName=table),
+        ask(moto, "Scan", TableName=table)["Items"],
+        ask(moto, "Query", TableName=table, IndexName="by-other", **other)["Items"],
+        ask(moto, "GetItem", TableName=table, Key=KEY, **parts),
+        ask(moto, "GetItem", TableName=table, Key={"k": {"S": "3"}}),
+        ask(moto, "DescribeTable", TableName=table)["Table"]["GlobalSecondaryIndexes"][0]["KeySchema"],
         ask(moto, "GetItem", TableName=table, Key=KEY),
         ask(moto, "BatchGetItem", RequestItems={table: {"Keys": [KEY]}})["Responses"][table],
         ask(moto, "UpdateItem", TableName=table, Key=KEY, ReturnValues="ALL_NEW", **change)["Attributes"],
-        ask(moto, "Scan", TableName=table),
+        ask(moto, "Scan", TableName=table)["Items"],
     ]
 
 
-def test_every_type_of_attribute_is_answered_as_moto_answers_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    moto = Moto(lambda *asked: {})
-    moto._application()
+@pytest.fixture
+def moto() -> Iterator[Moto]:
+    made = Moto(lambda *asked: {})
+    made._warm_up()
+    yield made
+    made.close()
+
+
+def test_it_answers_as_without_the_improvements(moto: Moto, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = all_answers(moto, "quick")
+    for holder, name in improved():
+        monkeypatch.setattr(holder, name, getattr(holder, name).__wrapped__)
+    assert all_answers(moto, "slow") == quick
+    assert ITEM in quick[0]
+    assert quick[1] == [{"k": {"S": "2"}, "other": {"S": "o"}}]
+
+
+def improved() -> list[tuple[Any, str]]:
+    from moto.core import serialize
+    from moto.dynamodb.models import dynamo_type
+
+    return [
+        (serialize.BaseJSONSerializer, "_serialize_type_structure"),
+        (serialize.ResponseSerializer, "get_value"),
+        (dynamo_type.DynamoType, "to_regular_json"),
+        (dynamo_type.Item, "project"),
+    ]
+
+
+def test_the_improvements_are_used(moto: Moto, monkeypatch: pytest.MonkeyPatch) -> None:
     from moto.core import serialize
 
     looked: list[str] = []
-    picker = serialize.ResponseSerializer.get_value
+    picker = serialize.AttributePicker.__call__
 
-    def get_value(self: Any, value: Any, key: str, shape: Any) -> Any:
-        looked.append(key)
-        return picker(self, value, key, shape)
+    def pick(self: Any, context: Any) -> Any:
+        looked.append(context.key)
+        return picker(self, context)
 
-    monkeypatch.setattr(serialize.ResponseSerializer, "get_value", get_value)
-    quick = all_answers(moto, "quick")
-    looks = len(looked)
-    improved = serialize.BaseJSONSerializer._serialize_type_structure
-    monkeypatch.setattr(serialize.BaseJSONSerializer, "_serialize_type_structure", improved.__wrapped__)  # type: ignore[attr-defined]
-    assert all_answers(moto, "slow") == quick
-    assert len(looked) - looks > 1.3 * looks
-    assert quick[0]["Items"] == [ITEM]
-    moto.close()
+    monkeypatch.setattr(serialize.AttributePicker, "__call__", pick)
+    all_answers(moto, "used")
+    assert looked == []
+
+
+def test_a_random_text_has_the_length_and_the_letters_that_moto_asks_for(moto: Moto) -> None:
+    from moto.moto_api._internal import mock_random
+
+    assert re.fullmatch("[A-Za-z0-9]{52}", mock_random.get_random_string(length=52))
+    assert re.fullmatch("[a-z]{20}", mock_random.get_random_string(include_digits=False, lower_case=True))
 
 
 @pytest.mark.parametrize(
