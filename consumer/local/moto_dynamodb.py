@@ -39,7 +39,7 @@ def answer(request: Request) -> Response:
     from werkzeug.exceptions import HTTPException
 
     try:
-        asked: Any = Asked(request)
+        asked: Any = MotoRequest(request)
         status, headers, body = DynamoHandler.dispatch(asked)
     except HTTPException as error:
         status, headers, body = error.code or 500, dict(error.get_headers()), error.get_body()
@@ -61,7 +61,7 @@ class Headers(dict[str, str]):
         return super().get(name.lower(), default)
 
 
-class Asked:
+class MotoRequest:
     """What moto reads of a request, which is a part of :class:`moto.core.request.Request`."""
 
     from_wsgi_server = True
