@@ -15,44 +15,32 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from consumer.kcl.bounded import RateLimit, ShardSlice
-from consumer.kcl.checkpoint import CheckpointTracker
 from consumer.kcl.protocol import (
-    CheckpointAnswer,
     Initialize,
     Message,
     ProcessRecords,
     ShardEnded,
     ShutdownRequested,
     decode,
-    encode_checkpoint,
     encode_status,
 )
+from consumer.kcl.session_checkpoints import LAST_CHECKPOINT, Answered, SessionCheckpoints
 from consumer.kcl.session_states import OVER, RESPONSE_FOR, TRANSITIONS, SessionState, Step
 from consumer.kcl.stuck import SessionSnapshot
 from consumer.kcl.wire import Gone, Wire
-from consumer.leases.leases import as_kcl_has_it
 from consumer.poison.session_notes import Doubting, Reading, Unwatched
 from pipeline import background
 from pipeline.errors import Broken, Fatal
-from pipeline.flow.lane import Lane, Milestones
+from pipeline.flow.lane import Lane
 from pipeline.metrics.records import RecordMetrics
 from pipeline.record import Position, Record, Shard
-from pipeline.retry import Retry
 from pipeline.stage import Stage
 
 log = logging.getLogger("session")
 
-LAST_CHECKPOINT = Retry(0.25, tries=8)
-"""Retries of the last checkpoint of a shard or a session. After them the task ends: there is no later message for
-it."""
-
 LOOK_AGAIN_S = 1.0
 """Seconds after which a waiting session checks for room again. A sink may make room without a change of the durable
 position, for example if it sends rows of other keys past a refused one."""
-
-CHECKPOINT_EVERY_S = 1.0
-"""Seconds between checkpoints while a status is withheld. A checkpoint is a write to the lease table, and the durable
-position may change a hundred times a second. Otherwise KCL's messages set the pace."""
 
 AT_ONCE = 4
 """The number of first messages of a session that are answered at once, even without room.
@@ -106,20 +94,17 @@ class ShardSession:
         self._held_until_s = float("-inf")
         self._now = now
         self._lane: Lane | None = None
-        self._tracker = CheckpointTracker(None)
-        self._delivered = Milestones()
+        self._checkpoints = SessionCheckpoints(wire, self._next, metrics, clock)
         self._refused = False
         self._messages = 0
         self._clock = clock
         self._heard_s = clock()
-        self._checkpointed_s = -CHECKPOINT_EVERY_S
-        self._accepted_s: float | None = None
 
     def look(self) -> SessionSnapshot:
         """Return the progress of the session, for :class:`consumer.kcl.stuck.StuckWatch`."""
         lane = self._lane
         durable, unsettled, lag_ms = (lane.durable, lane.unsettled, lane.lag_ms) if lane is not None else (None, 0, 0)
-        progress = (self.state, self._tracker.delivered, durable, unsettled)
+        progress = (self.state, self._checkpoints.tracker.delivered, durable, unsettled)
         return SessionSnapshot(self.shard_id, progress, lag_ms, self._heard_s, unsettled)
 
     def lag_at(self, now: float) -> float:
@@ -141,12 +126,12 @@ class ShardSession:
         lane = self._lane
         if lane is None:
             return {}
-        age_s = None if self._accepted_s is None else round(now - self._accepted_s, 3)
+        age_s = self._checkpoints.age_s(now)
         return {
             "unsettled": lane.unsettled,
             "held_bytes": lane.bytes,
             "lag_s": lane.lag_ms / 1000,
-            "checkpoint_age_s": age_s,
+            "checkpoint_age_s": None if age_s is None else round(age_s, 3),
         }
 
     @property
@@ -167,7 +152,7 @@ class ShardSession:
     @property
     def passed(self) -> bool:
         """Whether the slice of the shard has been read to its end, and all of it is checkpointed."""
-        return self._beyond and self._tracker.settled
+        return self._beyond and self._checkpoints.tracker.settled
 
     async def run(self) -> None:
         """Run until the bridge disconnects. A later session reads again what was not durable by then.
@@ -236,7 +221,7 @@ class ShardSession:
         self.began_after = message.checkpoint
         self.began = str(message.checkpoint or message.sentinel)
         checkpoint = message.checkpoint and message.checkpoint.end_of_record
-        self._tracker = CheckpointTracker(checkpoint)
+        self._checkpoints.begin(self.shard_id, checkpoint)
         self._lane = self._stage.open(self._shard(message.shard_id), checkpoint)
         self._lane.before_entry = self._reading.meets
         self._slice = self._bounds(message.shard_id)
@@ -273,9 +258,7 @@ class ShardSession:
         before = lane.unsettled
         self._stage.admit(lane, records)
         self._held_until_s = self._rate.take(lane.unsettled - before, self._clock())
-        self._tracker.deliver(records)
-        if self._tracker.delivered is not None:
-            self._delivered.add(self._tracker.delivered, lane.unsettled - before)
+        self._checkpoints.deliver(records, lane.unsettled - before)
 
     def _must_wait(self, lane: Lane) -> bool:
         if self.state is not SessionState.READING or self._leaving.is_set():
@@ -294,8 +277,10 @@ class ShardSession:
             await self._drain()
             return
         await self._stage.end(lane)
-        if not self._tracker.covers_all(lane.durable):
-            raise Broken(f"{self.shard_id}: drained to {lane.durable}, but {self._tracker.delivered} was delivered")
+        if not self._checkpoints.tracker.covers_all(lane.durable):
+            raise Broken(
+                f"{self.shard_id}: drained to {lane.durable}, but {self._checkpoints.tracker.delivered} was delivered"
+            )
         await self._checkpoint_surely(None)
         if self.state is not SessionState.LOST:
             log.info("%s ended", self.shard_id)
@@ -305,7 +290,7 @@ class ShardSession:
         """Finish and checkpoint what has been sent to the model. The next owner reads the rest."""
         lane = self._open_lane()
         await self._stage.drain(lane)
-        if position := self._tracker.due(lane.durable):
+        if position := self._checkpoints.tracker.due(lane.durable):
             await self._checkpoint_surely(position)
         log.info("%s drained to %s", self.shard_id, lane.durable)
 
@@ -339,7 +324,7 @@ class ShardSession:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._look_again_s()):
                         await lane.changed.wait()
-                if self._clock() - self._checkpointed_s >= CHECKPOINT_EVERY_S:
+                if self._checkpoints.may_be_sent:
                     await self._checkpoint_if_due()
         finally:
             leaving.cancel()
@@ -352,7 +337,7 @@ class ShardSession:
 
     async def _checkpoint_if_due(self) -> None:
         lane = self._open_lane()
-        if position := self._tracker.due(lane.durable):
+        if position := self._checkpoints.tracker.due(lane.durable):
             await self._checkpoint(position)
 
     async def _checkpoint_surely(self, position: Position | None) -> None:
@@ -365,31 +350,15 @@ class ShardSession:
             raise Fatal(f"{self.shard_id}: the last checkpoint was refused {LAST_CHECKPOINT.tries} times")
 
     async def _checkpoint(self, position: Position | None) -> bool:
-        """Send a checkpoint and return whether KCL accepted it. ``ShutdownException`` means that the lease is lost."""
-        self._checkpointed_s = self._clock()
-        await self._wire.write(encode_checkpoint(position and as_kcl_has_it(position)))
-        answer = await self._next()
-        if not isinstance(answer, CheckpointAnswer):
-            raise Broken(f"{self.shard_id}: KCL sent {type(answer).__name__} instead of the answer to a checkpoint")
-        if answer.error is None:
-            self._accepted(position)
-            if self._tracker.accepted is not None:
-                await self._reading.checkpointed(self._tracker.accepted)
-            return True
-        self._metrics.checkpoint_failed(self.shard_id)
-        log.warning("%s: checkpoint at %s refused: %s", self.shard_id, position or "the end", answer.error)
-        if answer.error == "ShutdownException":
+        """Send a checkpoint and return whether KCL accepted it."""
+        answered = await self._checkpoints.send(position)
+        if answered is Answered.LOST:
             self._drop("its checkpoint was refused because another worker has the lease")
-        elif answer.error == "InvalidStateException":
-            raise Fatal(
-                f"{self.shard_id}: KCL cannot checkpoint (InvalidStateException). Check that the lease table exists"
-            )
-        return False
-
-    def _accepted(self, position: Position | None) -> None:
-        self._accepted_s = self._clock()
-        position = position or self._tracker.delivered
-        if position is not None:
-            self._tracker.accept(position)
+        if answered is not Answered.ACCEPTED:
+            return False
+        tracker = self._checkpoints.tracker
+        if position is not None or tracker.delivered is not None:
             self._stage.checkpointed(self._open_lane())
-            self._metrics.checkpointed(self.shard_id, self._delivered.passed(position))
+        if tracker.accepted is not None:
+            await self._reading.checkpointed(tracker.accepted)
+        return True

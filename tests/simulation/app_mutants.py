@@ -23,7 +23,7 @@ class ChecksWhatIsDelivered(ShardSession):
 
     def _open(self, message: Initialize) -> None:
         super()._open(message)
-        self._tracker = _Hasty(message.checkpoint)
+        self._checkpoints.tracker = _Hasty(message.checkpoint)
 
 
 class _Careless(CheckpointTracker):
@@ -36,7 +36,7 @@ class ChecksWithinAggregates(ShardSession):
 
     def _open(self, message: Initialize) -> None:
         super()._open(message)
-        self._tracker = _Careless(message.checkpoint and message.checkpoint.end_of_record)
+        self._checkpoints.tracker = _Careless(message.checkpoint and message.checkpoint.end_of_record)
 
 
 class KeepsLostLeases(ShardSession):
