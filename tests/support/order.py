@@ -48,10 +48,12 @@ FIRST = (
 """Prefixes of paths below ``tests``, in the order in which their tests begin."""
 
 SLOW = (
+    "cli/replay/test_archive.py",
+    "cli/replay/test_rewind.py",
+    "cli/replay/test_slice.py",
     "cli/test_commands.py",
     "cli/test_dead_letters.py",
     "cli/test_promote.py",
-    "cli/test_replay.py",
     "cli/test_status_terminal.py",
     "cli/test_try.py",
     "cli/test_tune.py",
@@ -108,6 +110,8 @@ TORCH = (
 
 APART = ("e2e", "property", "simulation")
 
+TOGETHER = ("cli/replay/",)
+"""Folders whose files share a server, in one process."""
 
 BESIDE = 6
 """How many simulations begin before the second end-to-end test: one in each process."""
@@ -135,6 +139,8 @@ def group_of(place: str) -> str | None:
     """The name that tests of one process have in common, by their file. None: each test may run in any process."""
     if place in TORCH:
         return "torch"
+    if folder := next((each for each in TOGETHER if place.startswith(each)), None):
+        return folder
     return None if place.partition("/")[0] in APART else place
 
 

@@ -17,8 +17,8 @@ NOTHING = "an event that must not happen gets time to happen"
 SIMULATED = "simulated time"
 
 ALLOWED = {
-    "cli/test_replay.py: World.next_second": CLOCK,
-    "cli/test_replay.py: World.pause": CLOCK,
+    "cli/replay/world.py: World.next_second": CLOCK,
+    "cli/replay/world.py: World.pause": CLOCK,
     "cli/test_status_terminal.py: Terminal.drawing": LOOKS,
     "contract/admin/test_shards_command.py: test_the_load_comes_from_cloudwatch_where_shard_metrics_are_enabled": LOOKS,
     "contract/http/test_health_storm.py: test_500_silent_connections_cost_a_few_descriptors_and_no_answer": NOTHING,
