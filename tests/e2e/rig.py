@@ -29,7 +29,7 @@ from pipeline.table.audit import audit
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL_S = 0.4
-FLOW_S = 0.25
+FLOW_S = 0.5
 MINILM = (
     'factory = "examples.minilm:MiniLM"\nversion = "test-1"\nthreads = 1\n'
     'passthrough = { module = "string", name = "string" }'
