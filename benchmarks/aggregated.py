@@ -95,7 +95,7 @@ def _contents() -> tuple[list[str], list[tuple[str, bytes]]]:
 
 async def consumed(recording: Path, turns: Iterable[object], *, files: bool = False) -> AsyncIterator[dict[str, float]]:
     """After a run to warm up, yield the figures of :data:`UNITS` for each turn."""
-    from benchmarks.host import Host, parquet
+    from benchmarks.host import Host, parquet  # type: ignore[attr-defined]  # other checkouts have Host there
     from benchmarks.memory_sink import Memory
 
     async with AsyncExitStack() as stack:

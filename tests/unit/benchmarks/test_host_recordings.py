@@ -16,6 +16,7 @@ from benchmarks import aggregated, host, traffic
 from benchmarks.fifo import Line
 from benchmarks.host import Load
 from benchmarks.memory_sink import Memory
+from benchmarks.recorded_task import Host
 from consumer.kcl.protocol import ProcessRecords, decode
 from pipeline import kpl
 from pipeline.record import Record
@@ -33,7 +34,7 @@ def test_every_record_of_a_recording_comes_through(tmp_path: Path) -> None:
 
     async def main() -> int:
         async with AsyncExitStack() as stack:
-            one = host.Host()
+            one = Host()
             stack.push_async_callback(one.model.stop)
             await one.start()
             return (await one.consume(tmp_path, Memory(lambda run: settled.extend(run.records)))).records
