@@ -32,7 +32,7 @@ class Shard:
     piece_s: float = 0.0
     far: bool = False
     durable: int = 0
-    note: str = ""
+    noted: Doubt = field(default_factory=Doubt)
     tasks: int = 0
     over: dict[int, int] = field(default_factory=dict)
     """By killer: the tasks that died of it."""
@@ -49,12 +49,12 @@ class Shard:
         """Run one task until it dies; return True if it has read everything."""
         self.tasks += 1
         me = f"task-{self.tasks}"
-        doubt = parsed(self.note).begun(me)
-        self.note = written(doubt)
+        doubt = parsed(written(self.noted)).begun(me)
+        self.noted = doubt
         if doubt.doubtful:
             if (after := self.carefully(doubt)) is None:
                 return False
-            self.note = written(doubt := after)
+            self.noted = doubt = after
         return self.as_ever(doubt, me)
 
     def as_ever(self, doubt: Doubt, me: str) -> bool:
@@ -66,25 +66,25 @@ class Shard:
                 doubt, enough = doubt.in_order(), self.records
             message = range(at, min(self.records, at + self.message))
             ahead = range(at, min(self.records, at + 5 * self.message))
-            if any(self.kills(each, "jvm") for each in ahead):
-                self.note = written(parsed(self.note).died(me, "the JVM ended"))
+            if self.kills(ahead, "jvm"):
+                self.noted = parsed(written(self.noted)).died(me, "the JVM ended")
                 return False
-            if any(self.kills(each, layer) for each in message for layer in ("protocol", "look")):
+            if self.kills(message, "protocol", "look"):
                 return False
             if doubt.watched or self.far:
                 doubt = doubt.reads(self.at(message[-1]))
                 doubt = doubt.meets(self.at(message[-1])) if doubt.watched else doubt
-                self.note = written(doubt)
+                self.noted = doubt
             past += place is not None and message[-1] > place.sequence
             enough = message[-1] if past > 6 and enough == self.records else enough
-            if any(self.kills(each, "admitted") for each in message):
+            if self.kills(message, "admitted"):
                 return False
             at = message[-1] + 1
             if at - self.durable >= self.flush or at == self.records:
-                if any(self.kills(each, "row") for each in range(self.durable, at)):
+                if self.kills(range(self.durable, at), "row"):
                     return False
                 self.durable = at
-        self.note = written(doubt.in_order().ended(me))
+        self.noted = doubt.in_order().ended(me)
         return True
 
     def carefully(self, doubt: Doubt) -> Doubt | None:
@@ -101,16 +101,16 @@ class Shard:
             piece = piece_after(piece, self.piece_s)
             tried = [position.sequence for position in ahead[:count]]
             doubt = doubt.tries(ahead[0], ahead[count - 1])
-            self.note = written(doubt)
+            self.noted = doubt
             if condemned:
                 assert count == 1
                 self.given_up.add(tried[0])
-            elif any(self.kills(each, layer) for each in tried for layer in ("admitted", "row")):
+            elif self.kills(tried, "admitted", "row"):
                 return None
             beyond += sum(doubt.read is None or self.at(each) > doubt.read for each in tried)
             self.durable += count
             doubt = doubt.passes(self.at(self.durable - 1).end_of_record)
-            self.note = written(doubt)
+            self.noted = doubt
         return doubt.in_order()
 
     def opens(self, doubt: Doubt, numbers: range) -> Doubt | None:
@@ -119,14 +119,16 @@ class Shard:
         if doubt.gives_up(ends[-1], self.give_up_after):
             self.given_up.add(numbers[-1])
         doubt = doubt.tries(ends[0], ends[-1])
-        self.note = written(doubt)
+        self.noted = doubt
         left = [each for each in numbers if each not in self.given_up]
-        return None if any(self.kills(each, "look") for each in left) else doubt
+        return None if self.kills(left, "look") else doubt
 
-    def kills(self, number: int, layer: str) -> bool:
-        if self.killers.get(number) != layer:
+    def kills(self, numbers: Sequence[int], *layers: str) -> bool:
+        """Whether one of the records kills the task in one of these layers. The first one that does is noted."""
+        deadly = (number for number, layer in self.killers.items() if layer in layers and number in numbers)
+        if (first := min(deadly, default=None)) is None:
             return False
-        self.over[number] = self.over.get(number, 0) + 1
+        self.over[first] = self.over.get(first, 0) + 1
         return True
 
 

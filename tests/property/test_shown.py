@@ -58,7 +58,11 @@ def test_lines_stay_lines_and_none_begins_as_a_first_one(text: str) -> None:
     assert not any(map(acts, [first, *others]))
 
 
-NESTED = st.recursive(ANY | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(ANY, inner))
+NESTED = st.recursive(
+    ANY | st.integers() | st.none(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ANY, inner, max_size=4),
+    max_leaves=20,
+)
 
 
 def texts(value: object) -> Iterator[str]:

@@ -97,7 +97,7 @@ def test_a_record_that_hangs_does_not_make_batches_small_for_ever(number: int, r
         source = Source(each(record_s, call_s))
         await source.host.start()
         source.hanging = {number}
-        await source.batches(200)
+        await source.batches(60)
         dead = [n for n, record in enumerate(source.done) if isinstance(record.outcome, Dead)]
         assert len(dead) == 1
         assert source.host.safe_cost == 0 and source.sizes[-1] == MOST

@@ -139,7 +139,8 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def record(n: int = 0, **payload: Any) -> Record:
-    return Record("shardId-000000000000", json.dumps({"n": n, **payload}).encode(), "key", str(100 + n), 0, 1)
+    data = json.dumps({"n": n, **payload}).encode() if payload else b'{"n": %d}' % n
+    return Record("shardId-000000000000", data, "key", str(100 + n), 0, 1)
 
 
 def batch(size: int, bad: dict[int, str] | None = None) -> list[Record]:
