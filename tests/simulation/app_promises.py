@@ -15,7 +15,8 @@ from pipeline.record import Position
 from pipeline.stores.memory import MemoryStore
 from pipeline.table.audit import audit
 from tests.simulation.app_model import FLAKY, GOOD
-from tests.simulation.app_task import STREAM, Settings, Task
+from tests.simulation.app_settings import STREAM, Settings
+from tests.simulation.app_task import Task
 from tests.simulation.asked_once import ids
 
 ANSWER_S = 5.0

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from consumer.leases.leases import as_kcl_has_it
-from consumer.testing import FakeLease, FakeLeases, FakeStream, Throttled, aggregates
+from consumer.testing import FakeLease, FakeLeases, FakeStream, Throttled
 from consumer.testing.fake_stream import FIRST_SEQUENCE
 from pipeline.errors import UserError
 from pipeline.record import Position
@@ -22,53 +22,20 @@ from pipeline.stores.memory import MemoryStore
 from pipeline.table.names import STAGED, SUSPECTS
 from pipeline.testing import Process, Simulation, Vanished
 from tests.simulation.app_downstream import Downstream, no_answer, throttled
-from tests.simulation.app_model import BAD, FELLS, GARBLED, GOOD, payload
+from tests.simulation.app_producer import DAY_MS, FIRST_MS, Producer
 from tests.simulation.app_promises import Promises
-from tests.simulation.app_task import LETTERS, TABLE, Late, Parts, Settings, Task
+from tests.simulation.app_settings import LETTERS, TABLE, Settings
+from tests.simulation.app_task import Late, Parts, Task
+from tests.simulation.app_weather import Weather
 
-DAY_MS = 24 * 60 * 60 * 1000
-FIRST_MS = 1_795_000_000_000 // DAY_MS * DAY_MS
 STORM_S = 18.0
 CALM_S = 400.0
 """Simulated seconds within which everything must be finished after the last fault."""
-
 FAILOVER_S = 4.0
 
 
 class Bad(AssertionError):
     """A promise is broken."""
-
-
-@dataclass(frozen=True, slots=True)
-class Weather:
-    """Probabilities of faults: per second for those of a task, per call for the others."""
-
-    crash: float
-    freeze: float
-    sigterm: float
-    reshard: float
-    hand_off: float
-    outage: float
-    crash_in_call: float
-    unanswered: float
-    throttled: float
-
-    @classmethod
-    def drawn(cls, dice: random.Random) -> Weather:
-        def rate(most: float) -> float:
-            return most * dice.random() ** 2 if dice.random() < 0.8 else 0.0
-
-        return cls(
-            crash=rate(0.25),
-            freeze=rate(0.25),
-            sigterm=rate(0.25),
-            reshard=rate(0.5),
-            hand_off=rate(0.25),
-            outage=rate(0.15),
-            crash_in_call=rate(0.05),
-            unanswered=rate(0.4),
-            throttled=rate(0.3),
-        )
 
 
 @dataclass
@@ -97,11 +64,10 @@ class World:
         self.leases.on_checkpoint = self._checkpointed
         self.dead_until = self.deaf_until = 0.0
         self.wrong_s = 0.0
-        self.felling = self.random.random() < 0.1
+        self.producer = Producer(self, felling=self.random.random() < 0.1)
         self.slots = self.random.randint(1, 3)
         self.tasks: list[Task] = []
         self.numbers = 0
-        self.produced = 0
 
     def run(self) -> None:
         """Run the seed, then let healthy workers finish, and check every promise."""
@@ -207,10 +173,10 @@ class World:
     # -- what happens
 
     def _storm(self) -> None:
-        self._produce()
+        self.producer.produce()
         for _ in range(self.slots):
             self._start()
-        self._each(self.random.uniform(0.5, 4.0), self._produce)
+        self._each(self.random.uniform(0.5, 4.0), self.producer.produce)
         self._each(2.5, self._keep_up)
         self._each(1.3, self._look)
         weather = self.weather
@@ -355,41 +321,6 @@ class World:
 
     # -- the stream
 
-    def _produce(self) -> None:
-        if self.calm or self.produced > 45:
-            return
-        for _ in range(self.random.randint(1, 6)):
-            self._put(self.random.choice(self.stream.open_shards))
-
-    def _put(self, shard_id: str) -> None:
-        kinds = [self._kind() for _ in range(self.random.choice([1, 1, 1, 2, 4]))]
-        payloads = [payload(self.produced, kind, self.random.choice([0, 10, 100, 400])) for kind in kinds]
-        arrived_ms = FIRST_MS + int(self.simulation.now * 1000)
-        arrived_ms += DAY_MS * (self.random.random() < 0.05)
-        key = self.random.choice(["a", "b", "c", "d", "e", None])
-        if self.random.random() < 0.1:
-            data, kinds = self._broken(payloads, kinds)
-            positions = self.stream.put_record(shard_id, data, len(kinds), arrived_ms=arrived_ms, key=key)
-        else:
-            positions = self.stream.put(shard_id, payloads, arrived_ms=arrived_ms, key=key)
-        self.promises.produced(shard_id, positions, kinds)
-        self.produced += len(kinds)
-
-    def _broken(self, payloads: list[bytes], kinds: list[str]) -> tuple[bytes, list[str]]:
-        """An aggregate with user records that name missing keys, or that cannot be read."""
-        if self.random.random() < 0.3:
-            return aggregates.sealed(aggregates.field(1, b"a") + aggregates.user(payloads[0])[:-1]), [GARBLED]
-        lost = [self.random.random() < 0.5 for _ in payloads]
-        users = b"".join(aggregates.user(data, 7 * is_lost) for data, is_lost in zip(payloads, lost, strict=True))
-        fates = [GARBLED if is_lost else kind for is_lost, kind in zip(lost, kinds, strict=True)]
-        return aggregates.sealed(users + aggregates.field(1, b"a")), fates
-
-    def _kind(self) -> str:
-        if self.felling and self.random.random() < 0.05:
-            self.felling = False
-            return FELLS
-        return self.random.choice(BAD) if self.random.random() < 0.1 else GOOD
-
     def _reshard(self) -> None:
         """Ask a task to leave now and then, while there is much to read."""
         shards = self.stream.open_shards
@@ -398,7 +329,7 @@ class World:
         one, *others = self.random.sample(shards, len(shards))
         if self.random.random() < 0.6:
             for _ in range(6):
-                self._put(one)
+                self.producer.put(one)
             self.simulation.after(self.random.uniform(0.0, 1.2), partial(self._dismiss, one))
         if others and self.random.random() < 0.5:
             self.say(f"{one} and {others[0]} become {self.stream.merge(one, others[0])}")

@@ -15,9 +15,10 @@ from consumer.kcl.session import ShardSession
 from consumer.leases import bounded
 from pipeline.record import Position, Record
 from pipeline.testing import Process
+from tests.simulation.app_producer import FIRST_MS
 from tests.simulation.app_promises import Promises, _id
 from tests.simulation.app_task import Parts, Task
-from tests.simulation.app_world import FIRST_MS, STORM_S, World
+from tests.simulation.app_world import STORM_S, World
 from tests.simulation.seeds import seeds
 
 SEEDS, CHUNKS, MUTANT_SEEDS = 60, 4, 60
