@@ -38,7 +38,9 @@ SHARD = Shard("events", 1, "shardId-000000000000")
 COLUMNS = pa.schema([("n", pa.int64())])
 ONE = pa.record_batch({"n": [0]})
 FIRST_SEQUENCE = 10**55
-ROWS_END = str(FIRST_SEQUENCE + hostile.HUGE_ONES)
+HUGE_ONES = 2
+"""They are enough: all at once, their records need twice the memory of the window."""
+ROWS_END = str(FIRST_SEQUENCE + HUGE_ONES)
 DEADLINE_S = 120.0
 
 
@@ -52,7 +54,9 @@ def messages(scale: float = 1.0) -> list[list[hostile.Put]]:
     """The size of a message of KCL: at most 10 MiB, like one read."""
     numbers = itertools.count()
     kinds = ["huge", "empties", "long key"]
-    return [list(hostile.puts(kind, partial(next, numbers), "key", scale)) for kind in kinds]
+    return [
+        list(itertools.islice(hostile.puts(kind, partial(next, numbers), "key", scale), HUGE_ONES)) for kind in kinds
+    ]
 
 
 async def consumed(folder: Path, in_flight_mib: int, said: list[list[hostile.Put]]) -> None:
