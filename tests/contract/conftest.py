@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,13 +20,20 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def clients() -> Iterator[tuple[DynamoDBClient, KinesisClient]]:
-    import boto3
     from moto import mock_aws
 
     with pytest.MonkeyPatch.context() as environment, mock_aws():
         environment.delenv("AWS_ENDPOINT_URL", raising=False)
         moto_speed.improve()
-        yield boto3.client("dynamodb", region_name="us-east-1"), boto3.client("kinesis", region_name="us-east-1")
+        yield made_clients()
+
+
+@cache
+def made_clients() -> tuple[DynamoDBClient, KinesisClient]:
+    """Made once: the files of a process share them, each with a moto of its own."""
+    import boto3
+
+    return boto3.client("dynamodb", region_name="us-east-1"), boto3.client("kinesis", region_name="us-east-1")
 
 
 @pytest.fixture(scope="module")

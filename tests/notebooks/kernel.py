@@ -20,6 +20,9 @@ NOTEBOOKS = ROOT / "notebooks"
 LONGEST_S = 120
 """Maximum seconds for one cell."""
 
+WAIT_POLICY = "passive"
+"""How torch's threads wait for each other, as in replicas: next to other processes, those that spin are slow."""
+
 
 @contextmanager
 def kernel(folder: Path) -> Iterator[KernelManager]:
@@ -30,7 +33,8 @@ def kernel(folder: Path) -> Iterator[KernelManager]:
         manager = KernelManager(transport="ipc", connection_file=str(Path(own, "kernel.json")))
         before = os.environ.get("PYTHONPATH")
         path = os.pathsep.join([str(ROOT), *([before] if before else [])])
-        manager.start_kernel(cwd=str(folder), env={**os.environ, "PYTHONPATH": path, "IPYTHONDIR": own})
+        ours = {"PYTHONPATH": path, "IPYTHONDIR": own, "OMP_WAIT_POLICY": WAIT_POLICY}
+        manager.start_kernel(cwd=str(folder), env={**os.environ, **ours})
         try:
             yield manager
         finally:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 NAMES = sorted(path.name for path in NOTEBOOKS.glob("*.ipynb"))
 MOST_LINES = 24
 BEGIN = """\
+import gc
+gc.freeze()  # or each of the looks for garbage of a reset would pass through all packages
 %reset -f
 %cd -q {folder}
 """
