@@ -46,8 +46,9 @@ class AccessCounts:
 
 def stream_of(content: Mapping[str, Any]) -> str:
     """The stream that a request to Kinesis names; empty if it names none: GetRecords, a following page."""
-    arn = str(content.get("StreamARN") or content.get("ConsumerARN") or content.get("ResourceARN") or "")
-    return str(content.get("StreamName") or arn.partition(":stream/")[2].partition("/")[0])
+    names = [content.get(member) for member in ("StreamName", "StreamARN", "ConsumerARN", "ResourceARN")]
+    named = next((name for name in names if name and isinstance(name, str)), "")
+    return named.partition(":stream/")[2].partition("/")[0] if named.startswith("arn:") else named
 
 
 def resource_of(request: Request) -> str:

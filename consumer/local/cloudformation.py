@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +19,7 @@ REFUSED = ("AWS::Kinesis::StreamConsumer", "AWS::Kinesis::ResourcePolicy")
 CHANGED_S = 5.0
 NUMBERS = ("ShardCount", "RetentionPeriodHours", "MaxRecordSizeInKiB", "WarmThroughputMiBps")
 AT_CREATION = ("ShardCount", "StreamModeDetails", "MaxRecordSizeInKiB", "WarmThroughputMiBps")
+_DIGITS = re.compile(r"[0-9]{1,18}")
 KNOWN = {"Name", "Tags", "DesiredShardLevelMetrics", *NUMBERS, *AT_CREATION}
 
 
@@ -130,15 +133,39 @@ def _retention(wanted: Properties, has: dict[str, Any]) -> list[Step]:
 def _checked(properties: Properties) -> Properties:
     """Return the properties with numbers as integers; a template may write them as strings."""
     if unknown := sorted(properties.keys() - KNOWN):
-        raise invalid(f"The local AWS does not support {', '.join(unknown)} of AWS::Kinesis::Stream.")
-    try:
-        return {**properties, **{name: int(properties[name]) for name in NUMBERS if name in properties}}
-    except (TypeError, ValueError):
-        raise invalid(f"AWS::Kinesis::Stream: {', '.join(NUMBERS)} must be numbers.") from None
+        raise invalid(f"The local AWS does not support {', '.join(unknown)}.")
+    metrics = properties.get("DesiredShardLevelMetrics", [])
+    if not (isinstance(metrics, list) and all(isinstance(metric, str) for metric in metrics)):
+        raise invalid("DesiredShardLevelMetrics must be a list of names.")
+    _tags(properties)
+    return {**properties, **{name: _number(name, properties[name]) for name in NUMBERS if name in properties}}
+
+
+def _number(name: str, value: Any) -> int:
+    if type(value) is int:
+        return value
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return int(value)
+    raise invalid(f"{name} must be a whole number; it is {json.dumps(value, default=str)}.")
 
 
 def _tags(properties: Properties) -> dict[str, str]:
-    return {tag["Key"]: str(tag["Value"]) for tag in properties.get("Tags", ())}
+    """Return the tags by their keys; a template may write their values as numbers and truth values."""
+    tags = properties.get("Tags", [])
+    if not (isinstance(tags, list) and all(_is_tag(tag) for tag in tags)):
+        raise invalid("Tags must be a list of structures with a Key and a Value.")
+    return {
+        tag["Key"]: json.dumps(tag["Value"]) if isinstance(tag["Value"], bool) else str(tag["Value"]) for tag in tags
+    }
+
+
+def _is_tag(tag: Any) -> bool:
+    return (
+        isinstance(tag, dict)
+        and tag.keys() == {"Key", "Value"}
+        and isinstance(tag["Key"], str)
+        and isinstance(tag["Value"], str | int | float)
+    )
 
 
 def adopt(ask: Ask) -> None:

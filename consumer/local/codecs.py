@@ -14,6 +14,8 @@ from consumer.local.kinesis.stream import Timestamp
 
 TIMES = ("StreamCreationTimestamp", "Timestamp")
 EPOCH_TAG = 1
+SHARED_TAGS = (28, 29)
+"""Tags of a value that the body refers to, and of the reference. They can make a value that contains itself."""
 MILLIS_FROM = 10_000_000_000
 """A CBOR time above this is in milliseconds: in seconds it would be after the year 2286."""
 
@@ -68,7 +70,7 @@ class Cbor:
     def decode(self, operation: str, body: bytes) -> dict[str, Any]:
         """Parse a CBOR body; see :class:`Codec`. Times may be in seconds or in milliseconds."""
         try:
-            request = cbor2.loads(body or b"\xa0", semantic_decoders={EPOCH_TAG: _untagged})
+            request = cbor2.loads(body or b"\xa0", semantic_decoders=DECODERS)
         except (cbor2.CBORDecodeError, ValueError) as error:
             raise malformed(f"The body is not CBOR: {error}") from None
         return _of_times(request, lambda time: round(time if time > MILLIS_FROM else time * 1000))
@@ -77,6 +79,17 @@ class Cbor:
         """Serialize an answer as CBOR; see :class:`Codec`."""
         return cbor2.dumps(answer, default=_tagged)
 
+
+def _untagged(time: Any, immutable: bool) -> Any:
+    """Keep the number. cbor2 would make a datetime, which cannot hold milliseconds as seconds."""
+    return time
+
+
+def _refused(value: Any, immutable: bool) -> Any:
+    raise ValueError("it has references to shared values")
+
+
+DECODERS = {EPOCH_TAG: _untagged, **dict.fromkeys(SHARED_TAGS, _refused)}
 
 JSON = Json()
 CBOR = Cbor()
@@ -117,11 +130,6 @@ def _unpack(record: Any) -> None:
         record["Data"] = pybase64.b64decode(data, validate=True)
     except (ValueError, TypeError):
         raise malformed("Data must be a string in base64.") from None
-
-
-def _untagged(time: Any, immutable: bool) -> Any:
-    """Keep the number. cbor2 would make a datetime, which cannot hold milliseconds as seconds."""
-    return time
 
 
 def _plain(value: Any) -> Any:

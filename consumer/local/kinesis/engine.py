@@ -41,14 +41,18 @@ class Engine:
     def find(self, request: dict[str, Any]) -> Stream:
         """Return the stream that a request names by ``StreamName``, ``StreamARN`` or both.
 
-        :raises KinesisError: if they contradict each other or there is no such stream.
+        :raises KinesisError: if they contradict each other, there is no such stream, or the ARN is of another account
+            or region.
         """
         name = request.get("StreamName")
         arn = request.get("StreamARN")
         if arn is not None:
-            of_arn = arn.partition(":stream/")[2].partition("/")[0]
+            place, _, rest = arn.partition(":stream/")
+            of_arn = rest.partition("/")[0]
             if name is not None and name != of_arn:
                 raise invalid(f"StreamARN {arn} and StreamName {name} do not name the same stream.")
+            if place != self.owner.arn:
+                raise not_found(f"Stream {arn} not found. The streams here have ARNs that begin with {self.owner.arn}:")
             name = of_arn
         if name is None:
             raise invalid("Either StreamName or StreamARN must be given.")

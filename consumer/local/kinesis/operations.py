@@ -79,9 +79,13 @@ def _prepared(engine: Engine, operation: str, request: dict[str, Any], now_ms: i
 
 
 def _without_nulls(request: dict[str, Any]) -> dict[str, Any]:
-    """Remove members that are null, as AWS does. Lists cannot have null members."""
+    """Remove members that are null, and those of structures in the request, as AWS does.
+
+    No operation has a structure in another one. It does not look deeper: a request may nest unknown members without
+    end.
+    """
     return {
-        name: _without_nulls(value) if isinstance(value, dict) else value
+        name: {key: inner for key, inner in value.items() if inner is not None} if isinstance(value, dict) else value
         for name, value in request.items()
         if value is not None
     }

@@ -25,9 +25,22 @@ def _failed(value: object, path: str, constraint: str) -> str:
     return f"Value '{value}' at '{path}' failed to satisfy constraint: Member must {constraint}"
 
 
+TYPES = {
+    str: "a string",
+    int: "a whole number",
+    float: "a number with a fraction or an exponent",
+    bool: "a boolean",
+    bytes: "bytes",
+    list: "a list",
+    dict: "a structure",
+    type(None): "null",
+}
+
+
 def _of_type(value: object, kind: type, path: str) -> None:
     if type(value) is not kind:
-        raise malformed(f"{path} must be {kind.__name__}; it is {type(value).__name__}")
+        has = TYPES.get(type(value), f"of the type {type(value).__name__}")
+        raise malformed(f"{path} must be {TYPES[kind]}; it is {has}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +65,10 @@ class Text:
             yield _failed(value, path, f"satisfy enum value set: [{', '.join(self.among)}]")
 
 
+TOO_LARGE = 2.0**63
+"""JSON numbers from here on have no exact value: the parser makes them floats."""
+
+
 @dataclass(frozen=True, slots=True)
 class Number:
     """A whole number from ``least`` to ``most``."""
@@ -61,6 +78,8 @@ class Number:
 
     def problems(self, value: Any, path: str) -> Iterator[str]:
         """See :class:`Shape`."""
+        if isinstance(value, float) and abs(value) >= TOO_LARGE:
+            raise malformed(f"{path} must be from {self.least} to {self.most}; it is {value}")
         _of_type(value, int, path)
         if value < self.least:
             yield _failed(value, path, f"have value greater than or equal to {self.least}")

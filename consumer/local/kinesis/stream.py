@@ -79,6 +79,11 @@ class Owner:
     account: str
     region: str
 
+    @property
+    def arn(self) -> str:
+        """The beginning of the ARNs of its streams, up to ``:stream/``."""
+        return f"arn:aws:kinesis:{self.region}:{self.account}"
+
 
 class Stream:
     """A stream. ``shards`` are in the order in which they were made. Call :meth:`settle` before any other method."""
@@ -86,7 +91,7 @@ class Stream:
     def __init__(self, owner: Owner, name: str, shard_count: int, now_ms: int) -> None:
         self.owner = owner
         self.name = name
-        self.arn = f"arn:aws:kinesis:{owner.region}:{owner.account}:stream/{name}"
+        self.arn = f"{owner.arn}:stream/{name}"
         self.created_ms = now_ms
         self.mode = "PROVISIONED"
         self.distribution = BY_KEY

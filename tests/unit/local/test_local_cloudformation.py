@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from consumer.local.cloudformation import Streams
+from consumer.local.cloudformation import KNOWN, Streams
 from consumer.local.kinesis.errors import KinesisError
 from tests.support.local_kinesis import Kinesis
 
@@ -76,6 +79,13 @@ def test_unsupported_properties_are_refused_and_create_nothing() -> None:
         {"StreamEncryption": {"EncryptionType": "KMS", "KeyId": "k"}},
         {"ShardCount": "many"},
         {"ShardCount": 0},
+        {"ShardCount": 2.5},
+        {"ShardCount": True},
+        {"ShardCount": "٣"},
+        {"Tags": {"a": "b"}},
+        {"Tags": [{"Key": "a"}]},
+        {"Tags": ["a"]},
+        {"DesiredShardLevelMetrics": "IncomingBytes"},
         {"Tags": [{"Key": "a;b", "Value": ""}]},
         {"ShardCount": 1, "RetentionPeriodHours": 1},
     )
@@ -83,6 +93,37 @@ def test_unsupported_properties_are_refused_and_create_nothing() -> None:
         with pytest.raises(KinesisError):
             made.create("t", properties)
     assert kinesis("ListStreams")["StreamNames"] == ["s"]
+
+
+STRANGE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(("Key", "Value", "a")), inner, max_size=2)
+    ),
+    max_leaves=3,
+)
+
+
+@given(st.sampled_from(sorted(KNOWN)), STRANGE)
+def test_a_property_of_any_form_is_accepted_or_refused(name: str, value: object) -> None:
+    """Anything else would be a failure of the server."""
+    made, kinesis = streams()
+    for change in (lambda: made.create("t", {name: value}), lambda: made.update("s", {name: value})):
+        with contextlib.suppress(KinesisError):
+            change()
+    kinesis("DescribeStreamSummary")
+
+
+def test_a_refusal_names_the_property_and_its_value() -> None:
+    made, _ = streams()
+    for name, value, says in (
+        ("ShardCount", "abc", 'ShardCount must be a whole number; it is "abc".'),
+        ("ShardCount", 2.5, "ShardCount must be a whole number; it is 2.5."),
+        ("RetentionPeriodHours", None, "RetentionPeriodHours must be a whole number; it is null."),
+    ):
+        with pytest.raises(KinesisError) as refused:
+            made.create("t", {name: value})
+        assert refused.value.message == says
 
 
 def test_a_stream_that_is_gone_is_deleted() -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.local.kinesis import sequence
+from consumer.local.kinesis.errors import KinesisError
 from tests.support.local_kinesis import HASH_KEYS, Kinesis
 
 MIB = 1 << 20
@@ -468,6 +469,27 @@ def test_a_stream_may_be_named_by_its_arn() -> None:
     assert kinesis.refused("DescribeStream", StreamARN=arn, StreamName="t") == "InvalidArgumentException"
 
 
+def test_an_arn_of_another_account_or_region_is_not_our_stream() -> None:
+    kinesis = Kinesis()
+    ours = kinesis("DescribeStreamSummary")["StreamDescriptionSummary"]["StreamARN"]
+    kinesis("RegisterStreamConsumer", StreamARN=ours, ConsumerName="c")
+    strangers = (
+        ours.replace("123456789012", "210987654321"),
+        ours.replace("us-east-1", "eu-west-1"),
+        ours.replace("arn:aws:", "arn:aws-cn:"),
+    )
+    for arn in strangers:
+        for operation, body in (
+            ("DescribeStream", {"StreamARN": arn}),
+            ("ListStreamConsumers", {"StreamARN": arn}),
+            ("ListTagsForResource", {"ResourceARN": arn}),
+            ("DescribeStreamConsumer", {"ConsumerARN": f"{arn}/consumer/c:{round(kinesis.now_s)}"}),
+            ("DescribeStreamConsumer", {"StreamARN": arn, "ConsumerName": "c"}),
+        ):
+            assert kinesis.refused(operation, **body) == "ResourceNotFoundException", (operation, arn)
+    assert kinesis("DescribeStreamConsumer", StreamARN=ours, ConsumerName="c")
+
+
 def test_retention_only_goes_the_way_its_operation_says() -> None:
     kinesis = Kinesis()
     kinesis.change("IncreaseStreamRetentionPeriod", RetentionPeriodHours=48)
@@ -499,3 +521,11 @@ def test_a_value_of_another_type_cannot_be_read() -> None:
     assert kinesis.refused("DescribeStream", StreamName=1) == "SerializationException"
     assert kinesis.refused("GetRecords", ShardIterator="x", Limit=True) == "SerializationException"
     assert kinesis.refused("ReceiveQueueRecords") == "UnknownOperationException"
+    for body, says in (
+        ({"StreamName": 1}, "streamName must be a string; it is a whole number"),
+        ({"Limit": 1.5}, "limit must be a whole number; it is a number with a fraction or an exponent"),
+        ({"Limit": 1e30}, "limit must be from 1 to 10000; it is 1e+30"),
+    ):
+        with pytest.raises(KinesisError) as refused:
+            kinesis("DescribeStream", **body)
+        assert refused.value.message == says

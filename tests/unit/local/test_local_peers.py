@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumer.local.access import stream_of
 from consumer.local.codecs import CBOR, JSON, Codec
 from consumer.local.kinesis.api_model import OPERATIONS
 from consumer.local.kinesis.engine import Engine
@@ -274,6 +275,24 @@ def test_any_bytes_are_read_or_refused(operation: str, codec: Codec, body: bytes
 
 
 # -- what is there, and what is not
+
+
+@pytest.mark.parametrize("member", ["StreamName", "StreamARN", "ShardFilter", "Tags", "Unknown"])
+def test_a_body_that_nests_without_end_is_read_or_refused(member: str) -> None:
+    deep = '{"a":' * 1000 + "1" + "}" * 1000
+    request = JSON.decode("CreateStream", f'{{"{member}": {deep}}}'.encode())
+    assert stream_of(request) == ""
+    with contextlib.suppress(KinesisError):
+        Kinesis()("ListStreams", **request)
+    with pytest.raises(KinesisError, match="CBOR"):
+        CBOR.decode("ListStreams", cbor2.dumps({member: 0})[:-1] + b"\xa1\x61a" * 1000 + b"\x01")
+
+
+def test_a_cbor_body_that_contains_itself_is_refused() -> None:
+    for body in (b"\xa1\x61M\xd8\x1c\xa1\x61a\xd8\x1d\x00", b"\xd8\x1c\xa1\x61a\xd8\x1d\x00"):
+        with pytest.raises(KinesisError, match="semantic tag") as refused:
+            CBOR.decode("ListStreams", body)
+        assert refused.value.code == "SerializationException"
 
 
 def test_every_operation_of_aws_is_there_or_listed_as_missing() -> None:
