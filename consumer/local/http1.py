@@ -7,48 +7,44 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from email.utils import formatdate
 from functools import cache, lru_cache
 from http import HTTPStatus
-from typing import Any
-from urllib.parse import unquote
+from typing import Any, Protocol
 
-from consumer.local.request import Receive, Request, Send
+from consumer.local.http1_requests import MOST_HEAD, BadRequestError, Body, parsed
+from consumer.local.request import Receive, Request, Response, Send
 
-MOST_HEAD = 64 * 1024
-"""Maximum size of a request's first line and headers, in bytes."""
 MOST_AHEAD = 256 * 1024
 """A client that sends more than this, in bytes, before it has its answer is read no further."""
 PRIOR_KNOWLEDGE = b"PRI * HTTP/2.0\r\n\r\n"
 """How a connection begins whose client knows that the server speaks HTTP/2."""
-_CHUNK_LINE = 1024
-_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_FIRST_LINE = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-~]+) HTTP/(1\.[01])")
-_SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
 NO_BODY = (204, 304)
 
 log = logging.getLogger(__name__)
 
-Perform = Callable[[Request, Receive, Send], Awaitable[None]]
 Upgrade = Callable[[asyncio.Transport, bytes], None]
 
 
-class BadRequestError(Exception):
-    """The connection does not speak HTTP/1.1. It gets an answer with the status and is closed."""
+class App(Protocol):
+    """What answers requests."""
 
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
+    def at_once(self, request: Request) -> Response | None:
+        """Return the answer to a request that need not wait; None for others."""
+        ...
+
+    async def respond(self, request: Request, receive: Receive, send: Send) -> None:
+        """Answer any request, through ASGI's ``receive`` and ``send``."""
+        ...
 
 
 class Http1(asyncio.Protocol):
-    """One connection. ``perform`` answers a request; ``upgrade`` takes over a connection that speaks HTTP/2."""
+    """One connection. ``upgrade`` takes it over if it speaks HTTP/2."""
 
-    def __init__(self, perform: Perform, upgrade: Upgrade, connection_of: Callable[[tuple[Any, ...]], Any]) -> None:
-        self._perform = perform
+    def __init__(self, app: App, upgrade: Upgrade, connection_of: Callable[[tuple[Any, ...]], Any]) -> None:
+        self._app = app
         self._upgrade = upgrade
         self._connection_of = connection_of
         self._transport: asyncio.Transport
@@ -103,18 +99,29 @@ class Http1(asyncio.Protocol):
         return not self._fresh
 
     def _advance(self) -> None:
-        """Begin the next request if all of it has come."""
+        """Answer the requests of which all has come, until one must wait."""
         try:
-            if self._reading is None:
-                self._reading = self._head()
-            if self._reading is None or not self._reading.take(self._came):
-                return
+            while self._task is None and not self._transport.is_closing():
+                if self._reading is None:
+                    self._reading = self._head()
+                if self._reading is None or not self._reading.take(self._came):
+                    return
+                request, self._reading = self._reading.request, None
+                self._begin(request)
         except BadRequestError as error:
             self._transport.write(_status_line(error.status) + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
             self._transport.close()
+
+    def _begin(self, request: Request) -> None:
+        answer = Answer(request, self._transport, self._writable, self._left)
+        response = self._app.at_once(request)
+        if response is None:
+            self._task = asyncio.get_running_loop().create_task(self._answer(request, answer))
             return
-        body, self._reading = self._reading, None
-        self._task = asyncio.get_running_loop().create_task(self._answer(body))
+        answer.begin(response.status, response.whole_headers())
+        answer.add(response.body, more=False)
+        if answer.is_last:
+            self._transport.close()
 
     def _head(self) -> Body | None:
         """Take the first line and the headers, once they have come."""
@@ -131,108 +138,18 @@ class Http1(asyncio.Protocol):
             self._transport.write(_status_line(100) + b"\r\n\r\n")
         return body
 
-    async def _answer(self, body: Body) -> None:
-        request = body.request
-        answer = Answer(request, self._transport, self._writable, self._left)
+    async def _answer(self, request: Request, answer: Answer) -> None:
         try:
-            await self._perform(request, answer.receive, answer.send)
+            await self._app.respond(request, answer.receive, answer.send)
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
         finally:
             self._task = None
             if answer.is_last:
                 self._transport.close()
-        if not (answer.is_last or self._left.is_set()):
+        if not self._left.is_set():
             self._transport.resume_reading()
             self._advance()
-
-
-class Body:
-    """A request whose body is being read."""
-
-    def __init__(self, request: Request) -> None:
-        """:raises BadRequestError: if the headers do not say how long the body is."""
-        self.request = request
-        self._parts: list[bytes] = []
-        self._missing = 0
-        length, coding = request.headers.get("content-length"), request.headers.get("transfer-encoding")
-        self._chunked = coding is not None
-        if coding is not None and (coding.lower() != "chunked" or length is not None):
-            raise BadRequestError(501 if length is None else 400)
-        if length is not None:
-            if not (length.isascii() and length.isdecimal() and len(length) < 16):
-                raise BadRequestError(400)
-            self._missing = int(length)
-
-    def is_there(self, came: bytearray) -> bool:
-        """Whether a body of known length has come as a whole."""
-        return not self._chunked and self._missing <= len(came)
-
-    def take(self, came: bytearray) -> bool:
-        """Move what belongs to the body out of ``came``. Returns whether the body is complete."""
-        if some := bytes(came[: self._missing]):
-            self._parts.append(some)
-            self._missing -= len(some)
-            del came[: len(some)]
-        if self._missing or (self._chunked and not self._chunks(came)):
-            return False
-        self.request.body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        return True
-
-    def _chunks(self, came: bytearray) -> bool:
-        """Take every chunk that has come as a whole. Returns whether the last one and the trailers were among them."""
-        while (end := came.find(b"\r\n")) >= 0:
-            size = bytes(came[:end]).partition(b";")[0].strip()
-            if not _SIZE.fullmatch(size):
-                raise BadRequestError(400)
-            start, stop = end + 2, end + 2 + int(size, 16)
-            if stop == start:
-                return _without_trailers(came, end)
-            if len(came) < stop + 2:
-                return False
-            if came[stop : stop + 2] != b"\r\n":
-                raise BadRequestError(400)
-            self._parts.append(bytes(came[start:stop]))
-            del came[: stop + 2]
-        if len(came) > _CHUNK_LINE:
-            raise BadRequestError(400)
-        return False
-
-
-def _without_trailers(came: bytearray, end: int) -> bool:
-    """Drop the last chunk and its trailers, in which SDKs send checksums. False: they have not come as a whole."""
-    last = came.find(b"\r\n\r\n", end)
-    if last < 0:
-        if len(came) > MOST_HEAD:
-            raise BadRequestError(431)
-        return False
-    del came[: last + 4]
-    return True
-
-
-def parsed(head: str, connection: Any) -> Request:
-    """Return the request that a first line and headers describe, without its body.
-
-    :raises BadRequestError: if they are not HTTP/1.1.
-    """
-    first, *lines = head.split("\r\n")
-    found = _FIRST_LINE.fullmatch(first)
-    if found is None:
-        raise BadRequestError(400)
-    method, target, version = found.groups()
-    headers: dict[str, str] = {}
-    header_list = []
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if not colon or not _NAME.fullmatch(name):
-            raise BadRequestError(400)
-        name, value = name.lower(), value.strip(" \t")
-        if name == "content-length" and headers.get(name, value) != value:
-            raise BadRequestError(400)
-        headers[name] = value
-        header_list.append((name, value))
-    path, _, query = target.partition("?")
-    return Request(method, unquote(path), path.encode(), query.encode(), headers, header_list, b"", version, connection)
 
 
 class Answer:
@@ -264,19 +181,25 @@ class Answer:
         if self._left.is_set():
             return
         if message["type"] == "http.response.start":
-            self._begin(message["status"], message["headers"])
+            self.begin(message["status"], message["headers"])
             return
-        body = b"" if self._silent else message.get("body", b"")
         more = message.get("more_body", False)
+        self.add(message.get("body", b""), more=more)
+        if more:
+            await self._writable.wait()
+
+    def add(self, body: bytes, *, more: bool) -> None:
+        """Send a part of the body, behind the headers if it is the first one. ``more``: it is not the last one."""
+        if self._silent:
+            body = b""
         if self._chunked:
             body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + (b"" if more else b"0\r\n\r\n")
         self._transport.write(self._head + body)
         self._head = b""
         self._over = not more
-        if more:
-            await self._writable.wait()
 
-    def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Keep the headers until the body begins."""
         lines = [_status_line(status), *(b"%b: %b" % header for header in headers), _date(int(time.time()))]
         self._silent = self._request.method == "HEAD" or status in NO_BODY
         if not (self._silent or any(name.lower() == b"content-length" for name, _ in headers)):

@@ -20,8 +20,6 @@ from consumer.local.kinesis.metrics import Key, Statistics
 from consumer.local.request import Request, Response
 
 THREADS = 8
-AT_ONCE = "dynamodb"
-"""The service whose requests are performed in the event loop: a thread would cost more than most of them."""
 MAKE_STACKS = ("cloudformation", "servicecatalog")
 NOT_AWS = "The request is not signed, and its host, path and X-Amz-Target name no operation of AWS. Use an AWS client."
 PRESERVED_NAMES = "moto.preserved_header_names"
@@ -53,13 +51,23 @@ class Moto:
         """Stop the threads. Requests that have not started are dropped."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    def answer_now(self, request: Request) -> Response | None:
+        """Perform a request to DynamoDB in the event loop: a thread would cost more than most of them.
+
+        None: it must wait, or it is of another service.
+        """
+        if request.service != "dynamodb" or not (self._warm and self._locks["dynamodb"].acquire(blocking=False)):
+            return None
+        try:
+            return self._perform_locked(request)
+        finally:
+            self._locks["dynamodb"].release()
+
     async def answer(self, request: Request) -> Response:
-        """Perform a request, most in a thread. An exception of moto becomes an answer with status 500."""
-        if request.service == AT_ONCE and self._warm and self._locks[AT_ONCE].acquire(blocking=False):
-            try:
-                return self._perform_locked(request)
-            finally:
-                self._locks[AT_ONCE].release()
+        """Perform a request, in a thread if need be. An exception of moto becomes an answer with status 500."""
+        response = self.answer_now(request)
+        if response is not None:
+            return response
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._perform, request)
 
     async def put_metrics(self, region: str, metrics: dict[Key, Statistics]) -> None:
@@ -106,7 +114,7 @@ class Moto:
         try:
             if request.service in MAKE_STACKS:
                 self._adopt()
-            if request.service == AT_ONCE and moto_dynamodb.takes(request):
+            if request.service == "dynamodb" and moto_dynamodb.takes(request):
                 return moto_dynamodb.answer(request)
             body = _whole(self._web_server()(environ(request), start_response))
         except Exception as error:  # noqa: BLE001  # any error of moto becomes an error answer

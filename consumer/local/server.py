@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 from consumer.local.asgi import LocalAwsApp
 from consumer.local.http1 import Http1
 from consumer.local.origin import is_loopback
-from consumer.local.request import DEFAULT_REGION, Receive, Request, Send
+from consumer.local.request import DEFAULT_REGION, Receive, Request, Response, Send
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Connections:
 
     def accept(self) -> asyncio.Protocol:
         """Return the protocol of a new connection."""
-        return Http1(self._respond, self._upgrade, lambda client: Connection(self._listener, client))
+        return Http1(self, self._upgrade, lambda client: Connection(self._listener, client))
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer one request over HTTP/2 through ``app``, with its :class:`Connection` in the scope."""
@@ -82,7 +82,12 @@ class Connections:
             with self._counted():
                 await self._app({**scope, "state": state}, receive, send)
 
-    async def _respond(self, request: Request, receive: Receive, send: Send) -> None:
+    def at_once(self, request: Request) -> Response | None:
+        """Answer a request that need not wait; see :meth:`LocalAwsApp.at_once`."""
+        return self._app.at_once(request)
+
+    async def respond(self, request: Request, receive: Receive, send: Send) -> None:
+        """Answer any request through ``app``."""
         with self._counted():
             await self._app.respond(request, receive, send)
 

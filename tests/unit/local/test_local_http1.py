@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
 
-from consumer.local.http1 import MOST_AHEAD, MOST_HEAD, Http1
-from consumer.local.request import Receive, Request, Send
+from consumer.local.http1 import MOST_AHEAD, Http1
+from consumer.local.http1_requests import MOST_HEAD
+from consumer.local.request import Receive, Request, Response, Send
 
 PLAIN = b"PUT /a%20b?x=1 HTTP/1.1\r\nHost: here\r\nX-Amz-Meta-a_b:  v \r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = (
     b"POST / HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n"
     b"2;ext=1\r\nhe\r\n3\r\nllo\r\n0\r\nx-amz-checksum-crc32: AAAA\r\n\r\n"
 )
+DATE = rb"date: [^\r]+"
 GET = b"GET / HTTP/1.1\r\nhost: here\r\n\r\n"
 
 
@@ -31,10 +34,16 @@ class Wire(asyncio.Transport):
         self.hold = asyncio.Event()
         self.hold.set()
         self.answer: list[dict[str, Any]] = [start(), {"type": "http.response.body", "body": b"done"}]
-        self.protocol = Http1(self.perform, self.upgrade, lambda client: client)
+        self.now: Response | None = None
+        self.protocol = Http1(self, self.upgrade, lambda client: client)
         self.protocol.connection_made(self)
 
-    async def perform(self, request: Request, receive: Receive, send: Send) -> None:
+    def at_once(self, request: Request) -> Response | None:
+        if self.now is not None:
+            self.asked.append(request)
+        return self.now
+
+    async def respond(self, request: Request, receive: Receive, send: Send) -> None:
         self.asked.append(request)
         await self.hold.wait()
         if request.path == "/leave":
@@ -50,6 +59,9 @@ class Wire(asyncio.Transport):
 
     def close(self) -> None:
         self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
 
     def pause_reading(self) -> None:
         self.paused = True
@@ -100,6 +112,13 @@ def test_requests_that_come_at_once_are_answered_one_after_the_other() -> None:
     wire = spoken(PLAIN + b"\r\n" + CHUNKED + GET + GET[:9])
     assert [request.method for request in wire.asked] == ["PUT", "POST", "GET"]
     assert wire.sent.count(b"HTTP/1.1 200") == 3
+
+
+def test_what_need_not_wait_is_answered_at_once_and_alike() -> None:
+    for said in (PLAIN + CHUNKED + GET, b"HEAD / HTTP/1.1\r\n\r\n" + GET, b"GET / HTTP/1.0\r\n\r\n" + GET):
+        slow, quick = spoken(said), spoken(said, now=Response(200, [], b"done"))
+        assert re.sub(DATE, b"", quick.sent) == re.sub(DATE, b"", slow.sent)
+        assert (len(quick.asked), quick.closed) == (len(slow.asked), slow.closed)
 
 
 def test_a_client_that_does_not_wait_for_its_answer_is_read_no_further() -> None:
