@@ -97,9 +97,9 @@ class Watchers:
             await asyncio.sleep(LOOK_EVERY_S)
             sessions = at_work(bridges.sessions)
             now, wall_s = time.monotonic(), time.time()
-            for session in sessions:
-                self._metrics.progress.sample(session.shard_id, session.behind_s(now, wall_s), now)
             looks = [session.look() for session in sessions]
+            for look in looks:
+                self._metrics.progress.sample(look.shard_id, look.behind_s(now, wall_s), now)
             before, self.stuck = self.stuck, watch.look(looks, now)
             self._metrics.shards.stuck(len(self.stuck))
             for shard_id in self.stuck.keys() - before.keys():

@@ -112,11 +112,12 @@ class WorkerReport:
         found = {}
         for session in self.sessions():
             if session.shard_id and not session.over:
+                seen = session.look()
                 found[session.shard_id] = {
                     "state": session.state.value,
                     "began_after": session.began,
-                    "behind_s": round(session.behind_s(now, wall_s), 3),
-                    **session.counts(now),
+                    "behind_s": round(seen.behind_s(now, wall_s), 3),
+                    **seen.counts(now),
                     **_pace(self._metrics.progress, session.shard_id, now),
                 }
         return found

@@ -25,8 +25,8 @@ from consumer.kcl.protocol import (
     encode_status,
 )
 from consumer.kcl.session_checkpoints import LAST_CHECKPOINT, Answered, SessionCheckpoints
+from consumer.kcl.session_snapshot import SessionSnapshot
 from consumer.kcl.session_states import OVER, RESPONSE_FOR, TRANSITIONS, SessionState, Step
-from consumer.kcl.stuck import SessionSnapshot
 from consumer.kcl.wire import Gone, Wire
 from consumer.poison.session_notes import Doubting, Reading, Unwatched
 from pipeline import background
@@ -101,38 +101,25 @@ class ShardSession:
         self._heard_s = clock()
 
     def look(self) -> SessionSnapshot:
-        """Return the progress of the session, for :class:`consumer.kcl.stuck.StuckWatch`."""
+        """Return the present state of the session."""
         lane = self._lane
-        durable, unsettled, lag_ms = (lane.durable, lane.unsettled, lane.lag_ms) if lane is not None else (None, 0, 0)
-        progress = (self.state, self._checkpoints.tracker.delivered, durable, unsettled)
-        return SessionSnapshot(self.shard_id, progress, lag_ms, self._heard_s, unsettled)
+        progress = (self.state, self._checkpoints.tracker.delivered)
+        if lane is None:
+            return SessionSnapshot(self.shard_id, progress, 0, self._heard_s, 0, is_open=False)
+        return SessionSnapshot(
+            self.shard_id,
+            (*progress, lane.durable, lane.unsettled),
+            lane.lag_ms,
+            self._heard_s,
+            lane.unsettled,
+            held_bytes=lane.bytes,
+            oldest_ms=lane.oldest_ms,
+            accepted_s=self._checkpoints.accepted_s,
+        )
 
     def lag_at(self, now: float) -> float:
-        """Return the lag in milliseconds; see :meth:`consumer.kcl.stuck.SessionSnapshot.lag_at`."""
+        """Return the lag in milliseconds; see :meth:`consumer.kcl.session_snapshot.SessionSnapshot.lag_at`."""
         return self.look().lag_at(now)
-
-    def behind_s(self, now: float, wall_s: float) -> float:
-        """Return the age in seconds of the oldest record that has not settled, or the lag if that is larger.
-
-        ``wall_s`` is the time of day in seconds since the epoch.
-        """
-        oldest_ms = self._lane.oldest_ms if self._lane is not None else None
-        age_s = 0.0 if oldest_ms is None else wall_s - oldest_ms / 1000
-        return max(0.0, age_s, self.lag_at(now) / 1000)
-
-    def counts(self, now: float) -> dict[str, float | None]:
-        """Return ``unsettled``, the number of delivered records without a row or dead letter, ``held_bytes``, the size
-        of what is not durable yet, ``lag_s``, and ``checkpoint_age_s``, the time since KCL accepted one."""
-        lane = self._lane
-        if lane is None:
-            return {}
-        age_s = self._checkpoints.age_s(now)
-        return {
-            "unsettled": lane.unsettled,
-            "held_bytes": lane.bytes,
-            "lag_s": lane.lag_ms / 1000,
-            "checkpoint_age_s": None if age_s is None else round(age_s, 3),
-        }
 
     @property
     def hears(self) -> bool:

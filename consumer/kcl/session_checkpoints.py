@@ -54,7 +54,8 @@ class SessionCheckpoints:
         self._clock = clock
         self._delivered = Milestones()
         self._sent_s = -CHECKPOINT_EVERY_S
-        self._accepted_s: float | None = None
+        self.accepted_s: float | None = None
+        """When KCL last accepted one, by ``clock``."""
 
     def begin(self, shard_id: str, start: Position | None) -> None:
         """The session is for this shard, whose checkpoint is ``start``."""
@@ -71,10 +72,6 @@ class SessionCheckpoints:
     def may_be_sent(self) -> bool:
         """Whether enough time has passed since the last one."""
         return self._clock() - self._sent_s >= CHECKPOINT_EVERY_S
-
-    def age_s(self, now: float) -> float | None:
-        """Return the seconds since KCL accepted one; None if it has not."""
-        return None if self._accepted_s is None else now - self._accepted_s
 
     async def send(self, position: Position | None) -> Answered:
         """Send a checkpoint and take in the answer. None: the end of the shard.
@@ -98,7 +95,7 @@ class SessionCheckpoints:
         return Answered.LOST if answer.error == "ShutdownException" else Answered.REFUSED
 
     def _accepted(self, position: Position | None) -> None:
-        self._accepted_s = self._clock()
+        self.accepted_s = self._clock()
         if position is not None:
             self.tracker.accept(position)
             self._metrics.checkpointed(self._shard_id, self._delivered.passed(position))

@@ -11,11 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from consumer.kcl.session_snapshot import SILENT_S, SessionSnapshot
 from pipeline.errors import counted
-
-SILENT_S = 5.0
-"""Seconds without a message after which KCL counts as not reading, so that the lag grows by the silence. Normally KCL
-calls every shard several times a second."""
 
 
 class AtWork(Protocol):
@@ -45,26 +42,6 @@ def at_work(sessions: Iterable[S]) -> list[S]:
     its lag grows: KCL waits for an answer that is withheld.
     """
     return [session for session in sessions if session.shard_id and not (session.over or session.passed)]
-
-
-@dataclass(frozen=True, slots=True)
-class SessionSnapshot:
-    """The state of a shard session at one time.
-
-    ``progress`` is a value that changes whenever records are delivered, settled or durable. ``lag_ms`` is the last lag
-    that KCL reported; ``heard_s`` is the time of its last message, by the clock of ``now``.
-    """
-
-    shard_id: str
-    progress: object
-    lag_ms: int
-    heard_s: float
-    unsettled: int
-
-    def lag_at(self, now: float) -> float:
-        """Return the lag in milliseconds: what KCL reported, plus the time since it was silent."""
-        silent_s = now - self.heard_s
-        return self.lag_ms + (1000 * silent_s if silent_s > SILENT_S else 0.0)
 
 
 @dataclass(frozen=True, slots=True)

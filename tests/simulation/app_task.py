@@ -212,7 +212,7 @@ class Task:
             raise Late(f"left without draining {', '.join(late)}")
 
     async def _release(self, worker: FakeWorker) -> None:
-        """Like :func:`consumer.leases.release`: releases what still belongs to this worker, which is certainly dead."""
+        """Like :func:`consumer.leases.leases.release`: releases what still belongs to this worker, which has ended."""
         for lease in list(self.world.leases):
             if lease.owner == worker.name:
                 with suppress(Throttled):  # then it runs out by itself

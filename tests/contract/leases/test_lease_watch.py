@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from consumer.aws.clients import Aws
 from consumer.config.settings import StreamSettings
-from consumer.kcl.stuck import SessionSnapshot
+from consumer.kcl.session_snapshot import SessionSnapshot
 from consumer.leases.binding import OtherStream, find
 from consumer.leases.expiry import Oldest, missed
 from consumer.leases.seed import seed

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.kcl.stuck import SILENT_S, SessionSnapshot, StuckWatch
+from consumer.kcl.session_snapshot import SILENT_S, SessionSnapshot
+from consumer.kcl.stuck import StuckWatch
 
 AFTER_S = 100.0
 
