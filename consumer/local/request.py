@@ -125,16 +125,12 @@ class Response:
     headers: list[tuple[bytes, bytes]]
     body: bytes
 
-    def whole_headers(self) -> list[tuple[bytes, bytes]]:
-        """Return the headers to send: with ``content-length``, without those of a single connection."""
+    async def send(self, send: Send, receive: Receive) -> None:
+        """Send the answer through ASGI."""
         headers = [pair for pair in self.headers if pair[0].lower() not in (b"transfer-encoding", b"connection")]
         if not any(name.lower() == b"content-length" for name, _ in headers):
             headers.append((b"content-length", b"%d" % len(self.body)))
-        return headers
-
-    async def send(self, send: Send, receive: Receive) -> None:
-        """Send the answer through ASGI."""
-        await send({"type": "http.response.start", "status": self.status, "headers": self.whole_headers()})
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})
 
 

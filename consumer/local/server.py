@@ -14,17 +14,13 @@ import struct
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 from weakref import WeakValueDictionary
 
 from consumer.local.asgi import LocalAwsApp
-from consumer.local.http1 import Http1
 from consumer.local.origin import is_loopback
-from consumer.local.request import DEFAULT_REGION, Receive, Request, Response, Send
+from consumer.local.request import DEFAULT_REGION, Receive, Response, Send
 from pipeline.errors import UserError
-
-if TYPE_CHECKING:
-    from consumer.local.http2 import Http2
 
 LEAVE_S = 0.5
 """Seconds that open requests may take once the server stops."""
@@ -46,13 +42,9 @@ async def serve(host: str, port: int, *, limits: bool, ready: Callable[[str], No
     warming = app.moto.warm_up()
     warming.add_done_callback(lambda _: gc.freeze())  # what is imported lives to the end
     flushing = asyncio.create_task(app.flush_metrics_forever())
-    server = await asyncio.get_running_loop().create_server(connections.accept, sock=listener, backlog=BACKLOG)
     try:
         ready(_endpoint(listener))
-        await stop.wait()
-        server.close()
-        app.leave()
-        await connections.end()
+        await connections.serve(stop)
     finally:
         for task in (flushing, warming):
             task.cancel()
@@ -66,30 +58,43 @@ class Connections:
     """
 
     def __init__(self, app: LocalAwsApp, listener: Listener) -> None:
+        from consumer.local.protocols import Http1Server, Http2Server
+
         self._app = app
         self._listener = listener
         self._under_way: set[asyncio.Task[Any]] = set()
-        self._http2: Http2 | None = None
+        self._http2 = Http2Server(self._over_http2)
+        self._http1 = Http1Server(self._over_http1, self._http2.relay)
 
-    def accept(self) -> asyncio.Protocol:
-        """Return the protocol of a new connection."""
-        return Http1(self, self._upgrade, lambda client: Connection(self._listener, client))
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Serve until ``stop`` is set. Open requests may take ``LEAVE_S`` then; all connections are closed."""
+        serving = asyncio.create_task(self._http1.serve([self._listener]))
+        await stop.wait()
+        self._app.leave()
+        await self._end_requests()
+        self._listener.end_all()
+        await self._http2.end()
+        self._http1.should_exit = True
+        await serving
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answer one request over HTTP/2 through ``app``, with its :class:`Connection` in the scope."""
+    async def _over_http1(self, scope: Any, receive: Receive, send: Send) -> None:
+        await self._answer(scope, tuple(scope["client"]), receive, send)
+
+    async def _over_http2(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            state = {"transport": Connection(self._listener, tuple(scope["client"]))}
+            await self._answer(scope, self._http2.client_of(scope["client"]), receive, send)
+
+    async def _answer(self, scope: Any, client: tuple[Any, ...], receive: Receive, send: Send) -> None:
+        """Answer one request through ``app``, with its :class:`Connection` in the scope. A late one gets status 503."""
+        scope = {**scope, "state": {"transport": Connection(self._listener, client)}}
+        try:
             with self._counted():
-                await self._app({**scope, "state": state}, receive, send)
-
-    def at_once(self, request: Request) -> Response | None:
-        """Answer a request that need not wait; see :meth:`LocalAwsApp.at_once`."""
-        return self._app.at_once(request)
-
-    async def respond(self, request: Request, receive: Receive, send: Send) -> None:
-        """Answer any request through ``app``."""
-        with self._counted():
-            await self._app.respond(request, receive, send)
+                await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self._app.leaving:
+                raise
+            with contextlib.suppress(RuntimeError):  # it has begun to answer
+                await Response(503, [], b"").send(send, receive)
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
@@ -101,22 +106,11 @@ class Connections:
         finally:
             self._under_way.discard(task)
 
-    def _upgrade(self, transport: asyncio.Transport, came: bytes) -> None:
-        if self._http2 is None:
-            from consumer.local.http2 import Http2
-
-            self._http2 = Http2(self)
-        self._http2.take_over(transport, came)
-
-    async def end(self) -> None:
-        """Wait for open requests, cancel those that take longer than ``LEAVE_S``, and close all connections."""
+    async def _end_requests(self) -> None:
         if self._under_way:
             _, late = await asyncio.wait(self._under_way, timeout=LEAVE_S)
             for task in late:
                 task.cancel()
-        self._listener.end_all()
-        if self._http2 is not None:
-            await self._http2.end(LEAVE_S)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -47,6 +49,25 @@ def test_a_reset_ends_the_connection_without_an_answer(aws: LocalAWS, http2: boo
             client.post(aws.endpoint, headers=headers, content=b"{}")
         assert client.post(aws.endpoint, headers=headers, content=b"{}").status_code == 200
     assert fault["hits"] == 1
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_large_requests_and_answers_arrive_whole(aws: LocalAWS, http2: bool) -> None:
+    """Of more than the buffers of a connection hold; several answers at once."""
+    s3, bucket, body = aws.client("s3"), f"large-over-{2 if http2 else 1}", random.Random(7).randbytes(3_000_000)
+    s3.create_bucket(Bucket=bucket)
+    put, get = (
+        s3.generate_presigned_url(what, {"Bucket": bucket, "Key": "k"}) for what in ("put_object", "get_object")
+    )
+
+    async def ask() -> list[httpx.Response]:
+        async with httpx.AsyncClient(http1=not http2, http2=http2, timeout=30, verify=PLAIN) as client:
+            await client.put(put, content=body)
+            return await asyncio.gather(*(client.get(get) for _ in range(4)))
+
+    answers = asyncio.run(ask())
+    assert [answer.content == body for answer in answers] == 4 * [True]
+    assert {answer.http_version for answer in answers} == {"HTTP/2" if http2 else "HTTP/1.1"}
 
 
 def test_a_lost_answer_leaves_its_object_behind(aws: LocalAWS) -> None:
