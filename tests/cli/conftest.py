@@ -1,13 +1,15 @@
-"""For tests that run commands in their own process."""
+"""For tests that run commands in their own process, and configurations for them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from consumer.aws.clients import Aws
+from tests.support.command_line import GOOD
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -29,3 +31,17 @@ def clients_made_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Aws, "__init__", shared)
         yield
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    path = tmp_path / "penstock.toml"
+    path.write_text(GOOD)
+    return path
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    path = tmp_path / "penstock.toml"
+    path.write_text(GOOD.replace("[stream]", "[batch]\nmax_recrods = 1\nlinger_ms = -1\n[stream]"))
+    return path

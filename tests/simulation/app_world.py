@@ -31,6 +31,7 @@ from tests.simulation.app_weather import Weather
 STORM_S = 18.0
 CALM_S = 400.0
 """Simulated seconds within which everything must be finished after the last fault."""
+
 FAILOVER_S = 4.0
 
 

@@ -52,6 +52,7 @@ SLOW = (
     "cli/replay/test_rewind.py",
     "cli/replay/test_slice.py",
     "cli/test_commands.py",
+    "cli/test_config_command.py",
     "cli/test_dead_letters.py",
     "cli/test_promote.py",
     "cli/test_status_terminal.py",

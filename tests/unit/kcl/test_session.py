@@ -2,84 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 import pytest
 
-from consumer.kcl.bridge_server import Decoder
-from consumer.kcl.session import AT_ONCE, ShardSession
+from consumer.kcl.session import AT_ONCE
 from consumer.kcl.session_states import TRANSITIONS, SessionState
-from consumer.testing import FakeKcl, aggregate, row
-from pipeline.batching.batcher import Batcher
+from consumer.testing import FakeKcl, row
 from pipeline.errors import Fatal
-from pipeline.flow.bounds import Bounds
-from pipeline.metrics import Metrics
-from pipeline.record import Position, Record, Shard
-from pipeline.stage import Stage
-from pipeline.testing import FakeJudge, FakeSink, SimulatedLoop
-
-DEADLINE_S = 5
-BEAT_LATE_S = 0.25
-BEATS_MEANWHILE = 5
-SHARD_ID = "shardId-000000000000"
-
-
-@dataclass
-class Rig:
-    kcl: FakeKcl
-    judge: FakeJudge
-    sink: FakeSink
-    session: ShardSession
-    leaving: asyncio.Event
-    running: asyncio.Task[None]
-    start: Callable[[FakeKcl], ShardSession]
-
-    def beside(self, kcl: FakeKcl) -> asyncio.Task[None]:
-        """Another shard's session on the same stage, until its KCL closes it."""
-        return asyncio.create_task(self.start(kcl).run())
-
-    async def beat_until(self, condition: Callable[[], bool]) -> None:
-        """Send empty processRecords, as KCL does, until ``condition``."""
-        while not condition():
-            await self.kcl.process([])
-            await asyncio.sleep(0)
-
-
-def shard(shard_id: str) -> Shard:
-    return Shard("events", 1, shard_id)
-
-
-def rigged(
-    body: Callable[[Rig], Awaitable[None]],
-    window: int = 100,
-    *,
-    judge: FakeJudge | None = None,
-    sink: FakeSink | None = None,
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
-) -> None:
-    async def main(judge: FakeJudge, sink: FakeSink) -> None:
-        metrics, leaving, clock = Metrics(), asyncio.Event(), asyncio.get_running_loop().time
-        batcher = Batcher(max_records=8, max_cost=0, linger_s=0.001)
-        stage = Stage(judge, batcher, [sink], Bounds(window, 10**9), metrics)
-        kcl, decoder = FakeKcl(), Decoder()
-
-        def start(kcl: FakeKcl) -> ShardSession:
-            return ShardSession(kcl, stage, shard, leaving, metrics.records, decoder, clock=clock)
-
-        session = start(kcl)
-        staging, running = asyncio.create_task(stage.run()), asyncio.create_task(session.run())
-        try:
-            async with asyncio.timeout(DEADLINE_S):
-                await body(Rig(kcl, judge, sink, session, leaving, running, start))
-        finally:
-            for task in (staging, running):
-                task.cancel()
-            await asyncio.gather(staging, running, return_exceptions=True)
-            decoder.close()
-
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(main(judge or FakeJudge(), sink or FakeSink()))
+from pipeline.record import Position
+from pipeline.testing import FakeSink, SimulatedLoop
+from tests.support.session_rig import BEAT_LATE_S, BEATS_MEANWHILE, SHARD_ID, Rig, filling, rigged
 
 
 def test_status_comes_before_the_model_has_answered() -> None:
@@ -89,30 +21,6 @@ def test_status_comes_before_the_model_has_answered() -> None:
         await rig.kcl.process([row(1), row(2)])
         assert rig.kcl.answered == ["initialize", "processRecords"]
         assert rig.kcl.checkpoints == []
-
-    rigged(body)
-
-
-def test_checkpoints_ride_on_the_beat_once_records_are_durable() -> None:
-    async def body(rig: Rig) -> None:
-        await rig.kcl.initialize(SHARD_ID)
-        await rig.kcl.process([row(1), row(2), row(3, aggregate([b"{}", b"{}"]))])
-        await rig.beat_until(lambda: rig.kcl.checkpoints == [Position(3, 0)])
-
-    rigged(body)
-
-
-def test_nothing_is_checkpointed_while_the_sink_stalls() -> None:
-    async def body(rig: Rig) -> None:
-        rig.sink.stall()
-        await rig.kcl.initialize(SHARD_ID)
-        await rig.kcl.process([row(1), row(2)])
-        await rig.beat_until(lambda: rig.judge.batches != [])
-        for _ in range(20):
-            await rig.kcl.process([])
-        assert rig.kcl.checkpoints == []
-        rig.sink.recover()
-        await rig.beat_until(lambda: rig.kcl.checkpoints == [Position(2, 0)])
 
     rigged(body)
 
@@ -132,36 +40,6 @@ def test_a_full_window_withholds_status_until_there_is_room() -> None:
         assert rig.kcl.answered[-1] == "processRecords"
 
     rigged(body, window=5)
-
-
-class SlowJudge(FakeJudge):
-    """Takes a tenth of a second for a batch."""
-
-    async def settle(self, records: Sequence[Record]) -> None:
-        await asyncio.sleep(0.1)
-        await super().settle(records)
-
-
-def test_a_withheld_status_is_no_reason_to_checkpoint_more_than_once_a_second() -> None:
-    """Each of 30 batches makes more of the shard durable."""
-
-    async def body(rig: Rig) -> None:
-        await rig.kcl.initialize(SHARD_ID)
-        for _ in range(AT_ONCE):
-            await rig.kcl.process([])
-        await rig.kcl.process([row(i) for i in range(1, 241)])
-        assert len(rig.judge.batches) >= 29
-        assert 2 <= len(rig.kcl.checkpoints) <= 4
-        await rig.beat_until(lambda: rig.kcl.checkpoints[-1:] == [Position(240, 0)])
-
-    rigged(body, window=5, judge=SlowJudge(), loop_factory=SimulatedLoop)
-
-
-async def filling(kcl: FakeKcl) -> None:
-    """More records than any limit allows."""
-    for number in range(1, 100):
-        await kcl.process([row(number)])
-        await asyncio.sleep(0.1)
 
 
 def test_room_that_a_sink_makes_without_a_word_is_found() -> None:
@@ -210,19 +88,6 @@ def test_a_leaving_task_withholds_no_status() -> None:
     rigged(body, window=5)
 
 
-def test_shard_end_is_checkpointed_with_nulls_after_all_is_durable() -> None:
-    async def body(rig: Rig) -> None:
-        await rig.kcl.initialize(SHARD_ID)
-        await rig.kcl.process([row(i) for i in range(1, 30)])
-        rig.kcl.refusals = ["ThrottlingException"]
-        await rig.kcl.say("shardEnded")
-        assert rig.kcl.checkpoints[-1] is None
-        assert len(rig.sink.rows[SHARD_ID]) == 29
-        assert rig.session.over
-
-    rigged(body)
-
-
 def test_an_empty_shard_may_end() -> None:
     async def body(rig: Rig) -> None:
         await rig.kcl.initialize(SHARD_ID)
@@ -267,89 +132,6 @@ def test_a_shard_whose_last_records_were_refused_is_not_checkpointed_as_ended() 
         await rig.kcl.process([row(1), row(2)])
         await rig.kcl.say("shardEnded")
         assert rig.kcl.checkpoints == []
-
-    rigged(body)
-
-
-def test_lost_lease_never_checkpoints() -> None:
-    async def body(rig: Rig) -> None:
-        rig.judge.pause()
-        await rig.kcl.initialize(SHARD_ID)
-        await rig.kcl.process([row(1)])
-        await rig.kcl.say("leaseLost")
-        rig.judge.resume()
-        rig.kcl.close()
-        await rig.running
-        assert rig.kcl.checkpoints == []
-        assert rig.sink.rows == {}
-        assert rig.sink.writers[0].abandoned
-
-    rigged(body)
-
-
-def test_a_checkpoint_refused_for_shutdown_is_a_lost_lease() -> None:
-    async def body(rig: Rig) -> None:
-        rig.kcl.refusals = ["ShutdownException"]
-        await rig.kcl.initialize(SHARD_ID)
-        await rig.kcl.process([row(1)])
-        await rig.beat_until(lambda: rig.session.state is SessionState.LOST)
-        assert rig.sink.writers[0].abandoned
-        await rig.kcl.say("leaseLost")
-        assert rig.kcl.checkpoints == []
-
-    rigged(body)
-
-
-@pytest.mark.parametrize("action", ["shardEnded", "shutdownRequested", "leaseLost"])
-def test_messages_after_a_refused_checkpoint_are_answered_without_one(action: str) -> None:
-    async def body(rig: Rig) -> None:
-        rig.kcl.refusals = ["ShutdownException"]
-        await rig.kcl.initialize(SHARD_ID)
-        await rig.kcl.process([row(1)])
-        await rig.beat_until(lambda: rig.session.state is SessionState.LOST)
-        await rig.kcl.process([row(2)])
-        await rig.kcl.say(action)
-        assert rig.kcl.answered[-1] == action
-        assert rig.session.state is SessionState.LOST
-        assert rig.kcl.checkpoints == []
-
-    rigged(body)
-
-
-def test_a_throttled_checkpoint_is_sent_again_on_the_next_beat() -> None:
-    async def body(rig: Rig) -> None:
-        rig.kcl.refusals = ["ThrottlingException"]
-        await rig.kcl.initialize(SHARD_ID)
-        await rig.kcl.process([row(1)])
-        await rig.beat_until(lambda: rig.kcl.checkpoints == [Position(1, 0)])
-
-    rigged(body)
-
-
-def test_a_shard_is_believed_once_a_checkpoint_was_taken_and_not_when_its_records_are_durable() -> None:
-    async def body(rig: Rig) -> None:
-        rig.kcl.refusals = ["ThrottlingException"]
-        await rig.kcl.initialize(SHARD_ID)
-        await rig.kcl.process([row(1)])
-        await rig.beat_until(lambda: not rig.kcl.refusals)
-        assert len(rig.sink.rows[SHARD_ID]) == 1 and rig.judge.believed == []
-        await rig.beat_until(lambda: rig.kcl.checkpoints == [Position(1, 0)])
-        assert rig.judge.believed == [SHARD_ID]
-
-    rigged(body)
-
-
-def test_a_checkpoint_never_passes_what_was_delivered() -> None:
-    async def body(rig: Rig) -> None:
-        rig.sink.held[SHARD_ID] = Position(5, 0)
-        await rig.kcl.initialize(SHARD_ID)
-        await rig.kcl.process([row(1), row(2)])
-        for _ in range(20):
-            await rig.kcl.process([])
-        assert rig.kcl.checkpoints == []
-        await rig.kcl.process([row(i) for i in range(3, 8)])
-        await rig.beat_until(lambda: rig.kcl.checkpoints[-1:] == [Position(7, 0)])
-        assert [record.sequence for record in rig.sink.rows[SHARD_ID]] == ["6", "7"]
 
     rigged(body)
 
