@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 from consumer.local.kinesis.errors import KinesisError, invalid
+from consumer.local.stream_users import SKIPPED_TYPES, refused_resource
 
 Ask = Callable[[str, str, dict[str, Any]], dict[str, Any]]
 """Performs an operation of Kinesis: takes region, operation and request; returns the answer or raises
 :class:`KinesisError`."""
 Properties = dict[str, Any]
 
-REFUSED = ("AWS::Kinesis::StreamConsumer", "AWS::Kinesis::ResourcePolicy")
 CHANGED_S = 5.0
 NUMBERS = ("ShardCount", "RetentionPeriodHours", "MaxRecordSizeInKiB", "WarmThroughputMiBps")
 AT_CREATION = ("ShardCount", "StreamModeDetails", "MaxRecordSizeInKiB", "WarmThroughputMiBps")
@@ -169,18 +169,32 @@ def _is_tag(tag: Any) -> bool:
 
 
 def adopt(ask: Ask) -> None:
-    """Make moto's CloudFormation create our streams, and refuse the Kinesis resources that it would silently skip.
+    """Make moto's CloudFormation create our streams, and refuse resources that would silently not use them.
 
     A stack that cannot be created leaves nothing behind. Changes moto for the whole process.
     """
+    from moto.cloudformation import parsing
     from moto.cloudformation.models import CloudFormationBackend
-    from moto.cloudformation.parsing import get_model_map
 
     _undo_failed_creations(CloudFormationBackend)
+    parsing.parse_resource = _checked_resources(parsing.parse_resource)
 
-    models = get_model_map()
+    models = parsing.get_model_map()
     models["AWS::Kinesis::Stream"] = _stream_model(ask)
-    models.update((kind, _refused_model(kind)) for kind in REFUSED)
+    models.update((kind, _refused_model(kind)) for kind in SKIPPED_TYPES)
+
+
+def _checked_resources(parse_resource: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``parse_resource``, which resolves the references of a resource, with a check of the result."""
+    from moto.cloudformation.exceptions import ValidationError
+
+    def parsed(*given: Any, **more: Any) -> Any:
+        resource = parse_resource(*given, **more)
+        if resource and (why := refused_resource(resource[2], resource[1])):
+            raise ValidationError(message=why)
+        return resource
+
+    return parsed
 
 
 def _undo_failed_creations(backend: Any) -> None:

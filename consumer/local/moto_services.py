@@ -18,6 +18,7 @@ from consumer.local.error_responses import failed
 from consumer.local.kinesis.engine import ACCOUNT
 from consumer.local.kinesis.metrics import Key, Statistics
 from consumer.local.request import Request, Response
+from consumer.local.stream_users import refused
 
 THREADS = 8
 MAKE_STACKS = ("cloudformation", "servicecatalog")
@@ -88,9 +89,9 @@ class Moto:
         self._warm_up()
         with self._loading:
             if self._app is None:
-                from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+                from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 
-                self._app = DomainDispatcherApplication(create_backend_app)
+                self._app = DomainDispatcherApplication(_service)
             return self._app
 
     def _adopt(self) -> None:
@@ -111,6 +112,8 @@ class Moto:
             status[:] = [int(line.split(" ", 1)[0]), headers]
             return lambda data: None
 
+        if (why := refused(request)) is not None:
+            return failed(request, 501, why, "NotImplemented")
         try:
             if request.service in MAKE_STACKS:
                 self._adopt()
@@ -118,6 +121,8 @@ class Moto:
                 return moto_dynamodb.answer(request)
             body = _whole(self._web_server()(environ(request), start_response))
         except Exception as error:  # noqa: BLE001  # any error of moto becomes an error answer
+            if isinstance(error, MissingServiceError):
+                return failed(request, 501, f"The local AWS has no service {request.service}.", "NotImplemented")
             if isinstance(error, NotImplementedError):
                 return failed(request, 501, f"moto: {error}", "NotImplemented")
             if not request.access_key and isinstance(error, LookupError | ValueError):
@@ -133,6 +138,19 @@ class Moto:
             cloudwatch_backends[ACCOUNT][region].put_metric_data(
                 "AWS/Kinesis", [_datum(key, statistics) for key, statistics in metrics.items()]
             )
+
+
+class MissingServiceError(Exception):
+    """moto does not have the service of a request."""
+
+
+def _service(backend: Any) -> Any:
+    """Return moto's web application for one service. ``backend`` is None if moto does not have the service."""
+    from moto.moto_server.werkzeug_app import create_backend_app
+
+    if backend is None:
+        raise MissingServiceError
+    return create_backend_app(backend)
 
 
 def _whole(chunks: Iterable[bytes]) -> bytes:
