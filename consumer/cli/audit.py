@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from consumer.cli.options import json_option
+from consumer.cli.options import STORE_URL, json_option
 from pipeline.errors import counted
 
 if TYPE_CHECKING:
@@ -21,8 +21,10 @@ SHOWN = 20
 
 
 @click.command()
-@click.argument("url")
-@click.option("--dead-letter", metavar="URL", help="Where the dead letters are; checks them against the files.")
+@click.argument("url", type=STORE_URL)
+@click.option(
+    "--dead-letter", type=STORE_URL, metavar="URL", help="Where the dead letters are; checks them against the files."
+)
 @click.option("--stream", metavar="NAME", help="The source stream; compares the table with its records.")
 @click.option(
     "--complete", is_flag=True, help="With --stream: report records that have not been processed yet as problems."

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.cli.options import Finite, json_option
+from consumer.cli.options import STORE_URL, Finite, json_option
 from pipeline.errors import counted
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ LONGEST_VALUE = 120
 
 
 @click.command()
-@click.argument("url_a")
-@click.argument("url_b")
+@click.argument("url_a", type=STORE_URL)
+@click.argument("url_b", type=STORE_URL)
 @click.option(
     "--tolerance",
     type=Finite(0),

@@ -128,9 +128,29 @@ class RecordRate(click.ParamType[float]):
         return rate
 
 
+class StoreUrl(click.ParamType[str]):
+    """The URL of a table or of dead letters: ``s3://bucket/prefix``, or a folder, by the rule of the settings."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The same text; :raises UserError: it is not such a URL."""
+        from pipeline.errors import UserError
+        from pipeline.escape import shown
+        from pipeline.stores.urls import mistake_in
+
+        if mistake := mistake_in(value):
+            where = (
+                param.human_readable_name if isinstance(param, click.Argument) else param.opts[0] if param else "URL"
+            )
+            raise UserError(f'{where}: "{shown(value)}" {mistake.problem}. {mistake.fix}')
+        return str(value)
+
+
 DURATION = Duration()
 TIME = Time()
 RATE = RecordRate()
+STORE_URL = StoreUrl()
 
 
 def rate_text(rate: float) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.cli.options import DURATION, Finite, Group, config_option, count_option, json_option
+from consumer.cli.options import DURATION, STORE_URL, Finite, Group, config_option, count_option, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +46,7 @@ def promote() -> None:
 )
 @click.option(
     "--table",
+    type=STORE_URL,
     metavar="URL",
     help="A table whose rows are the old answers, instead of --old.  [default: the Parquet sink of NEW]",
 )

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from consumer.config.errors import plain_number, shown_value
 from pipeline.errors import ConfigError
+from pipeline.stores.urls import mistake_in
 from pipeline.table import column_names
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -127,16 +128,8 @@ class AutoOr:
 
 
 def _url(value: str) -> str:
-    bucket = value.removeprefix("s3://").partition("/")[0]
-    if value.startswith("s3://") and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
-        raise _wrong(f"{shown_value(value)} has no valid bucket name", "Write s3://bucket/prefix")
-    if value.startswith("s3://") and {"", ".", ".."} & set(value[5:].strip("/").split("/")):
-        problem = f"{shown_value(value)} has an empty part, or a part that is . or .."
-        raise _wrong(problem, "Remove it: S3 allows such keys, but readers resolve them to other keys")
-    if not value or ("://" in value and not value.startswith("s3://")) or "\0" in value:
-        raise _wrong(
-            f"{shown_value(value)} is not an S3 URL or a folder", "Write s3://bucket/prefix, or the path of a folder"
-        )
+    if mistake := mistake_in(value):
+        raise _wrong(f"{shown_value(value)} {mistake.problem}", mistake.fix)
     return value
 
 

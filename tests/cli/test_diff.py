@@ -105,5 +105,6 @@ def test_a_bucket_with_an_impossible_name_is_said_without_patterns(
     result = diff("s3://not_a bucket!/x", tmp_path)
     assert result.exit_code == 2
     assert result.stderr == (
-        "penstock: s3://not_a bucket!/x/: no bucket can have this name, or no object this key. Correct the URL\n"
+        'penstock: URL_A: "s3://not_a bucket!/x" has no valid bucket name. Write s3://bucket/prefix; '
+        "a bucket's name has 3 to 63 of a-z, 0-9, '-' and single '.'\n"
     )

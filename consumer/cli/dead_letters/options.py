@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from consumer.cli.options import TIME, config_option, in_order
+from consumer.cli.options import STORE_URL, TIME, config_option, in_order
 from consumer.cli.selection import WHERE
 from pipeline.record import REASONS
 
@@ -18,8 +18,10 @@ def places_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds ``--config``, or ``--url`` with ``--table``; the command gets ``places``."""
 
     @config_option("The configuration that names the dead letters and the table.")
-    @click.option("--url", metavar="URL", help="The URL of the dead letters, instead of --config.")
-    @click.option("--table", metavar="URL", help="With --url: the table, which says which letters are redriven.")
+    @click.option("--url", type=STORE_URL, metavar="URL", help="The URL of the dead letters, instead of --config.")
+    @click.option(
+        "--table", type=STORE_URL, metavar="URL", help="With --url: the table, which says which letters are redriven."
+    )
     @functools.wraps(command)
     def with_places(*args: Any, config_path: Path | None, url: str | None, table: str | None, **options: Any) -> Any:
         from consumer.letters.places import places_of

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.cli.options import DURATION, RATE, TIME, execute_option, json_option, only_with, stream_options
+from consumer.cli.options import DURATION, RATE, STORE_URL, TIME, execute_option, json_option, only_with, stream_options
 
 if TYPE_CHECKING:
     from consumer.admin.application import Target
@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 @click.option("--to", "end", type=TIME, metavar="TIME", help="Slice: records that arrived before this time.")
 @click.option(
     "--url",
+    type=STORE_URL,
     metavar="URL",
     help="Slice: the table to write, which must be new. Rewind: the new table that the configuration names.",
 )
 @click.option(
     "--sink", "sinks", multiple=True, metavar="kinesis:NAME", help="Slice: write rows to this stream; may be repeated."
 )
-@click.option("--dead-letter", metavar="URL", help="Slice: where dead letters go.  [default: URL.dead-letters]")
+@click.option(
+    "--dead-letter", type=STORE_URL, metavar="URL", help="Slice: where dead letters go.  [default: URL.dead-letters]"
+)
 @click.option("--shards", "shards", multiple=True, metavar="SHARD", help="Slice: only this shard; may be repeated.")
 @click.option("--rate", type=RATE, metavar="N", help="Slice, archive: at most N records per second.")
 @click.option("--discard", is_flag=True, help="Slice: give up a replay that is not finished; delete its tables.")
@@ -46,7 +49,9 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Rewind: where to write the undo file.  [default: penstock-undo-APPLICATION-TIME.json]",
 )
-@click.option("--from-parquet", metavar="URL", help="Archive: put the rows of a Parquet table on --stream.")
+@click.option(
+    "--from-parquet", type=STORE_URL, metavar="URL", help="Archive: put the rows of a Parquet table on --stream."
+)
 @click.option(
     "--from-jsonl",
     type=click.Path(path_type=Path),

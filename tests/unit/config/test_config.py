@@ -135,7 +135,8 @@ MISTAKES = {
     'Write "TRIM_HORIZON", "LATEST" or a time such as "2026-11-23T08:00:00Z"',
     '[dead_letter]\nurl = "gs://bucket/x"': 'dead_letter.url: "gs://bucket/x" is not an S3 URL or a folder. '
     "Write s3://bucket/prefix, or the path of a folder",
-    '[dead_letter]\nurl = "s3://B/x"': 'dead_letter.url: "s3://B/x" has no valid bucket name. Write s3://bucket/prefix',
+    '[dead_letter]\nurl = "s3://B/x"': 'dead_letter.url: "s3://B/x" has no valid bucket name. '
+    "Write s3://bucket/prefix; a bucket's name has 3 to 63 of a-z, 0-9, '-' and single '.'",
     '[dead_letter]\nurl = ""': 'dead_letter.url: "" is not an S3 URL or a folder. '
     "Write s3://bucket/prefix, or the path of a folder",
     "sink = []": 'sink: missing. Write [[sink]] with type = "parquet" and url = "s3://bucket/enriched"',
@@ -227,7 +228,7 @@ def test_folders_inside_each_other_are_reported_for_any_form_of_path(
 @pytest.mark.parametrize("url", ["s3://bucket/a//b", "s3://bucket/./a", "s3://bucket/a/../b", "s3://bucket//a"])
 def test_a_url_on_s3_is_written_as_readers_understand_it(url: str) -> None:
     [said] = told(f'[dead_letter]\nurl = "{url}"')
-    assert said.startswith("dead_letter.url") and "an empty part, or a part that is . or .." in said
+    assert said.startswith("dead_letter.url") and "an empty part, '.' or '..'" in said
 
 
 @pytest.mark.parametrize(
