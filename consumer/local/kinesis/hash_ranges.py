@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -75,24 +76,32 @@ def reshard(current: Sequence[KeyRange], count: int) -> list[SplitRange | MergeR
     AWS, a count that is neither a divisor nor a multiple of the current one makes intermediate shards.
     """
     target = _snapped(uniform(count), [whole.start for whole in current])
+    boundaries = [wanted.start for wanted in target]
     steps: list[SplitRange | MergeRanges] = []
     pieces: list[KeyRange] = []
     for whole in current:
         rest = whole
-        for boundary in (wanted.start for wanted in target if whole.start < wanted.start <= whole.end):
+        for boundary in boundaries[bisect_right(boundaries, whole.start) : bisect_right(boundaries, whole.end)]:
             steps.append(SplitRange(rest, boundary))
             piece, rest = rest.split(boundary)
             pieces.append(piece)
         pieces.append(rest)
+    starts = [piece.start for piece in pieces]
     for wanted in target:
-        joined, *others = (piece for piece in pieces if wanted.start <= piece.start <= wanted.end)
+        joined, *others = pieces[bisect_left(starts, wanted.start) : bisect_right(starts, wanted.end)]
         for piece in others:
             steps.append(MergeRanges(joined, piece))
             joined = joined.merge(piece)
     return steps
 
 
+def _near(starts: Sequence[int], boundary: int) -> int:
+    """Return the lowest of the sorted ``starts`` within ``NEAR`` of ``boundary``; without one, ``boundary``."""
+    at = bisect_left(starts, boundary - NEAR)
+    return starts[at] if at < len(starts) and starts[at] <= boundary + NEAR else boundary
+
+
 def _snapped(target: Sequence[KeyRange], starts: Sequence[int]) -> list[KeyRange]:
     """Return ``target`` with each boundary moved to the one of ``starts`` within ``NEAR``, if there is one."""
-    moved = [next((start for start in starts if abs(start - wanted.start) <= NEAR), wanted.start) for wanted in target]
+    moved = [_near(starts, wanted.start) for wanted in target]
     return [KeyRange(start, end - 1) for start, end in zip(moved, [*moved[1:], SPACE], strict=True)]

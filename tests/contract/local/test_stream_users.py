@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from consumer.local.process import LocalAWS
-from consumer.local.stream_users import USES
+from consumer.local.stream_users import SKIPPED_TYPES, USES, USING_TYPES
 
 STREAM = "arn:aws:kinesis:us-east-1:123456789012:stream/s"
 QUEUE = "arn:aws:sqs:us-east-1:123456789012:q"
@@ -117,6 +119,14 @@ def test_the_same_services_work_without_a_stream(aws: LocalAWS) -> None:
     logs.create_log_group(logGroupName="g")
     logs.create_log_stream(logGroupName="g", logStreamName="s")
     logs.put_log_events(logGroupName="g", logStreamName="s", logEvents=[{"timestamp": 0, "message": STREAM}])
+
+
+def test_what_is_refused_is_documented() -> None:
+    page = (Path(__file__).parents[3] / "docs/local-aws.md").read_text()
+    assert [kind for kind in (*SKIPPED_TYPES, *USING_TYPES) if f"`{kind}`" not in page] == []
+    calls = {name for use in USES.values() for name in use.at.pattern.split("|") if "/" not in name}
+    calls |= {"".join(word.title() for word in call.split("_")) for _, call, _ in CALLS}
+    assert [name for name in sorted(calls) if not re.search(rf"\b{name}\b", page)] == []
 
 
 def test_a_service_that_is_missing_is_named(aws: LocalAWS) -> None:

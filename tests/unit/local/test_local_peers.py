@@ -182,6 +182,19 @@ def test_a_warm_stream_has_a_shard_for_each_mib() -> None:
     assert len(kinesis.open()) == 5
 
 
+def test_the_most_warm_throughput_is_as_many_shards_in_pages_of_1000() -> None:
+    kinesis = on_demand()
+    commit(kinesis)
+    kinesis.change("UpdateStreamWarmThroughput", WarmThroughputMiBps=10_240)
+    page = kinesis("ListShards", ShardFilter={"Type": "AT_LATEST"})
+    sizes = [len(page["Shards"])]
+    while "NextToken" in page:
+        page = kinesis("ListShards", NextToken=page["NextToken"])
+        sizes.append(len(page["Shards"]))
+    assert sizes == [1000] * 10 + [240]
+    assert warm(kinesis) == {"TargetMiBps": 10_240, "CurrentMiBps": 10_240}
+
+
 def test_warm_throughput_is_refused_where_aws_refuses_it() -> None:
     kinesis = on_demand()
     wanted = {"StreamModeDetails": ON_DEMAND, "WarmThroughputMiBps": 9}
