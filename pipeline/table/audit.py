@@ -128,6 +128,21 @@ def _who(skipped: bool, target: str | None) -> str:
     return "readers would read it"
 
 
+@dataclass(slots=True)
+class _Ids:
+    """The record ids of files that overlap: nearly always of one file. ``sound``: that file's rows and dead letters
+    have different places, each with the id of its place, so that no id is there twice.
+    """
+
+    columns: list[pa.ChunkedArray] = field(default_factory=list)
+    files: int = 0
+    sound: bool = True
+
+    @property
+    def may_repeat(self) -> bool:
+        return self.files > 1 or not self.sound
+
+
 class _Audit:
     def __init__(
         self, store: ObjectStore, dead_letters: ObjectStore | None, report: AuditReport, redriven: Redriven
@@ -147,14 +162,14 @@ class _Audit:
 
     def list_of(self, name: str, entries: list[TableEntry]) -> None:
         """Audit one shard's files, in their order."""
-        ids: list[pa.ChunkedArray] = []
+        ids = _Ids()
         before: Contents | None = None
         unread = False
         furthest: Position | None = None
         for entry in entries:
             if furthest is None or entry.first > furthest:
                 _distinct(name, ids, self._report)
-                ids = []
+                ids = _Ids()
             contents = self._read(entry)
             if contents is None:
                 unread = True
@@ -168,6 +183,7 @@ class _Audit:
                 raise
             except Exception as error:  # noqa: BLE001  # a foreign file can make Arrow raise anything
                 self._report.problem("unreadable", entry.key, one_line(error))
+                ids.sound = False
             before, unread = contents, False
             if contents.last is not None:
                 furthest = max(furthest or contents.last, contents.last)
@@ -224,19 +240,22 @@ class _Audit:
             detail = f"continues from {previous or 'nowhere'}, but the file before it ends at {before.end}{where}"
             self._report.problem("gap", entry.key, detail)
 
-    def _file(self, entry: TableEntry, contents: Contents, ids: list[pa.ChunkedArray]) -> None:
+    def _file(self, entry: TableEntry, contents: Contents, ids: _Ids) -> None:
         report = self._report
         report.files += 1
         report.rows += contents.rows.num_rows
         report.dead_letters += len(contents.dead)
         for kind, detail in (*metadata_faults(self._store.head(entry.key), contents), *place_faults(entry, contents)):
             report.problem(kind, entry.key, detail)
-        for kind, detail in (*count_faults(contents), *row_faults(entry, contents), *self._one_table(entry, contents)):
+        in_rows = list(row_faults(entry, contents))
+        for kind, detail in (*count_faults(contents), *in_rows, *self._one_table(entry, contents)):
             report.problem(kind, entry.key, detail)
-        ids.append(contents.rows["record_id"])
+        ids.files += 1
+        ids.sound = ids.sound and not in_rows
+        ids.columns.append(contents.rows["record_id"])
         if contents.dead:
             dead_ids = [f"{self._stream}/{entry.shard_id}/{position}" for position in contents.dead]
-            ids.append(pa.chunked_array([pa.array(dead_ids, pa.string())]))
+            ids.columns.append(pa.chunked_array([pa.array(dead_ids, pa.string())]))
         self._letters(entry, contents)
         self._of_sinks.held_against(entry.list, contents)
 
@@ -274,8 +293,10 @@ class _Audit:
             self._report.problem("dead-letters", found[0], fault)
 
 
-def _distinct(name: str, ids: list[pa.ChunkedArray], report: AuditReport) -> None:
-    every = pa.chunked_array([chunk for column in ids for chunk in column.chunks], pa.string())
+def _distinct(name: str, ids: _Ids, report: AuditReport) -> None:
+    if not ids.may_repeat:
+        return
+    every = pa.chunked_array([chunk for column in ids.columns for chunk in column.chunks], pa.string())
     twice = len(every) - pc.count_distinct(every, mode="all").as_py()
     if twice:
         counts = every.value_counts()

@@ -57,6 +57,9 @@ class RedriveWorld(World):
         self.failed: Counter[str] = Counter()
         """By record: failures whose notes are answered."""
 
+    def _longest(self) -> int:
+        return 25
+
     def run(self) -> None:
         acts = [self._take, self._deliver, self._flush, self._checkpoint, self._crash, self._move_back, self._wait]
         acts += [self._expire, self._redrive, self._step, self._step]

@@ -127,6 +127,13 @@ def write_another_records_ids(table: Table) -> None:
     rewritten(table, 0, column("record_id", lambda each: f"{each}0", row=3))
 
 
+def write_records_again(table: Table) -> None:
+    """In a file that is right by itself."""
+    beside = Table(empty=True)
+    beside.write(SHARD, runs(13, 16))
+    table.store.objects.update(beside.store.objects)
+
+
 def write_rows_twice(table: Table) -> None:
     again = Files(MemoryStore(), Names(SHARD), SCHEMA, None)
     chain = Chain(Names(SHARD), flush_interval_s=0, flush_bytes=10**6, end=Position(25, 0))
@@ -155,6 +162,8 @@ def write_rows_twice(table: Table) -> None:
         (break_a_file, "unreadable"),
         (lose_dead_letters, "dead-letters"),
         (write_another_records_ids, "identity"),
+        (write_records_again, "overlap"),
+        (write_records_again, "duplicate"),
         (write_rows_twice, "duplicate"),
         (write_rows_twice, "order"),
     ],
