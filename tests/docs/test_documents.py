@@ -9,6 +9,8 @@ import re
 import shlex
 import sys
 import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
 
@@ -80,7 +82,7 @@ def test_every_requirement_has_its_reason() -> None:
 
 
 def test_the_modules_of_each_extra_are_those_that_its_requirements_bring() -> None:
-    providers = packages_distributions()
+    providers = provided()
     for extra, modules in EXTRAS.items():
         names = {canonical(each.name) for each in requirements()[extra]} - {"penstock"}
         found = {PART_OF.get(module) or canonical(providers[module][0]) for module in modules}
@@ -220,15 +222,30 @@ TYPES_ONLY = {"mypy_boto3_dynamodb", "mypy_boto3_kinesis", "mypy_boto3_s3"}
 """Modules that are imported only for the type checker."""
 
 
+@cache
+def provided() -> Mapping[str, list[str]]:
+    """The distributions of each module; it takes a look at every installed file."""
+    return packages_distributions()
+
+
 def imported(path: Path) -> set[str]:
     """The top-level names that a module imports, also inside functions."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in statements(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module.partition(".")[0])
     return names - sys.stdlib_module_names - {"consumer", "deploy", "examples", "pipeline", "tests"} - TYPES_ONLY
+
+
+def statements(block: ast.AST) -> Iterator[ast.AST]:
+    """What stands in a block, and in the blocks within it; to walk through expressions as well takes ten times as
+    long."""
+    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for each in getattr(block, name, ()):
+            yield each
+            yield from statements(each)
 
 
 MAY_IMPORT = {
@@ -243,7 +260,7 @@ MAY_IMPORT = {
 
 def test_imported_packages_are_required_by_the_extra_of_their_room() -> None:
     required = {extra: {canonical(each.name) for each in some} for extra, some in requirements().items()}
-    providers = packages_distributions()
+    providers = provided()
     for path in (path for room in ("consumer", "pipeline", "examples") for path in (ROOT / room).rglob("*.py")):
         name = str(path.relative_to(ROOT))
         extras = next(extras for part, extras in MAY_IMPORT.items() if name.startswith(part))

@@ -18,7 +18,7 @@ from pipeline.stores.folder import FolderStore
 from pipeline.table.audit import audit
 
 ROOT = Path(__file__).resolve().parents[2]
-RECORDS = 100
+RECORDS = 50
 FIRST_S = 25
 TOLERANCE = 1e-4
 

@@ -24,10 +24,12 @@ AT_ONCE, LETTERS = 6, 40
 
 
 @pytest.fixture(params=["memory", "folder", "s3"])
-def stores(request: pytest.FixtureRequest, tmp_path: Path, bucket: Any) -> DeadTable:
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> DeadTable:
+    client: Any = request.getfixturevalue("bucket") if request.param == "s3" else None
+
     def store(name: str) -> ObjectStore:
         url = {"folder": str(tmp_path / name), "s3": f"s3://lake/{name}"}.get(request.param)
-        return open_store(url, lambda: bucket) if url else MemoryStore()
+        return open_store(url, lambda: client) if url else MemoryStore()
 
     return DeadTable(store("table"), store("dead"), store("staged"), store("notes"), per_day=1000)
 

@@ -7,6 +7,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,15 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     monkeypatch.setattr(BotocoreStubber, "process_request", one_by_one(BotocoreStubber.process_request))
     with mock_aws():
-        client = boto3.client("s3", region_name="eu-west-1")
+        client = made_client()
         client.create_bucket(Bucket="lake", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
         yield client
+
+
+@cache
+def made_client() -> Any:
+    """Made once: the tests share it, each with a moto of its own."""
+    return boto3.client("s3", region_name="eu-west-1")
 
 
 @pytest.fixture(params=["memory", "folder", "s3"])
