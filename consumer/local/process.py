@@ -34,9 +34,11 @@ class LocalAWS:
     def __init__(self, *, limits: bool = True, port: int = 0) -> None:
         self._arguments = ["--port", str(port), "--limits", "on" if limits else "off", "--until-stdin-closes"]
         self._process: subprocess.Popen[bytes] | None = None
+        self._clients: dict[str, Any] = {}
         self.endpoint = ""
 
     def __enter__(self) -> Self:
+        self._clients.clear()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "consumer.local", *self._arguments],
             stdin=subprocess.PIPE,
@@ -106,7 +108,17 @@ class LocalAWS:
         }
 
     def client(self, service: str, **options: Any) -> Any:
-        """Return a boto3 client of this server, independent of the environment of this process."""
+        """Return a boto3 client of this server, independent of the environment of this process.
+
+        Without ``options`` a service has one client, which is made once.
+        """
+        if not options:
+            if service not in self._clients:
+                self._clients[service] = self._new_client(service, {})
+            return self._clients[service]
+        return self._new_client(service, options)
+
+    def _new_client(self, service: str, options: dict[str, Any]) -> Any:
         import boto3
         from botocore.config import Config
 
