@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from consumer.local.process import LocalAWS
-from tests.e2e.rig import ROOT, Rig
+from tests.e2e.rig import ROOT, Rig, lean
 from tests.support import class_archive
 
 LONGEST_S = 300
@@ -37,6 +37,12 @@ def classes() -> bool:
 def _shared_classes(classes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if classes:
         monkeypatch.setenv(class_archive.VARIABLE, class_archive.options(CLASSES))
+
+
+@pytest.fixture(autouse=True)
+def _lean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What commands start inside of pytest, replicas above all, has no pandas either."""
+    monkeypatch.setenv("PYTHONPATH", lean(os.environ)["PYTHONPATH"])
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,10 @@ def wait_until(condition: Callable[[], Any], deadline_s: float, what: str) -> An
 
 def lean(env: Mapping[str, str]) -> dict[str, str]:
     """The rows of a table, without pandas."""
-    return {**env, "PYTHONPATH": os.pathsep.join(filter(None, [str(LEAN), env.get("PYTHONPATH")]))}
+    path = env.get("PYTHONPATH", "")
+    if path.startswith(str(LEAN)):
+        return dict(env)
+    return {**env, "PYTHONPATH": os.pathsep.join(filter(None, [str(LEAN), path]))}
 
 
 class Worker:

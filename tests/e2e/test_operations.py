@@ -223,7 +223,7 @@ def day(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Day:
     monkeypatch.chdir(rig.folder)
     for name, value in rig.aws.env.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
     monkeypatch.setenv("XDG_STATE_HOME", str(rig.folder / "state"))
     return Day(rig)
 
