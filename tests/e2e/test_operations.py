@@ -62,7 +62,7 @@ flush_interval_s = 2
 url = "s3://bucket/dead-letter"
 [kcl]
 failover_ms = 5000
-idle_between_reads_ms = 500
+idle_between_reads_ms = 2000
 [health]
 port = 0
 [log]
