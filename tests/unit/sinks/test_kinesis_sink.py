@@ -3,156 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import random
-import threading
-from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import orjson
 import pyarrow as pa
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import EndpointConnectionError
 
-from pipeline.dead_letters.limit import NO_LIMITS, Limits
 from pipeline.errors import Fatal, UserError
-from pipeline.metrics import Metrics
-from pipeline.outages import Outages
-from pipeline.record import Dead, Enriched, Position, Record, Run, Shard
-from pipeline.sinks.kinesis import KinesisSink, KinesisWriter
+from pipeline.record import Position
 from pipeline.sinks.put_back_off import SEND
-from pipeline.sinks.refused import RefusedLetters
-from pipeline.stores.base import Retryable
-from pipeline.stores.memory import MemoryStore
-from pipeline.table.schema import TableSchema
-
-SHARD = Shard("source", 1, "shardId-000000000000")
-NAME = "kinesis:enriched"
-DEADLINE_S = 20
-
-
-class FakeKinesis:
-    """Accepts rows. ``answers``: the result of each call: an error to raise, or what to accept. Default: all."""
-
-    def __init__(self, *answers: BaseException | Callable[[int], bool]) -> None:
-        self.answers = list(answers)
-        self.calls: list[list[dict[str, Any]]] = []
-        self.rows: list[dict[str, Any]] = []
-        self.open = threading.Event()
-        self.open.set()
-        self.entered = threading.Event()
-        self.summary: dict[str, Any] = {"StreamStatus": "ACTIVE"}
-        self.missing = False
-
-    def put_records(self, *, StreamName: str, Records: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - boto3's
-        self.entered.set()
-        assert self.open.wait(DEADLINE_S)
-        self.calls.append(Records)
-        answer = self.answers.pop(0) if self.answers else bool
-        if isinstance(answer, BaseException):
-            raise answer
-        results: list[dict[str, Any]] = []
-        for number, record in enumerate(Records, 1):
-            if answer(number):
-                self.rows.append(record)
-                results.append({"SequenceNumber": str(len(self.rows)), "ShardId": "shardId-000000000000"})
-            else:
-                results.append({"ErrorCode": "ProvisionedThroughputExceededException", "ErrorMessage": "slow down"})
-        return {"FailedRecordCount": 0, "Records": results}
-
-    def describe_stream_summary(self, *, StreamName: str) -> dict[str, Any]:  # noqa: N803 - boto3's
-        if self.missing:
-            raise refusal("ResourceNotFoundException")
-        return {"StreamDescriptionSummary": self.summary}
-
-
-class Bench:
-    """A sink on a fake, one writer, and everything that the writer reported."""
-
-    def __init__(self, kinesis: FakeKinesis, limits: Limits = NO_LIMITS) -> None:
-        self.kinesis = kinesis
-        self.store = MemoryStore()
-        self.durable: list[Position] = []
-        self.waits: list[float] = []
-        self.fatal: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        self.metrics = Metrics(Outages(lambda: sum(self.waits)))
-        letters = RefusedLetters(self.store, TableSchema(pa.schema([("n", pa.int64())]), "source", "model@1"), NAME)
-        self.sink = KinesisSink(
-            lambda: kinesis,
-            "enriched",
-            table,
-            events=self.metrics.sinks.of(NAME),
-            outages=self.metrics.outages,
-            letters=letters,
-            limits=limits,
-            give_up_after_s=3600,
-            sleep=self.wait,
-        )
-        self.writer: KinesisWriter = self.sink.open(SHARD, self.durable.append, self.fatal.set_result)
-
-    async def wait(self, wait_s: float) -> None:
-        self.waits.append(wait_s)
-        await asyncio.sleep(0)
-
-    def payloads(self) -> list[Any]:
-        return [orjson.loads(row["Data"]) for row in self.kinesis.rows]
-
-    def letters(self) -> list[dict[str, Any]]:
-        return [orjson.loads(line) for key in sorted(self.store.objects) for line in self.body(key).splitlines()]
-
-    def body(self, key: str) -> bytes:
-        return self.store.objects[key][0]
-
-
-def bench(kinesis: FakeKinesis, play: Callable[[Bench], Awaitable[None]], limits: Limits = NO_LIMITS) -> Bench:
-    async def played() -> Bench:
-        made = Bench(kinesis, limits)
-        try:
-            async with asyncio.timeout(DEADLINE_S):
-                await play(made)
-        finally:
-            kinesis.open.set()
-            await made.sink.close()
-        return made
-
-    return asyncio.run(played())
-
-
-def table(run: Run) -> pa.Table:
-    slices = [
-        record.outcome.table.slice(record.outcome.row, 1).add_column(
-            0, "record_id", pa.array([record.record_id("source")])
-        )
-        for record in run.records
-        if isinstance(record.outcome, Enriched)
-    ]
-    return pa.Table.from_batches(slices)
-
-
-def run_of(keys: Sequence[str | None], start: int = 0, value: str = "v") -> Run:
-    """A run of one record per key; None is a dead one."""
-    batch = pa.RecordBatch.from_pydict({"n": list(range(start, start + len(keys))), "value": [value] * len(keys)})
-    records: list[Record] = []
-    payloads = [f"payload {start + row}".encode() for row in range(len(keys))]
-    for row, key in enumerate(keys):
-        record = Record(SHARD.shard_id, b"", key or "dead", str(start + row), 0, 0)
-        record.outcome = Dead(b"", "bad", "", 1) if key is None else Enriched(batch, row)
-        records.append(record)
-    return Run(SHARD, records, payloads)
-
-
-def refusal(code: str) -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": "told by the fake"}}, "PutRecords")
-
-
-def write_and_flush(*runs: Run) -> Callable[[Bench], Awaitable[None]]:
-    async def play(made: Bench) -> None:
-        for run in runs:
-            made.writer.write(run)
-        await made.writer.flush()
-        assert made.writer.backlog_bytes == 0
-
-    return play
+from tests.support.downstream import (
+    DEADLINE_S,
+    SHARD,
+    Bench,
+    FakeKinesis,
+    bench,
+    refusal,
+    run_of,
+    table,
+    write_and_flush,
+)
 
 
 def test_every_enriched_record_is_one_row_under_its_own_key() -> None:
@@ -235,102 +107,6 @@ def test_a_failure_that_lasts_ends_the_task_with_the_reason(code: str, least_s: 
     assert least_s <= sum(made.waits) <= most_s
     assert made.durable == []
     assert not made.metrics.outages.current()
-
-
-def test_a_row_too_large_for_the_stream_is_a_dead_letter_of_this_sink_alone() -> None:
-    runs = run_of(["a"], 6), run_of(["a"], 7, "x" * 1024 * 1024), run_of(["a"], 8)
-    made = bench(FakeKinesis(), write_and_flush(*runs))
-    assert [row["n"] for row in made.payloads()] == [6, 8]
-    assert made.durable[-1] == Position(8, 0)
-    [letter] = made.letters()
-    assert letter["record_id"] == f"source/{SHARD.shard_id}/7/0"
-    assert (letter["kind"], letter["sink"]) == ("sink", NAME)
-    assert base64.b64decode(letter["payload_base64"]) == b"payload 7"
-    assert "1,048,576" in letter["reason"]
-    assert list(made.store.objects) == [f"dt=1970-01-01/1-{SHARD.shard_id}-{7:056}-0000000000~kinesis-enriched.jsonl"]
-
-
-def invalid(marker: bytes) -> Callable[[FakeKinesis], None]:
-    """Refuses every call that has a row with the marker."""
-
-    def dress(kinesis: FakeKinesis) -> None:
-        takes = kinesis.put_records
-
-        def put_records(*, StreamName: str, Records: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - boto3's
-            if any(marker in row["Data"] for row in Records):
-                kinesis.calls.append(Records)
-                raise refusal("ValidationException")
-            return takes(StreamName=StreamName, Records=Records)
-
-        kinesis.put_records = put_records  # type: ignore[method-assign]
-
-    return dress
-
-
-@pytest.mark.parametrize("bad", [0, 77, 499])
-def test_a_row_that_makes_whole_calls_invalid_is_found_and_affects_no_other(bad: int) -> None:
-    async def play(made: Bench) -> None:
-        invalid(f'"n":{bad},'.encode())(made.kinesis)
-        await write_and_flush(run_of([f"k{n}" for n in range(600)]))(made)
-
-    made = bench(FakeKinesis(), play)
-    assert sorted(row["n"] for row in made.payloads()) == [n for n in range(600) if n != bad]
-    assert [letter["sequence_number"] for letter in made.letters()] == [str(bad)]
-    assert made.waits == []
-    assert len(made.kinesis.calls) <= 13
-
-
-def test_no_row_is_blamed_while_the_stream_itself_is_not_well() -> None:
-    async def play(made: Bench) -> None:
-        made.kinesis.missing = True
-        made.writer.write(run_of(["a"]))
-        assert isinstance(await made.fatal, Fatal)
-
-    made = bench(FakeKinesis(*[refusal("ValidationException")] * 1000), play)
-    assert made.letters() == [] and made.durable == []
-
-
-def test_a_row_that_is_invalid_by_itself_is_a_dead_letter_and_the_later_rows_of_its_key_go_on() -> None:
-    class Picky(FakeKinesis):
-        def put_records(self, **request: Any) -> dict[str, Any]:
-            answer = super().put_records(**request)
-            for row, result in zip(request["Records"], answer["Records"], strict=True):
-                if b'"n":1,' in row["Data"]:
-                    self.rows.remove(row)
-                    result.update(ErrorCode="ValidationException", ErrorMessage="no")
-            return answer
-
-    made = bench(Picky(), write_and_flush(run_of(["a", "b", "b", "a"])))
-    assert sorted(row["n"] for row in made.payloads()) == [0, 2, 3]
-    assert [letter["reason"] for letter in made.letters()] == ["ValidationException: no"]
-    assert made.durable[-1] == Position(3, 0)
-
-
-def test_nothing_passes_a_refused_row_before_its_letter_is_durable() -> None:
-    async def play(made: Bench) -> None:
-        faults = [Retryable("no answer")] * 3
-
-        def fail(operation: str, key: str) -> None:
-            assert all(position < Position(1, 0) for position in made.durable)
-            if faults:
-                raise faults.pop()
-
-        made.store.before = fail
-        await write_and_flush(run_of(["a"]), run_of(["b"], 1, "x" * 2**20), run_of(["c"], 2))(made)
-
-    made = bench(FakeKinesis(), play)
-    assert len(made.letters()) == 1 and made.durable[-1] == Position(2, 0)
-
-
-def test_a_row_that_is_refused_again_after_a_crash_has_one_letter() -> None:
-    async def play(made: Bench) -> None:
-        for run in (run_of(["a", "b"], 1, "x" * 2**20), run_of(["b"], 2, "x" * 2**20)):
-            writer = made.sink.open(SHARD, made.durable.append, made.fatal.set_result)
-            writer.write(run)
-            await writer.flush()
-            writer.abandon()
-
-    assert [letter["sequence_number"] for letter in bench(FakeKinesis(), play).letters()] == ["1", "2"]
 
 
 def test_a_stream_that_takes_larger_records_is_given_them() -> None:
@@ -434,19 +210,3 @@ def test_check_names_a_stream_that_is_missing_or_not_ready() -> None:
             await made.sink.check()
 
     bench(FakeKinesis(), play)
-
-
-def test_a_release_whose_every_row_is_too_large_ends_the_task_before_its_run_becomes_letters() -> None:
-    """Earlier rows keep their state: after a row that ends a run, a new run begins."""
-
-    async def play(made: Bench) -> None:
-        made.writer.write(run_of(["a"] * 3, 1, "x" * 2_000_000))
-        made.writer.write(run_of(["a"], 4))
-        await made.writer.flush()
-        made.writer.write(run_of(["a"] * 5, 5, "x" * 2_000_000))
-        error = await made.fatal
-        assert isinstance(error, Fatal) and "dead_letter.max_consecutive" in str(error) and "\n" not in str(error)
-
-    made = bench(FakeKinesis(), play, Limits(5, 1.0, 1_000, "failures"))
-    assert b"penstock_dead_letter_limit_reached 1.0" in made.metrics.exposition()
-    assert len(made.letters()) == 3 and made.durable[-1] == Position(4, 0)
