@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -33,4 +34,4 @@ def init(folder: Path, as_json: bool) -> None:
         output.line(f"wrote {path}")
     output.line("next:")
     for command in ("penstock try --config penstock.toml records.jsonl", "python -m pytest"):
-        output.line(f"  cd {folder} && {command}")
+        output.line(f"  {shlex.join(['cd', str(folder)])} && {command}")

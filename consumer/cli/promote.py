@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,7 +177,9 @@ def _golden(path: Path, count: int, settings: Settings) -> Golden:
     from pipeline.errors import UserError
 
     if not path.exists():
-        make = f"penstock tail --stream {settings.stream.name} --from '1h ago' --to '1s ago' --max 1000 > {path.name}"
+        times = ["--from", "1h ago", "--to", "1s ago", "--max", "1000"]
+        make = shlex.join(["penstock", "tail", "--stream", settings.stream.name, *times])
+        make += f" > {shlex.quote(str(path))}"
         raise UserError(f"{path}: there are no golden records. Name a file with --golden, or make one: {make}")
     return golden(path, count)
 

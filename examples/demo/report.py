@@ -19,6 +19,7 @@ from rich.table import Table
 from pipeline.batching.utilization import described
 
 PREVIEW_ROWS = 8
+READ_COLUMNS = ("name", "embedding")
 PIPED_COLUMNS = 1000
 
 
@@ -115,9 +116,13 @@ def report(console: Console, result: DemoResult, table: Path) -> None:
 
 
 def reading(table: Path) -> str:
-    """Return a shell command that shows the table, with the Python that runs this: it has pandas."""
+    """Return a shell command that shows the table, with the Python that runs this: it has pandas.
+
+    pandas prints as many columns as fit into the terminal, so the command names those of interest.
+    """
     python = min(sys.executable, os.path.relpath(sys.executable), key=len)
-    return shlex.join([python, "-c", f"import pandas as pd; print(pd.read_parquet({str(table)!r}))"])
+    read = f"import pandas as pd; print(pd.read_parquet({str(table)!r})[{list(READ_COLUMNS)!r}])"
+    return shlex.join([python, "-c", read])
 
 
 def _figures_table(result: DemoResult) -> Table:

@@ -7,6 +7,7 @@ write to (``/tmp``), the sticky bit must be set, so that only the owner of a nam
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 from itertools import pairwise
@@ -46,7 +47,8 @@ def _check_step(parent: Path, child: Path) -> None:
     if not found.st_mode & stat.S_IWOTH:
         return
     if not found.st_mode & stat.S_ISVTX:
-        raise Denied(f"everybody may write to {parent}, and put another folder there. chmod o-w {parent}. {_fix()}")
+        close = shlex.join(["chmod", "o-w", str(parent)])
+        raise Denied(f"everybody may write to {parent}, and put another folder there. Run: {close}. {_fix()}")
     if child.lstat().st_uid not in _trusted():
         raise Denied(f"{child} belongs to user {child.lstat().st_uid}. {_fix()}")
 
@@ -58,7 +60,7 @@ def _check_inner(path: Path, folder: Path) -> None:
     if found.st_uid not in _trusted():
         raise Denied(f"{path} belongs to user {found.st_uid}, who could change the files in it. {_fix()}")
     if found.st_mode & stat.S_IWOTH:
-        raise Denied(f"everybody may write to {path}. Run: chmod -R o-w {folder}")
+        raise Denied(f"everybody may write to {path}. Run: {shlex.join(['chmod', '-R', 'o-w', str(folder)])}")
 
 
 def _trusted() -> tuple[int, int]:

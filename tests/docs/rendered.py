@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Callable, Iterator
@@ -73,7 +74,8 @@ def _default(field: FieldInfo) -> str:
 
 
 def _toml(value: Any) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    """A value as TOML takes it. That is JSON, except for tables with entries."""
+    return json.dumps(value)
 
 
 def metrics() -> str:

@@ -89,6 +89,14 @@ def test_the_modules_of_each_extra_are_those_that_its_requirements_bring() -> No
         assert found == names, extra
 
 
+def test_every_default_in_the_documents_is_toml() -> None:
+    text = (ROOT / "docs/configuration.md").read_text()
+    shown = re.findall(r"^\| `[a-z_]+\.[a-z_.]+` \| (?:required, such as )?`(?!PENSTOCK_)(.+?)` \|", text, re.MULTILINE)
+    assert len(shown) > 30
+    for value in shown:
+        tomllib.loads(f"value = {value}")
+
+
 def test_every_configuration_in_the_documents_is_valid() -> None:
     shown = [
         (path.name, text)

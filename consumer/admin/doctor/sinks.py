@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from consumer.admin.doctor.findings import Finding, green, red, yellow
 from consumer.admin.doctor.subject import Subject
+from consumer.aws.cli_commands import aws_command
 from consumer.config.sink_settings import KinesisSinkSettings, ParquetSettings
 from pipeline.errors import counted
 from pipeline.stores.s3 import PROBE
@@ -64,12 +65,14 @@ def downstream(subject: Subject) -> Iterator[Finding]:
                 f"the sink writes to {source}, the source: each row is read as a new record", "Name another stream"
             )
             continue
-        takes = subject.summary_of(entry.stream).get("MaxRecordSizeInKiB", KIB)
+        target = subject.summary_of(entry.stream)
+        takes = target.get("MaxRecordSizeInKiB", KIB)
         said = f"{entry.stream} takes records of {takes:,} KiB, {source} of {largest:,} KiB"
         if takes >= largest:
             yield green(said)
         elif subject.settings.model.passthrough:
-            fix = f"Run: aws kinesis update-max-record-size --max-record-size-in-ki-b {largest}; or pass less through"
+            more = {"StreamARN": target["StreamARN"], "MaxRecordSizeInKiB": str(largest)}
+            fix = f"Pass less through, or allow it {aws_command('kinesis', 'UpdateMaxRecordSize', **more)}"
             yield red(f"{said}: rows with large fields of model.passthrough become dead letters", fix)
         else:
             yield yellow(said, "Rows that are larger become dead letters of that sink")

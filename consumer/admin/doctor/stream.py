@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 
 from consumer.admin.doctor.findings import Finding, green, red, yellow
 from consumer.admin.doctor.subject import Subject
+from consumer.aws.cli_commands import aws_command
 from consumer.aws.stream_reader import patiently
 from pipeline.errors import counted
 
@@ -58,7 +59,9 @@ def encryption(subject: Subject) -> Iterator[Finding]:
             yield red(said, f"Enable the key, and allow kms:Decrypt on {subject.summary.get('KeyId', 'it')}")
             return
     if kind == "NONE":
-        yield yellow("the stream is not encrypted", "Run: aws kinesis start-stream-encryption --encryption-type KMS")
+        key = {"EncryptionType": "KMS", "KeyId": "alias/aws/kinesis"}
+        encrypt = aws_command("kinesis", "StartStreamEncryption", StreamName=name, **key)
+        yield yellow("the stream is not encrypted", f"Encrypt it {encrypt}")
     else:
         yield green(f"encrypted with {kind}")
 

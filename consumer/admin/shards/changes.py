@@ -29,6 +29,8 @@ class StreamState:
     next_recount: str = ""
     account_open: int | None = None
     account_limit: int | None = None
+    arn: str = "ARN"
+    """For commands that messages name."""
 
     def no_room(self, more: int) -> str | None:
         """Why the account does not have room for this many more open shards; None if it has, or if that is unknown."""

@@ -12,6 +12,7 @@ from consumer.admin.shards.changes import Refusal, ReshardPlan, Scale, Split, St
 from consumer.admin.shards.keyspace import open_pieces
 from consumer.admin.shards.scaling import scale
 from consumer.admin.shards.split_merge import merge, split
+from consumer.aws.cli_commands import aws_command
 
 
 def plan(state: StreamState, wish: Wish) -> ReshardPlan | Refusal:
@@ -28,10 +29,11 @@ def plan(state: StreamState, wish: Wish) -> ReshardPlan | Refusal:
 
 def _not_now(state: StreamState) -> str | None:
     if state.mode != "PROVISIONED":
+        mode = "StreamMode=PROVISIONED"
         return (
             f"stream {state.stream} is in on-demand mode: Kinesis scales it, and refuses to split, merge or scale its "
-            "shards by hand. To do it yourself, switch the stream to provisioned mode first: "
-            "aws kinesis update-stream-mode"
+            "shards by hand. To do it yourself, first switch the stream to provisioned mode "
+            + aws_command("kinesis", "UpdateStreamMode", StreamARN=state.arn, StreamModeDetails=mode)
         )
     if state.status != "ACTIVE":
         return (

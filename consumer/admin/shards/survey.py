@@ -51,7 +51,7 @@ def survey(client: Client, stream: str, own: Log, clock: Callable[[], float] = t
         "CloudTrail", lambda: cloudtrail.recounts(client("cloudtrail"), stream, summary.arn, now_s - DAY_S)
     )
     spent = budget(recorded, calls, now_s)
-    account = if_allowed("the account's shards", lambda: shards.account(kinesis))
+    account_open, account_limit = if_allowed("the account's shards", lambda: shards.account(kinesis)) or (None, None)
     state = StreamState(
         stream,
         known,
@@ -60,7 +60,9 @@ def survey(client: Client, stream: str, own: Log, clock: Callable[[], float] = t
         spent.left,
         spent.source,
         f"from {_clock_time(spent.next_s)} on" if spent.next_s else "",
-        *(account or (None, None)),
+        account_open,
+        account_limit,
+        summary.arn,
     )
     return Survey(summary, state, spent, tuple(calls))
 
@@ -68,7 +70,7 @@ def survey(client: Client, stream: str, own: Log, clock: Callable[[], float] = t
 def shards_now(kinesis: Any, stream: str) -> StreamState:
     """Read the stream alone, without the calls left: enough to see the progress of a plan."""
     summary = shards.summary(kinesis, stream)
-    return StreamState(stream, shards.known(kinesis, stream), summary.status, summary.mode)
+    return StreamState(stream, shards.known(kinesis, stream), summary.status, summary.mode, arn=summary.arn)
 
 
 def if_allowed(what: str, call: Callable[[], T]) -> T | None:
