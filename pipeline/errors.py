@@ -6,7 +6,7 @@ reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TypeGuard, TypeVar
 
 E = TypeVar("E", bound=BaseException)
@@ -106,6 +106,14 @@ class UserError(PenstockError):
     """The user can fix it, and the text says how. Exit code 2."""
 
     exit_code = 2
+
+
+class UserErrors(UserError):
+    """Several mistakes, each a line of its own below ``head``."""
+
+    def __init__(self, head: str, mistakes: Iterable[str]) -> None:
+        self.lines = (head, *(f"  {each}" for each in mistakes))
+        super().__init__("\n".join(self.lines))
 
 
 class RefusedError(PenstockError):

@@ -31,7 +31,7 @@ from consumer.cli.status.command import status
 from consumer.cli.tail import tail
 from consumer.cli.try_ import try_
 from consumer.cli.tune import tune
-from pipeline.errors import ModelError, PenstockError, UserError
+from pipeline.errors import ModelError, PenstockError, UserErrors
 from pipeline.escape import shown, shown_lines
 from pipeline.machine import frugal
 
@@ -52,6 +52,11 @@ class Commands(Group):
         frugal.begin()
         return super().main(*args, **kwargs)
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the options before the command's name."""
+        with _one_line():
+            return super().make_context(*args, **kwargs)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Find a command by its name or its short name."""
         return super().get_command(ctx, SHORT_NAMES.get(cmd_name, cmd_name))
@@ -61,7 +66,7 @@ class Commands(Group):
         parts of Penstock log meanwhile.
         """
         try:
-            with _log() if ctx.params["debug"] else contextlib.nullcontext():
+            with _one_line(), _log() if ctx.params["debug"] else contextlib.nullcontext():
                 return super().invoke(ctx)
         except PenstockError as error:
             if ctx.params["debug"]:
@@ -72,6 +77,16 @@ class Commands(Group):
             if ctx.params["debug"]:
                 traceback.print_exc()
             ctx.exit(INTERRUPTED)
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """Escape the text of click's own errors: some quote an argument as it is."""
+    try:
+        yield
+    except click.ClickException as error:
+        vars(error)["message"] = shown(error.message)  # Final, to a type checker
+        raise
 
 
 @contextlib.contextmanager
@@ -94,7 +109,7 @@ def _log() -> Iterator[None]:
 
 
 def _tell(error: PenstockError, *, debug: bool) -> None:
-    """The error as text (a user's mistake may take several lines), or as a log line if the logs are JSON lines.
+    """The error as text on one line (several mistakes: one line each), or as a log line if the logs are JSON lines.
 
     The traceback of the model's own exception: with ``--debug``; and in the log of a task, because that is all that
     remains of it.
@@ -115,8 +130,8 @@ def _tell(error: PenstockError, *, debug: bool) -> None:
 
         logging.getLogger("penstock").error("%s", error)
     else:
-        text = shown_lines(str(error), "") if isinstance(error, UserError) else shown(str(error))
-        click.echo(f"penstock: {text}", err=True)
+        lines = error.lines if isinstance(error, UserErrors) else (str(error),)
+        click.echo("penstock: " + "\n".join(map(shown, lines)), err=True)
     if trace and not debug and not is_task:
         click.echo("  (penstock --debug … shows the traceback)", err=True)
 

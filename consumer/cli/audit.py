@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from consumer.cli import output
 from consumer.cli.options import STORE_URL, json_option
 from pipeline.errors import counted
 
@@ -73,7 +74,7 @@ def audit(
     created_s = aws.stream_created_s(stream) if stream else 0
     if repair and dead_letter is not None:
         written = auditor.repair(table, Ledger.at(dead_letter, store))
-        click.echo(f"wrote the missing dead letters of {counted(written, 'file')}", err=True)
+        output.note(f"wrote the missing dead letters of {counted(written, 'file')}")
     report = auditor.audit(table, letters)
     if not report.files and not report.problems and not complete:
         raise UserError(_nothing_at(url))
@@ -117,15 +118,13 @@ def _progress() -> Iterator[Callable[[int], None]]:
 def _say_json(report: AuditReport, comparison: Comparison | None) -> None:
     import dataclasses
 
-    from consumer.cli.output import emit
-
     said = dataclasses.asdict(report)
     said["reached"] = {name: str(position) for name, position in report.reached.items()}
     said["begins"] = {name: str(position) for name, position in report.begins.items()}
     said["shards"] = report.shards
     if comparison is not None:
         said["against"] = comparison.to_dict()
-    emit("audit", said)
+    output.emit("audit", said)
 
 
 def _say(report: AuditReport, comparison: Comparison | None, *, complete: bool) -> None:
@@ -146,13 +145,13 @@ def _say(report: AuditReport, comparison: Comparison | None, *, complete: bool) 
             ]
         )
         totals = comparison.totals()
-        click.echo(
+        output.line(
             f"{counted(totals['compared'], 'record')} of {comparison.stream} compared, "
             f"{totals['behind']:,} not read yet; "
             f"{totals['retired']:,} rows and dead letters cannot be compared, because their records have expired"
         )
     redriven = f", {report.redriven:,} of them redriven" if report.redriven else ""
-    click.echo(
+    output.line(
         f"{counted(report.files, 'file')} of {counted(report.shards, 'shard')}, {counted(report.rows, 'row')}, "
         f"{counted(report.dead_letters, 'dead letter')}{redriven}: {_problems(len(report.problems))}"
     )
@@ -160,14 +159,9 @@ def _say(report: AuditReport, comparison: Comparison | None, *, complete: bool) 
 
 def _say_some(lines: Sequence[str]) -> None:
     for line in lines[:SHOWN]:
-        click.echo(escaped(line))
+        output.line(line)
     if len(lines) > SHOWN:
-        click.echo(f"… and {len(lines) - SHOWN} more")
-
-
-def escaped(line: str) -> str:
-    """On one line and escaped for the terminal: anyone who may write to a bucket chooses its keys."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
+        output.line(f"… and {len(lines) - SHOWN} more")
 
 
 def _problems(number: int) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from consumer.cli.options import Group
-from consumer.cli.output import emit
+from consumer.cli.output import emit, line, note
 
 if TYPE_CHECKING:
     from consumer.config.settings import Settings
@@ -47,6 +47,7 @@ def check(ctx: click.Context, path: Path, loads: bool, as_json: bool) -> None:
       penstock config check penstock.toml --load
     """
     from consumer.config.errors import ConfigErrors
+    from pipeline import escape
     from pipeline.errors import ConfigError, ModelError
 
     try:
@@ -54,12 +55,12 @@ def check(ctx: click.Context, path: Path, loads: bool, as_json: bool) -> None:
     except (ConfigErrors, ConfigError, ModelError) as error:
         if not as_json:
             raise
-        emit("config.check", {"ok": False, "mistakes": _mistakes(error)})
+        emit("config.check", {"ok": False, "mistakes": escape.harmless(_mistakes(error))})
         ctx.exit(error.exit_code)
     if as_json:
         emit("config.check", {"ok": True, "mistakes": []})
     else:
-        click.echo(f"{path}: no mistakes{said}")
+        line(f"{path}: no mistakes{said}")
 
 
 def _checked(path: Path, loads: bool) -> str:
@@ -79,8 +80,8 @@ def _checked(path: Path, loads: bool) -> str:
     if not loads:
         return ""
     loaded = check_model.load(settings)
-    for line in loaded.warnings:
-        click.echo(f"{path}: {line}", err=True)
+    for warning in loaded.warnings:
+        note(f"{path}: {warning}")
     example = "it has no example()" if loaded.example_s is None else f"its example takes {loaded.example_s:.3g} s"
     return f"; the model loads in {loaded.took_s:.1f} s, and {example}"
 
@@ -109,6 +110,7 @@ def show(path: Path, as_json: bool) -> None:
       penstock config show penstock.toml
     """
     from consumer.config.load import load
+    from pipeline import escape
 
     settings = load(path)
     rows = _rows(settings)
@@ -121,7 +123,8 @@ def show(path: Path, as_json: bool) -> None:
     width = max(len(_line(key, value)) for key, value, _ in rows)
     for key, value, source in rows:
         comment = f"{source}; here {here[key]}" if key in here else source
-        click.echo(f"{_line(key, value):{min(width, 72)}}  {click.style(f'# {comment}', dim=source == 'default')}")
+        told = click.style(f"# {escape.shown(comment)}", dim=source == "default")
+        click.echo(f"{escape.shown(_line(key, value)):{min(width, 72)}}  {told}")
 
 
 def _rows(settings: Settings) -> list[tuple[str, Any, str]]:

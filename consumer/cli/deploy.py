@@ -69,7 +69,7 @@ def validate(as_json: bool, **wished: Any) -> None:
     if as_json:
         output.emit("deploy.validate", {"adds_up": True})
     else:
-        click.echo("The deployment adds up.")
+        output.line("The deployment adds up.")
 
 
 @deploy.command()
@@ -100,7 +100,8 @@ def render(as_json: bool, template: Path | None, **wished: Any) -> None:
     if as_json:
         output.emit("deploy.render", {"parameters": rendered})
     else:
-        click.echo("\n".join(f"{name}={value}" for name, value in rendered.items()))
+        for name, value in rendered.items():
+            output.line(f"{name}={value}")
 
 
 @deploy.command()
@@ -158,7 +159,7 @@ def _checked(
     from consumer.config import profile
     from consumer.config.load import load
     from deploy.parameters import Wish, parameters, problems
-    from pipeline.errors import UserError
+    from pipeline.errors import UserErrors
 
     settings = load(path)
     chosen = _chosen(pairs, gpu=bool(gpus))
@@ -168,7 +169,7 @@ def _checked(
         output.note(found.said)
     wish = dataclasses.replace(wish, profile=found.profile)
     if wrong := list(problems(settings, wish, chosen)):
-        raise UserError("\n".join(["the deployment does not add up:", *(f"  {each}" for each in wrong)]))
+        raise UserErrors("the deployment does not add up:", wrong)
     return settings, parameters(settings, wish) | chosen
 
 

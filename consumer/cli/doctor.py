@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from consumer.cli import output
 from consumer.cli.options import config_option, json_option
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def doctor(ctx: click.Context, path: Path, tasks: int | None, role: str | None, 
             _say(*each)
     levels = [finding.level for _, finding in found]
     if not as_json:
-        click.echo(", ".join(f"{levels.count(level)} {level}" for level in Level))
+        output.line(", ".join(f"{levels.count(level)} {level}" for level in Level))
     ctx.exit(1 if Level.RED in levels else 0)
 
 
@@ -101,6 +102,4 @@ def _say(check: str, finding: Finding) -> None:
 def _say_json(found: list[tuple[str, Finding]]) -> None:
     from dataclasses import asdict
 
-    from consumer.cli.output import emit
-
-    emit("doctor", {"findings": [{"check": check, **asdict(finding)} for check, finding in found]})
+    output.emit("doctor", {"findings": [{"check": check, **asdict(finding)} for check, finding in found]})

@@ -58,7 +58,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Se
     if sys.stdout.isatty():
         _on_terminal(columns, [[cell(value) for value in row] for row in rows], right)
         return
-    click.echo("\t".join(columns))
+    click.echo("\t".join(map(cell, columns)))
     for row in rows:
         click.echo("\t".join(cell(value) for value in row))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from consumer.cli.options import Finite, config_option, count_option, framing_option
-from consumer.cli.output import emit
+from consumer.cli.output import emit, line
 
 if TYPE_CHECKING:
     from consumer.config.settings import Settings
@@ -97,12 +97,14 @@ def _say(settings: Settings, tuned: Tuned, profile: Path, plot: Path, as_json: b
         console.width = max(console.width, PIPED_COLUMNS)
     console.print(report.table(tuned))
     best, target_ms = tuned.profile, settings.batch.target_latency_ms
-    click.echo(
-        f"\nbest: replicas = {best.replicas}, threads = {best.threads}, batches of {best.records}: "
+    click.echo()
+    line(
+        f"best: replicas = {best.replicas}, threads = {best.threads}, batches of {best.records}: "
         f"{best.records_per_s:,.1f} records/s, {best.call_ms:,.2f} ms a call"
     )
     if target_ms and best.call_ms > target_ms:
-        click.echo(f"no batch met batch.target_latency_ms ({target_ms:g}); this one came closest")
+        line(f"no batch met batch.target_latency_ms ({target_ms:g}); this one came closest")
     used = settings.path is not None and profile.resolve() == path_of(settings.path).resolve()
     where = "`penstock run` uses it" if used else "`penstock run` uses it once it is beside the configuration"
-    click.echo(f"profile: {profile} ({where})\nplot: {plot}")
+    line(f"profile: {profile} ({where})")
+    line(f"plot: {plot}")

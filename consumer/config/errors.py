@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from consumer.config.sources import variable_of
-from pipeline.errors import ConfigError, UserError, counted
+from pipeline.errors import ConfigError, UserErrors, counted
 
 LIMITS = {
     "greater_than": ("gt", "is too small", "more than"),
@@ -65,7 +65,7 @@ REMOVED = {
 """Settings of earlier versions that were removed, each with its problem and fix."""
 
 
-class ConfigErrors(UserError):
+class ConfigErrors(UserErrors):
     """Every mistake in a configuration. The text has one line for each, in the order of the settings tree.
 
     ``where`` is the file; ``from_env`` maps each key that the environment sets to its variable.
@@ -74,7 +74,7 @@ class ConfigErrors(UserError):
     def __init__(self, where: str, errors: Sequence[ConfigError], from_env: Mapping[str, str]) -> None:
         lines = [f"{error}{_origin(error.key, from_env)}" for error in errors]
         count = "one mistake" if len(errors) == 1 else counted(len(errors), "mistake")
-        super().__init__("\n".join([f"{where}: {count}", *(f"  {line}" for line in lines)]))
+        super().__init__(f"{where}: {count}", lines)
         self.where = where
         self.errors = tuple(errors)
 
