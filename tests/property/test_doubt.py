@@ -132,7 +132,7 @@ class Shard:
         return True
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     records=st.integers(1, 700),
     killers=st.dictionaries(st.integers(0, 699), st.sampled_from(LAYERS), max_size=4),

@@ -79,7 +79,7 @@ puts = st.builds(Put, st.none() | st.sampled_from("abcdef"), st.integers(1, 30))
 calls = st.builds(Call, st.lists(st.booleans(), min_size=4, max_size=4))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(puts | calls, max_size=120))
 def test_every_row_arrives_once_in_order_per_key_and_durable_is_exact(script: list[Put | Call]) -> None:
     world = World()

@@ -116,7 +116,7 @@ def clean_up(leases: dict[str, Lease], children: dict[str, list[str]], dice: ran
             del leases[name]
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32))
 def test_nothing_is_made_while_kcl_keeps_every_lease(seed: int) -> None:
     dice = random.Random(seed)
@@ -124,7 +124,7 @@ def test_nothing_is_made_while_kcl_keeps_every_lease(seed: int) -> None:
     assert holes(known, read_on(known, dice)[0].values()) == []
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32))
 def test_for_any_lost_leases_everything_unread_will_be_read(seed: int) -> None:
     """After missing leases are created and KCL has read all that it reaches, nothing is left unread."""
