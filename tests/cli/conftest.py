@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from consumer.aws.clients import Aws
 from tests.support.command_line import GOOD
+from tests.support.hosts import LEAN
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -30,6 +32,16 @@ def clients_made_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Aws, "__init__", shared)
+        yield
+
+
+@pytest.fixture(scope="package", autouse=True)
+def replicas_without_pandas() -> Iterator[None]:
+    """Replicas search where this process does. In the image, too, they have no pandas, which pyarrow would import for a
+    third of a second.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [str(LEAN), *sys.path])
         yield
 
 
