@@ -1,68 +1,25 @@
-"""The CloudFormation template as stacks with several sets of parameters. Does not call AWS."""
+"""The CloudFormation template as stacks with several sets of parameters: data and rights. Does not call AWS."""
 
 from __future__ import annotations
 
-import io
 import json
-import logging
 import re
-from pathlib import Path
 from typing import Any
 
-import jmespath
 import pytest
 
-from consumer.config.drain import LEAVE_S
-from consumer.config.load import parse
-from consumer.config.settings import Settings
-from consumer.config.sink_settings import ParquetSettings
-from consumer.logs import JsonLines
-from consumer.stats_line import StatsLines
 from deploy.templates import LARGEST_BYTES
-from pipeline.metrics import Metrics
 from pipeline.table.schema import IDENTITY
 from tests.support import iam_policy
 from tests.support.alarms import in_alarm
 from tests.support.cloudformation import PSEUDO, TEMPLATE, Stack
-
-GIVEN = {"Application": "penstock-events", "ImageTag": "model-1", "StreamName": "events"}
-WITH_DOWNSTREAM = GIVEN | {"DownstreamName": "enriched-events"}
-EXISTING_VPC = {"VpcId": "vpc-0a1b2c3d", "SubnetIds": ["subnet-0a1b2c3d", "subnet-1a1b2c3d"]}
-MODEL = {"model": {"factory": "examples.hello:Hello", "version": "1"}}
-
-RUNBOOK = TEMPLATE.parents[1] / "RUNBOOK.md"
-DOCKERFILE = TEMPLATE.parents[2] / "Dockerfile"
+from tests.support.template_stack import GIVEN, WITH_DOWNSTREAM, statements
 
 KEPT = {"AWS::Kinesis::Stream", "AWS::S3::Bucket", "AWS::S3::BucketPolicy", "AWS::ECR::Repository"}
 """What outlives the stack, but does not stand in the way after a creation that failed."""
 
 TYPES = {"string": "string", "int64": "bigint", "timestamp[ms, tz=UTC]": "timestamp"}
 """Types of Arrow and of Athena."""
-
-
-@pytest.fixture(scope="module")
-def stack() -> Stack:
-    return Stack(GIVEN)
-
-
-def container(stack: Stack) -> dict[str, Any]:
-    (found,) = stack.resources["TaskDefinition"]["Properties"]["ContainerDefinitions"]
-    return dict(found)
-
-
-def settings(stack: Stack) -> Settings:
-    """The settings of a task of the stack: the model of its image, and the environment of its definition."""
-    environment = {each["Name"]: each["Value"] for each in container(stack)["Environment"]}
-    return parse(
-        MODEL, {name: value.replace("s3://Bucket/", "s3://the-bucket/") for name, value in environment.items()}
-    )
-
-
-def statements(stack: Stack, policy: str) -> list[dict[str, Any]]:
-    return list(stack.resources[policy]["Properties"]["PolicyDocument"]["Statement"])
-
-
-# ---------------------------------------------------------------- the whole
 
 
 def test_it_fits_into_one_request() -> None:
@@ -88,9 +45,6 @@ def test_only_sizes_that_fargate_sells_are_taken(cpu: str, memory: str, sold: bo
 def test_every_choice_of_cpu_has_a_rule(stack: Stack) -> None:
     for cpu in stack.template["Parameters"]["Cpu"]["AllowedValues"]:
         assert not all(Stack(GIVEN | {"Cpu": cpu, "Memory": "1"}).accepts(rule) for rule in stack.template["Rules"])
-
-
-# ---------------------------------------------------------------- data
 
 
 @pytest.mark.parametrize(("mode", "shards"), [("PROVISIONED", 4), ("ON_DEMAND", None)])
@@ -196,133 +150,6 @@ def test_glue_has_our_columns_and_needs_no_command_for_a_new_day(stack: Stack) -
     assert re.fullmatch(r"\w+", table["Name"])
 
 
-# ---------------------------------------------------------------- the task
-
-
-def test_a_task_runs_as_the_images_user_on_a_root_that_it_cannot_write(stack: Stack) -> None:
-    task = container(stack)
-    assert task["User"] == re.search(r"--uid (\d+)", DOCKERFILE.read_text())[1]  # type: ignore[index]
-    assert int(task["User"]) > 0
-    assert task["ReadonlyRootFilesystem"] is True
-    assert "Privileged" not in task
-
-
-def test_tmp_is_writable_and_sized(stack: Stack) -> None:
-    task = stack.resources["TaskDefinition"]["Properties"]
-    (mount,) = container(stack)["MountPoints"]
-    assert (mount["ContainerPath"], mount["ReadOnly"]) == ("/tmp", False)
-    assert [volume["Name"] for volume in task["Volumes"]] == [mount["SourceVolume"]]
-    assert "\nVOLUME /tmp\n" in DOCKERFILE.read_text()
-    assert 21 <= task["EphemeralStorage"]["SizeInGiB"] <= 200
-
-
-def test_a_drain_ends_before_the_task_is_killed(stack: Stack) -> None:
-    drain, kcl, stop_s = settings(stack).drain, settings(stack).kcl, container(stack)["StopTimeout"]
-    assert kcl.shutdown_grace_s + LEAVE_S <= drain.budget_s
-    assert drain.budget_s + LEAVE_S < stop_s <= 120
-
-
-def test_the_container_has_the_limits_of_its_task(stack: Stack) -> None:
-    task = stack.resources["TaskDefinition"]["Properties"]
-    assert (container(stack)["Cpu"], container(stack)["Memory"]) == (task["Cpu"], task["Memory"])
-
-
-def test_the_task_has_the_images_health_check(stack: Stack) -> None:
-    """ECS ignores the health check of the image, so both must be the same."""
-    check, text = container(stack)["HealthCheck"], DOCKERFILE.read_text()
-    image = re.search(r"HEALTHCHECK (.*?)\\\n +CMD (\[.*\])", text)
-    assert image is not None
-    assert check["Command"] == ["CMD", *json.loads(image[2])]
-    options = dict(re.findall(r"--([\w-]+)=(\d+)", image[1]))
-    assert {
-        "interval": "Interval",
-        "timeout": "Timeout",
-        "retries": "Retries",
-        "start-period": "StartPeriod",
-    }.keys() == options.keys()
-    assert [check[name] for name in ("Interval", "Timeout", "StartPeriod", "Retries")] == [
-        int(options[name]) for name in ("interval", "timeout", "start-period", "retries")
-    ]
-    assert f"127.0.0.1:{settings(stack).health.port}/healthz" in check["Command"][-1]
-
-
-@pytest.mark.parametrize("architecture", ["X86_64", "ARM64"])
-def test_both_architectures(architecture: str) -> None:
-    platform = Stack(GIVEN | {"Architecture": architecture}).resources["TaskDefinition"]["Properties"][
-        "RuntimePlatform"
-    ]
-    assert platform == {"OperatingSystemFamily": "LINUX", "CpuArchitecture": architecture}
-
-
-@pytest.mark.parametrize("given", [GIVEN, WITH_DOWNSTREAM])
-def test_the_settings_of_a_task_name_the_resources_of_the_stack(given: dict[str, Any]) -> None:
-    found = settings(Stack(given))
-    assert (found.stream.name, found.stream.application) == ("events", "penstock-events")
-    assert found.dead_letter.url == "s3://the-bucket/dead-letter"
-    assert [sink.url if isinstance(sink, ParquetSettings) else sink.stream for sink in found.sink] == [
-        "s3://the-bucket/enriched",
-        *([given["DownstreamName"]] if "DownstreamName" in given else []),
-    ]
-    assert found.log.format == "json"
-
-
-# ---------------------------------------------------------------- the service
-
-
-def test_a_bad_deployment_is_rolled_back(stack: Stack) -> None:
-    deployment = stack.resources["Service"]["Properties"]["DeploymentConfiguration"]
-    assert deployment["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True}
-    assert deployment["Alarms"] == {
-        "Enable": True, "Rollback": True, "AlarmNames": ["RecordAgeAlarm", "DeadLetterRateAlarm"],
-    }  # fmt: skip
-    assert deployment["MinimumHealthyPercent"] == 100
-
-
-def test_some_tasks_never_run_on_spot() -> None:
-    service = Stack(GIVEN | {"OnDemandBase": 2, "OnDemandWeight": 1, "SpotWeight": 3}).resources["Service"][
-        "Properties"
-    ]
-    assert service["CapacityProviderStrategy"] == [
-        {"CapacityProvider": "FARGATE", "Base": 2, "Weight": 1},
-        {"CapacityProvider": "FARGATE_SPOT", "Weight": 3},
-    ]
-
-
-def test_nothing_reaches_a_task(stack: Stack) -> None:
-    group = stack.resources["TaskSecurityGroup"]["Properties"]
-    assert "SecurityGroupIngress" not in group
-    assert [(each["FromPort"], each["ToPort"]) for each in group["SecurityGroupEgress"]] == [(443, 443)]
-    assert (
-        stack.resources["Service"]["Properties"]["NetworkConfiguration"]["AwsvpcConfiguration"]["AssignPublicIp"]
-        == "DISABLED"
-    )
-
-
-def test_a_new_vpc_has_a_way_to_aws() -> None:
-    nat, endpoints = Stack(GIVEN), Stack(GIVEN | {"InterfaceEndpoints": "yes"})
-    gateways = {"com.amazonaws.eu-west-1.s3", "com.amazonaws.eu-west-1.dynamodb"}
-    assert "NatRoute" in nat.resources
-    assert {each["ServiceName"] for each in nat.of_type("AWS::EC2::VPCEndpoint").values()} == gateways
-    assert not endpoints.of_type("AWS::EC2::NatGateway")
-    assert not endpoints.of_type("AWS::EC2::InternetGateway")
-    services = {each["ServiceName"].split(".", 3)[3] for each in endpoints.of_type("AWS::EC2::VPCEndpoint").values()}
-    assert services == {"s3", "dynamodb", "kinesis-streams", "ecr.api", "ecr.dkr", "logs", "monitoring"}
-
-
-def test_an_existing_vpc_is_not_changed() -> None:
-    stack = Stack(GIVEN | EXISTING_VPC)
-    assert {each["Type"] for each in stack.resources.values() if each["Type"].startswith("AWS::EC2::")} == {
-        "AWS::EC2::SecurityGroup"
-    }
-    network = stack.resources["Service"]["Properties"]["NetworkConfiguration"]["AwsvpcConfiguration"]
-    assert network["Subnets"] == EXISTING_VPC["SubnetIds"]
-    assert stack.accepts("SubnetsOfTheVpc")
-    assert not Stack(GIVEN | {"VpcId": "vpc-0a1b2c3d", "SubnetIds": [""]}).accepts("SubnetsOfTheVpc")
-
-
-# ---------------------------------------------------------------- rights
-
-
 @pytest.mark.parametrize("given", [GIVEN, WITH_DOWNSTREAM, GIVEN | {"CreateLeaseTables": "no"}])
 def test_the_role_of_a_task_is_that_of_the_documents(given: dict[str, Any]) -> None:
     names = {
@@ -345,93 +172,3 @@ def test_execution_and_task_have_roles_apart(stack: Stack) -> None:
         "ecr:GetDownloadUrlForLayer", "logs:CreateLogStream", "logs:PutLogEvents",
     }  # fmt: skip
     assert not execution & iam_policy.actions()
-
-
-# ---------------------------------------------------------------- metrics and alarms
-
-
-def test_every_metric_is_a_number_in_the_line_that_a_task_logs(stack: Stack) -> None:
-    now: dict[str, Any] = {"by_shard": {}, "stuck": {}, "unread": {}, "outages": [], "age_s": 0.0}
-    stream = io.StringIO()
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonLines())
-    record = logging.LogRecord("penstock.stats", logging.INFO, "", 0, "stats", None, None)
-    record.stats = StatsLines().next(Metrics().snapshot() | now)
-    handler.handle(record)
-    line = json.loads(stream.getvalue())
-    filters = stack.of_type("AWS::Logs::MetricFilter")
-    assert filters
-    for each in filters.values():
-        logger = re.fullmatch(r'\{ \$\.logger = "(.*)" \}', each["FilterPattern"])
-        assert logger is not None and logger[1] == line["logger"]
-        (made,) = each["MetricTransformations"]
-        value = jmespath.search(made["MetricValue"].removeprefix("$."), line)
-        assert isinstance(value, int | float), made["MetricValue"]
-
-
-def read_by(alarm: dict[str, Any]) -> set[tuple[str, str]]:
-    """Namespace and name of each metric that an alarm uses."""
-    if "MetricName" in alarm:
-        return {(alarm["Namespace"], alarm["MetricName"])}
-    stats = [each["MetricStat"]["Metric"] for each in alarm["Metrics"] if "MetricStat" in each]
-    return {(each["Namespace"], each["MetricName"]) for each in stats}
-
-
-def test_every_alarm_uses_a_metric_that_is_published(stack: Stack) -> None:
-    made = {
-        (one["MetricNamespace"], one["MetricName"])
-        for each in stack.of_type("AWS::Logs::MetricFilter").values()
-        for one in each["MetricTransformations"]
-    }
-    aws = {
-        ("AWS/Kinesis", "GetRecords.IteratorAgeMilliseconds"),
-        ("ECS/ContainerInsights", "DesiredTaskCount"),
-        ("ECS/ContainerInsights", "RunningTaskCount"),
-    }
-    used = {metric for alarm in stack.of_type("AWS::CloudWatch::Alarm").values() for metric in read_by(alarm)}
-    assert used <= made | aws
-    assert made <= used
-    (cluster,) = stack.of_type("AWS::ECS::Cluster").values()
-    assert cluster["ClusterSettings"] == [{"Name": "containerInsights", "Value": "enabled"}]
-
-
-def test_every_alarm_notifies_the_topic(stack: Stack) -> None:
-    alarms = stack.of_type("AWS::CloudWatch::Alarm")
-    assert len(alarms) == 9
-    for name, alarm in alarms.items():
-        assert alarm["AlarmActions"] == alarm["OKActions"] == ["AlarmTopic"], name
-        assert alarm.get("ActionsEnabled", True) is not False or name == "WorkersSilentAlarm"
-
-
-def test_silence_is_an_alarm_once_there_are_tasks(stack: Stack) -> None:
-    with_tasks = Stack(GIVEN | {"DesiredCount": 2}).resources["WorkersSilentAlarm"]["Properties"]
-    without = stack.resources["WorkersSilentAlarm"]["Properties"]
-    assert (with_tasks["ActionsEnabled"], without["ActionsEnabled"]) == (True, False)
-    assert with_tasks["TreatMissingData"] == "breaching"
-
-
-def test_every_alarm_has_its_section_in_the_runbook(stack: Stack) -> None:
-    headings = anchors(RUNBOOK)
-    for name, alarm in stack.of_type("AWS::CloudWatch::Alarm").items():
-        link = re.search(r" deploy/RUNBOOK\.md#([\w-]+)$", alarm["AlarmDescription"])
-        assert link is not None, name
-        assert link[1] in headings, name
-        assert alarm["AlarmName"] == f"penstock-events-{link[1]}"
-
-
-def anchors(document: Path) -> set[str]:
-    """Anchors of the headings, as GitHub makes them."""
-    titles = re.findall(r"(?m)^#+ (.+)$", document.read_text())
-    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
-
-
-def test_the_dashboard_has_every_alarm(stack: Stack) -> None:
-    body = json.loads(stack.resources["Dashboard"]["Properties"]["DashboardBody"])
-    (shown,) = [each["properties"]["alarms"] for each in body["widgets"] if each["type"] == "alarm"]
-    assert {each.removesuffix(".Arn") for each in shown} == stack.of_type("AWS::CloudWatch::Alarm").keys()
-
-
-def test_logs_do_not_stay_for_ever(stack: Stack) -> None:
-    (logs,) = stack.of_type("AWS::Logs::LogGroup").values()
-    assert logs["RetentionInDays"] == 30
-    assert container(stack)["LogConfiguration"]["Options"]["awslogs-group"] == "Logs"

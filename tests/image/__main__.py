@@ -28,12 +28,12 @@ from consumer.local.process import LocalAWS
 from deploy.image import build
 from examples.demo.corpus import records
 from tests.chaos.report import circumstances
-from tests.deploy.test_template import GIVEN
 from tests.docs.image_figures import size
 from tests.e2e.rig import wait_until
 from tests.image import layers, startup
 from tests.image.container import Container, root_of, specification
 from tests.support.cloudformation import Stack
+from tests.support.template_stack import GIVEN
 
 IMAGE, PLAIN = "penstock-minilm", "penstock"
 DOCKERFILES = ("Dockerfile", "examples/minilm/Dockerfile")
