@@ -212,7 +212,11 @@ def test_no_page_of_another_site_sets_faults_or_empties_streams(aws: LocalAWS, h
                 refused = client.request(method, path, headers=headers, json={"kind": "error"})
                 assert (refused.status_code, "local AWS" in refused.text) == (403, True)
             assert client.post("/moto-api/reset", headers=headers).status_code == 403
-        assert client.options("/", headers={"origin": "http://evil.example"}).status_code == 403
+        evil = {"origin": "http://evil.example"}
+        assert client.options("/", headers=evil).status_code == 403
+        asked = {"x-amz-target": "Kinesis_20131202.DeleteStream", "content-type": "application/x-amz-json-1.1"}
+        deleted = client.post("/", headers=evil | asked, json={"StreamName": f"kept-{http2}"})
+        assert (deleted.status_code, "evil.example" in deleted.text) == (403, True)
     assert aws.list_faults() == []
     assert f"kept-{http2}" in aws.client("kinesis").list_streams()["StreamNames"]
 
