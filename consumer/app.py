@@ -30,9 +30,9 @@ from consumer.last_resort import LastResort
 from consumer.leases import joining, leases
 from consumer.leases.worker_notes import WorkerNoteBook
 from consumer.leaving import Asked, Departure, unless
+from consumer.poison.careful_readings import WayPast
 from consumer.poison.notes import LeaseNotes
 from consumer.poison.session_notes import Doubts
-from consumer.poison.way_past import WayPast
 from consumer.shard_readers import Extent, ShardReaders, WholeStream
 from consumer.signals import Signals
 from consumer.watchers import Watchers

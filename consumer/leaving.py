@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from consumer.kcl.bridge_server import BridgeServer
     from consumer.kcl.daemon import Daemon
     from consumer.kcl.session import ShardSession
+    from consumer.poison.careful_readings import WayPast
     from consumer.poison.reader import PoisonReader
-    from consumer.poison.way_past import WayPast
 
 log = logging.getLogger("penstock")
 

@@ -91,7 +91,7 @@ def copy_both_ways(host: _socket.socket) -> int:
 
 
 def token_beside(socket_path: str) -> bytes:
-    """Read the token of the host; see :mod:`consumer.kcl.door`."""
+    """Read the token of the host; see :mod:`consumer.kcl.socket_auth`."""
     descriptor = os.open(socket_path + ".token", os.O_RDONLY)
     try:
         return os.read(descriptor, TOKEN_BYTES)

@@ -1,6 +1,6 @@
 """The host's end of the bridges: one private Unix socket, one session per connection.
 
-A connection that does not send the token of this start (:mod:`consumer.kcl.door`), or does not start like KCL, is a
+A connection that does not send the token of this start (:mod:`consumer.kcl.socket_auth`), or does not start like KCL, is a
 stray. It is closed and counted, and does not affect other connections. A connection that has sent ``initialize`` is
 KCL's, and any later error ends the task.
 """
@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from consumer.kcl.door import Door, Stray
 from consumer.kcl.protocol import Initialize, Message, ProtocolError, decode
 from consumer.kcl.session import ShardSession
 from consumer.kcl.session_states import SessionState
+from consumer.kcl.socket_auth import Door, Stray
 from consumer.kcl.wire import Gone, Wire
 from pipeline import background
 from pipeline.errors import Broken, PenstockError, one_line

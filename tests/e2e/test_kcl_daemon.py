@@ -13,7 +13,6 @@ import pytest
 from consumer.config import kcl_properties
 from consumer.config.settings import KclSettings, StreamSettings
 from consumer.kcl.daemon import Daemon
-from consumer.kcl.door import TOKEN_BYTES, Door
 from consumer.kcl.properties import AwsEndpoints
 from consumer.kcl.protocol import (
     CheckpointAnswer,
@@ -25,6 +24,7 @@ from consumer.kcl.protocol import (
     encode_checkpoint,
     encode_status,
 )
+from consumer.kcl.socket_auth import TOKEN_BYTES, Door
 from consumer.leases import leases, tables
 from consumer.leases.seed import seed
 from consumer.local.process import LocalAWS

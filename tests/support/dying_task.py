@@ -30,12 +30,12 @@ from consumer.kcl.session import ShardSession
 from consumer.kcl.wire import Gone, Wire
 from consumer.leases.leases import Lease
 from consumer.poison import reader as careful
+from consumer.poison.careful_readings import WayPast
 from consumer.poison.doubt import Doubt, written
 from consumer.poison.notes import LeaseNotes, Noted
 from consumer.poison.pages import LeasePages
 from consumer.poison.reader import PoisonReader
 from consumer.poison.session_notes import Doubts
-from consumer.poison.way_past import WayPast
 from consumer.testing import FakeKcl, aggregate, row
 from pipeline import background
 from pipeline.aggregate import aggregate_or_record

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from consumer.admin.status.living import HIDDEN_S, Life, lives
+from consumer.admin.status.liveness import HIDDEN_S, Life, lives
 from consumer.admin.status.reasons import View, parents_left, why
 from consumer.admin.status.report import Kind, ShardStatus, Status, Totals, Trend, Why, WorkerStatus
 from consumer.admin.status.snapshot import Snapshot, WorkerSaid, number

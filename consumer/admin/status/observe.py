@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from consumer.admin.status.living import lives
+from consumer.admin.status.liveness import lives
 from consumer.admin.status.pages import PageAnswer, WorkerPages, ask
 from consumer.admin.status.snapshot import NOTE, PAGE, Snapshot, WorkerSaid, number
 from consumer.aws import shards

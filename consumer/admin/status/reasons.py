@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from consumer.admin.status.living import Life
+from consumer.admin.status.liveness import Life
 from consumer.admin.status.report import Kind, Why
 from consumer.admin.status.snapshot import Snapshot, WorkerSaid, number
 from consumer.leases.leases import Lease

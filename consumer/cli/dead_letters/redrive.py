@@ -166,7 +166,7 @@ def _interruptible(work: Callable[[], Result]) -> Result:
 async def _carry_out(settings: Settings, planned: Plan, rate: float, canary: int, *, again: bool) -> Result:
     """Load the model, check that the table takes its rows, and redrive the letters."""
     from consumer.cli import output
-    from consumer.letters.carried_out import carried_out
+    from consumer.letters.carry_out import carried_out
 
     with output.progress("redriving", planned.records) as advance:
         return await carried_out(

@@ -153,7 +153,7 @@ def _execute(
 
 def _begun(done: ReplayPlan, target: Target, said: dict[str, Any]) -> dict[str, Any]:
     """Wait until workers have begun to read again, and compare where they began with where they should."""
-    from consumer.admin.replay.begun import BegunWatch
+    from consumer.admin.replay.rewind_check import BegunWatch
     from consumer.admin.status.observe import Observer
     from consumer.aws.clients import Aws
 

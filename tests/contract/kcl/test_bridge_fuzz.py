@@ -17,11 +17,11 @@ import orjson
 import psutil
 import pytest
 
-from consumer.kcl import door
+from consumer.kcl import socket_auth
 from consumer.kcl.bridge_server import GREETING_BYTES, BridgeServer, Decoder
-from consumer.kcl.door import MOST_STRANGERS, token_path
 from consumer.kcl.protocol import ProtocolError
 from consumer.kcl.session import ShardSession
+from consumer.kcl.socket_auth import MOST_STRANGERS, token_path
 from consumer.kcl.wire import Wire
 from consumer.testing import FakeKcl, row
 from pipeline.batching.batcher import Batcher
@@ -196,7 +196,7 @@ def test_thousands_of_strays_do_not_affect_other_sessions(tmp_path: Path, caplog
 
 @pytest.fixture
 def soon_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "TOKEN_S", 0.2)
+    monkeypatch.setattr(socket_auth, "TOKEN_S", 0.2)
 
 
 HELLO = b'{"action":"initialize","shardId":"shardId-7","sequenceNumber":"LATEST"}\n'
@@ -235,7 +235,7 @@ def test_no_two_starts_have_one_token(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         hosted(tmp_path / name, body)
     assert len(set(tokens)) == 2
-    assert all(len(token) == door.TOKEN_BYTES for token in tokens)
+    assert all(len(token) == socket_auth.TOKEN_BYTES for token in tokens)
 
 
 def test_strangers_that_keep_still_are_few_and_bridges_come_in(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from consumer.build import Outside, Parts
 from consumer.config.load import parse
 from consumer.config.settings import Settings
 from consumer.kcl.bridge_server import BridgeServer, Decoder
-from consumer.kcl.door import token_path
 from consumer.kcl.session import ShardSession
+from consumer.kcl.socket_auth import token_path
 from consumer.kcl.wire import Wire
 from consumer.testing import FakeKcl, row
 from pipeline.batching.batcher import Batcher

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from consumer.admin.replay.begun import Begun, BegunWatch
 from consumer.admin.replay.rewind import Move
+from consumer.admin.replay.rewind_check import Begun, BegunWatch
 from pipeline.record import LAST_SUB, Position
 
 MOVES = (

@@ -9,11 +9,11 @@ from typing import Any, cast
 import pytest
 
 from consumer.leases.leases import Lease
+from consumer.poison.careful_readings import WayPast
 from consumer.poison.doubt import HINDERED, Death, Doubt, written
 from consumer.poison.notes import LeaseNotes, Noted
 from consumer.poison.reader import Page, PoisonReader
 from consumer.poison.session_notes import Doubts
-from consumer.poison.way_past import WayPast
 from pipeline.batching.batcher import Batcher
 from pipeline.flow.bounds import Bounds
 from pipeline.metrics import Metrics
