@@ -1,8 +1,8 @@
 """The host's end of the bridges: one private Unix socket, one session per connection.
 
-A connection that does not send the token of this start (:mod:`consumer.kcl.socket_auth`), or does not start like KCL, is a
-stray. It is closed and counted, and does not affect other connections. A connection that has sent ``initialize`` is
-KCL's, and any later error ends the task.
+A connection that does not send the token of this start (:mod:`consumer.kcl.socket_auth`), or does not start like KCL,
+is a stray. It is closed and counted, and does not affect other connections. A connection that has sent ``initialize``
+is KCL's, and any later error ends the task.
 """
 
 from __future__ import annotations

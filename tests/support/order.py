@@ -29,7 +29,7 @@ FIRST = (
     "e2e/test_takeover.py",
     "e2e/test_game_day.py",
     "e2e/test_restarts.py",
-    "e2e/test_way_past.py",
+    "e2e/test_careful_readings.py",
     "e2e/test_rolling_restart.py",
     "e2e/test_reshard.py",
     "e2e/",
