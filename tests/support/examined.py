@@ -74,6 +74,7 @@ def subject(*, settings: dict[str, Any] | None = None, clients: dict[str, Any] |
 def summary(**changes: Any) -> dict[str, Any]:
     date = format_datetime(datetime.fromtimestamp(NOW_S, UTC), usegmt=True)
     return {
+        "StreamARN": "arn:aws:kinesis:eu-west-1:123456789012:stream/events",
         "StreamStatus": "ACTIVE",
         "OpenShardCount": 4,
         "StreamCreationTimestamp": CREATED,
