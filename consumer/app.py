@@ -30,7 +30,7 @@ from consumer.last_resort import LastResort
 from consumer.leases import joining, leases
 from consumer.leases.worker_notes import WorkerNoteBook
 from consumer.leaving import Asked, Departure, unless
-from consumer.poison.careful_readings import WayPast
+from consumer.poison.careful_readings import CarefulReadings
 from consumer.poison.notes import LeaseNotes
 from consumer.poison.session_notes import Doubts
 from consumer.shard_readers import Extent, ShardReaders, WholeStream
@@ -86,13 +86,13 @@ class Task:
         self.watchers = Watchers(settings, self.worker_id, self.aws, self.metrics)
         notes = LeaseNotes(lambda: self.aws.client("dynamodb"), settings.stream.application)
         self.doubts = Doubts(notes, self.worker_id, self._aside)
-        self.past = WayPast(notes, self.doubts, failover_s=settings.kcl.failover_ms / 1000)
+        self.careful_readings = CarefulReadings(notes, self.doubts, failover_s=settings.kcl.failover_ms / 1000)
         self.report = WorkerReport(
             settings,
             self.worker_id,
             self.metrics,
             self.watchers,
-            careful=lambda: self.past.busy,
+            careful=lambda: self.careful_readings.busy,
             leaving=self.leaving.is_set,
         )
 
@@ -144,8 +144,8 @@ class Task:
         await bridges.listen(daemon.socket_path)
         stack.push_async_callback(bridges.close)
         report.sessions = lambda: bridges.sessions
-        careful = readers.careful(self.aws, self.past.notes, self.worker_id)
-        await unless(self.leaving, partial(self.past.at_start, careful, self.background.failing))
+        careful = readers.careful(self.aws, self.careful_readings.notes, self.worker_id)
+        await unless(self.leaving, partial(self.careful_readings.at_start, careful, self.background.failing))
         await self._unless_leaving(asyncio.to_thread(joining.make_leases, self.aws, stream))
         await daemon.start()
         self._tell_that_it_consumes(stream, health)
@@ -155,7 +155,7 @@ class Task:
             settings,
             self.worker_id,
             self.aws,
-            self.past,
+            self.careful_readings,
             careful,
             background=self.background,
             asked=self.asked,

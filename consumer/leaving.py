@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from consumer.kcl.bridge_server import BridgeServer
     from consumer.kcl.daemon import Daemon
     from consumer.kcl.session import ShardSession
-    from consumer.poison.careful_readings import WayPast
+    from consumer.poison.careful_readings import CarefulReadings
     from consumer.poison.reader import PoisonReader
 
 log = logging.getLogger("penstock")
@@ -45,7 +45,7 @@ class Departure:
         settings: Settings,
         worker_id: str,
         aws: Aws,
-        past: WayPast,
+        past: CarefulReadings,
         careful: PoisonReader,
         *,
         background: background.Background,

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ParameterChange:
     """A parameter ``name`` that is ``now`` in the stack and would be ``then``. None: the stack does not have it."""
 
     name: str
@@ -21,9 +21,9 @@ def deployed(stack: Mapping[str, Any]) -> dict[str, str]:
     return {given["ParameterKey"]: given["ParameterValue"] for given in stack.get("Parameters", ())}
 
 
-def changes(now: Mapping[str, str], then: Mapping[str, str]) -> list[Change]:
+def changes(now: Mapping[str, str], then: Mapping[str, str]) -> list[ParameterChange]:
     """Return what differs, in the order of ``then``. What is not rendered keeps its value, and is no change."""
-    return [Change(name, now.get(name), value) for name, value in then.items() if now.get(name) != value]
+    return [ParameterChange(name, now.get(name), value) for name, value in then.items() if now.get(name) != value]
 
 
 def given(pairs: Iterable[str], known: Iterable[str]) -> dict[str, str]:

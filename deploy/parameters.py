@@ -32,7 +32,7 @@ NOTHING_DURABLE_S = 900
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Sizing:
     """``cpu`` in CPU units, ``memory_mib`` of a task; ``weights_mib``: the model's weights, which its replicas share.
 
     ``shards`` is None if the stream has as many as the template's default or exists already. ``gpus`` of a task: 0 for
@@ -47,7 +47,7 @@ class Wish:
     gpus: int = 0
     profile: Profile | None = None
 
-    def with_parameters(self, chosen: Mapping[str, str]) -> Wish:
+    def with_parameters(self, chosen: Mapping[str, str]) -> Sizing:
         """The same with the template's parameters that were chosen by name. Those that are not numbers are left out."""
         whole: dict[str, Any] = {
             field: int(chosen[name]) for name, field in FIELDS.items() if re.fullmatch(r"-?\d+", chosen.get(name, ""))
@@ -61,30 +61,30 @@ class Wish:
 
 
 FIELDS = {"Cpu": "cpu", "Memory": "memory_mib", "DesiredCount": "tasks", "ShardCount": "shards", "Gpus": "gpus"}
-"""The fields of a wish, by the name of the template's parameter."""
+"""The fields of a sizing, by the name of the template's parameter."""
 
 
-def problems(settings: Settings, wish: Wish, chosen: Mapping[str, str] | None = None) -> Iterator[str]:
+def problems(settings: Settings, sizing: Sizing, chosen: Mapping[str, str] | None = None) -> Iterator[str]:
     """Yield a line with the calculation for every value that does not fit.
 
-    ``chosen``: parameters that were chosen by name, and replace those of the configuration; ``wish`` has them already.
+    ``chosen``: parameters that were chosen by name, and replace those of the configuration; ``sizing`` has them.
     """
     if wrong := list(_sinks_of_the_template(settings)):
         yield from wrong
         return
-    text = template(gpu=bool(wish.gpus))
-    rendered = parameters(settings, wish) | dict(chosen or {})
+    text = template(gpu=bool(sizing.gpus))
+    rendered = parameters(settings, sizing) | dict(chosen or {})
     yield from mistakes(text, rendered)
     yield from _whole_numbers(rendered)
     values = defaults(text) | rendered
     yield from _names(settings, values)
-    yield from _of_instances(wish, values) if wish.gpus else _of_fargate(settings, values)
-    yield from _memory(settings, wish)
-    yield from _leases(settings, wish)
+    yield from _of_instances(sizing, values) if sizing.gpus else _of_fargate(settings, values)
+    yield from _memory(settings, sizing)
+    yield from _leases(settings, sizing)
     yield from _times(settings, values)
 
 
-def parameters(settings: Settings, wish: Wish) -> dict[str, str]:
+def parameters(settings: Settings, sizing: Sizing) -> dict[str, str]:
     """The template's parameters, by name. ``ImageTag`` is not among them: each deployment sets it."""
     table, downstream = _sinks(settings)
     given = {
@@ -93,13 +93,13 @@ def parameters(settings: Settings, wish: Wish) -> dict[str, str]:
         "DownstreamName": downstream[0] if downstream else "",
         "TablePrefix": prefix_of(table[0]),
         "DeadLetterPrefix": prefix_of(settings.dead_letter.url),
-        "Cpu": str(wish.cpu),
-        "Memory": str(wish.memory_mib),
-        "DesiredCount": str(wish.tasks),
+        "Cpu": str(sizing.cpu),
+        "Memory": str(sizing.memory_mib),
+        "DesiredCount": str(sizing.tasks),
     }
-    if wish.gpus:
-        return given | {"Gpus": str(wish.gpus)}
-    return given | ({"ShardCount": str(wish.shards)} if wish.shards is not None else {})
+    if sizing.gpus:
+        return given | {"Gpus": str(sizing.gpus)}
+    return given | ({"ShardCount": str(sizing.shards)} if sizing.shards is not None else {})
 
 
 def prefix_of(url: str) -> str:
@@ -129,11 +129,11 @@ def _of_fargate(settings: Settings, values: Mapping[str, str]) -> Iterator[str]:
         )
 
 
-def _of_instances(wish: Wish, values: Mapping[str, str]) -> Iterator[str]:
-    if wish.cpu not in CPU_OF_INSTANCES:
-        yield f"Cpu={wish.cpu}: ECS takes {CPU_OF_INSTANCES[0]} to {CPU_OF_INSTANCES[-1]} CPU units for a task"
-    if wish.memory_mib > LARGEST_INSTANCE_MIB:
-        yield f"Memory={wish.memory_mib}: the largest instances with GPUs have {LARGEST_INSTANCE_MIB} MiB"
+def _of_instances(sizing: Sizing, values: Mapping[str, str]) -> Iterator[str]:
+    if sizing.cpu not in CPU_OF_INSTANCES:
+        yield f"Cpu={sizing.cpu}: ECS takes {CPU_OF_INSTANCES[0]} to {CPU_OF_INSTANCES[-1]} CPU units for a task"
+    if sizing.memory_mib > LARGEST_INSTANCE_MIB:
+        yield f"Memory={sizing.memory_mib}: the largest instances with GPUs have {LARGEST_INSTANCE_MIB} MiB"
     if values["TablePrefix"] == values["DeadLetterPrefix"]:
         yield f"TablePrefix={values['TablePrefix']}: table and dead letters need prefixes of their own"
     for prefix in ("TablePrefix", "DeadLetterPrefix"):
@@ -172,41 +172,41 @@ def _number(text: str) -> float:
         return float("nan")
 
 
-def _memory(settings: Settings, wish: Wish) -> Iterator[str]:
+def _memory(settings: Settings, sizing: Sizing) -> Iterator[str]:
     model = settings.model
-    replicas, why = _replicas(settings, wish)
+    replicas, why = _replicas(settings, sizing)
     each_mib = LEAST_MIB if model.memory_mib == "auto" or not model.memory_mib else model.memory_mib
     heap_mib, flying_mib = settings.kcl.java_heap_mib, settings.in_flight.total_mib
-    needed_mib = wish.weights_mib + flying_mib + heap_mib + JVM_MIB + HOST_MIB + replicas * each_mib
-    if needed_mib > wish.memory_mib:
+    needed_mib = sizing.weights_mib + flying_mib + heap_mib + JVM_MIB + HOST_MIB + replicas * each_mib
+    if needed_mib > sizing.memory_mib:
         yield (
-            f"weights {wish.weights_mib} + in_flight.total_mib {flying_mib} + kcl.java_heap_mib {heap_mib} + "
+            f"weights {sizing.weights_mib} + in_flight.total_mib {flying_mib} + kcl.java_heap_mib {heap_mib} + "
             f"{JVM_MIB} for the JVM + {HOST_MIB} for the host + {replicas} x {each_mib} for replicas{why} "
-            f"= {needed_mib} MiB, but a task has {wish.memory_mib}. Raise the memory, or lower one of these"
+            f"= {needed_mib} MiB, but a task has {sizing.memory_mib}. Raise the memory, or lower one of these"
         )
 
 
-def _replicas(settings: Settings, wish: Wish) -> tuple[int, str]:
+def _replicas(settings: Settings, sizing: Sizing) -> tuple[int, str]:
     """Resolve ``auto`` as a task does; with the source of the number if it is not from the configuration."""
-    if wish.gpus:  # gpu.yaml sets model.device and model.replicas
-        return wish.gpus, " (one for each GPU)"
+    if sizing.gpus:  # gpu.yaml sets model.device and model.replicas
+        return sizing.gpus, " (one for each GPU)"
     if settings.model.replicas != "auto":
         return settings.model.replicas, ""
-    return (wish.profile.replicas, " (as tuned)") if wish.profile is not None else (1, "")
+    return (sizing.profile.replicas, " (as tuned)") if sizing.profile is not None else (1, "")
 
 
-def _leases(settings: Settings, wish: Wish) -> Iterator[str]:
-    if wish.shards is None:
+def _leases(settings: Settings, sizing: Sizing) -> Iterator[str]:
+    if sizing.shards is None:
         return
     most = settings.kcl.max_leases
-    if wish.tasks > wish.shards:
+    if sizing.tasks > sizing.shards:
         yield (
-            f"{wish.tasks} tasks for {wish.shards} shards: {wish.tasks - wish.shards} would be idle. Lower the "
+            f"{sizing.tasks} tasks for {sizing.shards} shards: {sizing.tasks - sizing.shards} would be idle. Lower the "
             f"tasks, or add shards"
         )
-    if most and wish.tasks and most * wish.tasks < wish.shards:
+    if most and sizing.tasks and most * sizing.tasks < sizing.shards:
         yield (
-            f"kcl.max_leases {most} x {wish.tasks} tasks = {most * wish.tasks}, but there are {wish.shards} "
+            f"kcl.max_leases {most} x {sizing.tasks} tasks = {most * sizing.tasks}, but there are {sizing.shards} "
             f"shards, and the rest is not read. Raise kcl.max_leases or the tasks"
         )
 

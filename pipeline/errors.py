@@ -123,7 +123,7 @@ class RefusedError(PenstockError):
 
 
 class NothingToDo(PenstockError):
-    """The state is already as wished, and nothing was changed. Exit code 4."""
+    """The state is already as requested, and nothing was changed. Exit code 4."""
 
     exit_code = 4
 

@@ -21,7 +21,7 @@ def deploy() -> None:
     """Prepare a deployment with the templates of deploy/cloudformation."""
 
 
-def _wished(command: Callable[..., Any]) -> Callable[..., Any]:
+def _sizing_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of a task's size and number, and of the template's other parameters."""
     for option in (
         json_option,
@@ -48,8 +48,8 @@ def _wished(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @deploy.command()
-@_wished
-def validate(as_json: bool, **wished: Any) -> None:
+@_sizing_options
+def validate(as_json: bool, **options: Any) -> None:
     """Check that a configuration and the size of its tasks add up. Does not call AWS.
 
     Checks the memory of a task, the leases of all tasks against the shards, the drain against the time until ECS kills
@@ -65,7 +65,7 @@ def validate(as_json: bool, **wished: Any) -> None:
     """
     from consumer.cli import output
 
-    _checked(**wished)
+    _checked(**options)
     if as_json:
         output.emit("deploy.validate", {"adds_up": True})
     else:
@@ -73,14 +73,14 @@ def validate(as_json: bool, **wished: Any) -> None:
 
 
 @deploy.command()
-@_wished
+@_sizing_options
 @click.option(
     "--template",
     type=FILE,
     metavar="FILE",
     help="Also write penstock.yaml to FILE, with the model's columns in its table. Loads the model.",
 )
-def render(as_json: bool, template: Path | None, **wished: Any) -> None:
+def render(as_json: bool, template: Path | None, **options: Any) -> None:
     """Print the template's parameters for a configuration. Does not call AWS.
 
     The lines are for --parameter-overrides of aws cloudformation deploy. The stack creates its own bucket; a URL of the
@@ -94,7 +94,7 @@ def render(as_json: bool, template: Path | None, **wished: Any) -> None:
     """
     from consumer.cli import output
 
-    settings, rendered = _checked(**wished)
+    settings, rendered = _checked(**options)
     if template is not None:
         _write(template, settings)
     if as_json:
@@ -105,11 +105,11 @@ def render(as_json: bool, template: Path | None, **wished: Any) -> None:
 
 
 @deploy.command()
-@_wished
+@_sizing_options
 @click.option(
     "--stack", metavar="NAME", help="The deployed stack.  [default: the application's name, with -gpu if --gpus]"
 )
-def diff(as_json: bool, stack: str | None, **wished: Any) -> None:
+def diff(as_json: bool, stack: str | None, **options: Any) -> None:
     """Compare a configuration with a deployed stack: each parameter that would change, with both values.
 
     Parameters that are not rendered keep their values. Exits with 4 if nothing would change.
@@ -125,9 +125,9 @@ def diff(as_json: bool, stack: str | None, **wished: Any) -> None:
     from deploy.changes import changes, deployed
     from pipeline.errors import NothingToDo
 
-    settings, rendered = _checked(**wished)
+    settings, rendered = _checked(**options)
     aws = Aws()
-    name = stack or settings.stream.application + ("-gpu" if wished["gpus"] else "")
+    name = stack or settings.stream.application + ("-gpu" if options["gpus"] else "")
     found = aws.ask(f"stack {name}", lambda: described(aws.client("cloudformation"), name))
     if found is None:
         output.note(f"There is no stack {name}: every parameter is new.")
@@ -158,19 +158,19 @@ def _checked(
     from consumer.cli import output
     from consumer.config import profile
     from consumer.config.load import load
-    from deploy.parameters import Wish, parameters, problems
+    from deploy.parameters import Sizing, parameters, problems
     from pipeline.errors import UserErrors
 
     settings = load(path)
     chosen = _chosen(pairs, gpu=bool(gpus))
-    wish = Wish(cpu, memory, tasks, shards, weights_mib, gpus).with_parameters(chosen)
-    found = profile.for_task(settings, vcpus=wish.vcpus, gpu_count=wish.gpus, memory_mib=wish.memory_mib)
+    sizing = Sizing(cpu, memory, tasks, shards, weights_mib, gpus).with_parameters(chosen)
+    found = profile.for_task(settings, vcpus=sizing.vcpus, gpu_count=sizing.gpus, memory_mib=sizing.memory_mib)
     if found.profile is None and profile.path_of(path).exists():
         output.note(found.said)
-    wish = dataclasses.replace(wish, profile=found.profile)
-    if wrong := list(problems(settings, wish, chosen)):
+    sizing = dataclasses.replace(sizing, profile=found.profile)
+    if wrong := list(problems(settings, sizing, chosen)):
         raise UserErrors("the deployment does not add up:", wrong)
-    return settings, parameters(settings, wish) | chosen
+    return settings, parameters(settings, sizing) | chosen
 
 
 def _chosen(pairs: tuple[str, ...], *, gpu: bool) -> dict[str, str]:

@@ -52,14 +52,14 @@ def diff(
     """
     from consumer.aws.clients import Aws
     from consumer.cli import output
-    from pipeline.diff.tables import DiffWish, compare
+    from pipeline.diff.tables import DiffOptions, compare
     from pipeline.stores import open_store
 
     aws = Aws()
     a, b = (open_store(url, lambda: aws.client("s3")) for url in (url_a, url_b))
-    wish = DiffWish(tolerance, _names(columns), _names(ignore))
+    options = DiffOptions(tolerance, _names(columns), _names(ignore))
     with output.progress("files") as advance:
-        found = compare(a, b, wish, (url_a, url_b), tell=lambda done, total: advance(1, total=total))
+        found = compare(a, b, options, (url_a, url_b), tell=lambda done, total: advance(1, total=total))
     if as_json:
         output.emit("diff", _said(found, url_a, url_b, tolerance))
     else:

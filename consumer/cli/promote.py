@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from consumer.config.settings import Settings
     from consumer.promotion.answers import Answers
     from consumer.promotion.golden import Golden
-    from consumer.promotion.verdict import PromotionResult, PromotionWish
+    from consumer.promotion.verdict import PromotionCriteria, PromotionResult
 
 
 FILE = click.Path(path_type=Path)
@@ -135,14 +135,14 @@ def check(
     if old is not None and table is not None:
         raise UserError("--old and --table exclude each other. Leave one out")
     is_measured = measure_s >= LEAST_MEASURE_S
-    wish = _wish(tolerances, ignore, max_changed, least_speed if is_measured else 0.0, least_compared)
+    criteria = _criteria(tolerances, ignore, max_changed, least_speed if is_measured else 0.0, least_compared)
     settings = load(path)
     records = _golden(golden_path or settings.folder / "golden.jsonl", count, settings)
     before, shared = _old(old, table, settings, records, measure_s)
     _refuse_nothing(before)
     after = of_model(settings, records.records, measure_s if before.rate else 0.0)
     refuse_other_columns(column_changes(before.columns, after.columns), shared)
-    found = compare(before, after, wish)
+    found = compare(before, after, criteria)
     if old is not None and least_speed and not is_measured:
         output.note(f"The throughput is not judged: --measure is less than {LEAST_MEASURE_S:g}s.")
     _emit(before, after, found) if as_json else _print(before, after, found)
@@ -151,10 +151,10 @@ def check(
     ctx.exit(1 if found.problems else 0)
 
 
-def _wish(
+def _criteria(
     tolerances: Sequence[str], ignore: str, max_changed: float, least_speed: float, least_compared: float
-) -> PromotionWish:
-    from consumer.promotion.verdict import PromotionWish
+) -> PromotionCriteria:
+    from consumer.promotion.verdict import PromotionCriteria
     from pipeline.diff.tables import TOLERANCE
     from pipeline.errors import UserError
 
@@ -169,7 +169,7 @@ def _wish(
             raise UserError(f"--tolerance {text}: {number!r} is not a number from 0 on. Write for example score=0.01")
     tolerance = given.pop("", TOLERANCE)
     names = frozenset(name for name in (each.strip() for each in ignore.split(",")) if name)
-    return PromotionWish(tolerance, given, names, max_changed, least_speed, least_compared)
+    return PromotionCriteria(tolerance, given, names, max_changed, least_speed, least_compared)
 
 
 def _golden(path: Path, count: int, settings: Settings) -> Golden:

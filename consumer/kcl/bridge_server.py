@@ -18,7 +18,7 @@ from pathlib import Path
 from consumer.kcl.protocol import Initialize, Message, ProtocolError, decode
 from consumer.kcl.session import ShardSession
 from consumer.kcl.session_states import SessionState
-from consumer.kcl.socket_auth import Door, Stray
+from consumer.kcl.socket_auth import RejectedConnection, SocketAuth
 from consumer.kcl.wire import Gone, Wire
 from pipeline import background
 from pipeline.errors import Broken, PenstockError, one_line
@@ -58,24 +58,26 @@ class StreamWire:
     async def greet(self) -> None:
         """Wait for the first line, which :meth:`read` then returns.
 
-        :raises Stray: if it is not ``initialize``.
+        :raises RejectedConnection: if it is not ``initialize``.
         """
         while b"\n" not in self._heard:
             if len(self._heard) > GREETING_BYTES:
-                raise Stray(f"sent {GREETING_BYTES} bytes without the end of a line")
+                raise RejectedConnection(f"sent {GREETING_BYTES} bytes without the end of a line")
             try:
                 chunk = await self._reader.read(GREETING_BYTES)
             except ConnectionError:
                 chunk = b""
             if not chunk:
-                raise Stray("ended within its first line" if self._heard else "ended without sending anything")
+                raise RejectedConnection(
+                    "ended within its first line" if self._heard else "ended without sending anything"
+                )
             self._heard += chunk
         try:
             message = decode(self._heard[: self._heard.index(b"\n")])
         except ProtocolError:
-            raise Stray("sent a line that is not a message of KCL") from None
+            raise RejectedConnection("sent a line that is not a message of KCL") from None
         if not isinstance(message, Initialize):
-            raise Stray(f"started with {type(message).__name__}")
+            raise RejectedConnection(f"started with {type(message).__name__}")
 
     async def read(self) -> bytes:
         """The next line, with its newline.
@@ -156,7 +158,7 @@ class BridgeServer:
 
     async def listen(self, socket_path: Path) -> None:
         """Accept connections at ``socket_path`` and write the token beside it. Only this user may enter the folder."""
-        self._door = Door(socket_path)
+        self._auth = SocketAuth(socket_path)
         self._server = await asyncio.start_unix_server(self._connected, socket_path, limit=READ_BYTES)
         os.chmod(socket_path, 0o600)
 
@@ -185,10 +187,10 @@ class BridgeServer:
     async def _begins_well(self, wire: StreamWire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Whether the connection is a bridge. Others are counted; the 1st, 2nd, 4th, 8th … is logged."""
         try:
-            await self._door.admit(reader, writer.get_extra_info("socket"))
+            await self._auth.admit(reader, writer.get_extra_info("socket"))
             async with asyncio.timeout(self._greeting_s):
                 await wire.greet()
-        except Stray as stray:
+        except RejectedConnection as stray:
             why = str(stray)
         except TimeoutError:
             why = f"sent no complete line within {self._greeting_s:g} s"

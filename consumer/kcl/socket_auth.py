@@ -25,7 +25,7 @@ MOST_STRANGERS = 64
 """Maximum number of connections without a token. One more, and the oldest is closed: a bridge sends it at once."""
 
 
-class Stray(Exception):
+class RejectedConnection(Exception):
     """The connection is not a bridge of KCL. The text says why, without the data that was sent."""
 
 
@@ -34,7 +34,7 @@ def token_path(socket_path: Path) -> Path:
     return socket_path.with_name(f"{socket_path.name}.token")
 
 
-class Door:
+class SocketAuth:
     """The authentication of one start. The constructor makes the token and writes it beside the socket."""
 
     def __init__(self, socket_path: Path) -> None:
@@ -48,10 +48,10 @@ class Door:
     async def admit(self, reader: asyncio.StreamReader, connection: socket.socket | None) -> None:
         """Wait for the token.
 
-        :raises Stray: if the connection is another user's or does not send the token in time.
+        :raises RejectedConnection: if the connection is another user's or does not send the token in time.
         """
         if _is_foreign(connection):
-            raise Stray("belongs to another user")
+            raise RejectedConnection("belongs to another user")
         task = asyncio.current_task()
         assert task is not None
         self._make_room()
@@ -60,20 +60,22 @@ class Door:
             async with asyncio.timeout(TOKEN_S):
                 said = await reader.readexactly(TOKEN_BYTES)
         except asyncio.IncompleteReadError as error:
-            raise Stray("ended before it sent a token" if error.partial else "ended without sending anything") from None
+            raise RejectedConnection(
+                "ended before it sent a token" if error.partial else "ended without sending anything"
+            ) from None
         except ConnectionError:
-            raise Stray("broke before it sent a token") from None
+            raise RejectedConnection("broke before it sent a token") from None
         except TimeoutError:
-            raise Stray(f"sent no token within {TOKEN_S:g} s") from None
+            raise RejectedConnection(f"sent no token within {TOKEN_S:g} s") from None
         except asyncio.CancelledError:
             if task in self._strangers:
                 raise
             task.uncancel()
-            raise Stray(f"was the oldest of {MOST_STRANGERS} without a token") from None
+            raise RejectedConnection(f"was the oldest of {MOST_STRANGERS} without a token") from None
         finally:
             self._strangers.pop(task, None)
         if not hmac.compare_digest(said, self._token):
-            raise Stray("sent a wrong token")
+            raise RejectedConnection("sent a wrong token")
 
     def _make_room(self) -> None:
         if len(self._strangers) >= MOST_STRANGERS:

@@ -18,15 +18,15 @@ from pipeline.stores.calls import SureCalls, Threads
 
 if TYPE_CHECKING:
     from consumer.config.settings import Settings
-    from consumer.letters.plan import Plan
+    from consumer.letters.plan import RedrivePlan
 
 GIVE_UP_AFTER_S = 120.0
 """Retries of calls: a person waits, and the next command continues where this one stops."""
 
 
-async def carried_out(
+async def carry_out(
     settings: Settings,
-    plan: Plan,
+    plan: RedrivePlan,
     *,
     rate: float,
     canary: int,

@@ -54,7 +54,7 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class LetterFilter:
     """Which letters are selected. ``since`` and ``until``: of their arrival, without the end. ``reason``: a part of it,
     in any case. ``where``: whether a letter with these :meth:`Letter.fields` is selected."""
 
@@ -122,11 +122,11 @@ class LetterObject:
             yield Letter(self.key, self.place, position, said, payload)
 
 
-def objects(store: ObjectStore, wish: Wish) -> Iterator[LetterObject]:
+def objects(store: ObjectStore, chosen: LetterFilter) -> Iterator[LetterObject]:
     """Yield the objects that may have selected letters, the oldest day first. Memory holds one object."""
     for key in store.list("dt="):
         match = LETTERS.fullmatch(key)
-        if match is not None and is_day(match["day"]) and wish.wants_of(match):
+        if match is not None and is_day(match["day"]) and chosen.wants_of(match):
             body = read_letters(store, key)
             if body:
                 yield LetterObject(key, match, body)

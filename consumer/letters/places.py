@@ -10,7 +10,7 @@ from consumer.aws.clients import Aws
 from consumer.config.load import load
 from consumer.config.settings import Settings
 from consumer.config.sink_settings import ParquetSettings
-from consumer.letters.letter import Letter, LetterObject, Wish, find, objects
+from consumer.letters.letter import Letter, LetterFilter, LetterObject, find, objects
 from consumer.letters.plan import LetterJudge, Verdict
 from pipeline.errors import UserError
 from pipeline.stores import open_store
@@ -25,9 +25,9 @@ class Places:
     letters: ObjectStore
     judge: LetterJudge | None
 
-    def objects(self, wish: Wish) -> Iterator[LetterObject]:
+    def objects(self, chosen: LetterFilter) -> Iterator[LetterObject]:
         """Yield the objects that may have selected letters."""
-        return objects(self.letters, wish)
+        return objects(self.letters, chosen)
 
     def judged(self, of: LetterObject) -> Iterator[tuple[Letter, Verdict | None]]:
         """Yield each letter of an object with its state."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from consumer.letters.letter import Letter, LetterObject, Wish, objects
+from consumer.letters.letter import Letter, LetterFilter, LetterObject, objects
 from pipeline.aggregate import KIND as AGGREGATE
 from pipeline.kpl import MAGIC
 from pipeline.record import Position
@@ -98,7 +98,7 @@ class RedrivePiece:
 
 
 @dataclass(slots=True)
-class Plan:
+class RedrivePlan:
     """The letters to redrive. ``kinds``: number of letters by kind and state. ``skipped``: those that failed again with
     the present model version, which are tried only with ``again``. ``cannot``: how many cannot be redriven, by reason.
     ``bytes``: of payloads."""
@@ -119,20 +119,20 @@ class Plan:
 def plan(
     letters: ObjectStore,
     judge: LetterJudge,
-    wish: Wish,
+    chosen: LetterFilter,
     *,
     model_version: str,
     again: bool = False,
     tell: Callable[[int], None] = lambda letters: None,
-) -> Plan:
+) -> RedrivePlan:
     """Read every selected letter, and plan. ``again``: also try those that failed again with this model version.
     ``tell`` is called with the number of letters read. Memory holds one object of letters, and the places in the plan.
     """
-    found = Plan()
-    for of in objects(letters, wish):
+    found = RedrivePlan()
+    for of in objects(letters, chosen):
         positions = []
         for letter, verdict in judge.verdicts(of):
-            if not wish.wants(letter):
+            if not chosen.wants(letter):
                 continue
             tell(1)
             found.kinds[str(letter.said["kind"]), verdict.state] += 1

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from consumer.letters.crashes import RedriveMarks
 from consumer.letters.letter import Letter, LetterObject
-from consumer.letters.plan import Plan
+from consumer.letters.plan import RedrivePlan
 from pipeline.errors import Fatal
 from pipeline.record import Dead, Record, Shard, settled_weight
 from pipeline.sinks.chain import File
@@ -93,7 +93,7 @@ class Redrive:
 
     async def run(
         self,
-        plan: Plan,
+        plan: RedrivePlan,
         model: RedriveModel,
         *,
         rate: float = 0.0,
@@ -178,7 +178,7 @@ class Redrive:
             await self.surely(lambda: rows.add(enriched(records), writer))
         return records
 
-    async def _stretches(self, plan: Plan, size: _Size, canary: int) -> AsyncIterator[Sequence[Letter]]:
+    async def _stretches(self, plan: RedrivePlan, size: _Size, canary: int) -> AsyncIterator[Sequence[Letter]]:
         """Yield the plan's letters in parts, each of one day of a shard; the end of the canary is the end of a part."""
         stretch = _Stretch()
         before = 0

@@ -24,7 +24,7 @@ MARGIN_S = 1.0
 """Seconds beyond ``failover_ms`` after which a lease that was not renewed counts as free."""
 
 
-class WayPast:
+class CarefulReadings:
     """The careful readings of one task. ``busy`` has the shards that it reads carefully now, or will next."""
 
     def __init__(self, notes: LeaseNotes, doubts: Doubts, *, failover_s: float) -> None:

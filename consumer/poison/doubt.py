@@ -164,7 +164,7 @@ class Doubt:
         """The note once everything that dead tasks may have processed is durable."""
         return Doubt(by=self.by, skips=self.skips)
 
-    # -- an operator's wish
+    # -- an operator's request
 
     def with_skip(self, skip: Skip) -> Doubt:
         """The note with which the next task skips this record. No task reads the shard then."""

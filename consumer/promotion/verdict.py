@@ -19,7 +19,7 @@ EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class PromotionWish:
+class PromotionCriteria:
     """``tolerances``: for single columns, instead of ``tolerance``. ``ignore``: columns whose values are not compared.
     ``max_changed``: maximum share of a column's values that may differ. ``least_speed``: minimum throughput of the new
     model, as a share of the old one's; 0: any. ``least_compared``: minimum share of records with an old row."""
@@ -105,10 +105,10 @@ def refuse_other_columns(changes: list[str], url: str | None) -> None:
         )
 
 
-def compare(old: Answers, new: Answers, wish: PromotionWish) -> PromotionResult:
+def compare(old: Answers, new: Answers, criteria: PromotionCriteria) -> PromotionResult:
     """Compare value by value the rows that both have, and judge.
 
-    :raises UserError: ``wish`` names a column that neither has.
+    :raises UserError: ``criteria`` names a column that neither has.
     """
     both = sorted({*old.numbers} & {*new.numbers})
     found = PromotionResult(
@@ -122,17 +122,17 @@ def compare(old: Answers, new: Answers, wish: PromotionWish) -> PromotionResult:
         examples=[],
     )
     left, right = (_rows_of(each, both) for each in (old, new))
-    for name in _compared(old.columns, new.columns, wish):
-        _compare_column(found, name, both, left[name], right[name], wish)
-    found.problems = list(_problems(found, old, new, wish))
+    for name in _compared(old.columns, new.columns, criteria):
+        _compare_column(found, name, both, left[name], right[name], criteria)
+    found.problems = list(_problems(found, old, new, criteria))
     return found
 
 
-def _compared(old: pa.Schema, new: pa.Schema, wish: PromotionWish) -> list[str]:
-    if unknown := {*wish.tolerances, *wish.ignore} - {*old.names, *new.names}:
+def _compared(old: pa.Schema, new: pa.Schema, criteria: PromotionCriteria) -> list[str]:
+    if unknown := {*criteria.tolerances, *criteria.ignore} - {*old.names, *new.names}:
         names = ", ".join(dict.fromkeys([*old.names, *new.names]))
         raise UserError(f"neither model has a column {min(unknown)!r}. They have {names}")
-    shared = [name for name in new.names if name in old.names and name not in wish.ignore]
+    shared = [name for name in new.names if name in old.names and name not in criteria.ignore]
     return [name for name in shared if comparable(old.field(name).type, new.field(name).type)]
 
 
@@ -147,9 +147,9 @@ def _compare_column(
     numbers: list[int],
     old: pa.ChunkedArray,
     new: pa.ChunkedArray,
-    wish: PromotionWish,
+    criteria: PromotionCriteria,
 ) -> None:
-    tolerance = wish.tolerances.get(name, wish.tolerance)
+    tolerance = criteria.tolerances.get(name, criteria.tolerance)
     values = Values(tolerance)
     left, right = _whole(old), _whole(new)
     mask = values.differ(left, right)
@@ -165,11 +165,11 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
-def _problems(found: PromotionResult, old: Answers, new: Answers, wish: PromotionWish) -> Iterator[str]:
-    if len(old.numbers) < wish.least_compared * found.records:
+def _problems(found: PromotionResult, old: Answers, new: Answers, criteria: PromotionCriteria) -> Iterator[str]:
+    if len(old.numbers) < criteria.least_compared * found.records:
         yield (
             f"only {len(old.numbers):,} of {found.records:,} records have an old row "
-            f"({len(old.numbers) / found.records:.1%}; --least-compared asks for {wish.least_compared:.0%}). "
+            f"({len(old.numbers) / found.records:.1%}; --least-compared asks for {criteria.least_compared:.0%}). "
             "Use records that have rows"
         )
     if found.newly_dead:
@@ -180,15 +180,15 @@ def _problems(found: PromotionResult, old: Answers, new: Answers, wish: Promotio
             f"{new.dead[first].kind}: {new.dead[first].reason}"
         )
     for name, column in found.columns.items():
-        if column.share > wish.max_changed:
+        if column.share > criteria.max_changed:
             yield (
                 f"column {name}: {column.changed:,} of {column.values:,} values differ ({column.share:.1%}; "
-                f"--max-changed allows {wish.max_changed:.1%})"
+                f"--max-changed allows {criteria.max_changed:.1%})"
             )
-    if old.rate and new.rate is not None and new.rate < wish.least_speed * old.rate:
+    if old.rate and new.rate is not None and new.rate < criteria.least_speed * old.rate:
         yield (
             f"the new model is slower: {new.rate:,.1f} records a second instead of {old.rate:,.1f}, "
-            f"{new.rate / old.rate:.0%} (--least-speed asks for {wish.least_speed:.0%})"
+            f"{new.rate / old.rate:.0%} (--least-speed asks for {criteria.least_speed:.0%})"
         )
     is_other = found.changes or any(column.changed for column in found.columns.values()) or found.newly_dead
     if is_other and (same := {*old.versions} & {*new.versions}):

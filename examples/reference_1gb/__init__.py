@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from examples.reference_1gb.weights import SIZES, Plan, check, check_once, write
+from examples.reference_1gb.weights import SIZES, WeightsPlan, check, check_once, write
 from pipeline.errors import ModelError
 from pipeline.model import LoadContext, Model, Reject
 
@@ -143,9 +143,9 @@ class Options:
         name = f"reference-{self.layers}x{self.width}-seed{self.seed}{kind}.safetensors"
         self.path = Path(str(options["weights"])).expanduser() if "weights" in options else cache_folder() / name
 
-    def plan(self) -> Plan:
+    def plan(self) -> WeightsPlan:
         """Return what the weights file must contain."""
-        return Plan(shapes(self.layers, self.width), self.seed, self.dtype)
+        return WeightsPlan(shapes(self.layers, self.width), self.seed, self.dtype)
 
     def geometry(self) -> Geometry:
         """Return the network's size. Imports torch."""

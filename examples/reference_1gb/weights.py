@@ -38,7 +38,7 @@ a tick would not be seen.
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class WeightsPlan:
     """What is in the file. Equal plans make equal bytes.
 
     ``dtype``: ``float32``; ``bfloat16``, rounded to the nearest; or ``int8`` for the layers' matrices, each with a
@@ -113,7 +113,7 @@ def _rows_of_bytes(values: np.ndarray) -> Iterator[bytes]:
     yield scales.astype("<f4").tobytes()
 
 
-def write(path: Path, plan: Plan, progress: Callable[[int], None] = lambda written_bytes: None) -> str:
+def write(path: Path, plan: WeightsPlan, progress: Callable[[int], None] = lambda written_bytes: None) -> str:
     """Make the file, whole or not at all, even if other processes make it at the same time. Return its SHA-256, which
     is recorded next to it.
 
@@ -137,7 +137,7 @@ def write(path: Path, plan: Plan, progress: Callable[[int], None] = lambda writt
     return digest
 
 
-def check(path: Path, plan: Plan, *, whole: bool = False) -> None:
+def check(path: Path, plan: WeightsPlan, *, whole: bool = False) -> None:
     """Check that size and header are those of the plan; with ``whole``, that no byte has changed.
 
     :raises ModelError: they are not, or it has.
@@ -220,7 +220,7 @@ def hash_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
-def _write(path: Path, plan: Plan, progress: Callable[[int], None]) -> str:
+def _write(path: Path, plan: WeightsPlan, progress: Callable[[int], None]) -> str:
     digest = hashlib.sha256()
     with path.open("wb") as file:
         for part in chain([plan.header()], plan.tensors()):

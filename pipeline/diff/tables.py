@@ -38,7 +38,7 @@ TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
-class DiffWish:
+class DiffOptions:
     """What to compare. ``columns``: only these; empty: all that both tables have, except ``ignore`` and
     :data:`IGNORED`.
     """
@@ -99,7 +99,7 @@ class Difference:
 def compare(
     a: ObjectStore,
     b: ObjectStore,
-    wish: DiffWish | None = None,
+    options: DiffOptions | None = None,
     names: tuple[str, str] = ("table A", "table B"),
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> Difference:
@@ -107,13 +107,13 @@ def compare(
 
     ``names``: the tables' urls, for messages.
 
-    :raises UserError: a table has no files, a file cannot be read, or neither table has a column of ``wish``.
+    :raises UserError: a table has no files, a file cannot be read, or neither table has a column of ``options``.
     """
-    wish = wish or DiffWish()
+    options = options or DiffOptions()
     files = {"a": _files(a, names[0]), "b": _files(b, names[1])}
     found = Difference()
-    columns = _columns(found, wish, _schema(a, files["a"]), _schema(b, files["b"]))
-    comparison = _Comparison(found, columns, wish.tolerance)
+    columns = _columns(found, options, _schema(a, files["a"]), _schema(b, files["b"]))
+    comparison = _Comparison(found, columns, options.tolerance)
     total = sum(len(each) for days in files.values() for each in days.values())
     read = 0
 
@@ -149,12 +149,12 @@ def _schema(store: ObjectStore, files: dict[tuple[str, str], list[TableFile]]) -
     return opened(store, next(iter(files.values()))[0].key).schema_arrow
 
 
-def _columns(found: Difference, wish: DiffWish, a: pa.Schema, b: pa.Schema) -> list[str]:
+def _columns(found: Difference, options: DiffOptions, a: pa.Schema, b: pa.Schema) -> list[str]:
     """Return the columns to compare; note those that only one table has, or that cannot be compared."""
-    unknown = {*wish.columns, *wish.ignore} - {*a.names, *b.names}
+    unknown = {*options.columns, *options.ignore} - {*a.names, *b.names}
     if unknown:
         raise UserError(f"neither table has a column {min(unknown)!r}. They have {', '.join(_union(a, b))}")
-    wanted = [*wish.columns] or [name for name in _union(a, b) if name not in (*wish.ignore, *IGNORED)]
+    wanted = [*options.columns] or [name for name in _union(a, b) if name not in (*options.ignore, *IGNORED)]
     wanted = [name for name in wanted if name not in KEYS]
     found.only_a = [name for name in wanted if name not in b.names]
     found.only_b = [name for name in wanted if name not in a.names]

@@ -20,7 +20,7 @@ from consumer.config.load import load, parse
 from consumer.config.settings import Settings
 from deploy import changes
 from deploy.ecs import SIZES, STOP_TIMEOUT_S
-from deploy.parameters import APPLICATION, ATHENA, NOTHING_DURABLE_S, PREFIX, Wish, parameters, problems
+from deploy.parameters import APPLICATION, ATHENA, NOTHING_DURABLE_S, PREFIX, Sizing, parameters, problems
 from deploy.templates import parameter_names, template
 from tests.support.cloudformation import TEMPLATE, Stack
 
@@ -40,15 +40,15 @@ def settings(**sections: dict[str, Any]) -> Settings:
     return parse(RAW | {name: RAW.get(name, {}) | given for name, given in sections.items()})
 
 
-def refused(found: Settings, **wish: Any) -> str:
-    (line,) = problems(found, Wish(**{"cpu": 4096, "memory_mib": 16384, "tasks": 2, "shards": 4, **wish}))
+def refused(found: Settings, **sizing: Any) -> str:
+    (line,) = problems(found, Sizing(**{"cpu": 4096, "memory_mib": 16384, "tasks": 2, "shards": 4, **sizing}))
     return line
 
 
 def test_a_valid_configuration_is_rendered_as_parameters_of_the_template() -> None:
-    wish = Wish(4096, 16384, tasks=2, shards=4, weights_mib=1024)
-    assert list(problems(settings(), wish)) == []
-    stack = Stack(parameters(settings(), wish) | {"ImageTag": "model-1"})
+    sizing = Sizing(4096, 16384, tasks=2, shards=4, weights_mib=1024)
+    assert list(problems(settings(), sizing)) == []
+    stack = Stack(parameters(settings(), sizing) | {"ImageTag": "model-1"})
     assert all(stack.accepts(rule) for rule in stack.template["Rules"])
     environment = stack.resources["TaskDefinition"]["Properties"]["ContainerDefinitions"][0]["Environment"]
     values = {each["Name"]: each["Value"].replace("s3://Bucket/", "s3://bucket/") for each in environment}
@@ -84,7 +84,7 @@ def test_a_size_that_the_template_does_not_offer() -> None:
     ],
 )
 def test_a_size_that_no_instance_with_gpus_has(size: dict[str, Any], told: list[str]) -> None:
-    found = list(problems(settings(), Wish(**{"cpu": 4096, "memory_mib": 16384, "tasks": 1, "gpus": 1, **size})))
+    found = list(problems(settings(), Sizing(**{"cpu": 4096, "memory_mib": 16384, "tasks": 1, "gpus": 1, **size})))
     assert len(found) == len(told) and all(words in line for words, line in zip(told, found, strict=True))
 
 
@@ -92,13 +92,13 @@ def test_memory_that_is_too_little() -> None:
     found = settings(model={"replicas": 2, "memory_mib": 3000})
     # 1024 + 256 + 512 + 192 + 512 + 2 x 3000
     assert "= 8496 MiB, but a task has 8192" in refused(found, memory_mib=8192, weights_mib=1024)
-    assert not list(problems(found, Wish(4096, 9216, 2, 4, 1024)))
+    assert not list(problems(found, Sizing(4096, 9216, 2, 4, 1024)))
 
 
 def test_replicas_that_are_auto_are_those_of_a_task(tmp_path: Path) -> None:
     """Replicas as a task resolves them there: one per GPU, else tuned, else one."""
-    one, tuned = Wish(4096, 8192, 2), Wish(4096, 8192, 2, profile=measured(settings(), replicas=4))
-    two_gpus = Wish(4096, 8192, 2, gpus=2)
+    one, tuned = Sizing(4096, 8192, 2), Sizing(4096, 8192, 2, profile=measured(settings(), replicas=4))
+    two_gpus = Sizing(4096, 8192, 2, gpus=2)
     measured_there = {"gpus": 4, "profile": measured(settings(), replicas=1)}
     found = settings(model={"memory_mib": 3000})
     assert not list(problems(found, one))
@@ -143,7 +143,7 @@ def test_a_profile_that_a_task_would_not_use_is_said(tmp_path: Path) -> None:
 def test_leases_and_tasks() -> None:
     assert "1 would be idle" in refused(settings(), tasks=5)
     assert "kcl.max_leases 1 x 2 tasks = 2, but there are 4 shards" in refused(settings(kcl={"max_leases": 1}))
-    assert not list(problems(settings(kcl={"max_leases": 2}), Wish(4096, 16384, 2, 4)))
+    assert not list(problems(settings(kcl={"max_leases": 2}), Sizing(4096, 16384, 2, 4)))
 
 
 def test_a_drain_that_ecs_would_cut() -> None:
@@ -167,15 +167,15 @@ def test_configurations_that_the_template_cannot_express_are_refused() -> None:
     assert "need prefixes of their own" in refused(same, gpus=1)
     assert "after 7 days" in refused(parse(RAW | {"dead_letter": {"url": "s3://another/athena"}}), gpus=1)
     assert "Fargate has no GPUs" in refused(settings(model={"device": "cuda"}))
-    assert not list(problems(settings(model={"device": "cuda"}), Wish(4096, 16384, 2, gpus=1)))
+    assert not list(problems(settings(model={"device": "cuda"}), Sizing(4096, 16384, 2, gpus=1)))
 
 
 @pytest.mark.parametrize(("flush_s", "fits"), [(899, True), (900, False), (1800, False)])
 def test_files_that_are_rarer_than_an_alarm_expects(flush_s: int, fits: bool) -> None:
     table = {**RAW["sink"][0], "flush_interval_s": flush_s}
-    found = list(problems(parse(RAW | {"sink": [table]}), Wish(4096, 16384, 2)))
+    found = list(problems(parse(RAW | {"sink": [table]}), Sizing(4096, 16384, 2)))
     assert ["nothing-durable" in line for line in found] == ([] if fits else [True])
-    sooner = list(problems(parse(RAW | {"sink": [table]}), Wish(4096, 16384, 2), {"RecordAgeSeconds": "600"}))
+    sooner = list(problems(parse(RAW | {"sink": [table]}), Sizing(4096, 16384, 2), {"RecordAgeSeconds": "600"}))
     assert len(sooner) == 1 and "flush_interval_s" in sooner[0]
 
 
@@ -292,9 +292,9 @@ def test_rendered_parameters_arrive_in_a_task(
         | {"stream": {"name": stream, "application": application}, "sink": sinks}
         | {"dead_letter": {"url": f"s3://bucket/{prefixes[1]}"}}
     )
-    wish = Wish(*size, tasks=tasks, shards=max(1, tasks + more))
-    assert list(problems(asked, wish)) == []
-    rendered = parameters(asked, wish) | {"ImageTag": "model-1"}
+    sizing = Sizing(*size, tasks=tasks, shards=max(1, tasks + more))
+    assert list(problems(asked, sizing)) == []
+    rendered = parameters(asked, sizing) | {"ImageTag": "model-1"}
     line = shlex.join(f"{name}={value}" for name, value in rendered.items())
     stack = Stack(changes.given(shlex.split(line), parameter_names(template())))
     assert stack.mistakes() == []

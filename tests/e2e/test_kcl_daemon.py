@@ -24,7 +24,7 @@ from consumer.kcl.protocol import (
     encode_checkpoint,
     encode_status,
 )
-from consumer.kcl.socket_auth import TOKEN_BYTES, Door
+from consumer.kcl.socket_auth import TOKEN_BYTES, SocketAuth
 from consumer.leases import leases, tables
 from consumer.leases.seed import seed
 from consumer.local.process import LocalAWS
@@ -98,7 +98,7 @@ class Host:
 async def worker(aws: LocalAWS, worker_id: str, kcl: KclSettings = DEFAULTS) -> AsyncIterator[tuple[Daemon, Host]]:
     host = Host()
     daemon = Daemon(kcl, STREAM, worker_id, AwsEndpoints.from_environment(aws.env))
-    Door(daemon.socket_path)  # leaves a token there, which every bridge says first
+    SocketAuth(daemon.socket_path)  # leaves a token there, which every bridge says first
     server = await asyncio.start_unix_server(host.session, daemon.socket_path, limit=64 << 20)
     try:
         await daemon.start()

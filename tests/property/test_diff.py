@@ -14,7 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.diff import windows
-from pipeline.diff.tables import Difference, DiffWish, compare
+from pipeline.diff.tables import Difference, DiffOptions, compare
 from pipeline.diff.values import Values
 from pipeline.errors import UserError
 from pipeline.record import Dead, Enriched, Record, Shard
@@ -140,7 +140,7 @@ def test_a_changed_value_is_reported_with_its_column(changed: Row, column: str) 
 def test_last_bits_are_a_difference_only_on_request() -> None:
     before, after = ids(1, 2), ids(1, 2, score=0.5000001, vector=[0.5, 0.2500001])
     assert compare(table(before, 1), table(after, 2)).equal
-    found = compare(table(before, 1), table(after, 2), DiffWish(tolerance=0))
+    found = compare(table(before, 1), table(after, 2), DiffOptions(tolerance=0))
     assert only(found) == {"score": 2, "vector": 2}
     assert found.columns["score"].largest == pytest.approx(1e-7, rel=0.5)
 
@@ -154,16 +154,16 @@ def test_processed_at_and_model_version_are_compared_only_if_they_are_named() ->
     other = TableSchema(ROWS, "events", "m2")
     a, b = table(ids(1), 1), table(ids(1), 1, other)
     assert compare(a, b).equal
-    assert only(compare(a, b, DiffWish(columns=["model_version"]))) == {"model_version": 1}
+    assert only(compare(a, b, DiffOptions(columns=["model_version"]))) == {"model_version": 1}
 
 
 def test_columns_can_be_left_out_or_selected() -> None:
     a, b = table(ids(1), 1), table(ids(1, label="b"), 1)
-    assert compare(a, b, DiffWish(ignore=["label"])).equal
-    assert compare(a, b, DiffWish(columns=["score"])).equal
-    assert not compare(a, b, DiffWish(columns=["label"])).equal
+    assert compare(a, b, DiffOptions(ignore=["label"])).equal
+    assert compare(a, b, DiffOptions(columns=["score"])).equal
+    assert not compare(a, b, DiffOptions(columns=["label"])).equal
     with pytest.raises(UserError, match="neither table has a column 'lable'"):
-        compare(a, b, DiffWish(columns=["lable"]))
+        compare(a, b, DiffOptions(columns=["lable"]))
 
 
 def test_columns_of_one_table_alone_are_a_difference() -> None:
@@ -176,7 +176,7 @@ def test_columns_of_one_table_alone_are_a_difference() -> None:
 def test_types_that_cannot_be_compared_are_reported() -> None:
     other = TableSchema(pa.schema([("label", pa.int64()), ("score", pa.float64())]), "events", "m")
     rows: Rows = {(SHARDS[0], 1, 0): {"label": 1, "score": 0.5}}
-    found = compare(table(ids(1), 1), table(rows, 1, other), DiffWish(columns=["label", "score"]))
+    found = compare(table(ids(1), 1), table(rows, 1, other), DiffOptions(columns=["label", "score"]))
     assert found.types == {"label": ("string", "int64")} and not found.equal
     assert found.columns["score"].changed == 0
 

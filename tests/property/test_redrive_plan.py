@@ -6,7 +6,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.letters.letter import Wish
+from consumer.letters.letter import LetterFilter
 from consumer.letters.plan import CANNOT, REDRIVEN
 from tests.support.dead_table import Fate, dead
 from tests.unit.letters.test_redrive import FakeModel, World
@@ -27,14 +27,14 @@ def worlds(draw: st.DrawFn) -> World:
 def test_a_plan_is_carried_out_completely_and_once(
     world: World, hopeless: set[int], kind: str, canary: int, rate: float
 ) -> None:
-    wish = Wish(kind=kind)
-    before = world.plan(wish)
+    chosen = LetterFilter(kind=kind)
+    before = world.plan(chosen)
     assert before.kinds.total() == before.records + before.cannot.total()
     model = FakeModel(*hopeless)
     result = world.run(model, before, canary=canary, rate=rate)
     assert len(model.tried) == len(set(model.tried)) == result.tried
     assert result.tried == before.records or (result.stopped and result.tried == canary)
-    after = world.plan(wish)
+    after = world.plan(chosen)
     done = after.kinds.total() - after.records - after.skipped - after.cannot.total()
     assert done == result.redriven == sum(count for (_, state), count in after.kinds.items() if state == REDRIVEN)
     assert after.skipped == result.failed and after.records == before.records - result.tried

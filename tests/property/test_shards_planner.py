@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.admin.shards import changes
-from consumer.admin.shards.changes import Merge, Refusal, ReshardPlan, Scale, Split, Step, StreamState, Wish
+from consumer.admin.shards.changes import Merge, Refusal, ReshardPlan, ReshardRequest, Scale, Split, Step, StreamState
 from consumer.admin.shards.keyspace import halved, may_split, open_pieces, range_of, tiles, uniform
 from consumer.admin.shards.planner import plan
 from consumer.admin.shards.scaling import counts
-from consumer.admin.shards.undo import undo_of, wish_back
+from consumer.admin.shards.undo import request_back, undo_of
 from consumer.aws.shards import KnownShard, of_listing
 from tests.support.local_kinesis import Kinesis
 
@@ -50,7 +50,7 @@ def uneven(kinesis: Kinesis, seed: int) -> None:
             make(kinesis, changes.MergeShards(pieces[lower].shard_id, pieces[lower + 1].shard_id))
 
 
-def wishes(pieces: tuple[Any, ...], seed: int) -> Wish:
+def a_request(pieces: tuple[Any, ...], seed: int) -> ReshardRequest:
     rng = random.Random(seed)
     place = rng.randrange(len(pieces))
     piece = pieces[place]
@@ -71,15 +71,15 @@ def wishes(pieces: tuple[Any, ...], seed: int) -> Wish:
 def test_kinesis_accepts_a_plan_which_reaches_its_target_after_any_interruption(shards: int, seed: int) -> None:
     kinesis = Kinesis(shards, limits=True)
     uneven(kinesis, seed)
-    wish = wishes(open_pieces(state_of(kinesis).shards), seed)
-    whole = plan(state_of(kinesis, 10), wish)
+    request = a_request(open_pieces(state_of(kinesis).shards), seed)
+    whole = plan(state_of(kinesis, 10), request)
     if isinstance(whole, Refusal):
         assert whole.kind == "nothing"
         return
     assert tiles(piece.keys for piece in whole.now)
     assert tiles(piece.keys for piece in whole.then)
     for done, step in enumerate(whole.steps):
-        rest = plan(state_of(kinesis, 10 - done), wish)
+        rest = plan(state_of(kinesis, 10 - done), request)
         assert isinstance(rest, ReshardPlan)
         assert rest.steps == whole.steps[done:]
         assert [piece.keys for piece in rest.then] == [piece.keys for piece in whole.then]
@@ -89,7 +89,7 @@ def test_kinesis_accepts_a_plan_which_reaches_its_target_after_any_interruption(
     # UpdateShardCount need not hit the very key: the local one keeps a boundary that lies next to the wanted one.
     assert len(ended) == len(whole.then)
     assert all(abs(made.keys.first - said.keys.first) < 2**65 for made, said in zip(ended, whole.then, strict=True))
-    again = plan(state_of(kinesis, 0), wish)
+    again = plan(state_of(kinesis, 0), request)
     assert isinstance(again, Refusal)
     assert again.kind == "nothing"
 
@@ -99,41 +99,41 @@ def test_kinesis_accepts_a_plan_which_reaches_its_target_after_any_interruption(
 def test_undoing_a_split_or_a_merge_restores_the_hash_keys_and_a_scale_the_count(shards: int, seed: int) -> None:
     kinesis = Kinesis(shards, limits=True)
     uneven(kinesis, seed)
-    wish = wishes(open_pieces(state_of(kinesis).shards), seed)
-    planned = plan(state_of(kinesis, 10), wish)
+    request = a_request(open_pieces(state_of(kinesis).shards), seed)
+    planned = plan(state_of(kinesis, 10), request)
     if isinstance(planned, Refusal):
         return
-    undo = undo_of("arn@1", "now", wish, planned)
+    undo = undo_of("arn@1", "now", request, planned)
     made = planned.steps[: random.Random(seed).randrange(1, len(planned.steps) + 1)]
     for step in made:
         make(kinesis, step)  # a scale may have been interrupted
-    back = wish_back(undo, state_of(kinesis))
+    back = request_back(undo, state_of(kinesis))
     assert not isinstance(back, Refusal)
     left = 10 - sum(isinstance(step, changes.UpdateShardCount) for step in made)
     returns = plan(state_of(kinesis, left), back)
     if isinstance(returns, Refusal):
-        assert isinstance(wish, Scale) and left < len(made)  # the day's calls are used up
+        assert isinstance(request, Scale) and left < len(made)  # the day's calls are used up
         return
     for step in returns.steps:
         make(kinesis, step)
     ended = [piece.keys for piece in open_pieces(state_of(kinesis).shards)]
     assert len(ended) == len(undo.before)
-    if not isinstance(wish, Scale):
+    if not isinstance(request, Scale):
         assert tuple(ended) == undo.before
-        again = wish_back(undo, state_of(kinesis))
+        again = request_back(undo, state_of(kinesis))
         assert isinstance(again, Refusal) and again.kind == "nothing"
 
 
 def test_what_a_split_made_and_was_split_again_is_not_undone() -> None:
     kinesis = Kinesis(1, limits=True)
-    wish = Split(open_pieces(state_of(kinesis).shards)[0].shard_id)
-    planned = plan(state_of(kinesis, 10), wish)
+    request = Split(open_pieces(state_of(kinesis).shards)[0].shard_id)
+    planned = plan(state_of(kinesis, 10), request)
     assert isinstance(planned, ReshardPlan)
-    undo = undo_of("arn@1", "now", wish, planned)
+    undo = undo_of("arn@1", "now", request, planned)
     make(kinesis, planned.steps[0])
     lower = open_pieces(state_of(kinesis).shards)[0]
     make(kinesis, changes.SplitShard(lower.shard_id, halved(lower.keys)))
-    refused = wish_back(undo, state_of(kinesis))
+    refused = request_back(undo, state_of(kinesis))
     assert isinstance(refused, Refusal) and refused.kind == "refused"
 
 
@@ -184,7 +184,7 @@ def test_a_missing_shard_is_a_user_error_that_names_existing_ones() -> None:
     kinesis = Kinesis(3)
     state = state_of(kinesis)
     first, second, third = (piece.shard_id for piece in open_pieces(state.shards))
-    for wish, said in (
+    for request, said in (
         (Split("shardId-9"), "has no shard shardId-9"),
         (Split(first, 0), "is not inside"),
         (Merge(first, third), f"{first} lies beside {second}"),
@@ -192,7 +192,7 @@ def test_a_missing_shard_is_a_user_error_that_names_existing_ones() -> None:
         (Merge(first, "x"), "has no shard x"),
         (Scale(0), "at least one"),
     ):
-        found = plan(state, wish)
+        found = plan(state, request)
         assert isinstance(found, Refusal)
         assert found.kind == "mistake"
         assert said in found.why
@@ -214,7 +214,7 @@ def test_a_closed_shard_is_named_with_its_children() -> None:
 def test_refusals_say_why_and_what_to_do() -> None:
     kinesis = Kinesis(4)
     shards = state_of(kinesis).shards
-    for state, wish, said in (
+    for state, request, said in (
         (StreamState("s", shards, mode="ON_DEMAND"), Scale(8), "update-stream-mode"),
         (StreamState("s", shards, status="UPDATING"), Scale(8), "is UPDATING"),
         (StreamState("s", shards, recounts_left=0, next_recount="at 14:00 UTC"), Scale(8), "penstock shards split"),
@@ -223,7 +223,7 @@ def test_refusals_say_why_and_what_to_do() -> None:
         (StreamState("s", shards, account_open=12, account_limit=12), Split("shardId-000000000000"), "Service Quotas"),
         (StreamState("s", shards), Scale(10_001), "10,000"),
     ):
-        found = plan(state, wish)
+        found = plan(state, request)
         assert isinstance(found, Refusal)
         assert found.kind == "refused"
         assert said in found.why

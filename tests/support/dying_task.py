@@ -30,7 +30,7 @@ from consumer.kcl.session import ShardSession
 from consumer.kcl.wire import Gone, Wire
 from consumer.leases.leases import Lease
 from consumer.poison import reader as careful
-from consumer.poison.careful_readings import WayPast
+from consumer.poison.careful_readings import CarefulReadings
 from consumer.poison.doubt import Doubt, written
 from consumer.poison.notes import LeaseNotes, Noted
 from consumer.poison.pages import LeasePages
@@ -238,7 +238,7 @@ class Dying:
     async def main(self) -> None:
         notes = cast("LeaseNotes", self.notes)
         doubts = Doubts(notes, self.me, lambda shard_id: None)
-        past = WayPast(notes, doubts, failover_s=-0.99)
+        past = CarefulReadings(notes, doubts, failover_s=-0.99)
         judge, stop = await self._judge()
         sink = LineSink(self.folder / "lines", self._deadly)
         batcher = Batcher(max_records=16, max_cost=0, linger_s=0.001)

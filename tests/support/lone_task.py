@@ -66,7 +66,13 @@ class Alone(Task):
             await self._breaks(self, bridges)
         reader: Any = None
         departure = WithoutLeases(
-            self.settings, self.worker_id, self.aws, self.past, reader, background=self.background, asked=self.asked
+            self.settings,
+            self.worker_id,
+            self.aws,
+            self.careful_readings,
+            reader,
+            background=self.background,
+            asked=self.asked,
         )
         return await self._consume(departure, bridges, Jvm(), None)  # type: ignore[arg-type]
 

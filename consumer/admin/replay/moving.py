@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplayWish:
+class RewindRequest:
     """``moment_ms``: records that arrived then or later are read again. ``latest``: all records until now are skipped.
 
     ``export``: the leases in an undo file are restored. Exactly one of the three.
@@ -75,7 +75,7 @@ class Mover:
         self._known: dict[str, KnownShard] = {}
         self._start_ms: int | None = None
 
-    def plan(self, wish: ReplayWish, tell: Callable[[int], object] = lambda shards: None) -> ReplayPlan:
+    def plan(self, request: RewindRequest, tell: Callable[[int], object] = lambda shards: None) -> ReplayPlan:
         """Plan what to move. ``tell`` is called for each shard that has been searched.
 
         :raises UserError: the application has no leases, or they belong to another stream.
@@ -85,28 +85,28 @@ class Mover:
             raise UserError(f"lease table {self._application} has no leases: the application has not started yet")
         self._check_stream()
         self._known = known(self._aws.client("kinesis"), self._stream)
-        return self._planned(wish, leases, self._facts(wish, tell))
+        return self._planned(request, leases, self._facts(request, tell))
 
-    def execute(self, wish: ReplayWish, planned: ReplayPlan, undo_file: Path, *, online: bool) -> ReplayPlan:
+    def execute(self, request: RewindRequest, planned: ReplayPlan, undo_file: Path, *, online: bool) -> ReplayPlan:
         """Write the undo file, then move the leases. Returns what was moved; more than planned if workers read on.
 
         :raises RefusedError: workers run and ``online`` is false, or :class:`LeaseTable` refuses.
         """
         if not online:
             self._table.must_be_idle(planned.leases)
-        self._write_undo(wish, planned, undo_file)
+        self._write_undo(request, planned, undo_file)
         if not online:
-            self._table.offline(self._writes(planned, wish, planned.leases))
+            self._table.offline(self._writes(planned, request, planned.leases))
             return planned
         done = planned
 
         def writes(leases: Mapping[str, Lease]) -> Sequence[Item]:
             nonlocal done
-            done = self._again(wish, planned, leases)
-            self._write_undo(wish, done, undo_file, again=True)
-            return self._writes(done, wish, leases)
+            done = self._again(request, planned, leases)
+            self._write_undo(request, done, undo_file, again=True)
+            return self._writes(done, request, leases)
 
-        self._table.online(lambda leases: self._to_park(wish, planned, leases), writes)
+        self._table.online(lambda leases: self._to_park(request, planned, leases), writes)
         return done
 
     def unread_since_ms(self, planned: ReplayPlan) -> int | None:
@@ -114,37 +114,39 @@ class Mover:
         positions = {move.shard_id: move.now for move in planned.moves.moves}
         return oldest_after(self._aws.client("kinesis"), self._stream, positions, self._start_ms)
 
-    def _to_park(self, wish: ReplayWish, planned: ReplayPlan, leases: Mapping[str, Lease]) -> set[str]:
+    def _to_park(self, request: RewindRequest, planned: ReplayPlan, leases: Mapping[str, Lease]) -> set[str]:
         """The shards that move, and those that may have to, since workers still read: all that are not at their end."""
-        again = self._planned(wish, leases, planned.facts)
+        again = self._planned(request, leases, planned.facts)
         moved = {move.shard_id for move in again.moves.moves if move.now is not None} | set(again.removes)
         return moved | {
             lease.shard_id for lease in leases.values() if not lease.ended and lease.shard_id in self._known
         }
 
-    def _again(self, wish: ReplayWish, planned: ReplayPlan, leases: Mapping[str, Lease]) -> ReplayPlan:
+    def _again(self, request: RewindRequest, planned: ReplayPlan, leases: Mapping[str, Lease]) -> ReplayPlan:
         """The plan for the leases once they are parked, when no worker reads their shards."""
         youngest = max((number(shard_id) or 0 for shard_id in self._known), default=0)
         if new := sorted(shard_id for shard_id in leases if (number(shard_id) or 0) > youngest):
             raise RefusedError(f"{', '.join(new)}: created by a reshard in the meantime; nothing was moved. Try again")
-        return self._planned(wish, leases, planned.facts)
+        return self._planned(request, leases, planned.facts)
 
-    def _planned(self, wish: ReplayWish, leases: Mapping[str, Lease], facts: Mapping[str, ShardFacts]) -> ReplayPlan:
-        if wish.export is not None:
-            moves = back_to_file(wish.export, leases)
-            since = tuple(undo.read_since(wish.export, leases))
-            return ReplayPlan(moves, leases, facts, tuple(to_remove(wish.export, leases)), since)
-        if wish.latest:
+    def _planned(
+        self, request: RewindRequest, leases: Mapping[str, Lease], facts: Mapping[str, ShardFacts]
+    ) -> ReplayPlan:
+        if request.export is not None:
+            moves = back_to_file(request.export, leases)
+            since = tuple(undo.read_since(request.export, leases))
+            return ReplayPlan(moves, leases, facts, tuple(to_remove(request.export, leases)), since)
+        if request.latest:
             return ReplayPlan(to_latest(self._known, leases, facts), leases, facts)
-        moment_ms = wish.moment_ms or EARLIEST_MS
+        moment_ms = request.moment_ms or EARLIEST_MS
         moves = back_to(self._known, leases, facts, moment_ms=moment_ms, start_ms=self._start_ms)
         return ReplayPlan(moves, leases, facts)
 
-    def _facts(self, wish: ReplayWish, tell: Callable[[int], object]) -> dict[str, ShardFacts]:
-        if wish.export is not None:
+    def _facts(self, request: RewindRequest, tell: Callable[[int], object]) -> dict[str, ShardFacts]:
+        if request.export is not None:
             return {}
         now_ms = round(1000 * datetime.now(UTC).timestamp())
-        moment_ms = now_ms if wish.latest else wish.moment_ms or EARLIEST_MS
+        moment_ms = now_ms if request.latest else request.moment_ms or EARLIEST_MS
         return facts_of(self._aws.client("kinesis"), self._stream, self._known, moment_ms, tell=tell)
 
     def _check_stream(self) -> None:
@@ -162,7 +164,7 @@ class Mover:
         seconds = start_time_s(binding.start)
         self._start_ms = None if seconds is None else 1000 * seconds
 
-    def _write_undo(self, wish: ReplayWish, planned: ReplayPlan, path: Path, *, again: bool = False) -> None:
+    def _write_undo(self, request: RewindRequest, planned: ReplayPlan, path: Path, *, again: bool = False) -> None:
         undo.write(
             path,
             Export(
@@ -172,18 +174,18 @@ class Mover:
                 datetime.now(UTC).isoformat(timespec="seconds"),
                 {shard_id: dict(lease.raw) for shard_id, lease in planned.leases.items()},
                 tuple(move.shard_id for move in planned.moves.moves if move.now is None),
-                wish.skips,
+                request.skips,
                 {move.shard_id: undo.target(move.then) for move in planned.moves.moves},
             ),
             again=again,
         )
 
-    def _writes(self, planned: ReplayPlan, wish: ReplayWish, leases: Mapping[str, Lease]) -> list[Item]:
+    def _writes(self, planned: ReplayPlan, request: RewindRequest, leases: Mapping[str, Lease]) -> list[Item]:
         now_s = datetime.now(UTC).timestamp()
         name = self._application
-        if wish.export is None:
+        if request.export is None:
             return lease_writes.moves(name, planned.moves.moves, self._known, leases, now_s)
-        items = wish.export.leases
+        items = request.export.leases
         return [
             *(lease_writes.restore(name, leases[move.shard_id], items[move.shard_id]) for move in planned.moves.moves),
             *(lease_writes.remove(name, leases[shard_id]) for shard_id in planned.removes),

@@ -84,8 +84,8 @@ def back_to(
     def then(shard_id: str) -> Checkpoint | None:
         shard, now = known[shard_id], standings[shard_id]
         parents = [then(parent) for parent in shard.parents if parent in known]
-        wished = TRIM_HORIZON if any(parent != SHARD_END for parent in parents) else _place(shard, facts[shard_id])
-        return now if now is None or _is_behind(now, wished, starts_before=starts_before) else wished
+        wanted = TRIM_HORIZON if any(parent != SHARD_END for parent in parents) else _place(shard, facts[shard_id])
+        return now if now is None or _is_behind(now, wanted, starts_before=starts_before) else wanted
 
     moves, stays = [], []
     for shard_id in sorted(known):
@@ -141,14 +141,14 @@ def _place(shard: KnownShard, facts: ShardFacts) -> Checkpoint:
     return Position(facts.last_before.sequence, LAST_SUB)
 
 
-def _is_behind(now: Checkpoint, wished: Checkpoint, *, starts_before: bool) -> bool:
-    """Whether every record after ``wished`` is also after ``now``, so that it will be read anyway."""
-    if now == TRIM_HORIZON or wished == SHARD_END:
+def _is_behind(now: Checkpoint, wanted: Checkpoint, *, starts_before: bool) -> bool:
+    """Whether every record after ``wanted`` is also after ``now``, so that it will be read anyway."""
+    if now == TRIM_HORIZON or wanted == SHARD_END:
         return True
     if now == AT_TIMESTAMP:
         return starts_before
-    if isinstance(now, Position) and isinstance(wished, Position):
-        return now.sequence <= wished.sequence
+    if isinstance(now, Position) and isinstance(wanted, Position):
+        return now.sequence <= wanted.sequence
     return False
 
 

@@ -14,7 +14,7 @@ from pipeline.record import Position
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class RewindCheck:
     """``right``: shards that began at the target. ``wrong``: where others began. ``unknown``: shards of which no worker
     has said it yet, such as children of a shard that is being read."""
 
@@ -28,20 +28,20 @@ class Begun:
         return not self.wrong and not self.unknown
 
 
-class BegunWatch:
+class RewindWatch:
     """Compares the targets of a rewind with what workers report, look by look."""
 
     def __init__(self, moves: tuple[Move, ...]) -> None:
         self._targets = {move.shard_id: move.then for move in moves if move.then != SHARD_END}
         self._right: set[str] = set()
 
-    def look(self, began: Mapping[str, str]) -> Begun:
+    def look(self, began: Mapping[str, str]) -> RewindCheck:
         """``began``: by shard, the checkpoint after which its present session began. What was right stays so: another
         worker may have the shard since."""
         self._right |= {shard_id for shard_id, at in began.items() if self._is_right(shard_id, at)}
         left = self._targets.keys() - self._right
         wrong = {shard_id: began[shard_id] for shard_id in sorted(left) if began.get(shard_id)}
-        return Begun(tuple(sorted(self._right)), wrong, tuple(sorted(left - wrong.keys())))
+        return RewindCheck(tuple(sorted(self._right)), wrong, tuple(sorted(left - wrong.keys())))
 
     def _is_right(self, shard_id: str, at: str) -> bool:
         target = self._targets.get(shard_id)

@@ -28,7 +28,7 @@ LETTERS = ".dead-letters"
 
 
 @dataclass(frozen=True, slots=True)
-class SliceWish:
+class SliceRequest:
     """The user's request. ``url``: a new Parquet table; ``streams``: Kinesis streams that get the rows."""
 
     begin: datetime
@@ -59,7 +59,7 @@ def plan(
     created_s: int,
     known: Mapping[str, KnownShard],
     first: Sequence[str],
-    wish: SliceWish,
+    request: SliceRequest,
     now: datetime,
 ) -> SlicePlan:
     """Plan the replay.
@@ -69,23 +69,23 @@ def plan(
     :raises UserError: the request contradicts itself, or names a shard that does not exist.
     :raises RefusedError: it would write where the application writes, or to the stream that it reads.
     """
-    if not wish.begin < wish.end:
+    if not request.begin < request.end:
         raise UserError("--from is not before --to")
-    if wish.begin > now:
+    if request.begin > now:
         raise UserError("--from is in the future. Give an earlier time")
-    if wish.url is None and not wish.streams:
+    if request.url is None and not request.streams:
         raise UserError("Give --url URL, a new table, or --sink kinesis:NAME, a stream for the rows")
-    if unknown := sorted(set(wish.shards) - known.keys()):
+    if unknown := sorted(set(request.shards) - known.keys()):
         raise UserError(f"stream {settings.stream.name} has no shard {unknown[0]} now")
-    _refuse_own_outputs(settings, wish)
+    _refuse_own_outputs(settings, request)
     bounds = Slice(
-        _ms(wish.begin),
-        _ms(wish.end),
-        frozenset(wish.shards) or None,
-        frozenset(_above(known, wish.shards)),
-        wish.rate or 0.0,
+        _ms(request.begin),
+        _ms(request.end),
+        frozenset(request.shards) or None,
+        frozenset(_above(known, request.shards)),
+        request.rate or 0.0,
     )
-    return SlicePlan(_settings(settings, created_s, wish), bounds, tuple(sorted(first)))
+    return SlicePlan(_settings(settings, created_s, request), bounds, tuple(sorted(first)))
 
 
 def refuse_used(planned: SlicePlan, *, begun: bool, holds: Callable[[str], bool]) -> None:
@@ -126,16 +126,16 @@ def refuse_changed(planned: SlicePlan, noted: Mapping[str, str] | None) -> None:
             )
 
 
-def application_of(settings: Settings, created_s: int, wish: SliceWish) -> str:
+def application_of(settings: Settings, created_s: int, request: SliceRequest) -> str:
     """The same for the same stream, times, shards and outputs, so that the same command continues where it stopped."""
     identity = [
         settings.stream.name,
         created_s,
-        _ms(wish.begin),
-        _ms(wish.end),
-        sorted(wish.shards),
-        wish.url and wish.url.rstrip("/"),
-        sorted(wish.streams),
+        _ms(request.begin),
+        _ms(request.end),
+        sorted(request.shards),
+        request.url and request.url.rstrip("/"),
+        sorted(request.streams),
     ]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
     name = f"{settings.stream.application[:200]}-replay-{digest}"
@@ -143,25 +143,25 @@ def application_of(settings: Settings, created_s: int, wish: SliceWish) -> str:
     return name
 
 
-def _settings(settings: Settings, created_s: int, wish: SliceWish) -> Settings:
+def _settings(settings: Settings, created_s: int, request: SliceRequest) -> Settings:
     """The application's settings with other inputs and outputs, and a free port for health checks."""
     tables = [sink for sink in settings.sink if isinstance(sink, ParquetSettings)]
     table: dict[str, Any] = tables[0].model_dump() if tables else {"type": "parquet"}
-    sinks: list[Any] = [_valid("--url", ParquetSettings, table | {"url": wish.url})] if wish.url else []
-    sinks += [_valid("--sink", KinesisSinkSettings, {"type": "kinesis", "stream": name}) for name in wish.streams]
+    sinks: list[Any] = [_valid("--url", ParquetSettings, table | {"url": request.url})] if request.url else []
+    sinks += [_valid("--sink", KinesisSinkSettings, {"type": "kinesis", "stream": name}) for name in request.streams]
     changes: dict[str, Any] = {
         "stream": settings.stream.model_copy(
             update={
-                "application": application_of(settings, created_s, wish),
-                "start": wish.begin.astimezone(UTC).isoformat(),
+                "application": application_of(settings, created_s, request),
+                "start": request.begin.astimezone(UTC).isoformat(),
             }
         ),
         "sink": tuple(sinks),
-        "dead_letter": settings.dead_letter.model_copy(update={"url": _letters(settings, wish)}),
+        "dead_letter": settings.dead_letter.model_copy(update={"url": _letters(settings, request)}),
         "health": settings.health.model_copy(update={"host": "127.0.0.1", "port": 0}),
     }
-    if wish.rate:
-        properties = {"maxRecords": max(1, min(MAX_RECORDS, int(wish.rate)))} | settings.kcl.properties
+    if request.rate:
+        properties = {"maxRecords": max(1, min(MAX_RECORDS, int(request.rate)))} | settings.kcl.properties
         changes["kcl"] = settings.kcl.model_copy(update={"properties": properties})
     return settings.model_copy(update=changes)
 
@@ -174,29 +174,29 @@ def _valid(option: str, settings: type[BaseModel], values: dict[str, Any]) -> Ba
         raise UserError(f"{option}: {error.errors()[0]['msg']}. Correct it") from None
 
 
-def _refuse_own_outputs(settings: Settings, wish: SliceWish) -> None:
-    if settings.stream.name in wish.streams:
+def _refuse_own_outputs(settings: Settings, request: SliceRequest) -> None:
+    if settings.stream.name in request.streams:
         raise RefusedError(f"stream {settings.stream.name} is the source: rows on it would be read as records")
     own = [sink.url for sink in settings.sink if isinstance(sink, ParquetSettings)]
     tables: list[str | None] = [*own] or [None]
     taken = [url for table in tables for url in written(table, settings.dead_letter.url)]
-    letters = _letters(settings, wish)
-    option = "--dead-letter" if wish.dead_letter else "--url"
-    for url, name in ((wish.url, "--url"), *((each, option) for each in written(None, letters))):
+    letters = _letters(settings, request)
+    option = "--dead-letter" if request.dead_letter else "--url"
+    for url, name in ((request.url, "--url"), *((each, option) for each in written(None, letters))):
         if url is not None and (there := next((each for each in taken if clash(each, url)), None)):
             raise RefusedError(
                 f"{url} is the same place as {there}, which the application writes to, or one contains the other. "
                 f"A replay needs places of its own: name a new one with {name}"
             )
-    if wish.url is not None and (inside := [url for url in written(None, letters) if clash(url, wish.url)]):
+    if request.url is not None and (inside := [url for url in written(None, letters) if clash(url, request.url)]):
         raise RefusedError(
-            f"{inside[0]}, for dead letters, is the same place as the table {wish.url}, or one contains the other. "
+            f"{inside[0]}, for dead letters, is the same place as the table {request.url}, or one contains the other. "
             "Name another with --dead-letter"
         )
 
 
-def _letters(settings: Settings, wish: SliceWish) -> str:
-    return wish.dead_letter or f"{(wish.url or settings.dead_letter.url).rstrip('/')}{LETTERS}"
+def _letters(settings: Settings, request: SliceRequest) -> str:
+    return request.dead_letter or f"{(request.url or settings.dead_letter.url).rstrip('/')}{LETTERS}"
 
 
 def _above(known: Mapping[str, KnownShard], shard_ids: Sequence[str]) -> set[str]:

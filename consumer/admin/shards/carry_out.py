@@ -15,7 +15,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from consumer.admin.shards.changes import MergeShards, Refusal, SplitShard, Step, StreamState, Wish
+from consumer.admin.shards.changes import MergeShards, Refusal, ReshardRequest, SplitShard, Step, StreamState
 from consumer.admin.shards.planner import plan
 from consumer.admin.shards.recounts import Log
 from consumer.aws import shards
@@ -57,7 +57,7 @@ def until_active(outside: ReshardOutside, stream: str) -> shards.Summary:
 def carry_out(
     outside: ReshardOutside,
     state: Callable[[], StreamState],
-    wish: Wish,
+    request: ReshardRequest,
     expected: Sequence[Step],
     own: Log,
     identity: str,
@@ -69,7 +69,7 @@ def carry_out(
     """
     done = busy = 0
     while True:
-        now = _done(state(), wish, expected)
+        now = _done(state(), request, expected)
         if now is None or now < done:
             raise _changed(state().stream, done, len(expected))
         for step in expected[done:now]:
@@ -81,9 +81,9 @@ def carry_out(
         _make(outside, state().stream, expected[done], own, identity, last_try=busy >= BUSY_TRIES)
 
 
-def _done(state: StreamState, wish: Wish, expected: Sequence[Step]) -> int | None:
+def _done(state: StreamState, request: ReshardRequest, expected: Sequence[Step]) -> int | None:
     """How many steps of the plan are done; None if the stream's shards do not match the plan."""
-    left = plan(state, wish)
+    left = plan(state, request)
     if isinstance(left, Refusal):
         return len(expected) if left.kind == "nothing" else None
     done = len(expected) - len(left.steps)

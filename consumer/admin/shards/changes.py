@@ -80,7 +80,7 @@ class Merge:
     other_id: str
 
 
-Wish = Scale | Split | Merge
+ReshardRequest = Scale | Split | Merge
 
 
 @dataclass(frozen=True, slots=True)

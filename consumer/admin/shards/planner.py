@@ -8,23 +8,23 @@ Plans have no state: called again after an interruption, at any step, :func:`pla
 
 from __future__ import annotations
 
-from consumer.admin.shards.changes import Refusal, ReshardPlan, Scale, Split, StreamState, Wish
+from consumer.admin.shards.changes import Refusal, ReshardPlan, ReshardRequest, Scale, Split, StreamState
 from consumer.admin.shards.keyspace import open_pieces
 from consumer.admin.shards.scaling import scale
 from consumer.admin.shards.split_merge import merge, split
 from consumer.aws.cli_commands import aws_command
 
 
-def plan(state: StreamState, wish: Wish) -> ReshardPlan | Refusal:
+def plan(state: StreamState, request: ReshardRequest) -> ReshardPlan | Refusal:
     """The steps that are left from ``state`` to the requested change."""
     if (why := _not_now(state)) is not None:
         return Refusal("refused", why)
     now = open_pieces(state.shards)
-    if isinstance(wish, Scale):
-        return scale(state, now, wish.count)
-    if isinstance(wish, Split):
-        return split(state, now, wish)
-    return merge(state, now, wish)
+    if isinstance(request, Scale):
+        return scale(state, now, request.count)
+    if isinstance(request, Split):
+        return split(state, now, request)
+    return merge(state, now, request)
 
 
 def _not_now(state: StreamState) -> str | None:

@@ -8,26 +8,26 @@ from consumer.aws.shards import KnownShard
 from pipeline.hash_keys import HashRange
 
 
-def split(state: StreamState, now: tuple[Piece, ...], wish: Split) -> ReshardPlan | Refusal:
+def split(state: StreamState, now: tuple[Piece, ...], request: Split) -> ReshardPlan | Refusal:
     """Plan the call that splits a shard."""
-    shard = state.shards.get(wish.shard_id)
+    shard = state.shards.get(request.shard_id)
     if shard is None:
-        return _unknown(state, wish.shard_id)
+        return _unknown(state, request.shard_id)
     keys = range_of(shard)
-    at = halved(keys) if wish.at is None else wish.at
+    at = halved(keys) if request.at is None else request.at
     if not shard.open:
-        return _split_already(state, shard, None if wish.anywhere else at)
+        return _split_already(state, shard, None if request.anywhere else at)
     if not may_split(keys, at):
-        return Refusal("mistake", f"{at} is not inside {wish.shard_id}. Give a hash key between {_inside(keys)}")
+        return Refusal("mistake", f"{at} is not inside {request.shard_id}. Give a hash key between {_inside(keys)}")
     if (why := state.no_room(1)) is not None:
         return Refusal("refused", why)
     halves = (
-        Piece(HashRange(keys.first, at - 1), "", (wish.shard_id,)),
-        Piece(HashRange(at, keys.last), "", (wish.shard_id,)),
+        Piece(HashRange(keys.first, at - 1), "", (request.shard_id,)),
+        Piece(HashRange(at, keys.last), "", (request.shard_id,)),
     )
-    place = next(number for number, piece in enumerate(now) if piece.shard_id == wish.shard_id)
+    place = next(number for number, piece in enumerate(now) if piece.shard_id == request.shard_id)
     then = (*now[:place], *halves, *now[place + 1 :])
-    return ReshardPlan(now, (SplitShard(wish.shard_id, at),), then, tuple(state.quota_unknown()))
+    return ReshardPlan(now, (SplitShard(request.shard_id, at),), then, tuple(state.quota_unknown()))
 
 
 def _inside(keys: HashRange) -> str:
@@ -50,13 +50,13 @@ def _into(children: list[KnownShard]) -> str:
     return f"its records go to {' and '.join(child.shard_id for child in children)} now" if children else ""
 
 
-def merge(state: StreamState, now: tuple[Piece, ...], wish: Merge) -> ReshardPlan | Refusal:
+def merge(state: StreamState, now: tuple[Piece, ...], request: Merge) -> ReshardPlan | Refusal:
     """Plan the call that merges two neighbours."""
-    ids = (wish.shard_id, wish.other_id)
+    ids = (request.shard_id, request.other_id)
     for shard_id in ids:
         if shard_id not in state.shards:
             return _unknown(state, shard_id)
-    if wish.shard_id == wish.other_id:
+    if request.shard_id == request.other_id:
         return Refusal("mistake", "a shard cannot be merged with itself. Name two neighbours")
     lower, upper = sorted((state.shards[shard_id] for shard_id in ids), key=range_of)
     if not (lower.open and upper.open):

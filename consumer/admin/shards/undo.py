@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from consumer.admin import undo_files
-from consumer.admin.shards.changes import Merge, Refusal, ReshardPlan, Scale, Split, StreamState, Wish
+from consumer.admin.shards.changes import Merge, Refusal, ReshardPlan, ReshardRequest, Scale, Split, StreamState
 from consumer.admin.shards.keyspace import SPACE, Piece, open_pieces, size, uniform
 from pipeline.errors import UserError, counted
 from pipeline.hash_keys import HashRange
@@ -51,18 +51,18 @@ class ReshardUndo:
         return self.before == uniform(len(self.before))
 
 
-def undo_of(stream: str, taken_at: str, wish: Wish, planned: ReshardPlan) -> ReshardUndo:
+def undo_of(stream: str, taken_at: str, request: ReshardRequest, planned: ReshardPlan) -> ReshardUndo:
     """What undoes a plan. Pure."""
     before, after = (tuple(piece.keys for piece in pieces) for pieces in (planned.now, planned.then))
-    return ReshardUndo(stream, taken_at, before, after, _named(wish))
+    return ReshardUndo(stream, taken_at, before, after, _named(request))
 
 
-def _named(wish: Wish) -> str:
-    if isinstance(wish, Scale):
-        return f"scale {wish.count}"
-    if isinstance(wish, Split):
-        return f"split {wish.shard_id}"
-    return f"merge {' '.join(sorted((wish.shard_id, wish.other_id)))}"
+def _named(request: ReshardRequest) -> str:
+    if isinstance(request, Scale):
+        return f"scale {request.count}"
+    if isinstance(request, Split):
+        return f"split {request.shard_id}"
+    return f"merge {' '.join(sorted((request.shard_id, request.other_id)))}"
 
 
 def described(undo: ReshardUndo) -> str:
@@ -98,7 +98,7 @@ def continued(found: ReshardUndo, fresh: ReshardUndo) -> ReshardUndo | None:
     return found if found.scaled and least < len(fresh.before) < most else None
 
 
-def wish_back(undo: ReshardUndo, state: StreamState) -> Wish | Refusal:
+def request_back(undo: ReshardUndo, state: StreamState) -> ReshardRequest | Refusal:
     """The change that leads back, from the present state. Pure.
 
     A scale that was interrupted is undone, too. A split or merge is refused if its shards are no longer there.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from consumer.admin.status.liveness import HIDDEN_S, Life, lives
+from consumer.admin.status.liveness import HIDDEN_S, WorkerLiveness, liveness
 from consumer.admin.status.reasons import View, parents_left, why
 from consumer.admin.status.report import Kind, ShardStatus, Status, Totals, Trend, Why, WorkerStatus
 from consumer.admin.status.snapshot import Snapshot, WorkerSaid, number
@@ -26,7 +26,7 @@ LOOKS_S = 120.0
 def diagnose(stream: str, snapshot: Snapshot, earlier: Sequence[Snapshot] = ()) -> Status:
     """The status at the last look; ``earlier`` looks, the oldest first, add trends."""
     looks = [look for look in earlier if snapshot.at_s - look.at_s <= LOOKS_S] + [snapshot]
-    view = View(looks, lives(looks))
+    view = View(looks, liveness(looks))
     shards = tuple(_shards(view))
     workers = tuple(_workers(view))
     state = snapshot.state
@@ -69,7 +69,7 @@ def _without_lease(shard_id: str) -> ShardStatus:
 
 def _shard(lease: Lease, view: View) -> ShardStatus:
     now = view.now
-    read = lease.holder in view.lives and view.lives[lease.holder].alive
+    read = lease.holder in view.liveness and view.liveness[lease.holder].alive
     said = now.of_shard(lease) if read else None
     behind_s = _behind_s(lease.shard_id, now, said)
     moves = _slope(lease.shard_id, view, said)
@@ -148,7 +148,7 @@ def _checkpoint_age_s(lease: Lease, view: View, said: WorkerSaid | None) -> floa
 
 def _workers(view: View) -> Iterable[WorkerStatus]:
     left = [lease for lease in view.now.state.leases if not lease.ended]
-    for life in view.lives.values():
+    for life in view.liveness.values():
         held = sum(lease.holder == life.worker for lease in left)
         promised = any(lease.owner == life.worker for lease in left)
         silent = life.seen_s is None or view.now.at_s - life.seen_s > HIDDEN_S
@@ -157,7 +157,7 @@ def _workers(view: View) -> Iterable[WorkerStatus]:
             yield _worker(life, held, view, leads=leads)
 
 
-def _worker(life: Life, held: int, view: View, *, leads: bool) -> WorkerStatus:
+def _worker(life: WorkerLiveness, held: int, view: View, *, leads: bool) -> WorkerStatus:
     said = view.now.said.get(life.worker)
     return WorkerStatus(
         worker=life.worker,
@@ -180,7 +180,7 @@ def _version(said: WorkerSaid | None) -> str | None:
     return ", ".join(filter(None, names)) or None
 
 
-def _problems(life: Life, view: View, said: WorkerSaid | None) -> Iterable[str]:
+def _problems(life: WorkerLiveness, view: View, said: WorkerSaid | None) -> Iterable[str]:
     if not life.alive:
         yield "dead"
     elif not life.reports:

@@ -22,7 +22,7 @@ HIDDEN_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class WorkerLiveness:
     """``seen_s``: epoch seconds of the last sign of life; None if none. ``reports``: whether it is in KCL's metrics."""
 
     worker: str
@@ -31,11 +31,11 @@ class Life:
     reports: bool
 
 
-def lives(looks: Sequence[Snapshot]) -> dict[str, Life]:
+def liveness(looks: Sequence[Snapshot]) -> dict[str, WorkerLiveness]:
     """The state of every worker in the last look. ``looks``: the earliest first."""
     moves = [(before, after, _renewers(before, after)) for before, after in pairwise(looks)]
     moves.reverse()
-    return {worker: _life(worker, looks[-1], moves) for worker in sorted(_workers(looks[-1]))}
+    return {worker: _liveness(worker, looks[-1], moves) for worker in sorted(_workers(looks[-1]))}
 
 
 Move = tuple[Snapshot, Snapshot, set[str]]
@@ -48,7 +48,7 @@ def _workers(look: Snapshot) -> set[str]:
     return holders | leader | look.state.workers.keys() | look.said.keys()
 
 
-def _life(worker: str, now: Snapshot, moves: Sequence[Move]) -> Life:
+def _liveness(worker: str, now: Snapshot, moves: Sequence[Move]) -> WorkerLiveness:
     """``moves``: the latest first."""
     limit_s = NOTED_S if worker in now.said else REPORTED_S
     told = [at_s for at_s in (_reported_s(worker, now), _noted_s(worker, now)) if at_s is not None]
@@ -57,7 +57,9 @@ def _life(worker: str, now: Snapshot, moves: Sequence[Move]) -> Life:
     renews = moved is not None and now.at_s - moved <= RENEWED_S
     signs = [*told, *([moved] if moved is not None else [])]
     metrics = now.state.workers.get(worker)
-    return Life(worker, recent or renews, max(signs, default=None), metrics is not None and not metrics.failing)
+    return WorkerLiveness(
+        worker, recent or renews, max(signs, default=None), metrics is not None and not metrics.failing
+    )
 
 
 def _reported_s(worker: str, look: Snapshot) -> float | None:

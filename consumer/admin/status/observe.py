@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from consumer.admin.status.liveness import lives
+from consumer.admin.status.liveness import liveness
 from consumer.admin.status.pages import PageAnswer, WorkerPages, ask
 from consumer.admin.status.snapshot import NOTE, PAGE, Snapshot, WorkerSaid, number
 from consumer.aws import shards
@@ -74,7 +74,7 @@ class Observer:
         said = _said(state, answers, at_s)
         gone = frozenset(worker for worker, answer in answers.items() if answer.refused)
         look = Snapshot(at_s, state, known, said, gone)
-        living = {worker for worker, life in lives([look]).items() if life.alive}
+        living = {worker for worker, life in liveness([look]).items() if life.alive}
         told = {lease.shard_id for lease in state.leases if lease.holder in living and look.of_shard(lease)}
         wanted = [lease for lease in state.leases if not lease.ended and lease.shard_id in known.keys() - told]
         return Snapshot(at_s, state, known, said, gone, self._probe(wanted, at_s), self._arrival_rate(at_s))

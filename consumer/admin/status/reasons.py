@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from consumer.admin.status.liveness import Life
+from consumer.admin.status.liveness import WorkerLiveness
 from consumer.admin.status.report import Kind, Why
 from consumer.admin.status.snapshot import Snapshot, WorkerSaid, number
 from consumer.leases.leases import Lease
@@ -37,7 +37,7 @@ class View:
     """The last look at the application, and the earlier ones."""
 
     looks: Sequence[Snapshot]
-    lives: Mapping[str, Life]
+    liveness: Mapping[str, WorkerLiveness]
 
     @property
     def now(self) -> Snapshot:
@@ -59,15 +59,15 @@ class View:
         return load
 
     @property
-    def living(self) -> list[Life]:
+    def living(self) -> list[WorkerLiveness]:
         """The workers that are alive."""
-        return [life for life in self.lives.values() if life.alive]
+        return [life for life in self.liveness.values() if life.alive]
 
     @property
-    def leader(self) -> Life | None:
+    def leader(self) -> WorkerLiveness | None:
         """The worker that has the leader's lock, dead or alive."""
         leader = self.now.state.leader
-        return self.lives.get(leader.worker) if leader is not None else None
+        return self.liveness.get(leader.worker) if leader is not None else None
 
     def seen_since_s(self, test: Callable[[Lease | None], bool], shard_id: str) -> float:
         """Return the time since which ``test`` has been true of the shard's lease in every look."""
@@ -146,11 +146,11 @@ def _nobody(shard: ReadShard) -> Why | None:
         return _leaderless(lease, leader)
     if lease.holder:
         text = f"owner {lease.holder} is dead; leader {leader.worker} gives it to another worker"
-        return Why(Kind.OWNER_DEAD, text, view.lives[lease.holder].seen_s if lease.holder in view.lives else None)
+        return Why(Kind.OWNER_DEAD, text, view.liveness[lease.holder].seen_s if lease.holder in view.liveness else None)
     return _nobody_may(view) or Why(Kind.NO_OWNER, f"no owner; leader {leader.worker} assigns it within {ASSIGNED_S} s")
 
 
-def _leaderless(lease: Lease, leader: Life | None) -> Why:
+def _leaderless(lease: Lease, leader: WorkerLiveness | None) -> Why:
     """No worker assigns leases until another one has the leader's lock."""
     if leader is None:
         whose = f"owner {lease.holder} is dead" if lease.holder else "no owner"
@@ -280,7 +280,7 @@ def _since(outage: Mapping[str, object], now: Snapshot) -> float | None:
 
 
 def _lives(view: View, worker: str) -> bool:
-    return worker in view.lives and view.lives[worker].alive
+    return worker in view.liveness and view.liveness[worker].alive
 
 
 def _place(lease: Lease) -> object:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.cli.dead_letters.options import places_options, wish_options
+from consumer.cli.dead_letters.options import filter_options, places_options
 from consumer.cli.dead_letters.redrive import redrive
 from consumer.cli.options import Group, json_option
 from pipeline.errors import counted
 
 if TYPE_CHECKING:
-    from consumer.letters.letter import Letter, Wish
+    from consumer.letters.letter import Letter, LetterFilter
     from consumer.letters.places import Places
     from consumer.letters.plan import Verdict
 
@@ -37,10 +37,10 @@ dead_letters.add_command(redrive)
 
 @dead_letters.command("list")
 @places_options
-@wish_options
+@filter_options
 @click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="Maximum number of letters shown.")
 @json_option
-def list_(places: Places, wish: Wish, limit: int, as_json: bool) -> None:
+def list_(places: Places, chosen: LetterFilter, limit: int, as_json: bool) -> None:
     """Count dead letters by kind and reason, then list the first of them.
 
     Reasons that differ only in numbers or quoted text are counted together. With the table (--config, or --table), also
@@ -55,9 +55,9 @@ def list_(places: Places, wish: Wish, limit: int, as_json: bool) -> None:
 
     listing = _Listing(limit)
     with output.progress("dead letters") as advance:
-        for of in places.objects(wish):
+        for of in places.objects(chosen):
             for letter, verdict in places.judged(of):
-                if wish.wants(letter):
+                if chosen.wants(letter):
                     listing.add(letter, verdict)
                     advance()
     if as_json:

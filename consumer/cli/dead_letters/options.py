@@ -31,8 +31,8 @@ def places_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_places
 
 
-def wish_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the filters; the command gets ``wish``."""
+def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the filters; the command gets ``chosen``."""
 
     @click.option(
         "--kind",
@@ -52,12 +52,12 @@ def wish_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "data if it is JSON, else as data_text.",
     )
     @functools.wraps(command)
-    def with_wish(*args: Any, **options: Any) -> Any:
-        from consumer.letters.letter import Wish
+    def with_filter(*args: Any, **options: Any) -> Any:
+        from consumer.letters.letter import LetterFilter
 
         in_order(options["since"], options["until"])
         options["kind"] = options["kind"] or ""
         names = ("kind", "reason", "shard_id", "model_version", "since", "until", "where")
-        return command(*args, wish=Wish(**{name: options.pop(name) for name in names}), **options)
+        return command(*args, chosen=LetterFilter(**{name: options.pop(name) for name in names}), **options)
 
-    return with_wish
+    return with_filter

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.cli.dead_letters.options import wish_options
+from consumer.cli.dead_letters.options import filter_options
 from consumer.cli.options import RATE, config_option, execute_option, json_option
 from pipeline.errors import counted
 
 if TYPE_CHECKING:
     from consumer.config.settings import Settings
     from consumer.config.sink_settings import KinesisSinkSettings, ParquetSettings
-    from consumer.letters.letter import Wish
-    from consumer.letters.plan import Plan
+    from consumer.letters.letter import LetterFilter
+    from consumer.letters.plan import RedrivePlan
     from consumer.letters.redrive import Result
 
 SHOWN_FAILURES = 5
@@ -28,14 +28,14 @@ SHOWN_FAILURES = 5
     name="path",
     required=True,
 )
-@wish_options
+@filter_options
 @click.option("--rate", type=RATE, metavar="N", help="Maximum number of letters per second.")
 @click.option("--canary", type=click.IntRange(1), help="Try this many first; stop there if any fails.")
 @click.option("--again", is_flag=True, help="Also try letters that failed again with this model.version.")
 @execute_option
 @json_option
 def redrive(
-    path: Path, wish: Wish, rate: float | None, canary: int | None, again: bool, execute: bool, as_json: bool
+    path: Path, chosen: LetterFilter, rate: float | None, canary: int | None, again: bool, execute: bool, as_json: bool
 ) -> None:
     """Run dead letters through the model again; records that pass get their row in the table.
 
@@ -69,7 +69,7 @@ def redrive(
         planned = plan(
             places.letters,
             places.judge,
-            wish,
+            chosen,
             model_version=settings.model.version,
             again=again,
             tell=advance,
@@ -90,7 +90,7 @@ def redrive(
         output.line("nothing was done. Give --execute to redrive them")
 
 
-def _said(planned: Plan, settings: Settings, table: str) -> dict[str, Any]:
+def _said(planned: RedrivePlan, settings: Settings, table: str) -> dict[str, Any]:
     kinds: dict[str, dict[str, int]] = {}
     for (kind, state), count in planned.kinds.items():
         kinds.setdefault(kind, {})[state] = count
@@ -111,7 +111,7 @@ def _sink(entry: ParquetSettings | KinesisSinkSettings) -> str:
     return entry.url if entry.type == "parquet" else f"kinesis:{entry.stream}"
 
 
-def _estimate(planned: Plan, settings: Settings, rate: float | None) -> dict[str, Any]:
+def _estimate(planned: RedrivePlan, settings: Settings, rate: float | None) -> dict[str, Any]:
     from consumer.admin.estimate import UNCHANGED, Pace, of_one_task
     from consumer.admin.observed import pace
     from consumer.aws.clients import Aws
@@ -163,18 +163,16 @@ def _interruptible(work: Callable[[], Result]) -> Result:
         raise
 
 
-async def _carry_out(settings: Settings, planned: Plan, rate: float, canary: int, *, again: bool) -> Result:
+async def _carry_out(settings: Settings, planned: RedrivePlan, rate: float, canary: int, *, again: bool) -> Result:
     """Load the model, check that the table takes its rows, and redrive the letters."""
     from consumer.cli import output
-    from consumer.letters.carry_out import carried_out
+    from consumer.letters.carry_out import carry_out
 
     with output.progress("redriving", planned.records) as advance:
-        return await carried_out(
-            settings, planned, rate=rate, canary=canary, again=again, tell=advance, say=output.note
-        )
+        return await carry_out(settings, planned, rate=rate, canary=canary, again=again, tell=advance, say=output.note)
 
 
-def _conclude(said: dict[str, Any], result: Result, planned: Plan, *, as_json: bool) -> None:
+def _conclude(said: dict[str, Any], result: Result, planned: RedrivePlan, *, as_json: bool) -> None:
     """Print the result; exit with 1 if a letter failed again."""
     from consumer.cli import output
     from pipeline.escape import harmless

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from consumer.admin.application import Target
-    from consumer.admin.replay.moving import Mover, ReplayPlan, ReplayWish
+    from consumer.admin.replay.moving import Mover, ReplayPlan, RewindRequest
     from consumer.admin.replay.rewind import Checkpoint
     from consumer.admin.status.snapshot import Snapshot
     from consumer.aws.clients import Aws
@@ -39,21 +39,21 @@ def replay(target: Target, options: dict[str, Any]) -> None:
         raise UserError("Also give --application NAME: the KCL application, which is the name of its lease table")
     aws = Aws()
     created_s = aws.stream_created_s(target.stream)
-    wish = _wish(target, options, created_s)
-    notes = [] if wish.export else _notes(target, options, wish, aws)  # a refusal needs no search of the stream
+    request = _request(target, options, created_s)
+    notes = [] if request.export else _notes(target, options, request, aws)  # a refusal needs no search of the stream
     failover_ms = target.settings.kcl.failover_ms if target.settings else FAILOVER_MS
     table = LeaseTable(aws.client("dynamodb"), target.application, failover_s=failover_ms / 1000, tell=output.note)
     mover = Mover(aws, target.application, target.stream, created_s, table)
-    planned = _planned(mover, wish, aws, target)
-    notes = notes or _notes(target, options, wish, aws, planned.read_since)
-    plan = _said(target, planned, wish, options, notes, failover_ms / 1000)
-    said = output.joined(plan, _estimate(planned, wish, target, aws))
-    said |= _skipped(mover, planned, wish, target, aws)
+    planned = _planned(mover, request, aws, target)
+    notes = notes or _notes(target, options, request, aws, planned.read_since)
+    plan = _said(target, planned, request, options, notes, failover_ms / 1000)
+    said = output.joined(plan, _estimate(planned, request, target, aws))
+    said |= _skipped(mover, planned, request, target, aws)
     if not options["as_json"]:
         _print(said)
     refuse_nothing(planned)
     if options["execute"]:
-        _execute(mover, wish, planned, target, options, said)
+        _execute(mover, request, planned, target, options, said)
     if options["as_json"]:
         output.emit("replay.rewind", said)
     elif not options["execute"]:
@@ -65,27 +65,27 @@ def replay(target: Target, options: dict[str, Any]) -> None:
         raise PenstockError(_elsewhere(said["began_elsewhere"]))
 
 
-def _wish(target: Target, options: dict[str, Any], created_s: int) -> ReplayWish:
+def _request(target: Target, options: dict[str, Any], created_s: int) -> RewindRequest:
     from consumer.admin.replay import undo
-    from consumer.admin.replay.moving import ReplayWish
+    from consumer.admin.replay.moving import RewindRequest
 
     given = [name for name in ("to_time", "by", "to_earliest", "to_latest", "from_file") if options[name]]
     if not options["rewind"] or len(given) != 1:
         raise UserError("Give --rewind with one of --to-time, --by, --to-earliest, --to-latest and --from-file")
     if options["to_latest"]:
-        return ReplayWish(latest=True)
+        return RewindRequest(latest=True)
     if path := options["from_file"]:
-        return ReplayWish(export=undo.read(path, target.application or "", target.stream, created_s))
+        return RewindRequest(export=undo.read(path, target.application or "", target.stream, created_s))
     if options["to_earliest"]:
-        return ReplayWish(moment_ms=0)
+        return RewindRequest(moment_ms=0)
     moment_s = options["to_time"].timestamp() if options["to_time"] else time.time() - options["by"]
     if moment_s > time.time():
         raise UserError("--to-time is in the future. Give an earlier time, or --to-latest")
-    return ReplayWish(moment_ms=round(1000 * moment_s))
+    return RewindRequest(moment_ms=round(1000 * moment_s))
 
 
 def _notes(
-    target: Target, options: dict[str, Any], wish: ReplayWish, aws: Aws, read_since: Sequence[str] = ()
+    target: Target, options: dict[str, Any], request: RewindRequest, aws: Aws, read_since: Sequence[str] = ()
 ) -> list[str]:
     from consumer.admin.replay.outputs import notes_of
     from pipeline.stores import open_store
@@ -93,38 +93,38 @@ def _notes(
     return notes_of(
         target.settings,
         options["url"],
-        goes_back=wish.moment_ms is not None,
-        forward=wish.latest,
+        goes_back=request.moment_ms is not None,
+        forward=request.latest,
         online=options["online"],
-        undoes=not wish.skips and wish.export is not None,
+        undoes=not request.skips and request.export is not None,
         read_since=read_since,
         holds=lambda url: bool(open_store(url, lambda: aws.client("s3")).list("", limit=1)),
     )
 
 
-def _estimate(planned: ReplayPlan, wish: ReplayWish, target: Target, aws: Aws) -> dict[str, Any]:
+def _estimate(planned: ReplayPlan, request: RewindRequest, target: Target, aws: Aws) -> dict[str, Any]:
     """What is read again: what arrived since the moment, where every shard moves that far."""
     from consumer.admin.estimate import UNCHANGED, Pace, of_the_application, reading_again
     from consumer.admin.observed import arrived_between, pace
     from consumer.aws import shards
 
     stream = target.stream
-    if wish.skips:
+    if request.skips:
         return of_the_application(0, 0, Pace(), UNCHANGED).to_dict()
     summary = aws.ask(f"stream {stream}", lambda: shards.summary(aws.client("kinesis"), stream))
     now_ms = round(1000 * time.time())
-    oldest_ms = wish.moment_ms or now_ms - round(3_600_000 * summary.retention_hours)
+    oldest_ms = request.moment_ms or now_ms - round(3_600_000 * summary.retention_hours)
     a_day = reading_again(summary.mode, (now_ms - oldest_ms) / 1000)
-    known = None if wish.export is not None else arrived_between(aws, stream, oldest_ms, now_ms)
+    known = None if request.export is not None else arrived_between(aws, stream, oldest_ms, now_ms)
     records, size = known or (None, None)
     return of_the_application(records, size, pace(aws, target.application or ""), a_day).to_dict()
 
 
-def _skipped(mover: Mover, planned: ReplayPlan, wish: ReplayWish, target: Target, aws: Aws) -> dict[str, Any]:
+def _skipped(mover: Mover, planned: ReplayPlan, request: RewindRequest, target: Target, aws: Aws) -> dict[str, Any]:
     """What --to-latest does not read: at most what arrived since its oldest record. None is unknown."""
     from consumer.admin.observed import arrived_between
 
-    if not wish.latest:
+    if not request.latest:
         return {"skipped_at_most": 0, "skipped_since": None}
     since_ms = aws.ask(f"stream {target.stream}", lambda: mover.unread_since_ms(planned))
     if since_ms is None:
@@ -133,19 +133,24 @@ def _skipped(mover: Mover, planned: ReplayPlan, wish: ReplayWish, target: Target
     return {"skipped_at_most": known[0] if known else None, "skipped_since": _time(since_ms)}
 
 
-def _planned(mover: Mover, wish: ReplayWish, aws: Aws, target: Target) -> ReplayPlan:
+def _planned(mover: Mover, request: RewindRequest, aws: Aws, target: Target) -> ReplayPlan:
     with output.progress("shards looked through") as advance:
-        planned: ReplayPlan = aws.ask(f"application {target.application}", lambda: mover.plan(wish, advance))
+        planned: ReplayPlan = aws.ask(f"application {target.application}", lambda: mover.plan(request, advance))
     return planned
 
 
 def _execute(
-    mover: Mover, wish: ReplayWish, planned: ReplayPlan, target: Target, options: dict[str, Any], said: dict[str, Any]
+    mover: Mover,
+    request: RewindRequest,
+    planned: ReplayPlan,
+    target: Target,
+    options: dict[str, Any],
+    said: dict[str, Any],
 ) -> None:
     path = options["undo"] or Path(
         f"penstock-undo-{target.application}-{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}.json"
     )
-    done = mover.execute(wish, planned, path, online=options["online"])
+    done = mover.execute(request, planned, path, online=options["online"])
     said |= {"executed": True, "undo": str(path), **_leases(done)}
     if options["online"]:
         said |= _begun(done, target, said)
@@ -153,11 +158,11 @@ def _execute(
 
 def _begun(done: ReplayPlan, target: Target, said: dict[str, Any]) -> dict[str, Any]:
     """Wait until workers have begun to read again, and compare where they began with where they should."""
-    from consumer.admin.replay.rewind_check import BegunWatch
+    from consumer.admin.replay.rewind_check import RewindWatch
     from consumer.admin.status.observe import Observer
     from consumer.aws.clients import Aws
 
-    aws, watch, since_s = Aws(), BegunWatch(done.moves.moves), time.time()
+    aws, watch, since_s = Aws(), RewindWatch(done.moves.moves), time.time()
     observer = Observer(aws.client("dynamodb"), aws.client("kinesis"), target.stream, target.application or "")
     deadline = time.monotonic() + 2 * said["moving_takes_s"] + NOTED_S
     with output.progress("shards that began at the target", len(done.moves.moves)) as advance:
@@ -195,17 +200,22 @@ def _elsewhere(wrong: dict[str, str]) -> str:
 
 
 def _said(
-    target: Target, planned: ReplayPlan, wish: ReplayWish, options: dict[str, Any], notes: list[str], failover_s: float
+    target: Target,
+    planned: ReplayPlan,
+    request: RewindRequest,
+    options: dict[str, Any],
+    notes: list[str],
+    failover_s: float,
 ) -> dict[str, Any]:
     """Return the plan as ``--json`` prints it."""
     return {
         "application": target.application,
         "stream": target.stream,
-        "to": _to(wish),
+        "to": _to(request),
         "owners": planned.owners,
         **_leases(planned),
         "sinks": notes,
-        "skips": wish.latest,
+        "skips": request.latest,
         "calls": _calls(planned, online=options["online"]),
         "moving_takes_s": _seconds(planned, failover_s, online=options["online"]),
         "online": options["online"],
@@ -287,12 +297,12 @@ def _skips(at_most: int | None, since: str | None) -> str:
     return f"skipped, never read: {records} and are not read yet"
 
 
-def _to(wish: ReplayWish) -> str:
-    if wish.latest:
+def _to(request: RewindRequest) -> str:
+    if request.latest:
         return "the end of every shard"
-    if wish.export is not None:
-        return f"what it was at {wish.export.taken_at}"
-    return "the oldest record" if not wish.moment_ms else _time(wish.moment_ms)
+    if request.export is not None:
+        return f"what it was at {request.export.taken_at}"
+    return "the oldest record" if not request.moment_ms else _time(request.moment_ms)
 
 
 def _at(checkpoint: Checkpoint | None) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from consumer.admin.application import Target
-    from consumer.admin.replay.slicing import SlicePlan, SliceWish
+    from consumer.admin.replay.slicing import SlicePlan, SliceRequest
     from consumer.aws.clients import Aws
     from consumer.slice_task import SliceProgress
 
@@ -110,25 +110,25 @@ def _planned(target: Target, options: dict[str, Any], aws: Aws) -> SlicePlan:
 
     if target.settings is None:
         raise UserError("A slice needs --config FILE: it runs the configuration's model")
-    wish = _wish(options)
+    request = _request(options)
     kinesis, stream = aws.client("kinesis"), target.stream
     created_s = aws.stream_created_s(stream)
     known = aws.ask(f"stream {stream}", lambda: shards.known(kinesis, stream))
     now = datetime.now(UTC)
-    start = min(wish.begin, now).isoformat()
+    start = min(request.begin, now).isoformat()
     first = aws.ask(f"stream {stream}", lambda: shards.open_at(kinesis, stream, start))
-    return plan(target.settings, created_s, known, sorted(first), wish, now)
+    return plan(target.settings, created_s, known, sorted(first), request, now)
 
 
-def _wish(options: dict[str, Any]) -> SliceWish:
-    from consumer.admin.replay.slicing import SliceWish
+def _request(options: dict[str, Any]) -> SliceRequest:
+    from consumer.admin.replay.slicing import SliceRequest
 
     if options["begin"] is None or options["end"] is None:
         raise UserError("A slice needs both --from TIME and --to TIME")
     kinds = [sink.partition(":") for sink in options["sinks"]]
     if wrong := [kind for kind, _, name in kinds if kind != "kinesis" or not name]:
         raise UserError(f"--sink {wrong[0]} is not a sink. Write --sink kinesis:NAME, or name a table with --url")
-    return SliceWish(
+    return SliceRequest(
         options["begin"],
         options["end"],
         options["url"],

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from consumer.admin.application import Target
 from consumer.admin.shards import cost, observed, sampling, undo
 from consumer.admin.shards.carry_out import ReshardOutside, carry_out, until_active
-from consumer.admin.shards.changes import Refusal, ReshardPlan, Scale, Split, Step, Wish
+from consumer.admin.shards.changes import Refusal, ReshardPlan, ReshardRequest, Scale, Split, Step
 from consumer.admin.shards.convergence import Convergence, Left
 from consumer.admin.shards.keyspace import alike, range_of
 from consumer.admin.shards.planner import plan
@@ -39,7 +39,7 @@ class _Wanted:
     """The user's request. ``about``: lines that say where it comes from."""
 
     name: str
-    wish: Wish
+    request: ReshardRequest
     about: tuple[str, ...]
     target: Target
     prices: Path | None
@@ -50,10 +50,10 @@ class _Wanted:
     as_json: bool
 
 
-def change(name: str, wish: Wish, *, about: tuple[str, ...] = (), **options: Any) -> None:
+def change(name: str, request: ReshardRequest, *, about: tuple[str, ...] = (), **options: Any) -> None:
     """Plan, print, and with ``--execute`` carry out. ``options`` are those that every change has."""
     only_with("timeout", "wait")
-    wanted = _Wanted(name, wish, about, **options)
+    wanted = _Wanted(name, request, about, **options)
     stream = wanted.target.stream
     if wanted.wait and wanted.target.application is None:
         raise UserError("--wait looks at the application's leases. Give --config FILE or --application NAME")
@@ -62,12 +62,12 @@ def change(name: str, wish: Wish, *, about: tuple[str, ...] = (), **options: Any
     if wanted.execute:
         aws.ask(f"stream {stream}", lambda: _until_active(outside, stream))
     found: Survey = aws.ask(f"stream {stream}", lambda: survey(aws.client, stream, own))
-    planned = plan(found.state, wish)
+    planned = plan(found.state, request)
     if isinstance(planned, Refusal):
         _without_a_call(aws, wanted, planned, found)
         return
     report = _report(found, planned, price_file.load(outside.kinesis.meta.region_name, wanted.prices))
-    fresh = undo.undo_of(identity(found.summary), f"{datetime.now(UTC):%FT%TZ}", wish, planned)
+    fresh = undo.undo_of(identity(found.summary), f"{datetime.now(UTC):%FT%TZ}", request, planned)
     begun = undo.begun(_undo_paths(wanted), fresh)
     path, back = begun or (_undo_path(wanted), fresh)
     if not wanted.as_json:
@@ -76,7 +76,7 @@ def change(name: str, wish: Wish, *, about: tuple[str, ...] = (), **options: Any
         output.line(f"undo: {undo.described(back)}; {kept or 'its file is written first'}: {path}")
     if wanted.execute:
         undo.write(path, back, again=begun is not None)
-        _carry_out(outside, wish, planned.steps, own, found)
+        _carry_out(outside, request, planned.steps, own, found)
         undo.write(path, replace(back, done=True), again=True)
     converged = _follow(aws, wanted.target, wanted.timeout) if wanted.execute and wanted.wait else None
     if wanted.as_json:
@@ -96,10 +96,10 @@ def undo_change(file: Path, *, target: Target, **options: Any) -> None:
     summary = aws.ask(f"stream {target.stream}", lambda: aws_shards.summary(kinesis, target.stream))
     back = undo.read(file, identity(summary))
     state = aws.ask(f"stream {target.stream}", lambda: shards_now(kinesis, target.stream))
-    wish = undo.wish_back(back, state)
-    if isinstance(wish, Refusal):
-        refuse(wish)
-    change("undo", wish, target=target, about=(undo.makes(back),), **options)
+    request = undo.request_back(back, state)
+    if isinstance(request, Refusal):
+        refuse(request)
+    change("undo", request, target=target, about=(undo.makes(back),), **options)
 
 
 def _undo_paths(wanted: _Wanted) -> list[Path]:
@@ -116,8 +116,8 @@ def _undo_path(wanted: _Wanted) -> Path:
 
 def _without_a_call(aws: Aws, wanted: _Wanted, refusal: Refusal, found: Survey) -> None:
     """Also wait if the stream needs no change: an earlier run may have been interrupted while it waited."""
-    if refusal.kind == "nothing" and isinstance(wanted.wish, Scale) and not alike(found.state.shards):
-        count = wanted.wish.count
+    if refusal.kind == "nothing" and isinstance(wanted.request, Scale) and not alike(found.state.shards):
+        count = wanted.request.count
         raise RefusedError(
             f"{refusal.why}, but not of the same size, and UpdateShardCount changes nothing at the same count. Scale "
             f"to {2 * count} first, then to {count}; or split and merge single shards"
@@ -205,7 +205,9 @@ def _print(report: ReshardReport, about: tuple[str, ...]) -> None:
         output.line(f"note: {note}")
 
 
-def _carry_out(outside: ReshardOutside, wish: Wish, steps: tuple[Step, ...], own: Log, found: Survey) -> None:
+def _carry_out(
+    outside: ReshardOutside, request: ReshardRequest, steps: tuple[Step, ...], own: Log, found: Survey
+) -> None:
     from botocore.exceptions import BotoCoreError, ClientError
 
     stream = found.summary.name
@@ -217,7 +219,7 @@ def _carry_out(outside: ReshardOutside, wish: Wish, steps: tuple[Step, ...], own
 
         try:
             now = partial(shards_now, outside.kinesis, stream)
-            carry_out(outside, now, wish, steps, own, identity(found.summary), tell)
+            carry_out(outside, now, request, steps, own, identity(found.summary), tell)
         except KeyboardInterrupt:
             output.note("interrupted: Kinesis completes the call in progress. Run the same command again to continue")
             raise

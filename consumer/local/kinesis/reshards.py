@@ -10,7 +10,7 @@ from consumer.local.kinesis.errors import KinesisError, invalid, limit_exceeded,
 from consumer.local.kinesis.hash_ranges import MergeRanges, SplitRange, reshard
 from consumer.local.kinesis.limits import SHARDS_PER_ACCOUNT, SHARDS_PER_UPDATE, UPDATES_PER_DAY
 from consumer.local.kinesis.shard import LocalShard
-from consumer.local.kinesis.stream import HOUR_MS, Change, Stream
+from consumer.local.kinesis.stream import HOUR_MS, PendingChange, Stream
 
 
 def split_shard(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
@@ -121,4 +121,4 @@ def _require_open(stream: Stream, shard: LocalShard) -> None:
 
 
 def _change(engine: Engine, stream: Stream, steps: Sequence[SplitRange | MergeRanges], now_ms: int) -> None:
-    stream.begin(Change("UPDATING", now_ms + engine.change_ms, lambda at_ms: stream.take_steps(steps, at_ms)))
+    stream.begin(PendingChange("UPDATING", now_ms + engine.change_ms, lambda at_ms: stream.take_steps(steps, at_ms)))

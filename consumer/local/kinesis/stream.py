@@ -64,7 +64,7 @@ class Consumer:
         }
 
 
-class Change(NamedTuple):
+class PendingChange(NamedTuple):
     """A change in progress: the status until ``due_ms``, when ``apply`` is called with the time."""
 
     status: str
@@ -103,7 +103,7 @@ class Stream:
         self.consumers: dict[str, Consumer] = {}
         self.shards: dict[str, LocalShard] = {}
         self.recounts_ms: list[int] = []
-        self._change: Change | None = None
+        self._change: PendingChange | None = None
         self._made = 0
         self._turn = 0
         self._open: list[LocalShard] = []
@@ -124,7 +124,7 @@ class Stream:
         """The stream as error messages name it."""
         return f"stream {self.name} under account {self.owner.account}"
 
-    def begin(self, change: Change) -> None:
+    def begin(self, change: PendingChange) -> None:
         """Start a change; it replaces one that is in progress."""
         self._change = change
 

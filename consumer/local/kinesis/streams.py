@@ -9,7 +9,7 @@ from consumer.local.kinesis.engine import Engine
 from consumer.local.kinesis.errors import KinesisError, in_use, invalid
 from consumer.local.kinesis.limits import SHARDS_PER_ACCOUNT
 from consumer.local.kinesis.reshards import require_room
-from consumer.local.kinesis.stream import BY_KEY, SHARDS_AT_FIRST, Change, Stream, Timestamp
+from consumer.local.kinesis.stream import BY_KEY, SHARDS_AT_FIRST, PendingChange, Stream, Timestamp
 from consumer.local.kinesis.tag_rules import require_tags
 from consumer.local.kinesis.tokens import next_token, parse_next_token
 
@@ -37,7 +37,7 @@ def create_stream(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
     stream.warm_mib = mib
     stream.tags = tags
     stream.max_record_kib = request.get("MaxRecordSizeInKiB", stream.max_record_kib)
-    stream.begin(Change("CREATING", now_ms + engine.change_ms, lambda at_ms: None))
+    stream.begin(PendingChange("CREATING", now_ms + engine.change_ms, lambda at_ms: None))
     engine.streams[name] = stream
 
 
@@ -59,7 +59,7 @@ def delete_stream(engine: Engine, request: dict[str, Any], now_ms: int) -> None:
         if engine.streams.get(stream.name) is stream:
             del engine.streams[stream.name]
 
-    stream.begin(Change("DELETING", now_ms + engine.change_ms, drop))
+    stream.begin(PendingChange("DELETING", now_ms + engine.change_ms, drop))
 
 
 # -- describing
@@ -191,7 +191,7 @@ def _retain(engine: Engine, stream: Stream, hours: int, now_ms: int) -> None:
 
 
 def _updating(engine: Engine, stream: Stream, now_ms: int) -> None:
-    stream.begin(Change("UPDATING", now_ms + engine.change_ms, lambda at_ms: None))
+    stream.begin(PendingChange("UPDATING", now_ms + engine.change_ms, lambda at_ms: None))
 
 
 def enable_monitoring(engine: Engine, request: dict[str, Any], now_ms: int) -> dict[str, Any]:

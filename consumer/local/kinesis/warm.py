@@ -7,7 +7,7 @@ from typing import Any
 from consumer.local.kinesis.engine import Engine
 from consumer.local.kinesis.errors import KinesisError, limit_exceeded
 from consumer.local.kinesis.reshards import require_room, uniform_steps
-from consumer.local.kinesis.stream import HOUR_MS, SHARDS_AT_FIRST, Change, Stream, Timestamp
+from consumer.local.kinesis.stream import HOUR_MS, SHARDS_AT_FIRST, PendingChange, Stream, Timestamp
 
 MOST_MIB = 10 * 1024
 COMMITTED_MS = 24 * HOUR_MS
@@ -93,7 +93,7 @@ def warm_up(engine: Engine, stream: Stream, mib: int, now_ms: int) -> None:
     require_room(engine, target - len(stream.open_shards()))
     steps = uniform_steps(stream, target)
     stream.warm_mib = mib
-    stream.begin(Change("UPDATING", now_ms + engine.change_ms, lambda at_ms: stream.take_steps(steps, at_ms)))
+    stream.begin(PendingChange("UPDATING", now_ms + engine.change_ms, lambda at_ms: stream.take_steps(steps, at_ms)))
 
 
 def shown(stream: Stream) -> dict[str, int]:

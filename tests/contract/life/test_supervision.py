@@ -39,7 +39,7 @@ def _no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     for watch in WATCHES:
         monkeypatch.setattr(f"consumer.watchers.Watchers.{watch}", partial(_for_ever))
-    monkeypatch.setattr("consumer.poison.careful_readings.WayPast.note_end", _for_now)
+    monkeypatch.setattr("consumer.poison.careful_readings.CarefulReadings.note_end", _for_now)
 
 
 async def _for_ever(*whatever: Any) -> None:

@@ -11,13 +11,13 @@ import pytest
 from consumer.admin.shards.carry_out import ReshardOutside, carry_out, until_active
 from consumer.admin.shards.changes import (
     ReshardPlan,
+    ReshardRequest,
     Scale,
     Split,
     SplitShard,
     Step,
     StreamState,
     UpdateShardCount,
-    Wish,
 )
 from consumer.admin.shards.planner import plan
 from consumer.admin.shards.recounts import Budget, Call, Log, budget, parsed, seconds
@@ -47,12 +47,12 @@ class World:
         summary = shards.summary(self.kinesis.client, STREAM)
         return StreamState(STREAM, shards.known(self.kinesis.client, STREAM), summary.status, summary.mode)
 
-    def carry_out(self, wish: Wish, steps: tuple[Step, ...] | None = None) -> None:
+    def carry_out(self, request: ReshardRequest, steps: tuple[Step, ...] | None = None) -> None:
         if steps is None:
-            found = plan(self.state(), wish)
+            found = plan(self.state(), request)
             assert isinstance(found, ReshardPlan)
             steps = found.steps
-        carry_out(self.outside, self.state, wish, steps, self.log, ID, self.told.append)
+        carry_out(self.outside, self.state, request, steps, self.log, ID, self.told.append)
 
     def count(self) -> int:
         return sum(shard.open for shard in self.state().shards.values())

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from examples import reference_1gb
 from examples.reference_1gb import Options, Reference, token_ids, weights
-from examples.reference_1gb.weights import Plan, check, check_once, hash_path, note_path, write
+from examples.reference_1gb.weights import WeightsPlan, check, check_once, hash_path, note_path, write
 from pipeline.errors import ModelError
 from pipeline.model import LoadContext, Reject
 
@@ -76,7 +76,7 @@ def test_a_batch_of_more_tokens_than_go_at_a_time_scores_as_its_items_do(path: P
 def test_the_same_seed_makes_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
     plan = Options(TINY).plan()
     digests = [write(tmp_path / name, plan) for name in ("a", "b")]
-    other = write(tmp_path / "c", Plan(plan.shapes, seed=1))
+    other = write(tmp_path / "c", WeightsPlan(plan.shapes, seed=1))
     assert digests[0] == digests[1] != other
     assert hashlib.sha256((tmp_path / "a").read_bytes()).hexdigest() == digests[0]
 

@@ -11,7 +11,7 @@ import orjson
 import pyarrow as pa
 
 from consumer.letters.crashes import RedriveMarks, crashes_url, left_of
-from consumer.letters.letter import Wish
+from consumer.letters.letter import LetterFilter
 from consumer.letters.plan import LetterJudge, plan
 from consumer.letters.redrive import Redrive, Result
 from pipeline.record import Enriched, Record, Shard
@@ -55,7 +55,7 @@ class Command:
     def run(self) -> Result:
         table = self.table
         judge = LetterJudge(table.table, table.notes)
-        planned = plan(table.letters, judge, Wish(), model_version="m2")
+        planned = plan(table.letters, judge, LetterFilter(), model_version="m2")
         redrive = Redrive(table.letters, table.table, table.notes, self.surely, now=lambda: NOW, marks=self.marks)
         return asyncio.run(redrive.run(planned, self))
 

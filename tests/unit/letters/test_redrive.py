@@ -11,7 +11,7 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from consumer.letters.letter import Wish, objects
+from consumer.letters.letter import LetterFilter, objects
 from consumer.letters.plan import (
     AGAIN,
     CANNOT,
@@ -21,7 +21,7 @@ from consumer.letters.plan import (
     REDRIVEN,
     WAITS,
     LetterJudge,
-    Plan,
+    RedrivePlan,
     plan,
 )
 from consumer.letters.redrive import Redrive, Result
@@ -71,11 +71,11 @@ class World:
         self.slept: list[float] = []
         self.now_s = 0.0
 
-    def plan(self, wish: Wish | None = None, version: str = "m2", again: bool = False) -> Plan:
+    def plan(self, chosen: LetterFilter | None = None, version: str = "m2", again: bool = False) -> RedrivePlan:
         judge = LetterJudge(self.table.table, self.table.notes)
-        return plan(self.table.letters, judge, wish or Wish(), model_version=version, again=again)
+        return plan(self.table.letters, judge, chosen or LetterFilter(), model_version=version, again=again)
 
-    def run(self, model: FakeModel, planned: Plan | None = None, **more: Any) -> Result:
+    def run(self, model: FakeModel, planned: RedrivePlan | None = None, **more: Any) -> Result:
         redrive = Redrive(
             self.table.letters,
             self.table.table,
@@ -152,7 +152,7 @@ def test_letters_that_failed_again_are_tried_with_another_version_or_on_request(
     model = FakeModel(2, version="m3")
     assert world.run(model).redriven == 1
     judge = LetterJudge(world.table.table, world.table.notes)
-    verdicts = [verdict for of in objects(world.table.letters, Wish()) for _, verdict in judge.verdicts(of)]
+    verdicts = [verdict for of in objects(world.table.letters, LetterFilter()) for _, verdict in judge.verdicts(of)]
     assert [(verdict.state, len(verdict.failures)) for verdict in verdicts] == [(AGAIN, 3), (REDRIVEN, 2)]
 
 
@@ -308,15 +308,15 @@ def test_only_selected_letters_are_tried() -> None:
         dead(1, "timeout", "timed out after 3 s"), dead(2, "rejected", "no text"), dead(11, "timeout", "Timed out")
     )
 
-    def tried(wish: Wish) -> list[str]:
-        return [str(position) for piece in world.plan(wish).pieces for position in piece.positions]
+    def tried(chosen: LetterFilter) -> list[str]:
+        return [str(position) for piece in world.plan(chosen).pieces for position in piece.positions]
 
-    assert tried(Wish(kind="timeout")) == ["1/0", "11/0"]
-    assert tried(Wish(reason="TIMED out")) == ["1/0", "11/0"]
-    assert tried(Wish(shard_id="shardId-000000000009")) == []
-    assert tried(Wish(model_version="m1")) == ["1/0", "2/0", "11/0"]
-    assert tried(Wish(model_version="m2")) == []
+    assert tried(LetterFilter(kind="timeout")) == ["1/0", "11/0"]
+    assert tried(LetterFilter(reason="TIMED out")) == ["1/0", "11/0"]
+    assert tried(LetterFilter(shard_id="shardId-000000000009")) == []
+    assert tried(LetterFilter(model_version="m1")) == ["1/0", "2/0", "11/0"]
+    assert tried(LetterFilter(model_version="m2")) == []
     day = datetime.fromtimestamp(1_794_960_000 + 86_400, UTC)
-    assert tried(Wish(since=day)) == ["11/0"]
-    assert tried(Wish(until=day)) == ["1/0", "2/0"]
-    assert tried(Wish(where=lambda fields: fields["data"]["n"] == 2)) == ["2/0"]
+    assert tried(LetterFilter(since=day)) == ["11/0"]
+    assert tried(LetterFilter(until=day)) == ["1/0", "2/0"]
+    assert tried(LetterFilter(where=lambda fields: fields["data"]["n"] == 2)) == ["2/0"]

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from consumer.leases.leases import Lease
-from consumer.poison.careful_readings import WayPast
+from consumer.poison.careful_readings import CarefulReadings
 from consumer.poison.doubt import HINDERED, Death, Doubt, written
 from consumer.poison.notes import LeaseNotes, Noted
 from consumer.poison.reader import Page, PoisonReader
@@ -69,7 +69,7 @@ async def starts(notes: Notes) -> bool:
     stage = Stage(FakeJudge(), batcher, [FakeSink()], Bounds(100, 1 << 20), Metrics())
     running = asyncio.ensure_future(stage.run())
     doubts = Doubts(notes, "me", lambda shard_id: None)
-    past = WayPast(cast(LeaseNotes, notes), doubts, failover_s=0.0)
+    past = CarefulReadings(cast(LeaseNotes, notes), doubts, failover_s=0.0)
     careful = PoisonReader(
         stage, notes, notes, lambda shard_id: SHARD, "me", give_up_after=5, reads_ahead=10, on_event=lambda event: None
     )
