@@ -8,9 +8,11 @@ long.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
 
 MEMORY_CALLS = 100
 """A call this many calls ago counts e times less than the last one."""
@@ -84,8 +86,8 @@ class CallTimeModel:
         self._calls = 0
         self._weight = 0.0
         self._error = 0.0
-        self._products = [[0.0] * 3 for _ in range(3)]
-        self._targets = [0.0] * 3
+        self._products = np.zeros((3, 3))
+        self._targets = np.zeros(3)
         self._line: Line | None = None
 
     @property
@@ -99,10 +101,11 @@ class CallTimeModel:
         """Learn from a call. Short and long calls count the same, since errors are relative."""
         weight = self._trust(records, cost, seconds) / seconds**2
         keep = 1 - 1 / MEMORY_CALLS
-        row = (1.0, float(records), float(cost))
-        for own, products, place in zip(row, self._products, range(3), strict=True):
-            self._targets[place] = self._targets[place] * keep + weight * seconds * own
-            products[:] = [product * keep + weight * own * each for product, each in zip(products, row, strict=True)]
+        row = np.array((1.0, records, cost))
+        self._targets *= keep
+        self._targets += weight * seconds * row
+        self._products *= keep
+        self._products += weight * row * row[:, None]
         self._calls += 1
         self._line = None  # solved when it is needed
 
@@ -121,24 +124,15 @@ class CallTimeModel:
         values = _solve(self._products, self._targets)
         while min(values) < 0:
             used.remove(max(i for i, value in zip(used, values, strict=True) if value < 0))
-            values = _solve([[self._products[i][j] for j in used] for i in used], [self._targets[i] for i in used])
+            values = _solve(self._products[np.ix_(used, used)], self._targets[used])
         found = dict(zip(used, values, strict=True))
         return Line(found.get(0, 0.0), found.get(1, 0.0), found.get(2, 0.0), self._error)
 
 
-def _solve(products: Sequence[Sequence[float]], targets: Sequence[float]) -> list[float]:
-    """Solve after scaling the diagonal to ones, with a ridge. Without numpy, which takes longer for so few numbers."""
-    size = range(len(targets))
-    scale = [1 / sqrt(products[i][i]) if products[i][i] > 0 else 0.0 for i in size]
-    rows = [[products[i][j] * scale[i] * scale[j] for j in size] + [targets[i] * scale[i]] for i in size]
-    for i in size:
-        rows[i][i] += RIDGE
-    for i in size:  # no pivots need to be chosen: the matrix is symmetric and positive definite
-        for below in rows[i + 1 :]:
-            factor = below[i] / rows[i][i]
-            below[i:] = [each - factor * own for each, own in zip(below[i:], rows[i][i:], strict=True)]
-    values = [0.0] * len(size)
-    for i in reversed(size):
-        known = sum(rows[i][j] * values[j] for j in size[i + 1 :])
-        values[i] = (rows[i][-1] - known) / rows[i][i]
-    return [value * own for value, own in zip(values, scale, strict=True)]
+def _solve(products: NDArray[np.float64], targets: NDArray[np.float64]) -> list[float]:
+    """Solve after scaling the diagonal to ones, with a ridge."""
+    scale = np.array([1 / sqrt(own) if own > 0 else 0.0 for own in products.diagonal().tolist()])
+    scaled = products * scale * scale[:, None]
+    scaled.flat[:: len(scale) + 1] += RIDGE
+    values: list[float] = (np.linalg.solve(scaled, targets * scale) * scale).tolist()
+    return values
