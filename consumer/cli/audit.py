@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from consumer.cli import output
-from consumer.cli.options import STORE_URL, json_option
+from consumer.cli.options import STORE_URL, STREAM_NAME, json_option
 from pipeline.errors import counted
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ SHOWN = 20
 @click.option(
     "--dead-letter", type=STORE_URL, metavar="URL", help="Where the dead letters are; checks them against the files."
 )
-@click.option("--stream", metavar="NAME", help="The source stream; compares the table with its records.")
+@click.option(
+    "--stream", type=STREAM_NAME, metavar="NAME", help="The source stream; compares the table with its records."
+)
 @click.option(
     "--complete", is_flag=True, help="With --stream: report records that have not been processed yet as problems."
 )

@@ -128,29 +128,66 @@ class RecordRate(click.ParamType[float]):
         return rate
 
 
-class StoreUrl(click.ParamType[str]):
-    """The URL of a table or of dead letters: ``s3://bucket/prefix``, or a folder, by the rule of the settings."""
+class _Checked(click.ParamType[str]):
+    """A text that follows a rule of the settings. The rule returns the problem and the fix."""
+
+    def mistake_in(self, value: str) -> tuple[str, str] | None:
+        """Return the mistake in the text, or None."""
+        raise NotImplementedError
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The same text; :raises UserError: in one line, if it does not follow the rule."""
+        from pipeline.errors import UserError
+        from pipeline.escape import shown
+
+        if mistake := self.mistake_in(value):
+            where = param.human_readable_name if isinstance(param, click.Argument) else param.opts[0] if param else ""
+            raise UserError(f'{where}: "{shown(value)}" {mistake[0]}. {mistake[1]}')
+        return str(value)
+
+
+class StoreUrl(_Checked):
+    """The URL of a table or of dead letters: ``s3://bucket/prefix``, or a folder."""
 
     name = "url"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The same text; :raises UserError: it is not such a URL."""
-        from pipeline.errors import UserError
-        from pipeline.escape import shown
+    def mistake_in(self, value: str) -> tuple[str, str] | None:
+        """By :mod:`pipeline.stores.urls`."""
         from pipeline.stores.urls import mistake_in
 
-        if mistake := mistake_in(value):
-            where = (
-                param.human_readable_name if isinstance(param, click.Argument) else param.opts[0] if param else "URL"
-            )
-            raise UserError(f'{where}: "{shown(value)}" {mistake.problem}. {mistake.fix}')
-        return str(value)
+        return mistake_in(value)
+
+
+class StreamName(_Checked):
+    """The name of a stream, not its ARN."""
+
+    name = "stream"
+
+    def mistake_in(self, value: str) -> tuple[str, str] | None:
+        """By :mod:`consumer.config.names`."""
+        from consumer.config.names import stream_mistake
+
+        return stream_mistake(value)
+
+
+class ApplicationName(_Checked):
+    """The name of an application, which is that of its lease table."""
+
+    name = "application"
+
+    def mistake_in(self, value: str) -> tuple[str, str] | None:
+        """By :mod:`consumer.config.names`."""
+        from consumer.config.names import application_mistake
+
+        return application_mistake(value)
 
 
 DURATION = Duration()
 TIME = Time()
 RATE = RecordRate()
 STORE_URL = StoreUrl()
+STREAM_NAME = StreamName()
+APPLICATION_NAME = ApplicationName()
 
 
 def rate_text(rate: float) -> str:
@@ -202,8 +239,10 @@ def stream_options(command: Command) -> Command:
 
 def _target_options(command: Command, *, needs_application: bool) -> Command:
     @config_option("The configuration that names the stream and the application.")
-    @click.option("--application", metavar="NAME", help="The KCL application: the name of its lease table.")
-    @click.option("--stream", metavar="NAME", help="The stream.")
+    @click.option(
+        "--application", type=APPLICATION_NAME, metavar="NAME", help="The KCL application: the name of its lease table."
+    )
+    @click.option("--stream", type=STREAM_NAME, metavar="NAME", help="The stream.")
     @functools.wraps(command)
     def with_target(
         *args: Any, config_path: Path | None, application: str | None, stream: str | None, **options: Any

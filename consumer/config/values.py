@@ -11,15 +11,11 @@ from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler
 from pydantic_core import PydanticCustomError, core_schema
 
 from consumer.config.errors import plain_number, shown_value
+from consumer.config.names import application_mistake, stream_mistake
 from pipeline.errors import ConfigError
 from pipeline.stores.urls import mistake_in
 from pipeline.table import column_names
 
-NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-"""Names of streams, from the API model of Kinesis."""
-ARN = re.compile(r"arn:[^:]*:kinesis:[^:]*:[^:]*:stream/([A-Za-z0-9_.-]{1,128})(?:/.*)?")
-APPLICATION = re.compile(r"[A-Za-z0-9_.-]{3,238}")
-"""The application names a DynamoDB table (at most 255 characters), and KCL appends up to 17 for its other tables."""
 FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 STOP_TIMEOUT_S = 120
 """Maximum seconds that ECS waits between SIGTERM and SIGKILL."""
@@ -50,20 +46,14 @@ def _wrong(problem: str, fix: str) -> PydanticCustomError:
 
 
 def _name(value: str) -> str:
-    if arn := ARN.fullmatch(value):
-        raise _wrong(f"{shown_value(value)} is an ARN, not a name", f'Write "{arn[1]}"; AWS_REGION sets the region')
-    if not NAME.fullmatch(value):
-        problem = f"{shown_value(value)} is not a valid stream name"
-        raise _wrong(problem, "Write 1 to 128 letters, digits, '.', '_' or '-'")
+    if mistake := stream_mistake(value):
+        raise _wrong(f"{shown_value(value)} {mistake[0]}", mistake[1])
     return value
 
 
 def _application(value: str) -> str:
-    if not APPLICATION.fullmatch(value):
-        raise _wrong(
-            f"{shown_value(value)} is not a valid name of a DynamoDB table",
-            "Write 3 to 238 letters, digits, '.', '_' or '-'; no spaces",
-        )
+    if mistake := application_mistake(value):
+        raise _wrong(f"{shown_value(value)} {mistake[0]}", mistake[1])
     return value
 
 

@@ -17,9 +17,9 @@ from pydantic import BaseModel, ValidationError
 from consumer.aws.shards import KnownShard
 from consumer.config.checks import clash, written
 from consumer.config.kcl_properties import MAX_RECORDS
+from consumer.config.names import APPLICATION
 from consumer.config.settings import Settings
 from consumer.config.sink_settings import KinesisSinkSettings, ParquetSettings
-from consumer.config.values import APPLICATION
 from consumer.kcl.bounded import Slice
 from pipeline.errors import RefusedError, UserError
 
