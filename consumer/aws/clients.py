@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import os
 import re
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
+from consumer.aws import setup_errors
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
-    from botocore.exceptions import ClientError
+    from botocore.exceptions import BotoCoreError, ClientError
 
 
 class Aws:
     """boto3 clients, each made once. Credentials, region and endpoint come from the standard AWS chain."""
 
     def __init__(self) -> None:
+        self.client = cache(self._client)
+
+    @cached_property
+    def _session(self) -> Any:
+        """Made for the first client, so that a task and ``penstock doctor`` can report what is wrong with it."""
         import boto3
         import botocore.session
 
@@ -25,19 +31,19 @@ class Aws:
         session = botocore.session.get_session()
         # boto3 reads AWS_DEFAULT_REGION alone; the other SDKs, and KCL's JVM among them, AWS_REGION.
         region = os.environ.get("AWS_REGION") or None
-        self._session: Any = boto3.Session(botocore_session=session, region_name=region)
-        session.register_component("data_loader", descriptions.loader(session.get_config_variable("data_path")))
-        self.client = cache(self._client)
+        made = setup_errors.checked(lambda: boto3.Session(botocore_session=session, region_name=region))
+        data_path = setup_errors.checked(lambda: session.get_config_variable("data_path"))
+        session.register_component("data_loader", descriptions.loader(data_path))
+        setup_errors.check_keys(setup_errors.checked(made.get_credentials))
+        return made
 
     def _client(self, service: str) -> Any:
         from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
 
         config = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "max_attempts": 4})
-        try:
-            return self._session.client(service, config=config)
-        except (BotoCoreError, ValueError) as error:
-            raise UserError(f"AWS is not set up: {error}. Set AWS_REGION, or a region in ~/.aws/config.") from None
+        client = setup_errors.checked(lambda: self._session.client(service, config=config))
+        setup_errors.check_endpoint(client.meta.endpoint_url)
+        return client
 
     def stream_created_s(self, stream: str) -> int:
         """Return the creation time of the stream in seconds since the epoch.
@@ -60,10 +66,24 @@ class Aws:
 
         try:
             return call()
-        except ClientError as error:
-            raise UserError(f"{what}: {_fix(error)}") from None
-        except BotoCoreError as error:
-            raise UserError(f"{what}: {error}. Check the credentials, AWS_REGION and AWS_ENDPOINT_URL.") from None
+        except (ClientError, BotoCoreError) as error:
+            raise UserError(f"{what}: {one_line_of(error)}") from None
+
+
+def user_error(error: Exception) -> UserError | None:
+    """Return an error of AWS that nothing has caught, for the end of a command; None for any other error."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    if isinstance(error, ClientError):
+        return UserError(f"{error.operation_name}: {one_line_of(error)}")
+    return UserError(one_line_of(error)) if isinstance(error, BotoCoreError) else None
+
+
+def one_line_of(error: ClientError | BotoCoreError) -> str:
+    """Return what is wrong, and what to do."""
+    from botocore.exceptions import ClientError
+
+    return _fix(error) if isinstance(error, ClientError) else setup_errors.explained(error)
 
 
 DENIED = frozenset({"AccessDenied", "AccessDeniedException"})

@@ -68,15 +68,26 @@ class Commands(Group):
         try:
             with _one_line(), _log() if ctx.params["debug"] else contextlib.nullcontext():
                 return super().invoke(ctx)
-        except PenstockError as error:
+        except Exception as error:
+            if (told := _of_ours(error)) is None:
+                raise
             if ctx.params["debug"]:
                 traceback.print_exc()
-            _tell(error, debug=ctx.params["debug"])
-            ctx.exit(error.exit_code)
+            _tell(told, debug=ctx.params["debug"])
+            ctx.exit(told.exit_code)
         except KeyboardInterrupt:
             if ctx.params["debug"]:
                 traceback.print_exc()
             ctx.exit(INTERRUPTED)
+
+
+def _of_ours(error: Exception) -> PenstockError | None:
+    """The error for the user: a Penstock error, or one of AWS that no command expects; None for any other error."""
+    if isinstance(error, PenstockError) or "botocore.exceptions" not in sys.modules:
+        return error if isinstance(error, PenstockError) else None
+    from consumer.aws.clients import user_error
+
+    return user_error(error)
 
 
 @contextlib.contextmanager
