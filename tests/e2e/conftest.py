@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from consumer.local.process import LocalAWS
-from tests.e2e.rig import ROOT, Rig, lean
+from tests.e2e.rig import LEAN, ROOT, Rig, lean
 from tests.support import class_archive
 
 LONGEST_S = 300
@@ -41,8 +42,11 @@ def _shared_classes(classes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _lean(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What commands start inside of pytest, replicas above all, has no pandas either."""
+    """What commands start inside of pytest has no pandas either: programs, and replicas, which search where their host
+    does.
+    """
     monkeypatch.setenv("PYTHONPATH", lean(os.environ)["PYTHONPATH"])
+    monkeypatch.setattr(sys, "path", [str(LEAN), *sys.path])
 
 
 @pytest.fixture(scope="session")
