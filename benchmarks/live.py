@@ -232,7 +232,7 @@ def efficiency(case: Case, turns: Turns) -> Figure:
     """
     text = (
         f"saturated task / bare loop in batches of {case.batch}, {case.replicas} x {case.threads} threads; "
-        f"batches of {turns.batch_size_target} were found to be quickest; shares of a core: {told(turns.cores)}"
+        f"batches of {turns.batch_size_target} were found to be quickest; CPU use (100 % = one core): {told(turns.cores)}"
     )
     return Figure(f"efficiency_{case.model}", ratios(turns.ours, turns.bare), bar=BARS[case.model], text=text)
 
@@ -257,7 +257,7 @@ def minilm(runs: int) -> list[Figure]:
 def beside_stock(key: str, turns: Turns, way: Way, what: str, bar: float | None = 2.0) -> Figure:
     """Return our records per second ÷ stock's."""
     cores = told(turns.stocks_cores[way])
-    text = f"records/s / stock amazon_kclpy, {SHARDS} shards, {what}; stock's shares of a core: {cores}"
+    text = f"records/s / stock amazon_kclpy, {SHARDS} shards, {what}; CPU use of stock (100 % = one core): {cores}"
     return Figure(key, ratios(turns.ours, turns.stocks[way]), "x", bar=bar, text=text)
 
 

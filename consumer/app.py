@@ -107,7 +107,7 @@ class Task:
             try:
                 return await self._until_left()
             except Asked:
-                log.info("asked to leave before the first lease was taken")
+                log.info("told to leave (SIGTERM or Ctrl-C) before taking a lease")
                 return 0
             except (PenstockError, asyncio.CancelledError):
                 raise

@@ -101,7 +101,9 @@ def carry_out(
             return
         sleep(0.1)
         lease = _still(dynamodb, application, planned.lease)
-    raise RefusedError(f"{lease.shard_id}: its lease changes all the time; nothing was released. Try again")
+    raise RefusedError(
+        f"{lease.shard_id}: the lease changed before each of {TRIES} attempts, so nothing was released. Try again"
+    )
 
 
 def _free(dynamodb: DynamoDBClient, application: str, lease: Lease) -> bool:
@@ -129,8 +131,8 @@ def _still(dynamodb: DynamoDBClient, application: str, planned: Lease) -> Lease:
     """The lease now; refused if it has another owner, or if something is pending."""
     now = next((lease for lease in read(dynamodb, application) if lease.shard_id == planned.shard_id), None)
     if now is None or now.owner != planned.owner:
-        owner = now.owner if now is not None else "nobody"
-        raise RefusedError(f"{planned.shard_id}: {owner or 'nobody'} has its lease now; nothing was released")
+        now_has = f"the lease now belongs to {now.owner}" if now and now.owner else "no worker has the lease now"
+        raise RefusedError(f"{planned.shard_id}: {now_has}, so nothing was released")
     if reason := pending(now):
         raise RefusedError(f"{planned.shard_id}: {reason}; nothing was released")
     return now

@@ -56,5 +56,5 @@ def parse(region: str, name: str, said: Any) -> Prices:
 def _price(item: str, found: Any) -> float:
     price = found["price"]
     if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < float("inf"):
-        raise ValueError(f"the price of {item} is {price!r}, and must be a number from 0 on")
+        raise ValueError(f"the price of {item} is {price!r}, but must be a number, 0 or greater")
     return float(price)

@@ -100,7 +100,7 @@ def _nothing_at(url: str) -> str:
     default_s = ParquetSettings.model_fields["flush_interval_s"].default
     return (
         f"{url}: {missing}. A worker writes the first file once its oldest row is flush_interval_s old "
-        f"({default_s} by default), and when it leaves. If the sink has another url, name that, without dt="
+        f"({default_s} by default), and when it leaves. If the sink writes elsewhere, pass that URL (without dt=…)"
     )
 
 

@@ -83,8 +83,8 @@ def validate(as_json: bool, **options: Any) -> None:
 def render(as_json: bool, template: Path | None, **options: Any) -> None:
     """Print the template's parameters for a configuration. Does not call AWS.
 
-    The lines are for --parameter-overrides of aws cloudformation deploy. The stack creates its own bucket; a URL of the
-    configuration only gives the prefix. Refuses what penstock deploy validate refuses.
+    The lines are for --parameter-overrides of the AWS CLI's cloudformation deploy. The stack creates its own bucket; a
+    URL of the configuration only gives the prefix. Refuses what penstock deploy validate refuses.
 
     \b
     Examples:

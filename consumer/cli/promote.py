@@ -166,7 +166,9 @@ def _criteria(
         except ValueError:
             given[name] = -1
         if not 0 <= given[name] < float("inf"):
-            raise UserError(f"--tolerance {text}: {number!r} is not a number from 0 on. Write for example score=0.01")
+            raise UserError(
+                f"--tolerance {text}: {number!r} is not a number, 0 or greater. Write for example score=0.01"
+            )
     tolerance = given.pop("", TOLERANCE)
     names = frozenset(name for name in (each.strip() for each in ignore.split(",")) if name)
     return PromotionCriteria(tolerance, given, names, max_changed, least_speed, least_compared)

@@ -61,8 +61,8 @@ def _stuck(model: ModelSettings | None, health: HealthSettings | None) -> Iterat
     if model is not None and health is not None and health.stuck_after_s <= model.timeout_s:
         yield ConfigError(
             "health.stuck_after_s",
-            f"{health.stuck_after_s:g} s is not more than model.timeout_s ({model.timeout_s:g} s)",
-            "Raise it: one batch may take up to model.timeout_s",
+            f"{health.stuck_after_s:g} s must be more than model.timeout_s ({model.timeout_s:g} s)",
+            "Raise it, because one batch may take up to model.timeout_s",
         )
 
 
@@ -123,8 +123,8 @@ def _leases(kcl: KclSettings | None) -> Iterator[ConfigError]:
     if kcl is not None and kcl.idle_between_reads_ms * 2 >= kcl.failover_ms:
         yield ConfigError(
             "kcl.failover_ms",
-            f"{kcl.failover_ms} ms is not more than twice kcl.idle_between_reads_ms ({kcl.idle_between_reads_ms} ms)",
-            "Raise it: leases would expire between two reads",
+            f"{kcl.failover_ms} ms must be more than twice kcl.idle_between_reads_ms ({kcl.idle_between_reads_ms} ms)",
+            "Raise it, because leases would expire between two reads",
         )
 
 

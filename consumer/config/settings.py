@@ -104,8 +104,8 @@ class DrainSettings(Section):
     longest_batch_s: Annotated[float | Literal["auto"], AutoOr(float, "number of seconds", gt=0, le=DAY_S)] = Field(
         default="auto",
         description=(
-            "maximum duration of a full batch; `auto`: the target of `batch.adaptive`, else `batch.max_records`"
-            " times the duration of the model's example"
+            "maximum duration of a full batch; `auto`: the duration that adaptive batches aim for; without"
+            " `batch.adaptive`, `batch.max_records` times the duration of the model's example"
         ),
     )
     flush_s: float = Field(default=5, gt=0, le=STOP_TIMEOUT_S, description="maximum duration of writing the last files")

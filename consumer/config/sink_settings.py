@@ -43,7 +43,8 @@ class DeadLetterSettings(Section):
         examples=["s3://bucket/dead-letter"],
     )
     give_up_after_s: Seconds = Field(
-        default=3_600, description=f"without a Parquet sink, which otherwise stores the dead letters: {GIVE_UP}"
+        default=3_600,
+        description=f"{GIVE_UP}; only used without a Parquet sink, which otherwise stores the dead letters",
     )
     max_consecutive: int = Field(
         default=1_000,

@@ -279,7 +279,9 @@ class ShardSession:
         await self._stage.drain(lane)
         if position := self._checkpoints.tracker.due(lane.durable):
             await self._checkpoint_surely(position)
-        log.info("%s drained to %s", self.shard_id, lane.durable)
+        log.info(
+            "%s drained %s", self.shard_id, f"to {lane.durable}" if lane.durable else "before any record was durable"
+        )
 
     def _drop(self, reason: str) -> None:
         if self.state is not SessionState.LOST and self._lane is not None:

@@ -54,7 +54,7 @@ def _of_tail(path: Path, number: int, line: bytes) -> Record:
     fields = _fields(line)
     try:
         if fields is None:
-            raise ValueError(f"it has not the fields {', '.join(sorted(OF_TAIL))}")
+            raise ValueError(f"it lacks some of the fields {', '.join(sorted(OF_TAIL))}")
         data, key = payload_of(line)
         arrived_ms = int(datetime.fromisoformat(fields["arrived_at"]).timestamp() * 1000)
         sequence, sub = int(fields["sequence_number"]), int(fields["sub_sequence_number"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, counted
 
 MIB = 1024 * 1024
 
@@ -39,10 +39,10 @@ def share_mib(task_mib: int | None, *, heap_mib: int, in_flight_mib: int, replic
     )
     raise ConfigError(
         "model.memory_mib",
-        f"of the task's {task_mib} MiB, {taken} leave {max(0, left_mib)} for {replicas} "
-        f"replica{'s' * (replicas > 1)}, which need {LEAST_MIB} each",
-        "Give the task more memory, lower kcl.java_heap_mib, in_flight.total_mib or model.replicas, or set it "
-        "(0: no limit)",
+        f"of the task's {task_mib} MiB, {taken} leave {max(0, left_mib)} MiB for {counted(replicas, 'replica')}. Each "
+        f"replica needs at least {LEAST_MIB} MiB",
+        "Give the task more memory, lower kcl.java_heap_mib, in_flight.total_mib or model.replicas, or set "
+        "model.memory_mib = 0 (no limit)",
     )
 
 

@@ -232,11 +232,11 @@ class ModelHost:
 
     def _tell(self, before: int) -> None:
         if self.safe_cost != before:
-            log.info(
-                "batches may now cost %d, to fit into memory and model.timeout_s (0: no limit; records cost 1 each "
-                "unless the model measures them)",
-                self.safe_cost,
-            )
+            if self.safe_cost:
+                said = "the cost of a batch is now limited to %d, so that batches fit into memory and model.timeout_s"
+                log.info(said, self.safe_cost)
+            else:
+                log.info("the cost of a batch is no longer limited")
             self._on_event(SafeCostLearned(self.safe_cost))
 
     def _enrich(self, answer: answers.Rows, tried: Sequence[Record]) -> None:

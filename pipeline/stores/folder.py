@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 import uuid
@@ -15,6 +16,9 @@ from pipeline.stores.folder_owner import check_own
 
 FOLDER_MODE = 0o755
 """Mode of new folders, before the umask: everybody may read a table, only its owner may write to it."""
+
+NO_FOLDER = (errno.ENOTDIR, errno.EEXIST, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+"""Errors that another try does not change: the path cannot be a folder, or the disk cannot be written to."""
 
 STALE_S = 24 * 60 * 60
 """Seconds after which a partial file belongs to a worker that was killed, and is deleted."""
@@ -212,7 +216,9 @@ def _sync(folder: Path) -> None:
 def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+    except PermissionError as error:
         raise Denied(f"{path}: {error.strerror}. Use a folder that this user may write to") from None
     except OSError as error:
+        if error.errno in NO_FOLDER:
+            raise Denied(f"{path}: {error.strerror}. Use a folder that exists or can be created") from None
         raise Retryable(f"{path}: {error.strerror or error}") from None

@@ -3,7 +3,7 @@
 Before a file is committed, the lines of its dead letters are staged as one object under the id of its writer. The file
 names the writer and the letters' number, hash and positions. The object that people read is a copy of what the
 committed file names. The writer makes the copy before the file's range counts as durable; after a crash, the next
-reader of the file makes it. A staged object that no file names has no meaning.
+reader of the file makes it. A staged object that no file references is unused.
 """
 
 from __future__ import annotations

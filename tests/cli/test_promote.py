@@ -202,7 +202,7 @@ def test_a_short_measurement_is_not_judged(folder: Folder) -> None:
         (["--golden", "nowhere.jsonl"], "penstock tail --stream events"),
         ([], "these records have no positions"),
         (["--tolerance", "half=much"], "'much' is not a number"),
-        (["--tolerance", "-1"], "is not a number from 0 on"),
+        (["--tolerance", "-1"], "is not a number, 0 or greater"),
         (["--old", "a", "--table", "b"], "exclude each other"),
     ],
 )

@@ -44,7 +44,7 @@ PIPED = """\
 app on stream events, 08:00:00 UTC
 workers: 2 of 3 alive, w3 leads; KCL's items: three tables
 shards: 3 to read (3 open), 1 read to their ends, 1 stand still
-all: unknown how far behind, trend unknown; unknown records/s come, 1,239.5 records/s settle
+all: unknown how far behind, trend unknown; incoming unknown records/s, settled 1,239.5 records/s
 
 shard|owner|behind|records|trend|caught up in|records/s|checkpoint age|why
 shardId-000000000002|none|unknown|unknown|unknown|unknown|0.0|unknown|no owner, leader w3 dead
@@ -61,7 +61,7 @@ NARROW = """\
 app on stream events, 08:00:00 UTC
 workers: 2 of 3 alive, w3 leads; KCL's items: three tables
 shards: 3 to read (3 open), 1 read to their ends, 1 stand still
-all: unknown how far behind, trend unknown; unknown records/s come, 1,239.5 records/s settle
+all: unknown how far behind, trend unknown; incoming unknown records/s, settled 1,239.5 records/s
 
  shard                  owner      behind   trend       why
  ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -127,4 +127,4 @@ def test_a_worker_that_is_asked_to_leave_while_the_model_loads_leaves_at_once(ri
     started = worker.tree()["replica"]
     assert worker.leave(deadline_s=10) == 0
     assert not any(child.is_running() for child in started)
-    assert "asked to leave before the first lease was taken" in worker.log.read_text()
+    assert "told to leave (SIGTERM or Ctrl-C) before taking a lease" in worker.log.read_text()

@@ -90,7 +90,8 @@ class ArchiveNote:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise RefusedError(
-                    f"another run puts this archive now, by {self.path.with_suffix('.lock')}. Wait until it has ended"
+                    f"another run is already putting this archive (lock file: {self.path.with_suffix('.lock')}). Wait "
+                    "until it has ended"
                 ) from None
             self.done, self._sha256, self.finished_at = self._read()
             yield

@@ -96,8 +96,9 @@ def refuse_used(planned: SlicePlan, *, begun: bool, holds: Callable[[str], bool]
     for sink in planned.settings.sink:
         if isinstance(sink, ParquetSettings) and not begun and holds(sink.url):
             raise RefusedError(
-                f"{sink.url} already has files, and this replay has not started: it may have ended, or '2h ago' is "
-                "another time now. To continue one, use the command that it printed; for a new one, name another --url"
+                f"{sink.url} already has files, but no replay of this slice is in progress. Either it has finished, or "
+                "a time such as '2h ago' now means a different time. To continue a replay, use the command that it "
+                "printed; for a new one, name another --url"
             )
 
 
@@ -121,8 +122,8 @@ def refuse_changed(planned: SlicePlan, noted: Mapping[str, str] | None) -> None:
     for name, began in (noted or {}).items():
         if now.get(name) != began:
             raise RefusedError(
-                f"this replay began with {name} = {began}, which is now {now.get(name)}: its output would be of both. "
-                "Continue it with what it began with, or read the slice into another --url"
+                f"this replay started with {name} = {began}; the configuration now has {now.get(name)}. Continuing "
+                f"would mix both in one output. Restore {name}, or read the slice into another --url"
             )
 
 

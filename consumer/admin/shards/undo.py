@@ -69,7 +69,7 @@ def described(undo: ReshardUndo) -> str:
     """How a change is undone, for people. Pure."""
     if not undo.scaled:
         split = undo.change.startswith("split ")
-        return "merges the two new shards" if split else "splits the new shard where the two met"
+        return "merges the two new shards" if split else "splits the new shard at the original boundary"
     equal = "" if undo.equal else ", of equal size, which the original ones were not"
     return f"scales back to {counted(len(undo.before), 'shard')}{equal}"
 

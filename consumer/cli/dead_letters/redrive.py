@@ -40,9 +40,9 @@ def redrive(
     """Run dead letters through the model again; records that pass get their row in the table.
 
     Prints the plan; --execute carries it out. The records are not put back on the stream, and no other sink gets the
-    rows. A record has one row, however often it is redriven and by however many commands at once. A record that fails
-    again stays a dead letter, and the failure is counted; it is not tried again with the same model.version unless
-    --again is given. Workers may run at the same time. After an interruption, run the same command again: it continues
+    rows. A record never gets more than one row, even if several commands redrive it at once. A record that fails again
+    stays a dead letter, and the failure is counted; it is not tried again with the same model.version unless --again is
+    given. Workers may run at the same time. After an interruption, run the same command again: it continues
     where it stopped. Letters are not deleted, not even when their record has a row, and a redrive cannot be undone.
 
     A letter cannot be redriven if it has no payload, if the payload is an aggregate that cannot be read, or if no file

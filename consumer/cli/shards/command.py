@@ -126,8 +126,8 @@ def _change_options(command: Command) -> Command:
 @click.argument("count", type=click.IntRange(min=1))
 @_change_options
 def scale(count: int, **options: Any) -> None:
-    """Change the number of open shards to COUNT, all of the same size. Refused if there are COUNT already, of different
-    sizes.
+    """Change the number of open shards to COUNT, all of the same size. Refused if the stream has COUNT shards
+    already, of unequal size.
 
     One call of UpdateShardCount can at most double or halve the count, so a larger change takes several calls, one
     after the other. Kinesis allows ten in 24 hours. After an interruption (Ctrl-C), run the same command again. It
@@ -207,9 +207,9 @@ def merge(shard: str, neighbour: str, **options: Any) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @_change_options
 def undo(file: Path, **options: Any) -> None:
-    """Undo a scale, split or merge, by the undo FILE that it wrote.
+    """Undo a scale, split or merge, using the undo FILE that it wrote.
 
-    Merges the two shards that a split made, splits the shard that a merge made where the two met, or scales back to the
+    Merges the two shards that a split made, splits a merged shard at the original boundary, or scales back to the
     former count. A scale makes shards of equal size; the plan says so if the shards were not equal. Shards that are
     made have new ids. Records stay where they are. Refused if the shards of a split or merge were changed since.
 

@@ -35,7 +35,7 @@ def summary(status: Status) -> list[str]:
     if totals.behind_s is not None:
         behind = f"{output.seconds(totals.behind_s)} behind at most"
     reading = f"{totals.shards_to_read} to read ({totals.open_shards} open), {totals.shards_ended} read to their ends"
-    pace = f"{_rate(totals.arrival_rate)} come, {_rate(totals.rate)} settle"
+    pace = f"incoming {_rate(totals.arrival_rate)}, settled {_rate(totals.rate)}"
     lines = [
         f"{status.application} on stream {status.stream}, {clock(status.at_s)}",
         f"workers: {totals.workers_alive} of {totals.workers} alive, {leads} leads; KCL's items: {layout}",

@@ -80,7 +80,7 @@ def test_an_archive_is_put_by_one_run_at_a_time(
     with ArchiveNote(Path(), str(file), untouched, ["None", "None", "partition_key"]).locked():
         found = replay("--stream", untouched, "--from-jsonl", str(file), "--execute")
     assert (found.exit_code, on(world, untouched)) == (3, []), found.output
-    assert "another run puts this archive now" in found.stderr
+    assert "another run is already putting this archive" in found.stderr
 
 
 def test_ctrl_c_stops_after_what_is_on_its_way(

@@ -190,13 +190,15 @@ def test_an_interrupted_slice_continues_with_the_same_model_only_and_can_be_give
     assert said["application"] in world.dynamodb.list_tables()["TableNames"]
     assert replay(*options, "--rate", "7").exit_code == 0
     letters = replay(*options, "--dead-letter", f"{tmp_path}/other")
-    assert letters.exit_code == 3 and "began with dead_letter.url" in letters.stderr, letters.output
+    assert letters.exit_code == 3 and "started with dead_letter.url" in letters.stderr, letters.output
     path = tmp_path / "penstock.toml"
     whole = path.read_text()
     path.write_text(whole.replace('version = "1"', 'version = "2"'))
     for more in ((), ("--execute",)):
         changed = replay(*options, *more)
-        assert changed.exit_code == 3 and "began with model.version = 1, which is now 2" in changed.stderr
+        assert (
+            changed.exit_code == 3 and "started with model.version = 1; the configuration now has 2" in changed.stderr
+        )
     path.write_text(whole)
 
     discard = shlex.split(said["discard"])[2:]

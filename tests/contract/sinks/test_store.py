@@ -165,6 +165,8 @@ def test_a_file_in_place_of_the_folder_is_a_user_error(tmp_path: Path) -> None:
         FolderStore(tmp_path / "table").check()
     with pytest.raises(Denied, match="Use a folder"):
         FolderStore(tmp_path / "table").put_new(KEY, b"", {})
+    with pytest.raises(Denied, match="Use a folder that exists or can be created"):
+        FolderStore(tmp_path / ("x" * 300)).check()
 
 
 def test_partial_files_of_killed_workers_are_swept_after_a_day(tmp_path: Path) -> None:

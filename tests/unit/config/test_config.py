@@ -180,10 +180,10 @@ ACROSS = {
     "[kcl]\nshutdown_grace_s = 6": "kcl.shutdown_grace_s: a drain may take 2 batches of 0 s (drain.longest_batch_s) + "
     "drain.flush_s 5 s + checkpoint 2 s = 7 s, but the limit is 6 s. Raise it (and drain.budget_s, at most 120 s), "
     "or lower batch.max_records and drain.longest_batch_s",
-    "[health]\nstuck_after_s = 120": "health.stuck_after_s: 120 s is not more than model.timeout_s (120 s). "
-    "Raise it: one batch may take up to model.timeout_s",
-    "[kcl]\nfailover_ms = 1000\nidle_between_reads_ms = 500": "kcl.failover_ms: 1000 ms is not more than twice "
-    "kcl.idle_between_reads_ms (500 ms). Raise it: leases would expire between two reads",
+    "[health]\nstuck_after_s = 120": "health.stuck_after_s: 120 s must be more than model.timeout_s (120 s). "
+    "Raise it, because one batch may take up to model.timeout_s",
+    "[kcl]\nfailover_ms = 1000\nidle_between_reads_ms = 500": "kcl.failover_ms: 1000 ms must be more than twice "
+    "kcl.idle_between_reads_ms (500 ms). Raise it, because leases would expire between two reads",
     '[dead_letter]\nurl = "s3://bucket/enriched/dead"': 'dead_letter.url: "s3://bucket/enriched/dead" and sink.0.url '
     '"s3://bucket/enriched" are the same or one contains the other. Use separate prefixes',
     '[dead_letter]\nurl = "s3://bucket/"': 'dead_letter.url: "s3://bucket/" and sink.0.url '

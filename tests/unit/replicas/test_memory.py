@@ -54,12 +54,12 @@ def test_too_little_memory_shows_the_sum() -> None:
         share_mib(2048, heap_mib=512, in_flight_mib=256, replicas=8)
     assert raised.value.problem == (
         "of the task's 2048 MiB, kcl.java_heap_mib 512 + 192 for the JVM + in_flight.total_mib 256 + 512 for the host "
-        "leave 576 for 8 replicas, which need 128 each"
+        "leave 576 MiB for 8 replicas. Each replica needs at least 128 MiB"
     )
 
 
 def test_a_task_smaller_than_its_jvm_has_nothing_left() -> None:
-    with pytest.raises(ConfigError, match="leave 0 for 1 replica, which"):
+    with pytest.raises(ConfigError, match="leave 0 MiB for 1 replica"):
         share_mib(1024, heap_mib=512, in_flight_mib=256, replicas=1)
 
 
