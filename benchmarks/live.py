@@ -232,7 +232,8 @@ def efficiency(case: Case, turns: Turns) -> Figure:
     """
     text = (
         f"saturated task / bare loop in batches of {case.batch}, {case.replicas} x {case.threads} threads; "
-        f"batches of {turns.batch_size_target} were found to be quickest; CPU use (100 % = one core): {told(turns.cores)}"
+        f"batches of {turns.batch_size_target} were found to be quickest; "
+        f"CPU use (100 % = one core): {told(turns.cores)}"
     )
     return Figure(f"efficiency_{case.model}", ratios(turns.ours, turns.bare), bar=BARS[case.model], text=text)
 
