@@ -16,7 +16,7 @@ from pipeline.stores.s3 import S3Store
 from tests.chaos import expected, output
 from tests.chaos.checks import judge
 from tests.chaos.producer import Mixer, Producer
-from tests.e2e.rig import BRISK, Rig, Worker, wait_until
+from tests.e2e.rig import Rig, Worker, wait_until
 
 SHARDS = 2
 IN_FLIGHT_MIB = 16
@@ -108,7 +108,6 @@ class Scene:
             model=f'version = "chaos-1"\nthreads = 1\n{model}',
             in_flight=f"total_mib = {IN_FLIGHT_MIB}",
             health=f"stuck_after_s = {stuck_after_s}",
-            kcl=BRISK,
             sinks=f'[[sink]]\ntype = "parquet"\nurl = "s3://{name}/enriched"\nflush_interval_s = 2\nflush_mib = 4',
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tests.e2e.rig import BRISK, UP_S, Rig, Worker, wait_until
+from tests.e2e.rig import UP_S, Rig, Worker, wait_until
 
 SHARDS = 4
 """Two shards for each worker, or three and one."""
@@ -31,7 +31,7 @@ def clock_config(rig: Rig) -> Path:
     """A model that returns when it sees a record, and files of one second each."""
     sink = f'[[sink]]\ntype = "parquet"\nurl = "{rig.table}"\nflush_interval_s = 1'
     clock = 'factory = "tests.e2e.models:Clock"\nversion = "test-1"\nthreads = 1'
-    return rig.config(model=clock, kcl=f"{BRISK}\n{SOON}", sinks=sink)
+    return rig.config(model=clock, kcl=SOON, sinks=sink)
 
 
 def share(rig: Rig, first: Worker, second: Worker) -> Pair:

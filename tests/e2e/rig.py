@@ -30,13 +30,6 @@ from pipeline.table.audit import audit
 ROOT = Path(__file__).resolve().parents[2]
 POLL_S = 0.4
 FLOW_S = 0.5
-IDLE_MS = 1_900
-"""Most of what an idle worker needs of the processor is for its reads: with half of them it needs a quarter less. More
-does not go with ``kcl.failover_ms`` of 4,000."""
-
-BRISK = "idle_between_reads_ms = 1000"
-"""Of tests that measure how long a record waits, that fill a worker quickly, or with a shorter ``kcl.failover_ms``."""
-
 MINILM = (
     'factory = "examples.minilm:MiniLM"\nversion = "test-1"\nthreads = 1\n'
     'passthrough = { module = "string", name = "string" }'
@@ -289,7 +282,7 @@ class Rig:
             "model": PACED,
             "batch": "max_records = 16",
             "health": "port = 0",
-            "kcl": f"idle_between_reads_ms = {IDLE_MS}",
+            "kcl": "idle_between_reads_ms = 1000",  # an idle JVM needs a third less of the processor
             "dead_letter": f'url = "{self.folder / "dead-letter"}"',
             "log": 'format = "json"',
         }

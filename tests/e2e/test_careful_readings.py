@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.stores.folder import FolderStore
 from pipeline.table.audit import audit
-from tests.e2e.rig import BRISK, ROOT, Rig, Worker, wait_until
+from tests.e2e.rig import ROOT, Rig, Worker, wait_until
 
 ECHO = 'factory = "tests.e2e.models:Echo"\nversion = "test-1"\nthreads = 1'
 DEADLY = Path(__file__).parent / "deadly"
@@ -24,7 +24,7 @@ def test_no_record_stops_a_shard_for_long_wherever_it_kills(rig: Rig) -> None:
     said = [f"record {number}" for number in range(30)]
     said[5], said[20] = KILLS_JVM, KILLS_HOST
     rig.put([(json.dumps({"text": each}).encode(), "key") for each in said])
-    config = rig.config(model=ECHO, kcl=f"{BRISK}\nfailover_ms = 3000", batch="linger_ms = 1")
+    config = rig.config(model=ECHO, kcl="failover_ms = 3000", batch="linger_ms = 1")
     for _ in range(TASKS):
         worker = rig.start(config, PYTHONPATH=f"{DEADLY}:{ROOT}")
         wait_until(partial(has_come_to_an_end, rig, worker), 120, "the shard's end, or the worker's")

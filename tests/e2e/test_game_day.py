@@ -20,7 +20,7 @@ from pipeline.record import Position
 from pipeline.stores.folder import FolderStore
 from pipeline.stores.s3 import S3Store
 from pipeline.table.audit import audit
-from tests.e2e.rig import BRISK, LEAVE_S, UP_S, Rig, Worker, wait_until
+from tests.e2e.rig import LEAVE_S, UP_S, Rig, Worker, wait_until
 
 RECORDS = 100
 LARGE, TEXT = 750, "x" * 32 * 1024
@@ -63,8 +63,7 @@ def play(rig: Rig) -> None:
 def configured(rig: Rig) -> Path:
     return rig.config(
         model='factory = "tests.e2e.models:Echo"\nversion = "test-1"\nthreads = 1\ntimeout_s = 5',
-        # Small reads: the task is full before it has all.
-        kcl=f"{BRISK}\nfailover_ms = 4000\nproperties.maxRecords = 100",
+        kcl="failover_ms = 4000\nproperties.maxRecords = 100",  # small reads: the task is full before it has all
         health=f"stuck_after_s = {STUCK_S}",
         in_flight=f"total_mib = {IN_FLIGHT_MIB}",
         sinks=f'[[sink]]\ntype = "parquet"\nurl = "s3://{rig.name}/enriched"\nflush_interval_s = 2\nflush_mib = 4',

@@ -11,7 +11,7 @@ import json
 import pytest
 
 from tests.e2e import permitted, replay_slice, shards
-from tests.e2e.rig import BRISK, Rig
+from tests.e2e.rig import Rig
 
 KEY = "with-kcl-2"
 """The access key of the worker."""
@@ -25,7 +25,7 @@ def test_an_application_follows_a_scale_and_what_came_during_it_is_read_again(
     monkeypatch.chdir(rig.folder)  # for the undo files
     rig.create(shards.FIRST)
     permitted.make_table_of_kcl_2(rig, rig.name)
-    config = rig.config(kcl=f"{BRISK}\nfailover_ms = 3000")
+    config = rig.config(kcl="failover_ms = 3000")
     worker = rig.start(config, AWS_ACCESS_KEY_ID=KEY)
     put(rig, "before", 60)
     rig.enriched(10)

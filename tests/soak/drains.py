@@ -15,7 +15,7 @@ from pipeline.record import Position
 from pipeline.stores.folder import FolderStore
 from pipeline.table.audit import audit
 from tests.chaos.producer import payload
-from tests.e2e.rig import BRISK, Rig, Worker, wait_until
+from tests.e2e.rig import Rig, Worker, wait_until
 
 BATCH, SHARDS = 8, 2
 GRACE_S, BUDGET_S = 80.0, 90.0
@@ -90,7 +90,7 @@ class Scene:
         options = f'{{ batch_s = {self.batch_s}, begun = "{self._begun}", finished = "{self._finished}" }}'
         config = self.rig.config(
             model=f'factory = "tests.soak.model:Slow"\nversion = "soak-1"\nthreads = 1\noptions = {options}',
-            kcl=f"{BRISK}\nshutdown_grace_s = {GRACE_S}",
+            kcl=f"shutdown_grace_s = {GRACE_S}",
             drain=f"longest_batch_s = {self.batch_s}\nbudget_s = {BUDGET_S}",
         )
         return self.rig.start(config, PENSTOCK_BATCH__MAX_RECORDS=str(BATCH))

@@ -26,7 +26,7 @@ from pipeline.stores.folder import FolderStore
 from pipeline.table.audit import audit
 from tests.chaos import hostile
 from tests.chaos.report import circumstances
-from tests.e2e.rig import BRISK, Rig, Worker, wait_until
+from tests.e2e.rig import Rig, Worker, wait_until
 
 BUILD = Path("build")
 IN_FLIGHT_MIB, HEAP_MIB = 64, 256
@@ -77,7 +77,7 @@ def measure(folder: Path) -> dict[str, Any]:
         config = rig.config(
             model='factory = "tests.soak.model:Sized"\nversion = "1"\nthreads = 1',
             in_flight=f"total_mib = {IN_FLIGHT_MIB}",
-            kcl=f"{BRISK}\njava_heap_mib = {HEAP_MIB}",
+            kcl=f"java_heap_mib = {HEAP_MIB}",
         ).resolve()
         try:
             worker = rig.start(config, JAVA_TOOL_OPTIONS=f"-Xlog:gc:file={log}", PENSTOCK_BATCH__MAX_RECORDS="1024")
