@@ -17,6 +17,8 @@ from pipeline.stores.urls import mistake_in
 from pipeline.table import column_names
 
 FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+FILE = re.compile(r"(?:\./)?([A-Za-z_][\w./]*)\.py(?:(?::|::)([A-Za-z_][\w.]*)?)?")
+"""A file in place of a module: ``sentiment.py:Sentiment``, ``./models/sentiment.py``."""
 STOP_TIMEOUT_S = 120
 """Maximum seconds that ECS waits between SIGTERM and SIGKILL."""
 DAY_S = 86_400
@@ -75,6 +77,10 @@ def _start(value: object) -> object:
 
 
 def _factory(value: str) -> str:
+    if file := FILE.fullmatch(value):
+        module = file[1].replace("/", ".")
+        fix = f'Write "{module}:{file[2] or "CLASS"}", the module without .py, as an import names it'
+        raise _wrong(f"{shown_value(value)} names a file, not a module", fix)
     if not FACTORY.fullmatch(value):
         raise _wrong(
             f"{shown_value(value)} is not of the form module:attribute", 'For example: "examples.minilm:MiniLM"'

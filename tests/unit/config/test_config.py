@@ -246,6 +246,26 @@ def test_a_carried_field_that_no_table_can_have_is_reported_before_the_model_loa
     assert said.startswith("model.passthrough") and why in said
 
 
+@pytest.mark.parametrize(
+    ("factory", "meant"),
+    [
+        ("sentiment.py:Sentiment", "sentiment:Sentiment"),
+        ("./sentiment.py:Sentiment", "sentiment:Sentiment"),
+        ("models/sentiment.py:Sentiment", "models.sentiment:Sentiment"),
+        ("models.sentiment.py:a.B", "models.sentiment:a.B"),
+        ("sentiment.py", "sentiment:CLASS"),
+        ("sentiment.py::Sentiment", "sentiment:Sentiment"),
+    ],
+)
+def test_a_file_in_place_of_a_module_is_named_with_the_module(factory: str, meant: str) -> None:
+    assert told(f'[model]\nfactory = "{factory}"') == [
+        (
+            f'model.factory: "{factory}" names a file, not a module. '
+            f'Write "{meant}", the module without .py, as an import names it'
+        )
+    ]
+
+
 def test_prefixes_side_by_side_are_fine_even_if_one_name_begins_the_other() -> None:
     assert told('[dead_letter]\nurl = "s3://bucket/enriched-dead"') == []
 
