@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -151,6 +152,7 @@ def _only_known(answer: Callable[[str, str], Awaitable[Answer]]) -> Callable[[st
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    """:raises ConfigError: for ``health.host`` if it is not an address of this machine, else for ``health.port``."""
     listener: socket.socket | None = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -158,10 +160,14 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(BACKLOG)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # of a name that is too long for DNS
         if listener is not None:
             listener.close()
-        reason = error.strerror or str(error)
+        reason = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, UnicodeError | socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            problem = f"cannot listen on {shown(host)} ({reason})"
+            how = "Write an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all"
+            raise ConfigError("health.host", problem, how) from None
         problem = f"cannot listen on {host}:{port} ({reason})"
         raise ConfigError("health.port", problem, "Set it to a free port, or to 0") from None
     return listener

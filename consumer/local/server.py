@@ -156,12 +156,18 @@ def _shut(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
+def _family(host: str, port: int) -> int:
+    """:raises UserError: ``host`` is no address, and no name that has one."""
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"Cannot listen on {host}: {reason}. Use an address of this machine.") from None
+
+
 def _bound(host: str, port: int) -> Listener:
     """Return a socket that listens already: connections wait until the server accepts them."""
-    try:
-        sock = Listener(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0])
-    except OSError as error:
-        raise UserError(f"Cannot listen on {host}: {error.strerror}. Use an address of this machine.") from None
+    sock = Listener(_family(host, port))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
@@ -188,6 +194,7 @@ def up(host: str, port: int, limits: bool, allow_remote: bool = False, until_std
     :raises UserError: if the server cannot listen on the address, or if other machines can reach it and
         ``allow_remote`` is not set: requests are not authenticated.
     """
+    _family(host, port)
     if not (allow_remote or is_loopback(host)):
         raise UserError(
             f"{host} can be reached from other machines, and the local AWS does not authenticate requests. "

@@ -86,12 +86,15 @@ def test_a_port_in_use_is_reported_in_one_line() -> None:
     assert str(raised.value) == expected
 
 
-def test_a_host_name_that_is_not_local_is_reported() -> None:
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "not a host", "203.0.113.1", f"{'a' * 64}.b"])
+def test_a_host_that_is_not_of_this_machine_is_reported_as_the_host(host: str) -> None:
     async def start() -> None:
-        async with Health(HealthSettings(host="no.such.host.invalid"), Metrics(), lambda: None, lambda: None):
+        async with Health(HealthSettings(host=host), Metrics(), lambda: None, lambda: None):
             pass
 
-    with pytest.raises(ConfigError, match=r"cannot listen on no\.such\.host\.invalid:8080"):
+    with pytest.raises(
+        ConfigError, match=rf"^health\.host: cannot listen on {host} .*Write an address of this machine"
+    ):
         asyncio.run(start())
 
 

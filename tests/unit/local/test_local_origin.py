@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from consumer.local.origin import is_loopback, refusal
+from consumer.local.server import up
+from pipeline.errors import UserError
 
 FAULTS, RESET, BUCKET = "/_penstock/faults", "/moto-api/reset", "/bucket/key"
 OURS = [
@@ -73,3 +75,9 @@ def test_the_loopback_is_known(host: str) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "penstock.example", "", "localhostx"])
 def test_nothing_else_is_the_loopback(host: str) -> None:
     assert not is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "not a host", f"{'a' * 64}.b"])
+def test_a_host_without_an_address_is_named_as_such(host: str) -> None:
+    with pytest.raises(UserError, match=rf"^Cannot listen on {host}: .*Use an address of this machine\.$"):
+        up(host, 0, limits=True)
