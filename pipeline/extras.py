@@ -16,12 +16,17 @@ EXTRAS = {
 """The modules of each, beside those of the extras that it includes. ``flask`` is what ``moto[server]`` adds to moto."""
 
 
+INCLUDED = {"demo": ("local", "torch")}
+"""The extras that each includes, without java: a Java of the machine serves as well."""
+
+
 def require(extra: str) -> None:
     """Return if the extra is installed.
 
     :raises UserError: it is not; the text has the command that installs it.
     """
-    if missing := [module for module in EXTRAS[extra] if find_spec(module) is None]:
+    modules = [module for name in (extra, *INCLUDED.get(extra, ())) for module in EXTRAS[name]]
+    if missing := [module for module in modules if find_spec(module) is None]:
         raise UserError(f"not installed: {', '.join(missing)}. Run: {command(extra)}")
 
 

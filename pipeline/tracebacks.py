@@ -11,7 +11,8 @@ import sysconfig
 import traceback
 from pathlib import Path
 
-from pipeline.errors import LINE_LIMIT, ModelError, PenstockError, cut, is_a, one_line, plain
+from pipeline import extras
+from pipeline.errors import LINE_LIMIT, ModelError, PenstockError, causes, cut, is_a, one_line, plain
 
 OURS = str(Path(__file__).parent)
 LIBRARIES = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
@@ -71,10 +72,18 @@ def _place(error: BaseException) -> str:
 
 def model_error(what: str, error: BaseException) -> ModelError:
     """Return the error for a model that cannot be used, because ``error`` was raised in its code. Its text is ``what``,
-    the exception and its place, on one line: ``load failed: ValueError: no such name (model.py:12 in load)``.
+    the exception and its place, on one line: ``load failed: ValueError: no such name (model.py:12 in load)``. If a
+    module of an extra is missing, also the command that installs it.
     """
     where = "" if is_a(error, SyntaxError) else place(error)  # a SyntaxError's text has the place
-    return ModelError(f"{what}: {one_line(error)}{f' ({where})' if where else ''}", traced(error, TRACEBACK_LIMIT))
+    said = f"{what}: {one_line(error)}{f' ({where})' if where else ''}{_hint(error)}"
+    return ModelError(said, traced(error, TRACEBACK_LIMIT))
+
+
+def _hint(error: BaseException) -> str:
+    """What to install, if the error or one that caused it is of a missing module of an extra; else empty."""
+    missing = next((each for each in causes(error) if type(each) is ModuleNotFoundError), None)
+    return extras.hint(missing.name) if missing is not None and type(missing.name) is str else ""
 
 
 def log_traceback(log: logging.Logger, error: PenstockError) -> None:

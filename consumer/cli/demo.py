@@ -43,7 +43,6 @@ def demo(
 
     if find_spec("examples") is None:
         raise UserError("The demo is part of Penstock's source, not of the package. Get the source; run: make demo")
-    require("local")
     require("demo")
     from examples.demo.run import DemoOptions
     from examples.demo.run import demo as run_demo
