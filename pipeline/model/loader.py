@@ -50,11 +50,30 @@ class UserModel:
             raise ModelError(f"model.factory {name}: it has no predict(items)")
         self.wants_records, self._by_name = _asks_for_records(name, self._predict)
         self.output_schema = _schema(name, model)
+        _ = self.pads  # checked before records are there
 
     @property
     def pads(self) -> bool:
-        """The model's ``pads``, or the contract's default."""
-        return bool(getattr(self._model, "pads", Model.pads))
+        """The model's ``pads``, or the contract's default. :raises ModelError: it is neither True nor False."""
+        pads = getattr(self._model, "pads", Model.pads)
+        if not isinstance(pads, bool):
+            what = f"its pads is of type {type(pads).__name__}; write pads = True or pads = False"
+            raise ModelError(f"model.factory {self.name}: {what}")
+        return pads
+
+    def cost_of(self, item: Any) -> int:
+        """Return what the model's ``cost`` says of an item; 0 counts as 1.
+
+        :raises TypeError: it is not a whole number, or negative. Raises what ``cost`` raises, too.
+        """
+        cost: Any = self.cost(item)
+        try:
+            whole = -1 if isinstance(cost, str | bytes) else int(cost)
+        except (TypeError, ValueError, OverflowError):
+            whole = -1
+        if whole < 0:
+            raise TypeError(f"cost returned {cost!r}, not a whole number of at least 1")
+        return min(max(1, whole), 2**62)
 
     def predict(self, items: Sequence[Any], records: Sequence[RecordInfo] = ()) -> Sequence[Any]:
         """Call the model's ``predict``; pass ``records`` on only to a model that asks for them."""
@@ -103,6 +122,9 @@ def _asks_for_records(name: str, predict: Callable[..., Any]) -> tuple[bool, boo
     except (TypeError, ValueError):
         return False, False
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    by_name = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+    if all(each.kind in by_name for each in parameters.values()):
+        raise ModelError(f"model.factory {name}: its predict takes no items; write def predict(self, items)")
     single = [each for each in parameters.values() if each.kind not in several]
     needed = [each.name for each in single[1:] if each.default is each.empty and each.name != "records"]
     if needed:

@@ -106,6 +106,10 @@ def _warm_up(model: UserModel, work: Predicting) -> float | None:
         raise model_error(f"model.factory {model.name}: example failed", error) from error
     if item is None:
         return None
+    try:
+        model.cost_of(item)
+    except BaseException as error:
+        raise model_error(f"model.factory {model.name}: the cost of its own example failed", error) from error
     seconds = 0.0
     for _ in range(2):
         began = time.monotonic()

@@ -209,18 +209,11 @@ class Measuring:
         faults: dict[int, Fault] = {}
         for index, payload in enumerate(frames.payloads(frame)):
             try:
-                costs.append(self._cost(payload))
+                costs.append(self._model.cost_of(self._model.decode(payload)))
             except BaseException as error:  # noqa: BLE001  # the user's code: any error concerns this record only
                 costs.append(0)
                 faults[index] = fault_of(error, "memory" if memory_limit.ran_out(error) else "decode")
         return frames.pack("costs", {"faults": _all_portable(faults)}, [costs.tobytes()])
-
-    def _cost(self, payload: bytes) -> int:
-        cost = self._model.cost(self._model.decode(payload))
-        try:
-            return min(max(1, int(cost)), 2**62)
-        except (TypeError, ValueError, OverflowError):
-            raise TypeError(f"cost returned {cost!r}, not a whole number") from None
 
 
 def _info(stream: str, about: About) -> RecordInfo:

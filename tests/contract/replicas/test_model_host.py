@@ -196,7 +196,7 @@ def test_costs_are_measured_and_bad_records_singled_out(measuring: LivingHost) -
     assert [record.cost for record in records if record.outcome is None] == [1, 1, 2, 4, 6, 8]
     assert death(records[3]).reason == "replica exited with code 4"
     assert death(records[5]).reason == "too long"
-    assert death(records[7]).reason == "TypeError: cost returned 'long', not a whole number"
+    assert death(records[7]).reason == "TypeError: cost returned 'long', not a whole number of at least 1"
     assert "not JSON" in death(records[9]).reason
 
 
