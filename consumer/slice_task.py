@@ -35,7 +35,7 @@ LOOK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SliceOutcome:
     """``finished``: every shard has passed the end of the slice. Else the task was asked to leave before."""
 
     finished: bool
@@ -58,7 +58,7 @@ class SliceProgress:
 Tell = Callable[[SliceProgress], object]
 
 
-def run(settings: Settings, bounds: Slice, tell: Tell = lambda progress: None) -> Outcome:
+def run(settings: Settings, bounds: Slice, tell: Tell = lambda progress: None) -> SliceOutcome:
     """Consume the slice until every shard has passed its end, or until SIGTERM or SIGINT; raises ``PenstockError``.
 
     ``settings`` name an application that no other reads the stream by. ``tell`` hears every second how far it is.
@@ -72,7 +72,7 @@ def run(settings: Settings, bounds: Slice, tell: Tell = lambda progress: None) -
             totals = task.metrics.snapshot()
             rows, dead = rows + int(totals["enriched"]), dead + int(totals["dead_letters"])
             if code != AGAIN:
-                return Outcome(extent.finished, rows, dead)
+                return SliceOutcome(extent.finished, rows, dead)
 
 
 class StreamSlice:

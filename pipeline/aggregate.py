@@ -19,7 +19,7 @@ class Aggregate(Record):
 
     __slots__ = ("_taken", "_users", "message")
 
-    def __init__(self, record: Record, message: kpl.Message) -> None:
+    def __init__(self, record: Record, message: kpl.AggregateMessage) -> None:
         super().__init__(
             record.shard_id, record.data, record.partition_key, record.sequence, 0, record.arrived_ms, False
         )

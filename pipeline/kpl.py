@@ -53,7 +53,7 @@ class User(NamedTuple):
     fault: str = ""
 
 
-class Message:
+class AggregateMessage:
     """An aggregate, scanned once: ``count`` user records, and where the keys are. ``data`` is not copied."""
 
     __slots__ = ("_explicit", "_hashes", "_keys", "_known", "_names", "_stop", "count", "data", "misplaced", "within")
@@ -237,7 +237,7 @@ class Message:
         return self.data[start : start + size].decode("utf-8", "replace")
 
 
-def message(data: bytes) -> Message | None:
+def message(data: bytes) -> AggregateMessage | None:
     """Return the aggregate that a Kinesis record is; None if it is a plain record.
 
     :raises Malformed: it has an aggregate's checksum but cannot be parsed.
@@ -247,7 +247,7 @@ def message(data: bytes) -> Message | None:
     body = memoryview(data)[len(MAGIC) : -MD5_BYTES]
     if hashlib.md5(body, usedforsecurity=False).digest() != data[-MD5_BYTES:]:
         return None
-    return Message(data)
+    return AggregateMessage(data)
 
 
 # -- protobuf's wire format. A message is followed by the 16 bytes of its MD5, so a number of at most 10 bytes that

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import Fatal, counted
 from pipeline.record import Position
-from pipeline.sinks.put_queue import OrderedPutQueue, Row
+from pipeline.sinks.put_queue import OrderedPutQueue, QueuedRow
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
@@ -153,7 +153,7 @@ class _Put:
         self._back_off(answer["Records"], accepted)
         return put
 
-    def _answer(self, request: list[Row]) -> Any:
+    def _answer(self, request: list[QueuedRow]) -> Any:
         from botocore.exceptions import ClientError
 
         try:
@@ -163,7 +163,7 @@ class _Put:
                 raise
             return {"Records": [{"ErrorCode": error.response["Error"]["Code"]} for _ in request]}
 
-    def _count(self, request: list[Row], answers: list[Any]) -> int:
+    def _count(self, request: list[QueuedRow], answers: list[Any]) -> int:
         put = 0
         for row, answer in zip(request, answers, strict=True):
             if "SequenceNumber" in answer:
@@ -174,7 +174,7 @@ class _Put:
         self.report.records += put
         return put
 
-    def _wait_for_rate(self, request: list[Row]) -> None:
+    def _wait_for_rate(self, request: list[QueuedRow]) -> None:
         if self._rate is None:
             return
         now = self._clock()

@@ -235,7 +235,7 @@ def _payloads(record: Any, most: int) -> list[bytes]:
     return [data for data, _, _, fault in islice(message.users(), most) if not fault]
 
 
-def _message(data: bytes) -> kpl.Message | None:
+def _message(data: bytes) -> kpl.AggregateMessage | None:
     """None for a record that is not an aggregate."""
     try:
         return kpl.message(data)

@@ -24,8 +24,8 @@ from consumer.config.values import (
     STOP_TIMEOUT_S,
     WEEK_S,
     AutoOr,
-    Level,
-    StreamName,
+    LogLevel,
+    StreamNameText,
     _application,
     _start,
 )
@@ -37,7 +37,7 @@ ITERATOR_MS = 240_000
 class StreamSettings(Section):
     """``[stream]``: the stream to read, and the KCL application that reads it."""
 
-    name: StreamName = Field(description="the stream to read", examples=["events"])
+    name: StreamNameText = Field(description="the stream to read", examples=["events"])
     application: Annotated[str, AfterValidator(_application)] = Field(
         description=(
             "the KCL application's name, which is also the name of its lease table; a new application reads the"
@@ -95,7 +95,7 @@ class KclSettings(Section):
     properties: dict[str, str | int | bool] = Field(
         default_factory=dict, description="further KCL properties, by KCL's own names"
     )
-    log_level: Level = Field(default="INFO", description="log level of KCL: `DEBUG`, `INFO`, `WARNING`, `ERROR`")
+    log_level: LogLevel = Field(default="INFO", description="log level of KCL: `DEBUG`, `INFO`, `WARNING`, `ERROR`")
 
 
 class DrainSettings(Section):
@@ -139,7 +139,7 @@ class HealthSettings(Section):
 class LogSettings(Section):
     """``[log]``: the level and the format of the log on stderr."""
 
-    level: Level = Field(default="INFO", description="`DEBUG`, `INFO`, `WARNING`, `ERROR`")
+    level: LogLevel = Field(default="INFO", description="`DEBUG`, `INFO`, `WARNING`, `ERROR`")
     format: Literal["auto", "json", "text"] = Field(
         default="auto", description="`auto`: text on a terminal, JSON lines otherwise"
     )

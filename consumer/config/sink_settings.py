@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from consumer.config.section import Section
-from consumer.config.values import WEEK_S, StreamName, Url
+from consumer.config.values import WEEK_S, StreamNameText, Url
 
 Seconds = Annotated[float, Field(gt=0, le=WEEK_S)]
 GIVE_UP = "how long to retry before the task exits with an error; permission errors are retried for one minute"
@@ -31,7 +31,7 @@ class KinesisSinkSettings(Section):
     """``[[sink]]`` with ``type = "kinesis"``: a downstream stream, written at least once."""
 
     type: Literal["kinesis"]
-    stream: StreamName = Field(description="the stream to write to", examples=["enriched"])
+    stream: StreamNameText = Field(description="the stream to write to", examples=["enriched"])
     give_up_after_s: Seconds = Field(default=3_600, description=GIVE_UP)
 
 

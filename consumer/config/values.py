@@ -146,6 +146,6 @@ def _passthrough(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
-StreamName = Annotated[str, AfterValidator(_name)]
+StreamNameText = Annotated[str, AfterValidator(_name)]
 Url = Annotated[str, AfterValidator(_url)]
-Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_level)]
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_level)]

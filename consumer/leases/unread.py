@@ -141,7 +141,7 @@ def _may_be_read(lease: Lease, look: StreamObservation) -> bool:
 
 
 def _not_renewed(lease: Lease) -> str:
-    return f"{lease.holder} has its lease and does not renew it" if lease.holder else "nobody holds its lease"
+    return f"{lease.holder} has its lease and does not renew it" if lease.holder else "no worker holds its lease"
 
 
 def _reasons(lasting: Mapping[str, tuple[_Lack, float]], at_least_s: float) -> dict[str, str]:

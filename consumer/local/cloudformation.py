@@ -99,18 +99,18 @@ class Streams:
             self("EnableEnhancedMonitoring", name, ShardLevelMetrics=sorted(wanted))
 
 
-Step = tuple[str, dict[str, Any]]
+StreamStep = tuple[str, dict[str, Any]]
 
 
-def _mode(wanted: Properties, has: dict[str, Any]) -> list[Step]:
+def _mode(wanted: Properties, has: dict[str, Any]) -> list[StreamStep]:
     if wanted.get("StreamModeDetails", has["StreamModeDetails"]) == has["StreamModeDetails"]:
         return []
     asked = {"StreamARN": has["StreamARN"], "StreamModeDetails": wanted["StreamModeDetails"]}
     return [("UpdateStreamMode", asked)]
 
 
-def _shards(wanted: Properties, has: dict[str, Any]) -> list[Step]:
-    steps: list[Step] = []
+def _shards(wanted: Properties, has: dict[str, Any]) -> list[StreamStep]:
+    steps: list[StreamStep] = []
     if wanted.get("ShardCount", has["OpenShardCount"]) != has["OpenShardCount"]:
         asked = {"TargetShardCount": wanted["ShardCount"], "ScalingType": "UNIFORM_SCALING"}
         steps.append(("UpdateShardCount", asked))
@@ -119,8 +119,8 @@ def _shards(wanted: Properties, has: dict[str, Any]) -> list[Step]:
     return steps
 
 
-def _retention(wanted: Properties, has: dict[str, Any]) -> list[Step]:
-    steps: list[Step] = []
+def _retention(wanted: Properties, has: dict[str, Any]) -> list[StreamStep]:
+    steps: list[StreamStep] = []
     hours, now = wanted.get("RetentionPeriodHours", 24), has["RetentionPeriodHours"]
     if hours != now:
         way = "Increase" if hours > now else "Decrease"

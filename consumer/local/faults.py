@@ -8,8 +8,8 @@ import random
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
-Kind = Literal["error", "throttle", "delay", "stall", "reset", "expired_iterator", "partial"]
-KINDS: tuple[str, ...] = get_args(Kind)
+FaultKind = Literal["error", "throttle", "delay", "stall", "reset", "expired_iterator", "partial"]
+KINDS: tuple[str, ...] = get_args(FaultKind)
 
 
 MOST_DELAY_S = 3600.0
@@ -46,7 +46,7 @@ class FaultRule:
     selects the same ones. ``match`` must occur in the encoded path of the request, or in its body.
     """
 
-    kind: Kind
+    kind: FaultKind
     service: str = ""
     operation: str = ""
     match: str = ""

@@ -193,7 +193,7 @@ def _problems(found: PromotionResult, old: Answers, new: Answers, criteria: Prom
     is_other = found.changes or any(column.changed for column in found.columns.values()) or found.newly_dead
     if is_other and (same := {*old.versions} & {*new.versions}):
         yield (
-            f"both have the model.version {min(same)!r}, and their answers differ: nobody could tell their rows "
+            f"both have the model.version {min(same)!r}, and their answers differ, so their rows could not be told "
             "apart. Set a new model.version"
         )
 

@@ -21,7 +21,7 @@ log = logging.getLogger("stage")
 
 INTERVAL_S = 60.0
 
-HashRanges = Callable[[str], Awaitable[HashRange | None]]
+HashRangeOf = Callable[[str], Awaitable[HashRange | None]]
 """Returns the hash keys of a shard, by its id; None if they are unknown or have no meaning."""
 
 
@@ -36,7 +36,7 @@ class Misplaced:
     ``within`` is called once for each session, before its first record is taken in, and must answer soon.
     """
 
-    def __init__(self, metrics: RecordMetrics, within: HashRanges = unknown) -> None:
+    def __init__(self, metrics: RecordMetrics, within: HashRangeOf = unknown) -> None:
         self.within = within
         self._metrics = metrics
         self._any = False

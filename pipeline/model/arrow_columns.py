@@ -22,14 +22,14 @@ from pipeline.model.containers import elements, fields_of, listed
 from pipeline.model.scalars import NotFinite as Infinite
 from pipeline.model.scalars import ValueRefused, is_missing, is_nan, named
 
-Values = Any
+ColumnValues = Any
 """A column's values: a list, tuple, numpy array or Arrow array, as :func:`pipeline.model.containers.elements`
 returns.
 """
 
 
 Missing = Literal["null", "reject"]
-NotFinite = Literal["keep", "null", "reject"]
+NotFiniteRule = Literal["keep", "null", "reject"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,13 @@ class Rules:
     """
 
     missing: Missing
-    not_finite: NotFinite
+    not_finite: NotFiniteRule
 
 
 AS_THEY_ARE = Rules("null", "keep")
 
 
-def column(values: Values, field: pa.Field, rules: Rules = AS_THEY_ARE) -> pa.Array:
+def column(values: ColumnValues, field: pa.Field, rules: Rules = AS_THEY_ARE) -> pa.Array:
     """Convert ``values`` to an array of the field's type.
 
     :raises ValueRefused: a value does not fit the type. pyarrow's own errors mean the same.
@@ -58,7 +58,7 @@ def column(values: Values, field: pa.Field, rules: Rules = AS_THEY_ARE) -> pa.Ar
     return _column(values, field, rules)
 
 
-def _column(values: Values, field: pa.Field, rules: Rules, null_parents: int = 0) -> pa.Array:
+def _column(values: ColumnValues, field: pa.Field, rules: Rules, null_parents: int = 0) -> pa.Array:
     """``null_parents``: how many of the values are null because the struct that they belong to is null."""
     array = _array(values, field.type, rules)
     if array.null_count > null_parents:
@@ -85,7 +85,7 @@ def _judged(array: pa.Array, rules: Rules) -> pa.Array:
     return pc.if_else(finite, array, pa.scalar(None, array.type))
 
 
-def _array(values: Values, kind: pa.DataType, rules: Rules) -> pa.Array:
+def _array(values: ColumnValues, kind: pa.DataType, rules: Rules) -> pa.Array:
     if isinstance(values, np.ndarray) and values.ndim > 1:
         return _of_matrix(values, kind, rules)
     if isinstance(values, pa.Array) and pa.types.is_null(values.type):
@@ -117,7 +117,7 @@ def _of_matrix(values: np.ndarray[Any, Any], kind: pa.DataType, rules: Rules) ->
     return _of_lengths(lengths, None, flat, kind, rules)
 
 
-def _lists(values: Values, kind: pa.DataType, rules: Rules) -> pa.Array:
+def _lists(values: ColumnValues, kind: pa.DataType, rules: Rules) -> pa.Array:
     if isinstance(values, pa.Array) and _is_list(values.type):
         import pyarrow.compute as pc
 
@@ -130,7 +130,7 @@ def _lists(values: Values, kind: pa.DataType, rules: Rules) -> pa.Array:
     return _of_lengths(lengths, missing, _joined([part for part in parts if part is not None]), kind, rules)
 
 
-def _part(value: Any) -> Values | None:
+def _part(value: Any) -> ColumnValues | None:
     """Return the values of one list; None if the list itself is missing."""
     kind = type(value)
     if kind is list or kind is tuple or (kind is np.ndarray and value.ndim):
@@ -142,7 +142,7 @@ def _part(value: Any) -> Values | None:
     return elements(value)
 
 
-def _joined(parts: Sequence[Values]) -> Values:
+def _joined(parts: Sequence[ColumnValues]) -> ColumnValues:
     """Concatenate the values of all lists; without touching each value if all are arrays of one type."""
     if parts and all(type(part) is np.ndarray for part in parts):
         shapes = {(part.dtype, part.shape[1:]) for part in parts}
@@ -156,7 +156,7 @@ def _joined(parts: Sequence[Values]) -> Values:
 def _of_lengths(
     lengths: np.ndarray[Any, Any],
     missing: np.ndarray[Any, Any] | None,
-    flat: Values,
+    flat: ColumnValues,
     kind: pa.DataType,
     rules: Rules,
 ) -> pa.Array:
@@ -174,7 +174,7 @@ def _fixed(
     lengths: np.ndarray[Any, Any],
     missing: np.ndarray[Any, Any] | None,
     mask: pa.Array | None,
-    flat: Values,
+    flat: ColumnValues,
     kind: pa.DataType,
     rules: Rules,
 ) -> pa.Array:
@@ -194,7 +194,7 @@ def _fixed(
     return pa.FixedSizeListArray.from_arrays(child, type=kind, mask=mask)
 
 
-def _structs(values: Values, kind: pa.DataType, rules: Rules) -> pa.Array:
+def _structs(values: ColumnValues, kind: pa.DataType, rules: Rules) -> pa.Array:
     fields = [kind.field(place) for place in range(kind.num_fields)]
     names = [field.name for field in fields]
     if isinstance(values, pa.Array) and pa.types.is_struct(values.type):

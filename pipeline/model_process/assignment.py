@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.model.arrow_columns import Missing, NotFinite
+from pipeline.model.arrow_columns import Missing, NotFiniteRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,7 @@ class LoadSettings:
     version: str
     threads: int
     missing: Missing
-    not_finite: NotFinite
+    not_finite: NotFiniteRule
     memory_mib: int
     device: str
     aws_credentials: bool

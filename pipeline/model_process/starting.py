@@ -22,14 +22,14 @@ from pipeline.model_process.worker import (
     FailedAnswer,
     Measuring,
     Predicting,
-    Work,
+    RequestHandler,
 )
 from pipeline.tracebacks import TRACEBACK_LIMIT, model_error
 
 log = logging.getLogger("model")
 
 
-def start(assignment: Assignment) -> tuple[Chunks, Work | None]:
+def start(assignment: Assignment) -> tuple[Chunks, RequestHandler | None]:
     """Find the model, load it and warm it up. Returns the first answer, and the worker if the model is usable. Never
     raises.
     """
@@ -39,7 +39,7 @@ def start(assignment: Assignment) -> tuple[Chunks, Work | None]:
         model = find(assignment.factory, assignment.search_path, assignment.passthrough)
         rules = Rules(missing=assignment.missing, not_finite=assignment.not_finite)
         rows = RowMaker(model.output_schema, assignment.passthrough, rules, model=assignment.factory)
-        work: Work = (
+        work: RequestHandler = (
             Measuring(model)
             if assignment.role == "measure"
             else Predicting(model, rows, assignment.number, assignment.stream)

@@ -42,7 +42,7 @@ END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 """The last bytes of Arrow's stream format, after the schema and the batch."""
 
 
-class Work(Protocol):
+class RequestHandler(Protocol):
     """Answers requests. ``usable`` turns False if the process must not answer another one."""
 
     usable: bool

@@ -32,7 +32,7 @@ from pipeline.sinks.json_rows import Unwritable
 from pipeline.sinks.kinesis_rows import RowLoad, loads_of, size_of
 from pipeline.sinks.put_answers import PutAnswer, answer_of, code_of, failed, message_of
 from pipeline.sinks.put_back_off import PutBackOff
-from pipeline.sinks.put_queue import REQUEST_BYTES, REQUEST_ROWS, OrderedPutQueue, Row
+from pipeline.sinks.put_queue import REQUEST_BYTES, REQUEST_ROWS, OrderedPutQueue, QueuedRow
 from pipeline.sinks.refused import RefusedLetters, RefusedRow
 from pipeline.stores.calls import SureCalls, Threads
 
@@ -125,7 +125,7 @@ class KinesisSink:
         """Make a blocking call in one of the sink's own threads: a stalled stream does not block other parts."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    async def put(self, request: Sequence[Row]) -> PutAnswer:
+    async def put(self, request: Sequence[QueuedRow]) -> PutAnswer:
         """Make one PutRecords call."""
         records = [{"Data": row.data, "PartitionKey": row.key} for row in request]
         try:
@@ -228,7 +228,7 @@ class KinesisWriter:
             if all(done) or not answer.at_fault:
                 await self._back_off(answer._replace(accepted=done))
 
-    async def _without_faults(self, request: Sequence[Row], answer: PutAnswer) -> Sequence[bool]:
+    async def _without_faults(self, request: Sequence[QueuedRow], answer: PutAnswer) -> Sequence[bool]:
         """Return which rows are done: accepted, or durable dead letters.
 
         A call that is invalid as a whole is halved until its row is alone. A row alone is to blame only if the stream

@@ -24,7 +24,7 @@ size of a stream's largest record, but accepted only 5 MiB for years, and emulat
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class QueuedRow:
     """One record as it is sent. ``place`` counts the rows of this queue; ``origin`` is the caller's object."""
 
     place: int
@@ -49,7 +49,7 @@ class OrderedPutQueue:
         self.durable: Position | None = None
         self._request_rows = request_rows
         self._request_bytes = request_bytes
-        self._queues: dict[str, deque[Row]] = {}
+        self._queues: dict[str, deque[QueuedRow]] = {}
         self._ready: deque[str] = deque()
         self._rows = 0
         self._accepted: set[int] = set()
@@ -63,17 +63,17 @@ class OrderedPutQueue:
     def put(self, position: Position, row: tuple[str, bytes] | None, *, origin: object = None) -> None:
         """Add the next record in sequence order: its key and data, or None if it is dead and has no row."""
         if row is not None:
-            self._enqueue(Row(self._rows, *row, origin))
+            self._enqueue(QueuedRow(self._rows, *row, origin))
         self._milestones.append((position, self._rows))
         self._advance()
 
-    def take(self, most: int = REQUEST_ROWS) -> list[Row]:
+    def take(self, most: int = REQUEST_ROWS) -> list[QueuedRow]:
         """Return the next call's rows, at most one for each key, oldest key first; none if all remaining rows wait for
         an answer.
 
         Every list must be passed to :meth:`settle`.
         """
-        request: list[Row] = []
+        request: list[QueuedRow] = []
         size_bytes = 0
         while self._ready and len(request) < min(most, self._request_rows):
             row = self._queues[self._ready[0]][0]
@@ -84,7 +84,7 @@ class OrderedPutQueue:
             size_bytes += row.size_bytes
         return request
 
-    def settle(self, request: Sequence[Row], accepted: Sequence[bool]) -> None:
+    def settle(self, request: Sequence[QueuedRow], accepted: Sequence[bool]) -> None:
         """Process the answer to a call: accepted rows are done, the others come first in the next call."""
         refused: list[str] = []
         for row, was_accepted in zip(request, accepted, strict=True):
@@ -95,7 +95,7 @@ class OrderedPutQueue:
         self._ready.extendleft(reversed(refused))
         self._advance()
 
-    def _enqueue(self, row: Row) -> None:
+    def _enqueue(self, row: QueuedRow) -> None:
         self._rows += 1
         self.bytes += row.size_bytes
         if row.key in self._queues:
@@ -104,7 +104,7 @@ class OrderedPutQueue:
             self._queues[row.key] = deque([row])
             self._ready.append(row.key)
 
-    def _accept(self, row: Row) -> None:
+    def _accept(self, row: QueuedRow) -> None:
         self._accepted.add(row.place)
         self.bytes -= row.size_bytes
         queue = self._queues[row.key]

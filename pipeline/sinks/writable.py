@@ -30,11 +30,11 @@ IDENTITY_BYTES = 2048
 ROW_FAULTS = (pa.ArrowException, ArithmeticError, OSError, TypeError, ValueError)
 """Errors of pyarrow for values that it cannot write. Any other error is a defect of this code, not of a row."""
 
-Rows = Callable[[Sequence[Record]], pa.Table]
+RowsOf = Callable[[Sequence[Record]], pa.Table]
 Write = Callable[[Sequence[Record]], object]
 
 
-def cut(file: File, rows: Rows, most_bytes: int = FILE_BYTES) -> File:
+def cut(file: File, rows: RowsOf, most_bytes: int = FILE_BYTES) -> File:
     """Return the beginning of the file that has at most ``most_bytes`` of rows, but at least one record."""
     while (half := _half(file.records)) is not None:
         if _at_most(file.records) <= most_bytes or rows(file.records).nbytes <= most_bytes:

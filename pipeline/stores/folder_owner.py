@@ -48,7 +48,7 @@ def _check_step(parent: Path, child: Path) -> None:
         return
     if not found.st_mode & stat.S_ISVTX:
         close = shlex.join(["chmod", "o-w", str(parent)])
-        raise Denied(f"everybody may write to {parent}, and put another folder there. Run: {close}. {_fix()}")
+        raise Denied(f"every user may write to {parent}, and put another folder there. Run: {close}. {_fix()}")
     if child.lstat().st_uid not in _trusted():
         raise Denied(f"{child} belongs to user {child.lstat().st_uid}. {_fix()}")
 
@@ -60,7 +60,7 @@ def _check_inner(path: Path, folder: Path) -> None:
     if found.st_uid not in _trusted():
         raise Denied(f"{path} belongs to user {found.st_uid}, who could change the files in it. {_fix()}")
     if found.st_mode & stat.S_IWOTH:
-        raise Denied(f"everybody may write to {path}. Run: {shlex.join(['chmod', '-R', 'o-w', str(folder)])}")
+        raise Denied(f"every user may write to {path}. Run: {shlex.join(['chmod', '-R', 'o-w', str(folder)])}")
 
 
 def _trusted() -> tuple[int, int]:

@@ -32,11 +32,11 @@ class TableEntry:
     first: Position
 
 
-Faults = Iterator[tuple[str, str]]
+FileFaults = Iterator[tuple[str, str]]
 """Pairs of a problem's kind and detail."""
 
 
-def metadata_faults(on_object: Metadata | None, contents: Contents, names: Sequence[str] = ON_BOTH) -> Faults:
+def metadata_faults(on_object: Metadata | None, contents: Contents, names: Sequence[str] = ON_BOTH) -> FileFaults:
     """Compare the metadata on the object, which writers read, with the footer, which readers read."""
     for name in names:
         said = (on_object or {}).get(name)
@@ -44,7 +44,7 @@ def metadata_faults(on_object: Metadata | None, contents: Contents, names: Seque
             yield "metadata", f"its object says {name}={said!r}, its footer {contents.footer[name]!r}"
 
 
-def place_faults(entry: TableEntry, contents: Contents) -> Faults:
+def place_faults(entry: TableEntry, contents: Contents) -> FileFaults:
     """Check that the file begins and ends where it says, and has the key that it was written to."""
     if (written_as := contents.footer.get(KEY)) != entry.key:
         yield "range", f"was written as {written_as}"
@@ -54,7 +54,7 @@ def place_faults(entry: TableEntry, contents: Contents) -> Faults:
         yield "range", f"ends with {contents.last or 'nothing'}, but its footer says {contents.end}"
 
 
-def count_faults(contents: Contents) -> Faults:
+def count_faults(contents: Contents) -> FileFaults:
     """Check that the file has as many rows and dead letters as it says."""
     for name, what, count in ((ROWS, "rows", contents.rows.num_rows), (DEAD, "dead letters", len(contents.dead))):
         if contents.footer[name] != str(count):
@@ -65,7 +65,7 @@ def count_faults(contents: Contents) -> Faults:
         yield "metadata", "its footer has a hash of dead letters, but no dead letters"
 
 
-def row_faults(entry: TableEntry, contents: Contents) -> Faults:
+def row_faults(entry: TableEntry, contents: Contents) -> FileFaults:
     """Check that the rows are in order and within the file's range, each with the id and values of its place."""
     positions = contents.positions
     if any(later <= earlier for earlier, later in pairwise(positions)):
@@ -79,7 +79,7 @@ def row_faults(entry: TableEntry, contents: Contents) -> Faults:
         yield from value_faults(entry, contents)
 
 
-def identity_faults(entry: TableEntry, rows: pa.Table) -> Faults:
+def identity_faults(entry: TableEntry, rows: pa.Table) -> FileFaults:
     """Check that each row has the id and the shard of its place. The file must have rows."""
     stream = (rows["record_id"][0].as_py() or "").partition("/")[0]
     subs = rows["sub_sequence_number"].cast(pa.string())
@@ -94,7 +94,7 @@ def identity_faults(entry: TableEntry, rows: pa.Table) -> Faults:
         yield "identity", f"has rows of other shards than {entry.shard_id}"
 
 
-def value_faults(entry: TableEntry, contents: Contents) -> Faults:
+def value_faults(entry: TableEntry, contents: Contents) -> FileFaults:
     """Check that all rows arrived on the file's day, were written at one time, and by one model. The file must have
     rows.
     """

@@ -11,7 +11,7 @@ from pipeline.record import Position
 from pipeline.stores.base import ObjectStore
 from pipeline.table import dead_positions
 from pipeline.table.contents import UNREADABLE, Contents, FileChanged, read_redriven
-from pipeline.table.file_audit import Faults, TableEntry, identity_faults, metadata_faults, value_faults
+from pipeline.table.file_audit import FileFaults, TableEntry, identity_faults, metadata_faults, value_faults
 from pipeline.table.footer import KEY, REDRIVEN, REDRIVEN_POSITIONS, WRITER
 from pipeline.table.names import REDRIVEN_FILE, is_day
 
@@ -85,7 +85,7 @@ class Redriven:
             found.faults.append(("unreadable", one_line(error)))
         return found
 
-    def _of_letters(self, entry: TableEntry, contents: Contents, held: set[Position]) -> Faults:
+    def _of_letters(self, entry: TableEntry, contents: Contents, held: set[Position]) -> FileFaults:
         positions = set(contents.positions)
         if twice := positions & held:
             yield "duplicate", f"{counted(len(twice), 'record')} with a redriven row already, among them {min(twice)}"
@@ -97,7 +97,7 @@ class Redriven:
             )
 
 
-def _own_faults(entry: TableEntry, contents: Contents) -> Faults:
+def _own_faults(entry: TableEntry, contents: Contents) -> FileFaults:
     if (written_as := contents.footer.get(KEY)) != entry.key:
         yield "range", f"was written as {written_as}"
     positions = contents.positions

@@ -13,7 +13,7 @@ from pipeline.errors import ReplicaDied
 from pipeline.model_process import frames
 from pipeline.model_process.assignment import Assignment
 from pipeline.model_process.starting import start
-from pipeline.model_process.worker import Work
+from pipeline.model_process.worker import RequestHandler
 from pipeline.replicas import answers
 from pipeline.replicas.process import ReplicaProcess, TimedOut, Unbegun
 
@@ -40,7 +40,7 @@ class FakeReplica(ReplicaProcess):
         self._ends = ends
         self._asked: deque[tuple[str, Sequence[bytes], float, asyncio.Future[frames.Frame]]] = deque()
         self._has_work = asyncio.Event()
-        self._work: Work | None = None
+        self._work: RequestHandler | None = None
         self._serving: asyncio.Task[None] | None = None
 
     @property

@@ -161,7 +161,7 @@ def test_init_refuses_a_folder_that_is_not_empty(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("mine")
     result = penstock("init", tmp_path)
     assert result.exit_code == 3
-    assert "is not an empty folder" in result.stderr
+    assert "is not empty" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 

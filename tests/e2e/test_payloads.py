@@ -14,7 +14,7 @@ from consumer.admin.audit_stream import compare
 from consumer.cli import main
 from consumer.testing.aggregates import aggregate, field, sealed, user
 from examples.demo.corpus import records
-from pipeline.kpl import Malformed, Message
+from pipeline.kpl import AggregateMessage, Malformed
 from pipeline.record import Position
 from pipeline.stores.folder import FolderStore
 from pipeline.table.audit import audit
@@ -135,7 +135,7 @@ def put_hostile(rig: Rig) -> tuple[list[str], list[str]]:
 
 def _users(data: bytes) -> list[tuple[bytes, str | None, int, str]]:
     try:
-        return list(Message(data).users())
+        return list(AggregateMessage(data).users())
     except Malformed:
         return []
 

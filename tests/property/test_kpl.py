@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from consumer.testing.aggregates import field, sealed, user
 from pipeline.aggregate import Aggregate, aggregate_or_record
-from pipeline.kpl import Malformed, Message, message
+from pipeline.kpl import AggregateMessage, Malformed, message
 from pipeline.record import Dead, Position, Record
 from tests.support.fuzz_inputs import BATCH, Dice, mangled, repeatable
 
@@ -86,7 +86,9 @@ def test_any_bytes_are_read_in_bounded_time_and_memory(body: bytes) -> None:
         found = message(sealed(body))
     except Malformed:
         return
-    assert found is None or (isinstance(found, Message) and len(list(found.users())) == found.count <= len(body))
+    assert found is None or (
+        isinstance(found, AggregateMessage) and len(list(found.users())) == found.count <= len(body)
+    )
 
 
 @given(st.binary(max_size=40), st.integers(0, 50), st.integers(0, 12))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.record import Position
-from pipeline.sinks.put_queue import OrderedPutQueue, Row
+from pipeline.sinks.put_queue import OrderedPutQueue, QueuedRow
 
 
 @dataclass
@@ -38,7 +38,7 @@ class World:
         data = str(number).encode().ljust(size, b" ")
         self.put_queue.put(Position(number, 0), None if key is None else (key, data))
 
-    def answer(self, request: list[Row], accepted: list[bool]) -> None:
+    def answer(self, request: list[QueuedRow], accepted: list[bool]) -> None:
         assert len({row.key for row in request}) == len(request) <= 4
         assert len(request) == 1 or sum(row.size_bytes for row in request) <= 40
         for row, was_accepted in zip(request, accepted, strict=True):

@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.admin.shards import changes
-from consumer.admin.shards.changes import Merge, Refusal, ReshardPlan, ReshardRequest, Scale, Split, Step, StreamState
+from consumer.admin.shards.changes import (
+    Merge,
+    Refusal,
+    ReshardPlan,
+    ReshardRequest,
+    ReshardStep,
+    Scale,
+    Split,
+    StreamState,
+)
 from consumer.admin.shards.keyspace import halved, may_split, open_pieces, range_of, tiles, uniform
 from consumer.admin.shards.planner import plan
 from consumer.admin.shards.scaling import counts
@@ -25,7 +34,7 @@ def state_of(kinesis: Kinesis, left: int | None = None) -> StreamState:
     return StreamState("s", shards, recounts_left=left)
 
 
-def make(kinesis: Kinesis, step: Step) -> None:
+def make(kinesis: Kinesis, step: ReshardStep) -> None:
     """Calls of the executor; the local Kinesis refuses what AWS refuses."""
     if isinstance(step, changes.UpdateShardCount):
         kinesis.change("UpdateShardCount", TargetShardCount=step.count, ScalingType="UNIFORM_SCALING")

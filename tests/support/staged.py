@@ -9,7 +9,7 @@ from pipeline.dead_letters.limit import Limits
 from pipeline.dead_letters.log import DeadLetterLog
 from pipeline.flow.bounds import Bounds
 from pipeline.flow.lane import Lane
-from pipeline.flow.misplaced import HashRanges, Misplaced, unknown
+from pipeline.flow.misplaced import HashRangeOf, Misplaced, unknown
 from pipeline.metrics import Metrics
 from pipeline.record import Record, Shard
 from pipeline.stage import Stage
@@ -38,7 +38,7 @@ def staged(
     batch_sizes: BatchSizeController | None = None,
     limits: Limits | None = None,
     letters: DeadLetterLog | None = None,
-    within: HashRanges = unknown,
+    within: HashRangeOf = unknown,
 ) -> None:
     """Run ``body`` with a running stage, within a deadline."""
 

@@ -8,10 +8,10 @@ import pytest
 
 from consumer.testing.aggregates import aggregate, field, sealed, user, varint
 from pipeline.hash_keys import HASH_KEYS, KEY_CHARACTERS, HashRange, bounded, hash_key, hash_of
-from pipeline.kpl import KEYS_KEPT, MAGIC, Malformed, Message, message
+from pipeline.kpl import KEYS_KEPT, MAGIC, AggregateMessage, Malformed, message
 
 
-def made(body: bytes) -> Message:
+def made(body: bytes) -> AggregateMessage:
     found = message(sealed(body))
     assert found is not None
     return found
@@ -149,7 +149,7 @@ def test_each_user_record_has_its_own_key_and_data_however_many_and_long_they_ar
     count = 3_500 if size < 1_000 else 40
     tables = b"".join(field(1, b"k%d" % number) for number in range(count))
     users = b"".join(user((b"%d" % number).zfill(size), number) for number in range(count))
-    read = [(data, key) for data, key, _, _ in Message(sealed(tables + users)).users()]
+    read = [(data, key) for data, key, _, _ in AggregateMessage(sealed(tables + users)).users()]
     assert read == [((b"%d" % number).zfill(size), f"k{number}") for number in range(count)]
 
 

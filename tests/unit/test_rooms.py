@@ -143,12 +143,16 @@ def _circle(imports: Iterable[tuple[str, str]]) -> list[str]:
 def test_no_public_class_is_called_as_another_is() -> None:
     """A class name means one thing in the whole code."""
     homes: dict[str, list[str]] = {}
+    types: dict[str, list[str]] = {}
     for package in ("consumer", "pipeline", "deploy", "examples"):
         for path in sorted((PYPROJECT.parent / package).rglob("*.py")):
             for name in public_classes(path.read_text()):
                 homes.setdefault(name, []).append(path.relative_to(PYPROJECT.parent).as_posix())
+            for name in type_aliases(path.read_text()):
+                types.setdefault(name, []).append(path.relative_to(PYPROJECT.parent).as_posix())
     del homes["Options"]  # of two examples, each of which stands for a user's model
     assert {name: places for name, places in homes.items() if len(places) > 1} == {}
+    assert {name: types[name] for name in homes.keys() & types.keys()} == {}
 
 
 def test_public_classes_are_found() -> None:
@@ -159,6 +163,13 @@ def public_classes(source: str) -> list[str]:
     """Return the names of a module's public classes, without those inside functions."""
     found = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
     return [node.name for node in found if not node.name.startswith("_")]
+
+
+def type_aliases(source: str) -> list[str]:
+    """Return the names of a module's public type aliases, such as ``Call = Callable[[], int]``."""
+    assigned = (node.targets[0] for node in ast.parse(source).body if isinstance(node, ast.Assign))
+    names = [target.id for target in assigned if isinstance(target, ast.Name)]
+    return [name for name in names if name[0].isupper() and not name.isupper()]
 
 
 @cache

@@ -160,7 +160,7 @@ class LeaseTable:
                 "read on where they were, after a fail-over. Run the same command again to move them"
             )
         return (
-            "interrupted: the leases are not parked any more, so they were moved, or nobody had parked them yet. "
+            "interrupted: no lease is parked. Either the leases were moved already, or they were not parked yet. "
             "Run the same command without --execute: it shows where they are"
         )
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from consumer.admin.shards.changes import MergeShards, Refusal, ReshardRequest, SplitShard, Step, StreamState
+from consumer.admin.shards.changes import MergeShards, Refusal, ReshardRequest, ReshardStep, SplitShard, StreamState
 from consumer.admin.shards.planner import plan
 from consumer.admin.shards.recounts import Log
 from consumer.aws import shards
@@ -58,10 +58,10 @@ def carry_out(
     outside: ReshardOutside,
     state: Callable[[], StreamState],
     request: ReshardRequest,
-    expected: Sequence[Step],
+    expected: Sequence[ReshardStep],
     own: Log,
     identity: str,
-    tell: Callable[[Step], None],
+    tell: Callable[[ReshardStep], None],
 ) -> None:
     """Make the ``expected`` calls. ``state`` reads the stream; ``tell`` is called with each step that is done.
 
@@ -81,7 +81,7 @@ def carry_out(
         _make(outside, state().stream, expected[done], own, identity, last_try=busy >= BUSY_TRIES)
 
 
-def _done(state: StreamState, request: ReshardRequest, expected: Sequence[Step]) -> int | None:
+def _done(state: StreamState, request: ReshardRequest, expected: Sequence[ReshardStep]) -> int | None:
     """How many steps of the plan are done; None if the stream's shards do not match the plan."""
     left = plan(state, request)
     if isinstance(left, Refusal):
@@ -98,7 +98,7 @@ def _changed(stream: str, done: int, planned: int) -> RefusedError:
     )
 
 
-def _make(outside: ReshardOutside, stream: str, step: Step, own: Log, identity: str, *, last_try: bool) -> None:
+def _make(outside: ReshardOutside, stream: str, step: ReshardStep, own: Log, identity: str, *, last_try: bool) -> None:
     """Call, and wait until the stream is ACTIVE. A call that Kinesis refuses for now is not an error."""
     began_s = outside.clock()
     call_id = _noted(own, identity, step, began_s)
@@ -115,7 +115,7 @@ def _make(outside: ReshardOutside, stream: str, step: Step, own: Log, identity: 
     _note_end(own, call_id, took_s=outside.clock() - began_s)
 
 
-def _noted(own: Log, identity: str, step: Step, now_s: float) -> str:
+def _noted(own: Log, identity: str, step: ReshardStep, now_s: float) -> str:
     try:
         return own.begin(identity, step, now_s)
     except OSError as error:
@@ -136,7 +136,7 @@ def _goes_by(error: ClientError) -> bool:
     return said.get("Code") in BUSY_CODES and not any(word in said.get("Message", "") for word in lasting)
 
 
-def _call(kinesis: Any, stream: str, step: Step) -> None:
+def _call(kinesis: Any, stream: str, step: ReshardStep) -> None:
     if isinstance(step, SplitShard):
         shards.split(kinesis, stream, step.shard_id, step.at)
     elif isinstance(step, MergeShards):

@@ -116,7 +116,7 @@ class MergeShards:
         return f"MergeShards {self.lower} with {self.upper}"
 
 
-Step = UpdateShardCount | SplitShard | MergeShards
+ReshardStep = UpdateShardCount | SplitShard | MergeShards
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +124,12 @@ class ReshardPlan:
     """Calls in order, each made when the stream is ACTIVE again. ``then``: the open shards afterwards."""
 
     now: tuple[Piece, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[ReshardStep, ...]
     then: tuple[Piece, ...]
     notes: tuple[str, ...] = ()
 
 
-Kind = Literal["mistake", "refused", "nothing"]
+RefusalKind = Literal["mistake", "refused", "nothing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,5 +137,5 @@ class Refusal:
     """The reason why there is no plan, and what to do instead. ``mistake``: the request names a shard that does not
     exist. ``refused``: Kinesis would refuse it, or it has no use. ``nothing``: the stream needs no change."""
 
-    kind: Kind
+    kind: RefusalKind
     why: str

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from consumer.admin.shards.changes import MergeShards, SplitShard, Step, UpdateShardCount
+from consumer.admin.shards.changes import MergeShards, ReshardStep, SplitShard, UpdateShardCount
 from consumer.admin.shards.scaling import RECOUNTS_A_DAY
 
 DAY_S = 86_400.0
@@ -29,7 +29,7 @@ FILE = "reshards.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class RecountCall:
     """A call made from this machine. ``took_s``: seconds until the stream was ACTIVE again; None if unknown."""
 
     stream: str
@@ -55,7 +55,7 @@ class Log:
     def __init__(self, folder: Path | None = None) -> None:
         self.path = (folder or state_folder()) / FILE
 
-    def begin(self, stream: str, step: Step, now_s: float) -> str:
+    def begin(self, stream: str, step: ReshardStep, now_s: float) -> str:
         """Note a call before it is made. Returns its id, for :meth:`end`.
 
         :raises OSError: it cannot be noted.
@@ -70,7 +70,7 @@ class Log:
         """Note how it ended. ``refused``: Kinesis refused the call, so it does not count."""
         self._append({"id": call_id, "refused": True} if refused else {"id": call_id, "took_s": took_s})
 
-    def calls(self, stream: str) -> list[Call]:
+    def calls(self, stream: str) -> list[RecountCall]:
         """The calls on one stream (its ARN and creation time), oldest first; empty if there is no log."""
         try:
             lines = self.path.read_text().splitlines()
@@ -90,7 +90,7 @@ def state_folder() -> Path:
     return (Path(said) if said else Path.home() / ".local" / "state") / "penstock"
 
 
-def parsed(lines: Iterable[str], stream: str) -> list[Call]:
+def parsed(lines: Iterable[str], stream: str) -> list[RecountCall]:
     """The calls on one stream in a log. Lines of another form, or cut off, are skipped."""
     found: dict[str, dict[str, Any]] = {}
     for line in lines:
@@ -101,20 +101,20 @@ def parsed(lines: Iterable[str], stream: str) -> list[Call]:
     return sorted(filter(None, calls), key=lambda call: call.at_s)
 
 
-def _call(said: dict[str, Any]) -> Call | None:
+def _call(said: dict[str, Any]) -> RecountCall | None:
     try:
         took_s = None if said.get("took_s") is None else float(said["took_s"])
-        return Call(said["stream"], str(said["call"]), float(said["at_s"]), int(said["changes"]), took_s)
+        return RecountCall(said["stream"], str(said["call"]), float(said["at_s"]), int(said["changes"]), took_s)
     except (ValueError, KeyError, TypeError):
         return None
 
 
-def changes(step: Step) -> int:
+def changes(step: ReshardStep) -> int:
     """How many shards a call opens or closes; its duration depends on that."""
     return abs(step.count - step.before) if isinstance(step, UpdateShardCount) else 1
 
 
-def budget(recorded: Sequence[float] | None, own: Sequence[Call], now_s: float) -> Budget:
+def budget(recorded: Sequence[float] | None, own: Sequence[RecountCall], now_s: float) -> Budget:
     """The calls left, from CloudTrail's times (None: not available) and this machine's calls. Pure."""
     ours = [call.at_s for call in own if call.name == "UpdateShardCount" and call.at_s > now_s - DAY_S]
     times = list(ours)
@@ -130,7 +130,7 @@ def budget(recorded: Sequence[float] | None, own: Sequence[Call], now_s: float) 
     return Budget(None, "CloudTrail cannot be read, and this machine has made no such call")
 
 
-def seconds(steps: Sequence[Step], own: Sequence[Call]) -> float | None:
+def seconds(steps: Sequence[ReshardStep], own: Sequence[RecountCall]) -> float | None:
     """Estimate the duration of the steps from earlier calls on this stream; None if there were none. Pure."""
     total = 0.0
     for step in steps:

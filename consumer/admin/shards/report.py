@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from consumer.admin.shards.changes import MergeShards, ReshardPlan, SplitShard, Step
+from consumer.admin.shards.changes import MergeShards, ReshardPlan, ReshardStep, SplitShard
 from consumer.admin.shards.cost import Daily
 from consumer.admin.shards.keyspace import Piece
 from pipeline.errors import counted
@@ -67,7 +67,7 @@ def money(sum_a_day: float | None, currency: str) -> str:
     return "unknown" if sum_a_day is None else f"{sum_a_day:,.2f} {currency}"
 
 
-def call(step: Step) -> dict[str, Any]:
+def call(step: ReshardStep) -> dict[str, Any]:
     """An AWS call as data, with AWS's parameter names."""
     if isinstance(step, SplitShard):
         return {"call": "SplitShard", "ShardToSplit": step.shard_id, "NewStartingHashKey": str(step.at)}

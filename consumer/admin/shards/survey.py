@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from botocore.exceptions import BotoCoreError, ClientError
 
 from consumer.admin.shards.changes import StreamState
-from consumer.admin.shards.recounts import DAY_S, Budget, Call, Log, budget
+from consumer.admin.shards.recounts import DAY_S, Budget, Log, RecountCall, budget
 from consumer.aws import cloudtrail, shards
 from consumer.aws.shards import Summary
 from pipeline.errors import one_line
@@ -32,7 +32,7 @@ class Survey:
     summary: Summary
     state: StreamState
     budget: Budget
-    own_calls: tuple[Call, ...]
+    own_calls: tuple[RecountCall, ...]
 
 
 def identity(summary: Summary) -> str:

@@ -38,7 +38,7 @@ def liveness(looks: Sequence[Snapshot]) -> dict[str, WorkerLiveness]:
     return {worker: _liveness(worker, looks[-1], moves) for worker in sorted(_workers(looks[-1]))}
 
 
-Move = tuple[Snapshot, Snapshot, set[str]]
+LookChange = tuple[Snapshot, Snapshot, set[str]]
 """Two consecutive looks, and the workers that renewed leases between them."""
 
 
@@ -48,7 +48,7 @@ def _workers(look: Snapshot) -> set[str]:
     return holders | leader | look.state.workers.keys() | look.said.keys()
 
 
-def _liveness(worker: str, now: Snapshot, moves: Sequence[Move]) -> WorkerLiveness:
+def _liveness(worker: str, now: Snapshot, moves: Sequence[LookChange]) -> WorkerLiveness:
     """``moves``: the latest first."""
     limit_s = NOTED_S if worker in now.said else REPORTED_S
     told = [at_s for at_s in (_reported_s(worker, now), _noted_s(worker, now)) if at_s is not None]
@@ -72,7 +72,7 @@ def _noted_s(worker: str, look: Snapshot) -> float | None:
     return None if said is None else said.at_s
 
 
-def _last_move_s(worker: str, moves: Sequence[Move], *, gone: bool) -> float | None:
+def _last_move_s(worker: str, moves: Sequence[LookChange], *, gone: bool) -> float | None:
     """Return the time of the look that first showed a change by the worker. If its page now refuses connections (it is
     in ``gone``), only later changes count."""
     for before, after, renewers in moves:

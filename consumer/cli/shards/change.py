@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from consumer.admin.application import Target
 from consumer.admin.shards import cost, observed, sampling, undo
 from consumer.admin.shards.carry_out import ReshardOutside, carry_out, until_active
-from consumer.admin.shards.changes import Refusal, ReshardPlan, ReshardRequest, Scale, Split, Step
+from consumer.admin.shards.changes import Refusal, ReshardPlan, ReshardRequest, ReshardStep, Scale, Split
 from consumer.admin.shards.convergence import Convergence, Left
 from consumer.admin.shards.keyspace import alike, range_of
 from consumer.admin.shards.planner import plan
@@ -206,14 +206,14 @@ def _print(report: ReshardReport, about: tuple[str, ...]) -> None:
 
 
 def _carry_out(
-    outside: ReshardOutside, request: ReshardRequest, steps: tuple[Step, ...], own: Log, found: Survey
+    outside: ReshardOutside, request: ReshardRequest, steps: tuple[ReshardStep, ...], own: Log, found: Survey
 ) -> None:
     from botocore.exceptions import BotoCoreError, ClientError
 
     stream = found.summary.name
     with output.progress("changing shards", len(steps)) as advance:
 
-        def tell(step: Step) -> None:
+        def tell(step: ReshardStep) -> None:
             output.note(f"done: {step}")
             advance()
 

@@ -22,7 +22,7 @@ def write(folder: Path) -> list[Path]:
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder} is a file. Name a folder that does not exist yet")
         if folder.exists() and any(folder.iterdir()):
-            raise RefusedError(f"{folder} is not an empty folder, and nothing is overwritten. Name a new folder")
+            raise RefusedError(f"{folder} is not empty, and files in it are never overwritten. Name a new folder")
         folder.mkdir(parents=True, exist_ok=True)
         for name in FILES:
             (folder / name).write_text(_text(name), encoding="utf-8")

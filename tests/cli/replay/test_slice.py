@@ -168,7 +168,7 @@ def test_an_interrupted_slice_says_what_continues_it(
 ) -> None:
     from consumer import slice_task
 
-    ended = slice_task.Outcome(finished=False, rows=0, dead_letters=0)
+    ended = slice_task.SliceOutcome(finished=False, rows=0, dead_letters=0)
     monkeypatch.setattr(slice_task, "run", lambda *given: ended)
     monkeypatch.setattr("consumer.logs.configure", lambda *given: None)
     found = replay(*slice_options(world, tmp_path, **{"--to": "0s ago"}), "--execute")
@@ -182,7 +182,7 @@ def test_an_interrupted_slice_continues_with_the_same_model_only_and_can_be_give
 ) -> None:
     from consumer import slice_task
 
-    ended = slice_task.Outcome(finished=False, rows=0, dead_letters=0)
+    ended = slice_task.SliceOutcome(finished=False, rows=0, dead_letters=0)
     monkeypatch.setattr(slice_task, "run", lambda *given: ended)
     monkeypatch.setattr("consumer.logs.configure", lambda *given: None)
     options = slice_options(world, tmp_path, **{"--to": "2030-01-01T00:00:00Z", "--url": f"{tmp_path}/mixed"})

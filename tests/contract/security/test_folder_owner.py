@@ -31,7 +31,7 @@ def test_a_parent_that_everybody_may_write_to_is_refused_at_any_height(tmp_path:
         (tmp_path / name).mkdir()
     for name in ("a", "a/b", "a/b/c"):
         (tmp_path / name).chmod(0o777)
-        assert f"everybody may write to {tmp_path / name}" in refused(tmp_path / "a" / "b" / "c" / "table")
+        assert f"every user may write to {tmp_path / name}" in refused(tmp_path / "a" / "b" / "c" / "table")
         (tmp_path / name).chmod(0o755)
     FolderStore(tmp_path / "a" / "b" / "c" / "table").check()
 
@@ -73,10 +73,10 @@ def test_a_way_over_a_link_is_held_to_the_same(tmp_path: Path) -> None:
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
     (tmp_path / "link").symlink_to(tmp_path / "open")
-    assert f"everybody may write to {tmp_path / 'link'}" in refused(tmp_path / "link" / "table")
+    assert f"every user may write to {tmp_path / 'link'}" in refused(tmp_path / "link" / "table")
     (tmp_path / "own").mkdir()
     (tmp_path / "open" / "way").symlink_to(tmp_path / "own")
-    assert "everybody may write to" in refused(tmp_path / "open" / "way" / "table")
+    assert "every user may write to" in refused(tmp_path / "open" / "way" / "table")
 
 
 def test_a_link_in_the_table_is_refused(tmp_path: Path) -> None:

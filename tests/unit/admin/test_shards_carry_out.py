@@ -12,15 +12,15 @@ from consumer.admin.shards.carry_out import ReshardOutside, carry_out, until_act
 from consumer.admin.shards.changes import (
     ReshardPlan,
     ReshardRequest,
+    ReshardStep,
     Scale,
     Split,
     SplitShard,
-    Step,
     StreamState,
     UpdateShardCount,
 )
 from consumer.admin.shards.planner import plan
-from consumer.admin.shards.recounts import Budget, Call, Log, budget, parsed, seconds
+from consumer.admin.shards.recounts import Budget, Log, RecountCall, budget, parsed, seconds
 from consumer.aws import shards
 from consumer.local.kinesis.errors import KinesisError
 from pipeline.errors import PenstockError, RefusedError
@@ -36,7 +36,7 @@ class World:
         self.kinesis = ClockedKinesis(limits=True)
         self.outside = ReshardOutside(self.kinesis.client, lambda: self.kinesis.now_ms / 1000, self.sleep)
         self.log = Log(folder)
-        self.told: list[Step] = []
+        self.told: list[ReshardStep] = []
         self.kinesis.client.create_stream(StreamName=STREAM, ShardCount=3)
         until_active(self.outside, STREAM)
 
@@ -47,7 +47,7 @@ class World:
         summary = shards.summary(self.kinesis.client, STREAM)
         return StreamState(STREAM, shards.known(self.kinesis.client, STREAM), summary.status, summary.mode)
 
-    def carry_out(self, request: ReshardRequest, steps: tuple[Step, ...] | None = None) -> None:
+    def carry_out(self, request: ReshardRequest, steps: tuple[ReshardStep, ...] | None = None) -> None:
         if steps is None:
             found = plan(self.state(), request)
             assert isinstance(found, ReshardPlan)
@@ -186,14 +186,14 @@ def test_the_log_ignores_foreign_lines(tmp_path: Path) -> None:
     log.begin("another", UpdateShardCount(4, 8), 20.0)
     others = ["", "[1]", "7", '{"id":', '{"call": "no id"}', f'{{"id": "x", "stream": "{ID}", "at_s": "noon"}}']
     lines = [*log.path.read_text().splitlines(), *others]
-    assert parsed(lines, ID) == [Call(ID, "UpdateShardCount", 10.0, 2, 6.0)]
+    assert parsed(lines, ID) == [RecountCall(ID, "UpdateShardCount", 10.0, 2, 6.0)]
     assert seconds((UpdateShardCount(4, 8),), parsed(lines, ID)) == 12.0
     assert Log(tmp_path / "nowhere").calls(ID) == []
     assert seconds((UpdateShardCount(4, 8),), []) is None, "unknown, and not 0"
 
 
-def call(at_s: float) -> Call:
-    return Call(ID, "UpdateShardCount", at_s, 1)
+def call(at_s: float) -> RecountCall:
+    return RecountCall(ID, "UpdateShardCount", at_s, 1)
 
 
 def test_the_budget_counts_each_call_once_and_only_a_day_back() -> None:

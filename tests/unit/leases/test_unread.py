@@ -70,7 +70,7 @@ def test_a_shard_without_a_lease_is_reported_by_the_leader() -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "reason"), [("", "nobody holds its lease"), ("dead", "dead has its lease and does not renew it")]
+    ("owner", "reason"), [("", "no worker holds its lease"), ("dead", "dead has its lease and does not renew it")]
 )
 def test_a_lease_that_is_not_renewed_is_reported(owner: str, reason: str) -> None:
     assert reason in watched(look(lease(A), lease(B, owner), hearing=A), stand=B).red[B]

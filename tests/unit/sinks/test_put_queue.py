@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.record import Position
-from pipeline.sinks.put_queue import OrderedPutQueue, Row
+from pipeline.sinks.put_queue import OrderedPutQueue, QueuedRow
 
 
 def put(put_queue: OrderedPutQueue, *rows: tuple[str, bytes] | None) -> None:
@@ -12,7 +12,7 @@ def put(put_queue: OrderedPutQueue, *rows: tuple[str, bytes] | None) -> None:
         put_queue.put(Position(number, 0), row)
 
 
-def data(request: list[Row]) -> list[bytes]:
+def data(request: list[QueuedRow]) -> list[bytes]:
     return [row.data for row in request]
 
 
@@ -48,7 +48,7 @@ def test_a_call_is_bounded_by_rows_and_by_bytes_but_a_large_row_goes_alone() -> 
 
 
 def test_keys_count_in_utf8() -> None:
-    assert Row(0, "é", b"12").size_bytes == 4
+    assert QueuedRow(0, "é", b"12").size_bytes == 4
 
 
 def test_dead_records_alone_are_durable_at_once() -> None:
