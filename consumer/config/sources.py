@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -17,6 +18,8 @@ from pydantic import BaseModel
 from pipeline.errors import ConfigError
 
 PREFIX = "PENSTOCK_"
+_OF_KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)$")
+"""Kubernetes sets such variables for a service that is called ``penstock-log``, for example."""
 Source = str
 """``file``, or the name of an environment variable."""
 
@@ -35,12 +38,33 @@ def override(
     for variable in sorted(env):
         parts = variable.removeprefix(PREFIX).split("__")
         if not variable.startswith(PREFIX) or len(parts) == 1 or not all(parts):
+            lost += _almost(variable, env[variable], tree)
             continue
         path = _path(parts, given)
         from_env[key := ".".join(path)] = variable
         if not _set(given, path, env[variable] if _is_text(path, tree) else _value(env[variable])):
             lost.append(ConfigError(key, "there is no such key", f"Unset {variable}, or rename it"))
     return given, from_env, lost
+
+
+def _almost(variable: str, value: str, tree: type[BaseModel]) -> list[ConfigError]:
+    """The mistake of a variable that begins like one of a section but is of another form. Variables that begin with
+    ``PENSTOCK_`` and name no section are not ours.
+    """
+    name = variable.upper()
+    section = next((each for each in tree.model_fields if _begins(name, PREFIX + each.upper())), None)
+    if section is None or _OF_KUBERNETES.search(variable) or value.startswith(("tcp://", "udp://", "sctp://")):
+        return []
+    key = name.removeprefix(PREFIX + section.upper()).strip("_")
+    meant = f"{PREFIX}{section.upper()}__{key or '<KEY>'}"
+    if section == "sink":
+        place, _, rest = key.partition("_") if key[:1].isdigit() else ("0", "", key)
+        meant = f"{PREFIX}SINK__{place}__{rest.strip('_') or '<KEY>'}"
+    return [ConfigError(variable, "is not of the form PENSTOCK_<SECTION>__<KEY>", f"Write {meant}, or unset it")]
+
+
+def _begins(name: str, section: str) -> bool:
+    return name == section or name.startswith(f"{section}_")
 
 
 def variable_of(key: str) -> str:
@@ -88,7 +112,12 @@ def _path(parts: list[str], given: Mapping[str, Any]) -> list[str]:
 
 
 def _entry(tables: Any, place: str) -> Any:
-    return tables[int(place)] if isinstance(tables, list) and place.isdecimal() and int(place) < len(tables) else None
+    return tables[int(place)] if isinstance(tables, list) and _is_place(place) and int(place) < len(tables) else None
+
+
+def _is_place(part: str) -> bool:
+    """Whether it is the number of a sink: 0, 1, 2, … in these digits and without leading zeros."""
+    return re.fullmatch(r"0|[1-9][0-9]{0,5}", part) is not None
 
 
 def _is_text(path: list[str], tree: type[BaseModel]) -> bool:
@@ -114,13 +143,13 @@ def _set(given: dict[str, Any], path: list[str], value: Any) -> bool:
     here: Any = given
     for part, following in pairwise(path):
         if isinstance(here, list):
-            if not part.isdecimal() or int(part) > len(here):
+            if not _is_place(part) or int(part) > len(here):
                 return False
             if int(part) == len(here):
                 here.append({})
             here = here[int(part)]
         elif isinstance(here, dict):
-            here = here.setdefault(part, [] if part == "sink" and following.isdecimal() else {})
+            here = here.setdefault(part, [] if part == "sink" and _is_place(following) else {})
     if not isinstance(here, dict):
         return False
     here[path[-1]] = value

@@ -20,6 +20,15 @@ def settings_with(env: Mapping[str, str]) -> Settings:
     return parse(tomllib.loads(LEAST), env)
 
 
+def told(env: Mapping[str, str]) -> list[str]:
+    """The mistakes that these variables make."""
+    try:
+        settings_with(env)
+    except ConfigErrors as errors:
+        return [str(error) for error in errors.errors]
+    return []
+
+
 def test_the_environment_overrides_numbers_strings_tables_and_sinks() -> None:
     settings = settings_with(
         {
@@ -68,6 +77,47 @@ def test_a_variable_that_means_nothing_is_a_mistake(variable: str, key: str) -> 
     with pytest.raises(ConfigErrors) as raised:
         settings_with({variable: "1"})
     assert [error.key for error in raised.value.errors] == [key]
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("PENSTOCK_BATCH_MAX_RECORDS", "PENSTOCK_BATCH__MAX_RECORDS"),
+        ("PENSTOCK_IN_FLIGHT_TOTAL_MIB", "PENSTOCK_IN_FLIGHT__TOTAL_MIB"),
+        ("PENSTOCK_HEALTH_PORT", "PENSTOCK_HEALTH__PORT"),
+        ("PENSTOCK_BATCH", "PENSTOCK_BATCH__<KEY>"),
+        ("PENSTOCK_STREAM__", "PENSTOCK_STREAM__<KEY>"),
+        ("PENSTOCK_SINK_0_URL", "PENSTOCK_SINK__0__URL"),
+        ("PENSTOCK_SINK_URL", "PENSTOCK_SINK__0__URL"),
+        ("penstock_batch__max_records", "PENSTOCK_BATCH__MAX_RECORDS"),
+        ("Penstock_Batch_Max_Records", "PENSTOCK_BATCH__MAX_RECORDS"),
+    ],
+)
+def test_a_variable_of_almost_the_form_is_a_mistake(variable: str, meant: str) -> None:
+    assert told(env={variable: "5"}) == [
+        f"{variable}: is not of the form PENSTOCK_<SECTION>__<KEY>. Write {meant}, or unset it"
+    ]
+
+
+@pytest.mark.parametrize("place", ["\u0660", "00", "-1", "\u00b2", "x", "9" * 30])
+def test_the_number_of_a_sink_is_written_in_digits(place: str) -> None:
+    [said] = told(env={f"PENSTOCK_SINK__{place}__URL": "s3://bucket/x"})
+    assert said.startswith(f"sink.{place}.url: there is no such key. Unset PENSTOCK_SINK__{place}__URL")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PENSTOCK_LOG_PORT", "tcp://10.0.0.1:80"),
+        ("PENSTOCK_LOG_SERVICE_HOST", "10.0.0.1"),
+        ("PENSTOCK_LOG_SERVICE_PORT_HTTP", "80"),
+        ("PENSTOCK_LOG_PORT_80_TCP_ADDR", "10.0.0.1"),
+        ("PENSTOCK_LOGO", "x"),
+        ("PENSTOCK_SERVICE_HOST", "10.0.0.1"),
+    ],
+)
+def test_variables_of_others_are_ignored(variable: str, value: str) -> None:
+    assert told(env={variable: value}) == []
 
 
 def test_other_environment_variables_are_ignored() -> None:
