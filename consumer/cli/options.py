@@ -70,6 +70,10 @@ class Finite(click.FloatRange):
         return number
 
 
+MOST_S = 3660 * 86400
+"""The longest duration: ten years. A stream keeps records for one at most."""
+
+
 class Duration(click.ParamType[float]):
     """Seconds, from a number with a unit: 90s, 30m, 2h, 7d. A shorter one than ``least_s`` is a mistake."""
 
@@ -85,6 +89,8 @@ class Duration(click.ParamType[float]):
         seconds = _duration_s(value)
         if seconds is None:
             self.fail(f"{value!r} is not a duration. Write for example 90s, 30m, 2h or 7d", param, ctx)
+        if seconds > MOST_S:
+            self.fail(f"{value!r} is too long. Write {MOST_S // 86400}d or less", param, ctx)
         if seconds < self.least_s:
             self.fail(f"{value!r} is too short. Write {self.least_s:g}s or more", param, ctx)
         return seconds
@@ -100,15 +106,18 @@ class Time(click.ParamType[datetime]):
         if isinstance(value, datetime):
             return value
         before_s = _duration_s(value.removesuffix("ago").rstrip()) if value.endswith("ago") else None
-        if before_s is not None:
-            return datetime.now(UTC) - timedelta(seconds=before_s)
         try:
-            moment = datetime.fromisoformat(value)
+            moment = datetime.fromisoformat(value) if before_s is None else datetime.now(UTC) - timedelta(0, before_s)
+            in_utc = moment.astimezone(UTC) if moment.tzinfo is not None else None
         except ValueError:
             self.fail(f"{value!r} is not a time. Write for example 2026-01-31T08:00:00Z, or '2h ago'", param, ctx)
-        if moment.tzinfo is None:
+        except OverflowError:
+            self.fail(f"{value!r} is not in the years 1970 to 9998. Write a later or an earlier time", param, ctx)
+        if in_utc is None:
             self.fail(f"{value!r} has no zone. Write {value}Z for UTC", param, ctx)
-        return moment.astimezone(UTC)
+        if not 1970 <= in_utc.year < 9999:
+            self.fail(f"{value!r} is not in the years 1970 to 9998. Write a later or an earlier time", param, ctx)
+        return in_utc
 
 
 class RecordRate(click.ParamType[float]):

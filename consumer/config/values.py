@@ -36,6 +36,7 @@ REMEMBERED = 8
 MOST_TASKS = REMEMBERED + DOUBTFUL
 """Maximum of ``give_up_after_tasks``: a note cannot count more deaths."""
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 CARRY_TYPES = (
     *("string", "int64", "float64", "bool", "timestamp"),
@@ -71,6 +72,10 @@ def _start(value: object) -> object:
     if when is None or when.tzinfo is None:
         problem = f"{shown} is not a position in a stream" if when is None else f"{shown} has no time zone"
         raise _wrong(problem, 'Write "TRIM_HORIZON", "LATEST" or a time such as "2026-11-23T08:00:00Z"')
+    if when < EPOCH:
+        raise _wrong(
+            f"{shown} is before 1970, which Kinesis cannot read from", 'Write "TRIM_HORIZON" for the oldest record'
+        )
     if when > datetime.now(UTC):
         raise _wrong(f"{shown} is in the future", 'Write "LATEST" to start now, or a time in the past')
     return when.isoformat()

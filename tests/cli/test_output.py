@@ -216,7 +216,7 @@ def failing(name: str) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["both", "--application", "a", "--stream", "s"], 0, "a s"),
+        (["both", "--application", "app", "--stream", "s"], 0, "app s"),
         (["both", "--stream", "s"], 2, "--application NAME"),
         (["both"], 2, "Give --config FILE, or --application NAME and --stream NAME"),
         (["alone", "--stream", "s"], 0, "None s"),
@@ -260,3 +260,27 @@ def test_no_key_of_an_answer_replaces_another() -> None:
     assert output.joined({"a": 1}, {"b": 2}) == {"a": 1, "b": 2}
     with pytest.raises(ValueError, match="said twice: b"):
         output.joined({"a": 1, "b": 1}, {"b": 2})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-14:00",
+        "9999-12-31T23:59:59Z",
+        "1969-12-31T23:59:59Z",
+        "1970-01-01T00:00:00+01:00",
+        "99999d ago",
+        "999999999999999999d ago",
+        f"{'9' * 400}d ago",
+    ],
+)
+def test_a_time_that_kinesis_has_not_is_a_mistake(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is not in the years 1970 to 9998"):
+        TIME.convert(text, None, None)
+
+
+@pytest.mark.parametrize("text", ["99999d", f"{'9' * 400}d"])
+def test_a_duration_has_an_end(text: str) -> None:
+    with pytest.raises(click.BadParameter, match=r"is too long\. Write 3660d or less"):
+        DURATION.convert(text, None, None)

@@ -129,6 +129,10 @@ MISTAKES = {
     "Write 3 to 238 letters, digits, '.', '_' or '-'; no spaces",
     '[stream]\nstart = "NEWEST"': 'stream.start: "NEWEST" is not a position in a stream. '
     'Write "TRIM_HORIZON", "LATEST" or a time such as "2026-11-23T08:00:00Z"',
+    "[stream]\nstart = 1969-12-31T23:59:59Z": 'stream.start: "1969-12-31 23:59:59+00:00" is before 1970, which Kinesis '
+    'cannot read from. Write "TRIM_HORIZON" for the oldest record',
+    '[stream]\nstart = "0001-01-01T00:00:00+14:00"': 'stream.start: "0001-01-01T00:00:00+14:00" is before 1970, which '
+    'Kinesis cannot read from. Write "TRIM_HORIZON" for the oldest record',
     "[stream]\nstart = 2999-01-01T00:00:00Z": 'stream.start: "2999-01-01 00:00:00+00:00" is in the future. '
     'Write "LATEST" to start now, or a time in the past',
     "[stream]\nstart = 2026-11-23T08:00:00": 'stream.start: "2026-11-23 08:00:00" has no time zone. '
