@@ -15,7 +15,7 @@ from tests.cli.replay.world import STREAM, replay
         (("--from-jsonl", "x", "--url", "out"), "--url has no effect with an archive"),
         (("--from-jsonl", "x", "--key", "user"), "--key has an effect only with --from-parquet"),
         (("--from-jsonl", "x", "--payload", "body"), "--payload has an effect only with --from-parquet"),
-        (("--application", "a", "--rewind", "--by", "1h", "--rate", "5"), "--rate has no effect with --rewind"),
+        (("--application", "app", "--rewind", "--by", "1h", "--rate", "5"), "--rate has no effect with --rewind"),
     ],
 )
 def test_an_option_of_another_way_is_a_mistake(words: tuple[str, ...], says: str) -> None:
