@@ -49,6 +49,6 @@ def replaced(rig: Rig, old: Worker, new: Worker) -> Worker:
 def leaving_s(worker: Worker) -> float:
     """Seconds from the last drained shard to the end of the JVM, from the worker's log."""
     entries = worker.entries()
-    drained = max(entry["ts"] for entry in entries if " drained to " in entry["msg"])
+    drained = max(entry["ts"] for entry in entries if " drained " in entry["msg"])
     ended = next(entry["ts"] for entry in entries if entry["msg"].startswith("the JVM ended"))
     return (datetime.fromisoformat(ended) - datetime.fromisoformat(drained)).total_seconds()
