@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from collections.abc import Callable
 from typing import Any
 
-from consumer.local.kinesis.errors import KinesisError, invalid
+from consumer.local.kinesis.errors import KinesisError
+from consumer.local.stream_properties import AT_CREATION, Properties, checked_properties, tags_of
 from consumer.local.stream_users import SKIPPED_TYPES, refused_resource
 
 Ask = Callable[[str, str, dict[str, Any]], dict[str, Any]]
 """Performs an operation of Kinesis: takes region, operation and request; returns the answer or raises
 :class:`KinesisError`."""
-Properties = dict[str, Any]
 
 CHANGED_S = 5.0
-NUMBERS = ("ShardCount", "RetentionPeriodHours", "MaxRecordSizeInKiB", "WarmThroughputMiBps")
-AT_CREATION = ("ShardCount", "StreamModeDetails", "MaxRecordSizeInKiB", "WarmThroughputMiBps")
-_DIGITS = re.compile(r"[0-9]{1,18}")
-KNOWN = {"Name", "Tags", "DesiredShardLevelMetrics", *NUMBERS, *AT_CREATION}
 
 
 class Streams:
@@ -35,8 +29,8 @@ class Streams:
 
         :raises KinesisError: if a property is unknown or wrong, or the stream exists.
         """
-        wanted = _checked(properties)
-        tags = {"Tags": _tags(wanted)} if _tags(wanted) else {}
+        wanted = checked_properties(properties)
+        tags = {"Tags": tags_of(wanted)} if tags_of(wanted) else {}
         self("CreateStream", name, **{key: wanted[key] for key in AT_CREATION if key in wanted}, **tags)
         self._changed(name)
         try:
@@ -51,11 +45,11 @@ class Streams:
 
         Properties that the template omits get the default of AWS, except for the shard count and the mode, which stay.
         """
-        wanted, has = _checked(properties), self.summary(name)
+        wanted, has = checked_properties(properties), self.summary(name)
         for operation, request in (*_mode(wanted, has), *_shards(wanted, has), *_retention(wanted, has)):
             self(operation, name, **request)
             self._changed(name)
-        self._tag(name, _tags(wanted))
+        self._tag(name, tags_of(wanted))
         self._monitor(name, set(wanted.get("DesiredShardLevelMetrics", ())), has)
 
     def delete(self, name: str) -> None:
@@ -128,44 +122,6 @@ def _retention(wanted: Properties, has: dict[str, Any]) -> list[StreamStep]:
     if wanted.get("MaxRecordSizeInKiB", has["MaxRecordSizeInKiB"]) != has["MaxRecordSizeInKiB"]:
         steps.append(("UpdateMaxRecordSize", {"MaxRecordSizeInKiB": wanted["MaxRecordSizeInKiB"]}))
     return steps
-
-
-def _checked(properties: Properties) -> Properties:
-    """Return the properties with numbers as integers; a template may write them as strings."""
-    if unknown := sorted(properties.keys() - KNOWN):
-        raise invalid(f"The local AWS does not support {', '.join(unknown)}.")
-    metrics = properties.get("DesiredShardLevelMetrics", [])
-    if not (isinstance(metrics, list) and all(isinstance(metric, str) for metric in metrics)):
-        raise invalid("DesiredShardLevelMetrics must be a list of names.")
-    _tags(properties)
-    return {**properties, **{name: _number(name, properties[name]) for name in NUMBERS if name in properties}}
-
-
-def _number(name: str, value: Any) -> int:
-    if type(value) is int:
-        return value
-    if isinstance(value, str) and _DIGITS.fullmatch(value):
-        return int(value)
-    raise invalid(f"{name} must be a whole number; it is {json.dumps(value, default=str)}.")
-
-
-def _tags(properties: Properties) -> dict[str, str]:
-    """Return the tags by their keys; a template may write their values as numbers and truth values."""
-    tags = properties.get("Tags", [])
-    if not (isinstance(tags, list) and all(_is_tag(tag) for tag in tags)):
-        raise invalid("Tags must be a list of structures with a Key and a Value.")
-    return {
-        tag["Key"]: json.dumps(tag["Value"]) if isinstance(tag["Value"], bool) else str(tag["Value"]) for tag in tags
-    }
-
-
-def _is_tag(tag: Any) -> bool:
-    return (
-        isinstance(tag, dict)
-        and tag.keys() == {"Key", "Value"}
-        and isinstance(tag["Key"], str)
-        and isinstance(tag["Value"], str | int | float)
-    )
 
 
 def adopt(ask: Ask) -> None:

@@ -1,8 +1,8 @@
 """Undo files of changes to a stream's shards: what the shards were, and the change that leads back there.
 
 Records stay where they are, and new shards get new ids: what comes back is how the open shards share the hash keys. A
-split is undone by merging its two shards, a merge by splitting its shard at the original boundary, both exactly. A scale
-is undone by scaling to the former count, which makes shards of equal size.
+split is undone by merging its two shards, a merge by splitting its shard at the original boundary, both exactly. A
+scale is undone by scaling to the former count, which makes shards of equal size.
 
 A change that was interrupted and is made again keeps its first file, which leads back to the original shards.
 """

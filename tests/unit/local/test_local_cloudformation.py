@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.local.cloudformation import KNOWN, Streams
+from consumer.local.cloudformation import Streams
 from consumer.local.kinesis.errors import KinesisError
+from consumer.local.stream_properties import KNOWN
 from tests.support.local_kinesis import Kinesis
 
 
