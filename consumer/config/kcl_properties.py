@@ -10,6 +10,7 @@ import difflib
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from consumer.config.kcl_values import wanted_instead
 from consumer.config.known_kcl_properties import KNOWN_PROPERTIES
 from pipeline.errors import ConfigError
 
@@ -149,6 +150,8 @@ def _check_value(name: str, value: Value, kind: str) -> None:
         raise ConfigError(f"{KEY} {name}", f"{value} is too large", f"Write at most {MOST[kind]}.")
     if kind in PRIMITIVES and java_text(value) in {"false", "0"}:
         raise ConfigError(f"{KEY} {name}", f"KCL ignores {java_text(value)} here and uses its default", "Remove it.")
+    if instead := wanted_instead(name, value, kind):
+        raise ConfigError(f"{KEY} {name}", f"KCL does not take {java_text(value)!r} here", f"Write {instead}.")
 
 
 def java_text(value: Value) -> str:

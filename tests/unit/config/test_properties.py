@@ -12,6 +12,7 @@ from consumer.config.settings import KclSettings, StreamSettings
 from consumer.kcl.properties import AwsEndpoints, properties, render
 from pipeline.errors import ConfigError
 
+WHOLE_TYPES = ("int", "long", "integer")
 COMMAND = "/usr/bin/python -I -S /bridge.py /run/host.sock"
 STREAM = StreamSettings(name="events", application="app")
 
@@ -179,3 +180,52 @@ def test_the_file_escapes_the_syntax_of_java() -> None:
         "b = true",
         r"executableName = C\:\\py \#1 \!\=\u00fc \ud83d\ude00",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("maxRecords", 10_001, "at most 10000"),
+        ("maxRecords", -1, "a whole number of at least 1"),
+        ("metricsLevel", "NOPE", "one of NONE, SUMMARY, DETAILED"),
+        ("metricsLevel", "", "one of NONE"),
+        ("workerMetricsBillingMode", "FREE", "one of PAY_PER_REQUEST, PROVISIONED"),
+        ("retryGetRecordsInSeconds", -1, "a whole number of at least 0"),
+        ("logWarningForTaskAfterMillis", -5, "a whole number of at least 0"),
+        ("metricsEnabledDimensions", "Foo", "some of Operation, ShardId"),
+        ("metricsEnabledDimensions", "ShardId,", "some of Operation, ShardId"),
+        ("workerMetricsEMAAlpha", "1.5", "at most 1"),
+        ("workerMetricsEMAAlpha", "x", "a number above 0"),
+        ("maxThroughputPerHostKBps", "nan", "a number above 0"),
+        ("maxThroughputPerHostKBps", "-1", "a number above 0"),
+        ("staleWorkerMetricsEntryCleanupDuration", "3h", "an ISO-8601 duration such as PT3H"),
+        ("staleWorkerMetricsEntryCleanupDuration", "PT", "an ISO-8601 duration"),
+        ("staleWorkerMetricsEntryCleanupDuration", "PT-3H", "an ISO-8601 duration"),
+    ],
+)
+def test_a_value_that_ends_the_jvm_or_means_nothing_is_refused(name: str, value: str | int, wanted: str) -> None:
+    assert complaint(name, value).fix.count(wanted) == 1
+
+
+@pytest.mark.parametrize("name", [name for name, kind in KNOWN_PROPERTIES.items() if kind.lower() in WHOLE_TYPES])
+def test_no_property_takes_a_negative_number(name: str) -> None:
+    complaint(name, -1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("maxRecords", 1),
+        ("maxRecords", 10_000),
+        ("metricsLevel", "detailed"),
+        ("coordinatorStateBillingMode", "provisioned"),
+        ("retryGetRecordsInSeconds", 0),
+        ("metricsEnabledDimensions", "ShardId, Operation"),
+        ("metricsEnabledDimensions", "ALL"),
+        ("workerMetricsEMAAlpha", "0.2"),
+        ("staleWorkerMetricsEntryCleanupDuration", "PT1H30M"),
+        ("staleWorkerMetricsEntryCleanupDuration", "p1dT0.5s"),
+    ],
+)
+def test_a_value_that_kcl_takes_is_accepted(name: str, value: str | int) -> None:
+    check({name: value})
