@@ -7,6 +7,7 @@ reason.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from typing import TypeGuard, TypeVar
 
 E = TypeVar("E", bound=BaseException)
@@ -52,6 +53,11 @@ def name_of(kind: type) -> str:
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, in the plural unless it is 1: ``1 shard``, ``2,000 batches``."""
     return f"{number:,} {noun if number == 1 else plural(noun)}"
+
+
+def brief_s(seconds: float) -> str:
+    """Return seconds with three digits and no exponent: ``0.0000428 s``, ``12.5 s``, ``1,920 s``."""
+    return f"{Decimal(f'{seconds:.3g}'):,f} s"
 
 
 def plural(noun: str) -> str:

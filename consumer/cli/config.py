@@ -70,6 +70,7 @@ def _checked(path: Path, loads: bool) -> str:
     """
     from consumer.config.errors import ConfigErrors
     from consumer.config.load import load
+    from pipeline.errors import brief_s
 
     settings = load(path)
 
@@ -82,7 +83,7 @@ def _checked(path: Path, loads: bool) -> str:
     loaded = check_model.load(settings)
     for warning in loaded.warnings:
         note(f"{path}: {warning}")
-    example = "it has no example()" if loaded.example_s is None else f"its example takes {loaded.example_s:.3g} s"
+    example = "it has no example()" if loaded.example_s is None else f"its example takes {brief_s(loaded.example_s)}"
     return f"; the model loads in {loaded.took_s:.1f} s, and {example}"
 
 

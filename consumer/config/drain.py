@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, brief_s
 
 if TYPE_CHECKING:
     from consumer.config.settings import DrainSettings, KclSettings, Settings
@@ -60,8 +60,8 @@ class DrainBudget:
 
     def __str__(self) -> str:
         return (
-            f"{HANDED} batches of {self.batch_s:.3g} s ({self.batch}) + drain.flush_s {self.flush_s:g} s "
-            f"+ checkpoint {CHECKPOINT_S:g} s = {self.needed_s:.3g} s"
+            f"{HANDED} batches of {brief_s(self.batch_s)} ({self.batch}) + drain.flush_s {self.flush_s:g} s "
+            f"+ checkpoint {CHECKPOINT_S:g} s = {brief_s(self.needed_s)}"
         )
 
 
@@ -118,7 +118,7 @@ def check(settings: Settings, example_s: float | None) -> DrainBudget | None:
         return DrainBudget(drain.longest_batch_s, "drain.longest_batch_s", drain.flush_s, grace_s)
     if example_s is None:
         return None
-    measured = f"batch.max_records {most} x {example_s:.2g} s, the duration of the model's example"
+    measured = f"batch.max_records {most} x {brief_s(example_s)}, the duration of the model's example"
     total = DrainBudget(most * example_s, measured, drain.flush_s, grace_s)
     if not total.fits and settings.batch.adaptive:
         learnt_s = max(example_s, learnt_batch_s(settings))
@@ -151,14 +151,15 @@ def check_timeout(settings: Settings, example_s: float | None) -> str | None:
     if example_s > timeout_s:
         raise ConfigError(
             "model.timeout_s",
-            f"the model's example alone takes {example_s:.3g} s, more than {timeout_s:g} s",
+            f"the model's example alone takes {brief_s(example_s)}, more than {timeout_s:g} s",
             "Raise it: every record would time out",
         )
     if settings.drain.longest_batch_s != "auto" or most * example_s <= timeout_s:
         return None
     return (
-        f"batch.max_records {most} x {example_s:.2g} s, the duration of the model's example, = {most * example_s:.3g} "
-        f"s, more than model.timeout_s ({timeout_s:g} s): batches start smaller and grow if they take less time. "
+        f"batch.max_records {most} x {brief_s(example_s)}, the duration of the model's example, = "
+        f"{brief_s(most * example_s)}, more than model.timeout_s ({timeout_s:g} s): "
+        "batches start smaller and grow if they take less time. "
         f"Raise model.timeout_s or lower batch.max_records; or set drain.longest_batch_s"
     )
 
@@ -173,8 +174,8 @@ def outgrown(believed: DrainBudget | None, batch_s: float, settings: Settings) -
     real = DrainBudget(batch_s, "99th percentile of recent batches", settings.drain.flush_s, grace_s)
     if real.fits:
         return None
-    expected = f" instead of {believed.batch_s:.3g} s" if believed is not None else ""
+    expected = f" instead of {brief_s(believed.batch_s)}" if believed is not None else ""
     return (
-        f"batches take {batch_s:.3g} s{expected}: a drain may take {real}, "
+        f"batches take {brief_s(batch_s)}{expected}: a drain may take {real}, "
         f"but the limit is {grace_s:g} s (kcl.shutdown_grace_s)"
     )

@@ -213,6 +213,12 @@ def shown_value(value: object) -> str:
     """Format a value as TOML, cut to ``SHOWN`` characters."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, Mapping):
+        return "a table"
+    if isinstance(value, list | tuple) and any(isinstance(each, Mapping | list | tuple) for each in value):
+        return "a list of tables" if all(isinstance(each, Mapping) for each in value) else "a list of lists"
+    if isinstance(value, list | tuple):
+        return _short(f"[{', '.join(map(shown_value, value))}]")
     return f'"{_short(value)}"' if isinstance(value, str) else _short(str(value))
 
 

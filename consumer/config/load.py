@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -29,13 +30,13 @@ def load(path: str | Path, env: Mapping[str, str] = os.environ) -> Settings:
     """
     path = Path(path)
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}). Name a configuration file that exists") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 (byte {error.start}). Save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: not TOML: {error}. Strings need quotes, tables look like [batch]") from None
+        raise UserError(f"{path}: not TOML: {_said(error)}") from None
     except RecursionError:
         raise UserError(f"{path}: lists or tables are nested too deep. Use fewer levels") from None
     except ValueError:
@@ -43,6 +44,15 @@ def load(path: str | Path, env: Mapping[str, str] = os.environ) -> Settings:
         problem = f"{path}: a number has more than {most} digits. Write a smaller number, or a string in quotes"
         raise UserError(problem) from None
     return parse(raw, env, path=path)
+
+
+def _said(error: tomllib.TOMLDecodeError) -> str:
+    """The parser's message with a key as the file has it, and what to do."""
+    text = re.sub(r"\(('[^)]*)\)", lambda found: ".".join(re.findall(r"'([^']*)'", found[1])), str(error))
+    twice = text.startswith("Cannot ")
+    return (
+        f"{text}. {'Write each table and each key once' if twice else 'Strings need quotes, tables look like [batch]'}"
+    )
 
 
 def parse(raw: Mapping[str, Any], env: Mapping[str, str] | None = None, *, path: Path | None = None) -> Settings:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from consumer.config.section import MOST_MIB, Section
+from consumer.config.section import LEAST, MOST_MIB, Section
 from consumer.config.values import DAY_S, WEEK_S, AutoOr, _factory, _passthrough
 
 
@@ -43,17 +43,17 @@ class ModelSettings(Section):
     )
     timeout_s: float = Field(
         default=120,
-        gt=0,
+        ge=LEAST,
         le=DAY_S,
         description="time-out of one batch; its replica is then replaced, and later batches are smaller",
     )
     retries: int = Field(default=1, ge=0, le=100, description="how often a record that fails alone is tried again")
     start_timeout_s: float = Field(
-        default=120, gt=0, le=DAY_S, description="time-out for loading and warming up the model"
+        default=120, ge=LEAST, le=DAY_S, description="time-out for loading and warming up the model"
     )
     give_up_after_s: float = Field(
         default=120,
-        gt=0,
+        ge=LEAST,
         le=WEEK_S,
         description="how long a replica is restarted without success before the task exits with an error",
     )

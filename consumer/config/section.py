@@ -8,6 +8,10 @@ MOST_MIB = 16 * 1024**2
 """Maximum of memory sizes: 16 TiB, more than any machine that is offered."""
 
 
+LEAST = 0.001
+"""Minimum of durations and of the sizes of files: smaller numbers are slips, and some are 0 after arithmetic."""
+
+
 class Section(BaseModel):
     """Strict types: ``"64"`` is not a number and ``true`` is not a count. A float accepts a whole number.
 

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr
 
 from consumer.config.model_settings import BatchSettings, InFlightSettings, ModelSettings
-from consumer.config.section import MOST_MIB, Section
+from consumer.config.section import LEAST, MOST_MIB, Section
 from consumer.config.sink_settings import DeadLetterSettings, SinkSettings
 from consumer.config.sources import Source
 from consumer.config.values import (
@@ -88,7 +88,7 @@ class KclSettings(Section):
     )
     shutdown_grace_s: float = Field(
         default=80,
-        gt=0,
+        ge=LEAST,
         le=STOP_TIMEOUT_S,
         description="how long a shard may drain after SIGTERM; the task exits earlier if everything is drained",
     )
@@ -101,17 +101,19 @@ class KclSettings(Section):
 class DrainSettings(Section):
     """``[drain]``: how long the parts of a drain may take; :mod:`consumer.config.drain` checks the sum."""
 
-    longest_batch_s: Annotated[float | Literal["auto"], AutoOr(float, "number of seconds", gt=0, le=DAY_S)] = Field(
+    longest_batch_s: Annotated[float | Literal["auto"], AutoOr(float, "number of seconds", ge=LEAST, le=DAY_S)] = Field(
         default="auto",
         description=(
             "maximum duration of a full batch; `auto`: the duration that adaptive batches aim for; without"
             " `batch.adaptive`, `batch.max_records` times the duration of the model's example"
         ),
     )
-    flush_s: float = Field(default=5, gt=0, le=STOP_TIMEOUT_S, description="maximum duration of writing the last files")
+    flush_s: float = Field(
+        default=5, ge=LEAST, le=STOP_TIMEOUT_S, description="maximum duration of writing the last files"
+    )
     budget_s: float = Field(
         default=100,
-        gt=0,
+        ge=LEAST,
         le=STOP_TIMEOUT_S,
         description="maximum time from SIGTERM to exit; keep it below the container's stop time-out",
     )
@@ -128,7 +130,7 @@ class HealthSettings(Section):
     port: int = Field(default=8080, ge=0, le=65_535, description="port to listen on; 0: a free port, which is logged")
     stuck_after_s: float = Field(
         default=900,
-        gt=0,
+        ge=LEAST,
         le=WEEK_S,
         description=(
             "`/healthz` fails when a shard has not been read, or has fallen behind without progress, for this long"

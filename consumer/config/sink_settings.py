@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from consumer.config.section import Section
+from consumer.config.section import LEAST, Section
 from consumer.config.values import WEEK_S, StreamNameText, Url
 
-Seconds = Annotated[float, Field(gt=0, le=WEEK_S)]
+Seconds = Annotated[float, Field(ge=LEAST, le=WEEK_S)]
 GIVE_UP = "how long to retry before the task exits with an error; permission errors are retried for one minute"
 
 
@@ -19,10 +19,10 @@ class ParquetSettings(Section):
     type: Literal["parquet"]
     url: Url = Field(description="`s3://bucket/prefix`, or a folder", examples=["s3://bucket/enriched"])
     flush_interval_s: float = Field(
-        default=300, gt=0, le=86_400, description="maximum age of a row before its file is written"
+        default=300, ge=LEAST, le=86_400, description="maximum age of a row before its file is written"
     )
     flush_mib: float = Field(
-        default=64, gt=0, le=4_096, description="a shard's file is written when it reaches this size"
+        default=64, ge=LEAST, le=4_096, description="a shard's file is written when it reaches this size"
     )
     give_up_after_s: Seconds = Field(default=3_600, description=GIVE_UP)
 

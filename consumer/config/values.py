@@ -142,7 +142,9 @@ def _passthrough(value: dict[str, str]) -> dict[str, str]:
     for field, kind in value.items():
         if kind not in CARRY_TYPES:
             raise _wrong(f"{field} = {shown_value(kind)} is not a type", f"Write one of {', '.join(CARRY_TYPES)}")
-        if not field or field.startswith("_"):
+        if not field:
+            raise _wrong("the empty name cannot be a column", "Write the name of a field, or remove the line")
+        if field.startswith("_"):
             raise _wrong(f'"{field}" cannot be a column', "Rename it: Parquet readers skip names that start with _")
     try:
         column_names.check(value, value)

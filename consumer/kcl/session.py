@@ -266,7 +266,8 @@ class ShardSession:
         await self._stage.end(lane)
         if not self._checkpoints.tracker.covers_all(lane.durable):
             raise Broken(
-                f"{self.shard_id}: drained to {lane.durable}, but {self._checkpoints.tracker.delivered} was delivered"
+                f"{self.shard_id}: drained to {lane.durable or 'no record'}, "
+                f"but {self._checkpoints.tracker.delivered} was delivered"
             )
         await self._checkpoint_surely(None)
         if self.state is not SessionState.LOST:

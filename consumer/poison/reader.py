@@ -191,7 +191,9 @@ class PoisonReader:
         self._stage.admit(lane, tried)
         await self._stage.end(lane)
         if lane.durable is None or lane.durable < last:
-            raise Broken(f"{held.shard_id}: drained to {lane.durable}, but records up to {last} were admitted")
+            raise Broken(
+                f"{held.shard_id}: drained to {lane.durable or 'no record'}, but records up to {last} were admitted"
+            )
         self._stage.noted(lane)
         held.at = max(last.end_of_record if tried[-1].whole else last, lane.durable)
         held.doubt = held.doubt.passes(held.at)

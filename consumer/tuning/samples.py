@@ -51,10 +51,16 @@ def payloads_in(path: Path, count: int, framing: str = LINES) -> list[bytes]:
                 found = _within(islice(records, count))
     except OSError as error:
         what = "a file with a record per line, or a folder with a file per record"
-        raise UserError(f"{path}: cannot be read ({error.strerror}). Name {what}") from None
+        raise UserError(f"{_name(path)}: cannot be read ({error.strerror}). Name {what}") from None
     if not found:
-        raise UserError(f"{path}: has no records. Write one record per line, or one file per record into a folder")
+        raise UserError(
+            f"{_name(path)}: has no records. Write one record per line, or one file per record into a folder"
+        )
     return found
+
+
+def _name(path: Path) -> str:
+    return "standard input" if path == STDIN else str(path)
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -82,7 +88,8 @@ def _after_their_lengths(path: Path, file: BinaryIO) -> Iterator[bytes]:
         data = file.read(length) if len(prefix) == LENGTH_BYTES and length <= MOST_BYTES else b""
         if len(prefix) < LENGTH_BYTES or len(data) < length:
             raise UserError(
-                f"{path}: at byte {at} there is no record with a length prefix of {LENGTH_BYTES} bytes (big-endian). "
+                f"{_name(path)}: at byte {at} there is no record with a length prefix of {LENGTH_BYTES} bytes "
+                "(big-endian). "
                 "Write each record like that, or leave out --framing for one record per line"
             )
         yield data

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import counted
+from pipeline.errors import brief_s, counted
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,3 +48,18 @@ def test_no_message_counts_by_hand() -> None:
         if not match["what"] or not NEVER_ONE.match(match["what"])
     ]
     assert found == [], "use pipeline.errors.counted"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (4.28e-05, "0.0000428 s"),
+        (1.92e3, "1,920 s"),
+        (0.65, "0.65 s"),
+        (41.6, "41.6 s"),
+        (0, "0 s"),
+        (123456, "123,000 s"),
+    ],
+)
+def test_seconds_have_no_exponent(seconds: float, said: str) -> None:
+    assert brief_s(seconds) == said

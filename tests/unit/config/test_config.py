@@ -105,7 +105,7 @@ MISTAKES = {
     "[model]\nmemory_mib = -1": "model.memory_mib: -1 is not a memory size. "
     'Write "auto", a whole number of MiB, or 0 for no limit',
     '[model]\nthreads = "all"': 'model.threads: "all" is not a count. Write "auto" or a whole number of at least 1',
-    "[model]\ntimeout_s = 0": "model.timeout_s: 0 is too small. Write more than 0",
+    "[model]\ntimeout_s = 0": "model.timeout_s: 0 is too small. Write at least 0.001",
     '[model.passthrough]\ntext = "str"': 'model.passthrough: text = "str" is not a type. '
     "Write one of string, int64, float64, bool, timestamp, timestamp[s], timestamp[ms], timestamp[us], timestamp[ns]",
     '[model.passthrough]\n_text = "string"': 'model.passthrough: "_text" cannot be a column. '
@@ -159,7 +159,15 @@ MISTAKES = {
     "[kcl.properties]\nstreamName = 'x'": "kcl.properties.streamName: Penstock has a setting for it. "
     "Set [stream] name instead",
     "[drain]\nlongest_batch_s = 0": 'drain.longest_batch_s: 0 is not a number of seconds. Write "auto" or a number '
-    "above 0",
+    "of at least 0.001",
+    "[model]\ntimeout_s = 1e-320": "model.timeout_s: 1e-320 is too small. Write at least 0.001",
+    "[[kcl]]\nname = 'q'": "kcl: a list of tables is not a table. Write [kcl]",
+    "kcl = [[1], [2]]": "kcl: a list of lists is not a table. Write [kcl]",
+    "[batch]\nmax_records = {a = 1}": "batch.max_records: a table is not a whole number. For example: max_records = 64",
+    '[batch]\nmax_records = ["x", true]': 'batch.max_records: ["x", true] is not a whole number. '
+    "For example: max_records = 64",
+    '[model.passthrough]\n"" = "string"': "model.passthrough: the empty name cannot be a column. "
+    "Write the name of a field, or remove the line",
     f"[kcl]\nfailover_ms = {2**63 - 1}": f"kcl.failover_ms: {2**63 - 1} is too large. Write at most 86400000",
     f"[model]\nmemory_mib = {2**63 - 1}": f"model.memory_mib: {2**63 - 1} is too large. Write at most 16777216",
     "[model]\nstart_timeout_s = 1e300": "model.start_timeout_s: 1e+300 is too large. Write at most 86400",

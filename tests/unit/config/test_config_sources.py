@@ -190,3 +190,25 @@ def test_the_environment_cannot_bring_such_values_in(value: str) -> None:
 def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         load(tmp_path / name, {})
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "penstock.toml"
+    path.write_text(LEAST, encoding="utf-8-sig")
+    assert load(path, {}).stream.name == "events"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("[model]\n", "Cannot declare model twice"),
+        ("[model.options.a]\n[model.options.a]\n", "Cannot declare model.options.a twice"),
+    ],
+)
+def test_a_table_that_is_there_twice_is_named_as_the_file_names_it(more: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "penstock.toml"
+    path.write_text(LEAST + more)
+    with pytest.raises(UserError) as raised:
+        load(path, {})
+    assert f": not TOML: {said} (" in str(raised.value)
+    assert str(raised.value).endswith(". Write each table and each key once")
