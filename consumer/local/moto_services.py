@@ -121,13 +121,7 @@ class Moto:
                 return moto_dynamodb.answer(request)
             body = _whole(self._web_server()(environ(request), start_response))
         except Exception as error:  # noqa: BLE001  # any error of moto becomes an error answer
-            if isinstance(error, MissingServiceError):
-                return failed(request, 501, f"The local AWS has no service {request.service}.", "NotImplemented")
-            if isinstance(error, NotImplementedError):
-                return failed(request, 501, f"moto: {error}", "NotImplemented")
-            if not request.access_key and isinstance(error, LookupError | ValueError):
-                return failed(request, 400, NOT_AWS, "InvalidRequest")
-            return failed(request, 500, f"moto: {type(error).__name__}: {error}")
+            return error_answer(request, error)
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in status[1]]
         return Response(status[0], headers, body)
 
@@ -138,6 +132,20 @@ class Moto:
             cloudwatch_backends[ACCOUNT][region].put_metric_data(
                 "AWS/Kinesis", [_datum(key, statistics) for key, statistics in metrics.items()]
             )
+
+
+def error_answer(request: Request, error: Exception) -> Response:
+    """Return the answer for an error that moto raised."""
+    if isinstance(error, KeyError) and error.args == (request.region,):
+        how = f"There is no region {request.region!r}. Set AWS_REGION to a region such as us-east-1"
+        return failed(request, 400, how, "InvalidRegion")
+    if isinstance(error, MissingServiceError):
+        return failed(request, 501, f"The local AWS has no service {request.service}.", "NotImplemented")
+    if isinstance(error, NotImplementedError):
+        return failed(request, 501, f"moto: {error}", "NotImplemented")
+    if not request.access_key and isinstance(error, LookupError | ValueError):
+        return failed(request, 400, NOT_AWS, "InvalidRequest")
+    return failed(request, 500, f"moto: {type(error).__name__}: {error}")
 
 
 class MissingServiceError(Exception):

@@ -127,3 +127,9 @@ def test_a_compressed_request_is_understood(moto: Moto) -> None:
     request = asked("ListTables", {}, "eu-south-2", content_encoding="gzip")
     request.body = gzip.compress(request.body)
     assert json.loads(moto._perform(request).body) == {"TableNames": []}
+
+
+@pytest.mark.parametrize("region", ["nowhere", ""])
+def test_a_region_that_aws_has_not_is_named(moto: Moto, region: str) -> None:
+    answer = moto._perform_locked(asked("ListTables", {}, region))
+    assert answer.status == 400 and f"There is no region '{region}'. Set AWS_REGION" in answer.body.decode()
