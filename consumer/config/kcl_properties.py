@@ -151,7 +151,9 @@ def _check_value(name: str, value: Value, kind: str) -> None:
     if kind in PRIMITIVES and java_text(value) in {"false", "0"}:
         raise ConfigError(f"{KEY} {name}", f"KCL ignores {java_text(value)} here and uses its default", "Remove it.")
     if instead := wanted_instead(name, value, kind):
-        raise ConfigError(f"{KEY} {name}", f"KCL does not take {java_text(value)!r} here", f"Write {instead}.")
+        raise ConfigError(
+            f"{KEY} {name}", f"KCL does not take {java_text(value) or 'an empty text'} here", f"Write {instead}."
+        )
 
 
 def java_text(value: Value) -> str:

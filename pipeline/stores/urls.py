@@ -68,11 +68,13 @@ def _characters(parts: list[str]) -> UrlMistake | None:
     """A colon is not allowed: ``s3:bucket/prefix`` and ``arn:aws:s3:::bucket`` would be folders."""
     if any(part.startswith("~") or "$" in part for part in parts):
         return UrlMistake("contains ~ or $, which Penstock does not replace", "Write the whole path")
-    if any(not all(map(_is_allowed, part)) or part != part.strip() for part in parts):
+    if any(part != part.strip() for part in parts):
+        return UrlMistake("has white space at the end of a name", "Remove it")
+    if (wrong := next((each for part in parts for each in part if not _is_allowed(each)), None)) is not None:
         allowed = (
             f"{_S3_OR_FOLDER}, with letters, digits and - . _ = + @ , ( ) ' ! & # [ ] only, or spaces inside names"
         )
-        return UrlMistake("contains a character that is not allowed", allowed)
+        return UrlMistake(f"contains {wrong!a}", allowed)
     return None
 
 

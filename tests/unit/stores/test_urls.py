@@ -135,6 +135,6 @@ def _below(kind: type[Section]) -> list[type[Section]]:
 )
 def test_a_command_refuses_a_wrong_url_in_one_line(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main([*command.split(), "s3:/bucket/p\n"], prog_name="penstock")
+        main([*command.split(), "s3:/bucket/p"], prog_name="penstock")
     [line] = capsys.readouterr().err.splitlines()
-    assert ended.value.code == 2 and '"s3:/bucket/p\\n" contains' in line and "Write s3://bucket/prefix" in line
+    assert ended.value.code == 2 and '"s3:/bucket/p" contains' in line and "Write s3://bucket/prefix" in line
