@@ -238,10 +238,9 @@ def _idle(shard: ReadShard) -> Why | None:
         return None
     counts = shard.said.shard(lease.shard_id)
     idle_s, settled = number(counts.get("idle_s")), number(counts.get("unsettled")) == 0
-    if number(counts.get("lag_s")) != 0 or not settled or (idle_s is not None and idle_s < IDLE_S):
+    if number(counts.get("lag_s")) != 0 or not settled or idle_s is None or idle_s < IDLE_S:
         return None
-    since_s = None if idle_s is None else view.now.at_s - idle_s
-    return Why(Kind.NO_NEW_RECORDS, "the stream has no new records", since_s)
+    return Why(Kind.NO_NEW_RECORDS, "the stream has no new records", view.now.at_s - idle_s)
 
 
 def _unexplained(shard: ReadShard) -> Why | None:

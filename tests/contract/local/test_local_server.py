@@ -300,7 +300,16 @@ def test_a_subscription_in_cbor_over_http2_ends_with_a_reset(aws: LocalAWS) -> N
     assert told_first["Records"][0]["Data"] == b"\x00\xff"
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "penstock.example", ""])
-def test_the_server_refuses_remote_addresses_unless_allowed(host: str) -> None:
-    with pytest.raises(UserError, match="--allow-remote"):
+@pytest.mark.parametrize(
+    ("host", "fix"),
+    [
+        ("0.0.0.0", "--allow-remote"),
+        ("::", "--allow-remote"),
+        ("192.0.2.1", "--allow-remote"),
+        ("penstock.example", "Use an address of this machine"),
+        ("", "Use an address of this machine"),
+    ],
+)
+def test_the_server_refuses_remote_addresses_unless_allowed(host: str, fix: str) -> None:
+    with pytest.raises(UserError, match=fix):
         up(host, 0, limits=True)

@@ -164,6 +164,8 @@ def test_the_stream_has_no_new_records() -> None:
     idle = {"unsettled": 0, "held_bytes": 0, "lag_s": 0, "idle_s": 60.0}
     found = why(look(lease(), said={"w1": says({A: idle})}))
     assert found == Why(Kind.NO_NEW_RECORDS, "the stream has no new records", NOW - 60)
+    for not_yet in (0.5, None):
+        assert why(look(lease(), said={"w1": says({A: {**idle, "idle_s": not_yet}})})) is None
 
 
 def test_another_kcl_application_is_diagnosed_from_the_stream() -> None:
