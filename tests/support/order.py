@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache
-from itertools import zip_longest
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -114,8 +114,11 @@ APART = ("e2e", "property", "simulation")
 TOGETHER = ("cli/replay/",)
 """Folders whose files share a server, in one process."""
 
-BESIDE = 6
-"""How many simulations begin before the second end-to-end test: one in each process."""
+BESIDE = 16
+"""How many simulations begin before the second end-to-end test: two in each process."""
+
+BETWEEN = 2
+"""How many begin after each end-to-end test from then on."""
 
 
 def arrange(items: list[pytest.Item]) -> None:
@@ -129,11 +132,12 @@ def arrange(items: list[pytest.Item]) -> None:
 
 
 def in_turns(waiting: Sequence[T], computing: Sequence[T]) -> Iterator[T]:
-    """The first that waits, some that compute, and then one of each in turns, while there are."""
-    yield from waiting[:1]
-    yield from computing[:BESIDE]
-    for pair in zip_longest(waiting[1:], computing[BESIDE:], fillvalue=None):
-        yield from (each for each in pair if each is not None)
+    """The first that waits, :data:`BESIDE` that compute, then each that waits with :data:`BETWEEN` that compute."""
+    left = iter(computing)
+    for number, each in enumerate(waiting):
+        yield each
+        yield from islice(left, BETWEEN if number else BESIDE)
+    yield from left
 
 
 def group_of(place: str) -> str | None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.order import APART, FIRST, SLOW, TESTS, TORCH, group_of, in_turns, rank
+from tests.support.order import APART, BESIDE, FIRST, SLOW, TESTS, TORCH, group_of, in_turns, rank
 
 NO_TESTS_OF_THEIR_PROCESS = ("support/models.py", "property/specimens.py")
 """A replica's models, and the values of a test that is named."""
@@ -49,11 +49,11 @@ def test_a_file_that_is_named_comes_before_its_folder() -> None:
 
 def test_tests_that_wait_and_tests_that_compute_take_turns() -> None:
     """After the first ones: it makes what the others that wait need."""
-    waiting, computing = [f"w{n}" for n in range(4)], [f"c{n}" for n in range(8)]
-    expected = "w0 c0 c1 c2 c3 c4 c5 w1 c6 w2 c7 w3"
-    assert " ".join(in_turns(waiting, computing)) == expected
+    waiting, computing = [f"w{n}" for n in range(4)], [f"c{n}" for n in range(BESIDE + 7)]
+    first, then = computing[:BESIDE], computing[BESIDE:]
+    expected = ["w0", *first, "w1", *then[:2], "w2", *then[2:4], "w3", *then[4:]]
+    assert [*in_turns(waiting, computing)] == expected
     assert [*in_turns(waiting, [])] == waiting and [*in_turns([], computing)] == computing
-    assert [*in_turns(waiting[:1], computing)] == ["w0", *computing]
 
 
 def test_files_that_import_torch_share_a_process() -> None:
