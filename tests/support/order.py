@@ -117,7 +117,7 @@ TOGETHER = ("cli/replay/",)
 BESIDE = 16
 """How many simulations begin before the second end-to-end test: two in each process."""
 
-BETWEEN = 2
+BETWEEN = 3
 """How many begin after each end-to-end test from then on."""
 
 

@@ -51,7 +51,7 @@ def test_tests_that_wait_and_tests_that_compute_take_turns() -> None:
     """After the first ones: it makes what the others that wait need."""
     waiting, computing = [f"w{n}" for n in range(4)], [f"c{n}" for n in range(BESIDE + 7)]
     first, then = computing[:BESIDE], computing[BESIDE:]
-    expected = ["w0", *first, "w1", *then[:2], "w2", *then[2:4], "w3", *then[4:]]
+    expected = ["w0", *first, "w1", *then[:3], "w2", *then[3:6], "w3", *then[6:]]
     assert [*in_turns(waiting, computing)] == expected
     assert [*in_turns(waiting, [])] == waiting and [*in_turns([], computing)] == computing
 
