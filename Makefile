@@ -13,8 +13,8 @@ PYTEST := $(BIN)/python -m pytest
 # Tests begin in the order of tests/support/order.py.
 POOL := --dist loadscope --no-loadscope-reorder
 WORKERS ?= 2
-# Tests with real workers wait most of their time, and others compute meanwhile: four processes for each of two cores.
-TEST_WORKERS ?= 8
+# Tests with real workers wait most of their time, and others compute meanwhile: seven processes for two cores.
+TEST_WORKERS ?= 7
 SEEDS ?= 10000
 
 # Tests start hundreds of processes; one that may not keep what it has compiled takes half as long again to start.
