@@ -92,7 +92,7 @@ image-test: $(DEV)  ## Run the image of make image as a task would, and measure 
 	@$(BIN)/python -m tests.image $(ARGS)
 
 figures: $(DEV)  ## Put the last figures of make chaos, soak, bench and image-test into the documents
-	for file in chaos.json soak.json giants.json deaths.jsonl bench.json beside.json task.json image.json; do \
+	for file in chaos.json soak.json giants.json deaths.jsonl bench.json beside.json commits.json task.json image.json; do \
 	    if [ -f build/$$file ]; then cp build/$$file docs/figures/; fi; done
 	if [ -f build/more/bench.json ]; then cp build/more/bench.json docs/figures/more.json; fi
 	$(BIN)/python -m tests.docs.rendered

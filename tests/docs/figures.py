@@ -40,7 +40,24 @@ def performance() -> str:
         for key, figure in bench["figures"].items()
     ]
     last = f"### The last run: {_when(bench)}, {bench['seconds'] / 60:.0f} minutes\n\n{_table(head, rows)}"
-    return f"{last}\n{_beside(_read('beside.json'))}\n{_task(_read('task.json'))}"
+    return f"{last}\n{_commits(_read('commits.json'))}\n{_beside(_read('beside.json'))}\n{_task(_read('task.json'))}"
+
+
+def _commits(found: Mapping[str, Any]) -> str:
+    """The results of ``python -m benchmarks.beside``: the start of the commands and the host, beside another commit."""
+    head = ("figure", f"`{found['ours']}`", f"`{found['theirs']}`", "ratio, median of pairs", "range")
+    rows = [
+        (
+            f"`{figure['figure']}`",
+            *(_short(median(figure[side])) for side in SIDES),
+            f"{figure['ratio']:.2f}",
+            f"{min(figure['ratios']):.2f} to {max(figure['ratios']):.2f}",
+        )
+        for figure in found["figures"]
+    ]
+    pairs = len(found["figures"][0]["ours"])
+    title = f"### The start and the host beside another commit: {_when(found)}, {pairs} pairs that took turns"
+    return f"{title}\n\n{_table(head, rows)}"
 
 
 def _beside(beside: Mapping[str, Any]) -> str:
