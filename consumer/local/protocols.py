@@ -98,8 +98,8 @@ class Http2Server:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def client_of(self, relayed: Client) -> Client:
-        """Return the address of the client behind a relayed connection."""
-        return self._clients[relayed[1]]
+        """Return the address of the client behind a relayed connection; its own address if the client has left."""
+        return self._clients.get(relayed[1], relayed)
 
     def relay(self, transport: asyncio.Transport, came: bytes) -> None:
         """Take over a connection from which ``came`` has been read already."""
@@ -127,7 +127,11 @@ class Http2Server:
         await serve(self._app, _configured(listener), shutdown_trigger=self._stop.wait)
 
     async def _connect(self, outside: asyncio.Transport, came: bytes, host: str, port: int) -> None:
-        inside, _ = await asyncio.get_running_loop().create_connection(lambda: Relayed(outside), host, port)
+        try:
+            inside, _ = await asyncio.get_running_loop().create_connection(lambda: Relayed(outside), host, port)
+        except OSError:  # it is ending: a client that waits would wait for ever
+            outside.abort()
+            return
         relayed = inside.get_extra_info("sockname")[1]
         self._clients[relayed] = outside.get_extra_info("peername")
         outside.set_protocol(Relayed(inside, lambda: self._clients.pop(relayed)))

@@ -7,20 +7,10 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from consumer.cli import main
+from tests.support.least_configuration import LEAST
 
-GOOD = """
-[stream]
-name = "events"
-application = "penstock-events"
-[model]
-factory = "examples.minilm:MiniLM"
-version = "1"
-[[sink]]
-type = "parquet"
-url = "out"
-[dead_letter]
-url = "dead"
-"""
+GOOD = LEAST.replace("s3://bucket/enriched", "out").replace("s3://bucket/dead-letter", "dead")
+"""With folders in place of S3."""
 
 
 def penstock(*words: str | Path, env: dict[str, str] | None = None) -> Result:

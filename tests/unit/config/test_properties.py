@@ -209,7 +209,7 @@ def test_a_value_that_ends_the_jvm_or_means_nothing_is_refused(name: str, value:
 
 @pytest.mark.parametrize("name", [name for name, kind in KNOWN_PROPERTIES.items() if kind.lower() in WHOLE_TYPES])
 def test_no_property_takes_a_negative_number(name: str) -> None:
-    complaint(name, -1)
+    assert complaint(name, -1).fix
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_a_property_of_any_form_is_accepted_or_refused(name: str, value: object)
     for change in (lambda: made.create("t", {name: value}), lambda: made.update("s", {name: value})):
         with contextlib.suppress(KinesisError):
             change()
-    kinesis("DescribeStreamSummary")
+    assert kinesis("DescribeStreamSummary")
 
 
 def test_a_refusal_names_the_property_and_its_value() -> None:

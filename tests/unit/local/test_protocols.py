@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
-from consumer.local.protocols import PREFACE, FirstBytes
+from consumer.local.protocols import PREFACE, FirstBytes, Http2Server
 
 PUT = b"PUT /a HTTP/1.1\r\nhost: here\r\ncontent-length: 5\r\n\r\nhello"
 
@@ -59,3 +60,37 @@ def test_what_begins_http2_is_relayed_with_all_that_has_come() -> None:
         assert wire.over_http1 == b""
         assert wire.over_http2 == (whole[:at] if at >= len(PREFACE) else b"")
     assert Wire(*(bytes([byte]) for byte in PREFACE)).over_http2 == PREFACE
+
+
+def test_a_client_is_not_left_waiting_where_http2_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Outside(Wire):
+        aborted = False
+
+        def pause_reading(self) -> None:
+            pass
+
+        def abort(self) -> None:
+            self.aborted = True
+
+    async def refused(*_: object) -> None:
+        raise ConnectionRefusedError
+
+    async def closed(listener: socket.socket) -> None:
+        listener.close()
+
+    async def speak() -> bool:
+        server, outside = Http2Server(None), Outside()
+        monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", refused)
+        monkeypatch.setattr(server, "_serve", closed)
+        server.relay(outside, PREFACE)
+        await server.end()
+        return outside.aborted
+
+    assert asyncio.run(speak())
+
+
+def test_a_request_whose_client_has_left_is_known_by_the_relay() -> None:
+    async def left() -> object:
+        return Http2Server(None).client_of(("127.0.0.1", 1))
+
+    assert asyncio.run(left()) == ("127.0.0.1", 1)
